@@ -1,0 +1,1 @@
+"""Shipped configurations: `default` holds every value, the others are short diffs on it."""

@@ -1,0 +1,155 @@
+"""Every value of a run, with its meaning. The other configs are short diffs on this one.
+
+    signer train --config configs/default.py --workdir runs/default [--config.slul.d_model=256 ...]
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.seed = 0
+    c.stages = ("slul", "pose", "vae", "renderer", "joint")  # trained in this order; any subset that has its inputs
+
+    # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data --------------------------------
+    c.data = ConfigDict()
+    c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips
+    c.data.source = ""  # folder of a real corpus; the built-in one needs none
+    c.data.size = 64  # video pixels, square
+    c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
+    c.data.sentences = {"train": 3000, "dev": 120, "test": 120}  # built-in corpus: texts
+    c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
+    c.data.videos = {"train": 140, "dev": 24, "test": 24}  # of these, how many are rendered
+    c.data.max_source = 48  # s: source tokens, end included
+    c.data.max_target = 40  # g: gloss tokens, end included
+    c.data.max_glosses = 16  # n: glosses a sentence
+    c.data.read_threads = 2  # Grain threads that prepare records beside the training step
+    c.data.prefetch = 8  # records kept ready
+
+    # -- SLUL: text -> gloss (paper 2.2) ------------------------------------------------------------------------------
+    c.tokenizer = ConfigDict()
+    c.tokenizer.path = ""  # a published SentencePiece model; empty trains one on the corpus
+    c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
+    c.tokenizer.vocab_size = 1000
+
+    c.slul = ConfigDict()
+    c.slul.init = ""  # a folder saved by transformers (T5 1.0, 1.1, UMT5); its sizes replace the ones below
+    c.slul.d_model = 128
+    c.slul.d_kv = 32
+    c.slul.d_ff = 256
+    c.slul.heads = 4
+    c.slul.encoder_layers = 2
+    c.slul.decoder_layers = 2
+    c.slul.relative_buckets = 32
+    c.slul.relative_max_distance = 128
+    c.slul.activation = "gated-gelu"  # gated-gelu (T5 1.1) | relu (T5 1.0)
+    c.slul.tie_embeddings = False
+    c.slul.relative_bias_every_layer = False  # True for UMT5
+    c.slul.dropout = 0.1
+    c.slul.mask_rate = 0.3  # rho: share of gloss tokens that SAGM masks
+    c.slul.temperature = 0.1  # tau of the contrastive loss
+    c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
+    c.slul.contrastive_cross = False  # whether glosses are encoded with cross attention for L_con
+    c.slul.beams = 4
+    c.slul.length_penalty = 1.0  # score = log p / length ** penalty
+
+    # -- SLP-MoE and the stabiliser (paper 2.3) --------------------------------------------------------------------
+    c.pose = ConfigDict()
+    c.pose.joints = "signing_74"  # subset of the canonical skeleton that the models see
+    c.pose.dims = 2  # coordinates a joint: 2 or 3
+    c.pose.experts = 4  # K: candidates a gloss
+    c.pose.gating = "sentence"  # sentence (the paper) | gloss
+    c.pose.gate_hidden = 64  # Pose Chosen Network
+    c.pose.window = 48  # frames a training window
+    c.pose.smooth_order = 2  # 2: the paper's second difference; 3: the jerk proper
+    c.pose.stabiliser_hidden = 128
+    c.pose.stabiliser_layers = 2
+    c.pose.stabiliser_kernel = 7
+    c.pose.transition = 0.25  # seconds between two signs when no ground truth says it
+
+    # -- Video autoencoder: AutoencoderKLWan at any size ----------------------------------------------------------------
+    c.vae = ConfigDict()
+    c.vae.init = ""  # a folder saved by diffusers (AutoencoderKLWan); its sizes replace the ones below
+    c.vae.base_dim = 32
+    c.vae.z_dim = 16
+    c.vae.dim_mult = (1, 2)
+    c.vae.num_res_blocks = 1
+    c.vae.temporal_downsample = (True,)
+    c.vae.patch_size = 2  # pixels folded into channels before the first convolution; 1 folds none
+    c.vae.window = 5  # frames a training window
+    c.vae.kl_weight = 1e-5
+    c.vae.sharpness_weight = 1.0  # weight of the image-gradient term beside the L1 reconstruction
+
+    # -- Renderer: WanTransformer3DModel and a ControlNeXt branch ---------------------------------------------------------
+    c.renderer = ConfigDict()
+    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel)
+    c.renderer.dim = 128
+    c.renderer.heads = 4
+    c.renderer.ffn_dim = 384
+    c.renderer.layers = 4
+    c.renderer.freq_dim = 64
+    c.renderer.patch = (1, 2, 2)  # latent frames, rows and columns a token
+    c.renderer.window = 17  # video frames a training window and a segment at inference
+    c.renderer.stride = 8  # frames between the starts of two cached training windows
+    c.renderer.control_size = 64  # pixels of the control picture
+    c.renderer.control_channels = (24, 48, 96)  # ControlNeXt's stages; its own size is (64, 128, 256)
+    c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
+    c.renderer.sigma_mean = -0.8  # logit-normal noise levels
+    c.renderer.sigma_std = 1.0
+    c.renderer.clean_share = 0.15  # share of the levels drawn at the clean end
+    c.renderer.shift = 1.0  # shift of the noise levels (3 at 480p, 5 at 720p)
+    c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
+    c.renderer.condition_dropout = 0.1  # share of examples trained without pose and text, for guidance
+    c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
+    c.renderer.steps = 4  # Euler steps
+    c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
+
+    # -- The joint objective's weights (paper 2.3, end) --------------------------------------------------------------------
+    c.loss = ConfigDict()
+    c.loss.sagm = 0.5
+    c.loss.kl = 0.1
+    c.loss.contrastive = 0.1
+    c.loss.moe = 1.0
+    c.loss.entropy = 0.01
+    c.loss.smooth = 1.0
+    c.loss.hand = 1.0
+    c.loss.velocity = 0.1
+    c.loss.pose = 1.0  # all joints against the ground truth, beside the hands
+    c.loss.diffusion = 1.0
+
+    # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero -------------------------------------------------------
+    c.train = ConfigDict()
+    for stage, steps, batch, rate in (
+        ("slul", 1200, 64, 2e-3),
+        ("pose", 300, 16, 2e-3),
+        ("vae", 400, 8, 2e-3),
+        ("renderer", 700, 8, 1.5e-3),
+        ("joint", 60, 8, 2e-4),
+    ):
+        c.train[stage] = ConfigDict()
+        c.train[stage].steps = steps
+        c.train[stage].batch = batch  # over all devices
+        c.train[stage].learning_rate = rate
+        c.train[stage].warmup = max(1, steps // 20)
+        c.train[stage].weight_decay = 0.01
+        c.train[stage].clip = 1.0  # global norm
+    c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
+    c.remat = False  # recompute blocks in the backward pass
+    c.scan_unroll = 4  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
+
+    # -- Mesh: one table of rules in training/partitioning.py maps parameters to these axes; -1 takes what is left --------------
+    c.mesh = ConfigDict()
+    c.mesh.data = -1
+    c.mesh.fsdp = 1
+    c.mesh.tensor = 1
+
+    # -- Watching and saving ---------------------------------------------------------------------------------------------------
+    c.log_every = 20
+    c.checkpoint_every = 200  # steps; the last step of a stage is always saved
+    c.keep_checkpoints = 1  # a stage
+    c.evaluate = ConfigDict()
+    c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
+    c.evaluate.sentences = 120  # at most, a split
+    c.evaluate.poses = 40
+    c.evaluate.videos = 12  # clips
+    return c

@@ -1,0 +1,23 @@
+"""signer_jax: text or a prompt in, a sign-language video out.
+
+    from signer_jax import Signer
+    Signer.load("runs/demo").sign("how do you sign 'house'?")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from signer_jax.errors import SignerError
+
+if TYPE_CHECKING:
+    from signer_jax.pipeline import Signed, Signer
+
+__all__ = ["Signed", "Signer", "SignerError"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: `signer --help` should not wait for jax.
+    if name in ("Signed", "Signer"):
+        from signer_jax import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'signer_jax' has no attribute {name!r}")
