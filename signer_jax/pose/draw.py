@@ -1,0 +1,99 @@
+"""Skeleton pictures for people, in the colours of OpenPose and DWPose on black.
+
+Conventions (DWPose's): body limbs as capsules in 0.6 of their colour with full-colour joints, hands as thin limbs whose
+hue runs over the fingers with blue joints, the face as white points; joints at or below the threshold are not drawn.
+"""
+
+import colorsys
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose
+
+Colour = tuple[int, int, int]
+_LIMB_SHADE = 0.6
+_OVERSAMPLING = 3  # drawn larger and averaged down: smooth edges at small sizes
+_FACE_COLOUR: Colour = (255, 255, 255)
+_HAND_JOINT_COLOUR: Colour = (0, 0, 255)
+# Half widths in shoulder widths.
+_BODY_WIDTH, _BODY_JOINT, _HAND_WIDTH, _HAND_JOINT, _FACE_JOINT = 0.022, 0.024, 0.009, 0.011, 0.008
+
+
+def _hue(share: float) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(share, 1.0, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+_BODY_PAIRS = (
+    ("neck", "right_shoulder"), ("neck", "left_shoulder"), ("right_shoulder", "right_elbow"),
+    ("right_elbow", "right_wrist"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+    ("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("neck", "left_hip"),
+    ("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("neck", "nose"), ("nose", "right_eye"),
+    ("right_eye", "right_ear"), ("nose", "left_eye"), ("left_eye", "left_ear"),
+)  # fmt: skip
+# 18 hues, one a body joint in DWPose order; a limb takes the hue of its place in the list above.
+BODY_COLOURS: tuple[Colour, ...] = (
+    (255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0), (0, 255, 85),
+    (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255),
+    (255, 0, 170), (255, 0, 85),
+)  # fmt: skip
+BODY_LIMBS = tuple((a, b, BODY_COLOURS[i]) for i, (a, b) in enumerate(_BODY_PAIRS))
+
+
+def _hand_limbs(side: str) -> tuple[tuple[str, str, Colour], ...]:
+    limbs = []
+    for finger in skeleton.FINGERS:
+        chain = [f"{side}_hand_wrist_root", *(f"{side}_hand_{finger}_{i}" for i in range(1, 5))]
+        limbs += list(pairwise(chain))
+    return tuple((a, b, _hue(i / len(limbs))) for i, (a, b) in enumerate(limbs))
+
+
+HAND_LIMBS = {side: _hand_limbs(side) for side in ("left", "right")}
+
+
+def draw(pose: Pose, size: int, *, threshold: float = 0.3) -> UInt8[np.ndarray, "t h w 3"]:
+    """Pictures `[t, size, size, 3]` of a normalised pose on the canonical joints, in the view of `skeleton.to_pixels`.
+
+    Joints whose confidence is at or below `threshold` are left out (0.3 is DWPose's; WAN notes, "Pose drawing").
+    """
+    pixels = skeleton.to_pixels(pose.coordinates[..., :2].astype(np.float32), size)
+    frames = [_draw_frame(points, seen > threshold, size) for points, seen in zip(pixels, pose.confidence, strict=True)]
+    return np.stack(frames) if frames else np.zeros((0, size, size, 3), np.uint8)
+
+
+def _draw_frame(points: np.ndarray, seen: np.ndarray, size: int) -> np.ndarray:
+    image = Image.new("RGB", (size * _OVERSAMPLING,) * 2)
+    canvas = ImageDraw.Draw(image)
+    points = points * _OVERSAMPLING
+    unit = size * _OVERSAMPLING / skeleton.VIEW_SIDE
+
+    def limbs(triples: tuple[tuple[str, str, Colour], ...], half_width: float, shade: float) -> None:
+        for a, b, colour in triples:
+            i, j = skeleton.INDEX[a], skeleton.INDEX[b]
+            if seen[i] and seen[j]:
+                fill = tuple(round(channel * shade) for channel in colour)
+                width = max(1, round(2 * half_width * unit))
+                canvas.line([*points[i].tolist(), *points[j].tolist()], fill=fill, width=width)
+                for k in (i, j):
+                    dot(k, half_width, fill)
+
+    def dot(i: int, half_width: float, colour: tuple[int, ...]) -> None:
+        if seen[i]:
+            radius = max(half_width * unit, 0.5)
+            x, y = points[i].tolist()
+            canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
+
+    limbs(BODY_LIMBS, _BODY_WIDTH, _LIMB_SHADE)
+    for i, colour in enumerate(BODY_COLOURS):
+        dot(i, _BODY_JOINT, colour)
+    for name in skeleton.FACE:
+        dot(skeleton.INDEX[name], _FACE_JOINT, _FACE_COLOUR)
+    for side, names in (("left", skeleton.LEFT_HAND), ("right", skeleton.RIGHT_HAND)):
+        limbs(HAND_LIMBS[side], _HAND_WIDTH, 1.0)
+        for name in names:
+            dot(skeleton.INDEX[name], _HAND_JOINT, _HAND_JOINT_COLOUR)
+    return np.asarray(image.resize((size, size), Image.Resampling.BOX))

@@ -1,0 +1,236 @@
+"""The `.pose` format (the pose-format library's): any of its common layouts in, version 0.2 with our 128 joints out.
+
+Layouts are recognised by the names of components and points, never by counts: MediaPipe Holistic (586, 576, 543 or
+178 points) and OpenPose 137 occur in the wild, and the canonical layout that `write` makes. The MediaPipe face mesh is
+mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`).
+"""
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from pose_format import Pose as PoseFile
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
+from pose_format.utils.reader import BufferReader
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
+from signer_jax.types import Pose
+
+# MediaPipe face mesh index of each iBUG point; "right" (the signer's) is on the picture's left in both.
+MESH_OF_IBUG = (
+    127, 234, 132, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 361, 454, 356,  # jaw 0-16
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,  # brows 17-26
+    168, 197, 5, 4, 98, 97, 2, 326, 327,  # nose 27-35
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,  # eyes 36-47
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,  # outer lips 48-59
+    78, 82, 13, 312, 308, 317, 14, 87,  # inner lips 60-67
+)  # fmt: skip
+_MESH_EYES = {"right_eye": (33, 160, 158, 133, 153, 144), "left_eye": (362, 385, 387, 263, 373, 380)}
+_MESH_EARS = {"right_ear": (234,), "left_ear": (454,)}  # the mesh's edge, just in front of the ear
+_MESH_UPPER_LIP = 0
+# Where the nose tip lies on the way from between the eyes to the upper lip; 29 real full-mesh clips: 0.48 to 0.65.
+_NOSE_SHARE = 0.55
+
+_HOLISTIC_BODY = {
+    "nose": "NOSE", "right_eye": "RIGHT_EYE", "left_eye": "LEFT_EYE", "right_ear": "RIGHT_EAR", "left_ear": "LEFT_EAR",
+    **{f"{side}_{part}": f"{side}_{part}".upper() for side in ("right", "left")
+       for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
+}  # fmt: skip
+_HOLISTIC_FINGERS = {
+    "thumb": ("THUMB_CMC", "THUMB_MCP", "THUMB_IP", "THUMB_TIP"),
+    **{f.lower(): tuple(f"{f}{middle}_{part}" for part in ("MCP", "PIP", "DIP", "TIP"))
+       for f, middle in (("INDEX", "_FINGER"), ("MIDDLE", "_FINGER"), ("RING", "_FINGER"), ("PINKY", ""))},
+}  # fmt: skip
+_HOLISTIC_HAND = ("WRIST", *(point for finger in skeleton.FINGERS for point in _HOLISTIC_FINGERS[finger]))
+_OPENPOSE_BODY = {
+    "nose": "Nose", "neck": "Neck", "right_eye": "REye", "left_eye": "LEye", "right_ear": "REar", "left_ear": "LEar",
+    **{f"{side}_{part}": f"{side[0].upper()}{part.capitalize()}" for side in ("right", "left")
+       for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
+}  # fmt: skip
+_COMPONENTS = (
+    ("BODY", skeleton.BODY), ("FACE", skeleton.FACE),
+    ("LEFT_HAND", skeleton.LEFT_HAND), ("RIGHT_HAND", skeleton.RIGHT_HAND),
+)  # fmt: skip
+_BROKEN = (
+    struct.error, TypeError, ValueError, IndexError, KeyError, ZeroDivisionError, OverflowError, MemoryError,
+    NotImplementedError, AttributeError,
+)  # fmt: skip
+_DEPTH = 3
+_Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, point)s whose mean a joint is
+
+
+def read(path: str | Path) -> Pose:
+    """The pose of the file's first person (others are ignored), on the canonical 128 joints.
+
+    Coordinates `[t, 128, 3]` float32 are in the file's units (pixels; z as the detector gave it, which MediaPipe
+    measures from the hips for the body, the wrist for a hand and the head for the face; 0 where the file has x and y
+    only), confidence `[t, 128]` in 0…1. A masked or non-finite point gets confidence 0 and coordinate 0. The neck is
+    the middle of the shoulders where the layout has none; with the 178-point layout, whose body lacks the head, eyes
+    and ears are read off the face mesh and the nose lies between the eyes and the upper lip. iBUG points that a
+    contour subset of the mesh lacks (the nose, 27-35) keep confidence 0.
+
+    Raises `SignerError` where the file is missing, cut short, of an unknown layout or without a person or frame.
+    """
+    header, body = _open(Path(path))
+    data = np.asarray(body.data.data, np.float32)[:, 0]  # [t, points, c]
+    confidence = np.array(body.confidence, np.float32)[:, 0]
+    confidence[np.ma.getmaskarray(body.data)[:, 0].any(-1) | ~np.isfinite(data).all(-1)] = 0
+    confidence = np.clip(np.nan_to_num(confidence), 0, 1)
+    xyz = np.zeros((*data.shape[:2], _DEPTH), np.float32)
+    depth = min(data.shape[-1], _DEPTH)
+    xyz[..., :depth] = np.where(confidence[..., None] > 0, data[..., :depth], 0)  # a NaN would survive a product with 0
+
+    source = _Points(xyz, confidence, {component.name: component.points for component in header.components})
+    if len(source.where) == len(skeleton.JOINTS) and _canonical(header):
+        names: _Names = {joint: ((component, joint),) for component, joints in _COMPONENTS for joint in joints}
+    elif "POSE_LANDMARKS" in source.components:
+        names = _holistic_names()
+    elif "pose_keypoints_2d" in source.components:
+        names = _openpose_names(source.components)
+    else:
+        known = "MediaPipe Holistic, OpenPose 137 or this project's 128 joints"
+        found = ", ".join(f"{name} ({len(points)})" for name, points in source.components.items())
+        raise SignerError(f"{path}: unknown pose layout [{found}]; convert it to {known}")
+    coordinates, confidence = source.gather(names)
+    _fill_head(coordinates, confidence, source)
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, float(body.fps))
+
+
+def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) -> None:
+    """Writes `.pose` v0.2 with the 128 joints as four components; `read` gives the same float32 numbers back.
+
+    Coordinates are written as they are. `size` (width, height) goes into the header for viewers; by default it is the
+    farthest coordinate. The file appears under its name only when complete. Raises `SignerError` for a pose that is not
+    on the canonical joints or a folder that cannot be written to.
+    """
+    joints, axes = pose.coordinates.shape[1:]
+    if joints != len(skeleton.JOINTS) or axes not in (2, 3):
+        raise SignerError(f"{path}: .pose takes {len(skeleton.JOINTS)} joints of 2 or 3 axes, not {joints} of {axes}")
+    confidence = np.asarray(pose.confidence, np.float32)
+    seen = confidence > 0
+    coordinates = np.where(seen[..., None], pose.coordinates, 0).astype(np.float32)
+    if size is None:
+        farthest = coordinates.reshape(-1, axes).max(0, initial=1) if len(pose) else np.ones(axes)
+        size = (int(np.ceil(farthest[0])), int(np.ceil(farthest[1])))
+    width, height = (min(max(value, 1), 65535) for value in size)
+    point_format = "XYC" if axes == 2 else "XYZC"
+    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, 0), _components(point_format))
+    body = NumPyPoseBody(pose.fps, coordinates[:, None], confidence[:, None])
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            PoseFile(header, body).write(file)
+        partial.replace(path)
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be written ({error.strerror}); choose a folder that exists") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Points:
+    """A file's points, found by (component, point) name."""
+
+    def __init__(self, xyz: np.ndarray, confidence: np.ndarray, components: Mapping[str, Sequence[str]]) -> None:
+        self.xyz, self.confidence, self.components = xyz, confidence, components
+        names = [(component, point) for component, points in components.items() for point in points]
+        self.where = {name: i for i, name in enumerate(names)}
+
+    def mean(self, names: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean position `[t, c]` and least confidence `[t]` of the named points; None where the file lacks one."""
+        if not names or any(name not in self.where for name in names):
+            return None
+        where = [self.where[name] for name in names]
+        return self.xyz[:, where].mean(1, dtype=np.float32), self.confidence[:, where].min(1)
+
+    def gather(self, names: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates `[t, 128, 3]` and confidence `[t, 128]` of the joints that `names` and the file know."""
+        frames = len(self.xyz)
+        coordinates = np.zeros((frames, len(skeleton.JOINTS), _DEPTH), np.float32)
+        confidence = np.zeros((frames, len(skeleton.JOINTS)), np.float32)
+        for i, joint in enumerate(skeleton.JOINTS):
+            if (found := self.mean(names.get(joint, ()))) is not None:
+                coordinates[:, i], confidence[:, i] = found
+        return coordinates, confidence
+
+
+def _open(path: Path) -> tuple[PoseHeader, NumPyPoseBody]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    try:
+        reader = BufferReader(data)
+        header = PoseHeader.read(reader)
+        body = NumPyPoseBody.read(header, reader)
+        left = reader.bytes_left()
+    except _BROKEN as error:
+        reason = str(error) or type(error).__name__
+        raise SignerError(f"{path}: not a whole .pose file ({reason}); download or extract it again") from None
+    # Version 0.1 counts its frames by the bytes that are left: a remainder means that it was cut short.
+    if round(header.version, 3) == 0.1 and left:
+        raise SignerError(f"{path}: not a whole .pose file ({left} bytes too many); download or extract it again")
+    if 0 in body.data.shape or body.fps <= 0:
+        raise SignerError(f"{path}: holds no person or no frame; extract the poses again")
+    return header, body
+
+
+def _canonical(header: PoseHeader) -> bool:
+    return [(c.name, tuple(c.points)) for c in header.components] == list(_COMPONENTS)
+
+
+def _holistic_names() -> _Names:
+    body: _Names = {joint: (("POSE_LANDMARKS", point),) for joint, point in _HOLISTIC_BODY.items()}
+    neck = tuple(("POSE_LANDMARKS", f"{side}_SHOULDER") for side in ("RIGHT", "LEFT"))
+    face = {f"face_{i}": (("FACE_LANDMARKS", str(mesh)),) for i, mesh in enumerate(MESH_OF_IBUG)}
+    hands = {
+        joint: ((f"{side}_HAND_LANDMARKS", point),)
+        for side, joints in (("LEFT", skeleton.LEFT_HAND), ("RIGHT", skeleton.RIGHT_HAND))
+        for joint, point in zip(joints, _HOLISTIC_HAND, strict=True)
+    }
+    return {**body, "neck": neck, **face, **hands}
+
+
+def _openpose_names(components: Mapping[str, Sequence[str]]) -> _Names:
+    names: _Names = {joint: (("pose_keypoints_2d", point),) for joint, point in _OPENPOSE_BODY.items()}
+    # Face and hands come in iBUG and OpenPose order under names that differ between writers: taken by position.
+    parts = (
+        ("face_keypoints_2d", skeleton.FACE),
+        ("hand_left_keypoints_2d", skeleton.LEFT_HAND),
+        ("hand_right_keypoints_2d", skeleton.RIGHT_HAND),
+    )
+    for component, joints in parts:
+        names |= {joint: ((component, point),) for joint, point in zip(joints, components.get(component, ()))}  # noqa: B905
+    return names
+
+
+def _fill_head(coordinates: np.ndarray, confidence: np.ndarray, source: _Points) -> None:
+    """Sets, in place, the eyes, ears and nose that the body component lacks from the face mesh, where there is one."""
+    if ("POSE_LANDMARKS", "NOSE") in source.where or "FACE_LANDMARKS" not in source.components:
+        return
+    for joint, points in {**_MESH_EYES, **_MESH_EARS}.items():
+        if (found := source.mean([("FACE_LANDMARKS", str(point)) for point in points])) is not None:
+            coordinates[:, skeleton.INDEX[joint]], confidence[:, skeleton.INDEX[joint]] = found
+    eyes = [skeleton.INDEX["right_eye"], skeleton.INDEX["left_eye"]]
+    if (lip := source.mean([("FACE_LANDMARKS", str(_MESH_UPPER_LIP))])) is not None:
+        between = coordinates[:, eyes].mean(1)
+        nose = skeleton.INDEX["nose"]
+        coordinates[:, nose] = between + _NOSE_SHARE * (lip[0] - between)
+        confidence[:, nose] = np.minimum(lip[1], confidence[:, eyes].min(1))
+
+
+def _components(point_format: str) -> list[PoseHeaderComponent]:
+    components = []
+    for name, joints in _COMPONENTS:
+        where = {joint: i for i, joint in enumerate(joints)}
+        limbs = {"BODY": BODY_LIMBS, "FACE": ()}.get(name, HAND_LIMBS["left" if name == "LEFT_HAND" else "right"])
+        pairs = [(where[a], where[b]) for a, b, _ in limbs]
+        colours = [colour for *_, colour in limbs] or [(255, 255, 255)]
+        components.append(PoseHeaderComponent(name, list(joints), pairs, colours, point_format))
+    return components

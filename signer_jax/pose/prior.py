@@ -1,0 +1,226 @@
+"""The pose prior database: what SLP-MoE's experts retrieve from (PAPER 2.3).
+
+On disk a folder of three files: `coordinates.npy` `[frames, 128, c]` and `confidence.npy` `[frames, 128]` (float32, all
+signs one after the other at one frame rate, memory-mapped when read) and `index.json` (which frames belong to which
+entry). Poses are normalised (origin between the shoulders, shoulder width 1).
+"""
+
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.stitching import resample
+from signer_jax.types import Pose
+
+_FORMAT = 1
+_COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to sign a gloss. `start` (included) and `end` (excluded) are frames of the database, set by `build`.
+
+    `language` is the IANA code of the sign language; `variant` counts the ways to sign a gloss from 0; a lower
+    `priority` is preferred; `source` says where the pose came from.
+    """
+
+    gloss: str
+    language: str
+    signer: str = ""
+    start: int = 0
+    end: int = 0
+    variant: int = 0
+    source: str = ""
+    priority: int = 0
+
+
+class Prior:
+    """An opened database; make one with `Prior.build` or `Prior.open`."""
+
+    def __init__(
+        self, path: Path, entries: Sequence[Entry], coordinates: np.ndarray, confidence: np.ndarray, fps: float,
+        problems: Sequence[str],
+    ) -> None:  # fmt: skip
+        self.path, self.entries, self.fps, self.problems = path, tuple(entries), fps, tuple(problems)
+        self._coordinates, self._confidence = coordinates, confidence
+        self._by_gloss: dict[str, list[Entry]] = defaultdict(list)
+        self._by_folded: dict[str, list[Entry]] = defaultdict(list)
+        for entry in sorted(self.entries, key=lambda entry: (entry.priority, entry.signer, entry.variant)):
+            self._by_gloss[entry.gloss].append(entry)
+            self._by_folded[entry.gloss.casefold()].append(entry)
+
+    @classmethod
+    def build(
+        cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, fps: float, *, problems: Sequence[str] = ()
+    ) -> "Prior":
+        """Writes a database of (entry, normalised pose on the 128 joints), each resampled to `fps`, and opens it.
+
+        `problems` (what a reader had to leave out) are kept for `info`; they are read after the last entry, so a reader
+        may still be adding to the list. The folder appears under its name only when complete, and replaces a database
+        that is there. Raises `SignerError` where there is no entry, a pose does not fit or the path is taken.
+        """
+        path = Path(path)
+        if path.exists() and not (path / _INDEX).exists() and (not path.is_dir() or any(path.iterdir())):
+            raise SignerError(f"{path}: exists and is no pose database; choose another folder")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            written, axes = _write_poses(partial, entries, fps)
+            if not written:
+                raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
+            index = {
+                "format": _FORMAT, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS),
+                "entries": [asdict(entry) for entry in written], "problems": list(problems),
+            }  # fmt: skip
+            (partial / _INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            _replace(partial, path)
+        except OSError as error:
+            raise SignerError(f"{path}: cannot be written ({error.strerror}); check the place and its space") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Prior":
+        """Opens a database without reading its poses. Raises `SignerError` where it is missing or damaged."""
+        path = Path(path)
+        again = "build it again with signer prior build"
+        try:
+            index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
+            coordinates = np.load(path / _COORDINATES, mmap_mode="r", allow_pickle=False)
+            confidence = np.load(path / _CONFIDENCE, mmap_mode="r", allow_pickle=False)
+            entries = [Entry(**entry) for entry in index["entries"]]
+            frames = max((entry.end for entry in entries), default=0)
+            if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
+                raise SignerError(f"{path}: a pose database of another version; {again}")
+            if len(coordinates) != frames or coordinates.shape[:2] != confidence.shape:
+                raise SignerError(f"{path}: holds {len(coordinates)} frames where its index names {frames}; {again}")
+            return cls(path, entries, coordinates, confidence, float(index["fps"]), index["problems"])
+        except FileNotFoundError as error:
+            raise SignerError(
+                f"{path}: no pose database here ({Path(error.filename).name} is missing); {again}"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SignerError(f"{path}: the pose database is damaged ({reason}); {again}") from None
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """IANA codes of the sign languages, sorted."""
+        return tuple(sorted({entry.language for entry in self.entries}))
+
+    def glosses(self, language: str | None = None) -> tuple[str, ...]:
+        """All glosses (of one language), sorted."""
+        return tuple(sorted({entry.gloss for entry in self.entries if language in (None, entry.language)}))
+
+    def variants(self, gloss: str, language: str | None = None) -> list[Entry]:
+        """The entries of a gloss, the preferred first: by priority, signer, variant. Empty where there is none.
+
+        Where no gloss is spelled so, case is ignored.
+        """
+        for found in (self._by_gloss.get(gloss), self._by_folded.get(gloss.casefold())):
+            if matches := [entry for entry in found or () if language in (None, entry.language)]:
+                return matches
+        return []
+
+    def pose(self, entry: Entry) -> Pose:
+        """The entry's pose: a copy in memory, `[end - start, 128, c]`."""
+        frames = slice(entry.start, entry.end)
+        return Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
+
+    def fingerspell(self, word: str, language: str | None = None) -> list[Entry] | None:
+        """The preferred entry of each letter and digit of `word` (gloss "#A", else "A"); None where one is missing."""
+        letters = [letter for letter in word.upper() if letter.isalnum()]
+        found = [self.variants(f"#{letter}", language) or self.variants(letter, language) for letter in letters]
+        return [variants[0] for variants in found] if found and all(found) else None
+
+    def info(self) -> dict:
+        """What the database holds, as plain values: counts, variants a gloss, seconds, languages, problems."""
+        variants = Counter((entry.language, entry.gloss) for entry in self.entries)
+        return {
+            "path": str(self.path),
+            "entries": len(self.entries),
+            "glosses": len(variants),
+            "variants_per_gloss": len(self.entries) / max(1, len(variants)),
+            "most_variants": max(variants.values(), default=0),
+            "frames": len(self._coordinates),
+            "fps": self.fps,
+            "seconds": len(self._coordinates) / self.fps,
+            "languages": dict(sorted(Counter(entry.language for entry in self.entries).items())),
+            "signers": len({entry.signer for entry in self.entries}),
+            "problems": list(self.problems),
+        }
+
+
+class _Growing:
+    """A float32 `.npy` file that grows frame by frame: numpy's header leaves room for a longer first axis."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self.file, self.shape, self.frames = file, shape, 0
+        self._header()
+        self.start = file.tell()
+
+    def _header(self) -> None:
+        description = {"descr": "<f4", "fortran_order": False, "shape": (self.frames, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, description)
+
+    def add(self, values: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(values, "<f4").tobytes())
+        self.frames += len(values)
+
+    def finish(self) -> None:
+        self.file.seek(0)
+        self._header()
+        if self.file.tell() != self.start:
+            raise ValueError(f"{self.file.name}: numpy's header grew from {self.start} to {self.file.tell()} bytes")
+
+
+def _write_poses(folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float) -> tuple[list[Entry], int]:
+    written: list[Entry] = []
+    axes = 0
+    with (folder / _COORDINATES).open("wb") as first, (folder / _CONFIDENCE).open("wb") as second:
+        coordinates = confidence = None
+        for entry, pose in entries:
+            if coordinates is None or confidence is None:
+                axes = pose.coordinates.shape[2]
+                coordinates = _Growing(first, (len(skeleton.JOINTS), axes))
+                confidence = _Growing(second, (len(skeleton.JOINTS),))
+            if pose.coordinates.shape[1:] != (len(skeleton.JOINTS), axes) or not len(pose):
+                shape, wanted = list(pose.coordinates.shape), f"[t, {len(skeleton.JOINTS)}, {axes}]"
+                raise SignerError(f"prior: {entry.gloss!r} from {entry.source or '?'} has pose {shape}, not {wanted}")
+            pose = pose if pose.fps == fps else resample(pose, max(1, round(len(pose) / pose.fps * fps)), fps=fps)
+            written.append(replace(entry, start=coordinates.frames, end=coordinates.frames + len(pose)))
+            coordinates.add(pose.coordinates)
+            confidence.add(pose.confidence)
+        if coordinates is not None and confidence is not None:
+            coordinates.finish()
+            confidence.finish()
+    return written, axes
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Puts `partial` under its final name; a database that is there leaves only then."""
+    if not path.exists():
+        partial.rename(path)
+        return
+    old = partial.with_suffix(".old")
+    path.rename(old)
+    partial.rename(path)
+    shutil.rmtree(old)
+
+
+def _first(problems: Sequence[str]) -> str:
+    return f" ({len(problems)} problems, the first: {problems[0]})" if problems else "; give a folder that holds some"

@@ -1,0 +1,207 @@
+"""The .pose reader and writer: round trip, layouts written here point by point, damage, real files."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pose_format import Pose as PoseFile
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
+
+DATA = os.environ.get("SIGNER_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
+SIDES = ("right", "left")
+BODY_178 = [f"{side}_{part}" for part in ("SHOULDER", "ELBOW", "WRIST", "HIP") for side in ("LEFT", "RIGHT")]
+
+
+def _pose(axes: int = 3, frames: int = 5) -> Pose:
+    rng = np.random.default_rng(0)
+    coordinates = rng.normal(0, 300, (frames, 128, axes)).astype(np.float32)
+    confidence = rng.uniform(0.1, 1, (frames, 128)).astype(np.float32)
+    confidence[1, 40:60] = 0
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, 24.0)
+
+
+def _save(path: Path, components: dict[str, list[str]], data: np.ndarray, confidence: np.ndarray) -> None:
+    """A v0.2 file with the given components; data [t, people, points, c]."""
+    point_format = "XYZ"[: data.shape[-1]] + "C"
+    parts = [PoseHeaderComponent(name, points, [], [(0, 0, 0)], point_format) for name, points in components.items()]
+    header = PoseHeader(0.2, PoseHeaderDimensions(100, 100, 0), parts)
+    with path.open("wb") as file:
+        PoseFile(header, NumPyPoseBody(25.0, data.astype(np.float32), confidence.astype(np.float32))).write(file)
+
+
+def _line(error: pytest.ExceptionInfo) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_round_trip_is_exact(tmp_path, axes):
+    pose = _pose(axes)
+    pose_file.write(tmp_path / "a.pose", pose)
+    back = pose_file.read(tmp_path / "a.pose")
+    assert back.fps == pose.fps and back.coordinates.dtype == np.float32
+    np.testing.assert_array_equal(back.coordinates[..., :axes], pose.coordinates)
+    np.testing.assert_array_equal(back.confidence, pose.confidence)
+    assert (back.coordinates[..., axes:] == 0).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pose"]
+
+
+def test_the_library_opens_what_is_written(tmp_path):
+    pose = _pose()
+    pose_file.write(tmp_path / "a.pose", pose, size=(640, 480))
+    opened = PoseFile.read((tmp_path / "a.pose").read_bytes())
+    assert round(opened.header.version, 3) == 0.2
+    assert (opened.header.dimensions.width, opened.header.dimensions.height) == (640, 480)
+    names = [point for component in opened.header.components for point in component.points]
+    assert names == list(skeleton.JOINTS)
+    assert all(len(c.limbs) == len(c.colors) for c in opened.header.components if c.limbs)
+    np.testing.assert_array_equal(opened.body.data.filled(0)[:, 0], pose.coordinates)
+
+
+def test_holistic_178_by_names(tmp_path):
+    # Components and points in an unusual order, and two people: names decide, the first person is taken.
+    ibug = {*pose_file.MESH_OF_IBUG[:27], *pose_file.MESH_OF_IBUG[36:], 234, 454}  # without the nose
+    mesh = [str(i) for i in sorted(ibug, reverse=True)]
+    hand = list(pose_file._HOLISTIC_HAND)
+    components = {
+        "RIGHT_HAND_LANDMARKS": hand, "FACE_LANDMARKS": mesh, "POSE_LANDMARKS": BODY_178, "LEFT_HAND_LANDMARKS": hand,
+    }  # fmt: skip
+    points = [(component, point) for component, names in components.items() for point in names]
+    data = np.zeros((2, 2, len(points), 3))
+    data[:, 0] = np.arange(len(points) * 3).reshape(-1, 3) + 1
+    data[:, 1] = -5
+    confidence = np.full(data.shape[:3], 0.9)
+    confidence[1, 0, points.index(("RIGHT_HAND_LANDMARKS", "WRIST"))] = 0
+    _save(tmp_path / "a.pose", components, data, confidence)
+    pose = pose_file.read(tmp_path / "a.pose")
+
+    def at(component, point):
+        return data[0, 0, points.index((component, point))]
+
+    def joint(name):
+        return pose.coordinates[0, skeleton.INDEX[name]]
+
+    np.testing.assert_allclose(joint("left_elbow"), at("POSE_LANDMARKS", "LEFT_ELBOW"))
+    shoulders = [at("POSE_LANDMARKS", f"{side}_SHOULDER") for side in ("LEFT", "RIGHT")]
+    np.testing.assert_allclose(joint("neck"), np.mean(shoulders, 0))
+    np.testing.assert_allclose(joint("left_hand_index_4"), at("LEFT_HAND_LANDMARKS", "INDEX_FINGER_TIP"))
+    np.testing.assert_allclose(joint("right_hand_pinky_1"), at("RIGHT_HAND_LANDMARKS", "PINKY_MCP"))
+    np.testing.assert_allclose(joint("face_8"), at("FACE_LANDMARKS", "152"))
+    np.testing.assert_allclose(joint("right_ear"), at("FACE_LANDMARKS", "234"))
+    between = (joint("right_eye") + joint("left_eye")) / 2
+    np.testing.assert_allclose(joint("nose"), between + 0.55 * (at("FACE_LANDMARKS", "0") - between), rtol=1e-5)
+    assert pose.confidence[1, skeleton.INDEX["right_hand_wrist_root"]] == 0
+    assert (pose.coordinates[1, skeleton.INDEX["right_hand_wrist_root"]] == 0).all()
+    assert (pose.confidence[:, [skeleton.INDEX[f"face_{i}"] for i in range(27, 36)]] == 0).all()
+    assert pose.confidence[0, skeleton.INDEX["right_knee"]] == 0
+
+
+def test_non_finite_points_are_missing(tmp_path):
+    data = np.ones((1, 1, 8, 3))
+    data[0, 0, 0, 1] = np.nan
+    _save(tmp_path / "a.pose", {"POSE_LANDMARKS": BODY_178}, data, np.ones((1, 1, 8)))
+    pose = pose_file.read(tmp_path / "a.pose")
+    assert pose.confidence[0, skeleton.INDEX["left_shoulder"]] == 0 and np.isfinite(pose.coordinates).all()
+    assert pose.confidence[0, skeleton.INDEX["right_shoulder"]] == 1
+    assert pose.confidence[0, skeleton.INDEX["neck"]] == 0  # one shoulder has no middle
+
+
+def test_unknown_layout(tmp_path):
+    _save(tmp_path / "a.pose", {"TENTACLES": ["a", "b"]}, np.ones((1, 1, 2, 2)), np.ones((1, 1, 2)))
+    with pytest.raises(SignerError) as error:
+        pose_file.read(tmp_path / "a.pose")
+    assert "TENTACLES (2)" in _line(error) and "a.pose" in _line(error)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(SignerError) as error:
+        pose_file.read(tmp_path / "none.pose")
+    assert "none.pose" in _line(error)
+
+
+def test_every_cut_is_noticed(tmp_path):
+    pose_file.write(tmp_path / "a.pose", _pose())
+    whole = (tmp_path / "a.pose").read_bytes()
+    for length in (0, 3, 9, 200, len(whole) // 2, len(whole) - 4, len(whole) - 1):
+        (tmp_path / "b.pose").write_bytes(whole[:length])
+        with pytest.raises(SignerError) as error:
+            pose_file.read(tmp_path / "b.pose")
+        assert "not a whole .pose file" in _line(error)
+
+
+def test_a_cut_version_01_is_noticed(tmp_path):
+    # v0.1 counts frames by the bytes left: cut in the middle it would read confidences as coordinates.
+    pose = _pose()
+    pose_file.write(tmp_path / "a.pose", pose)
+    whole = (tmp_path / "a.pose").read_bytes()
+    numbers = pose.coordinates.size + pose.confidence.size
+    header = whole[4 : len(whole) - 4 * numbers - struct.calcsize("<fIH")]
+    old = struct.pack("<f", 0.1) + header + struct.pack("<HHH", 24, 5, 1) + whole[len(whole) - 4 * numbers :]
+    (tmp_path / "old.pose").write_bytes(old)
+    np.testing.assert_array_equal(pose_file.read(tmp_path / "old.pose").coordinates, pose.coordinates)
+    (tmp_path / "cut.pose").write_bytes(old[:-40])
+    with pytest.raises(SignerError, match="not a whole"):
+        pose_file.read(tmp_path / "cut.pose")
+
+
+def test_random_bytes_are_refused(tmp_path):
+    (tmp_path / "a.pose").write_bytes(np.random.default_rng(0).bytes(5000))
+    with pytest.raises(SignerError) as error:
+        pose_file.read(tmp_path / "a.pose")
+    _line(error)
+
+
+def test_write_refuses_a_subset_and_a_missing_folder(tmp_path):
+    with pytest.raises(SignerError, match="128 joints"):
+        pose_file.write(tmp_path / "a.pose", Pose(np.zeros((1, 50, 3)), np.zeros((1, 50)), 25.0))
+    with pytest.raises(SignerError, match="cannot be written"):
+        pose_file.write(tmp_path / "no" / "a.pose", _pose())
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "whole_face"),
+    [
+        ("pose/holistic-v0.1.pose", 170, 24, False),
+        ("pose/openpose-137.pose", 93, 24, True),
+        ("pose/asl-variants/colin-1-HOUSE.pose", 93, 30.10, True),
+        ("autsl/signer0_sample1000.pose", 43, 30, True),
+        ("stitching/train_1_original.pose", 70, 25, False),
+    ],
+)
+def test_real_layouts_show_a_person(name, frames, fps, whole_face):
+    raw = pose_file.read(Path(DATA) / name)
+    assert len(raw) == frames and raw.fps == pytest.approx(fps, abs=0.01)
+    pose, _, _ = skeleton.normalise(raw)
+    middle = {}
+    for i, joint in enumerate(skeleton.JOINTS):
+        seen = pose.confidence[:, i] > 0
+        middle[joint] = np.median(pose.coordinates[seen, i, :2], 0) if seen.any() else None
+    assert middle["right_shoulder"][0] < 0 < middle["left_shoulder"][0]  # the signer's right is on the picture's left
+    assert middle["right_eye"][0] < middle["nose"][0] < middle["left_eye"][0]
+    assert middle["right_ear"][0] < middle["right_eye"][0] and middle["left_eye"][0] < middle["left_ear"][0]
+    assert middle["nose"][1] < middle["face_8"][1] < 0.1  # y down: nose above chin above shoulders
+    for brow, eye in (("face_19", "face_37"), ("face_24", "face_44")):
+        assert middle[brow][1] < middle[eye][1] < middle["face_48"][1]
+    assert middle["face_36"][0] < middle["face_39"][0] < middle["face_42"][0] < middle["face_45"][0]
+    assert middle["face_51"][1] < middle["face_57"][1]
+    assert (middle["face_30"] is not None) == whole_face
+    for side in SIDES:
+        if middle[f"{side}_hand_wrist_root"] is not None and middle[f"{side}_wrist"] is not None:
+            seen = (
+                pose.confidence[:, [skeleton.INDEX[f"{side}_hand_wrist_root"], skeleton.INDEX[f"{side}_wrist"]]] > 0
+            ).all(1)
+            root, wrist = (
+                pose.coordinates[seen, skeleton.INDEX[f"{side}_{p}"], :2] for p in ("hand_wrist_root", "wrist")
+            )
+            assert np.median(np.linalg.norm(root - wrist, axis=-1)) < 0.2

@@ -1,0 +1,130 @@
+"""Lexicon folders: one written here, with every tolerance and fault, and the real ones."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import pose_file
+from signer_jax.pose.lexicon import milliseconds, read_lexicon
+from signer_jax.pose.prior import Prior
+from signer_jax.types import Pose
+
+DATA = os.environ.get("SIGNER_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
+HEADER = "path,spoken_language,signed_language,start,end,words,glosses,priority\n"
+
+
+def _sign(frames: int = 40) -> Pose:
+    """A person of 200 pixels' shoulder width whose hands never rest; the nose's x counts the frames."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform(-0.2, 0.2, (1, 128, 3)).astype(np.float32).repeat(frames, 0)
+    for name, x in (("right_shoulder", -0.5), ("left_shoulder", 0.5), ("right_wrist", -0.6), ("left_wrist", 0.6)):
+        place[:, skeleton.INDEX[name]] = (x, 0, 0)
+    place[:, skeleton.INDEX["nose"], 0] = np.arange(frames) / 100
+    return Pose(place * 200 + 300, np.ones((frames, 128), np.float32), 20.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "ase").mkdir()
+    for name in ("one", "two"):
+        pose_file.write(tmp_path / "ase" / f"{name}.pose", _sign())
+    (tmp_path / "ase" / "bad.pose").write_bytes(b"no pose")
+    return tmp_path
+
+
+def _read(folder: Path, rows: str):
+    (folder / "index.csv").write_text(HEADER + rows, encoding="utf-8")
+    signs, problems = read_lexicon(folder)
+    return list(signs), problems
+
+
+def _frames(pose: Pose) -> list[int]:
+    return np.rint(pose.coordinates[:, skeleton.INDEX["nose"], 0] * 100).astype(int).tolist()
+
+
+def test_whole_files_cuts_and_seconds(folder):
+    signs, problems = _read(
+        folder,
+        "ase/one.pose,en,ase,0,0,house,HOUSE,1\n"
+        "ase/one.pose,en,ase,500,1500,house,HOUSE,0\n"
+        "ase/two.pose,en,ase,0.5,1.5,home,,\n"
+        "ase/two.pose,en,ase,0,9999,home,HOME,\n",
+    )
+    assert problems == []
+    assert [(e.gloss, e.language, e.variant, e.priority) for e, _ in signs] == [
+        ("HOUSE", "ase", 0, 1), ("HOUSE", "ase", 1, 0), ("home", "ase", 0, 0), ("HOME", "ase", 0, 0),
+    ]  # fmt: skip
+    assert [_frames(pose) for _, pose in signs] == [
+        list(range(40)), list(range(10, 30)), list(range(10, 30)), list(range(40)),
+    ]  # fmt: skip
+    for _, pose in signs:
+        shoulders = pose.coordinates[:, [skeleton.INDEX["right_shoulder"], skeleton.INDEX["left_shoulder"]], :2]
+        np.testing.assert_allclose(shoulders, [[[-0.5, 0], [0.5, 0]]] * len(pose), atol=1e-5)
+
+
+def test_faults_are_reported_by_row(folder):
+    signs, problems = _read(
+        folder,
+        "ase/none.pose,en,ase,0,0,a,A,0\n"
+        "ase/bad.pose,en,ase,0,0,b,B,0\n"
+        "ase/one.pose,en,ase,zero,0,c,C,0\n"
+        "ase/one.pose,en,ase,5000,9000,d,D,0\n"
+        "../one.pose,en,ase,0,0,e,E,0\n"
+        "ase/one.pose,en,ase,0,0,,,0\n"
+        "ase/one.pose,en,ase,0,0,g,G,0\n",
+    )
+    assert [entry.gloss for entry, _ in signs] == ["G"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "row 2 (ase A)", "row 3 (ase B)", "row 4 (ase C)", "row 5 (ase D)", "row 6 (ase E)", "row 7 (ase )",
+    ]  # fmt: skip
+    for problem, part in zip(problems, ("missing", "not a whole", "zero", "frames", "folder", "no gloss"), strict=True):
+        assert part in problem and "\n" not in problem
+
+
+def test_milliseconds_by_hand():
+    assert milliseconds(0, 2720) == (0, 2720)
+    assert milliseconds(1.5, 2.72) == (1500, 2720)
+    assert milliseconds(4000, 5200) == (4000, 5200)
+    assert milliseconds(0, 0) == (0, 0)
+
+
+def test_a_folder_without_a_readable_index(tmp_path):
+    with pytest.raises(SignerError, match=r"index\.csv"):
+        read_lexicon(tmp_path)
+    (tmp_path / "index.csv").write_text("path,gloss\na,b\n")
+    with pytest.raises(SignerError, match="lacks the column 'signed_language'"):
+        read_lexicon(tmp_path)
+
+
+@needs_data
+def test_real_fingerspelling(tmp_path):
+    source = Path(DATA) / "lexicon" / "fingerspelling"
+    signs, problems = read_lexicon(source)
+    prior = Prior.build(signs, tmp_path / "prior", 25.0, problems=problems)
+    assert set("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == set(prior.glosses("ase"))
+    info = prior.info()
+    rows = len((source / "index.csv").read_text(encoding="utf-8").split("\n")[1:-1])
+    assert info["entries"] + len(info["problems"]) == rows == 626
+    assert all("is missing" in problem for problem in info["problems"])
+    letters = prior.fingerspell("hello", "ase")
+    assert [entry.gloss for entry in letters] == list("HELLO")
+    hand = skeleton.INDEX["right_hand_index_4"]
+    for entry in prior.variants("A", "ase") + letters:
+        pose = prior.pose(entry)
+        assert 10 <= len(pose) <= 40 and (pose.confidence[:, hand] > 0).all()
+        assert pose.coordinates[:, hand, 1].max() < 0.6  # no frame of the hand lying down
+
+
+@needs_data
+def test_real_version_01_files():
+    signs, problems = read_lexicon(Path(DATA) / "lexicon" / "sgg-small")
+    signs = list(signs)
+    assert problems == [] and [entry.gloss for entry, _ in signs] == ["Kleine", "Kinder", "Essen", "Pizza"]
+    for entry, pose in signs:
+        raw = pose_file.read(Path(DATA) / "lexicon" / "sgg-small" / entry.source)
+        assert 0.4 * len(raw) < len(pose) < 0.8 * len(raw)  # rest at both ends is cut

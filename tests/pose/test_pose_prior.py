@@ -1,0 +1,131 @@
+"""The pose database: built, opened, asked, damaged."""
+
+import json
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.pose.prior import Entry, Prior
+from signer_jax.types import Pose
+
+
+def _pose(frames: int, seed: int, fps: float = 25.0, axes: int = 3) -> Pose:
+    rng = np.random.default_rng(seed)
+    coordinates = rng.normal(size=(frames, 128, axes)).astype(np.float32)
+    return Pose(coordinates, rng.uniform(0.1, 1, (frames, 128)).astype(np.float32), fps)
+
+
+ENTRIES = [
+    (Entry("HOUSE", "ase", "bea", variant=1, source="b"), _pose(7, 0)),
+    (Entry("HOUSE", "ase", "ann", variant=2, source="c"), _pose(5, 1)),
+    (Entry("HOUSE", "ase", "ann", variant=0, source="a"), _pose(4, 2)),
+    (Entry("HOUSE", "ase", "zoe", variant=3, source="d", priority=-1), _pose(3, 3)),
+    (Entry("HOUSE", "gsg", "cem", source="e"), _pose(6, 4)),
+    (Entry("A", "ase", source="sign A"), _pose(4, 5)),
+    (Entry("#A", "ase", source="letter A"), _pose(4, 6)),
+    (Entry("B", "ase", source="letter B"), _pose(4, 7)),
+]
+
+
+@pytest.fixture
+def prior(tmp_path):
+    return Prior.build(iter(ENTRIES), tmp_path / "prior", 25.0, problems=["row 3: gone"])
+
+
+def test_poses_come_back_exactly(prior, tmp_path):
+    reopened = Prior.open(tmp_path / "prior")
+    assert len(reopened) == len(ENTRIES)
+    for entry, (given, pose) in zip(reopened.entries, ENTRIES, strict=True):
+        assert (entry.gloss, entry.source, entry.end - entry.start) == (given.gloss, given.source, len(pose))
+        stored = reopened.pose(entry)
+        np.testing.assert_array_equal(stored.coordinates, pose.coordinates)
+        np.testing.assert_array_equal(stored.confidence, pose.confidence)
+        assert stored.fps == 25.0
+    assert [file.name for file in tmp_path.iterdir()] == ["prior"]
+
+
+def test_poses_are_memory_mapped_and_copied(prior):
+    assert isinstance(prior._coordinates, np.memmap)
+    pose = prior.pose(prior.entries[0])
+    pose.coordinates[:] = 0  # a caller's change stays the caller's
+    assert prior.pose(prior.entries[0]).coordinates.any()
+
+
+def test_variants_are_ordered(prior):
+    assert [entry.source for entry in prior.variants("HOUSE", "ase")] == ["d", "a", "c", "b"]
+    assert [entry.source for entry in prior.variants("HOUSE")] == ["d", "a", "c", "b", "e"]
+    assert [entry.source for entry in prior.variants("House", "gsg")] == ["e"]
+    assert prior.variants("MOUSE") == [] and prior.variants("HOUSE", "bfi") == []
+
+
+def test_glosses_and_languages(prior):
+    assert prior.languages == ("ase", "gsg")
+    assert prior.glosses("gsg") == ("HOUSE",) and prior.glosses() == ("#A", "A", "B", "HOUSE")
+
+
+def test_fingerspelling(prior):
+    assert [entry.source for entry in prior.fingerspell("Ab-a", "ase")] == ["letter A", "letter B", "letter A"]
+    assert prior.fingerspell("abc", "ase") is None
+    assert prior.fingerspell("a", "gsg") is None
+    assert prior.fingerspell("--", "ase") is None
+
+
+def test_info_counts(prior):
+    info = prior.info()
+    assert (info["entries"], info["glosses"], info["frames"], info["most_variants"]) == (8, 5, 37, 4)
+    assert info["languages"] == {"ase": 7, "gsg": 1} and info["problems"] == ["row 3: gone"]
+    assert info["variants_per_gloss"] == 8 / 5
+    json.dumps(info)
+
+
+def test_other_frame_rates_are_resampled(tmp_path):
+    prior = Prior.build([(Entry("A", "ase"), _pose(10, 0, fps=50.0))], tmp_path / "p", 25.0)
+    assert prior.entries[0].end == 5 and prior.pose(prior.entries[0]).fps == 25.0
+
+
+def test_building_again_replaces_and_a_failure_keeps_the_old(prior, tmp_path):
+    def failing():
+        yield ENTRIES[0]
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        Prior.build(failing(), tmp_path / "prior", 25.0)
+    assert len(Prior.open(tmp_path / "prior")) == 8
+    assert len(Prior.build(ENTRIES[:2], tmp_path / "prior", 25.0)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["prior"]
+
+
+def test_build_refuses(tmp_path):
+    with pytest.raises(SignerError, match="no sign") as error:
+        Prior.build([], tmp_path / "p", 25.0, problems=["row 2: gone"])
+    assert "row 2: gone" in str(error.value) and not (tmp_path / "p").exists()
+    with pytest.raises(SignerError, match="pose"):
+        Prior.build([ENTRIES[0], (Entry("B", "ase"), _pose(3, 0, axes=2))], tmp_path / "p", 25.0)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("important")
+    with pytest.raises(SignerError, match="no pose database"):
+        Prior.build(ENTRIES, tmp_path / "mine", 25.0)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_open_names_what_is_wrong(prior, tmp_path):
+    def message(path):
+        with pytest.raises(SignerError) as error:
+            Prior.open(path)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "index.json is missing" in message(tmp_path / "none")
+    folder = tmp_path / "prior"
+    whole = (folder / "coordinates.npy").read_bytes()
+    (folder / "coordinates.npy").write_bytes(whole[: len(whole) // 2])
+    assert "damaged" in message(folder)
+    (folder / "coordinates.npy").unlink()
+    assert "coordinates.npy is missing" in message(folder)
+    (folder / "coordinates.npy").write_bytes(whole)
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, "entries": index["entries"][:-1]}))
+    assert "its index names" in message(folder)
+    (folder / "index.json").write_text("{")
+    assert "damaged" in message(folder)

@@ -1,0 +1,138 @@
+"""Stitching: spans, resampling, smooth transitions, missing joints, trimming."""
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.stitching import resample, stitch, timeline, trim
+from signer_jax.types import Pose
+
+LEFT = [skeleton.INDEX[name] for name in skeleton.LEFT_HAND]
+RIGHT = [skeleton.INDEX[name] for name in skeleton.RIGHT_HAND]
+WRISTS = [skeleton.INDEX["left_wrist"], skeleton.INDEX["right_wrist"]]
+
+
+def _pose(frames: int, x: float, speed: float = 0.0, fps: float = 10.0) -> Pose:
+    coordinates = np.zeros((frames, 128, 2), np.float32)
+    coordinates[..., 0] = x + speed * np.arange(frames)[:, None]
+    coordinates[..., 1] = np.linspace(0, 1, 128)
+    return Pose(coordinates, np.ones((frames, 128), np.float32), fps)
+
+
+def _without(pose: Pose, joints: list[int], frames: slice = slice(None)) -> Pose:
+    confidence = pose.confidence.copy()
+    confidence[frames, joints] = 0
+    return Pose(pose.coordinates * (confidence[..., None] > 0), confidence, pose.fps)
+
+
+def test_timeline_by_hand():
+    spans, total = timeline([_pose(10, 0), _pose(15, 0, fps=30)], 0.2, 20.0)
+    assert spans.tolist() == [[0, 20], [24, 34]] and total == 34
+    assert timeline([], 0.2, 20.0)[1] == 0
+
+
+def test_resample_is_linear_and_keeps_the_ends():
+    pose = _pose(5, 0, speed=1)
+    longer = resample(pose, 9, fps=20.0)
+    np.testing.assert_allclose(longer.coordinates[:, 0, 0], np.arange(9) / 2)
+    assert longer.fps == 20.0
+    np.testing.assert_array_equal(resample(pose, 5).coordinates, pose.coordinates)
+    assert resample(pose, 1).coordinates[0, 0, 0] == 2
+    with pytest.raises(SignerError):
+        resample(pose.slice(0, 0), 3)
+
+
+def test_resample_never_moves_towards_a_missing_joint():
+    pose = resample(_without(_pose(3, 5.0), RIGHT, slice(1, 2)), 9)
+    seen = pose.confidence[:, RIGHT[0]] > 0
+    assert seen.tolist() == [True, True, False, False, False, False, True, True, True]
+    np.testing.assert_allclose(pose.coordinates[seen][:, RIGHT, 0], 5.0)
+    assert (pose.coordinates[~seen][:, RIGHT] == 0).all()
+
+
+def test_segments_stay_and_transitions_are_smooth():
+    first, second = _pose(6, 0.0, speed=0.05), _pose(6, 1.0, speed=0.05)
+    out = stitch([first, second], np.array([[2, 8], [13, 19]]), 22, fps=10.0)
+    assert len(out) == 22 and out.fps == 10.0
+    np.testing.assert_array_equal(out.coordinates[2:8], first.coordinates)
+    np.testing.assert_array_equal(out.coordinates[13:19], second.coordinates)
+    np.testing.assert_array_equal(out.coordinates[:2], first.coordinates[:1].repeat(2, 0))  # held
+    np.testing.assert_array_equal(out.coordinates[19:], second.coordinates[-1:].repeat(3, 0))
+    x = out.coordinates[7:14, 0, 0]
+    assert (np.diff(x) > 0).all()
+    straight = np.linspace(x[0], x[-1], 7)
+    assert np.abs(np.diff(x, 2)).max() < 0.1 and not np.allclose(x, straight, atol=1e-3)
+    assert np.diff(x)[0] < np.diff(straight)[0]  # leaves at the sign's own, slower speed
+
+
+def test_a_fast_edge_does_not_overshoot_far():
+    first, second = _pose(6, 0.0, speed=1.0), _pose(6, 5.1, speed=0.0)  # 0.1 apart, racing
+    x = stitch([first, second], np.array([[0, 6], [16, 22]]), 22, fps=10.0).coordinates[:, 0, 0]
+    assert np.abs(x[6:16] - 5.05).max() < 0.1
+
+
+def test_a_joint_that_one_side_lacks_follows_its_wrist_and_fades():
+    first, second = _pose(4, 2.0), _without(_pose(4, 4.0), RIGHT)
+    out = stitch([first, second], np.array([[0, 4], [9, 13]]), 13, fps=10.0)
+    gap = slice(4, 9)
+    confidence = out.confidence[gap, RIGHT[3]]
+    assert (np.diff(confidence) <= 0).all() and confidence[0] > 0 and (confidence[2:] == 0).all()
+    seen = out.confidence[:, RIGHT[3]] > 0
+    own = out.coordinates[seen][:, RIGHT[3]] - out.coordinates[seen][:, WRISTS[1]]
+    np.testing.assert_allclose(own, own[:1].repeat(len(own), 0), atol=1e-5)
+    assert (out.coordinates[~seen][:, RIGHT] == 0).all()
+
+
+def test_a_joint_that_no_side_has_stays_missing():
+    first, second = (_without(_pose(4, x), LEFT) for x in (1.0, 2.0))
+    out = stitch([first, second], np.array([[0, 4], [7, 11]]), 11, fps=10.0)
+    assert (out.confidence[:, LEFT] == 0).all() and (out.coordinates[:, LEFT] == 0).all()
+
+
+def test_rest_before_and_after():
+    rest = _pose(1, -3.0)
+    x = stitch([_pose(4, 1.0)], np.array([[10, 14]]), 24, fps=10.0, rest=rest).coordinates[:, 0, 0]
+    np.testing.assert_array_equal(x[:5], -3)
+    np.testing.assert_array_equal(x[10:14], 1)
+    np.testing.assert_array_equal(x[19:], -3)
+    assert (np.diff(x[4:11]) > 0).all() and (np.diff(x[13:20]) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("spans", "total"), [([[0, 4], [3, 8]], 8), ([[0, 4], [5, 9]], 8), ([[-1, 3], [4, 8]], 8), ([[0, 0], [1, 8]], 8)]
+)
+def test_impossible_spans_are_refused(spans, total):
+    with pytest.raises(SignerError, match="spans"):
+        stitch([_pose(4, 0), _pose(4, 0)], np.array(spans), total, fps=10.0)
+
+
+def test_nothing_to_stitch_is_refused():
+    with pytest.raises(SignerError, match="no sign"):
+        stitch([], np.zeros((0, 2)), 4, fps=10.0)
+
+
+def _rising(heights: list[float]) -> Pose:
+    coordinates = np.zeros((len(heights), 128, 2), np.float32)
+    coordinates[:, [*LEFT, WRISTS[0]], 1] = 1.3  # rests all the time
+    coordinates[:, [*RIGHT, WRISTS[1]], 1] = -np.array(heights)[:, None]
+    return Pose(coordinates, np.ones(coordinates.shape[:2], np.float32), 25.0)
+
+
+def test_trim_cuts_rest_rise_and_sink():
+    pose = _rising([-1.3, -1.3, -1.0, -0.5, 0.1, 0.0, 0.1, -0.4, -1.1, -1.3])
+    cut = trim(pose)
+    np.testing.assert_array_equal(cut.coordinates, pose.coordinates[3:8])
+
+
+def test_trim_keeps_a_sign_at_one_height():
+    pose = _rising([-0.2, -0.1, -0.2, -0.3])
+    assert len(trim(pose)) == 4
+
+
+def test_trim_cuts_frames_without_hands():
+    pose = _without(_rising([-0.2] * 6), [*LEFT, *RIGHT], slice(0, 2))
+    pose = _without(pose, [*LEFT, *RIGHT], slice(5, 6))
+    np.testing.assert_array_equal(trim(pose).confidence, pose.confidence[2:5])
+    nothing = _without(_rising([-0.2] * 3), [*LEFT, *RIGHT, *WRISTS])
+    assert len(trim(nothing)) == 3
