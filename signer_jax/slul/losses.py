@@ -1,0 +1,84 @@
+"""SLUL's losses (PAPER 2.2): arrays in, one value a token or an example out, float32. The caller masks and weighs."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from signer_jax.slul.linker import LinkerOutput, is_gloss, pool, shift_right
+from signer_jax.slul.tokenizer import PAD
+
+
+def masked_mean(x: Float[Array, "b g"], mask: Bool[Array, "b g"]) -> Float[Array, "b"]:
+    """The mean over the positions where the mask is True; 0 for an example that has none."""
+    weights = mask.astype(jnp.float32)
+    # where, not a product: an infinity outside the mask must not turn into NaN.
+    return jnp.where(mask, x, 0.0).sum(-1) / jnp.maximum(weights.sum(-1), 1.0)
+
+
+def cross_entropy(logits: Float[Array, "b g v"], target: Int[Array, "b g"]) -> Float[Array, "b g"]:
+    """-log p(target_t | target_<t, H), padding included."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
+
+
+def sagm(
+    masked_logits: Float[Array, "b g v"], target: Int[Array, "b g"], masked_positions: Bool[Array, "b g"]
+) -> Float[Array, "b g"]:
+    """-m_t log p(g_t | masked g, H): the cross entropy of the masked pass where the token was masked, 0 elsewhere."""
+    return jnp.where(masked_positions, cross_entropy(masked_logits, target), 0.0)
+
+
+def consistency_kl(
+    masked_logits: Float[Array, "b g v"], logits: Float[Array, "b g v"], stop_anchor_gradient: bool
+) -> Float[Array, "b g"]:
+    """KL(p(·|masked g; H) || p(·|g; H)) per token. The unmasked posterior is the anchor."""
+    if stop_anchor_gradient:
+        logits = jax.lax.stop_gradient(logits)
+    masked_log_probs = jax.nn.log_softmax(masked_logits.astype(jnp.float32))
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.sum(jnp.exp(masked_log_probs) * (masked_log_probs - log_probs), -1)
+
+
+def contrastive(
+    h_x: Float[Array, "b d"], h_g: Float[Array, "b d"], target: Int[Array, "b g"], temperature: float
+) -> Float[Array, "b"]:
+    """Symmetric InfoNCE between a batch's pooled texts and pooled glosses: the mean of both directions, per example.
+
+    Both are L2-normalised here. Examples with the same target are not negatives of each other.
+    """
+    similarity = _unit(h_x) @ _unit(h_g).T / temperature
+    same = jnp.all(target[:, None, :] == target[None, :, :], axis=-1)
+    other = same & ~jnp.eye(len(target), dtype=bool)
+    similarity = jnp.where(other, -jnp.inf, similarity)
+    positive = jnp.diagonal(similarity)
+    text_to_gloss = jax.nn.logsumexp(similarity, axis=1) - positive
+    gloss_to_text = jax.nn.logsumexp(similarity, axis=0) - positive
+    return (text_to_gloss + gloss_to_text) / 2
+
+
+def linker_losses(
+    output: LinkerOutput, target: Int[Array, "b g"], *, temperature: float, stop_anchor_gradient: bool
+) -> dict[str, Float[Array, "b"]]:
+    """The four losses of SLUL, each `[b]`; L_SLUL+SAGM is their weighted sum.
+
+    "cross_entropy" and "kl" are means over the tokens up to eos, "sagm" over the masked tokens (0 where none was
+    masked), "contrastive" is per example.
+
+    The gloss encoding pools the states that have a gloss token as their input, so never the start.
+    """
+    real = target != PAD
+    masked = output.masked_positions
+    h_x = pool(output.H, output.source_mask)
+    h_g = pool(output.gloss_states, is_gloss(shift_right(target)))
+    return {
+        "cross_entropy": masked_mean(cross_entropy(output.logits, target), real),
+        "sagm": masked_mean(sagm(output.masked_logits, target, masked), masked),
+        "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real),
+        "contrastive": contrastive(h_x, h_g, target, temperature),
+    }
+
+
+def _unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    x = x.astype(jnp.float32)
+    # The epsilon is inside the root: the gradient of an all-zero row (an empty gloss sequence) stays finite.
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-12)

@@ -1,0 +1,192 @@
+"""SentencePiece around text and glosses: one vocabulary for both sides of SLUL.
+
+Text is NFKC-normalised and lower-cased before it is encoded, glosses ("IX-1", "#A", "ES-BEDEUTET") are left as they
+are, so upper case separates glosses from words inside one vocabulary.
+"""
+
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from signer_jax.errors import SignerError, closest
+
+# T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
+PAD, EOS, UNKNOWN = 0, 1, 2
+MASK = "<mask>"
+_WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
+_UNKNOWN_SURFACE = "\u2047"
+_TAG = re.compile(r"\[([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)\]")
+_SENTINEL = re.compile(r"<extra_id_(\d+)>")
+_SENTINELS = 100  # T5 appends <extra_id_99> … <extra_id_0> to the vocabulary that its SentencePiece file holds
+
+
+def normalise(text: str) -> str:
+    """NFKC, lower case, single spaces: what `encode_source` encodes."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+class Tokenizer:
+    """Text and glosses to ids and back. `vocab_size` counts every id that can occur (T5's sentinels included)."""
+
+    def __init__(self, model: bytes, mask: str = MASK) -> None:
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        size = self._pieces.get_piece_size()
+        names = [self._pieces.id_to_piece(i) for i in range(size)]
+        ids = {name: i for i, name in enumerate(names)}
+        self.vocab_size = size
+        if mask in ids or _WORD_START + mask in ids:
+            self.mask_id = ids.get(mask, ids.get(_WORD_START + mask, UNKNOWN))
+        elif (sentinel := _SENTINEL.fullmatch(mask)) and int(sentinel[1]) < _SENTINELS:
+            self.vocab_size = size + _SENTINELS
+            self.mask_id = self.vocab_size - 1 - int(sentinel[1])
+        else:
+            raise SignerError(f"tokenizer: the vocabulary has no piece {mask!r}; give mask='<extra_id_0>' for a T5 one")
+        # Only a vocabulary of our own has tags as single pieces; a published one spells them out.
+        own = MASK in ids
+        self._tags = {match[1]: i for name, i in ids.items() if own and (match := _TAG.fullmatch(name))}
+        self._own = own
+        self._hidden = {PAD, EOS, self.mask_id, *self._tags.values()}
+        self._starts = {i for i, name in enumerate(names) if name.startswith(_WORD_START)}
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        path: str | Path,
+        vocab_size: int,
+        languages: Sequence[str],
+        *,
+        glosses: Iterable[Sequence[str]],
+    ) -> "Tokenizer":
+        """Trains a unigram vocabulary on `texts` (normalised here) and `glosses` (as they are); writes it to `path`.
+
+        The same input gives the same bytes (one thread, no sampling). `vocab_size` is an upper limit: a small corpus
+        gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`.
+        Raises `SignerError` where there is no text, or `vocab_size` is too small for the corpus' characters.
+        """
+
+        def sentences() -> Iterator[str]:
+            yield from filter(None, map(normalise, texts))
+            yield from filter(None, map(" ".join, glosses))
+
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=sentences(),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                pad_id=PAD,
+                eos_id=EOS,
+                unk_id=UNKNOWN,
+                bos_id=-1,
+                unk_surface=_UNKNOWN_SURFACE,
+                user_defined_symbols=[MASK, *(f"[{code}]" for code in languages)],
+                max_sentence_length=1 << 16,
+                num_threads=1,
+                minloglevel=3,
+            )
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise SignerError(f"tokenizer: training failed ({reason}); give more text or a larger vocab_size") from None
+        tokenizer = cls(model.getvalue())
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(model.getvalue())
+        partial.replace(path)
+        return tokenizer
+
+    @classmethod
+    def load(cls, path: str | Path, mask: str = MASK) -> "Tokenizer":
+        """Reads a SentencePiece model. `mask` names the piece that serves as SAGM's mask.
+
+        Published T5 vocabularies have no `<mask>`: give `"<extra_id_0>"`. It is looked up in the file and, where the
+        file lacks it, counted as T5 does: the last of 100 ids behind the file's pieces.
+        Raises `SignerError` where the file is missing, is no SentencePiece model, or has no such piece.
+        """
+        try:
+            return cls(Path(path).read_bytes(), mask)
+        except OSError:
+            raise SignerError(f"{path}: no such tokenizer file; give the SentencePiece .model file") from None
+        except RuntimeError:
+            raise SignerError(f"{path}: not a SentencePiece model; give the .model file, not the .vocab file") from None
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The sign languages that have a tag of their own; empty for published vocabularies, which spell tags out."""
+        return tuple(self._tags)
+
+    @property
+    def eos_id(self) -> int:
+        return EOS
+
+    @property
+    def pad_id(self) -> int:
+        return PAD
+
+    @property
+    def gloss_ids(self) -> list[bool]:
+        """Which of the `vocab_size` ids may stand in a gloss sequence: all but pad, unknown, mask, tags, sentinels.
+
+        Eos is among them. As an array, this is the `allowed` of `signer_jax.slul.decoding`.
+        """
+        size = self._pieces.get_piece_size()
+        barred = (self._hidden - {EOS}) | {UNKNOWN}
+        return [i < size and i not in barred for i in range(self.vocab_size)]
+
+    def encode_source(self, text: str, language: str) -> list[int]:
+        """`[language] text` and eos (PAPER 2.2). Raises `SignerError` for a language without a tag."""
+        if language in self._tags:
+            return [self._tags[language], *self._encode(normalise(text)), EOS]
+        if self._own:
+            known = ", ".join(self._tags)
+            raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
+        return [*self._encode(f"[{language}] {normalise(text)}"), EOS]
+
+    def encode_gloss(self, glosses: Sequence[str]) -> list[int]:
+        """The glosses, separated by spaces, and eos. Raises `SignerError` for a gloss that is empty or has a space."""
+        for gloss in glosses:
+            if not gloss or len(gloss.split()) != 1 or gloss.strip() != gloss:
+                raise SignerError(f"gloss {gloss!r}: empty or with a space inside; join its words with '-'")
+        return [*self._encode(" ".join(glosses)), EOS]
+
+    def decode_gloss(self, ids: Iterable[int]) -> tuple[str, ...]:
+        """The glosses up to the first eos; pad, mask and tags are dropped, an unknown character reads "⁇"."""
+        kept: list[int] = []
+        for i in map(int, ids):
+            if i == EOS:
+                break
+            if i not in self._hidden and i < self._pieces.get_piece_size():
+                kept.append(i)
+        return tuple(self._pieces.decode(kept).split())
+
+    def gloss_index(self, ids: Iterable[int]) -> list[int]:
+        """For each id, which gloss of `decode_gloss(ids)` it belongs to; -1 for eos, pad and whatever follows eos."""
+        index, current, ended = [], -1, False
+        for i in map(int, ids):
+            ended = ended or i == EOS
+            if ended or i in self._hidden:
+                index.append(-1)
+                continue
+            # A sequence that a model made up may begin in the middle of a word.
+            current += i in self._starts or current < 0
+            index.append(current)
+        return index
+
+    def unknown_fraction(self, text: str) -> float:
+        """The share of `text`'s characters (spaces aside) that the vocabulary does not know, 0 … 1."""
+        pieces = self._pieces.encode(normalise(text), out_type=str)
+        lengths = [(len(piece.replace(_WORD_START, "")), self._pieces.piece_to_id(piece)) for piece in pieces]
+        total = sum(length for length, _ in lengths)
+        return sum(length for length, i in lengths if i == UNKNOWN) / total if total else 0.0
+
+    def _encode(self, text: str) -> list[int]:
+        return self._pieces.encode(text) if text else []

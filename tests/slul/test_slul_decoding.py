@@ -1,0 +1,174 @@
+"""Greedy and beam search against uncached scores and brute force."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_t5 import tiny, weights
+
+from signer_jax.slul.decoding import beam_search, greedy, next_log_probs, normalised
+from signer_jax.slul.linker import shift_right
+from signer_jax.slul.t5 import T5, decode_step, init_cache, reorder
+
+SOURCE = np.array([[4, 2, 3, 3, 1], [3, 4, 1, 0, 0], [2, 1, 0, 0, 0]])
+BEAMS, LENGTH = 4, 6
+SHARED = tiny()
+search = functools.partial(beam_search, beams=BEAMS, max_length=LENGTH)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    return weights(SHARED, seed=5)  # a seed whose hypotheses differ in length
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def uncached_logits(t5: T5, params: dict, source, target_in):
+    return t5.apply({"params": params}, source, target_in)
+
+
+def log_probs_of(t5: T5, params: dict, source: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Uncached: the summed log-probability of each row of ids, pad excluded."""
+    log_probs = jax.nn.log_softmax(uncached_logits(t5, params, source, shift_right(ids)))
+    return (np.take_along_axis(np.asarray(log_probs), ids[..., None], -1)[..., 0] * (ids != 0)).sum(-1)
+
+
+def lengths_of(ids: np.ndarray) -> np.ndarray:
+    return (np.asarray(ids) != 0).sum(-1)
+
+
+def assert_scores_are_uncached(t5, params, ids, scores, length_penalty: float) -> None:
+    flat = np.asarray(ids).reshape(-1, LENGTH)
+    uncached = log_probs_of(t5, params, np.repeat(SOURCE, BEAMS, 0), flat)
+    np.testing.assert_allclose(scores.reshape(-1), uncached / lengths_of(flat) ** length_penalty, atol=1e-5)
+
+
+@pytest.mark.parametrize("every_layer", [False, True])
+def test_scores_equal_uncached(every_layer):
+    t5 = tiny(relative_bias_every_layer=every_layer)
+    params = weights(t5, seed=5)
+    for length_penalty in (0.0, 1.0):
+        ids, scores = search(t5, params, SOURCE, length_penalty=length_penalty)
+        assert ids.shape == (3, BEAMS, LENGTH) and scores.shape == (3, BEAMS)
+        assert_scores_are_uncached(t5, params, ids, scores, length_penalty)
+        assert (np.diff(scores, axis=1) <= 0).all()  # best first
+        for row in np.asarray(ids):
+            assert len({tuple(hypothesis) for hypothesis in row}) == BEAMS
+        for hypothesis in np.asarray(ids).reshape(-1, LENGTH):
+            ends = np.flatnonzero(hypothesis == 1)
+            assert len(ends) <= 1 and (len(ends) == 0 or (hypothesis[ends[0] + 1 :] == 0).all())
+        assert len(np.unique(lengths_of(ids))) > 1  # finished and unfinished ones, or only one case is seen
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_one_beam_is_greedy_and_greedy_is_argmax(seed):
+    params = weights(SHARED, seed)
+    ids, scores = greedy(SHARED, params, SOURCE, max_length=LENGTH)
+    ids = np.asarray(ids)
+    logits = np.array(uncached_logits(SHARED, params, SOURCE, shift_right(ids)))
+    logits[..., 0] = -np.inf
+    np.testing.assert_array_equal(ids[ids != 0], logits.argmax(-1)[ids != 0])
+    np.testing.assert_allclose(scores, log_probs_of(SHARED, params, SOURCE, ids), atol=1e-5)
+    for penalty in (0.0, 0.6, 2.0):
+        beam_ids, beam_scores = beam_search(SHARED, params, SOURCE, beams=1, max_length=LENGTH, length_penalty=penalty)
+        np.testing.assert_array_equal(ids, beam_ids[:, 0])
+        np.testing.assert_allclose(scores / lengths_of(ids) ** penalty, beam_scores[:, 0], atol=1e-5)
+
+
+def every_sequence(vocab_size: int, length: int) -> np.ndarray:
+    """All hypotheses: without pad inside, ended by eos or cut at `length`."""
+    rows = []
+    for n in range(1, length + 1):
+        for body in itertools.product(range(2, vocab_size), repeat=n - 1):
+            rows.append([*body, 1] + [0] * (length - n))
+    rows += [list(body) for body in itertools.product(range(2, vocab_size), repeat=length)]
+    return np.array(rows)
+
+
+def test_enough_beams_find_the_best_of_all():
+    t5 = tiny(vocab_size=5)
+    params = weights(t5, seed=4)
+    everything = every_sequence(5, 3)
+    assert len(everything) == 1 + 3 + 9 + 27
+    log_prob = log_probs_of(t5, params, np.repeat(SOURCE, 40, 0), np.tile(everything, (3, 1))).reshape(3, 40)
+    winners = set()
+    for penalty in (0.0, 1.0, 2.0):
+        ids, scores = beam_search(t5, params, SOURCE, beams=40, max_length=3, length_penalty=penalty)
+        exact = log_prob / lengths_of(everything) ** penalty
+        np.testing.assert_allclose(scores, -np.sort(-exact, axis=1), atol=1e-5)
+        np.testing.assert_array_equal(ids[:, 0], everything[exact.argmax(1)])
+        winners.add(tuple(exact.argmax(1)))
+        for row in np.asarray(ids):
+            assert {tuple(hypothesis) for hypothesis in row} == set(map(tuple, everything))
+    assert len(winners) > 1  # the penalty decides something here
+
+
+def test_sentences_of_a_batch_do_not_touch_each_other(params):
+    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.6)
+    others = np.array([SOURCE[0], [9, 8, 7, 6, 1], [5, 5, 5, 5, 5]])
+    other_ids, other_scores = search(SHARED, params, others, length_penalty=0.6)
+    np.testing.assert_array_equal(ids[0], other_ids[0])
+    np.testing.assert_allclose(scores[0], other_scores[0], atol=1e-5)
+    assert np.abs(scores[1:] - other_scores[1:]).max() > 1e-3
+
+
+def test_length_penalty_prefers_longer(params):
+    lengths = [lengths_of(search(SHARED, params, SOURCE, length_penalty=p)[0][:, 0]).mean() for p in (0.0, 5.0)]
+    assert lengths[1] > lengths[0]
+
+
+def test_allowed_tokens_only(params):
+    allowed = np.zeros(12, bool)
+    allowed[[5, 7]] = True
+    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=allowed)
+    assert set(np.unique(ids)) == {0, 1, 5, 7}
+    assert_scores_are_uncached(SHARED, params, ids, scores, 0.0)
+    # Only eos may follow: one hypothesis exists, the other places stay empty.
+    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=np.zeros(12, bool))
+    np.testing.assert_array_equal(ids[:, 0], [[1, 0, 0, 0, 0, 0]] * 3)
+    np.testing.assert_array_equal(np.isfinite(scores), [[True, False, False, False]] * 3)
+    assert set(np.unique(greedy(SHARED, params, SOURCE, max_length=LENGTH, allowed=allowed)[0])) <= {0, 1, 5, 7}
+
+
+def test_reordered_beams_continue_their_own_history(params):
+    @jax.jit
+    def begin(params):
+        H = SHARED.apply({"params": params}, SOURCE, method=T5.encode)
+        return init_cache(SHARED, params, H, SOURCE != 0, beams=BEAMS, max_length=LENGTH)
+
+    cache = begin(params)
+    assert cache.keys.shape == (2, 3 * BEAMS, LENGTH, 2, 4) and cache.cross_keys.shape == (2, 3, 5, 2, 4)
+    step = jax.jit(lambda token, cache: decode_step(SHARED, params, token, cache))
+    rng = np.random.default_rng(0)
+    history = np.zeros((3, BEAMS, LENGTH), int)
+    for time in range(LENGTH):
+        token = rng.integers(1, 12, (3, BEAMS)) if time else np.zeros((3, BEAMS), int)
+        before = cache
+        logits, cache = step(token, before)
+        assert int(before.time) == time and not np.asarray(before.keys[:, :, time:]).any()  # pure
+        history[:, :, time] = token
+        rows = uncached_logits(SHARED, params, np.repeat(SOURCE, BEAMS, 0), history.reshape(-1, LENGTH))
+        np.testing.assert_allclose(logits.reshape(-1, 12), rows[:, time], atol=1e-5)
+        parents = rng.integers(0, BEAMS, (3, BEAMS))
+        cache = reorder(cache, jnp.asarray(parents))
+        history = np.take_along_axis(history, parents[..., None], 1)
+
+
+def test_bfloat16_decodes():
+    t5 = tiny(dtype=jnp.bfloat16)
+    ids, scores = jax.eval_shape(lambda params: search(t5, params, SOURCE, length_penalty=1.0), weights(t5))
+    assert (ids.dtype, scores.dtype) == (jnp.int32, jnp.float32)
+
+
+def test_next_log_probs_and_penalty_by_hand():
+    logits = np.zeros((4,), np.float32)
+    np.testing.assert_allclose(next_log_probs(logits, None), [-np.inf, *[np.log(0.25)] * 3])
+    allowed = np.array([True, False, False, True])
+    expected = [-np.inf, np.log(0.25), -np.inf, np.log(0.25)]
+    np.testing.assert_allclose(next_log_probs(logits, allowed), expected)
+    np.testing.assert_allclose(
+        next_log_probs(logits, np.array([True, True, True])), [-np.inf, *[np.log(0.25)] * 2, -np.inf]
+    )
+    np.testing.assert_allclose(normalised(jnp.array([-6.0]), jnp.array([4]), 0.5), [-3])

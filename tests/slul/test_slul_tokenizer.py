@@ -1,0 +1,157 @@
+"""The tokenizer: determinism, round trips, tags and masks as single ids, case."""
+
+import pickle
+
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise
+
+TEXTS = [
+    "How do you sign 'I carried it'?",
+    "Das bedeutet viele Wolken und kräftige Schauer.",
+    "Am Mittwoch hier und da Nieselregen an den Küsten.",
+    "THE SITTING WAS OPENED AT 9.35",
+] * 5
+GLOSSES = [
+    ("IX-1", "CARRY"),
+    ("#A", "#B", "HOUSE"),
+    ("ES-BEDEUTET", "VIEL", "WOLKE"),
+    ("MÄRZ", "KÜSTE", "GRÖSSE", "WEISS"),
+    ("今天", "星期"),
+    ("poss-BRÜCKE", "X-WE", "9.35"),
+] * 5
+LANGUAGES = ("ase", "gsg", "sgg-CH")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "slul.model"
+    return Tokenizer.train(TEXTS, path, 220, LANGUAGES, glosses=GLOSSES)
+
+
+def test_same_input_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        Tokenizer.train(iter(TEXTS), tmp_path / name, 220, LANGUAGES, glosses=iter(GLOSSES))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]  # nothing partial is left
+
+
+def test_training_is_quiet(tmp_path, capfd):
+    Tokenizer.train(TEXTS, tmp_path / "a", 220, LANGUAGES, glosses=GLOSSES)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+@pytest.mark.parametrize("glosses", [*GLOSSES[:6], (), ("CARRY", "CARRY", "IX-1")])
+def test_glosses_come_back(tokenizer, glosses):
+    ids = tokenizer.encode_gloss(glosses)
+    assert ids[-1] == EOS
+    assert EOS not in ids[:-1] and PAD not in ids and UNKNOWN not in ids
+    assert tokenizer.decode_gloss(ids) == glosses
+    assert tokenizer.decode_gloss([*ids, PAD, PAD]) == glosses
+    assert tokenizer.decode_gloss([*ids, *tokenizer.encode_gloss(("HOUSE",))]) == glosses
+
+
+def test_glosses_made_of_known_characters_come_back(tokenizer):
+    glosses = ("HORSE", "IX-3", "BÜRO")  # none of them was in the training data, all of their characters were
+    assert tokenizer.decode_gloss(tokenizer.encode_gloss(glosses)) == glosses
+
+
+def test_source_starts_with_one_tag_and_ends_with_eos(tokenizer):
+    for language in LANGUAGES:
+        ids = tokenizer.encode_source("viele wolken", language)
+        bare = tokenizer.encode_source("viele wolken", "ase")
+        assert ids[1:] == bare[1:] and ids[-1] == EOS
+    tags = {tokenizer.encode_source("", language)[0] for language in LANGUAGES}
+    assert len(tags) == 3 and not tags & {PAD, EOS, UNKNOWN, tokenizer.mask_id}
+    assert tokenizer.encode_source("", "ase")[1:] == [EOS]
+    assert tokenizer.languages == LANGUAGES
+
+
+def test_mask_is_one_id_and_never_decoded(tokenizer):
+    carry, house = (tokenizer.encode_gloss((gloss,))[:-1] for gloss in ("CARRY", "HOUSE"))
+    assert tokenizer.mask_id not in carry
+    assert tokenizer.decode_gloss([*carry, tokenizer.mask_id, *house, EOS]) == ("CARRY", "HOUSE")
+    tag = tokenizer.encode_source("", "ase")[0]
+    assert tokenizer.decode_gloss([tag, *carry, EOS]) == ("CARRY",)
+
+
+def test_text_is_lower_cased_and_glosses_are_not(tokenizer):
+    assert tokenizer.encode_source("VIELE  Wolken", "gsg") == tokenizer.encode_source("viele wolken", "gsg")
+    assert tokenizer.encode_gloss(("CARRY",)) != tokenizer.encode_gloss(("carry",))
+    assert normalise("  Ｈｏｗ\tTHE ﬁne Straße ") == "how the fine straße"
+
+
+def test_gloss_index_by_hand(tokenizer):
+    first, second = (tokenizer.encode_gloss((gloss,))[:-1] for gloss in ("ES-BEDEUTET", "WOLKE"))
+    ids = [*tokenizer.encode_gloss(("ES-BEDEUTET", "WOLKE")), PAD, PAD]
+    assert ids == [*first, *second, EOS, PAD, PAD]
+    assert tokenizer.gloss_index(ids) == [0] * len(first) + [1] * len(second) + [-1, -1, -1]
+    assert len(first) > 1  # a gloss of several pieces, or this test shows nothing
+
+
+def test_gloss_ids_bar_what_is_no_gloss(tokenizer):
+    allowed = tokenizer.gloss_ids
+    assert len(allowed) == tokenizer.vocab_size
+    barred = {PAD, UNKNOWN, tokenizer.mask_id, *(tokenizer.encode_source("", code)[0] for code in LANGUAGES)}
+    assert {i for i, may in enumerate(allowed) if not may} == barred
+
+
+def test_unknown_fraction_counts_characters(tokenizer):
+    assert tokenizer.unknown_fraction("viele wolken") == 0
+    assert tokenizer.unknown_fraction("") == 0
+    assert tokenizer.unknown_fraction("ЖЖЖ viele") == pytest.approx(3 / 8)
+    assert tokenizer.unknown_fraction("ЖЖ Ж") == 1
+
+
+def test_load_equals_train_and_travels(tokenizer, tmp_path):
+    path = tmp_path / "slul.model"
+    Tokenizer.train(TEXTS, path, 220, LANGUAGES, glosses=GLOSSES)
+    loaded = Tokenizer.load(path)
+    for other in (loaded, pickle.loads(pickle.dumps(loaded))):
+        assert other.vocab_size == tokenizer.vocab_size and other.mask_id == tokenizer.mask_id
+        assert other.encode_source(TEXTS[0], "ase") == tokenizer.encode_source(TEXTS[0], "ase")
+
+
+def test_vocabulary_size_is_an_upper_limit(tmp_path):
+    small = Tokenizer.train(TEXTS, tmp_path / "a", 5000, LANGUAGES, glosses=GLOSSES)
+    assert 60 < small.vocab_size < 5000
+
+
+def test_published_vocabulary_without_a_mask(tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(normalise(text) for text in TEXTS), model_prefix=str(tmp_path / "t5"), vocab_size=80,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=3,
+    )  # fmt: skip
+    with pytest.raises(SignerError, match="<extra_id_0>"):
+        Tokenizer.load(tmp_path / "t5.model")
+    tokenizer = Tokenizer.load(tmp_path / "t5.model", mask="<extra_id_0>")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "t5.model"))
+    # T5 puts 100 sentinels behind the pieces, the highest id is <extra_id_0> (32099 of 32100 in t5-small).
+    assert tokenizer.vocab_size == len(pieces) + 100
+    assert tokenizer.mask_id == len(pieces) + 99
+    assert Tokenizer.load(tmp_path / "t5.model", mask="<extra_id_3>").mask_id == len(pieces) + 96
+    assert tokenizer.encode_source("Wolken", "ase") == [*pieces.encode("[ase] wolken"), EOS]
+    assert len(tokenizer.gloss_ids) == tokenizer.vocab_size and not tokenizer.gloss_ids[tokenizer.mask_id]
+    assert tokenizer.decode_gloss([tokenizer.mask_id, EOS]) == ()
+
+
+def test_mistakes_are_named(tokenizer, tmp_path):
+    with pytest.raises(SignerError, match=r"did you mean 'gsg'.*known: ase, gsg, sgg-CH"):
+        tokenizer.encode_source("hallo", "gsgx")
+    for gloss in ("", "THANK YOU", " HOUSE"):
+        with pytest.raises(SignerError, match="join its words"):
+            tokenizer.encode_gloss(("IX-1", gloss))
+    with pytest.raises(SignerError, match="no such tokenizer"):
+        Tokenizer.load(tmp_path / "absent.model")
+    (tmp_path / "broken.model").write_bytes(b"no model")
+    with pytest.raises(SignerError, match="not a SentencePiece model"):
+        Tokenizer.load(tmp_path / "broken.model")
+    for texts, size in ((TEXTS, 20), ([], 100)):
+        with pytest.raises(SignerError, match="training failed") as error:
+            Tokenizer.train(texts, tmp_path / "never.model", size, LANGUAGES, glosses=[])
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "never.model").exists()
