@@ -1,0 +1,99 @@
+"""Scores of text and gloss sequences: BLEU, ROUGE-L, word error rate, exact match. Tokens are split at white space.
+
+Scores are in per cent. BLEU comes with sacreBLEU's signature and is never printed without it: tokenisation alone can
+turn 13 into 51 on the same output.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sacrebleu.metrics import BLEU
+
+from signer_jax.errors import SignerError
+
+# Of ROUGE-L's F, as the sign language translation literature computes it (the convention of neccam/slt).
+ROUGE_BETA = 1.2
+
+
+def _check(hypotheses: Sequence[str], references: Sequence) -> None:
+    if len(hypotheses) != len(references):
+        raise SignerError(
+            f"text scores: {len(hypotheses)} hypotheses for {len(references)} references; "
+            "give one hypothesis for every reference"
+        )
+    if not references:
+        raise SignerError("text scores: there is nothing to score; give at least one hypothesis and its reference")
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
+    """Corpus BLEU-1 to BLEU-4 (sacreBLEU, `tokenize='none'`): keys `bleu1` … `bleu4` and `signature`.
+
+    BLEU-n is the geometric mean of the n-gram precisions up to n with the corpus's brevity penalty. Raises
+    `SignerError` where the two lists differ in length or are empty.
+    """
+    _check(hypotheses, references)
+    scores: dict[str, float | str] = {}
+    for order in (1, 2, 3, 4):
+        # force: a tokenised full stop at the end of many lines is no mistake here.
+        metric = BLEU(max_ngram_order=order, tokenize="none", force=True)
+        scores[f"bleu{order}"] = metric.corpus_score(list(hypotheses), [list(references)]).score
+        scores["signature"] = str(metric.get_signature())
+    return scores
+
+
+def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
+    row = [0] * (len(b) + 1)
+    for x in a:
+        diagonal = 0
+        for j, y in enumerate(b, start=1):
+            above = row[j]
+            row[j] = diagonal + 1 if x == y else max(above, row[j - 1])
+            diagonal = above
+    return row[-1]
+
+
+def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """ROUGE-L F with β = 1.2, the mean over sentences × 100 (the convention of neccam/slt).
+
+    F = (1 + β²) P R / (R + β² P), P and R the longest common subsequence over the hypothesis's and the reference's
+    length; 0 where nothing is shared. Raises `SignerError` as `bleu` does.
+    """
+    _check(hypotheses, references)
+    scores = []
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        ours, theirs = hypothesis.split(), reference.split()
+        common = _longest_common_subsequence(ours, theirs)
+        if common == 0:
+            scores.append(0.0)
+            continue
+        precision, recall = common / len(ours), common / len(theirs)
+        scores.append((1 + ROUGE_BETA**2) * precision * recall / (recall + ROUGE_BETA**2 * precision))
+    return 100 * float(np.mean(scores))
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Per cent of sentences whose tokens are exactly the reference's. Raises `SignerError` as `bleu` does."""
+    _check(hypotheses, references)
+    return 100 * float(np.mean([h.split() == r.split() for h, r in zip(hypotheses, references, strict=True)]))
+
+
+def _edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(diagonal + (x != y), row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Substitutions, insertions and deletions of the corpus over its reference tokens, × 100 (may exceed 100).
+
+    Raises `SignerError` as `bleu` does, and where all references are empty.
+    """
+    _check(hypotheses, references)
+    pairs = [(h.split(), r.split()) for h, r in zip(hypotheses, references, strict=True)]
+    tokens = sum(len(reference) for _, reference in pairs)
+    if tokens == 0:
+        raise SignerError("text scores: every reference is empty, so an error rate has no meaning; check the file")
+    return 100 * sum(_edit_distance(hypothesis, reference) for hypothesis, reference in pairs) / tokens

@@ -1,0 +1,217 @@
+"""Scores of videos, and the baselines that any generated video must beat (numpy; PAPER, Tables 5 and 6).
+
+Videos are uint8 `[t, h, w, 3]`. Structural similarity is Wang et al. 2004 with its Gaussian window of 11 pixels.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import correlate1d
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose, Sample
+
+WINDOW = 11  # pixels: σ = 1.5, cut at 3.5 σ
+_TAPS = np.exp(-0.5 * (np.arange(WINDOW) - WINDOW // 2) ** 2 / 1.5**2)
+_TAPS /= _TAPS.sum()
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_CHUNK_VALUES = 2**22  # of one temporary array: 32 MiB of float64
+
+# The paper crops 60 × 60 pixels around each hand in frames of about 256.
+HAND_CROP = 60 / 256
+# A pixel counts as static where the reference changes by no more than this many of 255 levels from frame to frame.
+STATIC_LEVELS = 2
+
+
+def _check_same(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise SignerError(f"video scores: shapes {a.shape} and {b.shape} differ; give videos of equal length and size")
+    if min(a.shape[1:3]) < WINDOW:
+        raise SignerError(
+            f"video scores: frames of {a.shape[2]} × {a.shape[1]} are smaller than SSIM's window of {WINDOW} pixels; "
+            "give larger frames"
+        )
+
+
+def _smooth(x: Float[np.ndarray, "t h w c"]) -> Float[np.ndarray, "t h w c"]:
+    return correlate1d(correlate1d(x, _TAPS, axis=1, mode="reflect"), _TAPS, axis=2, mode="reflect")
+
+
+def ssim(a: UInt8[np.ndarray, "t h w 3"], b: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " t"]:
+    """Structural similarity of each frame, `[t]`, 1 for equal frames.
+
+    Equal to scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    data_range=255, channel_axis=-1)`: mean over the channels and over the pixels whose window lies inside the frame.
+    Raises `SignerError` where shapes differ or frames are smaller than the window.
+    """
+    _check_same(a, b)
+    t, h, w, c = a.shape
+    edge = WINDOW // 2
+    chunk = max(1, _CHUNK_VALUES // (h * w * c))
+    scores = np.empty(t)
+    for start in range(0, t, chunk):
+        x, y = (v[start : start + chunk].astype(float) for v in (a, b))
+        mean_x, mean_y = _smooth(x), _smooth(y)
+        mean_xy, square_means = mean_x * mean_y, mean_x**2 + mean_y**2
+        covariance = _smooth(x * y) - mean_xy
+        variances = _smooth(x * x + y * y) - square_means
+        value = (2 * mean_xy + _C1) * (2 * covariance + _C2) / ((square_means + _C1) * (variances + _C2))
+        scores[start : start + chunk] = value[:, edge : h - edge, edge : w - edge].mean(axis=(1, 2, 3))
+    return scores
+
+
+def hand_centres(
+    pose: Pose, joints: Sequence[str], size: int
+) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
+    """Pixel x, y of the middle of the left and the right hand in a `size`-pixel view, and whether it is shown.
+
+    The middle is that of the box around the hand's joints that are shown.
+    """
+    centres, visible = [], []
+    for names in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND):
+        hand = skeleton.positions(names, joints)
+        shown: np.ndarray = np.asarray(pose.confidence[:, hand] > 0)
+        pixels = skeleton.to_pixels(pose.coordinates[:, hand, :2], size)
+        low = np.where(shown[..., None], pixels, np.inf).min(axis=1, initial=np.inf)
+        high = np.where(shown[..., None], pixels, -np.inf).max(axis=1, initial=-np.inf)
+        seen = np.asarray(shown.any(axis=1))
+        centres.append((np.where(seen[:, None], low, 0.0) + np.where(seen[:, None], high, 0.0)) / 2)
+        visible.append(seen)
+    return np.stack(centres, axis=1), np.stack(visible, axis=1)
+
+
+def hand_crop(height: int, width: int) -> int:
+    """Side of the crop around a hand: 60 of 256 pixels of the frame's shorter side, at least SSIM's window."""
+    return max(WINDOW, round(min(height, width) * HAND_CROP))
+
+
+def hand_ssim(
+    a: UInt8[np.ndarray, "t h w 3"],
+    b: UInt8[np.ndarray, "t h w 3"],
+    centres: Float[np.ndarray, "t 2 2"],
+    visible: Bool[np.ndarray, "t 2"],
+    crop: int,
+) -> Float[np.ndarray, "t 2"]:
+    """SSIM of the `crop` × `crop` square around each hand, `[t, 2]`; NaN where the hand is not visible.
+
+    `centres` are pixels (x, y), `crop` is usually `hand_crop(h, w)`. A square over the frame's edge is moved inside.
+    Raises `SignerError` where shapes differ or the crop does not fit.
+    """
+    _check_same(a, b)
+    t, h, w, _ = a.shape
+    if not WINDOW <= crop <= min(h, w):
+        raise SignerError(
+            f"hand SSIM: crop is {crop} pixels, it must be at least {WINDOW} and fit the frame of {w} × {h}"
+        )
+    frame, hand = np.nonzero(visible)
+    corner = np.round(centres[frame, hand] - crop / 2).astype(int)
+    corner = np.clip(corner, 0, np.array([w - crop, h - crop]))
+    rows = corner[:, 1, None] + np.arange(crop)
+    columns = corner[:, 0, None] + np.arange(crop)
+    where = (frame[:, None, None], rows[:, :, None], columns[:, None, :])
+    scores = np.full((t, 2), np.nan)
+    scores[frame, hand] = ssim(a[where], b[where])
+    return scores
+
+
+def flicker(video: UInt8[np.ndarray, "t h w 3"], reference: UInt8[np.ndarray, "t h w 3"]) -> float:
+    """Mean absolute change from frame to frame, in levels of 255, where the reference stands still. Lower is better.
+
+    Static: every channel of the pixel changes by at most `STATIC_LEVELS` in the reference between the two frames. NaN
+    where nothing is static. Raises `SignerError` where shapes differ.
+    """
+    if video.shape != reference.shape:
+        raise SignerError(f"video scores: shapes {video.shape} and {reference.shape} differ; give videos of equal size")
+    total, count = 0.0, 0
+    for i in range(1, len(video)):
+        step = np.abs(reference[i].astype(np.int16) - reference[i - 1]).max(axis=-1)
+        static = step <= STATIC_LEVELS
+        total += float(np.abs(video[i].astype(np.int16) - video[i - 1])[static].sum())
+        count += 3 * int(static.sum())
+    return total / count if count else float("nan")
+
+
+def mean_frame(videos: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    """The mean of all frames (of one signer): what a renderer that ignores its input would best show.
+
+    Raises `SignerError` where there are no frames.
+    """
+    total: np.ndarray | None = None
+    count = 0
+    for video in videos:
+        summed = video.sum(axis=0, dtype=np.int64)
+        total = summed if total is None else total + summed
+        count += len(video)
+    if total is None or count == 0:
+        raise SignerError("mean frame: the training data has no video of this signer")
+    return np.round(total / count).astype(np.uint8)
+
+
+def nearest_frames(
+    query: Float[np.ndarray, "t j c"],
+    query_confidence: Float[np.ndarray, "t j"],
+    bank: Float[np.ndarray, "m j c"],
+    bank_confidence: Float[np.ndarray, "m j"],
+    *,
+    chunk: int = 4096,
+) -> Int[np.ndarray, " t"]:
+    """For every query frame the bank's frame with the nearest pose, `[t]`.
+
+    The distance is the mean squared one over the joints, weighted by the query's confidence; a joint that the bank's
+    frame lacks counts 1 (squared shoulder width). `chunk` bank frames are compared at once: a few matrix products, and
+    `[t, chunk]` of memory. Of equals the first.
+    """
+    best = np.full(len(query), np.inf)
+    index = np.zeros(len(query), int)
+    query = np.where(query_confidence[..., None] > 0, query, 0.0).astype(np.float64)
+    bank = np.where(bank_confidence[..., None] > 0, bank, 0.0).astype(np.float64)
+    weighted = query * query_confidence[..., None]
+    query_square = (query * weighted).sum(axis=-1)
+    flat = weighted.reshape(len(query), -1)
+    for start in range(0, len(bank), chunk):
+        theirs, seen = bank[start : start + chunk], (bank_confidence[start : start + chunk] > 0).astype(float)
+        distance = query_square @ seen.T
+        distance += query_confidence @ ((theirs**2).sum(axis=-1) * seen).T
+        distance -= 2 * flat @ (theirs * seen[..., None]).reshape(len(theirs), -1).T
+        distance += query_confidence @ (1 - seen).T
+        nearest = distance.argmin(axis=1)
+        value = distance[np.arange(len(query)), nearest]
+        better = value < best
+        best[better], index[better] = value[better], start + nearest[better]
+    return index
+
+
+def nearest_pose_baseline(
+    evaluation: Iterable[Sample], training: Iterable[Sample], joints: Int[np.ndarray, " j"]
+) -> Iterator[UInt8[np.ndarray, "t h w 3"]]:
+    """For each evaluation sample a video of training frames: for every frame the same signer's with the nearest pose.
+
+    A renderer that generalises must beat this copy. `joints` `[j]` are the compared joints (hands and arms) of the
+    samples' poses. Raises `SignerError` where a signer has no training sample with pose and video.
+    """
+    clips: dict[str, list[tuple[Pose, np.ndarray]]] = defaultdict(list)
+    for sample in training:
+        if sample.pose is not None and sample.video is not None:
+            frames = min(len(sample.pose), len(sample.video))
+            clips[sample.signer].append((sample.pose.slice(0, frames), sample.video[:frames]))
+    banks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for sample in evaluation:
+        if sample.pose is None:
+            raise SignerError(f"nearest-pose baseline: sample {sample.name!r} has no pose; leave it out")
+        signer = sample.signer
+        if signer not in clips:
+            raise SignerError(f"nearest-pose baseline: signer {signer!r} has no training sample with pose and video")
+        if signer not in banks:
+            banks[signer] = (
+                np.concatenate([pose.coordinates[:, joints] for pose, _ in clips[signer]]),
+                np.concatenate([pose.confidence[:, joints] for pose, _ in clips[signer]]),
+            )
+        index = nearest_frames(sample.pose.coordinates[:, joints], sample.pose.confidence[:, joints], *banks[signer])
+        # The clip and the frame in it of each place in the bank; the videos themselves are not copied together.
+        ends = np.cumsum([len(video) for _, video in clips[signer]])
+        clip = np.searchsorted(ends, index, side="right")
+        starts = ends - [len(video) for _, video in clips[signer]]
+        yield np.stack([clips[signer][k][1][i - starts[k]] for k, i in zip(clip, index, strict=True)])

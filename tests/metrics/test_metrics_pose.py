@@ -1,0 +1,169 @@
+"""Pose scores against the textbook recursion and numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.metrics.pose import (
+    MISSING,
+    dtw,
+    frame_cost,
+    hand_error,
+    hand_index,
+    hand_pose_error,
+    jerk,
+    joint_weights,
+    nearest_candidate,
+    progressive_transformers_dtw,
+    segment_dtw,
+    warp,
+)
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose
+
+JOINTS = skeleton.SUBSETS["upper_50"]
+
+
+def line(*values, fps=25.0):
+    """One joint on a line."""
+    return Pose(np.array(values, np.float32).reshape(-1, 1, 1), np.ones((len(values), 1), np.float32), fps)
+
+
+def random_pose(seed, frames, joints=50):
+    rng = np.random.default_rng(seed)
+    walk = rng.normal(size=(frames, joints, 2)).cumsum(axis=0) * 0.1
+    return Pose(walk.astype(np.float32), np.ones((frames, joints), np.float32), 25.0)
+
+
+def warp_by_the_book(cost):
+    t, u = cost.shape
+    total = np.full((t + 1, u + 1), np.inf)
+    total[0, 0] = 0
+    for i in range(t):
+        for j in range(u):
+            total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    return total[t, u]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (9, 13), (30, 8)])
+def test_warp_is_the_textbook_recursion(shape):
+    cost = np.random.default_rng(sum(shape)).uniform(size=shape)
+    np.testing.assert_allclose(warp(cost), warp_by_the_book(cost), rtol=1e-12)
+
+
+def test_warp_of_a_stack():
+    costs = np.random.default_rng(0).uniform(size=(5, 6, 9))
+    np.testing.assert_allclose(warp(costs), [warp_by_the_book(cost) for cost in costs], rtol=1e-12)
+
+
+def test_dtw_by_hand():
+    # 0 1 2 against 0 2 2: 0-0, 1 to the nearer of the two (both 1 away), 2-2, 2-2 -> 1 over 3 reference frames.
+    assert dtw(line(0, 1, 2), line(0, 2, 2)) == pytest.approx(1 / 3)
+    # Repeating frames is free: only the order counts.
+    assert dtw(line(0, 0, 1, 1, 1, 5), line(0, 1, 5, 5)) == 0
+    assert dtw(line(3), line(0, 0)) == pytest.approx(6 / 2)
+
+
+def test_frame_cost_is_the_weighted_mean_joint_distance():
+    ours, theirs = random_pose(1, 4, 6), random_pose(2, 5, 6)
+    weights = np.array([0, 1, 2, 1, 5, 1.0])
+    expected = np.zeros((4, 5))
+    for i in range(4):
+        for k in range(5):
+            distance = np.linalg.norm(ours.coordinates[i] - theirs.coordinates[k], axis=-1)
+            expected[i, k] = (distance * weights).sum() / weights.sum()
+    np.testing.assert_allclose(frame_cost(ours.coordinates, theirs.coordinates, weights=weights), expected, rtol=1e-6)
+
+
+def test_missing_joints_are_not_scored_in_the_reference_and_cost_in_the_hypothesis():
+    ours, theirs = np.zeros((2, 2, 2)), np.full((3, 2, 2), 3.0)
+    theirs[:, :, 1] = 4.0  # every joint is 5 away
+    ours[0, 1] = theirs[1, 0] = np.nan
+    cost = frame_cost(
+        ours,
+        theirs,
+        hypothesis_confidence=np.array([[1, 0], [1, 1.0]]),
+        reference_confidence=np.array([[1, 1], [0, 1], [0, 0.0]]),
+    )
+    np.testing.assert_allclose(cost, [[(5 + MISSING) / 2, MISSING, 0], [5, 5, 0]])
+
+
+def test_dtw_refuses_what_does_not_fit():
+    with pytest.raises(SignerError, match="50 joints"):
+        dtw(random_pose(0, 3), random_pose(0, 3, joints=6))
+    with pytest.raises(SignerError, match="no frames"):
+        dtw(line(1), line(1).slice(0, 0))
+    assert dtw(line(1).slice(0, 0), line(1)) == MISSING
+
+
+def test_progressive_transformers_dtw_sums_absolute_values():
+    assert progressive_transformers_dtw(np.array([[0, 0], [1, 1.0]]), np.array([[0, 0], [3, 4.0]])) == pytest.approx(
+        2.5
+    )
+
+
+def test_hand_weights_decide_between_candidates():
+    target = random_pose(0, 8)
+    hands = hand_index(JOINTS)
+    assert len(hands) == 42 and all("hand" in JOINTS[i] for i in hands)
+    arms = np.setdiff1d(np.arange(50), hands)
+    good_hands, good_arms = target.coordinates.copy(), target.coordinates.copy()
+    good_hands[:, arms] += 0.5  # 8 joints off by √0.5
+    good_arms[:, hands] += 0.05  # 42 joints off by √0.005
+    candidates = [None, *(Pose(c, target.confidence, 25.0) for c in (good_arms, good_hands))]
+    # Evenly weighted: 42·0.05 < 8·0.5; with hands ten times: 420·0.05 > 8·0.5.
+    assert nearest_candidate(candidates, target, weights=joint_weights(JOINTS, 1.0)) == 1
+    assert nearest_candidate(candidates, target, weights=joint_weights(JOINTS, 10.0)) == 2
+    assert nearest_candidate([None, None], target) == -1
+    assert nearest_candidate(candidates, target.slice(0, 0)) == -1
+
+
+def test_segment_dtw_takes_the_nearest_variant_and_punishes_the_average():
+    first, second = random_pose(3, 20), random_pose(4, 30)
+    spans, second_spans = np.array([[0, 10], [12, 20]]), np.array([[0, 10], [20, 28]])
+    references = [(first, spans), (second, second_spans)]
+    np.testing.assert_allclose(segment_dtw(second, second_spans, references), [0, 0], atol=1e-7)
+    # One gloss of one signer, one of the other: each is right.
+    mixed = np.concatenate([first.coordinates[:12], second.coordinates[20:28]])
+    mixed_pose = Pose(mixed, np.ones((20, 50), np.float32), 25.0)
+    np.testing.assert_allclose(segment_dtw(mixed_pose, spans, references), [0, 0], atol=1e-7)
+    average = (first.coordinates[12:20] + second.coordinates[20:28]) / 2
+    average_pose = Pose(np.concatenate([first.coordinates[:12], average]), np.ones((20, 50), np.float32), 25.0)
+    distances = segment_dtw(average_pose, spans, references)
+    assert distances[0] == pytest.approx(0, abs=1e-7) and distances[1] > 0.1
+    empty = [(first, np.array([[0, 0], [12, 20]]))]
+    assert np.isnan(segment_dtw(average_pose, spans, empty)[0])
+    with pytest.raises(SignerError, match="2 glosses, a reference 1"):
+        segment_dtw(first, spans, [(first, spans[:1])])
+
+
+def test_hand_error_by_hand():
+    hands = np.array([1, 2])
+    reference = Pose(np.zeros((2, 3, 2)), np.array([[1, 1.0, 0.5], [1, 0, 0.25]]), 25.0)
+    ours = np.zeros((2, 3, 2))
+    ours[:, 0] = 99  # not a hand
+    ours[0, 1] = (3, 4)
+    ours[0, 2] = (0, 2)
+    ours[1] = np.nan
+    hypothesis = Pose(ours, np.array([[1, 1, 1], [1, 1, 0.0]]), 25.0)
+    expected = (1.0 * 5 + 0.5 * 2 + 0.25 * MISSING) / 1.75
+    assert hand_error(hypothesis, reference, hands) == pytest.approx(expected)
+    assert hand_pose_error(hypothesis, reference, hands, 260) == pytest.approx(expected * 100)
+    assert np.isnan(hand_error(hypothesis, Pose(reference.coordinates, np.zeros((2, 3)), 25.0), hands))
+    with pytest.raises(SignerError, match="1 frames against 2"):
+        hand_error(hypothesis.slice(0, 1), reference, hands)
+
+
+def test_jerk_is_the_third_derivative():
+    time = np.arange(8) / 10.0
+    assert jerk(line(*(time**3), fps=10.0)) == pytest.approx(6.0, rel=1e-3)
+    assert jerk(line(*(time**2), fps=10.0), order=2) == pytest.approx(2.0, rel=1e-3)
+    assert np.isnan(jerk(line(0, 1, 2)))
+
+
+def test_jerk_skips_missing_joints():
+    pose = line(0, 0, 0, 0, 50, 0, 0, 0, 0)
+    shown = pose.confidence.copy()
+    shown[4] = 0
+    assert jerk(Pose(pose.coordinates, shown, 25.0)) == 0
+    assert jerk(pose) > 0

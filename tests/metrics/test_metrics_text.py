@@ -1,0 +1,74 @@
+"""Text scores against definitions worked out by hand."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.metrics.text import bleu, exact_match, rouge_l, word_error_rate
+
+HYPOTHESES = ["HELLO WORLD YOU SEE ME NOW", "I GO HOME TODAY AFTER WORK", "WHAT NAME YOU"]
+REFERENCES = ["HELLO WORLD YOU SEE ME", "I GO HOME TODAY LATE AFTER WORK", "YOUR NAME WHAT IS"]
+
+
+def ngrams(tokens, n):
+    return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+
+
+def bleu_by_hand(hypotheses, references, order):
+    precisions = []
+    for n in range(1, order + 1):
+        pairs = [(ngrams(h.split(), n), ngrams(r.split(), n)) for h, r in zip(hypotheses, references, strict=True)]
+        precisions.append(sum((h & r).total() for h, r in pairs) / sum(h.total() for h, _ in pairs))
+    ours, theirs = (sum(len(x.split()) for x in lines) for lines in (hypotheses, references))
+    return 100 * min(1.0, math.exp(1 - theirs / ours)) * math.exp(sum(map(math.log, precisions)) / order)
+
+
+def test_bleu_is_clipped_precision_with_the_brevity_penalty():
+    scores = bleu(HYPOTHESES, REFERENCES)
+    for order in (1, 2, 3, 4):
+        assert scores[f"bleu{order}"] == pytest.approx(bleu_by_hand(HYPOTHESES, REFERENCES, order), rel=1e-9)
+    assert scores["bleu4"] < scores["bleu1"]
+    assert "tok:none" in scores["signature"] and "version:" in scores["signature"]
+
+
+def test_bleu_keeps_glosses_whole():
+    # A tokeniser would split these at the hyphens and the plus, and find common pieces.
+    assert bleu(["MUM+DAD IX-1"] * 3, ["MUM+MUM IX-2"] * 3)["bleu1"] == 0
+    assert bleu(["A B C D"], ["A B C D"])["bleu4"] == pytest.approx(100)
+
+
+def test_rouge_l_by_hand():
+    # Common: 5 of 6 and 5; 6 of 6 and 7; "NAME" (or "WHAT"): 1 of 3 and 4.
+    expected = []
+    for common, ours, theirs in ((5, 6, 5), (6, 6, 7), (1, 3, 4)):
+        p, r = common / ours, common / theirs
+        expected.append((1 + 1.44) * p * r / (r + 1.44 * p))
+    assert rouge_l(HYPOTHESES, REFERENCES) == pytest.approx(100 * sum(expected) / 3)
+    assert rouge_l(["", "A B"], ["A", "A B"]) == pytest.approx(50)
+    assert rouge_l(["B A C"], ["A X C"]) == pytest.approx(100 * 2 / 3)  # A … C, not adjacent
+
+
+def test_exact_match_counts_sentences():
+    assert exact_match(["A B", "A  B ", "A"], ["A B", "A B", "B"]) == pytest.approx(100 * 2 / 3)
+
+
+def test_word_error_rate_by_hand():
+    # One insertion; one deletion; WHAT NAME YOU -> YOUR NAME WHAT IS: two substitutions and one insertion.
+    assert word_error_rate(HYPOTHESES, REFERENCES) == pytest.approx(100 * (1 + 1 + 3) / 16)
+    assert word_error_rate(["A A A"], ["B"]) == pytest.approx(300)
+    assert word_error_rate([""], ["A B"]) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("score", [bleu, rouge_l, exact_match, word_error_rate])
+def test_lists_that_cannot_be_scored_are_refused(score):
+    with pytest.raises(SignerError, match="2 hypotheses for 1 references"):
+        score(["A", "B"], ["A"])
+    with pytest.raises(SignerError, match="nothing to score"):
+        score([], [])
+
+
+def test_error_rate_of_empty_references_is_refused():
+    with pytest.raises(SignerError, match="empty"):
+        word_error_rate(["A"], [""])

@@ -1,0 +1,152 @@
+"""Video scores against scikit-image and by hand."""
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from signer_jax.errors import SignerError
+from signer_jax.metrics import video as scores
+from signer_jax.metrics.video import (
+    flicker,
+    hand_centres,
+    hand_crop,
+    hand_ssim,
+    mean_frame,
+    nearest_frames,
+    nearest_pose_baseline,
+    ssim,
+)
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose, Sample
+
+
+def reference_ssim(a, b):
+    return structural_similarity(
+        a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1
+    )
+
+
+def noisy_pair(t=5, h=32, w=41, seed=0):
+    rng = np.random.default_rng(seed)
+    smooth = np.add.outer(np.linspace(0, 180, h), np.linspace(0, 60, w))[None, :, :, None]
+    a = np.clip(smooth + rng.normal(0, 20, (t, h, w, 3)), 0, 255).astype(np.uint8)
+    b = np.clip(a + rng.normal(0, 25, a.shape), 0, 255).astype(np.uint8)
+    return a, b
+
+
+@pytest.mark.parametrize("size", [(11, 11), (32, 41), (64, 64)])
+def test_ssim_equals_scikit_image(size):
+    a, b = noisy_pair(3, *size)
+    np.testing.assert_allclose(ssim(a, b), [reference_ssim(x, y) for x, y in zip(a, b, strict=True)], atol=1e-6)
+    np.testing.assert_allclose(ssim(a, a), 1.0)
+
+
+def test_ssim_in_chunks_is_the_same(monkeypatch):
+    a, b = noisy_pair()
+    whole = ssim(a, b)
+    monkeypatch.setattr(scores, "_CHUNK_VALUES", 2 * a[0].size)
+    np.testing.assert_array_equal(ssim(a, b), whole)
+
+
+def test_ssim_refuses_what_does_not_fit():
+    a, b = noisy_pair()
+    with pytest.raises(SignerError, match="differ"):
+        ssim(a, b[:2])
+    with pytest.raises(SignerError, match="window"):
+        ssim(a[:, :8], b[:, :8])
+
+
+def test_hand_ssim_is_the_ssim_of_the_crops():
+    a, b = noisy_pair(2, 48, 40)
+    centres = np.array([[[20.0, 24.0], [1.0, 47.0]], [[39.0, 0.0], [12.3, 30.9]]])
+    visible = np.array([[True, True], [True, False]])
+    result = hand_ssim(a, b, centres, visible, 15)
+    # Corner = round(centre - 7.5), halves to the even one (12.5 -> 12), moved inside the frame.
+    corners = {(0, 0): (12, 16), (0, 1): (0, 33), (1, 0): (25, 0)}
+    for (frame, hand), (x, y) in corners.items():
+        crops = (v[frame, y : y + 15, x : x + 15] for v in (a, b))
+        assert result[frame, hand] == pytest.approx(reference_ssim(*crops), abs=1e-6)
+    assert np.isnan(result[1, 1])
+    with pytest.raises(SignerError, match="crop is 41"):
+        hand_ssim(a, b, centres, visible, 41)
+    nothing = hand_ssim(a, b, centres, np.zeros((2, 2), bool), 15)
+    assert np.isnan(nothing).all()
+
+
+def test_hand_crop_keeps_the_papers_share():
+    assert hand_crop(256, 256) == 60
+    assert hand_crop(128, 256) == 30
+    assert hand_crop(32, 32) == 11
+
+
+def test_hand_centres_are_in_pixels_of_the_view():
+    joints = skeleton.SUBSETS["upper_50"]
+    coordinates, confidence = np.zeros((2, 50, 2), np.float32), np.zeros((2, 50), np.float32)
+    left = skeleton.positions(skeleton.LEFT_HAND, joints)
+    confidence[0, left[:3]] = 1
+    coordinates[0, left[:3]] = [[0.0, 0.0], [0.1, 0.4], [0.2, 0.1]]
+    coordinates[0, left[3]] = np.nan  # missing
+    centres, visible = hand_centres(Pose(coordinates, confidence, 25.0), joints, 260)
+    np.testing.assert_array_equal(visible, [[True, False], [False, False]])
+    # 100 pixels a shoulder width; the origin is at (130, 110).
+    np.testing.assert_allclose(centres[0, 0], [130 + 10, 110 + 20], rtol=1e-5)
+    assert np.isfinite(centres).all()
+
+
+def test_flicker_looks_at_static_pixels_only():
+    reference = np.full((3, 2, 2, 3), 100, np.uint8)
+    reference[1, 0, 0, 1] = 150  # moves, and moves back
+    video = reference.copy()
+    video[1, 0, 0] = 0
+    video[1, 1, 1] = (106, 100, 97)
+    # 3 static pixels × 3 channels × 2 steps; changes 6 + 3, twice.
+    assert flicker(video, reference) == pytest.approx(18 / 18)
+    assert flicker(reference, reference) == 0
+    assert np.isnan(flicker(video[:1], reference[:1]))
+    with pytest.raises(SignerError, match="differ"):
+        flicker(video[:2], reference)
+
+
+def test_mean_frame_weighs_frames_not_videos():
+    videos = [np.full((3, 4, 4, 3), 10, np.uint8), np.full((1, 4, 4, 3), 250, np.uint8)]
+    np.testing.assert_array_equal(mean_frame(videos), np.full((4, 4, 3), 70))
+    with pytest.raises(SignerError, match="no video"):
+        mean_frame([])
+
+
+@pytest.mark.parametrize("chunk", [3, 4096])
+def test_nearest_frames_is_the_brute_force_answer(chunk):
+    rng = np.random.default_rng(0)
+    query, bank = rng.normal(size=(7, 5, 2)), rng.normal(size=(20, 5, 2))
+    query_confidence, bank_confidence = rng.uniform(size=(7, 5)), rng.uniform(size=(20, 5))
+    query_confidence[rng.uniform(size=(7, 5)) < 0.2] = 0
+    bank_confidence[rng.uniform(size=(20, 5)) < 0.2] = 0
+    bank[bank_confidence == 0] = np.nan
+    expected = []
+    for q, c in zip(query, query_confidence, strict=True):
+        square = np.where(bank_confidence > 0, ((bank - q) ** 2).sum(axis=-1), 1.0)
+        expected.append((square * c).sum(axis=-1).argmin())
+    result = nearest_frames(query, query_confidence, bank, bank_confidence, chunk=chunk)
+    np.testing.assert_array_equal(result, expected)
+
+
+def signed(name, signer, places, shade):
+    """A clip of one joint at `places`; frame i of its video has the grey `shade` + i."""
+    coordinates = np.array(places, np.float32).reshape(-1, 1, 1).repeat(2, axis=-1)
+    video = (shade + np.arange(len(places), dtype=np.uint8))[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    pose = Pose(coordinates, np.ones((len(places), 1), np.float32), 25.0)
+    return Sample(name, "", "ase", signer=signer, pose=pose, video=video)
+
+
+def test_nearest_pose_baseline_copies_frames_of_the_same_signer():
+    training = [
+        signed("a", "anna", [0, 1, 2], 10),
+        signed("b", "ben", [5, 6], 100),
+        signed("c", "anna", [3, 4], 50),
+    ]
+    evaluation = [signed("x", "anna", [4.2, 0.9, 5.1], 0), signed("y", "ben", [0], 0)]
+    videos = list(nearest_pose_baseline(evaluation, training, np.array([0])))
+    np.testing.assert_array_equal(videos[0][:, 0, 0, 0], [51, 11, 51])
+    np.testing.assert_array_equal(videos[1][:, 0, 0, 0], [100])
+    with pytest.raises(SignerError, match="'carl'"):
+        next(nearest_pose_baseline([signed("z", "carl", [0], 0)], training, np.array([0])))
