@@ -1,0 +1,102 @@
+"""Pose to latents: the control picture, one prediction of the velocity, and the sampling of a clip (paper 2.3).
+
+The transformer sees the noisy latents and, in further channels, the reference image's latents on every frame (the style);
+the pose enters once, after the patch embedding, through the ControlNeXt branch; SLUL's features enter the cross attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from signer_jax.pose.rasterise import rasterise
+from signer_jax.renderer.control import ControlBranch, fold_time
+from signer_jax.renderer.losses import hand_weight
+from signer_jax.renderer.sampler import sample
+from signer_jax.renderer.schedule import sigmas, timestep
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """The renderer's modules and the shapes that tie them together; its parameters are `{control, transformer}`."""
+
+    transformer: VideoTransformer
+    control: ControlBranch
+    groups: Sequence[tuple[str, np.ndarray, float]]  # limbs a control channel, `pose.skeleton.limb_groups`
+    control_size: int  # pixels of the control picture
+    softness: float  # edge of a drawn limb, pixels
+    temporal_ratio: int  # video frames a latent frame
+    text_length: int  # rows of the cross attention's text, zeros past the sentence
+
+    def control_video(self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]) -> Float[Array, "b t y x c"]:
+        """The differentiable control picture of every frame."""
+        return rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness)
+
+    def text(self, features: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None, batch: int) -> Array:
+        """SLUL's features with zero rows for padding, as Wan pads its text; all zeros where there is no sentence."""
+        if features is None or mask is None:
+            return jnp.zeros((batch, self.text_length, self.transformer.text_dim), jnp.float32)
+        return features * mask[..., None]
+
+    def velocity(
+        self,
+        params: dict,
+        noisy: Float[Array, "b t h w c"],
+        sigma: Float[Array, " b"],
+        reference: Float[Array, "b h w c"],
+        control_video: Float[Array, "b t y x c"],
+        text: Float[Array, "b s d"],
+        keep: Float[Array, " b"],
+    ) -> Float[Array, "b t h w c"]:
+        """One prediction of ε - x0. `keep` 0 drops pose and text of an example: the unconditional half of guidance."""
+        step = timestep(sigma)
+        control = self.control.apply({"params": params["control"]}, fold_time(control_video, self.temporal_ratio), step)
+        style = jnp.broadcast_to(reference[:, None], (*noisy.shape[:4], reference.shape[-1]))
+        return self.transformer.apply(
+            {"params": params["transformer"]},
+            jnp.concatenate([noisy, style], axis=-1),
+            step,
+            text * keep[:, None, None],
+            control=control,
+            control_scale=keep,
+        )
+
+    def render(
+        self,
+        params: dict,
+        noise: Float[Array, "b t h w c"],
+        pose: Float[Array, "b t j c"],
+        confidence: Float[Array, "b t j"],
+        reference: Float[Array, "b h w c"],
+        text: Float[Array, "b s d"],
+        *,
+        steps: int,
+        shift: float,
+        guidance: float,
+    ) -> Float[Array, "b t h w c"]:
+        """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·k + 1 pose frames."""
+        video = self.control_video(pose, confidence)
+        keep = jnp.ones(pose.shape[0])
+
+        def velocity(x: Array, sigma: Array, condition: tuple) -> Array:
+            return self.velocity(params, x, sigma, *condition)
+
+        return sample(
+            velocity,
+            noise,
+            sigmas(steps, shift),
+            guidance=guidance,
+            condition=(reference, video, text, keep),
+            null_condition=(reference, video, text, jnp.zeros_like(keep)),
+        )
+
+    def hand_weight(self, control_video: Float[Array, "b t y x c"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
+        """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`)."""
+        hands = np.array([i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))])
+        drawn = jax.lax.stop_gradient(control_video[..., hands].max(axis=-1))
+        return hand_weight(drawn, time_ratio=self.temporal_ratio, space_ratio=self.control_size // grid, gain=gain)

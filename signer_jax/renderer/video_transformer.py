@@ -1,0 +1,262 @@
+"""The video diffusion transformer: Wan 2.1 (text or image to video), 2.2 and TI2V-5B, with a control input.
+
+The layout of the public WanTransformer3DModel; `signer_jax.interop.wan` reads and writes its checkpoints. Latents
+are channels last. Matmuls run in `dtype`; norms, softmax, modulation and the time embedding in float32.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Float
+
+from signer_jax.errors import SignerError
+from signer_jax.renderer.attention import attention
+from signer_jax.renderer.control import cross_normalise
+from signer_jax.renderer.schedule import timestep_embedding
+
+Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and sin, one angle a pair of head channels
+
+_dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+_norm = partial(nn.LayerNorm, dtype=jnp.float32, use_fast_variance=False)
+_plain_norm = partial(_norm, use_bias=False, use_scale=False)
+
+
+def patchify(x: Float[jax.Array, "b t h w c"], patch: tuple[int, int, int]) -> Float[jax.Array, "b t2 h2 w2 k"]:
+    """Cuts latents into patches, each flattened in the order (t, y, x, c); `SignerError` where they do not fit."""
+    b, t, h, w, c = x.shape
+    if t % patch[0] or h % patch[1] or w % patch[2]:
+        raise SignerError(f"video transformer: latents of {t}x{h}x{w} do not divide into patches of {patch}")
+    pt, ph, pw = patch
+    x = x.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
+    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(b, t // pt, h // ph, w // pw, pt * ph * pw * c)
+
+
+def unpatchify(x: Float[jax.Array, "b t2 h2 w2 k"], patch: tuple[int, int, int]) -> Float[jax.Array, "b t h w c"]:
+    """The inverse of `patchify`."""
+    b, t, h, w, _ = x.shape
+    pt, ph, pw = patch
+    x = x.reshape(b, t, h, w, pt, ph, pw, -1).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(b, t * pt, h * ph, w * pw, -1)
+
+
+def rotation_3d(grid: tuple[int, int, int], head_dim: int) -> Rotation:
+    """Rotary angles of a token grid (t, h, w), base 10,000; a head's channels split into time, height and width.
+
+    Height and width get 2·(head_dim // 6) channels each and time the rest (44/42/42 of 128). The angles are made in
+    float64 for each axis alone, so that a program holds three small tables and not one row a token.
+    """
+    side = 2 * (head_dim // 6)
+    channels = (head_dim - 2 * side, side, side)
+    parts = []
+    for axis, (length, size) in enumerate(zip(grid, channels, strict=True)):
+        angles = np.outer(np.arange(length), 1e4 ** (-np.arange(0, size, 2) / size))  # [length, size / 2]
+        shape = [1, 1, 1, size // 2]
+        shape[axis] = length
+        parts.append([f(angles).astype(np.float32).reshape(shape) for f in (np.cos, np.sin)])
+    cos, sin = (
+        jnp.concatenate([jnp.broadcast_to(part[i], (*grid, part[i].shape[-1])) for part in parts], axis=-1)
+        for i in (0, 1)
+    )
+    return cos.reshape(-1, head_dim // 2), sin.reshape(-1, head_dim // 2)
+
+
+def rotate(x: Float[jax.Array, "b l h d"], rotation: Rotation) -> Float[jax.Array, "b l h d"]:
+    """Turns each pair of neighbouring head channels by its token's angle, in float32."""
+    cos, sin = (part[None, :, None] for part in rotation)
+    even, odd = jnp.moveaxis(x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2), -1, 0)
+    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    return turned.reshape(x.shape).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with RMS norm of queries and keys over all heads, before the split.
+
+    With `image` tokens, the same queries attend to them in a second attention; the two are summed before `out`.
+    """
+
+    heads: int
+    eps: float
+    dtype: jnp.dtype
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[jax.Array, "b l d"],
+        context: Float[jax.Array, "b m d"],
+        *,
+        image: Float[jax.Array, "b i d"] | None = None,
+        rotation: Rotation | None = None,
+    ) -> Float[jax.Array, "b l d"]:
+        dim = x.shape[-1]
+        dense = partial(_dense, dim, dtype=self.dtype)
+
+        def split(y: jax.Array) -> jax.Array:  # [b, l, d] -> [b, l, h, d / h]
+            return y.reshape(*y.shape[:2], self.heads, dim // self.heads)
+
+        def normed(y: jax.Array, name: str) -> jax.Array:
+            return split(nn.RMSNorm(self.eps, dtype=jnp.float32, name=name)(y).astype(self.dtype))
+
+        query = normed(dense(name="query")(x), "query_norm")
+        key = normed(dense(name="key")(context), "key_norm")
+        value = split(dense(name="value")(context))
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        attended = self.attend(query, key, value)
+        if image is not None:
+            image_key = normed(dense(name="image_key")(image), "image_key_norm")
+            attended = attended + self.attend(query, image_key, split(dense(name="image_value")(image)))
+        return dense(name="out")(attended.reshape(x.shape))
+
+
+class Block(nn.Module):
+    """Self-attention and feed-forward, each modulated by the timestep and gated; between them plain cross-attention."""
+
+    heads: int
+    ffn_dim: int
+    eps: float
+    dtype: jnp.dtype
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[jax.Array, "b l d"],
+        text: Float[jax.Array, "b s d"],
+        image: Float[jax.Array, "b i d"] | None,
+        time: Float[jax.Array, "b k 6 d"],
+        rotation: Rotation,
+    ) -> tuple[Float[jax.Array, "b l d"], None]:
+        """`time` has k = 1 for one timestep an example or k = l for one a token. Returns a pair, as `nn.scan` wants."""
+        dim = x.shape[-1]
+        table = self.param("modulation", nn.initializers.normal(dim**-0.5), (6, dim))
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = jnp.moveaxis(table + time, 2, 0)  # each [b, k, d]
+        attend = partial(Attention, self.heads, self.eps, self.dtype, self.attend)
+        dense = partial(_dense, dtype=self.dtype)
+
+        h = (_plain_norm(self.eps)(x) * (1 + scale) + shift).astype(self.dtype)
+        h = attend(name="self_attention")(h, h, rotation=rotation)
+        x = (x.astype(jnp.float32) + h.astype(jnp.float32) * gate).astype(self.dtype)
+
+        h = _norm(self.eps, name="cross_norm")(x).astype(self.dtype)
+        x = x + attend(name="cross_attention")(h, text, image=image)
+
+        h = (_plain_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(self.dtype)
+        h = dense(dim, name="wo")(nn.gelu(dense(self.ffn_dim, name="wi")(h), approximate=True))
+        x = (x.astype(jnp.float32) + h.astype(jnp.float32) * ffn_gate).astype(self.dtype)
+        return x, None
+
+
+class VideoTransformer(nn.Module):
+    """Predicts the velocity of video latents from the noise level, the text and, where given, image and control.
+
+    `image_dim` is the width of CLIP's tokens in the 2.1 image models and None elsewhere. `patch` is (t, y, x).
+    `attend` computes attention `[b, l, h, d]`; a caller who shards the sequence passes its own.
+    """
+
+    in_channels: int
+    out_channels: int
+    dim: int
+    heads: int
+    ffn_dim: int
+    layers: int
+    text_dim: int
+    freq_dim: int
+    patch: tuple[int, int, int]
+    image_dim: int | None
+    eps: float
+    dtype: jnp.dtype = jnp.float32
+    scan_unroll: int = 1
+    remat: bool = False
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = attention
+
+    @nn.compact
+    def __call__(
+        self,
+        latents: Float[jax.Array, "b t h w in_channels"],
+        timestep: Float[jax.Array, "b"] | Float[jax.Array, "b l"],
+        text: Float[jax.Array, "b s text_dim"],
+        *,
+        image: Float[jax.Array, "b i image_dim"] | None = None,
+        control: Float[jax.Array, "b t2 h2 w2 dim"] | None = None,
+        control_scale: Float[jax.Array, "b"] | None = None,
+    ) -> Float[jax.Array, "b t h w out_channels"]:
+        """Float32 velocity of the latents.
+
+        Args:
+          timestep: 1000 σ for each example, or for each token (TI2V-5B: 0 on the tokens of a given first frame).
+          text: text-encoder states. There is no mask: rows past the text's end are zeros and take part, as in Wan.
+          control: features on the token grid (`ControlBranch`), added once after the patch embedding.
+          control_scale: how strongly; 0 on the unconditional half of guidance and where training drops the control,
+            1 where None.
+
+        Raises:
+          SignerError: latents do not divide into patches, have other than `in_channels` channels, an image is missing
+            or not expected, or the control is not on the token grid.
+        """
+        self._check(latents, image)
+        x = patchify(latents.astype(self.dtype), self.patch)
+        x = _dense(self.dim, dtype=self.dtype, name="patch_embedding")(x)  # [b, t2, h2, w2, dim]
+        if control is not None:
+            if control.shape != x.shape:
+                raise SignerError(f"video transformer: control {control.shape} is not on the token grid {x.shape}")
+            x = cross_normalise(x, control, jnp.ones(len(x)) if control_scale is None else control_scale)
+        grid = (x.shape[1], x.shape[2], x.shape[3])
+        x = x.reshape(x.shape[0], -1, self.dim)  # [b, l, dim]
+
+        time, modulation = self._time(timestep)
+        text = self._text(text)
+        image = None if image is None else self._image(image)
+
+        # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
+        block = nn.remat(Block, prevent_cse=self.scan_unroll > 1) if self.remat else Block
+        blocks = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=self.layers,
+            unroll=self.scan_unroll,
+        )(self.heads, self.ffn_dim, self.eps, self.dtype, self.attend, name="layers")
+        x, _ = blocks(x, text, image, modulation, rotation_3d(grid, self.dim // self.heads))
+
+        table = self.param("modulation", nn.initializers.normal(self.dim**-0.5), (2, self.dim))
+        shift, scale = jnp.moveaxis(table + time[:, :, None], 2, 0)
+        x = (_plain_norm(self.eps)(x) * (1 + scale) + shift).astype(self.dtype)
+        # Zero at the start, so that an untrained model predicts a velocity of zero (as the original does).
+        size = self.out_channels * int(np.prod(self.patch))
+        x = nn.Dense(size, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="patch_projection")(x)
+        return unpatchify(x.reshape(x.shape[0], *grid, -1), self.patch).astype(jnp.float32)
+
+    def _check(self, latents: jax.Array, image: jax.Array | None) -> None:
+        if latents.shape[-1] != self.in_channels:
+            raise SignerError(
+                f"video transformer: latents have {latents.shape[-1]} channels, the model takes {self.in_channels}"
+            )
+        if (image is None) != (self.image_dim is None):
+            need = "takes no image tokens" if self.image_dim is None else "needs image tokens"
+            raise SignerError(f"video transformer: this model {need} (image_dim is {self.image_dim})")
+
+    def _time(self, timestep: jax.Array) -> tuple[Float[jax.Array, "b k d"], Float[jax.Array, "b k 6 d"]]:
+        """The time embedding and the six modulations of the blocks, k = 1 or the number of tokens; float32."""
+        dense = partial(nn.Dense, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02))
+        timestep = timestep[:, None] if timestep.ndim == 1 else timestep
+        time = nn.silu(dense(self.dim, name="time_in")(timestep_embedding(timestep, self.freq_dim)))
+        time = dense(self.dim, name="time_out")(time)
+        modulation = _dense(6 * self.dim, dtype=jnp.float32, name="time_modulation")(nn.silu(time))
+        return time, modulation.reshape(*time.shape[:2], 6, self.dim)
+
+    def _text(self, text: jax.Array) -> Float[jax.Array, "b s d"]:
+        dense = partial(nn.Dense, self.dim, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
+        return dense(name="text_out")(nn.gelu(dense(name="text_in")(text), approximate=True))
+
+    def _image(self, image: jax.Array) -> Float[jax.Array, "b i d"]:
+        # These two norms have their own epsilon in the original.
+        h = _norm(1e-5, name="image_norm_in")(image).astype(self.dtype)
+        h = nn.gelu(_dense(image.shape[-1], dtype=self.dtype, name="image_in")(h), approximate=False)
+        h = _dense(self.dim, dtype=self.dtype, name="image_out")(h)
+        return _norm(1e-5, name="image_norm_out")(h).astype(self.dtype)

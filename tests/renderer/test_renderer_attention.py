@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.renderer import attention as module
+from signer_jax.renderer.attention import attention, blocked_attention, plain_attention, query_block
+
+
+def qkv(l=11, m=7, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 3)
+    return tuple(jax.random.normal(key, (2, n, 3, 8), dtype) for key, n in zip(keys, (l, m, m), strict=True))
+
+
+def by_hand(q, k, v):
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    out = np.zeros_like(q)
+    for b in range(q.shape[0]):
+        for h in range(q.shape[2]):
+            logits = q[b, :, h] @ k[b, :, h].T / np.sqrt(q.shape[-1])
+            weights = np.exp(logits - logits.max(-1, keepdims=True))
+            out[b, :, h] = weights / weights.sum(-1, keepdims=True) @ v[b, :, h]
+    return out
+
+
+def test_plain_attention_is_the_formula():
+    q, k, v = qkv()
+    np.testing.assert_allclose(plain_attention(q, k, v), by_hand(q, k, v), atol=2e-6)
+
+
+@pytest.mark.parametrize("block", [4, 64])
+def test_blocks_change_neither_the_output_nor_the_gradients(block):
+    q, k, v = qkv()
+
+    def loss(attend):
+        return lambda *args: jnp.sum(jnp.sin(attend(*args)))
+
+    blocked = lambda *args: blocked_attention(*args, block=block)  # noqa: E731
+    np.testing.assert_allclose(blocked(q, k, v), plain_attention(q, k, v), atol=1e-6)
+    ours, plain = (jax.grad(loss(f), argnums=(0, 1, 2))(q, k, v) for f in (blocked, plain_attention))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, plain)
+
+
+def test_the_softmax_is_float32_in_half_precision():
+    # One key wins by a logit that bfloat16 rounds away: 256 + 0.5 is 256 there.
+    q = jnp.full((1, 1, 1, 4), 16.0, jnp.bfloat16)
+    k = jnp.stack([jnp.full(4, 8.0), jnp.array([8.0, 8.0, 8.0, 8.0625])])[None, :, None].astype(jnp.bfloat16)
+    v = jnp.array([0.0, 1.0], jnp.bfloat16).reshape(1, 2, 1, 1).repeat(4, -1)
+    expected = 1 / (1 + np.exp(-0.5))
+    np.testing.assert_allclose(np.asarray(attention(q, k, v), np.float32), expected, atol=4e-3)
+
+
+def test_query_block_fills_the_limit():
+    assert query_block(32_760, 2**22) == 128
+    assert query_block(1000, 2**22) == 4096  # 4194 rounded down to a multiple of 128
+    assert query_block(2**22, 2**22) == 1
+    assert query_block(2**23, 2**22) == 1
+    assert query_block(2**20, 2**22) == 4
+
+
+def test_long_sequences_are_computed_in_blocks(monkeypatch):
+    q, k, v = qkv(64, 64)
+    assert "scan" not in str(jax.make_jaxpr(attention)(q, k, v))
+    monkeypatch.setattr(module, "LOGITS_LIMIT", 64 * 16)
+    text = str(jax.make_jaxpr(lambda *args: attention(*args))(q, k, v))  # a new function: traces are cached
+    assert "scan" in text and "length=4" in text
+    assert "[2,3,64,64]" not in text  # all the logits at once: [b, h, l, m]
+    np.testing.assert_allclose(attention(q, k, v), plain_attention(q, k, v), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(jnp.bfloat16, "cudnn"), (jnp.float32, "xla")])
+def test_a_gpu_runs_cudnn_in_half_precision_only(monkeypatch, dtype, expected):
+    picked = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, implementation: picked.append(implementation))
+    attention(*qkv(dtype=dtype))
+    assert picked == [expected]
