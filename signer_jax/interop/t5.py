@@ -1,0 +1,163 @@
+"""T5, mT5 and UMT5 checkpoints of transformers: read and written through one name table.
+
+Facts about transformers 5 that matter here: it forces `tie_word_embeddings` to True in every config and unties at load
+when the file holds both tensors; whether logits are scaled by d_model**-0.5 is `scale_decoder_outputs` for T5 (set from
+the config's original `tie_word_embeddings`), and always so for UMT5 and mT5.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from signer_jax.errors import SignerError
+from signer_jax.interop import state_dict
+from signer_jax.slul.t5 import EPSILON, T5
+
+_SHARED = "shared.weight"
+_HEAD = "lm_head.weight"
+# Copies of the shared table, and a bias that old checkpoints carry and nothing reads.
+_IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
+_PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
+_FIELDS = {
+    "vocab_size": "vocab_size",
+    "d_model": "d_model",
+    "d_kv": "d_kv",
+    "d_ff": "d_ff",
+    "heads": "num_heads",
+    "encoder_layers": "num_layers",
+    "decoder_layers": "num_decoder_layers",
+    "relative_buckets": "relative_attention_num_buckets",
+    "relative_max_distance": "relative_attention_max_distance",
+    "activation": "feed_forward_proj",
+    "dropout": "dropout_rate",
+}
+
+
+def _names(t5: T5) -> Iterator[tuple[str, str, bool]]:
+    """(our path, their name, transposed?); `{layer}` in a name: ours is stacked over the layers, theirs is not."""
+    yield "token_embedding/embedding", _SHARED, False
+    if not t5.tie_embeddings:
+        yield "lm_head/kernel", _HEAD, True
+    for side in ("encoder", "decoder"):
+        sublayers = ["self_attention", "mlp"] if side == "encoder" else ["self_attention", "cross_attention", "mlp"]
+        yield f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight", False
+        bias = "layer.0.SelfAttention.relative_attention_bias.weight"
+        if t5.relative_bias_every_layer:
+            yield f"{side}/layers/relative_bias/embedding", f"{side}.block.{{layer}}.{bias}", False
+        else:
+            yield f"{side}/relative_bias/embedding", f"{side}.block.0.{bias}", False
+        for index, sublayer in enumerate(sublayers):
+            ours, theirs = f"{side}/layers/{sublayer}", f"{side}.block.{{layer}}.layer.{index}"
+            yield f"{ours}_norm/scale", f"{theirs}.layer_norm.weight", False
+            if sublayer == "mlp":
+                for weight in ("wi_0", "wi_1", "wo") if t5.activation == "gated-gelu" else ("wi", "wo"):
+                    yield f"{ours}/{weight}/kernel", f"{theirs}.DenseReluDense.{weight}.weight", True
+            else:
+                kind = "SelfAttention" if sublayer == "self_attention" else "EncDecAttention"
+                for name, letter in _PROJECTIONS.items():
+                    yield f"{ours}/{name}/kernel", f"{theirs}.{kind}.{letter}.weight", True
+
+
+def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
+    """The module and its parameters (float32 numpy) from a folder that T5/MT5/UMT5ForConditionalGeneration saved.
+
+    `dtype` is the module's compute dtype. Raises `SignerError` where the folder holds another model, or lacks tensors.
+    """
+    config = state_dict.read_config(path)
+    tensors = state_dict.read_tensors(path)
+    kind = config.get("model_type")
+    if kind not in ("t5", "mt5", "umt5"):
+        raise SignerError(f"{path}: model_type is {kind!r}, not t5, mt5 or umt5; give the folder of a T5 model")
+    # transformers takes any of the tied tensors for the table where the file lacks the first.
+    shared = next((tensors[name] for name in (_SHARED, "encoder.embed_tokens.weight", _HEAD) if name in tensors), None)
+    if shared is None:
+        raise SignerError(f"{path}: has no tensor {_SHARED!r}; is it the right model class?")
+    tensors[_SHARED] = shared
+    if _HEAD in tensors and np.array_equal(tensors[_HEAD], shared):
+        del tensors[_HEAD]
+    module = _module(path, config, tied=_HEAD not in tensors, every_layer=kind == "umt5").clone(dtype=dtype)
+    params, used = {}, set()
+    for ours, theirs, transposed in _names(module):
+        names = [theirs.format(layer=i) for i in range(_depth(module, theirs))] if "{layer}" in theirs else [theirs]
+        used.update(names)
+        state_dict.check_names(set(names), set(names) & tensors.keys(), path)
+        arrays = [tensors[name].T if transposed else tensors[name] for name in names]
+        params[tuple(ours.split("/"))] = np.stack(arrays) if "{layer}" in theirs else np.ascontiguousarray(arrays[0])
+    state_dict.check_names(used, set(tensors), path, optional=_IGNORED)
+    params = unflatten_dict(params)
+    _check_shapes(path, module, params)
+    return module, params
+
+
+def save(path: str | Path, module: T5, params: dict) -> None:
+    """Writes `config.json` and `model.safetensors` that transformers loads (UMT5 where every layer has its own bias).
+
+    transformers 5 scales the logits of every UMT5, so one without `scale_logits` comes back equal here, not there.
+    """
+    flat = {"/".join(key): np.asarray(value, np.float32) for key, value in flatten_dict(params).items()}
+    tensors: dict[str, np.ndarray] = {}
+    for ours, theirs, transposed in _names(module):
+        if "{layer}" not in theirs:
+            tensors[theirs] = flat[ours].T if transposed else flat[ours]
+            continue
+        for layer, array in enumerate(flat[ours]):
+            tensors[theirs.format(layer=layer)] = array.T if transposed else array
+    umt5 = module.relative_bias_every_layer
+    scaled = module.tie_embeddings if module.scale_logits is None else module.scale_logits
+    config = {
+        **{theirs: getattr(module, ours) for ours, theirs in _FIELDS.items()},
+        "architectures": ["UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration"],
+        "model_type": "umt5" if umt5 else "t5",
+        "is_encoder_decoder": True,
+        "layer_norm_epsilon": EPSILON,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 1,
+        "tie_word_embeddings": module.tie_embeddings,
+        "scale_decoder_outputs": scaled,
+    }
+    state_dict.write(path, config, tensors)
+
+
+def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) -> T5:
+    # What transformers assumes where a config is silent (configuration_t5.py).
+    silent = {
+        "num_decoder_layers": config.get("num_layers"),
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "dropout_rate": 0.1,
+        "feed_forward_proj": "gated-gelu" if every_layer else "relu",
+    }
+    config = {**silent, **{key: value for key, value in config.items() if value is not None}}
+    if missing := [theirs for theirs in _FIELDS.values() if config.get(theirs) is None]:
+        raise SignerError(f"{Path(path) / 'config.json'}: lacks {missing[0]!r}; download it again")
+    if config["feed_forward_proj"] not in ("relu", "gated-gelu"):
+        raise SignerError(f"{path}: feed_forward_proj {config['feed_forward_proj']!r} is neither relu nor gated-gelu")
+    if config.get("layer_norm_epsilon", EPSILON) != EPSILON:
+        raise SignerError(f"{path}: layer_norm_epsilon is {config['layer_norm_epsilon']}, only {EPSILON} is supported")
+    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    return T5(
+        **{ours: config[theirs] for ours, theirs in _FIELDS.items()},
+        tie_embeddings=tied,
+        relative_bias_every_layer=every_layer,
+        scale_logits=bool(scaled),
+    )
+
+
+def _depth(module: T5, name: str) -> int:
+    return module.encoder_layers if name.startswith("encoder") else module.decoder_layers
+
+
+def _check_shapes(path: str | Path, module: T5, params: dict) -> None:
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    expected = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), ids, ids)["params"])
+    for key, array in flatten_dict(params).items():
+        if array.shape != expected[key].shape:
+            name = "/".join(key)
+            raise SignerError(
+                f"{path}: {name} is {array.shape}, its config says {expected[key].shape}; do they belong?"
+            )

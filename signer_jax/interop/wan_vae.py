@@ -1,0 +1,179 @@
+"""Wan's video autoencoder (2.1 and 2.2) from and to the folders that diffusers' AutoencoderKLWan saves."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from signer_jax.errors import SignerError
+from signer_jax.interop.state_dict import check_names, read_config, read_tensors, write
+from signer_jax.renderer.vae import VideoVAE
+
+# config.json's name -> our field; the original's spelling of "temporal" is theirs.
+_FIELDS = {
+    "base_dim": "base_dim",
+    "z_dim": "z_dim",
+    "dim_mult": "dim_mult",
+    "num_res_blocks": "num_res_blocks",
+    "temperal_downsample": "temporal_downsample",
+    "latents_mean": "latents_mean",
+    "latents_std": "latents_std",
+}
+# Later additions to the config: published 2.1 folders lack them, with these meanings.
+_LATER_FIELDS = {
+    "decoder_base_dim": None,
+    "is_residual": False,
+    "in_channels": 3,
+    "out_channels": 3,
+    "patch_size": None,
+}
+
+
+class _Rule(NamedTuple):
+    """How one kind of tensor is turned: from theirs to ours, and back."""
+
+    read: Callable[[np.ndarray], np.ndarray]
+    write: Callable[[np.ndarray], np.ndarray]
+
+
+# [o, c, t, y, x] <-> [t, y, x, c, o]
+_CONV3D = _Rule(lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2))
+# [o, c, y, x] <-> [1, y, x, c, o]
+_CONV2D = _Rule(lambda a: a.transpose(2, 3, 1, 0)[None], lambda a: a[0].transpose(3, 2, 0, 1))
+# [o, c, 1, 1] <-> [c, o]
+_DENSE = _Rule(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+_VECTOR = _Rule(lambda a: a, lambda a: a)
+_GAMMA = _Rule(lambda a: a.reshape(-1), lambda a: a[:, None, None, None])
+_FRAME_GAMMA = _Rule(lambda a: a.reshape(-1), lambda a: a[:, None, None])
+
+_Rows = list[tuple[str, str, _Rule]]
+
+
+def _layer(ours: str, theirs: str, kernel: _Rule) -> _Rows:
+    return [(f"{ours}/kernel", f"{theirs}.weight", kernel), (f"{ours}/bias", f"{theirs}.bias", _VECTOR)]
+
+
+def _resnet(ours: str, theirs: str, shortcut: bool) -> _Rows:
+    rows = [(f"{ours}/norm{i}/scale", f"{theirs}.norm{i}.gamma", _GAMMA) for i in (1, 2)]
+    rows += [row for i in (1, 2) for row in _layer(f"{ours}/conv{i}", f"{theirs}.conv{i}", _CONV3D)]
+    return rows + (_layer(f"{ours}/shortcut", f"{theirs}.conv_shortcut", _CONV3D) if shortcut else [])
+
+
+def _resample(ours: str, theirs: str, temporal: bool) -> _Rows:
+    rows = _layer(f"{ours}/conv", f"{theirs}.resample.1", _CONV2D)
+    return rows + (_layer(f"{ours}/time_conv", f"{theirs}.time_conv", _CONV3D) if temporal else [])
+
+
+def _ends(side: str) -> _Rows:
+    """What encoder and decoder share: the first and last convolutions and the middle."""
+    middle = f"{side}.mid_block"
+    return [
+        *_layer(f"{side}/conv_in", f"{side}.conv_in", _CONV3D),
+        *_resnet(f"{side}/middle/resnet_0", f"{middle}.resnets.0", False),
+        (f"{side}/middle/attention/norm/scale", f"{middle}.attentions.0.norm.gamma", _FRAME_GAMMA),
+        *_layer(f"{side}/middle/attention/qkv", f"{middle}.attentions.0.to_qkv", _DENSE),
+        *_layer(f"{side}/middle/attention/out", f"{middle}.attentions.0.proj", _DENSE),
+        *_resnet(f"{side}/middle/resnet_1", f"{middle}.resnets.1", False),
+        (f"{side}/norm_out/scale", f"{side}.norm_out.gamma", _GAMMA),
+        *_layer(f"{side}/conv_out", f"{side}.conv_out", _CONV3D),
+    ]
+
+
+def _encoder(module: VideoVAE) -> _Rows:
+    rows, last = _ends("encoder"), len(module.dim_mult) - 1
+    before, flat = 1, 0  # 2.1 counts blocks and resamplers of all levels in one list
+    for level, mult in enumerate(module.dim_mult):
+        ours, theirs = f"encoder/down_{level}", f"encoder.down_blocks.{level}"
+        for i in range(module.num_res_blocks):
+            name = f"{theirs}.resnets.{i}" if module.is_residual else f"encoder.down_blocks.{flat}"
+            rows += _resnet(f"{ours}/resnet_{i}", name, shortcut=i == 0 and before != mult)
+            flat += 1
+        if level < last:
+            name = f"{theirs}.downsampler" if module.is_residual else f"encoder.down_blocks.{flat}"
+            rows += _resample(f"{ours}/downsample", name, module.temporal_downsample[level])
+            flat += 1
+        before = mult
+    return rows
+
+
+def _decoder(module: VideoVAE) -> _Rows:
+    rows, last, base = _ends("decoder"), len(module.dim_mult) - 1, module.decoder_base_dim
+    before = base * module.dim_mult[-1]
+    temporal = module.temporal_downsample[::-1]
+    for level, mult in enumerate(reversed(module.dim_mult)):
+        ours, theirs = f"decoder/up_{level}", f"decoder.up_blocks.{level}"
+        for i in range(module.num_res_blocks + 1):
+            rows += _resnet(f"{ours}/resnet_{i}", f"{theirs}.resnets.{i}", i == 0 and before != base * mult)
+        if level < last:
+            name = f"{theirs}.upsampler" if module.is_residual else f"{theirs}.upsamplers.0"
+            rows += _resample(f"{ours}/upsample", name, temporal[level])
+        before = base * mult if module.is_residual else base * mult // 2
+    return rows
+
+
+def name_table(module: VideoVAE) -> _Rows:
+    """Every parameter: (our path, their name, how it is turned)."""
+    return [
+        *_encoder(module),
+        *_decoder(module),
+        *_layer("quant_conv", "quant_conv", _CONV3D),
+        *_layer("post_quant_conv", "post_quant_conv", _CONV3D),
+    ]
+
+
+def load_vae(path: str | Path) -> tuple[VideoVAE, dict]:
+    """The module and its float32 params, from the folder that AutoencoderKLWan.save_pretrained wrote.
+
+    Raises `SignerError` where the folder is no such model, or tensors lack, are unknown or have another shape.
+    """
+    module = _module(read_config(path), path)
+    expected = jax.eval_shape(module.init, jax.random.key(0), _small_video(module))["params"]
+    table, tensors = name_table(module), read_tensors(path)
+    check_names({theirs for _, theirs, _ in table}, set(tensors), path)
+    params = {ours: rule.read(tensors[theirs]) for ours, theirs, rule in table}
+    for name, leaf in flatten_dict(expected, sep="/").items():
+        if params[name].shape != leaf.shape:
+            raise SignerError(
+                f"{path}: {name} has shape {params[name].shape} where its config.json asks for {leaf.shape}; "
+                "take both files from one model"
+            )
+    return module, unflatten_dict(params, sep="/")
+
+
+def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
+    """Writes the folder that AutoencoderKLWan.from_pretrained and `load_vae` read."""
+    config = {theirs: getattr(module, ours) for theirs, ours in _FIELDS.items()}
+    config |= {name: getattr(module, name) for name in _LATER_FIELDS}
+    config |= {
+        "_class_name": "AutoencoderKLWan",
+        "attn_scales": [],
+        "dropout": 0.0,
+        "scale_factor_spatial": module.spatial_ratio,
+        "scale_factor_temporal": module.temporal_ratio,
+    }
+    flat = flatten_dict(dict(params), sep="/")
+    tensors = {theirs: rule.write(np.asarray(flat[ours])) for ours, theirs, rule in name_table(module)}
+    write(path, config, tensors, name="diffusion_pytorch_model")
+
+
+def _module(config: Mapping, path: str | Path) -> VideoVAE:
+    if missing := [name for name in _FIELDS if name not in config]:
+        raise SignerError(f"{path}: config.json lacks {missing[0]!r}; give the folder of an AutoencoderKLWan")
+    if config.get("attn_scales"):
+        raise SignerError(f"{path}: attn_scales is not supported (no published Wan VAE uses it); give one without")
+    fields = {ours: _hashable(config[theirs]) for theirs, ours in _FIELDS.items()}
+    fields |= {name: config.get(name, default) for name, default in _LATER_FIELDS.items()}
+    fields["decoder_base_dim"] = fields["decoder_base_dim"] or fields["base_dim"]
+    return VideoVAE(**fields)
+
+
+def _hashable(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _small_video(module: VideoVAE) -> jax.ShapeDtypeStruct:
+    channels = module.in_channels // (module.patch_size or 1) ** 2
+    return jax.ShapeDtypeStruct((1, 1, module.spatial_ratio, module.spatial_ratio, channels), np.float32)

@@ -1,0 +1,202 @@
+"""`VideoTransformer` beside diffusers' `WanTransformer3DModel` on random tiny weights, in float32."""
+
+import json
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.interop.wan import load_transformer, save_transformer
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+pytestmark = pytest.mark.parity
+
+TOLERANCE = 2e-5
+TINY = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 16,
+    "freq_dim": 256,
+    "ffn_dim": 32,
+    "num_layers": 2,
+}
+IMAGE = {"in_channels": 8, "image_dim": 20, "added_kv_proj_dim": 24}
+
+
+@cache
+def original(image: bool):
+    """A tiny random model; parameters that start at zero or one are random too, or parity would prove nothing."""
+    torch.manual_seed(int(image))
+    model = diffusers.WanTransformer3DModel(**(TINY | (IMAGE if image else {}))).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                parameter.copy_(1 + 0.3 * torch.randn_like(parameter))
+            elif name.endswith("bias") or "scale_shift_table" in name:
+                parameter.copy_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def save(image: bool):
+        original(image).save_pretrained(tmp_path / f"image_{image}")
+        return tmp_path / f"image_{image}"
+
+    return save
+
+
+def inputs(channels: int, text_rows: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    latents = rng.standard_normal((2, 3, 8, 12, channels), np.float32)  # [b, t, h, w, c]; h and w differ on purpose
+    text = rng.standard_normal((2, text_rows, 16), np.float32)
+    text[1, text_rows // 2 :] = 0.0  # past a text's true length the rows are zeros, and nothing masks them
+    return latents, text
+
+
+def their_output(model, latents, timestep, text, image=None):
+    to_torch = lambda x: None if x is None else torch.from_numpy(np.ascontiguousarray(x))  # noqa: E731
+    with torch.no_grad():
+        output = model(
+            to_torch(latents.transpose(0, 4, 1, 2, 3)),
+            to_torch(timestep),
+            to_torch(text),
+            encoder_hidden_states_image=to_torch(image),
+            return_dict=False,
+        )[0]
+    return output.numpy().transpose(0, 2, 3, 4, 1)
+
+
+def our_output(module, params, latents, timestep, text, image=None):
+    return np.asarray(jax.jit(module.apply)({"params": params}, latents, jnp.asarray(timestep), text, image=image))
+
+
+def assert_equal(ours, theirs, what: str):
+    error = float(np.abs(ours - theirs).max())
+    print(f"{what}: largest difference {error:.2e}, their largest value {np.abs(theirs).max():.2f}")
+    assert np.abs(theirs).std() > 0.1
+    assert error < TOLERANCE
+
+
+@pytest.mark.parametrize("timestep", [(0.0, 37.25), (873.6, 999.0)])
+def test_text_to_video(folder, timestep):
+    module, params = load_transformer(folder(False))
+    latents, text = inputs(4, 12)
+    timestep = np.array(timestep, np.float32)
+    ours = our_output(module, params, latents, timestep, text)
+    assert_equal(ours, their_output(original(False), latents, timestep, text), f"T2V at {timestep}")
+
+
+def test_image_to_video(folder):
+    module, params = load_transformer(folder(True))
+    latents, text = inputs(8, 512)  # with image tokens, the original takes exactly 512 rows as the text
+    image = np.random.default_rng(1).standard_normal((2, 5, 20), np.float32)
+    timestep = np.array([250.0, 750.0], np.float32)
+    ours = our_output(module, params, latents, timestep, text, image)
+    theirs = their_output(original(True), latents, timestep, text, image)
+    assert ours.shape == (2, 3, 8, 12, 4)
+    assert_equal(ours, theirs, "I2V")
+
+
+def test_a_timestep_per_token(folder):
+    module, params = load_transformer(folder(False))
+    latents, text = inputs(4, 12)
+    timestep = np.full((2, 3 * 4 * 6), 812.5, np.float32)
+    timestep[:, : 4 * 6] = 0.0  # TI2V: the first frame is given
+    timestep[1] *= 0.5
+    ours = our_output(module, params, latents, timestep, text)
+    assert_equal(ours, their_output(original(False), latents, timestep, text), "TI2V, timestep per token")
+
+
+@pytest.mark.parametrize("changes", [{"remat": True}, {"scan_unroll": 2}])
+def test_how_it_runs_does_not_change_the_output(folder, changes):
+    module, params = load_transformer(folder(False))
+    latents, text = inputs(4, 12)
+    timestep = np.array([37.0, 999.0], np.float32)
+    ours = our_output(module.clone(**changes), params, latents, timestep, text)
+    assert_equal(ours, their_output(original(False), latents, timestep, text), str(changes))
+
+
+def test_gradients_of_the_latents_equal_theirs(folder):
+    module, params = load_transformer(folder(False))
+    latents, text = inputs(4, 12)
+    timestep = np.array([37.0, 999.0], np.float32)
+    cotangent = np.random.default_rng(3).standard_normal(latents.shape, np.float32)
+
+    def loss(latents):
+        return jnp.sum(module.clone(remat=True).apply({"params": params}, latents, timestep, text) * cotangent)
+
+    ours = np.asarray(jax.jit(jax.grad(loss))(latents))
+    their_latents = torch.from_numpy(np.ascontiguousarray(latents.transpose(0, 4, 1, 2, 3))).requires_grad_()
+    output = original(False)(
+        their_latents, torch.from_numpy(timestep), torch.from_numpy(text), return_dict=False
+    )[0]  # fmt: skip
+    (output * torch.from_numpy(np.ascontiguousarray(cotangent.transpose(0, 4, 1, 2, 3)))).sum().backward()
+    theirs = their_latents.grad.numpy().transpose(0, 2, 3, 4, 1)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_what_we_save_diffusers_loads(folder, tmp_path, image):
+    module, params = load_transformer(folder(image))
+    changed = jax.tree.map(lambda x: x * 1.5 + 0.25, params)  # not the weights that the original wrote
+    save_transformer(tmp_path / "ours", module, changed)
+    loaded, info = diffusers.WanTransformer3DModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    expected = {k: 1.5 * v + 0.25 for k, v in original(image).state_dict().items()}
+    for name, value in loaded.state_dict().items():
+        np.testing.assert_allclose(value.numpy(), expected[name].numpy(), atol=1e-6, err_msg=name)
+    same = {key: original(image).config[key] for key in ("ffn_dim", "image_dim", "added_kv_proj_dim", "eps")}
+    assert {key: loaded.config[key] for key in same} == same
+    again, read = load_transformer(tmp_path / "ours")
+    assert again == module
+    jax.tree.map(np.testing.assert_array_equal, read, changed)
+
+
+def test_an_unused_query_norm_of_the_image_is_ignored(folder):
+    from safetensors.numpy import load_file, save_file
+
+    path = folder(True)
+    file = path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "blocks.0.attn2.norm_added_q.weight": np.ones(24, np.float32)}, file)
+    load_transformer(path)
+    save_file({**tensors, "blocks.0.attn2.surprise": np.ones(24, np.float32)}, file)
+    with pytest.raises(SignerError, match="surprise"):
+        load_transformer(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"_class_name": "AutoencoderKLWan"}, "AutoencoderKLWan"),
+        ({"ffn_dim": 33}, "layers/wi/"),
+        ({"num_layers": 3}, "lacks"),
+        ({"pos_embed_seq_len": 514}, "first-and-last-frame"),
+        ({"cross_attn_norm": False}, "cross_attn_norm"),
+        ({"added_kv_proj_dim": 24}, "added_kv_proj_dim"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_in_one_line(folder, changes, message):
+    path = folder(False)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(SignerError, match=message) as error:
+        load_transformer(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_without_a_size_is_refused(folder):
+    path = folder(False)
+    config = json.loads((path / "config.json").read_text())
+    del config["ffn_dim"]
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SignerError, match="ffn_dim"):
+        load_transformer(path)
