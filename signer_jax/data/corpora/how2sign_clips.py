@@ -1,0 +1,116 @@
+"""How2Sign sentence clips with MediaPipe poses: what the renderer learns from (American Sign Language, no text here).
+
+Layout: `sentence_level/train/rgb_front/raw_videos/<name>.mp4` beside `…/features/holistic_pose/<name>.pose`, with names
+`<video id>_<clip>-<camera>-rgb_front`. Split: of each signer's clips in the order of their numbers, every fifth (the
+5th, 10th, …) is "dev", the others are "train"; all of them come from How2Sign's own training split.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from signer_jax.data import video
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.clean import clean
+from signer_jax.pose.formats import pose_file
+from signer_jax.pose.stitching import resample
+from signer_jax.types import Pose, Sample
+
+LANGUAGE = "ase"
+SPLITS = ("train", "dev")
+_HOLD_OUT = 5
+_CLIPS = Path("sentence_level/train/rgb_front")
+_NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d+)-\d+-rgb_front")
+
+
+def samples(source: str | Path, split: str, *, size: int, fps: float | None = None) -> Iterator[Sample]:
+    """The clips of a split with video `[t, size, size, 3]` and normalised, cleaned pose `[t, 128, 3]`, frame by frame.
+
+    The video is the square of `skeleton.VIEW_SIDE` shoulder widths around the signer (by the clip's median shoulders;
+    the frame's edge is repeated where the square leaves it), area-averaged, so that `skeleton.to_pixels(pose, size)`
+    lands on its pixels. Both are at `fps`, by default the clip's own (24). `signer` is the video's id; text and glosses
+    are empty. Raises `SignerError`, before the first clip, for an unknown split or a folder without such clips.
+    """
+    if split not in SPLITS:
+        raise SignerError(f"how2sign_clips: unknown split {split!r}; known: {', '.join(SPLITS)}")
+    return (_sample(name, signer, files, size, fps) for name, signer, files in clips(source, split))
+
+
+def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Path]]]:
+    """(name, signer, (video file, pose file)) of each clip of the split, by signer and clip number.
+
+    Raises `SignerError` where the folder has no clips or one lacks its pose or its video.
+    """
+    folder = Path(source) / _CLIPS
+    videos = {file.stem: file for file in (folder / "raw_videos").glob("*.mp4")}
+    poses = {file.stem: file for file in (folder / "features" / "holistic_pose").glob("*.pose")}
+    if not videos or not poses:
+        lacking = "raw_videos/*.mp4" if not videos else "features/holistic_pose/*.pose"
+        raise SignerError(f"{folder}: has no {lacking}; give the How2Sign folder that holds sentence_level")
+    if alone := sorted(videos.keys() ^ poses.keys()):
+        lacking = "pose" if alone[0] in videos else "video"
+        raise SignerError(f"{folder}: clip {alone[0]} lacks its {lacking} ({len(alone)} such clips); add or remove it")
+    by_signer: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for name in videos:
+        if (match := _NAME.fullmatch(name)) is None:
+            raise SignerError(f"{videos[name]}: is not named <video id>_<clip>-<camera>-rgb_front.mp4; rename it")
+        by_signer[match["signer"]].append((int(match["clip"]), name))
+    return [
+        (name, signer, (videos[name], poses[name]))
+        for signer in sorted(by_signer)
+        for i, (_, name) in enumerate(sorted(by_signer[signer]))
+        if ((i + 1) % _HOLD_OUT == 0) == (split == "dev")
+    ]
+
+
+def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: float | None) -> Sample:
+    pose, centre, scale = skeleton.normalise(pose_file.read(files[1]))
+    pose = clean(pose)
+    pictures = view(files[0], centre, scale, size)
+    length = min(len(pictures), len(pose))
+    rate = video.frame_rate(files[0])
+    pose, pictures = Pose(pose.coordinates[:length], pose.confidence[:length], rate), pictures[:length]
+    if fps is not None and fps != rate:
+        frames = max(1, round(length / rate * fps))
+        nearest = np.rint(np.linspace(0, length - 1, frames)).astype(int)
+        pose, pictures = resample(pose, frames, fps=fps), pictures[nearest]
+    return Sample(name, "", LANGUAGE, (), signer, pose=pose, video=pictures)
+
+
+def view(file: Path, centre: Float[np.ndarray, " c"], scale: float, size: int) -> UInt8[np.ndarray, "t size size 3"]:
+    """The video seen through the square around `centre` (pixels) whose shoulder width is `scale` pixels."""
+    side = skeleton.VIEW_SIDE * scale
+    left, top = centre[0] - side / 2, centre[1] - skeleton.VIEW_TOP * scale
+    pictures: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    for frame in video.frames(file):
+        if not weights:
+            weights = [area_weights(top, side, size, frame.shape[0]), area_weights(left, side, size, frame.shape[1])]
+            used = [np.flatnonzero(weight.any(0)) for weight in weights]
+            rows, columns = (slice(int(index[0]), int(index[-1]) + 1) for index in used)
+            by_row, by_column = weights[0][:, rows], weights[1][:, columns]
+        part = frame[rows, columns].astype(np.float32)
+        small = np.einsum("Xx,Yxc->YXc", by_column, np.tensordot(by_row, part, 1), optimize=True)
+        pictures.append(np.clip(np.rint(small), 0, 255).astype(np.uint8))
+    if not pictures:
+        raise SignerError(f"{file}: holds no frame; download it again")
+    return np.stack(pictures)
+
+
+def area_weights(start: float, length: float, size: int, pixels: int) -> Float[np.ndarray, "size pixels"]:
+    """How much of each pixel of a line each of `size` equal parts of `[start, start + length]` covers; rows sum to 1.
+
+    What lies before the first or beyond the last pixel counts as that pixel.
+    """
+    edges = start + length * np.arange(size + 1) / size
+    low, high = edges[:-1, None], edges[1:, None]
+    first = np.arange(pixels, dtype=np.float64)
+    starts, ends = first.copy(), first + 1
+    starts[0], ends[-1] = -np.inf, np.inf
+    covered = np.clip(np.minimum(high, ends) - np.maximum(low, starts), 0, None)
+    return (covered * size / length).astype(np.float32)

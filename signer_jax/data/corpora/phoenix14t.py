@@ -1,0 +1,52 @@
+"""RWTH-PHOENIX-Weather 2014 T: German weather forecasts and their glosses in German Sign Language (text only here).
+
+Read from either form: `phoenix14t.<split>.tsv` (`name signer gloss text num_frames`), or the official
+`PHOENIX-2014-T.<split>.corpus.csv` (`name|video|start|end|speaker|orth|translation`), in the folder itself or where the
+release has it, in `annotations/manual`.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from signer_jax.errors import SignerError
+from signer_jax.types import Sample
+
+LANGUAGE = "gsg"
+_OFFICIAL = "PHOENIX-2014-T.{split}.corpus.csv"
+# (file, delimiter, columns of name, signer, glosses, text)
+_FORMS = (
+    ("phoenix14t.{split}.tsv", "\t", ("name", "signer", "gloss", "text")),
+    (_OFFICIAL, "|", ("name", "speaker", "orth", "translation")),
+    (f"annotations/manual/{_OFFICIAL}", "|", ("name", "speaker", "orth", "translation")),
+)
+
+
+def samples(source: str | Path, split: str) -> Iterator[Sample]:
+    """The sentences of a split ("train", "dev", "test") of the corpus in the folder `source`, in the file's order.
+
+    Raises `SignerError`, before the first sentence, where no file of the split is there or one lacks a column.
+    """
+    folder = Path(source)
+    for name, delimiter, columns in _FORMS:
+        file = folder / name.format(split=split)
+        if file.is_file():
+            return iter(_read(file, delimiter, columns))
+    names = " or ".join(name.format(split=split) for name, _, _ in _FORMS[:2])
+    raise SignerError(f"{folder}: has no {names}; give the folder that holds the corpus")
+
+
+def _read(file: Path, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+            if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+                found = ", ".join(reader.fieldnames or ()) or "none"
+                raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {found}); download it again")
+            rows = [tuple(row[column] for column in columns) for row in reader]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SignerError(f"{file}: cannot be read as UTF-8 text ({error}); download it again") from None
+    for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise SignerError(f"{file}: row {number} is cut short; download it again")
+    return [Sample(name, text, LANGUAGE, tuple(glosses.split()), signer) for name, signer, glosses, text in rows]

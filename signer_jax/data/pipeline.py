@@ -1,0 +1,107 @@
+"""The Grain pipelines, one for each kind of training example.
+
+Every pipeline is shuffled anew each epoch from one seed, repeats without end, and gives global example i to process
+i mod P, so that a global batch holds the same examples for any number of processes. Its iterator's state is a few
+integers (`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grain
+import jax
+import numpy as np
+
+from signer_jax.data.records import Corpus, Records
+from signer_jax.data.windows import Limits, MotionWindows, tokens
+from signer_jax.errors import SignerError
+from signer_jax.slul.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a pipeline is read: global batch size, seed, threads and records ahead."""
+
+    batch: int
+    seed: int
+    threads: int
+    prefetch: int
+
+
+def iterate(source, transform: Callable, reading: Reading, what: str) -> grain.DatasetIterator:
+    """Shuffle, repeat, slice for this process, transform (with a generator of its own a record), batch."""
+    if len(source) == 0:
+        raise SignerError(
+            f"data: the training split holds no {what}; raise data.poses or data.videos, or check the source"
+        )
+    processes = jax.process_count()
+    if reading.batch % processes:
+        raise SignerError(f"batch {reading.batch} does not divide among {processes} processes; choose a multiple")
+    dataset = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat()
+    dataset = dataset[jax.process_index() :: processes]
+    dataset = dataset.random_map(transform).batch(reading.batch // processes, drop_remainder=True)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
+
+
+def text_batches(records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading) -> grain.DatasetIterator:
+    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`."""
+    return iterate(records, lambda sample, rng: tokens(sample, tokenizer, limits), reading, "sentences")
+
+
+class _Range:
+    """The integers below `size` as a random-access source."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index) -> int:
+        return int(index)
+
+    def __repr__(self) -> str:
+        return f"_Range({self.size})"
+
+
+def pose_batches(windows: MotionWindows, length: int, reading: Reading) -> grain.DatasetIterator:
+    """Windows of `length` frames at random starts: `MotionWindows.window`, batched."""
+
+    def transform(index: int, rng: np.random.Generator) -> dict:
+        frames = len(windows.sentence(index)["pose"])
+        return windows.window(index, int(rng.integers(0, max(frames - length, 0) + 1)), length)
+
+    return iterate(_Range(len(windows.records)), transform, reading, "poses")
+
+
+def video_indices(corpus: Corpus, split: str) -> list[int]:
+    """The motion records of a split that have a video."""
+    return [i for i, (_, video, _) in enumerate(corpus.listed(split)) if video]
+
+
+def video_batches(corpus: Corpus, split: str, length: int, reading: Reading) -> grain.DatasetIterator:
+    """`video [b, t, h, w, 3]` float32 in [-1, 1]: `length` frames at random starts, for the autoencoder."""
+    records, indices = corpus.motions(split), video_indices(corpus, split)
+
+    def transform(item: int, rng: np.random.Generator) -> dict:
+        video = records[indices[item]].video
+        assert video is not None
+        start = int(rng.integers(0, max(len(video) - length, 0) + 1))
+        return {"video": to_model_range(take_frames(video, start, length))}
+
+    return iterate(_Range(len(indices)), transform, reading, "videos")
+
+
+def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:
+    """`length` frames from `start`, the last one repeated past the end."""
+    return video[np.minimum(np.arange(start, start + length), len(video) - 1)]
+
+
+def to_model_range(video: np.ndarray) -> np.ndarray:
+    """uint8 to float32 in [-1, 1]."""
+    return video.astype(np.float32) / 127.5 - 1.0
+
+
+def to_pixels_range(video: np.ndarray) -> np.ndarray:
+    """[-1, 1] to uint8, rounded."""
+    return np.clip(np.round((np.asarray(video, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)

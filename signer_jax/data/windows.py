@@ -1,0 +1,96 @@
+"""From a sample to the arrays that the models train on: tokens, and pose windows with the experts beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from signer_jax.data.records import Records
+from signer_jax.data.retrieval import Retrieval, chosen_candidates, reduce
+from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.types import Sample
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Static lengths: source tokens s, gloss tokens g, glosses n."""
+
+    source: int
+    target: int
+    glosses: int
+
+
+def pad(ids: Sequence[int], length: int) -> np.ndarray:
+    """`[length]` int32: ids, cut or filled up with 0."""
+    row = np.zeros(length, np.int32)
+    row[: min(len(ids), length)] = ids[:length]
+    return row
+
+
+def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np.ndarray]:
+    """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to."""
+    target = tokenizer.encode_gloss(sample.glosses) if sample.glosses else []
+    target_gloss = np.full(limits.target, -1, np.int32)
+    known = tokenizer.gloss_index(target)[: limits.target]
+    target_gloss[: len(known)] = known
+    return {
+        "source": pad(tokenizer.encode_source(sample.text, sample.language) if sample.text else [], limits.source),
+        "target": pad(target, limits.target),
+        "target_gloss": target_gloss,
+    }
+
+
+class MotionWindows:
+    """Windows of a split's motions: ground truth and, where there is a prior, the experts' sequences beside it.
+
+    Whole sentences are put on their timeline once and kept (`cache` of them), since neighbouring windows share them.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        joints: np.ndarray,
+        dims: int,
+        limits: Limits,
+        tokenizer: Tokenizer | None = None,
+        retrieval: Retrieval | None = None,
+        cache: int = 1024,
+    ):
+        self.records, self.joints, self.dims, self.limits = records, joints, dims, limits
+        self.tokenizer, self.retrieval = tokenizer, retrieval
+        self.sentence = lru_cache(maxsize=cache)(self._sentence)
+
+    def _sentence(self, index: int) -> dict[str, np.ndarray]:
+        sample = self.records[index]
+        assert sample.pose is not None
+        pose = reduce(sample.pose, self.joints, self.dims)
+        arrays = {"pose": pose.coordinates.astype(np.float32), "confidence": pose.confidence.astype(np.float32)}
+        if self.tokenizer is not None:
+            arrays |= tokens(sample, self.tokenizer, self.limits)
+        if self.retrieval is not None and sample.spans is not None:
+            slots = [self.retrieval.slots(gloss, sample.language) for gloss in sample.glosses]
+            experts = self.retrieval.on_timeline(slots, sample.spans, len(pose))
+            arrays |= {
+                "candidates": experts.candidates,
+                "candidate_confidence": experts.confidence,
+                "candidate_mask": experts.mask,
+                "frame_gloss": experts.frame_gloss,
+                "chosen": chosen_candidates(sample, slots, self.retrieval),
+            }
+        return arrays
+
+    def window(self, index: int, start: int, length: int) -> dict[str, np.ndarray]:
+        """`length` frames of motion `index` from `start`; frames past the end repeat the last and are not `valid`."""
+        whole = self.sentence(index)
+        frames = np.arange(start, start + length)
+        inside = np.minimum(frames, len(whole["pose"]) - 1)
+        window = dict(whole)
+        for name in ("pose", "confidence", "frame_gloss"):
+            if name in whole:
+                window[name] = whole[name][inside]
+        for name in ("candidates", "candidate_confidence"):
+            if name in whole:
+                window[name] = whole[name][:, inside]
+        window["valid"] = frames < len(whole["pose"])
+        return window

@@ -1,0 +1,132 @@
+"""The built-in corpus: texts, splits, glosses and samples."""
+
+import numpy as np
+import pytest
+
+from signer_jax.data.builtin import corpus, grammar, templates
+from signer_jax.errors import SignerError
+
+
+@pytest.fixture(scope="module")
+def train():
+    return corpus.sentences("train", 1500, 0)
+
+
+def test_sentences_are_deterministic_and_depend_on_the_seed(train):
+    assert corpus.sentences("train", 300, 0) == train[:300]
+    assert corpus.sentences("train", 300, 1) != train[:300]
+    assert len({(s.text, s.language) for s in train}) == len(train)
+
+
+def test_no_sentence_is_in_two_splits(train):
+    cores = {"train": {s.core for s in train}}
+    for split in ("dev", "test"):
+        cores[split] = {s.core for seed in (0, 5) for s in corpus.sentences(split, 150, seed)}
+    assert not cores["train"] & cores["dev"] and not cores["train"] & cores["test"] and not cores["dev"] & cores["test"]
+
+
+def test_prompts_of_a_sentence_stay_in_its_split():
+    plain = corpus.read("the house is big.", "ase")
+    prompted = corpus.read("How do you sign 'the house is big'?", "ase")
+    assert plain.core == prompted.core and plain.glosses == prompted.glosses == ("HOUSE", "BIG")
+
+
+def test_training_sentences_hold_every_gloss(train):
+    for language in corpus.LANGUAGES:
+        used = {gloss for s in train[:500] if s.language == language for gloss in s.glosses}
+        assert used == set(corpus.glosses_of(language))
+
+
+def test_thousands_of_sentences_half_in_prompts():
+    many = corpus.sentences("train", 4000, 3)
+    assert len({s.core for s in many}) > 3000
+    wrapped = sum(grammar.unwrap(s.text, s.language)[1] for s in many)
+    assert 0.3 < wrapped / len(many) < 0.6
+
+
+def test_the_reserved_sentence_is_parsed_but_in_no_split(train):
+    sentence = corpus.read("how do you sign 'I carried it'?", "ase")
+    assert sentence.glosses == ("IX-1", "CARRY", "FINISH", "IX-3")
+    assert corpus.split_of(sentence.core) == ""
+    assert not [s for s in train if s.core == sentence.core]
+    # its verb and its frame are both in train
+    assert any("CARRY" in s.glosses for s in train)
+    frames = [s for s in train if s.core.startswith("i ") and s.core.endswith(" it") and len(s.core.split()) == 3]
+    assert any(s.glosses[2:] == ("FINISH", "IX-3") for s in frames)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "glosses", "question"),
+    [
+        ("my name is ada", "ase", "IX-1 POSS NAME #A #D #A", ""),
+        ("yesterday i found the red ball.", "ase", "YESTERDAY BALL RED IX-1 FIND", ""),
+        ("what did you buy?", "ase", "IX-2 BUY FINISH WHAT", "wh"),
+        ("can he read two books?", "ase", "IX-3 CAN READ TWO BOOK", "yes-no"),
+        ("who opened the door?", "ase", "DOOR OPEN FINISH WHO", "wh"),
+        ("how many books do you have?", "ase", "BOOK IX-2 HAVE HOW-MANY", "wh"),
+        ("we will not work in the office tomorrow", "ase", "TOMORROW OFFICE IX-WE WILL WORK NOT", ""),
+        ("please open the door.", "ase", "PLEASE DOOR OPEN", ""),
+        ("it rained last week.", "ase", "LAST-WEEK RAIN", ""),
+        ("ich habe das rote buch gelesen.", "gsg", "ICH BUCH ROT LESEN FERTIG", ""),
+        ("gestern bin ich in die schule gegangen", "gsg", "GESTERN ICH SCHULE GEHEN", ""),
+        ("ich habe keinen hund.", "gsg", "ICH HUND HABEN KEIN", ""),
+        ("wie gebärdet man 'wo ist das haus'?", "gsg", "HAUS WO", "wh"),
+        ("du möchtest zwei äpfel essen", "gsg", "DU APFEL ZWEI ESSEN MÖCHTEN", ""),
+        ("hast du den film geschaut?", "gsg", "DU FILM SCHAUEN FERTIG", "yes-no"),
+        ("wer kauft die tasche?", "gsg", "TASCHE KAUFEN WER", "wh"),
+        ("mein bruder ist nicht müde.", "gsg", "MEIN BRUDER MÜDE NICHT", ""),
+    ],
+)
+def test_grammar(text, language, glosses, question):
+    found = grammar.parse(text, language)
+    assert (" ".join(found.glosses), found.question) == (glosses, question)
+
+
+def test_the_language_tag_matters():
+    glossed = {
+        w: tuple(corpus.read(w, tag).glosses for tag in ("ase", "gsg")) for w in ("film", "test", "party", "kind")
+    }
+    assert glossed == {
+        "film": (("MOVIE",), ("FILM",)), "test": (("TEST",), ("PRÜFUNG",)), "party": (("PARTY",), ("FEIER",)),
+        "kind": (("NICE",), ("KIND",)),
+    }  # fmt: skip
+
+
+def test_every_clause_is_glossed_without_unknown_words():
+    # Letters come from names alone: any other word form that the grammar lacks would be fingerspelled.
+    for split in ("train", "dev"):
+        for s in corpus.sentences(split, 400, 9):
+            spelled = "".join(g[1:] for g in s.glosses if g.startswith("#")).lower()
+            assert not spelled or spelled in templates.NAMES
+
+
+def test_mistakes_are_named():
+    with pytest.raises(SignerError, match="did you mean 'train'"):
+        corpus.sentences("trian", 1, 0)
+    with pytest.raises(SignerError, match="ase, gsg"):
+        corpus.read("hello", "fra")
+    with pytest.raises(SignerError, match="no words"):
+        corpus.read(" ?! ", "ase")
+
+
+def test_samples_are_complete_and_deterministic():
+    made = [list(corpus.samples("dev", sentences=4, poses=2, videos=1, seed=0, size=32)) for _ in range(2)]
+    first = made[0]
+    assert [s.pose is not None for s in first] == [True, True, False, False]
+    assert [s.video is not None for s in first] == [True, False, False, False]
+    assert first[0].video.shape == (len(first[0].pose), 32, 32, 3) and first[0].video.dtype == np.uint8
+    assert len(first[0].spans) == len(first[0].glosses) and len(first[0].references) == len(corpus.SIGNERS) - 1
+    for a, b in zip(*made, strict=True):
+        assert (a.name, a.text, a.glosses, a.signer) == (b.name, b.text, b.glosses, b.signer)
+    np.testing.assert_array_equal(made[0][0].video, made[1][0].video)
+    np.testing.assert_array_equal(made[0][1].pose.coordinates, made[1][1].pose.coordinates)
+    assert all(not s.references for s in corpus.samples("train", sentences=1, poses=1, videos=0, seed=0, size=32))
+
+
+def test_the_signer_follows_the_topic():
+    drawn = list(corpus.samples("train", sentences=600, poses=0, videos=0, seed=2, size=32))
+    topics = {s.text: s.topic for s in corpus.sentences("train", 600, 2)}
+    at_home = np.mean(
+        [s.signer in (n for n, who in corpus.SIGNERS.items() if topics[s.text] in who.topics) for s in drawn]
+    )
+    assert 0.6 < at_home < 0.8

@@ -1,0 +1,112 @@
+"""How2Sign clips: the view's geometry on a clip made here, the split, and a real clip."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signer_jax.data import video
+from signer_jax.data.corpora import how2sign_clips
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
+
+DATA = os.environ.get("SIGNER_DATA")
+SHOULDERS = {"right_shoulder": (60.0, 50.0), "left_shoulder": (100.0, 50.0)}
+HEIGHT, WIDTH, FRAMES = 96, 160, 8
+
+
+def _make(folder: Path, names: list[str]) -> None:
+    """Clips of a bright dot that moves over black, tracked by the right wrist."""
+    clips = folder / "sentence_level" / "train" / "rgb_front"
+    (clips / "raw_videos").mkdir(parents=True)
+    (clips / "features" / "holistic_pose").mkdir(parents=True)
+    coordinates = np.zeros((FRAMES, 128, 3), np.float32)
+    pictures = np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    for t in range(FRAMES):
+        x, y = 60 + 5 * t, 60
+        pictures[t, y - 3 : y + 4, x - 3 : x + 4] = 255
+        coordinates[t, skeleton.INDEX["right_wrist"], :2] = (x + 0.5, y + 0.5)
+    for name, place in SHOULDERS.items():
+        coordinates[:, skeleton.INDEX[name], :2] = place
+    confidence = (np.abs(coordinates).sum(-1) > 0).astype(np.float32)
+    for name in names:
+        video.write(clips / "raw_videos" / f"{name}.mp4", pictures, 24.0)
+        pose_file.write(clips / "features" / "holistic_pose" / f"{name}.pose", Pose(coordinates, confidence, 24.0))
+
+
+def _centre(picture: np.ndarray) -> np.ndarray:
+    light = picture.astype(float).mean(-1)
+    light[light < 60] = 0
+    y, x = np.mgrid[: len(light), : len(light)] + 0.5
+    return np.array([(x * light).sum(), (y * light).sum()]) / light.sum()
+
+
+def _names(numbers: range, signer: str = "_ab_c") -> list[str]:
+    return [f"{signer}_{i}-8-rgb_front" for i in numbers]
+
+
+def test_pose_lands_on_the_pixels(tmp_path):
+    _make(tmp_path, _names(range(1)))
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=52)
+    assert sample.video.shape == (FRAMES, 52, 52, 3) and sample.pose.coordinates.shape == (FRAMES, 128, 3)
+    assert (sample.signer, sample.language, sample.text, sample.glosses) == ("_ab_c", "ase", "", ())
+    assert sample.pose.fps == 24
+    places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["right_wrist"], :2], 52)
+    for picture, place in zip(sample.video, places, strict=True):
+        np.testing.assert_allclose(_centre(picture), place, atol=0.3)
+
+
+def test_another_frame_rate_keeps_them_together(tmp_path):
+    _make(tmp_path, _names(range(1)))
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=52, fps=12.0)
+    assert len(sample.video) == len(sample.pose) == 4 and sample.pose.fps == 12
+    places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["right_wrist"], :2], 52)
+    moved = 5 * 52 / (skeleton.VIEW_SIDE * 40)  # what the dot moves in a frame: the nearest one was taken
+    for picture, place in zip(sample.video, places, strict=True):
+        assert np.abs(_centre(picture) - place).max() < moved / 2 + 0.3
+
+
+def test_area_weights_by_hand():
+    np.testing.assert_allclose(
+        how2sign_clips.area_weights(1, 4, 2, 6), [[0, 0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5, 0]]
+    )
+    np.testing.assert_allclose(how2sign_clips.area_weights(0.5, 3, 2, 3), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
+    # Outside on both ends: the edge pixels are repeated.
+    np.testing.assert_allclose(how2sign_clips.area_weights(-2, 6, 3, 2), [[1, 0], [0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(how2sign_clips.area_weights(-3.3, 17.1, 7, 9).sum(1), 1, rtol=1e-6)
+
+
+def test_the_split_is_every_fifth_clip_by_number(tmp_path):
+    _make(tmp_path, _names(range(7, 13)) + _names(range(4), "other"))
+    dev = [clip[0] for clip in how2sign_clips.clips(tmp_path, "dev")]
+    train = [clip[0] for clip in how2sign_clips.clips(tmp_path, "train")]
+    assert dev == ["_ab_c_11-8-rgb_front"]  # 7 8 9 10 [11] 12: numbers, not text
+    assert len(train) == 9 and not set(train) & set(dev)
+
+
+def test_faults_are_named_at_once(tmp_path):
+    with pytest.raises(SignerError, match="raw_videos"):
+        how2sign_clips.samples(tmp_path, "train", size=16)
+    _make(tmp_path, _names(range(2)))
+    with pytest.raises(SignerError, match="unknown split 'test'"):
+        how2sign_clips.samples(tmp_path, "test", size=16)
+    next(tmp_path.rglob("*.pose")).unlink()
+    with pytest.raises(SignerError, match="lacks its pose"):
+        how2sign_clips.samples(tmp_path, "train", size=16)
+
+
+@pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
+def test_a_real_clip():
+    source = Path(DATA) / "how2sign"
+    assert len(how2sign_clips.clips(source, "train")) == 25 and len(how2sign_clips.clips(source, "dev")) == 6
+    sample = next(how2sign_clips.samples(source, "dev", size=64))
+    assert len(sample.video) == len(sample.pose) > 24 and sample.pose.fps == 24
+    assert sample.signer == "_20g7MG8K1U" and sample.pose.coordinates.dtype == np.float32
+    # Skin at the nose, the green screen in the corner.
+    places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["nose"], :2], 64).astype(int)
+    skin = sample.video[np.arange(len(places)), places[:, 1], places[:, 0]].astype(int)
+    corner = sample.video[:, 1, 1].astype(int)
+    assert (skin[:, 0] > skin[:, 1]).mean() > 0.95 and (corner[:, 1] > corner[:, 0]).all()

@@ -1,0 +1,52 @@
+"""PHOENIX14T: both of its forms, and what is said when one is broken."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from signer_jax.data.corpora import phoenix14t
+from signer_jax.errors import SignerError
+
+DATA = os.environ.get("SIGNER_DATA")
+TSV = 'name\tsigner\tgloss\ttext\tnum_frames\ndev/a-1\tSigner08\tDRUCK TIEF  KOMMEN\ttiefer "luftdruck .\t42\n'
+CSV = (
+    "name|video|start|end|speaker|orth|translation\n"
+    "a-1|a-1/1/*.png|-1|-1|Signer08|DRUCK TIEF KOMMEN|tiefer luftdruck .\n"
+)
+
+
+def test_tsv(tmp_path):
+    (tmp_path / "phoenix14t.dev.tsv").write_text(TSV, encoding="utf-8")
+    (sample,) = phoenix14t.samples(tmp_path, "dev")
+    assert (sample.name, sample.signer, sample.language) == ("dev/a-1", "Signer08", "gsg")
+    assert sample.glosses == ("DRUCK", "TIEF", "KOMMEN") and sample.text == 'tiefer "luftdruck .'
+    assert sample.pose is None and sample.video is None
+
+
+@pytest.mark.parametrize("place", [".", "annotations/manual"])
+def test_official_csv(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "PHOENIX-2014-T.train.corpus.csv").write_text(CSV, encoding="utf-8")
+    (sample,) = phoenix14t.samples(tmp_path, "train")
+    assert sample.glosses == ("DRUCK", "TIEF", "KOMMEN") and sample.signer == "Signer08"
+
+
+def test_faults_are_named_at_once(tmp_path):
+    with pytest.raises(SignerError, match=r"has no phoenix14t\.dev\.tsv or PHOENIX"):
+        phoenix14t.samples(tmp_path, "dev")
+    file = tmp_path / "phoenix14t.dev.tsv"
+    file.write_text(TSV.replace("gloss", "glosses"), encoding="utf-8")
+    with pytest.raises(SignerError, match="lacks the column 'gloss'"):
+        phoenix14t.samples(tmp_path, "dev")
+    file.write_text(TSV + "dev/a-2\tSigner01\n", encoding="utf-8")
+    with pytest.raises(SignerError, match="row 3 is cut short"):
+        phoenix14t.samples(tmp_path, "dev")
+
+
+@pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
+@pytest.mark.parametrize(("split", "count"), [("train", 7096), ("dev", 519)])
+def test_real_files(split, count):
+    samples = list(phoenix14t.samples(Path(DATA) / "text2gloss", split))
+    assert len(samples) == count
+    assert all(sample.text and sample.glosses and sample.signer for sample in samples)

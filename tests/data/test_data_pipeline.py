@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from signer_jax.data import pipeline, records
+from signer_jax.data.windows import Limits, MotionWindows, pad
+from signer_jax.errors import SignerError
+from signer_jax.types import Pose, Sample
+
+READING = pipeline.Reading(batch=4, seed=3, threads=1, prefetch=2)
+
+
+class Numbers:
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return int(index)
+
+
+def batches(count: int, iterator) -> list[np.ndarray]:
+    return [np.asarray(next(iterator)["x"]) for _ in range(count)]
+
+
+def numbers():
+    return pipeline.iterate(Numbers(), lambda i, rng: {"x": np.array([i, rng.integers(1 << 30)])}, READING, "numbers")
+
+
+def test_an_epoch_shows_every_example_once_and_epochs_differ():
+    seen = np.concatenate(batches(5, numbers()))[:, 0]
+    assert sorted(seen[:10]) == list(range(10)) and sorted(seen[10:]) == list(range(10))
+    assert list(seen[:10]) != list(seen[10:])
+
+
+def test_a_restored_iterator_goes_on_exactly():
+    first = numbers()
+    batches(3, first)
+    state = first.get_state()
+    expected = batches(4, first)
+    again = numbers()
+    again.set_state(state)
+    for a, b in zip(batches(4, again), expected, strict=True):
+        np.testing.assert_array_equal(a, b)  # the order, and what each record's generator drew
+
+
+def test_any_number_of_processes_sees_the_same_global_batches(monkeypatch):
+    whole = np.concatenate(batches(4, numbers()))[:, 0]
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr("jax.process_count", lambda: 2)
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        parts.append(np.concatenate(batches(4, numbers()))[:, 0])
+    for k in range(4):
+        together = np.concatenate([part[2 * k : 2 * k + 2] for part in parts])
+        assert sorted(together) == sorted(whole[4 * k : 4 * k + 4])
+
+
+def test_an_empty_source_is_one_clear_line():
+    with pytest.raises(SignerError, match="holds no videos"):
+        pipeline.iterate([], lambda i, rng: i, READING, "videos")
+
+
+def test_pixels_and_model_range_are_inverse():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(pipeline.to_pixels_range(pipeline.to_model_range(levels)), levels)
+    assert pipeline.to_model_range(levels).min() == -1 and pipeline.to_model_range(levels).max() == 1
+
+
+def test_padding_cuts_and_fills():
+    np.testing.assert_array_equal(pad([5, 6], 4), [5, 6, 0, 0])
+    np.testing.assert_array_equal(pad([5, 6, 7], 2), [5, 6])
+
+
+def test_windows_past_the_end_repeat_the_last_frame(tmp_path):
+    coordinates = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((5, 128, 3), np.float32)
+    motion = Sample("s", "", "ase", pose=Pose(coordinates, np.ones((5, 128), np.float32), 16.0))
+    corpus = records.write(tmp_path / "data", {"train": lambda: [motion]}, {"languages": {}})
+    windows = MotionWindows(corpus.motions("train"), np.array([0, 1]), 2, Limits(4, 4, 2))
+    window = windows.window(0, 3, 4)
+    np.testing.assert_array_equal(window["pose"][:, 0, 0], [3, 4, 4, 4])
+    np.testing.assert_array_equal(window["valid"], [True, True, False, False])
+    assert window["pose"].shape == (4, 2, 2)

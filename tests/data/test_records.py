@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from signer_jax.data import records
+from signer_jax.errors import SignerError
+from signer_jax.types import Pose, Sample
+
+
+def sample(i: int, video: bool = False) -> Sample:
+    rng = np.random.default_rng(i)
+    pose = Pose(rng.normal(size=(7, 128, 3)).astype(np.float32), np.ones((7, 128), np.float32), 16.0)
+    return Sample(
+        name=f"s{i}", text=f"Text, {i}!", language="ase", glosses=("A", "B-C"), signer="x", pose=pose,
+        spans=np.array([[0, 3], [4, 7]], np.int32),
+        video=rng.integers(0, 256, (7, 8, 8, 3), np.uint8) if video else None,
+        references=((pose, np.array([[0, 2], [3, 7]], np.int32)),),
+    )  # fmt: skip
+
+
+def same(a: Sample, b: Sample) -> None:
+    assert (a.name, a.text, a.language, a.glosses, a.signer) == (b.name, b.text, b.language, b.glosses, b.signer)
+    np.testing.assert_array_equal(a.pose.coordinates, b.pose.coordinates)
+    np.testing.assert_array_equal(a.pose.confidence, b.pose.confidence)
+    np.testing.assert_array_equal(a.spans, b.spans)
+    assert (a.video is None) == (b.video is None)
+    if a.video is not None:
+        np.testing.assert_array_equal(a.video, b.video)
+    for (pose, spans), (other, other_spans) in zip(a.references, b.references, strict=True):
+        np.testing.assert_array_equal(pose.coordinates, other.coordinates)
+        np.testing.assert_array_equal(spans, other_spans)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_record_is_read_back_whole(video):
+    same(records.decode(records.encode(sample(0, video))), sample(0, video))
+
+
+def test_a_corpus_is_written_and_read_back(tmp_path):
+    train = [sample(0, True), sample(1), Sample("t", "Nur Text", "gsg", ("NUR",))]
+    corpus = records.write(
+        tmp_path / "data", {"train": lambda: train, "dev": lambda: [sample(2)]}, {"languages": {"ase": "English"}}
+    )
+    assert corpus.count("train", "text") == 3 and corpus.count("train", "pose") == 2 and corpus.count("train", "video") == 1
+    assert corpus.listed("train") == [(7, True, "x"), (7, False, "x")]
+    assert corpus.about["fps"] == 16.0 and corpus.about["signers"] == ["x"]
+    assert corpus.about["words"]["ase"] == ["0", "1", "2", "text"]
+    same(corpus.motions("train")[1], sample(1))
+    texts = corpus.texts("train")
+    assert [texts[i].text for i in range(3)] == ["Text, 0!", "Text, 1!", "Nur Text"]
+    assert texts[0].pose is None and texts[0].video is None
+    with pytest.raises(SignerError, match="split 'tset'"):
+        corpus.texts("tset")
+
+
+def test_a_failed_preparation_leaves_nothing_under_the_name(tmp_path):
+    def broken():
+        yield sample(0)
+        raise SignerError("the source ends")
+
+    with pytest.raises(SignerError, match="the source ends"):
+        records.write(tmp_path / "data", {"train": broken}, {"languages": {}})
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(SignerError, match="holds no prepared corpus"):
+        records.Corpus(tmp_path / "data")
