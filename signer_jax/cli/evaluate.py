@@ -1,0 +1,35 @@
+"""`signer evaluate`: a run's figures on a split."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signer_jax.cli.common import command, metric_rows, output_folder, table
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "evaluate", "Print a run's figures on a split, beside the baselines.",
+        "signer evaluate --workdir runs/demo --split dev --json figures.json", run,
+    )  # fmt: skip
+    parser.add_argument("--workdir", required=True, help="a trained run")
+    parser.add_argument("--split", default="dev", help="a split of its corpus (dev)")
+    parser.add_argument("--json", help="write what the table prints to this file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from signer_jax import result as results
+    from signer_jax.evaluation import evaluate
+    from signer_jax.pipeline import Signer
+
+    target = output_folder(arguments.json, "--json") if arguments.json else None
+    signer = Signer.load(arguments.workdir)
+    evaluation = evaluate(signer, arguments.split)
+    result = results.build(
+        signer.config, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split
+    )
+    if target:
+        results.write(target, result)
+    print(table(metric_rows(evaluation.metrics), (f"metric ({arguments.split})", "value")))
+    for name, value in sorted(evaluation.facts.items()):
+        print(f"{name}: {value}")

@@ -1,0 +1,24 @@
+"""`signer gloss`: text in, one line of glosses out."""
+
+import argparse
+from typing import Any
+
+from signer_jax.cli.common import command
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "gloss", "Print the glosses of a text or prompt, in one line.",
+        "signer gloss \"how do you sign 'I carried it'?\" --workdir runs/demo", run,
+    )  # fmt: skip
+    parser.add_argument("text", help="text or a prompt")
+    parser.add_argument("--workdir", required=True, help="a trained run")
+    parser.add_argument("--language", help="the sign language (ase, gsg, …); found from the text where not given")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from signer_jax.pipeline import Signer
+
+    signer = Signer.load(arguments.workdir)
+    language = signer.language(arguments.text, arguments.language)
+    print(" ".join(signer.glosses([arguments.text], [language])[0]))

@@ -1,0 +1,45 @@
+"""The `signer` program: one small file a command, one clear line for a user's mistake."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from signer_jax.cli import demo, evaluate, gloss, prior, score, sign, train
+from signer_jax.errors import SignerError
+
+COMMANDS = (demo, train, evaluate, gloss, sign, score, prior)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="signer", description="Text or a prompt in, a sign-language video out.", epilog="Start with: signer demo"
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    top = parser()
+    known, rest = top.parse_known_args(arguments)
+    overrides = [argument for argument in rest if argument.startswith("--config.")]
+    if unknown := [argument for argument in rest if argument not in overrides]:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if overrides and not hasattr(known, "config"):
+        top.error(f"{overrides[0]}: this command takes no config")
+    known.overrides = overrides
+    try:
+        known.run(known)
+    except SignerError as error:
+        print(f"signer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

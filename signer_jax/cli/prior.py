@@ -1,0 +1,55 @@
+"""`signer prior`: build a pose database from a lexicon folder, or say what one holds."""
+
+import argparse
+import json
+from typing import Any
+
+from signer_jax.cli.common import command
+
+PROBLEMS_SHOWN = 3
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "prior", "Build a pose prior database, or print what one holds.",
+        "signer prior build --source lexicon --out lexicon.prior && signer prior info lexicon.prior", show_info,
+    )  # fmt: skip
+    actions = parser.add_subparsers(dest="action", required=True, metavar="build|info")
+    build = command(
+        actions, "build", "Read a lexicon folder (index.csv beside .pose files).",
+        "signer prior build --source lexicon --out lexicon.prior", run_build,
+    )  # fmt: skip
+    build.add_argument("--source", required=True, help="the lexicon folder")
+    build.add_argument("--out", required=True, help="the database's folder")
+    build.add_argument("--fps", type=float, default=25.0, help="its frame rate (25)")
+    info = command(actions, "info", "Print what a database holds.", "signer prior info lexicon.prior", show_info)
+    info.add_argument("path", help="the database's folder")
+    info.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run_build(arguments: argparse.Namespace) -> None:
+    from signer_jax.pose.lexicon import read_lexicon
+    from signer_jax.pose.prior import Prior
+    from signer_jax.training.loop import progress
+
+    entries, problems = read_lexicon(arguments.source)
+    prior = Prior.build(progress(entries, "signs"), arguments.out, arguments.fps, problems=problems)
+    print(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}")
+    if problems:
+        print(f"left out {len(problems)} rows, the first: {problems[0]}")
+
+
+def show_info(arguments: argparse.Namespace) -> None:
+    from signer_jax.pose.prior import Prior
+
+    info = Prior.open(arguments.path).info()
+    if arguments.json:
+        print(json.dumps(info, ensure_ascii=False, indent=1))
+        return
+    for name, value in info.items():
+        if name == "problems":
+            print(f"problems: {len(value)}")
+            for problem in value[:PROBLEMS_SHOWN]:
+                print(f"  {problem}")
+        else:
+            print(f"{name}: {value}")

@@ -1,0 +1,59 @@
+"""`signer sign`: text in, video out."""
+
+import argparse
+from typing import Any
+
+from signer_jax.cli.common import command, output_folder, read_picture
+from signer_jax.errors import SignerError
+
+SKELETON_SIZE = 256  # pixels of a skeleton video
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "sign", "Make a video of a text or prompt; print its glosses.",
+        "signer sign \"how do you sign 'I carried it'?\" --workdir runs/demo --out carried.mp4\n"
+        "         signer sign \"ADA\" --prior lexicon.prior --pose ada.pose --out ada.mp4", run,
+    )  # fmt: skip
+    parser.add_argument("text", help="text or a prompt")
+    parser.add_argument("--workdir", help="a trained run")
+    parser.add_argument("--prior", help="a pose database instead of a run: its words, or letters, as a skeleton video")
+    parser.add_argument("--out", required=True, help="the video, .mp4")
+    parser.add_argument("--pose", help="write the pose too, .pose")
+    parser.add_argument("--style", help="a picture of the signer to render")
+    parser.add_argument("--language", help="the sign language (ase, gsg, …); found from the text where not given")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if bool(arguments.workdir) == bool(arguments.prior):
+        raise SignerError("sign: give either --workdir (a trained run) or --prior (a pose database)")
+    if not arguments.text.strip():
+        raise SignerError("the text is empty; give at least one word")
+    video_file = output_folder(arguments.out, "--out")
+    if video_file.suffix.lower() != ".mp4":
+        raise SignerError(f"--out {arguments.out}: the video must end in .mp4")
+    pose_file = output_folder(arguments.pose, "--pose") if arguments.pose else None
+
+    from signer_jax.data import video as videos
+    from signer_jax.pipeline import Signer, sign_from_prior
+    from signer_jax.pose.draw import draw
+    from signer_jax.pose.formats import pose_file as pose_format
+    from signer_jax.pose.prior import Prior
+
+    if arguments.workdir:
+        signer = Signer.load(arguments.workdir)
+        style = read_picture(arguments.style, signer.config.data.size) if arguments.style else None
+        signed = signer.sign(arguments.text, language=arguments.language, style=style)
+    else:
+        if arguments.style:
+            raise SignerError("--style needs --workdir: a pose database has no renderer")
+        signed = sign_from_prior(Prior.open(arguments.prior), arguments.text, arguments.language, transition=0.25)
+    print(" ".join(signed.glosses))
+    if signed.fingerspelled:
+        print(f"fingerspelled: {' '.join(signed.fingerspelled)}")
+    if signed.skipped:
+        print(f"skipped (neither the sign nor its letters are known): {' '.join(signed.skipped)}")
+    frames = draw(signed.pose, SKELETON_SIZE) if signed.video is None else signed.video
+    if pose_file:
+        pose_format.write(pose_file, signed.pose)
+    videos.write(video_file, frames, signed.pose.fps, scale=max(1, SKELETON_SIZE // frames.shape[1]))

@@ -1,0 +1,48 @@
+"""`signer train`: every stage of a config, resuming by itself."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signer_jax.cli.common import command, metric_rows, table
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "train", "Train a config; resumes by itself where the folder has a checkpoint.",
+        "signer train --config configs/phoenix14t.py --workdir runs/phoenix --config.data.source=DIR", run,
+    )  # fmt: skip
+    parser.add_argument("--config", required=True, help="a config file, or the name of a shipped one")
+    parser.add_argument("--workdir", required=True, help="where the run lives")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from signer_jax import configuration, distributed
+
+    distributed.start()
+    config = configuration.load(arguments.config, arguments.overrides)
+    finish(config, Path(arguments.workdir))
+
+
+def finish(config: Any, workdir: Path) -> Any:
+    """Trains, evaluates on `config.evaluate.split` and writes `result.json`; returns (result, evaluation, signer)."""
+    import jax
+
+    from signer_jax import result as results
+    from signer_jax.evaluation import Evaluation, evaluate
+    from signer_jax.pipeline import Signer
+    from signer_jax.training import run as training
+
+    model, params = training.train(config, workdir)
+    params = jax.device_get(params) if jax.process_count() == 1 else params
+    signer, evaluation = None, Evaluation()
+    if jax.process_index() == 0:
+        if config.evaluate.split:
+            signer = Signer(config, workdir, model, params)
+            with training.Clock(workdir, "evaluate"):
+                evaluation = evaluate(signer, config.evaluate.split)
+        result = results.build(config, params, workdir, evaluation.metrics, evaluation.facts, config.evaluate.split)
+        results.write(workdir / "result.json", result)
+        print(table(metric_rows(evaluation.metrics), (f"metric ({config.evaluate.split or 'not evaluated'})", "value")))
+        return result, evaluation, signer
+    return None, evaluation, signer

@@ -1,0 +1,28 @@
+"""One entry point for one process or many: `jax.distributed` starts where the launcher's variables say so.
+
+    SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `launch/`; SLURM and TPU pods are found
+                                                                         by jax itself with SIGNER_COORDINATOR=auto
+"""
+
+import os
+
+import jax
+
+from signer_jax.errors import SignerError
+
+
+def start() -> None:
+    """Joins the other processes; does nothing for a single one. Raises `SignerError` for half-set variables."""
+    coordinator = os.environ.get("SIGNER_COORDINATOR")
+    if not coordinator:
+        return
+    if coordinator == "auto":
+        jax.distributed.initialize()
+        return
+    try:
+        count, index = int(os.environ["SIGNER_PROCESSES"]), int(os.environ["SIGNER_PROCESS"])
+    except (KeyError, ValueError):
+        raise SignerError("SIGNER_COORDINATOR is set: SIGNER_PROCESSES and SIGNER_PROCESS must be whole numbers") from None
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, count, index)

@@ -1,0 +1,218 @@
+"""The stations' modules from a config, and their parameters: the only place where config values become modules."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from signer_jax.errors import SignerError
+from signer_jax.interop import t5 as interop_t5
+from signer_jax.interop import wan as interop_wan
+from signer_jax.pose import skeleton
+from signer_jax.renderer.control import ControlBranch
+from signer_jax.renderer.render import Renderer
+from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.slp_moe.experts import SLPMoE
+from signer_jax.slp_moe.stabiliser import Stabiliser
+from signer_jax.slul.t5 import T5
+
+# What a stage trains. `slul` and `vae` come first where a later stage needs them frozen.
+TRAINED: dict[str, tuple[str, ...]] = {
+    "slul": ("slul",),
+    "pose": ("slp_moe", "stabiliser"),
+    "vae": ("vae",),
+    "renderer": ("renderer",),
+    "joint": ("slul", "slp_moe", "stabiliser", "renderer"),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The modules of a run; a station that its stages do not need is None."""
+
+    joints: np.ndarray  # [j] canonical indices that the models see
+    hands: np.ndarray  # [42] positions of the hand joints among them
+    slul: T5 | None = None
+    slp_moe: SLPMoE | None = None
+    stabiliser: Stabiliser | None = None
+    vae: VideoVAE | None = None
+    renderer: Renderer | None = None
+
+
+def build(config: ConfigDict, vocab_size: int) -> tuple[Model, dict[str, Any]]:
+    """Modules, and the published parameters that the config names (`slul.init`, `vae.init`, `renderer.init`).
+
+    Raises `SignerError` for an unknown stage or for published weights that do not fit each other.
+    """
+    if unknown := [stage for stage in config.stages if stage not in TRAINED]:
+        raise SignerError(f"config.stages: unknown stage {unknown[0]!r}; known: {', '.join(TRAINED)}")
+    parts = {part for stage in config.stages for part in TRAINED[stage]}
+    dtype = jnp.dtype(config.dtype)
+    compute = {"dtype": dtype, "scan_unroll": config.scan_unroll, "remat": config.remat}
+    names = skeleton.SUBSETS.get(config.pose.joints, ())
+    joints = skeleton.subset(config.pose.joints)
+    published: dict[str, Any] = {}
+    slul = slp_moe = stabiliser = vae = renderer = None
+
+    if parts & {"slul", "slp_moe"}:
+        slul, published["slul"] = _slul(config.slul, vocab_size, compute)
+    if "slp_moe" in parts:
+        slp_moe = SLPMoE(
+            experts=config.pose.experts, gating=config.pose.gating, hidden=config.pose.gate_hidden, layers=2, dtype=dtype
+        )
+        stabiliser = Stabiliser(
+            hidden=config.pose.stabiliser_hidden,
+            layers=config.pose.stabiliser_layers,
+            kernel=config.pose.stabiliser_kernel,
+            **compute,
+        )
+    if parts & {"vae", "renderer"}:
+        vae, published["vae"] = _vae(config.vae, dtype, config.remat)
+    if "renderer" in parts:
+        assert vae is not None
+        renderer, published["renderer"] = _renderer(config, vae, slul, names, compute)
+    model = Model(joints, _hand_positions(names), slul, slp_moe, stabiliser, vae, renderer)
+    return model, {name: value for name, value in published.items() if value is not None}
+
+
+def _hand_positions(names: tuple[str, ...]) -> np.ndarray:
+    return skeleton.positions((*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND), names)
+
+
+def _slul(c: ConfigDict, vocab_size: int, compute: dict) -> tuple[T5, Any]:
+    if c.init:
+        module, params = interop_t5.load(c.init)
+        if vocab_size > module.vocab_size:
+            raise SignerError(
+                f"config.slul.init {c.init}: its vocabulary of {module.vocab_size} is smaller than the tokenizer's "
+                f"{vocab_size}; set config.tokenizer.path to the model's own spiece.model"
+            )
+        return module.clone(dropout=c.dropout, **compute), params
+    sizes = (
+        "d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "relative_buckets",
+        "relative_max_distance", "activation", "tie_embeddings", "relative_bias_every_layer", "dropout",
+    )  # fmt: skip
+    return T5(vocab_size=vocab_size, **{name: c[name] for name in sizes}, **compute), None
+
+
+def _vae(c: ConfigDict, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
+    if c.init:
+        return interop_wan.load_vae(c.init)
+    z = c.z_dim
+    folded = 3 * c.patch_size**2
+    module = VideoVAE(
+        base_dim=c.base_dim,
+        decoder_base_dim=c.base_dim,
+        z_dim=z,
+        dim_mult=tuple(c.dim_mult),
+        num_res_blocks=c.num_res_blocks,
+        temporal_downsample=tuple(c.temporal_downsample),
+        in_channels=folded,
+        out_channels=folded,
+        patch_size=c.patch_size if c.patch_size > 1 else None,
+        is_residual=False,
+        latents_mean=(0.0,) * z,
+        latents_std=(1.0,) * z,
+        dtype=dtype,
+        remat=remat,
+    )
+    return module, None
+
+
+def _renderer(
+    config: ConfigDict, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict
+) -> tuple[Renderer, Any]:
+    c = config.renderer
+    text_dim = slul.d_model if slul is not None else config.slul.d_model
+    published = None
+    if c.init:
+        transformer, published_transformer = interop_wan.load_transformer(c.init)
+        if (transformer.in_channels, transformer.text_dim) != (2 * vae.z_dim, text_dim):
+            raise SignerError(
+                f"config.renderer.init {c.init}: it takes {transformer.in_channels} channels and text of width "
+                f"{transformer.text_dim}; this chain gives {2 * vae.z_dim} and {text_dim}"
+            )
+        transformer = transformer.clone(**compute)
+        published = {"transformer": published_transformer}
+    else:
+        transformer = VideoTransformer(
+            in_channels=2 * vae.z_dim,
+            out_channels=vae.z_dim,
+            dim=c.dim,
+            heads=c.heads,
+            ffn_dim=c.ffn_dim,
+            layers=c.layers,
+            text_dim=text_dim,
+            freq_dim=c.freq_dim,
+            patch=tuple(c.patch),
+            image_dim=None,
+            eps=1e-6,
+            **compute,
+        )
+    groups = skeleton.limb_groups(joints)
+    # The control picture is strided down to the token grid.
+    tokens = config.data.size // vae.spatial_ratio // transformer.patch[1]
+    stages = len(c.control_channels)
+    halvings = int(np.log2(c.control_size // tokens)) if tokens else 0
+    if tokens * 2**halvings != c.control_size or halvings > stages:
+        raise SignerError(
+            f"config.renderer.control_size {c.control_size} must be the token grid {tokens} (data.size {config.data.size} / "
+            f"VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) times a power of two up to 2^{stages}"
+        )
+    control = ControlBranch(
+        channels=tuple(c.control_channels),
+        strides=(2,) * halvings + (1,) * (stages - halvings),
+        dim=transformer.dim,
+        groups=min(8, c.control_channels[0] // 4),
+        freq_dim=c.freq_dim,
+        time_dim=c.control_channels[-1],
+        dtype=compute["dtype"],
+    )
+    renderer = Renderer(
+        transformer, control, groups, c.control_size, c.control_softness, vae.temporal_ratio, config.data.max_source
+    )
+    return renderer, published
+
+
+def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int) -> dict[str, Any]:
+    """All parameters: published ones where the config names them, fresh ones elsewhere; each part from a key of its own."""
+    keys = dict(zip(("slul", "slp_moe", "stabiliser", "vae", "renderer"), jax.random.split(jax.random.key(seed), 5), strict=True))
+    j, c, e, n = len(model.joints), config.pose.dims, config.pose.experts, config.data.max_glosses
+    params: dict[str, Any] = {}
+
+    def fresh(module: Any, key: jax.Array, *inputs: Any, **options: Any) -> Any:
+        return jax.jit(lambda k: module.init(k, *inputs, **options))(key)["params"]
+
+    if model.slul is not None and "slul" not in published:
+        ids = jnp.ones((1, 4), jnp.int32)
+        params["slul"] = fresh(model.slul, keys["slul"], ids, ids)
+    if model.slp_moe is not None:
+        assert model.slul is not None
+        H, t = jnp.zeros((1, 4, model.slul.d_model)), 8
+        params["slp_moe"] = fresh(
+            model.slp_moe, keys["slp_moe"], H, jnp.ones((1, 4), bool), jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)),
+            jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
+            gloss_query=jnp.zeros((1, n, model.slul.d_model)),
+        )  # fmt: skip
+        params["stabiliser"] = fresh(model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j)))
+    if model.vae is not None and "vae" not in published:
+        size = config.data.size
+        params["vae"] = fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
+    if model.renderer is not None:
+        assert model.vae is not None
+        r, z, grid = model.renderer, model.vae.z_dim, config.data.size // model.vae.spatial_ratio
+        first, second = jax.random.split(keys["renderer"])
+        folded = jnp.zeros((1, 2, r.control_size, r.control_size, r.temporal_ratio * len(r.groups)))
+        step = jnp.zeros((1,))
+        params["renderer"] = {"control": fresh(r.control, first, folded, step)}
+        if "renderer" not in published:
+            latents = jnp.zeros((1, 2, grid, grid, 2 * z))
+            text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
+            params["renderer"]["transformer"] = fresh(r.transformer, second, latents, step, text)
+    for name, value in published.items():
+        params[name] = {**params.get(name, {}), **value}
+    return params

@@ -1,0 +1,51 @@
+"""`result.json`: what a run reached, with everything that is needed to trust the figure."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from signer_jax.training import partitioning
+from signer_jax.training.run import read_times
+from signer_jax.workdir import write_atomically
+
+PACKAGES = ("signer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
+
+
+def params_sha256(params: Any) -> str:
+    """SHA-256 over the leaves in path order: path, dtype, shape and bytes of each."""
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for name, leaf in sorted((partitioning.path_name(path), leaf) for path, leaf in leaves):
+        array = np.asarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def build(config: ConfigDict, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str) -> dict:
+    mesh = partitioning.make_mesh(config.mesh)
+    return {
+        "step": sum(config.train[stage].steps for stage in config.stages),
+        "steps": {stage: config.train[stage].steps for stage in config.stages},
+        "params_sha256": params_sha256(params),
+        "parameters": {part: int(sum(leaf.size for leaf in jax.tree.leaves(tree))) for part, tree in params.items()},
+        "split": split,
+        "metrics": metrics,
+        "facts": facts,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "mesh": {axis: int(size) for axis, size in mesh.shape.items()},
+        "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "seed": config.seed,
+        "wall_seconds": read_times(workdir),
+    }
+
+
+def write(path: Path, result: dict) -> None:
+    write_atomically(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,153 @@
+"""What a run shows a person: `sign.mp4`, the TensorBoard pictures and `report.html`."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from signer_jax import report
+from signer_jax.data import video as videos
+from signer_jax.data.pipeline import video_indices
+from signer_jax.evaluation import Evaluation
+from signer_jax.model import TRAINED
+from signer_jax.pipeline import Signer
+from signer_jax.pose import skeleton
+from signer_jax.pose.draw import draw
+from signer_jax.training.monitoring import Monitor
+from signer_jax.types import Pose
+
+PANEL = 256  # pixels of a panel of the video
+STRIP = 8  # frames of a pose strip
+
+TARGETS = (
+    ("gloss BLEU-4", "gloss/bleu4", "≥ 85"),
+    ("DTW of the top expert to the nearest valid variant", "pose/dtw_top_expert", "≤ half of the mean pose's"),
+    ("DTW of the mean of the variants", "pose/dtw_mean_pose", "the average pose that the paper warns of"),
+    ("L_smooth before the stabiliser", "pose/smooth_before", ""),
+    ("L_smooth after it", "pose/smooth_after", "≥ 30 % lower"),
+    ("hand error before", "pose/hand_before", "shoulder widths"),
+    ("hand error after", "pose/hand_after", "≤ 5 % higher"),
+    ("SSIM of the rendered video", "video/ssim", "above both baselines"),
+    ("SSIM, mean training frame of the signer", "video/ssim_mean_frame", "baseline"),
+    ("SSIM, training frame of the nearest pose", "video/ssim_nearest_pose", "baseline"),
+    ("SSIM, autoencoder alone", "video/ssim_reconstruction", "ceiling of this renderer"),
+    ("Hand SSIM of the rendered video", "video/hand_ssim", "above both baselines"),
+    ("Hand SSIM, mean frame", "video/hand_ssim_mean_frame", "baseline"),
+    ("Hand SSIM, nearest pose", "video/hand_ssim_nearest_pose", "baseline"),
+)
+
+
+def show(signer: Signer, evaluation: Evaluation, result: dict, workdir: Path) -> None:
+    """Writes the video of one dev sentence, the run's pictures to TensorBoard, and the report."""
+    caption, frames = side_by_side(signer)
+    videos.write(workdir / "sign.mp4", frames, signer.fps)
+    log_pictures(evaluation, result["step"], workdir / "tensorboard", signer.fps, frames)
+    write_report(evaluation, result, workdir, caption)
+
+
+def side_by_side(signer: Signer) -> tuple[str, np.ndarray]:
+    """A dev sentence through the whole chain, beside its ground truth: skeleton, rendered signer, ground truth."""
+    records = signer.corpus.motions("dev")
+    sample = records[video_indices(signer.corpus, "dev")[0]]
+    signed = signer.sign(sample.text, language=sample.language, signer=sample.signer)
+    assert sample.video is not None and signed.video is not None
+    total = max(len(signed.pose), len(sample.video))
+    index = np.arange(total)
+    panels = [draw(signed.pose, PANEL), enlarge(signed.video), enlarge(sample.video)]
+    frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels], axis=2)
+    caption = f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: skeleton, rendered signer, ground truth"
+    return caption, frames
+
+
+def enlarge(video: np.ndarray) -> np.ndarray:
+    """Pixels repeated up to the panel's size."""
+    scale = max(1, PANEL // video.shape[1])
+    return video.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def strip(pose: Pose, joints: str) -> np.ndarray:
+    """Some frames of a pose on a subset of joints, side by side: uint8 `[h, STRIP·h, 3]`."""
+    index = np.linspace(0, len(pose) - 1, STRIP).round().astype(int)
+    full = np.zeros((STRIP, len(skeleton.JOINTS), pose.coordinates.shape[-1]), np.float32)
+    confidence = np.zeros(full.shape[:2], np.float32)
+    where = skeleton.subset(joints)
+    full[:, where], confidence[:, where] = pose.coordinates[index], pose.confidence[index]
+    return np.concatenate(list(draw(Pose(full, confidence, pose.fps), PANEL // 2)), axis=1)
+
+
+def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
+    """The middle frames of a clip's versions, a row each: uint8 picture."""
+    rows = []
+    for video in clip.values():
+        index = np.linspace(0, len(video) - 1, STRIP).round().astype(int)
+        rows.append(np.concatenate(list(video[index]), axis=1))
+    return np.concatenate(rows, axis=0).repeat(2, axis=0).repeat(2, axis=1)
+
+
+def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float, signed: np.ndarray) -> None:
+    """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard."""
+    monitor = Monitor(directory)
+    monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
+    for label, pose in evaluation.poses:
+        monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
+    for i, clip in enumerate(evaluation.clips):
+        monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
+    monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
+    monitor.close()
+
+
+def png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int, float]]]]]:
+    """The loss and its terms of each stage, read back from TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
+    events.Reload()
+    names = events.Tags()["scalars"]
+    curves = []
+    for stage in TRAINED:
+        series = {
+            name.split("/", 1)[1]: [(event.step, event.value) for event in events.Scalars(name)]
+            for name in names
+            if name.startswith(f"{stage}/") and not name.endswith(("steps_per_second", "gradient_norm"))
+        }
+        if series:
+            curves.append((f"stage {stage}", series))
+    return curves
+
+
+def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: str) -> None:
+    metrics = result["metrics"]
+    targets = [(label, f"{metrics[name]:.4g}", goal) for label, name, goal in TARGETS if name in metrics]
+    everything = [(name, f"{value:.4g}") for name, value in sorted(metrics.items())]
+    seconds = [(stage, f"{value:.0f}") for stage, value in result["wall_seconds"].items()]
+    legend = " / ".join(evaluation.clips[0]) if evaluation.clips else ""
+    report.write(
+        workdir / "report.html",
+        title="signer_jax: the whole chain on the built-in corpus",
+        tables=[
+            ("What it shows", ("figure", "value", "goal or meaning"), targets, f"split: {result['split']}"),
+            ("Glosses", ("text", "predicted", "true"), evaluation.glosses[:12], evaluation.facts.get("gloss/bleu_signature", "")),
+            ("Every figure", ("name", "value"), everything, ""),
+            ("Wall time", ("stage", "seconds"), seconds, result["devices"]),
+        ],
+        curves=training_curves(workdir / "tensorboard"),
+        pictures=[
+            *((f"Pose: {label}", png(strip(pose, evaluation.joints))) for label, pose in evaluation.poses),
+            *((f"Held-out clip {i}, rows: {legend}", png(clip_strip(clip))) for i, clip in enumerate(evaluation.clips)),
+        ],
+        videos=[(caption, (workdir / "sign.mp4").read_bytes())],
+        facts={
+            "step": str(result["step"]),
+            "parameters": ", ".join(f"{part} {count:,}" for part, count in result["parameters"].items()),
+            "params_sha256": result["params_sha256"],
+            "mesh": str(result["mesh"]),
+            **result["versions"],
+        },
+    )

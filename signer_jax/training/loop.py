@@ -1,0 +1,153 @@
+"""The one train loop. A stage is an objective `(params, batch, rng) -> (loss, metrics)` and the parts that it trains."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from tqdm import tqdm
+
+from signer_jax.errors import SignerError
+from signer_jax.training import partitioning
+from signer_jax.training.checkpoints import Checkpoints, abstract
+from signer_jax.training.monitoring import Monitor
+from signer_jax.types import Array
+
+Params = dict[str, Any]
+Objective = Callable[[Params, dict[str, Array], jax.Array], tuple[Array, dict[str, Array]]]
+
+
+@struct.dataclass
+class TrainState:
+    """What a step changes, and what a checkpoint keeps beside the data's position."""
+
+    step: Array
+    params: Params  # only what this stage trains
+    opt_state: Any
+    rng: Array  # never used itself: step k draws from fold_in(rng, k)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training."""
+
+    name: str
+    objective: Objective
+    trained: tuple[str, ...]  # keys of the parameters that it changes; the rest is frozen
+    steps: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    clip: float
+
+
+def optimizer(stage: Stage) -> optax.GradientTransformation:
+    """AdamW with a clipped global norm, linear warm-up and a cosine to zero; biases, norms and tables do not decay."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, stage.learning_rate, stage.warmup, max(stage.steps, stage.warmup + 1))
+
+    def decays(params: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(lambda path, _: partitioning.path_name(path).endswith("kernel"), params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(stage.clip),
+        optax.adamw(schedule, b2=0.99, weight_decay=stage.weight_decay, mask=decays),
+    )
+
+
+def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
+    """`step(state, frozen, batch) -> (state, metrics)`, pure."""
+
+    def step(state: TrainState, frozen: Params, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        rng = jax.random.fold_in(state.rng, state.step)
+
+        def loss_of(params: Params) -> tuple[Array, dict[str, Array]]:
+            return stage.objective({**frozen, **params}, batch, rng)
+
+        (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
+        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    return step
+
+
+def fit(
+    stage: Stage,
+    params: Params,
+    batches: grain.DatasetIterator,
+    *,
+    mesh: jax.sharding.Mesh,
+    seed: int,
+    checkpoints: Checkpoints,
+    monitor: Monitor,
+    log_every: int,
+    checkpoint_every: int,
+) -> Params:
+    """Trains a stage to its last step, from its newest checkpoint where there is one; returns all parameters.
+
+    Raises `SignerError` where the loss stops being finite: the last checkpoint stays as it was.
+    """
+    # ---- State, on the mesh -----------------------------------------------------------------------------------------
+    tx = optimizer(stage)
+    trained = {name: params[name] for name in stage.trained}
+    frozen = {name: value for name, value in params.items() if name not in stage.trained}
+
+    def initial(trained: Params) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key_data(jax.random.key(seed)))
+
+    shardings = partitioning.tree_shardings(jax.eval_shape(initial, trained), mesh)
+    trained = jax.device_put(trained, shardings.params)
+    state = jax.jit(initial, out_shardings=shardings)(trained)
+    frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
+
+    # ---- Resume ---------------------------------------------------------------------------------------------------------
+    if checkpoints.latest() is not None:
+        state = checkpoints.restore(abstract(state), batches)
+    first = int(state.step)
+
+    # ---- Steps ------------------------------------------------------------------------------------------------------------
+    step = jax.jit(_with_key(make_step(stage, tx)), donate_argnums=0, out_shardings=(shardings, None))
+    started, logged = time.perf_counter(), first
+    bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
+    for k in bar:
+        state, metrics = step(state, frozen, partitioning.put_batch(next(batches), mesh))
+        last = k + 1 == stage.steps
+        if (k + 1) % log_every == 0 or last:
+            values = {name: float(value) for name, value in metrics.items()}
+            if not np.isfinite(values["loss"]):
+                raise SignerError(
+                    f"stage {stage.name!r}: the loss is {values['loss']} at step {k + 1}; the checkpoints before it are "
+                    f"whole; lower config.train.{stage.name}.learning_rate"
+                )
+            now = time.perf_counter()
+            values["steps_per_second"] = (k + 1 - logged) / (now - started)
+            started, logged = now, k + 1
+            monitor.scalars(stage.name, k + 1, values)
+            bar.set_postfix(loss=f"{values['loss']:.3f}")
+        if (k + 1) % checkpoint_every == 0 or last:
+            checkpoints.save(k + 1, state, batches)
+    checkpoints.wait()
+    return {**frozen, **state.params}
+
+
+def _with_key(step: Callable) -> Callable:
+    """Checkpoints hold the key's raw words; the step wants a typed key."""
+
+    def wrapped(state: TrainState, frozen: Params, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        raw = state.rng
+        new, metrics = step(state.replace(rng=jax.random.wrap_key_data(raw)), frozen, batch)
+        return new.replace(rng=raw), metrics
+
+    return wrapped
+
+
+def progress(items: Iterable, what: str, **options: Any) -> tqdm:
+    """A progress bar on standard error; silent on every process but the first."""
+    return tqdm(items, desc=what, dynamic_ncols=True, mininterval=0.5, disable=jax.process_index() != 0, **options)

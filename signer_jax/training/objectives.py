@@ -1,0 +1,158 @@
+"""What each stage minimises: `objective(params, batch, rng) -> (loss, metrics)`.
+
+The terms are plain functions that return one value an example; masks are in them, weights and means are here. `joint` is
+the paper's whole objective (2.3, end): the diffusion loss reaches the stabiliser, the gates and SLUL's encoder through
+the soft blend of candidates and the differentiable control picture, and through the cross attention.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from signer_jax.model import Model
+from signer_jax.renderer import vae_losses
+from signer_jax.renderer.losses import flow_matching
+from signer_jax.renderer.sampler import shared_noise
+from signer_jax.renderer.schedule import interpolate, sample_sigma, velocity
+from signer_jax.slp_moe import losses as pose_losses
+from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, shift_right
+from signer_jax.slul.losses import linker_losses
+from signer_jax.training.loop import Objective
+from signer_jax.types import Array
+
+Terms = dict[str, Array]  # name -> [b]
+
+
+def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, Array]]:
+    """The weighted sum of the terms' batch means, and the means themselves."""
+    means = {name: value.astype(jnp.float32).mean() for name, value in terms.items()}
+    return sum(weights.get(name, 1.0) * mean for name, mean in means.items()), means  # type: ignore[return-value]
+
+
+def understand(model: Model, params: Any, batch: dict, rng: Any, config: ConfigDict, mask_id: int) -> tuple[LinkerOutput, Terms]:
+    """SLUL on a batch with glosses: its output and its four losses (paper 2.2)."""
+    masks, dropout = jax.random.split(rng)
+    c = config.slul
+    output = linker_forward(
+        model.slul, params["slul"], batch["source"], batch["target"],
+        jax.random.uniform(masks, batch["target"].shape), c.mask_rate, mask_id,
+        train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross,
+    )  # fmt: skip
+    terms = linker_losses(
+        output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient
+    )
+    return output, terms
+
+
+def semantic(model: Model, params: Any, batch: dict) -> tuple[Array | None, Array | None]:
+    """H and its mask, without dropout; (None, None) where the run has no SLUL."""
+    if model.slul is None or "source" not in batch:
+        return None, None
+    H = model.slul.apply({"params": params["slul"]}, batch["source"], method="encode")
+    return H, batch["source"] != 0
+
+
+def gloss_queries(model: Model, params: Any, batch: dict, H: Array, mask: Array, glosses: int) -> Array:
+    """One query a gloss `[b, n, d]`: the mean of its tokens' decoder states (teacher forced)."""
+    states = model.slul.apply({"params": params["slul"]}, shift_right(batch["target"]), H, mask, method="decode")  # type: ignore[union-attr]
+    return pool_glosses(states, batch["target_gloss"], glosses)[0]
+
+
+def blended_pose(model: Model, params: Any, batch: dict, H: Array, mask: Array) -> tuple[Array, Array, Array, Array]:
+    """SLP-MoE's soft blend and the stabilised pose: (P_pose, its confidence, weights, P̂)."""
+    query = None
+    if model.slp_moe.gating == "gloss":  # type: ignore[union-attr]
+        query = gloss_queries(model, params, batch, H, mask, batch["candidate_mask"].shape[1])
+    pose, confidence, weights = model.slp_moe.apply(  # type: ignore[union-attr]
+        {"params": params["slp_moe"]}, H, mask, batch["candidates"], batch["candidate_confidence"],
+        seen_candidates(batch), batch["frame_gloss"], gloss_query=query,
+    )  # fmt: skip
+    stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])  # type: ignore[union-attr]
+    return pose, confidence, weights, stable
+
+
+def seen_candidates(batch: dict) -> Array:
+    """`[b, n, e]`: candidates of the glosses that this window shows."""
+    return batch["candidate_mask"] & (batch["frame_gloss"].sum(axis=1) > 0)[..., None]
+
+
+def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, stable: Array, order: int) -> Terms:
+    """The losses of SLP-MoE and of the stabiliser (paper 2.3)."""
+    seen = seen_candidates(batch).any(axis=-1)
+    both = batch["confidence"] * (confidence > 0)
+    valid = batch["valid"]
+    return {
+        "moe": pose_losses.moe_loss(weights, jnp.where(seen, batch["chosen"], -1)),
+        "entropy": pose_losses.negative_entropy(weights, seen),
+        "smooth": pose_losses.smoothness(stable, confidence, order=order, frame_mask=valid),
+        "hand": pose_losses.hand_loss(stable, batch["pose"], both, model.hands, frame_mask=valid),
+        "velocity": pose_losses.velocity_loss(stable, confidence, frame_mask=valid),
+        "pose": pose_losses.pose_reconstruction(stable, batch["pose"], both, frame_mask=valid),
+    }
+
+
+def diffusion(
+    model: Model, params: Any, batch: dict, pose: Array, confidence: Array, H: Array | None, mask: Array | None,
+    rng: Any, c: ConfigDict,
+) -> Array:  # fmt: skip
+    """The flow matching loss `[b]` of the latents given a pose; pose and text are dropped together now and then."""
+    renderer, clean = model.renderer, batch["latents"]
+    assert renderer is not None
+    levels, noises, drops = jax.random.split(rng, 3)
+    b = clean.shape[0]
+    sigma = sample_sigma(levels, b, mean=c.sigma_mean, std=c.sigma_std, clean_share=c.clean_share, shift=c.shift)
+    noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
+    keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
+    video = renderer.control_video(pose, confidence)
+    predicted = renderer.velocity(
+        params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"], video,
+        renderer.text(H, mask, b), keep,
+    )  # fmt: skip
+    weight = renderer.hand_weight(video, clean.shape[2], c.hand_weight)
+    return flow_matching(predicted, velocity(clean, noise), weight)
+
+
+def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -> Objective:
+    """The stage's objective; config values and modules are fixed, parameters and batch are not."""
+    weights = dict(config.loss)
+
+    def slul(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
+        return weighted(understand(model, params, batch, rng, config, mask_id)[1], weights)
+
+    def pose(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
+        H, mask = semantic(model, params, batch)
+        assert H is not None and mask is not None
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask)
+        return weighted(pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order), weights)
+
+    def vae(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
+        variables = {"params": params["vae"]}
+        mean, logvar = model.vae.apply(variables, batch["video"], method="encode")  # type: ignore[union-attr]
+        latents = mean + jnp.exp(0.5 * logvar) * jax.random.normal(rng, mean.shape)
+        decoded = model.vae.apply(variables, latents, clip=False, method="decode")  # type: ignore[union-attr]
+        terms = {
+            "reconstruction": vae_losses.reconstruction(decoded, batch["video"]),
+            "sharpness": vae_losses.sharpness(decoded, batch["video"]),
+            "divergence": vae_losses.kl(mean, logvar),
+        }
+        return weighted(terms, {"sharpness": config.vae.sharpness_weight, "divergence": config.vae.kl_weight})
+
+    def renderer(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
+        H, mask = semantic(model, params, batch)
+        loss = diffusion(model, params, batch, batch["pose"], batch["confidence"], H, mask, rng, config.renderer)
+        return weighted({"diffusion": loss}, {})
+
+    def joint(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
+        linker_rng, diffusion_rng = jax.random.split(rng)
+        linked, terms = understand(model, params, batch, linker_rng, config, mask_id)
+        H, mask = linked.H, linked.source_mask
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask)
+        terms |= pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order)
+        terms["diffusion"] = diffusion(
+            model, params, batch, stable, confidence, H, mask, diffusion_rng, config.renderer
+        )  # fmt: skip
+        return weighted(terms, weights)
+
+    return {"slul": slul, "pose": pose, "vae": vae, "renderer": renderer, "joint": joint}[stage]

@@ -1,0 +1,34 @@
+"""Shared by all tests: eight virtual CPU devices, the tiny config, one tiny run of the whole chain."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests" / "tiny.py"
+sys.path.insert(0, str(ROOT / "tests"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of the whole chain, trained for a few steps; tests may read it, not change it."""
+    from signer_jax import configuration
+    from signer_jax.cli.train import finish
+
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    finish(configuration.load(TINY), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of real samples. Skips where SIGNER_DATA is unset."""
+    folder = os.environ.get("SIGNER_DATA")
+    if not folder:
+        pytest.skip("SIGNER_DATA is unset: the real samples are not here")
+    return Path(folder)

@@ -1,0 +1,34 @@
+"""The full model classes at the smallest sizes, a few steps a stage: what the tests train."""
+
+from configs.default import get_config as default
+
+
+def get_config():
+    c = default()
+    c.data.size = 32
+    c.data.sentences = {"train": 60, "dev": 8, "test": 4}
+    c.data.poses = {"train": 30, "dev": 4, "test": 2}
+    c.data.videos = {"train": 8, "dev": 2, "test": 1}
+    c.data.max_source = 40
+    c.data.max_target = 32
+    c.tokenizer.vocab_size = 400
+    c.slul.d_model, c.slul.d_kv, c.slul.d_ff, c.slul.heads = 32, 8, 32, 4
+    c.pose.window = 24
+    c.pose.gate_hidden = c.pose.stabiliser_hidden = 16
+    c.vae.base_dim, c.vae.z_dim = 8, 4
+    c.renderer.dim, c.renderer.heads, c.renderer.ffn_dim, c.renderer.layers = 32, 4, 32, 2
+    c.renderer.control_size = 32
+    c.renderer.control_channels = (8, 8, 8)
+    c.renderer.window = 9
+    c.renderer.stride = 16
+    c.renderer.steps = 2
+    c.renderer.guidance = 2.0
+    for stage in c.stages:
+        c.train[stage].steps = 4
+        c.train[stage].batch = 8
+        c.train[stage].warmup = 1
+    c.scan_unroll = 1
+    c.log_every = 2
+    c.checkpoint_every = 2
+    c.evaluate.sentences = c.evaluate.poses = c.evaluate.videos = 4
+    return c

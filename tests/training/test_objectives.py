@@ -1,0 +1,125 @@
+"""The stages' objectives on the tiny model: the joint one is end to end, and a mesh changes nothing but the place."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax import configuration
+from signer_jax import model as models
+from signer_jax.training import objectives, partitioning
+from signer_jax.training.loop import Stage, TrainState, make_step, optimizer
+
+VOCABULARY = 60
+B, T, G = 8, 9, 6
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from conftest import TINY
+
+    config = configuration.load(TINY)
+    model, published = models.build(config, VOCABULARY)
+    return config, model, models.init(model, config, published, seed=0)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny):
+    config, model, _ = tiny
+    rng = np.random.default_rng(0)
+    n, e, j, c = config.data.max_glosses, config.pose.experts, len(model.joints), config.pose.dims
+    s, g = config.data.max_source, config.data.max_target
+    source, target = np.zeros((B, s), np.int32), np.zeros((B, g), np.int32)
+    source[:, :10], target[:, :G] = rng.integers(5, VOCABULARY, (B, 10)), rng.integers(5, VOCABULARY, (B, G))
+    target[:, G] = 1
+    target_gloss = np.full((B, g), -1, np.int32)
+    target_gloss[:, :G] = np.arange(G) // 2
+    frame_gloss = np.zeros((B, T, n), np.float32)
+    frame_gloss[:, np.arange(T), np.arange(T) // 3] = 1
+    mask = np.zeros((B, n, e), bool)
+    mask[:, :3] = True
+    grid = config.data.size // model.vae.spatial_ratio
+    frames = 1 + (T - 1) // model.vae.temporal_ratio
+    return {
+        "source": source, "target": target, "target_gloss": target_gloss, "frame_gloss": frame_gloss,
+        "candidate_mask": mask, "chosen": np.where(mask.any(-1), rng.integers(0, e, (B, n)), -1).astype(np.int32),
+        "candidates": rng.normal(0, 0.4, (B, e, T, j, c)).astype(np.float32),
+        "candidate_confidence": np.ones((B, e, T, j), np.float32),
+        "pose": rng.normal(0, 0.4, (B, T, j, c)).astype(np.float32), "confidence": np.ones((B, T, j), np.float32),
+        "valid": np.ones((B, T), bool),
+        "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
+        "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
+        "video": rng.uniform(-1, 1, (B, 5, config.data.size, config.data.size, 3)).astype(np.float32),
+    }  # fmt: skip
+
+
+def _norm(tree) -> float:
+    return float(jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))))
+
+
+@pytest.mark.parametrize("stage", ["slul", "pose", "vae", "renderer", "joint"])
+def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, stage):
+    config, model, params = tiny
+    objective = objectives.make_objective(stage, model, config, mask_id=3)
+
+    def loss_of(trained):
+        return objective({**params, **trained}, batch, jax.random.key(1))
+
+    trained = {name: params[name] for name in models.TRAINED[stage]}
+    (loss, metrics), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(trained)
+    assert np.isfinite(float(loss))
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    for name, gradient in gradients.items():
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient)), name
+        assert _norm(gradient) > 0, name
+
+
+@pytest.mark.parametrize("gating", ["sentence", "gloss"])
+def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating):
+    """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""
+    config, model, params = tiny
+    config = config.copy_and_resolve_references()
+    config.pose.gating = gating
+    model, _ = models.build(config, VOCABULARY)
+    # The stabiliser starts as the identity and the transformer's gates may start closed: any parameters will do here.
+    keys = iter(jax.random.split(jax.random.key(7), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)
+
+    def loss_of(trained):
+        whole = {**params, **trained}
+        H, mask = objectives.semantic(model, whole, batch)
+        _, confidence, _, stable = objectives.blended_pose(model, whole, batch, H, mask)
+        # Without text in the cross attention, so that SLUL can only be reached through the pose.
+        return objectives.diffusion(
+            model, whole, batch, stable, confidence, jnp.zeros_like(H), mask, jax.random.key(0), config.renderer
+        ).mean()
+
+    trained = {name: params[name] for name in ("slul", "slp_moe", "stabiliser")}
+    gradients = jax.jit(jax.grad(loss_of))(trained)
+    for part in (gradients["stabiliser"], gradients["slp_moe"]["gates"], gradients["slp_moe"]["chosen"],
+                 gradients["slul"]["encoder"]):  # fmt: skip
+        norm = _norm(part)
+        assert np.isfinite(norm) and norm > 0
+
+
+def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch):
+    config, model, params = tiny
+    stage = Stage("slul", objectives.make_objective("slul", model, config, 3), ("slul",), 10, 1e-3, 1, 0.01, 1.0)
+    tx = optimizer(stage)
+    trained = {"slul": params["slul"]}
+    losses, results = [], []
+    for shape in ({"data": 1, "fsdp": 1, "tensor": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
+        mesh = partitioning.make_mesh(shape, jax.devices()[: int(np.prod(list(shape.values())))])
+        state = TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key(0))
+        shardings = partitioning.tree_shardings(jax.eval_shape(lambda s=state: s), mesh)
+        state = jax.device_put(state, shardings)
+        if mesh.size == 8:
+            split = [leaf for leaf in jax.tree.leaves(state.params) if not leaf.sharding.is_fully_replicated]
+            assert len(split) > 10
+        texts = {name: batch[name] for name in ("source", "target", "target_gloss")}
+        new, metrics = jax.jit(make_step(stage, tx))(state, {}, partitioning.put_batch(texts, mesh))
+        losses.append(float(metrics["loss"]))
+        results.append(jax.device_get(new.params))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(jax.tree.leaves(results[0]), jax.tree.leaves(results[1]), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)  # one Adam step of 1e-3: its sign may turn where gradients vanish
