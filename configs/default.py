@@ -1,6 +1,6 @@
 """Every value of a run, with its meaning. The other configs are short diffs on this one.
 
-    signer train --config configs/default.py --workdir runs/default [--config.slul.d_model=256 ...]
+signer train --config configs/default.py --workdir runs/default [--config.slul.d_model=256 ...]
 """
 
 from ml_collections import ConfigDict
@@ -11,26 +11,26 @@ def get_config() -> ConfigDict:
     c.seed = 0
     c.stages = ("slul", "pose", "vae", "renderer", "joint")  # trained in this order; any subset that has its inputs
 
-    # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data --------------------------------
+    # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data -------------------------------
     c.data = ConfigDict()
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
     c.data.size = 64  # video pixels, square
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
-    c.data.sentences = {"train": 3000, "dev": 120, "test": 120}  # built-in corpus: texts
+    c.data.sentences = {"train": 10000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 140, "dev": 24, "test": 24}  # of these, how many are rendered
-    c.data.max_source = 48  # s: source tokens, end included
-    c.data.max_target = 40  # g: gloss tokens, end included
-    c.data.max_glosses = 16  # n: glosses a sentence
+    c.data.max_source = 18  # s: source tokens, end included
+    c.data.max_target = 12  # g: gloss tokens, end included
+    c.data.max_glosses = 14  # n: glosses a sentence
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
-    # -- SLUL: text -> gloss (paper 2.2) ------------------------------------------------------------------------------
+    # -- SLUL: text -> gloss (paper 2.2) ----------------------------------------------------------------------------
     c.tokenizer = ConfigDict()
     c.tokenizer.path = ""  # a published SentencePiece model; empty trains one on the corpus
     c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
-    c.tokenizer.vocab_size = 1000
+    c.tokenizer.vocab_size = 1800
 
     c.slul = ConfigDict()
     c.slul.init = ""  # a folder saved by transformers (T5 1.0, 1.1, UMT5); its sizes replace the ones below
@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
     c.slul.activation = "gated-gelu"  # gated-gelu (T5 1.1) | relu (T5 1.0)
     c.slul.tie_embeddings = False
     c.slul.relative_bias_every_layer = False  # True for UMT5
-    c.slul.dropout = 0.1
+    c.slul.dropout = 0.0
     c.slul.mask_rate = 0.3  # rho: share of gloss tokens that SAGM masks
     c.slul.temperature = 0.1  # tau of the contrastive loss
     c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     c.slul.beams = 4
     c.slul.length_penalty = 1.0  # score = log p / length ** penalty
 
-    # -- SLP-MoE and the stabiliser (paper 2.3) --------------------------------------------------------------------
+    # -- SLP-MoE and the stabiliser (paper 2.3) ---------------------------------------------------------------------
     c.pose = ConfigDict()
     c.pose.joints = "signing_74"  # subset of the canonical skeleton that the models see
     c.pose.dims = 2  # coordinates a joint: 2 or 3
@@ -67,36 +67,39 @@ def get_config() -> ConfigDict:
     c.pose.stabiliser_kernel = 7
     c.pose.transition = 0.25  # seconds between two signs when no ground truth says it
 
-    # -- Video autoencoder: AutoencoderKLWan at any size ----------------------------------------------------------------
+    # -- Video autoencoder: AutoencoderKLWan at any size ------------------------------------------------------------
     c.vae = ConfigDict()
     c.vae.init = ""  # a folder saved by diffusers (AutoencoderKLWan); its sizes replace the ones below
-    c.vae.base_dim = 32
-    c.vae.z_dim = 16
-    c.vae.dim_mult = (1, 2)
-    c.vae.num_res_blocks = 1
-    c.vae.temporal_downsample = (True,)
-    c.vae.patch_size = 2  # pixels folded into channels before the first convolution; 1 folds none
+    c.vae.base_dim = 52
+    c.vae.z_dim = 24
+    c.vae.dim_mult = (1,)  # one level: at 64 pixels folding 4x4 pixels leaves the 16x16 grid that the transformer wants
+    c.vae.num_res_blocks = 0  # beside those of the middle; the decoder has one more a level
+    c.vae.temporal_downsample = ()  # one entry a level but the last; published: (False, True, True)
+    c.vae.patch_size = 4  # pixels folded into channels before the first convolution; 1 folds none
+    c.vae.principal_start = True  # start from the principal components of the frames' patches (one level only)
     c.vae.window = 5  # frames a training window
-    c.vae.kl_weight = 1e-5
-    c.vae.sharpness_weight = 1.0  # weight of the image-gradient term beside the L1 reconstruction
+    c.vae.kl_weight = 1e-6
+    c.vae.sharpness_weight = 0.0  # weight of the image-gradient term beside the L1 reconstruction
 
-    # -- Renderer: WanTransformer3DModel and a ControlNeXt branch ---------------------------------------------------------
+    # -- Renderer: WanTransformer3DModel and a ControlNeXt branch ---------------------------------------------------
     c.renderer = ConfigDict()
     c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel)
     c.renderer.dim = 128
-    c.renderer.heads = 4
+    c.renderer.heads = 2
     c.renderer.ffn_dim = 384
-    c.renderer.layers = 4
+    c.renderer.layers = 2
     c.renderer.freq_dim = 64
+    c.renderer.prediction = "gated"  # gated: new latents and a gate to the reference's; velocity: as published weights
     c.renderer.patch = (1, 2, 2)  # latent frames, rows and columns a token
-    c.renderer.window = 17  # video frames a training window and a segment at inference
-    c.renderer.stride = 8  # frames between the starts of two cached training windows
+    c.renderer.window = 5  # video frames a training window and a segment at inference
+    c.renderer.stride = 5  # frames between the starts of two cached training windows
     c.renderer.control_size = 64  # pixels of the control picture
-    c.renderer.control_channels = (24, 48, 96)  # ControlNeXt's stages; its own size is (64, 128, 256)
+    c.renderer.control_channels = (16, 32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256)
     c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
     c.renderer.sigma_mean = -0.8  # logit-normal noise levels
     c.renderer.sigma_std = 1.0
     c.renderer.clean_share = 0.15  # share of the levels drawn at the clean end
+    c.renderer.sigma_floor = 0.3  # the loss counts as a velocity's down to this level, as the clean latents' below it
     c.renderer.shift = 1.0  # shift of the noise levels (3 at 480p, 5 at 720p)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.condition_dropout = 0.1  # share of examples trained without pose and text, for guidance
@@ -104,7 +107,7 @@ def get_config() -> ConfigDict:
     c.renderer.steps = 4  # Euler steps
     c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
 
-    # -- The joint objective's weights (paper 2.3, end) --------------------------------------------------------------------
+    # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------
     c.loss = ConfigDict()
     c.loss.sagm = 0.5
     c.loss.kl = 0.1
@@ -117,14 +120,14 @@ def get_config() -> ConfigDict:
     c.loss.pose = 1.0  # all joints against the ground truth, beside the hands
     c.loss.diffusion = 1.0
 
-    # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero -------------------------------------------------------
+    # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1200, 64, 2e-3),
-        ("pose", 300, 16, 2e-3),
-        ("vae", 400, 8, 2e-3),
-        ("renderer", 700, 8, 1.5e-3),
-        ("joint", 60, 8, 2e-4),
+        ("slul", 700, 32, 1.5e-3),
+        ("pose", 150, 16, 2e-3),
+        ("vae", 60, 4, 1e-3),
+        ("renderer", 400, 8, 2e-3),
+        ("joint", 40, 8, 3e-4),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
@@ -135,15 +138,15 @@ def get_config() -> ConfigDict:
         c.train[stage].clip = 1.0  # global norm
     c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
     c.remat = False  # recompute blocks in the backward pass
-    c.scan_unroll = 4  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
+    c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
 
-    # -- Mesh: one table of rules in training/partitioning.py maps parameters to these axes; -1 takes what is left --------------
+    # -- Mesh: one table of rules in training/partitioning.py maps parameters to these axes; -1 takes what is left --
     c.mesh = ConfigDict()
     c.mesh.data = -1
     c.mesh.fsdp = 1
     c.mesh.tensor = 1
 
-    # -- Watching and saving ---------------------------------------------------------------------------------------------------
+    # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
     c.keep_checkpoints = 1  # a stage

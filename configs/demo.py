@@ -1,6 +1,6 @@
 """The demo: the whole chain on the built-in corpus, under ten minutes on two CPU cores.
 
-    signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
+signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
 """
 
 from configs.default import get_config as default

@@ -1,6 +1,6 @@
 """Autoencoder and renderer on real How2Sign clips with MediaPipe poses, at 64 pixels; no text.
 
-    signer train --config configs/how2sign_clips.py --workdir runs/how2sign --config.data.source=FOLDER
+signer train --config configs/how2sign_clips.py --workdir runs/how2sign --config.data.source=FOLDER
 """
 
 from configs.default import get_config as default
@@ -11,6 +11,8 @@ def get_config():
     c.stages = ("vae", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24
-    c.renderer.stride = 4
+    c.renderer.stride = 2
+    c.train.vae.steps = 200
+    c.train.renderer.steps = 1200
     c.evaluate.videos = 1000  # every window of the held-out clips
     return c

@@ -1,7 +1,7 @@
 """signer_jax: text or a prompt in, a sign-language video out.
 
-    from signer_jax import Signer
-    Signer.load("runs/demo").sign("how do you sign 'house'?")
+from signer_jax import Signer
+Signer.load("runs/demo").sign("how do you sign 'house'?")
 """
 
 from typing import TYPE_CHECKING, Any

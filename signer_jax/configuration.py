@@ -66,7 +66,7 @@ def _parse(text: str, like: Any) -> Any:
     if isinstance(like, float):
         return float(text)
     if isinstance(like, tuple):
-        value = ast.literal_eval(text) if text[:1] in "([" else tuple(text.split(",")) if text else ()
+        value = ast.literal_eval(text) if text[:1] in "([" else tuple(part for part in text.split(",") if part)
         if like and any(type(item) is not type(like[0]) for item in value):
             raise ValueError(text)
         return tuple(value)

@@ -15,10 +15,10 @@ from signer_jax.metrics import text as text_metrics
 from signer_jax.metrics import video as video_metrics
 from signer_jax.pipeline import Signer, pad_experts
 from signer_jax.pose import skeleton
+from signer_jax.progress import progress
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend
 from signer_jax.slp_moe.experts import top as top_weights
-from signer_jax.training.loop import progress
 from signer_jax.types import Pose, Sample
 
 
@@ -48,7 +48,7 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
     return result
 
 
-# ---- Glosses --------------------------------------------------------------------------------------------------------------------
+# ---- Glosses -----------------------------------------------------------------------------------------------------
 
 
 def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 60) -> None:
@@ -84,7 +84,7 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     ]
 
 
-# ---- Poses -------------------------------------------------------------------------------------------------------------------------
+# ---- Poses -------------------------------------------------------------------------------------------------------
 
 
 def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
@@ -100,7 +100,10 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         sample = records[i]
         if sample.pose is None or sample.spans is None or not sample.glosses:
             continue
-        glosses, spans = list(sample.glosses)[: signer.config.data.max_glosses], sample.spans[: signer.config.data.max_glosses]
+        glosses, spans = (
+            list(sample.glosses)[: signer.config.data.max_glosses],
+            sample.spans[: signer.config.data.max_glosses],
+        )
         slots = [signer.retrieval.slots(gloss, sample.language) for gloss in glosses]
         experts = pad_experts(signer.retrieval.on_timeline(slots, spans, len(sample.pose)))
         weights = signer.gate(sample.text, sample.language, glosses, experts)
@@ -123,7 +126,11 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             if any(entry is not None and entry.signer == sample.signer for entry in row)
         ]
         if not result.poses:
-            result.poses = [("ground truth", truth), ("top expert, stabilised", stable), ("mean of the variants", stable_mean)]
+            result.poses = [
+                ("ground truth", truth),
+                ("top expert, stabilised", stable),
+                ("mean of the variants", stable_mean),
+            ]
     result.metrics |= {f"pose/{name}": float(np.mean(values)) for name, values in rows.items() if values}
 
 
@@ -145,11 +152,11 @@ def smoothness(pose: Pose, order: int, multiple: int = 32) -> float:
     return float(_smoothness(coordinates[None], np.pad(pose.confidence, (extra, (0, 0)))[None], order=order)[0])
 
 
-# ---- Video -------------------------------------------------------------------------------------------------------------------------
+# ---- Video -------------------------------------------------------------------------------------------------------
 
 
 def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
-    """SSIM and Hand SSIM of held-out clips rendered from their poses, beside two baselines and the autoencoder's ceiling.
+    """SSIM and Hand SSIM of held-out clips rendered from their poses, beside baselines and the autoencoder's ceiling.
 
     Baselines: the mean training frame of the signer, and the signer's training frame with the nearest pose.
     `limit` windows of `renderer.window` frames, spread over the split's videos.
@@ -187,10 +194,13 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 rows[f"video{key}/ssim{name}"] += list(whole)
                 rows[f"video{key}/hand_ssim{name}"] += list(hands)
     result.metrics |= {name: float(np.mean(values)) for name, values in rows.items() if values}
-    result.metrics["video/flicker"] = float(np.mean([video_metrics.flicker(a, b) for a, b in zip(rendered, truth, strict=True)]))
+    result.metrics["video/flicker"] = float(
+        np.mean([video_metrics.flicker(a, b) for a, b in zip(rendered, truth, strict=True)])
+    )
     result.metrics["video/flicker_truth"] = float(np.mean([video_metrics.flicker(b, b) for b in truth]))
     for i in range(min(4, len(clips))):
-        result.clips.append({"rendered": rendered[i], "ground truth": truth[i], "autoencoder": candidates["_reconstruction"][i],
+        result.clips.append({"rendered": rendered[i], "ground truth": truth[i],
+                             "autoencoder": candidates["_reconstruction"][i],
                              "nearest pose": candidates["_nearest_pose"][i]})  # fmt: skip
 
 
@@ -212,7 +222,9 @@ def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, np.ndarray]:
     signers = {clip.signer for clip in clips}
     listed = corpus.listed("train")
     training = [records[i] for i in video_indices(corpus, "train") if listed[i][2] in signers]
-    compared = np.array([skeleton.INDEX[name] for name in (*skeleton.BODY[2:8], *skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)])
+    compared = np.array(
+        [skeleton.INDEX[name] for name in (*skeleton.BODY[2:8], *skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)]
+    )
     means = {name: video_metrics.mean_frame(s.video for s in training if s.signer == name) for name in signers}
     return {
         "_mean_frame": np.stack([np.broadcast_to(means[clip.signer], clip.video.shape) for clip in clips]),
@@ -224,6 +236,8 @@ def cut(sample: Sample, start: int, length: int) -> Sample:
     """A window of a clip as a sample of its own; the last frame is repeated past the end."""
     assert sample.pose is not None and sample.video is not None
     pose = Pose(
-        take_frames(sample.pose.coordinates, start, length), take_frames(sample.pose.confidence, start, length), sample.pose.fps
+        take_frames(sample.pose.coordinates, start, length),
+        take_frames(sample.pose.confidence, start, length),
+        sample.pose.fps,
     )
     return replace(sample, pose=pose, video=take_frames(sample.video, start, length), spans=None, references=())

@@ -15,7 +15,9 @@ def resolve_language(text: str, language: str | None, about: dict) -> str:
         raise SignerError("the text is empty; give at least one word")
     if language is not None:
         if language not in known:
-            raise SignerError(f"--language {language}: not one of this run's languages{closest(language, known)}: {listed}")
+            raise SignerError(
+                f"--language {language}: not one of this run's languages{closest(language, known)}: {listed}"
+            )
         return language
     words = [word for word in words_of(text) if word]
     shares = {code: sum(word in set(about["words"].get(code, ())) for word in words) for code in known}

@@ -32,24 +32,25 @@ TRAINED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """The modules of a run; a station that its stages do not need is None."""
+    """The modules of a run; a station that its stages do not need is None.
+
+    Typed `Any` where Linen's `apply` returns a union that a checker cannot follow: T5, SLPMoE, Stabiliser, VideoVAE.
+    """
 
     joints: np.ndarray  # [j] canonical indices that the models see
     hands: np.ndarray  # [42] positions of the hand joints among them
-    slul: T5 | None = None
-    slp_moe: SLPMoE | None = None
-    stabiliser: Stabiliser | None = None
-    vae: VideoVAE | None = None
-    renderer: Renderer | None = None
+    slul: Any = None
+    slp_moe: Any = None
+    stabiliser: Any = None
+    vae: Any = None
+    renderer: Any = None
 
 
 def build(config: ConfigDict, vocab_size: int) -> tuple[Model, dict[str, Any]]:
     """Modules, and the published parameters that the config names (`slul.init`, `vae.init`, `renderer.init`).
 
-    Raises `SignerError` for an unknown stage or for published weights that do not fit each other.
+    Raises `SignerError` for published weights that do not fit each other.
     """
-    if unknown := [stage for stage in config.stages if stage not in TRAINED]:
-        raise SignerError(f"config.stages: unknown stage {unknown[0]!r}; known: {', '.join(TRAINED)}")
     parts = {part for stage in config.stages for part in TRAINED[stage]}
     dtype = jnp.dtype(config.dtype)
     compute = {"dtype": dtype, "scan_unroll": config.scan_unroll, "remat": config.remat}
@@ -62,7 +63,11 @@ def build(config: ConfigDict, vocab_size: int) -> tuple[Model, dict[str, Any]]:
         slul, published["slul"] = _slul(config.slul, vocab_size, compute)
     if "slp_moe" in parts:
         slp_moe = SLPMoE(
-            experts=config.pose.experts, gating=config.pose.gating, hidden=config.pose.gate_hidden, layers=2, dtype=dtype
+            experts=config.pose.experts,
+            gating=config.pose.gating,
+            hidden=config.pose.gate_hidden,
+            layers=2,
+            dtype=dtype,
         )
         stabiliser = Stabiliser(
             hidden=config.pose.stabiliser_hidden,
@@ -131,6 +136,10 @@ def _renderer(
     published = None
     if c.init:
         transformer, published_transformer = interop_wan.load_transformer(c.init)
+        if c.prediction != "velocity":
+            raise SignerError(
+                "config.renderer.init: published weights predict velocities; set renderer.prediction=velocity"
+            )
         if (transformer.in_channels, transformer.text_dim) != (2 * vae.z_dim, text_dim):
             raise SignerError(
                 f"config.renderer.init {c.init}: it takes {transformer.in_channels} channels and text of width "
@@ -141,7 +150,7 @@ def _renderer(
     else:
         transformer = VideoTransformer(
             in_channels=2 * vae.z_dim,
-            out_channels=vae.z_dim,
+            out_channels=vae.z_dim + (c.prediction == "gated"),
             dim=c.dim,
             heads=c.heads,
             ffn_dim=c.ffn_dim,
@@ -160,8 +169,8 @@ def _renderer(
     halvings = int(np.log2(c.control_size // tokens)) if tokens else 0
     if tokens * 2**halvings != c.control_size or halvings > stages:
         raise SignerError(
-            f"config.renderer.control_size {c.control_size} must be the token grid {tokens} (data.size {config.data.size} / "
-            f"VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) times a power of two up to 2^{stages}"
+            f"config.renderer.control_size {c.control_size} must be the token grid {tokens} "
+            f"(data.size {config.data.size} / VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) times a power of two up to 2^{stages}"
         )
     control = ControlBranch(
         channels=tuple(c.control_channels),
@@ -173,14 +182,25 @@ def _renderer(
         dtype=compute["dtype"],
     )
     renderer = Renderer(
-        transformer, control, groups, c.control_size, c.control_softness, vae.temporal_ratio, config.data.max_source
+        transformer,
+        control,
+        groups,
+        c.control_size,
+        c.control_softness,
+        vae.temporal_ratio,
+        config.data.max_source,
+        c.prediction,
     )
     return renderer, published
 
 
 def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int) -> dict[str, Any]:
-    """All parameters: published ones where the config names them, fresh ones elsewhere; each part from a key of its own."""
-    keys = dict(zip(("slul", "slp_moe", "stabiliser", "vae", "renderer"), jax.random.split(jax.random.key(seed), 5), strict=True))
+    """All parameters: published where the config names them, else fresh; each part from a key of its own."""
+    keys = dict(
+        zip(
+            ("slul", "slp_moe", "stabiliser", "vae", "renderer"), jax.random.split(jax.random.key(seed), 5), strict=True
+        )
+    )
     j, c, e, n = len(model.joints), config.pose.dims, config.pose.experts, config.data.max_glosses
     params: dict[str, Any] = {}
 
@@ -194,8 +214,8 @@ def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int)
         assert model.slul is not None
         H, t = jnp.zeros((1, 4, model.slul.d_model)), 8
         params["slp_moe"] = fresh(
-            model.slp_moe, keys["slp_moe"], H, jnp.ones((1, 4), bool), jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)),
-            jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
+            model.slp_moe, keys["slp_moe"], H, jnp.ones((1, 4), bool),
+            jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)), jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
             gloss_query=jnp.zeros((1, n, model.slul.d_model)),
         )  # fmt: skip
         params["stabiliser"] = fresh(model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j)))

@@ -1,9 +1,9 @@
 """The picture as code: text in, video out.
 
-    prompt -> SLUL -> glosses -> SLP-MoE -> pose -> stabiliser -> stable pose -> control -> video transformer -> VAE -> video
+prompt -> SLUL -> glosses -> SLP-MoE -> pose -> stabiliser -> stable pose -> control -> video transformer -> VAE -> video
 
-    from signer_jax import Signer
-    signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
+from signer_jax import Signer
+signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
 """
 
 from collections.abc import Sequence
@@ -79,13 +79,14 @@ class Signer:
     """A trained run, ready to sign. Its methods are the stations, in order."""
 
     def __init__(self, config: ConfigDict, workdir: Path, model: Model, params: dict[str, Any]):
-        self.config, self.workdir, self.model, self.params = config, workdir, model, params
+        self.config, self.workdir, self.model = config, workdir, model
+        self.params = jax.device_put(params, jax.local_devices()[0])
         self.corpus = Corpus(workdir / "data")
         self.fps = self.corpus.about["fps"] or config.data.fps or 25.0
 
     @classmethod
     def load(cls, workdir: str | Path) -> "Signer":
-        """The newest checkpoint of every stage. Raises `SignerError` where the folder holds no run, or an unfinished one."""
+        """The newest checkpoint of every stage. Raises `SignerError` where there is no run, or an unfinished one."""
         workdir = Path(workdir)
         config = folder.load_config(workdir)
         tokenizer = _tokenizer(config, workdir)
@@ -94,16 +95,20 @@ class Signer:
         for stage in config.stages:
             directory = workdir / "checkpoints" / stage
             if latest_step(directory) is None:
-                raise SignerError(f"{workdir}: stage {stage!r} has no checkpoint yet; run the same `signer train` to finish it")
+                raise SignerError(
+                    f"{workdir}: stage {stage!r} has no checkpoint yet; run the same `signer train` to finish it"
+                )
             params |= read_params(directory)
         return cls(config, workdir, model, params)
 
-    # ---- What the run left on disk ----------------------------------------------------------------------------------------
+    # ---- What the run left on disk --------------------------------------------------------------------------------
     @cached_property
     def tokenizer(self) -> Tokenizer:
         tokenizer = _tokenizer(self.config, self.workdir)
         if tokenizer is None or self.model.slul is None:
-            raise SignerError(f"{self.workdir}: this run has no SLUL (stages {tuple(self.config.stages)}), so it reads no text")
+            raise SignerError(
+                f"{self.workdir}: this run has no SLUL (stages {tuple(self.config.stages)}), so it reads no text"
+            )
         return tokenizer
 
     @cached_property
@@ -118,7 +123,7 @@ class Signer:
     def latents(self) -> Latents:
         return Latents.open(self.workdir / "latents")
 
-    # ---- Text -> glosses ------------------------------------------------------------------------------------------------------
+    # ---- Text -> glosses ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None) -> str:
         return resolve_language(text, language, self.corpus.about)
 
@@ -126,16 +131,19 @@ class Signer:
         """The best beam of each text."""
         c = self.config
         source = np.stack(
-            [pad(self.tokenizer.encode_source(t, code), c.data.max_source) for t, code in zip(texts, languages, strict=True)]
+            [
+                pad(self.tokenizer.encode_source(t, code), c.data.max_source)
+                for t, code in zip(texts, languages, strict=True)
+            ]
         )
         ids, _ = beam_search(
             self.model.slul, self.params["slul"], jnp.asarray(source), beams=c.slul.beams,
             max_length=c.data.max_target, length_penalty=c.slul.length_penalty,
-            allowed=jnp.asarray(self.tokenizer.gloss_ids + [False] * (self.model.slul.vocab_size - self.tokenizer.vocab_size)),
+            allowed=jnp.asarray(self.tokenizer.gloss_ids),
         )  # fmt: skip
         return [self.tokenizer.decode_gloss(row) for row in np.asarray(ids[:, 0])]
 
-    # ---- Glosses -> pose ------------------------------------------------------------------------------------------------------
+    # ---- Glosses -> pose ------------------------------------------------------------------------------------------
     @cached_property
     def _encode(self):
         return jax.jit(lambda params, source: self.model.slul.apply({"params": params}, source, method="encode"))
@@ -202,7 +210,9 @@ class Signer:
         """
         found = retrieve(glosses, language, self.retrieval)
         if not found.signs:
-            raise SignerError(f"glosses {' '.join(glosses) or '(none)'}: the prior knows none of them for language {language}")
+            raise SignerError(
+                f"glosses {' '.join(glosses) or '(none)'}: the prior knows none of them for language {language}"
+            )
         # The candidates on one timeline, for the gates: each gloss as long as its candidates are on average.
         gap = max(1, round(self.config.pose.transition * self.retrieval.prior.fps))
         chosen: list[Entry] = []
@@ -223,7 +233,7 @@ class Signer:
         coordinates[:, self.model.joints, : self.config.pose.dims] = stable.coordinates
         return Pose(coordinates, pose.confidence, pose.fps), found
 
-    # ---- Pose -> video --------------------------------------------------------------------------------------------------------
+    # ---- Pose -> video --------------------------------------------------------------------------------------------
     @cached_property
     def _render(self):
         c = self.config.renderer
@@ -246,7 +256,9 @@ class Signer:
             return self.latents.normalise(references[name][0])
         size = self.config.data.size
         if picture.shape[:2] != (size, size):
-            raise SignerError(f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {size}x{size}")
+            raise SignerError(
+                f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {size}x{size}"
+            )
         mean, _ = self.model.vae.apply(
             {"params": self.params["vae"]}, to_model_range(picture)[None, None], method="encode"
         )
@@ -262,7 +274,9 @@ class Signer:
         frames = 1 + (pose.shape[1] - 1) // renderer.temporal_ratio
         # The same noise for every window: what does not move looks the same in all of them.
         noise = shared_noise(
-            jax.random.key(self.config.seed), (1, frames, *reference.shape[1:]), shared=self.config.renderer.shared_noise
+            jax.random.key(self.config.seed),
+            (1, frames, *reference.shape[1:]),
+            shared=self.config.renderer.shared_noise,
         )
         if text is None:
             text = np.asarray(renderer.text(None, None, rows))
@@ -284,7 +298,7 @@ class Signer:
         video = self.render_windows(small.coordinates[index], small.confidence[index], many, texts)
         return video.reshape(-1, *video.shape[2:])[: len(small)]
 
-    # ---- The whole chain ------------------------------------------------------------------------------------------------------
+    # ---- The whole chain ------------------------------------------------------------------------------------------
     def sign(
         self, text: str, *, language: str | None = None, style: np.ndarray | None = None, signer: str | None = None
     ) -> Signed:
@@ -330,7 +344,9 @@ def sign_from_prior(prior: Prior, text: str, language: str | None, transition: f
             skipped.append(word)
         entries += found
     if not entries:
-        raise SignerError(f"{' '.join(words)}: the prior has neither the words nor their letters for language {language}")
+        raise SignerError(
+            f"{' '.join(words)}: the prior has neither the words nor their letters for language {language}"
+        )
     segments = [prior.pose(entry) for entry in entries]
     pose = join(segments, transition)
     return Signed(tuple(entry.gloss for entry in entries), pose, None, spelled, skipped, language)

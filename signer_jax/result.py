@@ -29,7 +29,9 @@ def params_sha256(params: Any) -> str:
     return digest.hexdigest()
 
 
-def build(config: ConfigDict, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str) -> dict:
+def build(
+    config: ConfigDict, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str
+) -> dict:
     mesh = partitioning.make_mesh(config.mesh)
     return {
         "step": sum(config.train[stage].steps for stage in config.stages),

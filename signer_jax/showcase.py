@@ -56,7 +56,9 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray]:
     index = np.arange(total)
     panels = [draw(signed.pose, PANEL), enlarge(signed.video), enlarge(sample.video)]
     frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels], axis=2)
-    caption = f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: skeleton, rendered signer, ground truth"
+    caption = (
+        f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: skeleton, rendered signer, ground truth"
+    )
     return caption, frames
 
 
@@ -133,7 +135,12 @@ def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: s
         title="signer_jax: the whole chain on the built-in corpus",
         tables=[
             ("What it shows", ("figure", "value", "goal or meaning"), targets, f"split: {result['split']}"),
-            ("Glosses", ("text", "predicted", "true"), evaluation.glosses[:12], evaluation.facts.get("gloss/bleu_signature", "")),
+            (
+                "Glosses",
+                ("text", "predicted", "true"),
+                evaluation.glosses[:12],
+                evaluation.facts.get("gloss/bleu_signature", ""),
+            ),
             ("Every figure", ("name", "value"), everything, ""),
             ("Wall time", ("stage", "seconds"), seconds, result["devices"]),
         ],

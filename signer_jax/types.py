@@ -30,7 +30,9 @@ class Pose:
 
     def __post_init__(self) -> None:
         if self.coordinates.ndim != 3 or self.confidence.shape != self.coordinates.shape[:2]:
-            raise ValueError(f"Pose: coordinates {self.coordinates.shape} do not fit confidence {self.confidence.shape}")
+            raise ValueError(
+                f"Pose: coordinates {self.coordinates.shape} do not fit confidence {self.confidence.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.coordinates)

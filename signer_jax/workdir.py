@@ -1,13 +1,13 @@
 """What a run leaves in its folder, and how it is found again.
 
-    <workdir>/config.json        the run's config; another config is refused
-             data/               the prepared corpus
-             tokenizer.model     the SentencePiece model
-             prior/              the pose prior database
-             latents/            the training videos' latents
-             checkpoints/STAGE/  Orbax
-             tensorboard/
-             result.json, report.html, sign.mp4
+<workdir>/config.json        the run's config; another config is refused
+         data/               the prepared corpus
+         tokenizer.model     the SentencePiece model
+         prior/              the pose prior database
+         latents/            the training videos' latents
+         checkpoints/STAGE/  Orbax
+         tensorboard/
+         result.json, report.html, sign.mp4
 """
 
 import json
@@ -59,8 +59,8 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             name = changed[0]
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise SignerError(
-                f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, is now {now.get(name)!r}"
-                f"{more}); choose another --workdir, or give the values that it was started with"
+                f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, "
+                f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values that it was started with"
             )
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(config.to_dict(), indent=1) + "\n")
@@ -72,7 +72,9 @@ def load_config(workdir: Path) -> ConfigDict:
     try:
         values = json.loads(file.read_text())
     except FileNotFoundError:
-        raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`") from None
+        raise SignerError(
+            f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`"
+        ) from None
     except json.JSONDecodeError:
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
     config = ConfigDict(_tuples(values))

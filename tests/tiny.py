@@ -15,10 +15,13 @@ def get_config():
     c.slul.d_model, c.slul.d_kv, c.slul.d_ff, c.slul.heads = 32, 8, 32, 4
     c.pose.window = 24
     c.pose.gate_hidden = c.pose.stabiliser_hidden = 16
-    c.vae.base_dim, c.vae.z_dim = 8, 4
+    # Two levels with compression in time, unlike the default's one.
+    c.vae.base_dim, c.vae.z_dim, c.vae.patch_size = 8, 4, 2
+    c.vae.dim_mult, c.vae.temporal_downsample, c.vae.principal_start = (1, 2), (True,), False
     c.renderer.dim, c.renderer.heads, c.renderer.ffn_dim, c.renderer.layers = 32, 4, 32, 2
     c.renderer.control_size = 32
     c.renderer.control_channels = (8, 8, 8)
+    c.renderer.patch = (1, 2, 2)
     c.renderer.window = 9
     c.renderer.stride = 16
     c.renderer.steps = 2
@@ -27,7 +30,6 @@ def get_config():
         c.train[stage].steps = 4
         c.train[stage].batch = 8
         c.train[stage].warmup = 1
-    c.scan_unroll = 1
     c.log_every = 2
     c.checkpoint_every = 2
     c.evaluate.sentences = c.evaluate.poses = c.evaluate.videos = 4

@@ -44,7 +44,9 @@ def read_picture(path: str, size: int) -> np.ndarray:
     try:
         picture = Image.open(path).convert("RGB")
     except (FileNotFoundError, IsADirectoryError):
-        raise SignerError(f"--style {path}: no such file; give a PNG or JPEG of the signer, facing the camera") from None
+        raise SignerError(
+            f"--style {path}: no such file; give a PNG or JPEG of the signer, facing the camera"
+        ) from None
     except (UnidentifiedImageError, OSError):
         raise SignerError(f"--style {path}: is not a picture; give a PNG or JPEG") from None
     side = min(picture.size)

@@ -10,7 +10,7 @@ from signer_jax.errors import SignerError
 
 def add(commands: Any) -> None:
     parser = command(
-        commands, "demo", "Train, evaluate and show the whole chain on the built-in corpus (about 9 minutes on two cores).",
+        commands, "demo", "Train, evaluate and show the whole chain on the built-in corpus.",
         "signer demo --workdir runs/demo", run,
     )  # fmt: skip
     parser.add_argument("--workdir", default="runs/demo", help="where the run lives (runs/demo)")

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 def run_build(arguments: argparse.Namespace) -> None:
     from signer_jax.pose.lexicon import read_lexicon
     from signer_jax.pose.prior import Prior
-    from signer_jax.training.loop import progress
+    from signer_jax.progress import progress
 
     entries, problems = read_lexicon(arguments.source)
     prior = Prior.build(progress(entries, "signs"), arguments.out, arguments.fps, problems=problems)

@@ -79,7 +79,8 @@ def score_video(reference: Path, hypothesis: Path) -> tuple[dict[str, float], di
     frames = min(len(theirs), len(ours))
     if theirs.shape[1:] != ours.shape[1:]:
         raise SignerError(
-            f"{hypothesis}: is {ours.shape[2]}x{ours.shape[1]}, the reference {theirs.shape[2]}x{theirs.shape[1]}; resize one"
+            f"{hypothesis}: is {ours.shape[2]}x{ours.shape[1]}, the reference "
+            f"{theirs.shape[2]}x{theirs.shape[1]}; resize one"
         )
     metrics = {"ssim": float(video.ssim(ours[:frames], theirs[:frames]).mean()), "frames": float(frames)}
     return metrics, {"note": f"{abs(len(theirs) - len(ours))} frames beyond the shorter video were not compared"}

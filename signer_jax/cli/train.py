@@ -34,7 +34,6 @@ def finish(config: Any, workdir: Path) -> Any:
     from signer_jax.training import run as training
 
     model, params = training.train(config, workdir)
-    params = jax.device_get(params) if jax.process_count() == 1 else params
     signer, evaluation = None, Evaluation()
     if jax.process_index() == 0:
         if config.evaluate.split:

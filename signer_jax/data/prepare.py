@@ -39,10 +39,12 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
         splits = {split: _of(phoenix14t.samples, source, split) for split in ("train", "dev")}
         about["languages"] = {"gsg": "German"}
     elif data.corpus == "how2sign_clips":
-        source = _source(data)
+        from signer_jax.data.corpora import how2sign_clips
+
+        source, fps = _source(data), data.fps or None
         splits = {
-            split: _of(how2sign_clips.samples, source, split, size=data.size, fps=data.fps)
-            for split in ("train", "dev")
+            split: _of(how2sign_clips.samples, source, split, size=data.size, fps=fps)
+            for split in how2sign_clips.SPLITS
         }
         about["languages"] = {"ase": "English"}
     else:

@@ -14,6 +14,7 @@ from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
 
 
@@ -135,7 +136,7 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
         motion_writer = _writer(partial / f"{split}.motion.arrayrecord")
         count = counts[split] = {"text": 0, "pose": 0, "video": 0}
         listed = motions[split] = []
-        for sample in samples():
+        for sample in progress(samples(), f"data {split}"):
             if sample.text:
                 text_writer.write(encode(sample, frames=False))
                 count["text"] += 1

@@ -1,4 +1,4 @@
-"""The experts' lookup (paper 2.3): which prior entry each expert retrieves, and all of them on one sentence timeline."""
+"""The experts' lookup (paper 2.3): which prior entry each expert retrieves, and all of them on one timeline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

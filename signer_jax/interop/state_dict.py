@@ -80,6 +80,8 @@ def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], 
 def check_names(used: set[str], found: set[str], path: str | Path, optional: tuple[str, ...] = ()) -> None:
     """Raises `SignerError` unless exactly the `used` tensors were `found` (those ending in `optional` may be extra)."""
     if missing := sorted(used - found):
-        raise SignerError(f"{path}: lacks {len(missing)} tensors, the first {missing[0]!r}; is it the right model class?")
+        raise SignerError(
+            f"{path}: lacks {len(missing)} tensors, the first {missing[0]!r}; is it the right model class?"
+        )
     if extra := sorted(name for name in found - used if not name.endswith(optional or ("\0",))):
         raise SignerError(f"{path}: has {len(extra)} unknown tensors, the first {extra[0]!r}; is it the right class?")

@@ -1,11 +1,13 @@
 """Pose to latents: the control picture, one prediction of the velocity, and the sampling of a clip (paper 2.3).
 
-The transformer sees the noisy latents and, in further channels, the reference image's latents on every frame (the style);
-the pose enters once, after the patch embedding, through the ControlNeXt branch; SLUL's features enter the cross attention.
+The transformer sees the noisy latents and, in further channels, the reference image's latents on every frame (the
+style); the pose enters once, after the patch embedding, through the ControlNeXt branch; SLUL's features enter the cross
+attention.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,11 @@ from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.types import Array
 
 
+# The transformer's output starts at zero, and so the gate at sigmoid(FIRST_GATE): nearly the reference image, which is
+# right wherever nothing moves.
+FIRST_GATE = 3.0
+
+
 @dataclass(frozen=True)
 class Renderer:
     """The renderer's modules and the shapes that tie them together; its parameters are `{control, transformer}`."""
@@ -32,8 +39,11 @@ class Renderer:
     softness: float  # edge of a drawn limb, pixels
     temporal_ratio: int  # video frames a latent frame
     text_length: int  # rows of the cross attention's text, zeros past the sentence
+    prediction: Literal["velocity", "gated"]  # what the transformer's output means, see `clean`
 
-    def control_video(self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]) -> Float[Array, "b t y x c"]:
+    def control_video(
+        self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]
+    ) -> Float[Array, "b t y x c"]:
         """The differentiable control picture of every frame."""
         return rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness)
 
@@ -54,10 +64,29 @@ class Renderer:
         keep: Float[Array, " b"],
     ) -> Float[Array, "b t h w c"]:
         """One prediction of ε - x0. `keep` 0 drops pose and text of an example: the unconditional half of guidance."""
+        clean = self.clean(params, noisy, sigma, reference, control_video, text, keep)
+        return (noisy - clean) / _column(sigma)
+
+    def clean(
+        self,
+        params: dict,
+        noisy: Float[Array, "b t h w c"],
+        sigma: Float[Array, " b"],
+        reference: Float[Array, "b h w c"],
+        control_video: Float[Array, "b t y x c"],
+        text: Float[Array, "b s d"],
+        keep: Float[Array, " b"],
+    ) -> Float[Array, "b t h w c"]:
+        """One prediction of x0.
+
+        "velocity": the transformer gives ε - x0, as published Wan weights do; x0 = x_σ - σ (ε - x0). "gated": it gives
+        new latents and, in one more channel, a gate between them and the reference image's, x0 = g·reference +
+        (1 - g)·new: what stands still is copied, and no capacity goes into carrying the noise through.
+        """
         step = timestep(sigma)
         control = self.control.apply({"params": params["control"]}, fold_time(control_video, self.temporal_ratio), step)
         style = jnp.broadcast_to(reference[:, None], (*noisy.shape[:4], reference.shape[-1]))
-        return self.transformer.apply(
+        out = self.transformer.apply(
             {"params": params["transformer"]},
             jnp.concatenate([noisy, style], axis=-1),
             step,
@@ -65,6 +94,10 @@ class Renderer:
             control=control,
             control_scale=keep,
         )
+        if self.prediction == "velocity":
+            return noisy - _column(sigma) * out
+        gate = jax.nn.sigmoid(out[..., -1:] + FIRST_GATE)
+        return gate * style + (1.0 - gate) * out[..., :-1]
 
     def render(
         self,
@@ -95,8 +128,17 @@ class Renderer:
             null_condition=(reference, video, text, jnp.zeros_like(keep)),
         )
 
-    def hand_weight(self, control_video: Float[Array, "b t y x c"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
+    def hand_weight(
+        self, control_video: Float[Array, "b t y x c"], grid: int, gain: float
+    ) -> Float[Array, "b k h w 1"]:
         """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`)."""
-        hands = np.array([i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))])
+        hands = np.array(
+            [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
+        )
         drawn = jax.lax.stop_gradient(control_video[..., hands].max(axis=-1))
         return hand_weight(drawn, time_ratio=self.temporal_ratio, space_ratio=self.control_size // grid, gain=gain)
+
+
+def _column(sigma: Float[Array, " b"]) -> Float[Array, "b 1 1 1 1"]:
+    """One level an example, against latents."""
+    return sigma[:, None, None, None, None]

@@ -10,6 +10,7 @@ module computes (the parity tests prove it):
 """
 
 from math import prod
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -307,7 +308,7 @@ class VideoVAE(nn.Module):
             )
         if not len(self.latents_mean) == len(self.latents_std) == self.z_dim:
             raise SignerError(f"vae: latents_mean and latents_std need z_dim = {self.z_dim} entries each")
-        common = {
+        common: dict[str, Any] = {
             "dim_mult": tuple(self.dim_mult),
             "num_res_blocks": self.num_res_blocks,
             "is_residual": self.is_residual,

@@ -1,11 +1,12 @@
 """A start for small video autoencoders: the principal components of the frames' patches, instead of random weights.
 
-With random weights a tiny autoencoder spends its first minutes on finding what linear algebra gives in a second. On
-real clips at 64x64 (two signers, 2 cores) 266 steps from random weights reach SSIM 0.50; this start has 0.91 before the
-first step and 0.94 after 200. The weights are ordinary ones: every layer trains on.
+With random weights a tiny autoencoder spends its first minutes on finding what linear algebra gives in a second.
+Measured on held-out real clips at 64x64 (two signers, two cores, single seeds; patch 4, 32 channels, 8 latent
+channels): SSIM 0.91 before the first step, 0.94 after about 200 steps, 0.95 after 670. An autoencoder of the usual form
+with random weights (patch 4, 48 channels, one downsampling, 48 latent channels) had 0.50 after 266 steps. The weights
+are ordinary ones: every layer trains on.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -47,13 +48,13 @@ def initialise_from_frames(module: VideoVAE, params: dict, frames: Float[np.ndar
     a channel with a large constant fixes the channel norm; every latent channel x runs beside its negative, for
     silu(x) - silu(-x) = x. Norms are scaled so that the branches see inputs of unit size once they learn.
 
-    Raises `SignerError` where the module has several levels (a nearest upsampling cannot undo them linearly), or fewer
-    than `2 * z_dim + 1` channels.
+    Raises `SignerError` where the module has several levels (nearest upsampling followed by a convolution cannot invert
+    the folding of pixels) or fewer than `2 * z_dim + 1` channels.
     """
-    channels, z = module.base_dim * module.dim_mult[-1], module.z_dim
-    if len(module.dim_mult) != 1 or min(channels, module.decoder_base_dim * module.dim_mult[-1]) < 2 * z + 1:
+    z, channels = module.z_dim, min(module.base_dim, module.decoder_base_dim)
+    if tuple(module.dim_mult) != (1,) or channels < 2 * z + 1:
         raise SignerError(
-            f"vae: principal components need one level and 2 * z_dim + 1 channels, not dim_mult {module.dim_mult}, "
+            f"vae: principal components need dim_mult (1,) and 2 * z_dim + 1 channels, not {tuple(module.dim_mult)}, "
             f"{channels} channels and z_dim {z}; change these or start from random weights"
         )
     rng = np.random.default_rng(seed)
@@ -80,7 +81,8 @@ def _linear_half(flat, half, into, into_bias, out, out_bias) -> None:
         if name.endswith(("conv2/kernel", "conv2/bias", "attention/out/kernel", "attention/out/bias")):
             leaf[:] = 0.0
         elif name.endswith("/scale"):
-            # The norm divides by about `constant` and multiplies by sqrt(channels): undone for the signal.
+            # The norm divides by about `constant` and multiplies by sqrt(channels): undone for the signal. norm2 sees
+            # no constant channel and would not need it; leaving it at 1 learned no faster.
             leaf[:] = constant / np.sqrt(channels)
             leaf[2 * z] = 1.0 / np.sqrt(channels)
     kernel, bias = flat[f"{half}/conv_in/kernel"], flat[f"{half}/conv_in/bias"]

@@ -320,9 +320,11 @@ class T5(nn.Module):
     scale_logits: bool | None = None
 
     def setup(self) -> None:
-        self.token_embedding = nn.Embed(
-            self.vocab_size, self.d_model, dtype=self.dtype, embedding_init=nn.initializers.normal(1.0)
-        )
+        # The original draws embeddings of size 1 for an optimizer that scales its steps by the parameter's size. Adam's
+        # steps do not: from size 1 a rare word would need hundreds of them, so a fresh table starts small (it is under
+        # the first norm anyway).
+        small = nn.initializers.normal(self.d_model**-0.5)
+        self.token_embedding = nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, embedding_init=small)
         run = (self.relative_max_distance, self.scan_unroll, self.remat)
         self.encoder = Stack(_block_fields(self, decoder=False), self.encoder_layers, *run)
         self.decoder = Stack(_block_fields(self, decoder=True), self.decoder_layers, *run)

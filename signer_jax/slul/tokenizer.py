@@ -29,6 +29,14 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
+_PUNCTUATION = re.compile(r"[.,;:!?\"()]|(?<!\w)'|'(?!\w)")
+
+
+def spaced(text: str) -> str:
+    """Punctuation as words of its own, so that "house" and "house?" share their pieces; "don't" stays one word."""
+    return " ".join(_PUNCTUATION.sub(r" \g<0> ", text).split())
+
+
 class Tokenizer:
     """Text and glosses to ids and back. `vocab_size` counts every id that can occur (T5's sentinels included)."""
 
@@ -62,7 +70,7 @@ class Tokenizer:
         *,
         glosses: Iterable[Sequence[str]],
     ) -> "Tokenizer":
-        """Trains a unigram vocabulary on `texts` (normalised here) and `glosses` (as they are); writes it to `path`.
+        """Trains a byte-pair vocabulary on `texts` (normalised here) and `glosses` (as they are); writes it to `path`.
 
         The same input gives the same bytes (one thread, no sampling). `vocab_size` is an upper limit: a small corpus
         gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`.
@@ -70,7 +78,7 @@ class Tokenizer:
         """
 
         def sentences() -> Iterator[str]:
-            yield from filter(None, map(normalise, texts))
+            yield from filter(None, (spaced(normalise(text)) for text in texts))
             yield from filter(None, map(" ".join, glosses))
 
         model = io.BytesIO()
@@ -78,11 +86,15 @@ class Tokenizer:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=sentences(),
                 model_writer=model,
-                model_type="unigram",
+                # Byte pairs: on a small corpus they end in whole words, where the unigram model keeps splitting them.
+                model_type="bpe",
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
                 character_coverage=1.0,
                 normalization_rule_name="identity",
+                # A gloss such as "IX-1" or "#A" may be one piece: shorter targets.
+                split_by_unicode_script=False,
+                split_by_number=False,
                 pad_id=PAD,
                 eos_id=EOS,
                 unk_id=UNKNOWN,
@@ -145,7 +157,7 @@ class Tokenizer:
     def encode_source(self, text: str, language: str) -> list[int]:
         """`[language] text` and eos (PAPER 2.2). Raises `SignerError` for a language without a tag."""
         if language in self._tags:
-            return [self._tags[language], *self._encode(normalise(text)), EOS]
+            return [self._tags[language], *self._encode(spaced(normalise(text))), EOS]
         if self._own:
             known = ", ".join(self._tags)
             raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
@@ -183,7 +195,7 @@ class Tokenizer:
 
     def unknown_fraction(self, text: str) -> float:
         """The share of `text`'s characters (spaces aside) that the vocabulary does not know, 0 … 1."""
-        pieces = self._pieces.encode(normalise(text), out_type=str)
+        pieces = self._pieces.encode(spaced(normalise(text)), out_type=str)
         lengths = [(len(piece.replace(_WORD_START, "")), self._pieces.piece_to_id(piece)) for piece in pieces]
         total = sum(length for length, _ in lengths)
         return sum(length for length, i in lengths if i == UNKNOWN) / total if total else 0.0

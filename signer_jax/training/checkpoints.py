@@ -88,8 +88,8 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise SignerError(
-            f"{path}: this checkpoint cannot be read ({type(error).__name__}: {reason}); move that folder away to go on "
-            "from the one before it, or from the stage's start"
+            f"{path}: this checkpoint cannot be read ({type(error).__name__}: {reason}); move that folder away to "
+            "go on from the one before it, or from the stage's start"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Latents, encoded once: the renderer trains on them, so that the autoencoder is not run at every step.
 
-`<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them, and
-for each signer a few reference frames with their latents, which give the style.
+`<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them,
+and for each signer a few reference frames with their latents, which give the style.
 """
 
 import json
@@ -22,8 +22,8 @@ from signer_jax.data.pipeline import Reading, iterate, take_frames, to_model_ran
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training.loop import progress
 
 REFERENCES = 8  # reference frames kept a signer
 
@@ -44,7 +44,9 @@ class Latents:
             statistics = json.loads((directory / "statistics.json").read_text())
             arrays = np.load(directory / "references.npz", allow_pickle=False)
         except (FileNotFoundError, ValueError):
-            raise SignerError(f"{directory}: no latents; delete the folder and run `signer train` to encode them") from None
+            raise SignerError(
+                f"{directory}: no latents; delete the folder and run `signer train` to encode them"
+            ) from None
         signers = statistics["signers"]
         return cls(
             directory,
@@ -67,7 +69,9 @@ def encoder(vae: VideoVAE, params: dict):
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
 
 
-def prepare(directory: Path, corpus: Corpus, vae: VideoVAE, params: dict, *, window: int, stride: int, batch: int) -> Latents:
+def prepare(
+    directory: Path, corpus: Corpus, vae: VideoVAE, params: dict, *, window: int, stride: int, batch: int
+) -> Latents:
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is."""
     if (directory / "statistics.json").exists():
         return Latents.open(directory)
@@ -157,7 +161,7 @@ class _LatentSource:
 def latent_batches(
     latents: Latents, corpus: Corpus, windows: MotionWindows, length: int, reading: Reading
 ) -> grain.DatasetIterator:
-    """`latents [b, t', h, w, z]` and `reference [b, h, w, z]`, normalised, beside the motion window of the same frames."""
+    """`latents [b, t', h, w, z]` and `reference [b, h, w, z]`, normalised, beside the motion of the same frames."""
     signers = [signer for _, _, signer in corpus.listed("train")]
 
     def transform(record: dict, rng: np.random.Generator) -> dict:

@@ -1,7 +1,7 @@
-"""The one train loop. A stage is an objective `(params, batch, rng) -> (loss, metrics)` and the parts that it trains."""
+"""The one train loop. A stage is an objective `(params, batch, rng) -> (loss, metrics)` and what it trains."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from tqdm import tqdm
+from jax import Array
 
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, abstract
 from signer_jax.training.monitoring import Monitor
-from signer_jax.types import Array
 
 Params = dict[str, Any]
 Objective = Callable[[Params, dict[str, Array], jax.Array], tuple[Array, dict[str, Array]]]
@@ -49,7 +49,9 @@ class Stage:
 
 def optimizer(stage: Stage) -> optax.GradientTransformation:
     """AdamW with a clipped global norm, linear warm-up and a cosine to zero; biases, norms and tables do not decay."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, stage.learning_rate, stage.warmup, max(stage.steps, stage.warmup + 1))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, stage.learning_rate, stage.warmup, max(stage.steps, stage.warmup + 1)
+    )
 
     def decays(params: Params) -> Params:
         return jax.tree_util.tree_map_with_path(lambda path, _: partitioning.path_name(path).endswith("kernel"), params)
@@ -90,29 +92,31 @@ def fit(
     log_every: int,
     checkpoint_every: int,
 ) -> Params:
-    """Trains a stage to its last step, from its newest checkpoint where there is one; returns all parameters.
+    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the host.
 
     Raises `SignerError` where the loss stops being finite: the last checkpoint stays as it was.
     """
-    # ---- State, on the mesh -----------------------------------------------------------------------------------------
+    # ---- State, on the mesh ----------------------------------------------------------------------------------------
     tx = optimizer(stage)
     trained = {name: params[name] for name in stage.trained}
     frozen = {name: value for name, value in params.items() if name not in stage.trained}
 
     def initial(trained: Params) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key_data(jax.random.key(seed)))
+        return TrainState(
+            jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key_data(jax.random.key(seed))
+        )
 
     shardings = partitioning.tree_shardings(jax.eval_shape(initial, trained), mesh)
     trained = jax.device_put(trained, shardings.params)
     state = jax.jit(initial, out_shardings=shardings)(trained)
     frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
 
-    # ---- Resume ---------------------------------------------------------------------------------------------------------
+    # ---- Resume ---------------------------------------------------------------------------------------------------
     if checkpoints.latest() is not None:
         state = checkpoints.restore(abstract(state), batches)
     first = int(state.step)
 
-    # ---- Steps ------------------------------------------------------------------------------------------------------------
+    # ---- Steps ----------------------------------------------------------------------------------------------------
     step = jax.jit(_with_key(make_step(stage, tx)), donate_argnums=0, out_shardings=(shardings, None))
     started, logged = time.perf_counter(), first
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
@@ -123,8 +127,8 @@ def fit(
             values = {name: float(value) for name, value in metrics.items()}
             if not np.isfinite(values["loss"]):
                 raise SignerError(
-                    f"stage {stage.name!r}: the loss is {values['loss']} at step {k + 1}; the checkpoints before it are "
-                    f"whole; lower config.train.{stage.name}.learning_rate"
+                    f"stage {stage.name!r}: the loss is {values['loss']} at step {k + 1}; the checkpoints before it "
+                    f"are whole; lower config.train.{stage.name}.learning_rate"
                 )
             now = time.perf_counter()
             values["steps_per_second"] = (k + 1 - logged) / (now - started)
@@ -134,7 +138,7 @@ def fit(
         if (k + 1) % checkpoint_every == 0 or last:
             checkpoints.save(k + 1, state, batches)
     checkpoints.wait()
-    return {**frozen, **state.params}
+    return {**params, **partitioning.to_host(state.params)}
 
 
 def _with_key(step: Callable) -> Callable:
@@ -146,8 +150,3 @@ def _with_key(step: Callable) -> Callable:
         return new.replace(rng=raw), metrics
 
     return wrapped
-
-
-def progress(items: Iterable, what: str, **options: Any) -> tqdm:
-    """A progress bar on standard error; silent on every process but the first."""
-    return tqdm(items, desc=what, dynamic_ncols=True, mininterval=0.5, disable=jax.process_index() != 0, **options)

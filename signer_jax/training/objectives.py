@@ -1,7 +1,7 @@
 """What each stage minimises: `objective(params, batch, rng) -> (loss, metrics)`.
 
-The terms are plain functions that return one value an example; masks are in them, weights and means are here. `joint` is
-the paper's whole objective (2.3, end): the diffusion loss reaches the stabiliser, the gates and SLUL's encoder through
+The terms are plain functions that return one value an example; masks are in them, weights and means are here. `joint`
+is the paper's whole objective (2.3, end): the diffusion loss reaches the stabiliser, the gates and SLUL's encoder through
 the soft blend of candidates and the differentiable control picture, and through the cross attention.
 """
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from ml_collections import ConfigDict
 
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.sampler import shared_noise
-from signer_jax.renderer.schedule import interpolate, sample_sigma, velocity
+from signer_jax.renderer.schedule import interpolate, sample_sigma
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, shift_right
 from signer_jax.slul.losses import linker_losses
 from signer_jax.training.loop import Objective
-from signer_jax.types import Array
 
 Terms = dict[str, Array]  # name -> [b]
 
@@ -28,10 +28,13 @@ Terms = dict[str, Array]  # name -> [b]
 def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, Array]]:
     """The weighted sum of the terms' batch means, and the means themselves."""
     means = {name: value.astype(jnp.float32).mean() for name, value in terms.items()}
-    return sum(weights.get(name, 1.0) * mean for name, mean in means.items()), means  # type: ignore[return-value]
+    total = jnp.sum(jnp.stack([weights.get(name, 1.0) * mean for name, mean in means.items()]))
+    return total, means
 
 
-def understand(model: Model, params: Any, batch: dict, rng: Any, config: ConfigDict, mask_id: int) -> tuple[LinkerOutput, Terms]:
+def understand(
+    model: Model, params: Any, batch: dict, rng: Any, config: ConfigDict, mask_id: int
+) -> tuple[LinkerOutput, Terms]:
     """SLUL on a batch with glosses: its output and its four losses (paper 2.2)."""
     masks, dropout = jax.random.split(rng)
     c = config.slul
@@ -56,20 +59,20 @@ def semantic(model: Model, params: Any, batch: dict) -> tuple[Array | None, Arra
 
 def gloss_queries(model: Model, params: Any, batch: dict, H: Array, mask: Array, glosses: int) -> Array:
     """One query a gloss `[b, n, d]`: the mean of its tokens' decoder states (teacher forced)."""
-    states = model.slul.apply({"params": params["slul"]}, shift_right(batch["target"]), H, mask, method="decode")  # type: ignore[union-attr]
+    states = model.slul.apply({"params": params["slul"]}, shift_right(batch["target"]), H, mask, method="decode")
     return pool_glosses(states, batch["target_gloss"], glosses)[0]
 
 
 def blended_pose(model: Model, params: Any, batch: dict, H: Array, mask: Array) -> tuple[Array, Array, Array, Array]:
     """SLP-MoE's soft blend and the stabilised pose: (P_pose, its confidence, weights, P̂)."""
     query = None
-    if model.slp_moe.gating == "gloss":  # type: ignore[union-attr]
+    if model.slp_moe.gating == "gloss":
         query = gloss_queries(model, params, batch, H, mask, batch["candidate_mask"].shape[1])
-    pose, confidence, weights = model.slp_moe.apply(  # type: ignore[union-attr]
+    pose, confidence, weights = model.slp_moe.apply(
         {"params": params["slp_moe"]}, H, mask, batch["candidates"], batch["candidate_confidence"],
         seen_candidates(batch), batch["frame_gloss"], gloss_query=query,
     )  # fmt: skip
-    stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])  # type: ignore[union-attr]
+    stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])
     return pose, confidence, weights, stable
 
 
@@ -106,12 +109,14 @@ def diffusion(
     noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
     video = renderer.control_video(pose, confidence)
-    predicted = renderer.velocity(
+    predicted = renderer.clean(
         params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"], video,
         renderer.text(H, mask, b), keep,
     )  # fmt: skip
     weight = renderer.hand_weight(video, clean.shape[2], c.hand_weight)
-    return flow_matching(predicted, velocity(clean, noise), weight)
+    # The velocity's error is the clean latents' over σ: near σ = 0 that would drown the other levels.
+    strength = 1.0 / jnp.maximum(sigma, c.sigma_floor) ** 2
+    return strength * flow_matching(predicted, clean, weight)
 
 
 def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -> Objective:
@@ -129,9 +134,9 @@ def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -
 
     def vae(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         variables = {"params": params["vae"]}
-        mean, logvar = model.vae.apply(variables, batch["video"], method="encode")  # type: ignore[union-attr]
+        mean, logvar = model.vae.apply(variables, batch["video"], method="encode")
         latents = mean + jnp.exp(0.5 * logvar) * jax.random.normal(rng, mean.shape)
-        decoded = model.vae.apply(variables, latents, clip=False, method="decode")  # type: ignore[union-attr]
+        decoded = model.vae.apply(variables, latents, clip=False, method="decode")
         terms = {
             "reconstruction": vae_losses.reconstruction(decoded, batch["video"]),
             "sharpness": vae_losses.sharpness(decoded, batch["video"]),

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import SignerError
@@ -72,7 +73,10 @@ def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSp
         if re.search(pattern, name) and len(logical) <= len(shape):
             axes = [None] * (len(shape) - len(logical)) + [MESH_AXES[a] if a else None for a in logical]
             return PartitionSpec(
-                *(a if isinstance(a, str) and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True))
+                *(
+                    a if isinstance(a, str) and n % mesh.shape[a] == 0 else None
+                    for a, n in zip(axes, shape, strict=True)
+                )
             )
     return PartitionSpec()
 
@@ -101,3 +105,10 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
         raise SignerError(f"batch {rows} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, rows_of) for name, rows_of in batch.items()}
+
+
+def to_host(tree: Any) -> Any:
+    """The whole tree as numpy arrays on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

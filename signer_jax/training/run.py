@@ -7,6 +7,7 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from signer_jax import model as models
@@ -16,14 +17,17 @@ from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
 from signer_jax.data.retrieval import Retrieval, prior_entries
 from signer_jax.data.windows import Limits, MotionWindows
-from signer_jax.errors import SignerError
+from signer_jax.distributed import first_makes
+from signer_jax.errors import SignerError, closest
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
+from signer_jax.progress import progress
+from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
-from signer_jax.training.loop import Stage, fit, progress
+from signer_jax.training.loop import Stage, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 
@@ -85,17 +89,17 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
     """
     workdir = Path(workdir)
     _check(config)
-    folder.claim(workdir, config)
+    first_makes("workdir", lambda: folder.claim(workdir, config))
     mesh = partitioning.make_mesh(config.mesh)
-    # ---- Data -------------------------------------------------------------------------------------------------------------
+    # ---- Data ------------------------------------------------------------------------------------------------------
     with Clock(workdir, "data"):
-        corpus = prepare_corpus(config.data, config.seed, workdir / "data")
-        tokenizer = open_tokenizer(config, workdir, corpus)
-    # ---- Model -----------------------------------------------------------------------------------------------------------
+        corpus = first_makes("corpus", lambda: prepare_corpus(config.data, config.seed, workdir / "data"))
+        tokenizer = first_makes("tokenizer", lambda: open_tokenizer(config, workdir, corpus))
+    # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
-    params = models.init(model, config, published, config.seed)
+    params = partitioning.to_host(models.init(model, config, published, config.seed))
     monitor = Monitor(workdir / "tensorboard")
-    # ---- Stages ---------------------------------------------------------------------------------------------------------
+    # ---- Stages ----------------------------------------------------------------------------------------------------
     for k, name in enumerate(config.stages):
         stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
         directory = workdir / "checkpoints" / name
@@ -104,6 +108,8 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
         else:
             checkpoints = Checkpoints(directory, config.keep_checkpoints)
             with Clock(workdir, name):
+                if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
+                    params["vae"] = principal_start(model, params["vae"], corpus)
                 batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k)
                 params = fit(
                     stage, params, batches,
@@ -116,7 +122,8 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
 
 
 def stage_batches(
-    name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, params: Any, seed: int
+    name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, params: Any,
+    seed: int,
 ) -> grain.DatasetIterator:  # fmt: skip
     """The stage's training examples, made ready where they are not yet."""
     reading = pipeline.Reading(config.train[name].batch, seed, config.data.read_threads, config.data.prefetch)
@@ -127,7 +134,7 @@ def stage_batches(
         return pipeline.video_batches(corpus, "train", config.vae.window, reading)
     retrieval = None
     if model.slp_moe is not None:
-        prior = open_prior(workdir, corpus)
+        prior = first_makes("prior", lambda: open_prior(workdir, corpus))
         retrieval = Retrieval(prior, model.joints, config.pose.dims, config.pose.experts, config.data.max_glosses)
     windows = MotionWindows(
         corpus.motions("train"), model.joints, config.pose.dims, limits(config), tokenizer, retrieval
@@ -135,16 +142,39 @@ def stage_batches(
     if name == "pose":
         return pipeline.pose_batches(windows, config.pose.window, reading)
     c = config.renderer
-    latents = latent_cache.prepare(
-        workdir / "latents", corpus, model.vae, params["vae"], window=c.window, stride=c.stride, batch=8
+    latents = first_makes(
+        "latents",
+        lambda: latent_cache.prepare(
+            workdir / "latents", corpus, model.vae, params["vae"], window=c.window, stride=c.stride, batch=8
+        ),
     )
     return latent_cache.latent_batches(latents, corpus, windows, c.window, reading)
 
 
+def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
+    """The autoencoder's first weights from the principal components of some training frames, spread over the videos."""
+    records, videos = corpus.motions("train"), pipeline.video_indices(corpus, "train")
+    each = max(1, frames // max(len(videos), 1))
+    chosen = []
+    for i in videos:
+        video = records[i].video
+        assert video is not None
+        chosen.append(video[np.linspace(0, len(video) - 1, each).round().astype(int)])
+    if not chosen:
+        return params  # the pipeline says what is missing
+    return initialise_from_frames(model.vae, params, pipeline.to_model_range(np.concatenate(chosen)))
+
+
 def _check(config: ConfigDict) -> None:
     stages = tuple(config.stages)
+    if unknown := [stage for stage in stages if stage not in TRAINED]:
+        raise SignerError(
+            f"config.stages: unknown stage {unknown[0]!r}{closest(unknown[0], TRAINED)}; known: {', '.join(TRAINED)}"
+        )
     for i, name in enumerate(stages):
-        if missing := [need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(config, need)]:
+        if missing := [
+            need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(config, need)
+        ]:
             raise SignerError(f"config.stages {stages}: {name!r} needs {missing[0]!r} before it")
     if "renderer" in stages and "vae" not in stages and not config.vae.init:
         raise SignerError(f"config.stages {stages}: 'renderer' needs 'vae' before it, or config.vae.init")

@@ -40,7 +40,11 @@ def test_a_corpus_is_written_and_read_back(tmp_path):
     corpus = records.write(
         tmp_path / "data", {"train": lambda: train, "dev": lambda: [sample(2)]}, {"languages": {"ase": "English"}}
     )
-    assert corpus.count("train", "text") == 3 and corpus.count("train", "pose") == 2 and corpus.count("train", "video") == 1
+    assert (
+        corpus.count("train", "text") == 3
+        and corpus.count("train", "pose") == 2
+        and corpus.count("train", "video") == 1
+    )
     assert corpus.listed("train") == [(7, True, "x"), (7, False, "x")]
     assert corpus.about["fps"] == 16.0 and corpus.about["signers"] == ["x"]
     assert corpus.about["words"]["ase"] == ["0", "1", "2", "text"]

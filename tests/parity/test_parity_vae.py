@@ -12,22 +12,19 @@ from signer_jax.interop.wan_vae import load_vae, save_vae  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-WAN_21 = {"base_dim": 4, "z_dim": 6, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 2,
+WAN_21 = {"base_dim": 4, "z_dim": 6, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1,
           "temperal_downsample": [False, True, True]}  # fmt: skip
 WAN_22 = {"base_dim": 4, "decoder_base_dim": 8, "z_dim": 6, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 1,
           "temperal_downsample": [False, True, True], "is_residual": True, "patch_size": 2,
           "in_channels": 12, "out_channels": 12}  # fmt: skip
-TWO_LEVELS = {"base_dim": 6, "z_dim": 5, "dim_mult": [1, 2], "num_res_blocks": 1, "temperal_downsample": [True],
+TWO_LEVELS = {"base_dim": 6, "z_dim": 5, "dim_mult": [1, 2], "num_res_blocks": 2, "temperal_downsample": [True],
               "patch_size": 2, "in_channels": 12, "out_channels": 12}  # fmt: skip
-SAME_WIDTH = {"base_dim": 6, "z_dim": 5, "dim_mult": [1, 1, 1], "num_res_blocks": 1,
-              "temperal_downsample": [True, False]}  # fmt: skip
 ONE_LEVEL = {"base_dim": 6, "z_dim": 5, "dim_mult": [2], "num_res_blocks": 1, "temperal_downsample": [],
              "patch_size": 4, "in_channels": 48, "out_channels": 48}  # fmt: skip
 CONFIGS = {
     "wan_21": WAN_21,
     "wan_22": WAN_22,
     "two_levels": TWO_LEVELS,
-    "same_width": SAME_WIDTH,
     "one_level": ONE_LEVEL,
 }
 FRAMES = 13  # one chunk of 1 and three of 4
@@ -102,7 +99,7 @@ def test_decoding_over_several_chunks_is_equal(models):
 
 
 def test_a_single_image_is_equal(tmp_path):
-    original = _original(TWO_LEVELS)
+    original = _original(TWO_LEVELS | {"num_res_blocks": 1})
     original.save_pretrained(tmp_path)
     module, params = load_vae(tmp_path)
     video = _video(module, 1)
@@ -114,7 +111,7 @@ def test_a_single_image_is_equal(tmp_path):
 
 
 def test_gradients_are_equal(tmp_path):
-    original = _original(TWO_LEVELS)
+    original = _original(TWO_LEVELS | {"num_res_blocks": 1})
     original.save_pretrained(tmp_path)
     module, params = load_vae(tmp_path)
     video = _video(module, 5)

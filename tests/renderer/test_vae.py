@@ -21,6 +21,7 @@ from signer_jax.renderer.vae import (
     rms_norm,
     unpatchify,
 )
+from signer_jax.renderer.vae_initialisation import initialise_from_frames, principal_patches
 
 
 def _vae(z_dim=4, **changes):
@@ -270,3 +271,35 @@ def test_losses_by_hand():
     np.testing.assert_allclose(vae_losses.sharpness(video + 3.0, video), [0.0, 0.0])
     mean, logvar = jnp.ones((1, 1, 1, 1, 2)), jnp.array([0.0, 1.0]).reshape(1, 1, 1, 1, 2)
     np.testing.assert_allclose(vae_losses.kl(mean, logvar), [0.5 * (1.0 + (1.0 + np.e - 2.0)) / 2], rtol=1e-6)
+
+
+def test_principal_patches_are_the_best_linear_code_with_unit_latents():
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 12)) + 1.0  # rank 3
+    mean, encode, decode = principal_patches(patches, 3, rng)
+    latents = (patches - mean) @ encode
+    np.testing.assert_allclose(latents @ decode + mean, patches, atol=1e-6)
+    np.testing.assert_allclose((latents**2).mean(), 1.0, rtol=0.01)
+    mean, encode, decode = principal_patches(patches, 2, rng)
+    error = (((patches - mean) @ encode @ decode + mean - patches) ** 2).sum() / (len(patches) - 1)
+    np.testing.assert_allclose(error, np.linalg.eigvalsh(np.cov(patches.T))[::-1][2], rtol=1e-6)
+
+
+def test_initialised_from_frames_the_autoencoder_is_that_code_at_once():
+    module = _vae(base_dim=8, decoder_base_dim=8, z_dim=3, dim_mult=(1,), num_res_blocks=0, temporal_downsample=())
+    module = module.clone(latents_mean=(0.0,) * 3, latents_std=(1.0,) * 3)
+    rng = np.random.default_rng(0)
+    # Frames whose 2x2 patches have rank 3: a colour of its own for every patch.
+    frames = rng.uniform(-0.8, 0.8, (40, 4, 4, 3)).repeat(2, axis=1).repeat(2, axis=2).astype(np.float32)
+    fresh = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+        jax.eval_shape(module.init, jax.random.key(0), frames[None, :1])["params"],
+    )
+    params = initialise_from_frames(module, fresh, frames)
+    assert jax.tree.structure(params) == jax.tree.structure(fresh)
+    video, mean, logvar = jax.jit(lambda video: module.apply({"params": params}, video))(frames[None, :4])
+    assert np.abs(video - frames[None, :4]).max() < 0.02
+    assert 0.5 < np.std(mean) < 1.5
+    np.testing.assert_allclose(logvar, -8.0, atol=1e-3)
+    with pytest.raises(SignerError, match="2 \\* z_dim \\+ 1 channels"):
+        initialise_from_frames(module.clone(base_dim=6), fresh, frames)

@@ -122,4 +122,6 @@ def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch):
         results.append(jax.device_get(new.params))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(jax.tree.leaves(results[0]), jax.tree.leaves(results[1]), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)  # one Adam step of 1e-3: its sign may turn where gradients vanish
+        np.testing.assert_allclose(
+            one, other, atol=2e-3
+        )  # one Adam step of 1e-3: its sign may turn where gradients vanish

@@ -1,0 +1,178 @@
+"""The commands, as a user runs them, on one tiny run; and the user's mistakes, one line each."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+from signer_jax.cli.main import COMMANDS, main, parser
+from signer_jax.data import video
+from signer_jax.pose.formats import pose_file
+
+
+def fails(capsys, *arguments: str) -> str:
+    """Runs a command that must fail; returns its one line."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("signer:")]
+    assert len(lines) == 1 and "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [command.__name__.rsplit(".", 1)[1] for command in COMMANDS])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parser().parse_args([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"example: signer {command}" in capsys.readouterr().out
+
+
+def test_the_module_is_the_program():
+    run = subprocess.run([sys.executable, "-m", "signer_jax", "--help"], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and "Text or a prompt in" in run.stdout
+
+
+def test_a_run_leaves_its_result(tiny_run):
+    result = json.loads((tiny_run / "result.json").read_text())
+    assert result["step"] == 20 and len(result["params_sha256"]) == 64
+    names = ("gloss/bleu4", "gloss/rouge", "pose/dtw_top_expert", "pose/dtw_mean_pose", "pose/smooth_before",
+             "pose/smooth_after", "pose/hand_before", "pose/hand_after", "video/ssim", "video/hand_ssim",
+             "video/ssim_mean_frame", "video/ssim_nearest_pose")  # fmt: skip
+    for name in names:
+        assert np.isfinite(result["metrics"][name]), name
+    assert result["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert set(result["wall_seconds"]) == {"data", "slul", "pose", "vae", "renderer", "joint", "evaluate"}
+    assert (
+        "nrefs:1" in result["facts"]["gloss/bleu_signature"] and "tok:none" in result["facts"]["gloss/bleu_signature"]
+    )
+
+
+def test_tensorboard_holds_the_curves(tiny_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tiny_run / "tensorboard"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    for stage in ("slul", "pose", "vae", "renderer", "joint"):
+        assert [event.step for event in events.Scalars(f"{stage}/loss")] == [2, 4]
+    assert {"joint/diffusion", "joint/moe", "joint/sagm", "slul/kl", "slul/contrastive"} <= set(scalars)
+
+
+def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
+    assert main(["evaluate", "--workdir", str(tiny_run), "--split", "dev", "--json", str(tmp_path / "f.json")]) == 0
+    out = capsys.readouterr().out
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert all(name in out for name in written["metrics"])
+    # The run's own figures, from checkpoints alone.
+    before = json.loads((tiny_run / "result.json").read_text())
+    assert written["params_sha256"] == before["params_sha256"]
+    assert written["metrics"] == pytest.approx(before["metrics"], rel=1e-3, abs=1e-3)
+
+
+def test_gloss_prints_one_line(tiny_run, capsys):
+    assert main(["gloss", "how do you sign 'I carried it'?", "--workdir", str(tiny_run)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
+    from signer_jax import Signer
+
+    # A few training steps do not teach glosses; what is tested here is everything after them.
+    monkeypatch.setattr(Signer, "glosses", lambda self, texts, languages: [("HOUSE", "ZZZ", "§§")])
+    style = np.full((40, 50, 3), 90, np.uint8)
+    Image.fromarray(style).save(tmp_path / "style.png")
+    out, pose = tmp_path / "x.mp4", tmp_path / "x.pose"
+    arguments = ["sign", "the house", "--workdir", str(tiny_run), "--out", str(out), "--pose", str(pose)]
+    assert main([*arguments, "--style", str(tmp_path / "style.png")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "HOUSE ZZZ §§"
+    assert any(line.startswith("skipped") and "§§" in line for line in printed)
+    frames, fps = video.read(out)
+    performed = pose_file.read(pose)
+    assert fps == 16 and len(frames) == len(performed) > 5 and frames.shape[1:] == (256, 256, 3)
+    assert frames.std() > 0
+
+
+def test_score_text(tmp_path, capsys):
+    (tmp_path / "ref").write_text("A B C D\nE F G H\n")
+    (tmp_path / "hyp").write_text("A B C D\nE F G X\n")
+    assert (
+        main(
+            [
+                "score",
+                "text",
+                "--ref",
+                str(tmp_path / "ref"),
+                "--hyp",
+                str(tmp_path / "hyp"),
+                "--json",
+                str(tmp_path / "j"),
+            ]
+        )
+        == 0
+    )
+    assert json.loads((tmp_path / "j").read_text())["metrics"]["exact"] == 50
+    assert "tok:none" in capsys.readouterr().out
+
+
+def test_wrong_config_key(tmp_path, capsys):
+    line = fails(capsys, "train", "--config", str(TINY), "--workdir", str(tmp_path / "w"), "--config.slul.d_modle=3")
+    assert "did you mean 'slul.d_model'" in line and not (tmp_path / "w").exists()
+
+
+def test_missing_folders(tmp_path, capsys):
+    assert "holds no run" in fails(capsys, "evaluate", "--workdir", str(tmp_path / "nowhere"))
+    source = str(tmp_path / "nowhere")
+    line = fails(
+        capsys, "train", "--config", "phoenix14t", "--workdir", str(tmp_path / "w"), f"--config.data.source={source}"
+    )
+    assert "no such folder" in line
+    assert "does not exist" in fails(
+        capsys, "sign", "hello", "--workdir", source, "--out", str(tmp_path / "no" / "x.mp4")
+    )
+    assert "no pose database" in fails(capsys, "prior", "info", source)
+    assert "no such file" in fails(capsys, "train", "--config", "demmo", "--workdir", str(tmp_path / "w"))
+
+
+def test_texts_that_cannot_be_signed(tiny_run, tmp_path, capsys):
+    out = ["--workdir", str(tiny_run), "--out", str(tmp_path / "x.mp4")]
+    assert "the text is empty" in fails(capsys, "sign", "  ", *out)
+    assert "in no language that this run knows: ase (English), gsg (German)" in fails(
+        capsys, "sign", "щука плывёт", *out
+    )
+    assert "--language xyz" in fails(capsys, "sign", "the house", *out, "--language", "xyz")
+    assert "must end in .mp4" in fails(
+        capsys, "sign", "the house", "--workdir", str(tiny_run), "--out", str(tmp_path / "x.gif")
+    )
+    assert "no such file" in fails(capsys, "sign", "the house", *out, "--style", str(tmp_path / "none.png"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_of_another_config(tiny_run, capsys):
+    line = fails(capsys, "train", "--config", str(TINY), "--workdir", str(tiny_run), "--config.slul.d_model=48")
+    assert "slul.d_model was 32, is now 48" in line
+
+
+def test_a_corrupt_checkpoint_is_named_and_nothing_is_lost(tiny_run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run, copy)
+    state = copy / "checkpoints" / "slul" / "4" / "state"
+    for file in state.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\0" * 16)
+    before = sorted(path.relative_to(copy) for path in copy.rglob("*"))
+    for command in (["gloss", "the house"], ["train", "--config", str(TINY)]):
+        line = fails(capsys, *command, "--workdir", str(copy))
+        assert str(copy / "checkpoints" / "slul" / "4") in line and "cannot be read" in line
+    after = sorted(path.relative_to(copy) for path in copy.rglob("*"))
+    assert set(before) <= set(after)
+    # Its own advice mends it: without that stage, training starts it again.
+    shutil.rmtree(copy / "checkpoints" / "slul" / "4")
+    assert main(["train", "--config", str(TINY), "--workdir", str(copy)]) == 0
+    again, first = (json.loads((folder / "result.json").read_text()) for folder in (copy, tiny_run))
+    assert again["params_sha256"] == first["params_sha256"]
