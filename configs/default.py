@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
     c.data.sentences = {"train": 10000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
-    c.data.videos = {"train": 140, "dev": 24, "test": 24}  # of these, how many are rendered
+    c.data.videos = {"train": 120, "dev": 24, "test": 8}  # of these, how many are rendered
     c.data.max_source = 18  # s: source tokens, end included
     c.data.max_target = 12  # g: gloss tokens, end included
     c.data.max_glosses = 14  # n: glosses a sentence
@@ -96,15 +96,15 @@ def get_config() -> ConfigDict:
     c.renderer.control_size = 64  # pixels of the control picture
     c.renderer.control_channels = (16, 32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256)
     c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
-    c.renderer.sigma_mean = -0.8  # logit-normal noise levels
+    c.renderer.sigma_mean = 1.5  # logit-normal noise levels
     c.renderer.sigma_std = 1.0
-    c.renderer.clean_share = 0.15  # share of the levels drawn at the clean end
-    c.renderer.sigma_floor = 0.3  # the loss counts as a velocity's down to this level, as the clean latents' below it
+    c.renderer.clean_share = 0.0  # share of the levels drawn at the clean end
+    c.renderer.sigma_floor = 1.0  # the loss counts as a velocity's down to this level, as the clean latents' below it
     c.renderer.shift = 1.0  # shift of the noise levels (3 at 480p, 5 at 720p)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.condition_dropout = 0.1  # share of examples trained without pose and text, for guidance
     c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
-    c.renderer.steps = 4  # Euler steps
+    c.renderer.steps = 2  # Euler steps
     c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
 
     # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------
@@ -114,7 +114,7 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 1.0
+    c.loss.smooth = 50.0  # accelerations are small numbers: squared shoulder widths a frame^2
     c.loss.hand = 1.0
     c.loss.velocity = 0.1
     c.loss.pose = 1.0  # all joints against the ground truth, beside the hands
@@ -123,11 +123,11 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 700, 32, 1.5e-3),
+        ("slul", 1250, 32, 2e-3),
         ("pose", 150, 16, 2e-3),
-        ("vae", 60, 4, 1e-3),
-        ("renderer", 400, 8, 2e-3),
-        ("joint", 40, 8, 3e-4),
+        ("vae", 60, 4, 1e-4),
+        ("renderer", 300, 8, 2e-3),
+        ("joint", 20, 8, 2e-4),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
@@ -154,5 +154,5 @@ def get_config() -> ConfigDict:
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
     c.evaluate.poses = 40
-    c.evaluate.videos = 12  # clips
+    c.evaluate.videos = 40  # windows
     return c

@@ -9,7 +9,8 @@ import numpy as np
 
 from signer_jax.data.pipeline import take_frames, to_model_range, to_pixels_range, video_indices
 from signer_jax.data.records import Corpus
-from signer_jax.data.retrieval import Experts, reduce
+from signer_jax.data.retrieval import HAND_WEIGHT, Experts, reduce
+from signer_jax.errors import SignerError
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics import text as text_metrics
 from signer_jax.metrics import video as video_metrics
@@ -96,6 +97,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     records = signer.corpus.motions(split)
     rows: dict[str, list[float]] = defaultdict(list)
     c = signer.config.pose
+    weigh_hands = pose_metrics.joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
     for i in progress(range(min(limit, len(records))), "poses"):
         sample = records[i]
         if sample.pose is None or sample.spans is None or not sample.glosses:
@@ -114,16 +116,16 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         variants = [(truth, spans)] + [
             (reduce(pose, signer.model.joints, c.dims), at[: len(spans)]) for pose, at in sample.references
         ]
-        rows["dtw_top_expert"] += list(pose_metrics.segment_dtw(stable, spans, variants))
-        rows["dtw_mean_pose"] += list(pose_metrics.segment_dtw(stable_mean, spans, variants))
+        rows["dtw_top_expert"] += list(pose_metrics.segment_dtw(stable, spans, variants, weights=weigh_hands))
+        rows["dtw_mean_pose"] += list(pose_metrics.segment_dtw(stable_mean, spans, variants, weights=weigh_hands))
         rows["smooth_before"].append(smoothness(top, c.smooth_order))
         rows["smooth_after"].append(smoothness(stable, c.smooth_order))
         rows["hand_before"].append(pose_metrics.hand_error(top, truth, signer.model.hands))
         rows["hand_after"].append(pose_metrics.hand_error(stable, truth, signer.model.hands))
         rows["expert_accuracy"] += [
-            float(row[int(np.argmax(w))] is not None and row[int(np.argmax(w))].signer == sample.signer)
-            for row, w in zip(slots, weights, strict=False)
-            if any(entry is not None and entry.signer == sample.signer for entry in row)
+            float(signers[int(np.argmax(w))] == sample.signer)
+            for signers, w in zip([[entry and entry.signer for entry in row] for row in slots], weights, strict=False)
+            if sample.signer in signers
         ]
         if not result.poses:
             result.poses = [
@@ -165,12 +167,14 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     records = corpus.motions(split)
     samples = [records[i] for i in video_indices(corpus, split)]
     places = [
-        (sample, start) for sample in samples for start in range(0, max(len(sample.pose) - c.window, 0) + 1, c.window)
+        (sample, start)
+        for sample in samples
+        for start in range(0, max(len(filmed(sample)[0]) - c.window, 0) + 1, c.window)
     ]
     places = [places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)]
     clips = [cut(sample, start, c.window) for sample, start in places]
-    truth = np.stack([clip.video for clip in clips])
-    poses = [reduce(clip.pose, signer.model.joints, signer.config.pose.dims) for clip in clips]
+    truth = np.stack([filmed(clip)[1] for clip in clips])
+    poses = [reduce(filmed(clip)[0], signer.model.joints, signer.config.pose.dims) for clip in clips]
     texts = None
     if signer.model.slul is not None:
         pairs = [signer.semantics(clip.text, clip.language) for clip in clips]
@@ -225,19 +229,24 @@ def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, np.ndarray]:
     compared = np.array(
         [skeleton.INDEX[name] for name in (*skeleton.BODY[2:8], *skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)]
     )
-    means = {name: video_metrics.mean_frame(s.video for s in training if s.signer == name) for name in signers}
+    means = {name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name) for name in signers}
     return {
-        "_mean_frame": np.stack([np.broadcast_to(means[clip.signer], clip.video.shape) for clip in clips]),
+        "_mean_frame": np.stack([np.broadcast_to(means[clip.signer], filmed(clip)[1].shape) for clip in clips]),
         "_nearest_pose": np.stack(list(video_metrics.nearest_pose_baseline(clips, training, compared))),
     }
 
 
 def cut(sample: Sample, start: int, length: int) -> Sample:
     """A window of a clip as a sample of its own; the last frame is repeated past the end."""
-    assert sample.pose is not None and sample.video is not None
-    pose = Pose(
-        take_frames(sample.pose.coordinates, start, length),
-        take_frames(sample.pose.confidence, start, length),
-        sample.pose.fps,
-    )
-    return replace(sample, pose=pose, video=take_frames(sample.video, start, length), spans=None, references=())
+    whole, video = filmed(sample)
+    pose = Pose(take_frames(whole.coordinates, start, length), take_frames(whole.confidence, start, length), whole.fps)
+    return replace(sample, pose=pose, video=take_frames(video, start, length), spans=None, references=())
+
+
+def filmed(sample: Sample) -> tuple[Pose, np.ndarray]:
+    """A sample's pose and video, which every listed video has."""
+    if sample.pose is None or sample.video is None:
+        raise SignerError(
+            f"sample {sample.name!r} has no pose or no video, though the corpus lists both; prepare it again"
+        )
+    return sample.pose, sample.video

@@ -170,7 +170,8 @@ def _renderer(
     if tokens * 2**halvings != c.control_size or halvings > stages:
         raise SignerError(
             f"config.renderer.control_size {c.control_size} must be the token grid {tokens} "
-            f"(data.size {config.data.size} / VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) times a power of two up to 2^{stages}"
+            f"(data.size {config.data.size} / VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) "
+            f"times a power of two up to 2^{stages}"
         )
     control = ControlBranch(
         channels=tuple(c.control_channels),

@@ -1,6 +1,6 @@
 """The picture as code: text in, video out.
 
-prompt -> SLUL -> glosses -> SLP-MoE -> pose -> stabiliser -> stable pose -> control -> video transformer -> VAE -> video
+prompt -> SLUL -> glosses -> SLP-MoE -> pose -> stabiliser -> control -> video transformer -> VAE -> video
 
 from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
@@ -69,7 +69,7 @@ def retrieve(glosses: Sequence[str], language: str, retrieval: Retrieval) -> Ret
         letters = retrieval.prior.fingerspell(gloss.lstrip("#"), language)
         if letters:
             found.fingerspelled.append(gloss)
-            found.signs += [(letter.gloss, retrieval.slots(letter.gloss, language)) for letter in letters]
+            found.signs.extend((letter.gloss, retrieval.slots(letter.gloss, language)) for letter in letters)
         else:
             found.skipped.append(gloss)
     return found

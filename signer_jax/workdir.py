@@ -60,7 +60,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise SignerError(
                 f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, "
-                f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values that it was started with"
+                f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values it was started with"
             )
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(config.to_dict(), indent=1) + "\n")

@@ -10,7 +10,7 @@ from signer_jax.pose import skeleton, stitching
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.types import Pose, Sample
 
-_HAND_WEIGHT = 3.0  # how much more a hand joint counts when the nearest candidate is sought
+HAND_WEIGHT = 3.0  # how much more a hand joint counts when performances of a sign are compared
 
 
 def expert_slots(entries: Sequence[Entry], signers: Sequence[str], experts: int) -> list[Entry | None]:
@@ -114,7 +114,7 @@ def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], r
     chosen = np.full(retrieval.glosses, -1, np.int32)
     if sample.spans is None or sample.pose is None:
         return chosen
-    weights = joint_weights(skeleton.JOINTS, _HAND_WEIGHT)
+    weights = joint_weights(skeleton.JOINTS, HAND_WEIGHT)
     for n, (row, (start, end)) in enumerate(zip(slots, sample.spans, strict=False)):
         if n >= retrieval.glosses:
             break

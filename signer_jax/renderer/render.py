@@ -7,11 +7,12 @@ attention.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import Bool, Float
 
 from signer_jax.pose.rasterise import rasterise
@@ -20,12 +21,10 @@ from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.sampler import sample
 from signer_jax.renderer.schedule import sigmas, timestep
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.types import Array
 
-
-# The transformer's output starts at zero, and so the gate at sigmoid(FIRST_GATE): nearly the reference image, which is
-# right wherever nothing moves.
-FIRST_GATE = 3.0
+# The transformer's output starts at zero, and so the gate at sigmoid(FIRST_GATE): the reference image but for a trace,
+# which is right wherever nothing moves. GATE_SLOPE lets it open with few steps.
+FIRST_GATE, GATE_SLOPE = 5.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Renderer:
         step = timestep(sigma)
         control = self.control.apply({"params": params["control"]}, fold_time(control_video, self.temporal_ratio), step)
         style = jnp.broadcast_to(reference[:, None], (*noisy.shape[:4], reference.shape[-1]))
-        out = self.transformer.apply(
+        out: Any = self.transformer.apply(
             {"params": params["transformer"]},
             jnp.concatenate([noisy, style], axis=-1),
             step,
@@ -96,7 +95,7 @@ class Renderer:
         )
         if self.prediction == "velocity":
             return noisy - _column(sigma) * out
-        gate = jax.nn.sigmoid(out[..., -1:] + FIRST_GATE)
+        gate = jax.nn.sigmoid(GATE_SLOPE * out[..., -1:] + FIRST_GATE)
         return gate * style + (1.0 - gate) * out[..., :-1]
 
     def render(

@@ -17,7 +17,7 @@ from signer_jax.renderer.vae import VideoVAE, patchify
 
 # How strongly latents are evened out: a component's standard deviation s becomes s^(1 - EVENNESS). 1 would give fine
 # texture as much of the latents (and of a diffusion loss on them) as the outline; 0 would leave it almost none.
-EVENNESS = 0.5
+EVENNESS = 0.0
 # The constant channel beside the signal's norm: the greater, the more nearly linear is the channel norm.
 CONSTANT_RATIO = 12.0
 # The posterior's log variance at the start: latents have unit scale and this is 2% of it.

@@ -19,7 +19,7 @@ from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
 from signer_jax.data.pipeline import Reading, iterate, take_frames, to_model_range
-from signer_jax.data.records import Corpus
+from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -121,24 +121,30 @@ def _batches(corpus: Corpus, window: int, stride: int, batch: int) -> Iterator[t
 
 def _load(corpus: Corpus, items: list[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     records = corpus.motions("train")
-    videos = {motion: records[motion].video for motion in {motion for motion, _ in items}}
+    videos = {motion: _video(records, motion) for motion in {motion for motion, _ in items}}
     clips = [take_frames(videos[motion], start, window) for motion, start in items]
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
+
+
+def _video(records: Records, motion: int) -> np.ndarray:
+    video = records[motion].video
+    if video is None:
+        raise SignerError(f"data: motion {motion} has no video, though the corpus lists one; prepare the corpus again")
+    return video
 
 
 def _references(corpus: Corpus) -> dict[str, np.ndarray]:
     """For each signer some frames, one a clip while clips last, spread over the training split."""
     clips: dict[str, list[int]] = defaultdict(list)
-    for motion, (_, video, signer) in enumerate(corpus.listed("train")):
-        if video:
+    for motion, (_, has_video, signer) in enumerate(corpus.listed("train")):
+        if has_video:
             clips[signer].append(motion)
     records = corpus.motions("train")
     references = {}
     for signer, motions in sorted(clips.items()):
         frames = []
         for r in range(REFERENCES):
-            video = records[motions[r * len(motions) // REFERENCES]].video
-            assert video is not None
+            video = _video(records, motions[r * len(motions) // REFERENCES])
             frames.append(video[(r * len(video)) // REFERENCES])
         references[signer] = np.stack(frames)
     return references

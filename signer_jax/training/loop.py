@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grain
@@ -74,8 +74,8 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
         (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
+        return replace(state, step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     return step
 
@@ -146,7 +146,7 @@ def _with_key(step: Callable) -> Callable:
 
     def wrapped(state: TrainState, frozen: Params, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
         raw = state.rng
-        new, metrics = step(state.replace(rng=jax.random.wrap_key_data(raw)), frozen, batch)
-        return new.replace(rng=raw), metrics
+        new, metrics = step(replace(state, rng=jax.random.wrap_key_data(raw)), frozen, batch)
+        return replace(new, rng=raw), metrics
 
     return wrapped

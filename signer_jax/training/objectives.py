@@ -1,8 +1,8 @@
 """What each stage minimises: `objective(params, batch, rng) -> (loss, metrics)`.
 
 The terms are plain functions that return one value an example; masks are in them, weights and means are here. `joint`
-is the paper's whole objective (2.3, end): the diffusion loss reaches the stabiliser, the gates and SLUL's encoder through
-the soft blend of candidates and the differentiable control picture, and through the cross attention.
+is the paper's whole objective (2.3, end): the diffusion loss reaches the stabiliser, the gates and SLUL's encoder
+through the soft blend of candidates and the differentiable control picture, and through the cross attention.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, s
 from signer_jax.slul.losses import linker_losses
 from signer_jax.training.loop import Objective
 
-Terms = dict[str, Array]  # name -> [b]
+Terms = dict[str, Any]  # name -> array [b]
 
 
 def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, Array]]:

@@ -122,8 +122,8 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
 
 
 def stage_batches(
-    name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, params: Any,
-    seed: int,
+    name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model,
+    params: Any, seed: int,
 ) -> grain.DatasetIterator:  # fmt: skip
     """The stage's training examples, made ready where they are not yet."""
     reading = pipeline.Reading(config.train[name].batch, seed, config.data.read_threads, config.data.prefetch)

@@ -18,7 +18,7 @@ def start(workdir: Path) -> subprocess.Popen:
     # Every stage in one run, short ones: the kill falls into a later stage and the earlier ones must be restored too.
     overrides = [f"--config.train.{stage}.steps={STEPS}" for stage in ("slul", "pose", "vae", "renderer", "joint")]
     command = [sys.executable, "-m", "signer_jax", "train", "--config", str(TINY), "--workdir", str(workdir),
-               *overrides, "--config.checkpoint_every=2", "--config.log_every=1", "--config.evaluate.split="]  # fmt: skip
+               *overrides, "--config.checkpoint_every=2", "--config.evaluate.split="]  # fmt: skip
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

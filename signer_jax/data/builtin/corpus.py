@@ -126,7 +126,7 @@ def draw_signer(topic: str, rng: Random) -> str:
 
 
 def perform(
-    sentence: Sentence, signer: str, seed: int, fps: float = 16, *, variation: float = 0.03, jitter: float = 0.008
+    sentence: Sentence, signer: str, seed: int, fps: float = 16, *, variation: float = 0.02, jitter: float = 0.006
 ) -> tuple[Pose, Int[np.ndarray, "n 2"]]:
     """`signer` signs the sentence: the pose, and each gloss's first and past-the-last frame.
 
@@ -141,7 +141,7 @@ def perform(
 
 def samples(
     split: str, *, sentences: int, poses: int, videos: int, seed: int, size: int, fps: float = 16,
-    variation: float = 0.03, jitter: float = 0.008,
+    variation: float = 0.02, jitter: float = 0.006,
 ) -> Iterator[Sample]:  # fmt: skip
     """The samples of a split: the first `poses` have a pose and spans, the first `videos` of these a video as well.
 

@@ -1,0 +1,40 @@
+"""The launchers, as files: they parse, they refuse nonsense, and two real processes train one run together."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+
+@pytest.mark.parametrize("name", ["local.sh", "slurm.sh"])
+def test_a_launcher_parses_and_says_how_it_is_used(name):
+    script = ROOT / "launch" / name
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    run = subprocess.run(["bash", script], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith("usage:")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path: Path):
+    workdir = tmp_path / "run"
+    command = [
+        "bash",
+        ROOT / "launch" / "local.sh",
+        TINY,
+        workdir,
+        "2",
+        "--config.stages=slul",
+        "--config.evaluate.split=",
+    ]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr[-2000:]
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["mesh"] == {"data": 2, "fsdp": 1, "tensor": 1} and result["step"] == 4
+    # The same command finds it finished, and its parameters as they were.
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert json.loads((workdir / "result.json").read_text())["params_sha256"] == result["params_sha256"]
