@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
     c.data.size = 64  # video pixels, square
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
-    c.data.sentences = {"train": 10000, "dev": 120, "test": 120}  # built-in corpus: texts
+    c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 120, "dev": 24, "test": 8}  # of these, how many are rendered
     c.data.max_source = 18  # s: source tokens, end included
@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     c.pose.dims = 2  # coordinates a joint: 2 or 3
     c.pose.experts = 4  # K: candidates a gloss
     c.pose.gating = "sentence"  # sentence (the paper) | gloss
+    c.pose.follow = "chosen"  # what the stabiliser is trained on: chosen | soft (the paper's blend of all candidates)
     c.pose.gate_hidden = 64  # Pose Chosen Network
     c.pose.window = 48  # frames a training window
     c.pose.smooth_order = 2  # 2: the paper's second difference; 3: the jerk proper
@@ -92,7 +93,7 @@ def get_config() -> ConfigDict:
     c.renderer.prediction = "gated"  # gated: new latents and a gate to the reference's; velocity: as published weights
     c.renderer.patch = (1, 2, 2)  # latent frames, rows and columns a token
     c.renderer.window = 5  # video frames a training window and a segment at inference
-    c.renderer.stride = 5  # frames between the starts of two cached training windows
+    c.renderer.stride = 8  # frames between the starts of two cached training windows
     c.renderer.control_size = 64  # pixels of the control picture
     c.renderer.control_channels = (16, 32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256)
     c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
@@ -114,7 +115,7 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 50.0  # accelerations are small numbers: squared shoulder widths a frame^2
+    c.loss.smooth = 20.0  # accelerations are small numbers: squared shoulder widths a frame^2
     c.loss.hand = 1.0
     c.loss.velocity = 0.1
     c.loss.pose = 1.0  # all joints against the ground truth, beside the hands
@@ -123,11 +124,11 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1250, 32, 2e-3),
-        ("pose", 150, 16, 2e-3),
-        ("vae", 60, 4, 1e-4),
+        ("slul", 1150, 32, 2e-3),
+        ("pose", 120, 16, 2e-3),
+        ("vae", 30, 4, 1e-4),
         ("renderer", 300, 8, 2e-3),
-        ("joint", 20, 8, 2e-4),
+        ("joint", 15, 8, 2e-4),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps

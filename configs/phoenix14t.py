@@ -10,14 +10,14 @@ def get_config():
     c = default()
     c.stages = ("slul",)
     c.data.corpus = "phoenix14t"
-    c.data.max_source = 48
-    c.data.max_target = 40
+    c.data.max_source = 40
+    c.data.max_target = 24
     c.tokenizer.vocab_size = 2000
     c.slul.d_ff = 384
-    c.slul.dropout = 0.3
-    c.train.slul.steps = 2500
+    c.slul.dropout = 0.2
+    c.train.slul.steps = 1200
     c.train.slul.batch = 32
-    c.train.slul.learning_rate = 2e-3
-    c.train.slul.warmup = 200
+    c.train.slul.learning_rate = 1.5e-3
+    c.train.slul.warmup = 100
     c.evaluate.sentences = 519
     return c

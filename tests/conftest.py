@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
+
+import fcntl
 
 import pytest
 
@@ -15,13 +20,18 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The workdir of the whole chain, trained for a few steps; tests may read it, not change it."""
     from signer_jax import configuration
     from signer_jax.cli.train import finish
 
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    finish(configuration.load(TINY), workdir)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base  # one run for all test processes
+    workdir = shared / "tiny"
+    with (shared / "tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "result.json").exists():
+            finish(configuration.load(TINY), workdir)
     return workdir
 
 

@@ -1,5 +1,6 @@
 """The one place that knows Orbax: a stage's checkpoints hold its parameters, optimizer, step, RNG and data position."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,11 @@ def read_params(directory: str | Path) -> Any:
     step = latest_step(directory)
     if step is None:
         raise SignerError(f"{directory}: holds no checkpoint; train this stage first")
-    with _readable(directory / str(step)), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with (
+        _readable(directory / str(step)),
+        _only_errors(),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
         path = directory / str(step) / "state"
         item = {"params": checkpointer.metadata(path).item_metadata.tree["params"]}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
@@ -78,6 +83,18 @@ def read_params(directory: str | Path) -> Any:
             path, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
         )
     return restored["params"]
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Orbax warns when one item of a checkpoint is read alone; the user asked for nothing else."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

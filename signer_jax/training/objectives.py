@@ -18,6 +18,7 @@ from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.sampler import shared_noise
 from signer_jax.renderer.schedule import interpolate, sample_sigma
 from signer_jax.slp_moe import losses as pose_losses
+from signer_jax.slp_moe.experts import blend, top
 from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, shift_right
 from signer_jax.slul.losses import linker_losses
 from signer_jax.training.loop import Objective
@@ -63,15 +64,29 @@ def gloss_queries(model: Model, params: Any, batch: dict, H: Array, mask: Array,
     return pool_glosses(states, batch["target_gloss"], glosses)[0]
 
 
-def blended_pose(model: Model, params: Any, batch: dict, H: Array, mask: Array) -> tuple[Array, Array, Array, Array]:
-    """SLP-MoE's soft blend and the stabilised pose: (P_pose, its confidence, weights, P̂)."""
+def blended_pose(
+    model: Model, params: Any, batch: dict, H: Array, mask: Array, follow: str
+) -> tuple[Array, Array, Array, Array]:
+    """SLP-MoE's blend and the stabilised pose: (P_pose, its confidence, weights, P̂).
+
+    `follow` "soft": P_pose is the gates' soft blend, as the paper writes it. "chosen": P_pose is the candidate that the
+    ground truth follows (the top expert where that is unknown), and gradients pass to the gates as if it were the soft
+    blend (straight through): the stabiliser then learns on what it is given at inference, one candidate, no average.
+    """
     query = None
     if model.slp_moe.gating == "gloss":
         query = gloss_queries(model, params, batch, H, mask, batch["candidate_mask"].shape[1])
-    pose, confidence, weights = model.slp_moe.apply(
-        {"params": params["slp_moe"]}, H, mask, batch["candidates"], batch["candidate_confidence"],
-        seen_candidates(batch), batch["frame_gloss"], gloss_query=query,
-    )  # fmt: skip
+    seen = seen_candidates(batch)
+    inputs = (batch["candidates"], batch["candidate_confidence"])
+    weights = model.slp_moe.apply(
+        {"params": params["slp_moe"]}, H, mask, *inputs, seen, batch["frame_gloss"], gloss_query=query, method="weigh"
+    )
+    used = weights
+    if follow == "chosen":
+        truth = jax.nn.one_hot(batch["chosen"], weights.shape[-1]) * seen
+        picked = jnp.where(truth.any(axis=-1, keepdims=True), truth, top(weights))
+        used = picked + weights - jax.lax.stop_gradient(weights)
+    pose, confidence = blend(used, batch["frame_gloss"], *inputs)
     stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])
     return pose, confidence, weights, stable
 
@@ -129,7 +144,7 @@ def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -
     def pose(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         H, mask = semantic(model, params, batch)
         assert H is not None and mask is not None
-        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask)
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, config.pose.follow)
         return weighted(pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order), weights)
 
     def vae(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
@@ -153,7 +168,7 @@ def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -
         linker_rng, diffusion_rng = jax.random.split(rng)
         linked, terms = understand(model, params, batch, linker_rng, config, mask_id)
         H, mask = linked.H, linked.source_mask
-        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask)
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, config.pose.follow)
         terms |= pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order)
         terms["diffusion"] = diffusion(
             model, params, batch, stable, confidence, H, mask, diffusion_rng, config.renderer

@@ -74,8 +74,8 @@ def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, s
         assert _norm(gradient) > 0, name
 
 
-@pytest.mark.parametrize("gating", ["sentence", "gloss"])
-def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating):
+@pytest.mark.parametrize(("gating", "follow"), [("sentence", "soft"), ("gloss", "chosen")])
+def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow):
     """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""
     config, model, params = tiny
     config = config.copy_and_resolve_references()
@@ -88,7 +88,7 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating):
     def loss_of(trained):
         whole = {**params, **trained}
         H, mask = objectives.semantic(model, whole, batch)
-        _, confidence, _, stable = objectives.blended_pose(model, whole, batch, H, mask)
+        _, confidence, _, stable = objectives.blended_pose(model, whole, batch, H, mask, follow)
         # Without text in the cross attention, so that SLUL can only be reached through the pose.
         return objectives.diffusion(
             model, whole, batch, stable, confidence, jnp.zeros_like(H), mask, jax.random.key(0), config.renderer
