@@ -124,11 +124,11 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1150, 32, 2e-3),
-        ("pose", 120, 16, 2e-3),
+        ("slul", 1000, 32, 2e-3),
+        ("pose", 100, 16, 2e-3),
         ("vae", 30, 4, 1e-4),
-        ("renderer", 300, 8, 2e-3),
-        ("joint", 15, 8, 2e-4),
+        ("renderer", 250, 8, 2e-3),
+        ("joint", 10, 8, 2e-4),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps

@@ -13,6 +13,6 @@ def get_config():
     c.data.fps = 0.0  # as filmed, 24
     c.renderer.stride = 2
     c.train.vae.steps = 200
-    c.train.renderer.steps = 1200
+    c.train.renderer.steps = 900
     c.evaluate.videos = 1000  # every window of the held-out clips
     return c
