@@ -44,7 +44,7 @@ class Renderer:
         self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]
     ) -> Float[Array, "b t y x c"]:
         """The differentiable control picture of every frame."""
-        return rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness)
+        return jnp.asarray(rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness))
 
     def text(self, features: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None, batch: int) -> Array:
         """SLUL's features with zero rows for padding, as Wan pads its text; all zeros where there is no sentence."""

@@ -86,7 +86,7 @@ def blended_pose(
         truth = jax.nn.one_hot(batch["chosen"], weights.shape[-1]) * seen
         picked = jnp.where(truth.any(axis=-1, keepdims=True), truth, top(weights))
         used = picked + weights - jax.lax.stop_gradient(weights)
-    pose, confidence = blend(used, batch["frame_gloss"], *inputs)
+    pose, confidence = map(jnp.asarray, blend(used, batch["frame_gloss"], *inputs))
     stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])
     return pose, confidence, weights, stable
 
