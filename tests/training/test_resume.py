@@ -34,15 +34,14 @@ def finish(workdir: Path) -> dict:
 def test_a_killed_run_ends_bit_identical(tmp_path: Path):
     whole = finish(tmp_path / "whole")
     killed = tmp_path / "killed"
-    process = start(killed)
     # Killed inside a stage: after its first checkpoint and before its last.
     stage = killed / "checkpoints" / "renderer"
     deadline = time.monotonic() + 900
-    while not (stage / "2").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    assert process.poll() is None, process.communicate()[0][-2000:]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with start(killed) as process:
+        while not (stage / "2").exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[0][-2000:]
+        process.send_signal(signal.SIGKILL)
     assert not (killed / "result.json").exists()
     assert not (killed / "checkpoints" / "joint").exists()
     resumed = finish(killed)
