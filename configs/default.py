@@ -115,18 +115,18 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 20.0  # accelerations are small numbers: squared shoulder widths a frame^2
-    c.loss.hand = 1.0
+    c.loss.smooth = 10.0  # accelerations are small numbers: squared shoulder widths a frame^2
+    c.loss.hand = 50.0  # squared shoulder widths too
     c.loss.velocity = 0.1
-    c.loss.pose = 1.0  # all joints against the ground truth, beside the hands
+    c.loss.pose = 50.0  # all joints against the ground truth, beside the hands
     c.loss.diffusion = 1.0
 
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1000, 32, 2e-3),
+        ("slul", 1500, 32, 2e-3),
         ("pose", 100, 16, 2e-3),
-        ("vae", 30, 4, 1e-4),
+        ("vae", 30, 4, 1e-5),
         ("renderer", 250, 8, 2e-3),
         ("joint", 10, 8, 2e-4),
     ):
