@@ -7,7 +7,7 @@ import numpy as np
 
 from signer_jax.metrics.pose import joint_weights, nearest_candidate
 from signer_jax.pose import skeleton, stitching
-from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.types import Pose, Sample
 
 HAND_WEIGHT = 3.0  # how much more a hand joint counts when performances of a sign are compared
@@ -72,7 +72,8 @@ class Retrieval:
     def on_timeline(self, slots: Sequence[Sequence[Entry | None]], spans: np.ndarray, total: int) -> Experts:
         """Each expert's candidates stretched into `spans [n, 2]` and stitched to `total` frames.
 
-        Where an expert has no candidate for a gloss, another expert's stands in and the mask says so.
+        Where an expert has no candidate for a gloss, another expert's stands in and the mask says so. A sequence begins
+        and ends with the rest pose of the signer of its first sign, where the database has one.
         """
         slots, spans = list(slots)[: self.glosses], spans[: self.glosses]
         mask = np.zeros((self.glosses, self.experts), bool)
@@ -80,14 +81,17 @@ class Retrieval:
             mask[n] = [entry is not None for entry in row]
         sequences = []
         for k in range(self.experts):
-            segments, places = [], []
+            segments, places, signers = [], [], []
             for row, span in zip(slots, spans, strict=True):
                 entry = row[k] or next((other for other in row if other is not None), None)
                 if entry is not None:
                     segments.append(self.prior.pose(entry))
                     places.append(span)
+                    signers.append(entry.signer)
             if segments:
-                whole = stitching.stitch(segments, np.array(places, np.int32), total, fps=self.prior.fps)
+                whole = stitching.stitch(
+                    segments, np.array(places, np.int32), total, fps=self.prior.fps, rest=self.prior.rest(signers[0])
+                )
                 sequences.append(reduce(whole, self.joints, self.dims))
             else:
                 shape = (total, len(self.joints))
@@ -128,11 +132,18 @@ def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], r
 
 
 def prior_entries(samples: Iterable[Sample]) -> Iterator[tuple[Entry, Pose]]:
-    """The signs of a corpus for its prior database: each signer's first performance of each gloss."""
+    """The signs of a corpus for its prior database: each signer's first performance of each gloss, and a rest pose.
+
+    A signer rests in the first frame of the first performance that does not begin with a sign.
+    """
     seen: set[tuple[str, str, str]] = set()
     for sample in samples:
         if sample.pose is None or sample.spans is None:
             continue
+        rest = (REST, "", sample.signer)
+        if rest not in seen and len(sample.spans) and sample.spans[0][0] > 0:
+            seen.add(rest)
+            yield Entry(REST, "", sample.signer, source=sample.name), sample.pose.slice(0, 1)
         for gloss, (start, end) in zip(sample.glosses, sample.spans, strict=True):
             key = (gloss, sample.language, sample.signer)
             if key not in seen:

@@ -21,6 +21,7 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
 
+REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
 _FORMAT = 1
 _COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
 
@@ -50,7 +51,9 @@ class Prior:
         self, path: Path, entries: Sequence[Entry], coordinates: np.ndarray, confidence: np.ndarray, fps: float,
         problems: Sequence[str],
     ) -> None:  # fmt: skip
-        self.path, self.entries, self.fps, self.problems = path, tuple(entries), fps, tuple(problems)
+        self.path, self.fps, self.problems = path, fps, tuple(problems)
+        self.entries = tuple(entry for entry in entries if entry.gloss != REST)
+        self._rest = {entry.signer: entry for entry in entries if entry.gloss == REST}
         self._coordinates, self._confidence = coordinates, confidence
         self._by_gloss: dict[str, list[Entry]] = defaultdict(list)
         self._by_folded: dict[str, list[Entry]] = defaultdict(list)
@@ -140,6 +143,10 @@ class Prior:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`."""
         frames = slice(entry.start, entry.end)
         return Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
+
+    def rest(self, signer: str) -> Pose | None:
+        """A signer's rest pose, one frame; None where the database has none of this signer."""
+        return self.pose(self._rest[signer]) if signer in self._rest else None
 
     def fingerspell(self, word: str, language: str | None = None) -> list[Entry] | None:
         """The preferred entry of each letter and digit of `word` (gloss "#A", else "A"); None where one is missing."""

@@ -13,7 +13,7 @@ _RAISED = 0.5  # share of the way from a hand's lowest to its highest place abov
 _LIFT = 0.4  # shoulder widths: a hand whose height varies by less neither rises nor sinks
 _TAIL = 3  # frames over which the velocity at a sign's edge is measured
 _OVERSHOOT = 1.5  # an edge velocity may carry the hand at most this many times the transition's distance
-_REST_SECONDS = 0.5  # how long the hands take from and to the rest pose
+REST_SECONDS = 0.4  # how long the hands take from and to the rest pose
 
 _SIDES = ("left", "right")
 _HAND = {side: [skeleton.INDEX[name] for name in getattr(skeleton, f"{side.upper()}_HAND")] for side in _SIDES}
@@ -81,7 +81,7 @@ def stitch(
     for i in range(len(pieces) - 1):
         start, end = spans[i, 1], spans[i + 1, 0]
         coordinates[start:end], confidence[start:end] = _transition(pieces[i], pieces[i + 1], end - start)
-    move = 0 if rest is None else round(_REST_SECONDS * fps)
+    move = 0 if rest is None else round(REST_SECONDS * fps)
     lead, end = int(spans[0, 0]), int(spans[-1, 1])
     before = (rest or pieces[0]).slice(0, 1)
     after = rest.slice(0, 1) if rest else pieces[-1].slice(len(pieces[-1]) - 1, len(pieces[-1]))

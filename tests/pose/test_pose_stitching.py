@@ -93,10 +93,10 @@ def test_a_joint_that_no_side_has_stays_missing():
 def test_rest_before_and_after():
     rest = _pose(1, -3.0)
     x = stitch([_pose(4, 1.0)], np.array([[10, 14]]), 24, fps=10.0, rest=rest).coordinates[:, 0, 0]
-    np.testing.assert_array_equal(x[:5], -3)
+    np.testing.assert_array_equal(x[:6], -3)
     np.testing.assert_array_equal(x[10:14], 1)
-    np.testing.assert_array_equal(x[19:], -3)
-    assert (np.diff(x[4:11]) > 0).all() and (np.diff(x[13:20]) < 0).all()
+    np.testing.assert_array_equal(x[18:], -3)
+    assert (np.diff(x[5:11]) > 0).all() and (np.diff(x[13:19]) < 0).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The stabiliser: identity at the start, blind to padding and missing joints, able to learn to take jitter out."""
+"""The stabiliser: a light filter at the start, blind to padding and missing joints, able to take jitter out."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from signer_jax.slp_moe.losses import pose_reconstruction
-from signer_jax.slp_moe.stabiliser import Stabiliser, extend_edges
+from signer_jax.slp_moe.stabiliser import Stabiliser, extend_edges, low_pass
 
 B, T, J, C = 2, 12, 4, 2
 
@@ -30,12 +30,23 @@ def test_extend_edges_repeats_the_first_and_the_last_real_frame():
     np.testing.assert_array_equal(extended, [[1, 1, 1, 2, 3, 4, 4, 4], [1, 1, 1, 2, 2, 2, 2, 2]])
 
 
-def test_starts_as_the_identity():
+def test_starts_as_the_binomial_filter():
     pose, confidence = random_pose()
     model = Stabiliser(hidden=16, layers=2, kernel=5)
     params = jax.jit(model.init)(jax.random.key(0), pose, confidence)
-    np.testing.assert_array_equal(jax.jit(model.apply)(params, pose, confidence), pose)
+    around = np.concatenate([pose[:, :1], pose, pose[:, -1:]], axis=1)
+    expected = (around[:, :-2] + 2 * around[:, 1:-1] + around[:, 2:]) / 4
+    np.testing.assert_allclose(jax.jit(model.apply)(params, pose, confidence), expected, atol=1e-6)
     assert params["params"]["layers"]["conv"]["kernel"].shape == (2, 5, 16, 16)
+
+
+def test_the_filter_averages_over_the_frames_that_show_a_joint():
+    pose = np.arange(6.0, dtype=np.float32).reshape(1, 6, 1, 1)
+    shown = np.array([1, 1, 0, 1, 1, 1], bool).reshape(1, 6, 1, 1)
+    taps = np.array([[1.0], [2.0], [1.0]], np.float32)
+    result = jax.jit(low_pass)(pose, shown, jnp.array([5]), taps)[0, :, 0, 0]
+    # Frame 1 has a right neighbour that is missing, frame 3 a left one; frame 4 is the last and repeats itself.
+    np.testing.assert_allclose(result[jnp.array([0, 1, 3, 4])], [0.25, 2 / 3, 10 / 3, 15 / 4], rtol=1e-6)
 
 
 def test_result_does_not_depend_on_padding():
@@ -96,7 +107,7 @@ def test_even_kernel_is_refused():
 
 
 def test_learns_to_take_jitter_out():
-    """Sine motions with white jitter: on unseen clips half of the squared error is gone after 100 steps."""
+    """Sine motions with white jitter: after 200 steps unseen clips have a tenth less error than the filter leaves."""
     model = Stabiliser(hidden=24, layers=1, kernel=5)
     optimiser = optax.adam(1e-2)
 
@@ -121,9 +132,10 @@ def test_learns_to_take_jitter_out():
     def before_and_after():
         clean, noisy = clips(jax.random.key(3), 64)
         params = model.init(jax.random.key(1), noisy, jnp.ones(clean.shape[:3]))
-        (trained, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(100))
+        (trained, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(200))
         return error(params, clean, noisy), error(trained, clean, noisy)
 
     before, after = before_and_after()
-    np.testing.assert_allclose(before, C * 0.2**2, rtol=0.1)
-    assert after < before / 2, (before, after)
+    jitter = C * 0.2**2  # of which the filter leaves (1 + 4 + 1) / 16, and it lags a little behind the motion
+    assert 6 / 16 * jitter < before < 8 / 16 * jitter
+    assert after < 0.9 * before, (before, after)
