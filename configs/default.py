@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
-    c.data.videos = {"train": 120, "dev": 24, "test": 8}  # of these, how many are rendered
+    c.data.videos = {"train": 60, "dev": 24, "test": 8}  # of these, how many are rendered
     c.data.max_source = 18  # s: source tokens, end included
     c.data.max_target = 12  # g: gloss tokens, end included
     c.data.max_glosses = 14  # n: glosses a sentence
@@ -71,8 +71,8 @@ def get_config() -> ConfigDict:
     # -- Video autoencoder: AutoencoderKLWan at any size ------------------------------------------------------------
     c.vae = ConfigDict()
     c.vae.init = ""  # a folder saved by diffusers (AutoencoderKLWan); its sizes replace the ones below
-    c.vae.base_dim = 52
-    c.vae.z_dim = 24
+    c.vae.base_dim = 66
+    c.vae.z_dim = 32
     c.vae.dim_mult = (1,)  # one level: at 64 pixels folding 4x4 pixels leaves the 16x16 grid that the transformer wants
     c.vae.num_res_blocks = 0  # beside those of the middle; the decoder has one more a level
     c.vae.temporal_downsample = ()  # one entry a level but the last; published: (False, True, True)
@@ -94,10 +94,14 @@ def get_config() -> ConfigDict:
     c.renderer.patch = (1, 2, 2)  # latent frames, rows and columns a token
     c.renderer.window = 5  # video frames a training window and a segment at inference
     c.renderer.stride = 8  # frames between the starts of two cached training windows
+    c.renderer.references = 2048  # latent frames kept a signer, to find each frame's references among
+    c.renderer.reference_parts = ("arms", "right_arm", "left_arm")  # a reference each: the nearest frame in that part
+    c.renderer.random_reference = 0.1  # share of examples trained with any frame instead, as if a picture were given
     c.renderer.control_size = 64  # pixels of the control picture
-    c.renderer.control_channels = (16, 32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256)
+    c.renderer.control_fold = 2  # pixels a side of that picture that are laid into channels
+    c.renderer.control_channels = (32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256), fold 1
     c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
-    c.renderer.sigma_mean = 1.5  # logit-normal noise levels
+    c.renderer.sigma_mean = 2.5  # logit-normal noise levels
     c.renderer.sigma_std = 1.0
     c.renderer.clean_share = 0.0  # share of the levels drawn at the clean end
     c.renderer.sigma_floor = 1.0  # the loss counts as a velocity's down to this level, as the clean latents' below it
@@ -115,7 +119,7 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 10.0  # accelerations are small numbers: squared shoulder widths a frame^2
+    c.loss.smooth = 100.0  # accelerations are small numbers: squared shoulder widths a frame^2
     c.loss.hand = 50.0  # squared shoulder widths too
     c.loss.velocity = 0.1
     c.loss.pose = 50.0  # all joints against the ground truth, beside the hands
@@ -126,9 +130,9 @@ def get_config() -> ConfigDict:
     for stage, steps, batch, rate in (
         ("slul", 1500, 32, 2e-3),
         ("pose", 100, 16, 2e-3),
-        ("vae", 30, 4, 1e-5),
-        ("renderer", 250, 8, 2e-3),
-        ("joint", 10, 8, 2e-4),
+        ("vae", 20, 4, 2e-6),
+        ("renderer", 360, 8, 2e-3),
+        ("joint", 10, 8, 2e-5),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps

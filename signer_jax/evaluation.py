@@ -182,7 +182,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     rendered = signer.render_windows(
         np.stack([pose.coordinates for pose in poses]),
         np.stack([pose.confidence for pose in poses]),
-        np.stack([signer.style(signer=clip.signer) for clip in clips]),
+        [signer.style(signer=clip.signer) for clip in clips],
         texts,
     )
     candidates = {"": rendered, "_reconstruction": reconstruct(signer, truth), **baselines(corpus, clips)}
@@ -226,9 +226,7 @@ def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, np.ndarray]:
     signers = {clip.signer for clip in clips}
     listed = corpus.listed("train")
     training = [records[i] for i in video_indices(corpus, "train") if listed[i][2] in signers]
-    compared = np.array(
-        [skeleton.INDEX[name] for name in (*skeleton.BODY[2:8], *skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)]
-    )
+    compared = skeleton.positions(skeleton.PARTS["arms"], skeleton.JOINTS)
     means = {name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name) for name in signers}
     return {
         "_mean_frame": np.stack([np.broadcast_to(means[clip.signer], filmed(clip)[1].shape) for clip in clips]),

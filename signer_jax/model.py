@@ -133,6 +133,8 @@ def _renderer(
 ) -> tuple[Renderer, Any]:
     c = config.renderer
     text_dim = slul.d_model if slul is not None else config.slul.d_model
+    references = len(c.reference_parts)
+    in_channels = (1 + references) * vae.z_dim
     published = None
     if c.init:
         transformer, published_transformer = interop_wan.load_transformer(c.init)
@@ -140,17 +142,17 @@ def _renderer(
             raise SignerError(
                 "config.renderer.init: published weights predict velocities; set renderer.prediction=velocity"
             )
-        if (transformer.in_channels, transformer.text_dim) != (2 * vae.z_dim, text_dim):
+        if (transformer.in_channels, transformer.text_dim) != (in_channels, text_dim):
             raise SignerError(
                 f"config.renderer.init {c.init}: it takes {transformer.in_channels} channels and text of width "
-                f"{transformer.text_dim}; this chain gives {2 * vae.z_dim} and {text_dim}"
+                f"{transformer.text_dim}; this chain gives {in_channels} (with {references} references) and {text_dim}"
             )
         transformer = transformer.clone(**compute)
         published = {"transformer": published_transformer}
     else:
         transformer = VideoTransformer(
-            in_channels=2 * vae.z_dim,
-            out_channels=vae.z_dim + (c.prediction == "gated"),
+            in_channels=in_channels,
+            out_channels=vae.z_dim + references * (c.prediction == "gated"),
             dim=c.dim,
             heads=c.heads,
             ffn_dim=c.ffn_dim,
@@ -166,12 +168,12 @@ def _renderer(
     # The control picture is strided down to the token grid.
     tokens = config.data.size // vae.spatial_ratio // transformer.patch[1]
     stages = len(c.control_channels)
-    halvings = int(np.log2(c.control_size // tokens)) if tokens else 0
-    if tokens * 2**halvings != c.control_size or halvings > stages:
+    halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
+    if tokens * 2**halvings * c.control_fold != c.control_size or halvings > stages:
         raise SignerError(
             f"config.renderer.control_size {c.control_size} must be the token grid {tokens} "
             f"(data.size {config.data.size} / VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) "
-            f"times a power of two up to 2^{stages}"
+            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}"
         )
     control = ControlBranch(
         channels=tuple(c.control_channels),
@@ -180,6 +182,7 @@ def _renderer(
         groups=min(8, c.control_channels[0] // 4),
         freq_dim=c.freq_dim,
         time_dim=c.control_channels[-1],
+        fold=c.control_fold,
         dtype=compute["dtype"],
     )
     renderer = Renderer(
@@ -225,13 +228,13 @@ def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int)
         params["vae"] = fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
     if model.renderer is not None:
         assert model.vae is not None
-        r, z, grid = model.renderer, model.vae.z_dim, config.data.size // model.vae.spatial_ratio
+        r, grid = model.renderer, config.data.size // model.vae.spatial_ratio
         first, second = jax.random.split(keys["renderer"])
-        folded = jnp.zeros((1, 2, r.control_size, r.control_size, r.temporal_ratio * len(r.groups)))
+        folded = jnp.zeros((1, 2, r.control_size, r.control_size, (r.temporal_ratio + 1) * len(r.groups)))
         step = jnp.zeros((1,))
         params["renderer"] = {"control": fresh(r.control, first, folded, step)}
         if "renderer" not in published:
-            latents = jnp.zeros((1, 2, grid, grid, 2 * z))
+            latents = jnp.zeros((1, 2, grid, grid, r.transformer.in_channels))
             text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
             params["renderer"]["transformer"] = fresh(r.transformer, second, latents, step, text)
     for name, value in published.items():

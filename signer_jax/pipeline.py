@@ -28,6 +28,7 @@ from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose import stitching
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.renderer.references import References, latent_frame_times, part_positions
 from signer_jax.renderer.sampler import shared_noise
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.linker import pool_glosses, shift_right
@@ -121,7 +122,8 @@ class Signer:
 
     @cached_property
     def latents(self) -> Latents:
-        return Latents.open(self.workdir / "latents")
+        parts = part_positions(self.config.renderer.reference_parts, self.model.joints)
+        return Latents.open(self.workdir / "latents", parts)
 
     # ---- Text -> glosses ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None) -> str:
@@ -227,7 +229,7 @@ class Signer:
             for row, gates in zip(slots, weights, strict=False):
                 chosen.append(row[int(np.argmax(gates))] or next(entry for entry in row if entry is not None))
         segments = [self.retrieval.prior.pose(entry) for entry in chosen]
-        pose = join(segments, self.config.pose.transition)
+        pose = join(segments, self.config.pose.transition, self.retrieval.prior.rest(chosen[0].signer))
         stable = self.stabilise(reduce(pose, self.model.joints, self.config.pose.dims))
         coordinates = pose.coordinates.copy()
         coordinates[:, self.model.joints, : self.config.pose.dims] = stable.coordinates
@@ -238,22 +240,21 @@ class Signer:
     def _render(self):
         c = self.config.renderer
 
-        def render(params: dict, noise: Any, pose: Any, confidence: Any, reference: Any, text: Any) -> Any:
+        def render(params: dict, noise: Any, conditions: dict) -> Any:
             clean = self.model.renderer.render(
-                params["renderer"], noise, pose, confidence, reference, text,
-                steps=c.steps, shift=c.shift, guidance=c.guidance,
-            )  # fmt: skip
+                params["renderer"], noise, **conditions, steps=c.steps, shift=c.shift, guidance=c.guidance
+            )
             latents = clean * self.latents.std + self.latents.mean
             return self.model.vae.apply({"params": params["vae"]}, latents, method="decode")
 
         return jax.jit(render)
 
-    def style(self, picture: np.ndarray | None = None, signer: str | None = None) -> np.ndarray:
-        """Normalised latents `[h, w, z]` of a reference image (uint8 `[h, w, 3]`), or of a training signer's."""
+    def style(self, picture: np.ndarray | None = None, signer: str | None = None) -> References:
+        """The reference frames of a training signer, or of one picture (uint8 `[h, w, 3]`)."""
+        references = self.latents.references
+        bank = references[signer if signer in references else next(iter(references))]
         if picture is None:
-            references = self.latents.references
-            name = signer if signer in references else next(iter(references))
-            return self.latents.normalise(references[name][0])
+            return bank
         size = self.config.data.size
         if picture.shape[:2] != (size, size):
             raise SignerError(
@@ -262,40 +263,51 @@ class Signer:
         mean, _ = self.model.vae.apply(
             {"params": self.params["vae"]}, to_model_range(picture)[None, None], method="encode"
         )
-        return self.latents.normalise(np.asarray(mean)[0, 0])
+        return bank.of_picture(self.latents.normalise(np.asarray(mean)[0, 0]))
 
     def render_windows(
-        self, pose: np.ndarray, confidence: np.ndarray, reference: np.ndarray, text: np.ndarray | None, batch: int = 4
+        self,
+        pose: np.ndarray,
+        confidence: np.ndarray,
+        references: Sequence[References],
+        text: np.ndarray | None,
+        batch: int = 4,
     ) -> np.ndarray:
-        """uint8 `[b, t, h, w, 3]` of windows `[b, t, j, c]` with references `[b, h, w, z]` and text `[b, s, d]`."""
+        """uint8 `[b, t, h, w, 3]` of windows `[b, t, j, c]`, each with its references, and text `[b, s, d]`."""
         renderer, rows = self.model.renderer, len(pose)
         if renderer is None:
             raise SignerError(f"{self.workdir}: this run has no renderer (stages {tuple(self.config.stages)})")
-        frames = 1 + (pose.shape[1] - 1) // renderer.temporal_ratio
+        times = latent_frame_times(pose.shape[1], renderer.temporal_ratio)
+        taken = [
+            bank.take(bank.nearest(pose[i, times], confidence[i, times])) for i, bank in enumerate(references)
+        ]  # fmt: skip
+        conditions = {name: np.stack([one[name] for one in taken]) for name in taken[0]}
+        conditions |= {"pose": pose, "confidence": confidence}
+        conditions["text"] = np.asarray(renderer.text(None, None, rows)) if text is None else text
         # The same noise for every window: what does not move looks the same in all of them.
+        _, k, h, w, _, z = conditions["reference"].shape
         noise = shared_noise(
-            jax.random.key(self.config.seed),
-            (1, frames, *reference.shape[1:]),
-            shared=self.config.renderer.shared_noise,
+            jax.random.key(self.config.seed), (1, k, h, w, z), shared=self.config.renderer.shared_noise
         )
-        if text is None:
-            text = np.asarray(renderer.text(None, None, rows))
+        noise = jnp.repeat(noise, batch, 0)
         videos = []
         for i in range(0, rows, batch):
-            part = [np.concatenate([a[i : i + batch], np.repeat(a[-1:], max(0, i + batch - rows), 0)])
-                    for a in (pose, confidence, reference, text)]  # fmt: skip
-            videos.append(to_pixels_range(self._render(self.params, jnp.repeat(noise, batch, 0), *part))[: rows - i])
+            missing = max(0, i + batch - rows)  # the last batch is filled with its last row
+            part = {
+                name: np.concatenate([a[i : i + batch], np.repeat(a[-1:], missing, 0)])
+                for name, a in conditions.items()
+            }
+            videos.append(to_pixels_range(self._render(self.params, noise, part))[: rows - i])
         return np.concatenate(videos)
 
-    def render(self, pose: Pose, reference: np.ndarray, text: np.ndarray | None = None) -> np.ndarray:
-        """uint8 `[t, h, w, 3]`: the pose cut into windows, each rendered with the same reference and the same noise."""
+    def render(self, pose: Pose, references: References, text: np.ndarray | None = None) -> np.ndarray:
+        """uint8 `[t, h, w, 3]`: the pose cut into windows, each rendered with the same references and noise."""
         length = self.config.renderer.window
         small = reduce(pose, self.model.joints, self.config.pose.dims) if pose.coordinates.shape[1] == 128 else pose
         count = -(-len(small) // length)
         index = np.minimum(np.arange(count * length), len(small) - 1).reshape(count, length)
-        many = np.repeat(reference[None], count, 0)
         texts = None if text is None else np.repeat(text, count, 0)
-        video = self.render_windows(small.coordinates[index], small.confidence[index], many, texts)
+        video = self.render_windows(small.coordinates[index], small.confidence[index], [references] * count, texts)
         return video.reshape(-1, *video.shape[2:])[: len(small)]
 
     # ---- The whole chain ------------------------------------------------------------------------------------------
@@ -352,12 +364,15 @@ def sign_from_prior(prior: Prior, text: str, language: str | None, transition: f
     return Signed(tuple(entry.gloss for entry in entries), pose, None, spelled, skipped, language)
 
 
-def join(segments: Sequence[Pose], transition: float) -> Pose:
-    """One pose from signs at their own length, `transition` seconds between two; the edges are held as long."""
+def join(segments: Sequence[Pose], transition: float, rest: Pose | None = None) -> Pose:
+    """One pose from signs at their own length, `transition` seconds between two.
+
+    It begins and ends in the rest pose, or, without one, holds its edges for as long as a transition.
+    """
     fps = segments[0].fps
     spans, total = stitching.timeline(segments, transition, fps)
-    edge = round(transition * fps)
-    return stitching.stitch(segments, spans + edge, total + 2 * edge, fps=fps)
+    edge = round(transition * fps) + (0 if rest is None else round(stitching.REST_SECONDS * fps))
+    return stitching.stitch(segments, spans + edge, total + 2 * edge, fps=fps, rest=rest)
 
 
 def _lookup(prior: Prior, word: str, language: str) -> list[Entry]:

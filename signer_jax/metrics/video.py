@@ -12,6 +12,7 @@ from scipy.ndimage import correlate1d
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
+from signer_jax.pose.nearest import nearest_frames
 from signer_jax.types import Pose, Sample
 
 WINDOW = 11  # pixels: σ = 1.5, cut at 3.5 σ
@@ -148,40 +149,6 @@ def mean_frame(videos: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarr
     if total is None or count == 0:
         raise SignerError("mean frame: the training data has no video of this signer")
     return np.round(total / count).astype(np.uint8)
-
-
-def nearest_frames(
-    query: Float[np.ndarray, "t j c"],
-    query_confidence: Float[np.ndarray, "t j"],
-    bank: Float[np.ndarray, "m j c"],
-    bank_confidence: Float[np.ndarray, "m j"],
-    *,
-    chunk: int = 4096,
-) -> Int[np.ndarray, " t"]:
-    """For every query frame the bank's frame with the nearest pose, `[t]`.
-
-    The distance is the mean squared one over the joints, weighted by the query's confidence; a joint that the bank's
-    frame lacks counts 1 (squared shoulder width). `chunk` bank frames are compared at once: a few matrix products, and
-    `[t, chunk]` of memory. Of equals the first.
-    """
-    best = np.full(len(query), np.inf)
-    index = np.zeros(len(query), int)
-    query = np.where(query_confidence[..., None] > 0, query, 0.0).astype(np.float64)
-    bank = np.where(bank_confidence[..., None] > 0, bank, 0.0).astype(np.float64)
-    weighted = query * query_confidence[..., None]
-    query_square = (query * weighted).sum(axis=-1)
-    flat = weighted.reshape(len(query), -1)
-    for start in range(0, len(bank), chunk):
-        theirs, seen = bank[start : start + chunk], (bank_confidence[start : start + chunk] > 0).astype(float)
-        distance = query_square @ seen.T
-        distance += query_confidence @ ((theirs**2).sum(axis=-1) * seen).T
-        distance -= 2 * flat @ (theirs * seen[..., None]).reshape(len(theirs), -1).T
-        distance += query_confidence @ (1 - seen).T
-        nearest = distance.argmin(axis=1)
-        value = distance[np.arange(len(query)), nearest]
-        better = value < best
-        best[better], index[better] = value[better], start + nearest[better]
-    return index
 
 
 def nearest_pose_baseline(

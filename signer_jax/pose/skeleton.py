@@ -25,6 +25,12 @@ LEFT_HAND = tuple(f"left_hand_{name}" for name in HAND)
 RIGHT_HAND = tuple(f"right_hand_{name}" for name in HAND)
 JOINTS: tuple[str, ...] = (*BODY, *FACE, *LEFT_HAND, *RIGHT_HAND)
 INDEX = {name: i for i, name in enumerate(JOINTS)}
+# What poses of a signer are compared by.
+PARTS: dict[str, tuple[str, ...]] = {
+    "arms": (*BODY[2:8], *LEFT_HAND, *RIGHT_HAND),
+    "right_arm": ("right_elbow", "right_wrist", *RIGHT_HAND),
+    "left_arm": ("left_elbow", "left_wrist", *LEFT_HAND),
+}
 
 # iBUG-68 points kept in the "signing_74" subset: jaw (seven), right and left brow (three each), outer lips (four),
 # nose tip, one upper lid of each eye.

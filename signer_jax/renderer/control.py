@@ -4,6 +4,8 @@ Facts from the ControlNeXt paper (arXiv 2408.06070) and its public model; there 
 transformers. Here the branch ends on the transformer's token grid and is added right after the patch embedding.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -67,10 +69,11 @@ class ResidualBlock(nn.Module):
 class ControlBranch(nn.Module):
     """Pose pictures to control features on the token grid, frame by frame.
 
-    A stem of three 3×3 convolutions (the first with `strides[0]`), then a stage for each further entry: a
+    `fold` x `fold` pixels are laid into channels first (1: none), so that a picture drawn finely is cheap to read. Then
+    a stem of three 3×3 convolutions (the first with `strides[0]`), then a stage for each further entry: a
     time-conditioned residual block and, where its stride is above 1, a strided convolution; then a residual middle
     and a 1×1 convolution to `dim`. ControlNeXt's own size is channels (64, 128, 256), strides (2, 2, 2), groups 8,
-    freq_dim 128, time_dim 256. The picture over the product of the strides must be the token grid.
+    freq_dim 128, time_dim 256. The picture over `fold` and the product of the strides must be the token grid.
     """
 
     channels: tuple[int, ...]
@@ -79,6 +82,7 @@ class ControlBranch(nn.Module):
     groups: int
     freq_dim: int
     time_dim: int
+    fold: int = 1
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -94,19 +98,19 @@ class ControlBranch(nn.Module):
                 f"control branch: channels {self.channels} and strides {self.strides} must be equally many, two or more"
             )
         b, t, y, x, c = control.shape
-        down = 1
-        for stride in self.strides:
-            down *= stride
+        fold, down = self.fold, self.fold * math.prod(self.strides)
         if y % down or x % down:
             raise SignerError(
-                f"control branch: a {y}x{x} picture does not divide by its strides' product {down}; resize it"
+                f"control branch: a {y}x{x} picture does not divide by {down} (fold times strides); resize it"
             )
 
         frequencies = timestep_embedding(jnp.broadcast_to(timestep.reshape(b, -1), (b, t)), self.freq_dim)
         time = nn.silu(nn.Dense(self.time_dim, name="time_in")(frequencies))
         time = nn.Dense(self.time_dim, name="time_out")(time).reshape(b * t, self.time_dim)
 
-        h = control.reshape(b * t, y, x, c).astype(self.dtype)  # frames are independent: a larger batch of pictures
+        # Frames are independent: a larger batch of pictures.
+        h = control.reshape(b * t, y // fold, fold, x // fold, fold, c).swapaxes(2, 3).astype(self.dtype)
+        h = h.reshape(b * t, y // fold, x // fold, fold * fold * c)
         first, second = self.channels[:2]
         for i, (width, stride) in enumerate(((first, self.strides[0]), (first, 1), (second, 1))):
             h = nn.Conv(width, (3, 3), stride, padding=1, dtype=self.dtype, name=f"stem_{i}")(h)

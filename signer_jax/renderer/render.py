@@ -1,8 +1,8 @@
 """Pose to latents: the control picture, one prediction of the velocity, and the sampling of a clip (paper 2.3).
 
-The transformer sees the noisy latents and, in further channels, the reference image's latents on every frame (the
-style); the pose enters once, after the patch embedding, through the ControlNeXt branch; SLUL's features enter the cross
-attention.
+The transformer sees the noisy latents and, in further channels, each frame's reference (`references`: the style); the
+wanted pose and the reference's enter once, after the patch embedding, through the ControlNeXt branch; SLUL's features
+enter the cross attention.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,21 @@ from signer_jax.renderer.sampler import sample
 from signer_jax.renderer.schedule import sigmas, timestep
 from signer_jax.renderer.video_transformer import VideoTransformer
 
-# The transformer's output starts at zero, and so the gate at sigmoid(FIRST_GATE): the reference image but for a trace,
-# which is right wherever nothing moves. GATE_SLOPE lets it open with few steps.
-FIRST_GATE, GATE_SLOPE = 5.0, 4.0
+# The transformer's output starts at zero, and so the sources' logits at FIRST_GATE for the first reference and 0 for
+# the others: mostly a copy, which is right wherever nothing moves. GATE_SLOPE lets them change with few steps.
+FIRST_GATE, GATE_SLOPE, GATE_FLOOR = 2.0, 4.0, 0.02
+
+
+def source_weights(logits: Float[Array, "*b r"]) -> Float[Array, "*b r+1"]:
+    """How much of each reference and (last) of the new latents a place takes: a softmax whose small shares are cut.
+
+    What falls below GATE_FLOOR counts nothing, so that a copy is exact, without a trace of noise. The new latents'
+    logit is 0.
+    """
+    first = jnp.zeros(logits.shape[-1]).at[0].set(FIRST_GATE)
+    scores = jnp.concatenate([GATE_SLOPE * logits + first, jnp.zeros_like(logits[..., :1])], axis=-1)
+    shares = jax.nn.relu(jax.nn.softmax(scores, axis=-1) - GATE_FLOOR)
+    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -40,11 +52,15 @@ class Renderer:
     text_length: int  # rows of the cross attention's text, zeros past the sentence
     prediction: Literal["velocity", "gated"]  # what the transformer's output means, see `clean`
 
-    def control_video(
-        self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]
-    ) -> Float[Array, "b t y x c"]:
-        """The differentiable control picture of every frame."""
+    def draw(self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]) -> Float[Array, "b t y x g"]:
+        """The differentiable control picture of every frame, one channel a limb group."""
         return jnp.asarray(rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness))
+
+    def control_video(
+        self, wanted: Float[Array, "b t y x g"], reference: Float[Array, "b k y x g"]
+    ) -> Float[Array, "b k y x c"]:
+        """What the control branch sees of each latent frame: the frames that it covers, and its reference's pose."""
+        return jnp.concatenate([fold_time(wanted, self.temporal_ratio), reference], axis=-1)
 
     def text(self, features: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None, batch: int) -> Array:
         """SLUL's features with zero rows for padding, as Wan pads its text; all zeros where there is no sentence."""
@@ -57,8 +73,8 @@ class Renderer:
         params: dict,
         noisy: Float[Array, "b t h w c"],
         sigma: Float[Array, " b"],
-        reference: Float[Array, "b h w c"],
-        control_video: Float[Array, "b t y x c"],
+        reference: Float[Array, "b t h w r c"],
+        control_video: Float[Array, "b t y x k"],
         text: Float[Array, "b s d"],
         keep: Float[Array, " b"],
     ) -> Float[Array, "b t h w c"]:
@@ -71,23 +87,23 @@ class Renderer:
         params: dict,
         noisy: Float[Array, "b t h w c"],
         sigma: Float[Array, " b"],
-        reference: Float[Array, "b h w c"],
-        control_video: Float[Array, "b t y x c"],
+        reference: Float[Array, "b t h w r c"],
+        control_video: Float[Array, "b t y x k"],
         text: Float[Array, "b s d"],
         keep: Float[Array, " b"],
     ) -> Float[Array, "b t h w c"]:
         """One prediction of x0.
 
         "velocity": the transformer gives ε - x0, as published Wan weights do; x0 = x_σ - σ (ε - x0). "gated": it gives
-        new latents and, in one more channel, a gate between them and the reference image's, x0 = g·reference +
-        (1 - g)·new: what stands still is copied, and no capacity goes into carrying the noise through.
+        new latents and, in r more channels, the logits of a choice between them and the references, x0 = Σ w_k
+        reference_k + w_new new (`source_weights`): what stands still is copied, and no capacity goes into carrying the
+        noise through.
         """
         step = timestep(sigma)
-        control = self.control.apply({"params": params["control"]}, fold_time(control_video, self.temporal_ratio), step)
-        style = jnp.broadcast_to(reference[:, None], (*noisy.shape[:4], reference.shape[-1]))
+        control = self.control.apply({"params": params["control"]}, control_video, step)
         out: Any = self.transformer.apply(
             {"params": params["transformer"]},
-            jnp.concatenate([noisy, style], axis=-1),
+            jnp.concatenate([noisy, reference.reshape(*noisy.shape[:4], -1)], axis=-1),
             step,
             text * keep[:, None, None],
             control=control,
@@ -95,24 +111,27 @@ class Renderer:
         )
         if self.prediction == "velocity":
             return noisy - _column(sigma) * out
-        gate = jax.nn.sigmoid(GATE_SLOPE * out[..., -1:] + FIRST_GATE)
-        return gate * style + (1.0 - gate) * out[..., :-1]
+        channels = noisy.shape[-1]
+        weights = source_weights(out[..., channels:])[..., None]
+        return (weights[..., :-1, :] * reference).sum(axis=-2) + weights[..., -1, :] * out[..., :channels]
 
     def render(
         self,
         params: dict,
-        noise: Float[Array, "b t h w c"],
+        noise: Float[Array, "b k h w c"],
         pose: Float[Array, "b t j c"],
         confidence: Float[Array, "b t j"],
-        reference: Float[Array, "b h w c"],
+        reference: Float[Array, "b k h w r c"],
+        reference_pose: Float[Array, "b k j c"],
+        reference_confidence: Float[Array, "b k j"],
         text: Float[Array, "b s d"],
         *,
         steps: int,
         shift: float,
         guidance: float,
-    ) -> Float[Array, "b t h w c"]:
-        """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·k + 1 pose frames."""
-        video = self.control_video(pose, confidence)
+    ) -> Float[Array, "b k h w c"]:
+        """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·(k-1) + 1."""
+        video = self.control_video(self.draw(pose, confidence), self.draw(reference_pose, reference_confidence))
         keep = jnp.ones(pose.shape[0])
 
         def velocity(x: Array, sigma: Array, condition: tuple) -> Array:
@@ -127,14 +146,12 @@ class Renderer:
             null_condition=(reference, video, text, jnp.zeros_like(keep)),
         )
 
-    def hand_weight(
-        self, control_video: Float[Array, "b t y x c"], grid: int, gain: float
-    ) -> Float[Array, "b k h w 1"]:
+    def hand_weight(self, wanted: Float[Array, "b t y x g"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
         """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`)."""
         hands = np.array(
             [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         )
-        drawn = jax.lax.stop_gradient(control_video[..., hands].max(axis=-1))
+        drawn = jax.lax.stop_gradient(wanted[..., hands].max(axis=-1))
         return hand_weight(drawn, time_ratio=self.temporal_ratio, space_ratio=self.control_size // grid, gain=gain)
 
 

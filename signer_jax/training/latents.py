@@ -1,13 +1,12 @@
 """Latents, encoded once: the renderer trains on them, so that the autoencoder is not run at every step.
 
 `<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them,
-and for each signer a few reference frames with their latents, which give the style.
+and for each signer a bank of reference frames with their poses, which give the style (`renderer.references`).
 """
 
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +22,8 @@ from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
+from signer_jax.renderer.references import References, latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
-
-REFERENCES = 8  # reference frames kept a signer
 
 
 @dataclass(frozen=True)
@@ -35,25 +33,28 @@ class Latents:
     directory: Path
     mean: np.ndarray  # [z]
     std: np.ndarray  # [z]
-    references: dict[str, np.ndarray]  # signer -> [r, h, w, z], not normalised
-    images: dict[str, np.ndarray]  # signer -> uint8 [r, h, w, 3]
+    references: dict[str, References]  # by signer
 
     @classmethod
-    def open(cls, directory: Path) -> "Latents":
+    def open(cls, directory: Path, parts: tuple[np.ndarray, ...]) -> "Latents":
+        """`parts`: what references are chosen by (`references.part_positions`)."""
         try:
             statistics = json.loads((directory / "statistics.json").read_text())
-            arrays = np.load(directory / "references.npz", allow_pickle=False)
+            bank = np.load(directory / "references.npz", allow_pickle=False)
+            latents = np.load(directory / "references.npy", mmap_mode="r")
         except (FileNotFoundError, ValueError):
             raise SignerError(
                 f"{directory}: no latents; delete the folder and run `signer train` to encode them"
             ) from None
-        signers = statistics["signers"]
+        references, first = {}, 0
+        for signer, count in statistics["references"].items():
+            rows = slice(first, first + count)
+            first += count
+            references[signer] = References(
+                latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows], parts
+            )
         return cls(
-            directory,
-            np.array(statistics["mean"], np.float32),
-            np.array(statistics["std"], np.float32),
-            {name: arrays[f"latents_{i}"] for i, name in enumerate(signers)},
-            {name: arrays[f"images_{i}"] for i, name in enumerate(signers)},
+            directory, np.array(statistics["mean"], np.float32), np.array(statistics["std"], np.float32), references
         )
 
     def normalise(self, latents):
@@ -70,43 +71,61 @@ def encoder(vae: VideoVAE, params: dict):
 
 
 def prepare(
-    directory: Path, corpus: Corpus, vae: VideoVAE, params: dict, *, window: int, stride: int, batch: int
-) -> Latents:
-    """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is."""
+    directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
+    window: int, stride: int, references: int, parts: tuple[np.ndarray, ...], batch: int,
+) -> Latents:  # fmt: skip
+    """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
+
+    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is.
+    """
     if (directory / "statistics.json").exists():
-        return Latents.open(directory)
+        return Latents.open(directory, parts)
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
+    items = _items(corpus, window, stride)
+    times = latent_frame_times(window, vae.temporal_ratio)
+    kept = _reference_places(corpus, items, times, references)
+    # ---- Encode ---------------------------------------------------------------------------------------------------
     encode = encoder(vae, params)
     writer = array_record_module.ArrayRecordWriter(str(partial / "train.arrayrecord"), "group_size:1,zstd:1")
+    bank: dict[tuple[int, int], np.ndarray] = {}
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
-    for items, clips in progress(list(_batches(corpus, window, stride, batch)), "latents"):
-        videos = _load(corpus, items, window, clips)
-        latents = encode(videos)[: len(items)]
+    for i in progress(range(0, len(items), batch), "latents"):
+        part = items[i : i + batch]
+        latents = encode(_load(corpus, part, window, batch))[: len(part)]
         total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
         count += latents[..., 0].size
-        for (motion, start), value in zip(items, latents, strict=True):
+        for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
             writer.write(serialization.msgpack_serialize({"motion": motion, "start": start, "latents": value}))
+            bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
     writer.close()
     mean = total[0] / count
     std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
-    images = _references(corpus)
-    arrays = {}
-    for i, frames in enumerate(images.values()):
-        arrays[f"images_{i}"] = frames
-        arrays[f"latents_{i}"] = encode(frames[:, None])[:, 0]
-    np.savez(partial / "references.npz", **arrays)  # type: ignore[arg-type]
-    statistics = {"mean": mean.tolist(), "std": std.tolist(), "signers": list(images), "window": window}
+    # ---- The banks, one signer after the other --------------------------------------------------------------------
+    signers = [signer for _, _, signer in corpus.listed("train")]
+    places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
+    names = [signers[items[row][0]] for row, _ in places]
+    normal = [((bank[place] - mean) / std).astype(np.float32) for place in places]
+    shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
+    np.save(partial / "references.npy", np.stack(normal))
+    np.savez(
+        partial / "references.npz",
+        pose=np.concatenate([one["pose"] for one in shown]),
+        confidence=np.concatenate([one["confidence"] for one in shown]),
+        motion=np.array([items[row][0] for row, _ in places]),
+    )
+    statistics = {"mean": mean.tolist(), "std": std.tolist(), "window": window, "references": Counter(names)}
     (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n")
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
-    return Latents.open(directory)
+    return Latents.open(directory, parts)
 
 
-def _batches(corpus: Corpus, window: int, stride: int, batch: int) -> Iterator[tuple[list[tuple[int, int]], int]]:
-    """Batches of (motion, start), in order; the second value is the batch's full size (the last is padded to it)."""
+def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
+    """(motion, start) of every training window, in order."""
     items = [
         (motion, start)
         for motion, (frames, video, _) in enumerate(corpus.listed("train"))
@@ -115,11 +134,27 @@ def _batches(corpus: Corpus, window: int, stride: int, batch: int) -> Iterator[t
     ]
     if not items:
         raise SignerError("data: the training split holds no videos; raise data.videos, or check the source")
-    for i in range(0, len(items), batch):
-        yield items[i : i + batch], batch
+    return items
+
+
+def _reference_places(
+    corpus: Corpus, items: list[tuple[int, int]], times: np.ndarray, limit: int
+) -> set[tuple[int, int]]:
+    """(row of `items`, latent frame) of the banks: each video frame once, at most `limit` a signer, spread evenly."""
+    signers = [signer for _, _, signer in corpus.listed("train")]
+    found: dict[str, dict[tuple[int, int], tuple[int, int]]] = defaultdict(dict)
+    for row, (motion, start) in enumerate(items):
+        for k, time in enumerate(times):
+            found[signers[motion]].setdefault((motion, start + int(time)), (row, k))
+    kept: set[tuple[int, int]] = set()
+    for unique in found.values():
+        places = list(unique.values())
+        kept |= {places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)}
+    return kept
 
 
 def _load(corpus: Corpus, items: list[tuple[int, int]], window: int, rows: int) -> np.ndarray:
+    """The windows' frames; the last window is repeated up to `rows`."""
     records = corpus.motions("train")
     videos = {motion: _video(records, motion) for motion in {motion for motion, _ in items}}
     clips = [take_frames(videos[motion], start, window) for motion, start in items]
@@ -131,23 +166,6 @@ def _video(records: Records, motion: int) -> np.ndarray:
     if video is None:
         raise SignerError(f"data: motion {motion} has no video, though the corpus lists one; prepare the corpus again")
     return video
-
-
-def _references(corpus: Corpus) -> dict[str, np.ndarray]:
-    """For each signer some frames, one a clip while clips last, spread over the training split."""
-    clips: dict[str, list[int]] = defaultdict(list)
-    for motion, (_, has_video, signer) in enumerate(corpus.listed("train")):
-        if has_video:
-            clips[signer].append(motion)
-    records = corpus.motions("train")
-    references = {}
-    for signer, motions in sorted(clips.items()):
-        frames = []
-        for r in range(REFERENCES):
-            video = _video(records, motions[r * len(motions) // REFERENCES])
-            frames.append(video[(r * len(video)) // REFERENCES])
-        references[signer] = np.stack(frames)
-    return references
 
 
 class _LatentSource:
@@ -165,17 +183,26 @@ class _LatentSource:
 
 
 def latent_batches(
-    latents: Latents, corpus: Corpus, windows: MotionWindows, length: int, reading: Reading
-) -> grain.DatasetIterator:
-    """`latents [b, t', h, w, z]` and `reference [b, h, w, z]`, normalised, beside the motion of the same frames."""
+    latents: Latents, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
+    length: int, ratio: int, random_share: float,
+) -> grain.DatasetIterator:  # fmt: skip
+    """`latents [b, t', h, w, z]`, normalised, beside the motion of the same frames and the references (see there).
+
+    References come from the signer's other clips: the nearest for each latent frame, and for `random_share` of the
+    examples one random frame without its pose, as a picture is when it is given for the style.
+    """
     signers = [signer for _, _, signer in corpus.listed("train")]
+    times = latent_frame_times(length, ratio)
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
-        references = latents.references[signers[record["motion"]]]
-        return {
-            **windows.window(record["motion"], record["start"], length),
-            "latents": latents.normalise(record["latents"]),
-            "reference": latents.normalise(references[rng.integers(len(references))]),
-        }
+        motion = record["motion"]
+        shown = windows.window(motion, record["start"], length)
+        bank = latents.references[signers[motion]]
+        if rng.random() < random_share:
+            reference = bank.take(np.full((len(times), len(bank.parts)), rng.integers(len(bank))))
+            reference["reference_confidence"] = np.zeros_like(reference["reference_confidence"])
+        else:
+            reference = bank.take(bank.nearest(shown["pose"][times], shown["confidence"][times], exclude=motion))
+        return {**shown, "latents": latents.normalise(record["latents"]), **reference}
 
     return iterate(_LatentSource(latents.directory), transform, reading, "videos")

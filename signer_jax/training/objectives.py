@@ -123,12 +123,13 @@ def diffusion(
     sigma = sample_sigma(levels, b, mean=c.sigma_mean, std=c.sigma_std, clean_share=c.clean_share, shift=c.shift)
     noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
-    video = renderer.control_video(pose, confidence)
+    wanted = renderer.draw(pose, confidence)
+    video = renderer.control_video(wanted, renderer.draw(batch["reference_pose"], batch["reference_confidence"]))
     predicted = renderer.clean(
         params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"], video,
         renderer.text(H, mask, b), keep,
     )  # fmt: skip
-    weight = renderer.hand_weight(video, clean.shape[2], c.hand_weight)
+    weight = renderer.hand_weight(wanted, clean.shape[2], c.hand_weight)
     # The velocity's error is the clean latents' over σ: near σ = 0 that would drown the other levels.
     strength = 1.0 / jnp.maximum(sigma, c.sigma_floor) ** 2
     return strength * flow_matching(predicted, clean, weight)

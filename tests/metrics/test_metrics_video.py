@@ -12,7 +12,6 @@ from signer_jax.metrics.video import (
     hand_crop,
     hand_ssim,
     mean_frame,
-    nearest_frames,
     nearest_pose_baseline,
     ssim,
 )
@@ -112,22 +111,6 @@ def test_mean_frame_weighs_frames_not_videos():
     np.testing.assert_array_equal(mean_frame(videos), np.full((4, 4, 3), 70))
     with pytest.raises(SignerError, match="no video"):
         mean_frame([])
-
-
-@pytest.mark.parametrize("chunk", [3, 4096])
-def test_nearest_frames_is_the_brute_force_answer(chunk):
-    rng = np.random.default_rng(0)
-    query, bank = rng.normal(size=(7, 5, 2)), rng.normal(size=(20, 5, 2))
-    query_confidence, bank_confidence = rng.uniform(size=(7, 5)), rng.uniform(size=(20, 5))
-    query_confidence[rng.uniform(size=(7, 5)) < 0.2] = 0
-    bank_confidence[rng.uniform(size=(20, 5)) < 0.2] = 0
-    bank[bank_confidence == 0] = np.nan
-    expected = []
-    for q, c in zip(query, query_confidence, strict=True):
-        square = np.where(bank_confidence > 0, ((bank - q) ** 2).sum(axis=-1), 1.0)
-        expected.append((square * c).sum(axis=-1).argmin())
-    result = nearest_frames(query, query_confidence, bank, bank_confidence, chunk=chunk)
-    np.testing.assert_array_equal(result, expected)
 
 
 def signed(name, signer, places, shade):

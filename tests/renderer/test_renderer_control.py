@@ -80,6 +80,15 @@ def test_the_branch_in_controlnexts_own_size_is_light():
     assert 3.3e6 < count < 3.6e6
 
 
+def test_folding_lays_neighbouring_pixels_side_by_side():
+    plain, folding = (ControlBranch((8, 8), (1, 2), **SMALL, fold=fold) for fold in (1, 2))
+    picture = normal((1, 2, 8, 8, 5))
+    by_hand = jnp.concatenate([picture[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=-1)
+    params = jax.jit(plain.init)(jax.random.key(0), by_hand, jnp.zeros(1))
+    expected = jax.jit(plain.apply)(params, by_hand, jnp.zeros(1))
+    np.testing.assert_allclose(jax.jit(folding.apply)(params, picture, jnp.zeros(1)), expected, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def branch():
     module = ControlBranch(channels=(8, 12), strides=(2, 2), **SMALL)

@@ -1,0 +1,180 @@
+"""A training step and a forward pass of T5, the video transformer and the autoencoder, beside the torch originals.
+
+    python tests/benchmarks/models.py                    every model, float32, the sizes below
+    python tests/benchmarks/models.py --only t5 vae
+
+Both sides load the same random weights and run the same arrays on the same machine, each in a process of its own, so
+that its peak memory is its own. "train" is the forward and the backward pass to all parameters. Printed: the median of
+many runs in milliseconds, the peak resident memory in MiB, and the ratio theirs / ours (above 1: ours is faster or
+smaller). Needs the [parity] extra.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SECONDS = 4.0  # measured for each figure, after the first runs
+T5_SIZE = {
+    "vocab_size": 1800, "d_model": 256, "d_kv": 32, "d_ff": 512, "num_layers": 4, "num_heads": 8,
+    "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
+T5_BATCH, T5_SOURCE, T5_TARGET = 16, 48, 24
+WAN_SIZE = {
+    "patch_size": (1, 2, 2), "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": 16,
+    "out_channels": 16, "text_dim": 256, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 4,
+}  # fmt: skip
+WAN_LATENTS, WAN_TEXT = (2, 5, 16, 16), 32  # batch, frames, height, width
+VAE_SIZE = {
+    "base_dim": 32, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+}  # fmt: skip
+VAE_VIDEO = (1, 9, 128, 128)
+MODELS = ("t5", "transformer", "vae")
+
+
+def save_originals(folder: Path) -> None:
+    """Random weights in the originals' own files, which both sides read."""
+    import diffusers
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    transformers.T5ForConditionalGeneration(transformers.T5Config(**T5_SIZE)).save_pretrained(folder / "t5")
+    diffusers.WanTransformer3DModel(**WAN_SIZE).save_pretrained(folder / "transformer")
+    diffusers.AutoencoderKLWan(**VAE_SIZE).save_pretrained(folder / "vae")
+
+
+def arrays(model: str) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(0)
+    if model == "t5":
+        ids = rng.integers(2, T5_SIZE["vocab_size"], (T5_BATCH, T5_SOURCE + T5_TARGET)).astype(np.int32)
+        return ids[:, :T5_SOURCE], ids[:, T5_SOURCE:]
+    if model == "transformer":
+        latents = rng.standard_normal((*WAN_LATENTS, WAN_SIZE["in_channels"]), np.float32)
+        return latents, rng.standard_normal((len(latents), WAN_TEXT, WAN_SIZE["text_dim"]), np.float32)
+    return (rng.uniform(-1, 1, (*VAE_VIDEO, 3)).astype(np.float32),)
+
+
+def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    """(forward, train), each of which waits for its result."""
+    import jax
+    import jax.numpy as jnp
+
+    from signer_jax.interop import t5, wan
+    from signer_jax.slul.linker import shift_right
+
+    inputs = tuple(map(jnp.asarray, arrays(model)))
+    if model == "t5":
+        module, params = t5.load(folder / "t5")
+
+        def apply(params, source, target):
+            return module.apply({"params": params}, source, shift_right(target))
+    elif model == "transformer":
+        module, params = wan.load_transformer(folder / "transformer")
+
+        def apply(params, latents, text):
+            return module.apply({"params": params}, latents, jnp.full(len(latents), 500.0), text)
+    else:
+        module, params = wan.load_vae(folder / "vae")
+
+        def apply(params, video):
+            mean, _ = module.apply({"params": params}, video, method="encode")
+            return module.apply({"params": params}, mean, method="decode")
+
+    params = jax.tree.map(jnp.asarray, params)
+    forward = jax.jit(apply)
+    train = jax.jit(jax.grad(lambda params, *x: jnp.square(apply(params, *x)).mean()))
+    return (
+        lambda: jax.block_until_ready(forward(params, *inputs)),
+        lambda: jax.block_until_ready(train(params, *inputs)),
+    )
+
+
+def theirs(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    import torch
+
+    inputs = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays(model)]
+    if model == "t5":
+        import transformers
+
+        module = transformers.T5ForConditionalGeneration.from_pretrained(folder / "t5")
+        source, target = (x.long() for x in inputs)
+        start = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], 1)
+        apply = lambda: module(input_ids=source, decoder_input_ids=start).logits  # noqa: E731
+    elif model == "transformer":
+        import diffusers
+
+        module = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer")
+        latents, text = inputs[0].permute(0, 4, 1, 2, 3).contiguous(), inputs[1]
+        step = torch.full((len(latents),), 500.0)
+        apply = lambda: module(latents, step, text).sample  # noqa: E731
+    else:
+        import diffusers
+
+        module = diffusers.AutoencoderKLWan.from_pretrained(folder / "vae")
+        video = inputs[0].permute(0, 4, 1, 2, 3).contiguous()
+        apply = lambda: module.decode(module.encode(video).latent_dist.mode()).sample  # noqa: E731
+    module.eval()
+
+    def forward() -> None:
+        with torch.no_grad():
+            apply()
+
+    def train() -> None:
+        module.zero_grad(set_to_none=True)
+        apply().square().mean().backward()
+
+    return forward, train
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    run()
+    times, end = [], time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def measure(side: str, model: str, folder: Path) -> dict[str, float]:
+    """One side of one model, in this process."""
+    forward, train = {"ours": ours, "theirs": theirs}[side](model, folder)
+    result = {"forward ms": milliseconds(forward), "train ms": milliseconds(train)}
+    return result | {"peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--worker", nargs=3, metavar=("SIDE", "MODEL", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        side, model, folder = arguments.worker
+        print(json.dumps(measure(side, model, Path(folder))))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        save_originals(Path(name))
+        print(f"{'':24}{'ours':>10}{'theirs':>10}{'ratio':>8}")
+        for model in arguments.only:
+            figures = {}
+            for side in ("ours", "theirs"):
+                command = [sys.executable, __file__, "--worker", side, model, name]
+                run = subprocess.run(command, check=True, capture_output=True, text=True)
+                figures[side] = json.loads(run.stdout.splitlines()[-1])
+            for figure, value in figures["ours"].items():
+                other = figures["theirs"][figure]
+                print(f"{model + ' ' + figure:24}{value:10.1f}{other:10.1f}{other / value:8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
