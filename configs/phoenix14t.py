@@ -15,9 +15,9 @@ def get_config():
     c.tokenizer.vocab_size = 2000
     c.slul.d_ff = 384
     c.slul.dropout = 0.2
-    c.train.slul.steps = 1200
+    c.train.slul.steps = 4000
     c.train.slul.batch = 32
     c.train.slul.learning_rate = 1.5e-3
-    c.train.slul.warmup = 100
+    c.train.slul.warmup = 200
     c.evaluate.sentences = 519
     return c

@@ -18,14 +18,17 @@ fi
 
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true' INT TERM
+# KILL, since jax takes TERM for a notice of preemption; checkpoints are whole at any moment.
+trap 'kill -KILL "${pids[@]}" 2>/dev/null || true' INT TERM
 for ((i = 0; i < processes; i++)); do
   SIGNER_COORDINATOR=127.0.0.1:$port SIGNER_PROCESSES=$processes SIGNER_PROCESS=$i \
     python -m signer_jax train --config "$config" --workdir "$workdir" "$@" &
   pids+=($!)
 done
+# Whoever fails first takes the others along: they would wait for it.
 status=0
-for pid in "${pids[@]}"; do
-  wait "$pid" || { status=$?; kill "${pids[@]}" 2>/dev/null || true; }
+for _ in "${pids[@]}"; do
+  wait -n || { status=$?; kill -KILL "${pids[@]}" 2>/dev/null || true; break; }
 done
+wait || true
 exit "$status"

@@ -5,7 +5,10 @@ SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `lau
 """
 
 import os
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import jax
@@ -40,8 +43,34 @@ def first_makes(what: str, make: Callable[[], Made]) -> Made:
 
     The processes share a file system, as checkpoints need anyway.
     """
-    if jax.process_count() == 1:
-        return make()
-    made = make() if jax.process_index() == 0 else None
-    multihost_utils.sync_global_devices(what)
-    return make() if made is None else made
+    if jax.process_index() == 0:
+        made = make()
+        wait_for_all(what)
+        return made
+    wait_for_all(what)
+    return make()
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here; `what` names the place. Nothing for a single process."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+@contextmanager
+def failing_at_once() -> Iterator[None]:
+    """A process that fails among several ends here, with its message: at a normal exit it would wait for the others.
+
+    They wait for it in turn, until the launcher, which sees it end, takes them down.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if isinstance(error, SignerError):
+            print(f"signer: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, SignerError) else 1)

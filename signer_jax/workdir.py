@@ -11,6 +11,7 @@
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    """The file appears whole or not at all, also where several processes write it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text)
     partial.replace(path)
 

@@ -17,11 +17,6 @@ def test_a_launcher_parses_and_says_how_it_is_used(name):
     assert run.returncode == 2 and run.stderr.startswith("usage:")
 
 
-# Open fault: of the runs so far one trained, one hung at the start until the coordinator gave up. Not repaired, so not
-# hidden: set the variable to reproduce it.
-@pytest.mark.skipif(
-    "SIGNER_MULTIPROCESS" not in os.environ, reason="two processes hang at times: SIGNER_MULTIPROCESS=1 runs it"
-)
 @pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path: Path):
     workdir = tmp_path / "run"
@@ -43,3 +38,13 @@ def test_two_processes_train_one_run(tmp_path: Path):
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr[-2000:]
     assert json.loads((workdir / "result.json").read_text())["params_sha256"] == result["params_sha256"]
+
+
+@pytest.mark.slow
+def test_one_process_that_fails_takes_the_other_along(tmp_path: Path):
+    """Both refuse the stage; neither may wait for the other at exit."""
+    command = ["bash", ROOT / "launch" / "local.sh", TINY, tmp_path / "run", "2", "--config.stages=slull"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 2
+    assert "unknown stage 'slull'" in run.stderr and "Traceback" not in run.stderr

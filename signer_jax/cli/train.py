@@ -20,8 +20,9 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax import configuration, distributed
 
     distributed.start()
-    config = configuration.load(arguments.config, arguments.overrides)
-    finish(config, Path(arguments.workdir))
+    with distributed.failing_at_once():
+        config = configuration.load(arguments.config, arguments.overrides)
+        finish(config, Path(arguments.workdir))
 
 
 def finish(config: Any, workdir: Path) -> Any:
@@ -29,12 +30,13 @@ def finish(config: Any, workdir: Path) -> Any:
     import jax
 
     from signer_jax import result as results
+    from signer_jax.distributed import wait_for_all
     from signer_jax.evaluation import Evaluation, evaluate
     from signer_jax.pipeline import Signer
     from signer_jax.training import run as training
 
     model, params = training.train(config, workdir)
-    signer, evaluation = None, Evaluation()
+    signer, result, evaluation = None, None, Evaluation()
     if jax.process_index() == 0:
         if config.evaluate.split:
             signer = Signer(config, workdir, model, params)
@@ -43,5 +45,5 @@ def finish(config: Any, workdir: Path) -> Any:
         result = results.build(config, params, workdir, evaluation.metrics, evaluation.facts, config.evaluate.split)
         results.write(workdir / "result.json", result)
         print(table(metric_rows(evaluation.metrics), (f"metric ({config.evaluate.split or 'not evaluated'})", "value")))
-        return result, evaluation, signer
-    return None, evaluation, signer
+    wait_for_all("finished")
+    return result, evaluation, signer
