@@ -3,10 +3,17 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
+
+# The launcher calls `python`: that of this environment, also where it is not activated.
+ENVIRONMENT = {
+    **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["local.sh", "slurm.sh"])
@@ -29,13 +36,12 @@ def test_two_processes_train_one_run(tmp_path: Path):
         "--config.stages=slul",
         "--config.evaluate.split=",
     ]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-2000:]
     result = json.loads((workdir / "result.json").read_text())
     assert result["mesh"] == {"data": 2, "fsdp": 1, "tensor": 1} and result["step"] == 4
     # The same command finds it finished, and its parameters as they were.
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    again = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr[-2000:]
     assert json.loads((workdir / "result.json").read_text())["params_sha256"] == result["params_sha256"]
 
@@ -44,7 +50,6 @@ def test_two_processes_train_one_run(tmp_path: Path):
 def test_one_process_that_fails_takes_the_other_along(tmp_path: Path):
     """Both refuse the stage; neither may wait for the other at exit."""
     command = ["bash", ROOT / "launch" / "local.sh", TINY, tmp_path / "run", "2", "--config.stages=slull"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 2
     assert "unknown stage 'slull'" in run.stderr and "Traceback" not in run.stderr
