@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
     c.slul.contrastive_cross = False  # whether glosses are encoded with cross attention for L_con
     c.slul.beams = 4
-    c.slul.length_penalty = 1.0  # score = log p / length ** penalty
+    c.slul.length_penalty = 0.6  # score = log p / length ** penalty
 
     # -- SLP-MoE and the stabiliser (paper 2.3) ---------------------------------------------------------------------
     c.pose = ConfigDict()
@@ -128,11 +128,11 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1500, 32, 2e-3),
-        ("pose", 100, 16, 2e-3),
-        ("vae", 20, 4, 2e-6),
-        ("renderer", 360, 8, 2e-3),
-        ("joint", 10, 8, 2e-5),
+        ("slul", 1750, 32, 2e-3),
+        ("pose", 60, 16, 2e-3),
+        ("vae", 10, 4, 2e-6),
+        ("renderer", 330, 8, 2e-3),
+        ("joint", 6, 8, 2e-5),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps

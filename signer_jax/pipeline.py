@@ -23,7 +23,7 @@ from signer_jax.data.pipeline import to_model_range, to_pixels_range
 from signer_jax.data.records import Corpus
 from signer_jax.data.retrieval import Experts, Retrieval, reduce
 from signer_jax.data.windows import pad
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, closest
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose import stitching
@@ -244,15 +244,21 @@ class Signer:
             clean = self.model.renderer.render(
                 params["renderer"], noise, **conditions, steps=c.steps, shift=c.shift, guidance=c.guidance
             )
-            latents = clean * self.latents.std + self.latents.mean
-            return self.model.vae.apply({"params": params["vae"]}, latents, method="decode")
+            return self.model.vae.apply({"params": params["vae"]}, self.latents.denormalise(clean), method="decode")
 
         return jax.jit(render)
 
     def style(self, picture: np.ndarray | None = None, signer: str | None = None) -> References:
-        """The reference frames of a training signer, or of one picture (uint8 `[h, w, 3]`)."""
+        """The reference frames of a training signer (the first, if none is named), or one picture, uint8 `[h, w, 3]`.
+
+        Raises `SignerError` for a signer without training videos or a picture of another size.
+        """
         references = self.latents.references
-        bank = references[signer if signer in references else next(iter(references))]
+        if signer is not None and signer not in references:
+            raise SignerError(
+                f"signer {signer!r}: no training video{closest(signer, references)}; known: {', '.join(references)}"
+            )
+        bank = references[signer if signer is not None else next(iter(references))]
         if picture is None:
             return bank
         size = self.config.data.size
@@ -278,9 +284,7 @@ class Signer:
         if renderer is None:
             raise SignerError(f"{self.workdir}: this run has no renderer (stages {tuple(self.config.stages)})")
         times = latent_frame_times(pose.shape[1], renderer.temporal_ratio)
-        taken = [
-            bank.take(bank.nearest(pose[i, times], confidence[i, times])) for i, bank in enumerate(references)
-        ]  # fmt: skip
+        taken = [bank.take(bank.nearest(pose[i, times], confidence[i, times])) for i, bank in enumerate(references)]
         conditions = {name: np.stack([one[name] for one in taken]) for name in taken[0]}
         conditions |= {"pose": pose, "confidence": confidence}
         conditions["text"] = np.asarray(renderer.text(None, None, rows)) if text is None else text

@@ -1,0 +1,72 @@
+"""The cached latents of a tiny run: the reference banks, and that no example sees its own clip."""
+
+import numpy as np
+
+from signer_jax.data.pipeline import Reading
+from signer_jax.data.windows import MotionWindows
+from signer_jax.pipeline import Signer
+from signer_jax.training.latents import _reference_places, latent_batches
+from signer_jax.training.run import limits
+
+
+def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
+    signer = Signer.load(tiny_run)
+    listed = signer.corpus.listed("train")
+    seen = 0
+    for name, bank in signer.latents.references.items():
+        assert {listed[motion][2] for motion in bank.motion} == {name}
+        assert len(bank.latents) == len(bank.pose) == len(bank.confidence) == len(bank.motion) == len(bank)
+        seen += len(bank)
+        # Every pose is one of its clip's.
+        clip = signer.corpus.motions("train")[int(bank.motion[0])].pose
+        theirs = clip.coordinates[:, signer.model.joints, : signer.config.pose.dims]
+        assert np.abs(theirs - bank.pose[0]).max(axis=(1, 2)).min() < 1e-6
+    assert seen == len({(int(m), p.tobytes()) for bank in signer.latents.references.values()
+                        for m, p in zip(bank.motion, bank.pose, strict=True)})  # fmt: skip
+    # Normalised by the windows' statistics, of which the banks hold nearly all.
+    values = np.concatenate([bank.latents.reshape(-1, bank.latents.shape[-1])
+                             for bank in signer.latents.references.values()])  # fmt: skip
+    assert np.abs(values.mean(axis=0)).max() < 0.5 and np.abs(values.std(axis=0) - 1).max() < 0.5
+
+
+def test_a_bank_is_thinned_evenly(tiny_run):
+    corpus = Signer.load(tiny_run).corpus
+    motions = [i for i, (_, has_video, _) in enumerate(corpus.listed("train")) if has_video]
+    items = [(motion, start) for motion in motions for start in (0, 2, 4)]
+    times = np.array([0, 2])  # windows overlap: (0, 2), (2, 4), (4, 6) are four frames, not six
+    every = _reference_places(corpus, items, times, 1000)
+    assert len(every) == 4 * len(motions)
+    assert len(_reference_places(corpus, items, times, 2)) == sum(
+        min(2, 4 * sum(corpus.listed("train")[m][2] == name for m in motions))
+        for name in {corpus.listed("train")[m][2] for m in motions}
+    )
+
+
+def test_an_examples_references_come_from_other_clips(tiny_run):
+    signer = Signer.load(tiny_run)
+    c = signer.config
+    windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c))
+    listed = signer.corpus.listed("train")
+    for share in (0.0, 1.0):
+        batches = latent_batches(
+            signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1),
+            length=c.renderer.window, ratio=signer.model.vae.temporal_ratio, random_share=share,
+        )  # fmt: skip
+        batch = next(batches)
+        b, k, h, w, r, z = batch["reference"].shape
+        assert (k, r) == (1 + (c.renderer.window - 1) // signer.model.vae.temporal_ratio, 3)
+        assert batch["latents"].shape == (b, k, h, w, z)
+        if share == 1.0:  # one frame, without its pose
+            assert not batch["reference_confidence"].any()
+            np.testing.assert_array_equal(batch["reference"][:, 0, ..., 0, :], batch["reference"][:, -1, ..., 2, :])
+            continue
+        assert batch["reference_confidence"].any()
+        for row in range(b):
+            # Which clip an example is from: the one whose poses it shows.
+            pose = batch["pose"][row, 0]
+            own = [m for m, (_, has_video, _) in enumerate(listed) if has_video and
+                   (np.abs(windows.sentence(m)["pose"] - pose).max(axis=(1, 2)) < 1e-6).any()]  # fmt: skip
+            bank = signer.latents.references[listed[own[0]][2]]
+            if (bank.motion != own[0]).any():
+                place = np.abs(bank.latents - batch["reference"][row, 0, ..., 0, :]).max(axis=(1, 2, 3)).argmin()
+                assert bank.motion[place] not in own
