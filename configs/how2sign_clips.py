@@ -15,5 +15,6 @@ def get_config():
     c.train.vae.steps = 200
     c.train.vae.learning_rate = 1e-4
     c.train.renderer.steps = 900
+    c.train.renderer.warmup = 18
     c.evaluate.videos = 1000  # every window of the held-out clips
     return c
