@@ -15,6 +15,7 @@ def get_config():
     c.tokenizer.vocab_size = 2000
     c.slul.d_ff = 384
     c.slul.dropout = 0.2
+    c.slul.length_penalty = 1.0
     c.train.slul.steps = 4000
     c.train.slul.batch = 32
     c.train.slul.learning_rate = 1.5e-3
