@@ -152,7 +152,7 @@ def get_config() -> ConfigDict:
     c.mesh.tensor = 1
 
     # -- Watching and saving ----------------------------------------------------------------------------------------
-    c.log_every = 20
+    c.log_every = 20  # steps; ten times a stage at least
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
     c.keep_checkpoints = 1  # a stage
     c.evaluate = ConfigDict()

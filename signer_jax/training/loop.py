@@ -118,6 +118,7 @@ def fit(
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
     step = jax.jit(_with_key(make_step(stage, tx)), donate_argnums=0, out_shardings=(shardings, None))
+    log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     started, logged = time.perf_counter(), first
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
     for k in bar:
