@@ -1,6 +1,6 @@
 """The stabiliser: P̂ = refine(P_pose) (PAPER 2.3): a learned low-pass filter a joint, and what a network adds to it.
 
-A network alone has to learn first that neighbouring frames agree, at the cost of the hands; the filter starts from it.
+A network alone has to learn first that neighbouring frames agree; the filter starts from it.
 """
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from signer_jax.types import Array
 
 FIRST_TAPS = np.log(np.array([1.0, 2.0, 1.0], np.float32))
 # The network's share at the start (LayerScale, arXiv 2103.17239): its first, random steps must not cost what the filter
-# has won. Without it, 100 steps on the built-in corpus raised the DTW to the truth from .023 to .036 shoulder widths.
+# has won. At 1 the demo's 60 steps end with a hand error of +2 % instead of -1 %, and a DTW of .025 instead of .024.
 FIRST_SCALE = 0.1
 
 
