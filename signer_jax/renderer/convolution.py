@@ -2,7 +2,7 @@
 
 TPU and GPU have conv3d natively. XLA's CPU backend does not: there a 3D convolution is one 2D convolution that gives
 the contributions of all temporal taps as channels, and a sum of shifted frames; its kernel gradient is one matrix
-product a spatial tap. Measured on two cores at 16 to 96 channels this is 3 to 10 times XLA's conv3d, forward and
+product a spatial tap. Measured on two cores at 16 to 96 channels this is 2 to 6 times XLA's conv3d, forward and
 backward (`tests/benchmarks/conv3d.py`).
 """
 

@@ -1,10 +1,7 @@
 """A start for small video autoencoders: the principal components of the frames' patches, instead of random weights.
 
-With random weights a tiny autoencoder spends its first minutes on finding what linear algebra gives in a second.
-Measured on held-out real clips at 64x64 (two signers, two cores, single seeds; patch 4, 32 channels, 8 latent
-channels): SSIM 0.91 before the first step, 0.94 after about 200 steps, 0.95 after 670. An autoencoder of the usual form
-with random weights (patch 4, 48 channels, one downsampling, 48 latent channels) had 0.50 after 266 steps. The weights
-are ordinary ones: every layer trains on.
+With random weights a tiny autoencoder spends its first minutes on finding what linear algebra gives in a second. The
+weights are ordinary ones: every layer trains on.
 """
 
 import jax.numpy as jnp
