@@ -1,0 +1,281 @@
+"""Files and folders on disk: read only what is a plain file, written whole or not at all, never in place of others'.
+
+Whatever is written comes into being in a *room*, a hidden folder `.<name>.<random>.partial` beside its final name, and
+moves there by one rename. A room carries a mark that its writer keeps locked, so that what a killed writer left behind
+is told from what a living one is writing, and swept by the next one. A folder that is ours holds `manifest.json`, which
+names its kind and the size of its files: only such a folder, with nothing else in it, is ever replaced or removed, and
+one that lacks a file or holds a shorter one is not taken for whole.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from signer_jax.errors import SignerError
+
+MADE_BY = "signer_jax"
+MANIFEST = "manifest.json"
+_MARK = ".signer_jax"  # in a room; locked while its writer lives
+_ENDING = ".partial"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+# ---- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def plain_file(path: str | Path, give: str) -> Path:
+    """The path, where it is a regular file that can be opened; `give` says what to give instead.
+
+    Raises `SignerError` for what is missing, a folder, or neither (a FIFO would be waited for without end).
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise SignerError(f"{path}: {reason_of(error)}; {give}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a socket or a device)"
+        raise SignerError(f"{path}: is {kind}; {give}")
+    if not os.access(path, os.R_OK):
+        raise SignerError(f"{path}: may not be read (permission denied); {give}")
+    return path
+
+
+def reason_of(error: BaseException) -> str:
+    """The system's reason in lower case, without the path, which the message around it names."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+# ---- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_file(path: str | Path, data: str | bytes) -> None:
+    """Writes a file that appears whole or not at all; text as UTF-8. Raises `SignerError` where it cannot."""
+    with new_file(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Where to write a file that gets its name, and takes the place of an older one, when the block ends well."""
+    path = _followed(path)
+    if path.is_dir():
+        raise SignerError(f"{path}: is a folder; give a file's name")
+    with _room(path) as room:
+        partial = room / path.name
+        yield partial
+        _flush(partial)
+        os.replace(partial, path)
+
+
+@contextmanager
+def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
+    """Where to write a folder of ours that gets its name, and a manifest, when the block ends well.
+
+    An older folder of the same kind is replaced: a kill between the two renames that this takes leaves one that
+    `recover` finds. Raises `SignerError`, before the block and after, where the name is taken by anything else.
+    """
+    path = _followed(path)
+    recover(path)
+    _replaceable(path, kind)
+    with _room(path) as room:
+        partial = room / path.name
+        partial.mkdir()
+        yield partial
+        files = {str(file.relative_to(partial)): file for file in sorted(partial.rglob("*")) if file.is_file()}
+        manifest = {"made_by": MADE_BY, "kind": kind, "files": {name: f.stat().st_size for name, f in files.items()}}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for file in (*files.values(), partial / MANIFEST, partial):
+            _flush(file)
+        _put(partial, path, kind, room)
+
+
+def check_folder(path: str | Path, kind: str, mend: str) -> Path:
+    """The path, where it is a whole folder of ours: every file of its manifest is there at its size.
+
+    Raises `SignerError`, with `mend` as its advice, where it is missing, of another kind, or not whole.
+    """
+    path = Path(path)
+    recover(path)
+    if not path.is_dir():
+        raise SignerError(f"{path}: no such folder; {mend}")
+    manifest = _manifest(path)
+    if manifest is None:
+        raise SignerError(f"{path}: is no {kind} of signer_jax (no {MANIFEST} that says so); {mend}")
+    if manifest["kind"] != kind:
+        raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
+    for name, size in manifest["files"].items():
+        file = path / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes where {size} were written"
+            raise SignerError(f"{path}: the {kind} is damaged ({name} {what}); {mend}")
+    return path
+
+
+def recover(path: str | Path) -> None:
+    """Puts back a folder of ours whose replacement was cut short between two renames, and sweeps what it left."""
+    path = _followed(path)
+    for room in _rooms(path):
+        if not path.exists():
+            for old in sorted(room.glob("old.*")):
+                if _manifest(old) is not None:
+                    with suppress(OSError):
+                        old.rename(path)
+        _sweep(room)
+
+
+# ---- Locking ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
+    """Holds a lock file; it ends with the process, however that ends. `holder` is written into it for others to read.
+
+    Raises `SignerError` where another process holds it: its holder's words, then `refusal`. A file system without
+    locks is said on standard error, and the block runs.
+    """
+    path = Path(path)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SignerError(
+                f"{path.parent}: in use by {file.read().strip() or 'another process'}; {refusal}"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"signer: {path.parent}: this file system has no locks; start one run at a time here", flush=True)
+        file.truncate(0)
+        file.write(holder + "\n")
+        file.flush()
+        yield
+
+
+# ---- Below -----------------------------------------------------------------------------------------------------------
+
+
+def _followed(path: str | Path) -> Path:
+    """The place that is written: what a link names is replaced, not the link."""
+    path = Path(path)
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise SignerError(f"{path}: cannot be written ({reason_of(error)}); choose another place") from None
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[Path]:
+    """A marked folder beside `path` for what is to become it; gone when the block ends, however it ends."""
+    for left in _rooms(path):
+        _sweep(left)
+    room: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
+        with _marked(room):
+            yield room
+    except OSError as error:
+        ours = room is None or str(error.filename or "").startswith(str(room)) or error.filename == str(path)
+        if not (ours or error.errno in _NO_SPACE):
+            raise
+        raise SignerError(
+            f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
+        ) from None
+    finally:
+        if room is not None:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def _marked(room: Path) -> Iterator[TextIO]:
+    # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
+    with (room / "new").open("w") as mark:
+        with suppress(OSError):
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.replace(room / "new", room / _MARK)
+        yield mark
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:100]}."
+
+
+def _rooms(path: Path) -> list[Path]:
+    """Marked rooms beside `path` that are, or were, for it."""
+    prefix = _prefix(path)
+    try:
+        names = [name for name in os.listdir(path.parent or ".") if name.startswith(prefix) and name.endswith(_ENDING)]
+    except OSError:
+        return []
+    return [path.parent / name for name in names if (path.parent / name / _MARK).is_file()]
+
+
+def _sweep(room: Path) -> None:
+    """Removes a room whose writer is gone."""
+    with suppress(OSError), (room / _MARK).open() as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """To the disk, before the rename says that it is there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put(partial: Path, path: Path, kind: str, room: Path) -> None:
+    for attempt in range(100):  # another writer may put its own there in between: the last one stays
+        try:
+            partial.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        _replaceable(path, kind)
+        with suppress(FileNotFoundError):
+            path.rename(room / f"old.{attempt}")
+    raise SignerError(f"{path}: other processes keep writing it; start one at a time")
+
+
+def _replaceable(path: Path, kind: str) -> None:
+    """Raises `SignerError` unless the path is free, an empty folder, or a folder of this kind and nothing else in it."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise SignerError(f"{path}: exists and is no {kind}; choose another folder")
+    there = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
+    if not there and not any(path.iterdir()):
+        return
+    manifest = _manifest(path)
+    if manifest is None or manifest["kind"] != kind:
+        raise SignerError(f"{path}: exists and is no {kind} of signer_jax; choose another folder")
+    if foreign := sorted(there - manifest["files"].keys() - {MANIFEST}):
+        raise SignerError(f"{path}: also holds {foreign[0]!r}, which is none of the {kind}'s; choose another folder")
+
+
+def _manifest(path: Path) -> dict | None:
+    """A folder's manifest, None where it has none of ours."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        whole = manifest["made_by"] == MADE_BY and isinstance(manifest["kind"], str)
+        inside = all(isinstance(size, int) and ".." not in Path(name).parts for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return manifest if whole and inside and not any(Path(name).is_absolute() for name in files) else None
