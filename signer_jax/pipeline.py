@@ -33,6 +33,7 @@ from signer_jax.renderer.sampler import shared_noise
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.linker import pool_glosses, shift_right
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.latents import Latents
 from signer_jax.types import Pose
@@ -117,7 +118,7 @@ class Signer:
         if self.model.slp_moe is None:
             raise SignerError(f"{self.workdir}: this run has no SLP-MoE (stages {tuple(self.config.stages)})")
         c = self.config
-        prior = Prior.open(self.workdir / "prior")
+        prior = Prior.open(self.workdir / "prior", REMAKE)
         return Retrieval(prior, self.model.joints, c.pose.dims, c.pose.experts, c.data.max_glosses)
 
     @cached_property

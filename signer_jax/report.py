@@ -6,13 +6,12 @@ inline, curves are SVG, media are data URLs. It follows the reader's light or da
 
 import base64
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from numbers import Integral, Real
 from pathlib import Path
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]], str]
@@ -116,24 +115,7 @@ def write(
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
         "<footer>Written by signer_jax. This file holds everything it shows.</footer>\n</main>\n</body>\n</html>\n"
     )
-    _replace(Path(path), page)
-
-
-def _replace(path: Path, page: str) -> None:
-    """Writes beside the final name and renames, so that a half-written report never has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        # mkstemp makes files for their owner alone; a report is as readable as any other file written here.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(partial, 0o666 & ~mask)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    storage.write_file(path, page)
 
 
 def _facts(facts: Mapping[str, object]) -> str:

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from signer_jax import storage
 from signer_jax.training import partitioning
 from signer_jax.training.run import read_times
-from signer_jax.workdir import write_atomically
 
 PACKAGES = ("signer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
 
@@ -50,4 +50,4 @@ def build(
 
 
 def write(path: Path, result: dict) -> None:
-    write_atomically(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    storage.write_file(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

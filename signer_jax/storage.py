@@ -23,6 +23,7 @@ from signer_jax.errors import SignerError
 
 MADE_BY = "signer_jax"
 MANIFEST = "manifest.json"
+REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _ENDING = ".partial"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
@@ -108,10 +109,10 @@ def check_folder(path: str | Path, kind: str, mend: str) -> Path:
     path = Path(path)
     recover(path)
     if not path.is_dir():
-        raise SignerError(f"{path}: no such folder; {mend}")
+        raise SignerError(f"{path}: no {kind} here; {mend}")
     manifest = _manifest(path)
     if manifest is None:
-        raise SignerError(f"{path}: is no {kind} of signer_jax (no {MANIFEST} that says so); {mend}")
+        raise SignerError(f"{path}: no {kind} here (no {MANIFEST} of signer_jax says so); {mend}")
     if manifest["kind"] != kind:
         raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
     for name, size in manifest["files"].items():
@@ -254,7 +255,7 @@ def _put(partial: Path, path: Path, kind: str, room: Path) -> None:
 
 
 def _replaceable(path: Path, kind: str) -> None:
-    """Raises `SignerError` unless the path is free, an empty folder, or a folder of this kind and nothing else in it."""
+    """Raises `SignerError` unless the path is free, an empty folder, or a folder of this kind alone."""
     if not path.exists():
         return
     if not path.is_dir():

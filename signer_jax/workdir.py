@@ -1,6 +1,7 @@
 """What a run leaves in its folder, and how it is found again.
 
-<workdir>/config.json        the run's config; another config is refused
+<workdir>/config.json        the run's config, marked as ours; another config is refused
+         .signer_jax.lock    held by the one command that writes here
          data/               the prepared corpus
          tokenizer.model     the SentencePiece model
          prior/              the pose prior database
@@ -12,12 +13,26 @@
 
 import json
 import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from signer_jax import storage
+from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError
+
+LOCK = ".signer_jax.lock"
+# What a run writes beside its config: where one of these stands without the config, somebody else put it there.
+WRITTEN = (
+    "data", "tokenizer.model", "prior", "latents", "checkpoints", "tensorboard", "wall_time.json", "result.json",
+    "report.html", "sign.mp4",
+)  # fmt: skip
 
 # Values that may change between the start of a run and its resumption: they do not change what is trained.
 FREE = (
@@ -37,49 +52,67 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The file appears whole or not at all, also where several processes write it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+@contextmanager
+def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
+    """Holds a run's folder against any other command that writes there; a new run's config is written first of all.
 
-
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes the config of a new run, or checks that a run to resume has the same one.
-
-    Raises `SignerError` where the folder belongs to another config.
+    The first of several processes holds it for all. Raises `SignerError` where the folder is in use, belongs to another
+    config, or holds files of the names that a run writes which no run wrote.
     """
-    file = workdir / "config.json"
-    if file.exists():
-        before, now = flatten(load_config(workdir)), flatten(config)
-        changed = [
-            name for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not name.startswith(FREE)
-        ]  # fmt: skip
-        if changed:
-            name = changed[0]
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    if jax.process_index():
+        wait_for_all("workdir")
+        yield
+        return
+    check_claim(workdir, config)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SignerError(f"--workdir {workdir}: cannot be made ({storage.reason_of(error)}); choose another") from None
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
+        check_claim(workdir, config)  # it may have been made in between
+        values = {"made_by": storage.MADE_BY, **config.to_dict()}
+        storage.write_file(workdir / "config.json", json.dumps(values, indent=1) + "\n")
+        wait_for_all("workdir")
+        yield
+
+
+def check_claim(workdir: Path, config: ConfigDict) -> None:
+    """Raises `SignerError` unless the folder is free for a run of this config, or holds one to resume."""
+    if not (workdir / "config.json").exists():
+        if taken := [name for name in WRITTEN if os.path.lexists(workdir / name)]:
             raise SignerError(
-                f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, "
-                f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values it was started with"
+                f"--workdir {workdir}: holds {taken[0]!r}, which no run wrote (there is no config.json) and a run "
+                "would write over; choose another --workdir"
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(config.to_dict(), indent=1) + "\n")
+        return
+    before, now = flatten(load_config(workdir)), flatten(config)
+    changed = [
+        name for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not name.startswith(FREE)
+    ]  # fmt: skip
+    if changed:
+        name = changed[0]
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise SignerError(
+            f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, "
+            f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values it was started with"
+        )
 
 
 def load_config(workdir: Path) -> ConfigDict:
     """The config of a run. Raises `SignerError` where the folder holds none."""
     file = workdir / "config.json"
+    if not file.exists():
+        raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`")
+    text = storage.plain_file(file, "give the folder of a run").read_bytes()
     try:
-        values = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise SignerError(
-            f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`"
-        ) from None
-    except json.JSONDecodeError:
+        values = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
-    config = ConfigDict(_tuples(values))
-    return config
+    if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
+        raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
+    return ConfigDict(_tuples(values))
 
 
 def _tuples(value: Any) -> Any:

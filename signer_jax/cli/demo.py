@@ -27,8 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.steps is not None:
         share_steps(config, arguments.steps)
     workdir = Path(arguments.workdir)
-    result, evaluation, signer = finish(config, workdir)
-    show(signer, evaluation, result, workdir)
+    finish(config, workdir, show)
     print(f"\nvideo: {workdir / 'sign.mp4'}   report: {workdir / 'report.html'}   figures: {workdir / 'result.json'}")
 
 

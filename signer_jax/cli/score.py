@@ -7,7 +7,7 @@ from typing import Any
 
 from signer_jax.cli.common import command, metric_rows, output_folder, table
 from signer_jax.errors import SignerError
-from signer_jax.workdir import write_atomically
+from signer_jax.storage import write_file
 
 
 def add(commands: Any) -> None:
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     score = {"text": score_text, "pose": score_pose, "video": score_video}[arguments.kind]
     metrics, facts = score(Path(arguments.ref), Path(arguments.hyp))
     if target:
-        write_atomically(target, json.dumps({"metrics": metrics, "facts": facts}, indent=1) + "\n")
+        write_file(target, json.dumps({"metrics": metrics, "facts": facts}, indent=1) + "\n")
     print(table(metric_rows(metrics), (f"metric ({arguments.kind})", "value")))
     for name, value in facts.items():
         print(f"{name}: {value}")

@@ -1,6 +1,7 @@
 """`signer train`: every stage of a config, resuming by itself."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ def run(arguments: argparse.Namespace) -> None:
         finish(config, Path(arguments.workdir))
 
 
-def finish(config: Any, workdir: Path) -> Any:
-    """Trains, evaluates on `config.evaluate.split` and writes `result.json`; returns (result, evaluation, signer)."""
+def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) -> None:
+    """Trains, evaluates on `config.evaluate.split` and writes `result.json`; `then` shows it (signer, evaluation, …).
+
+    The workdir is held from the first to the last file that is written there.
+    """
     import jax
 
     from signer_jax import result as results
@@ -35,15 +39,17 @@ def finish(config: Any, workdir: Path) -> Any:
     from signer_jax.pipeline import Signer
     from signer_jax.training import run as training
 
-    model, params = training.train(config, workdir)
-    signer, result, evaluation = None, None, Evaluation()
-    if jax.process_index() == 0:
-        if config.evaluate.split:
+    with training.claimed(config, workdir):
+        model, params = training.train(config, workdir)
+        if jax.process_index() == 0:
+            split, evaluation = config.evaluate.split, Evaluation()
             signer = Signer(config, workdir, model, params)
-            with training.Clock(workdir, "evaluate"):
-                evaluation = evaluate(signer, config.evaluate.split)
-        result = results.build(config, params, workdir, evaluation.metrics, evaluation.facts, config.evaluate.split)
-        results.write(workdir / "result.json", result)
-        print(table(metric_rows(evaluation.metrics), (f"metric ({config.evaluate.split or 'not evaluated'})", "value")))
-    wait_for_all("finished")
-    return result, evaluation, signer
+            if split:
+                with training.Clock(workdir, "evaluate"):
+                    evaluation = evaluate(signer, split)
+            result = results.build(config, params, workdir, evaluation.metrics, evaluation.facts, split)
+            results.write(workdir / "result.json", result)
+            print(table(metric_rows(evaluation.metrics), (f"metric ({split or 'not evaluated'})", "value")))
+            if then:
+                then(signer, evaluation, result, workdir)
+        wait_for_all("finished")

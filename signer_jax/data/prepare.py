@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from signer_jax import storage
 from signer_jax.data import records
 from signer_jax.errors import SignerError, closest
 from signer_jax.types import Sample
@@ -12,12 +13,29 @@ from signer_jax.types import Sample
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
 
+def check(data: ConfigDict, directory: Path) -> None:
+    """Raises `SignerError` where `prepare` would find no corpus of this name, or no source, to prepare from."""
+    if data.corpus not in CORPORA:
+        raise SignerError(
+            f"config.data.corpus: unknown corpus {data.corpus!r}{closest(data.corpus, CORPORA)}; "
+            f"known: {', '.join(CORPORA)}"
+        )
+    if data.corpus != "builtin" and not _prepared(directory):
+        _source(data, directory)
+
+
+def _prepared(directory: Path) -> bool:
+    storage.recover(directory)
+    return directory.exists() and any(directory.iterdir())
+
+
 def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
     """The corpus that `config.data` names, prepared under `directory`.
 
     Raises `SignerError` for an unknown corpus, or where the source lacks what the corpus needs.
     """
-    if (directory / "corpus.json").exists():
+    check(data, directory)
+    if _prepared(directory):
         return records.Corpus(directory)
     about: dict = {"corpus": data.corpus, "size": data.size}
     splits: dict[str, Callable[[], Iterable[Sample]]]
@@ -35,32 +53,32 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
     elif data.corpus == "phoenix14t":
         from signer_jax.data.corpora import phoenix14t
 
-        source = _source(data)
+        source = _source(data, directory)
         splits = {split: _of(phoenix14t.samples, source, split) for split in ("train", "dev")}
         about["languages"] = {"gsg": "German"}
-    elif data.corpus == "how2sign_clips":
+    else:
         from signer_jax.data.corpora import how2sign_clips
 
-        source, fps = _source(data), data.fps or None
+        source, fps = _source(data, directory), data.fps or None
         splits = {
             split: _of(how2sign_clips.samples, source, split, size=data.size, fps=fps)
             for split in how2sign_clips.SPLITS
         }
         about["languages"] = {"ase": "English"}
-    else:
-        known = ", ".join(CORPORA)
-        raise SignerError(
-            f"config.data.corpus: unknown corpus {data.corpus!r}{closest(data.corpus, CORPORA)}; known: {known}"
-        )
     return records.write(directory, splits, about)
 
 
-def _source(data: ConfigDict) -> Path:
+def _source(data: ConfigDict, directory: Path) -> Path:
     if not data.source:
         raise SignerError(f"config.data.source is empty: give the {data.corpus} folder, --config.data.source=FOLDER")
     source = Path(data.source)
     if not source.is_dir():
         raise SignerError(f"config.data.source {source}: no such folder; give the {data.corpus} folder")
+    if source.resolve().is_relative_to(directory.parent.resolve()):
+        raise SignerError(
+            f"config.data.source {source}: lies inside --workdir {directory.parent}, which the run writes; "
+            "choose a --workdir outside of it"
+        )
     return source
 
 

@@ -5,17 +5,26 @@ have a pose or a video, whole. Values are msgpack of plain types and arrays; not
 """
 
 import json
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgpack
 import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
+
+KIND = "prepared corpus"
+# What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
+_BROKEN = (
+    msgpack.UnpackException, msgpack.exceptions.ExtraData, ValueError, TypeError, KeyError, AttributeError, IndexError,
+    RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def _pose_tree(pose: Pose) -> dict:
@@ -63,34 +72,94 @@ def decode(record: bytes) -> Sample:
     )
 
 
-class Records:
-    """Random access to the samples of one shard: the source that Grain reads."""
+@contextmanager
+def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Writes an ArrayRecord file: gives a function that appends a record.
 
-    def __init__(self, path: Path):
-        if not path.exists():
-            raise SignerError(f"{path}: not found; prepare the corpus again (delete its folder and start the run)")
-        self._path = path
-        self._source = array_record_data_source.ArrayRecordDataSource(str(path))
+    Raises `OSError` where not every record has reached the disk (the library's own errors name no reason).
+    """
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,zstd:1")
+    written = 0
+
+    def append(record: bytes) -> None:
+        nonlocal written
+        writer.write(record)
+        written += 1
+
+    try:
+        yield append
+        writer.close()
+        whole = len(array_record_data_source.ArrayRecordDataSource(str(path))) == written
+    except (RuntimeError, ValueError) as error:
+        raise OSError(None, f"a record could not be written: {' '.join(str(error).split())[:100]}", str(path)) from None
+    finally:
+        if writer.is_open():
+            writer.close()
+    if not whole:
+        raise OSError(None, f"not all of the {written} records could be written", str(path))
+
+
+class Shard:
+    """Random access to the records of an ArrayRecord file, each turned by `decode` into what it holds.
+
+    Raises `SignerError` where the file or a record is damaged; `mend` is its advice.
+    """
+
+    def __init__(self, path: Path, decode: Callable, mend: str):
+        self._path, self._decode, self._mend = path, decode, mend
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource(str(storage.plain_file(path, mend)))
+        except (RuntimeError, ValueError) as error:
+            raise self._damaged("the file", error) from None
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index) -> Sample:
-        return decode(self._source[int(index)])
+    def __getitem__(self, index):
+        try:
+            return self._decode(self._source[int(index)])
+        except (RuntimeError, *_BROKEN) as error:
+            raise self._damaged(f"record {int(index)}", error) from None
 
     def __repr__(self) -> str:  # Grain compares sources by their text when it restores an iterator
-        return f"Records({self._path.name!r})"
+        return f"{type(self).__name__}({self._path.name!r})"
+
+    def _damaged(self, what: str, error: BaseException) -> SignerError:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
+
+
+class Records(Shard):
+    """The samples of one shard of a corpus: the source that Grain reads."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, decode, storage.REMAKE)
 
 
 class Corpus:
     """A prepared corpus: `texts(split)`, `motions(split)`, and what `corpus.json` says of it."""
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
+        """Raises `SignerError` where the folder is missing, is no corpus of ours, or is not whole."""
+        self.directory = storage.check_folder(directory, KIND, storage.REMAKE)
         try:
-            self.about: dict = json.loads((self.directory / "corpus.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            raise SignerError(f"{self.directory}: holds no prepared corpus; run `signer train` to prepare it") from None
+            self.about: dict = json.loads((self.directory / "corpus.json").read_text(encoding="utf-8"))
+            self._check()
+        except _BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{self.directory / 'corpus.json'}: is damaged ({reason}); {storage.REMAKE}") from None
+
+    def _check(self) -> None:
+        about = self.about
+        counts = [dict(count) for count in about["counts"].values()]
+        listed = [(int(f), bool(v), str(s)) for rows in about["motions"].values() for f, v, s in rows]
+        if not all(isinstance(n, int) and n >= 0 for count in counts for n in count.values()):
+            raise ValueError("a count is no number")
+        if any(frames < 1 for frames, _, _ in listed) or not 0 <= float(about["fps"]) < float("inf"):
+            raise ValueError("a motion without frames, or a frame rate that is none")
+        for name in ("languages", "words"):
+            dict(about[name])
+        list(about["signers"])
 
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))
@@ -122,34 +191,36 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
 
     `about` is kept in `corpus.json`, with the counts, the motions' frames, signers, frame rate and words added.
     """
-    directory = Path(directory)
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with storage.new_folder(directory, KIND) as partial:
+        _write(partial, splits, about)
+    return Corpus(directory)
+
+
+def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], about: dict) -> None:
     counts: dict[str, dict[str, int]] = {}
     motions: dict[str, list] = {}
     signers: set[str] = set()
     words: dict[str, set[str]] = {}
     fps = 0.0
     for split, samples in splits.items():
-        text_writer = _writer(partial / f"{split}.text.arrayrecord")
-        motion_writer = _writer(partial / f"{split}.motion.arrayrecord")
         count = counts[split] = {"text": 0, "pose": 0, "video": 0}
         listed = motions[split] = []
-        for sample in progress(samples(), f"data {split}"):
-            if sample.text:
-                text_writer.write(encode(sample, frames=False))
-                count["text"] += 1
-                words.setdefault(sample.language, set()).update(words_of(sample.text))
-            if sample.pose is not None:
-                motion_writer.write(encode(sample))
-                count["pose"] += 1
-                count["video"] += sample.video is not None
-                listed.append([len(sample.pose), sample.video is not None, sample.signer])
-                signers.add(sample.signer)
-                fps = float(sample.pose.fps)
-        text_writer.close()
-        motion_writer.close()
+        with (
+            new_shard(partial / f"{split}.text.arrayrecord") as write_text,
+            new_shard(partial / f"{split}.motion.arrayrecord") as write_motion,
+        ):
+            for sample in progress(samples(), f"data {split}"):
+                if sample.text:
+                    write_text(encode(sample, frames=False))
+                    count["text"] += 1
+                    words.setdefault(sample.language, set()).update(words_of(sample.text))
+                if sample.pose is not None:
+                    write_motion(encode(sample))
+                    count["pose"] += 1
+                    count["video"] += sample.video is not None
+                    listed.append([len(sample.pose), sample.video is not None, sample.signer])
+                    signers.add(sample.signer)
+                    fps = float(sample.pose.fps)
     about = {
         **about,
         "counts": counts,
@@ -158,11 +229,6 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
         "fps": fps,
         "words": {language: sorted(known - {""}) for language, known in words.items()},
     }
-    (partial / "corpus.json").write_text(json.dumps(about, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
-    return Corpus(directory)
-
-
-def _writer(path: Path) -> array_record_module.ArrayRecordWriter:
-    return array_record_module.ArrayRecordWriter(str(path), "group_size:1,zstd:1")
+    (partial / "corpus.json").write_text(
+        json.dumps(about, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8"
+    )

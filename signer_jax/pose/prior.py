@@ -6,21 +6,23 @@ entry). Poses are normalised (origin between the shoulders, shoulder width 1).
 """
 
 import json
-import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
 
+KIND = "pose database"
+# What reading an index or an array that is not whole raises.
+_BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError)
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
 _FORMAT = 1
 _COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
@@ -69,53 +71,49 @@ class Prior:
 
         `problems` (what a reader had to leave out) are kept for `info`; they are read after the last entry, so a reader
         may still be adding to the list. The folder appears under its name only when complete, and replaces a database
-        that is there. Raises `SignerError` where there is no entry, a pose does not fit or the path is taken.
+        that is there. Raises `SignerError` where there is no sign, a pose does not fit or the path is taken.
         """
-        path = Path(path)
-        if path.exists() and not (path / _INDEX).exists() and (not path.is_dir() or any(path.iterdir())):
-            raise SignerError(f"{path}: exists and is no pose database; choose another folder")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
+        with storage.new_folder(path, KIND) as partial:
             written, axes = _write_poses(partial, entries, fps)
-            if not written:
+            if all(entry.gloss == REST for entry in written):
                 raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
             index = {
                 "format": _FORMAT, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS),
                 "entries": [asdict(entry) for entry in written], "problems": list(problems),
             }  # fmt: skip
             (partial / _INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            _replace(partial, path)
-        except OSError as error:
-            raise SignerError(f"{path}: cannot be written ({error.strerror}); check the place and its space") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Prior":
-        """Opens a database without reading its poses. Raises `SignerError` where it is missing or damaged."""
-        path = Path(path)
-        again = "build it again with signer prior build"
+    def open(cls, path: str | Path, again: str = "build it with signer prior build") -> "Prior":
+        """Opens a database without reading its poses. Raises `SignerError`, which advises `again`, where it is missing
+        or damaged.
+        """
+        path = storage.check_folder(path, KIND, again)
         try:
             index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
-            coordinates = np.load(path / _COORDINATES, mmap_mode="r", allow_pickle=False)
-            confidence = np.load(path / _CONFIDENCE, mmap_mode="r", allow_pickle=False)
-            entries = [Entry(**entry) for entry in index["entries"]]
-            frames = max((entry.end for entry in entries), default=0)
             if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
                 raise SignerError(f"{path}: a pose database of another version; {again}")
-            if len(coordinates) != frames or coordinates.shape[:2] != confidence.shape:
-                raise SignerError(f"{path}: holds {len(coordinates)} frames where its index names {frames}; {again}")
-            return cls(path, entries, coordinates, confidence, float(index["fps"]), index["problems"])
-        except FileNotFoundError as error:
-            raise SignerError(
-                f"{path}: no pose database here ({Path(error.filename).name} is missing); {again}"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            coordinates = np.load(path / _COORDINATES, mmap_mode="r", allow_pickle=False)
+            confidence = np.load(path / _CONFIDENCE, mmap_mode="r", allow_pickle=False)
+            entries = [_entry(entry) for entry in index["entries"]]
+            _check_arrays(coordinates, confidence, entries)
+            fps, problems = float(index["fps"]), [str(problem) for problem in index["problems"]]
+            if not 0 < fps < np.inf:
+                raise ValueError(f"fps is {fps}")
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            EOFError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             raise SignerError(f"{path}: the pose database is damaged ({reason}); {again}") from None
+        return cls(path, entries, coordinates, confidence, fps, problems)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -218,15 +216,27 @@ def _write_poses(folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float
     return written, axes
 
 
-def _replace(partial: Path, path: Path) -> None:
-    """Puts `partial` under its final name; a database that is there leaves only then."""
-    if not path.exists():
-        partial.rename(path)
-        return
-    old = partial.with_suffix(".old")
-    path.rename(old)
-    partial.rename(path)
-    shutil.rmtree(old)
+def _entry(values: dict) -> Entry:
+    """An entry as the index has it, every field of its type."""
+    entry = Entry(**values)
+    for field in fields(Entry):
+        if type(getattr(entry, field.name)) is not type(field.default if field.default is not MISSING else ""):
+            raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
+    return entry
+
+
+def _check_arrays(coordinates: np.ndarray, confidence: np.ndarray, entries: Sequence[Entry]) -> None:
+    """Raises `ValueError` unless the entries follow one another over exactly the frames that are there."""
+    frames = 0
+    for entry in entries:
+        if entry.start != frames or entry.end <= frames:
+            raise ValueError(f"{entry.gloss!r} has frames {entry.start} to {entry.end} where {frames} comes next")
+        frames = entry.end
+    for array, shape in ((coordinates, (frames, len(skeleton.JOINTS))), (confidence, (frames, len(skeleton.JOINTS)))):
+        if array.dtype != np.float32 or array.shape[:2] != shape:
+            raise ValueError(f"an array is {array.dtype} {array.shape} where the index names float32 {shape}")
+    if confidence.ndim != 2 or coordinates.ndim != 3 or coordinates.shape[2] not in (2, 3):
+        raise ValueError(f"coordinates are {coordinates.shape}, confidence {confidence.shape}")
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from signer_jax import storage
 from signer_jax.errors import SignerError, closest
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
@@ -109,11 +110,7 @@ class Tokenizer:
             reason = " ".join(str(error).split())
             raise SignerError(f"tokenizer: training failed ({reason}); give more text or a larger vocab_size") from None
         tokenizer = cls(model.getvalue())
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(model.getvalue())
-        partial.replace(path)
+        storage.write_file(path, model.getvalue())
         return tokenizer
 
     @classmethod

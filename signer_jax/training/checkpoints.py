@@ -1,59 +1,99 @@
-"""The one place that knows Orbax: a stage's checkpoints hold its parameters, optimizer, step, RNG and data position."""
+"""The one place that knows Orbax: a stage's checkpoints hold its parameters, optimizer, step, RNG and data position.
 
+`<workdir>/checkpoints/<stage>/<step>/state` is the tree of arrays, `…/about` says what it holds: each array's type,
+shape and checksum, and the data's position. A checkpoint whose bytes have changed is told from one that belongs to
+another model, and neither is ever loaded.
+"""
+
+import hashlib
+import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from grain.checkpoint import CheckpointRestore, CheckpointSave
 
 from signer_jax.errors import SignerError
+from signer_jax.storage import reason_of
+from signer_jax.training.partitioning import path_name
+
+_MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
 
 
 class Checkpoints:
-    """The checkpoints of one stage, `<workdir>/checkpoints/<stage>/<step>`; saves are asynchronous and atomic."""
+    """The checkpoints of one stage; saves are asynchronous and atomic. A context: its end waits for what was begun."""
 
     def __init__(self, directory: str | Path, keep: int = 1):
         self.directory = Path(directory).absolute()
-        # A save that was cut short never gets its final name; what is left of it is swept here.
+        # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.wait()
+        except SignerError as failed:
+            if error is None:
+                raise
+            print(f"signer: {failed}", file=sys.stderr)
+        finally:
+            self._manager.close()
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, iterator: grain.DatasetIterator) -> None:
-        """Starts a save; an earlier one is waited for first."""
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(iterator))
-        self._manager.save(step, args=items)
+        """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed."""
+        about = _sealed({"data": iterator.get_state(), "arrays": described(state)})
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+        with self._saving():
+            self._manager.save(step, args=items)
+
+    def wait(self) -> None:
+        """Returns when every save has reached the disk. Raises `SignerError` where one did not."""
+        with self._saving():
+            self._manager.wait_until_finished()
 
     def restore(self, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
         """The newest state, on the shardings of `abstract_state`; `iterator` moves to where it stood.
 
-        Raises `SignerError` where the checkpoint cannot be read or holds other shapes.
+        Raises `SignerError` where there is none, it holds other arrays, cannot be read, or is damaged.
         """
-        step = self.latest()
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), data=CheckpointRestore(iterator))
-        return self._read(step, items)["state"]
+        folder = _newest(self.directory)
+        about = _read_about(folder)
+        _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
+        with _readable(folder):
+            restored = self._manager.restore(
+                int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            )
+        _check_sums(folder, about["arrays"], described(restored["state"]))
+        iterator.set_state(about["data"])
+        return restored["state"]
 
-    def _read(self, step: int | None, items: Any) -> Any:
-        if step is None:
-            raise SignerError(f"{self.directory}: holds no checkpoint; train this stage first")
-        with _readable(self.directory / str(step)):
-            return self._manager.restore(step, args=items)
-
-    def wait(self) -> None:
-        """Returns when every save has reached the disk."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        self._manager.close()
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        # tensorstore reports a full disk as a ValueError, Orbax's threads pass on whatever they met.
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            step = latest_step(self.directory)
+            kept = "there is none before it" if step is None else f"the one of step {step} is whole"
+            raise SignerError(
+                f"{self.directory}: a checkpoint could not be saved ({_short(error)}); {kept}; "
+                "check the place and its space, then run the same command again"
+            ) from error
 
 
 def latest_step(directory: str | Path) -> int | None:
@@ -65,24 +105,113 @@ def latest_step(directory: str | Path) -> int | None:
 def read_params(directory: str | Path) -> Any:
     """The parameters of a stage's newest checkpoint as numpy arrays, whatever devices saved them; nothing else is read.
 
-    Raises `SignerError` where there is no checkpoint, or it cannot be read.
+    Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    directory = Path(directory).absolute()
-    step = latest_step(directory)
-    if step is None:
-        raise SignerError(f"{directory}: holds no checkpoint; train this stage first")
-    with (
-        _readable(directory / str(step)),
-        _only_errors(),
-        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
-    ):
-        path = directory / str(step) / "state"
+    folder = _newest(Path(directory).absolute())
+    arrays = {name: array for name, array in _read_about(folder)["arrays"].items() if name.startswith("params/")}
+    with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        path = folder / "state"
         item = {"params": checkpointer.metadata(path).item_metadata.tree["params"]}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         restored = checkpointer.restore(
             path, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
         )
+    _check_sums(folder, arrays, described({"params": restored["params"]}))
     return restored["params"]
+
+
+def abstract(tree: Any) -> Any:
+    """Shapes, dtypes and shardings of a tree of arrays, for restoring onto them."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+# ---- What a checkpoint says of itself --------------------------------------------------------------------------------
+
+
+def checksum(x: jax.Array) -> jax.Array:
+    """Two words `[2]` uint32 over an array's bits: Σ bits · odd(place) mod 2³², with two different weights.
+
+    A changed word always changes both, since odd weights are invertible; several changed words go unseen once in 2⁶⁴.
+    Integer sums do not depend on their order, so the words are the same on any mesh, and no array leaves its devices.
+    """
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    place = jnp.zeros(bits.shape, jnp.uint32)
+    for axis, size in enumerate(bits.shape):
+        place = place * np.uint32(size & 0xFFFFFFFF) + jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    return jnp.stack([(bits * (_mixed(place + np.uint32(k)) | 1)).sum(dtype=jnp.uint32) for k in (0x9E37, 0x79B9)])
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3 (Austin Appleby, public domain): neighbouring places get unrelated weights."""
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+_checksums = jax.jit(lambda tree: jax.tree.map(checksum, tree))
+
+
+def described(tree: Any) -> dict[str, dict]:
+    """`{path: {dtype, shape, sum}}` of a tree of arrays, as JSON has it."""
+    words = _named(jax.device_get(_checksums(tree)))
+    return {
+        name: {**array, "sum": "".join(f"{word:08x}" for word in words[name])} for name, array in _shapes(tree).items()
+    }
+
+
+def _shapes(tree: Any) -> dict[str, dict]:
+    return {name: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)} for name, leaf in _named(tree).items()}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _sealed(about: dict) -> dict:
+    return {**about, "seal": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
+
+
+def _newest(directory: Path) -> Path:
+    step = latest_step(directory)
+    if step is None:
+        raise SignerError(f"{directory}: holds no checkpoint; train this stage first")
+    return directory / str(step)
+
+
+def _read_about(folder: Path) -> dict:
+    if not (folder / "about").is_dir():
+        raise SignerError(f"{folder}: this checkpoint does not say what it holds (no 'about'); {_MOVE}")
+    with _readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        about = dict(checkpointer.restore(folder / "about"))
+    seal = about.pop("seal", None)
+    if seal != _sealed(about)["seal"]:
+        raise SignerError(f"{folder}: this checkpoint is damaged (what it says of itself has changed); {_MOVE}")
+    return about
+
+
+def _check_same_arrays(folder: Path, saved: dict[str, dict], wanted: dict[str, dict]) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        theirs, ours = ({k: of[name][k] for k in ("dtype", "shape")} if name in of else None for of in (saved, wanted))
+        if theirs != ours:
+            raise SignerError(
+                f"{folder}: this checkpoint is of another model: it has {_spoken(theirs)} for {name}, this config "
+                f"makes {_spoken(ours)}; give the config it was trained with, or another --workdir"
+            )
+
+
+def _spoken(array: dict | None) -> str:
+    return "nothing" if array is None else f"{array['dtype']} {array['shape']}"
+
+
+def _check_sums(folder: Path, saved: dict[str, dict], found: dict[str, dict]) -> None:
+    if changed := [name for name in sorted(saved.keys() | found.keys()) if saved.get(name) != found.get(name)]:
+        raise SignerError(
+            f"{folder}: this checkpoint is damaged (the bytes of {changed[0]} have changed since they were saved, "
+            f"{len(changed)} arrays in all); {_MOVE}"
+        )
 
 
 @contextmanager
@@ -98,18 +227,17 @@ def _only_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Orbax and tensorstore raise many kinds of errors for a damaged checkpoint; all become one line."""
+def _readable(folder: Path) -> Iterator[None]:
+    """Around a call of Orbax's that reads, and nothing else: it raises many kinds of errors for damaged files."""
     try:
         yield
+    except PermissionError as error:
+        raise SignerError(f"{folder}: this checkpoint may not be read ({reason_of(error)}); mend its rights") from error
+    except MemoryError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise SignerError(
-            f"{path}: this checkpoint cannot be read ({type(error).__name__}: {reason}); move that folder away to "
-            "go on from the one before it, or from the stage's start"
-        ) from error
+        raise SignerError(f"{folder}: this checkpoint is damaged ({_short(error)}); {_MOVE}") from error
 
 
-def abstract(tree: Any) -> Any:
-    """Shapes, dtypes and shardings of a tree of arrays, for restoring onto them."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -5,7 +5,6 @@ and for each signer a bank of reference frames with their poses, which give the 
 """
 
 import json
-import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,18 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
+from signer_jax import storage
 from signer_jax.data.pipeline import Reading, iterate, take_frames, to_model_range
-from signer_jax.data.records import Corpus, Records
+from signer_jax.data.records import Corpus, Records, Shard, new_shard
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.references import References, latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
+
+KIND = "latent cache"
 
 
 @dataclass(frozen=True)
@@ -37,25 +38,37 @@ class Latents:
 
     @classmethod
     def open(cls, directory: Path, parts: tuple[np.ndarray, ...]) -> "Latents":
-        """`parts`: what references are chosen by (`references.part_positions`)."""
+        """`parts`: what references are chosen by (`references.part_positions`).
+
+        Raises `SignerError` where the folder is missing, is none of ours, or is damaged.
+        """
+        storage.check_folder(directory, KIND, storage.REMAKE)
         try:
-            statistics = json.loads((directory / "statistics.json").read_text())
-            bank = np.load(directory / "references.npz", allow_pickle=False)
-            latents = np.load(directory / "references.npy", mmap_mode="r")
-        except (FileNotFoundError, ValueError):
-            raise SignerError(
-                f"{directory}: no latents; delete the folder and run `signer train` to encode them"
-            ) from None
+            return cls._read(directory, parts)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
+
+    @classmethod
+    def _read(cls, directory: Path, parts: tuple[np.ndarray, ...]) -> "Latents":
+        statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
+        bank = np.load(directory / "references.npz", allow_pickle=False)
+        latents = np.load(directory / "references.npy", mmap_mode="r", allow_pickle=False)
+        counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
+        mean, std = (np.array(statistics[name], np.float32) for name in ("mean", "std"))
+        for name in ("pose", "confidence", "motion"):
+            if len(bank[name]) != len(latents) or len(latents) != sum(counts.values()):
+                raise ValueError(f"{name} has {len(bank[name])} rows, the latents {len(latents)}")
+        if not (mean.shape == std.shape == latents.shape[-1:] and np.isfinite(mean).all() and (std > 0).all()):
+            raise ValueError(f"statistics {mean.shape} do not fit latents {latents.shape}")
         references, first = {}, 0
-        for signer, count in statistics["references"].items():
+        for signer, count in counts.items():
             rows = slice(first, first + count)
             first += count
             references[signer] = References(
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows], parts
             )
-        return cls(
-            directory, np.array(statistics["mean"], np.float32), np.array(statistics["std"], np.float32), references
-        )
+        return cls(directory, mean, std, references)
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std
@@ -78,49 +91,45 @@ def prepare(
 
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is.
     """
-    if (directory / "statistics.json").exists():
+    storage.recover(directory)
+    if directory.exists() and any(directory.iterdir()):
         return Latents.open(directory, parts)
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
     kept = _reference_places(corpus, items, times, references)
     # ---- Encode ---------------------------------------------------------------------------------------------------
     encode = encoder(vae, params)
-    writer = array_record_module.ArrayRecordWriter(str(partial / "train.arrayrecord"), "group_size:1,zstd:1")
     bank: dict[tuple[int, int], np.ndarray] = {}
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
-    for i in progress(range(0, len(items), batch), "latents"):
-        part = items[i : i + batch]
-        latents = encode(_load(corpus, part, window, batch))[: len(part)]
-        total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
-        count += latents[..., 0].size
-        for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
-            writer.write(serialization.msgpack_serialize({"motion": motion, "start": start, "latents": value}))
-            bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
-    writer.close()
-    mean = total[0] / count
-    std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
-    # ---- The banks, one signer after the other --------------------------------------------------------------------
-    signers = [signer for _, _, signer in corpus.listed("train")]
-    places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
-    names = [signers[items[row][0]] for row, _ in places]
-    normal = [((bank[place] - mean) / std).astype(np.float32) for place in places]
-    shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
-    np.save(partial / "references.npy", np.stack(normal))
-    np.savez(
-        partial / "references.npz",
-        pose=np.concatenate([one["pose"] for one in shown]),
-        confidence=np.concatenate([one["confidence"] for one in shown]),
-        motion=np.array([items[row][0] for row, _ in places]),
-    )
-    statistics = {"mean": mean.tolist(), "std": std.tolist(), "window": window, "references": Counter(names)}
-    (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    with storage.new_folder(directory, KIND) as partial:
+        with new_shard(partial / "train.arrayrecord") as write:
+            for i in progress(range(0, len(items), batch), "latents"):
+                part = items[i : i + batch]
+                latents = encode(_load(corpus, part, window, batch))[: len(part)]
+                total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
+                count += latents[..., 0].size
+                for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
+                    write(serialization.msgpack_serialize({"motion": motion, "start": start, "latents": value}))
+                    bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
+        mean = total[0] / count
+        std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
+        # ---- The banks, one signer after the other ----------------------------------------------------------------
+        signers = [signer for _, _, signer in corpus.listed("train")]
+        places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
+        names = [signers[items[row][0]] for row, _ in places]
+        normal = [((bank[place] - mean) / std).astype(np.float32) for place in places]
+        shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
+        np.save(partial / "references.npy", np.stack(normal))
+        np.savez(
+            partial / "references.npz",
+            pose=np.concatenate([one["pose"] for one in shown]),
+            confidence=np.concatenate([one["confidence"] for one in shown]),
+            motion=np.array([items[row][0] for row, _ in places]),
+        )
+        statistics = {"mean": mean.tolist(), "std": std.tolist(), "window": window, "references": Counter(names)}
+        (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     return Latents.open(directory, parts)
 
 
@@ -168,18 +177,9 @@ def _video(records: Records, motion: int) -> np.ndarray:
     return video
 
 
-class _LatentSource:
-    def __init__(self, directory: Path):
-        self._source = array_record_data_source.ArrayRecordDataSource(str(directory / "train.arrayrecord"))
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index) -> dict:
-        return serialization.msgpack_restore(self._source[int(index)])
-
-    def __repr__(self) -> str:
-        return "_LatentSource()"
+def _decode(record: bytes) -> dict:
+    values = serialization.msgpack_restore(record)
+    return {"motion": int(values["motion"]), "start": int(values["start"]), "latents": np.asarray(values["latents"])}
 
 
 def latent_batches(
@@ -205,4 +205,6 @@ def latent_batches(
             reference = bank.take(bank.nearest(shown["pose"][times], shown["confidence"][times], exclude=motion))
         return {**shown, "latents": latents.normalise(record["latents"]), **reference}
 
-    return iterate(_LatentSource(latents.directory), transform, reading, "videos")
+    return iterate(
+        Shard(latents.directory / "train.arrayrecord", _decode, storage.REMAKE), transform, reading, "videos"
+    )

@@ -94,7 +94,8 @@ def fit(
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the host.
 
-    Raises `SignerError` where the loss stops being finite: the last checkpoint stays as it was.
+    Raises `SignerError` where the loss, or anything that a checkpoint would hold, stops being finite: it is looked at
+    before every save, so the checkpoints before it are whole.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
     tx = optimizer(stage)
@@ -127,19 +128,33 @@ def fit(
         if (k + 1) % log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}
             if not np.isfinite(values["loss"]):
-                raise SignerError(
-                    f"stage {stage.name!r}: the loss is {values['loss']} at step {k + 1}; the checkpoints before it "
-                    f"are whole; lower config.train.{stage.name}.learning_rate"
-                )
+                raise _diverged(stage, k + 1, f"the loss is {values['loss']}", checkpoints)
             now = time.perf_counter()
             values["steps_per_second"] = (k + 1 - logged) / (now - started)
             started, logged = now, k + 1
             monitor.scalars(stage.name, k + 1, values)
             bar.set_postfix(loss=f"{values['loss']:.3f}")
         if (k + 1) % checkpoint_every == 0 or last:
+            if not all_finite(state):
+                raise _diverged(stage, k + 1, "the parameters or the optimizer's state are not finite", checkpoints)
             checkpoints.save(k + 1, state, batches)
     checkpoints.wait()
     return {**params, **partitioning.to_host(state.params)}
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether no array of the tree holds a NaN or an infinity."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def _diverged(stage: Stage, step: int, what: str, checkpoints: Checkpoints) -> SignerError:
+    checkpoints.wait()
+    latest = checkpoints.latest()
+    kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
+    rate = f"config.train.{stage.name}.learning_rate ({stage.learning_rate:g})"
+    return SignerError(f"stage {stage.name!r}: {what} at step {step}; {kept}; start a new run with a lower {rate}")
 
 
 def _with_key(step: Callable) -> Callable:

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data import pipeline
+from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
 from signer_jax.data.retrieval import Retrieval, prior_entries
@@ -25,6 +28,7 @@ from signer_jax.progress import progress
 from signer_jax.renderer.references import part_positions
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.storage import REMAKE, recover, write_file
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
@@ -76,21 +80,28 @@ def open_tokenizer(config: ConfigDict, workdir: Path, corpus: Corpus) -> Tokeniz
 def open_prior(workdir: Path, corpus: Corpus) -> Prior:
     """The pose prior database, built from the training split's performances and from nothing else."""
     path = workdir / "prior"
+    recover(path)
     if not path.exists():
         records = corpus.motions("train")
         samples = (records[i] for i in progress(range(len(records)), "prior"))
         Prior.build(prior_entries(samples), path, fps=corpus.about["fps"])
-    return Prior.open(path)
+    return Prior.open(path, REMAKE)
 
 
-def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any]]:
+@contextmanager
+def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Checks a config, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
+    _check(config)
+    check_corpus(config.data, workdir / "data")
+    with folder.claimed(workdir, config):
+        yield
+
+
+def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
     """Trains every stage of the config, resuming each from its newest checkpoint; returns the model and its parameters.
 
-    Raises `SignerError` for bad input; what was trained before it stays.
+    Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
     """
-    workdir = Path(workdir)
-    _check(config)
-    first_makes("workdir", lambda: folder.claim(workdir, config))
     mesh = partitioning.make_mesh(config.mesh)
     # ---- Data ------------------------------------------------------------------------------------------------------
     with Clock(workdir, "data"):
@@ -99,16 +110,15 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
     # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
     params = partitioning.to_host(models.init(model, config, published, config.seed))
-    monitor = Monitor(workdir / "tensorboard")
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    for k, name in enumerate(config.stages):
-        stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
-        directory = workdir / "checkpoints" / name
-        if latest_step(directory) == stage.steps:
-            params |= read_params(directory)
-        else:
-            checkpoints = Checkpoints(directory, config.keep_checkpoints)
-            with Clock(workdir, name):
+    with Monitor(workdir / "tensorboard") as monitor:
+        for k, name in enumerate(config.stages):
+            stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
+            directory = workdir / "checkpoints" / name
+            if latest_step(directory) == stage.steps:
+                params |= read_params(directory)
+                continue
+            with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
                 if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
                     params["vae"] = principal_start(model, params["vae"], corpus)
                 batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k)
@@ -117,8 +127,10 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[Model, dict[str, Any
                     mesh=mesh, seed=config.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                     log_every=config.log_every, checkpoint_every=config.checkpoint_every,
                 )  # fmt: skip
-            checkpoints.close()
-    monitor.close()
+    # What signing reads is there at the end, also where all stages were done and somebody removed it.
+    windows = motion_windows(config, workdir, corpus, tokenizer, model)
+    if model.renderer is not None:
+        cached_latents(config, workdir, corpus, windows, model, params)
     return model, params
 
 
@@ -133,27 +145,40 @@ def stage_batches(
         return pipeline.text_batches(corpus.texts("train"), tokenizer, limits(config), reading)
     if name == "vae":
         return pipeline.video_batches(corpus, "train", config.vae.window, reading)
+    windows = motion_windows(config, workdir, corpus, tokenizer, model)
+    if name == "pose":
+        return pipeline.pose_batches(windows, config.pose.window, reading)
+    c = config.renderer
+    latents = cached_latents(config, workdir, corpus, windows, model, params)
+    return latent_cache.latent_batches(
+        latents, corpus, windows, reading,
+        length=c.window, ratio=model.vae.temporal_ratio, random_share=c.random_reference,
+    )  # fmt: skip
+
+
+def motion_windows(
+    config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model
+) -> MotionWindows:
+    """Windows of the training motions, with the experts beside them where there is SLP-MoE; builds their prior."""
     retrieval = None
     if model.slp_moe is not None:
         prior = first_makes("prior", lambda: open_prior(workdir, corpus))
         retrieval = Retrieval(prior, model.joints, config.pose.dims, config.pose.experts, config.data.max_glosses)
-    windows = MotionWindows(
-        corpus.motions("train"), model.joints, config.pose.dims, limits(config), tokenizer, retrieval
-    )
-    if name == "pose":
-        return pipeline.pose_batches(windows, config.pose.window, reading)
+    return MotionWindows(corpus.motions("train"), model.joints, config.pose.dims, limits(config), tokenizer, retrieval)
+
+
+def cached_latents(
+    config: ConfigDict, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
+) -> latent_cache.Latents:
+    """The training videos' latents, encoded where they are not yet."""
     c = config.renderer
-    latents = first_makes(
+    return first_makes(
         "latents",
         lambda: latent_cache.prepare(
             workdir / "latents", corpus, windows, model.vae, params["vae"],
             window=c.window, stride=c.stride, references=c.references,
             parts=part_positions(c.reference_parts, model.joints), batch=8,
         ),
-    )  # fmt: skip
-    return latent_cache.latent_batches(
-        latents, corpus, windows, reading,
-        length=c.window, ratio=model.vae.temporal_ratio, random_share=c.random_reference,
     )  # fmt: skip
 
 
@@ -203,7 +228,7 @@ class Clock:
         if jax.process_index() == 0:
             times = read_times(self.file.parent)
             times[self.name] = round(times.get(self.name, 0.0) + time.perf_counter() - self.started, 1)
-            folder.write_atomically(self.file, json.dumps(times) + "\n")
+            write_file(self.file, json.dumps(times) + "\n")
 
 
 def read_times(workdir: Path) -> dict[str, float]:

@@ -1,0 +1,209 @@
+"""What is written is whole or not there; what is not ours stays; a killed writer's leftovers are swept."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from signer_jax import storage
+from signer_jax.errors import SignerError
+
+KIND = "pose database"
+
+
+def write(path: Path, text: str, kind: str = KIND) -> None:
+    with storage.new_folder(path, kind) as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "a").write_text(text)
+        (folder / "b").write_text(text)
+
+
+def read(path: Path) -> str:
+    storage.check_folder(path, KIND, "make it anew")
+    first, second = (path / "inside" / "a").read_text(), (path / "b").read_text()
+    assert first == second
+    return first
+
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    write(tmp_path / "x", "old")
+    write(tmp_path / "x", "newer")
+    assert read(tmp_path / "x") == "newer"
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty", "1")
+    assert sorted(os.listdir(tmp_path)) == ["empty", "x"]
+
+
+def test_a_failed_write_leaves_the_old(tmp_path):
+    write(tmp_path / "x", "old")
+    with pytest.raises(ZeroDivisionError), storage.new_folder(tmp_path / "x", KIND) as folder:
+        (folder / "b").write_text("half")
+        raise ZeroDivisionError
+    assert read(tmp_path / "x") == "old" and os.listdir(tmp_path) == ["x"]
+    storage.write_file(tmp_path / "f", "old")
+    with pytest.raises(ZeroDivisionError), storage.new_file(tmp_path / "f") as file:
+        file.write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "f").read_text() == "old"
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path):
+    def refused(path: Path, match: str, kind: str = KIND) -> None:
+        before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        with pytest.raises(SignerError, match=match), storage.new_folder(path, kind):
+            raise AssertionError("refused before the work, not after it")
+        assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+    foreign = tmp_path / "foreign"
+    (foreign / "deep").mkdir(parents=True)
+    (foreign / "index.json").write_text("{}")
+    (foreign / "deep" / "thesis.txt").write_text("important")
+    refused(foreign, "is no pose database of signer_jax")
+    write(tmp_path / "mixed", "ours")
+    (tmp_path / "mixed" / "notes.txt").write_text("mine")
+    refused(tmp_path / "mixed", "also holds 'notes.txt'")
+    write(tmp_path / "other", "ours", "prepared corpus")
+    refused(tmp_path / "other", "is no pose database")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SignerError, match="exists and is no"):
+        write(tmp_path / "file", "x")
+    with pytest.raises(SignerError, match="is a folder"):
+        storage.write_file(foreign, "x")
+    # A manifest that names a file outside makes nothing of it ours.
+    (foreign / "manifest.json").write_text(
+        '{"made_by": "signer_jax", "kind": "pose database", "files": {"../file": 4}}'
+    )
+    refused(foreign, "is no pose database")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    write(tmp_path / "far" / "x", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "x")
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and read(tmp_path / "far" / "x") == "new"
+
+
+@pytest.mark.parametrize(
+    ("harm", "match"),
+    [
+        (lambda x: (x / "b").unlink(), "b is missing"),
+        (lambda x: (x / "b").write_text("ol"), "b has 2 bytes where 3"),
+        (lambda x: (x / "manifest.json").write_text("[1]"), "no pose database here"),
+        (lambda x: (x / "manifest.json").unlink(), "no pose database here"),
+    ],
+)
+def test_what_is_not_whole_is_not_opened(tmp_path, harm, match):
+    write(tmp_path / "x", "old")
+    harm(tmp_path / "x")
+    with pytest.raises(SignerError, match=match):
+        read(tmp_path / "x")
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path):
+    code = f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_storage import write
+        for i in range(10**6):
+            write(Path({str(tmp_path / "x")!r}), str(i))
+            print(i, flush=True)
+    """
+    write(tmp_path / "x", "-1")
+    chance = random.Random(0)
+    for _ in range(20):
+        with subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            last = int(process.stdout.readline())
+            time.sleep(chance.uniform(0, 0.02))
+            process.send_signal(signal.SIGKILL)
+            last = max([last, *map(int, process.stdout.read().split())])
+        assert int(read(tmp_path / "x")) in (last, last + 1)
+    write(tmp_path / "x", "last")
+    assert os.listdir(tmp_path) == ["x"]  # what the killed left is swept
+
+
+def test_a_killed_swap_is_put_back(tmp_path):
+    write(tmp_path / "x", "old")
+    # What a kill between the two renames leaves: the old one in a room whose writer is gone.
+    room = tmp_path / ".x.abc.partial"
+    room.mkdir()
+    (room / ".signer_jax").touch()
+    (tmp_path / "x").rename(room / "old.0")
+    assert read(tmp_path / "x") == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_living_writers_room_is_left_alone(tmp_path):
+    with storage.new_folder(tmp_path / "x", KIND) as folder:
+        (folder / "b").write_text("first")
+        write(tmp_path / "x", "second")
+        (folder / "inside").mkdir()
+        (folder / "inside" / "a").write_text("first")
+    assert read(tmp_path / "x") == "first"  # the last one to end stays, whole
+    (tmp_path / ".x.mine.partial").mkdir()  # no mark: not ours
+    write(tmp_path / "x", "third")
+    assert sorted(os.listdir(tmp_path)) == [".x.mine.partial", "x"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    code = f"""
+        import resource, signal
+        from signer_jax import storage
+        from signer_jax.errors import SignerError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            storage.write_file({str(tmp_path / "f")!r}, "x" * 5000)
+        except SignerError as error:
+            print(error)
+    """
+    done = subprocess.run(program(code), capture_output=True, text=True, check=True)
+    assert "cannot be written (file too large)" in done.stdout and done.stdout.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_is_one_processs_and_ends_with_it(tmp_path):
+    code = f"""
+        import sys
+        from signer_jax import storage
+        with storage.locked({str(tmp_path / "lock")!r}, "process 7 on here", "wait"):
+            print("held", flush=True)
+            sys.stdin.read()
+    """
+    with subprocess.Popen(program(code), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(SignerError, match="in use by process 7 on here; wait"),
+            storage.locked(tmp_path / "lock", "me", "wait"),
+        ):
+            pass
+        process.send_signal(signal.SIGKILL)
+    with storage.locked(tmp_path / "lock", "me", "wait"):
+        assert (tmp_path / "lock").read_text() == "me\n"
+
+
+def test_only_plain_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, match in (
+        ("pipe", "no regular file"), ("loop", "symbolic links"), ("none", "no such file"), (".", "a folder"),
+        ("a\0b", "null"), ("x" * 300, "too long"),
+    ):  # fmt: skip
+        with pytest.raises(SignerError, match=match) as error:
+            storage.plain_file(tmp_path / name, "give a text file")
+        assert "give a text file" in str(error.value) and "\n" not in str(error.value)
+    (tmp_path / "plain").write_text("x")
+    assert storage.plain_file(tmp_path / "plain", "") == tmp_path / "plain"
