@@ -89,13 +89,13 @@ def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
 
 def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float, signed: np.ndarray) -> None:
     """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard."""
-    with Monitor(directory) as monitor:
-        monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
-        for label, pose in evaluation.poses:
-            monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
-        for i, clip in enumerate(evaluation.clips):
-            monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
-        monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
+    monitor = Monitor(directory)
+    monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
+    for label, pose in evaluation.poses:
+        monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
+    for i, clip in enumerate(evaluation.clips):
+        monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
+    monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from signer_jax import configuration
 from signer_jax.errors import SignerError
-from signer_jax.workdir import claim, flatten, load_config
+from signer_jax.workdir import claimed, flatten, load_config
 
 CONFIGS = sorted(path.stem for path in configuration.SHIPPED.glob("*.py") if path.stem != "__init__")
 
@@ -58,12 +58,13 @@ def test_a_config_file_without_get_config(tmp_path: Path):
 
 def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     c = configuration.load("default")
-    claim(tmp_path / "run", c)
-    assert flatten(load_config(tmp_path / "run")) == flatten(c)
+    with claimed(tmp_path / "run", c):
+        assert flatten(load_config(tmp_path / "run")) == flatten(c)
     c.log_every = 3  # what does not change the training may change
     c.mesh.fsdp = 2
-    claim(tmp_path / "run", c)
+    with claimed(tmp_path / "run", c):
+        pass
     c.slul.d_model = 64
-    with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"):
-        claim(tmp_path / "run", c)
+    with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", c):
+        pass
     assert load_config(tmp_path / "run").slul.d_model == 128

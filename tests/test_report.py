@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from signer_jax import report
+from signer_jax import report, storage
 from signer_jax.errors import SignerError
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "path"}
@@ -163,10 +163,10 @@ def test_bad_parts_are_refused_and_leave_the_old_report(tmp_path):
 
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     def full(*_):
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report.os, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(storage.os, "replace", full)
+    with pytest.raises(SignerError, match="cannot be written .no space left"):
         report.write(tmp_path / "report.html", title="x")
     assert list(tmp_path.iterdir()) == []
 

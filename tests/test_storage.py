@@ -81,9 +81,8 @@ def test_what_is_not_ours_is_never_replaced(tmp_path):
     with pytest.raises(SignerError, match="is a folder"):
         storage.write_file(foreign, "x")
     # A manifest that names a file outside makes nothing of it ours.
-    (foreign / "manifest.json").write_text(
-        '{"made_by": "signer_jax", "kind": "pose database", "files": {"../file": 4}}'
-    )
+    claim = {"made_by": "signer_jax", "kind": KIND, "files": {"../file": 4}}
+    (foreign / "manifest.json").write_text(json.dumps(claim))
     refused(foreign, "is no pose database")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from signer_jax.cli import demo, evaluate, gloss, prior, score, sign, train
+from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
+from signer_jax.storage import reason_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior)
 
@@ -30,10 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if overrides and not hasattr(known, "config"):
         top.error(f"{overrides[0]}: this command takes no config")
     known.overrides = overrides
+    logs.keep_to_one_line()
     try:
         known.run(known)
     except SignerError as error:
         print(f"signer: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # what no reader or writer below has put into words
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"signer: {where}{reason_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)

@@ -38,6 +38,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
+        self._quiet = _without_stragglers()
+        self._quiet.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -49,6 +51,8 @@ class Checkpoints:
             print(f"signer: {failed}", file=sys.stderr)
         finally:
             self._manager.close()
+            if error is None:
+                self._quiet.__exit__(None, None, None)
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
@@ -227,10 +231,29 @@ def _only_errors() -> Iterator[None]:
 
 
 @contextmanager
+def _without_stragglers() -> Iterator[None]:
+    """Where one array fails, those under way report to Orbax's event loop, which is closed by then: a traceback each.
+
+    They come late, so after a failure they stay unheard to the end.
+    """
+    heard = sys.unraisablehook
+
+    def hook(straggler: Any) -> None:
+        if str(straggler.exc_value) != "Event loop is closed":
+            heard(straggler)
+
+    sys.unraisablehook = hook
+    yield
+    if sys.unraisablehook is hook:
+        sys.unraisablehook = heard
+
+
+@contextmanager
 def _readable(folder: Path) -> Iterator[None]:
     """Around a call of Orbax's that reads, and nothing else: it raises many kinds of errors for damaged files."""
     try:
-        yield
+        with _without_stragglers():
+            yield
     except PermissionError as error:
         raise SignerError(f"{folder}: this checkpoint may not be read ({reason_of(error)}); mend its rights") from error
     except MemoryError:

@@ -1,7 +1,9 @@
 """TensorBoard: scalars, glosses as text, pose strips as images, rendered clips as animated images."""
 
+import errno
 import io
 import os
+import socket
 import sys
 import time
 import uuid
@@ -12,12 +14,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from PIL import Image
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from signer_jax.storage import reason_of
+
+_VERSION = "brain.Event:2"  # the first record of every event file
 
 
 def animation(video: np.ndarray, fps: float) -> bytes:
@@ -29,23 +33,18 @@ def animation(video: np.ndarray, fps: float) -> bytes:
 
 
 class Monitor:
-    """Writes what training shows, on the first process; the others write nothing. A context.
+    """Writes what training shows, on the first process; the others write nothing.
 
-    It may fail (a full disk), and says so once; training goes on, and each later event tries a new file. Events are
-    written at once, not by `SummaryWriter`: its thread dies of a full disk or a clock set back, then its queue blocks.
+    It may fail (a full disk), and says so once; training goes on, and later events are written again. Each is written
+    at once, not by `SummaryWriter`: its thread dies of a full disk or a clock set back, and then its queue blocks.
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
+        # A name of its own: two runs of one second must not share a file.
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self._file = Path(directory) / name
         self._writes = jax.process_index() == 0
-        self._writer: EventsWriter | None = None
         self._failing = False
-
-    def __enter__(self) -> "Monitor":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def scalars(self, stage: str, step: int, values: dict[str, float]) -> None:
         self._write(step, *(Summary.Value(tag=f"{stage}/{name}", simple_value=value) for name, value in values.items()))
@@ -66,33 +65,30 @@ class Monitor:
         image = Summary.Image(encoded_image_string=animation(video, fps), height=height, width=width, colorspace=3)
         self._write(step, Summary.Value(tag=tag, image=image))
 
-    def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer:
-            self._try(writer.close)
-
     def _write(self, step: int, *values: Summary.Value) -> None:
-        if self._writes:
-            self._try(lambda: self._append(Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
-
-    def _append(self, event: Event) -> None:
-        if self._writer is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            # A name of its own: two files of one second would be one.
-            self._writer = EventsWriter(str(self.directory / "events"), f".{os.getpid()}.{uuid.uuid4().hex[:8]}")
-        self._writer.write_event(event)
-        self._writer.flush()
-
-    def _try(self, write) -> None:
+        if not self._writes:
+            return
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         try:
-            write()
+            self._append(event)
             self._failing = False
         except OSError as error:
-            self._writer = None
             if not self._failing:
-                print(
-                    f"signer: {self.directory}: no curves for now ({reason_of(error)}); training goes on",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                line = f"signer: {self._file.parent}: no curves for now ({reason_of(error)}); training goes on"
+                print(line, file=sys.stderr, flush=True)
             self._failing = True
+
+    def _append(self, event: Event) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        records = io.BytesIO()
+        with self._file.open("ab", buffering=0) as file:
+            start = file.tell()
+            if start == 0:
+                RecordWriter(records).write(Event(file_version=_VERSION).SerializeToString())
+            RecordWriter(records).write(event.SerializeToString())
+            try:
+                if file.write(records.getvalue()) < len(records.getvalue()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(start)  # half a record would hide all that follow it
+                raise

@@ -111,22 +111,22 @@ def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
     model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
     params = partitioning.to_host(models.init(model, config, published, config.seed))
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    with Monitor(workdir / "tensorboard") as monitor:
-        for k, name in enumerate(config.stages):
-            stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
-            directory = workdir / "checkpoints" / name
-            if latest_step(directory) == stage.steps:
-                params |= read_params(directory)
-                continue
-            with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
-                if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
-                    params["vae"] = principal_start(model, params["vae"], corpus)
-                batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k)
-                params = fit(
-                    stage, params, batches,
-                    mesh=mesh, seed=config.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                    log_every=config.log_every, checkpoint_every=config.checkpoint_every,
-                )  # fmt: skip
+    monitor = Monitor(workdir / "tensorboard")
+    for k, name in enumerate(config.stages):
+        stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
+        directory = workdir / "checkpoints" / name
+        if latest_step(directory) == stage.steps:
+            params |= read_params(directory)
+            continue
+        with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
+            if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
+                params["vae"] = principal_start(model, params["vae"], corpus)
+            batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k)
+            params = fit(
+                stage, params, batches,
+                mesh=mesh, seed=config.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
+                log_every=config.log_every, checkpoint_every=config.checkpoint_every,
+            )  # fmt: skip
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     windows = motion_windows(config, workdir, corpus, tokenizer, model)
     if model.renderer is not None:

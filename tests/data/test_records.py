@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -64,5 +66,55 @@ def test_a_failed_preparation_leaves_nothing_under_the_name(tmp_path):
     with pytest.raises(SignerError, match="the source ends"):
         records.write(tmp_path / "data", {"train": broken}, {"languages": {}})
     assert not (tmp_path / "data").exists()
-    with pytest.raises(SignerError, match="holds no prepared corpus"):
+    with pytest.raises(SignerError, match="no prepared corpus here"):
         records.Corpus(tmp_path / "data")
+
+
+def test_a_damaged_corpus_is_one_line(tmp_path):
+    def message() -> str:
+        with pytest.raises(SignerError) as error:
+            corpus = records.Corpus(tmp_path / "data")
+            _ = [shard[i] for shard in (corpus.texts("train"), corpus.motions("train")) for i in range(len(shard))]
+        assert "\n" not in str(error.value) and "run the same `signer train`" in str(error.value)
+        return str(error.value)
+
+    def put(name: str, data: bytes) -> None:
+        """A file of another content, of which the manifest knows."""
+        (tmp_path / "data" / name).write_bytes(data)
+        manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+        manifest["files"][name] = len(data)
+        (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
+
+    records.write(tmp_path / "data", {"train": lambda: [sample(0, True), sample(1)]}, {"languages": {}})
+    about = json.loads((tmp_path / "data" / "corpus.json").read_text())
+    for bad in (
+        [], None, {}, {**about, "counts": []}, {**about, "motions": {"train": [[0, True, "x"]]}},
+        {**about, "fps": "many"}, {**about, "fps": float("nan")}, {**about, "words": 3},
+        {**about, "counts": {"train": {"text": -1}}},
+    ):  # fmt: skip
+        put("corpus.json", json.dumps(bad).encode())
+        assert "corpus.json: is damaged" in message()
+    put("corpus.json", json.dumps(about).encode())
+    shard = tmp_path / "data" / "train.motion.arrayrecord"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    assert "train.motion.arrayrecord has" in message()
+    put(shard.name, whole[: len(whole) // 2])
+    assert "is damaged" in message()
+    put(shard.name, bytes(len(whole)))
+    assert "is damaged" in message()
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100, 1000])
+def test_a_record_that_is_not_whole_is_one_line(tmp_path, cut):
+    record = records.encode(sample(0, True))
+    with records.new_shard(tmp_path / "x") as write:
+        write(record)
+        write(record[:-cut])
+        write(record + b"more")
+        write(record[:40] + b"\xff" + record[41:])
+    shard = records.Records(tmp_path / "x")
+    same(shard[0], sample(0, True))
+    for i in (1, 2):
+        with pytest.raises(SignerError, match=f"record {i} is damaged"):
+            shard[i]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.types import Pose
 
 
@@ -116,16 +116,38 @@ def test_open_names_what_is_wrong(prior, tmp_path):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "index.json is missing" in message(tmp_path / "none")
+    def put(name, data):
+        """A file of another content, of which the manifest knows."""
+        (folder / name).write_bytes(data)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"][name] = len(data)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    assert "no pose database here" in message(tmp_path / "none")
     folder = tmp_path / "prior"
     whole = (folder / "coordinates.npy").read_bytes()
     (folder / "coordinates.npy").write_bytes(whole[: len(whole) // 2])
     assert "damaged" in message(folder)
     (folder / "coordinates.npy").unlink()
     assert "coordinates.npy is missing" in message(folder)
-    (folder / "coordinates.npy").write_bytes(whole)
-    index = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps({**index, "entries": index["entries"][:-1]}))
-    assert "its index names" in message(folder)
-    (folder / "index.json").write_text("{")
+    put("coordinates.npy", whole[: len(whole) // 2])
     assert "damaged" in message(folder)
+    put("coordinates.npy", whole)
+    index = json.loads((folder / "index.json").read_text())
+    for bad in (
+        {**index, "entries": index["entries"][:-1]}, {**index, "entries": index["entries"][1:]}, [], None, "x",
+        {**index, "entries": [{**index["entries"][0], "end": "7"}]}, {**index, "fps": float("nan")},
+        {**index, "entries": [{**index["entries"][0], "gloss": None}]}, {**index, "problems": 3},
+    ):  # fmt: skip
+        put("index.json", json.dumps(bad).encode())
+        assert "damaged" in message(folder)
+    for text in (b"{", b"[" * 10**5, b"\xff\xfe{}"):
+        put("index.json", text)
+        assert "damaged" in message(folder)
+
+
+def test_rest_poses_alone_are_no_database(tmp_path):
+    rest = [(Entry(REST, "", "ann"), _pose(1, 0))]
+    with pytest.raises(SignerError, match="there is no sign"):
+        Prior.build(rest, tmp_path / "prior", 25.0)
+    assert list(tmp_path.iterdir()) == []

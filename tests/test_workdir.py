@@ -1,0 +1,136 @@
+"""A run's folder: claimed once, held by one command, and nothing of the user's in it is touched."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from signer_jax import configuration, workdir
+from signer_jax.errors import SignerError
+from signer_jax.pipeline import Signer
+from signer_jax.training import run
+
+TINY = Path(__file__).resolve().parent / "tiny.py"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def signer(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "signer_jax", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+
+
+def write_phoenix(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split in ("train", "dev"):
+        rows = "".join(f"{split}{i}\tS\tA B\tein text {i}\t3\n" for i in range(9))
+        (folder / f"phoenix14t.{split}.tsv").write_text("name\tsigner\tgloss\ttext\tnum_frames\n" + rows)
+
+
+@pytest.mark.parametrize("source", ["data", ".", "corpora/phoenix"])
+def test_a_source_inside_the_workdir_is_refused_and_stays(tmp_path, source):
+    write_phoenix(tmp_path / "w" / source) if source != "." else write_phoenix(tmp_path / "w")
+    before = contents(tmp_path)
+    done = signer("train", "--config", "phoenix14t", "--workdir", str(tmp_path / "w"),
+                  f"--config.data.source={tmp_path / 'w' / source}")  # fmt: skip
+    reason = "which no run wrote" if source == "data" else "lies inside --workdir"
+    assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", list(workdir.WRITTEN))
+def test_a_folder_with_files_of_a_runs_names_is_refused(tmp_path, name):
+    if "." in name:
+        (tmp_path / name).write_text("mine")
+    else:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+    before = contents(tmp_path)
+    with (
+        pytest.raises(SignerError, match=f"holds {name!r}, which no run wrote"),
+        run.claimed(configuration.load(TINY), tmp_path),
+    ):
+        pass
+    assert contents(tmp_path) == before
+
+
+def test_somebody_elses_config_is_none_of_a_run(tmp_path):
+    for text in ('{"model_type": "t5"}', "[1]", "{", "null", "[" * 10**5):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(SignerError, match=r"config\.json"), run.claimed(configuration.load(TINY), tmp_path):
+            pass
+        assert contents(tmp_path) == {tmp_path / "config.json": text.encode()}
+
+
+def test_a_second_command_is_told_who_is_at_work(tmp_path):
+    c = configuration.load(TINY)
+    with run.claimed(c, tmp_path / "w"):
+        done = signer("train", "--config", str(TINY), "--workdir", str(tmp_path / "w"))
+        assert done.returncode == 2 and f"in use by process {os.getpid()} on" in done.stderr
+        assert done.stderr.count("\n") == 1
+    with run.claimed(c, tmp_path / "w"):
+        pass
+
+
+def test_a_lock_of_a_killed_run_is_free_again(tmp_path):
+    command = [sys.executable, "-m", "signer_jax", "train", "--config", str(TINY), "--workdir", str(tmp_path / "w")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "w" / "config.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    with run.claimed(configuration.load(TINY), tmp_path / "w"):
+        pass
+
+
+def test_a_place_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(SignerError, match="cannot be made"),
+        run.claimed(configuration.load(TINY), tmp_path / "file" / "w"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_what_is_removed_is_made_again(tiny_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    before = {name: (copy / name).read_bytes() for name in ("prior/coordinates.npy", "latents/references.npy")}
+    for name in ("prior", "latents"):
+        shutil.rmtree(copy / name)
+        with pytest.raises(SignerError, match="run the same `signer train`"):
+            signer_of = Signer.load(copy)
+            _ = signer_of.retrieval if name == "prior" else signer_of.latents
+    c = workdir.load_config(copy)
+    with run.claimed(c, copy):
+        run.train(c, copy)
+    for name, data in before.items():
+        assert (copy / name).read_bytes() == data, name
+
+
+@pytest.mark.slow
+def test_what_is_damaged_is_named_with_its_mend(tiny_run, tmp_path):
+    for name in ("data/train.motion.arrayrecord", "prior/index.json", "latents/statistics.json"):
+        copy = tmp_path / "run"
+        shutil.copytree(tiny_run, copy)
+        (copy / name).write_bytes((copy / name).read_bytes()[:-5])
+        with pytest.raises(SignerError, match=r"is damaged.*run the same `signer train`"):
+            signer_of = Signer.load(copy)
+            _ = signer_of.retrieval, signer_of.latents
+        shutil.rmtree(copy)
+
+
+def test_a_configs_mark_is_no_value(tmp_path):
+    c = configuration.load(TINY)
+    with run.claimed(c, tmp_path / "w"):
+        assert json.loads((tmp_path / "w" / "config.json").read_text())["made_by"] == "signer_jax"
+        assert workdir.load_config(tmp_path / "w").to_dict() == c.to_dict()
