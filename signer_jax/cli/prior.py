@@ -5,8 +5,10 @@ import json
 from typing import Any
 
 from signer_jax.cli.common import command
+from signer_jax.errors import SignerError
 
 PROBLEMS_SHOWN = 3
+LEAST_FPS, MOST_FPS = 1, 1000
 
 
 def add(commands: Any) -> None:
@@ -28,6 +30,9 @@ def add(commands: Any) -> None:
 
 
 def run_build(arguments: argparse.Namespace) -> None:
+    if not LEAST_FPS <= arguments.fps <= MOST_FPS:
+        raise SignerError(f"--fps {arguments.fps:g}: give {LEAST_FPS} to {MOST_FPS} frames a second")
+
     from signer_jax.pose.lexicon import read_lexicon
     from signer_jax.pose.prior import Prior
     from signer_jax.progress import progress
