@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from signer_jax import storage
 from signer_jax.errors import SignerError, closest
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
@@ -122,14 +123,24 @@ class Tokenizer:
 
         Published T5 vocabularies have no `<mask>`: give `"<extra_id_0>"`. It is looked up in the file and, where the
         file lacks it, counted as T5 does: the last of 100 ids behind the file's pieces.
-        Raises `SignerError` where the file is missing, is no SentencePiece model, or has no such piece.
+        Raises `SignerError` where the file is missing, is no SentencePiece model, has no such piece, or another
+        convention than T5's for padding, end and unknown.
         """
+        path = storage.plain_file(path, "give the SentencePiece .model file")
         try:
-            return cls(Path(path).read_bytes(), mask)
-        except OSError:
-            raise SignerError(f"{path}: no such tokenizer file; give the SentencePiece .model file") from None
-        except RuntimeError:
-            raise SignerError(f"{path}: not a SentencePiece model; give the .model file, not the .vocab file") from None
+            tokenizer = cls(path.read_bytes(), mask)
+        except OSError as error:
+            raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+        except (RuntimeError, ValueError, IndexError) as error:
+            if path.suffix == ".vocab":
+                reason = "it is a vocabulary's list"
+            else:
+                reason = storage.reason_of(error)[:120]
+            raise SignerError(f"{path}: not a SentencePiece model ({reason}); give the whole .model file") from None
+        pieces = tokenizer._pieces
+        if (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) != (PAD, EOS, UNKNOWN):
+            raise SignerError(f"{path}: its padding, end and unknown pieces are not 0, 1 and 2; give a T5 vocabulary")
+        return tokenizer
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ def parse(data: bytes) -> Layout:
     (version,) = walk.take("<f")
     walk.take("<HHH")
     (count,) = walk.take("<H")
-    names, formats = [], []
+    names: list[tuple[str, tuple[str, ...]]] = []
+    formats: list[int] = []  # lengths
     for _ in range(count):
         names.append(_component(walk, formats))
     twice([name for name, _ in names], "component")
