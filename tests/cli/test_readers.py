@@ -1,4 +1,4 @@
-"""What the commands read from users: texts, pictures, poses and videos, as they come; and what they refuse to write over."""
+"""What the commands read from users: texts, pictures, poses and videos, as they come; what they never write over."""
 
 import json
 import os
