@@ -5,6 +5,7 @@ import io
 import json
 import struct
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,14 +117,11 @@ def test_any_header_of_tensors(header, body):
     assert sum(array.size for array in (tensors or {}).values()) <= len(body)
 
 
+CELLS = ["ase", "0", "1e9", "nan", "-1", "", "a.pose", "A\nB", "x" * 501, '"', "../a.pose", "\0"]
+
+
 @few
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["ase", "0", "1e9", "nan", "-1", "", "a.pose", "A\nB", "x" * 501, '"', "../a.pose", "\0"]), max_size=9),
-        min_size=1,
-        max_size=6,
-    )
-)  # fmt: skip
+@given(st.lists(st.lists(st.sampled_from(CELLS), max_size=9), min_size=1, max_size=6))
 def test_any_rows_of_a_lexicon(rows):
     header = ["path", "spoken_language", "signed_language", "start", "end", "words", "glosses", "priority"]
     good = ["a.pose", "en", "ase", "0", "0", "good", "GOOD", "1"]
@@ -163,8 +161,6 @@ def test_any_bytes_as_text(data):
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_lines_come_back(lines, end):
-    import unicodedata
-
     data = "".join(line + end for line in lines).encode("utf-8")
     expected = [unicodedata.normalize("NFC", line) for line in lines]
     if data.startswith(b"\xef\xbb\xbf"):

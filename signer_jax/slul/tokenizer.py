@@ -40,10 +40,11 @@ def spaced(text: str) -> str:
 
 
 def _fields(model: bytes) -> set[int]:
-    """The numbers of a SentencePiece model's fields (protobuf, all of them messages). Raises `ValueError` if it is none.
+    """The numbers of a SentencePiece model's fields (protobuf; all are messages). Raises `ValueError` if it is none.
 
     The library reads a file that ends between two pieces as a smaller vocabulary.
     """
+    place, found = 0, set()
 
     def varint() -> int:
         nonlocal place
@@ -56,7 +57,6 @@ def _fields(model: bytes) -> set[int]:
                 return value
         raise ValueError("it is cut short")
 
-    place, found = 0, set()
     while place < len(model):
         key, length = varint(), varint()
         if key & 7 != 2 or length > len(model) - place:
