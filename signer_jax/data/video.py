@@ -45,20 +45,31 @@ def frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
     """As `frames`, each with the time at which it is shown, in seconds after the first."""
     with _opened(path) as (container, stream):
-        held = sum(not entry.is_discard for entry in stream.index_entries) if stream.frames else 0
-        start, shape, seen = None, None, 0
+        start, shape, seen, first = None, None, 0, None
+        stamps: list[int] = []  # of the frames to be shown
         try:
-            for frame in container.decode(stream):
-                if shape not in (None, (frame.height, frame.width)):
-                    raise SignerError(f"{path}: its frames change their size (frame {seen}); convert it to one size")
-                shape = (frame.height, frame.width)
-                time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
-                start = time if start is None else start
-                yield time - start, frame.to_ndarray(format="rgb24")
-                seen += 1
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    stamps.append(packet.pts)
+                for frame in packet.decode():
+                    if not isinstance(frame, av.VideoFrame):
+                        continue
+                    if shape not in (None, (frame.height, frame.width)):
+                        raise SignerError(
+                            f"{path}: its frames change their size (frame {seen}); convert it to one size"
+                        )
+                    shape = (frame.height, frame.width)
+                    time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
+                    if start is None:
+                        start, first = time, frame.pts
+                    yield time - start, frame.to_ndarray(format="rgb24")
+                    seen += 1
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             raise _damaged(path, storage.reason_of(error)) from None
-        if seen < held and "mov" in container.format.name:  # mp4's index names every frame
+        # In mp4 each packet is a frame. Those before the first that can be shown are what a cut at an open group of
+        # pictures leaves behind.
+        held = sum(first is None or stamp >= first for stamp in stamps)
+        if seen < held and "mov" in container.format.name:
             raise _damaged(path, f"{seen} of its {held} frames can be read")
 
 
