@@ -103,16 +103,17 @@ def open_picture(path: str) -> "Image":
     try:
         with warnings.catch_warnings(), file.open("rb") as data:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(data, formats=_PICTURES)
+            picture: Image.Image = Image.open(data, formats=_PICTURES)
             if picture.width * picture.height > _MOST_PIXELS:
                 raise too_large
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
-                levels = np.asarray(upright).astype(np.int64) // 257
-                upright = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-            if upright.mode == "P":
-                upright = upright.convert("RGBA")  # with its transparent colour, which Pillow asks for
-            return upright.convert("RGB")
+            ImageOps.exif_transpose(picture, in_place=True)
+            if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
+                levels = np.asarray(picture).astype(np.int64) // 257
+                return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).convert("RGB")
+            picture.load()
+            # A palette's transparent colour goes through RGBA, as Pillow asks for.
+            known = picture.convert("RGBA") if picture.mode == "P" else picture
+            return known if known.mode == "RGB" else known.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large from None
     except UnidentifiedImageError:
