@@ -1,13 +1,28 @@
-"""What several commands share: how an example is shown, a table, reading a picture."""
+"""What several commands share: how an example is shown, a table, reading texts and pictures, where output may go."""
 
 import argparse
-from collections.abc import Callable
+import json
+import math
+import os
+import re
+import struct
+import unicodedata
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PICTURES = ("PNG", "JPEG", "WEBP")  # Pillow starts programs for some of the formats that it knows
+_MOST_PIXELS = 64_000_000
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines at U+2028, form feeds and others
 
 
 def command(
@@ -34,30 +49,136 @@ def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
 
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, ...]]:
-    return [(name, f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}") for name, value in sorted(metrics.items())]
+    return [(name, _number(value)) for name, value in sorted(metrics.items())]
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}"
+
+
+def to_json(value: Any) -> str:
+    """JSON that every reader takes: what is not finite is null."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text (with or without a byte order mark, any line ending) in Unicode's composed form (NFC).
+
+    Raises `SignerError`, with the line, for another encoding.
+    """
+    path = storage.plain_file(path, "give a text file with a sentence a line")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = len(_LINE_END.findall(data[: error.start].decode("latin-1"))) + 1
+        kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else f"byte 0x{data[error.start]:02x}"
+        raise SignerError(f"{path}: line {line} is no UTF-8 ({kind}); save the file as UTF-8") from None
+    if "\0" in text:
+        line = len(_LINE_END.findall(text[: text.index("\0")])) + 1
+        raise SignerError(f"{path}: line {line} holds a zero byte (is it UTF-16?); save the file as UTF-8")
+    lines = _LINE_END.split(unicodedata.normalize("NFC", text))
+    return lines if lines[-1] else lines[:-1]
+
+
+def open_picture(path: str) -> "Image":
+    """A PNG, JPEG or WebP as RGB, upright. Raises `SignerError` for what is none, damaged or (undecoded) too large."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    file = storage.plain_file(path, "--style takes a PNG, JPEG or WebP of the signer, facing the camera")
+    too_large = SignerError(f"--style {path}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
+    try:
+        with warnings.catch_warnings(), file.open("rb") as data:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture: Image.Image = Image.open(data, formats=_PICTURES)
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise too_large
+            ImageOps.exif_transpose(picture, in_place=True)
+            if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
+                levels = np.asarray(picture).astype(np.int64) // 257
+                return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).convert("RGB")
+            picture.load()
+            # A palette's transparent colour goes through RGBA, as Pillow asks for.
+            known = picture.convert("RGBA") if picture.mode == "P" else picture
+            return known if known.mode == "RGB" else known.convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise too_large from None
+    except UnidentifiedImageError:
+        raise SignerError(f"--style {path}: is not a picture; give a PNG, JPEG or WebP") from None
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError, struct.error) as error:
+        reason = storage.reason_of(error)
+        raise SignerError(f"--style {path}: is a damaged picture ({reason}); save it again as PNG") from None
+
+
+def square(picture: "Image", size: int) -> np.ndarray:
+    """The picture's middle square, resized to uint8 `[size, size, 3]`."""
+    from PIL import Image
+
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    middle = picture.crop((left, top, left + side, top + side))
+    return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
 
 
 def read_picture(path: str, size: int) -> np.ndarray:
     """A reference image as uint8 `[size, size, 3]`: the middle square, resized. Raises `SignerError` if unreadable."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        picture = Image.open(path).convert("RGB")
-    except (FileNotFoundError, IsADirectoryError):
-        raise SignerError(
-            f"--style {path}: no such file; give a PNG or JPEG of the signer, facing the camera"
-        ) from None
-    except (UnidentifiedImageError, OSError):
-        raise SignerError(f"--style {path}: is not a picture; give a PNG or JPEG") from None
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BOX)
-    return np.asarray(square)
+    return square(open_picture(path), size)
 
 
 def output_folder(path: str, flag: str) -> Path:
-    """The path, where its folder exists. Raises `SignerError` otherwise, before any long work."""
+    """The path, where a file can be written there. Raises `SignerError` otherwise, before any long work."""
     file = Path(path)
-    if not file.parent.is_dir():
-        raise SignerError(f"{flag} {path}: the folder {file.parent} does not exist; make it first")
+    try:
+        if not file.parent.is_dir():
+            raise SignerError(f"{flag} {path}: the folder {file.parent} does not exist; make it first")
+        if file.is_dir():
+            raise SignerError(f"{flag} {path}: is a folder; give a file's name")
+        if file.exists():
+            storage.plain_file(file, f"give {flag} another name")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SignerError(f"{flag} {path}: cannot be written ({storage.reason_of(error)}); give another name") from None
     return file
+
+
+def distinct(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None]) -> None:
+    """Raises `SignerError` where an output names an input or another output, through links too: it would be lost.
+
+    Both are flag -> path as the user gave it; None where it was not given.
+    """
+    taken = {flag: path for flag, path in inputs.items() if path}
+    for flag, path in outputs.items():
+        if not path:
+            continue
+        for other, theirs in taken.items():
+            if _same(path, theirs):
+                raise SignerError(f"{flag} {path}: is {other} too and would replace it; give {flag} another name")
+        taken[flag] = path
+
+
+def _same(a: str, b: str) -> bool:
+    try:
+        return os.path.realpath(a) == os.path.realpath(b) or os.path.samefile(a, b)
+    except (OSError, ValueError):  # one is not there yet
+        return False
+
+
+def check_database(path: str) -> None:
+    """Raises `SignerError` where something else than a plain file stands for one of a pose database's files."""
+    folder = Path(path)
+    if folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            if not file.is_dir():
+                storage.plain_file(file, "build the database again with signer prior build")

@@ -1,12 +1,13 @@
 """`signer prior`: build a pose database from a lexicon folder, or say what one holds."""
 
 import argparse
-import json
 from typing import Any
 
-from signer_jax.cli.common import command
+from signer_jax.cli.common import check_database, command, distinct, to_json
+from signer_jax.errors import SignerError
 
 PROBLEMS_SHOWN = 3
+LEAST_FPS, MOST_FPS = 1, 1000
 
 
 def add(commands: Any) -> None:
@@ -28,6 +29,10 @@ def add(commands: Any) -> None:
 
 
 def run_build(arguments: argparse.Namespace) -> None:
+    distinct({"--source": arguments.source}, {"--out": arguments.out})
+    if not LEAST_FPS <= arguments.fps <= MOST_FPS:
+        raise SignerError(f"--fps {arguments.fps:g}: give {LEAST_FPS} to {MOST_FPS} frames a second")
+
     from signer_jax.pose.lexicon import read_lexicon
     from signer_jax.pose.prior import Prior
     from signer_jax.progress import progress
@@ -42,9 +47,10 @@ def run_build(arguments: argparse.Namespace) -> None:
 def show_info(arguments: argparse.Namespace) -> None:
     from signer_jax.pose.prior import Prior
 
+    check_database(arguments.path)
     info = Prior.open(arguments.path).info()
     if arguments.json:
-        print(json.dumps(info, ensure_ascii=False, indent=1))
+        print(to_json(info), end="")
         return
     for name, value in info.items():
         if name == "problems":

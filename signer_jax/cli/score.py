@@ -1,13 +1,22 @@
 """`signer score`: two files of the same kind, compared."""
 
 import argparse
-import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from signer_jax.cli.common import command, metric_rows, output_folder, table
+from signer_jax import storage
+from signer_jax.cli.common import command, distinct, metric_rows, output_folder, read_lines, table, to_json
 from signer_jax.errors import SignerError
-from signer_jax.storage import write_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from signer_jax.types import Pose
+
+HAND_WEIGHT = 3.0
+_SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 
 
 def add(commands: Any) -> None:
@@ -23,26 +32,22 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     target = output_folder(arguments.json, "--json") if arguments.json else None
+    distinct({"--ref": arguments.ref, "--hyp": arguments.hyp}, {"--json": arguments.json})
     score = {"text": score_text, "pose": score_pose, "video": score_video}[arguments.kind]
     metrics, facts = score(Path(arguments.ref), Path(arguments.hyp))
+    if missing := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        facts["not scored"] = f"{', '.join(missing)}: too few frames or joints for it (null in JSON)"
     if target:
-        write_file(target, json.dumps({"metrics": metrics, "facts": facts}, indent=1) + "\n")
+        storage.write_file(target, to_json({"metrics": metrics, "facts": facts}))
     print(table(metric_rows(metrics), (f"metric ({arguments.kind})", "value")))
     for name, value in facts.items():
         print(f"{name}: {value}")
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SignerError(f"{path}: {error.strerror}; give a text file with a sentence a line") from None
-
-
 def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.metrics import text
 
-    hypotheses, references = _lines(hypothesis), _lines(reference)
+    hypotheses, references = read_lines(hypothesis), read_lines(reference)
     bleu = text.bleu(hypotheses, references)
     signature = str(bleu.pop("signature"))
     metrics = {name: float(value) for name, value in bleu.items()}
@@ -54,33 +59,87 @@ def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dic
     return metrics, {"bleu_signature": signature}
 
 
-def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
-    from signer_jax.metrics import pose
+def _normalised(path: Path) -> "Pose":
     from signer_jax.pose import skeleton
     from signer_jax.pose.formats import pose_file
 
-    theirs, _, _ = skeleton.normalise(pose_file.read(reference))
-    ours, _, _ = skeleton.normalise(pose_file.read(hypothesis))
-    weights = pose.joint_weights(skeleton.JOINTS, 3.0)
-    return {
+    pose = pose_file.read(path)
+    try:
+        return skeleton.normalise(pose)[0]
+    except SignerError as error:
+        raise SignerError(f"{path}: {error}") from None
+
+
+def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
+    from signer_jax.metrics import pose
+    from signer_jax.pose import skeleton
+
+    theirs, ours = _normalised(reference), _normalised(hypothesis)
+    weights = pose.joint_weights(skeleton.JOINTS, HAND_WEIGHT)
+    metrics = {
         "dtw": pose.dtw(ours, theirs),
         "dtw_hand_weighted": pose.dtw(ours, theirs, weights=weights),
         "jerk": pose.jerk(ours),
         "jerk_reference": pose.jerk(theirs),
-    }, {"unit": "shoulder widths (a frame of the reference); jerk in shoulder widths / s^3"}
+    }
+    shown = [f"{(p.confidence <= 0).mean():.1%}" for p in (theirs, ours)]
+    return metrics, {
+        "unit": "shoulder widths (a frame of the reference); jerk in shoulder widths / s^3",
+        "joints": f"{len(skeleton.JOINTS)} (body, face, hands); hand-weighted: hands count {HAND_WEIGHT:g}-fold",
+        "normaliser": "a clip's median shoulder centre and width",
+        "fill": f"{pose.MISSING:g} where only the reference shows a joint; what it does not show is not scored",
+        "fps": f"reference {theirs.fps:g}, hypothesis {ours.fps:g}",
+        "missing": f"reference {shown[0]}, hypothesis {shown[1]} of all joints in all frames",
+    }
+
+
+def _pairs(
+    reference: Iterator[tuple[float, "np.ndarray"]],
+    hypothesis: Iterator[tuple[float, "np.ndarray"]],
+    duration: float,
+    counts: list[int],
+) -> Iterator[tuple["np.ndarray", "np.ndarray"]]:
+    """Each frame of the reference beside the hypothesis's whose time stamp is nearest (of two equally near, the first).
+
+    `duration` is that of a frame of the hypothesis, in seconds. Both run to their ends, so that damage is noticed; few
+    frames are held. `counts` is filled in place: frames of the reference after the hypothesis's end, frames of the
+    hypothesis that are nearest to none, pairs whose hypothesis frame was in the pair before too.
+    """
+    current = next(hypothesis, None)
+    following, used = next(hypothesis, None), False
+    for time, frame in reference:
+        while current and following and abs(following[0] - time) < abs(current[0] - time) - _SAME_TIME:
+            counts[1] += not used
+            current, following, used = following, next(hypothesis, None), False
+        if current is None or (time >= current[0] + duration - _SAME_TIME and following is None):
+            counts[0] += 1
+            continue
+        counts[2] += used
+        used = True
+        yield frame, current[1]
+    counts[1] += sum((current is not None and not used, following is not None, *(1 for _ in hypothesis)))
 
 
 def score_video(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.data import video as videos
     from signer_jax.metrics import video
 
-    theirs, _ = videos.read(reference)
-    ours, _ = videos.read(hypothesis)
-    frames = min(len(theirs), len(ours))
-    if theirs.shape[1:] != ours.shape[1:]:
-        raise SignerError(
-            f"{hypothesis}: is {ours.shape[2]}x{ours.shape[1]}, the reference "
-            f"{theirs.shape[2]}x{theirs.shape[1]}; resize one"
-        )
-    metrics = {"ssim": float(video.ssim(ours[:frames], theirs[:frames]).mean()), "frames": float(frames)}
-    return metrics, {"note": f"{abs(len(theirs) - len(ours))} frames beyond the shorter video were not compared"}
+    rates = [videos.frame_rate(path) for path in (reference, hypothesis)]
+    total, frames, counts = 0.0, 0, [0, 0, 0]
+    for theirs, ours in _pairs(videos.timed_frames(reference), videos.timed_frames(hypothesis), 1 / rates[1], counts):
+        if theirs.shape != ours.shape:
+            raise SignerError(
+                f"{hypothesis}: is {ours.shape[1]}x{ours.shape[0]}, the reference "
+                f"{theirs.shape[1]}x{theirs.shape[0]}; resize one"
+            )
+        total += float(video.ssim(ours[None], theirs[None])[0])
+        frames += 1
+    if not frames:
+        raise SignerError(f"{reference} and {hypothesis}: there is no frame to compare; give videos with frames")
+    return {"ssim": total / frames, "frames": float(frames)}, {
+        "fps": f"reference {rates[0]:g}, hypothesis {rates[1]:g}",
+        "pairs": "each frame of the reference with the hypothesis's nearest in time, both from their first frame; "
+        f"{counts[2]} times the same one again",
+        "not compared": f"{counts[0]} frames of the reference after the hypothesis's end, "
+        f"{counts[1]} frames of the hypothesis that are nearest to none",
+    }

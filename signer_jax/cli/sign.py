@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from signer_jax.cli.common import command, output_folder, read_picture
+from signer_jax.cli.common import check_database, command, distinct, open_picture, output_folder, square
 from signer_jax.errors import SignerError
 
 SKELETON_SIZE = 256  # pixels of a skeleton video
@@ -33,6 +33,11 @@ def run(arguments: argparse.Namespace) -> None:
     if video_file.suffix.lower() != ".mp4":
         raise SignerError(f"--out {arguments.out}: the video must end in .mp4")
     pose_file = output_folder(arguments.pose, "--pose") if arguments.pose else None
+    inputs = {"--workdir": arguments.workdir, "--prior": arguments.prior, "--style": arguments.style}
+    distinct(inputs, {"--out": arguments.out, "--pose": arguments.pose})
+    if arguments.style and not arguments.workdir:
+        raise SignerError("--style needs --workdir: a pose database has no renderer")
+    picture = open_picture(arguments.style) if arguments.style else None
 
     from signer_jax.data import video as videos
     from signer_jax.pipeline import Signer, sign_from_prior
@@ -42,11 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.workdir:
         signer = Signer.load(arguments.workdir)
-        style = read_picture(arguments.style, signer.config.data.size) if arguments.style else None
+        style = square(picture, signer.config.data.size) if picture else None
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
-        if arguments.style:
-            raise SignerError("--style needs --workdir: a pose database has no renderer")
+        check_database(arguments.prior)
         signed = sign_from_prior(Prior.open(arguments.prior), arguments.text, arguments.language, transition=0.25)
     print(" ".join(signed.glosses))
     if signed.fingerspelled:

@@ -2,38 +2,75 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from jaxtyping import UInt8
 
+from signer_jax import storage
+from signer_jax.data import containers
 from signer_jax.errors import SignerError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 _QUALITY = {"crf": "18", "preset": "medium"}  # visually lossless for H.264
 _LARGEST_DENOMINATOR = 1001  # 30000/1001 is the finest frame rate in use
+_MOST_PIXELS = 7680 * 4320  # of a frame
+_MOST_RATE = 1000  # frames a second
+_THREADS = 4  # each holds frames of its own
 
 
 def frame_rate(path: str | Path) -> float:
     """Frames per second of the file's first video stream. Raises `SignerError` as `frames` does."""
-    with _open(Path(path)) as container:
-        return float(container.streams.video[0].average_rate or 0)  # `_open` refuses a stream without one
+    with _opened(path) as (_, stream):
+        return float(stream.average_rate or 0)  # `_opened` refuses a stream without one
 
 
 def frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The frames of the file's first video stream, one at a time: a full-size clip need not fit into memory.
 
-    Raises `SignerError` where the file is missing, holds no video or is damaged.
+    Raises `SignerError` where the file is missing, of another kind than mp4, mov, webm, mkv and avi, cut short or
+    damaged, holds no video, or frames that are larger than 8K or of different sizes.
     """
-    with _open(Path(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+    for _, frame in timed_frames(path):
+        yield frame
+
+
+def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """As `frames`, each with the time at which it is shown, in seconds after the first."""
+    with _opened(path) as (container, stream):
+        start, shape, seen, first = None, None, 0, None
+        stamps: list[int] = []  # of the frames to be shown
         try:
-            for frame in container.decode(stream):
-                yield frame.to_ndarray(format="rgb24")
-        except av.FFmpegError as error:
-            raise SignerError(f"{path}: damaged video ({error.strerror}); download or convert it again") from None
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    stamps.append(packet.pts)
+                for frame in packet.decode():
+                    if not isinstance(frame, av.VideoFrame):
+                        continue
+                    if shape not in (None, (frame.height, frame.width)):
+                        raise SignerError(
+                            f"{path}: its frames change their size (frame {seen}); convert it to one size"
+                        )
+                    shape = (frame.height, frame.width)
+                    time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
+                    if start is None:
+                        start, first = time, frame.pts
+                    yield time - start, frame.to_ndarray(format="rgb24")
+                    seen += 1
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise _damaged(path, storage.reason_of(error)) from None
+        # In mp4 each packet is a frame. Those before the first that can be shown are what a cut at an open group of
+        # pictures leaves behind.
+        held = sum(first is None or stamp >= first for stamp in stamps)
+        if seen < held and "mov" in container.format.name:
+            raise _damaged(path, f"{seen} of its {held} frames can be read")
 
 
 def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:
@@ -55,34 +92,70 @@ def write(path: str | Path, video: UInt8[np.ndarray, "t h w 3"], fps: float, *, 
     path = Path(path)
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
         raise SignerError(f"{path}: a video is uint8 [t, h, w, 3] with frames, not {video.dtype} {list(video.shape)}")
-    if fps <= 0 or scale < 1:
-        raise SignerError(f"{path}: fps {fps:g} and scale {scale} must be positive")
+    if not 0 < fps <= _MOST_RATE or scale < 1:
+        raise SignerError(f"{path}: fps {fps:g} and scale {scale} must be positive, fps at most {_MOST_RATE}")
     height, width = (side * scale for side in video.shape[1:3])
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
-            stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
-            stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
-            for picture in video:
-                large = picture.repeat(scale, 0).repeat(scale, 1)
-                even = np.pad(large, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-            container.mux(stream.encode())
-        partial.replace(path)
-    except OSError as error:  # av.FFmpegError is one
-        raise SignerError(f"{path}: cannot be written ({error.strerror}); check the folder and its space") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    even_height, even_width = height + height % 2, width + width % 2
+    with storage.new_file(path) as partial, partial.open("wb+") as file:
+        try:
+            with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
+                rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
+                stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
+                stream.height, stream.width, stream.pix_fmt = even_height, even_width, "yuv420p"
+                for picture in video:
+                    large = picture.repeat(scale, 0).repeat(scale, 1)
+                    even = np.pad(large, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+                container.mux(stream.encode())
+        except av.FFmpegError as error:
+            reason = storage.reason_of(error)
+            raise SignerError(f"{path}: cannot be written ({reason}); check its size and the space") from None
 
 
-def _open(path: Path) -> "av.container.InputContainer":
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """The container and its first video stream.
+
+    FFmpeg sees an open file and the one demultiplexer that its first bytes ask for: a text that lists other files, or a
+    name that looks like an address, means nothing to it.
+    """
+    path = storage.plain_file(path, "give a video file")
+    limits = {"max_pixels": str(_MOST_PIXELS)}
     try:
-        container = av.open(str(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SignerError(f"{path}: cannot be read as a video ({reason}); check the path") from None
-    if not container.streams.video or not container.streams.video[0].average_rate:
-        container.close()
+        with path.open("rb") as file:
+            kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            try:
+                container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
+            except (av.FFmpegError, ValueError) as error:
+                raise _damaged(path, storage.reason_of(error)) from None
+            with container:
+                yield container, _stream(path, container, limits)
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+
+
+def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> "VideoStream":
+    if not container.streams.video:
         raise SignerError(f"{path}: holds no video stream; give a video file")
-    return container
+    stream = container.streams.video[0]
+    if not stream.average_rate or not 0 < stream.average_rate <= _MOST_RATE:
+        raise SignerError(f"{path}: its frame rate is not known ({stream.average_rate}); convert it to a constant one")
+    codec = stream.codec_context
+    if codec is None:
+        raise SignerError(f"{path}: its video is in a format that FFmpeg cannot decode; convert it to H.264")
+    if codec.width * codec.height > _MOST_PIXELS:
+        raise SignerError(f"{path}: a frame has {codec.width}x{codec.height} pixels, more than 8K; resize it")
+    codec.options = limits
+    codec.thread_type, codec.thread_count = "AUTO", _THREADS
+    end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    size = container.size
+    if end > size > 0:
+        raise SignerError(
+            f"{path}: cut short (frames up to byte {end}, {size} are there); download or extract it again"
+        )
+    return stream
+
+
+def _damaged(path: str | Path, reason: str) -> SignerError:
+    return SignerError(f"{path}: damaged video ({reason}); download or convert it again")

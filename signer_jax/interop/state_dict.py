@@ -4,77 +4,102 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - gives numpy bfloat16, which safetensors looks for
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.interop.model_config import read_json
 
 _INDEX_ENDING = ".safetensors.index.json"
+_ENDING = ".safetensors"
+_WEIGHTS = ("F64", "F32", "F16", "BF16")
+_NO_WEIGHTS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # buffers such as position ids
+_KIND = "model in Hugging Face's form"
+_AGAIN = "download it again"
 
 
 def read_config(path: str | Path) -> dict:
-    """The folder's `config.json`. Raises `SignerError` where it is missing or is no JSON."""
-    file = Path(path) / "config.json"
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise SignerError(f"{file}: not found; give the folder that save_pretrained wrote") from None
-    except json.JSONDecodeError as error:
-        raise SignerError(f"{file}: not valid JSON ({error}); download it again") from None
+    """The folder's `config.json`. Raises `SignerError` where it is missing or holds no JSON object."""
+    return read_json(Path(path) / "config.json", "give the folder that save_pretrained wrote")
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of the folder's safetensors files (one file, or shards with an index), as float32 numpy arrays.
 
-    Raises `SignerError` where there are none or a shard is missing.
+    Integer buffers are left out. Raises `SignerError` where there are none, a shard is missing, lies elsewhere or is
+    damaged, a tensor occurs twice, or has a type that is not read (8 bits and fewer).
     """
     folder = Path(path)
     indices = sorted(folder.glob(f"*{_INDEX_ENDING}"))
-    if indices:
-        names = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
-    else:
-        names = sorted(file.name for file in folder.glob("*.safetensors"))
-    if not names:
+    if len(indices) > 1:
+        raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
+    shards = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
+    if not shards:
         raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
     tensors: dict[str, np.ndarray] = {}
-    for name in names:
-        if not (folder / name).exists():
-            raise SignerError(f"{folder / name}: this shard is named in the index but is missing; download it again")
-        tensors.update(_read_file(folder / name))
+    for name, expected in shards.items():
+        file = storage.plain_file(folder / name, f"the folder's weights are in it; {_AGAIN}")
+        if indices and not _inside(file, folder):
+            raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
+        _read_file(file, tensors, expected)
     return tensors
 
 
-def _read_file(file: Path) -> dict[str, np.ndarray]:
-    # Parsed by hand for one reason: numpy has no bfloat16, and the safetensors numpy reader refuses it.
-    import ml_dtypes
+def _shards(index: Path) -> dict[str, set[str]]:
+    """The names of an index's files, with those of the tensors that each must hold."""
+    names = read_json(index, _AGAIN).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise SignerError(f"{index}: has no weight_map of tensors to files; {_AGAIN}")
+    shards: dict[str, set[str]] = {}
+    for tensor, name in names.items():
+        if Path(name).name != name or not name.endswith(_ENDING) or not name.isprintable() or "\\" in name:
+            raise SignerError(f"{index}: names {name[:60]!r}, which is no {_ENDING} file beside it; {_AGAIN}")
+        shards.setdefault(name, set()).add(tensor)
+    return dict(sorted(shards.items()))
 
-    dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-    data = np.memmap(file, np.uint8, "r")
-    size = int(data[:8].view(np.uint64)[0])
-    if size > len(data) - 8:
-        raise SignerError(f"{file}: the header is longer than the file; it was cut short, download it again")
-    header = json.loads(data[8 : 8 + size].tobytes())
-    header.pop("__metadata__", None)
-    body = data[8 + size :]
-    tensors = {}
-    for name, entry in header.items():
-        if entry["dtype"] not in dtypes:
-            continue  # integer buffers (position ids) are not weights
-        start, end = entry["data_offsets"]
-        if end > len(body):
-            raise SignerError(f"{file}: tensor {name!r} reaches past the end of the file; download it again")
-        raw = np.frombuffer(body[start:end].tobytes(), dtypes[entry["dtype"]])
-        tensors[name] = raw.reshape(entry["shape"]).astype(np.float32)
-    return tensors
+
+def _inside(file: Path, folder: Path) -> bool:
+    """Whether the file itself lies in the folder, or in the store that Hugging Face's cache links it from."""
+    there, home = file.resolve(), folder.resolve()
+    cache = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    return there.parent in (home, cache)
+
+
+def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:
+    """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it reads any."""
+    try:
+        with safe_open(file, framework="np") as opened:
+            names = list(opened.keys())
+            if missing := sorted(expected - set(names)):
+                raise SignerError(f"{file}: lacks the tensor {missing[0][:80]!r} that the index places there; {_AGAIN}")
+            for name in names:
+                kind = opened.get_slice(name).get_dtype()
+                if kind in _NO_WEIGHTS:
+                    continue
+                if kind not in _WEIGHTS:
+                    what = f"{file}: tensor {name[:80]!r} has type {kind}"
+                    raise SignerError(f"{what}, which is not read; save it as bfloat16 or float32")
+                if name in tensors:
+                    raise SignerError(f"{file}: tensor {name[:80]!r} is in another file of the folder too; keep one")
+                tensors[name] = opened.get_tensor(name).astype(np.float32)
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        reason = storage.reason_of(error)[:200]
+        raise SignerError(f"{file}: is no whole safetensors file ({reason}); {_AGAIN}") from None
 
 
 def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], name: str = "model") -> None:
-    """Writes `config.json` and `<name>.safetensors` so that the original library loads them."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
+    """Writes `config.json` and `<name>.safetensors` so that the original library loads them, whole or not at all.
+
+    Raises `SignerError` where the folder holds anything but what was written here before.
+    """
     contiguous = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
-    save_file(contiguous, folder / f"{name}.safetensors", metadata={"format": "pt"})
+    with storage.new_folder(path, _KIND) as folder:
+        text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        save_file(contiguous, folder / f"{name}.safetensors", metadata={"format": "pt"})
 
 
 def check_names(used: set[str], found: set[str], path: str | Path, optional: tuple[str, ...] = ()) -> None:

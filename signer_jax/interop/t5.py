@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import state_dict
+from signer_jax.interop import model_config, state_dict
 from signer_jax.slul.t5 import EPSILON, T5
 
 _SHARED = "shared.weight"
@@ -34,6 +34,24 @@ _FIELDS = {
     "relative_max_distance": "relative_attention_max_distance",
     "activation": "feed_forward_proj",
     "dropout": "dropout_rate",
+}
+_MODEL_TYPE = {"model_type": model_config.text("t5", "mt5", "umt5")}
+_LAYERS, _WIDTH = 1_000, 1 << 20
+_CONFIG = {
+    "vocab_size": model_config.whole(10_000_000),
+    "d_model": model_config.whole(_WIDTH),
+    "d_kv": model_config.whole(_WIDTH),
+    "d_ff": model_config.whole(_WIDTH),
+    "num_heads": model_config.whole(4096),
+    "num_layers": model_config.whole(_LAYERS),
+    "num_decoder_layers": model_config.whole(_LAYERS, optional=True),
+    "relative_attention_num_buckets": model_config.whole(4096, least=4, optional=True),
+    "relative_attention_max_distance": model_config.whole(1_000_000, least=4, optional=True),
+    "feed_forward_proj": model_config.Kind(str, choices=("relu", "gated-gelu"), optional=True),
+    "dropout_rate": model_config.number(0, 0.99, optional=True),
+    "layer_norm_epsilon": model_config.number(EPSILON, EPSILON, optional=True),
+    "tie_word_embeddings": model_config.flag(),
+    "scale_decoder_outputs": model_config.flag(),
 }
 
 
@@ -68,10 +86,9 @@ def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]
     `dtype` is the module's compute dtype. Raises `SignerError` where the folder holds another model, or lacks tensors.
     """
     config = state_dict.read_config(path)
+    kind = model_config.check(path, config, _MODEL_TYPE, "a T5 model")["model_type"]
+    config = model_config.check(path, config, _CONFIG, "a T5 model")
     tensors = state_dict.read_tensors(path)
-    kind = config.get("model_type")
-    if kind not in ("t5", "mt5", "umt5"):
-        raise SignerError(f"{path}: model_type is {kind!r}, not t5, mt5 or umt5; give the folder of a T5 model")
     # transformers takes any of the tied tensors for the table where the file lacks the first.
     shared = next((tensors[name] for name in (_SHARED, "encoder.embed_tokens.weight", _HEAD) if name in tensors), None)
     if shared is None:
@@ -126,19 +143,19 @@ def save(path: str | Path, module: T5, params: dict) -> None:
 def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) -> T5:
     # What transformers assumes where a config is silent (configuration_t5.py).
     silent = {
-        "num_decoder_layers": config.get("num_layers"),
+        "num_decoder_layers": config["num_layers"],
         "relative_attention_num_buckets": 32,
         "relative_attention_max_distance": 128,
         "dropout_rate": 0.1,
         "feed_forward_proj": "gated-gelu" if every_layer else "relu",
     }
-    config = {**silent, **{key: value for key, value in config.items() if value is not None}}
-    if missing := [theirs for theirs in _FIELDS.values() if config.get(theirs) is None]:
-        raise SignerError(f"{Path(path) / 'config.json'}: lacks {missing[0]!r}; download it again")
-    if config["feed_forward_proj"] not in ("relu", "gated-gelu"):
-        raise SignerError(f"{path}: feed_forward_proj {config['feed_forward_proj']!r} is neither relu nor gated-gelu")
-    if config.get("layer_norm_epsilon", EPSILON) != EPSILON:
-        raise SignerError(f"{path}: layer_norm_epsilon is {config['layer_norm_epsilon']}, only {EPSILON} is supported")
+    config = {**silent, **config}
+    buckets, distance = config["relative_attention_num_buckets"], config["relative_attention_max_distance"]
+    if distance <= buckets // 2:
+        raise SignerError(
+            f"{Path(path) / 'config.json'}: relative_attention_max_distance {distance} leaves nothing for half of the "
+            f"{buckets} relative_attention_num_buckets; download it again"
+        )
     scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
     return T5(
         **{ours: config[theirs] for ours, theirs in _FIELDS.items()},
@@ -154,7 +171,8 @@ def _depth(module: T5, name: str) -> int:
 
 def _check_shapes(path: str | Path, module: T5, params: dict) -> None:
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    expected = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), ids, ids)["params"])
+    shapes = model_config.shapes(path, lambda: jax.eval_shape(module.init, jax.random.key(0), ids, ids))
+    expected = flatten_dict(shapes["params"])
     for key, array in flatten_dict(params).items():
         if array.shape != expected[key].shape:
             name = "/".join(key)

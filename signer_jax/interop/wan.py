@@ -5,6 +5,7 @@ The VAE's functions live in `wan_vae` and are exported from here too.
 The table pairs our parameter paths with their tensor names; reading and writing walk the same table.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,30 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import state_dict
+from signer_jax.interop import model_config, state_dict
 from signer_jax.interop.wan_vae import load_vae, save_vae
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 __all__ = ["load_transformer", "load_vae", "save_transformer", "save_vae"]
 
 _WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
+_WIDTH = 1 << 20
+_CONFIG = {
+    "num_attention_heads": model_config.whole(4096),
+    "attention_head_dim": model_config.whole(4096),
+    "in_channels": model_config.whole(_WIDTH),
+    "out_channels": model_config.whole(_WIDTH, optional=True),
+    "ffn_dim": model_config.whole(_WIDTH),
+    "num_layers": model_config.whole(1_000),
+    "text_dim": model_config.whole(_WIDTH),
+    "freq_dim": model_config.whole(_WIDTH, least=2),
+    "patch_size": model_config.several(int, 3, 3, 1, 64),
+    "image_dim": model_config.whole(_WIDTH, optional=True),
+    "eps": model_config.number(1e-12, 0.1),
+    "pos_embed_seq_len": model_config.whole(_WIDTH, optional=True),
+    "cross_attn_norm": model_config.flag(),
+    "added_kv_proj_dim": model_config.whole(4096 * 4096, optional=True),
+}
 
 
 @dataclass(frozen=True)
@@ -92,23 +110,21 @@ def _table(module: VideoTransformer) -> dict[str, tuple[str, _Rule]]:
 
 
 def _module(config: Mapping, path: str | Path) -> VideoTransformer:
-    try:
-        dim = config["num_attention_heads"] * config["attention_head_dim"]
-        module = VideoTransformer(
-            in_channels=config["in_channels"],
-            out_channels=config["out_channels"] or config["in_channels"],
-            dim=dim,
-            heads=config["num_attention_heads"],
-            ffn_dim=config["ffn_dim"],
-            layers=config["num_layers"],
-            text_dim=config["text_dim"],
-            freq_dim=config["freq_dim"],
-            patch=tuple(config["patch_size"]),
-            image_dim=config.get("image_dim"),
-            eps=config["eps"],
-        )
-    except KeyError as error:
-        raise SignerError(f"{path}/config.json: lacks {error}; is it a WanTransformer3DModel?") from None
+    config = model_config.check(path, config, _CONFIG, "a WanTransformer3DModel")
+    dim = config["num_attention_heads"] * config["attention_head_dim"]
+    module = VideoTransformer(
+        in_channels=config["in_channels"],
+        out_channels=config.get("out_channels", config["in_channels"]),
+        dim=dim,
+        heads=config["num_attention_heads"],
+        ffn_dim=config["ffn_dim"],
+        layers=config["num_layers"],
+        text_dim=config["text_dim"],
+        freq_dim=config["freq_dim"],
+        patch=tuple(config["patch_size"]),
+        image_dim=config.get("image_dim"),
+        eps=config["eps"],
+    )
     if config.get("pos_embed_seq_len") is not None:
         raise SignerError(f"{path}: a first-and-last-frame model (pos_embed_seq_len) is not supported; take an I2V one")
     if not config.get("cross_attn_norm", True):
@@ -127,7 +143,7 @@ def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
     """
     config = state_dict.read_config(path)
     if config.get("_class_name", "WanTransformer3DModel") != "WanTransformer3DModel":
-        raise SignerError(f"{path}: holds a {config['_class_name']}, not a WanTransformer3DModel")
+        raise SignerError(f"{path}: holds a {str(config['_class_name'])[:80]}, not a WanTransformer3DModel; give one")
     module = _module(config, path)
     table = _table(module)
     tensors = state_dict.read_tensors(path)
@@ -181,7 +197,8 @@ def _check_shapes(module: VideoTransformer, flat: Mapping[str, np.ndarray], path
     """Raises `SignerError` unless the tensors have the shapes that the module of this config initialises."""
     b, s, (t, y, x) = 1, 1, module.patch
     image = None if module.image_dim is None else jax.ShapeDtypeStruct((b, s, module.image_dim), jnp.float32)
-    shapes = jax.eval_shape(
+    init = functools.partial(
+        jax.eval_shape,
         lambda image: module.init(
             jax.random.key(0),
             jnp.zeros((b, t, y, x, module.in_channels)),
@@ -190,7 +207,8 @@ def _check_shapes(module: VideoTransformer, flat: Mapping[str, np.ndarray], path
             image=image,
         ),
         image,
-    )["params"]
+    )
+    shapes = model_config.shapes(path, init)["params"]
     for name, expected in flatten_dict(shapes, sep="/").items():
         if flat[name].shape != expected.shape:
             raise SignerError(

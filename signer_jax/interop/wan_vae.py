@@ -1,5 +1,6 @@
 """Wan's video autoencoder (2.1 and 2.2) from and to the folders that diffusers' AutoencoderKLWan saves."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
+from signer_jax.interop import model_config
 from signer_jax.interop.state_dict import check_names, read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
@@ -29,6 +31,21 @@ _LATER_FIELDS = {
     "in_channels": 3,
     "out_channels": 3,
     "patch_size": None,
+}
+_WIDTH = 1 << 16
+_CONFIG = {
+    "base_dim": model_config.whole(_WIDTH),
+    "z_dim": model_config.whole(4096),
+    "dim_mult": model_config.several(int, 1, 8, 1, 64),
+    "num_res_blocks": model_config.whole(100),
+    "temperal_downsample": model_config.several(bool, 0, 7),
+    "latents_mean": model_config.several(float, 1, 4096, -1e6, 1e6),
+    "latents_std": model_config.several(float, 1, 4096, 1e-6, 1e6),
+    "decoder_base_dim": model_config.whole(_WIDTH, optional=True),
+    "is_residual": model_config.flag(),
+    "in_channels": model_config.whole(_WIDTH, optional=True),
+    "out_channels": model_config.whole(_WIDTH, optional=True),
+    "patch_size": model_config.whole(64, optional=True),
 }
 
 
@@ -130,7 +147,8 @@ def load_vae(path: str | Path) -> tuple[VideoVAE, dict]:
     Raises `SignerError` where the folder is no such model, or tensors lack, are unknown or have another shape.
     """
     module = _module(read_config(path), path)
-    expected = jax.eval_shape(module.init, jax.random.key(0), _small_video(module))["params"]
+    small = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
+    expected = model_config.shapes(path, small)["params"]
     table, tensors = name_table(module), read_tensors(path)
     check_names({theirs for _, theirs, _ in table}, set(tensors), path)
     params = {ours: rule.read(tensors[theirs]) for ours, theirs, rule in table}
@@ -160,10 +178,19 @@ def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
 
 
 def _module(config: Mapping, path: str | Path) -> VideoVAE:
-    if missing := [name for name in _FIELDS if name not in config]:
-        raise SignerError(f"{path}: config.json lacks {missing[0]!r}; give the folder of an AutoencoderKLWan")
     if config.get("attn_scales"):
         raise SignerError(f"{path}: attn_scales is not supported (no published Wan VAE uses it); give one without")
+    config = model_config.check(path, config, _CONFIG, "an AutoencoderKLWan")
+    for name, length in (
+        ("temperal_downsample", len(config["dim_mult"]) - 1),
+        ("latents_mean", config["z_dim"]),
+        ("latents_std", config["z_dim"]),
+    ):
+        if len(config[name]) != length:
+            raise SignerError(
+                f"{Path(path) / 'config.json'}: {name} has {len(config[name])} items where {length} belong; "
+                "download it again"
+            )
     fields = {ours: _hashable(config[theirs]) for theirs, ours in _FIELDS.items()}
     fields |= {name: config.get(name, default) for name, default in _LATER_FIELDS.items()}
     fields["decoder_base_dim"] = fields["decoder_base_dim"] or fields["base_dim"]

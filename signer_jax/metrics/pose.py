@@ -15,6 +15,7 @@ from signer_jax.pose import skeleton
 from signer_jax.types import Pose
 
 MISSING = 1.0  # shoulder widths
+_MOST_COSTS = 4_000_000  # held at a time, 32 MB
 
 
 def joint_weights(joints: Sequence[str], hand_weight: float) -> Float[np.ndarray, " j"]:
@@ -35,16 +36,23 @@ def warp(cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k"]:
     Costs must be finite. A stack of matrices `[k, t, u]` is warped at once. Work: t steps of numpy over rows; within a
     row D[j] = min_{i<=j}(enter[i] + cost[i] + … + cost[j]) is a running minimum beside a running sum.
     """
-    sums = np.cumsum(cost, axis=-1)
-    row = sums[..., 0, :]
-    for i in range(1, cost.shape[-2]):
+    return _warp_on(None, cost)[..., -1]
+
+
+def _warp_on(row: np.ndarray | None, cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k u"]:
+    """The last row of accumulated costs, from the row before the first of `cost` (None: there is none)."""
+    for i in range(cost.shape[-2]):
+        sums = np.cumsum(cost[..., i, :], axis=-1)
+        if row is None:
+            row = sums
+            continue
         enter = row.copy()
         np.minimum(enter[..., 1:], row[..., :-1], out=enter[..., 1:])
         enter += cost[..., i, :]
-        enter -= sums[..., i, :]
+        enter -= sums
         np.minimum.accumulate(enter, axis=-1, out=enter)
-        row = enter + sums[..., i, :]
-    return row[..., -1]
+        row = enter + sums
+    return np.asarray(row)
 
 
 def frame_cost(
@@ -92,14 +100,19 @@ def dtw(hypothesis: Pose, reference: Pose, *, weights: Float[np.ndarray, " j"] |
         raise SignerError("pose scores: the reference has no frames; leave it out or give the clip's frames")
     if len(hypothesis) == 0:
         return MISSING
-    cost = frame_cost(
-        hypothesis.coordinates,
-        reference.coordinates,
-        hypothesis_confidence=hypothesis.confidence,
-        reference_confidence=reference.confidence,
-        weights=weights,
-    )
-    return float(warp(cost)) / len(reference)
+    row = None
+    step = max(1, _MOST_COSTS // len(reference))  # two long sequences' costs need not fit into memory
+    for start in range(0, len(hypothesis), step):
+        part = hypothesis.slice(start, start + step)
+        cost = frame_cost(
+            part.coordinates,
+            reference.coordinates,
+            hypothesis_confidence=part.confidence,
+            reference_confidence=reference.confidence,
+            weights=weights,
+        )
+        row = _warp_on(row, cost)
+    return float(np.asarray(row)[-1]) / len(reference)
 
 
 def progressive_transformers_dtw(hypothesis: Float[np.ndarray, "t d"], reference: Float[np.ndarray, "u d"]) -> float:

@@ -41,15 +41,20 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, floa
     return scores
 
 
+def _numbered(a: Sequence[str], b: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Both sequences with a number for each word, for comparisons of whole rows."""
+    numbers = {word: i for i, word in enumerate(dict.fromkeys((*a, *b)))}
+    return np.array([numbers[word] for word in a], np.int64), np.array([numbers[word] for word in b], np.int64)
+
+
 def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    row = [0] * (len(b) + 1)
-    for x in a:
-        diagonal = 0
-        for j, y in enumerate(b, start=1):
-            above = row[j]
-            row[j] = diagonal + 1 if x == y else max(above, row[j - 1])
-            diagonal = above
-    return row[-1]
+    # D[i, j] = max(D[i-1, j], D[i-1, j-1] + (a_i = b_j), D[i, j-1]): the last is a running maximum along the row.
+    left, right = _numbered(a, b)
+    row = np.zeros(len(b) + 1, np.int64)
+    for x in left:
+        row[1:] = np.maximum(row[1:], row[:-1] + (right == x))
+        np.maximum.accumulate(row, out=row)
+    return int(row[-1])
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -78,12 +83,16 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def _edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, start=1):
-            diagonal, row[j] = row[j], min(diagonal + (x != y), row[j] + 1, row[j - 1] + 1)
-    return row[-1]
+    # D[i, j] = min(D[i-1, j] + 1, D[i-1, j-1] + (a_i ≠ b_j), D[i, j-1] + 1): the last, which adds 1 a step, is a
+    # running minimum of D[i, j] - j.
+    left, right = _numbered(a, b)
+    steps = np.arange(len(b) + 1)
+    row = steps.copy()
+    for x in left:
+        enter = row + 1
+        np.minimum(enter[1:], row[:-1] + (right != x), out=enter[1:])
+        row = np.minimum.accumulate(enter - steps) + steps
+    return int(row[-1])
 
 
 def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> float:

@@ -1,19 +1,23 @@
 """Lexicon folders: `index.csv` beside `.pose` files, the convention of spoken-to-signed-translation.
 
 Columns `path,spoken_language,signed_language,start,end,words,glosses,priority`; start and end in milliseconds, end 0 =
-the whole file. That project's own downloader writes end in seconds and an empty priority; both are read.
+the whole file; a lower priority is preferred. That project's own downloader writes end in seconds and an empty
+priority; both are read, the empty one as the least preferred.
 """
 
 import csv
+import io
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.prior import Entry
+from signer_jax.pose.prior import REST, Entry
 from signer_jax.pose.stitching import trim
 from signer_jax.types import Pose
 
@@ -21,14 +25,18 @@ _INDEX = "index.csv"
 _NEEDED = ("path", "signed_language", "glosses")
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
 _SHORTEST = 3  # frames
+NO_PRIORITY = 1_000_000  # of a row whose priority is empty: after all that have one
+_LONGEST = 500  # characters of a field
+_SHOWN = 40  # of them in a problem
+_KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
 
 
 def read_lexicon(folder: str | Path) -> tuple[Iterator[tuple[Entry, Pose]], list[str]]:
     """The lexicon's signs, one after the other: (entry, pose normalised, cleaned and trimmed to the sign).
 
     The gloss is the row's `glosses` (the `words` where that is empty) as written; several rows for one gloss and
-    language are its variants, in the file's order. A row whose file is missing or unreadable is left out and noted in
-    the returned list ("row 28: …"), which is complete once the iterator is exhausted.
+    language are its variants, in the file's order. A row that names no readable file, or has a value that cannot be
+    meant, is left out and noted in the returned list ("row 28: …"), which is complete once the iterator is exhausted.
     Raises `SignerError` at once where the folder has no readable index.
     """
     folder = Path(folder)
@@ -37,70 +45,142 @@ def read_lexicon(folder: str | Path) -> tuple[Iterator[tuple[Entry, Pose]], list
     return _signs(folder, rows, problems), problems
 
 
-def _read_index(file: Path) -> list[dict[str, str]]:
+def _read_index(file: Path) -> list[dict[str, str] | str]:
+    """A row's cells by column, or what is wrong with it."""
+    storage.plain_file(file, f"a lexicon folder has an {_INDEX}")
     try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text, restval="")
-            rows = [
-                {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader
-            ]
-            columns = reader.fieldnames or ()
+        text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise SignerError(f"{file}: cannot be read ({error.strerror}); a lexicon folder has an {_INDEX}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SignerError(f"{file}: is no UTF-8 csv ({error}); save it as one") from None
-    if missing := [name for name in _NEEDED if name not in columns]:
-        raise SignerError(f"{file}: lacks the column {missing[0]!r}; it has {', '.join(columns) or 'none'}")
-    return rows
+        raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    except UnicodeDecodeError as error:
+        raise SignerError(f"{file}: is no UTF-8 csv (byte {error.start}); save it as one") from None
+    limit = csv.field_size_limit(len(text) + 1)  # a long field is one row's fault, not the file's
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except csv.Error as error:
+        raise SignerError(f"{file}: is no csv ({error}); save it as one") from None
+    finally:
+        csv.field_size_limit(limit)
+    columns = [name.strip() for name in header]
+    for name in _NEEDED:
+        if name not in columns:
+            found = ", ".join(columns)[: 3 * _SHOWN] or "none"
+            raise SignerError(f"{file}: lacks the column {name!r}; it has {found}")
+    if len(set(columns)) < len(columns):
+        raise SignerError(f"{file}: has the column {max(columns, key=columns.count)[:_SHOWN]!r} twice; keep one")
+    return [_row(columns, cells) for cells in rows if cells]
 
 
-def _signs(folder: Path, rows: list[dict[str, str]], problems: list[str]) -> Iterator[tuple[Entry, Pose]]:
+def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
+    if len(cells) > len(columns):
+        return f"has {len(cells)} cells where the header has {len(columns)}; quote a cell with a comma"
+    row = dict.fromkeys(columns, "") | {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+    for name, cell in row.items():
+        if len(cell) > _LONGEST or any(not character.isprintable() for character in cell):
+            what = f"{len(cell)} characters" if len(cell) > _LONGEST else "a line break or control character"
+            return f"{name or 'a cell'} has {what}; is a quote missing?"
+    return row
+
+
+def _signs(folder: Path, rows: list[dict[str, str] | str], problems: list[str]) -> Iterator[tuple[Entry, Pose]]:
     variants: Counter[tuple[str, str]] = Counter()
+    poses = _Poses(Counter(row["path"] for row in rows if isinstance(row, dict)))
     for number, row in enumerate(rows, start=2):  # as a spreadsheet counts: the header is row 1
+        if isinstance(row, str):
+            problems.append(f"row {number}: {row}")
+            continue
         gloss = row["glosses"] or row.get("words", "")
         language = row["signed_language"]
         try:
             if not gloss or not language:
                 raise SignerError("has no gloss or no signed_language")
-            file = _inside(folder, row["path"])
-            pose = _sign(file, _number(row, "start"), _number(row, "end"))
-            priority = round(_number(row, "priority"))
+            if gloss == REST:
+                raise SignerError(f"the gloss {REST} is reserved for rest poses; give it another")
+            priority = _priority(row)
+            pose = _sign(row["path"], poses.read(folder, row["path"]), _time(row, "start"), _time(row, "end"))
         except SignerError as error:
-            problems.append(f"row {number} ({language} {gloss}): {error}")
+            problems.append(f"row {number} ({language[:_SHOWN]} {gloss[:_SHOWN]}): {error}")
             continue
         variant = variants[gloss, language]
         variants[gloss, language] += 1
         yield Entry(gloss, language, variant=variant, source=row["path"], priority=priority), pose
 
 
+class _Poses:
+    """The files' poses: one that later rows name again is kept, within bounds, rather than read again."""
+
+    def __init__(self, rows: Counter[str]) -> None:
+        self._left = rows
+        self._kept: dict[str, Pose | str] = {}
+
+    def read(self, folder: Path, name: str) -> Pose:
+        self._left[name] -= 1
+        found = self._kept.pop(name, None)
+        if found is None:
+            try:
+                found = pose_file.read(_inside(folder, name))
+            except SignerError as error:
+                found = str(error)
+        if self._left[name]:
+            self._kept[name] = found
+            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_FRAMES:
+                del self._kept[next(iter(self._kept))]
+        if isinstance(found, str):
+            raise SignerError(found)
+        return found
+
+
 def _inside(folder: Path, name: str) -> Path:
     file = folder / name
-    if not name or not file.resolve().is_relative_to(folder.resolve()):
-        raise SignerError(f"path {name!r} does not lie in the lexicon's folder")
-    if not file.exists():
-        raise SignerError(f"{name} is missing")
+    try:
+        if not name or not file.resolve().is_relative_to(folder.resolve()):
+            raise SignerError(f"path {name[:_SHOWN]!r} does not lie in the lexicon's folder")
+        if not file.exists():
+            raise SignerError(f"{name[:_SHOWN]} is missing")
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise SignerError(f"path {name[:_SHOWN]!r} cannot be followed ({type(error).__name__})") from None
     return file
 
 
 def _number(row: dict[str, str], column: str) -> float:
     text = row.get(column, "")
     try:
-        return float(text) if text else 0.0
+        number = float(text) if text else 0.0
     except ValueError:
-        raise SignerError(f"{column} {text!r} is no number") from None
+        raise SignerError(f"{column} {text[:_SHOWN]!r} is no number") from None
+    if not math.isfinite(number):
+        raise SignerError(f"{column} {text[:_SHOWN]!r} is not finite")
+    return number
 
 
-def _sign(file: Path, start: float, end: float) -> Pose:
-    pose = pose_file.read(file)
+def _time(row: dict[str, str], column: str) -> float:
+    if (number := _number(row, column)) < 0:
+        raise SignerError(f"{column} {number:g} is negative")
+    return number
+
+
+def _priority(row: dict[str, str]) -> int:
+    if not row.get("priority"):
+        return NO_PRIORITY
+    number = _number(row, "priority")
+    if abs(number) >= NO_PRIORITY or number != round(number):
+        raise SignerError(f"priority {number:g} is no whole number within ±{NO_PRIORITY - 1}")
+    return round(number)
+
+
+def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
+    if 0 < end <= start:
+        raise SignerError(f"end {end:g} is not after start {start:g}")
     start, end = milliseconds(start, end)
-    first = round(start / 1000 * pose.fps)
+    first = min(len(pose), round(start / 1000 * pose.fps))
     last = min(len(pose), round(end / 1000 * pose.fps)) if end else len(pose)
     if last - first < _SHORTEST:
-        raise SignerError(f"{file.name}: {start:g}…{end:g} ms leaves {max(0, last - first)} of its {len(pose)} frames")
+        until = f"{end:g}" if end else "the end"
+        raise SignerError(f"{name}: {start:g} ms to {until} leaves {max(0, last - first)} of its {len(pose)} frames")
     normalised, _, _ = skeleton.normalise(pose.slice(first, last))
     return trim(clean(normalised))
 
 
 def milliseconds(start: float, end: float) -> tuple[float, float]:
     """A row's start and end in milliseconds; a sign of less than 100 ms is taken to be written in seconds."""
-    return (start * 1000, end * 1000) if 0 < end < start + _SHORTEST_SIGN else (start, end)
+    return (start * 1000, end * 1000) if start < end < start + _SHORTEST_SIGN else (start, end)

@@ -105,6 +105,7 @@ def limb_groups(joints: Sequence[str]) -> list[tuple[str, np.ndarray, float]]:
     return groups
 
 
+_FARTHEST = 1000  # shoulder widths: the 75 real files at hand stay below 4
 # The view: a square of VIEW_SIDE shoulder widths around the signer whose top lies VIEW_TOP above the origin.
 VIEW_SIDE = 2.6
 VIEW_TOP = 1.1
@@ -121,7 +122,7 @@ def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:
 
     One centre and one scale for the whole clip (medians over the frames where both shoulders are seen), so that the
     pixels of the clip and its pose stay aligned. Returns the pose, the centre `[c]` and the scale, in the input's
-    units. Raises `SignerError` where no frame has both shoulders.
+    units. Raises `SignerError` where no frame has both shoulders, or they are so near that the rest is beyond reason.
     """
     right, left = INDEX["right_shoulder"], INDEX["left_shoulder"]
     seen = (pose.confidence[:, right] > 0) & (pose.confidence[:, left] > 0)
@@ -130,7 +131,8 @@ def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:
     a, b = pose.coordinates[seen, right], pose.coordinates[seen, left]
     centre = np.median((a + b) / 2, axis=0)
     scale = float(np.median(np.linalg.norm((a - b)[:, :2], axis=-1)))
-    if scale <= 0:
-        raise SignerError("pose: both shoulders lie on one point, so it cannot be normalised")
+    reach = float(np.abs((pose.coordinates - centre) * (pose.confidence[..., None] > 0)).max(initial=0))
+    if not scale > 0 or not reach < _FARTHEST * scale:
+        raise SignerError("pose: both shoulders lie on one point, so it cannot be normalised; check the detector")
     moved: Float[np.ndarray, "t j c"] = (pose.coordinates - centre) / scale * (pose.confidence[..., None] > 0)
     return Pose(moved.astype(np.float32), pose.confidence, pose.fps), centre, scale

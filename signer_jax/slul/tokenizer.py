@@ -22,6 +22,7 @@ _WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
 _UNKNOWN_SURFACE = "\u2047"
 _TAG = re.compile(r"\[([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)\]")
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
+_TRAINER, _NORMALISER = 2, 3  # what follows the pieces in a model file
 _SENTINELS = 100  # T5 appends <extra_id_99> … <extra_id_0> to the vocabulary that its SentencePiece file holds
 
 
@@ -36,6 +37,33 @@ _PUNCTUATION = re.compile(r"[.,;:!?\"()]|(?<!\w)'|'(?!\w)")
 def spaced(text: str) -> str:
     """Punctuation as words of its own, so that "house" and "house?" share their pieces; "don't" stays one word."""
     return " ".join(_PUNCTUATION.sub(r" \g<0> ", text).split())
+
+
+def _fields(model: bytes) -> set[int]:
+    """The numbers of a SentencePiece model's fields (protobuf; all are messages). Raises `ValueError` if it is none.
+
+    The library reads a file that ends between two pieces as a smaller vocabulary.
+    """
+    place, found = 0, set()
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while place < len(model) and shift < 64:
+            byte, place = model[place], place + 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+        raise ValueError("it is cut short")
+
+    while place < len(model):
+        key, length = varint(), varint()
+        if key & 7 != 2 or length > len(model) - place:
+            raise ValueError("it is cut short or of another kind")
+        found.add(key >> 3)
+        place += length
+    return found
 
 
 class Tokenizer:
@@ -119,14 +147,26 @@ class Tokenizer:
 
         Published T5 vocabularies have no `<mask>`: give `"<extra_id_0>"`. It is looked up in the file and, where the
         file lacks it, counted as T5 does: the last of 100 ids behind the file's pieces.
-        Raises `SignerError` where the file is missing, is no SentencePiece model, or has no such piece.
+        Raises `SignerError` where the file is missing, is no SentencePiece model, has no such piece, or another
+        convention than T5's for padding, end and unknown.
         """
+        path = storage.plain_file(path, "give the SentencePiece .model file")
         try:
-            return cls(Path(path).read_bytes(), mask)
-        except OSError:
-            raise SignerError(f"{path}: no such tokenizer file; give the SentencePiece .model file") from None
-        except RuntimeError:
-            raise SignerError(f"{path}: not a SentencePiece model; give the .model file, not the .vocab file") from None
+            data = path.read_bytes()
+            if not _fields(data) >= {_TRAINER, _NORMALISER}:
+                raise ValueError("its end is missing")
+            tokenizer = cls(data, mask)
+        except SignerError as error:
+            raise SignerError(f"{path}: {error}") from None
+        except OSError as error:
+            raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = storage.reason_of(error)[:120]
+            raise SignerError(f"{path}: not a SentencePiece model ({reason}); give the whole .model file") from None
+        pieces = tokenizer._pieces
+        if (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) != (PAD, EOS, UNKNOWN):
+            raise SignerError(f"{path}: its padding, end and unknown pieces are not 0, 1 and 2; give a T5 vocabulary")
+        return tokenizer
 
     @property
     def languages(self) -> tuple[str, ...]:

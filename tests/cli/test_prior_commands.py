@@ -57,6 +57,12 @@ def test_a_name_is_spelled_from_a_lexicon(lexicon, tmp_path, capsys):
     assert not (tmp_path / "none.mp4").exists()
 
 
+@pytest.mark.parametrize("fps", ["nan", "inf", "0", "0.001", "-25", "1e9"])
+def test_an_impossible_frame_rate_is_refused(lexicon, tmp_path, capsys, fps):
+    assert main(["prior", "build", "--source", str(lexicon), "--out", str(tmp_path / "p"), f"--fps={fps}"]) == 2
+    assert "give 1 to 1000 frames a second" in capsys.readouterr().err and not (tmp_path / "p").exists()
+
+
 def test_real_letters_spell_a_name(samples, tmp_path, capsys):
     prior = tmp_path / "prior"
     assert main(["prior", "build", "--source", str(samples / "lexicon" / "fingerspelling"), "--out", str(prior)]) == 0

@@ -98,6 +98,29 @@ def test_faults_are_named_at_once(tmp_path):
         how2sign_clips.samples(tmp_path, "train", size=16)
 
 
+def test_no_more_frames_are_held_than_the_pose_has(tmp_path, monkeypatch):
+    _make(tmp_path, _names(range(1)))
+    file = next(tmp_path.rglob("*.pose"))
+    pose = pose_file.read(file)
+    pose_file.write(file, pose.slice(0, 3))
+    decoded, frames = [], video.frames
+    monkeypatch.setattr(video, "frames", lambda path: (decoded.append(1) or frame for frame in frames(path)))
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=16)
+    assert len(sample.video) == len(sample.pose) == len(decoded) == 3
+
+
+def test_a_pose_that_does_not_fit_its_video_is_named(tmp_path):
+    _make(tmp_path, _names(range(1)))
+    file = next(tmp_path.rglob("*.pose"))
+    pose = pose_file.read(file)
+    pose_file.write(file, Pose(pose.coordinates, pose.confidence, 48.0))
+    with pytest.raises(SignerError, match=r"0-8-rgb_front\.pose: has 48 frames a second, its video 24"):
+        list(how2sign_clips.samples(tmp_path, "train", size=16))
+    pose_file.write(file, Pose(pose.coordinates, np.zeros_like(pose.confidence), 24.0))
+    with pytest.raises(SignerError, match=r"0-8-rgb_front\.pose: .*both shoulders"):
+        list(how2sign_clips.samples(tmp_path, "train", size=16))
+
+
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 def test_a_real_clip():
     source = Path(DATA) / "how2sign"

@@ -42,6 +42,15 @@ def test_faults_are_named_at_once(tmp_path):
     file.write_text(TSV + "dev/a-2\tSigner01\n", encoding="utf-8")
     with pytest.raises(SignerError, match="row 3 is cut short"):
         phoenix14t.samples(tmp_path, "dev")
+    file.write_text(TSV + "dev/a-2\tSigner01\tA\tein\tzwei\t9\n", encoding="utf-8")
+    with pytest.raises(SignerError, match=r"row 3 has a '\\t' inside a cell \(6 cells where the header has 5\)"):
+        phoenix14t.samples(tmp_path, "dev")
+    file.write_text(TSV + "x" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(SignerError, match="line 3 cannot be read"):
+        phoenix14t.samples(tmp_path, "dev")
+    file.write_bytes(TSV.encode("utf-8") + b"\xff\n")
+    with pytest.raises(SignerError, match="no UTF-8"):
+        phoenix14t.samples(tmp_path, "dev")
 
 
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")

@@ -1,5 +1,9 @@
 """Video files: what is written is read back, and browsers can play it."""
 
+import os
+import struct
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -63,5 +67,100 @@ def test_errors_are_one_line(tmp_path):
     assert "uint8" in _message(video.write, tmp_path / "a.mp4", _clip().astype(np.float32), 24.0)
     assert "frames" in _message(video.write, tmp_path / "a.mp4", _clip()[:0], 24.0)
     assert "fps" in _message(video.write, tmp_path / "a.mp4", _clip(), 0.0)
-    assert "cannot be written" in _message(video.write, tmp_path / "no" / "a.mp4", _clip(), 24.0)
+    assert "cannot be written" in _message(video.write, tmp_path / "text.mp4" / "a.mp4", _clip(), 24.0)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["text.mp4"]
+
+
+CODECS = {"mp4": "libx264", "mov": "libx264", "webm": "libvpx", "matroska": "libx264", "avi": "mpeg4"}
+
+
+def _encode(path: Path, kind: str, *, options: dict[str, str] | None = None, frames: int = 12) -> bytes:
+    """A clip in any container; twelve frames of noise, so that half of the bytes are half of the frames."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", format=kind, options=options or {}) as container:
+        stream = container.add_stream(CODECS[kind], rate=25, options={"g": "4"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(frames):
+            picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("mp4", {}), ("mp4", {"movflags": "faststart"}), ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("mov", {}), ("webm", {}), ("matroska", {}), ("avi", {}),
+    ],
+)  # fmt: skip
+def test_every_cut_is_noticed(tmp_path, kind, options):
+    whole = _encode(tmp_path / "whole", kind, options=options)
+    assert len(list(video.frames(tmp_path / "whole"))) == 12
+    for length in {0, 1, 7, *range(8, len(whole), max(1, len(whole) // 60)), len(whole) - 8, len(whole) - 1}:
+        (tmp_path / "cut").write_bytes(whole[:length])
+        message = _message(video.read, tmp_path / "cut")
+        assert "no video stream" not in message and str(tmp_path / "cut") in message
+        if length > len(whole) // 8:
+            assert "cut short" in message
+
+
+def test_boxes_that_end_where_the_file_is_cut(tmp_path):
+    whole = _encode(tmp_path / "whole", "mp4", options={"movflags": "frag_keyframe+empty_moov"})
+    starts, place = [], 0
+    while place < len(whole):
+        starts.append(place)
+        place += struct.unpack(">I", whole[place : place + 4])[0]
+    assert len(starts) >= 9  # ftyp, moov, three fragments of two boxes each, mfra
+    for start in starts[1:]:
+        (tmp_path / "cut").write_bytes(whole[:start])
+        assert "cut short" in _message(video.read, tmp_path / "cut")
+    # A box behind the last, or padding, is nothing that is missing.
+    for more in (struct.pack(">I4s", 12, b"free") + b"more", bytes(100)):
+        (tmp_path / "more").write_bytes(_encode(tmp_path / "plain", "mp4") + more)
+        assert len(list(video.frames(tmp_path / "more"))) == 12
+
+
+def test_an_edit_list_is_no_cut(tmp_path):
+    _encode(tmp_path / "whole.mp4", "mp4")
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "a.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                step = packet.duration
+                packet.pts, packet.dts, packet.stream = packet.pts - 3 * step, packet.dts - 3 * step, stream
+                target.mux(packet)
+    assert b"elst" in (tmp_path / "a.mp4").read_bytes()
+    assert len(list(video.frames(tmp_path / "a.mp4"))) == 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:1,\nwhole.mp4\n#EXT-X-ENDLIST\n", "P6 1 1 255 abc"],
+)
+def test_a_text_names_no_other_file(tmp_path, text):
+    _encode(tmp_path / "whole.mp4", "mp4")
+    (tmp_path / "a.mp4").write_text(text)
+    assert "no video of a known kind" in _message(video.read, tmp_path / "a.mp4")
+
+
+def test_names_are_names_and_pipes_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file:a.mp4").write_bytes(_encode(Path("whole.mp4"), "mp4"))
+    assert len(video.read("file:a.mp4")[0]) == 12
+    os.mkfifo("pipe.mp4")
+    assert "no regular file" in _message(video.read, "pipe.mp4")
+    assert "folder" in _message(video.read, ".")
+
+
+def test_large_frames_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    _encode(tmp_path / "a.mp4", "mp4")
+    monkeypatch.setattr(video, "_MOST_PIXELS", 64 * 48 - 1)
+    assert "64x48 pixels, more than 8K" in _message(video.read, tmp_path / "a.mp4")
+    monkeypatch.setattr(video, "_MOST_PIXELS", 64 * 48)
+    assert len(video.read(tmp_path / "a.mp4")[0]) == 12
+
+
+def test_time_stamps_are_of_the_file(tmp_path):
+    video.write(tmp_path / "a.mp4", _clip(), 12.5)
+    assert [time for time, _ in video.timed_frames(tmp_path / "a.mp4")] == pytest.approx(np.arange(6) / 12.5)

@@ -167,3 +167,16 @@ def test_jerk_skips_missing_joints():
     shown[4] = 0
     assert jerk(Pose(pose.coordinates, shown, 25.0)) == 0
     assert jerk(pose) > 0
+
+
+def test_long_sequences_are_warped_in_parts(monkeypatch):
+    from signer_jax.metrics import pose as metrics
+
+    rng = np.random.default_rng(0)
+    ours, theirs = (
+        Pose(rng.normal(size=(t, 128, 3)).astype(np.float32), (rng.random((t, 128)) > 0.2).astype(np.float32), 25.0)
+        for t in (37, 29)
+    )
+    whole = dtw(ours, theirs)
+    monkeypatch.setattr(metrics, "_MOST_COSTS", 29 * 5)
+    assert dtw(ours, theirs) == whole

@@ -1,12 +1,21 @@
 """Text scores against definitions worked out by hand."""
 
 import math
+import random
+import time
 from collections import Counter
 
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.metrics.text import bleu, exact_match, rouge_l, word_error_rate
+from signer_jax.metrics.text import (
+    _edit_distance,
+    _longest_common_subsequence,
+    bleu,
+    exact_match,
+    rouge_l,
+    word_error_rate,
+)
 
 HYPOTHESES = ["HELLO WORLD YOU SEE ME NOW", "I GO HOME TODAY AFTER WORK", "WHAT NAME YOU"]
 REFERENCES = ["HELLO WORLD YOU SEE ME", "I GO HOME TODAY LATE AFTER WORK", "YOUR NAME WHAT IS"]
@@ -72,3 +81,32 @@ def test_lists_that_cannot_be_scored_are_refused(score):
 def test_error_rate_of_empty_references_is_refused():
     with pytest.raises(SignerError, match="empty"):
         word_error_rate(["A"], [""])
+
+
+def _by_the_book(a, b, *, common: bool):
+    """The two recurrences, cell by cell."""
+    table = [[0 if common else i + j for j in range(len(b) + 1)] for i in range(len(a) + 1)]
+    for i, x in enumerate(a, start=1):
+        for j, y in enumerate(b, start=1):
+            above, left, corner = table[i - 1][j], table[i][j - 1], table[i - 1][j - 1]
+            if common:
+                table[i][j] = corner + 1 if x == y else max(above, left)
+            else:
+                table[i][j] = min(corner + (x != y), above + 1, left + 1)
+    return table[-1][-1]
+
+
+def test_long_sequences_by_the_book_and_in_time():
+    rng = random.Random(0)
+    for _ in range(100):
+        a, b = ([rng.choice("ABCD") for _ in range(rng.randrange(12))] for _ in range(2))
+        assert _longest_common_subsequence(a, b) == _by_the_book(a, b, common=True)
+        assert _edit_distance(a, b) == _by_the_book(a, b, common=False)
+    words = [f"W{i}" for i in range(6000)]
+    start = time.monotonic()
+    # Every third word is another: two thirds are common, one third is substituted.
+    other = [word if i % 3 else "X" for i, word in enumerate(words)]
+    line, changed = " ".join(words), " ".join(other)
+    assert rouge_l([changed], [line]) == pytest.approx(100 * 2 / 3)
+    assert word_error_rate([changed], [line]) == pytest.approx(100 / 3)
+    assert time.monotonic() - start < 20  # cell by cell it took minutes

@@ -149,9 +149,125 @@ def test_a_cut_version_01_is_noticed(tmp_path):
     old = struct.pack("<f", 0.1) + header + struct.pack("<HHH", 24, 5, 1) + whole[len(whole) - 4 * numbers :]
     (tmp_path / "old.pose").write_bytes(old)
     np.testing.assert_array_equal(pose_file.read(tmp_path / "old.pose").coordinates, pose.coordinates)
-    (tmp_path / "cut.pose").write_bytes(old[:-40])
-    with pytest.raises(SignerError, match="not a whole"):
-        pose_file.read(tmp_path / "cut.pose")
+    row = 4 * numbers // 5
+    for changed in (old[:-40], old[:-row], old + old[-row:], old + b"\0"):  # whole frames fewer or more: too
+        (tmp_path / "cut.pose").write_bytes(changed)
+        with pytest.raises(SignerError, match="not a whole"):
+            pose_file.read(tmp_path / "cut.pose")
+
+
+def _bytes(version: float, components: dict[str, list[str]], body: bytes, form: str = "XYC") -> bytes:
+    def text(name: str) -> bytes:
+        return struct.pack("<H", len(name)) + name.encode()
+
+    parts = [
+        text(name) + text(form) + struct.pack("<HHH", len(points), 0, 0) + b"".join(map(text, points))
+        for name, points in components.items()
+    ]
+    return struct.pack("<fHHHH", version, 100, 100, 0, len(components)) + b"".join(parts) + body
+
+
+SHOULDERS = {"pose_keypoints_2d": ["RShoulder", "LShoulder"]}
+
+
+def _message(tmp_path: Path, data: bytes) -> str:
+    (tmp_path / "a.pose").write_bytes(data)
+    with pytest.raises(SignerError, match=r"a\.pose") as error:
+        pose_file.read(tmp_path / "a.pose")
+    return _line(error)
+
+
+def test_version_00_takes_the_first_person_and_frames_without_one(tmp_path):
+    first, second = np.array([[1, 2, 0.5], [3, 4, 1]], "<f4"), np.full((2, 3), 9, "<f4")
+    people = struct.pack("<HHHh", 24, 2, 2, 7) + first.tobytes() + struct.pack("<h", 8) + second.tobytes()
+    whole = _bytes(0.0, SHOULDERS, people + struct.pack("<H", 0))
+    (tmp_path / "a.pose").write_bytes(whole)
+    pose = pose_file.read(tmp_path / "a.pose")
+    where = [skeleton.INDEX["right_shoulder"], skeleton.INDEX["left_shoulder"]]
+    np.testing.assert_array_equal(pose.coordinates[0, where, :2], first[:, :2])
+    np.testing.assert_array_equal(pose.confidence[:, where], [[0.5, 1], [0, 0]])
+    assert pose.fps == 24
+    for cut in range(len(whole) - 1, 0, -7):
+        assert "not a whole" in _message(tmp_path, whole[:cut])
+    assert "bytes follow" in _message(tmp_path, whole + b"\0\0")
+
+
+def test_what_a_file_claims_costs_no_memory(tmp_path):
+    import tracemalloc
+
+    points = [str(i) for i in range(4000)]
+    person = struct.pack("<Hh", 1, 0) + bytes(4 * 3 * len(points))
+    empty = _bytes(0.0, {"a": points}, struct.pack("<HH", 24, 65535) + person + bytes(2 * 65534))
+    claims = _bytes(0.2, {"a": points}, struct.pack("<fIH", 25, 2**32 - 1, 65535) + bytes(999))
+    for data in (empty, claims):
+        (tmp_path / "a.pose").write_bytes(data)
+        tracemalloc.start()
+        with pytest.raises(SignerError, match="not a whole"):
+            pose_file.read(tmp_path / "a.pose")
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
+        tracemalloc.stop()
+
+
+def test_version_02_has_exactly_the_bytes_of_its_frames(tmp_path):
+    pose_file.write(tmp_path / "a.pose", _pose())
+    whole = (tmp_path / "a.pose").read_bytes()
+    assert "bytes of values" in _message(tmp_path, whole + bytes(4 * 128 * 4))
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), -25.0, 0.0, 0.001, 1e9])
+def test_impossible_frame_rates_are_refused(tmp_path, fps):
+    values = np.ones((3, 1, 2, 3), "<f4").tobytes()
+    assert "frames a second" in _message(tmp_path, _bytes(0.2, SHOULDERS, struct.pack("<fIH", fps, 3, 1) + values))
+
+
+def test_impossible_coordinates_are_refused_by_name(tmp_path):
+    pose = _pose()
+    pose.coordinates[3, skeleton.INDEX["left_elbow"], 1] = -2e6
+    pose_file.write(tmp_path / "a.pose", pose)
+    line = _message(tmp_path, (tmp_path / "a.pose").read_bytes())
+    assert "'left_elbow' of 'BODY'" in line and "frame 3" in line
+
+
+def test_names_that_occur_twice_are_refused(tmp_path):
+    values = struct.pack("<fIH", 25, 1, 1) + np.ones((4, 3), "<f4").tobytes()
+    assert "'a' occurs twice" in _message(tmp_path, _bytes(0.2, {"x": ["a", "b", "c", "a"]}, values))
+    one = _bytes(0.2, {"x": ["a", "b"], "y": ["a", "b"]}, values)
+    (tmp_path / "a.pose").write_bytes(one)
+    with pytest.raises(SignerError, match="unknown pose layout"):  # in two components they are two points
+        pose_file.read(tmp_path / "a.pose")
+    assert "component 'x' occurs twice" in _message(tmp_path, one.replace(b"\x01\0y", b"\x01\0x"))
+
+
+def test_a_point_at_the_corner_is_missing(tmp_path):
+    data = np.ones((1, 1, 8, 3))
+    data[0, 0, 2, :2], data[0, 0, 3, 0] = 0, 0
+    _save(tmp_path / "a.pose", {"POSE_LANDMARKS": BODY_178}, data, np.ones((1, 1, 8)))
+    pose = pose_file.read(tmp_path / "a.pose")
+    assert pose.confidence[0, skeleton.INDEX["left_elbow"]] == 0
+    assert pose.confidence[0, skeleton.INDEX["right_elbow"]] == 1  # on the edge only
+    ours = _pose()
+    ours.coordinates[:, skeleton.INDEX["neck"]] = 0  # where it lies in a normalised pose
+    pose_file.write(tmp_path / "b.pose", ours)
+    np.testing.assert_array_equal(pose_file.read(tmp_path / "b.pose").confidence, ours.confidence)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pose")
+    with pytest.raises(SignerError, match="no regular file"):
+        pose_file.read(tmp_path / "a.pose")
+
+
+@needs_data
+def test_values_are_those_of_the_formats_library():
+    from signer_jax.pose.formats import pose_layout
+
+    files = sorted(Path(DATA).rglob("*.pose"))
+    assert len(files) >= 70
+    for file in files:
+        ours, theirs = pose_layout.parse(file.read_bytes()), PoseFile.read(file.read_bytes())
+        np.testing.assert_array_equal(ours.values, np.asarray(theirs.body.data.data, np.float32)[:, 0])
+        np.testing.assert_array_equal(ours.confidence, np.asarray(theirs.body.confidence, np.float32)[:, 0])
+        assert ours.fps == theirs.body.fps
 
 
 def test_random_bytes_are_refused(tmp_path):
@@ -164,8 +280,9 @@ def test_random_bytes_are_refused(tmp_path):
 def test_write_refuses_a_subset_and_a_missing_folder(tmp_path):
     with pytest.raises(SignerError, match="128 joints"):
         pose_file.write(tmp_path / "a.pose", Pose(np.zeros((1, 50, 3)), np.zeros((1, 50)), 25.0))
+    (tmp_path / "file").write_text("")
     with pytest.raises(SignerError, match="cannot be written"):
-        pose_file.write(tmp_path / "no" / "a.pose", _pose())
+        pose_file.write(tmp_path / "file" / "a.pose", _pose())
 
 
 @needs_data

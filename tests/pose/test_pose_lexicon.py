@@ -9,7 +9,7 @@ import pytest
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import milliseconds, read_lexicon
+from signer_jax.pose.lexicon import NO_PRIORITY, milliseconds, read_lexicon
 from signer_jax.pose.prior import Prior
 from signer_jax.types import Pose
 
@@ -57,7 +57,8 @@ def test_whole_files_cuts_and_seconds(folder):
     )
     assert problems == []
     assert [(e.gloss, e.language, e.variant, e.priority) for e, _ in signs] == [
-        ("HOUSE", "ase", 0, 1), ("HOUSE", "ase", 1, 0), ("home", "ase", 0, 0), ("HOME", "ase", 0, 0),
+        ("HOUSE", "ase", 0, 1), ("HOUSE", "ase", 1, 0), ("home", "ase", 0, NO_PRIORITY),
+        ("HOME", "ase", 0, NO_PRIORITY),
     ]  # fmt: skip
     assert [_frames(pose) for _, pose in signs] == [
         list(range(40)), list(range(10, 30)), list(range(10, 30)), list(range(40)),
@@ -84,6 +85,63 @@ def test_faults_are_reported_by_row(folder):
     ]  # fmt: skip
     for problem, part in zip(problems, ("missing", "not a whole", "zero", "frames", "folder", "no gloss"), strict=True):
         assert part in problem and "\n" not in problem
+
+
+def test_no_row_ends_the_reading(folder):
+    (folder / "loop.pose").symlink_to("loop.pose")
+    os.mkfifo(folder / "pipe.pose")
+    long = "x" * 200_000
+    one = "ase/one.pose,en,ase"
+    faults = {
+        f"{one},nan,0,a,A,0": "not finite", f"{one},0,inf,a,A,0": "not finite", f"{one},-5,0,a,A,0": "negative",
+        f"{one},500,400,a,A,0": "not after", f"{one},0,0,a,A,1e300": "priority", f"{one},0,0,a,A,nan": "finite",
+        f"{one},0,0,a,A,1.5": "whole number", f"{one},0,0,a,A\0B,0": "control", f"{one},0,0,a,{long},0": "200000",
+        f"{long}.pose,en,ase,0,0,a,A,0": "200005", f"{'y' * 300}.pose,en,ase,0,0,a,A,0": "cannot be followed",
+        "loop.pose,en,ase,0,0,a,A,0": "cannot be followed", "pipe.pose,en,ase,0,0,a,A,0": "no regular file",
+        "ase,en,ase,0,0,a,A,0": "a folder", f"{one},0,0,a,<rest>,0": "reserved", f"{one},0,0,a,b,A,0": "9 cells",
+        f'{one},0,0,a,"A\nB",0': "line break",
+    }  # fmt: skip
+    signs, problems = _read(folder, "\n".join([*faults, "ase/one.pose,en,ase,0,0,g,G,0", "ase/two.pose,en,ase"]) + "\n")
+    assert [entry.gloss for entry, _ in signs] == ["G"]
+    assert len(problems) == len(faults) + 1  # the last row is cut before its gloss
+    for i, (problem, words) in enumerate(zip(problems, faults.values(), strict=False)):
+        assert problem.startswith(f"row {i + 2}") and words in problem
+        assert problem.isprintable() and len(problem) < 300
+
+
+def test_rest_poses_alone_are_no_lexicon(folder, tmp_path):
+    (folder / "index.csv").write_text(HEADER + "ase/one.pose,en,ase,0,0,a,<rest>,0\n")
+    signs, problems = read_lexicon(folder)
+    with pytest.raises(SignerError, match="no sign"):
+        Prior.build(signs, tmp_path / "prior", 25.0, problems=problems)
+
+
+def test_an_empty_priority_comes_last(folder, tmp_path):
+    (folder / "index.csv").write_text(
+        HEADER + "".join(f"ase/one.pose,en,ase,{start},0,a,A,{p}\n" for start, p in ((0, ""), (100, 3), (200, 1)))
+    )
+    signs, problems = read_lexicon(folder)
+    prior = Prior.build(signs, tmp_path / "prior", 20.0, problems=problems)
+    assert [entry.priority for entry in prior.variants("A")] == [1, 3, NO_PRIORITY]
+
+
+def test_a_file_is_read_once(folder, monkeypatch):
+    reads = []
+    read = pose_file.read
+    monkeypatch.setattr(pose_file, "read", lambda path: reads.append(Path(path).name) or read(path))
+    rows = [
+        f"ase/{name}.pose,en,ase,{100 * i},{100 * i + 500},a,A,0\n" for i in range(5) for name in ("one", "two", "bad")
+    ]
+    signs, problems = _read(folder, "".join(rows))
+    assert len(signs) == 10 and len(problems) == 5 and sorted(reads) == ["bad.pose", "one.pose", "two.pose"]
+    assert [_frames(pose)[0] for entry, pose in signs[::2]] == [0, 2, 4, 6, 8]
+
+
+def test_shoulders_on_nearly_one_point_are_no_measure():
+    pose = _sign()
+    pose.coordinates[:, skeleton.INDEX["left_shoulder"]] = pose.coordinates[:, skeleton.INDEX["right_shoulder"]] + 1e-4
+    with pytest.raises(SignerError, match="both shoulders lie on one point"):
+        skeleton.normalise(pose)
 
 
 def test_milliseconds_by_hand():

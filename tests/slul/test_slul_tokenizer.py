@@ -145,7 +145,7 @@ def test_mistakes_are_named(tokenizer, tmp_path):
     for gloss in ("", "THANK YOU", " HOUSE"):
         with pytest.raises(SignerError, match="join its words"):
             tokenizer.encode_gloss(("IX-1", gloss))
-    with pytest.raises(SignerError, match="no such tokenizer"):
+    with pytest.raises(SignerError, match="no such file"):
         Tokenizer.load(tmp_path / "absent.model")
     (tmp_path / "broken.model").write_bytes(b"no model")
     with pytest.raises(SignerError, match="not a SentencePiece model"):

@@ -8,6 +8,7 @@ Layout: `sentence_level/train/rgb_front/raw_videos/<name>.mp4` beside `…/featu
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from signer_jax.types import Pose, Sample
 LANGUAGE = "ase"
 SPLITS = ("train", "dev")
 _HOLD_OUT = 5
+_SAME_RATE = 0.02  # 23.976 is written as 24
 _CLIPS = Path("sentence_level/train/rgb_front")
 _NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d+)-\d+-rgb_front")
 
@@ -69,11 +71,16 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
 
 
 def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: float | None) -> Sample:
-    pose, centre, scale = skeleton.normalise(pose_file.read(files[1]))
+    raw, rate = pose_file.read(files[1]), video.frame_rate(files[0])
+    if abs(raw.fps / rate - 1) > _SAME_RATE:
+        raise SignerError(f"{files[1]}: has {raw.fps:g} frames a second, its video {rate:g}; extract the poses again")
+    try:
+        pose, centre, scale = skeleton.normalise(raw)
+    except SignerError as error:
+        raise SignerError(f"{files[1]}: {error}") from None
     pose = clean(pose)
-    pictures = view(files[0], centre, scale, size)
-    length = min(len(pictures), len(pose))
-    rate = video.frame_rate(files[0])
+    pictures = view(files[0], centre, scale, size, most=len(pose))
+    length = len(pictures)
     pose, pictures = Pose(pose.coordinates[:length], pose.confidence[:length], rate), pictures[:length]
     if fps is not None and fps != rate:
         frames = max(1, round(length / rate * fps))
@@ -82,13 +89,18 @@ def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: fl
     return Sample(name, "", LANGUAGE, (), signer, pose=pose, video=pictures)
 
 
-def view(file: Path, centre: Float[np.ndarray, " c"], scale: float, size: int) -> UInt8[np.ndarray, "t size size 3"]:
-    """The video seen through the square around `centre` (pixels) whose shoulder width is `scale` pixels."""
+def view(
+    file: Path, centre: Float[np.ndarray, " c"], scale: float, size: int, *, most: int
+) -> UInt8[np.ndarray, "t size size 3"]:
+    """The video seen through the square around `centre` (pixels) whose shoulder width is `scale` pixels.
+
+    No more than its first `most` frames. Raises `SignerError` where it cannot be read or holds none.
+    """
     side = skeleton.VIEW_SIDE * scale
     left, top = centre[0] - side / 2, centre[1] - skeleton.VIEW_TOP * scale
     pictures: list[np.ndarray] = []
     weights: list[np.ndarray] = []
-    for frame in video.frames(file):
+    for frame in islice(video.frames(file), most):
         if not weights:
             weights = [area_weights(top, side, size, frame.shape[0]), area_weights(left, side, size, frame.shape[1])]
             used = [np.flatnonzero(weight.any(0)) for weight in weights]

@@ -9,10 +9,12 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.types import Sample
 
 LANGUAGE = "gsg"
+_LONGEST = 100_000  # characters of a cell
 _OFFICIAL = "PHOENIX-2014-T.{split}.corpus.csv"
 # (file, delimiter, columns of name, signer, glosses, text)
 _FORMS = (
@@ -37,16 +39,28 @@ def samples(source: str | Path, split: str) -> Iterator[Sample]:
 
 
 def _read(file: Path, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
+    rows = []
+    limit = csv.field_size_limit(_LONGEST)
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-            if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-                found = ", ".join(reader.fieldnames or ()) or "none"
+            reader = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+            header = next(reader, [])
+            if missing := [column for column in columns if column not in header]:
+                found = ", ".join(header)[:200] or "none"
                 raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {found}); download it again")
-            rows = [tuple(row[column] for column in columns) for row in reader]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SignerError(f"{file}: cannot be read as UTF-8 text ({error}); download it again") from None
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise SignerError(f"{file}: row {number} is cut short; download it again")
+            where = [header.index(column) for column in columns]
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    what = "is cut short" if len(row) < len(header) else f"has a {delimiter!r} inside a cell"
+                    found = f"{len(row)} cells where the header has {len(header)}"
+                    raise SignerError(f"{file}: row {reader.line_num} {what} ({found}); mend it or download it again")
+                rows.append([row[i] for i in where])
+    except UnicodeDecodeError as error:
+        raise SignerError(f"{file}: is no UTF-8 text ({error}); download it again") from None
+    except csv.Error as error:
+        raise SignerError(f"{file}: line {reader.line_num} cannot be read ({error}); download it again") from None
+    except OSError as error:
+        raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    finally:
+        csv.field_size_limit(limit)
     return [Sample(name, text, LANGUAGE, tuple(glosses.split()), signer) for name, signer, glosses, text in rows]

@@ -5,8 +5,6 @@ Layouts are recognised by the names of components and points, never by counts: M
 mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`).
 """
 
-import os
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -15,11 +13,12 @@ import numpy as np
 from pose_format import Pose as PoseFile
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
-from pose_format.utils.reader import BufferReader
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
+from signer_jax.pose.formats import pose_layout
 from signer_jax.types import Pose
 
 # MediaPipe face mesh index of each iBUG point; "right" (the signer's) is on the picture's left in both.
@@ -57,11 +56,8 @@ _COMPONENTS = (
     ("BODY", skeleton.BODY), ("FACE", skeleton.FACE),
     ("LEFT_HAND", skeleton.LEFT_HAND), ("RIGHT_HAND", skeleton.RIGHT_HAND),
 )  # fmt: skip
-_BROKEN = (
-    struct.error, TypeError, ValueError, IndexError, KeyError, ZeroDivisionError, OverflowError, MemoryError,
-    NotImplementedError, AttributeError,
-)  # fmt: skip
 _DEPTH = 3
+_FARTHEST = 1e6  # units of any kind: real files stay below 5,000 pixels
 _Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, point)s whose mean a joint is
 
 
@@ -70,24 +66,36 @@ def read(path: str | Path) -> Pose:
 
     Coordinates `[t, 128, 3]` float32 are in the file's units (pixels; z as the detector gave it, which MediaPipe
     measures from the hips for the body, the wrist for a hand and the head for the face; 0 where the file has x and y
-    only), confidence `[t, 128]` in 0…1. A masked or non-finite point gets confidence 0 and coordinate 0. The neck is
-    the middle of the shoulders where the layout has none; with the 178-point layout, whose body lacks the head, eyes
-    and ears are read off the face mesh and the nose lies between the eyes and the upper lip. iBUG points that a
-    contour subset of the mesh lacks (the nose, 27-35) keep confidence 0.
+    only), confidence `[t, 128]` in 0…1. A non-finite point gets confidence 0 and coordinate 0, and so does one at
+    exactly x = y = 0 of another project's layout, whatever confidence it has: detectors write so what they did not
+    find. The neck is the middle of the shoulders where the layout has none; with the 178-point layout, whose body lacks
+    the head, eyes and ears are read off the face mesh and the nose lies between the eyes and the upper lip. iBUG points
+    that a contour subset of the mesh lacks (the nose, 27-35) keep confidence 0.
 
-    Raises `SignerError` where the file is missing, cut short, of an unknown layout or without a person or frame.
+    Raises `SignerError` where the file is missing, cut short, of an unknown layout, without a person or frame, or has
+    an impossible frame rate or coordinate.
     """
-    header, body = _open(Path(path))
-    data = np.asarray(body.data.data, np.float32)[:, 0]  # [t, points, c]
-    confidence = np.array(body.confidence, np.float32)[:, 0]
-    confidence[np.ma.getmaskarray(body.data)[:, 0].any(-1) | ~np.isfinite(data).all(-1)] = 0
+    path = storage.plain_file(path, "give a .pose file")
+    try:
+        file = pose_layout.parse(path.read_bytes())
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    except pose_layout.Broken as error:
+        raise SignerError(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
+    depth = min(file.values.shape[-1], _DEPTH)
+    values = file.values[..., :depth]  # [t, points, c]
+    confidence = np.array(file.confidence, np.float32)
+    confidence[~np.isfinite(values).all(-1)] = 0
+    canonical = file.names == _COMPONENTS
+    if not canonical:  # ours says what is missing by its confidence, and a normalised neck lies at the origin
+        confidence[(values[..., :2] == 0).all(-1)] = 0
     confidence = np.clip(np.nan_to_num(confidence), 0, 1)
-    xyz = np.zeros((*data.shape[:2], _DEPTH), np.float32)
-    depth = min(data.shape[-1], _DEPTH)
-    xyz[..., :depth] = np.where(confidence[..., None] > 0, data[..., :depth], 0)  # a NaN would survive a product with 0
+    xyz = np.zeros((*values.shape[:2], _DEPTH), np.float32)
+    xyz[..., :depth] = np.where(confidence[..., None] > 0, values, 0)  # a NaN would survive a product with 0
+    _plausible(path, xyz, file.names)
 
-    source = _Points(xyz, confidence, {component.name: component.points for component in header.components})
-    if len(source.where) == len(skeleton.JOINTS) and _canonical(header):
+    source = _Points(xyz, confidence, dict(file.names))
+    if canonical:
         names: _Names = {joint: ((component, joint),) for component, joints in _COMPONENTS for joint in joints}
     elif "POSE_LANDMARKS" in source.components:
         names = _holistic_names()
@@ -95,11 +103,11 @@ def read(path: str | Path) -> Pose:
         names = _openpose_names(source.components)
     else:
         known = "MediaPipe Holistic, OpenPose 137 or this project's 128 joints"
-        found = ", ".join(f"{name} ({len(points)})" for name, points in source.components.items())
+        found = ", ".join(f"{name[:40]} ({len(points)})" for name, points in file.names[:8])
         raise SignerError(f"{path}: unknown pose layout [{found}]; convert it to {known}")
     coordinates, confidence = source.gather(names)
     _fill_head(coordinates, confidence, source)
-    return Pose(coordinates * (confidence[..., None] > 0), confidence, float(body.fps))
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps)
 
 
 def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) -> None:
@@ -107,7 +115,7 @@ def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) 
 
     Coordinates are written as they are. `size` (width, height) goes into the header for viewers; by default it is the
     farthest coordinate. The file appears under its name only when complete. Raises `SignerError` for a pose that is not
-    on the canonical joints or a folder that cannot be written to.
+    on the canonical joints or a place that cannot be written to.
     """
     joints, axes = pose.coordinates.shape[1:]
     if joints != len(skeleton.JOINTS) or axes not in (2, 3):
@@ -122,16 +130,8 @@ def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) 
     point_format = "XYC" if axes == 2 else "XYZC"
     header = PoseHeader(0.2, PoseHeaderDimensions(width, height, 0), _components(point_format))
     body = NumPyPoseBody(pose.fps, coordinates[:, None], confidence[:, None])
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            PoseFile(header, body).write(file)
-        partial.replace(path)
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be written ({error.strerror}); choose a folder that exists") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with storage.new_file(path) as partial, partial.open("wb") as file:
+        PoseFile(header, body).write(file)
 
 
 class _Points:
@@ -160,29 +160,16 @@ class _Points:
         return coordinates, confidence
 
 
-def _open(path: Path) -> tuple[PoseHeader, NumPyPoseBody]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    try:
-        reader = BufferReader(data)
-        header = PoseHeader.read(reader)
-        body = NumPyPoseBody.read(header, reader)
-        left = reader.bytes_left()
-    except _BROKEN as error:
-        reason = str(error) or type(error).__name__
-        raise SignerError(f"{path}: not a whole .pose file ({reason}); download or extract it again") from None
-    # Version 0.1 counts its frames by the bytes that are left: a remainder means that it was cut short.
-    if round(header.version, 3) == 0.1 and left:
-        raise SignerError(f"{path}: not a whole .pose file ({left} bytes too many); download or extract it again")
-    if 0 in body.data.shape or body.fps <= 0:
-        raise SignerError(f"{path}: holds no person or no frame; extract the poses again")
-    return header, body
-
-
-def _canonical(header: PoseHeader) -> bool:
-    return [(c.name, tuple(c.points)) for c in header.components] == list(_COMPONENTS)
+def _plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:
+    """Raises `SignerError` for the first coordinate that no camera sees."""
+    far = np.abs(xyz).max(-1, initial=0) > _FARTHEST
+    if far.any():
+        frame, place = (int(i) for i in np.argwhere(far)[0])
+        component, point = [(name, point) for name, points in names for point in points][place]
+        raise SignerError(
+            f"{path}: point {point[:40]!r} of {component[:40]!r} lies at {xyz[frame, place].tolist()} in frame {frame},"
+            f" beyond {_FARTHEST:g}; extract the poses again"
+        )
 
 
 def _holistic_names() -> _Names:
