@@ -110,7 +110,12 @@ def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
     if batch % ways:
         raise SignerError(f"batch {batch} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
     held = batch_sharding(mesh).addressable_devices_indices_map((batch,))
-    return tuple(sorted({row for (rows,) in held.values() for row in range(*rows.indices(batch))}))
+    return tuple(sorted({row for index in held.values() for row in _rows(index, batch)}))
+
+
+def _rows(index: tuple[slice, ...] | None, batch: int) -> range:
+    """The rows of a batch that a shard's index takes."""
+    return range(*(index[0] if index else slice(None)).indices(batch))
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -124,9 +129,9 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     sharding = batch_sharding(mesh)
 
     def put(local: np.ndarray) -> jax.Array:
-        def shard(index: tuple[slice, ...]) -> np.ndarray:
-            first, last, _ = index[0].indices(rows)  # a device's rows follow each other, here as there
-            return local[place[first] : place[first] + last - first]
+        def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+            held = _rows(index, rows)  # a device's rows follow each other, here as there
+            return local[place[held[0]] : place[held[0]] + len(held)]
 
         return jax.make_array_from_callback((rows, *local.shape[1:]), sharding, shard)
 
