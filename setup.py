@@ -1,5 +1,12 @@
-"""Kept so that ``pip install -e .`` works with every pip; the metadata is in pyproject.toml."""
+"""The metadata is in pyproject.toml; here is what it cannot say.
 
-from setuptools import setup
+The shipped configs lie in `configs/`, for people to read and copy, and are installed inside the package, where no other
+`configs` on the path can hide them.
+"""
 
-setup()
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["signer_jax*"]), "signer_jax.configs"],
+    package_dir={"signer_jax.configs": "configs"},
+)

@@ -8,13 +8,14 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     c = ConfigDict()
-    c.seed = 0
+    c.seed = 0  # of the training: parameters, batches, noise
     c.stages = ("slul", "pose", "vae", "renderer", "joint")  # trained in this order; any subset that has its inputs
 
     # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data -------------------------------
     c.data = ConfigDict()
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
+    c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     c.data.size = 64  # video pixels, square
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts

@@ -3,8 +3,8 @@
 signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
 """
 
-from configs.default import get_config as default
+from signer_jax.configuration import shipped
 
 
 def get_config():
-    return default()
+    return shipped("default")

@@ -3,11 +3,11 @@
 signer train --config configs/how2sign_clips.py --workdir runs/how2sign --config.data.source=FOLDER
 """
 
-from configs.default import get_config as default
+from signer_jax.configuration import shipped
 
 
 def get_config():
-    c = default()
+    c = shipped("default")
     c.stages = ("vae", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24

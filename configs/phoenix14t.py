@@ -3,11 +3,11 @@
 signer train --config configs/phoenix14t.py --workdir runs/phoenix14t --config.data.source=FOLDER
 """
 
-from configs.default import get_config as default
+from signer_jax.configuration import shipped
 
 
 def get_config():
-    c = default()
+    c = shipped("default")
     c.stages = ("slul",)
     c.data.corpus = "phoenix14t"
     c.data.max_source = 40

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# sbatch --nodes=N launch/slurm.sh CONFIG WORKDIR [--config.key=value …]: one process a node.
+# sbatch --nodes=N launch/slurm.sh CONFIG WORKDIR [--config.key=value …]: one process a GPU.
+# Nodes with G GPUs: sbatch --nodes=N --ntasks-per-node=G --gpus-per-node=G …
 #SBATCH --job-name=signer
-#SBATCH --ntasks-per-node=1
+#SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
 #SBATCH --requeue
 #SBATCH --open-mode=append

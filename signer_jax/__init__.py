@@ -11,7 +11,8 @@ from signer_jax.errors import SignerError
 if TYPE_CHECKING:
     from signer_jax.pipeline import Signed, Signer
 
-__all__ = ["Signed", "Signer", "SignerError"]
+__all__ = ["Signed", "Signer", "SignerError", "__version__"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,10 @@ SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `lau
 """
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,13 +20,37 @@ from signer_jax.errors import SignerError
 Made = TypeVar("Made")
 
 
+def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
+    """The GPUs of a SLURM task, as it counts them: its even share of those that it sees. None elsewhere.
+
+    Left to itself, jax gives task i GPU i alone: with one task a node the others are idle, and a task to which SLURM
+    shows its own GPU only (`--gpus-per-task`) looks for one that is not there. Raises `SignerError` where the GPUs do
+    not divide among the tasks.
+    """
+    # "2(x3),1": tasks on each node of the step. Shared evenly, as srun does with --ntasks-per-node.
+    tasks = re.match(r"\d+", variables.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    task, visible = variables.get("SLURM_LOCALID", ""), variables.get("CUDA_VISIBLE_DEVICES", "")
+    if not (tasks and task and visible):
+        return None
+    count, share = len(visible.split(",")), int(tasks[0])
+    if variables.get("SLURM_GPUS_PER_TASK") or (count == 1 and share > 1):
+        return list(range(count))  # SLURM has shared them out
+    if count % share:
+        raise SignerError(
+            f"SLURM: {count} GPUs do not divide among {share} tasks on this node; "
+            f"give sbatch --ntasks-per-node={count} --gpus-per-node={count}"
+        )
+    each = count // share
+    return list(range(int(task) * each, (int(task) + 1) * each))
+
+
 def start() -> None:
     """Joins the other processes; does nothing for a single one. Raises `SignerError` for half-set variables."""
     coordinator = os.environ.get("SIGNER_COORDINATOR")
     if not coordinator:
         return
     if coordinator == "auto":
-        jax.distributed.initialize()
+        jax.distributed.initialize(local_device_ids=slurm_devices(os.environ))
         return
     try:
         count, index = int(os.environ["SIGNER_PROCESSES"]), int(os.environ["SIGNER_PROCESS"])

@@ -1,8 +1,11 @@
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-from signer_jax import configuration
+from signer_jax import configuration, ranges
 from signer_jax.errors import SignerError
 from signer_jax.workdir import claimed, flatten, load_config
 
@@ -18,6 +21,7 @@ def test_overrides_take_the_type_that_stands_there():
     overrides = [
         "--config.train.slul.steps=7", "--config.slul.dropout=0", "--config.remat=true", "--config.stages=slul,pose",
         "--config.data.source=somewhere", "--config.vae.dim_mult=(1,2,4)",
+        "--config.vae.temporal_downsample=False,True", "--config.data.sentences={'train': 5}",
     ]  # fmt: skip
     c = configuration.load("default", overrides)
     assert c.train.slul.steps == 7
@@ -26,6 +30,67 @@ def test_overrides_take_the_type_that_stands_there():
     assert c.stages == ("slul", "pose")
     assert c.data.source == "somewhere"
     assert c.vae.dim_mult == (1, 2, 4)
+    assert c.vae.temporal_downsample == (False, True)
+    assert c.data.sentences.to_dict() == {"train": 5, "dev": 120, "test": 120}
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "after"),
+    [
+        ((), "False,True,True", (False, True, True)),
+        ((), "(False, True)", (False, True)),
+        ((True,), "true,false", (True, False)),
+        ((), "", ()),
+        ((1, 2), "3,", (3,)),
+        ((1.0,), "1,2.5", (1.0, 2.5)),
+        (("a", "b"), "c", ("c",)),
+        (("a",), "'c','d'", ("c", "d")),
+        (("1",), "2,3", ("2", "3")),
+        (((1, 2), (3, 4)), "(5,6),(7,8)", ((5, 6), (7, 8))),
+        (((1, 2), (3, 4)), "((5,6),)", ((5, 6),)),
+        ((1, "a"), "(2, 'b')", (2, "b")),
+        (None, "None", None),
+        (None, "3", 3),
+        (None, "word", "word"),
+        (None, "(1, None)", (1, None)),
+        (True, "0", False),
+        (False, "True", True),
+        (1.0, "3", 3.0),
+        ("", "3", "3"),
+        ({"a": 1.0, "b": (1,)}, "{'a': 2}", {"a": 2.0, "b": (1,)}),
+    ],
+)
+def test_an_override_is_parsed_as_what_it_replaces(before, text, after):
+    config = ConfigDict({"key": before, "group": {"key": before}})
+    for name in ("key", "group.key"):
+        configuration.apply(config, f"--config.{name}={text}")
+    found = config.to_dict()
+    assert found == {"key": after, "group": {"key": after}}
+    assert repr(found["key"]) == repr(after)  # 1, True and 1.0 are equal, but not the same
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ((True,), "yes please"), ((True,), "1,0"), ((1,), "True"), ((1,), "1.5"), ((1,), "a"), ((1,), "(1"),
+        ((1, "a"), "(1,)"), (((1, 2),), "1,2"), ((1.0,), "nan"), ((), "(1e999,)"), (None, "1e999"),
+        (True, "2"), (3, "2.0"), (3, "True"), (3, ""), (1.0, "nan"), (1.0, "inf"), (1.0, "-Infinity"), (1.0, "x"),
+        ({"a": 1}, "{'b': 1}"), ({"a": 1}, "{'a': 'x'}"), ({"a": 1}, "3"), ({"a": 1.0}, "{'a': 1e999}"),
+    ],
+)  # fmt: skip
+def test_an_override_that_does_not_fit_is_refused(before, text):
+    config = ConfigDict({"key": before})
+    with pytest.raises(SignerError, match="key must be") as error:
+        configuration.apply(config, f"--config.key={text}")
+    assert "\n" not in str(error.value) and config.to_dict() == {"key": before}
+
+
+def test_a_placeholder_takes_its_type():
+    config = ConfigDict({"key": placeholder(int)})
+    with pytest.raises(SignerError, match="key must be"):
+        configuration.apply(config, "--config.key=word")
+    configuration.apply(config, "--config.key=3")
+    assert config.key == 3
 
 
 @pytest.mark.parametrize(
@@ -36,7 +101,27 @@ def test_overrides_take_the_type_that_stands_there():
         ("--config.slul.d_model", "give a value"),
         ("--config.remat=maybe", "must be true or false"),
         ("--config.vae.dim_mult=(a", "must be a list"),
-        ("--config.slul=3", "no key 'slul'"),
+        ("--config.slul=3", "slul must be a dict"),
+        ("--config.slul.d_model.x=3", "no key 'slul.d_model.x'"),
+        ("--config.train.slul.steps=0", "at least 1"),
+        ("--config.train.slul.steps=-5", "at least 1"),
+        ("--config.train.vae.batch=0", "at least 1"),
+        ("--config.train.vae.learning_rate=0", "above 0"),
+        ("--config.train.vae.learning_rate=nan", "a finite number"),
+        ("--config.loss.kl=inf", "a finite number"),
+        ("--config.dtype=float23", "did you mean 'float32'"),
+        ("--config.pose.window=0", "at least 4"),
+        ("--config.vae.window=0", "at least 1"),
+        ("--config.renderer.window=-1", "at least 1"),
+        ("--config.data.corpus=phoenix", "did you mean 'phoenix14t'"),
+        ("--config.pose.joints=signing", "did you mean 'signing_74'"),
+        ("--config.renderer.reference_parts=arms,left", "one of"),
+        ("--config.vae.temporal_downsample=1,0", "each true or false"),
+        ("--config.vae.dim_mult=1,2", "one entry for each level"),
+        ("--config.renderer.heads=3", "3 heads"),
+        ("--config.mesh.data=0", "-1"),
+        ("--config.stages=", "at least 1"),
+        ("--config.evaluate.split=deev", "did you mean 'dev'"),
     ],
 )
 def test_a_wrong_override_is_one_clear_line(override, says):
@@ -50,10 +135,76 @@ def test_a_missing_config_names_the_shipped_ones():
         configuration.load("demoo")
 
 
-def test_a_config_file_without_get_config(tmp_path: Path):
-    (tmp_path / "x.py").write_text("a = 1\n")
-    with pytest.raises(SignerError, match="defines no get_config"):
-        configuration.load(tmp_path / "x.py")
+START = "from signer_jax.configuration import shipped\ndef get_config():\n    c = shipped('default')\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a = 1\n", "x.py defines no get_config"),
+        ("get_config = 3\n", "x.py defines no get_config"),
+        ("a = 1\ndef get_config(:\n", "x.py, line 2: SyntaxError"),
+        ("a = 1\n\nb = a / 0\n", "x.py, line 3: ZeroDivisionError: division by zero"),
+        ("def get_config():\n    raise SystemExit(3)\n", "x.py, line 2: SystemExit"),
+        ("import nowhere_to_be_found\n", "x.py, line 1: ModuleNotFoundError"),
+        ("def get_config():\n    import configs.mine\n", "line 2: ModuleNotFoundError.*import shipped"),
+        ("def get_config():\n    return {}\n", "returned dict; return a ConfigDict"),
+        ("def get_config(variant):\n    return variant\n", "needs a variant; give FILE.py:VARIANT"),
+        (START + "    c.slul.d_modle = 3\n    return c\n", "unknown key 'slul.d_modle' .did you mean 'slul.d_model'"),
+        (START + "    del c.slul.d_model\n    return c\n", "lacks 'slul.d_model'"),
+        (START + "    c.slul.d_model = 'wide'\n    return c\n", "x.py, line 4: TypeError"),
+        (START + "    c.loss.kl = float('nan')\n    return c\n", "config.loss.kl is nan: it must be a finite number"),
+        (START + "    c.train.vae.steps = 0\n    return c\n", "config.train.vae.steps is 0"),
+        (b"\xff\xfe", "x.py.*SyntaxError"),
+    ],
+)
+def test_a_faulty_config_file_is_one_clear_line(text, says, tmp_path: Path):
+    file = tmp_path / "x.py"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SignerError, match=says) as error:
+        configuration.load(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_variant_is_given_to_get_config(tmp_path: Path):
+    file = tmp_path / "x.py"
+    file.write_text(START.replace("()", "(size='small')") + "    c.data.source = size\n    return c\n")
+    assert configuration.load(file).data.source == "small"
+    assert configuration.load(f"{file}:large").data.source == "large"
+    assert configuration.load(f"{file}:a:b", ["--config.seed=3"]).data.source == "a:b"
+    with pytest.raises(SignerError, match="takes no variant"):
+        configuration.load("demo:large")
+    with pytest.raises(SignerError, match="no such file"):
+        configuration.load(f"{tmp_path / 'y.py'}:large")
+
+
+def test_a_bare_name_is_the_shipped_config_whatever_the_folder_holds(tmp_path: Path, monkeypatch):
+    """A folder `demo`, a file `demo`, and a foreign package `configs` ahead of ours on the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "phoenix14t").mkdir()
+    (tmp_path / "phoenix14t" / "__main__.py").write_text("raise SystemExit('ran')\n")
+    (tmp_path / "demo").write_text("not a config\n")
+    (tmp_path / "configs").mkdir()
+    for name in ("__init__", "default", "mine"):
+        (tmp_path / "configs" / f"{name}.py").write_text("raise RuntimeError('foreign')\n")
+    for name in ("demo", "phoenix14t", "configs/phoenix14t.py", "phoenix14t.py"):
+        assert configuration.load(name).stages
+    with pytest.raises(SignerError, match="foreign"):
+        configuration.load("configs/default.py")  # a path is the user's file where there is one
+    with pytest.raises(SignerError, match="is a folder"):
+        configuration.load("./phoenix14t")
+    copied = tmp_path / "configs" / "copied.py"
+    copied.write_text((configuration.SHIPPED / "phoenix14t.py").read_text())
+    assert flatten(configuration.load("configs/copied.py")) == flatten(configuration.load("phoenix14t"))
+
+
+def test_every_range_is_of_a_key_and_admits_the_default():
+    known = flatten(configuration.shipped("default"))
+    for key, row in ranges.RANGES.items():
+        values = [value for name, value in known.items() if fnmatchcase(name, key)]
+        assert values, f"{key} is the range of no key"
+        assert all(row.holds(value) for value in values), key
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path: Path):

@@ -1,10 +1,10 @@
 """The full model classes at the smallest sizes, a few steps a stage: what the tests train."""
 
-from configs.default import get_config as default
+from signer_jax.configuration import shipped
 
 
 def get_config():
-    c = default()
+    c = shipped("default")
     c.data.size = 32
     c.data.sentences = {"train": 60, "dev": 8, "test": 4}
     c.data.poses = {"train": 30, "dev": 4, "test": 2}

@@ -37,6 +37,17 @@ def command(
     return parser
 
 
+def say_overrides(parser: argparse.ArgumentParser) -> None:
+    """The help of `--config.KEY=VALUE`; `main` takes these arguments out, since their names are the config's."""
+    parser.add_argument_group(
+        "overrides",
+        "--config.KEY=VALUE sets one value of the config, parsed as the value that it replaces; every key is in\n"
+        "configs/default.py. For example\n"
+        "  --config.train.slul.steps=500 --config.remat=true --config.stages=slul,pose\n"
+        "  --config.vae.temporal_downsample=False,True,True --config.data.sentences=\"{'train': 500}\"",
+    )
+
+
 def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
     """Columns under a header, numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

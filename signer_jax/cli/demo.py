@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signer_jax.cli.common import command
+from signer_jax.cli.common import command, say_overrides
 from signer_jax.errors import SignerError
 
 
@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--workdir", default="runs/demo", help="where the run lives (runs/demo)")
     parser.set_defaults(config="demo")
+    say_overrides(parser)
     parser.add_argument("--steps", type=int, help="optimizer steps in all, shared among the stages as by default")
 
 

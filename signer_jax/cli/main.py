@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from signer_jax import __version__
 from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
 from signer_jax.storage import reason_of
@@ -15,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="signer", description="Text or a prompt in, a sign-language video out.", epilog="Start with: signer demo"
     )
+    top.add_argument("--version", action="version", version=f"signer {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

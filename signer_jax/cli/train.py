@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from signer_jax.cli.common import command, metric_rows, table
+from signer_jax.cli.common import command, metric_rows, say_overrides, table
 
 
 def add(commands: Any) -> None:
@@ -13,8 +13,12 @@ def add(commands: Any) -> None:
         commands, "train", "Train a config; resumes by itself where the folder has a checkpoint.",
         "signer train --config configs/phoenix14t.py --workdir runs/phoenix --config.data.source=DIR", run,
     )  # fmt: skip
-    parser.add_argument("--config", required=True, help="a config file, or the name of a shipped one")
+    parser.add_argument(
+        "--config", required=True,
+        help="a config file, or the name of a shipped one; FILE.py:VARIANT calls its get_config(VARIANT)",
+    )  # fmt: skip
     parser.add_argument("--workdir", required=True, help="where the run lives")
+    say_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

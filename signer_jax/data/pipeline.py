@@ -1,15 +1,15 @@
 """The Grain pipelines, one for each kind of training example.
 
-Every pipeline is shuffled anew each epoch from one seed, repeats without end, and gives global example i to process
-i mod P, so that a global batch holds the same examples for any number of processes. Its iterator's state is a few
-integers (`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
+Every pipeline is shuffled anew each epoch from one seed and repeats without end. Example k·B + r is row r of global
+batch k; a process reads the rows that its devices hold (`partitioning.local_rows`), and each example's generator is its
+own, so that a global batch is the same for any number of processes and any mesh. The iterator's state is a few integers
+(`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain
-import jax
 import numpy as np
 
 from signer_jax.data.records import Corpus, Records
@@ -20,26 +20,42 @@ from signer_jax.slul.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Reading:
-    """How a pipeline is read: global batch size, seed, threads and records ahead."""
+    """How a pipeline is read: global batch size, seed, threads and records ahead, and which rows are read here."""
 
     batch: int
     seed: int
     threads: int
     prefetch: int
+    rows: tuple[int, ...] | None = None  # of the global batch; None for all
+
+
+class _Share:
+    """Some rows of every global batch of an endless dataset, as a random-access source."""
+
+    def __init__(self, dataset: grain.MapDataset, batch: int, rows: tuple[int, ...]):
+        self.dataset, self.batch, self.rows = dataset, batch, rows
+
+    def __len__(self) -> int:
+        return len(self.dataset) // self.batch * len(self.rows)
+
+    def __getitem__(self, index):
+        k, i = divmod(int(index), len(self.rows))
+        return self.dataset[k * self.batch + self.rows[i]]
+
+    def __repr__(self) -> str:
+        return f"_Share(batch={self.batch}, rows={self.rows})"
 
 
 def iterate(source, transform: Callable, reading: Reading, what: str) -> grain.DatasetIterator:
-    """Shuffle, repeat, slice for this process, transform (with a generator of its own a record), batch."""
+    """Shuffle, repeat, transform (with a generator of its own an example), take this process's rows, batch."""
     if len(source) == 0:
         raise SignerError(
             f"data: the training split holds no {what}; raise data.poses or data.videos, or check the source"
         )
-    processes = jax.process_count()
-    if reading.batch % processes:
-        raise SignerError(f"batch {reading.batch} does not divide among {processes} processes; choose a multiple")
-    dataset = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat()
-    dataset = dataset[jax.process_index() :: processes]
-    dataset = dataset.random_map(transform).batch(reading.batch // processes, drop_remainder=True)
+    rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
+    # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
+    examples = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat().random_map(transform)
+    dataset = grain.MapDataset.source(_Share(examples, reading.batch, rows)).batch(len(rows), drop_remainder=True)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
 
 

@@ -94,17 +94,48 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(MESH_AXES["batch"]))
 
 
+def batch_ways(mesh: Mesh) -> int:
+    """Among how many groups of devices a batch is split; the devices of a group hold the same rows."""
+    axes = MESH_AXES["batch"]
+    return int(np.prod([mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())]))
+
+
+def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
+    """The rows of a global batch that this process's devices hold, in order: what it has to read.
+
+    Processes whose devices differ only along an axis that does not split the batch (tensor) hold the same rows.
+    Raises `SignerError` where the batch does not divide among the devices that share it.
+    """
+    ways = batch_ways(mesh)
+    if batch % ways:
+        raise SignerError(f"batch {batch} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch,))
+    return tuple(sorted({row for index in held.values() for row in _rows(index, batch)}))
+
+
+def _rows(index: tuple[slice, ...] | None, batch: int) -> range:
+    """The rows of a batch that a shard's index takes."""
+    return range(*(index[0] if index else slice(None)).indices(batch))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a global batch, onto the mesh, split along b.
+    """This process's rows of a global batch (`local_rows`, in that order), onto the mesh, split along b.
 
     Raises `SignerError` where the batch does not divide among the devices that share it.
     """
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    rows = len(next(iter(batch.values()))) * jax.process_count()
-    if rows % ways:
-        raise SignerError(f"batch {rows} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
+    ways = batch_ways(mesh)
+    rows = len(next(iter(batch.values()))) * ways // len(local_rows(ways, mesh))
+    place = {row: i for i, row in enumerate(local_rows(rows, mesh))}
     sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, rows_of) for name, rows_of in batch.items()}
+
+    def put(local: np.ndarray) -> jax.Array:
+        def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+            held = _rows(index, rows)  # a device's rows follow each other, here as there
+            return local[place[held[0]] : place[held[0]] + len(held)]
+
+        return jax.make_array_from_callback((rows, *local.shape[1:]), sharding, shard)
+
+    return {name: put(np.asarray(local)) for name, local in batch.items()}
 
 
 def to_host(tree: Any) -> Any:

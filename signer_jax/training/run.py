@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from signer_jax import model as models
+from signer_jax import ranges
 from signer_jax import workdir as folder
 from signer_jax.data import pipeline
 from signer_jax.data.prepare import check as check_corpus
@@ -93,6 +94,9 @@ def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
     """Checks a config, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
     _check(config)
     check_corpus(config.data, workdir / "data")
+    mesh = partitioning.make_mesh(config.mesh)
+    for stage in config.stages:
+        partitioning.local_rows(config.train[stage].batch, mesh)  # refused where it does not divide
     with folder.claimed(workdir, config):
         yield
 
@@ -105,7 +109,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
     mesh = partitioning.make_mesh(config.mesh)
     # ---- Data ------------------------------------------------------------------------------------------------------
     with Clock(workdir, "data"):
-        corpus = first_makes("corpus", lambda: prepare_corpus(config.data, config.seed, workdir / "data"))
+        corpus = first_makes("corpus", lambda: prepare_corpus(config.data, config.data.seed, workdir / "data"))
         tokenizer = first_makes("tokenizer", lambda: open_tokenizer(config, workdir, corpus))
     # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
@@ -121,25 +125,27 @@ def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
         with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
             if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
                 params["vae"] = principal_start(model, params["vae"], corpus)
-            batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k)
+            batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k, mesh)
             params = fit(
                 stage, params, batches,
                 mesh=mesh, seed=config.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=config.log_every, checkpoint_every=config.checkpoint_every,
             )  # fmt: skip
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
-    windows = motion_windows(config, workdir, corpus, tokenizer, model)
-    if model.renderer is not None:
-        cached_latents(config, workdir, corpus, windows, model, params)
+    if model.slp_moe is not None or model.renderer is not None:
+        windows = motion_windows(config, workdir, corpus, tokenizer, model)
+        if model.renderer is not None:
+            cached_latents(config, workdir, corpus, windows, model, params)
     return model, params
 
 
 def stage_batches(
     name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model,
-    params: Any, seed: int,
+    params: Any, seed: int, mesh: jax.sharding.Mesh,
 ) -> grain.DatasetIterator:  # fmt: skip
-    """The stage's training examples, made ready where they are not yet."""
-    reading = pipeline.Reading(config.train[name].batch, seed, config.data.read_threads, config.data.prefetch)
+    """The stage's training examples, made ready where they are not yet; of each batch, this process's rows."""
+    batch, rows = config.train[name].batch, partitioning.local_rows(config.train[name].batch, mesh)
+    reading = pipeline.Reading(batch, seed, config.data.read_threads, config.data.prefetch, rows)
     if name == "slul":
         assert tokenizer is not None
         return pipeline.text_batches(corpus.texts("train"), tokenizer, limits(config), reading)
@@ -197,6 +203,8 @@ def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512
 
 
 def _check(config: ConfigDict) -> None:
+    ranges.check(config)
+    ranges.check_paths(config)
     stages = tuple(config.stages)
     if unknown := [stage for stage in stages if stage not in TRAINED]:
         raise SignerError(
@@ -209,6 +217,8 @@ def _check(config: ConfigDict) -> None:
             raise SignerError(f"config.stages {stages}: {name!r} needs {missing[0]!r} before it")
     if "renderer" in stages and "vae" not in stages and not config.vae.init:
         raise SignerError(f"config.stages {stages}: 'renderer' needs 'vae' before it, or config.vae.init")
+    if not any(config[part].init for part in ("slul", "vae", "renderer")):
+        models.build(config, config.tokenizer.vocab_size)  # refuses sizes that do not fit each other
 
 
 def _published(config: ConfigDict, stage: str) -> bool:

@@ -10,9 +10,14 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+import signer_jax
+from signer_jax import configuration
 from signer_jax.cli.main import COMMANDS, main, parser
 from signer_jax.data import video
+from signer_jax.data.records import Corpus
+from signer_jax.errors import SignerError
 from signer_jax.pose.formats import pose_file
+from signer_jax.training import run as training
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -30,6 +35,26 @@ def test_every_command_has_help_with_an_example(command, capsys):
         parser().parse_args([command, "--help"])
     assert exit_.value.code == 0
     assert f"example: signer {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0 and capsys.readouterr().out == f"signer {signer_jax.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_the_help_says_how_a_value_is_overridden(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    examples = [word for line in shown.splitlines() for word in line.split() if word.startswith("--config.")]
+    assert "--config.KEY=VALUE" in examples
+    whole = [word for word in examples if "KEY" not in word and "DIR" not in word and '"' not in word]
+    config = configuration.load("default")
+    for override in whole:  # what the help shows is taken
+        configuration.apply(config, override)
+    assert len(whole) >= 3
 
 
 def test_the_module_is_the_program():
@@ -125,6 +150,49 @@ def test_score_text(tmp_path, capsys):
 def test_wrong_config_key(tmp_path, capsys):
     line = fails(capsys, "train", "--config", str(TINY), "--workdir", str(tmp_path / "w"), "--config.slul.d_modle=3")
     assert "did you mean 'slul.d_model'" in line and not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("--config.train.slul.steps=0", "train.slul.steps"),
+        ("--config.train.slul.learning_rate=nan", "finite"),
+        ("--config.data.corpus=builtni", "did you mean 'builtin'"),
+        ("--config.stages=slull", "unknown stage 'slull'"),
+        ("--config.renderer.control_size=33", "control_size 33"),
+        ("--config.data.size=33", "data.size 33"),
+        ("--config.train.slul.batch=3", "batch 3 does not divide"),
+        ("--config.mesh.fsdp=3", "config.mesh"),
+        ("--config.slul.init=nowhere", "no such file or folder"),
+    ],
+)
+def test_a_mistake_claims_no_folder(wrong, says, tmp_path, capsys):
+    """After a typo the corrected command must not be refused as another config."""
+    workdir = tmp_path / "w"
+    assert says in fails(capsys, "train", "--config", str(TINY), "--workdir", str(workdir), wrong)
+    assert not workdir.exists()
+
+
+def test_a_study_over_seeds_keeps_its_corpus(tmp_path, monkeypatch):
+    """config.seed is the training's, config.data.seed the corpus's."""
+
+    def dev(*overrides: str) -> list[str]:
+        workdir = tmp_path / overrides[0]
+        config = configuration.load(TINY, ["--config.stages=slul", *overrides])
+        monkeypatch.setattr(training, "open_tokenizer", no_further)
+        with pytest.raises(SignerError, match="far enough"):
+            training.train(config, workdir)
+        records = Corpus(workdir / "data").texts("dev")
+        return [records[i].text for i in range(len(records))]
+
+    def no_further(*_):
+        raise SignerError("far enough")
+
+    small = "--config.data.sentences={'train':2}", "--config.data.poses={'train':0,'dev':0,'test':0}"
+    none = "--config.data.videos={'train':0,'dev':0,'test':0}"
+    first = dev("--config.seed=0", *small, none)
+    assert len(first) == 8 and dev("--config.seed=1", *small, none) == first
+    assert dev("--config.data.seed=1", *small, none) != first
 
 
 def test_missing_folders(tmp_path, capsys):

@@ -1,0 +1,62 @@
+"""A global batch is the same for any number of processes and any mesh: real processes beside a single one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+STEPS = 3
+
+
+def train(workdir: Path, processes: int, devices: int, *overrides: str) -> Path:
+    """Trains SLUL with `devices` virtual devices in each process."""
+    environment = {
+        **os.environ, "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    command = [
+        "bash", ROOT / "launch" / "local.sh", TINY, workdir, str(processes), "--config.stages=slul",
+        f"--config.train.slul.steps={STEPS}", "--config.log_every=1", "--config.tokenizer.vocab_size=300",
+        "--config.evaluate.split=", *overrides,
+    ]  # fmt: skip
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return workdir
+
+
+def curves(workdir: Path) -> dict[str, np.ndarray]:
+    """Every logged figure but the speed, by name, over the steps."""
+    events = EventAccumulator(str(workdir / "tensorboard"))
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if not name.endswith("steps_per_second")]
+    return {name: np.array([event.value for event in events.Scalars(name)]) for name in names}
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    return curves(train(tmp_path_factory.mktemp("one") / "run", 1, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("devices", "mesh"),
+    [
+        (1, {"data": 1, "fsdp": 1, "tensor": 2}),  # both processes hold every row
+        (1, {"data": 2, "fsdp": 1, "tensor": 1}),
+    ],
+    ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else f"{value}-devices",
+)
+def test_two_processes_have_the_losses_of_one(devices, mesh, single, tmp_path: Path):
+    overrides = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
+    found = curves(train(tmp_path / "run", 2, devices, *overrides))
+    assert found.keys() == single.keys() and "slul/loss" in found
+    for name, values in single.items():
+        assert len(values) == STEPS
+        # float32 sums in another order; one other row in a batch moves the losses by a hundred times as much.
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
