@@ -14,7 +14,7 @@ from ml_collections.config_flags import tuple_parser
 
 from signer_jax import ranges
 from signer_jax.errors import SignerError, closest
-from signer_jax.workdir import flatten
+from signer_jax.ranges import flatten
 
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")
@@ -30,7 +30,7 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     file, variant = _find(str(config))
     made = _run(file, variant, str(config))
-    _check_keys(made, str(config))
+    _check_keys(made, f"--config {config}")
     for override in overrides:
         apply(made, override)
     ranges.check(made)
@@ -107,13 +107,27 @@ def _reason(error: BaseException) -> str:
     return reason
 
 
-def _check_keys(config: ConfigDict, given: str) -> None:
+def checked(config: ConfigDict) -> ConfigDict:
+    """A config as a run keeps it. Raises `SignerError` unless it has the default's keys, types and ranges."""
+    known = shipped("default")
+    _check_keys(config, "config")
+    for name, value in flatten(config).items():
+        like = flatten(known)[name]
+        try:
+            _fit(tuple(value) if isinstance(value, list) else value, tuple(like) if isinstance(like, list) else like)
+        except (ValueError, TypeError):
+            raise SignerError(f"config.{name} is {value!r}; it must be {_kind(like)}") from None
+    ranges.check(config)
+    return config
+
+
+def _check_keys(config: ConfigDict, where: str) -> None:
     """A config has the default's keys, neither more (a typo makes a new one) nor fewer."""
     known, found = flatten(shipped("default")), flatten(config)
     if extra := [name for name in found if name not in known]:
-        raise SignerError(f"--config {given}: the config sets an unknown key {extra[0]!r}{closest(extra[0], known)}")
+        raise SignerError(f"{where}: the config sets an unknown key {extra[0]!r}{closest(extra[0], known)}")
     if missing := [name for name in known if name not in found]:
-        raise SignerError(f"--config {given}: the config lacks {missing[0]!r}; start from shipped('default')")
+        raise SignerError(f"{where}: the config lacks {missing[0]!r}; start from shipped('default')")
 
 
 # ---- Overrides ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,17 @@ from ml_collections import ConfigDict
 from signer_jax.data.prepare import CORPORA
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import PARTS, SUBSETS
-from signer_jax.workdir import flatten
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, as JSON sees it."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict | ConfigDict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,22 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from signer_jax.errors import SignerError
 
 MADE_BY = "signer_jax"
 MANIFEST = "manifest.json"
 REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
+# What a run writes beside its config: where one of these stands without the config, somebody else put it there.
+RUN_FILES = (
+    "data", "tokenizer.model", "prior", "latents", "checkpoints", "tensorboard", "wall_time.json", "result.json",
+    "report.html", "sign.mp4",
+)  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _ENDING = ".partial"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
@@ -124,16 +129,19 @@ def check_folder(path: str | Path, kind: str, mend: str) -> Path:
     return path
 
 
+def files_of(path: str | Path) -> set[str]:
+    """The names that make up a folder of ours, its manifest among them; none where it is no such folder."""
+    manifest = _manifest(Path(path))
+    return {MANIFEST, *(Path(name).parts[0] for name in manifest["files"])} if manifest else set()
+
+
 def recover(path: str | Path) -> None:
-    """Puts back a folder of ours whose replacement was cut short between two renames, and sweeps what it left."""
+    """Puts back a folder of ours whose replacement was cut short between two renames; removes nothing."""
     path = _followed(path)
     for room in _rooms(path):
-        if not path.exists():
-            for old in sorted(room.glob("old.*")):
-                if _manifest(old) is not None:
-                    with suppress(OSError):
-                        old.rename(path)
-        _sweep(room)
+        for old in _kept(room, path):
+            with suppress(OSError):
+                old.rename(path)
 
 
 # ---- Locking ---------------------------------------------------------------------------------------------------------
@@ -158,7 +166,9 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            print(f"signer: {path.parent}: this file system has no locks; start one run at a time here", flush=True)
+            print(
+                f"signer: {path.parent}: this file system has no locks; start one run at a time here", file=sys.stderr
+            )
         file.truncate(0)
         file.write(holder + "\n")
         file.flush()
@@ -180,13 +190,16 @@ def _followed(path: str | Path) -> Path:
 @contextmanager
 def _room(path: Path) -> Iterator[Path]:
     """A marked folder beside `path` for what is to become it; gone when the block ends, however it ends."""
-    for left in _rooms(path):
-        _sweep(left)
+    if not path.name:
+        raise SignerError(f"{path}: is no name; give a folder or a file of its own")
     room: Path | None = None
     try:
+        recover(path)
+        for left in _rooms(path):
+            _sweep(left, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
-        with _marked(room):
+        with _marked(room, path):
             yield room
     except OSError as error:
         ours = room is None or str(error.filename or "").startswith(str(room)) or error.filename == str(path)
@@ -196,39 +209,56 @@ def _room(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
         ) from None
     finally:
-        if room is not None:
+        if room is not None and not _kept(room, path):
             shutil.rmtree(room, ignore_errors=True)
 
 
 @contextmanager
-def _marked(room: Path) -> Iterator[TextIO]:
+def _marked(room: Path, path: Path) -> Iterator[None]:
     # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
-    with (room / "new").open("w") as mark:
+    with (room / "new").open("w", encoding="utf-8", errors="surrogateescape") as mark:
+        mark.write(path.name)
+        mark.flush()
         with suppress(OSError):
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.replace(room / "new", room / _MARK)
-        yield mark
+        yield
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name[:100]}."
+    """What a room's name begins with: names are counted in bytes, and the mark has the whole of it."""
+    return f".{path.name.encode(errors='surrogateescape')[:100].decode(errors='ignore')}."
 
 
 def _rooms(path: Path) -> list[Path]:
-    """Marked rooms beside `path` that are, or were, for it."""
+    """Rooms beside `path` that are, or were, for it, by their marks."""
     prefix = _prefix(path)
     try:
-        names = [name for name in os.listdir(path.parent or ".") if name.startswith(prefix) and name.endswith(_ENDING)]
+        names = [name for name in os.listdir(path.parent) if name.startswith(prefix) and name.endswith(_ENDING)]
     except OSError:
         return []
-    return [path.parent / name for name in names if (path.parent / name / _MARK).is_file()]
+    return [path.parent / name for name in names if _target(path.parent / name) == path.name]
 
 
-def _sweep(room: Path) -> None:
-    """Removes a room whose writer is gone."""
-    with suppress(OSError), (room / _MARK).open() as mark:
+def _target(room: Path) -> str | None:
+    mark = room / _MARK
+    try:
+        return mark.read_text(encoding="utf-8", errors="surrogateescape") if mark.is_file() else None
+    except OSError:
+        return None
+
+
+def _kept(room: Path, path: Path) -> list[Path]:
+    """The folders that a replacement of `path` moved into the room, where nothing has taken their place."""
+    return [] if os.path.lexists(path) else sorted(room.glob("old.*"))
+
+
+def _sweep(room: Path, path: Path) -> None:
+    """Removes a room whose writer is gone, unless it holds the last copy of something."""
+    with suppress(OSError), (room / _MARK).open("r+") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(room, ignore_errors=True)
+        if not _kept(room, path):
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
@@ -241,17 +271,22 @@ def _flush(path: Path) -> None:
 
 
 def _put(partial: Path, path: Path, kind: str, room: Path) -> None:
-    for attempt in range(100):  # another writer may put its own there in between: the last one stays
-        try:
-            partial.rename(path)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-        _replaceable(path, kind)
-        with suppress(FileNotFoundError):
-            path.rename(room / f"old.{attempt}")
-    raise SignerError(f"{path}: other processes keep writing it; start one at a time")
+    try:
+        for attempt in range(100):  # another writer may put its own there in between: the last one stays
+            try:
+                partial.rename(path)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            _replaceable(path, kind)
+            with suppress(FileNotFoundError):
+                path.rename(room / f"old.{attempt}")
+        raise SignerError(f"{path}: other processes keep writing it; start one at a time")
+    finally:
+        for old in _kept(room, path):  # an error, or an interruption, between the two renames
+            with suppress(OSError):
+                old.rename(path)
 
 
 def _replaceable(path: Path, kind: str) -> None:
@@ -273,10 +308,10 @@ def _replaceable(path: Path, kind: str) -> None:
 def _manifest(path: Path) -> dict | None:
     """A folder's manifest, None where it has none of ours."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(plain_file(path / MANIFEST, "").read_text(encoding="utf-8"))
         files = manifest["files"]
         whole = manifest["made_by"] == MADE_BY and isinstance(manifest["kind"], str)
         inside = all(isinstance(size, int) and ".." not in Path(name).parts for name, size in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (SignerError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if whole and inside and not any(Path(name).is_absolute() for name in files) else None

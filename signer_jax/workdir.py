@@ -23,33 +23,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from signer_jax import storage
+from signer_jax import configuration, ranges, storage
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError
 
 LOCK = ".signer_jax.lock"
-# What a run writes beside its config: where one of these stands without the config, somebody else put it there.
-WRITTEN = (
-    "data", "tokenizer.model", "prior", "latents", "checkpoints", "tensorboard", "wall_time.json", "result.json",
-    "report.html", "sign.mp4",
-)  # fmt: skip
 
 # Values that may change between the start of a run and its resumption: they do not change what is trained.
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
     "data.source", "renderer.steps", "renderer.guidance", "slul.beams", "slul.length_penalty",
 )  # fmt: skip
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value, as JSON sees it."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict | ConfigDict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 @contextmanager
@@ -80,13 +64,13 @@ def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
 def check_claim(workdir: Path, config: ConfigDict) -> None:
     """Raises `SignerError` unless the folder is free for a run of this config, or holds one to resume."""
     if not (workdir / "config.json").exists():
-        if taken := [name for name in WRITTEN if os.path.lexists(workdir / name)]:
+        if taken := [name for name in storage.RUN_FILES if os.path.lexists(workdir / name)]:
             raise SignerError(
                 f"--workdir {workdir}: holds {taken[0]!r}, which no run wrote (there is no config.json) and a run "
                 "would write over; choose another --workdir"
             )
         return
-    before, now = flatten(load_config(workdir)), flatten(config)
+    before, now = ranges.flatten(load_config(workdir)), ranges.flatten(config)
     changed = [
         name for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name) and not name.startswith(FREE)
@@ -112,7 +96,10 @@ def load_config(workdir: Path) -> ConfigDict:
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
     if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
-    return ConfigDict(_tuples(values))
+    try:
+        return configuration.checked(ConfigDict(_tuples(values)))
+    except SignerError as error:
+        raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
 
 
 def _tuples(value: Any) -> Any:

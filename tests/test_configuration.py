@@ -7,7 +7,8 @@ from ml_collections.config_dict import placeholder
 
 from signer_jax import configuration, ranges
 from signer_jax.errors import SignerError
-from signer_jax.workdir import claimed, flatten, load_config
+from signer_jax.ranges import flatten
+from signer_jax.workdir import claimed, load_config
 
 CONFIGS = sorted(path.stem for path in configuration.SHIPPED.glob("*.py") if path.stem != "__init__")
 

@@ -134,15 +134,66 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path):
     assert os.listdir(tmp_path) == ["x"]  # what the killed left is swept
 
 
+def killed_between_the_renames(path: Path) -> None:
+    """What a kill leaves there: the old folder in a room whose writer is gone."""
+    room = path.with_name(f"{storage._prefix(path)}abcdefgh.partial")
+    room.mkdir()
+    (room / ".signer_jax").write_text(path.name)
+    path.rename(room / "old.0")
+
+
 def test_a_killed_swap_is_put_back(tmp_path):
     write(tmp_path / "x", "old")
-    # What a kill between the two renames leaves: the old one in a room whose writer is gone.
-    room = tmp_path / ".x.abc.partial"
-    room.mkdir()
-    (room / ".signer_jax").touch()
-    (tmp_path / "x").rename(room / "old.0")
+    killed_between_the_renames(tmp_path / "x")
     assert read(tmp_path / "x") == "old"
+    write(tmp_path / "x", "new")
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_names_that_begin_alike_are_kept_apart(tmp_path):
+    """`lexicon` and `lexicon.prior`: neither sweeps nor takes what is the other's."""
+    long = "x" * 200
+    for name, other in (("lexicon.prior", "lexicon"), (long + "1", long + "2"), ("字" * 80, "字" * 79)):
+        write(tmp_path / name, "old")
+        killed_between_the_renames(tmp_path / name)
+        with pytest.raises(SignerError, match="no pose database here"):
+            read(tmp_path / other)
+        write(tmp_path / other, "other")
+        assert read(tmp_path / name) == "old" and read(tmp_path / other) == "other"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_error_between_the_renames_loses_nothing(tmp_path, monkeypatch, error):
+    write(tmp_path / "x", "old")
+    real, renames = Path.rename, []
+
+    def rename(self, target):
+        renames.append(target)
+        if len(renames) == 3:  # refused since one is there, the old one away, and now
+            raise error(5, "Input/output error", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises((KeyboardInterrupt, SignerError)):
+        write(tmp_path / "x", "new")
+    monkeypatch.undo()
+    assert len(renames) == 4 and os.listdir(tmp_path) == ["x"] and read(tmp_path / "x") == "old"
+
+
+def test_what_cannot_be_put_back_is_not_swept(tmp_path, monkeypatch):
+    write(tmp_path / "x", "old")
+    killed_between_the_renames(tmp_path / "x")
+
+    def refused(self, target):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(SignerError):
+        read(tmp_path / "x")
+    with pytest.raises(SignerError):
+        write(tmp_path / "x", "new")
+    monkeypatch.undo()
+    assert read(tmp_path / "x") == "old"
 
 
 def test_a_living_writers_room_is_left_alone(tmp_path):
@@ -204,5 +255,9 @@ def test_only_plain_files_are_read(tmp_path):
         with pytest.raises(SignerError, match=match) as error:
             storage.plain_file(tmp_path / name, "give a text file")
         assert "give a text file" in str(error.value) and "\n" not in str(error.value)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "manifest.json")
+    with pytest.raises(SignerError, match="no pose database here"):
+        read(tmp_path / "folder")
     (tmp_path / "plain").write_text("x")
     assert storage.plain_file(tmp_path / "plain", "") == tmp_path / "plain"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from signer_jax import configuration, workdir
+from signer_jax import configuration, storage, workdir
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.training import run
@@ -46,7 +46,7 @@ def test_a_source_inside_the_workdir_is_refused_and_stays(tmp_path, source):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", list(workdir.WRITTEN))
+@pytest.mark.parametrize("name", list(storage.RUN_FILES))
 def test_a_folder_with_files_of_a_runs_names_is_refused(tmp_path, name):
     if "." in name:
         (tmp_path / name).write_text("mine")
@@ -127,6 +127,47 @@ def test_what_is_damaged_is_named_with_its_mend(tiny_run, tmp_path):
             signer_of = Signer.load(copy)
             _ = signer_of.retrieval, signer_of.latents
         shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("bad", [None, "x", [], {"x": 1}, 3])
+def test_a_runs_config_is_checked(tmp_path, bad):
+    values = {"made_by": "signer_jax", **configuration.load(TINY).to_dict()}
+    for section in ("slul", "pose", "data", "renderer", "tokenizer", "stages", "dtype", "train"):
+        (tmp_path / "config.json").write_text(json.dumps({**values, section: bad}))
+        with pytest.raises(SignerError, match=r"config\.json: config") as error:
+            workdir.load_config(tmp_path)
+        assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text('{"made_by": "signer_jax"}')
+    with pytest.raises(SignerError, match="the config lacks"):
+        workdir.load_config(tmp_path)
+
+
+def test_the_clock_is_a_note_that_stops_nothing(tmp_path, capsys):
+    for text in ("{", "[1]", '{"slul": "long"}', "null"):
+        (tmp_path / "wall_time.json").write_text(text)
+        assert run.read_times(tmp_path) == {}
+        with run.Clock(tmp_path, "slul"):
+            pass
+        assert run.read_times(tmp_path).keys() == {"slul"}
+    (tmp_path / "file").write_text("")
+    with run.Clock(tmp_path / "file", "slul"):
+        pass
+    assert "wall_time.json: cannot be written" in capsys.readouterr().err
+
+
+def test_no_output_replaces_a_part_of_a_run(tmp_path):
+    c = configuration.load(TINY)
+    with run.claimed(c, tmp_path / "w"):
+        pass
+    before = contents(tmp_path)
+    for command in (
+        ["evaluate", "--json", str(tmp_path / "w" / "config.json")],
+        ["sign", "hello", "--out", str(tmp_path / "o.mp4"), "--pose", str(tmp_path / "w" / "tokenizer.model")],
+        ["sign", "hello", "--out", str(tmp_path / "w" / "sign.mp4")],
+    ):
+        done = signer(*command, "--workdir", str(tmp_path / "w"))
+        assert done.returncode == 2 and ("is a part of --workdir" in done.stderr or ".pose" in done.stderr), done.stderr
+    assert contents(tmp_path) == before
 
 
 def test_a_configs_mark_is_no_value(tmp_path):

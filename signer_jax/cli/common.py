@@ -119,8 +119,11 @@ def open_picture(path: str) -> "Image":
                 raise too_large
             ImageOps.exif_transpose(picture, in_place=True)
             if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
-                levels = np.asarray(picture).astype(np.int64) // 257
-                return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).convert("RGB")
+                deep = np.asarray(picture)
+                levels = np.empty(deep.shape, np.uint8)
+                for row, values in zip(levels, deep, strict=True):  # row by row: a picture may be large
+                    row[:] = np.clip(values >> 8, 0, 255)
+                return Image.fromarray(levels).convert("RGB")
             picture.load()
             # A palette's transparent colour goes through RGBA, as Pillow asks for.
             known = picture.convert("RGBA") if picture.mode == "P" else picture
@@ -173,10 +176,22 @@ def distinct(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None]
     for flag, path in outputs.items():
         if not path:
             continue
+        for other, folder in taken.items():
+            if _part_of(path, folder):
+                raise SignerError(f"{flag} {path}: is a part of {other} and would replace it; give {flag} another name")
         for other, theirs in taken.items():
             if _same(path, theirs):
                 raise SignerError(f"{flag} {path}: is {other} too and would replace it; give {flag} another name")
         taken[flag] = path
+
+
+def _part_of(path: str, folder: str) -> bool:
+    """Whether a path is one of the files that make up a run or a folder with a manifest."""
+    try:
+        inside = Path(os.path.realpath(path)).relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):
+        return False
+    return bool(inside.parts) and inside.parts[0] in {"config.json", *storage.RUN_FILES, *storage.files_of(folder)}
 
 
 def _same(a: str, b: str) -> bool:

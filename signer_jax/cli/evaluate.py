@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signer_jax.cli.common import command, metric_rows, output_folder, table
+from signer_jax.cli.common import command, distinct, metric_rows, output_folder, table
 
 
 def add(commands: Any) -> None:
@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pipeline import Signer
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
+    distinct({"--workdir": arguments.workdir}, {"--json": arguments.json})
     signer = Signer.load(arguments.workdir)
     evaluation = evaluate(signer, arguments.split)
     result = results.build(

@@ -55,6 +55,8 @@ def _boxes(path: Path, file: BinaryIO, size: int) -> None:
             length = struct.unpack(">Q", head[8:])[0]
         length = size - place if length == 0 else max(length, 8)
         if place + length > size:
+            if {"moov", "mdat"} <= found and kind not in _BOXES:
+                break  # what a camera wrote behind the last box
             raise _cut(path, place + length, size)
         found.add(kind.decode("latin-1"))
         place += length

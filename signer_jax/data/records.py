@@ -22,8 +22,8 @@ from signer_jax.types import Pose, Sample
 KIND = "prepared corpus"
 # What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
 _BROKEN = (
-    msgpack.UnpackException, msgpack.exceptions.ExtraData, ValueError, TypeError, KeyError, AttributeError, IndexError,
-    RecursionError, OverflowError, MemoryError,
+    msgpack.UnpackException, msgpack.exceptions.ExtraData, OSError, SyntaxError, ValueError, TypeError, KeyError,
+    AttributeError, IndexError, RecursionError, OverflowError, MemoryError,
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
     """As `frames`, each with the time at which it is shown, in seconds after the first."""
     with _opened(path) as (container, stream):
-        start, shape, seen, first = None, None, 0, None
+        start, shape, seen, first, interlaced = None, None, 0, None, False
         stamps: list[int] = []  # of the frames to be shown
         try:
             for packet in container.demux(stream):
@@ -63,13 +63,13 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h
                     if start is None:
                         start, first = time, frame.pts
                     yield time - start, frame.to_ndarray(format="rgb24")
-                    seen += 1
+                    seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             raise _damaged(path, storage.reason_of(error)) from None
-        # In mp4 each packet is a frame. Those before the first that can be shown are what a cut at an open group of
-        # pictures leaves behind.
+        # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
+        # cut at an open group of pictures leaves behind.
         held = sum(first is None or stamp >= first for stamp in stamps)
-        if seen < held and "mov" in container.format.name:
+        if seen * (1 + interlaced) < held and "mov" in container.format.name:
             raise _damaged(path, f"{seen} of its {held} frames can be read")
 
 

@@ -64,8 +64,8 @@ def _shards(index: Path) -> dict[str, set[str]]:
 def _inside(file: Path, folder: Path) -> bool:
     """Whether the file itself lies in the folder, or in the store that Hugging Face's cache links it from."""
     there, home = file.resolve(), folder.resolve()
-    cache = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
-    return there.parent in (home, cache)
+    caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
+    return there.parent in (home, *caches)
 
 
 def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:

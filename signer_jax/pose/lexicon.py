@@ -8,6 +8,7 @@ priority; both are read, the empty one as the least preferred.
 import csv
 import io
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,10 @@ from signer_jax.types import Pose
 
 _INDEX = "index.csv"
 _NEEDED = ("path", "signed_language", "glosses")
+_READ = {*_NEEDED, "words", "start", "end", "priority"}
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
 _SHORTEST = 3  # frames
+_LONGEST_SIGN = 600  # seconds: whole stories are shorter
 NO_PRIORITY = 1_000_000  # of a row whose priority is empty: after all that have one
 _LONGEST = 500  # characters of a field
 _SHOWN = 40  # of them in a problem
@@ -75,8 +78,9 @@ def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
     if len(cells) > len(columns):
         return f"has {len(cells)} cells where the header has {len(columns)}; quote a cell with a comma"
     row = dict.fromkeys(columns, "") | {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
-    for name, cell in row.items():
-        if len(cell) > _LONGEST or any(not character.isprintable() for character in cell):
+    for name in _READ & row.keys():
+        cell = row[name]
+        if len(cell) > _LONGEST or any(unicodedata.category(character) == "Cc" for character in cell):
             what = f"{len(cell)} characters" if len(cell) > _LONGEST else "a line break or control character"
             return f"{name or 'a cell'} has {what}; is a quote missing?"
     return row
@@ -177,6 +181,10 @@ def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
     if last - first < _SHORTEST:
         until = f"{end:g}" if end else "the end"
         raise SignerError(f"{name}: {start:g} ms to {until} leaves {max(0, last - first)} of its {len(pose)} frames")
+    if (last - first) / pose.fps > _LONGEST_SIGN:
+        raise SignerError(
+            f"{name}: lasts {(last - first) / pose.fps:.0f} s, a sign at most {_LONGEST_SIGN}; give start and end"
+        )
     normalised, _, _ = skeleton.normalise(pose.slice(first, last))
     return trim(clean(normalised))
 

@@ -5,6 +5,7 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -111,7 +112,18 @@ def read_params(directory: str | Path) -> Any:
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    folder = _newest(Path(directory).absolute())
+    directory = Path(directory).absolute()
+    folder = _newest(directory)
+    try:
+        return _read_params(folder)
+    except SignerError:
+        # A training run that goes on may have replaced the checkpoint while it was read.
+        if folder.exists() or latest_step(directory) is None:
+            raise
+        return _read_params(_newest(directory))
+
+
+def _read_params(folder: Path) -> Any:
     arrays = {name: array for name, array in _read_about(folder)["arrays"].items() if name.startswith("params/")}
     with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         path = folder / "state"
@@ -254,11 +266,14 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         with _without_stragglers():
             yield
-    except PermissionError as error:
-        raise SignerError(f"{folder}: this checkpoint may not be read ({reason_of(error)}); mend its rights") from error
-    except MemoryError:
-        raise
     except Exception as error:
+        system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if system or memory:
+            reason = "too little memory" if memory else reason_of(error)
+            raise SignerError(
+                f"{folder}: this checkpoint could not be read ({reason}); mend that and try again"
+            ) from error
         raise SignerError(f"{folder}: this checkpoint is damaged ({_short(error)}); {_MOVE}") from error
 
 

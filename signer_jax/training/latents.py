@@ -5,6 +5,8 @@ and for each signer a bank of reference frames with their poses, which give the 
 """
 
 import json
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,11 @@ from signer_jax.renderer.references import References, latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 
 KIND = "latent cache"
+# What reading JSON or an array that is not whole raises.
+_BROKEN = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, OverflowError, SyntaxError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Latents:
         storage.check_folder(directory, KIND, storage.REMAKE)
         try:
             return cls._read(directory, parts)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError) as error:
+        except _BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
 

@@ -1,6 +1,7 @@
 """A whole run: the corpus, then each stage with what it needs, to the last checkpoint."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from signer_jax.progress import progress
 from signer_jax.renderer.references import part_positions
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.storage import REMAKE, recover, write_file
+from signer_jax.storage import REMAKE, plain_file, recover, write_file
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
@@ -238,10 +239,16 @@ class Clock:
         if jax.process_index() == 0:
             times = read_times(self.file.parent)
             times[self.name] = round(times.get(self.name, 0.0) + time.perf_counter() - self.started, 1)
-            write_file(self.file, json.dumps(times) + "\n")
+            try:
+                write_file(self.file, json.dumps(times) + "\n")
+            except SignerError as error:  # a note for people: the work goes on without it
+                print(f"signer: {error}", file=sys.stderr)
 
 
 def read_times(workdir: Path) -> dict[str, float]:
-    """Seconds by stage."""
-    file = workdir / "wall_time.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    """Seconds by stage; none where the note is missing or damaged."""
+    try:
+        times = json.loads(plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
+        return {str(stage): float(seconds) for stage, seconds in times.items()}
+    except (SignerError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}

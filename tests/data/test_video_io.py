@@ -164,3 +164,10 @@ def test_large_frames_are_refused_before_they_are_decoded(tmp_path, monkeypatch)
 def test_time_stamps_are_of_the_file(tmp_path):
     video.write(tmp_path / "a.mp4", _clip(), 12.5)
     assert [time for time, _ in video.timed_frames(tmp_path / "a.mp4")] == pytest.approx(np.arange(6) / 12.5)
+
+
+@pytest.mark.parametrize("tail", [b"\0\0\0\0SEFT tail of a telephone", b"plain text behind the end\n", b"\0" * 9])
+def test_what_a_camera_writes_behind_the_last_box_is_no_cut(tmp_path, tail):
+    whole = _encode(tmp_path / "clip.mp4", "mp4")
+    (tmp_path / "clip.mp4").write_bytes(whole + tail)
+    assert len(video.read(tmp_path / "clip.mp4")[0]) == 12

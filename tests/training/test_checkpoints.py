@@ -134,6 +134,21 @@ def test_another_model_is_told_from_damage(tmp_path):
         read_params(tmp_path / "part")
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(116, "Stale file handle"), "could not be read (stale file handle)"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "could not be read (too little memory)"),
+        (ValueError("bad chunk"), "is damaged (ValueError: bad chunk)"),
+    ],
+)
+def test_only_damage_is_called_damage(tmp_path, error, says):
+    with pytest.raises(SignerError) as raised, ckpt._readable(tmp_path):
+        raise error
+    assert says in str(raised.value)
+    assert ("move that folder away" in str(raised.value)) == ("damaged" in says)
+
+
 def test_an_error_keeps_the_pending_save_and_stays_short(tmp_path):
     code = f"""
         import sys

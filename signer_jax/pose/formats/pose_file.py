@@ -57,6 +57,8 @@ _COMPONENTS = (
     ("LEFT_HAND", skeleton.LEFT_HAND), ("RIGHT_HAND", skeleton.RIGHT_HAND),
 )  # fmt: skip
 _DEPTH = 3
+_FRAME_BYTES = 4 * len(skeleton.JOINTS) * (_DEPTH + 1)
+_MOST_GROWTH, _SMALL = 16, 1 << 26  # a layout of two joints grows 85-fold; the smallest real one, 33 points, fourfold
 _FARTHEST = 1e6  # units of any kind: real files stay below 5,000 pixels
 _Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, point)s whose mean a joint is
 
@@ -82,6 +84,11 @@ def read(path: str | Path) -> Pose:
         raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
     except pose_layout.Broken as error:
         raise SignerError(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
+    frames = len(file.values)
+    if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * path.stat().st_size):
+        raise SignerError(
+            f"{path}: {frames} frames of few joints would take {ours >> 20} MB; cut it into shorter clips"
+        )
     depth = min(file.values.shape[-1], _DEPTH)
     values = file.values[..., :depth]  # [t, points, c]
     confidence = np.array(file.confidence, np.float32)
