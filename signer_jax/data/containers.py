@@ -39,7 +39,8 @@ def _cut(path: Path, end: int, size: int) -> SignerError:
 
 def _boxes(path: Path, file: BinaryIO, size: int) -> None:
     """ISO/IEC 14496-12: a box is its size (uint32; 1: a uint64 follows; 0: up to the end), its type, its contents."""
-    place, found = 0, set()
+    place = 0
+    found: set[str] = set()
     for _ in range(_MOST_BOXES):
         if place >= size:
             break
