@@ -84,7 +84,8 @@ class Sentence:
     of: int  # which of the texts it belongs to
     read: str = ""  # what the model was given; "" where it would have had nothing to go by
     carried: tuple[tuple[int, str], ...] = ()  # (known words before it, the gloss that spells it)
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # left out
+    guessed: tuple[str, ...] = ()  # unknown too, but left in the text of a published model
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
@@ -141,6 +142,8 @@ class Understood:
             lines.append(f"not in the training texts, spelled, in the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
+        if guessed := [word for sentence in part for word in sentence.guessed]:
+            lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
         for sentence in part:
             if sentence.unfinished:
                 lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
@@ -220,6 +223,7 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
     familiar = [word.key in known for word in words]
     carried: list[tuple[int, str]] = []
     unknown: list[str] = []
+    guessed: list[str] = []
     gone: list[Word] = []
     for i, (word, is_known) in enumerate(zip(words, familiar, strict=True)):
         if is_known:
@@ -228,7 +232,7 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
         if spelling is not None:
             carried.append((sum(familiar[:i]), spelling))
         else:
-            unknown.append(word.written)
+            (guessed if linker.reads_unknown else unknown).append(word.written)
         if spelling is not None or not linker.reads_unknown:
             gone.append(word)
     rest, count, said = _without(plain, gone), sum(familiar), ""
@@ -241,13 +245,13 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
             rest, count = "", 0
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
-        return Sentence(text, language, of, "", tuple(carried), tuple(unknown), 0, said)
+        return Sentence(text, language, of, "", tuple(carried), (*unknown, *guessed), (), 0, said)
     kept, cut = _cut(rest, language, linker)
     if cut:
         read_words = len(words_of(kept))
         carried = [(place, gloss) for place, gloss in carried if place <= read_words]
         count = min(count, read_words)
-    return Sentence(text, language, of, kept, tuple(carried), tuple(unknown), count, cut)
+    return Sentence(text, language, of, kept, tuple(carried), tuple(unknown), tuple(guessed), count, cut)
 
 
 def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None) -> str | None:
