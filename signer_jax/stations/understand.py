@@ -225,17 +225,19 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
     unknown: list[str] = []
     guessed: list[str] = []
     gone: list[Word] = []
-    for i, (word, is_known) in enumerate(zip(words, familiar, strict=True)):
+    before = 0  # known words
+    for word, is_known in zip(words, familiar, strict=True):
         if is_known:
+            before += 1
             continue
         spelling = spelled(word.written, language, linker.spells)
         if spelling is not None:
-            carried.append((sum(familiar[:i]), spelling))
+            carried.append((before, spelling))
         else:
             (guessed if linker.reads_unknown else unknown).append(word.written)
         if spelling is not None or not linker.reads_unknown:
             gone.append(word)
-    rest, count, said = _without(plain, gone), sum(familiar), ""
+    rest, count, said = _without(plain, gone), before, ""
     # "how do you sign 'Anna'?", "please sign: Anna": what is asked for stands there, and nothing of it is left to read.
     for asked in _ASKED.finditer(plain):
         start, end = asked.span(asked.lastindex or 0)
