@@ -44,7 +44,7 @@ def resolve_language(text: str, language: str | None, about: dict) -> str:
     if len(known) == 1:
         return next(iter(known))
     words = [word.key for word in words_of(text)]
-    shares = {code: sum(word in set(about["words"].get(code, ())) for word in words) for code in known}
+    shares = {code: sum(map(set(about["words"].get(code, ())).__contains__, words)) for code in known}
     best = max(sorted(shares), key=lambda code: shares[code])
     if shares[best] == 0:
         raise SignerError(f"the text is in no language that this run knows: {listed}; say which with --language")

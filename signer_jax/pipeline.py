@@ -337,6 +337,7 @@ class Signer:
         understood = self.understand([text], [language])
         understood.check()
         rows = understood.rows(0)
+        references = self.style(style, signer) if self.model.renderer is not None else None
         poses, videos = [], []
         fingerspelled: list[str] = []
         skipped: list[str] = []
@@ -346,8 +347,8 @@ class Signer:
             poses.append(pose)
             fingerspelled += found.fingerspelled
             skipped += found.skipped
-            if self.model.renderer is not None:
-                videos.append(self.render(pose, self.style(style, signer), H * mask[..., None]))
+            if references is not None:
+                videos.append(self.render(pose, references, H * mask[..., None]))
         whole = Pose(
             np.concatenate([pose.coordinates for pose in poses]),
             np.concatenate([pose.confidence for pose in poses]),

@@ -28,8 +28,9 @@ from signer_jax.errors import SignerError
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, Tokenizer
+from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer
 
+DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
 _ASKED = re.compile(r"(?<!\w)['\"„“‚‘«»](.+?)['\"“”‘’»«](?!\w)|:\s+([^:]+)$")
 _GERMAN = str.maketrans({"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "SS", "ẞ": "SS"})
@@ -90,6 +91,7 @@ class Sentence:
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
     unfinished: bool = False  # the glosses were cut at the model's length
+    probability: float = 1.0  # of a gloss token, the geometric mean
 
     @property
     def spelled(self) -> tuple[str, ...]:
@@ -145,6 +147,13 @@ class Understood:
         if guessed := [word for sentence in part for word in sentence.guessed]:
             lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
         for sentence in part:
+            if sentence.known and len(sentence.glosses) == len(sentence.carried):
+                lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
+            if sentence.probability < DOUBT:
+                lines.append(
+                    f"the model is unsure of the glosses of {_shortened(sentence.read)}: it gives a token "
+                    f"{sentence.probability:.0%} on average"
+                )
             if sentence.unfinished:
                 lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
         return lines
@@ -163,8 +172,11 @@ def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *
         parts += [read(sentence, language, i, linker) for sentence in sentences_of(text, language, linker)]
     source = np.stack([source_of(part, linker) for part in parts])
     number = np.array([linker.languages.index(part.language) for part in parts], np.int32)
-    H, ids = _in_batches(source, number, linker, batch)
-    done = [answered(part, row, k, linker) for part, row, k in zip(parts, ids, number, strict=True)]
+    H, ids, probability = _in_batches(source, number, linker, batch)
+    done = [
+        answered(part, row, float(p), k, linker)
+        for part, row, p, k in zip(parts, ids, probability, number, strict=True)
+    ]
     return Understood(H, source != 0, tuple(done), linker.max_target)
 
 
@@ -185,19 +197,23 @@ def source_of(part: Sentence, linker: Linker) -> Int[np.ndarray, "s"]:
 
 def _in_batches(
     source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    states, ids = [], []
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    states, ids, scores = [], [], []
     size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
     for i in range(0, len(source), size):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
-        beams, _ = beam_search(
+        beams, score = beam_search(
             linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
             length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
         )  # fmt: skip
         states.append(np.asarray(H)[: len(source) - i])
         ids.append(np.asarray(beams[:, 0])[: len(source) - i])
-    return np.concatenate(states), np.concatenate(ids)
+        scores.append(np.asarray(score[:, 0])[: len(source) - i])
+    every = np.concatenate(ids)
+    length = np.maximum((every != PAD).sum(axis=1), 1)
+    # A score is log p / length ** penalty.
+    return np.concatenate(states), every, np.exp(np.concatenate(scores) * length ** (linker.length_penalty - 1.0))
 
 
 @functools.partial(jax.jit, static_argnames="t5")
@@ -249,6 +265,8 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
     if not count:
         return Sentence(text, language, of, "", tuple(carried), (*unknown, *guessed), (), 0, said)
     kept, cut = _cut(rest, language, linker)
+    if not kept:
+        return Sentence(text, language, of, "", tuple(carried), tuple(unknown), tuple(guessed), 0, cut)
     if cut:
         read_words = len(words_of(kept))
         carried = [(place, gloss) for place, gloss in carried if place <= read_words]
@@ -292,9 +310,8 @@ def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(words[middle - 1].end) else (low, middle)
     if not low:
-        raise SignerError(
-            f"{_shortened(text)}: its first word alone is longer than the {linker.max_source} tokens of this run"
-        )
+        said = f"its first word alone is longer than the {linker.max_source} tokens that this run reads"
+        return "", f"{_shortened(text)} was not read: {said}"
     kept = f"its first {low} of {len(words)} words were read"
     return text[: words[low - 1].end], f"{_shortened(text)} is longer than {linker.max_source} tokens: {kept}"
 
@@ -302,12 +319,13 @@ def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
 # ---- After the model -------------------------------------------------------------------------------------------------
 
 
-def answered(part: Sentence, ids: Int[np.ndarray, "g"], language: int, linker: Linker) -> Sentence:
+def answered(part: Sentence, ids: Int[np.ndarray, "g"], probability: float, language: int, linker: Linker) -> Sentence:
     """The sentence with its glosses: those of the model, and the spelled ones among them."""
     if not part.known:
         return replace(part, glosses=part.spelled)
     glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids))
-    return replace(part, glosses=placed(glosses, part.carried, part.known), unfinished=EOS not in ids)
+    every = placed(glosses, part.carried, part.known)
+    return replace(part, glosses=every, unfinished=EOS not in ids, probability=probability)
 
 
 def placed(glosses: Sequence[str], carried: Sequence[tuple[int, str]], known: int) -> tuple[str, ...]:
