@@ -52,15 +52,14 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
 # ---- Glosses -----------------------------------------------------------------------------------------------------
 
 
-def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 60) -> None:
+def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64) -> None:
     """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam."""
     records = signer.corpus.texts(split)
     samples = [records[i] for i in range(min(limit, len(records)))]
     predicted: list[tuple[str, ...]] = []
     for i in progress(range(0, len(samples), batch), "glosses"):
         part = samples[i : i + batch]
-        filled = part + [part[-1]] * (batch - len(part) if len(samples) > batch else 0)
-        predicted += signer.glosses([s.text for s in filled], [s.language for s in filled])[: len(part)]
+        predicted += signer.glosses([s.text for s in part], [s.language for s in part])
     hypotheses = [" ".join(glosses) for glosses in predicted]
     references = [" ".join(sample.glosses) for sample in samples]
     bleu = text_metrics.bleu(hypotheses, references)
@@ -108,7 +107,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         )
         slots = [signer.retrieval.slots(gloss, sample.language) for gloss in glosses]
         experts = pad_experts(signer.retrieval.on_timeline(slots, spans, len(sample.pose)))
-        weights = signer.gate(sample.text, sample.language, glosses, experts)
+        weights = signer.gate(*signer.semantics(sample.text, sample.language), glosses, experts)
         even = experts.mask / np.maximum(experts.mask.sum(axis=1, keepdims=True), 1)
         truth = reduce(sample.pose, signer.model.joints, c.dims)
         top, mean = (blended(w, experts, truth) for w in (np.asarray(top_weights(weights)), even))

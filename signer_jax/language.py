@@ -1,26 +1,50 @@
 """Which sign language a text is for, where nobody says so: the one whose training texts know its words."""
 
 from signer_jax.data.records import words_of
-from signer_jax.errors import SignerError, closest
+from signer_jax.errors import SignerError
+
+# What people write for a sign language's IANA code: its usual short name, or the country that it is of.
+_ALSO = {"asl": "ase", "us": "ase", "en-us": "ase", "bsl": "bfi", "gb": "bfi", "en-gb": "bfi", "dgs": "gsg",
+         "de-de": "gsg", "dsgs": "sgg", "de-ch": "sgg", "lsf": "fsl", "libras": "bzs"}  # fmt: skip
+_SPOKEN = {"en": "english", "de": "german", "deutsch": "german"}
+
+
+def code_of(language: str, known: dict[str, str]) -> str | None:
+    """The run's code for what somebody wrote, whatever its case: the code itself, another name of the sign language, or
+    the spoken language where only one of the run's languages goes with it. None where the run has no such language.
+
+    `known`: IANA code -> the name of the spoken language beside it, as `corpus.json` has them.
+    """
+    asked = language.strip().casefold().replace("_", "-")
+    codes = {code.casefold(): code for code in known}
+    for name in (asked, _ALSO.get(asked, "")):
+        if name in codes:
+            return codes[name]
+    spoken = _SPOKEN.get(asked.split("-")[0], asked)
+    beside = [code for code, name in known.items() if name.casefold() == spoken]
+    # A country that has a sign language of its own never means another one.
+    return beside[0] if len(beside) == 1 and asked not in _ALSO else None
 
 
 def resolve_language(text: str, language: str | None, about: dict) -> str:
-    """The IANA code to sign `text` in. `about` is the corpus's `corpus.json`: its languages and their words.
+    """The IANA code to sign `text` in. `about` is the corpus's `corpus.json`: its languages and their training words.
 
-    Raises `SignerError` for an empty text, an unknown code, or a text whose words no language knows.
+    A run of one language needs no words for it. Raises `SignerError` for an empty text, a language that the run does
+    not have, or a text whose words none of several languages knows.
     """
     known: dict[str, str] = about["languages"]
     listed = ", ".join(f"{code} ({name})" for code, name in sorted(known.items()))
     if not text.strip():
         raise SignerError("the text is empty; give at least one word")
     if language is not None:
-        if language not in known:
-            raise SignerError(
-                f"--language {language}: not one of this run's languages{closest(language, known)}: {listed}"
-            )
-        return language
-    words = [word for word in words_of(text) if word]
-    shares = {code: sum(word in set(about["words"].get(code, ())) for word in words) for code in known}
+        code = code_of(language, known)
+        if code is None:
+            raise SignerError(f"--language {language}: not a sign language of this run, which has {listed}")
+        return code
+    if len(known) == 1:
+        return next(iter(known))
+    words = [word.key for word in words_of(text)]
+    shares = {code: sum(map(set(about["words"].get(code, ())).__contains__, words)) for code in known}
     best = max(sorted(shares), key=lambda code: shares[code])
     if shares[best] == 0:
         raise SignerError(f"the text is in no language that this run knows: {listed}; say which with --language")

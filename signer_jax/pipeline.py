@@ -30,9 +30,9 @@ from signer_jax.pose import stitching
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.references import References, latent_frame_times, part_positions
 from signer_jax.renderer.sampler import shared_noise
-from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.linker import pool_glosses, shift_right
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.stations.understand import Linker, Understood, semantics, understand
 from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.latents import Latents
@@ -58,6 +58,8 @@ class Signed:
     fingerspelled: list[str]
     skipped: list[str]
     language: str
+    unknown: list[str] = field(default_factory=list)  # words that no training text of the language has, left out
+    remarks: list[str] = field(default_factory=list)  # what else became of the text, a line each
 
 
 def retrieve(glosses: Sequence[str], language: str, retrieval: Retrieval) -> Retrieved:
@@ -96,10 +98,10 @@ class Signer:
         params: dict[str, Any] = dict(published)
         for stage in config.stages:
             directory = workdir / "checkpoints" / stage
-            if latest_step(directory) is None:
-                raise SignerError(
-                    f"{workdir}: stage {stage!r} has no checkpoint yet; run the same `signer train` to finish it"
-                )
+            step, steps = latest_step(directory), config.train[stage].steps
+            if step != steps:
+                stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
+                raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
             params |= read_params(directory)
         return cls(config, workdir, model, params)
 
@@ -130,27 +132,38 @@ class Signer:
     def language(self, text: str, language: str | None) -> str:
         return resolve_language(text, language, self.corpus.about)
 
+    @cached_property
+    def linker(self) -> Linker:
+        c, about = self.config, self.corpus.about
+        retrieval = self.retrieval if self.model.slp_moe is not None else None
+
+        def spells(word: str, language: str) -> bool:
+            return bool(retrieval and retrieval.prior.fingerspell(word, language))
+
+        def performs(gloss: str, language: str) -> bool:
+            return bool(retrieval and any(retrieval.slots(gloss, language))) or spells(gloss.lstrip("#"), language)
+
+        return Linker.of(
+            self.model.slul, self.params["slul"], self.tokenizer, about["words"], about["glosses"],
+            max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
+            length_penalty=c.slul.length_penalty, performs=performs if retrieval else None,
+            spells=spells if retrieval else None, reads_unknown=bool(c.slul.init),
+        )  # fmt: skip
+
+    def understand(self, texts: Sequence[str], languages: Sequence[str]) -> Understood:
+        """H and the glosses of each text, and what could not be read of it."""
+        return understand(texts, languages, self.linker)
+
     def glosses(self, texts: Sequence[str], languages: Sequence[str]) -> list[tuple[str, ...]]:
         """The best beam of each text."""
-        c = self.config
-        source = np.stack(
-            [
-                pad(self.tokenizer.encode_source(t, code), c.data.max_source)
-                for t, code in zip(texts, languages, strict=True)
-            ]
-        )
-        ids, _ = beam_search(
-            self.model.slul, self.params["slul"], jnp.asarray(source), beams=c.slul.beams,
-            max_length=c.data.max_target, length_penalty=c.slul.length_penalty,
-            allowed=jnp.asarray(self.tokenizer.gloss_ids),
-        )  # fmt: skip
-        return [self.tokenizer.decode_gloss(row) for row in np.asarray(ids[:, 0])]
+        return self.understand(texts, languages).glosses
+
+    def semantics(self, text: str, language: str) -> tuple[np.ndarray, np.ndarray]:
+        """H `[1, s, d]` and its mask `[1, s]`."""
+        H, mask = semantics(text, language, self.linker)
+        return np.asarray(H), mask
 
     # ---- Glosses -> pose ------------------------------------------------------------------------------------------
-    @cached_property
-    def _encode(self):
-        return jax.jit(lambda params, source: self.model.slul.apply({"params": params}, source, method="encode"))
-
     @cached_property
     def _weigh(self):
         def weigh(params: dict, H: Any, mask: Any, experts: Any, query: Any) -> Any:
@@ -173,14 +186,8 @@ class Signer:
 
         return jax.jit(stabilise)
 
-    def semantics(self, text: str, language: str) -> tuple[np.ndarray, np.ndarray]:
-        """H `[1, s, d]` and its mask `[1, s]`."""
-        source = pad(self.tokenizer.encode_source(text, language) if text else [], self.config.data.max_source)[None]
-        return np.asarray(self._encode(self.params["slul"], source)), source != 0
-
-    def gate(self, text: str, language: str, glosses: Sequence[str], experts: Experts) -> np.ndarray:
-        """The experts' weights for each gloss, `[n, e]`; zeros where a gloss has no candidate."""
-        H, mask = self.semantics(text, language)
+    def gate(self, H: np.ndarray, mask: np.ndarray, glosses: Sequence[str], experts: Experts) -> np.ndarray:
+        """The experts' weights for each gloss, `[n, e]`, from H `[1, s, d]`; zeros where a gloss has no candidate."""
         n = experts.mask.shape[0]
         query = None
         if self.config.pose.gating == "gloss":
@@ -206,7 +213,7 @@ class Signer:
         )
         return Pose(np.asarray(stable)[0, : len(pose)], pose.confidence, pose.fps)
 
-    def perform(self, text: str, language: str, glosses: Sequence[str]) -> tuple[Pose, Retrieved]:
+    def perform(self, H: np.ndarray, mask: np.ndarray, language: str, glosses: Sequence[str]) -> tuple[Pose, Retrieved]:
         """Retrieval, the top expert's candidates at their own length, stitching, the stabiliser. All 128 joints.
 
         Raises `SignerError` where the database knows none of the glosses.
@@ -226,7 +233,7 @@ class Signer:
             lengths = [int(np.mean([entry.end - entry.start for entry in row if entry is not None])) for row in slots]
             spans, total = _spans(lengths, gap)
             experts = pad_experts(self.retrieval.on_timeline(slots, spans, total))
-            weights = self.gate(text, language, glosses[i : i + limit], experts)
+            weights = self.gate(H, mask, glosses[i : i + limit], experts)
             for row, gates in zip(slots, weights, strict=False):
                 chosen.append(row[int(np.argmax(gates))] or next(entry for entry in row if entry is not None))
         segments = [self.retrieval.prior.pose(entry) for entry in chosen]
@@ -323,16 +330,34 @@ class Signer:
 
         `language` is the sign language's IANA code, found from the text's words where it is not given. `style` is a
         reference image, uint8 `[h, w, 3]`; else a training signer's look is used.
-        Raises `SignerError` for an empty text, an unknown language, or glosses that the prior database lacks.
+        A long text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
+        unknown language, or glosses that the prior database lacks.
         """
         language = self.language(text, language)
-        glosses = self.glosses([text], [language])[0]
-        pose, found = self.perform(text, language, glosses)
-        video = None
-        if self.model.renderer is not None:
-            H, mask = self.semantics(text, language)
-            video = self.render(pose, self.style(style, signer), H * mask[..., None])
-        return Signed(glosses, pose, video, found.fingerspelled, found.skipped, language)
+        understood = self.understand([text], [language])
+        understood.check()
+        rows = understood.rows(0)
+        references = self.style(style, signer) if self.model.renderer is not None else None
+        poses, videos = [], []
+        fingerspelled: list[str] = []
+        skipped: list[str] = []
+        for b in [b for b in rows if understood.sentences[b].glosses] or rows[:1]:
+            H, mask = understood.H[b : b + 1], understood.mask[b : b + 1]
+            pose, found = self.perform(H, mask, language, understood.sentences[b].glosses)
+            poses.append(pose)
+            fingerspelled += found.fingerspelled
+            skipped += found.skipped
+            if references is not None:
+                videos.append(self.render(pose, references, H * mask[..., None]))
+        whole = Pose(
+            np.concatenate([pose.coordinates for pose in poses]),
+            np.concatenate([pose.confidence for pose in poses]),
+            poses[0].fps,
+        )
+        return Signed(
+            understood.glosses[0], whole, np.concatenate(videos) if videos else None, fingerspelled, skipped, language,
+            understood.unknown(0), understood.remarks(0),
+        )  # fmt: skip
 
 
 def sign_from_prior(prior: Prior, text: str, language: str | None, transition: float) -> Signed:

@@ -1,6 +1,7 @@
 """`signer gloss`: text in, one line of glosses out."""
 
 import argparse
+import sys
 from typing import Any
 
 from signer_jax.cli.common import command
@@ -20,5 +21,8 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pipeline import Signer
 
     signer = Signer.load(arguments.workdir)
-    language = signer.language(arguments.text, arguments.language)
-    print(" ".join(signer.glosses([arguments.text], [language])[0]))
+    understood = signer.understand([arguments.text], [signer.language(arguments.text, arguments.language)])
+    understood.check()
+    print(" ".join(understood.glosses[0]))
+    for remark in understood.remarks(0):
+        print(f"signer: {remark}", file=sys.stderr)

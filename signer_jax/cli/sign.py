@@ -1,6 +1,7 @@
 """`signer sign`: text in, video out."""
 
 import argparse
+import sys
 from typing import Any
 
 from signer_jax.cli.common import check_database, command, distinct, open_picture, output_folder, square
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pose.draw import draw
     from signer_jax.pose.formats import pose_file as pose_format
     from signer_jax.pose.prior import Prior
+    from signer_jax.stations.understand import listed
 
     if arguments.workdir:
         signer = Signer.load(arguments.workdir)
@@ -59,6 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fingerspelled: {' '.join(signed.fingerspelled)}")
     if signed.skipped:
         print(f"skipped (neither the sign nor its letters are known): {' '.join(signed.skipped)}")
+    if signed.unknown:
+        print(f"skipped (words that no training text has): {listed(signed.unknown)}")
+    for remark in signed.remarks:
+        print(f"signer: {remark}", file=sys.stderr)
     frames = draw(signed.pose, SKELETON_SIZE) if signed.video is None else signed.video
     if pose_file:
         pose_format.write(pose_file, signed.pose)

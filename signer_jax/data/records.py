@@ -5,8 +5,11 @@ have a pose or a video, whole. Values are msgpack of plain types and arrays; not
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
@@ -37,7 +40,8 @@ def encode(sample: Sample, frames: bool = True) -> bytes:
         "name": sample.name,
         "text": sample.text,
         "language": sample.language,
-        "glosses": "\n".join(sample.glosses),
+        # One form of a letter: "Ö" and "O" with a combining diaeresis are the same gloss.
+        "glosses": unicodedata.normalize("NFC", "\n".join(sample.glosses)),
         "signer": sample.signer,
     }
     if frames:
@@ -157,7 +161,7 @@ class Corpus:
             raise ValueError("a count is no number")
         if any(frames < 1 for frames, _, _ in listed) or not 0 <= float(about["fps"]) < float("inf"):
             raise ValueError("a motion without frames, or a frame rate that is none")
-        for name in ("languages", "words"):
+        for name in ("languages", "words", "glosses"):
             dict(about[name])
         list(about["signers"])
 
@@ -181,15 +185,45 @@ class Corpus:
         return self.directory / f"{split}.{kind}.arrayrecord"
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, lower-cased, without the punctuation around them."""
-    return [word.strip(".,;:!?'\"()").lower() for word in text.split()]
+_TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: as it is written there, and its place in the NFKC-normalised text."""
+
+    written: str
+    start: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        """What words are compared by."""
+        return self.written.lower()
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of the NFKC-normalised text: what stands between spaces and punctuation, without quotes and dashes
+    around it. "don't" is one word; an emoji or a row of Chinese characters is one too.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    words = []
+    for match in _TOKEN.finditer(text):
+        start, end = match.span()
+        while start < end and unicodedata.category(text[start])[0] in "PC":
+            start += 1
+        while start < end and unicodedata.category(text[end - 1])[0] in "PC":
+            end -= 1
+        if start < end:
+            words.append(Word(text[start:end], start, end))
+    return words
 
 
 def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]]], about: dict) -> Corpus:
     """Writes a corpus: one pass over each split's samples, then `corpus.json`; the folder appears only when whole.
 
-    `about` is kept in `corpus.json`, with the counts, the motions' frames, signers, frame rate and words added.
+    `about` is kept in `corpus.json`, with the counts, the motions' frames, signers and frame rate added, and by
+    language the words and the glosses of the training split: what a run may be said to know.
     """
     with storage.new_folder(directory, KIND) as partial:
         _write(partial, splits, about)
@@ -201,6 +235,7 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
     motions: dict[str, list] = {}
     signers: set[str] = set()
     words: dict[str, set[str]] = {}
+    glosses: dict[str, set[str]] = {}
     fps = 0.0
     for split, samples in splits.items():
         count = counts[split] = {"text": 0, "pose": 0, "video": 0}
@@ -213,7 +248,10 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
                 if sample.text:
                     write_text(encode(sample, frames=False))
                     count["text"] += 1
-                    words.setdefault(sample.language, set()).update(words_of(sample.text))
+                    if split == "train":
+                        words.setdefault(sample.language, set()).update(word.key for word in words_of(sample.text))
+                        known = glosses.setdefault(sample.language, set())
+                        known.update(unicodedata.normalize("NFC", gloss) for gloss in sample.glosses)
                 if sample.pose is not None:
                     write_motion(encode(sample))
                     count["pose"] += 1
@@ -227,7 +265,8 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
         "motions": motions,
         "signers": sorted(signers),
         "fps": fps,
-        "words": {language: sorted(known - {""}) for language, known in words.items()},
+        "words": {language: sorted(known) for language, known in words.items()},
+        "glosses": {language: sorted(known) for language, known in glosses.items()},
     }
     (partial / "corpus.json").write_text(
         json.dumps(about, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8"

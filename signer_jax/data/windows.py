@@ -30,15 +30,33 @@ def pad(ids: Sequence[int], length: int) -> np.ndarray:
 
 def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np.ndarray]:
     """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to."""
+    source = tokenizer.encode_source(sample.text, sample.language) if sample.text else []
+    source = tokenizer.cut(source, limits.source)
     target = tokenizer.encode_gloss(sample.glosses) if sample.glosses else []
     target_gloss = np.full(limits.target, -1, np.int32)
     known = tokenizer.gloss_index(target)[: limits.target]
     target_gloss[: len(known)] = known
     return {
-        "source": pad(tokenizer.encode_source(sample.text, sample.language) if sample.text else [], limits.source),
+        "source": pad(source, limits.source),
         "target": pad(target, limits.target),
         "target_gloss": target_gloss,
     }
+
+
+def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str]:
+    """How many sentences are longer than what a model is given of them, a line for each side; none where all fit."""
+    sides: dict[str, list[int]] = {"source": [], "target": []}
+    for i in range(len(records)):
+        sample = records[i]
+        sides["source"].append(len(tokenizer.encode_source(sample.text, sample.language)))
+        sides["target"].append(len(tokenizer.encode_gloss(sample.glosses)) if sample.glosses else 0)
+    what = {"source": "texts", "target": "gloss sequences"}
+    return [
+        f"{sum(n > limit for n in lengths)} of {len(lengths)} training {what[side]} are longer than data.max_{side} = "
+        f"{limit} tokens (the longest has {max(lengths)}); what is longer is cut"
+        for (side, lengths), limit in zip(sides.items(), (limits.source, limits.target), strict=True)
+        if max(lengths, default=0) > limit
+    ]
 
 
 class MotionWindows:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from signer_jax.slul.constraint import BETWEEN, Automaton, advance, may_follow
 from signer_jax.slul.t5 import T5, Cache, decode_step, init_cache, reorder
 from signer_jax.slul.tokenizer import EOS, PAD
 
@@ -35,11 +36,14 @@ class _Search(NamedTuple):
     log_prob: Float[Array, "b w"]
     length: Int[Array, "b w"]
     finished: Bool[Array, "b w"]
+    state: Int[Array, "b w"]  # of the automaton
     cache: Cache
 
 
-def _begin(t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_length: int) -> _Search:
-    H: Any = t5.apply({"params": params}, source, method=T5.encode)
+def _begin(
+    t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_length: int, H: Float[Array, "b s d"] | None = None
+) -> _Search:
+    encoded: Any = t5.apply({"params": params}, source, method=T5.encode) if H is None else H
     batch = source.shape[0]
     return _Search(
         time=jnp.zeros((), jnp.int32),
@@ -48,7 +52,8 @@ def _begin(t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_leng
         log_prob=jnp.broadcast_to(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf), (batch, beams)),
         length=jnp.zeros((batch, beams), jnp.int32),
         finished=jnp.zeros((batch, beams), bool),
-        cache=init_cache(t5, params, H, source != PAD, beams=beams, max_length=max_length),
+        state=jnp.full((batch, beams), BETWEEN, jnp.int32),
+        cache=init_cache(t5, params, encoded, source != PAD, beams=beams, max_length=max_length),
     )
 
 
@@ -76,6 +81,7 @@ def greedy(
             search.log_prob + gain,
             search.length + ~search.finished,
             search.finished | (token == EOS),
+            search.state,
             cache,
         )
 
@@ -96,20 +102,28 @@ def beam_search(
     max_length: int,
     length_penalty: float,
     allowed: Bool[Array, "v"] | None = None,
+    H: Float[Array, "b s d"] | None = None,
+    rules: Automaton | None = None,
+    language: Int[Array, "b"] | None = None,
 ) -> tuple[Int[Array, "b w g"], Float[Array, "b w"]]:
     """The `beams` best hypotheses of each sentence: ids `[b, beams, max_length]` and scores `[b, beams]`, best first.
 
     Score: log-probability / length**length_penalty. A finished hypothesis keeps its place among the beams while nothing
     better pushes it out, so the search ends when all places are finished, and one beam is greedy search whatever the
     penalty. A hypothesis without eos was cut at `max_length`; a score of -inf means that fewer hypotheses exist.
-    `allowed` as in `greedy`.
+    `allowed` as in `greedy`. `H`: the source as `T5.encode` gives it, where that is known already. `rules`: only the
+    glosses of its language number `language` are said (`signer_jax.slul.constraint`); what they bar keeps no
+    probability, what they leave keeps its own.
     """
     keep = jnp.arange(t5.vocab_size) == PAD  # a finished hypothesis has one continuation: itself
     kept_log_probs = jnp.where(keep, 0.0, -jnp.inf)
 
     def step(search: _Search) -> _Search:
         logits, cache = decode_step(t5, params, _last_token(search), search.cache)
-        gains = jnp.where(search.finished[..., None], kept_log_probs, next_log_probs(logits, allowed))
+        log_probs = next_log_probs(logits, allowed)
+        if rules is not None:
+            log_probs = jnp.where(may_follow(rules, language, search.state), log_probs, -jnp.inf)
+        gains = jnp.where(search.finished[..., None], kept_log_probs, log_probs)
         totals = search.log_prob[..., None] + gains
         lengths = search.length + ~search.finished
         scores = normalised(totals, lengths[..., None], length_penalty)
@@ -119,17 +133,21 @@ def beam_search(
         def of_parents(x: Array) -> Array:
             return jnp.take_along_axis(x, parents.reshape(parents.shape + (1,) * (x.ndim - 2)), axis=1)
 
+        state = of_parents(search.state)
+        if rules is not None:
+            state = advance(rules, language, state, token)
         return _Search(
             search.time + 1,
             of_parents(search.ids).at[:, :, search.time].set(token.astype(jnp.int32)),
             jnp.take_along_axis(totals.reshape(totals.shape[0], -1), best, axis=1),
             of_parents(lengths),
             of_parents(search.finished) | (token == EOS),
+            state,
             reorder(cache, parents),
         )
 
     def going(search: _Search) -> Bool[Array, ""]:
         return (search.time < max_length) & jnp.any(~search.finished & (search.log_prob > -jnp.inf))
 
-    search = jax.lax.while_loop(going, step, _begin(t5, params, source, beams, max_length))
+    search = jax.lax.while_loop(going, step, _begin(t5, params, source, beams, max_length, H))
     return search.ids, normalised(search.log_prob, search.length, length_penalty)

@@ -200,6 +200,17 @@ class Tokenizer:
             raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
         return [*self._encode(f"[{language}] {normalise(text)}"), EOS]
 
+    def cut(self, source: Sequence[int], length: int) -> list[int]:
+        """`encode_source`'s ids, where they are more than `length` cut behind a whole word, the eos kept.
+
+        A first word that is longer than all of it is cut inside.
+        """
+        if len(source) <= length:
+            return list(source)
+        # The word that does not fit begins at the last start among the ids up to the one in eos's place.
+        ends = [i for i in range(2, length) if source[i] in self._starts]
+        return [*source[: ends[-1] if ends else length - 1], EOS]
+
     def encode_gloss(self, glosses: Sequence[str]) -> list[int]:
         """The glosses, separated by spaces, and eos. Raises `SignerError` for a gloss that is empty or has a space."""
         for gloss in glosses:

@@ -21,7 +21,7 @@ from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
 from signer_jax.data.retrieval import Retrieval, prior_entries
-from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.data.windows import Limits, MotionWindows, too_long
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError, closest
 from signer_jax.model import TRAINED, Model
@@ -112,6 +112,9 @@ def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
     with Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(config.data, config.data.seed, workdir / "data"))
         tokenizer = first_makes("tokenizer", lambda: open_tokenizer(config, workdir, corpus))
+        if tokenizer is not None and "slul" in config.stages and jax.process_index() == 0:
+            for line in too_long(corpus.texts("train"), tokenizer, limits(config)):
+                print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
     params = partitioning.to_host(models.init(model, config, published, config.seed))

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,8 +102,15 @@ def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
 
 
 def test_gloss_prints_one_line(tiny_run, capsys):
-    assert main(["gloss", "how do you sign 'I carried it'?", "--workdir", str(tiny_run)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    from signer_jax import Signer
+
+    text = "how do you sign 'the house of Qwertz'?"
+    assert main(["gloss", text, "--workdir", str(tiny_run), "--language", "ASE"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    signer = Signer.load(tiny_run)
+    assert set(printed.out.split()) <= {*signer.corpus.about["glosses"]["ase"], "#QWERTZ"}
+    assert "Qwertz" in printed.err or "#QWERTZ" in printed.err
 
 
 def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
@@ -110,7 +118,13 @@ def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
 
     # A few training steps do not teach glosses; what is tested here is everything after them.
     known = Signer.load(tiny_run).retrieval.prior.glosses("ase")[-1]
-    monkeypatch.setattr(Signer, "glosses", lambda self, texts, languages: [(known, "§§")])
+    understand = Signer.understand
+
+    def understood(self, texts, languages):
+        found = understand(self, texts, languages)
+        return replace(found, sentences=(replace(found.sentences[0], glosses=(known, "§§")),))
+
+    monkeypatch.setattr(Signer, "understand", understood)
     style = np.full((40, 50, 3), 90, np.uint8)
     Image.fromarray(style).save(tmp_path / "style.png")
     out, pose = tmp_path / "x.mp4", tmp_path / "x.pose"
@@ -215,6 +229,7 @@ def test_texts_that_cannot_be_signed(tiny_run, tmp_path, capsys):
     assert "in no language that this run knows: ase (English), gsg (German)" in fails(
         capsys, "sign", "щука плывёт", *out
     )
+    assert "knows no word of it" in fails(capsys, "sign", "щука плывёт", *out, "--language", "ase")
     assert "--language xyz" in fails(capsys, "sign", "the house", *out, "--language", "xyz")
     assert "must end in .mp4" in fails(
         capsys, "sign", "the house", "--workdir", str(tiny_run), "--out", str(tmp_path / "x.gif")
@@ -226,6 +241,15 @@ def test_texts_that_cannot_be_signed(tiny_run, tmp_path, capsys):
 def test_a_workdir_of_another_config(tiny_run, capsys):
     line = fails(capsys, "train", "--config", str(TINY), "--workdir", str(tiny_run), "--config.slul.d_model=48")
     assert "slul.d_model was 32, is now 48" in line
+
+
+def test_an_unfinished_run_signs_nothing(tiny_run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run, copy)
+    (copy / "checkpoints" / "pose" / "4").rename(copy / "checkpoints" / "pose" / "2")
+    for command in (["gloss", "the house"], ["sign", "the house", "--out", str(tmp_path / "x.mp4")], ["evaluate"]):
+        line = fails(capsys, *command, "--workdir", str(copy))
+        assert "stage 'pose' stands at step 2 of 4" in line and "signer train" in line
 
 
 def test_a_corrupt_checkpoint_is_named_and_nothing_is_lost(tiny_run, tmp_path, capsys):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from signer_jax.data import pipeline, records
-from signer_jax.data.windows import Limits, MotionWindows, pad
+from signer_jax.data.windows import Limits, MotionWindows, pad, tokens, too_long
 from signer_jax.errors import SignerError
+from signer_jax.slul.tokenizer import EOS, Tokenizer
 from signer_jax.types import Pose, Sample
 
 READING = pipeline.Reading(batch=4, seed=3, threads=1, prefetch=2)
@@ -72,6 +73,26 @@ def test_pixels_and_model_range_are_inverse():
 def test_padding_cuts_and_fills():
     np.testing.assert_array_equal(pad([5, 6], 4), [5, 6, 0, 0])
     np.testing.assert_array_equal(pad([5, 6, 7], 2), [5, 6])
+
+
+def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path):
+    tokenizer = Tokenizer.train(["the old house"], tmp_path / "t", 60, ["ase"], glosses=[["OLD", "HOUSE"]])
+    texts = [Sample("a", "the old house", "ase", ("OLD", "HOUSE")),
+             Sample("b", "the old house the old house", "ase", ("OLD", "HOUSE") * 3)]  # fmt: skip
+    source, target = (len(tokenizer.encode_source(texts[0].text, "ase")), len(tokenizer.encode_gloss(texts[0].glosses)))
+    limits = Limits(source + 1, target, 4)
+    corpus = records.write(tmp_path / "data", {"train": lambda: texts}, {"languages": {"ase": "English"}})
+    longest = [len(tokenizer.encode_source(texts[1].text, "ase")), len(tokenizer.encode_gloss(texts[1].glosses))]
+    lines = too_long(corpus.texts("train"), tokenizer, limits)
+    assert [line.split(" training")[0] for line in lines] == ["1 of 2", "1 of 2"]
+    assert f"data.max_source = {source + 1} tokens (the longest has {longest[0]})" in lines[0]
+    assert f"data.max_target = {target} tokens (the longest has {longest[1]})" in lines[1]
+    assert too_long(corpus.texts("train"), tokenizer, Limits(99, 99, 4)) == []
+    row = tokens(texts[1], tokenizer, limits)["source"]
+    kept = [tokenizer.encode_source(" ".join(texts[1].text.split()[:n]), "ase") for n in range(1, 6)]
+    best = max((ids for ids in kept if len(ids) <= source + 1), key=len)
+    np.testing.assert_array_equal(row[: len(best)], best)
+    assert best[-1] == EOS and not row[len(best) :].any()
 
 
 def test_windows_past_the_end_repeat_the_last_frame(tmp_path):

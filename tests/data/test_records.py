@@ -38,7 +38,7 @@ def test_a_record_is_read_back_whole(video):
 
 
 def test_a_corpus_is_written_and_read_back(tmp_path):
-    train = [sample(0, True), sample(1), Sample("t", "Nur Text", "gsg", ("NUR",))]
+    train = [sample(0, True), sample(1), Sample("t", "Nur Text", "gsg", ("NU\u0308R",))]
     corpus = records.write(
         tmp_path / "data", {"train": lambda: train, "dev": lambda: [sample(2)]}, {"languages": {"ase": "English"}}
     )
@@ -49,13 +49,26 @@ def test_a_corpus_is_written_and_read_back(tmp_path):
     )
     assert corpus.listed("train") == [(7, True, "x"), (7, False, "x")]
     assert corpus.about["fps"] == 16.0 and corpus.about["signers"] == ["x"]
-    assert corpus.about["words"]["ase"] == ["0", "1", "2", "text"]
+    # What a run may be said to know comes from the training split alone.
+    assert corpus.about["words"] == {"ase": ["0", "1", "text"], "gsg": ["nur", "text"]}
+    assert corpus.about["glosses"] == {"ase": ["A", "B-C"], "gsg": ["NÜR"]}
+    assert corpus.texts("train")[2].glosses == ("NÜR",)
     same(corpus.motions("train")[1], sample(1))
     texts = corpus.texts("train")
     assert [texts[i].text for i in range(3)] == ["Text, 0!", "Text, 1!", "Nur Text"]
     assert texts[0].pose is None and texts[0].video is None
     with pytest.raises(SignerError, match="split 'tset'"):
         corpus.texts("tset")
+
+
+def test_words_of_a_text():
+    text = "How do you sign 'My name'? don't \N{PARTY POPPER} „Ju\u0308rgen“ – 3,5 \u6211\u7684\u3002 house,door"
+    assert [word.written for word in records.words_of(text)] == [
+        "How", "do", "you", "sign", "My", "name", "don't", "\N{PARTY POPPER}", "J\u00fcrgen", "3", "5", "\u6211\u7684",
+        "house", "door",
+    ]  # fmt: skip
+    first = records.words_of("(Ada)")[0]
+    assert (first.key, first.start, first.end) == ("ada", 1, 4)
 
 
 def test_a_failed_preparation_leaves_nothing_under_the_name(tmp_path):
@@ -90,6 +103,7 @@ def test_a_damaged_corpus_is_one_line(tmp_path):
     for bad in (
         [], None, {}, {**about, "counts": []}, {**about, "motions": {"train": [[0, True, "x"]]}},
         {**about, "fps": "many"}, {**about, "fps": float("nan")}, {**about, "words": 3},
+        {name: value for name, value in about.items() if name != "glosses"},
         {**about, "counts": {"train": {"text": -1}}},
     ):  # fmt: skip
         put("corpus.json", json.dumps(bad).encode())

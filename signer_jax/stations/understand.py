@@ -1,0 +1,347 @@
+"""The first station: texts -> H and glosses (PAPER 2.2), and what became of every word that is not known.
+
+A model answers whatever it is given, so what it is given and what it may say are kept to what it was taught:
+
+- Only glosses that the training texts of the language have (and, where there is a prior, that it can perform) are said:
+  `slul.constraint`.
+- A word that the training texts of the language do not have is taken out of the text. A name or a number (a capital
+  letter or a digit in it) is carried over, fingerspelled: "#ANNA", at the place among the glosses that it has among the
+  known words. Other words are listed as unknown.
+- A text that is too long for the model is understood sentence by sentence, each as one row of everything below.
+
+Each sentence passes the encoder once.
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from signer_jax.data.records import Word, words_of
+from signer_jax.errors import SignerError
+from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
+from signer_jax.slul.decoding import beam_search
+from signer_jax.slul.t5 import T5
+from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer
+
+DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
+_ASKED = re.compile(r"(?<!\w)['\"„“‚‘«»](.+?)['\"“”‘’»«](?!\w)|:\s+([^:]+)$")
+_GERMAN = str.maketrans({"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "SS", "ẞ": "SS"})
+
+
+@dataclass(frozen=True)
+class Linker:
+    """SLUL with what it was taught: the modules and values of this station. Make one with `Linker.of`."""
+
+    t5: T5
+    params: Any
+    tokenizer: Tokenizer
+    words: Mapping[str, Collection[str]]  # by language: the words of its training texts
+    languages: tuple[str, ...]  # in the order of the rules
+    rules: Automaton
+    max_source: int
+    max_target: int
+    beams: int
+    length_penalty: float
+    spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
+    reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
+
+    @classmethod
+    def of(
+        cls, t5: T5, params: Any, tokenizer: Tokenizer, words: Mapping[str, Collection[str]],
+        glosses: Mapping[str, Collection[str]], *, max_source: int, max_target: int, beams: int, length_penalty: float,
+        performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
+    ) -> "Linker":  # fmt: skip
+        """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown."""
+        sayable = {
+            language: [gloss for gloss in known if performs is None or performs(gloss, language)]
+            for language, known in glosses.items()
+        }
+        rules = automaton(sayable, tokenizer, t5.vocab_size)
+        known = {language: frozenset(some) for language, some in words.items()}
+        return cls(
+            t5, params, tokenizer, known, tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells,
+            reads_unknown,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def device_rules(self) -> Automaton:
+        return jax.device_put(self.rules)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What was read of one sentence, and what was made of it."""
+
+    text: str
+    language: str
+    of: int  # which of the texts it belongs to
+    read: str = ""  # what the model was given; "" where it would have had nothing to go by
+    carried: tuple[tuple[int, str], ...] = ()  # (known words before it, the gloss that spells it)
+    unknown: tuple[str, ...] = ()  # left out
+    guessed: tuple[str, ...] = ()  # unknown too, but left in the text of a published model
+    known: int = 0  # words
+    cut: str = ""  # how the text was cut to the model's length
+    glosses: tuple[str, ...] = ()
+    unfinished: bool = False  # the glosses were cut at the model's length
+    probability: float = 1.0  # of a gloss token, the geometric mean
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        return tuple(gloss for _, gloss in self.carried)
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Texts, understood. Row b of the arrays is `sentences[b]`; a text has one row, a long one several."""
+
+    H: Float[np.ndarray, "b s d"]
+    mask: Bool[np.ndarray, "b s"]
+    sentences: tuple[Sentence, ...]
+    max_target: int = field(repr=False)
+
+    def rows(self, text: int) -> list[int]:
+        """The rows of a text, in its order."""
+        return [b for b, sentence in enumerate(self.sentences) if sentence.of == text]
+
+    @property
+    def glosses(self) -> list[tuple[str, ...]]:
+        """The glosses of each text."""
+        found: list[list[str]] = [[] for _ in range(self.sentences[-1].of + 1)] if self.sentences else []
+        for sentence in self.sentences:
+            found[sentence.of].extend(sentence.glosses)
+        return [tuple(glosses) for glosses in found]
+
+    def unknown(self, text: int) -> list[str]:
+        """The words of a text that were left out of the glosses."""
+        return [word for b in self.rows(text) for word in self.sentences[b].unknown]
+
+    def check(self) -> None:
+        """Raises `SignerError` for the first text of which nothing is known and nothing can be spelled."""
+        for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
+            part = [self.sentences[b] for b in self.rows(text)]
+            if not any(sentence.known or sentence.carried for sentence in part):
+                raise SignerError(
+                    f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it in "
+                    f"{part[0].language} to sign, nor can it spell one; use words of the training texts"
+                )
+
+    def remarks(self, text: int) -> list[str]:
+        """What a reader of the glosses of a text must know, a line each."""
+        part = [self.sentences[b] for b in self.rows(text)]
+        lines = []
+        if len(part) > 1:
+            lines.append(f"the text is longer than the model reads at once: understood as {len(part)} sentences")
+        lines += [sentence.cut for sentence in part if sentence.cut]
+        if spelled := [gloss for sentence in part for gloss in sentence.spelled]:
+            lines.append(f"not in the training texts, spelled, in the order of the words: {' '.join(spelled)}")
+        if unknown := self.unknown(text):
+            lines.append(f"not in the training texts, left out: {listed(unknown)}")
+        if guessed := [word for sentence in part for word in sentence.guessed]:
+            lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
+        for sentence in part:
+            if sentence.known and len(sentence.glosses) == len(sentence.carried):
+                lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
+            if sentence.probability < DOUBT:
+                lines.append(
+                    f"the model is unsure of the glosses of {_shortened(sentence.read)}: it gives a token "
+                    f"{sentence.probability:.0%} on average"
+                )
+            if sentence.unfinished:
+                lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
+        return lines
+
+
+def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *, batch: int = 64) -> Understood:
+    """H and the best beam's glosses of every text; at most `batch` sentences go through the model at a time.
+
+    A text without a known word has no glosses (`Understood.check` tells). Raises `SignerError` for a language that the
+    training texts do not have.
+    """
+    parts: list[Sentence] = []
+    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        if language not in linker.words or language not in linker.languages:
+            raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
+        parts += [read(sentence, language, i, linker) for sentence in sentences_of(text, language, linker)]
+    source = np.stack([source_of(part, linker) for part in parts])
+    number = np.array([linker.languages.index(part.language) for part in parts], np.int32)
+    H, ids, probability = _in_batches(source, number, linker, batch)
+    done = [
+        answered(part, row, float(p), k, linker)
+        for part, row, p, k in zip(parts, ids, probability, number, strict=True)
+    ]
+    return Understood(H, source != 0, tuple(done), linker.max_target)
+
+
+def semantics(text: str, language: str, linker: Linker) -> tuple[Float[Any, "1 s d"], Bool[np.ndarray, "1 s"]]:
+    """H of a text and its mask, without its glosses; of a long one, of its first sentence; of none, nothing but rows
+    that the mask bars.
+    """
+    source = np.zeros((1, linker.max_source), np.int32)
+    if text:
+        source[0] = source_of(read(sentences_of(text, language, linker)[0], language, 0, linker), linker)
+    return encode(linker.t5, linker.params, source), source != 0
+
+
+def source_of(part: Sentence, linker: Linker) -> Int[np.ndarray, "s"]:
+    ids = linker.tokenizer.encode_source(part.read, part.language)
+    return np.pad(np.array(ids, np.int32), (0, linker.max_source - len(ids)))
+
+
+def _in_batches(
+    source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker, batch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    states, ids, scores = [], [], []
+    size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
+    for i in range(0, len(source), size):
+        rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
+        H = encode(linker.t5, linker.params, source[rows])
+        beams, score = beam_search(
+            linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
+            length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
+        )  # fmt: skip
+        states.append(np.asarray(H)[: len(source) - i])
+        ids.append(np.asarray(beams[:, 0])[: len(source) - i])
+        scores.append(np.asarray(score[:, 0])[: len(source) - i])
+    every = np.concatenate(ids)
+    length = np.maximum((every != PAD).sum(axis=1), 1)
+    # A score is log p / length ** penalty.
+    return np.concatenate(states), every, np.exp(np.concatenate(scores) * length ** (linker.length_penalty - 1.0))
+
+
+@functools.partial(jax.jit, static_argnames="t5")
+def encode(t5: T5, params: dict, source: Int[Any, "b s"]) -> Any:
+    """H `[b, s, d]`."""
+    return t5.apply({"params": params}, source, method=T5.encode)
+
+
+# ---- Before the model ------------------------------------------------------------------------------------------------
+
+
+def sentences_of(text: str, language: str, linker: Linker) -> list[str]:
+    """The text in one piece where the model can read it so; else its sentences, at .!?… and line breaks."""
+    if len(linker.tokenizer.encode_source(text, language)) <= linker.max_source:
+        return [text]
+    return [part for part in _SENTENCE_END.split(text) if words_of(part)] or [text]
+
+
+def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
+    """The sentence without its unknown words, cut to the model's length."""
+    plain = unicodedata.normalize("NFKC", text)
+    words, known = words_of(text), linker.words.get(language, ())
+    familiar = [word.key in known for word in words]
+    carried: list[tuple[int, str]] = []
+    unknown: list[str] = []
+    guessed: list[str] = []
+    gone: list[Word] = []
+    before = 0  # known words
+    for word, is_known in zip(words, familiar, strict=True):
+        if is_known:
+            before += 1
+            continue
+        spelling = spelled(word.written, language, linker.spells)
+        if spelling is not None:
+            carried.append((before, spelling))
+        else:
+            (guessed if linker.reads_unknown else unknown).append(word.written)
+        if spelling is not None or not linker.reads_unknown:
+            gone.append(word)
+    rest, count, said = _without(plain, gone), before, ""
+    # "how do you sign 'Anna'?", "please sign: Anna": what is asked for stands there, and nothing of it is left to read.
+    for asked in _ASKED.finditer(plain):
+        start, end = asked.span(asked.lastindex or 0)
+        inside = [is_known for word, is_known in zip(words, familiar, strict=True)
+                  if start <= word.start and word.end <= end]  # fmt: skip
+        if count and inside and not any(inside):
+            rest, count = "", 0
+            said = f"{_shortened(text)}: the words around what is asked for were not signed"
+    if not count:
+        return Sentence(text, language, of, "", tuple(carried), (*unknown, *guessed), (), 0, said)
+    kept, cut = _cut(rest, language, linker)
+    if not kept:
+        return Sentence(text, language, of, "", tuple(carried), tuple(unknown), tuple(guessed), 0, cut)
+    if cut:
+        read_words = len(words_of(kept))
+        carried = [(place, gloss) for place, gloss in carried if place <= read_words]
+        count = min(count, read_words)
+    return Sentence(text, language, of, kept, tuple(carried), tuple(unknown), tuple(guessed), count, cut)
+
+
+def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None) -> str | None:
+    """The gloss that fingerspells a name or a number; None for other words, and where its letters are not there.
+
+    Letters with marks are spelled without them where their own signs are missing: Ü as UE, É as E.
+    """
+    if not any(letter.isupper() or letter.isnumeric() for letter in word):
+        return None
+    upper = "".join(letter for letter in word.upper() if letter.isalnum())
+    german = upper.translate(_GERMAN)
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", german) if not unicodedata.combining(letter))
+    for form in dict.fromkeys((upper, german, bare)):
+        if form and (spells is None or spells(form, language)):
+            return f"#{form}"
+    return None
+
+
+def _without(text: str, gone: Sequence[Word]) -> str:
+    for word in reversed(gone):
+        text = f"{text[: word.start]} {text[word.end :]}"
+    return " ".join(text.split())
+
+
+def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
+    """The first words, as many as the model reads with its end token; and how that is said, "" where it is all."""
+
+    def fits(end: int) -> bool:
+        return len(linker.tokenizer.encode_source(text[:end], language)) <= linker.max_source
+
+    if fits(len(text)):
+        return text, ""
+    words = words_of(text)
+    low, high = 0, len(words)  # the first `low` words fit, the first `high` do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(words[middle - 1].end) else (low, middle)
+    if not low:
+        said = f"its first word alone is longer than the {linker.max_source} tokens that this run reads"
+        return "", f"{_shortened(text)} was not read: {said}"
+    kept = f"its first {low} of {len(words)} words were read"
+    return text[: words[low - 1].end], f"{_shortened(text)} is longer than {linker.max_source} tokens: {kept}"
+
+
+# ---- After the model -------------------------------------------------------------------------------------------------
+
+
+def answered(part: Sentence, ids: Int[np.ndarray, "g"], probability: float, language: int, linker: Linker) -> Sentence:
+    """The sentence with its glosses: those of the model, and the spelled ones among them."""
+    if not part.known:
+        return replace(part, glosses=part.spelled)
+    glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids))
+    every = placed(glosses, part.carried, part.known)
+    return replace(part, glosses=every, unfinished=EOS not in ids, probability=probability)
+
+
+def placed(glosses: Sequence[str], carried: Sequence[tuple[int, str]], known: int) -> tuple[str, ...]:
+    """A spelled word stands as far along the glosses as it stands along the known words; exact at both ends."""
+    result = list(glosses)
+    for before, gloss in reversed(carried):
+        result.insert(round(before / known * len(glosses)), gloss)
+    return tuple(result)
+
+
+def listed(words: Sequence[str], most: int = 12) -> str:
+    """The words, each once; of many the first and how many more there are."""
+    each = list(dict.fromkeys(words))
+    return " ".join(each[:most]) + (f" and {len(each) - most} more" if len(each) > most else "")
+
+
+def _shortened(text: str, length: int = 40) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= length else text[: length - 1] + "…")

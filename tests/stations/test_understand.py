@@ -1,0 +1,164 @@
+"""The first station on an untrained model: what it is given, what it may say, and what is said of the rest."""
+
+import unicodedata
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from slul.tiny_t5 import tiny, weights
+
+from signer_jax.data.records import words_of
+from signer_jax.errors import SignerError
+from signer_jax.slul.tokenizer import EOS, Tokenizer
+from signer_jax.stations import understand as station
+from signer_jax.stations.understand import Linker, placed, read, semantics, sentences_of, spelled, understand
+
+TEXTS = {
+    "ase": ["my name is new", "how do you sign 'the house is old'?", "the dog carried it in winter", "please sign"],
+    "gsg": ["mein Name ist neu", "der Hund öffnet das Haus", "bitte"],
+}
+GLOSSES = {"ase": ["IX-1", "POSS", "NAME", "NEW", "HOUSE", "OLD", "DOG", "CARRY", "WINTER"],
+           "gsg": ["MEIN", "NAME", "NEU", "HUND", "ÖFFNEN", "HAUS", "BITTE"]}  # fmt: skip
+LETTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@pytest.fixture(scope="module")
+def linker(tmp_path_factory) -> Linker:
+    path = tmp_path_factory.mktemp("linker") / "tokenizer.model"
+    every = [text for texts in TEXTS.values() for text in texts]
+    tokenizer = Tokenizer.train(every, path, 160, sorted(TEXTS), glosses=GLOSSES.values())
+    t5 = tiny(vocab_size=tokenizer.vocab_size)
+    return Linker.of(
+        t5, weights(t5), tokenizer,
+        {code: [word.key for text in texts for word in words_of(text)] for code, texts in TEXTS.items()}, GLOSSES,
+        max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
+        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
+    )  # fmt: skip
+
+
+def test_one_or_many_through_the_encoder_once(linker, monkeypatch):
+    texts, languages = ["my name is new", "der Hund", "the dog is old", "the house"], ["ase", "gsg", "ase", "ase"]
+    passes = []
+    encode = station.encode
+    monkeypatch.setattr(station, "encode", lambda *inputs: passes.append(inputs[-1]) or encode(*inputs))
+    many = understand(texts, languages, linker, batch=2)
+    assert [len(rows) for rows in passes] == [2, 2]
+    assert many.H.shape == (4, 16, 16) and many.mask.shape == (4, 16)
+    assert [sentence.language for sentence in many.sentences] == languages
+    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        assert set(many.glosses[i]) <= set(GLOSSES[language]) - {"CARRY"}
+        ids = linker.tokenizer.encode_source(text, language)
+        np.testing.assert_array_equal(many.mask[i], np.arange(16) < len(ids))
+        H, mask = semantics(text, language, linker)
+        np.testing.assert_allclose(np.asarray(H)[mask], many.H[i : i + 1][mask], atol=1e-5)
+    assert any(many.glosses)
+    # The probability of the best beam's tokens, from the model without a cache.
+    b = next(b for b in range(4) if many.glosses[b] and not many.sentences[b].unfinished)
+    target = np.array([linker.tokenizer.encode_gloss(many.glosses[b])])
+    source = station.source_of(many.sentences[b], linker)[None]
+    logits = linker.t5.apply({"params": linker.params}, source, np.pad(target[:, :-1], ((0, 0), (1, 0))))
+    log_probs = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), target[..., None], -1)
+    assert many.sentences[b].probability == pytest.approx(np.exp(log_probs.mean()), abs=1e-5)
+    one = understand(texts[:1], languages[:1], linker)
+    assert one.glosses[0] == many.glosses[0] and len(one.sentences) == 1
+    np.testing.assert_allclose(one.H[one.mask], many.H[:1][one.mask], atol=1e-5)
+
+
+def test_unknown_words_are_carried_or_named(linker):
+    sentence = read("My name is Anna", "ase", 0, linker)
+    assert (sentence.read, sentence.carried, sentence.unknown, sentence.known) == ("My name is", ((3, "#ANNA"),), (), 3)
+    sentence = read("Jürgen, born in 2026 🎉, is 名字 new.", "ase", 0, linker)
+    assert sentence.read == ", in , is new." and sentence.carried == ((0, "#JUERGEN"),)
+    assert sentence.unknown == ("born", "2026", "🎉", "名字") and sentence.known == 3
+    # The same text in the other Unicode form.
+    again = read(unicodedata.normalize("NFD", "Jürgen, born in 2026 🎉, is 名字 new."), "ase", 0, linker)
+    assert (again.read, again.carried, again.unknown) == (sentence.read, sentence.carried, sentence.unknown)
+    assert read("Mein Name", "ase", 0, linker).known == 1  # German words are no English ones
+    sentence = read("the unseen house of Anna", "ase", 0, replace(linker, reads_unknown=True))
+    assert (sentence.read, sentence.unknown, sentence.guessed) == ("the unseen house of", (), ("unseen", "of"))
+
+
+def test_what_is_asked_for_is_not_made_up(linker):
+    for text in ("how do you sign 'Anna'?", "how do you sign „Anna“?", "please sign: Anna"):
+        sentence = read(text, "ase", 0, linker)
+        assert (sentence.read, sentence.known, sentence.spelled) == ("", 0, ("#ANNA",)) and "not signed" in sentence.cut
+    sentence = read("how do you sign 'my dog is Anna'?", "ase", 0, linker)
+    assert sentence.read == "how do you sign 'my dog is '?" and sentence.known == 7
+    assert read("please sign: dog", "ase", 0, linker).read == "please sign: dog"
+
+
+def test_spelling_by_hand():
+    assert spelled("Jürgen", "gsg", None) == "#JÜRGEN"
+    assert spelled("Jürgen", "gsg", lambda word, _: set(word) <= LETTERS) == "#JUERGEN"
+    assert spelled("André", "ase", lambda word, _: set(word) <= LETTERS) == "#ANDRE"
+    assert spelled("O'Neill", "ase", None) == "#ONEILL" and spelled("2026", "ase", None) == "#2026"
+    assert spelled("2026", "ase", lambda word, _: set(word) <= LETTERS) is None
+    assert spelled("born", "ase", None) is None and spelled("名字", "ase", None) is None
+
+
+def test_places_by_hand():
+    assert placed(("A", "B"), [(0, "#X")], 2) == ("#X", "A", "B")
+    assert placed(("A", "B"), [(2, "#X")], 2) == ("A", "B", "#X")
+    assert placed(("A", "B"), [(1, "#X"), (1, "#Y"), (2, "#Z")], 2) == ("A", "#X", "#Y", "B", "#Z")
+    assert placed((), [(0, "#X"), (1, "#Y")], 2) == ("#X", "#Y")
+
+
+def test_a_text_without_a_known_word_is_refused(linker):
+    for text in ("🎉", "我的名字", "born unseen", "1914", "how do you sign '🎉'?"):
+        understood = understand([text], ["ase"], linker)
+        assert understood.glosses == [()]
+        with pytest.raises(SignerError, match="knows no word of it in ase") as error:
+            understood.check()
+        assert "\n" not in str(error.value)
+    understood = understand(["Jürgen"], ["gsg"], linker)
+    understood.check()
+    assert understood.glosses == [("#JUERGEN",)] and "spelled" in understood.remarks(0)[0]
+    assert len(understood.remarks(0)) == 1
+    with pytest.raises(SignerError, match="no training text"):
+        understand(["the dog"], ["fsl"], linker)
+
+
+def test_long_texts(linker):
+    assert sentences_of("the dog. the house!", "ase", linker) == ["the dog. the house!"]
+    text = "The dog carried it. Is the house old?\nmy name is Anna… in winter the dog is new! 名字。"
+    assert len(linker.tokenizer.encode_source(text, "ase")) > 16
+    assert sentences_of(text, "ase", linker) == [
+        "The dog carried it.", "Is the house old?", "my name is Anna…", "in winter the dog is new!", "名字。",
+    ]  # fmt: skip
+    understood = understand(["the dog", text], ["ase", "ase"], linker, batch=2)
+    assert understood.rows(0) == [0] and understood.rows(1) == [1, 2, 3, 4, 5] and understood.H.shape[0] == 6
+    assert understood.glosses[1] == sum((understood.sentences[b].glosses for b in range(1, 6)), ())
+    assert "#ANNA" in understood.glosses[1] and understood.unknown(1) == ["名字"]
+    remarks = understood.remarks(1)
+    assert "5 sentences" in remarks[0] and any("left out: 名字" in line for line in remarks)
+    assert not any("sentences" in line or "longer" in line for line in understood.remarks(0))
+
+
+def test_an_overlong_sentence_is_cut_behind_a_word_with_its_end(linker):
+    text = " ".join(["the dog carried it"] * 250)
+    sentence = read(text, "ase", 0, linker)
+    ids = station.source_of(sentence, linker)
+    words = len(sentence.read.split())
+    assert text.startswith(sentence.read + " ") and EOS in ids
+    assert f"its first {words} of 1000 words were read" in sentence.cut
+    longer = " ".join(text.split()[: words + 1])
+    assert len(linker.tokenizer.encode_source(longer, "ase")) > 16  # one word more would not fit
+    # What training sees of such a text.
+    cut = linker.tokenizer.cut(linker.tokenizer.encode_source(text, "ase"), 16)
+    np.testing.assert_array_equal(cut, ids[ids != 0])
+
+
+def test_glosses_that_do_not_end_are_told(linker):
+    part = read("the dog", "ase", 0, linker)
+    dog = linker.tokenizer.encode_gloss(["DOG"] * 4)[:-1]
+    row = np.array((dog * 10)[:10])
+    done = station.answered(part, row, 0.9, linker.languages.index("ase"), linker)
+    assert done.unfinished and set(done.glosses) == {"DOG"}
+    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+    assert understood.remarks(0) == ["the glosses of 'the dog' were cut at 10 tokens"]
+    assert not station.answered(part, np.array([*linker.tokenizer.encode_gloss(["DOG"]), 0]), 0.9, 0, linker).unfinished
+    unsure = replace(understood, sentences=(replace(done, unfinished=False, probability=0.25),))
+    assert unsure.remarks(0) == ["the model is unsure of the glosses of 'the dog': it gives a token 25% on average"]
+    nothing = replace(understood, sentences=(replace(done, unfinished=False, glosses=()),))
+    assert nothing.remarks(0) == ["the model gives no gloss for 'the dog'"]

@@ -1,0 +1,37 @@
+"""Which language a text is for, and what people write for it."""
+
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.language import code_of, resolve_language
+
+TWO = {"languages": {"ase": "English", "gsg": "German"}, "words": {"ase": ["house", "in"], "gsg": ["haus", "in"]}}
+
+
+def test_codes_and_other_names():
+    known = TWO["languages"]
+    for asked, code in {"ASE": "ase", "us": "ase", "en": "ase", "en_US": "ase", "English": "ase", "ASL": "ase",
+                        "de": "gsg", "DGS": "gsg", "deutsch": "gsg", " gsg ": "gsg"}.items():  # fmt: skip
+        assert code_of(asked, known) == code, asked
+    # Other sign languages stay others, whatever is spoken beside them.
+    for asked in ("sgg", "bfi", "en-GB", "de-CH", "xyz", ""):
+        assert code_of(asked, known) is None, asked
+    both = {"gsg": "German", "sgg": "German"}
+    assert code_of("de", both) is None and code_of("de-CH", both) == "sgg"
+
+
+def test_a_wrong_language_lists_what_there_is():
+    with pytest.raises(SignerError, match=r"--language sgg: .*ase \(English\), gsg \(German\)") as error:
+        resolve_language("house", "sgg", TWO)
+    assert "did you mean" not in str(error.value)
+
+
+def test_found_from_the_words():
+    assert resolve_language("ein Haus?", None, TWO) == "gsg" and resolve_language("House!", None, TWO) == "ase"
+    assert resolve_language("house", "DE", TWO) == "gsg"
+    with pytest.raises(SignerError, match="in no language that this run knows"):
+        resolve_language("Anna", None, TWO)
+    one = {"languages": {"gsg": "German"}, "words": {"gsg": []}}
+    assert resolve_language("Anna", None, one) == "gsg"
+    with pytest.raises(SignerError, match="empty"):
+        resolve_language(" ", None, one)
