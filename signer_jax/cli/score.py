@@ -56,15 +56,15 @@ def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dic
 
 def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.metrics import pose
-    from signer_jax.pose import skeleton
+    from signer_jax.pose import skeleton, warping
     from signer_jax.pose.formats import pose_file
 
     theirs, _, _ = skeleton.normalise(pose_file.read(reference))
     ours, _, _ = skeleton.normalise(pose_file.read(hypothesis))
-    weights = pose.joint_weights(skeleton.JOINTS, 3.0)
+    weights = warping.joint_weights(skeleton.JOINTS, warping.HAND_WEIGHT)
     return {
-        "dtw": pose.dtw(ours, theirs),
-        "dtw_hand_weighted": pose.dtw(ours, theirs, weights=weights),
+        "dtw": warping.dtw(ours, theirs),
+        "dtw_hand_weighted": warping.dtw(ours, theirs, weights=weights),
         "jerk": pose.jerk(ours),
         "jerk_reference": pose.jerk(theirs),
     }, {"unit": "shoulder widths (a frame of the reference); jerk in shoulder widths / s^3"}

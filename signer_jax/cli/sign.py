@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fingerspelled: {' '.join(signed.fingerspelled)}")
     if signed.skipped:
         print(f"skipped (neither the sign nor its letters are known): {' '.join(signed.skipped)}")
+    if signed.look and signed.look != signed.signer and not arguments.style:
+        print(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}")
     frames = draw(signed.pose, SKELETON_SIZE) if signed.video is None else signed.video
     if pose_file:
         pose_format.write(pose_file, signed.pose)

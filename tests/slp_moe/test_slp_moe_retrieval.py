@@ -1,7 +1,7 @@
 import numpy as np
 
-from signer_jax.data import retrieval
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.slp_moe import retrieval
 from signer_jax.types import Pose, Sample
 
 
@@ -44,7 +44,7 @@ def test_experts_share_one_timeline(tmp_path):
     np.testing.assert_allclose(experts.candidates[1, :3], 0.2)
     # Expert 0 has no B: the other's stands in, and the mask says so.
     np.testing.assert_allclose(experts.candidates[:, 5:9], 0.4)
-    np.testing.assert_array_equal(experts.mask, [[True, True], [False, True], [False, False], [False, False]])
+    np.testing.assert_array_equal(experts.candidate_mask, [[True, True], [False, True], [False, False], [False, False]])
 
 
 def test_the_chosen_candidate_is_the_signers_own_or_the_nearest(tmp_path):
