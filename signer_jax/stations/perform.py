@@ -271,7 +271,7 @@ def perform_many(
 
 def best(slots: Sequence[Entry | None], weights: Float[np.ndarray, " e"]) -> Entry:
     """The entry of the expert with the highest weight, among those that have one; of equals the first."""
-    entry = slots[int(np.argmax(np.where([entry is not None for entry in slots], weights, -1.0)))]
+    entry = slots[int(np.argmax(np.where([entry is not None for entry in slots], weights, -np.inf)))]
     assert entry is not None
     return entry
 

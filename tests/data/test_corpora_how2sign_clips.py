@@ -98,6 +98,15 @@ def test_faults_are_named_at_once(tmp_path):
         how2sign_clips.samples(tmp_path, "train", size=16)
 
 
+def test_a_pose_at_another_rate_than_its_video_is_named(tmp_path):
+    _make(tmp_path, _names(range(1)))
+    file = next(tmp_path.rglob("*.pose"))
+    slow = pose_file.read(file)
+    pose_file.write(file, Pose(slow.coordinates, slow.confidence, 12.0))
+    with pytest.raises(SignerError, match="_ab_c_0-8-rgb_front: its pose has 12 frames a second, its video 24"):
+        list(how2sign_clips.samples(tmp_path, "train", size=16))
+
+
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 def test_a_real_clip():
     source = Path(DATA) / "how2sign"

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from signer_jax.data import video
+from signer_jax.data.records import FPS_TOLERANCE
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
@@ -69,11 +70,17 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
 
 
 def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: float | None) -> Sample:
-    pose, centre, scale = skeleton.normalise(pose_file.read(files[1]))
+    detected = pose_file.read(files[1])
+    rate = video.frame_rate(files[0])
+    if abs(detected.fps - rate) > FPS_TOLERANCE * rate:
+        raise SignerError(
+            f"clip {name}: its pose has {detected.fps:g} frames a second, its video {rate:g}; "
+            "detect the poses again on this video, or remove the clip"
+        )
+    pose, centre, scale = skeleton.normalise(detected)
     pose = clean(pose)
     pictures = view(files[0], centre, scale, size)
     length = min(len(pictures), len(pose))
-    rate = video.frame_rate(files[0])
     pose, pictures = Pose(pose.coordinates[:length], pose.confidence[:length], rate), pictures[:length]
     if fps is not None and fps != rate:
         frames = max(1, round(length / rate * fps))
