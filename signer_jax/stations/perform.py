@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -277,12 +278,15 @@ def best(slots: Sequence[Entry | None], weights: Float[np.ndarray, " e"]) -> Ent
 
 
 def join(segments: Sequence[Pose], transition: float, rest: Pose | None = None) -> tuple[Pose, Int[np.ndarray, "n 2"]]:
-    """One pose from signs at their own length, `transition` seconds between two; and the frames of each sign.
+    """One pose from signs at their own length, `transition` seconds between two, or more where the way is far; and the
+    frames of each sign.
 
     It begins and ends in the rest pose, or, without one, holds its edges for as long as a transition.
     """
     fps = segments[0].fps
-    spans, total = stitching.timeline(segments, transition, fps)
+    segments = [stitching.steady(segment, rest) for segment in segments]
+    gaps = [stitching.transition_seconds(*pair, least=transition) for pair in pairwise(segments)]
+    spans, total = stitching.timeline(segments, gaps, fps)
     edge = round(transition * fps) + (0 if rest is None else round(stitching.REST_SECONDS * fps))
     return stitching.stitch(segments, spans + edge, total + 2 * edge, fps=fps, rest=rest), spans + edge
 
