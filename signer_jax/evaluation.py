@@ -9,17 +9,19 @@ import numpy as np
 
 from signer_jax.data.pipeline import take_frames, to_model_range, to_pixels_range, video_indices
 from signer_jax.data.records import Corpus
-from signer_jax.data.retrieval import HAND_WEIGHT, Experts, reduce
 from signer_jax.errors import SignerError
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics import text as text_metrics
 from signer_jax.metrics import video as video_metrics
-from signer_jax.pipeline import Signer, pad_experts
+from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
+from signer_jax.pose.skeleton import on_joints
+from signer_jax.pose.warping import HAND_WEIGHT, joint_weights
 from signer_jax.progress import progress
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend
-from signer_jax.slp_moe.experts import top as top_weights
+from signer_jax.slp_moe.retrieval import Experts, at_frames
+from signer_jax.stations.perform import Timing, perform_many, stabilise
 from signer_jax.types import Pose, Sample
 
 
@@ -96,7 +98,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     records = signer.corpus.motions(split)
     rows: dict[str, list[float]] = defaultdict(list)
     c = signer.config.pose
-    weigh_hands = pose_metrics.joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
+    weigh_hands = joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
     for i in progress(range(min(limit, len(records))), "poses"):
         sample = records[i]
         if sample.pose is None or sample.spans is None or not sample.glosses:
@@ -105,15 +107,22 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             list(sample.glosses)[: signer.config.data.max_glosses],
             sample.spans[: signer.config.data.max_glosses],
         )
-        slots = [signer.retrieval.slots(gloss, sample.language) for gloss in glosses]
-        experts = pad_experts(signer.retrieval.on_timeline(slots, spans, len(sample.pose)))
-        weights = signer.gate(*signer.semantics(sample.text, sample.language), glosses, experts)
-        even = experts.mask / np.maximum(experts.mask.sum(axis=1, keepdims=True), 1)
-        truth = reduce(sample.pose, signer.model.joints, c.dims)
-        top, mean = (blended(w, experts, truth) for w in (np.asarray(top_weights(weights)), even))
-        stable, stable_mean = signer.stabilise(top), signer.stabilise(mean)
+        H, mask = signer.semantics(sample.text, sample.language)
+        timing = Timing(spans, len(sample.pose))
+        performed = perform_many(
+            [glosses], H, mask, [sample.language], signer.performer, timings=[timing], without=[sample.name]
+        )[0]
+        if performed is None:  # the database knows none of its glosses
+            for name in ("dtw_top_expert", "dtw_mean_pose"):
+                rows[name] += [np.nan] * len(glosses)
+            continue
+        slots = [signer.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in glosses]
+        truth = on_joints(sample.pose, signer.model.joints, c.dims)
+        top, stable = (on_joints(pose, signer.model.joints, c.dims) for pose in (performed.stitched, performed.pose))
+        mean = mean_of_variants(signer.retrieval.on_timeline(slots, spans, len(truth)), truth)
+        stable_mean = stabilise([mean], signer.performer)[0]
         variants = [(truth, spans)] + [
-            (reduce(pose, signer.model.joints, c.dims), at[: len(spans)]) for pose, at in sample.references
+            (on_joints(pose, signer.model.joints, c.dims), at[: len(spans)]) for pose, at in sample.references
         ]
         rows["dtw_top_expert"] += list(pose_metrics.segment_dtw(stable, spans, variants, weights=weigh_hands))
         rows["dtw_mean_pose"] += list(pose_metrics.segment_dtw(stable_mean, spans, variants, weights=weigh_hands))
@@ -122,9 +131,9 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         rows["hand_before"].append(pose_metrics.hand_error(top, truth, signer.model.hands))
         rows["hand_after"].append(pose_metrics.hand_error(stable, truth, signer.model.hands))
         rows["expert_accuracy"] += [
-            float(signers[int(np.argmax(w))] == sample.signer)
-            for signers, w in zip([[entry and entry.signer for entry in row] for row in slots], weights, strict=False)
-            if sample.signer in signers
+            float(entry.signer == sample.signer)
+            for sign, entry in zip(performed.signs, performed.entries, strict=True)
+            if any(other is not None and other.signer == sample.signer for other in sign.slots)
         ]
         if not result.poses:
             result.poses = [
@@ -132,16 +141,30 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 ("top expert, stabilised", stable),
                 ("mean of the variants", stable_mean),
             ]
-    result.metrics |= {f"pose/{name}": float(np.mean(values)) for name, values in rows.items() if values}
+    result.metrics |= means({f"pose/{name}": values for name, values in rows.items()})
+
+
+def means(rows: dict[str, list[float]]) -> dict[str, float]:
+    """The mean of each row over what could be scored (is no NaN); `<name>_unscored` says how many could not, if any."""
+    found = {}
+    for name, values in rows.items():
+        scored = np.asarray(values, float)[np.isfinite(values)]
+        if len(scored):
+            found[name] = float(scored.mean())
+        if len(scored) < len(values):
+            found[f"{name}_unscored"] = float(len(values) - len(scored))
+    return found
 
 
 _blend = jax.jit(blend)
 _smoothness = jax.jit(pose_losses.smoothness, static_argnames="order")
 
 
-def blended(weights: np.ndarray, experts: Experts, truth: Pose) -> Pose:
-    """The blend of the candidates with these weights `[n, e]`, on the truth's frames (the timeline may be padded)."""
-    arrays = (weights, experts.frame_gloss, experts.candidates, experts.confidence)
+def mean_of_variants(experts: Experts, truth: Pose, multiple: int = 32) -> Pose:
+    """The even blend of the candidates, on the truth's frames; padded, so that few lengths are compiled."""
+    experts = at_frames(experts, np.arange(len(truth) + -len(truth) % multiple))
+    even = experts.candidate_mask / np.maximum(experts.candidate_mask.sum(axis=1, keepdims=True), 1)
+    arrays = (even, experts.frame_gloss, experts.candidates, experts.candidate_confidence)
     coordinates, confidence = _blend(*(a[None] for a in arrays))
     return Pose(np.asarray(coordinates)[0, : len(truth)], np.asarray(confidence)[0, : len(truth)], truth.fps)
 
@@ -173,7 +196,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     places = [places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)]
     clips = [cut(sample, start, c.window) for sample, start in places]
     truth = np.stack([filmed(clip)[1] for clip in clips])
-    poses = [reduce(filmed(clip)[0], signer.model.joints, signer.config.pose.dims) for clip in clips]
+    poses = [on_joints(filmed(clip)[0], signer.model.joints, signer.config.pose.dims) for clip in clips]
     texts = None
     if signer.model.slul is not None:
         pairs = [signer.semantics(clip.text, clip.language) for clip in clips]
@@ -181,30 +204,38 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     rendered = signer.render_windows(
         np.stack([pose.coordinates for pose in poses]),
         np.stack([pose.confidence for pose in poses]),
-        [signer.style(signer=clip.signer) for clip in clips],
+        [signer.style(signer=signer.look_of(clip.signer)) for clip in clips],
         texts,
     )
-    candidates = {"": rendered, "_reconstruction": reconstruct(signer, truth), **baselines(corpus, clips)}
+    candidates: dict[str, Any] = {
+        "": rendered,
+        "_reconstruction": reconstruct(signer, truth),
+        **baselines(corpus, clips),
+    }
     rows: dict[str, list[float]] = defaultdict(list)
     names = skeleton.SUBSETS[signer.config.pose.joints]
     crop = video_metrics.hand_crop(*truth.shape[2:4])
     for i, clip in enumerate(progress(clips, "video")):
         centres, visible = video_metrics.hand_centres(poses[i], names, signer.config.data.size)
         for name, videos in candidates.items():
+            if videos[i] is None:  # no training video of this signer
+                for part in ("ssim", "hand_ssim"):
+                    rows[f"video/{part}{name}"].append(np.nan)
+                continue
             whole = video_metrics.ssim(videos[i], truth[i])
             hands = video_metrics.hand_ssim(videos[i], truth[i], centres, visible, crop)[visible]
             for key in ("", f"/{clip.signer}") if len(corpus.about["signers"]) > 1 else ("",):
                 rows[f"video{key}/ssim{name}"] += list(whole)
                 rows[f"video{key}/hand_ssim{name}"] += list(hands)
-    result.metrics |= {name: float(np.mean(values)) for name, values in rows.items() if values}
-    result.metrics["video/flicker"] = float(
-        np.mean([video_metrics.flicker(a, b) for a, b in zip(rendered, truth, strict=True)])
-    )
-    result.metrics["video/flicker_truth"] = float(np.mean([video_metrics.flicker(b, b) for b in truth]))
+    rows["video/flicker"] = [video_metrics.flicker(a, b) for a, b in zip(rendered, truth, strict=True)]
+    rows["video/flicker_truth"] = [video_metrics.flicker(b, b) for b in truth]
+    result.metrics |= means(rows)
+    if strangers := sorted({clip.signer for clip in clips} - signer.latents.references.keys()):
+        result.facts["video/without_training_video"] = ", ".join(strangers)
     for i in range(min(4, len(clips))):
-        result.clips.append({"rendered": rendered[i], "ground truth": truth[i],
-                             "autoencoder": candidates["_reconstruction"][i],
-                             "nearest pose": candidates["_nearest_pose"][i]})  # fmt: skip
+        shown = {"rendered": rendered[i], "ground truth": truth[i], "autoencoder": candidates["_reconstruction"][i],
+                 "nearest pose": candidates["_nearest_pose"][i]}  # fmt: skip
+        result.clips.append({name: video for name, video in shown.items() if video is not None})
 
 
 def reconstruct(signer: Signer, videos: np.ndarray) -> np.ndarray:
@@ -219,17 +250,25 @@ def reconstruct(signer: Signer, videos: np.ndarray) -> np.ndarray:
     return np.concatenate([to_pixels_range(roundtrip(signer.params["vae"], to_model_range(v[None]))) for v in videos])
 
 
-def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, np.ndarray]:
-    """For every clip the signer's mean training frame, and for every frame the training frame of the nearest pose."""
+def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, list[np.ndarray | None]]:
+    """For every clip the signer's mean training frame, and for every frame the training frame of the nearest pose.
+
+    None where there is no training video of the clip's signer.
+    """
     records = corpus.motions("train")
     signers = {clip.signer for clip in clips}
     listed = corpus.listed("train")
     training = [records[i] for i in video_indices(corpus, "train") if listed[i][2] in signers]
     compared = skeleton.positions(skeleton.PARTS["arms"], skeleton.JOINTS)
-    means = {name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name) for name in signers}
+    known = signers & {sample.signer for sample in training}
+    frames = {name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name) for name in known}
+    nearest = video_metrics.nearest_pose_baseline((clip for clip in clips if clip.signer in known), training, compared)
     return {
-        "_mean_frame": np.stack([np.broadcast_to(means[clip.signer], filmed(clip)[1].shape) for clip in clips]),
-        "_nearest_pose": np.stack(list(video_metrics.nearest_pose_baseline(clips, training, compared))),
+        "_mean_frame": [
+            np.broadcast_to(frames[clip.signer], filmed(clip)[1].shape) if clip.signer in known else None
+            for clip in clips
+        ],
+        "_nearest_pose": [next(nearest) if clip.signer in known else None for clip in clips],
     }
 
 

@@ -219,7 +219,8 @@ def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int)
         H, t = jnp.zeros((1, 4, model.slul.d_model)), 8
         params["slp_moe"] = fresh(
             model.slp_moe, keys["slp_moe"], H, jnp.ones((1, 4), bool),
-            jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)), jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
+            jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)), jnp.zeros((1, n, e, j * (3 * c + 1))),
+            jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
             gloss_query=jnp.zeros((1, n, model.slul.d_model)),
         )  # fmt: skip
         params["stabiliser"] = fresh(model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j)))

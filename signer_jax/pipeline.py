@@ -7,7 +7,7 @@ signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,31 +21,21 @@ from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data.pipeline import to_model_range, to_pixels_range
 from signer_jax.data.records import Corpus
-from signer_jax.data.retrieval import Experts, Retrieval, reduce
-from signer_jax.data.windows import pad
 from signer_jax.errors import SignerError, closest
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
-from signer_jax.pose import stitching
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.skeleton import on_joints
 from signer_jax.renderer.references import References, latent_frame_times, part_positions
 from signer_jax.renderer.sampler import shared_noise
-from signer_jax.slul.linker import pool_glosses, shift_right
+from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.stations.perform import Performer, join, perform
 from signer_jax.stations.understand import Linker, Understood, semantics, understand
 from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.latents import Latents
 from signer_jax.types import Pose
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """What became of each gloss: the signs to perform, and what had to be fingerspelled or left out."""
-
-    signs: list[tuple[str, list[Entry | None]]]  # label, the entry of each expert
-    fingerspelled: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,28 +45,13 @@ class Signed:
     glosses: tuple[str, ...]
     pose: Pose
     video: np.ndarray | None  # uint8 [t, h, w, 3]; None where the run has no renderer
-    fingerspelled: list[str]
-    skipped: list[str]
+    fingerspelled: Sequence[str]  # glosses
+    skipped: Sequence[str]
     language: str
-    unknown: list[str] = field(default_factory=list)  # words that no training text of the language has, left out
-    remarks: list[str] = field(default_factory=list)  # what else became of the text, a line each
-
-
-def retrieve(glosses: Sequence[str], language: str, retrieval: Retrieval) -> Retrieved:
-    """Looks every gloss up; one that the database lacks is fingerspelled where it has the letters, else skipped."""
-    found = Retrieved([])
-    for gloss in glosses:
-        slots = retrieval.slots(gloss, language)
-        if any(slots):
-            found.signs.append((gloss, slots))
-            continue
-        letters = retrieval.prior.fingerspell(gloss.lstrip("#"), language)
-        if letters:
-            found.fingerspelled.append(gloss)
-            found.signs.extend((letter.gloss, retrieval.slots(letter.gloss, language)) for letter in letters)
-        else:
-            found.skipped.append(gloss)
-    return found
+    signer: str = ""  # who performs: the signer of most of the signs
+    look: str = ""  # the training signer whose look the video has
+    unknown: Sequence[str] = ()  # words that no training text of the language has, left out
+    remarks: Sequence[str] = ()  # what else became of the text, a line each
 
 
 class Signer:
@@ -165,83 +140,13 @@ class Signer:
 
     # ---- Glosses -> pose ------------------------------------------------------------------------------------------
     @cached_property
-    def _weigh(self):
-        def weigh(params: dict, H: Any, mask: Any, experts: Any, query: Any) -> Any:
-            return self.model.slp_moe.apply({"params": params}, H, mask, *experts, gloss_query=query, method="weigh")
-
-        return jax.jit(weigh)
-
-    @cached_property
-    def _query(self):
-        def query(params: dict, target: Any, H: Any, mask: Any, belongs: Any, glosses: int) -> Any:
-            states = self.model.slul.apply({"params": params}, shift_right(target), H, mask, method="decode")
-            return pool_glosses(states, belongs, glosses)[0]
-
-        return jax.jit(query, static_argnums=5)
-
-    @cached_property
-    def _stabilise(self):
-        def stabilise(params: dict, pose: Any, confidence: Any, valid: Any) -> Any:
-            return self.model.stabiliser.apply({"params": params}, pose, confidence, valid)
-
-        return jax.jit(stabilise)
-
-    def gate(self, H: np.ndarray, mask: np.ndarray, glosses: Sequence[str], experts: Experts) -> np.ndarray:
-        """The experts' weights for each gloss, `[n, e]`, from H `[1, s, d]`; zeros where a gloss has no candidate."""
-        n = experts.mask.shape[0]
-        query = None
-        if self.config.pose.gating == "gloss":
-            ids = self.tokenizer.encode_gloss(glosses)
-            length = self.config.data.max_target
-            belongs = np.full(length, -1, np.int32)
-            index = self.tokenizer.gloss_index(ids)[:length]
-            belongs[: len(index)] = index
-            query = self._query(self.params["slul"], pad(ids, length)[None], H, mask, belongs[None], n)
-        seen = experts.mask & (experts.frame_gloss.sum(axis=0) > 0)[:, None]
-        arrays = (experts.candidates, experts.confidence, seen, experts.frame_gloss)
-        return np.asarray(self._weigh(self.params["slp_moe"], H, mask, tuple(a[None] for a in arrays), query))[0]
-
-    def stabilise(self, pose: Pose) -> Pose:
-        """Refines a pose on the models' joints; padded to a multiple of 32 frames, so that few lengths are compiled."""
-        total = -(-len(pose) // 32) * 32
-        extra = ((0, total - len(pose)), (0, 0), (0, 0))
-        stable = self._stabilise(
-            self.params["stabiliser"],
-            np.pad(pose.coordinates, extra, mode="edge")[None],
-            np.pad(pose.confidence, extra[:2], mode="edge")[None],
-            (np.arange(total) < len(pose))[None],
-        )
-        return Pose(np.asarray(stable)[0, : len(pose)], pose.confidence, pose.fps)
-
-    def perform(self, H: np.ndarray, mask: np.ndarray, language: str, glosses: Sequence[str]) -> tuple[Pose, Retrieved]:
-        """Retrieval, the top expert's candidates at their own length, stitching, the stabiliser. All 128 joints.
-
-        Raises `SignerError` where the database knows none of the glosses.
-        """
-        found = retrieve(glosses, language, self.retrieval)
-        if not found.signs:
-            raise SignerError(
-                f"glosses {' '.join(glosses) or '(none)'}: the prior knows none of them for language {language}"
-            )
-        # The candidates on one timeline, for the gates: each gloss as long as its candidates are on average.
-        gap = max(1, round(self.config.pose.transition * self.retrieval.prior.fps))
-        chosen: list[Entry] = []
-        limit = self.config.data.max_glosses
-        for i in range(0, len(found.signs), limit):
-            part = found.signs[i : i + limit]
-            slots = [row for _, row in part]
-            lengths = [int(np.mean([entry.end - entry.start for entry in row if entry is not None])) for row in slots]
-            spans, total = _spans(lengths, gap)
-            experts = pad_experts(self.retrieval.on_timeline(slots, spans, total))
-            weights = self.gate(H, mask, glosses[i : i + limit], experts)
-            for row, gates in zip(slots, weights, strict=False):
-                chosen.append(row[int(np.argmax(gates))] or next(entry for entry in row if entry is not None))
-        segments = [self.retrieval.prior.pose(entry) for entry in chosen]
-        pose = join(segments, self.config.pose.transition, self.retrieval.prior.rest(chosen[0].signer))
-        stable = self.stabilise(reduce(pose, self.model.joints, self.config.pose.dims))
-        coordinates = pose.coordinates.copy()
-        coordinates[:, self.model.joints, : self.config.pose.dims] = stable.coordinates
-        return Pose(coordinates, pose.confidence, pose.fps), found
+    def performer(self) -> Performer:
+        """The second station, for `stations.perform`."""
+        model, c = self.model, self.config
+        return Performer(
+            model.slul, model.slp_moe, model.stabiliser, self.params, self.tokenizer, self.retrieval,
+            target=c.data.max_target, transition=c.pose.transition,
+        )  # fmt: skip
 
     # ---- Pose -> video --------------------------------------------------------------------------------------------
     @cached_property
@@ -315,7 +220,7 @@ class Signer:
     def render(self, pose: Pose, references: References, text: np.ndarray | None = None) -> np.ndarray:
         """uint8 `[t, h, w, 3]`: the pose cut into windows, each rendered with the same references and noise."""
         length = self.config.renderer.window
-        small = reduce(pose, self.model.joints, self.config.pose.dims) if pose.coordinates.shape[1] == 128 else pose
+        small = on_joints(pose, self.model.joints, self.config.pose.dims) if pose.coordinates.shape[1] == 128 else pose
         count = -(-len(small) // length)
         index = np.minimum(np.arange(count * length), len(small) - 1).reshape(count, length)
         texts = None if text is None else np.repeat(text, count, 0)
@@ -329,35 +234,45 @@ class Signer:
         """Text or a prompt in, glosses, pose and video out.
 
         `language` is the sign language's IANA code, found from the text's words where it is not given. `style` is a
-        reference image, uint8 `[h, w, 3]`; else a training signer's look is used.
+        reference image, uint8 `[h, w, 3]`, `signer` a training signer; else the video looks like the signer who
+        performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`).
         A long text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
         unknown language, or glosses that the prior database lacks.
         """
         language = self.language(text, language)
         understood = self.understand([text], [language])
         understood.check()
-        rows = understood.rows(0)
-        references = self.style(style, signer) if self.model.renderer is not None else None
-        poses, videos = [], []
-        fingerspelled: list[str] = []
-        skipped: list[str] = []
-        for b in [b for b in rows if understood.sentences[b].glosses] or rows[:1]:
-            H, mask = understood.H[b : b + 1], understood.mask[b : b + 1]
-            pose, found = self.perform(H, mask, language, understood.sentences[b].glosses)
-            poses.append(pose)
-            fingerspelled += found.fingerspelled
-            skipped += found.skipped
-            if references is not None:
-                videos.append(self.render(pose, references, H * mask[..., None]))
-        whole = Pose(
-            np.concatenate([pose.coordinates for pose in poses]),
-            np.concatenate([pose.confidence for pose in poses]),
-            poses[0].fps,
+        rows = [b for b in understood.rows(0) if understood.sentences[b].glosses] or understood.rows(0)[:1]
+        H, mask = understood.H[rows], understood.mask[rows]
+        parts = [
+            perform(understood.sentences[b].glosses, H[i : i + 1], mask[i : i + 1], language, self.performer)
+            for i, b in enumerate(rows)
+        ]
+        performers = [part.signer for part in parts]
+        performer = max(dict.fromkeys(performers), key=performers.count)
+        video, look = None, ""
+        if self.model.renderer is not None:
+            look = signer or self.look_of(performer)
+            texts = H * mask[..., None]
+            references = self.style(style, look)
+            video = np.concatenate(
+                [self.render(part.pose, references, texts[i : i + 1]) for i, part in enumerate(parts)]
+            )
+        pose = Pose(
+            np.concatenate([part.pose.coordinates for part in parts]),
+            np.concatenate([part.pose.confidence for part in parts]),
+            parts[0].pose.fps,
         )
         return Signed(
-            understood.glosses[0], whole, np.concatenate(videos) if videos else None, fingerspelled, skipped, language,
+            understood.glosses[0], pose, video, [gloss for part in parts for gloss in part.fingerspelled],
+            [gloss for part in parts for gloss in part.skipped], language, performer, look,
             understood.unknown(0), understood.remarks(0),
         )  # fmt: skip
+
+    def look_of(self, signer: str) -> str:
+        """A signer's own look where there is a training video of this one, else the first signer's who has one."""
+        known = self.latents.references
+        return signer if signer in known else next(iter(known))
 
 
 def sign_from_prior(prior: Prior, text: str, language: str | None, transition: float) -> Signed:
@@ -390,41 +305,12 @@ def sign_from_prior(prior: Prior, text: str, language: str | None, transition: f
             f"{' '.join(words)}: the prior has neither the words nor their letters for language {language}"
         )
     segments = [prior.pose(entry) for entry in entries]
-    pose = join(segments, transition)
+    pose, _ = join(segments, transition)
     return Signed(tuple(entry.gloss for entry in entries), pose, None, spelled, skipped, language)
-
-
-def join(segments: Sequence[Pose], transition: float, rest: Pose | None = None) -> Pose:
-    """One pose from signs at their own length, `transition` seconds between two.
-
-    It begins and ends in the rest pose, or, without one, holds its edges for as long as a transition.
-    """
-    fps = segments[0].fps
-    spans, total = stitching.timeline(segments, transition, fps)
-    edge = round(transition * fps) + (0 if rest is None else round(stitching.REST_SECONDS * fps))
-    return stitching.stitch(segments, spans + edge, total + 2 * edge, fps=fps, rest=rest)
 
 
 def _lookup(prior: Prior, word: str, language: str) -> list[Entry]:
     return prior.variants(word, language) or prior.fingerspell(word, language) or []
-
-
-def _spans(lengths: Sequence[int], gap: int) -> tuple[np.ndarray, int]:
-    """Spans of segments of these lengths with `gap` frames around each, and the total."""
-    starts = gap + np.concatenate([[0], np.cumsum(np.array(lengths[:-1], np.int64) + gap)]).astype(np.int32)
-    spans = np.stack([starts, starts + np.array(lengths, np.int32)], axis=1)
-    return spans, int(spans[-1, 1]) + gap
-
-
-def pad_experts(experts: Experts, multiple: int = 32) -> Experts:
-    """Fills the timeline up to a multiple of frames that belong to no gloss, so that few lengths are compiled."""
-    extra = -experts.candidates.shape[1] % multiple
-    return Experts(
-        np.pad(experts.candidates, ((0, 0), (0, extra), (0, 0), (0, 0)), mode="edge"),
-        np.pad(experts.confidence, ((0, 0), (0, extra), (0, 0))),
-        experts.mask,
-        np.pad(experts.frame_gloss, ((0, extra), (0, 0))),
-    )
 
 
 def _tokenizer(config: ConfigDict, workdir: Path) -> Tokenizer | None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from signer_jax.types import Pose
 
-HAND_WEIGHT = 3.0
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 
 
@@ -72,22 +71,22 @@ def _normalised(path: Path) -> "Pose":
 
 def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.metrics import pose
-    from signer_jax.pose import skeleton
+    from signer_jax.pose import skeleton, warping
 
     theirs, ours = _normalised(reference), _normalised(hypothesis)
-    weights = pose.joint_weights(skeleton.JOINTS, HAND_WEIGHT)
+    weights = warping.joint_weights(skeleton.JOINTS, warping.HAND_WEIGHT)
     metrics = {
-        "dtw": pose.dtw(ours, theirs),
-        "dtw_hand_weighted": pose.dtw(ours, theirs, weights=weights),
+        "dtw": warping.dtw(ours, theirs),
+        "dtw_hand_weighted": warping.dtw(ours, theirs, weights=weights),
         "jerk": pose.jerk(ours),
         "jerk_reference": pose.jerk(theirs),
     }
     shown = [f"{(p.confidence <= 0).mean():.1%}" for p in (theirs, ours)]
     return metrics, {
         "unit": "shoulder widths (a frame of the reference); jerk in shoulder widths / s^3",
-        "joints": f"{len(skeleton.JOINTS)} (body, face, hands); hand-weighted: hands count {HAND_WEIGHT:g}-fold",
+        "joints": f"{len(skeleton.JOINTS)}: body, face, hands; hand-weighted: hands count {warping.HAND_WEIGHT:g}-fold",
         "normaliser": "a clip's median shoulder centre and width",
-        "fill": f"{pose.MISSING:g} where only the reference shows a joint; what it does not show is not scored",
+        "fill": f"{warping.MISSING:g} where only the reference shows a joint; what it does not show is not scored",
         "fps": f"reference {theirs.fps:g}, hypothesis {ours.fps:g}",
         "missing": f"reference {shown[0]}, hypothesis {shown[1]} of all joints in all frames",
     }

@@ -65,6 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"skipped (words that no training text has): {listed(signed.unknown)}")
     for remark in signed.remarks:
         print(f"signer: {remark}", file=sys.stderr)
+    if signed.look and signed.look != signed.signer and not arguments.style:
+        print(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}")
     frames = draw(signed.pose, SKELETON_SIZE) if signed.video is None else signed.video
     if pose_file:
         pose_format.write(pose_file, signed.pose)

@@ -23,6 +23,7 @@ from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
 
 KIND = "prepared corpus"
+FPS_TOLERANCE = 2e-3  # a share; 24 and 24000/1001 frames a second, a frame in 40 seconds apart, are one rate
 # What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
 _BROKEN = (
     msgpack.UnpackException, msgpack.exceptions.ExtraData, OSError, SyntaxError, ValueError, TypeError, KeyError,
@@ -224,10 +225,28 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
 
     `about` is kept in `corpus.json`, with the counts, the motions' frames, signers and frame rate added, and by
     language the words and the glosses of the training split: what a run may be said to know.
+    Raises `SignerError` where a sample's frame rate is not the corpus's, or its video has not its pose's frames.
     """
     with storage.new_folder(directory, KIND) as partial:
         _write(partial, splits, about)
     return Corpus(directory)
+
+
+def _check_frames(sample: Sample, fps: float) -> float:
+    """The corpus's frame rate, on which every time counts: `fps`, or, where that is 0, the first sample's."""
+    assert sample.pose is not None
+    own = float(sample.pose.fps)
+    if fps and abs(own - fps) > FPS_TOLERANCE * fps:
+        raise SignerError(
+            f"sample {sample.name!r}: {own:g} frames a second where the samples before it have {fps:g}; "
+            "set config.data.fps to resample all of them to one rate"
+        )
+    if sample.video is not None and len(sample.video) != len(sample.pose):
+        raise SignerError(
+            f"sample {sample.name!r}: {len(sample.video)} frames of video beside {len(sample.pose)} of pose; "
+            "both must show the same frames"
+        )
+    return fps or own
 
 
 def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], about: dict) -> None:
@@ -253,12 +272,12 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
                         known = glosses.setdefault(sample.language, set())
                         known.update(unicodedata.normalize("NFC", gloss) for gloss in sample.glosses)
                 if sample.pose is not None:
+                    fps = _check_frames(sample, fps)
                     write_motion(encode(sample))
                     count["pose"] += 1
                     count["video"] += sample.video is not None
                     listed.append([len(sample.pose), sample.video is not None, sample.signer])
                     signers.add(sample.signer)
-                    fps = float(sample.pose.fps)
     about = {
         **about,
         "counts": counts,

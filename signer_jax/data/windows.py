@@ -1,15 +1,18 @@
 """From a sample to the arrays that the models train on: tokens, and pose windows with the experts beside them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
 
 from signer_jax.data.records import Records
-from signer_jax.data.retrieval import Retrieval, chosen_candidates, reduce
+from signer_jax.pose.skeleton import on_joints
+from signer_jax.slp_moe.retrieval import Experts, Retrieval, at_frames, chosen_candidates
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.types import Sample
+
+EXPERTS = tuple(field.name for field in fields(Experts))
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,9 @@ def pad(ids: Sequence[int], length: int) -> np.ndarray:
 def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np.ndarray]:
     """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to."""
     source = tokenizer.encode_source(sample.text, sample.language) if sample.text else []
+    target, target_gloss = tokenizer.gloss_target(sample.glosses, limits.target)
     source = tokenizer.cut(source, limits.source)
-    target = tokenizer.encode_gloss(sample.glosses) if sample.glosses else []
-    target_gloss = np.full(limits.target, -1, np.int32)
-    known = tokenizer.gloss_index(target)[: limits.target]
-    target_gloss[: len(known)] = known
-    return {
-        "source": pad(source, limits.source),
-        "target": pad(target, limits.target),
-        "target_gloss": target_gloss,
-    }
+    return {"source": pad(source, limits.source), "target": target, "target_gloss": target_gloss}
 
 
 def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str]:
@@ -82,33 +78,27 @@ class MotionWindows:
     def _sentence(self, index: int) -> dict[str, np.ndarray]:
         sample = self.records[index]
         assert sample.pose is not None
-        pose = reduce(sample.pose, self.joints, self.dims)
+        pose = on_joints(sample.pose, self.joints, self.dims)
         arrays = {"pose": pose.coordinates.astype(np.float32), "confidence": pose.confidence.astype(np.float32)}
         if self.tokenizer is not None:
             arrays |= tokens(sample, self.tokenizer, self.limits)
         if self.retrieval is not None and sample.spans is not None:
-            slots = [self.retrieval.slots(gloss, sample.language) for gloss in sample.glosses]
+            # Without what the database has from this very performance: at inference nobody has the answer beforehand.
+            slots = [self.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in sample.glosses]
             experts = self.retrieval.on_timeline(slots, sample.spans, len(pose))
-            arrays |= {
-                "candidates": experts.candidates,
-                "candidate_confidence": experts.confidence,
-                "candidate_mask": experts.mask,
-                "frame_gloss": experts.frame_gloss,
-                "chosen": chosen_candidates(sample, slots, self.retrieval),
-            }
+            arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval)}
         return arrays
 
     def window(self, index: int, start: int, length: int) -> dict[str, np.ndarray]:
-        """`length` frames of motion `index` from `start`; frames past the end repeat the last and are not `valid`."""
+        """`length` frames of motion `index` from `start`; frames past the end repeat the last and are not `valid`.
+
+        What the gates look at (`candidate_features`, `candidate_mask`) is the whole sentence's, whatever the window.
+        """
         whole = self.sentence(index)
         frames = np.arange(start, start + length)
         inside = np.minimum(frames, len(whole["pose"]) - 1)
-        window = dict(whole)
-        for name in ("pose", "confidence", "frame_gloss"):
-            if name in whole:
-                window[name] = whole[name][inside]
-        for name in ("candidates", "candidate_confidence"):
-            if name in whole:
-                window[name] = whole[name][:, inside]
+        window = whole | {name: whole[name][inside] for name in ("pose", "confidence")}
+        if "candidates" in whole:
+            window |= vars(at_frames(Experts(**{name: whole[name] for name in EXPERTS}), frames))
         window["valid"] = frames < len(whole["pose"])
         return window

@@ -18,6 +18,7 @@ _SAME_HAND = 0.08  # mean distance of the two hands' joints, shoulder widths
 _STRAY = 0.25  # distance of a hand from its own arm's wrist, shoulder widths
 _SIDES = (("left_wrist", skeleton.LEFT_HAND), ("right_wrist", skeleton.RIGHT_HAND))
 _HANDS = [[skeleton.INDEX[name] for name in names] for _, names in _SIDES]
+_CARRIED = frozenset(joint for hand in _HANDS for joint in hand)
 _WRISTS = [skeleton.INDEX[name] for name, _ in _SIDES]
 
 
@@ -56,6 +57,29 @@ def fill_gaps(pose: Pose, longest: int = LONGEST_GAP) -> Pose:
             before, after = coordinates[start - 1, joint], coordinates[end, joint]
             coordinates[start:end, joint] = before + share * (after - before)
             confidence[start:end, joint] = min(confidence[start - 1, joint], confidence[end, joint])
+    return Pose(coordinates, confidence, pose.fps)
+
+
+def bridge(pose: Pose) -> Pose:
+    """An isolated sign whose arms and hands do not blink: every gap between two frames that show a joint is filled.
+
+    A hand's joints move with the arm's wrist, where that is shown, from their place on the one side to that on the
+    other. The filled frames get the lower confidence of the two. What is missing at an end stays missing.
+    """
+    coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
+    for side, (wrist_name, hand) in zip(("left", "right"), _SIDES, strict=True):
+        wrist = skeleton.INDEX[wrist_name]
+        for joint in (skeleton.INDEX[f"{side}_elbow"], wrist, *(skeleton.INDEX[name] for name in hand)):
+            for start, end in gaps(pose.confidence[:, joint] > 0):
+                if start == 0 or end == len(pose):
+                    continue
+                around = slice(start - 1, end + 1)
+                carried = joint != wrist and joint in _CARRIED and (confidence[around, wrist] > 0).all()
+                carrier = coordinates[around, wrist] if carried else np.zeros_like(coordinates[around, wrist])
+                own = coordinates[around, joint] - carrier
+                share = np.linspace(0, 1, end - start + 2, dtype=np.float32)[:, None]
+                coordinates[around, joint] = carrier + own[0] + share * (own[-1] - own[0])
+                confidence[start:end, joint] = min(confidence[start - 1, joint], confidence[end, joint])
     return Pose(coordinates, confidence, pose.fps)
 
 

@@ -57,6 +57,11 @@ def positions(joints: Sequence[str], among: Sequence[str]) -> np.ndarray:
     return np.array([where[name] for name in joints if name in where], np.int32)
 
 
+def on_joints(pose: Pose, joints: np.ndarray, dims: int) -> Pose:
+    """The pose on some joints (indices into `JOINTS`) and its first `dims` coordinates."""
+    return Pose(pose.coordinates[:, joints, :dims], pose.confidence[:, joints], pose.fps)
+
+
 def _hand_limbs(side: str, fingers: Sequence[str]) -> list[tuple[str, str]]:
     limbs = []
     for finger in fingers:

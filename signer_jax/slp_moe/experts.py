@@ -2,7 +2,8 @@
 
 Expert k holds candidate k of every gloss of the sentence, already resampled to the gloss's span and stitched, so its
 sequence lies on the sentence's time line and blending needs no further alignment. `frame_gloss` `[b, t, n]` says how
-much of each gloss a frame shows: rows sum to 1 (cross-faded in transitions) and are zero on padding frames.
+much of each gloss a frame shows: rows sum to 1 (cross-faded in transitions) and are zero on padding frames. The gates
+never look at that time line, only at `candidate_features`: they decide for the sentence, whatever part of it is shown.
 """
 
 from typing import Literal
@@ -10,46 +11,36 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float
 
-from signer_jax.slp_moe.gates import Gates, combine, mean_pool, sentence_scores
-from signer_jax.types import Array
+from signer_jax.masked import masked_mean
+from signer_jax.slp_moe.gates import Gates, combine, sentence_scores
+from signer_jax.types import Array, Pose
 
-# How sharply the "start" and "end" features look at the two ends of a gloss; 4 puts 97 % of the weight on one half.
+# How sharply the "start" and "end" features look at the two ends of a sign; 4 puts 97 % of the weight on one half.
 _END_SHARPNESS = 4
 
 
-def candidate_features(
-    candidates: Float[Array, "b e t j c"],
-    frame_gloss: Float[Array, "b t n"],
-    *,
-    confidence: Float[Array, "b e t j"] | None = None,
-) -> Float[Array, "b n e f"]:
-    """What each candidate looks like within each gloss, f = 3·j·c + j, float32, in shoulder widths.
+def candidate_features(pose: Pose) -> Float[np.ndarray, " f"]:
+    """What a candidate looks like, f = 3·j·c + j, float32, in shoulder widths (numpy: nothing in it is trained).
 
-    Per joint: its mean position, its position at the gloss's start and at its end (means weighted by (1-u)⁴ and u⁴, u
-    the share of the gloss that has passed), and its mean speed (shoulder widths a frame). `confidence` 0 leaves a
-    joint's frame out; a joint that is missing throughout gives zeros, and so does a gloss without frames.
+    Per joint: its mean position, its position at the start and at the end (means weighted by (1-u)⁴ and u⁴, u the share
+    of the sign that has passed), and its mean speed (shoulder widths a frame). A joint's missing frames (confidence 0)
+    are left out; one that is missing throughout gives zeros. A candidate's features are those of its own frames, at its
+    own length: they are the same wherever and in whatever window the sign is performed.
     """
-    b, e, t, j, _ = candidates.shape
-    share = frame_gloss.astype(jnp.float32)
-    passed = (jnp.cumsum(share, axis=1) - share / 2) / jnp.maximum(share.sum(axis=1, keepdims=True), 1e-6)
-    # b t (3 windows, n)
-    windows = jnp.stack([share, share * (1 - passed) ** _END_SHARPNESS, share * passed**_END_SHARPNESS], axis=2)
-    present = jnp.ones((b, e, t, j), jnp.float32) if confidence is None else (confidence > 0).astype(jnp.float32)
-    place = jnp.where(present[..., None] > 0, candidates.astype(jnp.float32), 0.0)
-
-    weight = jnp.einsum("btwn,betj->bnewj", windows, present)
-    position = jnp.einsum("btwn,betjc->bnewjc", windows, place) / jnp.maximum(weight, 1e-6)[..., None]
-
-    both = present[:, :, 1:] * present[:, :, :-1]
-    step = jnp.square(place[:, :, 1:] - place[:, :, :-1]).sum(axis=-1)
-    speed = jnp.sqrt(step + 1e-12) * both
-    moving = jnp.einsum("btn,betj->bnej", share[:, 1:], both)
-    speed = jnp.einsum("btn,betj->bnej", share[:, 1:], speed) / jnp.maximum(moving, 1e-6)
-
-    n = share.shape[2]
-    return jnp.concatenate([position.reshape(b, n, e, -1), speed], axis=-1)
+    seen = pose.confidence > 0
+    place = np.where(seen[..., None], pose.coordinates, 0.0).astype(np.float32)
+    passed = (np.arange(len(pose), dtype=np.float32) + 0.5) / len(pose)
+    parts = np.stack([np.ones_like(passed), (1 - passed) ** _END_SHARPNESS, passed**_END_SHARPNESS])  # 3 t
+    weight = parts @ seen
+    position = np.einsum("wt,tjc->wjc", parts, place) / np.maximum(weight, 1e-6)[..., None]
+    both = seen[1:] & seen[:-1]
+    speed = (np.linalg.norm(place[1:] - place[:-1], axis=-1) * both).sum(0) / np.maximum(both.sum(0), 1)
+    # f = (w j c) then j
+    features = np.concatenate([position.reshape(-1), speed])
+    return features.astype(np.float32)
 
 
 class PoseChosenNetwork(nn.Module):
@@ -144,22 +135,19 @@ class SLPMoE(nn.Module):
         self,
         H: Float[Array, "b s d"],
         source_mask: Bool[Array, "b s"],
-        candidates: Float[Array, "b e t j c"],
-        candidate_confidence: Float[Array, "b e t j"],
+        candidate_features: Float[Array, "b n e f"],
         candidate_mask: Bool[Array, "b n e"],
-        frame_gloss: Float[Array, "b t n"],
         *,
         gloss_query: Float[Array, "b n d"] | None = None,
     ) -> Float[Array, "b n e"]:
         """The weights alone (for `select_top`). Rows sum to 1, or to 0 where a gloss has no candidate."""
-        features = candidate_features(candidates, frame_gloss, confidence=candidate_confidence)
         if self.gating == "sentence":
-            query = mean_pool(H, source_mask)
-            scores = sentence_scores(self.chosen(query, features), candidate_mask)
+            query = masked_mean(H, source_mask[..., None], axis=1)  # q = Pool(H)
+            scores = sentence_scores(self.chosen(query, candidate_features), candidate_mask)
             return combine(self.gates(query)[:, None], scores, candidate_mask)
         if gloss_query is None:
             raise ValueError("SLPMoE: gating 'gloss' needs gloss_query [b, n, d]")
-        return combine(self.gates(gloss_query), self.chosen(gloss_query, features), candidate_mask)
+        return combine(self.gates(gloss_query), self.chosen(gloss_query, candidate_features), candidate_mask)
 
     def __call__(
         self,
@@ -167,14 +155,13 @@ class SLPMoE(nn.Module):
         source_mask: Bool[Array, "b s"],
         candidates: Float[Array, "b e t j c"],
         candidate_confidence: Float[Array, "b e t j"],
+        candidate_features: Float[Array, "b n e f"],
         candidate_mask: Bool[Array, "b n e"],
         frame_gloss: Float[Array, "b t n"],
         *,
         gloss_query: Float[Array, "b n d"] | None = None,
     ) -> tuple[Float[Array, "b t j c"], Float[Array, "b t j"], Float[Array, "b n e"]]:
         """Training: the soft blend. Returns pose `[b, t, j, c]`, confidence `[b, t, j]`, weights `[b, n, e]`."""
-        weights = self.weigh(
-            H, source_mask, candidates, candidate_confidence, candidate_mask, frame_gloss, gloss_query=gloss_query
-        )
+        weights = self.weigh(H, source_mask, candidate_features, candidate_mask, gloss_query=gloss_query)
         pose, confidence = blend(weights, frame_gloss, candidates, candidate_confidence)
         return pose, confidence, weights

@@ -9,14 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from signer_jax.masked import masked_mean
 from signer_jax.types import Array
-
-
-def mean_pool(states: Float[Array, "b s d"], mask: Array) -> Float[Array, "b d"]:
-    """Mean over the source tokens where `mask` `[b, s]` is set, in float32; zeros where none is. q = Pool(H)."""
-    weight = mask.astype(jnp.float32)
-    total = jnp.einsum("bsd,bs->bd", states.astype(jnp.float32), weight)
-    return total / jnp.maximum(weight.sum(axis=1), 1.0)[:, None]
 
 
 def gate_logits(query: Float[Array, "*n d"], weight: Float[Array, "d e"]) -> Float[Array, "*n e"]:
@@ -26,9 +20,7 @@ def gate_logits(query: Float[Array, "*n d"], weight: Float[Array, "d e"]) -> Flo
 
 def sentence_scores(scores: Float[Array, "b n e"], mask: Bool[Array, "b n e"]) -> Float[Array, "b 1 e"]:
     """The score of each expert for the whole sentence: its mean over the glosses that have its candidate, else 0."""
-    present = mask.astype(jnp.float32)
-    total = (scores.astype(jnp.float32) * present).sum(axis=1, keepdims=True)
-    return total / jnp.maximum(present.sum(axis=1, keepdims=True), 1.0)
+    return masked_mean(scores, mask, axis=1)[:, None]
 
 
 def combine(

@@ -9,14 +9,8 @@ missing; `frame_mask` `[b, t]` marks real frames. An example with nothing to com
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from signer_jax.masked import masked_mean
 from signer_jax.types import Array
-
-
-def _weighted_mean(values: Array, weight: Array) -> Float[Array, " b"]:
-    """Σ weight·values / Σ weight over all axes but the first; 0 where the weights are all 0."""
-    axes = tuple(range(1, values.ndim))
-    total = weight.sum(axis=axes)
-    return (values * weight).sum(axis=axes) / jnp.where(total > 0, total, 1.0)
 
 
 def _masked(confidence: Array, frame_mask: Array | None) -> Float[Array, "b t j"]:
@@ -33,7 +27,7 @@ def moe_loss(weights: Float[Array, "b n e"], chosen: Int[Array, "b n"]) -> Float
     known = chosen >= 0
     picked = jnp.take_along_axis(weights.astype(jnp.float32), jnp.maximum(chosen, 0)[..., None], axis=-1)[..., 0]
     value = -jnp.log(jnp.maximum(picked, jnp.finfo(jnp.float32).tiny))
-    return _weighted_mean(jnp.where(known, value, 0.0), known.astype(jnp.float32))
+    return masked_mean(value, known, axis=1)
 
 
 def negative_entropy(weights: Float[Array, "b n e"], gloss_mask: Bool[Array, "b n"]) -> Float[Array, " b"]:
@@ -41,7 +35,7 @@ def negative_entropy(weights: Float[Array, "b n e"], gloss_mask: Bool[Array, "b 
     weights = weights.astype(jnp.float32)
     some = weights > 0
     value = jnp.where(some, weights * jnp.log(jnp.where(some, weights, 1.0)), 0.0).sum(axis=-1)
-    return _weighted_mean(value, gloss_mask.astype(jnp.float32))
+    return masked_mean(value, gloss_mask, axis=1)
 
 
 def _difference_penalty(pose: Array, confidence: Array, frame_mask: Array | None, order: int) -> Float[Array, " b"]:
@@ -53,7 +47,7 @@ def _difference_penalty(pose: Array, confidence: Array, frame_mask: Array | None
     for _ in range(order):
         difference = difference[:, 1:] - difference[:, :-1]
         valid = valid[:, 1:] * valid[:, :-1]
-    return _weighted_mean(jnp.square(difference).sum(axis=-1), valid)
+    return masked_mean(jnp.square(difference).sum(axis=-1), valid, axis=(1, 2))
 
 
 def smoothness(
@@ -94,7 +88,7 @@ def pose_reconstruction(
     error = pose.astype(jnp.float32) - target.astype(jnp.float32)
     # Masked before the square: where a missing joint's coordinates are not finite, the gradient must not be either.
     error = jnp.where(weight[..., None] > 0, error, 0.0)
-    return _weighted_mean(jnp.square(error).sum(axis=-1), weight)
+    return masked_mean(jnp.square(error).sum(axis=-1), weight, axis=(1, 2))
 
 
 def hand_loss(

@@ -45,13 +45,6 @@ def mask_target(
     return jnp.where(masked, mask_id, target), masked
 
 
-def pool(states: Float[Array, "b s d"], mask: Bool[Array, "b s"]) -> Float[Array, "b d"]:
-    """The mean of the states where the mask is True, float32; zeros where it is nowhere True."""
-    weights = mask.astype(jnp.float32)
-    total = jnp.einsum("bsd,bs->bd", states.astype(jnp.float32), weights)
-    return total / jnp.maximum(weights.sum(-1, keepdims=True), 1.0)
-
-
 def pool_glosses(
     states: Float[Array, "b g d"], gloss_index: Int[Array, "b g"], glosses: int
 ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
@@ -65,6 +58,20 @@ def pool_glosses(
     count = member.sum(-1)
     total = jnp.einsum("bng,bgd->bnd", member, states.astype(jnp.float32))
     return total / jnp.maximum(count, 1.0)[..., None], count > 0
+
+
+def gloss_queries(
+    t5: T5,
+    params: dict,
+    target: Int[Array, "b g"],
+    gloss_index: Int[Array, "b g"],
+    H: Float[Array, "b s d"],
+    source_mask: Bool[Array, "b s"],
+    glosses: int,
+) -> Float[Array, "b n d"]:
+    """One query a gloss: the mean of its tokens' decoder states, teacher forced; zeros beyond the target's glosses."""
+    states = t5.apply({"params": params}, shift_right(target), H, source_mask, method=T5.decode)
+    return pool_glosses(jnp.asarray(states), gloss_index, glosses)[0]
 
 
 def linker_forward(

@@ -4,15 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from signer_jax.slul.linker import LinkerOutput, is_gloss, pool, shift_right
+from signer_jax.masked import masked_mean
+from signer_jax.slul.linker import LinkerOutput, is_gloss, shift_right
 from signer_jax.slul.tokenizer import PAD
-
-
-def masked_mean(x: Float[Array, "b g"], mask: Bool[Array, "b g"]) -> Float[Array, "b"]:
-    """The mean over the positions where the mask is True; 0 for an example that has none."""
-    weights = mask.astype(jnp.float32)
-    # where, not a product: an infinity outside the mask must not turn into NaN.
-    return jnp.where(mask, x, 0.0).sum(-1) / jnp.maximum(weights.sum(-1), 1.0)
 
 
 def cross_entropy(logits: Float[Array, "b g v"], target: Int[Array, "b g"]) -> Float[Array, "b g"]:
@@ -68,12 +62,12 @@ def linker_losses(
     """
     real = target != PAD
     masked = output.masked_positions
-    h_x = pool(output.H, output.source_mask)
-    h_g = pool(output.gloss_states, is_gloss(shift_right(target)))
+    h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
+    h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
     return {
-        "cross_entropy": masked_mean(cross_entropy(output.logits, target), real),
-        "sagm": masked_mean(sagm(output.masked_logits, target, masked), masked),
-        "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real),
+        "cross_entropy": masked_mean(cross_entropy(output.logits, target), real, axis=1),
+        "sagm": masked_mean(sagm(output.masked_logits, target, masked), masked, axis=1),
+        "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real, axis=1),
         "contrastive": contrastive(h_x, h_g, target, temperature),
     }
 

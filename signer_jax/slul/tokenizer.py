@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from signer_jax import storage
@@ -240,6 +241,15 @@ class Tokenizer:
             current += i in self._starts or current < 0
             index.append(current)
         return index
+
+    def gloss_target(self, glosses: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The decoder's target `[length]` int32, cut or padded, and the gloss that each of its tokens belongs to (-1:
+        none).
+        """
+        target, belongs = np.zeros(length, np.int32), np.full(length, -1, np.int32)
+        ids = self.encode_gloss(glosses)[:length] if glosses else []
+        target[: len(ids)], belongs[: len(ids)] = ids, self.gloss_index(ids)
+        return target, belongs
 
     def unknown_fraction(self, text: str) -> float:
         """The share of `text`'s characters (spaces aside) that the vocabulary does not know, 0 … 1."""

@@ -19,7 +19,7 @@ from signer_jax.renderer.sampler import shared_noise
 from signer_jax.renderer.schedule import interpolate, sample_sigma
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
-from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, shift_right
+from signer_jax.slul.linker import LinkerOutput, gloss_queries, linker_forward
 from signer_jax.slul.losses import linker_losses
 from signer_jax.training.loop import Objective
 
@@ -58,12 +58,6 @@ def semantic(model: Model, params: Any, batch: dict) -> tuple[Array | None, Arra
     return H, batch["source"] != 0
 
 
-def gloss_queries(model: Model, params: Any, batch: dict, H: Array, mask: Array, glosses: int) -> Array:
-    """One query a gloss `[b, n, d]`: the mean of its tokens' decoder states (teacher forced)."""
-    states = model.slul.apply({"params": params["slul"]}, shift_right(batch["target"]), H, mask, method="decode")
-    return pool_glosses(states, batch["target_gloss"], glosses)[0]
-
-
 def blended_pose(
     model: Model, params: Any, batch: dict, H: Array, mask: Array, follow: str
 ) -> tuple[Array, Array, Array, Array]:
@@ -75,35 +69,32 @@ def blended_pose(
     """
     query = None
     if model.slp_moe.gating == "gloss":
-        query = gloss_queries(model, params, batch, H, mask, batch["candidate_mask"].shape[1])
-    seen = seen_candidates(batch)
-    inputs = (batch["candidates"], batch["candidate_confidence"])
+        glosses = batch["candidate_mask"].shape[1]
+        query = gloss_queries(model.slul, params["slul"], batch["target"], batch["target_gloss"], H, mask, glosses)
+    # The gates decide for the whole sentence, as they do at inference; only what follows is the window's.
     weights = model.slp_moe.apply(
-        {"params": params["slp_moe"]}, H, mask, *inputs, seen, batch["frame_gloss"], gloss_query=query, method="weigh"
-    )
+        {"params": params["slp_moe"]}, H, mask, batch["candidate_features"], batch["candidate_mask"],
+        gloss_query=query, method="weigh",
+    )  # fmt: skip
     used = weights
     if follow == "chosen":
-        truth = jax.nn.one_hot(batch["chosen"], weights.shape[-1]) * seen
+        truth = jax.nn.one_hot(batch["chosen"], weights.shape[-1]) * batch["candidate_mask"]
         picked = jnp.where(truth.any(axis=-1, keepdims=True), truth, top(weights))
         used = picked + weights - jax.lax.stop_gradient(weights)
-    pose, confidence = map(jnp.asarray, blend(used, batch["frame_gloss"], *inputs))
+    pose, confidence = map(
+        jnp.asarray, blend(used, batch["frame_gloss"], batch["candidates"], batch["candidate_confidence"])
+    )
     stable = model.stabiliser.apply({"params": params["stabiliser"]}, pose, confidence, batch["valid"])
     return pose, confidence, weights, stable
 
 
-def seen_candidates(batch: dict) -> Array:
-    """`[b, n, e]`: candidates of the glosses that this window shows."""
-    return batch["candidate_mask"] & (batch["frame_gloss"].sum(axis=1) > 0)[..., None]
-
-
 def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, stable: Array, order: int) -> Terms:
-    """The losses of SLP-MoE and of the stabiliser (paper 2.3)."""
-    seen = seen_candidates(batch).any(axis=-1)
+    """The losses of SLP-MoE (over the sentence's glosses) and of the stabiliser (the window's frames; paper 2.3)."""
     both = batch["confidence"] * (confidence > 0)
     valid = batch["valid"]
     return {
-        "moe": pose_losses.moe_loss(weights, jnp.where(seen, batch["chosen"], -1)),
-        "entropy": pose_losses.negative_entropy(weights, seen),
+        "moe": pose_losses.moe_loss(weights, batch["chosen"]),
+        "entropy": pose_losses.negative_entropy(weights, batch["candidate_mask"].any(axis=-1)),
         "smooth": pose_losses.smoothness(stable, confidence, order=order, frame_mask=valid),
         "hand": pose_losses.hand_loss(stable, batch["pose"], both, model.hands, frame_mask=valid),
         "velocity": pose_losses.velocity_loss(stable, confidence, frame_mask=valid),

@@ -20,7 +20,6 @@ from signer_jax.data import pipeline
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
-from signer_jax.data.retrieval import Retrieval, prior_entries
 from signer_jax.data.windows import Limits, MotionWindows, too_long
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError, closest
@@ -29,6 +28,7 @@ from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
 from signer_jax.renderer.references import part_positions
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
+from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, plain_file, recover, write_file
 from signer_jax.training import latents as latent_cache

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,18 @@ def test_words_of_a_text():
     ]  # fmt: skip
     first = records.words_of("(Ada)")[0]
     assert (first.key, first.start, first.end) == ("ada", 1, 4)
+
+
+def test_a_corpus_has_one_frame_rate_and_its_videos_their_poses_frames(tmp_path):
+    odd = replace(sample(1), pose=replace(sample(1).pose, fps=30.0))
+    with pytest.raises(SignerError, match="sample 's1': 30 frames a second where the samples before it have 16"):
+        records.write(tmp_path / "a", {"train": lambda: [sample(0)], "dev": lambda: [odd]}, {"languages": {}})
+    film = replace(sample(1, True), pose=sample(1).pose)
+    with pytest.raises(SignerError, match="sample 's1': 6 frames of video beside 7 of pose"):
+        records.write(tmp_path / "a", {"train": lambda: [replace(film, video=film.video[:6])]}, {"languages": {}})
+    assert not (tmp_path / "a").exists()
+    near = replace(sample(1), pose=replace(sample(1).pose, fps=16000 / 1001))
+    assert records.write(tmp_path / "a", {"train": lambda: [sample(0), near]}, {"languages": {}}).about["fps"] == 16
 
 
 def test_a_failed_preparation_leaves_nothing_under_the_name(tmp_path):

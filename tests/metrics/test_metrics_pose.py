@@ -5,20 +5,14 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics.pose import (
-    MISSING,
-    dtw,
-    frame_cost,
     hand_error,
-    hand_index,
     hand_pose_error,
     jerk,
-    joint_weights,
-    nearest_candidate,
     progressive_transformers_dtw,
     segment_dtw,
-    warp,
 )
 from signer_jax.pose import skeleton
+from signer_jax.pose.warping import MISSING, dtw, frame_cost, hand_index, joint_weights, nearest_candidate, warp
 from signer_jax.types import Pose
 
 JOINTS = skeleton.SUBSETS["upper_50"]

@@ -5,7 +5,10 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
-from signer_jax.pose.stitching import resample, stitch, timeline, trim
+from signer_jax.pose.clean import clean
+from signer_jax.pose.formats import pose_file
+from signer_jax.pose.stitching import resample, stitch, timeline, transition_seconds, trim
+from signer_jax.stations.perform import join
 from signer_jax.types import Pose
 
 LEFT = [skeleton.INDEX[name] for name in skeleton.LEFT_HAND]
@@ -136,3 +139,100 @@ def test_trim_cuts_frames_without_hands():
     np.testing.assert_array_equal(trim(pose).confidence, pose.confidence[2:5])
     nothing = _without(_rising([-0.2] * 3), [*LEFT, *RIGHT, *WRISTS])
     assert len(trim(nothing)) == 3
+
+
+SHOULDERS = [skeleton.INDEX["left_shoulder"], skeleton.INDEX["right_shoulder"]]
+LEFT_ARM = [skeleton.INDEX["left_elbow"], WRISTS[0], *LEFT]
+
+
+def _sign(frames: int, phase: float, fps: float = 25.0) -> Pose:
+    """Hands that circle in front of the chest, a round in 1.2 seconds."""
+    coordinates = np.zeros((frames, 128, 2), np.float32)
+    coordinates[:, SHOULDERS] = [[0.5, 0], [-0.5, 0]]
+    angle = 2 * np.pi * np.arange(frames) / fps / 1.2 + phase
+    circle = 0.4 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, None]
+    coordinates[:, LEFT_ARM] = circle + [0.4, 0.3]
+    coordinates[:, [*RIGHT, WRISTS[1]]] = circle + [-0.4, 0.3]
+    return Pose(coordinates, np.ones((frames, 128), np.float32), fps)
+
+
+def _acceleration(pose: Pose, joint: int) -> np.ndarray:
+    """Its length at each frame but the first and last."""
+    x = pose.coordinates[:, joint]
+    return np.linalg.norm(x[2:] - 2 * x[1:-1] + x[:-2], axis=-1)
+
+
+@pytest.mark.parametrize("phase", [1.0, 2.0, 3.0, 4.0])
+def test_velocity_and_acceleration_meet_at_the_seams(phase):
+    first, second = _sign(20, 0), _sign(20, phase)
+    out = stitch([first, second], np.array([[0, 20], [32, 52]]), 52, fps=25.0)
+    acceleration = _acceleration(out, WRISTS[1])
+    inside = np.concatenate([acceleration[:17], acceleration[33:]]).mean()
+    assert acceleration[[18, 31]].max() < 2 * inside  # at the last and at the first frame of the signs
+    assert acceleration.max() < 3 * inside
+
+
+def test_an_arm_that_a_sign_does_not_show_rests_instead_of_vanishing():
+    spelled = _without(_sign(10, 0), LEFT_ARM)
+    spans = np.array([[0, 10], [18, 28], [36, 46]])
+    out = stitch([spelled, _sign(10, 1), spelled], spans, 46, fps=25.0)
+    assert (out.confidence[:, LEFT_ARM] > 0).all()
+    shoulder = out.coordinates[:10, SHOULDERS[0]]
+    assert (out.coordinates[:10, WRISTS[0], 1] - shoulder[:, 1] > 1).all()  # below the chest
+    assert _acceleration(out, WRISTS[0]).max() < 0.2
+    # As the signer's own rest pose has it, where there is one.
+    rest = _sign(1, 0)
+    rest.coordinates[0, LEFT_ARM] = [0.9, 1.4]
+    out = stitch([spelled], np.array([[3, 13]]), 16, fps=25.0, rest=rest)
+    np.testing.assert_allclose(out.coordinates[:, LEFT_ARM], np.broadcast_to([0.9, 1.4], (16, 23, 2)), atol=1e-5)
+
+
+def test_gaps_inside_a_sign_are_bridged_and_its_ends_hold():
+    sign = _without(_without(_sign(30, 0), LEFT, slice(10, 19)), LEFT, slice(26, 30))
+    out = stitch([sign], np.array([[0, 30]]), 30, fps=25.0)
+    assert (out.confidence[:, LEFT] > 0).all()
+    # The hand moves with its wrist, from which it is nowhere off.
+    np.testing.assert_allclose(out.coordinates[:26, LEFT[3]], out.coordinates[:26, WRISTS[0]], atol=1e-5)
+
+
+def test_a_far_way_takes_a_human_time():
+    near, far = _pose(3, 0.0), _pose(3, 3.2)
+    assert transition_seconds(near, near, least=0.25) == 0.25
+    assert transition_seconds(near, far, least=0.25) == pytest.approx(1.875 * 3.2 / 6.0)
+    unseen = _without(far, WRISTS)
+    assert transition_seconds(near, unseen, least=0.25) == 0.25
+    assert timeline([near, far, near], [0.3, 0.5], 10.0)[0].tolist() == [[0, 3], [6, 9], [14, 17]]
+
+
+@pytest.mark.parametrize("heights", [
+    [-1.2, -1.1, -0.7, -0.1, 0.2, 0.1, -0.1, -0.3, -0.5, -0.5, -0.5, -1.2],
+    [-1.3, -0.9, -0.5, -0.5, -0.75, -0.75, -1.0, -1.3],
+    [-1.4, -1.2, 0.3, -1.3, 0.1, -0.6, -0.7],
+    [-0.7, -0.3, 0.0, 0.0, -0.1],
+])  # fmt: skip
+def test_trimming_what_is_trimmed_changes_nothing(heights):
+    pose = _rising(heights)
+    once = trim(pose)
+    assert 2 < len(once) < len(pose)
+    assert len(trim(once)) == len(once)
+
+
+def test_a_house_a(samples):
+    """Real letters that show one arm, around a real sign of two: nothing pops or jerks, and trimming is final."""
+    files = [samples / "pose/asl-variants/colin-1-HOUSE.pose", samples / "pose/asl-variants/colin-SAD.pose"]
+    letter = next(iter(sorted((samples / "lexicon/fingerspelling/ase").glob("*.pose"))))
+    signs = []
+    for file in (letter, *files):
+        sign = trim(clean(skeleton.normalise(pose_file.read(file))[0]))
+        assert len(trim(sign)) == len(sign)
+        signs.append(resample(sign, round(len(sign) / sign.fps * 25), fps=25.0))
+    letter, house, sad = signs
+    assert not letter.confidence[:, WRISTS[0]].any()  # its other arm is out of the picture
+    for segments in ([letter, house, letter], [sad, house, sad]):
+        pose, spans = join(segments, 0.25)
+        assert (pose.confidence[:, [*WRISTS, *LEFT, *RIGHT]] > 0).all()
+        for wrist in WRISTS:
+            acceleration = np.pad(_acceleration(pose, wrist), 1)
+            inside = np.concatenate([acceleration[start + 2 : end - 2] for start, end in spans]).mean()
+            last, first = spans[:-1, 1] - 1, spans[1:, 0]  # frames of the signs at the seams
+            assert acceleration[[*last, *(last + 1), *(first - 1), *first]].mean() < 2 * inside

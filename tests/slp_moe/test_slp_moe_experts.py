@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from signer_jax.slp_moe.experts import SLPMoE, blend, candidate_features, select_top, top
+from signer_jax.types import Pose
 
 # Two glosses over four frames and one frame of padding; frame 2 is the transition, half and half.
 FRAME_GLOSS = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.0, 0.0]]])
@@ -25,6 +26,7 @@ def example(b=2, n=3, e=4, t=9, j=5, c=2, d=8, s=6, seed=0):
         "source_mask": np.ones((b, s), bool),
         "candidates": rng.normal(size=(b, e, t, j, c)).astype(np.float32),
         "candidate_confidence": np.ones((b, e, t, j), np.float32),
+        "candidate_features": rng.normal(size=(b, n, e, 3 * j * c + j)).astype(np.float32),
         "candidate_mask": mask,
         "frame_gloss": frame_gloss,
     }
@@ -72,35 +74,29 @@ def test_top_and_select_top_take_one_expert_a_gloss():
     np.testing.assert_allclose(confidence[0, :, 0], [1.0, 1.0, 1.0, 1.0, 0.0])
 
 
-features_of = jax.jit(candidate_features)
+def moving(*places: float, missing: tuple[int, ...] = ()) -> Pose:
+    """One joint on a line."""
+    confidence = np.ones((len(places), 1), np.float32)
+    confidence[list(missing)] = 0
+    return Pose(np.array(places, np.float32).reshape(-1, 1, 1), confidence, 16.0)
 
 
 def test_features_of_a_steady_motion_by_hand():
-    # One joint moving 0, 1, 2 within gloss 0; still at 7 in gloss 1.
-    candidates = jnp.array([0.0, 1.0, 2.0, 7.0, 7.0]).reshape(1, 1, 5, 1, 1)
-    share = jnp.array([[[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 2])
-    features = features_of(candidates, share)
-    assert features.shape == (1, 2, 1, 4)
+    features = candidate_features(moving(0, 1, 2))
+    assert features.shape == (4,) and features.dtype == np.float32
     # Frames 0, 1, 2 have u = 1/6, 3/6, 5/6.
     start, end = np.array([5, 3, 1.0]) ** 4, np.array([1, 3, 5.0]) ** 4
     place = np.array([0, 1, 2.0])
     expected = [1.0, (start * place).sum() / start.sum(), (end * place).sum() / end.sum(), 1.0]
-    np.testing.assert_allclose(features[0, 0, 0], expected, rtol=1e-5)
-    # The step from 2 to 7 is counted at the frame it arrives in: (5 + 0) / 2.
-    np.testing.assert_allclose(features[0, 1, 0], [7.0, 7.0, 7.0, 2.5], rtol=1e-5)
+    np.testing.assert_allclose(features, expected, rtol=1e-5)
+    np.testing.assert_allclose(candidate_features(moving(7)), [7, 7, 7, 0], rtol=1e-5)
 
 
-def test_features_ignore_missing_joints_and_padding():
-    data = example()
-    confidence = data["candidate_confidence"].copy()
-    confidence[0, 0, 1, 2] = 0
-    poisoned = data["candidates"].copy()
-    poisoned[0, 0, 1, 2] = np.nan
-    features = features_of(data["candidates"], data["frame_gloss"], confidence=confidence)
-    np.testing.assert_array_equal(features, features_of(poisoned, data["frame_gloss"], confidence=confidence))
-    assert not np.array_equal(features, features_of(data["candidates"], data["frame_gloss"]))
-    empty = features_of(data["candidates"], np.zeros_like(data["frame_gloss"]))
-    np.testing.assert_array_equal(empty, np.zeros_like(empty))
+def test_features_ignore_missing_joints():
+    seen = candidate_features(moving(3, 3, np.nan, 5, missing=(2,)))
+    # The mean of 3, 3, 5; the one step that is shown whole, of length 0.
+    np.testing.assert_allclose(seen[[0, 3]], [11 / 3, 0], rtol=1e-5)
+    np.testing.assert_array_equal(candidate_features(moving(np.inf, np.inf, missing=(0, 1))), np.zeros(4))
 
 
 def test_sentence_gating_gives_every_gloss_the_same_weights():
@@ -114,7 +110,8 @@ def test_sentence_gating_gives_every_gloss_the_same_weights():
     np.testing.assert_allclose(weights[0, 1], without / without.sum(), rtol=1e-5)
     np.testing.assert_allclose(weights.sum(axis=-1), [[1, 1, 1], [1, 1, 0]], rtol=1e-6)
     np.testing.assert_array_equal(confidence[1, 6:], 0)
-    alone = jax.jit(lambda params: model.apply(params, **data, method="weigh"))(params)
+    whole = ("H", "source_mask", "candidate_features", "candidate_mask")
+    alone = jax.jit(lambda params: model.apply(params, **{name: data[name] for name in whole}, method="weigh"))(params)
     np.testing.assert_allclose(alone, weights, rtol=1e-6)
 
 

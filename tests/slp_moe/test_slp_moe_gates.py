@@ -5,13 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from signer_jax.slp_moe.gates import Gates, combine, gate_logits, mean_pool, sentence_scores
-
-
-def test_mean_pool_ignores_padding():
-    states = jnp.array([[[1.0, 10.0], [3.0, 20.0], [999.0, 999.0]], [[7.0, 7.0], [8.0, 8.0], [9.0, 9.0]]])
-    mask = jnp.array([[True, True, False], [False, False, False]])
-    np.testing.assert_allclose(mean_pool(states, mask), [[2.0, 15.0], [0.0, 0.0]])
+from signer_jax.slp_moe.gates import Gates, combine, gate_logits, sentence_scores
 
 
 def test_gate_logits_are_q_times_w_for_sentences_and_glosses():

@@ -117,14 +117,6 @@ def test_dropout_needs_train_and_differs_between_the_two_passes(params):
     assert np.abs(first.logits - first.masked_logits).max() > 1e-2
 
 
-def test_pool_ignores_padding():
-    states = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    mask = np.array([[1, 1, 0], [0, 0, 0]], bool)
-    np.testing.assert_allclose(linker.pool(states, mask), [[1, 2], [0, 0]])
-    changed = np.where(mask[..., None], states, 99)
-    np.testing.assert_array_equal(linker.pool(states, mask), linker.pool(changed, mask))
-
-
 def test_pool_glosses_by_hand():
     states = np.arange(10, dtype=np.float32).reshape(1, 5, 2)
     index = np.array([[0, 0, 1, -1, -1]])  # target: two pieces, one piece, eos, pad

@@ -43,6 +43,7 @@ def batch(tiny):
     return {
         "source": source, "target": target, "target_gloss": target_gloss, "frame_gloss": frame_gloss,
         "candidate_mask": mask, "chosen": np.where(mask.any(-1), rng.integers(0, e, (B, n)), -1).astype(np.int32),
+        "candidate_features": rng.normal(0, 0.4, (B, n, e, j * (3 * c + 1))).astype(np.float32),
         "candidates": rng.normal(0, 0.4, (B, e, T, j, c)).astype(np.float32),
         "candidate_confidence": np.ones((B, e, T, j), np.float32),
         "pose": rng.normal(0, 0.4, (B, T, j, c)).astype(np.float32), "confidence": np.ones((B, T, j), np.float32),

@@ -1,16 +1,21 @@
 """The experts' lookup (paper 2.3): which prior entry each expert retrieves, and all of them on one timeline."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from signer_jax.metrics.pose import joint_weights, nearest_candidate
 from signer_jax.pose import skeleton, stitching
 from signer_jax.pose.prior import REST, Entry, Prior
+from signer_jax.pose.skeleton import on_joints
+from signer_jax.pose.warping import HAND_WEIGHT, joint_weights, nearest_candidate
+from signer_jax.slp_moe.experts import candidate_features
 from signer_jax.types import Pose, Sample
 
-HAND_WEIGHT = 3.0  # how much more a hand joint counts when performances of a sign are compared
+PERFORMANCES = 2  # of each gloss by each signer in a corpus's database: where one is the answer, the other is offered
 
 
 def expert_slots(entries: Sequence[Entry], signers: Sequence[str], experts: int) -> list[Entry | None]:
@@ -51,23 +56,66 @@ def frame_gloss(spans: np.ndarray, frames: int, glosses: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Experts:
-    """What the K experts offer for one sentence, on one timeline: the inputs of SLP-MoE."""
+    """What the K experts offer for one sentence, on one timeline: the inputs of SLP-MoE, by their names there."""
 
-    candidates: np.ndarray  # [e, t, j, c]
-    confidence: np.ndarray  # [e, t, j]
-    mask: np.ndarray  # [n, e] bool: gloss n has a candidate k
-    frame_gloss: np.ndarray  # [t, n]
+    candidates: Float[np.ndarray, "e t j c"]
+    candidate_confidence: Float[np.ndarray, "e t j"]
+    candidate_features: Float[np.ndarray, "n e f"]  # of each candidate by itself, see `experts.candidate_features`
+    candidate_mask: Bool[np.ndarray, "n e"]  # gloss n has a candidate k
+    frame_gloss: Float[np.ndarray, "t n"]
+
+
+def at_frames(experts: Experts, frames: Int[np.ndarray, " t"]) -> Experts:
+    """The experts at these frames of their timeline: a window of it, or all of it and padding.
+
+    A frame past the end repeats the last one, belongs to no gloss, and shows no joint.
+    """
+    inside = np.minimum(frames, experts.candidates.shape[1] - 1)
+    exists = (frames == inside).astype(np.float32)
+    return replace(
+        experts,
+        candidates=experts.candidates[:, inside],
+        candidate_confidence=experts.candidate_confidence[:, inside] * exists[:, None],
+        frame_gloss=experts.frame_gloss[inside] * exists[:, None],
+    )
 
 
 class Retrieval:
-    """The experts' lookup: glosses in, candidate sequences out. `joints` are the canonical indices the models see."""
+    """The experts' lookup: glosses in, candidates out. `joints` are the canonical indices the models see, `glosses` how
+    many of a sentence's signs `on_timeline` holds.
+    """
 
     def __init__(self, prior: Prior, joints: np.ndarray, dims: int, experts: int, glosses: int):
         self.prior, self.joints, self.dims, self.experts, self.glosses = prior, joints, dims, experts, glosses
         self.signers = sorted({entry.signer for entry in prior.entries})
+        self.features_of = lru_cache(maxsize=None)(self._features_of)
 
-    def slots(self, gloss: str, language: str) -> list[Entry | None]:
-        return expert_slots(self.prior.variants(gloss, language), self.signers, self.experts)
+    def _features_of(self, entry: Entry) -> Float[np.ndarray, " f"]:
+        return candidate_features(on_joints(self.prior.pose(entry), self.joints, self.dims))
+
+    def slots(self, gloss: str, language: str, *, without: str = "") -> list[Entry | None]:
+        """The entry of each expert, `[experts]`. Entries whose `source` is `without` are left out.
+
+        A signer's further performances of one way to sign a gloss wait for that: they stand in for one left out.
+        """
+        entries: dict[tuple[str, int], Entry] = {}
+        for entry in self.prior.variants(gloss, language):
+            if not without or entry.source != without:
+                entries.setdefault((entry.signer, entry.variant), entry)
+        return expert_slots(list(entries.values()), self.signers, self.experts)
+
+    def features(
+        self, slots: Sequence[Sequence[Entry | None]], glosses: int
+    ) -> tuple[Float[np.ndarray, "n e f"], Bool[np.ndarray, "n e"]]:
+        """Each candidate's features and which candidates exist, padded to n = `glosses`: all that the gates look at."""
+        size = len(self.joints) * (3 * self.dims + 1)
+        features = np.zeros((glosses, self.experts, size), np.float32)
+        mask = np.zeros((glosses, self.experts), bool)
+        for n, row in enumerate(slots):
+            for k, entry in enumerate(row):
+                if entry is not None:
+                    features[n, k], mask[n, k] = self.features_of(entry), True
+        return features, mask
 
     def on_timeline(self, slots: Sequence[Sequence[Entry | None]], spans: np.ndarray, total: int) -> Experts:
         """Each expert's candidates stretched into `spans [n, 2]` and stitched to `total` frames.
@@ -76,9 +124,7 @@ class Retrieval:
         and ends with the rest pose of the signer of its first sign, where the database has one.
         """
         slots, spans = list(slots)[: self.glosses], spans[: self.glosses]
-        mask = np.zeros((self.glosses, self.experts), bool)
-        for n, row in enumerate(slots):
-            mask[n] = [entry is not None for entry in row]
+        features, mask = self.features(slots, self.glosses)
         sequences = []
         for k in range(self.experts):
             segments, places, signers = [], [], []
@@ -92,28 +138,25 @@ class Retrieval:
                 whole = stitching.stitch(
                     segments, np.array(places, np.int32), total, fps=self.prior.fps, rest=self.prior.rest(signers[0])
                 )
-                sequences.append(reduce(whole, self.joints, self.dims))
+                sequences.append(on_joints(whole, self.joints, self.dims))
             else:
                 shape = (total, len(self.joints))
                 nothing = np.zeros((*shape, self.dims), np.float32)
                 sequences.append(Pose(nothing, np.zeros(shape, np.float32), self.prior.fps))
         return Experts(
             candidates=np.stack([pose.coordinates for pose in sequences]).astype(np.float32),
-            confidence=np.stack([pose.confidence for pose in sequences]).astype(np.float32),
-            mask=mask,
+            candidate_confidence=np.stack([pose.confidence for pose in sequences]).astype(np.float32),
+            candidate_features=features,
+            candidate_mask=mask,
             frame_gloss=frame_gloss(spans, total, self.glosses),
         )
 
 
-def reduce(pose: Pose, joints: np.ndarray, dims: int) -> Pose:
-    """The pose on a subset of joints and its first `dims` coordinates."""
-    return Pose(pose.coordinates[:, joints, :dims], pose.confidence[:, joints], pose.fps)
-
-
 def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval) -> np.ndarray:
-    """y `[n]` int32: the candidate that the ground truth follows, -1 where unknown (paper 2.3).
+    """y `[n]` int32: the candidate that the ground truth follows, -1 where there is none (paper 2.3).
 
-    The entry by the sample's own signer where there is one; else the nearest candidate by dynamic time warping.
+    Another performance by the sample's own signer where there is one; else the nearest candidate by dynamic time
+    warping. The sample's own performance is no candidate: `slots` must come without it.
     """
     chosen = np.full(retrieval.glosses, -1, np.int32)
     if sample.spans is None or sample.pose is None:
@@ -132,21 +175,24 @@ def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], r
 
 
 def prior_entries(samples: Iterable[Sample]) -> Iterator[tuple[Entry, Pose]]:
-    """The signs of a corpus for its prior database: each signer's first performance of each gloss, and a rest pose.
+    """The signs of a corpus for its prior database: of each signer a rest pose, and of each gloss the first
+    performances, from `PERFORMANCES` samples.
 
     A signer rests in the first frame of the first performance that does not begin with a sign.
     """
-    seen: set[tuple[str, str, str]] = set()
+    rested: set[str] = set()
+    counts: Counter[tuple[str, str, str]] = Counter()
     for sample in samples:
         if sample.pose is None or sample.spans is None:
             continue
-        rest = (REST, "", sample.signer)
-        if rest not in seen and len(sample.spans) and sample.spans[0][0] > 0:
-            seen.add(rest)
+        if sample.signer not in rested and len(sample.spans) and sample.spans[0][0] > 0:
+            rested.add(sample.signer)
             yield Entry(REST, "", sample.signer, source=sample.name), sample.pose.slice(0, 1)
+        taken: set[str] = set()  # a gloss signed twice in one sample is one performance: it would be left out whole
         for gloss, (start, end) in zip(sample.glosses, sample.spans, strict=True):
             key = (gloss, sample.language, sample.signer)
-            if key not in seen:
-                seen.add(key)
-                entry = Entry(gloss=gloss, language=sample.language, signer=sample.signer, source=sample.name)
+            if gloss not in taken and counts[key] < PERFORMANCES:
+                taken.add(gloss)
+                entry = Entry(gloss, sample.language, sample.signer, source=sample.name, priority=counts[key])
+                counts[key] += 1
                 yield entry, sample.pose.slice(start, end)

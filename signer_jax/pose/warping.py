@@ -1,0 +1,137 @@
+"""Dynamic time warping of poses: how far one performance of a sign is from another (numpy).
+
+Distances are in shoulder widths. What the reference does not show does not count; what it shows and the hypothesis
+lacks costs `MISSING`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial.distance import cdist
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose
+
+MISSING = 1.0  # shoulder widths
+_MOST_COSTS = 4_000_000  # held at a time, 32 MB
+HAND_WEIGHT = 3.0  # how much more a hand joint counts when performances of a sign are compared
+
+
+def joint_weights(joints: Sequence[str], hand_weight: float) -> Float[np.ndarray, " j"]:
+    """For hand-weighted scores: `hand_weight` for the hand joints among `joints` (names), 1 for the others."""
+    weights = np.ones(len(joints))
+    weights[hand_index(joints)] = hand_weight
+    return weights
+
+
+def hand_index(joints: Sequence[str]) -> Int[np.ndarray, " hand_joints"]:
+    """Where the hand joints (left, then right) stand in `joints`."""
+    return skeleton.positions((*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND), joints)
+
+
+def warp(cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k"]:
+    """The least accumulated cost of a warping path from corner to corner; steps (1, 0), (0, 1), (1, 1), all weighted 1.
+
+    Costs must be finite. A stack of matrices `[k, t, u]` is warped at once. Work: t steps of numpy over rows; within a
+    row D[j] = min_{i<=j}(enter[i] + cost[i] + … + cost[j]) is a running minimum beside a running sum.
+    """
+    return _warp_on(None, cost)[..., -1]
+
+
+def _warp_on(row: np.ndarray | None, cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k u"]:
+    """The last row of accumulated costs, from the row before the first of `cost` (None: there is none)."""
+    for i in range(cost.shape[-2]):
+        sums = np.cumsum(cost[..., i, :], axis=-1)
+        if row is None:
+            row = sums
+            continue
+        enter = row.copy()
+        np.minimum(enter[..., 1:], row[..., :-1], out=enter[..., 1:])
+        enter += cost[..., i, :]
+        enter -= sums
+        np.minimum.accumulate(enter, axis=-1, out=enter)
+        row = enter + sums
+    return np.asarray(row)
+
+
+def frame_cost(
+    hypothesis: Float[np.ndarray, "t j c"],
+    reference: Float[np.ndarray, "u j c"],
+    *,
+    hypothesis_confidence: Float[np.ndarray, "t j"] | None = None,
+    reference_confidence: Float[np.ndarray, "u j"] | None = None,
+    weights: Float[np.ndarray, " j"] | None = None,
+) -> Float[np.ndarray, "t u"]:
+    """Distance of every frame to every frame: the mean joint Euclidean distance over the joints the reference shows.
+
+    `weights` weigh the joints (None: all the same). A reference frame that shows nothing costs 0.
+    """
+    joints = reference.shape[1]
+    weights = np.ones(joints) if weights is None else np.asarray(weights, float)
+    theirs = np.ones(reference.shape[:2]) if reference_confidence is None else (reference_confidence > 0).astype(float)
+    ours = np.ones(hypothesis.shape[:2]) if hypothesis_confidence is None else (hypothesis_confidence > 0).astype(float)
+    whole = bool(ours.all())
+    cost = np.zeros((len(hypothesis), len(reference)))
+    for j in range(joints):
+        if weights[j] == 0 or not theirs[:, j].any():
+            continue
+        distance = cdist(_shown(hypothesis[:, j], ours[:, j]), _shown(reference[:, j], theirs[:, j]))
+        if not whole:
+            distance = np.where(ours[:, j, None] > 0, distance, MISSING)
+        cost += distance * (weights[j] * theirs[:, j])
+    total = theirs @ weights
+    return cost / np.where(total > 0, total, 1.0)
+
+
+def _shown(coordinates: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Coordinates with those of missing joints (which may be anything) set to 0."""
+    return np.where(present[:, None] > 0, coordinates, 0.0).astype(float)
+
+
+def dtw(hypothesis: Pose, reference: Pose, *, weights: Float[np.ndarray, " j"] | None = None) -> float:
+    """Dynamic time warping: accumulated `frame_cost` over the reference's number of frames, in shoulder widths.
+
+    `weights` `[j]`: see `joint_weights`. A hypothesis without frames costs `MISSING`. Raises `SignerError` where the
+    joints differ in number or the reference has no frames.
+    """
+    check_joints(hypothesis, reference)
+    if len(reference) == 0:
+        raise SignerError("pose scores: the reference has no frames; leave it out or give the clip's frames")
+    if len(hypothesis) == 0:
+        return MISSING
+    row = None
+    step = max(1, _MOST_COSTS // len(reference))  # two long sequences' costs need not fit into memory
+    for start in range(0, len(hypothesis), step):
+        part = hypothesis.slice(start, start + step)
+        cost = frame_cost(
+            part.coordinates,
+            reference.coordinates,
+            hypothesis_confidence=part.confidence,
+            reference_confidence=reference.confidence,
+            weights=weights,
+        )
+        row = _warp_on(row, cost)
+    return float(np.asarray(row)[-1]) / len(reference)
+
+
+def nearest_candidate(
+    candidates: Sequence[Pose | None], target: Pose, *, weights: Float[np.ndarray, " j"] | None = None
+) -> int:
+    """y for data without supervision: the index of the candidate nearest to the ground truth by DTW (PAPER 2.3).
+
+    `weights` from `joint_weights` make it hand-weighted. None stands for a candidate that does not exist; -1 where none
+    exists or the target has no frames. Of equals the first.
+    """
+    distances = [np.inf if pose is None else dtw(pose, target, weights=weights) for pose in candidates if len(target)]
+    return int(np.argmin(distances)) if np.isfinite(distances).any() else -1
+
+
+def check_joints(hypothesis: Pose, reference: Pose) -> None:
+    ours, theirs = hypothesis.coordinates.shape[1:], reference.coordinates.shape[1:]
+    if ours != theirs:
+        raise SignerError(
+            f"pose scores: the hypothesis has {ours[0]} joints × {ours[1]} coordinates, the reference {theirs[0]} × "
+            f"{theirs[1]}; convert both to the same skeleton"
+        )

@@ -1,0 +1,139 @@
+import numpy as np
+
+from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.pose.prior import Entry, Prior
+from signer_jax.slp_moe import retrieval
+from signer_jax.types import Pose, Sample
+
+
+def entry(signer: str, gloss: str = "A") -> Entry:
+    return Entry(gloss=gloss, language="ase", signer=signer)
+
+
+def pose(value: float, frames: int = 6) -> Pose:
+    return Pose(np.full((frames, 128, 3), value, np.float32), np.ones((frames, 128), np.float32), 16.0)
+
+
+def test_an_expert_keeps_to_one_signer():
+    signers = ["a", "b", "c"]
+    b, c = entry("b"), entry("c")
+    assert retrieval.expert_slots([c, b], signers, 3) == [None, b, c]
+    # A second way of the same signer, and a signer beyond the experts, fill what is free, in order.
+    again, stranger = Entry("A", "ase", "b", variant=1), entry("z")
+    assert retrieval.expert_slots([b, again, stranger], signers, 4) == [again, b, stranger, None]
+    assert retrieval.expert_slots([], signers, 2) == [None, None]
+
+
+def test_frames_belong_to_glosses_with_cross_fades():
+    weights = retrieval.frame_gloss(np.array([[1, 3], [5, 6]]), 8, 3)
+    by_hand = np.array([[1, 0], [1, 0], [1, 0], [2 / 3, 1 / 3], [1 / 3, 2 / 3], [0, 1], [0, 1], [0, 1]])
+    np.testing.assert_allclose(weights[:, :2], by_hand, atol=1e-6)
+    assert not weights[:, 2].any()
+
+
+def small_prior(tmp_path) -> Prior:
+    entries = [(entry("a", "A"), pose(0.1)), (entry("b", "A"), pose(0.2)), (entry("b", "B"), pose(0.4))]
+    return Prior.build(entries, tmp_path / "prior", fps=16.0)
+
+
+def test_experts_share_one_timeline(tmp_path):
+    lookup = retrieval.Retrieval(small_prior(tmp_path), np.arange(5), 2, experts=2, glosses=4)
+    slots = [lookup.slots("A", "ase"), lookup.slots("B", "ase")]
+    experts = lookup.on_timeline(slots, np.array([[0, 3], [5, 9]]), 10)
+    assert experts.candidates.shape == (2, 10, 5, 2)
+    np.testing.assert_allclose(experts.candidates[0, :3], 0.1)
+    np.testing.assert_allclose(experts.candidates[1, :3], 0.2)
+    # Expert 0 has no B: the other's stands in, and the mask says so.
+    np.testing.assert_allclose(experts.candidates[:, 5:9], 0.4)
+    np.testing.assert_array_equal(experts.candidate_mask, [[True, True], [False, True], [False, False], [False, False]])
+
+
+def test_the_chosen_candidate_is_the_signers_own_or_the_nearest(tmp_path):
+    lookup = retrieval.Retrieval(small_prior(tmp_path), np.arange(128), 3, experts=2, glosses=3)
+    slots = [lookup.slots("A", "ase"), lookup.slots("B", "ase"), lookup.slots("C", "ase")]
+    spans = np.array([[0, 3], [3, 6], [6, 9]])
+    own = Sample("s", "", "ase", ("A", "B", "C"), "b", pose(0.1, 9), spans)
+    np.testing.assert_array_equal(retrieval.chosen_candidates(own, slots, lookup), [1, 1, -1])
+    stranger = Sample("s", "", "ase", ("A", "B", "C"), "z", pose(0.12, 9), spans)
+    np.testing.assert_array_equal(retrieval.chosen_candidates(stranger, slots, lookup), [0, 1, -1])
+
+
+def test_the_prior_takes_each_signers_first_performances_from_two_samples():
+    spans = np.array([[0, 2], [2, 6]])
+    samples = [
+        Sample("1", "", "ase", ("A", "B"), "a", pose(0.1), spans),
+        Sample("2", "", "ase", ("A", "A"), "b", pose(0.2), spans),
+        Sample("3", "", "ase", ("B", "A"), "a", pose(0.3), spans),
+        Sample("4", "", "ase", ("B", "C"), "a", pose(0.4), spans),
+    ]
+    found = [(e.gloss, e.signer, e.source, e.priority, len(p)) for e, p in retrieval.prior_entries(samples)]
+    # Sample 2 signs A twice: were both taken, leaving the sample out would leave nothing.
+    assert found == [
+        ("A", "a", "1", 0, 2), ("B", "a", "1", 0, 4), ("A", "b", "2", 0, 2), ("B", "a", "3", 1, 2),
+        ("A", "a", "3", 1, 4), ("C", "a", "4", 0, 4),
+    ]  # fmt: skip
+
+
+def performances(tmp_path) -> tuple[list[Sample], retrieval.Retrieval]:
+    """Two signers; "a" signs A in two samples and B in one, "b" signs A in one."""
+    spans = np.array([[1, 4], [4, 6]])
+    samples = [
+        Sample("1", "", "ase", ("A", "B"), "a", pose(0.1), spans),
+        Sample("2", "", "ase", ("A",), "a", pose(0.3), spans[:1]),
+        Sample("3", "", "ase", ("A",), "b", pose(0.14), spans[:1]),
+    ]
+    prior = Prior.build(retrieval.prior_entries(samples), tmp_path / "prior", fps=16.0)
+    return samples, retrieval.Retrieval(prior, np.arange(128), 3, experts=2, glosses=2)
+
+
+def test_a_sample_is_not_offered_its_own_performance(tmp_path):
+    samples, lookup = performances(tmp_path)
+
+    def sources(gloss: str, without: str = "") -> list:
+        return [entry and entry.source for entry in lookup.slots(gloss, "ase", without=without)]
+
+    assert sources("A") == ["1", "3"]  # one performance a signer
+    assert sources("A", "1") == ["2", "3"]  # the signer's other one stands in
+    assert sources("A", "3") == ["1", None]
+    assert sources("B") == ["1", None] and sources("B", "1") == [None, None]
+    # The truth of sample 1 follows its signer's other A; of its B there is nothing else.
+    slots = [lookup.slots(gloss, "ase", without="1") for gloss in samples[0].glosses]
+    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[0], slots, lookup), [0, -1])
+    # Signer b has no other A: the nearest of the others is what the truth follows.
+    slots = [lookup.slots("A", "ase", without="3")]
+    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[2], slots, lookup), [0, -1])
+
+
+def test_training_windows_hold_no_performance_of_their_own(tmp_path):
+    samples, lookup = performances(tmp_path)
+    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    whole = windows.window(0, 0, 6)
+    signed = whole["candidates"][:, 1:4]  # the frames of A; at the edges stands the rest pose
+    assert signed.size and not np.isclose(signed, 0.1).any()  # sample 1's own value
+    np.testing.assert_array_equal(whole["candidate_mask"], [[True, True], [False, False]])
+    np.testing.assert_array_equal(whole["chosen"], [0, -1])
+
+
+def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path):
+    samples, lookup = performances(tmp_path)
+    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    slots = [lookup.slots(gloss, "ase", without="1") for gloss in samples[0].glosses]
+    features, mask = lookup.features(slots, 2)  # as at inference, where there is no timeline yet
+    assert features[0].any(axis=-1).all()
+    for start, length in ((0, 6), (0, 2), (4, 5), (5, 32)):
+        window = windows.window(0, start, length)
+        np.testing.assert_array_equal(window["candidate_features"], features)
+        np.testing.assert_array_equal(window["candidate_mask"], mask)
+
+
+def test_frames_past_the_end_belong_to_no_gloss_in_training_as_at_inference(tmp_path):
+    samples, lookup = performances(tmp_path)
+    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    window = windows.window(1, 3, 6)
+    np.testing.assert_array_equal(window["valid"], [True] * 3 + [False] * 3)
+    np.testing.assert_array_equal(window["frame_gloss"].sum(axis=1), [1, 1, 1, 0, 0, 0])
+    assert not window["candidate_confidence"][:, 3:].any() and window["candidate_confidence"][:, :3].all()
+    slots = [lookup.slots("A", "ase", without="2")]
+    padded = retrieval.at_frames(lookup.on_timeline(slots, samples[1].spans, 6), np.arange(3, 9))
+    for name, value in vars(padded).items():
+        np.testing.assert_array_equal(value, window[name])
