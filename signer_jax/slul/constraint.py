@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
 from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer
+from signer_jax.types import Array
 
 BETWEEN = 0  # the state in front of the first gloss
 
@@ -62,12 +63,11 @@ def automaton(glosses: Mapping[str, Iterable[str]], tokenizer: Tokenizer, vocab_
 
 def may_follow(rules: Automaton, language: Int[Array, "b"], state: Int[Array, "b w"]) -> Bool[Array, "b w v"]:
     """The ids that may come next in each state; eos only where a gloss is complete."""
-    rules = Automaton(*map(jnp.asarray, rules))
     batch, beams = state.shape
-    complete = rules.complete[state]
-    allowed = complete[..., None] & (rules.first[language] >= 0)[:, None, :]
+    complete = jnp.asarray(rules.complete)[state]
+    allowed = complete[..., None] & (jnp.asarray(rules.first)[language] >= 0)[:, None, :]
     rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(beams)[None, :, None]
-    allowed = allowed.at[rows, columns, rules.piece[state]].set(True, mode="drop")
+    allowed = allowed.at[rows, columns, jnp.asarray(rules.piece)[state]].set(True, mode="drop")
     return allowed.at[..., EOS].set(complete)
 
 
@@ -75,10 +75,9 @@ def advance(
     rules: Automaton, language: Int[Array, "b"], state: Int[Array, "b w"], token: Int[Array, "b w"]
 ) -> Int[Array, "b w"]:
     """The state after `token`, which `may_follow` allowed; `BETWEEN` after eos or pad."""
-    rules = Automaton(*map(jnp.asarray, rules))
-    inside = rules.piece[state] == token[..., None]
-    further = jnp.where(inside, rules.following[state], 0).sum(-1)
-    begun = jnp.maximum(rules.first[language[:, None], token], BETWEEN)
+    inside = jnp.asarray(rules.piece)[state] == token[..., None]
+    further = jnp.where(inside, jnp.asarray(rules.following)[state], 0).sum(-1)
+    begun = jnp.maximum(jnp.asarray(rules.first)[language[:, None], token], BETWEEN)
     return jnp.where(inside.any(-1), further, begun)
 
 

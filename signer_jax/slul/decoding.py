@@ -115,13 +115,15 @@ def beam_search(
     glosses of its language number `language` are said (`signer_jax.slul.constraint`); what they bar keeps no
     probability, what they leave keeps its own.
     """
+    if (rules is None) != (language is None):
+        raise ValueError("beam_search: rules need the sentences' languages, and only they do; give both or neither")
     keep = jnp.arange(t5.vocab_size) == PAD  # a finished hypothesis has one continuation: itself
     kept_log_probs = jnp.where(keep, 0.0, -jnp.inf)
 
     def step(search: _Search) -> _Search:
         logits, cache = decode_step(t5, params, _last_token(search), search.cache)
         log_probs = next_log_probs(logits, allowed)
-        if rules is not None:
+        if rules is not None and language is not None:
             log_probs = jnp.where(may_follow(rules, language, search.state), log_probs, -jnp.inf)
         gains = jnp.where(search.finished[..., None], kept_log_probs, log_probs)
         totals = search.log_prob[..., None] + gains
@@ -134,7 +136,7 @@ def beam_search(
             return jnp.take_along_axis(x, parents.reshape(parents.shape + (1,) * (x.ndim - 2)), axis=1)
 
         state = of_parents(search.state)
-        if rules is not None:
+        if rules is not None and language is not None:
             state = advance(rules, language, state, token)
         return _Search(
             search.time + 1,

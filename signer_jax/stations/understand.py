@@ -141,7 +141,7 @@ class Understood:
             lines.append(f"the text is longer than the model reads at once: understood as {len(part)} sentences")
         lines += [sentence.cut for sentence in part if sentence.cut]
         if spelled := [gloss for sentence in part for gloss in sentence.spelled]:
-            lines.append(f"not in the training texts, spelled, in the order of the words: {' '.join(spelled)}")
+            lines.append(f"not in the training texts, spelled, placed by the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
         if guessed := [word for sentence in part for word in sentence.guessed]:
