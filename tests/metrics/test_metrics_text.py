@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.metrics.text import bleu, exact_match, rouge_l, word_error_rate
+from signer_jax.metrics.text import bleu, copied, exact_match, nearest_texts, rouge_l, word_error_rate
 
 HYPOTHESES = ["HELLO WORLD YOU SEE ME NOW", "I GO HOME TODAY AFTER WORK", "WHAT NAME YOU"]
 REFERENCES = ["HELLO WORLD YOU SEE ME", "I GO HOME TODAY LATE AFTER WORK", "YOUR NAME WHAT IS"]
@@ -72,3 +72,15 @@ def test_lists_that_cannot_be_scored_are_refused(score):
 def test_error_rate_of_empty_references_is_refused():
     with pytest.raises(SignerError, match="empty"):
         word_error_rate(["A"], [""])
+
+
+def test_a_text_copied_as_its_glosses():
+    assert copied("How do you sign 'wie heißt du?'") == "HOW DO YOU SIGN WIE HEISST DU"
+
+
+def test_the_nearest_text_shares_the_rare_words():
+    bank = ["the house is big.", "the dog is big.", "the dog is in the house", "a cat!"]
+    # Of "the dog is small" and the first: "the" and "is", which nearly all have. "unseen words" share nothing.
+    assert nearest_texts(["The dog is small", "a big cat?", "unseen words"], bank).tolist() == [1, 3, 0]
+    with pytest.raises(SignerError, match="no text"):
+        nearest_texts(["a"], [])
