@@ -130,28 +130,29 @@ def leaning(text, language="ase"):
     return corpus.read(text, language).leaning
 
 
-def test_cues_of_region_and_register_add_up():
-    assert leaning("the window is big.") == (-1.0, 0.0)
+def test_cues_of_generation_and_register_add_up():
     assert leaning("the blue one") == (0.0, 0.0)
-    # A thing of the house and a school book; politeness; a question to "you"; and the prompt around it.
-    assert leaning("please read the book in the kitchen") == pytest.approx((0.4, 1.5))
-    assert leaning("do you work?") == pytest.approx((1.0, -1.5))
-    assert leaning("show me 'do you work?' in sign language") == pytest.approx((1.0, -3.0))
-    assert leaning("please sign: do you work?") == pytest.approx((1.0, 0.0))
-    assert leaning("arbeitest du?", "gsg") == pytest.approx((1.0, -1.5))
+    assert leaning("the window is new.") == pytest.approx((-0.5 + 1.0, 0.0))
+    # A home, a school and a past; "i"; then a question to "you", and the prompt around it.
+    assert leaning("i opened the window in the school") == pytest.approx((-0.5 - 0.5 + 0.7 - 1.5, -1.0))
+    assert leaning("do you work?") == pytest.approx((0.5, -2.5))
+    assert leaning("show me 'do you work?' in sign language") == pytest.approx((0.5, -4.0))
+    assert leaning("please sign: do you work?") == pytest.approx((0.5, -1.0))
+    assert leaning("arbeitest du?", "gsg") == pytest.approx((0.5, -2.5))
+    assert leaning("bitte öffne das fenster", "gsg")[1] == 2.0
 
 
 def test_every_cue_is_a_gloss_of_the_corpus():
     known = {gloss for language in corpus.LANGUAGES for gloss in corpus.glosses_of(language)}
-    assert set(situation._PLACE_OF) | set(situation._MANNER_OF) <= known
+    assert set(situation._AGE_OF) | set(situation._MANNER_OF) <= known
 
 
 def test_the_signer_is_drawn_from_what_the_text_suggests():
-    sentence = corpus.read("please open the window", "ase")  # of the country, formal
+    sentence = corpus.read("please close the old window", "ase")  # old, formal
     drawn = Counter(corpus.draw_signer(sentence, Random(i)) for i in range(2000))
-    town, formal = situation.likelihood(sentence.leaning)
-    assert (town < 0.05, formal > 0.95) == (True, True)
-    assert drawn["dora"] / 2000 == pytest.approx((1 - town) * formal, abs=0.02)
+    young, formal = situation.likelihood(sentence.leaning)
+    assert (young < 0.05, formal > 0.95) == (True, True)
+    assert drawn["dora"] / 2000 == pytest.approx((1 - young) * formal, abs=0.02)
     even = Counter(corpus.draw_signer(corpus.read("the blue one", "ase"), Random(i)) for i in range(2000))
     assert all(count / 2000 == pytest.approx(0.25, abs=0.04) for count in even.values())
 
@@ -161,7 +162,7 @@ def test_neither_a_constant_nor_one_word_says_who_signs(train):
     constant = max(Counter(drawn.values()).values()) / len(train)
     # The text itself: its most likely signer.
     likely = [[p > 0.5 for p in situation.likelihood(s.leaning)] for s in train]
-    chosen = [next(n for n, who in corpus.SIGNERS.items() if [who.town, who.formal] == axes) for axes in likely]
+    chosen = [next(n for n, who in corpus.SIGNERS.items() if [who.young, who.formal] == axes) for axes in likely]
     text = np.mean([drawn[s] == name for s, name in zip(train, chosen, strict=True)])
     # The best single gloss of each sentence, from a table that the other half of the sentences made.
     table = defaultdict(Counter)

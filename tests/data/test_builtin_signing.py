@@ -58,17 +58,17 @@ def test_signers_differ_on_most_glosses_and_agree_on_letters():
         assert all(len(forms) == 1 for gloss, forms in variants.items() if gloss.startswith("#"))
 
 
-def test_a_sign_varies_by_region_by_register_or_by_both():
+def test_a_sign_varies_by_generation_by_register_or_by_both():
     by_axes = {1: 0, 2: 0, 4: 0}
     for gloss in corpus.glosses_of("ase"):
         forms = {name: lexicon.form(signers.variant(gloss, "ase", name)) for name in corpus.SIGNERS}
         by_axes[len(set(forms.values()))] += 1
         if len(set(forms.values())) == 2:
             groups = [{forms[n] for n, who in corpus.SIGNERS.items() if getattr(who, axis) == value}
-                      for axis in ("town", "formal") for value in (False, True)]  # fmt: skip
+                      for axis in ("young", "formal") for value in (False, True)]  # fmt: skip
             assert [len(group) for group in groups] in ([1, 1, 2, 2], [2, 2, 1, 1])
     assert min(by_axes.values()) > 20
-    assert {signers.signer_of(town, formal).name for town in (0, 1) for formal in (0, 1)} == set(corpus.SIGNERS)
+    assert {signers.signer_of(young, formal).name for young in (0, 1) for formal in (0, 1)} == set(corpus.SIGNERS)
 
 
 def test_quaternions_and_rotations_agree():

@@ -46,7 +46,7 @@ class Sentence:
 
 
 def _sentence(text: str, language: str, found: Parse) -> Sentence:
-    leans = leaning(found.words, found.question, found.prompt)
+    leans = leaning(found.words, found.glosses, found.question, found.prompt)
     return Sentence(text, language, found.glosses, leans, found.question, found.core)
 
 
@@ -124,7 +124,7 @@ def _turns(language: str, rng: Random) -> Iterator[tuple[object, tuple[str, ...]
 
 
 def draw_signer(sentence: Sentence, rng: Random) -> str:
-    """Who signs a sentence: the signer of the region and register that its text suggests, each with some chance."""
+    """Who signs a sentence: the signer of the generation and register that its text suggests, each with some chance."""
     return signer_of(*draw_situation(sentence.leaning, rng)).name
 
 

@@ -1,7 +1,7 @@
-"""The signers: their bodies, where they come from, and how each of them signs a gloss (variants of its citation form).
+"""The signers: their bodies, their generations, and how each of them signs a gloss (variants of its citation form).
 
-A signer is of the town or of the country, and signs formally or casually. Many signs differ by region, by register or
-by both, so that what a text says of its situation (`situation.py`) decides how its signs are performed.
+A signer is young or old, and signs formally or casually. Many signs differ by generation, by register or by both, so
+that what a text says of its situation (`situation.py`) decides how its signs are performed.
 """
 
 from dataclasses import dataclass, replace
@@ -16,33 +16,33 @@ from signer_jax.data.builtin.vocabulary import LETTERS
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs. `speed` and `amplitude` are factors on the citation form; `town` and `formal`: region and register."""
+    """Who signs. `speed` and `amplitude` are factors on the citation form; `young`, `formal`: generation, register."""
 
     name: str
     appearance: str
     speed: float
     amplitude: float
     body: Body
-    town: bool
+    young: bool
     formal: bool
 
 
 SIGNERS: dict[str, Signer] = {
     signer.name: signer
     for signer in (
-        Signer("amira", "teal", 1.0, 1.0, Body(), town=False, formal=False),
-        Signer("bruno", "navy", 0.86, 1.12, Body(0.73, 0.65, 1.06, 1.02, 0.32), town=True, formal=True),
-        Signer("chen", "rust", 1.18, 0.88, Body(0.67, 0.60, 0.96, 0.98, 0.28), town=True, formal=False),
-        Signer("dora", "plum", 0.94, 1.0, Body(0.70, 0.60, 1.0, 1.0, 0.30), town=False, formal=True),
+        Signer("amira", "teal", 1.0, 1.0, Body(), young=False, formal=False),
+        Signer("bruno", "navy", 0.86, 1.12, Body(0.73, 0.65, 1.06, 1.02, 0.32), young=True, formal=True),
+        Signer("chen", "rust", 1.18, 0.88, Body(0.67, 0.60, 0.96, 0.98, 0.28), young=True, formal=False),
+        Signer("dora", "plum", 0.94, 1.0, Body(0.70, 0.60, 1.0, 1.0, 0.30), young=False, formal=True),
     )
 }
 VARYING = 0.7  # share of the glosses that are signed differently by some signers (letters never are)
 _OPEN_SPACE = ("neutral", "side", "low", "high", "chest", "side_chest")
 
 
-def signer_of(town: bool, formal: bool) -> Signer:
-    """Who is of this region and register."""
-    return next(signer for signer in SIGNERS.values() if (signer.town, signer.formal) == (town, formal))
+def signer_of(young: bool, formal: bool) -> Signer:
+    """Who is of this generation and register."""
+    return next(signer for signer in SIGNERS.values() if (signer.young, signer.formal) == (young, formal))
 
 
 def _changed(base: Phonology, rng: Random) -> Phonology:
@@ -64,13 +64,13 @@ def _changed(base: Phonology, rng: Random) -> Phonology:
 
 @cache
 def variant(gloss: str, language: str, signer: str) -> Phonology:
-    """How `signer` signs `gloss`: the citation form, or for many glosses one of a region, a register or both."""
+    """How `signer` signs `gloss`: the citation form, or for many glosses one of a generation, a register or both."""
     base = phonology(gloss, language)
     rng = Random(f"variants {language} {gloss}")
     if gloss in LETTERS or rng.random() >= VARYING:
         return base
     forms = [base]
-    axes = rng.choice((("town",), ("formal",), ("town", "formal")))
+    axes = rng.choice((("young",), ("formal",), ("young", "formal")))
     while len(forms) < 2 ** len(axes):
         candidate = _changed(base, rng)
         if form(candidate) not in {form(known) for known in forms}:
