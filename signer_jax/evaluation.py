@@ -1,6 +1,6 @@
 """A run's figures on a split: glosses, poses, video, each beside the baselines that give it meaning."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,10 @@ from signer_jax.errors import SignerError
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics import text as text_metrics
 from signer_jax.metrics import video as video_metrics
+from signer_jax.metrics.experts import first_present, of_choice, of_random_choice
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
+from signer_jax.pose.filters import binomial, savitzky_golay
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.pose.warping import HAND_WEIGHT, joint_weights
 from signer_jax.progress import progress
@@ -70,6 +72,10 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
     result.metrics["gloss/exact"] = text_metrics.exact_match(hypotheses, references)
+    baselines = gloss_baselines(signer.corpus, samples)
+    for name, guesses in baselines.items():
+        result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(guesses, references)["bleu4"])
+        result.metrics[f"gloss/rouge_{name}"] = text_metrics.rouge_l(guesses, references)
     # Recurring sentences can make a system look perfect: the same figure on texts that training never saw.
     seen = set()
     if signer.corpus.count("train", "text"):
@@ -86,18 +92,42 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     ]
 
 
+def gloss_baselines(corpus: Corpus, samples: list[Sample]) -> dict[str, list[str]]:
+    """What needs no model: the text itself in upper case, and the glosses of the nearest training text (TF-IDF)."""
+    guesses = {"copy": [text_metrics.copied(sample.text) for sample in samples]}
+    if not corpus.count("train", "text"):
+        return guesses
+    train = corpus.texts("train")
+    bank = [train[i] for i in range(len(train))]
+    nearest = [""] * len(samples)
+    for language in {sample.language for sample in samples}:
+        theirs = [sample for sample in bank if sample.language == language]
+        rows = [i for i, sample in enumerate(samples) if sample.language == language]
+        if theirs:
+            index = text_metrics.nearest_texts([samples[i].text for i in rows], [sample.text for sample in theirs])
+            for i, k in zip(rows, index, strict=True):
+                nearest[i] = " ".join(theirs[k].glosses)
+    return guesses | {"nearest_text": nearest}
+
+
 # ---- Poses -------------------------------------------------------------------------------------------------------
 
 
 def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
-    """The top expert and the mean of the variants, on the ground truth's timing; the stabiliser before and after.
+    """The gates' choice of experts and the stabiliser, on the ground truth's timing, beside their baselines.
 
-    `pose/dtw_*`: hand-weighted DTW of each gloss to the nearest valid variant (the ground truth's own performance and
-    the other signers'), in shoulder widths. `pose/expert_accuracy`: the top expert is the one that the truth follows.
+    `pose/dtw_followed_*`: hand-weighted DTW of each gloss to the ground truth's own performance, in shoulder widths;
+    `pose/dtw_nearest_*`: to the nearest of all valid variants (the other signers' too), which any expert comes close
+    to. Of the top expert, a random one (the mean over the candidates), the training data's most frequent one, the one
+    that the truth follows (a ceiling) and the mean of the candidates. `pose/expert_accuracy`: how often the top expert
+    is the followed one. All of these over the glosses with a choice, so that every row counts the same glosses.
+    `pose/smooth_*`, `pose/hand_*`, `pose/jerk_*`: the top expert before and after the stabiliser, through two filters
+    that need no training, and the ground truth (as detected, with its noise).
     """
     records = signer.corpus.motions(split)
     rows: dict[str, list[float]] = defaultdict(list)
     c = signer.config.pose
+    unknown, order = 0, expert_order(signer)
     weigh_hands = joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
     for i in progress(range(min(limit, len(records))), "poses"):
         sample = records[i]
@@ -113,28 +143,43 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             [glosses], H, mask, [sample.language], signer.performer, timings=[timing], without=[sample.name]
         )[0]
         if performed is None:  # the database knows none of its glosses
-            for name in ("dtw_top_expert", "dtw_mean_pose"):
-                rows[name] += [np.nan] * len(glosses)
+            unknown += 1
             continue
         slots = [signer.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in glosses]
+        experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose))
+        n = len(glosses)
+        weights = np.zeros((n, signer.retrieval.experts))
+        for sign, row in zip(performed.signs, performed.weights, strict=True):
+            weights[sign.gloss] = row  # a spelled gloss has no candidate of its own and is not counted below
         truth = on_joints(sample.pose, signer.model.joints, c.dims)
         top, stable = (on_joints(pose, signer.model.joints, c.dims) for pose in (performed.stitched, performed.pose))
-        mean = mean_of_variants(signer.retrieval.on_timeline(slots, spans, len(truth)), truth)
-        stable_mean = stabilise([mean], signer.performer)[0]
+        candidates = [
+            Pose(coordinates, seen, truth.fps)
+            for coordinates, seen in zip(experts.candidates, experts.candidate_confidence, strict=True)
+        ]
+        *alone, stable_mean = stabilise([*candidates, mean_of_variants(experts, truth)], signer.performer)
         variants = [(truth, spans)] + [
             (on_joints(pose, signer.model.joints, c.dims), at[: len(spans)]) for pose, at in sample.references
         ]
-        rows["dtw_top_expert"] += list(pose_metrics.segment_dtw(stable, spans, variants, weights=weigh_hands))
-        rows["dtw_mean_pose"] += list(pose_metrics.segment_dtw(stable_mean, spans, variants, weights=weigh_hands))
-        rows["smooth_before"].append(smoothness(top, c.smooth_order))
-        rows["smooth_after"].append(smoothness(stable, c.smooth_order))
-        rows["hand_before"].append(pose_metrics.hand_error(top, truth, signer.model.hands))
-        rows["hand_after"].append(pose_metrics.hand_error(stable, truth, signer.model.hands))
-        rows["expert_accuracy"] += [
-            float(entry.signer == sample.signer)
-            for sign, entry in zip(performed.signs, performed.entries, strict=True)
-            if any(other is not None and other.signer == sample.signer for other in sign.slots)
-        ]
+        distances = np.stack(  # [experts and the mean pose, variants, glosses]
+            [
+                pose_metrics.variant_distances(pose, spans, variants, weights=weigh_hands)
+                for pose in [*alone, stable_mean]
+            ]
+        )
+        chosen = chosen_candidates(sample, slots, signer.retrieval)[:n]
+        for name, values in expert_rows(distances, weights, experts.candidate_mask[:n], chosen, order).items():
+            rows[name] += values
+            rows[f"{name}/{sample.signer}"] += values
+        filtered = {
+            "before": top, "after": stable, "binomial": binomial(top), "savitzky_golay": savitzky_golay(top),
+            "truth": truth,
+        }  # fmt: skip
+        for name, pose in filtered.items():
+            rows[f"smooth_{name}"].append(smoothness(pose, c.smooth_order))
+            rows[f"jerk_{name}"].append(pose_metrics.jerk(pose))
+            if pose is not truth:
+                rows[f"hand_{name}"].append(pose_metrics.hand_error(pose, truth, signer.model.hands))
         if not result.poses:
             result.poses = [
                 ("ground truth", truth),
@@ -142,6 +187,8 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 ("mean of the variants", stable_mean),
             ]
     result.metrics |= means({f"pose/{name}": values for name, values in rows.items()})
+    if unknown:
+        result.metrics["pose/sentences_unknown"] = float(unknown)
 
 
 def means(rows: dict[str, list[float]]) -> dict[str, float]:
@@ -154,6 +201,41 @@ def means(rows: dict[str, list[float]]) -> dict[str, float]:
         if len(scored) < len(values):
             found[f"{name}_unscored"] = float(len(values) - len(scored))
     return found
+
+
+def expert_order(signer: Signer) -> list[int]:
+    """The experts, the one that the training performances follow most often first."""
+    count = Counter(name for _, _, name in signer.corpus.listed("train"))
+    signers = dict(enumerate(signer.retrieval.signers))
+    return sorted(range(signer.retrieval.experts), key=lambda k: -count[signers.get(k, "")])
+
+
+def expert_rows(
+    distances: np.ndarray, weights: np.ndarray, mask: np.ndarray, followed: np.ndarray, order: list[int]
+) -> dict[str, list[float]]:
+    """The experts' rows of one sentence, a value each gloss that has two candidates at least and a known `followed`.
+
+    `distances` `[e + 1, r, n]` of each expert and of the mean pose to each variant, the followed one first; `weights`
+    and `mask` `[n, e]`; `order` the experts by how often training follows them.
+    """
+    counted = (mask.sum(axis=1) > 1) & (followed >= 0)
+    experts = distances[:-1]
+    choices = {
+        "top_expert": np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1),
+        "majority_expert": first_present(order, mask), "followed_expert": followed,
+    }  # fmt: skip
+    rows = {
+        "expert_accuracy": choices["top_expert"] == followed,
+        "expert_accuracy_majority": choices["majority_expert"] == followed,
+        "expert_accuracy_chance": 1 / np.maximum(mask.sum(axis=1), 1),
+    }
+    for kind, values, mean in (
+        ("dtw_followed", experts[:, 0], distances[-1, 0]),
+        ("dtw_nearest", np.fmin.reduce(experts, axis=1), np.fmin.reduce(distances[-1], axis=0)),
+    ):
+        rows |= {f"{kind}_{name}": of_choice(values, choice) for name, choice in choices.items()}
+        rows |= {f"{kind}_random_expert": of_random_choice(values, mask), f"{kind}_mean_pose": mean}
+    return {name: [float(v) for v in values[counted]] for name, values in rows.items()}
 
 
 _blend = jax.jit(blend)

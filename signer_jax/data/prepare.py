@@ -54,7 +54,7 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
         from signer_jax.data.corpora import phoenix14t
 
         source = _source(data, directory)
-        splits = {split: _of(phoenix14t.samples, source, split) for split in ("train", "dev")}
+        splits = {split: _of(phoenix14t.samples, source, split) for split in phoenix14t.splits(source)}
         about["languages"] = {"gsg": "German"}
     else:
         from signer_jax.data.corpora import how2sign_clips

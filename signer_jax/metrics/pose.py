@@ -33,12 +33,27 @@ def segment_dtw(
 ) -> Float[np.ndarray, " n"]:
     """For each gloss the `dtw` of its frames to the nearest valid variant, `[n]` (PAPER 2.3).
 
-    `references` are the valid (pose, spans) of the same glosses. Reproducing any one of them scores 0, their average
-    does not. A reference whose span is empty does not show that gloss; NaN where none does. Raises `SignerError` where
-    a reference has another number of glosses.
+    Reproducing any one of the references scores 0, their average does not. NaN where no reference shows the gloss.
+    Raises `SignerError` as `variant_distances` does.
     """
-    nearest = np.full(len(spans), np.nan)
-    for pose, reference_spans in references:
+    distances = variant_distances(hypothesis, spans, references, weights=weights)
+    return np.fmin.reduce(distances, axis=0, initial=np.nan)
+
+
+def variant_distances(
+    hypothesis: Pose,
+    spans: Int[np.ndarray, "n 2"],
+    references: Sequence[tuple[Pose, Int[np.ndarray, "n 2"]]],
+    *,
+    weights: Float[np.ndarray, " j"] | None = None,
+) -> Float[np.ndarray, "r n"]:
+    """The `dtw` of each gloss's frames to each valid variant.
+
+    `references` are the valid (pose, spans) of the same glosses. A reference whose span is empty does not show that
+    gloss: NaN. Raises `SignerError` where a reference has another number of glosses.
+    """
+    distances = np.full((len(references), len(spans)), np.nan)
+    for k, (pose, reference_spans) in enumerate(references):
         if len(reference_spans) != len(spans):
             raise SignerError(
                 f"pose scores: the hypothesis has {len(spans)} glosses, a reference {len(reference_spans)}; "
@@ -46,9 +61,9 @@ def segment_dtw(
             )
         for i, ((start, end), (their_start, their_end)) in enumerate(zip(spans, reference_spans, strict=True)):
             if their_end > their_start:
-                distance = dtw(hypothesis.slice(start, end), pose.slice(their_start, their_end), weights=weights)
-                nearest[i] = np.fmin(nearest[i], distance)
-    return nearest
+                theirs = pose.slice(their_start, their_end)
+                distances[k, i] = dtw(hypothesis.slice(start, end), theirs, weights=weights)
+    return distances
 
 
 def _same_length(hypothesis: Pose, reference: Pose) -> None:

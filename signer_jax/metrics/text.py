@@ -4,10 +4,14 @@ Scores are in per cent. BLEU comes with sacreBLEU's signature and is never print
 turn 13 into 51 on the same output.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 from sacrebleu.metrics import BLEU
+from scipy.sparse import csr_matrix
 
 from signer_jax.errors import SignerError
 
@@ -106,3 +110,40 @@ def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> flo
     if tokens == 0:
         raise SignerError("text scores: every reference is empty, so an error rate has no meaning; check the file")
     return 100 * sum(_edit_distance(hypothesis, reference) for hypothesis, reference in pairs) / tokens
+
+
+# ---- Baselines: what a translation must beat ---------------------------------------------------------------------
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def copied(text: str) -> str:
+    """The text's own words in upper case as its glosses."""
+    return " ".join(_words(text)).upper()
+
+
+def nearest_texts(queries: Sequence[str], bank: Sequence[str]) -> Int[np.ndarray, " q"]:
+    """For each query the text of the bank with the greatest cosine of TF-IDF vectors; of equals the first.
+
+    Of lower-cased words; inverse document frequency log((1 + N) / (1 + df)) + 1 of the bank's N texts. Raises
+    `SignerError` for no bank.
+    """
+    if not bank:
+        raise SignerError("nearest texts: there is no text to choose from")
+    frequency = Counter(word for text in bank for word in set(_words(text)))
+    index = {word: i for i, word in enumerate(frequency)}
+    weight = np.array([np.log((1 + len(bank)) / (1 + count)) + 1 for count in frequency.values()])
+
+    def vectors(texts: Sequence[str]) -> csr_matrix:
+        rows, columns, values = [], [], []
+        for row, text in enumerate(texts):
+            counts = Counter(index[word] for word in _words(text) if word in index)
+            vector = np.array([count * weight[column] for column, count in counts.items()])
+            rows += [row] * len(counts)
+            columns += list(counts)
+            values += list(vector / np.linalg.norm(vector) if len(counts) else vector)
+        return csr_matrix((values, (rows, columns)), shape=(len(texts), max(len(index), 1)))
+
+    return np.asarray((vectors(queries) @ vectors(bank).T).argmax(axis=1)).reshape(-1)

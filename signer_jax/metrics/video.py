@@ -157,7 +157,8 @@ def nearest_pose_baseline(
     """For each evaluation sample a video of training frames: for every frame the same signer's with the nearest pose.
 
     A renderer that generalises must beat this copy. `joints` `[j]` are the compared joints (hands and arms) of the
-    samples' poses. Raises `SignerError` where a signer has no training sample with pose and video.
+    samples' poses, compared in x and y alone, as a picture shows them and as the renderer looks for its references.
+    Raises `SignerError` where a signer has no training sample with pose and video.
     """
     clips: dict[str, list[tuple[Pose, np.ndarray]]] = defaultdict(list)
     for sample in training:
@@ -173,10 +174,11 @@ def nearest_pose_baseline(
             raise SignerError(f"nearest-pose baseline: signer {signer!r} has no training sample with pose and video")
         if signer not in banks:
             banks[signer] = (
-                np.concatenate([pose.coordinates[:, joints] for pose, _ in clips[signer]]),
+                np.concatenate([pose.coordinates[:, joints, :2] for pose, _ in clips[signer]]),
                 np.concatenate([pose.confidence[:, joints] for pose, _ in clips[signer]]),
             )
-        index = nearest_frames(sample.pose.coordinates[:, joints], sample.pose.confidence[:, joints], *banks[signer])
+        seen = sample.pose.confidence[:, joints]
+        index = nearest_frames(sample.pose.coordinates[:, joints, :2], seen, *banks[signer])
         # The clip and the frame in it of each place in the bank; the videos themselves are not copied together.
         ends = np.cumsum([len(video) for _, video in clips[signer]])
         clip = np.searchsorted(ends, index, side="right")

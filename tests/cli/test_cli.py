@@ -66,9 +66,13 @@ def test_the_module_is_the_program():
 def test_a_run_leaves_its_result(tiny_run):
     result = json.loads((tiny_run / "result.json").read_text())
     assert result["step"] == 20 and len(result["params_sha256"]) == 64
-    names = ("gloss/bleu4", "gloss/rouge", "pose/dtw_top_expert", "pose/dtw_mean_pose", "pose/smooth_before",
-             "pose/smooth_after", "pose/hand_before", "pose/hand_after", "video/ssim", "video/hand_ssim",
-             "video/ssim_mean_frame", "video/ssim_nearest_pose")  # fmt: skip
+    experts = ("top_expert", "random_expert", "majority_expert", "followed_expert", "mean_pose")
+    names = ("gloss/bleu4", "gloss/bleu4_copy", "gloss/bleu4_nearest_text", "gloss/rouge", "pose/expert_accuracy",
+             "pose/expert_accuracy_chance", "pose/expert_accuracy_majority", "pose/jerk_after", "pose/jerk_truth",
+             *(f"pose/dtw_{kind}_{name}" for kind in ("followed", "nearest") for name in experts),
+             *(f"pose/{kind}_{name}" for kind in ("smooth", "hand")
+               for name in ("before", "after", "binomial", "savitzky_golay")),
+             "video/ssim", "video/hand_ssim", "video/ssim_mean_frame", "video/ssim_nearest_pose")  # fmt: skip
     for name in names:
         assert np.isfinite(result["metrics"][name]), name
     assert result["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}

@@ -19,7 +19,7 @@ def _all_signs(language, variation=0.03, jitter=0.0):
     """Every gloss of a language, in performances of eight glosses, each by the next signer."""
     glosses, names = corpus.glosses_of(language), list(corpus.SIGNERS)
     for i in range(0, len(glosses), 8):
-        sentence = corpus.Sentence("", language, glosses[i : i + 8], "everyday", "yes-no", "")
+        sentence = corpus.Sentence("", language, glosses[i : i + 8], (0.0, 0.0), "yes-no", "")
         signer = names[i // 8 % len(names)]
         yield signer, corpus.perform(sentence, signer, i, variation=variation, jitter=jitter)
 
@@ -56,6 +56,19 @@ def test_signers_differ_on_most_glosses_and_agree_on_letters():
         words = [len(forms) > 1 for gloss, forms in variants.items() if not gloss.startswith("#")]
         assert 0.5 < np.mean(words) < 0.75
         assert all(len(forms) == 1 for gloss, forms in variants.items() if gloss.startswith("#"))
+
+
+def test_a_sign_varies_by_generation_by_register_or_by_both():
+    by_axes = {1: 0, 2: 0, 4: 0}
+    for gloss in corpus.glosses_of("ase"):
+        forms = {name: lexicon.form(signers.variant(gloss, "ase", name)) for name in corpus.SIGNERS}
+        by_axes[len(set(forms.values()))] += 1
+        if len(set(forms.values())) == 2:
+            groups = [{forms[n] for n, who in corpus.SIGNERS.items() if getattr(who, axis) == value}
+                      for axis in ("young", "formal") for value in (False, True)]  # fmt: skip
+            assert [len(group) for group in groups] in ([1, 1, 2, 2], [2, 2, 1, 1])
+    assert min(by_axes.values()) > 20
+    assert {signers.signer_of(young, formal).name for young in (0, 1) for formal in (0, 1)} == set(corpus.SIGNERS)
 
 
 def test_quaternions_and_rotations_agree():

@@ -79,20 +79,20 @@ def test_area_weights_by_hand():
     np.testing.assert_allclose(how2sign_clips.area_weights(-3.3, 17.1, 7, 9).sum(1), 1, rtol=1e-6)
 
 
-def test_the_split_is_every_fifth_clip_by_number(tmp_path):
+def test_the_splits_go_by_the_clips_numbers(tmp_path):
     _make(tmp_path, _names(range(7, 13)) + _names(range(4), "other"))
-    dev = [clip[0] for clip in how2sign_clips.clips(tmp_path, "dev")]
-    train = [clip[0] for clip in how2sign_clips.clips(tmp_path, "train")]
-    assert dev == ["_ab_c_11-8-rgb_front"]  # 7 8 9 10 [11] 12: numbers, not text
-    assert len(train) == 9 and not set(train) & set(dev)
+    names = {split: [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
+    assert names["dev"] == ["_ab_c_11-8-rgb_front"]  # 7 8 (9) 10 [11] 12: numbers, not text
+    assert names["test"] == ["_ab_c_9-8-rgb_front", "other_2-8-rgb_front"]
+    assert len(set(names["train"])) == 7 and not set(names["train"]) & {*names["dev"], *names["test"]}
 
 
 def test_faults_are_named_at_once(tmp_path):
     with pytest.raises(SignerError, match="raw_videos"):
         how2sign_clips.samples(tmp_path, "train", size=16)
     _make(tmp_path, _names(range(2)))
-    with pytest.raises(SignerError, match="unknown split 'test'"):
-        how2sign_clips.samples(tmp_path, "test", size=16)
+    with pytest.raises(SignerError, match="unknown split 'val'"):
+        how2sign_clips.samples(tmp_path, "val", size=16)
     next(tmp_path.rglob("*.pose")).unlink()
     with pytest.raises(SignerError, match="lacks its pose"):
         how2sign_clips.samples(tmp_path, "train", size=16)
@@ -124,7 +124,7 @@ def test_a_pose_that_does_not_fit_its_video_is_named(tmp_path):
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 def test_a_real_clip():
     source = Path(DATA) / "how2sign"
-    assert len(how2sign_clips.clips(source, "train")) == 25 and len(how2sign_clips.clips(source, "dev")) == 6
+    assert [len(how2sign_clips.clips(source, split)) for split in ("train", "dev", "test")] == [19, 6, 6]
     sample = next(how2sign_clips.samples(source, "dev", size=64))
     assert len(sample.video) == len(sample.pose) > 24 and sample.pose.fps == 24
     assert sample.signer == "_20g7MG8K1U" and sample.pose.coordinates.dtype == np.float32

@@ -53,6 +53,13 @@ def test_faults_are_named_at_once(tmp_path):
         phoenix14t.samples(tmp_path, "dev")
 
 
+def test_the_test_split_is_there_where_its_file_is(tmp_path):
+    assert phoenix14t.splits(tmp_path) == ("train", "dev")  # what is missing of these two is said by `samples`
+    (tmp_path / "PHOENIX-2014-T.test.corpus.csv").write_text(CSV, encoding="utf-8")
+    assert phoenix14t.splits(tmp_path) == ("train", "dev", "test")
+    assert [sample.name for sample in phoenix14t.samples(tmp_path, "test")] == ["a-1"]
+
+
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 @pytest.mark.parametrize(("split", "count"), [("train", 7096), ("dev", 519)])
 def test_real_files(split, count):

@@ -115,7 +115,7 @@ def test_mean_frame_weighs_frames_not_videos():
 
 def signed(name, signer, places, shade):
     """A clip of one joint at `places`; frame i of its video has the grey `shade` + i."""
-    coordinates = np.array(places, np.float32).reshape(-1, 1, 1).repeat(2, axis=-1)
+    coordinates = np.array(places, np.float32).reshape(-1, 1, 1).repeat(3, axis=-1)
     video = (shade + np.arange(len(places), dtype=np.uint8))[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     pose = Pose(coordinates, np.ones((len(places), 1), np.float32), 25.0)
     return Sample(name, "", "ase", signer=signer, pose=pose, video=video)
@@ -131,5 +131,9 @@ def test_nearest_pose_baseline_copies_frames_of_the_same_signer():
     videos = list(nearest_pose_baseline(evaluation, training, np.array([0])))
     np.testing.assert_array_equal(videos[0][:, 0, 0, 0], [51, 11, 51])
     np.testing.assert_array_equal(videos[1][:, 0, 0, 0], [100])
+    # Depth does not count: a picture does not show it.
+    near = evaluation[0].pose.coordinates
+    near[..., 2] += 9.0
+    np.testing.assert_array_equal(next(nearest_pose_baseline(evaluation, training, np.array([0]))), videos[0])
     with pytest.raises(SignerError, match="'carl'"):
         next(nearest_pose_baseline([signed("z", "carl", [0], 0)], training, np.array([0])))

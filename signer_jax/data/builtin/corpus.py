@@ -16,7 +16,8 @@ from signer_jax.data.builtin import avatar, templates
 from signer_jax.data.builtin.avatar import APPEARANCES
 from signer_jax.data.builtin.grammar import Parse, parse, unwrap
 from signer_jax.data.builtin.performance import sign_glosses
-from signer_jax.data.builtin.signers import SIGNERS, Signer, home_signer
+from signer_jax.data.builtin.signers import SIGNERS, Signer, signer_of
+from signer_jax.data.builtin.situation import Leaning, draw_situation, leaning
 from signer_jax.data.builtin.vocabulary import LANGUAGES, LETTERS, Item, vocabulary
 from signer_jax.errors import SignerError, closest
 from signer_jax.types import Pose, Sample
@@ -27,23 +28,26 @@ __all__ = ["APPEARANCES", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentenc
 SPLITS = {"train": range(80), "dev": range(80, 90), "test": range(90, 100)}  # of the hash modulo 100
 RESERVED = ("i carried it",)  # kept for trying out what no split has seen
 _PROMPTED, _SINGLE = 0.4, 0.1  # shares of the sentences that stand in a prompt, and of words asked for by themselves
-_HOME_SHARE = 0.7  # how often the topic's home signer signs
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text or prompt with its glosses. `question` is "", "yes-no" or "wh"; `core` the text without its prompt."""
+    """A text or prompt with its glosses. `question` is "", "yes-no" or "wh"; `core` the text without its prompt.
+
+    `leaning` is what the text says of its situation, and so of who signs it.
+    """
 
     text: str
     language: str
     glosses: tuple[str, ...]
-    topic: str
+    leaning: Leaning
     question: str
     core: str
 
 
 def _sentence(text: str, language: str, found: Parse) -> Sentence:
-    return Sentence(text, language, found.glosses, found.topic, found.question, found.core)
+    leans = leaning(found.words, found.glosses, found.question, found.prompt)
+    return Sentence(text, language, found.glosses, leans, found.question, found.core)
 
 
 def read(text: str, language: str) -> Sentence:
@@ -119,10 +123,9 @@ def _turns(language: str, rng: Random) -> Iterator[tuple[object, tuple[str, ...]
         yield from order
 
 
-def draw_signer(topic: str, rng: Random) -> str:
-    """Who signs a sentence: its topic's home signer most often, else one of the others."""
-    home = home_signer(topic).name
-    return home if rng.random() < _HOME_SHARE else rng.choice([name for name in SIGNERS if name != home])
+def draw_signer(sentence: Sentence, rng: Random) -> str:
+    """Who signs a sentence: the signer of the generation and register that its text suggests, each with some chance."""
+    return signer_of(*draw_situation(sentence.leaning, rng)).name
 
 
 def perform(
@@ -150,7 +153,7 @@ def samples(
     """
     makers = _make_sentences(split, sentences, seed)
     for i, sentence in enumerate(makers):
-        signer = draw_signer(sentence.topic, Random(f"{split} {seed} {i} signer"))
+        signer = draw_signer(sentence, Random(f"{split} {seed} {i} signer"))
         pose = spans = video = None
         references: list[tuple[Pose, np.ndarray]] = []
         if i < poses:

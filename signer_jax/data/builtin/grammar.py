@@ -22,13 +22,16 @@ _FOLD = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": "e"
 
 @dataclass(frozen=True)
 class Parse:
-    """What the grammar found: `core` is the text without prompt and punctuation, `question` "", "yes-no" or "wh"."""
+    """What the grammar found: `core` is the text without prompt and punctuation, `question` "", "yes-no" or "wh".
+
+    `prompt` is the number of the prompt around it, None for a bare text.
+    """
 
     core: str
     glosses: tuple[str, ...]
     question: str
-    topic: str
-    prompted: bool
+    words: tuple[Word, ...]
+    prompt: int | None
 
 
 @dataclass
@@ -48,7 +51,6 @@ class _Clause:
     past: bool = False
     have: bool = False
     auxiliary: bool = False
-    topic: str = ""
 
 
 def fingerspell(word: str) -> tuple[str, ...]:
@@ -70,12 +72,12 @@ def _phrase_pattern(language: str) -> re.Pattern[str]:
     return re.compile(r"\b(" + "|".join(vocabulary(language).phrases) + r")\b")
 
 
-def unwrap(text: str, language: str) -> tuple[str, bool]:
-    """The quoted sentence of a prompt (or the text itself), lower-case and without punctuation; whether it was one."""
+def unwrap(text: str, language: str) -> tuple[str, int | None]:
+    """The quoted sentence of a prompt (or the text itself), lower-case and without punctuation; the prompt's number."""
     text = " ".join(text.lower().split())
-    found = next((match for p in _prompt_patterns(language) if (match := p.fullmatch(text))), None)
-    core = found.group(1) if found else text
-    return " ".join(re.sub(r"[^\w ]", " ", core).split()), found is not None
+    patterns = enumerate(_prompt_patterns(language))
+    core, prompt = next(((match.group(1), i) for i, p in patterns if (match := p.fullmatch(text))), (text, None))
+    return " ".join(re.sub(r"[^\w ]", " ", core).split()), prompt
 
 
 def parse(text: str, language: str) -> Parse:
@@ -85,7 +87,7 @@ def parse(text: str, language: str) -> Parse:
     """
     if language not in TABLES:
         raise SignerError(f"language {language!r}: the built-in corpus knows {', '.join(TABLES)}")
-    core, prompted = unwrap(text, language)
+    core, prompt = unwrap(text, language)
     if not core:
         raise SignerError(f"text {text!r}: no words in it; give a sentence or a prompt")
     phrased = _phrase_pattern(language).sub(lambda match: match.group().replace(" ", "_"), core)
@@ -99,7 +101,7 @@ def parse(text: str, language: str) -> Parse:
     leads = ("auxiliary", "modal") if language == "ase" else ("auxiliary", "modal", "verb", "have", "weather")
     asks = len(words) > 1 and opens in leads and kinds[0] != "time"
     question = "wh" if clause.wh else "yes-no" if asks else ""
-    return Parse(core, tuple(glosses), question, clause.topic or "everyday", prompted)
+    return Parse(core, tuple(glosses), question, tuple(words), prompt)
 
 
 def _read(words: list[Word], tokens: list[str], language: str) -> _Clause:
@@ -124,7 +126,6 @@ def _read(words: list[Word], tokens: list[str], language: str) -> _Clause:
         role, owner, definite, joined, numbers, waiting = "nominal", "", False, False, [], []
 
     for i, word in enumerate(words):
-        clause.topic = clause.topic or word.topic
         match word.kind:
             case "noun":
                 close([word.gloss])

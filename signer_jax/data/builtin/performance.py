@@ -16,6 +16,7 @@ from signer_jax.types import Pose
 _NEGATIONS = ("NOT", "NEVER", "NICHT", "NIE", "KEIN")
 _REST = np.array((-0.24, 0.92, -0.30))
 _STROKE = 0.17  # half a straight movement's length at amplitude 1
+_TRANSITION = 0.4  # seconds between two signs at most
 # The whole hand stays in this box, which lies within the view.
 _LOW, _HIGH = np.array((-1.2, -1.0, -1.5)), np.array((1.2, 1.38, 0.3))
 
@@ -157,8 +158,9 @@ def sign_glosses(
     ways = [np.linalg.norm(b - a, axis=1).max() for a, b in itertools.pairwise(places)]
     for gloss, way in zip(glosses, ways, strict=False):
         quick = 1 + 2 * variation * rng.standard_normal()
-        # A longer way takes longer, though less than in proportion.
-        now += max(3, round((rng.uniform(0.13, 0.16) + 0.13 * way) / who.speed * fps))
+        # A longer way takes longer, though less than in proportion and never longer than a slow transition.
+        seconds = (rng.uniform(0.13, 0.16) + 0.13 * way) / who.speed
+        now += max(3, round(min(seconds, _TRANSITION) * fps))
         seconds = variant(gloss, language, signer).duration / who.speed * max(quick, 0.5)
         spans.append((now, now + max(4, round(seconds * fps))))
         now = spans[-1][1]

@@ -1,8 +1,8 @@
 """How2Sign sentence clips with MediaPipe poses: what the renderer learns from (American Sign Language, no text here).
 
 Layout: `sentence_level/train/rgb_front/raw_videos/<name>.mp4` beside `…/features/holistic_pose/<name>.pose`, with names
-`<video id>_<clip>-<camera>-rgb_front`. Split: of each signer's clips in the order of their numbers, every fifth (the
-5th, 10th, …) is "dev", the others are "train"; all of them come from How2Sign's own training split.
+`<video id>_<clip>-<camera>-rgb_front`. Split: of each signer's clips in the order of their numbers, the
+5th, 10th, … are "dev", the 3rd, 8th, … "test", the others "train"; all come from How2Sign's own training split.
 """
 
 import re
@@ -23,8 +23,8 @@ from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose, Sample
 
 LANGUAGE = "ase"
-SPLITS = ("train", "dev")
-_HOLD_OUT = 5
+SPLITS = ("train", "dev", "test")
+_SPLIT_OF = ("train", "train", "test", "train", "dev")  # of five clips in a row
 _SAME_RATE = 0.02  # 23.976 is written as 24
 _CLIPS = Path("sentence_level/train/rgb_front")
 _NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d+)-\d+-rgb_front")
@@ -66,7 +66,7 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
         (name, signer, (videos[name], poses[name]))
         for signer in sorted(by_signer)
         for i, (_, name) in enumerate(sorted(by_signer[signer]))
-        if ((i + 1) % _HOLD_OUT == 0) == (split == "dev")
+        if _SPLIT_OF[i % len(_SPLIT_OF)] == split
     ]
 
 

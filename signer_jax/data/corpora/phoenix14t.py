@@ -15,6 +15,7 @@ from signer_jax.types import Sample
 
 LANGUAGE = "gsg"
 _LONGEST = 100_000  # characters of a cell
+SPLITS = ("train", "dev", "test")
 _OFFICIAL = "PHOENIX-2014-T.{split}.corpus.csv"
 # (file, delimiter, columns of name, signer, glosses, text)
 _FORMS = (
@@ -22,6 +23,14 @@ _FORMS = (
     (_OFFICIAL, "|", ("name", "speaker", "orth", "translation")),
     (f"annotations/manual/{_OFFICIAL}", "|", ("name", "speaker", "orth", "translation")),
 )
+
+
+def splits(source: str | Path) -> tuple[str, ...]:
+    """The splits of the corpus in the folder `source`; "test" only where its file is there."""
+    there = [
+        split for split in SPLITS if any((Path(source) / form[0].format(split=split)).is_file() for form in _FORMS)
+    ]
+    return tuple(split for split in SPLITS if split in there or split != "test")
 
 
 def samples(source: str | Path, split: str) -> Iterator[Sample]:
