@@ -1,14 +1,14 @@
-"""The flow between data (σ = 0) and noise (σ = 1): schedules, noise levels for training, targets (PAPER "Renderer").
+"""The flow between data (σ = 0) and noise (σ = 1): one schedule for training and sampling, and the targets.
 
-x_σ = (1 − σ) x0 + σ ε, and the transformer predicts the velocity dx/dσ = ε − x0.
+x_σ = (1 − σ) x0 + σ ε, and the renderer predicts the velocity dx/dσ = ε − x0 (PAPER "Renderer").
 """
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-
-CLEAN_END = 0.1  # noise levels below this count as the clean end of the schedule
 
 
 def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array, "..."]:
@@ -16,28 +16,37 @@ def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array
     return shift * sigma / (1.0 + (shift - 1.0) * sigma)
 
 
-def sigmas(steps: int, shift: float) -> Float[jax.Array, "steps+1"]:
-    """Noise levels of a sampler with `steps` steps, from 1 down to 0."""
-    return shift_sigma(jnp.linspace(1.0, 0.0, steps + 1), shift)
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The noise levels of a run: σ = `shift_sigma`(u), u in [0, 1], for training and for sampling alike.
 
-
-def sample_sigma(
-    rng: jax.Array, b: int, *, mean: float, std: float, clean_share: float, shift: float
-) -> Float[jax.Array, "b"]:
-    """Noise levels for training: shifted logit-normal, except that a share `clean_share` is uniform in [0, 0.1].
-
-    logit(σ) ~ N(mean, std²), then shifted. The clean end is where hands and faces get their details, and a
-    logit-normal hardly visits it. The share is of the result, so it is not shifted.
+    Training draws u evenly, so that the sampler's levels, even steps in u, are the quantiles of what training sees. A
+    share `noise_share` of the training levels is exactly 1, where every sampling begins and a draw never falls.
     """
-    normal_rng, share_rng, clean_rng = jax.random.split(rng, 3)
-    noisy = shift_sigma(jax.nn.sigmoid(mean + std * jax.random.normal(normal_rng, (b,))), shift)
-    clean = CLEAN_END * jax.random.uniform(clean_rng, (b,))
-    return jnp.where(jax.random.uniform(share_rng, (b,)) < clean_share, clean, noisy)
+
+    shift: float
+    steps: int
+    noise_share: float
+
+    def draw(self, rng: jax.Array, b: int) -> Float[jax.Array, "b"]:
+        """Noise levels of `b` training examples, stratified: one u in each b-th of its range, in ascending order."""
+        u = (jnp.arange(b) + jax.random.uniform(rng, (b,))) / b
+        return shift_sigma(jnp.minimum(u / (1.0 - self.noise_share), 1.0), self.shift)
+
+    def levels(self) -> Float[jax.Array, "steps+1"]:
+        """The sampler's noise levels, from 1 down to 0."""
+        return shift_sigma(jnp.linspace(1.0, 0.0, self.steps + 1), self.shift)
 
 
-def sample_sigma_uniform(rng: jax.Array, b: int, *, shift: float) -> Float[jax.Array, "b"]:
-    """Noise levels for training: uniform in [0, 1), then shifted."""
-    return shift_sigma(jax.random.uniform(rng, (b,)), shift)
+def precondition(sigma: Float[jax.Array, "..."]) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:
+    """`(a, b)` such that v = a x_σ + b F has a target F* of variance 1 at every level (as in Karras et al. 2022, 5).
+
+    For data and noise of variance 1: a x is the best linear guess of ε − x0 from x_σ, a = (2σ − 1) / ((1 − σ)² + σ²),
+    and what is left of it has the standard deviation b = 1 / √((1 − σ)² + σ²). A network that gives F starts from that
+    guess and need not carry the noise through.
+    """
+    variance = (1.0 - sigma) ** 2 + sigma**2
+    return (2.0 * sigma - 1.0) / variance, jax.lax.rsqrt(variance)
 
 
 def _per_example(sigma: Float[jax.Array, "b"], like: Float[jax.Array, "b ..."]) -> Float[jax.Array, "b ..."]:
