@@ -128,7 +128,7 @@ def get_config() -> ConfigDict:
         ("slul", 1750, 32, 2e-3),
         ("pose", 60, 16, 2e-3),
         ("vae", 10, 4, 2e-6),
-        ("renderer", 330, 8, 2e-3),
+        ("renderer", 1000, 8, 2e-3),
         ("joint", 6, 8, 2e-5),
     ):
         c.train[stage] = ConfigDict()
