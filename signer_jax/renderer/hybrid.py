@@ -90,7 +90,7 @@ class Head(nn.Module):
         reference: Float[jax.Array, "b h w z"],
         timestep: Float[jax.Array, "b"],
     ) -> Float[jax.Array, "b t h w z"]:
-        """Float32 latents; zero at the start."""
+        """The clean latents, float32; zero at the start."""
         time = _time(timestep, self.freq_dim, self.features)
         x = skip + nn.Dense(self.features, dtype=self.dtype, name="merge")(deep.astype(self.dtype))
         for i in range(self.blocks):
@@ -98,7 +98,7 @@ class Head(nn.Module):
         x = nn.silu(RMSNorm(name="norm_out")(x))
         z, zero = noisy.shape[-1], nn.initializers.zeros
         out = Convolution(z, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x)
-        # The noise, and whatever of the reference stands still, need not pass through the features.
+        # What the noisy latents already show, and what of the reference stands still, need not pass the features.
         straight = nn.Dense(z, use_bias=False, kernel_init=zero, name="straight_reference")(reference)[:, None]
         return (
             out.astype(jnp.float32) + straight + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(noisy)

@@ -21,7 +21,7 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.sampler import sample
-from signer_jax.renderer.schedule import NoiseSchedule, precondition, timestep
+from signer_jax.renderer.schedule import NoiseSchedule, timestep, velocity_to
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 
@@ -66,7 +66,11 @@ class Renderer:
         text: Float[Array, "b s d"],
         keep: Float[Array, " b"],
     ) -> Float[Array, "b t h w c"]:
-        """One prediction of ε - x0. `keep` 0 drops pose and text of an example: the unconditional half of guidance."""
+        """One prediction of ε - x0. `keep` 0 drops pose and text of an example: the unconditional half of guidance.
+
+        The transformer alone gives it itself, as published weights do; the head gives the clean latents that the
+        velocity leads to, so that no noise has to be carried through the network to be taken out again.
+        """
         step, text = timestep(sigma), text * keep[:, None, None]
         transformer: Any = self.transformer
         if self.hybrid is None:
@@ -80,9 +84,8 @@ class Renderer:
         stem, head = (module.apply for module in self.hybrid)
         skip: Any = stem({"params": params["stem"]}, noisy, reference, _column(keep) * control_video, step)
         deep = transformer.apply({"params": params["transformer"]}, skip, step, text)
-        out: Any = head({"params": params["head"]}, deep, skip, noisy, reference, step)
-        a, b = precondition(sigma)
-        return _column(a) * noisy + _column(b) * out
+        clean: Any = head({"params": params["head"]}, deep, skip, noisy, reference, step)
+        return velocity_to(clean, noisy, sigma)
 
     def render(
         self,

@@ -38,15 +38,14 @@ class NoiseSchedule:
         return shift_sigma(jnp.linspace(1.0, 0.0, self.steps + 1), self.shift)
 
 
-def precondition(sigma: Float[jax.Array, "..."]) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:
-    """`(a, b)` such that v = a x_σ + b F has a target F* of variance 1 at every level (as in Karras et al. 2022, 5).
+def velocity_weight(sigma: Float[jax.Array, "b"], floor: float) -> Float[jax.Array, "b"]:
+    """min(1, (σ / floor)²): what the velocity's squared error counts at a noise level.
 
-    For data and noise of variance 1: a x is the best linear guess of ε − x0 from x_σ, a = (2σ − 1) / ((1 − σ)² + σ²),
-    and what is left of it has the standard deviation b = 1 / √((1 − σ)² + σ²). A network that gives F starts from that
-    guess and need not carry the noise through.
+    A network that gives x0 has the velocity's error of its own over σ: near σ = 0 that would drown every other level.
+    Down to `floor` the loss is the velocity's, below it the clean latents' over `floor` (a truncated weight, as in
+    min-SNR, Hang et al. 2023); 0 weighs all levels alike.
     """
-    variance = (1.0 - sigma) ** 2 + sigma**2
-    return (2.0 * sigma - 1.0) / variance, jax.lax.rsqrt(variance)
+    return jnp.minimum(1.0, jnp.square(sigma / floor)) if floor else jnp.ones_like(sigma)
 
 
 def _per_example(sigma: Float[jax.Array, "b"], like: Float[jax.Array, "b ..."]) -> Float[jax.Array, "b ..."]:
@@ -71,6 +70,13 @@ def predict_x0(
 ) -> Float[jax.Array, "b ..."]:
     """The clean latents that a velocity at noise level σ points to: x − σ v."""
     return x - _per_example(sigma, x) * v
+
+
+def velocity_to(
+    x0: Float[jax.Array, "b ..."], x: Float[jax.Array, "b ..."], sigma: Float[jax.Array, "b"]
+) -> Float[jax.Array, "b ..."]:
+    """The velocity at x_σ whose clean latents are `x0`, the inverse of `predict_x0`: (x − x0) / σ; σ above 0."""
+    return (x - x0) / _per_example(jnp.maximum(sigma, 1e-4), x)
 
 
 def timestep(sigma: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:

@@ -16,7 +16,7 @@ from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.sampler import shared_noise
-from signer_jax.renderer.schedule import interpolate, velocity
+from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
 from signer_jax.slul.linker import LinkerOutput, linker_forward, pool_glosses, shift_right
@@ -115,9 +115,10 @@ def diffusion(
     model: Model, params: Any, batch: dict, pose: Array, confidence: Array, H: Array | None, mask: Array | None,
     rng: Any, c: ConfigDict,
 ) -> Array:  # fmt: skip
-    """The flow matching loss `[b]`: the velocity's weighted squared error at levels that the schedule draws.
+    """The flow matching loss `[b]`: the velocity's squared error at levels that the schedule draws.
 
-    Pose and text are dropped together for a share `condition_dropout`, which guidance needs.
+    It weighs more at the hands (`hand_weight`), and less at the lowest levels (`schedule.velocity_weight`). Pose and
+    text are dropped together for a share `condition_dropout`, which guidance needs.
     """
     renderer, clean = model.renderer, batch["latents"]
     assert renderer is not None
@@ -132,7 +133,7 @@ def diffusion(
         renderer.control_video(drawn), renderer.text(H, mask, b), keep,
     )  # fmt: skip
     weight = renderer.hand_weight(drawn, clean.shape[2], c.hand_weight)
-    return flow_matching(predicted, velocity(clean, noise), weight)
+    return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 
 def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -> Objective:

@@ -44,20 +44,18 @@ def test_levels_depend_on_the_key_alone():
     assert not np.array_equal(draw(0), draw(1))
 
 
-def test_preconditioning_by_hand():
-    a, b = schedule.precondition(jnp.array([0.0, 0.2, 0.5, 1.0]))
-    # 2σ − 1 over (1 − σ)² + σ² = 1, 0.68, 0.5, 1; b one over the root of the same
-    np.testing.assert_allclose(a, [-1.0, -0.6 / 0.68, 0.0, 1.0], atol=1e-6)
-    np.testing.assert_allclose(b, [1.0, 0.68**-0.5, 2**0.5, 1.0], atol=1e-6)
+def test_velocity_weights_by_hand():
+    weight = schedule.velocity_weight(jnp.array([0.0, 0.1, 0.4, 1.0]), 0.4)
+    np.testing.assert_allclose(weight, [0.0, 1 / 16, 1.0, 1.0], atol=1e-7)
+    np.testing.assert_array_equal(schedule.velocity_weight(jnp.array([0.0, 0.5]), 0.0), [1, 1])
 
 
-def test_what_preconditioning_leaves_has_unit_variance_and_nothing_of_the_input():
-    x0, noise = jax.random.normal(jax.random.key(0), (2, 200_000))
-    for sigma in (0.05, 0.4, 0.9):
-        x = schedule.interpolate(x0, noise, jnp.array(sigma))
-        a, b = schedule.precondition(jnp.array(sigma))
-        left = (schedule.velocity(x0, noise) - a * x) / b
-        assert abs(left.std() - 1) < 0.01 and abs(np.corrcoef(left, x)[0, 1]) < 0.01
+def test_clean_latents_and_velocity_are_each_others_inverse():
+    x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 4, 2))
+    sigma = jnp.array([0.1, 0.5, 1.0])
+    x = schedule.interpolate(x0, noise, sigma)
+    np.testing.assert_allclose(schedule.velocity_to(x0, x, sigma), noise - x0, atol=1e-5)
+    assert np.isfinite(schedule.velocity_to(x0, x, jnp.zeros(3))).all()
 
 
 def test_interpolation_by_hand():
