@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 60, "dev": 24, "test": 8}  # of these, how many are rendered
+    c.data.guests = 2  # videos in dev and test of a signer whom no training sample shows
     c.data.max_source = 18  # s: source tokens, end included
     c.data.max_target = 12  # g: gloss tokens, end included
     c.data.max_glosses = 14  # n: glosses a sentence
