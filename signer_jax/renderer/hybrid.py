@@ -46,7 +46,7 @@ def _time(sigma_step: jax.Array, freq_dim: int, features: int) -> Float[jax.Arra
 
 
 class Stem(nn.Module):
-    """Noisy latents, reference latents and the pose picture to features at the latents' resolution."""
+    """A guess of the latents from the noisy ones, the reference's and the pose picture, to features at their grid."""
 
     features: int
     blocks: int
@@ -56,16 +56,16 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(
         self,
-        noisy: Float[jax.Array, "b t h w z"],
+        guess: Float[jax.Array, "b t h w z"],
         reference: Float[jax.Array, "b h w z"],
         picture: Float[jax.Array, "b t y x g"],
         timestep: Float[jax.Array, "b"],
     ) -> Float[jax.Array, "b t h w f"]:
         """`picture` has one frame a latent frame and a side that the latents' divides; `timestep` is 1000 σ."""
         time = _time(timestep, self.freq_dim, self.features)
-        folded = fold_space(picture.astype(self.dtype), picture.shape[2] // noisy.shape[2])
+        folded = fold_space(picture.astype(self.dtype), picture.shape[2] // guess.shape[2])
         # One linear map of all three; the reference's share is the same for every frame and is computed once.
-        moving = jnp.concatenate([noisy.astype(self.dtype), folded], axis=-1)
+        moving = jnp.concatenate([guess.astype(self.dtype), folded], axis=-1)
         x = nn.Dense(self.features, dtype=self.dtype, name="embedding")(moving)
         x = x + nn.Dense(self.features, dtype=self.dtype, name="reference")(reference)[:, None]
         for i in range(self.blocks):
@@ -86,20 +86,21 @@ class Head(nn.Module):
         self,
         deep: Float[jax.Array, "b t h w f"],
         skip: Float[jax.Array, "b t h w f"],
-        noisy: Float[jax.Array, "b t h w z"],
+        guess: Float[jax.Array, "b t h w z"],
         reference: Float[jax.Array, "b h w z"],
         timestep: Float[jax.Array, "b"],
     ) -> Float[jax.Array, "b t h w z"]:
-        """The clean latents, float32; zero at the start."""
+        """The clean latents, float32: of what stands still a share of the reference, of the rest new ones.
+
+        At the start half the reference and half the mean.
+        """
         time = _time(timestep, self.freq_dim, self.features)
         x = skip + nn.Dense(self.features, dtype=self.dtype, name="merge")(deep.astype(self.dtype))
         for i in range(self.blocks):
             x = TimedBlock(self.features, self.dtype, name=f"block_{i}")(x, time)
         x = nn.silu(RMSNorm(name="norm_out")(x))
-        z, zero = noisy.shape[-1], nn.initializers.zeros
-        out = Convolution(z, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x)
-        # What the noisy latents already show, and what of the reference stands still, need not pass the features.
-        straight = nn.Dense(z, use_bias=False, kernel_init=zero, name="straight_reference")(reference)[:, None]
-        return (
-            out.astype(jnp.float32) + straight + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(noisy)
-        )
+        z, zero = guess.shape[-1], nn.initializers.zeros
+        out = Convolution(z + 1, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x).astype(jnp.float32)
+        made = out[..., :z] + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(guess)
+        share = nn.sigmoid(out[..., z:])
+        return share * reference[:, None] + (1 - share) * made

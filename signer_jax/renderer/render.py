@@ -21,7 +21,7 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.sampler import sample
-from signer_jax.renderer.schedule import NoiseSchedule, timestep, velocity_to
+from signer_jax.renderer.schedule import NoiseSchedule, linear_guess, timestep, velocity_to
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 
@@ -82,9 +82,10 @@ class Renderer:
                 {"params": params["transformer"]}, latents, step, text, control=control, control_scale=keep
             )
         stem, head = (module.apply for module in self.hybrid)
-        skip: Any = stem({"params": params["stem"]}, noisy, reference, _column(keep) * control_video, step)
+        guess = linear_guess(noisy, sigma)
+        skip: Any = stem({"params": params["stem"]}, guess, reference, _column(keep) * control_video, step)
         deep = transformer.apply({"params": params["transformer"]}, skip, step, text)
-        clean: Any = head({"params": params["head"]}, deep, skip, noisy, reference, step)
+        clean: Any = head({"params": params["head"]}, deep, skip, guess, reference, step)
         return velocity_to(clean, noisy, sigma)
 
     def render(

@@ -79,6 +79,14 @@ def velocity_to(
     return (x - x0) / _per_example(jnp.maximum(sigma, 1e-4), x)
 
 
+def linear_guess(x: Float[jax.Array, "b ..."], sigma: Float[jax.Array, "b"]) -> Float[jax.Array, "b ..."]:
+    """The best guess of x0 that is linear in x_σ, for data and noise of variance 1: (1 − σ) / ((1 − σ)² + σ²) x_σ.
+
+    What a network that gives x0 is told of x_σ: nothing at σ = 1, where x_σ says nothing of x0 and could only leak.
+    """
+    return x * _per_example((1.0 - sigma) / ((1.0 - sigma) ** 2 + sigma**2), x)
+
+
 def timestep(sigma: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
     """What the transformer and the control branch are told of the noise level: 1000 σ, unrounded."""
     return 1000.0 * sigma

@@ -9,6 +9,7 @@ from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space
+from signer_jax.renderer.schedule import predict_x0
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,20 @@ def test_a_block_starts_as_the_identity():
     np.testing.assert_array_equal(block.apply(block.init(jax.random.key(1), x, time), x, time), x)
 
 
-def test_an_untrained_renderer_leads_to_the_mean(renderer, inputs):
+def test_an_untrained_renderer_leads_to_half_the_reference(renderer, inputs):
     r, params = renderer
-    noisy, sigma = inputs[:2]
-    np.testing.assert_allclose(r.velocity(params, *inputs), noisy / sigma[:, None, None, None, None], rtol=1e-5)
+    noisy, sigma, reference = inputs[:3]
+    clean = predict_x0(noisy, sigma, r.velocity(params, *inputs))
+    np.testing.assert_allclose(clean, jnp.broadcast_to(reference[:, None] / 2, noisy.shape), atol=1e-5)
+
+
+def test_pure_noise_does_not_reach_the_clean_latents(renderer, inputs):
+    r, params = renderer
+    keys = iter(jax.random.split(jax.random.key(3), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+    noisy, _, *rest = inputs
+    one, other = (predict_x0(x, jnp.ones(2), r.velocity(params, x, jnp.ones(2), *rest)) for x in (noisy, -noisy))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_trained_it_sees_pose_reference_and_noise_and_dropping_the_pose_hides_it(renderer, inputs):

@@ -58,6 +58,15 @@ def test_clean_latents_and_velocity_are_each_others_inverse():
     assert np.isfinite(schedule.velocity_to(x0, x, jnp.zeros(3))).all()
 
 
+def test_the_linear_guess_is_the_regression_of_the_data_on_the_noisy():
+    x0, noise = jax.random.normal(jax.random.key(0), (2, 200_000))
+    for sigma in (0.1, 0.4, 0.9):
+        x = schedule.interpolate(x0, noise, jnp.array(sigma))
+        slope = float((x * x0).mean() / (x * x).mean())
+        np.testing.assert_allclose(schedule.linear_guess(x, jnp.array(sigma))[:3], slope * x[:3], atol=0.02)
+    np.testing.assert_array_equal(schedule.linear_guess(noise[None], jnp.ones(1)), np.zeros((1, 200_000)))
+
+
 def test_interpolation_by_hand():
     x0, noise = jnp.array([[2.0, 4.0], [2.0, 4.0]]), jnp.array([[-1.0, 1.0], [-1.0, 1.0]])
     x = schedule.interpolate(x0, noise, jnp.array([0.0, 0.25]))
