@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 60, "dev": 24, "test": 8}  # of these, how many are rendered
+    c.data.guests = 2  # videos in dev and test of a signer whom no training sample shows
     c.data.max_source = 18  # s: source tokens, end included
     c.data.max_target = 12  # g: gloss tokens, end included
     c.data.max_glosses = 14  # n: glosses a sentence
@@ -83,35 +84,33 @@ def get_config() -> ConfigDict:
     c.vae.kl_weight = 1e-6
     c.vae.sharpness_weight = 0.0  # weight of the image-gradient term beside the L1 reconstruction
 
-    # -- Renderer: WanTransformer3DModel and a ControlNeXt branch ---------------------------------------------------
+    # -- Renderer: WanTransformer3DModel between a convolutional stem and head ---------------------------------------
     c.renderer = ConfigDict()
-    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel)
+    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel); needs stem_features 0
     c.renderer.dim = 128
-    c.renderer.heads = 2
+    c.renderer.heads = 4
     c.renderer.ffn_dim = 384
     c.renderer.layers = 2
     c.renderer.freq_dim = 64
-    c.renderer.prediction = "gated"  # gated: new latents and a gate to the reference's; velocity: as published weights
-    c.renderer.patch = (1, 2, 2)  # latent frames, rows and columns a token
-    c.renderer.window = 5  # video frames a training window and a segment at inference
-    c.renderer.stride = 8  # frames between the starts of two cached training windows
-    c.renderer.references = 2048  # latent frames kept a signer, to find each frame's references among
-    c.renderer.reference_parts = ("arms", "right_arm", "left_arm")  # a reference each: the nearest frame in that part
-    c.renderer.random_reference = 0.1  # share of examples trained with any frame instead, as if a picture were given
+    c.renderer.patch = (1, 4, 4)  # latent frames, rows and columns a token
+    c.renderer.stem_features = 64  # channels around the transformer; 0 leaves it alone, as published weights want it
+    c.renderer.stem_blocks = 1
+    c.renderer.head_blocks = 2
+    c.renderer.window = 3  # video frames a training window and a segment at inference
+    c.renderer.stride = 3  # frames between the starts of two cached training windows
+    c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
     c.renderer.control_size = 64  # pixels of the control picture
-    c.renderer.control_fold = 2  # pixels a side of that picture that are laid into channels
-    c.renderer.control_channels = (32, 64)  # ControlNeXt's stages; its own size is (64, 128, 256), fold 1
     c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
-    c.renderer.sigma_mean = 2.5  # logit-normal noise levels
-    c.renderer.sigma_std = 1.0
-    c.renderer.clean_share = 0.0  # share of the levels drawn at the clean end
-    c.renderer.sigma_floor = 1.0  # the loss counts as a velocity's down to this level, as the clean latents' below it
-    c.renderer.shift = 1.0  # shift of the noise levels (3 at 480p, 5 at 720p)
+    c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
+    c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
+    c.renderer.shift = 0.5  # shift of the noise levels in training and sampling (3 at 480p, 5 at 720p)
+    c.renderer.noise_share = 0.1  # share of the training levels that are pure noise, where sampling begins
+    c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
+    c.renderer.steps = 4  # Euler steps
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
-    c.renderer.condition_dropout = 0.1  # share of examples trained without pose and text, for guidance
-    c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
-    c.renderer.steps = 2  # Euler steps
     c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
+    c.renderer.condition_dropout = 0.0  # share of examples trained without pose and text; guidance needs some
+    c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
 
     # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------
     c.loss = ConfigDict()
@@ -132,7 +131,7 @@ def get_config() -> ConfigDict:
         ("slul", 1750, 32, 2e-3),
         ("pose", 60, 16, 2e-3),
         ("vae", 10, 4, 2e-6),
-        ("renderer", 330, 8, 2e-3),
+        ("renderer", 1000, 8, 2e-3),
         ("joint", 6, 8, 2e-5),
     ):
         c.train[stage] = ConfigDict()
@@ -160,5 +159,5 @@ def get_config() -> ConfigDict:
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
     c.evaluate.poses = 40
-    c.evaluate.videos = 40  # windows
+    c.evaluate.videos = 12  # clips, whole
     return c

@@ -11,10 +11,6 @@ def get_config():
     c.stages = ("vae", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24
-    c.renderer.stride = 2
-    c.train.vae.steps = 200
-    c.train.vae.learning_rate = 1e-4
-    c.train.renderer.steps = 900
-    c.train.renderer.warmup = 18
+    c.train.renderer.steps = 1500
     c.evaluate.videos = 1000  # every window of the held-out clips
     return c

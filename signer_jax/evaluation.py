@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import numpy as np
 
-from signer_jax.data.pipeline import take_frames, to_model_range, to_pixels_range, video_indices
+from signer_jax import model as models
+from signer_jax.data.pipeline import video_indices
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.metrics import pose as pose_metrics
@@ -262,103 +262,152 @@ def smoothness(pose: Pose, order: int, multiple: int = 32) -> float:
 
 
 def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
-    """SSIM and Hand SSIM of held-out clips rendered from their poses, beside baselines and the autoencoder's ceiling.
+    """Held-out clips rendered from their poses, at most `limit`, whole, beside what gives the figures their meaning.
 
-    Baselines: the mean training frame of the signer, and the signer's training frame with the nearest pose.
-    `limit` windows of `renderer.window` frames, spread over the split's videos.
+    SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained, the reference picture
+    alone, the signer's mean training frame, their training frame of the nearest pose, the autoencoder as the ceiling.
+    `video/sharpness`: gradient energy in the hand crops over the truth's; `…_far`: in the tenth of the frames that is
+    farthest from any training pose. `video/flicker` where the truth stands still, in levels of 255. `video/change_…`:
+    the change from frame to frame over the truth's, across the seams of the windows and inside them. Signers without
+    a training video have rows of their own, `video_unseen/…`; their reference is a frame of another clip of theirs.
     """
-    corpus, c = signer.corpus, signer.config.renderer
-    records = corpus.motions(split)
-    samples = [records[i] for i in video_indices(corpus, split)]
-    places = [
-        (sample, start)
-        for sample in samples
-        for start in range(0, max(len(filmed(sample)[0]) - c.window, 0) + 1, c.window)
-    ]
-    places = [places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)]
-    clips = [cut(sample, start, c.window) for sample, start in places]
-    truth = np.stack([filmed(clip)[1] for clip in clips])
-    poses = [on_joints(filmed(clip)[0], signer.model.joints, signer.config.pose.dims) for clip in clips]
-    texts = None
-    if signer.model.slul is not None:
-        pairs = [signer.semantics(clip.text, clip.language) for clip in clips]
-        texts = np.concatenate([H * mask[..., None] for H, mask in pairs])
-    rendered = signer.render_windows(
-        np.stack([pose.coordinates for pose in poses]),
-        np.stack([pose.confidence for pose in poses]),
-        [signer.style(signer=signer.look_of(clip.signer)) for clip in clips],
-        texts,
-    )
-    candidates: dict[str, Any] = {
-        "": rendered,
-        "_reconstruction": reconstruct(signer, truth),
-        **baselines(corpus, clips),
-    }
+    corpus = signer.corpus
+    records, videos = corpus.motions(split), video_indices(corpus, split)
+    samples = [records[i] for i in videos]
+    picked = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+    known = [samples[i].signer in signer.latents.references for i in picked]
     rows: dict[str, list[float]] = defaultdict(list)
+    untrained = models.init_renderer(signer.model, signer.config.data.size, jax.random.key(signer.config.seed))
+    for i, seen in zip(progress(picked, "video"), known, strict=True):
+        whole, truth = filmed(samples[i])
+        clip = replace(samples[i], pose=whole.slice(0, len(truth)))
+        pose = on_joints(whole.slice(0, len(truth)), signer.model.joints, signer.config.pose.dims)
+        text = None
+        if signer.model.slul is not None:
+            H, mask = signer.semantics(clip.text, clip.language)
+            text = H * mask[..., None]
+        reference = signer.style(signer=clip.signer) if seen else borrowed(signer, samples, int(i))
+        candidates = {
+            "": signer.render(pose, reference, text),
+            "_untrained": signer.render(pose, reference, text, renderer=untrained),
+            "_reference": np.broadcast_to(signer.picture(reference), truth.shape),
+            "_reconstruction": reconstruct(signer, truth),
+        }
+        if seen:
+            candidates |= {name: made[0] for name, made in baselines(corpus, [clip]).items()}
+        folder = "video" if seen else "video_unseen"
+        keys = [folder, f"{folder}/{clip.signer}"] if len(corpus.about["signers"]) > 1 else [folder]
+        for key in keys:
+            score_clip(key, candidates, truth, pose, signer, rows)
+        if seen:
+            score_motion(candidates[""], truth, pose, distances(corpus, clip), signer, rows)
+        if len(result.clips) < 4 or not seen:
+            shown = ("", "_reconstruction", "_nearest_pose") if seen else ("", "_reference")
+            names = {"": "rendered", "_reconstruction": "autoencoder", "_nearest_pose": "nearest pose",
+                     "_reference": "reference"}  # fmt: skip
+            result.clips.append({"ground truth": truth, **{names[name]: candidates[name] for name in shown}})
+    result.metrics |= means({name: values for name, values in rows.items() if "/" in name})
+    result.metrics |= motion_figures(rows)
+
+
+def score_clip(
+    key: str, candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer, rows: dict[str, list]
+) -> None:
+    """Adds every candidate's SSIM of the frames and of the hands under `key`."""
     names = skeleton.SUBSETS[signer.config.pose.joints]
-    crop = video_metrics.hand_crop(*truth.shape[2:4])
-    for i, clip in enumerate(progress(clips, "video")):
-        centres, visible = video_metrics.hand_centres(poses[i], names, signer.config.data.size)
-        for name, videos in candidates.items():
-            if videos[i] is None:  # no training video of this signer
-                for part in ("ssim", "hand_ssim"):
-                    rows[f"video/{part}{name}"].append(np.nan)
-                continue
-            whole = video_metrics.ssim(videos[i], truth[i])
-            hands = video_metrics.hand_ssim(videos[i], truth[i], centres, visible, crop)[visible]
-            for key in ("", f"/{clip.signer}") if len(corpus.about["signers"]) > 1 else ("",):
-                rows[f"video{key}/ssim{name}"] += list(whole)
-                rows[f"video{key}/hand_ssim{name}"] += list(hands)
-    rows["video/flicker"] = [video_metrics.flicker(a, b) for a, b in zip(rendered, truth, strict=True)]
-    rows["video/flicker_truth"] = [video_metrics.flicker(b, b) for b in truth]
-    result.metrics |= means(rows)
-    if strangers := sorted({clip.signer for clip in clips} - signer.latents.references.keys()):
-        result.facts["video/without_training_video"] = ", ".join(strangers)
-    for i in range(min(4, len(clips))):
-        shown = {"rendered": rendered[i], "ground truth": truth[i], "autoencoder": candidates["_reconstruction"][i],
-                 "nearest pose": candidates["_nearest_pose"][i]}  # fmt: skip
-        result.clips.append({name: video for name, video in shown.items() if video is not None})
+    crop = video_metrics.hand_crop(*truth.shape[1:3])
+    centres, visible = video_metrics.hand_centres(pose, names, signer.config.data.size)
+    for name, video in candidates.items():
+        rows[f"{key}/ssim{name}"] += list(video_metrics.ssim(video, truth))
+        rows[f"{key}/hand_ssim{name}"] += list(video_metrics.hand_ssim(video, truth, centres, visible, crop)[visible])
 
 
-def reconstruct(signer: Signer, videos: np.ndarray) -> np.ndarray:
-    """Through the autoencoder and back: what no renderer on these latents can pass."""
-    vae = signer.model.vae
+def score_motion(
+    video: np.ndarray, truth: np.ndarray, pose: Pose, far: np.ndarray, signer: Signer, rows: dict[str, list]
+) -> None:
+    """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
+    names = skeleton.SUBSETS[signer.config.pose.joints]
+    crop = video_metrics.hand_crop(*truth.shape[1:3])
+    centres, visible = video_metrics.hand_centres(pose, names, signer.config.data.size)
+    rows["far"] += list(far[np.nonzero(visible)[0]])
+    seam = np.arange(1, len(truth)) % signer.config.renderer.window == 0
+    for name, one in (("", video), ("_truth", truth)):
+        rows[f"energy{name}"] += list(
+            video_metrics.gradient_energy(video_metrics.hand_crops(one, centres, visible, crop))
+        )
+        change = video_metrics.frame_change(one)
+        rows[f"seam{name}"] += list(change[seam])
+        rows[f"inside{name}"] += list(change[~seam])
+        if len(truth) > 1:
+            rows[f"flicker{name}"].append(video_metrics.flicker(one, truth))
 
-    @jax.jit
-    def roundtrip(params: dict, video: Any) -> Any:
-        mean, _ = vae.apply({"params": params}, video, method="encode")
-        return vae.apply({"params": params}, mean, method="decode")
 
-    return np.concatenate([to_pixels_range(roundtrip(signer.params["vae"], to_model_range(v[None]))) for v in videos])
+def motion_figures(rows: dict[str, list]) -> dict[str, float]:
+    """Sharpness, flicker and seams from what `score_motion` gathered."""
+
+    def ratio(name: str, where: np.ndarray | slice = slice(None)) -> float:
+        return float(np.sum(np.array(rows[name])[where]) / np.sum(np.array(rows[f"{name}_truth"])[where]))
+
+    figures = {}
+    if rows["far"]:
+        far = np.array(rows["far"])
+        figures["video/sharpness"] = ratio("energy")
+        figures["video/sharpness_far"] = ratio("energy", far >= np.quantile(far, 0.9))
+    for name in ("seam", "inside"):
+        if rows[name]:
+            figures[f"video/change_{name}"] = ratio(name)
+    for name in ("flicker", "flicker_truth"):
+        if rows[name]:
+            figures[f"video/{name}"] = float(np.nanmean(rows[name]))
+    return figures
 
 
-def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, list[np.ndarray | None]]:
-    """For every clip the signer's mean training frame, and for every frame the training frame of the nearest pose.
+def borrowed(signer: Signer, samples: list[Sample], i: int) -> np.ndarray:
+    """A reference for a clip whose signer training never saw: the first frame of another clip; zeros without one."""
+    for k, other in enumerate(samples):
+        if k != i and other.signer == samples[i].signer:
+            return signer.style(filmed(other)[1][0])
+    return np.zeros_like(signer.style())
 
-    None where there is no training video of the clip's signer.
-    """
-    records = corpus.motions("train")
-    signers = {clip.signer for clip in clips}
-    listed = corpus.listed("train")
-    training = [records[i] for i in video_indices(corpus, "train") if listed[i][2] in signers]
+
+def distances(corpus: Corpus, clip: Sample) -> np.ndarray:
+    """`[t]`: how far each frame's arms and hands are from the nearest training frame of the signer."""
+    pose, _ = filmed(clip)
+    arms = skeleton.positions(skeleton.PARTS["arms"], skeleton.JOINTS)
+    theirs = [filmed(sample)[0] for sample in filmed_by(corpus, clip.signer)]
+    return video_metrics.pose_distance(
+        Pose(pose.coordinates[:, arms], pose.confidence[:, arms], pose.fps),
+        np.concatenate([one.coordinates[:, arms] for one in theirs]),
+        np.concatenate([one.confidence[:, arms] for one in theirs]),
+    )
+
+
+def filmed_by(corpus: Corpus, name: str) -> list[Sample]:
+    """The training samples of a signer that have a video."""
+    records, listed = corpus.motions("train"), corpus.listed("train")
+    return [records[i] for i in video_indices(corpus, "train") if listed[i][2] == name]
+
+
+def reconstruct(signer: Signer, video: np.ndarray) -> np.ndarray:
+    """Through the autoencoder and back, window by window: what no renderer on these latents can pass."""
+    length = signer.config.renderer.window
+    index = np.minimum(np.arange(-(-len(video) // length) * length), len(video) - 1).reshape(-1, length)
+    through = [signer.roundtrip(video[at][None])[0] for at in index]
+    return np.concatenate(through)[: len(video)]
+
+
+def baselines(corpus: Corpus, clips: list[Sample]) -> dict[str, list[np.ndarray]]:
+    """For every clip the signer's mean training frame, and for every frame the training frame of the nearest pose."""
+    training = [sample for name in sorted({clip.signer for clip in clips}) for sample in filmed_by(corpus, name)]
     compared = skeleton.positions(skeleton.PARTS["arms"], skeleton.JOINTS)
-    known = signers & {sample.signer for sample in training}
-    frames = {name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name) for name in known}
-    nearest = video_metrics.nearest_pose_baseline((clip for clip in clips if clip.signer in known), training, compared)
-    return {
-        "_mean_frame": [
-            np.broadcast_to(frames[clip.signer], filmed(clip)[1].shape) if clip.signer in known else None
-            for clip in clips
-        ],
-        "_nearest_pose": [next(nearest) if clip.signer in known else None for clip in clips],
+    means = {
+        name: video_metrics.mean_frame(filmed(s)[1] for s in training if s.signer == name)
+        for name in {clip.signer for clip in clips}
     }
-
-
-def cut(sample: Sample, start: int, length: int) -> Sample:
-    """A window of a clip as a sample of its own; the last frame is repeated past the end."""
-    whole, video = filmed(sample)
-    pose = Pose(take_frames(whole.coordinates, start, length), take_frames(whole.confidence, start, length), whole.fps)
-    return replace(sample, pose=pose, video=take_frames(video, start, length), spans=None, references=())
+    return {
+        "_mean_frame": [np.broadcast_to(means[clip.signer], filmed(clip)[1].shape) for clip in clips],
+        "_nearest_pose": list(video_metrics.nearest_pose_baseline(clips, training, compared)),
+    }
 
 
 def filmed(sample: Sample) -> tuple[Pose, np.ndarray]:

@@ -13,7 +13,9 @@ from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
 from signer_jax.pose import skeleton
 from signer_jax.renderer.control import ControlBranch
+from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.render import Renderer
+from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.slp_moe.experts import SLPMoE
@@ -133,26 +135,27 @@ def _renderer(
 ) -> tuple[Renderer, Any]:
     c = config.renderer
     text_dim = slul.d_model if slul is not None else config.slul.d_model
-    references = len(c.reference_parts)
-    in_channels = (1 + references) * vae.z_dim
+    # With a stem and head the transformer takes and gives their features, alone it takes noise and reference.
+    channels = (c.stem_features, c.stem_features) if c.stem_features else (2 * vae.z_dim, vae.z_dim)
     published = None
     if c.init:
         transformer, published_transformer = interop_wan.load_transformer(c.init)
-        if c.prediction != "velocity":
+        if c.stem_features:
             raise SignerError(
-                "config.renderer.init: published weights predict velocities; set renderer.prediction=velocity"
+                "config.renderer.init: published weights take latents, not a stem's features; set "
+                "renderer.stem_features=0"
             )
-        if (transformer.in_channels, transformer.text_dim) != (in_channels, text_dim):
+        if (transformer.in_channels, transformer.text_dim) != (channels[0], text_dim):
             raise SignerError(
                 f"config.renderer.init {c.init}: it takes {transformer.in_channels} channels and text of width "
-                f"{transformer.text_dim}; this chain gives {in_channels} (with {references} references) and {text_dim}"
+                f"{transformer.text_dim}; this chain gives {channels[0]} (noise and reference) and {text_dim}"
             )
         transformer = transformer.clone(**compute)
         published = {"transformer": published_transformer}
     else:
         transformer = VideoTransformer(
-            in_channels=in_channels,
-            out_channels=vae.z_dim + references * (c.prediction == "gated"),
+            in_channels=channels[0],
+            out_channels=channels[1],
             dim=c.dim,
             heads=c.heads,
             ffn_dim=c.ffn_dim,
@@ -164,38 +167,53 @@ def _renderer(
             eps=1e-6,
             **compute,
         )
-    groups = skeleton.limb_groups(joints)
-    # The control picture is strided down to the token grid.
-    tokens = config.data.size // vae.spatial_ratio // transformer.patch[1]
-    stages = len(c.control_channels)
-    halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
-    if tokens * 2**halvings * c.control_fold != c.control_size or halvings > stages:
-        raise SignerError(
-            f"config.renderer.control_size {c.control_size} must be the token grid {tokens} "
-            f"(data.size {config.data.size} / VAE {vae.spatial_ratio} / patch {transformer.patch[1]}) "
-            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}"
+    grid, dtype = config.data.size // vae.spatial_ratio, compute["dtype"]
+    control = hybrid = None
+    if c.stem_features:
+        if grid == 0 or c.control_size % grid:
+            raise SignerError(
+                f"config.renderer.control_size {c.control_size} must be a multiple of the latents' side {grid} "
+                f"(data.size {config.data.size} / VAE {vae.spatial_ratio})"
+            )
+        hybrid = (
+            Stem(c.stem_features, c.stem_blocks, c.freq_dim, dtype),
+            Head(c.stem_features, c.head_blocks, c.freq_dim, dtype),
         )
-    control = ControlBranch(
-        channels=tuple(c.control_channels),
-        strides=(2,) * halvings + (1,) * (stages - halvings),
-        dim=transformer.dim,
-        groups=min(8, c.control_channels[0] // 4),
-        freq_dim=c.freq_dim,
-        time_dim=c.control_channels[-1],
-        fold=c.control_fold,
-        dtype=compute["dtype"],
-    )
+    else:
+        control = _control(c, grid // transformer.patch[1], transformer.dim, dtype)
     renderer = Renderer(
         transformer,
         control,
-        groups,
+        hybrid,
+        NoiseSchedule(c.shift, c.steps, c.noise_share),
+        skeleton.limb_groups(joints),
         c.control_size,
         c.control_softness,
         vae.temporal_ratio,
         config.data.max_source,
-        c.prediction,
     )
     return renderer, published
+
+
+def _control(c: ConfigDict, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
+    """ControlNeXt's branch, strided from the control picture down to a grid of `tokens` a side."""
+    stages = len(c.control_channels)
+    halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
+    if tokens * 2**halvings * c.control_fold != c.control_size or halvings > stages:
+        raise SignerError(
+            f"config.renderer.control_size {c.control_size} must be the token grid {tokens} (data.size / VAE / patch) "
+            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}"
+        )
+    return ControlBranch(
+        channels=tuple(c.control_channels),
+        strides=(2,) * halvings + (1,) * (stages - halvings),
+        dim=dim,
+        groups=min(8, c.control_channels[0] // 4),
+        freq_dim=c.freq_dim,
+        time_dim=c.control_channels[-1],
+        fold=c.control_fold,
+        dtype=dtype,
+    )
 
 
 def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -208,36 +226,51 @@ def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int)
     j, c, e, n = len(model.joints), config.pose.dims, config.pose.experts, config.data.max_glosses
     params: dict[str, Any] = {}
 
-    def fresh(module: Any, key: jax.Array, *inputs: Any, **options: Any) -> Any:
-        return jax.jit(lambda k: module.init(k, *inputs, **options))(key)["params"]
-
     if model.slul is not None and "slul" not in published:
         ids = jnp.ones((1, 4), jnp.int32)
-        params["slul"] = fresh(model.slul, keys["slul"], ids, ids)
+        params["slul"] = _fresh(model.slul, keys["slul"], ids, ids)
     if model.slp_moe is not None:
         assert model.slul is not None
         H, t = jnp.zeros((1, 4, model.slul.d_model)), 8
-        params["slp_moe"] = fresh(
+        params["slp_moe"] = _fresh(
             model.slp_moe, keys["slp_moe"], H, jnp.ones((1, 4), bool),
             jnp.zeros((1, e, t, j, c)), jnp.ones((1, e, t, j)), jnp.zeros((1, n, e, j * (3 * c + 1))),
             jnp.ones((1, n, e), bool), jnp.ones((1, t, n)) / n,
             gloss_query=jnp.zeros((1, n, model.slul.d_model)),
         )  # fmt: skip
-        params["stabiliser"] = fresh(model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j)))
+        params["stabiliser"] = _fresh(
+            model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j))
+        )
     if model.vae is not None and "vae" not in published:
         size = config.data.size
-        params["vae"] = fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
+        params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
     if model.renderer is not None:
-        assert model.vae is not None
-        r, grid = model.renderer, config.data.size // model.vae.spatial_ratio
-        first, second = jax.random.split(keys["renderer"])
-        folded = jnp.zeros((1, 2, r.control_size, r.control_size, (r.temporal_ratio + 1) * len(r.groups)))
-        step = jnp.zeros((1,))
-        params["renderer"] = {"control": fresh(r.control, first, folded, step)}
-        if "renderer" not in published:
-            latents = jnp.zeros((1, 2, grid, grid, r.transformer.in_channels))
-            text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
-            params["renderer"]["transformer"] = fresh(r.transformer, second, latents, step, text)
+        params["renderer"] = init_renderer(model, config.data.size, keys["renderer"], "renderer" not in published)
     for name, value in published.items():
         params[name] = {**params.get(name, {}), **value}
     return params
+
+
+def init_renderer(model: Model, size: int, key: jax.Array, transformer: bool = True) -> dict[str, Any]:
+    """The renderer's parameters for videos of `size` pixels; without the transformer's where they are published."""
+    r, grid = model.renderer, size // model.vae.spatial_ratio
+    first, second, third = jax.random.split(key, 3)
+    picture = jnp.zeros((1, 2, r.control_size, r.control_size, r.temporal_ratio * len(r.groups)))
+    step, noisy = jnp.zeros((1,)), jnp.zeros((1, 2, grid, grid, model.vae.z_dim))
+    params = {}
+    if r.hybrid is None:
+        params["control"] = _fresh(r.control, first, picture, step)
+    else:
+        stem, head = r.hybrid
+        features = jnp.zeros((1, 2, grid, grid, stem.features))
+        params["stem"] = _fresh(stem, first, noisy, noisy[:, 0], picture, step)
+        params["head"] = _fresh(head, third, features, features, noisy, noisy[:, 0], step)
+    if transformer:
+        latents = jnp.zeros((1, 2, grid, grid, r.transformer.in_channels))
+        text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
+        params["transformer"] = _fresh(r.transformer, second, latents, step, text)
+    return params
+
+
+def _fresh(module: Any, key: jax.Array, *inputs: Any, **options: Any) -> Any:
+    return jax.jit(lambda k: module.init(k, *inputs, **options))(key)["params"]

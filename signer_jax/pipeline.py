@@ -8,7 +8,7 @@ signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from ml_collections import ConfigDict
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
-from signer_jax.data.pipeline import to_model_range, to_pixels_range
+from signer_jax.data.pipeline import to_pixels_range
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError, closest
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.pose.skeleton import on_joints
-from signer_jax.renderer.references import References, latent_frame_times, part_positions
 from signer_jax.renderer.sampler import shared_noise
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
@@ -100,8 +99,7 @@ class Signer:
 
     @cached_property
     def latents(self) -> Latents:
-        parts = part_positions(self.config.renderer.reference_parts, self.model.joints)
-        return Latents.open(self.workdir / "latents", parts)
+        return Latents.open(self.workdir / "latents")
 
     # ---- Text -> glosses ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None) -> str:
@@ -154,15 +152,15 @@ class Signer:
         c = self.config.renderer
 
         def render(params: dict, noise: Any, conditions: dict) -> Any:
-            clean = self.model.renderer.render(
-                params["renderer"], noise, **conditions, steps=c.steps, shift=c.shift, guidance=c.guidance
-            )
+            clean = self.model.renderer.render(params["renderer"], noise, **conditions, guidance=c.guidance)
             return self.model.vae.apply({"params": params["vae"]}, self.latents.denormalise(clean), method="decode")
 
         return jax.jit(render)
 
-    def style(self, picture: np.ndarray | None = None, signer: str | None = None) -> References:
-        """The reference frames of a training signer (the first, if none is named), or one picture, uint8 `[h, w, 3]`.
+    def style(self, picture: np.ndarray | None = None, signer: str | None = None) -> np.ndarray:
+        """Reference latents `[h, w, z]`: of a picture, uint8 `[h, w, 3]`, or of a training signer's typical frame.
+
+        Without either, the first signer's.
 
         Raises `SignerError` for a signer without training videos or a picture of another size.
         """
@@ -171,41 +169,55 @@ class Signer:
             raise SignerError(
                 f"signer {signer!r}: no training video{closest(signer, references)}; known: {', '.join(references)}"
             )
-        bank = references[signer if signer is not None else next(iter(references))]
         if picture is None:
-            return bank
+            return references[signer if signer is not None else next(iter(references))].typical()
         size = self.config.data.size
         if picture.shape[:2] != (size, size):
             raise SignerError(
                 f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {size}x{size}"
             )
-        mean, _ = self.model.vae.apply(
-            {"params": self.params["vae"]}, to_model_range(picture)[None, None], method="encode"
-        )
-        return bank.of_picture(self.latents.normalise(np.asarray(mean)[0, 0]))
+        return self.latents.normalise(np.asarray(self._encode_video(self.params["vae"], picture[None, None]))[0, 0])
+
+    @cached_property
+    def _encode_video(self):
+        encode = partial(self.model.vae.apply, method="encode")
+        return jax.jit(lambda params, video: encode({"params": params}, video / 127.5 - 1.0)[0])
+
+    @cached_property
+    def _decode_video(self):
+        return jax.jit(lambda params, latents: self.model.vae.apply({"params": params}, latents, method="decode"))
+
+    def picture(self, reference: np.ndarray) -> np.ndarray:
+        """uint8 `[h, w, 3]`: what reference latents show."""
+        latents = self.latents.denormalise(reference)[None, None]
+        return to_pixels_range(self._decode_video(self.params["vae"], latents))[0, 0]
+
+    def roundtrip(self, video: np.ndarray) -> np.ndarray:
+        """uint8 `[b, t, h, w, 3]` through the autoencoder and back."""
+        return to_pixels_range(self._decode_video(self.params["vae"], self._encode_video(self.params["vae"], video)))
 
     def render_windows(
         self,
         pose: np.ndarray,
         confidence: np.ndarray,
-        references: Sequence[References],
+        references: np.ndarray,
         text: np.ndarray | None,
         batch: int = 4,
+        renderer_params: Any = None,
     ) -> np.ndarray:
-        """uint8 `[b, t, h, w, 3]` of windows `[b, t, j, c]`, each with its references, and text `[b, s, d]`."""
+        """uint8 `[b, t, h, w, 3]` of windows `[b, t, j, c]`, each with its reference `[b, h, w, z]`; text `[b, s, d]`.
+
+        `renderer_params` take the place of the run's own.
+        """
+        params = self.params if renderer_params is None else {**self.params, "renderer": renderer_params}
         renderer, rows = self.model.renderer, len(pose)
         if renderer is None:
             raise SignerError(f"{self.workdir}: this run has no renderer (stages {tuple(self.config.stages)})")
-        times = latent_frame_times(pose.shape[1], renderer.temporal_ratio)
-        taken = [bank.take(bank.nearest(pose[i, times], confidence[i, times])) for i, bank in enumerate(references)]
-        conditions = {name: np.stack([one[name] for one in taken]) for name in taken[0]}
-        conditions |= {"pose": pose, "confidence": confidence}
+        conditions = {"pose": pose, "confidence": confidence, "reference": references}
         conditions["text"] = np.asarray(renderer.text(None, None, rows)) if text is None else text
         # The same noise for every window: what does not move looks the same in all of them.
-        _, k, h, w, _, z = conditions["reference"].shape
-        noise = shared_noise(
-            jax.random.key(self.config.seed), (1, k, h, w, z), shared=self.config.renderer.shared_noise
-        )
+        shape = (1, 1 + (pose.shape[1] - 1) // renderer.temporal_ratio, *references.shape[1:])
+        noise = shared_noise(jax.random.key(self.config.seed), shape, shared=self.config.renderer.shared_noise)
         noise = jnp.repeat(noise, batch, 0)
         videos = []
         for i in range(0, rows, batch):
@@ -214,17 +226,25 @@ class Signer:
                 name: np.concatenate([a[i : i + batch], np.repeat(a[-1:], missing, 0)])
                 for name, a in conditions.items()
             }
-            videos.append(to_pixels_range(self._render(self.params, noise, part))[: rows - i])
+            videos.append(to_pixels_range(self._render(params, noise, part))[: rows - i])
         return np.concatenate(videos)
 
-    def render(self, pose: Pose, references: References, text: np.ndarray | None = None) -> np.ndarray:
-        """uint8 `[t, h, w, 3]`: the pose cut into windows, each rendered with the same references and noise."""
+    def render(
+        self, pose: Pose, reference: np.ndarray, text: np.ndarray | None = None, *, renderer: Any = None
+    ) -> np.ndarray:
+        """uint8 `[t, h, w, 3]`: the pose cut into windows, each rendered with the same reference and noise.
+
+        `renderer`: other parameters than the run's own.
+        """
         length = self.config.renderer.window
         small = on_joints(pose, self.model.joints, self.config.pose.dims) if pose.coordinates.shape[1] == 128 else pose
         count = -(-len(small) // length)
         index = np.minimum(np.arange(count * length), len(small) - 1).reshape(count, length)
         texts = None if text is None else np.repeat(text, count, 0)
-        video = self.render_windows(small.coordinates[index], small.confidence[index], [references] * count, texts)
+        references = np.repeat(reference[None], count, 0)
+        video = self.render_windows(
+            small.coordinates[index], small.confidence[index], references, texts, renderer_params=renderer
+        )
         return video.reshape(-1, *video.shape[2:])[: len(small)]
 
     # ---- The whole chain ------------------------------------------------------------------------------------------

@@ -64,10 +64,21 @@ TARGETS = (
     ("SSIM of the rendered video", "video/ssim", "above both baselines"),
     ("SSIM, mean training frame of the signer", "video/ssim_mean_frame", "baseline"),
     ("SSIM, training frame of the nearest pose", "video/ssim_nearest_pose", "baseline"),
+    ("SSIM, the reference picture alone", "video/ssim_reference", "baseline"),
+    ("SSIM, the renderer untrained", "video/ssim_untrained", "baseline"),
     ("SSIM, autoencoder alone", "video/ssim_reconstruction", "ceiling of this renderer"),
     ("Hand SSIM of the rendered video", "video/hand_ssim", "above both baselines"),
     ("Hand SSIM, mean frame", "video/hand_ssim_mean_frame", "baseline"),
     ("Hand SSIM, nearest pose", "video/hand_ssim_nearest_pose", "baseline"),
+    ("Hand SSIM, the reference picture alone", "video/hand_ssim_reference", "baseline"),
+    ("Hand SSIM, the renderer untrained", "video/hand_ssim_untrained", "baseline"),
+    ("sharpness of the hands", "video/sharpness", "gradient energy over the truth's: .7 to 1.3"),
+    ("sharpness, farthest tenth of the frames", "video/sharpness_far", "farthest from any training pose: .7 to 1.3"),
+    ("flicker", "video/flicker", "≤ .5 levels of 255 where the truth stands still"),
+    ("change across window seams over the truth's", "video/change_seam", "as inside the windows"),
+    ("change inside the windows over the truth's", "video/change_inside", ""),
+    ("SSIM, signers that training never saw", "video_unseen/ssim", "the reference alone is the baseline"),
+    ("SSIM, the reference alone, of these", "video_unseen/ssim_reference", "baseline"),
 )
 
 

@@ -19,13 +19,13 @@ def get_config():
     c.vae.base_dim, c.vae.z_dim, c.vae.patch_size = 8, 4, 2
     c.vae.dim_mult, c.vae.temporal_downsample, c.vae.principal_start = (1, 2), (True,), False
     c.renderer.dim, c.renderer.heads, c.renderer.ffn_dim, c.renderer.layers = 32, 4, 32, 2
-    c.renderer.control_size, c.renderer.control_fold = 32, 2
+    c.renderer.stem_features, c.renderer.control_size = 16, 32
     c.renderer.control_channels = (8, 8, 8)
     c.renderer.patch = (1, 2, 2)
     c.renderer.window = 9
     c.renderer.stride = 16
     c.renderer.steps = 2
-    c.renderer.guidance = 2.0
+    c.renderer.guidance, c.renderer.condition_dropout = 2.0, 0.1
     for stage in c.stages:
         c.train[stage].steps = 4
         c.train[stage].batch = 8

@@ -1,6 +1,7 @@
 """A corpus by name -> its prepared folder. Done once a run; a folder that is there is used as it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -42,13 +43,13 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
     if data.corpus == "builtin":
         from signer_jax.data.builtin import corpus as builtin
 
-        splits = {
-            split: _of(
-                builtin.samples, split, sentences=data.sentences[split], poses=data.poses[split],
-                videos=data.videos[split], seed=seed, size=data.size, fps=data.fps,
-            )
-            for split in data.sentences
-        }  # fmt: skip
+        def made(split: str) -> Iterator[Sample]:
+            look = {"seed": seed, "size": data.size, "fps": data.fps}
+            counts = {kind: data[kind][split] for kind in ("sentences", "poses", "videos")}
+            guests = 0 if split == "train" else data.guests
+            return chain(builtin.samples(split, **counts, **look), builtin.guests(split, count=guests, **look))
+
+        splits = {split: _of(made, split) for split in data.sentences}
         about["languages"] = dict(builtin.LANGUAGES)
     elif data.corpus == "phoenix14t":
         from signer_jax.data.corpora import phoenix14t

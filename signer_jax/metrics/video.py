@@ -5,6 +5,7 @@ Videos are uint8 `[t, h, w, 3]`. Structural similarity is Wang et al. 2004 with 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -107,15 +108,52 @@ def hand_ssim(
         raise SignerError(
             f"hand SSIM: crop is {crop} pixels, it must be at least {WINDOW} and fit the frame of {w} × {h}"
         )
+    scores = np.full((t, 2), np.nan)
+    scores[np.nonzero(visible)] = ssim(*(hand_crops(video, centres, visible, crop) for video in (a, b)))
+    return scores
+
+
+def hand_crops(
+    video: UInt8[np.ndarray, "t h w 3"],
+    centres: Float[np.ndarray, "t 2 2"],
+    visible: Bool[np.ndarray, "t 2"],
+    crop: int,
+) -> UInt8[np.ndarray, "n crop crop 3"]:
+    """The square around each visible hand, in the order of `np.nonzero(visible)`, moved inside the frame."""
+    h, w = video.shape[1:3]
     frame, hand = np.nonzero(visible)
     corner = np.round(centres[frame, hand] - crop / 2).astype(int)
     corner = np.clip(corner, 0, np.array([w - crop, h - crop]))
     rows = corner[:, 1, None] + np.arange(crop)
     columns = corner[:, 0, None] + np.arange(crop)
-    where = (frame[:, None, None], rows[:, :, None], columns[:, None, :])
-    scores = np.full((t, 2), np.nan)
-    scores[frame, hand] = ssim(a[where], b[where])
-    return scores
+    return video[frame[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def gradient_energy(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
+    """Mean squared difference of neighbouring pixels, down plus across, in squared levels of 255.
+
+    The ratio to the truth's tells blur (below 1) from sharpness and noise (above it), which SSIM hardly does.
+    """
+    x = pictures.astype(float)
+    return sum(np.square(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+
+
+def frame_change(video: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " t-1"]:
+    """Mean absolute change of the pixels from each frame to the next, in levels of 255."""
+    return np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(video)])
+
+
+def pose_distance(
+    pose: Pose, bank: Float[np.ndarray, "m j c"], bank_confidence: Float[np.ndarray, "m j"]
+) -> Float[np.ndarray, " t"]:
+    """How far each frame's pose is from the nearest of a bank: the root mean square over the joints that it shows.
+
+    In the poses' units. A joint that the nearest frame lacks counts 1, as in `nearest_frames`; 0 where nothing shows.
+    """
+    index = nearest_frames(pose.coordinates, pose.confidence, bank, bank_confidence)
+    square = np.square(pose.coordinates - bank[index]).sum(axis=-1)
+    square = np.where(bank_confidence[index] > 0, square, 1.0)
+    return np.sqrt((square * pose.confidence).sum(axis=1) / np.maximum(pose.confidence.sum(axis=1), 1e-6))
 
 
 def flicker(video: UInt8[np.ndarray, "t h w 3"], reference: UInt8[np.ndarray, "t h w 3"]) -> float:

@@ -1,14 +1,14 @@
-"""The flow between data (σ = 0) and noise (σ = 1): schedules, noise levels for training, targets (PAPER "Renderer").
+"""The flow between data (σ = 0) and noise (σ = 1): one schedule for training and sampling, and the targets.
 
-x_σ = (1 − σ) x0 + σ ε, and the transformer predicts the velocity dx/dσ = ε − x0.
+x_σ = (1 − σ) x0 + σ ε, and the renderer predicts the velocity dx/dσ = ε − x0 (PAPER "Renderer").
 """
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-
-CLEAN_END = 0.1  # noise levels below this count as the clean end of the schedule
 
 
 def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array, "..."]:
@@ -16,28 +16,36 @@ def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array
     return shift * sigma / (1.0 + (shift - 1.0) * sigma)
 
 
-def sigmas(steps: int, shift: float) -> Float[jax.Array, "steps+1"]:
-    """Noise levels of a sampler with `steps` steps, from 1 down to 0."""
-    return shift_sigma(jnp.linspace(1.0, 0.0, steps + 1), shift)
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The noise levels of a run: σ = `shift_sigma`(u), u in [0, 1], for training and for sampling alike.
 
-
-def sample_sigma(
-    rng: jax.Array, b: int, *, mean: float, std: float, clean_share: float, shift: float
-) -> Float[jax.Array, "b"]:
-    """Noise levels for training: shifted logit-normal, except that a share `clean_share` is uniform in [0, 0.1].
-
-    logit(σ) ~ N(mean, std²), then shifted. The clean end is where hands and faces get their details, and a
-    logit-normal hardly visits it. The share is of the result, so it is not shifted.
+    Training draws u evenly, so that the sampler's levels, even steps in u, are the quantiles of what training sees. A
+    share `noise_share` of the training levels is exactly 1, where every sampling begins and a draw never falls.
     """
-    normal_rng, share_rng, clean_rng = jax.random.split(rng, 3)
-    noisy = shift_sigma(jax.nn.sigmoid(mean + std * jax.random.normal(normal_rng, (b,))), shift)
-    clean = CLEAN_END * jax.random.uniform(clean_rng, (b,))
-    return jnp.where(jax.random.uniform(share_rng, (b,)) < clean_share, clean, noisy)
+
+    shift: float
+    steps: int
+    noise_share: float
+
+    def draw(self, rng: jax.Array, b: int) -> Float[jax.Array, "b"]:
+        """Noise levels of `b` training examples, stratified: one u in each b-th of its range, in ascending order."""
+        u = (jnp.arange(b) + jax.random.uniform(rng, (b,))) / b
+        return shift_sigma(jnp.minimum(u / (1.0 - self.noise_share), 1.0), self.shift)
+
+    def levels(self) -> Float[jax.Array, "steps+1"]:
+        """The sampler's noise levels, from 1 down to 0."""
+        return shift_sigma(jnp.linspace(1.0, 0.0, self.steps + 1), self.shift)
 
 
-def sample_sigma_uniform(rng: jax.Array, b: int, *, shift: float) -> Float[jax.Array, "b"]:
-    """Noise levels for training: uniform in [0, 1), then shifted."""
-    return shift_sigma(jax.random.uniform(rng, (b,)), shift)
+def velocity_weight(sigma: Float[jax.Array, "b"], floor: float) -> Float[jax.Array, "b"]:
+    """min(1, (σ / floor)²): what the velocity's squared error counts at a noise level.
+
+    A network that gives x0 has the velocity's error of its own over σ: near σ = 0 that would drown every other level.
+    Down to `floor` the loss is the velocity's, below it the clean latents' over `floor` (a truncated weight, as in
+    min-SNR, Hang et al. 2023); 0 weighs all levels alike.
+    """
+    return jnp.minimum(1.0, jnp.square(sigma / floor)) if floor else jnp.ones_like(sigma)
 
 
 def _per_example(sigma: Float[jax.Array, "b"], like: Float[jax.Array, "b ..."]) -> Float[jax.Array, "b ..."]:
@@ -62,6 +70,21 @@ def predict_x0(
 ) -> Float[jax.Array, "b ..."]:
     """The clean latents that a velocity at noise level σ points to: x − σ v."""
     return x - _per_example(sigma, x) * v
+
+
+def velocity_to(
+    x0: Float[jax.Array, "b ..."], x: Float[jax.Array, "b ..."], sigma: Float[jax.Array, "b"]
+) -> Float[jax.Array, "b ..."]:
+    """The velocity at x_σ whose clean latents are `x0`, the inverse of `predict_x0`: (x − x0) / σ; σ above 0."""
+    return (x - x0) / _per_example(jnp.maximum(sigma, 1e-4), x)
+
+
+def linear_guess(x: Float[jax.Array, "b ..."], sigma: Float[jax.Array, "b"]) -> Float[jax.Array, "b ..."]:
+    """The best guess of x0 that is linear in x_σ, for data and noise of variance 1: (1 − σ) / ((1 − σ)² + σ²) x_σ.
+
+    What a network that gives x0 is told of x_σ: nothing at σ = 1, where x_σ says nothing of x0 and could only leak.
+    """
+    return x * _per_example((1.0 - sigma) / ((1.0 - sigma) ** 2 + sigma**2), x)
 
 
 def timestep(sigma: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:

@@ -1,7 +1,7 @@
 """Latents, encoded once: the renderer trains on them, so that the autoencoder is not run at every step.
 
 `<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them,
-and for each signer a bank of reference frames with their poses, which give the style (`renderer.references`).
+and for each signer a bank of frames with their poses, of which one gives the style (`renderer.references`).
 """
 
 import json
@@ -44,20 +44,17 @@ class Latents:
     references: dict[str, References]  # by signer
 
     @classmethod
-    def open(cls, directory: Path, parts: tuple[np.ndarray, ...]) -> "Latents":
-        """`parts`: what references are chosen by (`references.part_positions`).
-
-        Raises `SignerError` where the folder is missing, is none of ours, or is damaged.
-        """
+    def open(cls, directory: Path) -> "Latents":
+        """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
         storage.check_folder(directory, KIND, storage.REMAKE)
         try:
-            return cls._read(directory, parts)
+            return cls._read(directory)
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
 
     @classmethod
-    def _read(cls, directory: Path, parts: tuple[np.ndarray, ...]) -> "Latents":
+    def _read(cls, directory: Path) -> "Latents":
         statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
         bank = np.load(directory / "references.npz", allow_pickle=False)
         latents = np.load(directory / "references.npy", mmap_mode="r", allow_pickle=False)
@@ -73,7 +70,7 @@ class Latents:
             rows = slice(first, first + count)
             first += count
             references[signer] = References(
-                latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows], parts
+                latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
         return cls(directory, mean, std, references)
 
@@ -92,7 +89,7 @@ def encoder(vae: VideoVAE, params: dict):
 
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
-    window: int, stride: int, references: int, parts: tuple[np.ndarray, ...], batch: int,
+    window: int, stride: int, references: int, batch: int,
 ) -> Latents:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
@@ -100,7 +97,7 @@ def prepare(
     """
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
-        return Latents.open(directory, parts)
+        return Latents.open(directory)
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
@@ -137,7 +134,7 @@ def prepare(
         )
         statistics = {"mean": mean.tolist(), "std": std.tolist(), "window": window, "references": Counter(names)}
         (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
-    return Latents.open(directory, parts)
+    return Latents.open(directory)
 
 
 def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
@@ -191,26 +188,19 @@ def _decode(record: bytes) -> dict:
 
 def latent_batches(
     latents: Latents, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
-    length: int, ratio: int, random_share: float,
+    length: int,
 ) -> grain.DatasetIterator:  # fmt: skip
-    """`latents [b, t', h, w, z]`, normalised, beside the motion of the same frames and the references (see there).
+    """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, and `reference [b, h, w, z]`.
 
-    References come from the signer's other clips: the nearest for each latent frame, and for `random_share` of the
-    examples one random frame without its pose, as a picture is when it is given for the style.
+    The reference is a random frame of the signer's other clips (`References.any_but`).
     """
     signers = [signer for _, _, signer in corpus.listed("train")]
-    times = latent_frame_times(length, ratio)
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         motion = record["motion"]
         shown = windows.window(motion, record["start"], length)
-        bank = latents.references[signers[motion]]
-        if rng.random() < random_share:
-            reference = bank.take(np.full((len(times), len(bank.parts)), rng.integers(len(bank))))
-            reference["reference_confidence"] = np.zeros_like(reference["reference_confidence"])
-        else:
-            reference = bank.take(bank.nearest(shown["pose"][times], shown["confidence"][times], exclude=motion))
-        return {**shown, "latents": latents.normalise(record["latents"]), **reference}
+        reference = latents.references[signers[motion]].any_but(motion, rng)
+        return {**shown, "latents": latents.normalise(record["latents"]), "reference": reference}
 
     return iterate(
         Shard(latents.directory / "train.arrayrecord", _decode, storage.REMAKE), transform, reading, "videos"

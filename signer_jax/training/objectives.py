@@ -16,7 +16,7 @@ from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.sampler import shared_noise
-from signer_jax.renderer.schedule import interpolate, sample_sigma
+from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
 from signer_jax.slul.linker import LinkerOutput, gloss_queries, linker_forward
@@ -106,24 +106,25 @@ def diffusion(
     model: Model, params: Any, batch: dict, pose: Array, confidence: Array, H: Array | None, mask: Array | None,
     rng: Any, c: ConfigDict,
 ) -> Array:  # fmt: skip
-    """The flow matching loss `[b]` of the latents given a pose; pose and text are dropped together now and then."""
+    """The flow matching loss `[b]`: the velocity's squared error at levels that the schedule draws.
+
+    It weighs more at the hands (`hand_weight`), and less at the lowest levels (`schedule.velocity_weight`). Pose and
+    text are dropped together for a share `condition_dropout`, which guidance needs.
+    """
     renderer, clean = model.renderer, batch["latents"]
     assert renderer is not None
     levels, noises, drops = jax.random.split(rng, 3)
     b = clean.shape[0]
-    sigma = sample_sigma(levels, b, mean=c.sigma_mean, std=c.sigma_std, clean_share=c.clean_share, shift=c.shift)
+    sigma = renderer.schedule.draw(levels, b)
     noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
-    wanted = renderer.draw(pose, confidence)
-    video = renderer.control_video(wanted, renderer.draw(batch["reference_pose"], batch["reference_confidence"]))
-    predicted = renderer.clean(
-        params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"], video,
-        renderer.text(H, mask, b), keep,
+    drawn = renderer.draw(pose, confidence)
+    predicted = renderer.velocity(
+        params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"],
+        renderer.control_video(drawn), renderer.text(H, mask, b), keep,
     )  # fmt: skip
-    weight = renderer.hand_weight(wanted, clean.shape[2], c.hand_weight)
-    # The velocity's error is the clean latents' over σ: near σ = 0 that would drown the other levels.
-    strength = 1.0 / jnp.maximum(sigma, c.sigma_floor) ** 2
-    return strength * flow_matching(predicted, clean, weight)
+    weight = renderer.hand_weight(drawn, clean.shape[2], c.hand_weight)
+    return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 
 def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -> Objective:

@@ -26,7 +26,6 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
-from signer_jax.renderer.references import part_positions
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
@@ -160,10 +159,7 @@ def stage_batches(
         return pipeline.pose_batches(windows, config.pose.window, reading)
     c = config.renderer
     latents = cached_latents(config, workdir, corpus, windows, model, params)
-    return latent_cache.latent_batches(
-        latents, corpus, windows, reading,
-        length=c.window, ratio=model.vae.temporal_ratio, random_share=c.random_reference,
-    )  # fmt: skip
+    return latent_cache.latent_batches(latents, corpus, windows, reading, length=c.window)
 
 
 def motion_windows(
@@ -186,8 +182,7 @@ def cached_latents(
         "latents",
         lambda: latent_cache.prepare(
             workdir / "latents", corpus, windows, model.vae, params["vae"],
-            window=c.window, stride=c.stride, references=c.references,
-            parts=part_positions(c.reference_parts, model.joints), batch=8,
+            window=c.window, stride=c.stride, references=c.references, batch=8,
         ),
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from signer_jax.data.builtin import corpus, grammar, situation, templates
+from signer_jax.data.builtin import avatar, corpus, grammar, situation, templates
 from signer_jax.errors import SignerError
 
 
@@ -178,3 +178,15 @@ def test_neither_a_constant_nor_one_word_says_who_signs(train):
         right.append(best is not None and best[0] == drawn[s])
     word = np.mean(right)
     assert constant < 0.35 and word < 0.5 and text > 0.6 and text > word + 0.15
+
+
+def test_guests_have_a_look_that_no_signer_has_and_no_text():
+    guests = list(corpus.guests("dev", count=2, seed=0, size=32))
+    assert [guest.signer for guest in guests] == [corpus.GUEST] * 2 and corpus.GUEST not in corpus.SIGNERS
+    for guest in guests:
+        assert not guest.text and not guest.glosses and guest.spans is None
+        assert guest.pose is not None and guest.video is not None and len(guest.pose) == len(guest.video)
+        # The background's corner: the guest's own, and no signer's.
+        corner = {look: avatar.render(guest.pose.coordinates[:1], look, 32)[0, 0, 0] for look in corpus.APPEARANCES}
+        same = {look for look, colour in corner.items() if (colour == guest.video[0, 0, 0]).all()}
+        assert same and not same & {signer.appearance for signer in corpus.SIGNERS.values()}

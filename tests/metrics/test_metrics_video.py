@@ -8,11 +8,15 @@ from signer_jax.errors import SignerError
 from signer_jax.metrics import video as scores
 from signer_jax.metrics.video import (
     flicker,
+    frame_change,
+    gradient_energy,
     hand_centres,
     hand_crop,
+    hand_crops,
     hand_ssim,
     mean_frame,
     nearest_pose_baseline,
+    pose_distance,
     ssim,
 )
 from signer_jax.pose import skeleton
@@ -104,6 +108,41 @@ def test_flicker_looks_at_static_pixels_only():
     assert np.isnan(flicker(video[:1], reference[:1]))
     with pytest.raises(SignerError, match="differ"):
         flicker(video[:2], reference)
+
+
+def test_hand_crops_come_frame_by_frame_and_stay_inside():
+    video = np.arange(2 * 20 * 20 * 3, dtype=np.uint16).reshape(2, 20, 20, 3)
+    centres = np.array([[[10.0, 10.0], [0.0, 19.0]], [[5.0, 5.0], [19.0, 0.0]]])
+    crops = hand_crops(video, centres, np.array([[True, True], [False, True]]), 12)
+    for crop, expected in zip(crops, (video[0, 4:16, 4:16], video[0, 8:, :12], video[1, :12, 8:]), strict=True):
+        np.testing.assert_array_equal(crop, expected)
+
+
+def test_gradient_energy_by_hand():
+    step = np.zeros((1, 2, 3, 3), np.uint8)
+    step[0, :, 2] = 4  # one edge of 4 levels: of the two columns' differences one is 4, the rows are equal
+    assert gradient_energy(step) == pytest.approx([4**2 / 2])
+    step[0, 1] += 3  # and the lower row 3 lighter
+    assert gradient_energy(step) == pytest.approx([4**2 / 2 + 3**2])
+    assert gradient_energy(np.full((2, 5, 5, 3), 9, np.uint8)).tolist() == [0, 0]
+
+
+def test_frame_change_by_hand():
+    video = np.zeros((3, 2, 2, 3), np.uint8)
+    video[1, 0, 0] = 8  # a quarter of the pixels, up by 8 and down again
+    np.testing.assert_allclose(frame_change(video), [2, 2])
+    assert len(frame_change(video[:1])) == 0
+
+
+def test_pose_distance_is_to_the_nearest_and_over_what_is_shown():
+    bank = np.zeros((2, 2, 2), np.float32)
+    bank[1] = 3.0
+    seen = np.array([[1, 1], [1, 0]], np.float32)
+    coordinates = np.array([[[0.3, 0.4], [0, 0]], [[0.3, 0.4], [9, 9]], [[3, 3], [3, 3]]], np.float32)
+    confidence = np.array([[1, 1], [1, 0], [1, 1]], np.float32)
+    # 0.5 and 0 of two joints; 0.5 of one; frame 1 of the bank: 0, and 1 for the joint that it lacks.
+    expected = [(0.25 / 2) ** 0.5, 0.5, 0.5**0.5]
+    np.testing.assert_allclose(pose_distance(Pose(coordinates, confidence, 25.0), bank, seen), expected, rtol=1e-5)
 
 
 def test_mean_frame_weighs_frames_not_videos():

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from signer_jax.renderer.sampler import sample, shared_noise
-from signer_jax.renderer.schedule import sigmas
+from signer_jax.renderer.schedule import NoiseSchedule
 
 SHAPE = (2, 3, 4, 4, 2)
+
+
+def sigmas(steps, shift):
+    return NoiseSchedule(shift, steps, 0.0).levels()
 
 
 def normal(seed):

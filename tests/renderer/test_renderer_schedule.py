@@ -6,10 +6,11 @@ import pytest
 from signer_jax.renderer import schedule
 
 
-def test_sigmas_by_hand():
-    np.testing.assert_allclose(schedule.sigmas(4, 1.0), [1.0, 0.75, 0.5, 0.25, 0.0], atol=1e-7)
+def test_the_samplers_levels_by_hand():
+    levels = lambda shift: schedule.NoiseSchedule(shift, 4, 0.1).levels()  # noqa: E731
+    np.testing.assert_allclose(levels(1.0), [1.0, 0.75, 0.5, 0.25, 0.0], atol=1e-7)
     # 3σ / (1 + 2σ) at 3/4, 1/2, 1/4
-    np.testing.assert_allclose(schedule.sigmas(4, 3.0), [1.0, 2.25 / 2.5, 1.5 / 2.0, 0.75 / 1.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(levels(3.0), [1.0, 2.25 / 2.5, 1.5 / 2.0, 0.75 / 1.5, 0.0], atol=1e-6)
 
 
 def test_the_shift_undoes_itself_by_its_inverse():
@@ -17,35 +18,53 @@ def test_the_shift_undoes_itself_by_its_inverse():
     np.testing.assert_allclose(schedule.shift_sigma(schedule.shift_sigma(sigma, 5.0), 1 / 5.0), sigma, atol=1e-6)
 
 
-def test_logit_normal_levels_have_the_asked_mean_and_deviation():
-    sigma = schedule.sample_sigma(jax.random.key(0), 20_000, mean=-0.8, std=1.2, clean_share=0.0, shift=1.0)
-    logits = np.log(sigma / (1 - sigma))
-    assert abs(logits.mean() + 0.8) < 0.03 and abs(logits.std() - 1.2) < 0.03
-    shifted = schedule.sample_sigma(jax.random.key(0), 20_000, mean=-0.8, std=1.2, clean_share=0.0, shift=3.0)
-    np.testing.assert_allclose(shifted, 3 * sigma / (1 + 2 * sigma), rtol=1e-5)
+def test_the_samplers_levels_are_the_quantiles_of_what_training_sees():
+    every = schedule.NoiseSchedule(0.5, 4, 0.0)
+    sigma = every.draw(jax.random.key(0), 4096)
+    np.testing.assert_allclose(np.quantile(sigma, [1.0, 0.75, 0.5, 0.25, 0.0]), every.levels(), atol=2e-3)
 
 
-def test_the_clean_share_lies_uniformly_at_the_clean_end():
-    # All other levels are near 1, so that what is below 0.1 is the share.
-    sigma = schedule.sample_sigma(jax.random.key(1), 20_000, mean=6.0, std=0.1, clean_share=0.15, shift=3.0)
-    clean = sigma[sigma < 0.5]
-    assert abs(len(clean) / len(sigma) - 0.15) < 0.01
-    assert clean.max() < 0.1 and abs(clean.mean() - 0.05) < 0.002
-    assert abs(np.mean(clean < 0.025) - 0.25) < 0.03
+def test_the_noise_share_is_pure_noise_and_the_rest_is_drawn_as_before():
+    sigma = schedule.NoiseSchedule(3.0, 4, 0.25).draw(jax.random.key(0), 4096)
+    assert abs((sigma == 1.0).mean() - 0.25) < 1e-3
+    rest = sigma[sigma < 1.0]
+    uniform = rest / (3 - 2 * rest)  # the inverse of the shift
+    np.testing.assert_allclose(np.quantile(uniform, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=2e-3)
 
 
-def test_uniform_levels_are_shifted():
-    sigma = schedule.sample_sigma_uniform(jax.random.key(0), 20_000, shift=3.0)
-    uniform = sigma / (3 - 2 * sigma)  # the inverse of the shift
-    np.testing.assert_allclose(np.quantile(uniform, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.015)
+def test_every_part_of_the_range_has_a_level_in_a_small_batch():
+    for seed in range(5):
+        u = schedule.NoiseSchedule(1.0, 4, 0.0).draw(jax.random.key(seed), 4)
+        assert (np.floor(4 * np.asarray(u)) == [0, 1, 2, 3]).all()
 
 
 def test_levels_depend_on_the_key_alone():
-    draw = lambda seed: schedule.sample_sigma(  # noqa: E731
-        jax.random.key(seed), 8, mean=0.0, std=1.0, clean_share=0.5, shift=1.0
-    )
+    draw = lambda seed: schedule.NoiseSchedule(1.0, 4, 0.1).draw(jax.random.key(seed), 8)  # noqa: E731
     np.testing.assert_array_equal(draw(0), draw(0))
     assert not np.array_equal(draw(0), draw(1))
+
+
+def test_velocity_weights_by_hand():
+    weight = schedule.velocity_weight(jnp.array([0.0, 0.1, 0.4, 1.0]), 0.4)
+    np.testing.assert_allclose(weight, [0.0, 1 / 16, 1.0, 1.0], atol=1e-7)
+    np.testing.assert_array_equal(schedule.velocity_weight(jnp.array([0.0, 0.5]), 0.0), [1, 1])
+
+
+def test_clean_latents_and_velocity_are_each_others_inverse():
+    x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 4, 2))
+    sigma = jnp.array([0.1, 0.5, 1.0])
+    x = schedule.interpolate(x0, noise, sigma)
+    np.testing.assert_allclose(schedule.velocity_to(x0, x, sigma), noise - x0, atol=1e-5)
+    assert np.isfinite(schedule.velocity_to(x0, x, jnp.zeros(3))).all()
+
+
+def test_the_linear_guess_is_the_regression_of_the_data_on_the_noisy():
+    x0, noise = jax.random.normal(jax.random.key(0), (2, 200_000))
+    for sigma in (0.1, 0.4, 0.9):
+        x = schedule.interpolate(x0, noise, jnp.array(sigma))
+        slope = float((x * x0).mean() / (x * x).mean())
+        np.testing.assert_allclose(schedule.linear_guess(x, jnp.array(sigma))[:3], slope * x[:3], atol=0.02)
+    np.testing.assert_array_equal(schedule.linear_guess(noise[None], jnp.ones(1)), np.zeros((1, 200_000)))
 
 
 def test_interpolation_by_hand():

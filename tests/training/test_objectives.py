@@ -39,7 +39,7 @@ def batch(tiny):
     mask = np.zeros((B, n, e), bool)
     mask[:, :3] = True
     grid = config.data.size // model.vae.spatial_ratio
-    frames, references = 1 + (T - 1) // model.vae.temporal_ratio, len(config.renderer.reference_parts)
+    frames = 1 + (T - 1) // model.vae.temporal_ratio
     return {
         "source": source, "target": target, "target_gloss": target_gloss, "frame_gloss": frame_gloss,
         "candidate_mask": mask, "chosen": np.where(mask.any(-1), rng.integers(0, e, (B, n)), -1).astype(np.int32),
@@ -49,9 +49,7 @@ def batch(tiny):
         "pose": rng.normal(0, 0.4, (B, T, j, c)).astype(np.float32), "confidence": np.ones((B, T, j), np.float32),
         "valid": np.ones((B, T), bool),
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
-        "reference": rng.normal(size=(B, frames, grid, grid, references, model.vae.z_dim)).astype(np.float32),
-        "reference_pose": rng.normal(0, 0.4, (B, frames, j, c)).astype(np.float32),
-        "reference_confidence": np.ones((B, frames, j), np.float32),
+        "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
         "video": rng.uniform(-1, 1, (B, 5, config.data.size, config.data.size, 3)).astype(np.float32),
     }  # fmt: skip
 
@@ -77,13 +75,13 @@ def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, s
         assert _norm(gradient) > 0, name
 
 
-@pytest.mark.parametrize(("gating", "follow"), [("sentence", "soft"), ("gloss", "chosen")])
-def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow):
+@pytest.mark.parametrize(("gating", "follow", "stem"), [("sentence", "soft", 16), ("gloss", "chosen", 0)])
+def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow, stem):
     """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""
-    config, model, params = tiny
-    config = config.copy_and_resolve_references()
-    config.pose.gating = gating
-    model, _ = models.build(config, VOCABULARY)
+    config = tiny[0].copy_and_resolve_references()
+    config.pose.gating, config.renderer.stem_features = gating, stem
+    model, published = models.build(config, VOCABULARY)
+    params = models.init(model, config, published, seed=0)
     # The stabiliser's network starts at zero and the transformer's gates may start closed: any parameters will do here.
     keys = iter(jax.random.split(jax.random.key(7), 1000))
     params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)

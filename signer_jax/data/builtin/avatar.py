@@ -35,6 +35,7 @@ APPEARANCES: dict[str, Appearance] = {
     "navy": Appearance((198, 138, 98), (28, 22, 22), (34, 44, 92), (226, 214, 190), False, True),
     "rust": Appearance((243, 205, 172), (24, 22, 30), (158, 66, 36), (184, 204, 186), False, False),
     "plum": Appearance((132, 86, 60), (20, 14, 14), (206, 196, 214), (92, 78, 120), True, True),
+    "olive": Appearance((218, 160, 122), (96, 66, 40), (92, 104, 48), (204, 196, 208), False, True),  # the guest's
 }
 
 

@@ -22,11 +22,12 @@ from signer_jax.data.builtin.vocabulary import LANGUAGES, LETTERS, Item, vocabul
 from signer_jax.errors import SignerError, closest
 from signer_jax.types import Pose, Sample
 
-__all__ = ["APPEARANCES", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer", "draw_signer",
-           "glosses_of", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
+__all__ = ["APPEARANCES", "GUEST", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer", "draw_signer",
+           "glosses_of", "guests", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
 
 SPLITS = {"train": range(80), "dev": range(80, 90), "test": range(90, 100)}  # of the hash modulo 100
 RESERVED = ("i carried it",)  # kept for trying out what no split has seen
+GUEST, _GUEST_LOOK = "guest", "olive"  # who no training sample shows
 _PROMPTED, _SINGLE = 0.4, 0.1  # shares of the sentences that stand in a prompt, and of words asked for by themselves
 
 
@@ -169,6 +170,23 @@ def samples(
             name=f"{split}_{i:05d}", text=sentence.text, language=sentence.language, glosses=sentence.glosses,
             signer=signer, pose=pose, spans=spans, video=video, references=tuple(references),
         )  # fmt: skip
+
+
+def guests(
+    split: str, *, count: int, seed: int, size: int, fps: float = 16, variation: float = 0.02, jitter: float = 0.006
+) -> Iterator[Sample]:
+    """`count` videos of a signer whose look no training sample has, with poses and without text or spans.
+
+    A renderer is tried on them: all that it can know of the look is the reference picture. The motion is a known
+    signer's. Raises `SignerError` as `sentences` does.
+    """
+    for i, sentence in enumerate(sentences(split, count, seed + 1)):
+        own = crc32(f"{split} {seed} guest {i}".encode())
+        body = list(SIGNERS)[i % len(SIGNERS)]
+        pose, _ = perform(sentence, body, own, fps, variation=variation, jitter=jitter)
+        true, _ = perform(sentence, body, own, fps, variation=variation, jitter=0.0)
+        video = avatar.render(true.coordinates, _GUEST_LOOK, size)
+        yield Sample(f"{split}_guest_{i:02d}", "", sentence.language, (), GUEST, pose=pose, video=video)
 
 
 _make_sentences = sentences  # `samples` has an argument of that name

@@ -1,0 +1,106 @@
+"""A convolutional stem and head around the video transformer: a U shape for small pictures that learn from scratch.
+
+A transformer on 2×2 latents alone leaves its patches to fit each other by luck, and carries every detail of the pose
+picture through its tokens. Here the pose picture, the noisy latents and the reference meet at the full latent
+resolution; the transformer works at half of it, between the stem and the head, and the head sees what the stem saw.
+The transformer itself is unchanged: it takes the stem's features for latents, and gives features back.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from signer_jax.renderer.convolution import Convolution
+from signer_jax.renderer.schedule import timestep_embedding
+from signer_jax.renderer.vae import RMSNorm
+
+
+def fold_space(picture: Float[jax.Array, "b t y x c"], size: int) -> Float[jax.Array, "b t h w k"]:
+    """Lays `size` × `size` pixels side by side in the channels, ordered (y, x, c); `size` must divide y and x."""
+    b, t, y, x, c = picture.shape
+    folded = picture.reshape(b, t, y // size, size, x // size, size, c).swapaxes(3, 4)
+    return folded.reshape(b, t, y // size, x // size, size * size * c)
+
+
+class TimedBlock(nn.Module):
+    """Norm, SiLU, 3×3 convolution, twice, frame by frame; the noise level scales and shifts what lies between."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[jax.Array, "b t h w c"], time: Float[jax.Array, "b k"]) -> jax.Array:
+        modulation = nn.Dense(2 * self.features, kernel_init=nn.initializers.zeros, name="time")(time)
+        scale, shift = jnp.split(modulation[:, None, None, None], 2, axis=-1)
+        y = nn.silu(RMSNorm(name="norm1")(x))
+        y = Convolution(self.features, (1, 3, 3), dtype=self.dtype, name="conv1")(y)
+        y = nn.silu(RMSNorm(name="norm2")(y) * (1 + scale) + shift).astype(self.dtype)
+        # Zero at the start: the block is then the identity, and depth costs nothing.
+        zero = nn.initializers.zeros
+        return x + Convolution(self.features, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv2")(y)
+
+
+def _time(sigma_step: jax.Array, freq_dim: int, features: int) -> Float[jax.Array, "b k"]:
+    return nn.silu(nn.Dense(features, name="time_in")(timestep_embedding(sigma_step, freq_dim)))
+
+
+class Stem(nn.Module):
+    """A guess of the latents from the noisy ones, the reference's and the pose picture, to features at their grid."""
+
+    features: int
+    blocks: int
+    freq_dim: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        guess: Float[jax.Array, "b t h w z"],
+        reference: Float[jax.Array, "b h w z"],
+        picture: Float[jax.Array, "b t y x g"],
+        timestep: Float[jax.Array, "b"],
+    ) -> Float[jax.Array, "b t h w f"]:
+        """`picture` has one frame a latent frame and a side that the latents' divides; `timestep` is 1000 σ."""
+        time = _time(timestep, self.freq_dim, self.features)
+        folded = fold_space(picture.astype(self.dtype), picture.shape[2] // guess.shape[2])
+        # One linear map of all three; the reference's share is the same for every frame and is computed once.
+        moving = jnp.concatenate([guess.astype(self.dtype), folded], axis=-1)
+        x = nn.Dense(self.features, dtype=self.dtype, name="embedding")(moving)
+        x = x + nn.Dense(self.features, dtype=self.dtype, name="reference")(reference)[:, None]
+        for i in range(self.blocks):
+            x = TimedBlock(self.features, self.dtype, name=f"block_{i}")(x, time)
+        return x
+
+
+class Head(nn.Module):
+    """The transformer's features, the stem's beside them, to latents."""
+
+    features: int
+    blocks: int
+    freq_dim: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        deep: Float[jax.Array, "b t h w f"],
+        skip: Float[jax.Array, "b t h w f"],
+        guess: Float[jax.Array, "b t h w z"],
+        reference: Float[jax.Array, "b h w z"],
+        timestep: Float[jax.Array, "b"],
+    ) -> Float[jax.Array, "b t h w z"]:
+        """The clean latents, float32: of what stands still a share of the reference, of the rest new ones.
+
+        At the start half the reference and half the mean.
+        """
+        time = _time(timestep, self.freq_dim, self.features)
+        x = skip + nn.Dense(self.features, dtype=self.dtype, name="merge")(deep.astype(self.dtype))
+        for i in range(self.blocks):
+            x = TimedBlock(self.features, self.dtype, name=f"block_{i}")(x, time)
+        x = nn.silu(RMSNorm(name="norm_out")(x))
+        z, zero = guess.shape[-1], nn.initializers.zeros
+        out = Convolution(z + 1, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x).astype(jnp.float32)
+        made = out[..., :z] + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(guess)
+        share = nn.sigmoid(out[..., z:])
+        return share * reference[:, None] + (1 - share) * made

@@ -1,0 +1,101 @@
+"""The stem and head around the transformer: what they see, and where they start."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax import configuration
+from signer_jax import model as models
+from signer_jax.errors import SignerError
+from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space
+from signer_jax.renderer.schedule import predict_x0
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    from conftest import TINY
+
+    config = configuration.load(TINY)
+    config.stages = ("vae", "renderer")
+    model, _ = models.build(config, 0)
+    params = models.init_renderer(model, config.data.size, jax.random.key(0))
+    return model.renderer, params
+
+
+@pytest.fixture(scope="module")
+def inputs(renderer):
+    r, _ = renderer
+    keys = jax.random.split(jax.random.key(1), 3)
+    noisy, reference = jax.random.normal(keys[0], (2, 3, 8, 8, 4)), jax.random.normal(keys[1], (2, 8, 8, 4))
+    channels = r.temporal_ratio * len(r.groups)
+    picture = jax.random.uniform(keys[2], (2, 3, r.control_size, r.control_size, channels))
+    return noisy, jnp.array([0.2, 0.9]), reference, picture, r.text(None, None, 2), jnp.ones(2)
+
+
+def test_pixels_are_folded_into_channels_by_rows():
+    picture = jnp.arange(16.0).reshape(1, 1, 4, 4, 1)
+    np.testing.assert_array_equal(fold_space(picture, 2)[0, 0], [[[0, 1, 4, 5], [2, 3, 6, 7]],
+                                                                [[8, 9, 12, 13], [10, 11, 14, 15]]])  # fmt: skip
+
+
+def test_a_block_starts_as_the_identity():
+    x, time = jax.random.normal(jax.random.key(0), (1, 2, 4, 4, 8)), jnp.ones((1, 6))
+    block = TimedBlock(8, jnp.float32)
+    np.testing.assert_array_equal(block.apply(block.init(jax.random.key(1), x, time), x, time), x)
+
+
+def test_an_untrained_renderer_leads_to_half_the_reference(renderer, inputs):
+    r, params = renderer
+    noisy, sigma, reference = inputs[:3]
+    clean = predict_x0(noisy, sigma, r.velocity(params, *inputs))
+    np.testing.assert_allclose(clean, jnp.broadcast_to(reference[:, None] / 2, noisy.shape), atol=1e-5)
+
+
+def test_pure_noise_does_not_reach_the_clean_latents(renderer, inputs):
+    r, params = renderer
+    keys = iter(jax.random.split(jax.random.key(3), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+    noisy, _, *rest = inputs
+    one, other = (predict_x0(x, jnp.ones(2), r.velocity(params, x, jnp.ones(2), *rest)) for x in (noisy, -noisy))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_trained_it_sees_pose_reference_and_noise_and_dropping_the_pose_hides_it(renderer, inputs):
+    r, params = renderer
+    keys = iter(jax.random.split(jax.random.key(2), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+    velocity = jax.jit(lambda *args: r.velocity(params, *args))
+    noisy, sigma, reference, picture, text, keep = inputs
+    first = velocity(*inputs)
+    for changed in (
+        (noisy, sigma, reference + 1, picture, text),
+        (noisy, sigma, reference, 1 - picture, text),
+        (noisy, 0.5 * sigma, reference, picture, text),
+        (noisy, sigma, reference, picture, text + 1),
+    ):
+        assert float(jnp.abs(velocity(*changed, keep) - first).max()) > 1e-3
+    dropped = [velocity(noisy, sigma, reference, p, t, 0 * keep) for p, t in ((picture, text), (1 - picture, text + 1))]
+    np.testing.assert_array_equal(*dropped)
+
+
+def test_a_picture_that_does_not_fold_onto_the_latents_is_refused():
+    from conftest import TINY
+
+    config = configuration.load(TINY)
+    config.stages, config.renderer.control_size = ("vae", "renderer"), 36
+    with pytest.raises(SignerError, match="control_size 36"):
+        models.build(config, 0)
+
+
+def test_the_modules_keep_the_latents_grid():
+    stem, head = Stem(64, 1, 64), Head(64, 2, 64)
+    noisy, picture = jnp.zeros((1, 3, 16, 16, 32)), jnp.zeros((1, 3, 64, 64, 12))
+    features = jax.eval_shape(
+        lambda: stem.init_with_output(jax.random.key(0), noisy, noisy[:, 0], picture, jnp.ones(1))[0]
+    )
+    assert features.shape == (1, 3, 16, 16, 64)
+    out = jax.eval_shape(
+        lambda f: head.init_with_output(jax.random.key(0), f, f, noisy, noisy[:, 0], jnp.ones(1))[0], features
+    )
+    assert out.shape == noisy.shape and out.dtype == jnp.float32
