@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from signer_jax.data.prepare import CORPORA
 from signer_jax.errors import SignerError, closest
-from signer_jax.pose.skeleton import PARTS, SUBSETS
+from signer_jax.pose.skeleton import SUBSETS
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -137,21 +137,19 @@ RANGES: dict[str, Range] = {
     "renderer.ffn_dim": whole(1),
     "renderer.layers": whole(1),
     "renderer.freq_dim": whole(2),
-    "renderer.prediction": one_of("gated", "velocity"),
+    "renderer.stem_features": whole(0),
+    "renderer.stem_blocks": whole(0),
+    "renderer.head_blocks": whole(0),
+    "renderer.noise_share": SHARE,
+    "renderer.velocity_floor": POSITIVE,
     "renderer.patch": each(whole(1), exactly=3),
     "renderer.window": whole(1),
     "renderer.stride": whole(1),
     "renderer.references": whole(1),
-    "renderer.reference_parts": each(one_of(*PARTS), least=1),
-    "renderer.random_reference": SHARE,
     "renderer.control_size": whole(1),
     "renderer.control_fold": whole(1),
     "renderer.control_channels": each(whole(4), least=2),
     "renderer.control_softness": POSITIVE,
-    "renderer.sigma_mean": number(),
-    "renderer.sigma_std": NOT_NEGATIVE,
-    "renderer.clean_share": SHARE,
-    "renderer.sigma_floor": POSITIVE,
     "renderer.shift": POSITIVE,
     "renderer.condition_dropout": SHARE,
     "renderer.hand_weight": NOT_NEGATIVE,

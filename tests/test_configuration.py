@@ -116,7 +116,7 @@ def test_a_placeholder_takes_its_type():
         ("--config.renderer.window=-1", "at least 1"),
         ("--config.data.corpus=phoenix", "did you mean 'phoenix14t'"),
         ("--config.pose.joints=signing", "did you mean 'signing_74'"),
-        ("--config.renderer.reference_parts=arms,left", "one of"),
+        ("--config.pose.joints=upper", "one of"),
         ("--config.vae.temporal_downsample=1,0", "each true or false"),
         ("--config.vae.dim_mult=1,2", "one entry for each level"),
         ("--config.renderer.heads=3", "3 heads"),
