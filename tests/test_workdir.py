@@ -118,6 +118,18 @@ def test_what_is_removed_is_made_again(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_latents_of_another_autoencoder_are_refused(tiny_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    c = workdir.load_config(copy)
+    statistics = copy / "latents" / "statistics.json"
+    made = json.loads(statistics.read_text())["encoder"]
+    statistics.write_text(statistics.read_text().replace(made, made[::-1]))
+    with pytest.raises(SignerError, match="encoded by another autoencoder"), run.claimed(c, copy):
+        run.train(c, copy)
+
+
+@pytest.mark.slow
 def test_what_is_damaged_is_named_with_its_mend(tiny_run, tmp_path):
     for name in ("data/train.motion.arrayrecord", "prior/index.json", "latents/statistics.json"):
         copy = tmp_path / "run"

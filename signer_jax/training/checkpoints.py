@@ -178,6 +178,11 @@ def described(tree: Any) -> dict[str, dict]:
     }
 
 
+def fingerprint(tree: Any) -> str:
+    """One hash of a tree of arrays: what was made with other ones is told by it."""
+    return hashlib.sha256(json.dumps(described(tree), sort_keys=True).encode()).hexdigest()
+
+
 def _shapes(tree: Any) -> dict[str, dict]:
     return {name: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)} for name, leaf in _named(tree).items()}
 

@@ -25,6 +25,7 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.references import References, latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training.checkpoints import fingerprint
 
 KIND = "latent cache"
 # What reading JSON or an array that is not whole raises.
@@ -39,6 +40,7 @@ class Latents:
     """What `<workdir>/latents` says, but for the windows themselves."""
 
     directory: Path
+    encoder: str  # the fingerprint of the autoencoder's parameters
     mean: np.ndarray  # [z]
     std: np.ndarray  # [z]
     references: dict[str, References]  # by signer
@@ -72,7 +74,7 @@ class Latents:
             references[signer] = References(
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
-        return cls(directory, mean, std, references)
+        return cls(directory, str(statistics["encoder"]), mean, std, references)
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std
@@ -81,7 +83,7 @@ class Latents:
         return latents * self.std + self.mean
 
 
-def encoder(vae: VideoVAE, params: dict):
+def encoder_of(vae: VideoVAE, params: dict):
     """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32."""
     encode = jax.jit(lambda p, video: vae.apply({"params": p}, video, method="encode")[0])
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
@@ -93,17 +95,22 @@ def prepare(
 ) -> Latents:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
-    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is.
+    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. Raises
+    `SignerError` where a folder that is there was encoded by another autoencoder.
     """
+    encoder = fingerprint(params)
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
-        return Latents.open(directory)
+        latents = Latents.open(directory)
+        if latents.encoder != encoder:
+            raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
+        return latents
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
     kept = _reference_places(corpus, items, times, references)
     # ---- Encode ---------------------------------------------------------------------------------------------------
-    encode = encoder(vae, params)
+    encode = encoder_of(vae, params)
     bank: dict[tuple[int, int], np.ndarray] = {}
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
@@ -132,7 +139,13 @@ def prepare(
             confidence=np.concatenate([one["confidence"] for one in shown]),
             motion=np.array([items[row][0] for row, _ in places]),
         )
-        statistics = {"mean": mean.tolist(), "std": std.tolist(), "window": window, "references": Counter(names)}
+        statistics = {
+            "encoder": encoder,
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "window": window,
+            "references": Counter(names),
+        }
         (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     return Latents.open(directory)
 
