@@ -94,7 +94,7 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray]:
     """A dev sentence through the whole chain, beside its ground truth: skeleton, rendered signer, ground truth."""
     records = signer.corpus.motions("dev")
     sample = records[video_indices(signer.corpus, "dev")[0]]
-    signed = signer.sign(sample.text, language=sample.language, signer=sample.signer)
+    signed = signer.sign(sample.text, language=sample.language, signer=signer.look_of(sample.signer))
     assert sample.video is not None and signed.video is not None
     total = max(len(signed.pose), len(sample.video))
     index = np.arange(total)
