@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from signer_jax.allocator import accelerator_installed, keep_freed_memory
 from signer_jax.cli import demo, evaluate, gloss, prior, score, sign, train
 from signer_jax.errors import SignerError
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if overrides and not hasattr(known, "config"):
         top.error(f"{overrides[0]}: this command takes no config")
     known.overrides = overrides
+    if not accelerator_installed():
+        keep_freed_memory()
     try:
         known.run(known)
     except SignerError as error:
