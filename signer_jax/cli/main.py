@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from signer_jax import __version__
+from signer_jax.allocator import accelerator_installed, keep_freed_memory
 from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
 from signer_jax.storage import reason_of
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"{overrides[0]}: this command takes no config")
     known.overrides = overrides
     logs.keep_to_one_line()
+    if not accelerator_installed():
+        keep_freed_memory()
     try:
         known.run(known)
     except SignerError as error:

@@ -14,13 +14,14 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
+from signer_jax.matmul import dense_dot
 from signer_jax.renderer.attention import attention
 from signer_jax.renderer.control import cross_normalise
 from signer_jax.renderer.schedule import timestep_embedding
 
 Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and sin, one angle a pair of head channels
 
-_dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+_dense = partial(nn.Dense, dot_general=dense_dot, kernel_init=nn.initializers.xavier_uniform())
 _norm = partial(nn.LayerNorm, dtype=jnp.float32, use_fast_variance=False)
 _plain_norm = partial(_norm, use_bias=False, use_scale=False)
 

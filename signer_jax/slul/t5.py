@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from signer_jax.matmul import dense_dot
 from signer_jax.slul.tokenizer import PAD
 
 EPSILON = 1e-6  # of every T5 norm
@@ -471,7 +472,8 @@ def _float32_dot(*args: Any, **kwargs: Any) -> Array:
 
 
 def _dense(width: int, deviation: float, dtype: jnp.dtype, **kwargs: Any) -> nn.Dense:
-    return nn.Dense(width, use_bias=False, dtype=dtype, kernel_init=nn.initializers.normal(deviation), **kwargs)
+    kwargs = {"dot_general": dense_dot, "kernel_init": nn.initializers.normal(deviation)} | kwargs
+    return nn.Dense(width, use_bias=False, dtype=dtype, **kwargs)
 
 
 def _bias_table(buckets: int, heads: int, d_model: int) -> nn.Embed:

