@@ -53,12 +53,12 @@ def automaton(glosses: Mapping[str, Iterable[str]], tokenizer: Tokenizer, vocab_
             complete[state] = True
         first[language, list(root)] = list(root.values())
     width = max(map(len, children)) or 1
-    piece = np.full((len(children), width), vocab_size, np.int32)
+    pieces = np.full((len(children), width), vocab_size, np.int32)
     following = np.zeros((len(children), width), np.int32)
     for state, ways in enumerate(children):
-        piece[state, : len(ways)] = list(ways)
+        pieces[state, : len(ways)] = list(ways)
         following[state, : len(ways)] = list(ways.values())
-    return Automaton(first, piece, following, np.array(complete))
+    return Automaton(first, pieces, following, np.array(complete))
 
 
 def may_follow(rules: Automaton, language: Int[Array, "b"], state: Int[Array, "b w"]) -> Bool[Array, "b w v"]:

@@ -135,7 +135,7 @@ def beam_search(
         def of_parents(x: Array) -> Array:
             return jnp.take_along_axis(x, parents.reshape(parents.shape + (1,) * (x.ndim - 2)), axis=1)
 
-        state = of_parents(search.state)
+        state: Any = of_parents(search.state)
         if rules is not None and language is not None:
             state = advance(rules, language, state, token)
         return _Search(

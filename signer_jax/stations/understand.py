@@ -323,7 +323,7 @@ def answered(part: Sentence, ids: Int[np.ndarray, "g"], probability: float, lang
     """The sentence with its glosses: those of the model, and the spelled ones among them."""
     if not part.known:
         return replace(part, glosses=part.spelled)
-    glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids))
+    glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids.tolist()))
     every = placed(glosses, part.carried, part.known)
     return replace(part, glosses=every, unfinished=EOS not in ids, probability=probability)
 
