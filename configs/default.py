@@ -129,7 +129,7 @@ def get_config() -> ConfigDict:
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
         ("slul", 1750, 32, 2e-3),
-        ("pose", 60, 16, 2e-3),
+        ("pose", 300, 16, 2e-3),
         ("vae", 10, 4, 2e-6),
         ("renderer", 1000, 8, 2e-3),
         ("joint", 6, 8, 2e-5),
