@@ -22,7 +22,7 @@ from signer_jax.pose.warping import HAND_WEIGHT, joint_weights
 from signer_jax.progress import progress
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend
-from signer_jax.slp_moe.retrieval import Experts, at_frames
+from signer_jax.slp_moe.retrieval import Experts, at_frames, chosen_candidates
 from signer_jax.stations.perform import Timing, perform_many, stabilise
 from signer_jax.types import Pose, Sample
 
