@@ -28,7 +28,7 @@ from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose import stitching
 from signer_jax.pose.prior import Entry, Prior
-from signer_jax.renderer.sampler import shared_noise
+from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.linker import pool_glosses, shift_right
 from signer_jax.slul.tokenizer import Tokenizer
@@ -305,7 +305,7 @@ class Signer:
         # The same noise for every window: what does not move looks the same in all of them.
         shape = (1, 1 + (pose.shape[1] - 1) // renderer.temporal_ratio, *references.shape[1:])
         noise = shared_noise(jax.random.key(self.config.seed), shape, shared=self.config.renderer.shared_noise)
-        noise = jnp.repeat(noise, batch, 0)
+        noise = jnp.repeat(colour(noise, jnp.asarray(self.latents.noise_factor)), batch, 0)
         videos = []
         for i in range(0, rows, batch):
             missing = max(0, i + batch - rows)  # the last batch is filled with its last row

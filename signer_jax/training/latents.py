@@ -34,6 +34,7 @@ class Latents:
     mean: np.ndarray  # [z]
     std: np.ndarray  # [z]
     references: dict[str, References]  # by signer
+    noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
 
     @classmethod
     def open(cls, directory: Path) -> "Latents":
@@ -46,6 +47,8 @@ class Latents:
             raise SignerError(
                 f"{directory}: no latents; delete the folder and run `signer train` to encode them"
             ) from None
+        flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
+        covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
         references, first = {}, 0
         for signer, count in statistics["references"].items():
             rows = slice(first, first + count)
@@ -54,7 +57,11 @@ class Latents:
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
         return cls(
-            directory, np.array(statistics["mean"], np.float32), np.array(statistics["std"], np.float32), references
+            directory,
+            np.array(statistics["mean"], np.float32),
+            np.array(statistics["std"], np.float32),
+            references,
+            np.linalg.cholesky(covariance).astype(np.float32),
         )
 
     def normalise(self, latents):
@@ -186,7 +193,7 @@ def latent_batches(
     latents: Latents, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int,
 ) -> grain.DatasetIterator:  # fmt: skip
-    """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, and `reference [b, h, w, z]`.
+    """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
     The reference is a random frame of the signer's other clips (`References.any_but`).
     """
@@ -196,6 +203,11 @@ def latent_batches(
         motion = record["motion"]
         shown = windows.window(motion, record["start"], length)
         reference = latents.references[signers[motion]].any_but(motion, rng)
-        return {**shown, "latents": latents.normalise(record["latents"]), "reference": reference}
+        return {
+            **shown,
+            "latents": latents.normalise(record["latents"]),
+            "reference": reference,
+            "noise_factor": latents.noise_factor,
+        }
 
     return iterate(_LatentSource(latents.directory), transform, reading, "videos")
