@@ -26,7 +26,7 @@ from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.pose.skeleton import on_joints
-from signer_jax.renderer.sampler import shared_noise
+from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.stations.perform import Performer, join, perform
@@ -218,6 +218,8 @@ class Signer:
         # The same noise for every window: what does not move looks the same in all of them.
         shape = (1, 1 + (pose.shape[1] - 1) // renderer.temporal_ratio, *references.shape[1:])
         noise = shared_noise(jax.random.key(self.config.seed), shape, shared=self.config.renderer.shared_noise)
+        if renderer.hybrid is not None:
+            noise = colour(noise, jnp.asarray(self.latents.noise_factor))
         noise = jnp.repeat(noise, batch, 0)
         videos = []
         for i in range(0, rows, batch):

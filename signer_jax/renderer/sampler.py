@@ -54,6 +54,13 @@ def sample(
     return jax.lax.scan(step, noise, (sigmas[:-1], sigmas[1:]))[0]
 
 
+def colour(
+    noise: Float[jax.Array, "b t h w z"], factor: Float[jax.Array, "z z"] | Float[jax.Array, "b z z"]
+) -> Float[jax.Array, "b t h w z"]:
+    """White noise to noise with the covariance F Fᵀ over the channels: every place's ε becomes F ε."""
+    return jnp.einsum("bthwz,byz->bthwy", noise, jnp.broadcast_to(factor, (len(noise), *factor.shape[-2:])))
+
+
 def shared_noise(
     rng: jax.Array, shape: tuple[int, int, int, int, int], *, shared: bool
 ) -> Float[jax.Array, "b t h w c"]:

@@ -44,6 +44,7 @@ class Latents:
     mean: np.ndarray  # [z]
     std: np.ndarray  # [z]
     references: dict[str, References]  # by signer
+    noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
 
     @classmethod
     def open(cls, directory: Path) -> "Latents":
@@ -74,7 +75,10 @@ class Latents:
             references[signer] = References(
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
-        return cls(directory, str(statistics["encoder"]), mean, std, references)
+        flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
+        covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
+        factor = np.linalg.cholesky(covariance).astype(np.float32)
+        return cls(directory, str(statistics["encoder"]), mean, std, references, factor)
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std
@@ -203,7 +207,7 @@ def latent_batches(
     latents: Latents, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int,
 ) -> grain.DatasetIterator:  # fmt: skip
-    """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, and `reference [b, h, w, z]`.
+    """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
     The reference is a random frame of the signer's other clips (`References.any_but`).
     """
@@ -213,7 +217,12 @@ def latent_batches(
         motion = record["motion"]
         shown = windows.window(motion, record["start"], length)
         reference = latents.references[signers[motion]].any_but(motion, rng)
-        return {**shown, "latents": latents.normalise(record["latents"]), "reference": reference}
+        return {
+            **shown,
+            "latents": latents.normalise(record["latents"]),
+            "reference": reference,
+            "noise_factor": latents.noise_factor,
+        }
 
     return iterate(
         Shard(latents.directory / "train.arrayrecord", _decode, storage.REMAKE), transform, reading, "videos"

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.losses import flow_matching
-from signer_jax.renderer.sampler import shared_noise
+from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
@@ -117,6 +117,8 @@ def diffusion(
     b = clean.shape[0]
     sigma = renderer.schedule.draw(levels, b)
     noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
+    if renderer.hybrid is not None:  # published weights know white noise alone
+        noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
     drawn = renderer.draw(pose, confidence)
     predicted = renderer.velocity(

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from signer_jax.renderer.sampler import sample, shared_noise
+from signer_jax.renderer.sampler import colour, sample, shared_noise
 from signer_jax.renderer.schedule import NoiseSchedule
 
 SHAPE = (2, 3, 4, 4, 2)
@@ -79,3 +79,12 @@ def test_shared_noise_is_one_frame_for_the_whole_clip():
     assert not np.allclose(free[:, 0], free[:, 1])
     for noise in (shared[:, 0], free):
         assert abs(noise.mean()) < 0.2 and abs(noise.std() - 1) < 0.1
+
+
+def test_coloured_noise_has_the_covariance_of_its_factor():
+    factor = jnp.array([[2.0, 0.0], [1.0, 0.5]])
+    noise = colour(jax.random.normal(jax.random.key(0), (2, 8, 64, 64, 2)), factor)
+    np.testing.assert_allclose(np.cov(noise.reshape(-1, 2), rowvar=False), [[4.0, 2.0], [2.0, 1.25]], atol=0.06)
+    one = jnp.ones((2, 1, 1, 1, 2))
+    each = colour(one, jnp.stack([factor, 3 * factor]))
+    np.testing.assert_allclose(each[:, 0, 0, 0], [[2.0, 1.5], [6.0, 4.5]])

@@ -50,6 +50,7 @@ def batch(tiny):
         "valid": np.ones((B, T), bool),
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
         "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
+        "noise_factor": np.tile(np.eye(model.vae.z_dim, dtype=np.float32), (B, 1, 1)),
         "video": rng.uniform(-1, 1, (B, 5, config.data.size, config.data.size, 3)).astype(np.float32),
     }  # fmt: skip
 
