@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     c.data.size = 64  # video pixels, square
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
-    c.data.poses = {"train": 700, "dev": 60, "test": 60}  # of these, how many are performed
-    c.data.videos = {"train": 60, "dev": 24, "test": 8}  # of these, how many are rendered
+    c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
+    c.data.videos = {"train": 600, "dev": 24, "test": 8}  # of these, how many are rendered
     c.data.guests = 2  # videos in dev and test of a signer whom no training sample shows
     c.data.max_source = 18  # s: source tokens, end included
     c.data.max_target = 12  # g: gloss tokens, end included
@@ -128,11 +128,11 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, rate in (
-        ("slul", 1750, 32, 2e-3),
-        ("pose", 300, 16, 2e-3),
-        ("vae", 10, 4, 2e-6),
-        ("renderer", 1000, 8, 2e-3),
-        ("joint", 6, 8, 2e-5),
+        ("slul", 20000, 32, 2e-3),
+        ("pose", 3000, 16, 2e-3),
+        ("vae", 2000, 4, 1e-4),
+        ("renderer", 20000, 8, 2e-3),
+        ("joint", 1000, 8, 2e-5),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
