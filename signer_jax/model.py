@@ -108,7 +108,8 @@ def _slul(c: ConfigDict, vocab_size: int, compute: dict) -> tuple[T5, Any]:
 
 def _vae(c: ConfigDict, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
     if c.init:
-        return interop_wan.load_vae(c.init)
+        module, params = interop_wan.load_vae(c.init)
+        return module.clone(dtype=dtype, remat=remat), params
     z = c.z_dim
     folded = 3 * c.patch_size**2
     module = VideoVAE(

@@ -126,7 +126,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
             params |= read_params(directory)
             continue
         with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
-            if name == "vae" and config.vae.principal_start and checkpoints.latest() is None:
+            fresh = checkpoints.latest() is None and not config.vae.init  # published weights are a start already
+            if name == "vae" and config.vae.principal_start and fresh:
                 params["vae"] = principal_start(model, params["vae"], corpus)
             batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k, mesh)
             params = fit(
