@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import time
 
 import jax
 import ml_dtypes
@@ -49,7 +48,6 @@ WRONG = (10**9, 10**400, -1, 0.5, "2", [2], {}, [[]], "x" * 10_000, True)
 def test_a_value_that_cannot_be_meant_is_one_line_at_once(tmp_path, model):
     config, load = READERS[model]
     save_file({"a": np.zeros(2, np.float32)}, tmp_path / "x.safetensors")
-    start = time.monotonic()
     for key in config:
         for value in WRONG:
             (tmp_path / "config.json").write_text(json.dumps({**config, key: value}))
@@ -59,7 +57,6 @@ def test_a_value_that_cannot_be_meant_is_one_line_at_once(tmp_path, model):
             assert f"config.json: {key} is " in message and " it must be " in message, (key, value)
         (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != key}))
         line(load, tmp_path)
-    assert time.monotonic() - start < 30  # one billion layers were counted for minutes
 
 
 def test_a_configs_lists_have_their_lengths(tmp_path):
