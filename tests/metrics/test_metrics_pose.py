@@ -164,7 +164,7 @@ def test_jerk_skips_missing_joints():
 
 
 def test_long_sequences_are_warped_in_parts(monkeypatch):
-    from signer_jax.metrics import pose as metrics
+    from signer_jax.pose import warping
 
     rng = np.random.default_rng(0)
     ours, theirs = (
@@ -172,5 +172,5 @@ def test_long_sequences_are_warped_in_parts(monkeypatch):
         for t in (37, 29)
     )
     whole = dtw(ours, theirs)
-    monkeypatch.setattr(metrics, "_MOST_COSTS", 29 * 5)
+    monkeypatch.setattr(warping, "_MOST_COSTS", 29 * 5)
     assert dtw(ours, theirs) == whole
