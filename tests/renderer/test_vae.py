@@ -192,7 +192,7 @@ def test_loading_says_what_is_wrong_with_the_folder(tiny, tmp_path):
     cases = [
         ("base_dim", 8, "has shape"),
         ("attn_scales", [1.0], "attn_scales"),
-        ("dim_mult", [1, 2, 2], "dim_mult 3|lacks"),
+        ("dim_mult", [1, 2, 2], "temperal_downsample has 1 items where 2 belong"),
     ]
     for name, value, message in cases:
         (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
