@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     if video_file.suffix.lower() != ".mp4":
         raise SignerError(f"--out {arguments.out}: the video must end in .mp4")
     pose_file = output_folder(arguments.pose, "--pose") if arguments.pose else None
-    if pose_file and pose_file.suffix.lower() != ".pose":
-        raise SignerError(f"--pose {arguments.pose}: the pose must end in .pose")
     inputs = {"--workdir": arguments.workdir, "--prior": arguments.prior, "--style": arguments.style}
     distinct(inputs, {"--out": arguments.out, "--pose": arguments.pose})
+    if pose_file and pose_file.suffix.lower() != ".pose":
+        raise SignerError(f"--pose {arguments.pose}: the pose must end in .pose")
     if arguments.style and not arguments.workdir:
         raise SignerError("--style needs --workdir: a pose database has no renderer")
     picture = open_picture(arguments.style) if arguments.style else None
