@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from signer_jax import model as models
-from signer_jax.data.pipeline import video_indices
 from signer_jax.data.records import Corpus
+from signer_jax.data.streams import video_indices
 from signer_jax.errors import SignerError
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics import text as text_metrics
@@ -275,7 +275,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     records, videos = corpus.motions(split), video_indices(corpus, split)
     samples = [records[i] for i in videos]
     picked = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
-    known = [samples[i].signer in signer.latents.references for i in picked]
+    known = [samples[i].signer in signer.latents.banks for i in picked]
     rows: dict[str, list[float]] = defaultdict(list)
     untrained = models.init_renderer(signer.model, signer.config.data.size, jax.random.key(signer.config.seed))
     for i, seen in zip(progress(picked, "video"), known, strict=True):

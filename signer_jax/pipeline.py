@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
-from signer_jax.data.pipeline import to_pixels_range
 from signer_jax.data.records import Corpus
+from signer_jax.data.streams import to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
@@ -33,7 +33,7 @@ from signer_jax.stations.perform import Performer, join, perform
 from signer_jax.stations.understand import Linker, Understood, semantics, understand
 from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
-from signer_jax.training.latents import Latents
+from signer_jax.training.latents import LatentStore
 from signer_jax.types import Pose
 
 
@@ -98,8 +98,8 @@ class Signer:
         return Retrieval(prior, self.model.joints, c.pose.dims, c.pose.experts, c.data.max_glosses)
 
     @cached_property
-    def latents(self) -> Latents:
-        return Latents.open(self.workdir / "latents")
+    def latents(self) -> LatentStore:
+        return LatentStore.open(self.workdir / "latents")
 
     # ---- Text -> glosses ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None) -> str:
@@ -164,13 +164,13 @@ class Signer:
 
         Raises `SignerError` for a signer without training videos or a picture of another size.
         """
-        references = self.latents.references
-        if signer is not None and signer not in references:
+        banks = self.latents.banks
+        if signer is not None and signer not in banks:
             raise SignerError(
-                f"signer {signer!r}: no training video{closest(signer, references)}; known: {', '.join(references)}"
+                f"signer {signer!r}: no training video{closest(signer, banks)}; known: {', '.join(banks)}"
             )
         if picture is None:
-            return references[signer if signer is not None else next(iter(references))].typical()
+            return banks[signer if signer is not None else next(iter(banks))].typical()
         size = self.config.data.size
         if picture.shape[:2] != (size, size):
             raise SignerError(
@@ -293,7 +293,7 @@ class Signer:
 
     def look_of(self, signer: str) -> str:
         """A signer's own look where there is a training video of this one, else the first signer's who has one."""
-        known = self.latents.references
+        known = self.latents.banks
         return signer if signer in known else next(iter(known))
 
 

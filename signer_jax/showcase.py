@@ -8,7 +8,7 @@ from PIL import Image
 
 from signer_jax import report
 from signer_jax.data import video as videos
-from signer_jax.data.pipeline import video_indices
+from signer_jax.data.streams import video_indices
 from signer_jax.evaluation import Evaluation
 from signer_jax.model import TRAINED
 from signer_jax.pipeline import Signer

@@ -13,7 +13,7 @@ from signer_jax.pose.nearest import nearest_frames
 
 
 @dataclass(frozen=True)
-class References:
+class ReferenceBank:
     """A signer's bank of `m` latent frames with the poses that they show (the joints that the models see)."""
 
     latents: np.ndarray  # [m, h, w, z], normalised

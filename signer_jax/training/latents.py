@@ -18,12 +18,12 @@ import numpy as np
 from flax import serialization
 
 from signer_jax import storage
-from signer_jax.data.pipeline import Reading, iterate, take_frames, to_model_range
 from signer_jax.data.records import Corpus, Records, Shard, new_shard
+from signer_jax.data.streams import Reading, iterate, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
-from signer_jax.renderer.references import References, latent_frame_times
+from signer_jax.renderer.references import ReferenceBank, latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
 
@@ -36,18 +36,18 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentStore:
     """What `<workdir>/latents` says, but for the windows themselves."""
 
     directory: Path
     encoder: str  # the fingerprint of the autoencoder's parameters
     mean: np.ndarray  # [z]
     std: np.ndarray  # [z]
-    references: dict[str, References]  # by signer
+    banks: dict[str, ReferenceBank]  # by signer
     noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
 
     @classmethod
-    def open(cls, directory: Path) -> "Latents":
+    def open(cls, directory: Path) -> "LatentStore":
         """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
         storage.check_folder(directory, KIND, storage.REMAKE)
         try:
@@ -57,7 +57,7 @@ class Latents:
             raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
 
     @classmethod
-    def _read(cls, directory: Path) -> "Latents":
+    def _read(cls, directory: Path) -> "LatentStore":
         statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
         bank = np.load(directory / "references.npz", allow_pickle=False)
         latents = np.load(directory / "references.npy", mmap_mode="r", allow_pickle=False)
@@ -68,17 +68,17 @@ class Latents:
                 raise ValueError(f"{name} has {len(bank[name])} rows, the latents {len(latents)}")
         if not (mean.shape == std.shape == latents.shape[-1:] and np.isfinite(mean).all() and (std > 0).all()):
             raise ValueError(f"statistics {mean.shape} do not fit latents {latents.shape}")
-        references, first = {}, 0
+        banks, first = {}, 0
         for signer, count in counts.items():
             rows = slice(first, first + count)
             first += count
-            references[signer] = References(
+            banks[signer] = ReferenceBank(
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
         flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
         covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
         factor = np.linalg.cholesky(covariance).astype(np.float32)
-        return cls(directory, str(statistics["encoder"]), mean, std, references, factor)
+        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor)
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std
@@ -96,7 +96,7 @@ def encoder_of(vae: VideoVAE, params: dict):
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
     window: int, stride: int, references: int, batch: int,
-) -> Latents:  # fmt: skip
+) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. Raises
@@ -105,7 +105,7 @@ def prepare(
     encoder = fingerprint(params)
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
-        latents = Latents.open(directory)
+        latents = LatentStore.open(directory)
         if latents.encoder != encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
         return latents
@@ -151,7 +151,7 @@ def prepare(
             "references": Counter(names),
         }
         (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
-    return Latents.open(directory)
+    return LatentStore.open(directory)
 
 
 def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
@@ -204,19 +204,19 @@ def _decode(record: bytes) -> dict:
 
 
 def latent_batches(
-    latents: Latents, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
+    latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
-    The reference is a random frame of the signer's other clips (`References.any_but`).
+    The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`).
     """
     signers = [signer for _, _, signer in corpus.listed("train")]
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         motion = record["motion"]
         shown = windows.window(motion, record["start"], length)
-        reference = latents.references[signers[motion]].any_but(motion, rng)
+        reference = latents.banks[signers[motion]].any_but(motion, rng)
         return {
             **shown,
             "latents": latents.normalise(record["latents"]),

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from signer_jax import model as models
 from signer_jax import ranges
 from signer_jax import workdir as folder
-from signer_jax.data import pipeline
+from signer_jax.data import streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
@@ -149,15 +149,15 @@ def stage_batches(
 ) -> grain.DatasetIterator:  # fmt: skip
     """The stage's training examples, made ready where they are not yet; of each batch, this process's rows."""
     batch, rows = config.train[name].batch, partitioning.local_rows(config.train[name].batch, mesh)
-    reading = pipeline.Reading(batch, seed, config.data.read_threads, config.data.prefetch, rows)
+    reading = streams.Reading(batch, seed, config.data.read_threads, config.data.prefetch, rows)
     if name == "slul":
         assert tokenizer is not None
-        return pipeline.text_batches(corpus.texts("train"), tokenizer, limits(config), reading)
+        return streams.text_batches(corpus.texts("train"), tokenizer, limits(config), reading)
     if name == "vae":
-        return pipeline.video_batches(corpus, "train", config.vae.window, reading)
+        return streams.video_batches(corpus, "train", config.vae.window, reading)
     windows = motion_windows(config, workdir, corpus, tokenizer, model)
     if name == "pose":
-        return pipeline.pose_batches(windows, config.pose.window, reading)
+        return streams.pose_batches(windows, config.pose.window, reading)
     c = config.renderer
     latents = cached_latents(config, workdir, corpus, windows, model, params)
     return latent_cache.latent_batches(latents, corpus, windows, reading, length=c.window)
@@ -176,7 +176,7 @@ def motion_windows(
 
 def cached_latents(
     config: ConfigDict, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
-) -> latent_cache.Latents:
+) -> latent_cache.LatentStore:
     """The training videos' latents, encoded where they are not yet."""
     c = config.renderer
     return first_makes(
@@ -190,7 +190,7 @@ def cached_latents(
 
 def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
     """The autoencoder's first weights from the principal components of some training frames, spread over the videos."""
-    records, videos = corpus.motions("train"), pipeline.video_indices(corpus, "train")
+    records, videos = corpus.motions("train"), streams.video_indices(corpus, "train")
     each = max(1, frames // max(len(videos), 1))
     chosen = []
     for i in videos:
@@ -198,8 +198,8 @@ def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512
         assert video is not None
         chosen.append(video[np.linspace(0, len(video) - 1, each).round().astype(int)])
     if not chosen:
-        return params  # the pipeline says what is missing
-    return initialise_from_frames(model.vae, params, pipeline.to_model_range(np.concatenate(chosen)))
+        return params  # the stream says what is missing
+    return initialise_from_frames(model.vae, params, streams.to_model_range(np.concatenate(chosen)))
 
 
 def _check(config: ConfigDict) -> None:

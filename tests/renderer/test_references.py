@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from signer_jax.renderer.references import References, latent_frame_times
+from signer_jax.renderer.references import ReferenceBank, latent_frame_times
 
 
-def bank(motion=(0, 0, 1, 1)) -> References:
+def bank(motion=(0, 0, 1, 1)) -> ReferenceBank:
     """Frames 0, 1, 2, … of two clips; joint 0 is at 0, 1, 2, 9 and joint 1 is never seen."""
     m = len(motion)
     pose = np.zeros((m, 2, 2), np.float32)
     pose[:, 0] = np.array([0.0, 1.0, 2.0, 9.0])[:m, None]
     confidence = np.tile(np.array([1.0, 0.0], np.float32), (m, 1))
     latents = np.arange(m, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 3), np.float32)
-    return References(latents, pose, confidence, np.array(motion))
+    return ReferenceBank(latents, pose, confidence, np.array(motion))
 
 
 def test_a_reference_comes_from_any_other_clip_and_never_from_the_clip_itself():

@@ -190,7 +190,7 @@ def test_the_video_looks_like_who_performs(performer):
     performed = perform(["HOUSE", "AB"], *semantics(), "ase", performer)
     assert performed.signer == Counter(entry.signer for entry in performed.entries).most_common(1)[0][0]
     for known, look in ((["a", performed.signer], performed.signer), (["c", "d"], "c")):
-        run = SimpleNamespace(latents=SimpleNamespace(references=dict.fromkeys(known)))
+        run = SimpleNamespace(latents=SimpleNamespace(banks=dict.fromkeys(known)))
         assert Signer.look_of(run, performed.signer) == look
 
 

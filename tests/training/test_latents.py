@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from signer_jax.data.pipeline import Reading
+from signer_jax.data.streams import Reading
 from signer_jax.data.windows import MotionWindows
 from signer_jax.pipeline import Signer
 from signer_jax.training.latents import _reference_places, latent_batches
@@ -13,7 +13,7 @@ def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
     signer = Signer.load(tiny_run)
     listed = signer.corpus.listed("train")
     seen = 0
-    for name, bank in signer.latents.references.items():
+    for name, bank in signer.latents.banks.items():
         assert {listed[motion][2] for motion in bank.motion} == {name}
         assert len(bank.latents) == len(bank.pose) == len(bank.confidence) == len(bank.motion) == len(bank)
         seen += len(bank)
@@ -21,11 +21,11 @@ def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
         clip = signer.corpus.motions("train")[int(bank.motion[0])].pose
         theirs = clip.coordinates[:, signer.model.joints, : signer.config.pose.dims]
         assert np.abs(theirs - bank.pose[0]).max(axis=(1, 2)).min() < 1e-6
-    assert seen == len({(int(m), p.tobytes()) for bank in signer.latents.references.values()
+    assert seen == len({(int(m), p.tobytes()) for bank in signer.latents.banks.values()
                         for m, p in zip(bank.motion, bank.pose, strict=True)})  # fmt: skip
     # Normalised by the windows' statistics, of which the banks hold nearly all.
     values = np.concatenate([bank.latents.reshape(-1, bank.latents.shape[-1])
-                             for bank in signer.latents.references.values()])  # fmt: skip
+                             for bank in signer.latents.banks.values()])  # fmt: skip
     assert np.abs(values.mean(axis=0)).max() < 0.5 and np.abs(values.std(axis=0) - 1).max() < 0.5
 
 
@@ -56,7 +56,7 @@ def test_an_examples_reference_comes_from_another_clip(tiny_run):
         pose = batch["pose"][row, 0]
         own = [m for m, (_, has_video, _) in enumerate(listed) if has_video and
                (np.abs(windows.sentence(m)["pose"] - pose).max(axis=(1, 2)) < 1e-6).any()]  # fmt: skip
-        bank = signer.latents.references[listed[own[0]][2]]
+        bank = signer.latents.banks[listed[own[0]][2]]
         if (bank.motion == own[0]).all():
             assert not batch["reference"][row].any()
         else:

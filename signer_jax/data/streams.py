@@ -1,6 +1,6 @@
-"""The Grain pipelines, one for each kind of training example.
+"""The Grain streams, one for each kind of training example.
 
-Every pipeline is shuffled anew each epoch from one seed and repeats without end. Example k·B + r is row r of global
+Every stream is shuffled anew each epoch from one seed and repeats without end. Example k·B + r is row r of global
 batch k; a process reads the rows that its devices hold (`partitioning.local_rows`), and each example's generator is its
 own, so that a global batch is the same for any number of processes and any mesh. The iterator's state is a few integers
 (`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
@@ -20,7 +20,7 @@ from signer_jax.slul.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Reading:
-    """How a pipeline is read: global batch size, seed, threads and records ahead, and which rows are read here."""
+    """How a stream is read: global batch size, seed, threads and records ahead, and which rows are read here."""
 
     batch: int
     seed: int

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from signer_jax.data import pipeline, records
+from signer_jax.data import records, streams
 from signer_jax.data.windows import Limits, MotionWindows, pad, tokens, too_long
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, Tokenizer
 from signer_jax.types import Pose, Sample
 
-READING = pipeline.Reading(batch=4, seed=3, threads=1, prefetch=2)
+READING = streams.Reading(batch=4, seed=3, threads=1, prefetch=2)
 
 
 class Numbers:
@@ -24,8 +24,8 @@ def batches(count: int, iterator) -> list[np.ndarray]:
     return [np.asarray(next(iterator)["x"]) for _ in range(count)]
 
 
-def numbers(reading: pipeline.Reading = READING):
-    return pipeline.iterate(Numbers(), lambda i, rng: {"x": np.array([i, rng.integers(1 << 30)])}, reading, "numbers")
+def numbers(reading: streams.Reading = READING):
+    return streams.iterate(Numbers(), lambda i, rng: {"x": np.array([i, rng.integers(1 << 30)])}, reading, "numbers")
 
 
 def test_an_epoch_shows_every_example_once_and_epochs_differ():
@@ -61,13 +61,13 @@ def test_a_process_reads_its_rows_of_the_global_batches(rows):
 
 def test_an_empty_source_is_one_clear_line():
     with pytest.raises(SignerError, match="holds no videos"):
-        pipeline.iterate([], lambda i, rng: i, READING, "videos")
+        streams.iterate([], lambda i, rng: i, READING, "videos")
 
 
 def test_pixels_and_model_range_are_inverse():
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(pipeline.to_pixels_range(pipeline.to_model_range(levels)), levels)
-    assert pipeline.to_model_range(levels).min() == -1 and pipeline.to_model_range(levels).max() == 1
+    np.testing.assert_array_equal(streams.to_pixels_range(streams.to_model_range(levels)), levels)
+    assert streams.to_model_range(levels).min() == -1 and streams.to_model_range(levels).max() == 1
 
 
 def test_padding_cuts_and_fills():
