@@ -24,6 +24,9 @@ from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend
 from signer_jax.slp_moe.retrieval import Experts, at_frames, chosen_candidates
 from signer_jax.stations.perform import Timing, perform_many, stabilise
+from signer_jax.stations.render import Studio, Style, picture, render, roundtrip
+from signer_jax.stations.render import style as style_of
+from signer_jax.stations.understand import semantics, understand
 from signer_jax.types import Pose, Sample
 
 
@@ -63,7 +66,7 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     predicted: list[tuple[str, ...]] = []
     for i in progress(range(0, len(samples), batch), "glosses"):
         part = samples[i : i + batch]
-        predicted += signer.glosses([s.text for s in part], [s.language for s in part])
+        predicted += understand([s.text for s in part], [s.language for s in part], signer.linker).glosses
     hypotheses = [" ".join(glosses) for glosses in predicted]
     references = [" ".join(sample.glosses) for sample in samples]
     bleu = text_metrics.bleu(hypotheses, references)
@@ -137,7 +140,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             list(sample.glosses)[: signer.config.data.max_glosses],
             sample.spans[: signer.config.data.max_glosses],
         )
-        H, mask = signer.semantics(sample.text, sample.language)
+        H, mask = semantics(sample.text, sample.language, signer.linker)
         timing = Timing(spans, len(sample.pose))
         performed = perform_many(
             [glosses], H, mask, [sample.language], signer.performer, timings=[timing], without=[sample.name]
@@ -271,27 +274,28 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     the change from frame to frame over the truth's, across the seams of the windows and inside them. Signers without
     a training video have rows of their own, `video_unseen/…`; their reference is a frame of another clip of theirs.
     """
-    corpus = signer.corpus
+    corpus, studio = signer.corpus, signer.studio
     records, videos = corpus.motions(split), video_indices(corpus, split)
     samples = [records[i] for i in videos]
     picked = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
-    known = [samples[i].signer in signer.latents.banks for i in picked]
+    known = [samples[i].signer in studio.latents.banks for i in picked]
     rows: dict[str, list[float]] = defaultdict(list)
-    untrained = models.init_renderer(signer.model, signer.config.data.size, jax.random.key(signer.config.seed))
+    fresh = models.init_renderer(signer.model, signer.config.data.size, jax.random.key(signer.config.seed))
+    untrained = replace(studio, params={**studio.params, "renderer": fresh})
     for i, seen in zip(progress(picked, "video"), known, strict=True):
         whole, truth = filmed(samples[i])
-        clip = replace(samples[i], pose=whole.slice(0, len(truth)))
-        pose = on_joints(whole.slice(0, len(truth)), signer.model.joints, signer.config.pose.dims)
-        text = None
+        whole = whole.slice(0, len(truth))
+        clip = replace(samples[i], pose=whole)
+        pose = on_joints(whole, signer.model.joints, signer.config.pose.dims)
+        H = mask = None
         if signer.model.slul is not None:
-            H, mask = signer.semantics(clip.text, clip.language)
-            text = H * mask[..., None]
-        reference = signer.style(signer=clip.signer) if seen else borrowed(signer, samples, int(i))
+            H, mask = semantics(clip.text, clip.language, signer.linker)
+        style = style_of(studio, signer=clip.signer) if seen else borrowed(studio, samples, int(i))
         candidates = {
-            "": signer.render(pose, reference, text),
-            "_untrained": signer.render(pose, reference, text, renderer=untrained),
-            "_reference": np.broadcast_to(signer.picture(reference), truth.shape),
-            "_reconstruction": reconstruct(signer, truth),
+            "": render(whole, style, H, mask, studio).video,
+            "_untrained": render(whole, style, H, mask, untrained).video,
+            "_reference": np.broadcast_to(picture(style, studio), truth.shape),
+            "_reconstruction": reconstruct(truth, studio),
         }
         if seen:
             candidates |= {name: made[0] for name, made in baselines(corpus, [clip]).items()}
@@ -362,12 +366,12 @@ def motion_figures(rows: dict[str, list]) -> dict[str, float]:
     return figures
 
 
-def borrowed(signer: Signer, samples: list[Sample], i: int) -> np.ndarray:
-    """A reference for a clip whose signer training never saw: the first frame of another clip; zeros without one."""
+def borrowed(studio: Studio, samples: list[Sample], i: int) -> Style:
+    """A style for a clip whose signer training never saw: the first frame of another clip; zeros without one."""
     for k, other in enumerate(samples):
         if k != i and other.signer == samples[i].signer:
-            return signer.style(filmed(other)[1][0])
-    return np.zeros_like(signer.style())
+            return style_of(studio, picture=filmed(other)[1][0])
+    return Style(np.zeros_like(style_of(studio).reference))
 
 
 def distances(corpus: Corpus, clip: Sample) -> np.ndarray:
@@ -388,11 +392,11 @@ def filmed_by(corpus: Corpus, name: str) -> list[Sample]:
     return [records[i] for i in video_indices(corpus, "train") if listed[i][2] == name]
 
 
-def reconstruct(signer: Signer, video: np.ndarray) -> np.ndarray:
+def reconstruct(video: np.ndarray, studio: Studio) -> np.ndarray:
     """Through the autoencoder and back, window by window: what no renderer on these latents can pass."""
-    length = signer.config.renderer.window
+    length = studio.window
     index = np.minimum(np.arange(-(-len(video) // length) * length), len(video) - 1).reshape(-1, length)
-    through = [signer.roundtrip(video[at][None])[0] for at in index]
+    through = [roundtrip(video[at][None], studio)[0] for at in index]
     return np.concatenate(through)[: len(video)]
 
 

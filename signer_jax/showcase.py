@@ -14,6 +14,7 @@ from signer_jax.model import TRAINED
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import draw
+from signer_jax.stations.render import look_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.types import Pose
 
@@ -94,7 +95,7 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray]:
     """A dev sentence through the whole chain, beside its ground truth: skeleton, rendered signer, ground truth."""
     records = signer.corpus.motions("dev")
     sample = records[video_indices(signer.corpus, "dev")[0]]
-    signed = signer.sign(sample.text, language=sample.language, signer=signer.look_of(sample.signer))
+    signed = signer.sign(sample.text, language=sample.language, signer=look_of(sample.signer, signer.studio))
     assert sample.video is not None and signed.video is not None
     total = max(len(signed.pose), len(sample.video))
     index = np.arange(total)

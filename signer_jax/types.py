@@ -10,6 +10,7 @@ the viewer; confidence `[t, j]` in 0…1 (0 = the joint is missing and its coord
 Video: `[t, h, w, c]`, uint8 at rest, [-1, 1] in models. Latents: `[t, h, w, c]`, channels last.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -37,6 +38,15 @@ class Pose:
     def __len__(self) -> int:
         return len(self.coordinates)
 
+    @classmethod
+    def joined(cls, poses: "Sequence[Pose]") -> "Pose":
+        """One after the other, at the first one's frame rate."""
+        return cls(
+            np.concatenate([pose.coordinates for pose in poses]),
+            np.concatenate([pose.confidence for pose in poses]),
+            poses[0].fps,
+        )
+
     def slice(self, start: int, end: int) -> "Pose":
         """Frames `start` (included) to `end` (excluded)."""
         return Pose(self.coordinates[start:end], self.confidence[start:end], self.fps)
@@ -59,3 +69,19 @@ class Sample:
     spans: np.ndarray | None = None  # [n, 2] int32
     video: UInt8[np.ndarray, "t h w 3"] | None = None
     references: tuple[tuple[Pose, np.ndarray], ...] = field(default=())  # other valid (pose, spans), for evaluation
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What became of a text: its glosses, who performs them and how, and what could not be done of it."""
+
+    glosses: tuple[str, ...]
+    pose: Pose
+    video: UInt8[np.ndarray, "t h w 3"] | None  # None where there is no renderer
+    fingerspelled: Sequence[str]  # glosses
+    skipped: Sequence[str]
+    language: str
+    signer: str = ""  # who performs: the signer of most of the signs
+    look: str = ""  # the training signer whose look the video has
+    unknown: Sequence[str] = ()  # words that no training text of the language has, left out
+    remarks: Sequence[str] = ()  # what else became of the text, a line each

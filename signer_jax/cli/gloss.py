@@ -19,9 +19,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pipeline import Signer
+    from signer_jax.stations.understand import understand
 
     signer = Signer.load(arguments.workdir)
-    understood = signer.understand([arguments.text], [signer.language(arguments.text, arguments.language)])
+    language = signer.language(arguments.text, arguments.language)
+    understood = understand([arguments.text], [language], signer.linker)
     understood.check()
     print(" ".join(understood.glosses[0]))
     for remark in understood.remarks(0):

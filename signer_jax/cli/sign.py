@@ -43,10 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
     picture = open_picture(arguments.style) if arguments.style else None
 
     from signer_jax.data import video as videos
-    from signer_jax.pipeline import Signer, sign_from_prior
+    from signer_jax.pipeline import Signer
     from signer_jax.pose.draw import draw
     from signer_jax.pose.formats import pose_file as pose_format
     from signer_jax.pose.prior import Prior
+    from signer_jax.stations.lookup import look_up
     from signer_jax.stations.understand import listed
 
     if arguments.workdir:
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
         check_database(arguments.prior)
-        signed = sign_from_prior(Prior.open(arguments.prior), arguments.text, arguments.language, transition=0.25)
+        signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), transition=0.25)
     print(" ".join(signed.glosses))
     if signed.fingerspelled:
         print(f"fingerspelled: {' '.join(signed.fingerspelled)}")

@@ -104,6 +104,13 @@ class Retrieval:
                 entries.setdefault((entry.signer, entry.variant), entry)
         return expert_slots(list(entries.values()), self.signers, self.experts)
 
+    def performs(self, gloss: str, language: str) -> bool:
+        """Whether a gloss can be shown: signed by some expert, or fingerspelled."""
+        return any(self.slots(gloss, language)) or self.spells(gloss.lstrip("#"), language)
+
+    def spells(self, word: str, language: str) -> bool:
+        return bool(self.prior.fingerspell(word, language))
+
     def features(
         self, slots: Sequence[Sequence[Entry | None]], glosses: int
     ) -> tuple[Float[np.ndarray, "n e f"], Bool[np.ndarray, "n e"]]:

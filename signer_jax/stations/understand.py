@@ -111,6 +111,10 @@ class Understood:
         """The rows of a text, in its order."""
         return [b for b, sentence in enumerate(self.sentences) if sentence.of == text]
 
+    def signed_rows(self, text: int) -> list[int]:
+        """Those of them that have glosses to sign; the first one where none has."""
+        return [b for b in self.rows(text) if self.sentences[b].glosses] or self.rows(text)[:1]
+
     @property
     def glosses(self) -> list[tuple[str, ...]]:
         """The glosses of each text."""

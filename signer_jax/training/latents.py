@@ -1,14 +1,10 @@
 """Latents, encoded once: the renderer trains on them, so that the autoencoder is not run at every step.
 
-`<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them,
-and for each signer a bank of frames with their poses, of which one gives the style (`renderer.references`).
+`renderer.latents` says what their folder holds, and reads it.
 """
 
 import json
-import zipfile
-import zlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import grain
@@ -23,68 +19,10 @@ from signer_jax.data.streams import Reading, iterate, take_frames, to_model_rang
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
-from signer_jax.renderer.references import ReferenceBank, latent_frame_times
+from signer_jax.renderer.latents import KIND, LatentStore
+from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
-
-KIND = "latent cache"
-# What reading JSON or an array that is not whole raises.
-_BROKEN = (
-    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, OverflowError, SyntaxError,
-    NotImplementedError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LatentStore:
-    """What `<workdir>/latents` says, but for the windows themselves."""
-
-    directory: Path
-    encoder: str  # the fingerprint of the autoencoder's parameters
-    mean: np.ndarray  # [z]
-    std: np.ndarray  # [z]
-    banks: dict[str, ReferenceBank]  # by signer
-    noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
-
-    @classmethod
-    def open(cls, directory: Path) -> "LatentStore":
-        """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
-        storage.check_folder(directory, KIND, storage.REMAKE)
-        try:
-            return cls._read(directory)
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
-
-    @classmethod
-    def _read(cls, directory: Path) -> "LatentStore":
-        statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
-        bank = np.load(directory / "references.npz", allow_pickle=False)
-        latents = np.load(directory / "references.npy", mmap_mode="r", allow_pickle=False)
-        counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
-        mean, std = (np.array(statistics[name], np.float32) for name in ("mean", "std"))
-        for name in ("pose", "confidence", "motion"):
-            if len(bank[name]) != len(latents) or len(latents) != sum(counts.values()):
-                raise ValueError(f"{name} has {len(bank[name])} rows, the latents {len(latents)}")
-        if not (mean.shape == std.shape == latents.shape[-1:] and np.isfinite(mean).all() and (std > 0).all()):
-            raise ValueError(f"statistics {mean.shape} do not fit latents {latents.shape}")
-        banks, first = {}, 0
-        for signer, count in counts.items():
-            rows = slice(first, first + count)
-            first += count
-            banks[signer] = ReferenceBank(
-                latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
-            )
-        flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
-        covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
-        factor = np.linalg.cholesky(covariance).astype(np.float32)
-        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor)
-
-    def normalise(self, latents):
-        return (latents - self.mean) / self.std
-
-    def denormalise(self, latents):
-        return latents * self.std + self.mean
 
 
 def encoder_of(vae: VideoVAE, params: dict):

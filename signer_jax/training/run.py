@@ -26,6 +26,7 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
+from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
@@ -176,7 +177,7 @@ def motion_windows(
 
 def cached_latents(
     config: ConfigDict, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
-) -> latent_cache.LatentStore:
+) -> LatentStore:
     """The training videos' latents, encoded where they are not yet."""
     c = config.renderer
     return first_makes(

@@ -118,17 +118,17 @@ def test_gloss_prints_one_line(tiny_run, capsys):
 
 
 def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
-    from signer_jax import Signer
+    from signer_jax import Signer, pipeline
 
     # A few training steps do not teach glosses; what is tested here is everything after them.
     known = Signer.load(tiny_run).retrieval.prior.glosses("ase")[-1]
-    understand = Signer.understand
+    understand = pipeline.understand
 
-    def understood(self, texts, languages):
-        found = understand(self, texts, languages)
+    def understood(texts, languages, linker):
+        found = understand(texts, languages, linker)
         return replace(found, sentences=(replace(found.sentences[0], glosses=(known, "§§")),))
 
-    monkeypatch.setattr(Signer, "understand", understood)
+    monkeypatch.setattr(pipeline, "understand", understood)
     style = np.full((40, 50, 3), 90, np.uint8)
     Image.fromarray(style).save(tmp_path / "style.png")
     out, pose = tmp_path / "x.mp4", tmp_path / "x.pose"

@@ -1,7 +1,6 @@
 """Glosses -> pose: whose query and whose look each sign has, given times, batches, the same gates as in training."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import pytest
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.model import Model
-from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.slp_moe.experts import SLPMoE
@@ -133,7 +131,7 @@ def test_what_is_performed_is_said(prior, performer):
     for sign, entry, expert, (start, end) in zip(done.signs, done.entries, done.experts, done.spans, strict=True):
         assert sign.slots[expert] == entry and entry.gloss == sign.label
         np.testing.assert_array_equal(done.stitched.coordinates[start:end], prior.pose(entry).coordinates)
-    assert done.signer == "b"  # two of three signs at least
+    assert done.signer == Counter(entry.signer for entry in done.entries).most_common(1)[0][0] == "b"
     np.testing.assert_allclose(done.weights[0].argmax(), done.experts[0])
     others = np.setdiff1d(np.arange(128), JOINTS)
     np.testing.assert_array_equal(done.pose.coordinates[:, others], done.stitched.coordinates[:, others])
@@ -183,15 +181,6 @@ def test_training_windows_and_signing_weigh_alike(prior, gating):
         batch = {name: np.asarray(value)[None] for name, value in windows.window(0, start, length).items()}
         _, _, weights, _ = blended_pose(model, performer.params, batch, jnp.asarray(H), jnp.asarray(mask), "soft")
         np.testing.assert_allclose(weights[0, :3], signed, rtol=1e-4)
-
-
-def test_the_video_looks_like_who_performs(performer):
-    """A training signer's own look where the run has a video of them, else the first one's."""
-    performed = perform(["HOUSE", "AB"], *semantics(), "ase", performer)
-    assert performed.signer == Counter(entry.signer for entry in performed.entries).most_common(1)[0][0]
-    for known, look in ((["a", performed.signer], performed.signer), (["c", "d"], "c")):
-        run = SimpleNamespace(latents=SimpleNamespace(banks=dict.fromkeys(known)))
-        assert Signer.look_of(run, performed.signer) == look
 
 
 def test_spans_of_letters_by_hand():

@@ -1,0 +1,176 @@
+"""The third station: pose, semantics and style -> video (paper 2.3), window by window from one noise.
+
+`render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from signer_jax.data.streams import to_pixels_range
+from signer_jax.errors import SignerError, closest
+from signer_jax.pose.skeleton import on_joints
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.render import Renderer
+from signer_jax.renderer.sampler import colour, shared_noise
+from signer_jax.types import Array, Pose
+
+_ROWS = 4  # windows that go through the renderer at a time
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a video looks like: one picture, as latents, and the training signer whom it shows, "" for another one."""
+
+    reference: Float[np.ndarray, "h w z"]
+    signer: str = ""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What `render` returns."""
+
+    video: UInt8[np.ndarray, "t h w 3"]
+    style: Style
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The station's modules and values, and its programs. Make one with `Studio.of`.
+
+    With other `params` (`dataclasses.replace`) the programs stay, and nothing is compiled again.
+    """
+
+    renderer: Renderer
+    params: dict[str, Any]  # of the renderer and the vae
+    latents: LatentStore
+    joints: np.ndarray  # [j] what the renderer sees of a pose
+    dims: int
+    size: int  # pixels
+    window: int  # frames
+    noise: Float[Array, "1 k h w z"]  # the same for every window: what does not move looks the same in all of them
+    film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
+    encode: Callable[..., Any]  # the vae's parameters, uint8 [b, t, h, w, 3] -> latents, not normalised
+    decode: Callable[..., Any]  # and back, in [-1, 1]
+
+    @classmethod
+    def of(
+        cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
+        *, size: int, window: int, guidance: float, share_noise: bool, seed: int,
+    ) -> "Studio":  # fmt: skip
+        """`share_noise`, `seed`: of the noise that every window is made from."""
+        grid = next(iter(latents.banks.values())).latents.shape[1:]
+        shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
+        noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
+        if renderer.hybrid is not None:  # published weights know white noise alone
+            noise = colour(noise, jnp.asarray(latents.noise_factor))
+
+        def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
+            clean = renderer.render(params["renderer"], noise, **conditions, guidance=guidance)
+            return vae.apply({"params": params["vae"]}, latents.denormalise(clean), method="decode")
+
+        def encode(params: dict, video: Array) -> Any:
+            return vae.apply({"params": params}, video / 127.5 - 1.0, method="encode")[0]
+
+        def decode(params: dict, latents: Array) -> Any:
+            return vae.apply({"params": params}, latents, method="decode")
+
+        programs = (jax.jit(function) for function in (film, encode, decode))
+        return cls(renderer, params, latents, joints, dims, size, window, noise, *programs)
+
+
+# ---- Styles ------------------------------------------------------------------------------------------------------
+
+
+def style(studio: Studio, *, picture: np.ndarray | None = None, signer: str = "") -> Style:
+    """The style of a picture, uint8 `[h, w, 3]`, or else of a training signer's typical frame, the first one's for "".
+
+    Raises `SignerError` for a signer without training videos or a picture of another size.
+    """
+    banks = studio.latents.banks
+    if signer and signer not in banks:
+        raise SignerError(f"signer {signer!r}: no training video{closest(signer, banks)}; known: {', '.join(banks)}")
+    if picture is None:
+        name = signer or next(iter(banks))
+        return Style(banks[name].typical(), name)
+    if picture.shape[:2] != (studio.size, studio.size):
+        raise SignerError(
+            f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, "
+            f"this run needs {studio.size}x{studio.size}"
+        )
+    latents = studio.encode(studio.params["vae"], picture[None, None])
+    return Style(studio.latents.normalise(np.asarray(latents))[0, 0])
+
+
+def look_of(signer: str, studio: Studio) -> str:
+    """A signer's own look where there is a training video of this one, else the first signer's who has one."""
+    return signer if signer in studio.latents.banks else next(iter(studio.latents.banks))
+
+
+def picture(style: Style, studio: Studio) -> UInt8[np.ndarray, "h w 3"]:
+    """What a style's latents show."""
+    latents = studio.latents.denormalise(style.reference)[None, None]
+    return to_pixels_range(studio.decode(studio.params["vae"], latents))[0, 0]
+
+
+def roundtrip(video: UInt8[np.ndarray, "b t h w 3"], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
+    """Through the autoencoder and back."""
+    vae = studio.params["vae"]
+    return to_pixels_range(studio.decode(vae, studio.encode(vae, video)))
+
+
+# ---- The station -------------------------------------------------------------------------------------------------
+
+
+def render(
+    pose: Pose, style: Style, H: Float[Array, "1 s d"] | None, mask: Bool[Array, "1 s"] | None, studio: Studio
+) -> Rendered:
+    """One pose (all 128 joints) as a video; `H` and `mask` are its text's, from the first station, or None."""
+    return render_many([pose], [style], H, mask, studio)[0]
+
+
+def render_many(
+    poses: Sequence[Pose], styles: Sequence[Style], H: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None,
+    studio: Studio,
+) -> list[Rendered]:  # fmt: skip
+    """`render` for several poses: each cut into windows, the last frame repeated up to a whole one."""
+    seen = [on_joints(pose, studio.joints, studio.dims) for pose in poses]
+    counts = [-(-len(pose) // studio.window) for pose in seen]
+    frames = [
+        np.minimum(np.arange(count * studio.window), len(pose) - 1).reshape(count, studio.window)
+        for pose, count in zip(seen, counts, strict=True)
+    ]
+    if H is None or mask is None:
+        text = np.asarray(studio.renderer.text(None, None, len(poses)))
+    else:
+        text = np.asarray(H * mask[..., None])
+    windows = _film(
+        {
+            "pose": np.concatenate([pose.coordinates[at] for pose, at in zip(seen, frames, strict=True)]),
+            "confidence": np.concatenate([pose.confidence[at] for pose, at in zip(seen, frames, strict=True)]),
+            "reference": np.repeat(np.stack([style.reference for style in styles]), counts, axis=0),
+            "text": np.repeat(text, counts, axis=0),
+        },
+        studio,
+    )
+    videos = np.split(windows, np.cumsum(counts)[:-1])
+    return [
+        Rendered(video.reshape(-1, *video.shape[2:])[: len(pose)], style)
+        for video, pose, style in zip(videos, poses, styles, strict=True)
+    ]
+
+
+def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
+    """Windows, some at a time; the last one fills the batch."""
+    rows, noise = len(conditions["pose"]), jnp.repeat(studio.noise, _ROWS, 0)
+    videos = []
+    for i in range(0, rows, _ROWS):
+        at = np.minimum(np.arange(i, i + _ROWS), rows - 1)
+        part = {name: values[at] for name, values in conditions.items()}
+        videos.append(to_pixels_range(studio.film(studio.params, noise, part))[: rows - i])
+    return np.concatenate(videos)

@@ -1,0 +1,43 @@
+"""Words straight from a pose database, by hand."""
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.pose.prior import Entry, Prior
+from signer_jax.stations.lookup import look_up
+from signer_jax.types import Pose
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory) -> Prior:
+    signs = [("HOUSE", "ase"), ("#A", "ase"), ("#B", "ase"), ("HAUS", "gsg")]
+    still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
+    entries = [(Entry(gloss, language, "a"), still) for gloss, language in signs]
+    return Prior.build(entries, tmp_path_factory.mktemp("prior") / "prior", fps=10.0)
+
+
+def test_words_are_looked_up_or_spelled_or_skipped(prior):
+    signed = look_up("House, ab xyz!", "ase", prior, transition=0.2)
+    assert signed.glosses == ("HOUSE", "#A", "#B")
+    assert signed.fingerspelled == ["ab"] and signed.skipped == ["xyz"]
+    assert signed.video is None and signed.language == "ase" and signed.pose.fps == 10
+    assert len(signed.pose) >= 3 * 4 + 2 * 2  # three signs and two transitions
+
+
+def test_the_language_is_the_one_that_knows_most_words(prior):
+    assert look_up("haus", None, prior, 0.2).language == "gsg"
+    assert look_up("house ab", None, prior, 0.2).language == "ase"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "says"),
+    [
+        ("?!", None, "the text is empty"),
+        ("house", "bsl", "has ase, gsg"),
+        ("xyz", "gsg", "neither the words"),
+    ],
+)
+def test_what_cannot_be_signed_is_one_line(prior, text, language, says):
+    with pytest.raises(SignerError, match=says):
+        look_up(text, language, prior, 0.2)

@@ -1,0 +1,117 @@
+"""Pose -> video on an untrained tiny chain: one or many, whose look, the same noise in every window."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from signer_jax import configuration
+from signer_jax import model as models
+from signer_jax.errors import SignerError
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.references import ReferenceBank
+from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
+from signer_jax.types import Pose
+
+WINDOW = 5
+
+
+def bank(model: models.Model, seed: int, frames: int = 3) -> ReferenceBank:
+    rng = np.random.default_rng(seed)
+    j = len(model.joints)
+    return ReferenceBank(
+        rng.normal(size=(frames, 8, 8, 4)).astype(np.float32), rng.normal(size=(frames, j, 2)).astype(np.float32),
+        np.ones((frames, j), np.float32), np.arange(frames),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    from conftest import TINY
+
+    config = configuration.load(TINY)
+    config.stages, config.renderer.guidance = ("vae", "renderer"), 1.0
+    model, published = models.build(config, 0)
+    params = models.init(model, config, published, seed=0)
+    keys = iter(jax.random.split(jax.random.key(2), 1000))
+    params["renderer"] = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params["renderer"]
+    )
+    banks = {"a": bank(model, 1), "b": bank(model, 2)}
+    mean, std = np.full(4, 0.1, np.float32), np.full(4, 0.8, np.float32)
+    store = LatentStore(Path(), "", mean, std, banks, np.eye(4, dtype=np.float32))
+    return Studio.of(
+        model.renderer, model.vae, params, store, model.joints, 2,
+        size=32, window=WINDOW, guidance=1.0, share_noise=True, seed=0,
+    )  # fmt: skip
+
+
+def pose(frames: int, seed: int) -> Pose:
+    steps = np.random.default_rng(seed).normal(0, 0.05, (frames, 128, 3)).cumsum(axis=0)
+    return Pose(steps.astype(np.float32), np.ones((frames, 128), np.float32), 16.0)
+
+
+def texts(studio: Studio, b: int):
+    shape = (b, studio.renderer.text_length, studio.renderer.transformer.text_dim)
+    mask = np.arange(shape[1]) < np.arange(2, 2 + b)[:, None]
+    return np.random.default_rng(3).normal(size=shape).astype(np.float32), mask
+
+
+def test_many_are_rendered_as_each_alone(studio):
+    """Three poses of 3, 1 and 2 windows: windows of one batch come from several poses, each with its own text."""
+    poses, styles = [pose(12, 0), pose(3, 1), pose(10, 2)], [style(studio, signer=name) for name in "aba"]
+    H, mask = texts(studio, 3)
+    many = render_many(poses, styles, H, mask, studio)
+    for i, one in enumerate(many):
+        alone = render(poses[i], styles[i], H[i : i + 1], mask[i : i + 1], studio)
+        assert one.video.shape == (len(poses[i]), 32, 32, 3) and one.video.dtype == np.uint8
+        assert one.style is styles[i] is alone.style
+        assert np.abs(one.video.astype(int) - alone.video).max() <= 1
+    assert np.abs(many[0].video[:3].astype(int) - many[1].video).max() > 1
+
+
+def test_every_window_starts_from_the_same_noise(studio):
+    still = pose(1, 0)
+    still = Pose(still.coordinates.repeat(3 * WINDOW, 0), still.confidence.repeat(3 * WINDOW, 0), 16.0)
+    windows = render(still, style(studio), None, None, studio).video.reshape(3, WINDOW, 32, 32, 3)
+    np.testing.assert_array_equal(windows[0], windows[1])
+    np.testing.assert_array_equal(windows[0], windows[2])
+
+
+def test_text_and_style_reach_the_video(studio):
+    shown, (H, mask) = pose(5, 0), texts(studio, 1)
+    silent = render(shown, style(studio), None, None, studio).video
+    assert (render(shown, style(studio), H, mask, studio).video != silent).any()
+    np.testing.assert_array_equal(render(shown, style(studio), H, np.zeros_like(mask), studio).video, silent)
+    assert (render(shown, style(studio, signer="b"), None, None, studio).video != silent).any()
+
+
+def test_other_parameters_go_through_the_same_programs(studio):
+    zeros = jax.tree.map(np.zeros_like, studio.params["renderer"])
+    other = replace(studio, params={**studio.params, "renderer": zeros})
+    assert other.film is studio.film
+    shown = pose(5, 0)
+    assert (render(shown, style(studio), None, None, other).video != render(
+        shown, style(studio), None, None, studio).video).any()  # fmt: skip
+
+
+def test_the_look_is_a_training_signers(studio):
+    assert look_of("b", studio) == "b" and look_of("unknown", studio) == "a"
+    assert style(studio).signer == "a" and style(studio, signer="b").signer == "b"
+    bank = studio.latents.banks["b"]
+    np.testing.assert_array_equal(style(studio, signer="b").reference, bank.typical())
+    with pytest.raises(SignerError, match="no training video; known: a, b"):
+        style(studio, signer="nobody")
+
+
+def test_a_picture_is_a_style(studio):
+    level = np.full((32, 32, 3), 90, np.uint8)
+    taken = style(studio, picture=level)
+    assert taken.signer == "" and taken.reference.shape == (8, 8, 4)
+    # What the latents show is the picture after the autoencoder, as one frame.
+    np.testing.assert_array_equal(picture(taken, studio), roundtrip(level[None, None], studio)[0, 0])
+    with pytest.raises(SignerError, match="is 30x32, this run needs 32x32"):
+        style(studio, picture=level[:, :30])
+    assert picture(Style(np.zeros((8, 8, 4), np.float32)), studio).shape == (32, 32, 3)
