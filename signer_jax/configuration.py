@@ -12,9 +12,9 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import tuple_parser
 
-from signer_jax import ranges
 from signer_jax.errors import SignerError, closest
-from signer_jax.ranges import flatten
+from signer_jax.ranges import finite
+from signer_jax.settings import check_keys, flatten, read
 
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")
@@ -30,10 +30,10 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     file, variant = _find(str(config))
     made = _run(file, variant, str(config))
-    _check_keys(made, f"--config {config}")
+    check_keys(made, f"--config {config}")
     for override in overrides:
         apply(made, override)
-    ranges.check(made)
+    read(made)
     return made
 
 
@@ -107,29 +107,6 @@ def _reason(error: BaseException) -> str:
     return reason
 
 
-def checked(config: ConfigDict) -> ConfigDict:
-    """A config as a run keeps it. Raises `SignerError` unless it has the default's keys, types and ranges."""
-    known = shipped("default")
-    _check_keys(config, "config")
-    for name, value in flatten(config).items():
-        like = flatten(known)[name]
-        try:
-            _fit(tuple(value) if isinstance(value, list) else value, tuple(like) if isinstance(like, list) else like)
-        except (ValueError, TypeError):
-            raise SignerError(f"config.{name} is {value!r}; it must be {_kind(like)}") from None
-    ranges.check(config)
-    return config
-
-
-def _check_keys(config: ConfigDict, where: str) -> None:
-    """A config has the default's keys, neither more (a typo makes a new one) nor fewer."""
-    known, found = flatten(shipped("default")), flatten(config)
-    if extra := [name for name in found if name not in known]:
-        raise SignerError(f"{where}: the config sets an unknown key {extra[0]!r}{closest(extra[0], known)}")
-    if missing := [name for name in known if name not in found]:
-        raise SignerError(f"{where}: the config lacks {missing[0]!r}; start from shipped('default')")
-
-
 # ---- Overrides ----------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +145,7 @@ def _parse(text: str, like: Any) -> Any:
     if isinstance(like, int):
         return flags.IntegerParser().parse(text)
     if isinstance(like, float):
-        return ranges.finite(flags.FloatParser().parse(text))
+        return finite(flags.FloatParser().parse(text))
     if isinstance(like, tuple | list):
         return _fit(_split(text, like), tuple(like))
     if like is None:
@@ -225,7 +202,7 @@ def _fit(value: Any, like: Any) -> Any:
         value = float(value)
     if type(value) is not type(like):
         raise ValueError(value)
-    return ranges.finite(value)
+    return finite(value)
 
 
 def _fit_dict(value: Any, like: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +217,7 @@ def _plain(value: Any) -> Any:
         return tuple(_plain(item) for item in value)
     if not isinstance(value, str | bool | int | float | None):
         raise ValueError(value)
-    return ranges.finite(value)
+    return finite(value)
 
 
 def _kind(value: Any) -> str:

@@ -44,15 +44,15 @@ class Evaluation:
 
 def evaluate(signer: Signer, split: str) -> Evaluation:
     """Every figure that the run's stages allow. Raises `SignerError` for a split that the corpus lacks."""
-    result = Evaluation(joints=signer.config.pose.joints)
-    corpus, config = signer.corpus, signer.config
+    result = Evaluation(joints=signer.settings.pose.joints)
+    corpus, c = signer.corpus, signer.settings.evaluate
     corpus.texts(split)  # one clear line for a split that is not there
     if signer.model.slul is not None and corpus.count(split, "text"):
-        evaluate_glosses(signer, split, config.evaluate.sentences, result)
+        evaluate_glosses(signer, split, c.sentences, result)
     if signer.model.slp_moe is not None and corpus.count(split, "pose"):
-        evaluate_poses(signer, split, config.evaluate.poses, result)
+        evaluate_poses(signer, split, c.poses, result)
     if signer.model.renderer is not None and corpus.count(split, "video"):
-        evaluate_videos(signer, split, config.evaluate.videos, result)
+        evaluate_videos(signer, split, c.videos, result)
     return result
 
 
@@ -129,7 +129,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     """
     records = signer.corpus.motions(split)
     rows: dict[str, list[float]] = defaultdict(list)
-    c = signer.config.pose
+    c = signer.settings.pose
     unknown, order = 0, expert_order(signer)
     weigh_hands = joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
     for i in progress(range(min(limit, len(records))), "poses"):
@@ -137,8 +137,8 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         if sample.pose is None or sample.spans is None or not sample.glosses:
             continue
         glosses, spans = (
-            list(sample.glosses)[: signer.config.data.max_glosses],
-            sample.spans[: signer.config.data.max_glosses],
+            list(sample.glosses)[: signer.settings.data.max_glosses],
+            sample.spans[: signer.settings.data.max_glosses],
         )
         H, mask = semantics(sample.text, sample.language, signer.linker)
         timing = Timing(spans, len(sample.pose))
@@ -280,13 +280,13 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     picked = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
     known = [samples[i].signer in studio.latents.banks for i in picked]
     rows: dict[str, list[float]] = defaultdict(list)
-    fresh = models.init_renderer(signer.model, signer.config.data.size, jax.random.key(signer.config.seed))
+    fresh = models.init_renderer(signer.model, signer.settings.data.size, jax.random.key(signer.settings.seed))
     untrained = replace(studio, params={**studio.params, "renderer": fresh})
     for i, seen in zip(progress(picked, "video"), known, strict=True):
         whole, truth = filmed(samples[i])
         whole = whole.slice(0, len(truth))
         clip = replace(samples[i], pose=whole)
-        pose = on_joints(whole, signer.model.joints, signer.config.pose.dims)
+        pose = on_joints(whole, signer.model.joints, signer.settings.pose.dims)
         H = mask = None
         if signer.model.slul is not None:
             H, mask = semantics(clip.text, clip.language, signer.linker)
@@ -318,9 +318,9 @@ def score_clip(
     key: str, candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer, rows: dict[str, list]
 ) -> None:
     """Adds every candidate's SSIM of the frames and of the hands under `key`."""
-    names = skeleton.SUBSETS[signer.config.pose.joints]
+    names = skeleton.SUBSETS[signer.settings.pose.joints]
     crop = video_metrics.hand_crop(*truth.shape[1:3])
-    centres, visible = video_metrics.hand_centres(pose, names, signer.config.data.size)
+    centres, visible = video_metrics.hand_centres(pose, names, signer.settings.data.size)
     for name, video in candidates.items():
         rows[f"{key}/ssim{name}"] += list(video_metrics.ssim(video, truth))
         rows[f"{key}/hand_ssim{name}"] += list(video_metrics.hand_ssim(video, truth, centres, visible, crop)[visible])
@@ -330,11 +330,11 @@ def score_motion(
     video: np.ndarray, truth: np.ndarray, pose: Pose, far: np.ndarray, signer: Signer, rows: dict[str, list]
 ) -> None:
     """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
-    names = skeleton.SUBSETS[signer.config.pose.joints]
+    names = skeleton.SUBSETS[signer.settings.pose.joints]
     crop = video_metrics.hand_crop(*truth.shape[1:3])
-    centres, visible = video_metrics.hand_centres(pose, names, signer.config.data.size)
+    centres, visible = video_metrics.hand_centres(pose, names, signer.settings.data.size)
     rows["far"] += list(far[np.nonzero(visible)[0]])
-    seam = np.arange(1, len(truth)) % signer.config.renderer.window == 0
+    seam = np.arange(1, len(truth)) % signer.settings.renderer.window == 0
     for name, one in (("", video), ("_truth", truth)):
         rows[f"energy{name}"] += list(
             video_metrics.gradient_energy(video_metrics.hand_crops(one, centres, visible, crop))

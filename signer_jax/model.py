@@ -1,4 +1,4 @@
-"""The stations' modules from a config, and their parameters: the only place where config values become modules."""
+"""The stations' modules from the settings, and their parameters: the only place where values become modules."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import t5 as interop_t5
@@ -18,6 +17,7 @@ from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.settings import Rendering, Settings, Slul, Vae
 from signer_jax.slp_moe.experts import SLPMoE
 from signer_jax.slp_moe.stabiliser import Stabiliser
 from signer_jax.slul.t5 import T5
@@ -48,40 +48,40 @@ class Model:
     renderer: Any = None
 
 
-def build(config: ConfigDict, vocab_size: int) -> tuple[Model, dict[str, Any]]:
-    """Modules, and the published parameters that the config names (`slul.init`, `vae.init`, `renderer.init`).
+def build(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Any]]:
+    """Modules, and the published parameters that they name (`slul.init`, `vae.init`, `renderer.init`).
 
     Raises `SignerError` for published weights that do not fit each other.
     """
-    parts = {part for stage in config.stages for part in TRAINED[stage]}
-    dtype = jnp.dtype(config.dtype)
-    compute = {"dtype": dtype, "scan_unroll": config.scan_unroll, "remat": config.remat}
-    names = skeleton.SUBSETS.get(config.pose.joints, ())
-    joints = skeleton.subset(config.pose.joints)
+    parts = {part for stage in settings.stages for part in TRAINED[stage]}
+    dtype = jnp.dtype(settings.dtype)
+    compute: dict[str, Any] = {"dtype": dtype, "scan_unroll": settings.scan_unroll, "remat": settings.remat}
+    names = skeleton.SUBSETS.get(settings.pose.joints, ())
+    joints = skeleton.subset(settings.pose.joints)
     published: dict[str, Any] = {}
     slul = slp_moe = stabiliser = vae = renderer = None
 
     if parts & {"slul", "slp_moe"}:
-        slul, published["slul"] = _slul(config.slul, vocab_size, compute)
+        slul, published["slul"] = _slul(settings.slul, vocab_size, compute)
     if "slp_moe" in parts:
         slp_moe = SLPMoE(
-            experts=config.pose.experts,
-            gating=config.pose.gating,
-            hidden=config.pose.gate_hidden,
+            experts=settings.pose.experts,
+            gating=settings.pose.gating,
+            hidden=settings.pose.gate_hidden,
             layers=2,
             dtype=dtype,
         )
         stabiliser = Stabiliser(
-            hidden=config.pose.stabiliser_hidden,
-            layers=config.pose.stabiliser_layers,
-            kernel=config.pose.stabiliser_kernel,
+            hidden=settings.pose.stabiliser_hidden,
+            layers=settings.pose.stabiliser_layers,
+            kernel=settings.pose.stabiliser_kernel,
             **compute,
         )
     if parts & {"vae", "renderer"}:
-        vae, published["vae"] = _vae(config.vae, dtype, config.remat)
+        vae, published["vae"] = _vae(settings.vae, dtype, settings.remat)
     if "renderer" in parts:
         assert vae is not None
-        renderer, published["renderer"] = _renderer(config, vae, slul, names, compute)
+        renderer, published["renderer"] = _renderer(settings, vae, slul, names, compute)
     model = Model(joints, _hand_positions(names), slul, slp_moe, stabiliser, vae, renderer)
     return model, {name: value for name, value in published.items() if value is not None}
 
@@ -90,7 +90,7 @@ def _hand_positions(names: tuple[str, ...]) -> np.ndarray:
     return skeleton.positions((*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND), names)
 
 
-def _slul(c: ConfigDict, vocab_size: int, compute: dict) -> tuple[T5, Any]:
+def _slul(c: Slul, vocab_size: int, compute: dict) -> tuple[T5, Any]:
     if c.init:
         module, params = interop_t5.load(c.init)
         if vocab_size > module.vocab_size:
@@ -103,10 +103,10 @@ def _slul(c: ConfigDict, vocab_size: int, compute: dict) -> tuple[T5, Any]:
         "d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "relative_buckets",
         "relative_max_distance", "activation", "tie_embeddings", "relative_bias_every_layer", "dropout",
     )  # fmt: skip
-    return T5(vocab_size=vocab_size, **{name: c[name] for name in sizes}, **compute), None
+    return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute), None
 
 
-def _vae(c: ConfigDict, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
+def _vae(c: Vae, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
     if c.init:
         module, params = interop_wan.load_vae(c.init)
         return module.clone(dtype=dtype, remat=remat), params
@@ -132,10 +132,10 @@ def _vae(c: ConfigDict, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
 
 
 def _renderer(
-    config: ConfigDict, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict
+    settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict
 ) -> tuple[Renderer, Any]:
-    c = config.renderer
-    text_dim = slul.d_model if slul is not None else config.slul.d_model
+    c = settings.renderer
+    text_dim = slul.d_model if slul is not None else settings.slul.d_model
     # With a stem and head the transformer takes and gives their features, alone it takes noise and reference.
     channels = (c.stem_features, c.stem_features) if c.stem_features else (2 * vae.z_dim, vae.z_dim)
     published = None
@@ -163,18 +163,18 @@ def _renderer(
             layers=c.layers,
             text_dim=text_dim,
             freq_dim=c.freq_dim,
-            patch=tuple(c.patch),
+            patch=c.patch,
             image_dim=None,
             eps=1e-6,
             **compute,
         )
-    grid, dtype = config.data.size // vae.spatial_ratio, compute["dtype"]
+    grid, dtype = settings.data.size // vae.spatial_ratio, compute["dtype"]
     control = hybrid = None
     if c.stem_features:
         if grid == 0 or c.control_size % grid:
             raise SignerError(
                 f"config.renderer.control_size {c.control_size} must be a multiple of the latents' side {grid} "
-                f"(data.size {config.data.size} / VAE {vae.spatial_ratio})"
+                f"(data.size {settings.data.size} / VAE {vae.spatial_ratio})"
             )
         hybrid = (
             Stem(c.stem_features, c.stem_blocks, c.freq_dim, dtype),
@@ -191,12 +191,12 @@ def _renderer(
         c.control_size,
         c.control_softness,
         vae.temporal_ratio,
-        config.data.max_source,
+        settings.data.max_source,
     )
     return renderer, published
 
 
-def _control(c: ConfigDict, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
+def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
     """ControlNeXt's branch, strided from the control picture down to a grid of `tokens` a side."""
     stages = len(c.control_channels)
     halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
@@ -217,14 +217,14 @@ def _control(c: ConfigDict, tokens: int, dim: int, dtype: jnp.dtype) -> ControlB
     )
 
 
-def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int) -> dict[str, Any]:
-    """All parameters: published where the config names them, else fresh; each part from a key of its own."""
+def init(model: Model, settings: Settings, published: dict[str, Any], seed: int) -> dict[str, Any]:
+    """All parameters: published where there are such, else fresh; each part from a key of its own."""
     keys = dict(
         zip(
             ("slul", "slp_moe", "stabiliser", "vae", "renderer"), jax.random.split(jax.random.key(seed), 5), strict=True
         )
     )
-    j, c, e, n = len(model.joints), config.pose.dims, config.pose.experts, config.data.max_glosses
+    j, c, e, n = len(model.joints), settings.pose.dims, settings.pose.experts, settings.data.max_glosses
     params: dict[str, Any] = {}
 
     if model.slul is not None and "slul" not in published:
@@ -243,10 +243,10 @@ def init(model: Model, config: ConfigDict, published: dict[str, Any], seed: int)
             model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j))
         )
     if model.vae is not None and "vae" not in published:
-        size = config.data.size
+        size = settings.data.size
         params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
     if model.renderer is not None:
-        params["renderer"] = init_renderer(model, config.data.size, keys["renderer"], "renderer" not in published)
+        params["renderer"] = init_renderer(model, settings.data.size, keys["renderer"], "renderer" not in published)
     for name, value in published.items():
         params[name] = {**params.get(name, {}), **value}
     return params

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
@@ -22,6 +21,7 @@ from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
 from signer_jax.renderer.latents import LatentStore
+from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.stations.perform import Performer, perform
@@ -38,34 +38,34 @@ __all__ = ["Signed", "Signer"]
 class Signer:
     """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""
 
-    def __init__(self, config: ConfigDict, workdir: Path, model: Model, params: dict[str, Any]):
-        self.config, self.workdir, self.model = config, workdir, model
+    def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
+        self.settings, self.workdir, self.model = settings, workdir, model
         self.params = jax.device_put(params, jax.local_devices()[0])
         self.corpus = Corpus(workdir / "data")
-        self.fps = self.corpus.about["fps"] or config.data.fps or 25.0
+        self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
 
     @classmethod
     def load(cls, workdir: str | Path) -> "Signer":
         """The newest checkpoint of every stage. Raises `SignerError` where there is no run, or an unfinished one."""
         workdir = Path(workdir)
-        config = folder.load_config(workdir)
-        tokenizer = _tokenizer(config, workdir)
-        model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
+        settings = folder.load_settings(workdir)
+        tokenizer = _tokenizer(settings, workdir)
+        model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
         params: dict[str, Any] = dict(published)
-        for stage in config.stages:
+        for stage in settings.stages:
             directory = workdir / "checkpoints" / stage
-            step, steps = latest_step(directory), config.train[stage].steps
+            step, steps = latest_step(directory), settings.stage(stage).steps
             if step != steps:
                 stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
                 raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
             params |= read_params(directory)
-        return cls(config, workdir, model, params)
+        return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------
     @cached_property
     def linker(self) -> Linker:
         """Text -> glosses, for `stations.understand`."""
-        c, about = self.config, self.corpus.about
+        c, about = self.settings, self.corpus.about
         retrieval = self.retrieval if self.model.slp_moe is not None else None
         return Linker.of(
             self.model.slul, self.params["slul"], self.tokenizer, about["words"], about["glosses"],
@@ -77,7 +77,7 @@ class Signer:
     @cached_property
     def performer(self) -> Performer:
         """Glosses -> pose, for `stations.perform`."""
-        model, c = self.model, self.config
+        model, c = self.model, self.settings
         return Performer(
             model.slul, model.slp_moe, model.stabiliser, self.params, self.tokenizer, self.retrieval,
             target=c.data.max_target, transition=c.pose.transition,
@@ -88,7 +88,7 @@ class Signer:
         """Pose -> video, for `stations.render`."""
         if self.model.renderer is None:
             raise self._lacks("renderer")
-        model, c = self.model, self.config
+        model, c = self.model, self.settings
         return Studio.of(
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
@@ -98,7 +98,7 @@ class Signer:
     # ---- What they read from the run's folder ---------------------------------------------------------------------
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        tokenizer = None if self.model.slul is None else _tokenizer(self.config, self.workdir)
+        tokenizer = None if self.model.slul is None else _tokenizer(self.settings, self.workdir)
         if tokenizer is None:
             raise self._lacks("SLUL", ", so it reads no text")
         return tokenizer
@@ -107,7 +107,7 @@ class Signer:
     def retrieval(self) -> Retrieval:
         if self.model.slp_moe is None:
             raise self._lacks("SLP-MoE")
-        c = self.config
+        c = self.settings
         prior = Prior.open(self.workdir / "prior", REMAKE)
         return Retrieval(prior, self.model.joints, c.pose.dims, c.pose.experts, c.data.max_glosses)
 
@@ -116,7 +116,7 @@ class Signer:
         return LatentStore.open(self.workdir / "latents")
 
     def _lacks(self, part: str, so: str = "") -> SignerError:
-        return SignerError(f"{self.workdir}: this run has no {part} (stages {tuple(self.config.stages)}){so}")
+        return SignerError(f"{self.workdir}: this run has no {part} (stages {self.settings.stages}){so}")
 
     # ---- The whole chain ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None = None) -> str:
@@ -159,6 +159,6 @@ class Signer:
         )  # fmt: skip
 
 
-def _tokenizer(config: ConfigDict, workdir: Path) -> Tokenizer | None:
-    path = Path(config.tokenizer.path) if config.tokenizer.path else workdir / "tokenizer.model"
-    return Tokenizer.load(path, mask=config.tokenizer.mask) if path.exists() else None
+def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:
+    path = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
+    return Tokenizer.load(path, mask=settings.tokenizer.mask) if path.exists() else None

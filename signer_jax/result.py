@@ -3,15 +3,16 @@
 import hashlib
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from signer_jax import storage
+from signer_jax.settings import Settings
 from signer_jax.training import partitioning
 from signer_jax.training.run import read_times
 
@@ -30,12 +31,12 @@ def params_sha256(params: Any) -> str:
 
 
 def build(
-    config: ConfigDict, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str
+    settings: Settings, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str
 ) -> dict:
-    mesh = partitioning.make_mesh(config.mesh)
+    mesh = partitioning.make_mesh(asdict(settings.mesh))
     return {
-        "step": sum(config.train[stage].steps for stage in config.stages),
-        "steps": {stage: config.train[stage].steps for stage in config.stages},
+        "step": sum(settings.stage(stage).steps for stage in settings.stages),
+        "steps": {stage: settings.stage(stage).steps for stage in settings.stages},
         "params_sha256": params_sha256(params),
         "parameters": {part: int(sum(leaf.size for leaf in jax.tree.leaves(tree))) for part, tree in params.items()},
         "split": split,
@@ -44,7 +45,7 @@ def build(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "mesh": {axis: int(size) for axis, size in mesh.shape.items()},
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
-        "seed": config.seed,
+        "seed": settings.seed,
         "wall_seconds": read_times(workdir),
     }
 

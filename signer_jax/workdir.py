@@ -17,15 +17,15 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
-from signer_jax import configuration, ranges, storage
+from signer_jax import storage
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError
+from signer_jax.settings import Settings, flatten, read
 
 LOCK = ".signer_jax.lock"
 
@@ -37,7 +37,7 @@ FREE = (
 
 
 @contextmanager
-def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
+def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
     """Holds a run's folder against any other command that writes there; a new run's config is written first of all.
 
     The first of several processes holds it for all. Raises `SignerError` where the folder is in use, belongs to another
@@ -47,21 +47,21 @@ def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
         wait_for_all("workdir")
         yield
         return
-    check_claim(workdir, config)
+    check_claim(workdir, settings)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SignerError(f"--workdir {workdir}: cannot be made ({storage.reason_of(error)}); choose another") from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
-        check_claim(workdir, config)  # it may have been made in between
-        values = {"made_by": storage.MADE_BY, **config.to_dict()}
+        check_claim(workdir, settings)  # it may have been made in between
+        values = {"made_by": storage.MADE_BY, **asdict(settings)}
         storage.write_file(workdir / "config.json", json.dumps(values, indent=1) + "\n")
         wait_for_all("workdir")
         yield
 
 
-def check_claim(workdir: Path, config: ConfigDict) -> None:
+def check_claim(workdir: Path, settings: Settings) -> None:
     """Raises `SignerError` unless the folder is free for a run of this config, or holds one to resume."""
     if not (workdir / "config.json").exists():
         if taken := [name for name in storage.RUN_FILES if os.path.lexists(workdir / name)]:
@@ -70,7 +70,7 @@ def check_claim(workdir: Path, config: ConfigDict) -> None:
                 "would write over; choose another --workdir"
             )
         return
-    before, now = ranges.flatten(load_config(workdir)), ranges.flatten(config)
+    before, now = flatten(load_settings(workdir)), flatten(settings)
     changed = [
         name for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name) and not name.startswith(FREE)
@@ -84,8 +84,8 @@ def check_claim(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def load_config(workdir: Path) -> ConfigDict:
-    """The config of a run. Raises `SignerError` where the folder holds none."""
+def load_settings(workdir: Path) -> Settings:
+    """The config of a run, as settings. Raises `SignerError` where the folder holds none."""
     file = workdir / "config.json"
     if not file.exists():
         raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`")
@@ -97,12 +97,6 @@ def load_config(workdir: Path) -> ConfigDict:
     if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
     try:
-        return configuration.checked(ConfigDict(_tuples(values)))
+        return read(values)
     except SignerError as error:
         raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,14 +1,13 @@
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from signer_jax import configuration, ranges
+from signer_jax import configuration
 from signer_jax.errors import SignerError
-from signer_jax.ranges import flatten
-from signer_jax.workdir import claimed, load_config
+from signer_jax.settings import flatten, read
+from signer_jax.workdir import claimed, load_settings
 
 CONFIGS = sorted(path.stem for path in configuration.SHIPPED.glob("*.py") if path.stem != "__init__")
 
@@ -200,23 +199,15 @@ def test_a_bare_name_is_the_shipped_config_whatever_the_folder_holds(tmp_path: P
     assert flatten(configuration.load("configs/copied.py")) == flatten(configuration.load("phoenix14t"))
 
 
-def test_every_range_is_of_a_key_and_admits_the_default():
-    known = flatten(configuration.shipped("default"))
-    for key, row in ranges.RANGES.items():
-        values = [value for name, value in known.items() if fnmatchcase(name, key)]
-        assert values, f"{key} is the range of no key"
-        assert all(row.holds(value) for value in values), key
-
-
 def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     c = configuration.load("default")
-    with claimed(tmp_path / "run", c):
-        assert flatten(load_config(tmp_path / "run")) == flatten(c)
+    with claimed(tmp_path / "run", read(c)):
+        assert load_settings(tmp_path / "run") == read(c)
     c.log_every = 3  # what does not change the training may change
     c.mesh.fsdp = 2
-    with claimed(tmp_path / "run", c):
+    with claimed(tmp_path / "run", read(c)):
         pass
     c.slul.d_model = 64
-    with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", c):
+    with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", read(c)):
         pass
-    assert load_config(tmp_path / "run").slul.d_model == 128
+    assert load_settings(tmp_path / "run").slul.d_model == 128

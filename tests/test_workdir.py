@@ -14,6 +14,7 @@ import pytest
 from signer_jax import configuration, storage, workdir
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
+from signer_jax.settings import read
 from signer_jax.training import run
 
 TINY = Path(__file__).resolve().parent / "tiny.py"
@@ -56,7 +57,7 @@ def test_a_folder_with_files_of_a_runs_names_is_refused(tmp_path, name):
     before = contents(tmp_path)
     with (
         pytest.raises(SignerError, match=f"holds {name!r}, which no run wrote"),
-        run.claimed(configuration.load(TINY), tmp_path),
+        run.claimed(read(configuration.load(TINY)), tmp_path),
     ):
         pass
     assert contents(tmp_path) == before
@@ -65,13 +66,13 @@ def test_a_folder_with_files_of_a_runs_names_is_refused(tmp_path, name):
 def test_somebody_elses_config_is_none_of_a_run(tmp_path):
     for text in ('{"model_type": "t5"}', "[1]", "{", "null", "[" * 10**5):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(SignerError, match=r"config\.json"), run.claimed(configuration.load(TINY), tmp_path):
+        with pytest.raises(SignerError, match=r"config\.json"), run.claimed(read(configuration.load(TINY)), tmp_path):
             pass
         assert contents(tmp_path) == {tmp_path / "config.json": text.encode()}
 
 
 def test_a_second_command_is_told_who_is_at_work(tmp_path):
-    c = configuration.load(TINY)
+    c = read(configuration.load(TINY))
     with run.claimed(c, tmp_path / "w"):
         done = signer("train", "--config", str(TINY), "--workdir", str(tmp_path / "w"))
         assert done.returncode == 2 and f"in use by process {os.getpid()} on" in done.stderr
@@ -87,7 +88,7 @@ def test_a_lock_of_a_killed_run_is_free_again(tmp_path):
         while not (tmp_path / "w" / "config.json").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    with run.claimed(configuration.load(TINY), tmp_path / "w"):
+    with run.claimed(read(configuration.load(TINY)), tmp_path / "w"):
         pass
 
 
@@ -95,7 +96,7 @@ def test_a_place_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("mine")
     with (
         pytest.raises(SignerError, match="cannot be made"),
-        run.claimed(configuration.load(TINY), tmp_path / "file" / "w"),
+        run.claimed(read(configuration.load(TINY)), tmp_path / "file" / "w"),
     ):
         pass
 
@@ -110,7 +111,7 @@ def test_what_is_removed_is_made_again(tiny_run, tmp_path):
         with pytest.raises(SignerError, match="run the same `signer train`"):
             signer_of = Signer.load(copy)
             _ = signer_of.retrieval if name == "prior" else signer_of.latents
-    c = workdir.load_config(copy)
+    c = workdir.load_settings(copy)
     with run.claimed(c, copy):
         run.train(c, copy)
     for name, data in before.items():
@@ -121,7 +122,7 @@ def test_what_is_removed_is_made_again(tiny_run, tmp_path):
 def test_latents_of_another_autoencoder_are_refused(tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy)
-    c = workdir.load_config(copy)
+    c = workdir.load_settings(copy)
     statistics = copy / "latents" / "statistics.json"
     made = json.loads(statistics.read_text())["encoder"]
     statistics.write_text(statistics.read_text().replace(made, made[::-1]))
@@ -147,11 +148,11 @@ def test_a_runs_config_is_checked(tmp_path, bad):
     for section in ("slul", "pose", "data", "renderer", "tokenizer", "stages", "dtype", "train"):
         (tmp_path / "config.json").write_text(json.dumps({**values, section: bad}))
         with pytest.raises(SignerError, match=r"config\.json: config") as error:
-            workdir.load_config(tmp_path)
+            workdir.load_settings(tmp_path)
         assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text('{"made_by": "signer_jax"}')
     with pytest.raises(SignerError, match="the config lacks"):
-        workdir.load_config(tmp_path)
+        workdir.load_settings(tmp_path)
 
 
 def test_the_clock_is_a_note_that_stops_nothing(tmp_path, capsys):
@@ -168,7 +169,7 @@ def test_the_clock_is_a_note_that_stops_nothing(tmp_path, capsys):
 
 
 def test_no_output_replaces_a_part_of_a_run(tmp_path):
-    c = configuration.load(TINY)
+    c = read(configuration.load(TINY))
     with run.claimed(c, tmp_path / "w"):
         pass
     before = contents(tmp_path)
@@ -183,7 +184,7 @@ def test_no_output_replaces_a_part_of_a_run(tmp_path):
 
 
 def test_a_configs_mark_is_no_value(tmp_path):
-    c = configuration.load(TINY)
+    c = read(configuration.load(TINY))
     with run.claimed(c, tmp_path / "w"):
         assert json.loads((tmp_path / "w" / "config.json").read_text())["made_by"] == "signer_jax"
-        assert workdir.load_config(tmp_path / "w").to_dict() == c.to_dict()
+        assert workdir.load_settings(tmp_path / "w") == c

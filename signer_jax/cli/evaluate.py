@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     signer = Signer.load(arguments.workdir)
     evaluation = evaluate(signer, arguments.split)
     result = results.build(
-        signer.config, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split
+        signer.settings, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split
     )
     if target:
         results.write(target, result)

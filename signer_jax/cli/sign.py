@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.workdir:
         signer = Signer.load(arguments.workdir)
-        style = square(picture, signer.config.data.size) if picture else None
+        style = square(picture, signer.settings.data.size) if picture else None
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
         check_database(arguments.prior)

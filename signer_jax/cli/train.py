@@ -41,17 +41,19 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.distributed import wait_for_all
     from signer_jax.evaluation import Evaluation, evaluate
     from signer_jax.pipeline import Signer
+    from signer_jax.settings import read
     from signer_jax.training import run as training
 
-    with training.claimed(config, workdir):
-        model, params = training.train(config, workdir)
+    settings = read(config)
+    with training.claimed(settings, workdir):
+        model, params = training.train(settings, workdir)
         if jax.process_index() == 0:
-            split, evaluation = config.evaluate.split, Evaluation()
-            signer = Signer(config, workdir, model, params)
+            split, evaluation = settings.evaluate.split, Evaluation()
+            signer = Signer(settings, workdir, model, params)
             if split:
                 with training.Clock(workdir, "evaluate"):
                     evaluation = evaluate(signer, split)
-            result = results.build(config, params, workdir, evaluation.metrics, evaluation.facts, split)
+            result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split)
             results.write(workdir / "result.json", result)
             print(table(metric_rows(evaluation.metrics), (f"metric ({split or 'not evaluated'})", "value")))
             if then:

@@ -3,18 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-
-from ml_collections import ConfigDict
+from typing import Any
 
 from signer_jax import storage
 from signer_jax.data import records
 from signer_jax.errors import SignerError, closest
+from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
 
-CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
-
-def check(data: ConfigDict, directory: Path) -> None:
+def check(data: Data, directory: Path) -> None:
     """Raises `SignerError` where `prepare` would find no corpus of this name, or no source, to prepare from."""
     if data.corpus not in CORPORA:
         raise SignerError(
@@ -30,7 +28,7 @@ def _prepared(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
 
 
-def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
+def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     """The corpus that `config.data` names, prepared under `directory`.
 
     Raises `SignerError` for an unknown corpus, or where the source lacks what the corpus needs.
@@ -43,13 +41,15 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
     if data.corpus == "builtin":
         from signer_jax.data.builtin import corpus as builtin
 
+        wanted = {"sentences": vars(data.sentences), "poses": vars(data.poses), "videos": vars(data.videos)}
+
         def made(split: str) -> Iterator[Sample]:
-            look = {"seed": seed, "size": data.size, "fps": data.fps}
-            counts = {kind: data[kind][split] for kind in ("sentences", "poses", "videos")}
+            look: dict[str, Any] = {"seed": seed, "size": data.size, "fps": data.fps}
+            counts = {kind: numbers[split] for kind, numbers in wanted.items()}
             guests = 0 if split == "train" else data.guests
             return chain(builtin.samples(split, **counts, **look), builtin.guests(split, count=guests, **look))
 
-        splits = {split: _of(made, split) for split in data.sentences}
+        splits = {split: _of(made, split) for split in wanted["sentences"]}
         about["languages"] = dict(builtin.LANGUAGES)
     elif data.corpus == "phoenix14t":
         from signer_jax.data.corpora import phoenix14t
@@ -69,7 +69,7 @@ def prepare(data: ConfigDict, seed: int, directory: Path) -> records.Corpus:
     return records.write(directory, splits, about)
 
 
-def _source(data: ConfigDict, directory: Path) -> Path:
+def _source(data: Data, directory: Path) -> Path:
     if not data.source:
         raise SignerError(f"config.data.source is empty: give the {data.corpus} folder, --config.data.source=FOLDER")
     source = Path(data.source)

@@ -5,18 +5,19 @@ is the paper's whole objective (2.3, end): the diffusion loss reaches the stabil
 through the soft blend of candidates and the differentiable control picture, and through the cross attention.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from ml_collections import ConfigDict
 
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
+from signer_jax.settings import Rendering, Settings, Slul
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
 from signer_jax.slul.linker import LinkerOutput, gloss_queries, linker_forward
@@ -33,12 +34,9 @@ def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, 
     return total, means
 
 
-def understand(
-    model: Model, params: Any, batch: dict, rng: Any, config: ConfigDict, mask_id: int
-) -> tuple[LinkerOutput, Terms]:
+def understand(model: Model, params: Any, batch: dict, rng: Any, c: Slul, mask_id: int) -> tuple[LinkerOutput, Terms]:
     """SLUL on a batch with glosses: its output and its four losses (paper 2.2)."""
     masks, dropout = jax.random.split(rng)
-    c = config.slul
     output = linker_forward(
         model.slul, params["slul"], batch["source"], batch["target"],
         jax.random.uniform(masks, batch["target"].shape), c.mask_rate, mask_id,
@@ -104,7 +102,7 @@ def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, sta
 
 def diffusion(
     model: Model, params: Any, batch: dict, pose: Array, confidence: Array, H: Array | None, mask: Array | None,
-    rng: Any, c: ConfigDict,
+    rng: Any, c: Rendering,
 ) -> Array:  # fmt: skip
     """The flow matching loss `[b]`: the velocity's squared error at levels that the schedule draws.
 
@@ -129,18 +127,18 @@ def diffusion(
     return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 
-def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -> Objective:
-    """The stage's objective; config values and modules are fixed, parameters and batch are not."""
-    weights = dict(config.loss)
+def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -> Objective:
+    """The stage's objective; settings and modules are fixed, parameters and batch are not."""
+    weights = asdict(settings.loss)
 
     def slul(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
-        return weighted(understand(model, params, batch, rng, config, mask_id)[1], weights)
+        return weighted(understand(model, params, batch, rng, settings.slul, mask_id)[1], weights)
 
     def pose(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         H, mask = semantic(model, params, batch)
         assert H is not None and mask is not None
-        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, config.pose.follow)
-        return weighted(pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order), weights)
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
+        return weighted(pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order), weights)
 
     def vae(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         variables = {"params": params["vae"]}
@@ -152,21 +150,21 @@ def make_objective(stage: str, model: Model, config: ConfigDict, mask_id: int) -
             "sharpness": vae_losses.sharpness(decoded, batch["video"]),
             "divergence": vae_losses.kl(mean, logvar),
         }
-        return weighted(terms, {"sharpness": config.vae.sharpness_weight, "divergence": config.vae.kl_weight})
+        return weighted(terms, {"sharpness": settings.vae.sharpness_weight, "divergence": settings.vae.kl_weight})
 
     def renderer(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         H, mask = semantic(model, params, batch)
-        loss = diffusion(model, params, batch, batch["pose"], batch["confidence"], H, mask, rng, config.renderer)
+        loss = diffusion(model, params, batch, batch["pose"], batch["confidence"], H, mask, rng, settings.renderer)
         return weighted({"diffusion": loss}, {})
 
     def joint(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         linker_rng, diffusion_rng = jax.random.split(rng)
-        linked, terms = understand(model, params, batch, linker_rng, config, mask_id)
+        linked, terms = understand(model, params, batch, linker_rng, settings.slul, mask_id)
         H, mask = linked.H, linked.source_mask
-        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, config.pose.follow)
-        terms |= pose_terms(model, batch, confidence, gates, stable, config.pose.smooth_order)
+        _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
+        terms |= pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)
         terms["diffusion"] = diffusion(
-            model, params, batch, stable, confidence, H, mask, diffusion_rng, config.renderer
+            model, params, batch, stable, confidence, H, mask, diffusion_rng, settings.renderer
         )  # fmt: skip
         return weighted(terms, weights)
 

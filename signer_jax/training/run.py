@@ -5,16 +5,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from signer_jax import model as models
-from signer_jax import ranges
 from signer_jax import workdir as folder
 from signer_jax.data import streams
 from signer_jax.data.prepare import check as check_corpus
@@ -28,6 +27,7 @@ from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
+from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, plain_file, recover, write_file
@@ -41,15 +41,15 @@ from signer_jax.training.objectives import make_objective
 REQUIRES = {"pose": ("slul",), "joint": ("slul", "pose", "renderer")}  # stages that must have been trained before
 
 
-def limits(config: ConfigDict) -> Limits:
-    return Limits(config.data.max_source, config.data.max_target, config.data.max_glosses)
+def limits(data: Data) -> Limits:
+    return Limits(data.max_source, data.max_target, data.max_glosses)
 
 
-def stage_of(name: str, model: Model, config: ConfigDict, mask_id: int) -> Stage:
-    c = config.train[name]
+def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage:
+    c = settings.stage(name)
     return Stage(
         name=name,
-        objective=make_objective(name, model, config, mask_id),
+        objective=make_objective(name, model, settings, mask_id),
         trained=TRAINED[name],
         steps=c.steps,
         learning_rate=c.learning_rate,
@@ -59,21 +59,21 @@ def stage_of(name: str, model: Model, config: ConfigDict, mask_id: int) -> Stage
     )
 
 
-def open_tokenizer(config: ConfigDict, workdir: Path, corpus: Corpus) -> Tokenizer | None:
-    """The published tokenizer that the config names, or the run's own, trained on the training split's texts."""
+def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
+    """The published tokenizer that the settings name, or the run's own, trained on the training split's texts."""
     if not corpus.count("train", "text"):
         return None
-    if config.tokenizer.path:
-        return Tokenizer.load(config.tokenizer.path, mask=config.tokenizer.mask)
+    if settings.tokenizer.path:
+        return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask)
     path = workdir / "tokenizer.model"
     if path.exists():
-        return Tokenizer.load(path, mask=config.tokenizer.mask)
+        return Tokenizer.load(path, mask=settings.tokenizer.mask)
     records = corpus.texts("train")
     samples = [records[i] for i in range(len(records))]
     return Tokenizer.train(
         (sample.text for sample in samples),
         path,
-        config.tokenizer.vocab_size,
+        settings.tokenizer.vocab_size,
         sorted(corpus.about["languages"]),
         glosses=(sample.glosses for sample in samples),
     )
@@ -91,95 +91,97 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
 
 
 @contextmanager
-def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
-    """Checks a config, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
-    _check(config)
-    check_corpus(config.data, workdir / "data")
-    mesh = partitioning.make_mesh(config.mesh)
-    for stage in config.stages:
-        partitioning.local_rows(config.train[stage].batch, mesh)  # refused where it does not divide
-    with folder.claimed(workdir, config):
+def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
+    """Checks the settings, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
+    _check(settings)
+    check_corpus(settings.data, workdir / "data")
+    mesh = partitioning.make_mesh(asdict(settings.mesh))
+    for stage in settings.stages:
+        partitioning.local_rows(settings.stage(stage).batch, mesh)  # refused where it does not divide
+    with folder.claimed(workdir, settings):
         yield
 
 
-def train(config: ConfigDict, workdir: Path) -> tuple[Model, dict[str, Any]]:
-    """Trains every stage of the config, resuming each from its newest checkpoint; returns the model and its parameters.
+def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
+    """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters.
 
     Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
     """
-    mesh = partitioning.make_mesh(config.mesh)
+    mesh = partitioning.make_mesh(asdict(settings.mesh))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with Clock(workdir, "data"):
-        corpus = first_makes("corpus", lambda: prepare_corpus(config.data, config.data.seed, workdir / "data"))
-        tokenizer = first_makes("tokenizer", lambda: open_tokenizer(config, workdir, corpus))
-        if tokenizer is not None and "slul" in config.stages and jax.process_index() == 0:
-            for line in too_long(corpus.texts("train"), tokenizer, limits(config)):
+        corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
+        tokenizer = first_makes("tokenizer", lambda: open_tokenizer(settings, workdir, corpus))
+        if tokenizer is not None and "slul" in settings.stages and jax.process_index() == 0:
+            for line in too_long(corpus.texts("train"), tokenizer, limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
-    model, published = models.build(config, tokenizer.vocab_size if tokenizer else 0)
-    params = partitioning.to_host(models.init(model, config, published, config.seed))
+    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
+    params = partitioning.to_host(models.init(model, settings, published, settings.seed))
     # ---- Stages ----------------------------------------------------------------------------------------------------
     monitor = Monitor(workdir / "tensorboard")
-    for k, name in enumerate(config.stages):
-        stage = stage_of(name, model, config, tokenizer.mask_id if tokenizer else 0)
+    for k, name in enumerate(settings.stages):
+        stage = stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0)
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
             params |= read_params(directory)
             continue
-        with Checkpoints(directory, config.keep_checkpoints) as checkpoints, Clock(workdir, name):
-            fresh = checkpoints.latest() is None and not config.vae.init  # published weights are a start already
-            if name == "vae" and config.vae.principal_start and fresh:
+        with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, Clock(workdir, name):
+            fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
+            if name == "vae" and settings.vae.principal_start and fresh:
                 params["vae"] = principal_start(model, params["vae"], corpus)
-            batches = stage_batches(name, config, workdir, corpus, tokenizer, model, params, config.seed + k, mesh)
+            batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
             params = fit(
                 stage, params, batches,
-                mesh=mesh, seed=config.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                log_every=config.log_every, checkpoint_every=config.checkpoint_every,
+                mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
+                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every,
             )  # fmt: skip
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
-        windows = motion_windows(config, workdir, corpus, tokenizer, model)
+        windows = motion_windows(settings, workdir, corpus, tokenizer, model)
         if model.renderer is not None:
-            cached_latents(config, workdir, corpus, windows, model, params)
+            cached_latents(settings, workdir, corpus, windows, model, params)
     return model, params
 
 
 def stage_batches(
-    name: str, config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model,
+    name: str, settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model,
     params: Any, seed: int, mesh: jax.sharding.Mesh,
 ) -> grain.DatasetIterator:  # fmt: skip
     """The stage's training examples, made ready where they are not yet; of each batch, this process's rows."""
-    batch, rows = config.train[name].batch, partitioning.local_rows(config.train[name].batch, mesh)
-    reading = streams.Reading(batch, seed, config.data.read_threads, config.data.prefetch, rows)
+    batch, rows = settings.stage(name).batch, partitioning.local_rows(settings.stage(name).batch, mesh)
+    reading = streams.Reading(batch, seed, settings.data.read_threads, settings.data.prefetch, rows)
     if name == "slul":
         assert tokenizer is not None
-        return streams.text_batches(corpus.texts("train"), tokenizer, limits(config), reading)
+        return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
     if name == "vae":
-        return streams.video_batches(corpus, "train", config.vae.window, reading)
-    windows = motion_windows(config, workdir, corpus, tokenizer, model)
+        return streams.video_batches(corpus, "train", settings.vae.window, reading)
+    windows = motion_windows(settings, workdir, corpus, tokenizer, model)
     if name == "pose":
-        return streams.pose_batches(windows, config.pose.window, reading)
-    c = config.renderer
-    latents = cached_latents(config, workdir, corpus, windows, model, params)
+        return streams.pose_batches(windows, settings.pose.window, reading)
+    c = settings.renderer
+    latents = cached_latents(settings, workdir, corpus, windows, model, params)
     return latent_cache.latent_batches(latents, corpus, windows, reading, length=c.window)
 
 
 def motion_windows(
-    config: ConfigDict, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model
+    settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model
 ) -> MotionWindows:
     """Windows of the training motions, with the experts beside them where there is SLP-MoE; builds their prior."""
     retrieval = None
     if model.slp_moe is not None:
         prior = first_makes("prior", lambda: open_prior(workdir, corpus))
-        retrieval = Retrieval(prior, model.joints, config.pose.dims, config.pose.experts, config.data.max_glosses)
-    return MotionWindows(corpus.motions("train"), model.joints, config.pose.dims, limits(config), tokenizer, retrieval)
+        retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
+    return MotionWindows(
+        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval
+    )
 
 
 def cached_latents(
-    config: ConfigDict, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
+    settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
 ) -> LatentStore:
     """The training videos' latents, encoded where they are not yet."""
-    c = config.renderer
+    c = settings.renderer
     return first_makes(
         "latents",
         lambda: latent_cache.prepare(
@@ -203,27 +205,28 @@ def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512
     return initialise_from_frames(model.vae, params, streams.to_model_range(np.concatenate(chosen)))
 
 
-def _check(config: ConfigDict) -> None:
-    ranges.check(config)
-    ranges.check_paths(config)
-    stages = tuple(config.stages)
+def _check(settings: Settings) -> None:
+    for name, value in flatten(settings).items():
+        if (name.endswith(".init") or name == "tokenizer.path") and value and not Path(value).exists():
+            raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
+    stages = settings.stages
     if unknown := [stage for stage in stages if stage not in TRAINED]:
         raise SignerError(
             f"config.stages: unknown stage {unknown[0]!r}{closest(unknown[0], TRAINED)}; known: {', '.join(TRAINED)}"
         )
     for i, name in enumerate(stages):
         if missing := [
-            need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(config, need)
+            need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(settings, need)
         ]:
             raise SignerError(f"config.stages {stages}: {name!r} needs {missing[0]!r} before it")
-    if "renderer" in stages and "vae" not in stages and not config.vae.init:
+    if "renderer" in stages and "vae" not in stages and not settings.vae.init:
         raise SignerError(f"config.stages {stages}: 'renderer' needs 'vae' before it, or config.vae.init")
-    if not any(config[part].init for part in ("slul", "vae", "renderer")):
-        models.build(config, config.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+    if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
+        models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
 
 
-def _published(config: ConfigDict, stage: str) -> bool:
-    return stage in ("slul", "renderer") and bool(config[stage].init)
+def _published(settings: Settings, stage: str) -> bool:
+    return bool({"slul": settings.slul.init, "renderer": settings.renderer.init}.get(stage))
 
 
 class Clock:

@@ -18,6 +18,7 @@ from signer_jax.data import video
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.pose.formats import pose_file
+from signer_jax.settings import read
 from signer_jax.training import run as training
 
 
@@ -196,10 +197,10 @@ def test_a_study_over_seeds_keeps_its_corpus(tmp_path, monkeypatch):
 
     def dev(*overrides: str) -> list[str]:
         workdir = tmp_path / overrides[0]
-        config = configuration.load(TINY, ["--config.stages=slul", *overrides])
+        settings = read(configuration.load(TINY, ["--config.stages=slul", *overrides]))
         monkeypatch.setattr(training, "open_tokenizer", no_further)
         with pytest.raises(SignerError, match="far enough"):
-            training.train(config, workdir)
+            training.train(settings, workdir)
         records = Corpus(workdir / "data").texts("dev")
         return [records[i].text for i in range(len(records))]
 

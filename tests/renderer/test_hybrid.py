@@ -10,6 +10,7 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space
 from signer_jax.renderer.schedule import predict_x0
+from signer_jax.settings import read
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def renderer():
 
     config = configuration.load(TINY)
     config.stages = ("vae", "renderer")
-    model, _ = models.build(config, 0)
+    model, _ = models.build(read(config), 0)
     params = models.init_renderer(model, config.data.size, jax.random.key(0))
     return model.renderer, params
 
@@ -85,7 +86,7 @@ def test_a_picture_that_does_not_fold_onto_the_latents_is_refused():
     config = configuration.load(TINY)
     config.stages, config.renderer.control_size = ("vae", "renderer"), 36
     with pytest.raises(SignerError, match="control_size 36"):
-        models.build(config, 0)
+        models.build(read(config), 0)
 
 
 def test_the_modules_keep_the_latents_grid():

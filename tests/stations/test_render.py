@@ -12,6 +12,7 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
+from signer_jax.settings import read
 from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
 from signer_jax.types import Pose
 
@@ -33,8 +34,9 @@ def studio() -> Studio:
 
     config = configuration.load(TINY)
     config.stages, config.renderer.guidance = ("vae", "renderer"), 1.0
-    model, published = models.build(config, 0)
-    params = models.init(model, config, published, seed=0)
+    settings = read(config)
+    model, published = models.build(settings, 0)
+    params = models.init(model, settings, published, seed=0)
     keys = iter(jax.random.split(jax.random.key(2), 1000))
     params["renderer"] = jax.tree.map(
         lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params["renderer"]

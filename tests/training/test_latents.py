@@ -19,7 +19,7 @@ def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
         seen += len(bank)
         # Every pose is one of its clip's.
         clip = signer.corpus.motions("train")[int(bank.motion[0])].pose
-        theirs = clip.coordinates[:, signer.model.joints, : signer.config.pose.dims]
+        theirs = clip.coordinates[:, signer.model.joints, : signer.settings.pose.dims]
         assert np.abs(theirs - bank.pose[0]).max(axis=(1, 2)).min() < 1e-6
     assert seen == len({(int(m), p.tobytes()) for bank in signer.latents.banks.values()
                         for m, p in zip(bank.motion, bank.pose, strict=True)})  # fmt: skip
@@ -44,8 +44,8 @@ def test_a_bank_is_thinned_evenly(tiny_run):
 
 def test_an_examples_reference_comes_from_another_clip(tiny_run):
     signer = Signer.load(tiny_run)
-    c = signer.config
-    windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c))
+    c = signer.settings
+    windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
     listed = signer.corpus.listed("train")
     batch = next(latent_batches(signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1), length=c.renderer.window))
     b, k, h, w, z = batch["latents"].shape

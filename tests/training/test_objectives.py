@@ -1,5 +1,7 @@
 """The stages' objectives on the tiny model: the joint one is end to end, and a mesh changes nothing but the place."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from signer_jax import configuration
 from signer_jax import model as models
+from signer_jax.settings import read
 from signer_jax.training import objectives, partitioning
 from signer_jax.training.loop import Stage, TrainState, make_step, optimizer
 
@@ -18,17 +21,17 @@ B, T, G = 8, 9, 6
 def tiny():
     from conftest import TINY
 
-    config = configuration.load(TINY)
-    model, published = models.build(config, VOCABULARY)
-    return config, model, models.init(model, config, published, seed=0)
+    settings = read(configuration.load(TINY))
+    model, published = models.build(settings, VOCABULARY)
+    return settings, model, models.init(model, settings, published, seed=0)
 
 
 @pytest.fixture(scope="module")
 def batch(tiny):
-    config, model, _ = tiny
+    settings, model, _ = tiny
     rng = np.random.default_rng(0)
-    n, e, j, c = config.data.max_glosses, config.pose.experts, len(model.joints), config.pose.dims
-    s, g = config.data.max_source, config.data.max_target
+    n, e, j, c = settings.data.max_glosses, settings.pose.experts, len(model.joints), settings.pose.dims
+    s, g = settings.data.max_source, settings.data.max_target
     source, target = np.zeros((B, s), np.int32), np.zeros((B, g), np.int32)
     source[:, :10], target[:, :G] = rng.integers(5, VOCABULARY, (B, 10)), rng.integers(5, VOCABULARY, (B, G))
     target[:, G] = 1
@@ -38,7 +41,7 @@ def batch(tiny):
     frame_gloss[:, np.arange(T), np.arange(T) // 3] = 1
     mask = np.zeros((B, n, e), bool)
     mask[:, :3] = True
-    grid = config.data.size // model.vae.spatial_ratio
+    grid = settings.data.size // model.vae.spatial_ratio
     frames = 1 + (T - 1) // model.vae.temporal_ratio
     return {
         "source": source, "target": target, "target_gloss": target_gloss, "frame_gloss": frame_gloss,
@@ -51,7 +54,7 @@ def batch(tiny):
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
         "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
         "noise_factor": np.tile(np.eye(model.vae.z_dim, dtype=np.float32), (B, 1, 1)),
-        "video": rng.uniform(-1, 1, (B, 5, config.data.size, config.data.size, 3)).astype(np.float32),
+        "video": rng.uniform(-1, 1, (B, 5, settings.data.size, settings.data.size, 3)).astype(np.float32),
     }  # fmt: skip
 
 
@@ -61,8 +64,8 @@ def _norm(tree) -> float:
 
 @pytest.mark.parametrize("stage", ["slul", "pose", "vae", "renderer", "joint"])
 def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, stage):
-    config, model, params = tiny
-    objective = objectives.make_objective(stage, model, config, mask_id=3)
+    settings, model, params = tiny
+    objective = objectives.make_objective(stage, model, settings, mask_id=3)
 
     def loss_of(trained):
         return objective({**params, **trained}, batch, jax.random.key(1))
@@ -79,10 +82,12 @@ def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, s
 @pytest.mark.parametrize(("gating", "follow", "stem"), [("sentence", "soft", 16), ("gloss", "chosen", 0)])
 def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow, stem):
     """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""
-    config = tiny[0].copy_and_resolve_references()
-    config.pose.gating, config.renderer.stem_features = gating, stem
-    model, published = models.build(config, VOCABULARY)
-    params = models.init(model, config, published, seed=0)
+    settings = tiny[0]
+    settings = replace(
+        settings, pose=replace(settings.pose, gating=gating), renderer=replace(settings.renderer, stem_features=stem)
+    )
+    model, published = models.build(settings, VOCABULARY)
+    params = models.init(model, settings, published, seed=0)
     # The stabiliser's network starts at zero and the transformer's gates may start closed: any parameters will do here.
     keys = iter(jax.random.split(jax.random.key(7), 1000))
     params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)
@@ -93,7 +98,7 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow
         _, confidence, _, stable = objectives.blended_pose(model, whole, batch, H, mask, follow)
         # Without text in the cross attention, so that SLUL can only be reached through the pose.
         return objectives.diffusion(
-            model, whole, batch, stable, confidence, jnp.zeros_like(H), mask, jax.random.key(0), config.renderer
+            model, whole, batch, stable, confidence, jnp.zeros_like(H), mask, jax.random.key(0), settings.renderer
         ).mean()
 
     trained = {name: params[name] for name in ("slul", "slp_moe", "stabiliser")}
@@ -105,8 +110,8 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow
 
 
 def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch):
-    config, model, params = tiny
-    stage = Stage("slul", objectives.make_objective("slul", model, config, 3), ("slul",), 10, 1e-3, 1, 0.01, 1.0)
+    settings, model, params = tiny
+    stage = Stage("slul", objectives.make_objective("slul", model, settings, 3), ("slul",), 10, 1e-3, 1, 0.01, 1.0)
     tx = optimizer(stage)
     trained = {"slul": params["slul"]}
     losses, results = [], []

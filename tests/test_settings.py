@@ -1,0 +1,118 @@
+"""The settings are the config: the same keys and types, ranges that admit the defaults, and nobody below knows more."""
+
+import ast
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+import pytest
+
+import signer_jax
+from signer_jax import configuration
+from signer_jax.errors import SignerError
+from signer_jax.ranges import each, number, one_of, range_of, whole
+from signer_jax.settings import Settings, flatten, known, read
+
+PACKAGE = Path(signer_jax.__file__).parent
+# Who may know ml_collections: a config is loaded in one of them, and changed by a command's flags.
+KNOW_CONFIGS = {"configuration.py"}
+
+
+def plain(hint):
+    """The type that a field's annotation stands for."""
+    if get_origin(hint) is Annotated:
+        return plain(get_args(hint)[0])
+    return type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
+
+
+def test_the_settings_have_the_keys_and_types_of_the_default():
+    config = configuration.shipped("default")
+    values = flatten(config)
+    assert known().keys() == values.keys()
+    for name, hint in known().items():
+        kind = plain(hint)
+        if get_origin(kind) is tuple:
+            item = get_args(kind)[0]
+            assert isinstance(values[name], list) and all(type(one) is item for one in values[name]), name
+        else:
+            assert type(values[name]) is kind, name
+    found = flatten(read(config))
+    assert found == values and all(type(found[name]) is type(values[name]) for name in values)
+
+
+@pytest.mark.parametrize("name", configuration.shipped_names())
+def test_every_shipped_config_is_read(name):
+    config = configuration.load(name)
+    assert flatten(read(config)) == flatten(config)
+    assert read(config.to_dict()) == read(config)
+
+
+def test_settings_are_frozen():
+    settings = read(configuration.load("default"))
+    with pytest.raises(FrozenInstanceError):
+        settings.slul.d_model = 3
+    assert replace(settings, seed=3) != settings and settings.stage("vae") is settings.train.vae
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("slul.d_model", 1.0, "a whole number of at least 1"), ("slul.d_model", True, "a whole number"),
+        ("slul.dropout", 1.0, "below 1"), ("remat", 1, "true or false"), ("data.source", None, "text"),
+        ("pose.dims", 2.0, "one of 2, 3"), ("pose.gating", "glosses", "did you mean 'gloss'"),
+        ("renderer.patch", (1, 2), "a list of 3"), ("vae.temporal_downsample", (1,), "each true or false"),
+        ("slul.length_penalty", float("nan"), "a finite number"), ("mesh.data", 0, "-1"),
+        ("stages", (1,), "each text"), ("stages", "slul", "a list"), ("renderer.hand_weight", "3", "a finite number"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_its_range_is_one_line(key, value, says):
+    config = configuration.shipped("default").to_dict()
+    *path, leaf = key.split(".")
+    holder = config
+    for name in path:
+        holder = holder[name]
+    holder[leaf] = value
+    with pytest.raises(SignerError, match=says) as error:
+        read(config)
+    assert str(error.value).startswith(f"config.{key} is {value!r}") and "\n" not in str(error.value)
+
+
+def test_unknown_and_missing_keys_are_named():
+    config = configuration.shipped("default").to_dict()
+    with pytest.raises(SignerError, match="unknown key 'slul.d_modle' .did you mean 'slul.d_model'"):
+        read({**config, "slul": {**config["slul"], "d_modle": 3}})
+    del config["train"]["joint"]
+    with pytest.raises(SignerError, match="lacks 'train.joint"):
+        read(config)
+
+
+def test_a_whole_number_stands_for_a_float():
+    config = configuration.shipped("default").to_dict()
+    config["loss"]["kl"] = 1
+    assert repr(read(config).loss.kl) == "1.0"
+
+
+def test_ranges_of_types():
+    assert range_of(Literal["a", "b"]).holds("a") and not range_of(Literal["a", "b"]).holds("c")
+    assert range_of(tuple[int, ...]).holds((1, -2)) and not range_of(tuple[int, ...]).holds((1, True))
+    assert range_of(Annotated[int, whole(2)]).holds(2) and not range_of(Annotated[int, whole(2)]).holds(1)
+    assert not range_of(float).holds(float("inf")) and range_of(float).holds(-2)
+    assert not number(0, 1, above=True).holds(0) and number(0, 1).holds(1) and not number(0, 1).holds(1.5)
+    assert each(one_of(1), least=1).words == "a list of at least 1, each one of 1"
+    assert Settings.__dataclass_params__.frozen
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level modules that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+def test_only_configuration_knows_config_dicts():
+    know = {str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py") if "ml_collections" in imported(file)}
+    assert know == KNOW_CONFIGS
