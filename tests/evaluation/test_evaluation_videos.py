@@ -1,15 +1,10 @@
-"""Means over what could be scored; what could not is counted. The baselines of a video, by signer."""
+"""The baselines of a video, by signer."""
 
 import numpy as np
 
 from signer_jax.data import records
-from signer_jax.evaluation import baselines, means
+from signer_jax.evaluation.videos import baselines
 from signer_jax.types import Pose, Sample
-
-
-def test_one_nan_does_not_take_the_mean_away():
-    found = means({"a": [1.0, float("nan"), 3.0], "b": [2.0], "c": [float("nan")] * 2, "d": []})
-    assert found == {"a": 2.0, "a_unscored": 1.0, "b": 2.0, "c_unscored": 2.0}
 
 
 def clip(name: str, signer: str, level: int) -> Sample:

@@ -1,0 +1,23 @@
+"""A run's figures on a split: glosses, poses, videos, a file each, beside the baselines that give them meaning."""
+
+from signer_jax.evaluation.glosses import evaluate_glosses
+from signer_jax.evaluation.poses import evaluate_poses
+from signer_jax.evaluation.results import Evaluation
+from signer_jax.evaluation.videos import evaluate_videos
+from signer_jax.pipeline import Signer
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+def evaluate(signer: Signer, split: str) -> Evaluation:
+    """Every figure that the run's stages allow. Raises `SignerError` for a split that the corpus lacks."""
+    result = Evaluation(joints=signer.settings.pose.joints)
+    corpus, c = signer.corpus, signer.settings.evaluate
+    corpus.texts(split)  # one clear line for a split that is not there
+    if signer.model.slul is not None and corpus.count(split, "text"):
+        evaluate_glosses(signer, split, c.sentences, result)
+    if signer.model.slp_moe is not None and corpus.count(split, "pose"):
+        evaluate_poses(signer, split, c.poses, result)
+    if signer.model.renderer is not None and corpus.count(split, "video"):
+        evaluate_videos(signer, split, c.videos, result)
+    return result

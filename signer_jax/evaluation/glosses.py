@@ -1,0 +1,63 @@
+"""Glosses on a split: BLEU and its kin, beside the baselines that need no model."""
+
+from signer_jax.data.records import Corpus
+from signer_jax.evaluation.results import Evaluation
+from signer_jax.metrics import text as text_metrics
+from signer_jax.pipeline import Signer
+from signer_jax.progress import progress
+from signer_jax.stations.understand import understand
+from signer_jax.types import Sample
+
+
+def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64) -> None:
+    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam."""
+    records = signer.corpus.texts(split)
+    samples = [records[i] for i in range(min(limit, len(records)))]
+    predicted: list[tuple[str, ...]] = []
+    for i in progress(range(0, len(samples), batch), "glosses"):
+        part = samples[i : i + batch]
+        predicted += understand([s.text for s in part], [s.language for s in part], signer.linker).glosses
+    hypotheses = [" ".join(glosses) for glosses in predicted]
+    references = [" ".join(sample.glosses) for sample in samples]
+    bleu = text_metrics.bleu(hypotheses, references)
+    result.facts["gloss/bleu_signature"] = str(bleu.pop("signature"))
+    result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
+    result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
+    result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
+    result.metrics["gloss/exact"] = text_metrics.exact_match(hypotheses, references)
+    baselines = gloss_baselines(signer.corpus, samples)
+    for name, guesses in baselines.items():
+        result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(guesses, references)["bleu4"])
+        result.metrics[f"gloss/rouge_{name}"] = text_metrics.rouge_l(guesses, references)
+    # Recurring sentences can make a system look perfect: the same figure on texts that training never saw.
+    seen = set()
+    if signer.corpus.count("train", "text"):
+        train = signer.corpus.texts("train")
+        seen = {train[i].text for i in range(len(train))}
+    unseen = [i for i, sample in enumerate(samples) if sample.text not in seen]
+    result.metrics["gloss/unseen_share"] = len(unseen) / len(samples)
+    if unseen and len(unseen) < len(samples):
+        again = text_metrics.bleu([hypotheses[i] for i in unseen], [references[i] for i in unseen])
+        result.metrics["gloss/bleu4_unseen"] = float(again["bleu4"])
+    result.glosses = [
+        (f"[{s.language}] {s.text}", hypothesis, reference)
+        for s, hypothesis, reference in zip(samples, hypotheses, references, strict=True)
+    ]
+
+
+def gloss_baselines(corpus: Corpus, samples: list[Sample]) -> dict[str, list[str]]:
+    """What needs no model: the text itself in upper case, and the glosses of the nearest training text (TF-IDF)."""
+    guesses = {"copy": [text_metrics.copied(sample.text) for sample in samples]}
+    if not corpus.count("train", "text"):
+        return guesses
+    train = corpus.texts("train")
+    bank = [train[i] for i in range(len(train))]
+    nearest = [""] * len(samples)
+    for language in {sample.language for sample in samples}:
+        theirs = [sample for sample in bank if sample.language == language]
+        rows = [i for i, sample in enumerate(samples) if sample.language == language]
+        if theirs:
+            index = text_metrics.nearest_texts([samples[i].text for i in rows], [sample.text for sample in theirs])
+            for i, k in zip(rows, index, strict=True):
+                nearest[i] = " ".join(theirs[k].glosses)
+    return guesses | {"nearest_text": nearest}
