@@ -100,13 +100,3 @@ def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], 
         text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
         save_file(contiguous, folder / f"{name}.safetensors", metadata={"format": "pt"})
-
-
-def check_names(used: set[str], found: set[str], path: str | Path, optional: tuple[str, ...] = ()) -> None:
-    """Raises `SignerError` unless exactly the `used` tensors were `found` (those ending in `optional` may be extra)."""
-    if missing := sorted(used - found):
-        raise SignerError(
-            f"{path}: lacks {len(missing)} tensors, the first {missing[0]!r}; is it the right model class?"
-        )
-    if extra := sorted(name for name in found - used if not name.endswith(optional or ("\0",))):
-        raise SignerError(f"{path}: has {len(extra)} unknown tensors, the first {extra[0]!r}; is it the right class?")

@@ -5,16 +5,16 @@ when the file holds both tensors; whether logits are scaled by d_model**-0.5 is 
 the config's original `tie_word_embeddings`), and always so for UMT5 and mT5.
 """
 
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, state_dict
+from signer_jax.interop import model_config, names, state_dict
+from signer_jax.interop.names import TRANSPOSED, Row
 from signer_jax.slul.t5 import EPSILON, T5
 
 _SHARED = "shared.weight"
@@ -55,29 +55,29 @@ _CONFIG = {
 }
 
 
-def _names(t5: T5) -> Iterator[tuple[str, str, bool]]:
-    """(our path, their name, transposed?); `{layer}` in a name: ours is stacked over the layers, theirs is not."""
-    yield "token_embedding/embedding", _SHARED, False
+def _table(t5: T5) -> list[Row]:
+    rows = [Row("token_embedding/embedding", _SHARED)]
     if not t5.tie_embeddings:
-        yield "lm_head/kernel", _HEAD, True
+        rows.append(Row("lm_head/kernel", _HEAD, TRANSPOSED))
     for side in ("encoder", "decoder"):
         sublayers = ["self_attention", "mlp"] if side == "encoder" else ["self_attention", "cross_attention", "mlp"]
-        yield f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight", False
+        rows.append(Row(f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight"))
         bias = "layer.0.SelfAttention.relative_attention_bias.weight"
         if t5.relative_bias_every_layer:
-            yield f"{side}/layers/relative_bias/embedding", f"{side}.block.{{layer}}.{bias}", False
+            rows.append(Row(f"{side}/layers/relative_bias/embedding", f"{side}.block.{{}}.{bias}"))
         else:
-            yield f"{side}/relative_bias/embedding", f"{side}.block.0.{bias}", False
+            rows.append(Row(f"{side}/relative_bias/embedding", f"{side}.block.0.{bias}"))
         for index, sublayer in enumerate(sublayers):
-            ours, theirs = f"{side}/layers/{sublayer}", f"{side}.block.{{layer}}.layer.{index}"
-            yield f"{ours}_norm/scale", f"{theirs}.layer_norm.weight", False
+            ours, theirs = f"{side}/layers/{sublayer}", f"{side}.block.{{}}.layer.{index}"
+            rows.append(Row(f"{ours}_norm/scale", f"{theirs}.layer_norm.weight"))
             if sublayer == "mlp":
                 for weight in ("wi_0", "wi_1", "wo") if t5.activation == "gated-gelu" else ("wi", "wo"):
-                    yield f"{ours}/{weight}/kernel", f"{theirs}.DenseReluDense.{weight}.weight", True
+                    rows.append(Row(f"{ours}/{weight}/kernel", f"{theirs}.DenseReluDense.{weight}.weight", TRANSPOSED))
             else:
                 kind = "SelfAttention" if sublayer == "self_attention" else "EncDecAttention"
                 for name, letter in _PROJECTIONS.items():
-                    yield f"{ours}/{name}/kernel", f"{theirs}.{kind}.{letter}.weight", True
+                    rows.append(Row(f"{ours}/{name}/kernel", f"{theirs}.{kind}.{letter}.weight", TRANSPOSED))
+    return rows
 
 
 def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
@@ -90,23 +90,17 @@ def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]
     config = model_config.check(path, config, _CONFIG, "a T5 model")
     tensors = state_dict.read_tensors(path)
     # transformers takes any of the tied tensors for the table where the file lacks the first.
-    shared = next((tensors[name] for name in (_SHARED, "encoder.embed_tokens.weight", _HEAD) if name in tensors), None)
+    copies = (_SHARED, "encoder.embed_tokens.weight", _HEAD)
+    shared = next((tensors[name] for name in copies if name in tensors), None)
     if shared is None:
         raise SignerError(f"{path}: has no tensor {_SHARED!r}; is it the right model class?")
     tensors[_SHARED] = shared
     if _HEAD in tensors and np.array_equal(tensors[_HEAD], shared):
         del tensors[_HEAD]
     module = _module(path, config, tied=_HEAD not in tensors, every_layer=kind == "umt5").clone(dtype=dtype)
-    params, used = {}, set()
-    for ours, theirs, transposed in _names(module):
-        names = [theirs.format(layer=i) for i in range(_depth(module, theirs))] if "{layer}" in theirs else [theirs]
-        used.update(names)
-        state_dict.check_names(set(names), set(names) & tensors.keys(), path)
-        arrays = [tensors[name].T if transposed else tensors[name] for name in names]
-        params[tuple(ours.split("/"))] = np.stack(arrays) if "{layer}" in theirs else np.ascontiguousarray(arrays[0])
-    state_dict.check_names(used, set(tensors), path, optional=_IGNORED)
-    params = unflatten_dict(params)
-    _check_shapes(path, module, params)
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
+    params = names.to_ours(path, _table(module), tensors, init, optional=_IGNORED)
     return module, params
 
 
@@ -115,14 +109,6 @@ def save(path: str | Path, module: T5, params: dict) -> None:
 
     transformers 5 scales the logits of every UMT5, so one without `scale_logits` comes back equal here, not there.
     """
-    flat = {"/".join(key): np.asarray(value, np.float32) for key, value in flatten_dict(params).items()}
-    tensors: dict[str, np.ndarray] = {}
-    for ours, theirs, transposed in _names(module):
-        if "{layer}" not in theirs:
-            tensors[theirs] = flat[ours].T if transposed else flat[ours]
-            continue
-        for layer, array in enumerate(flat[ours]):
-            tensors[theirs.format(layer=layer)] = array.T if transposed else array
     umt5 = module.relative_bias_every_layer
     scaled = module.tie_embeddings if module.scale_logits is None else module.scale_logits
     config = {
@@ -137,7 +123,7 @@ def save(path: str | Path, module: T5, params: dict) -> None:
         "tie_word_embeddings": module.tie_embeddings,
         "scale_decoder_outputs": scaled,
     }
-    state_dict.write(path, config, tensors)
+    state_dict.write(path, config, names.to_theirs(_table(module), params))
 
 
 def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) -> T5:
@@ -163,19 +149,3 @@ def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) ->
         relative_bias_every_layer=every_layer,
         scale_logits=bool(scaled),
     )
-
-
-def _depth(module: T5, name: str) -> int:
-    return module.encoder_layers if name.startswith("encoder") else module.decoder_layers
-
-
-def _check_shapes(path: str | Path, module: T5, params: dict) -> None:
-    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    shapes = model_config.shapes(path, lambda: jax.eval_shape(module.init, jax.random.key(0), ids, ids))
-    expected = flatten_dict(shapes["params"])
-    for key, array in flatten_dict(params).items():
-        if array.shape != expected[key].shape:
-            name = "/".join(key)
-            raise SignerError(
-                f"{path}: {name} is {array.shape}, its config says {expected[key].shape}; do they belong?"
-            )

@@ -1,22 +1,18 @@
 """Wan's transformers as published for diffusers (`WanTransformer3DModel`): read into ours, written back.
 
 The VAE's functions live in `wan_vae` and are exported from here too.
-
-The table pairs our parameter paths with their tensor names; reading and writing walk the same table.
 """
 
-import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, state_dict
+from signer_jax.interop import model_config, names, state_dict
+from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm
 from signer_jax.interop.wan_vae import load_vae, save_vae
 from signer_jax.renderer.video_transformer import VideoTransformer
 
@@ -42,71 +38,48 @@ _CONFIG = {
 }
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """How one of their tensors becomes one of ours, and back."""
-
-    read: Callable[[np.ndarray], np.ndarray]
-    write: Callable[[np.ndarray], np.ndarray]
-
-
-_SAME = _Rule(lambda x: x, lambda x: x)
-_TRANSPOSED = _Rule(lambda x: x.T, lambda x: x.T)
-_LEADING_ONE = _Rule(lambda x: x[0], lambda x: x[None])
-
-
-def _patch_rule(in_channels: int, patch: tuple[int, int, int]) -> _Rule:
+def _patch_turn(in_channels: int, patch: tuple[int, int, int]) -> Turn:
     """Their strided convolution [d, c, t, y, x] is our dense layer over flattened patches [t·y·x·c, d]."""
-    return _Rule(
+    return Turn(
         lambda x: x.transpose(2, 3, 4, 1, 0).reshape(-1, x.shape[0]),
         lambda x: x.reshape(*patch, in_channels, -1).transpose(4, 3, 0, 1, 2),
     )
 
 
-def _dense(ours: str, theirs: str) -> dict[str, tuple[str, _Rule]]:
-    return {f"{ours}/kernel": (f"{theirs}.weight", _TRANSPOSED), f"{ours}/bias": (f"{theirs}.bias", _SAME)}
-
-
-def _layer_norm(ours: str, theirs: str) -> dict[str, tuple[str, _Rule]]:
-    return {f"{ours}/scale": (f"{theirs}.weight", _SAME), f"{ours}/bias": (f"{theirs}.bias", _SAME)}
-
-
-def _table(module: VideoTransformer) -> dict[str, tuple[str, _Rule]]:
-    """Our path -> (their name, rule). Under `layers/` ours is stacked, and their `{}` is the number of the layer."""
+def _table(module: VideoTransformer) -> list[Row]:
     embedder = "condition_embedder"
-    table = {
-        "patch_embedding/kernel": ("patch_embedding.weight", _patch_rule(module.in_channels, module.patch)),
-        "patch_embedding/bias": ("patch_embedding.bias", _SAME),
-        **_dense("time_in", f"{embedder}.time_embedder.linear_1"),
-        **_dense("time_out", f"{embedder}.time_embedder.linear_2"),
-        **_dense("time_modulation", f"{embedder}.time_proj"),
-        **_dense("text_in", f"{embedder}.text_embedder.linear_1"),
-        **_dense("text_out", f"{embedder}.text_embedder.linear_2"),
-        "modulation": ("scale_shift_table", _LEADING_ONE),
-        **_dense("patch_projection", "proj_out"),
-        "layers/modulation": ("blocks.{}.scale_shift_table", _LEADING_ONE),
-        **_layer_norm("layers/cross_norm", "blocks.{}.norm2"),
-        **_dense("layers/wi", "blocks.{}.ffn.net.0.proj"),
-        **_dense("layers/wo", "blocks.{}.ffn.net.2"),
-    }
+    rows = [
+        *layer("patch_embedding", "patch_embedding", _patch_turn(module.in_channels, module.patch)),
+        *layer("time_in", f"{embedder}.time_embedder.linear_1"),
+        *layer("time_out", f"{embedder}.time_embedder.linear_2"),
+        *layer("time_modulation", f"{embedder}.time_proj"),
+        *layer("text_in", f"{embedder}.text_embedder.linear_1"),
+        *layer("text_out", f"{embedder}.text_embedder.linear_2"),
+        Row("modulation", "scale_shift_table", LEADING_ONE),
+        *layer("patch_projection", "proj_out"),
+        Row("layers/modulation", "blocks.{}.scale_shift_table", LEADING_ONE),
+        *layer_norm("layers/cross_norm", "blocks.{}.norm2"),
+        *layer("layers/wi", "blocks.{}.ffn.net.0.proj"),
+        *layer("layers/wo", "blocks.{}.ffn.net.2"),
+    ]
     for ours, theirs in (("layers/self_attention", "blocks.{}.attn1"), ("layers/cross_attention", "blocks.{}.attn2")):
         for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-            table |= _dense(f"{ours}/{name}", f"{theirs}.to_{letter}")
-        table |= _dense(f"{ours}/out", f"{theirs}.to_out.0")
-        table[f"{ours}/query_norm/scale"] = (f"{theirs}.norm_q.weight", _SAME)
-        table[f"{ours}/key_norm/scale"] = (f"{theirs}.norm_k.weight", _SAME)
+            rows += layer(f"{ours}/{name}", f"{theirs}.to_{letter}")
+        rows += layer(f"{ours}/out", f"{theirs}.to_out.0")
+        rows.append(Row(f"{ours}/query_norm/scale", f"{theirs}.norm_q.weight"))
+        rows.append(Row(f"{ours}/key_norm/scale", f"{theirs}.norm_k.weight"))
     if module.image_dim is not None:
         image, cross = f"{embedder}.image_embedder", "layers/cross_attention"
-        table |= {
-            **_layer_norm("image_norm_in", f"{image}.norm1"),
-            **_dense("image_in", f"{image}.ff.net.0.proj"),
-            **_dense("image_out", f"{image}.ff.net.2"),
-            **_layer_norm("image_norm_out", f"{image}.norm2"),
-            **_dense(f"{cross}/image_key", "blocks.{}.attn2.add_k_proj"),
-            **_dense(f"{cross}/image_value", "blocks.{}.attn2.add_v_proj"),
-            f"{cross}/image_key_norm/scale": ("blocks.{}.attn2.norm_added_k.weight", _SAME),
-        }
-    return table
+        rows += [
+            *layer_norm("image_norm_in", f"{image}.norm1"),
+            *layer("image_in", f"{image}.ff.net.0.proj"),
+            *layer("image_out", f"{image}.ff.net.2"),
+            *layer_norm("image_norm_out", f"{image}.norm2"),
+            *layer(f"{cross}/image_key", "blocks.{}.attn2.add_k_proj"),
+            *layer(f"{cross}/image_value", "blocks.{}.attn2.add_v_proj"),
+            Row(f"{cross}/image_key_norm/scale", "blocks.{}.attn2.norm_added_k.weight"),
+        ]
+    return rows
 
 
 def _module(config: Mapping, path: str | Path) -> VideoTransformer:
@@ -145,31 +118,13 @@ def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
     if config.get("_class_name", "WanTransformer3DModel") != "WanTransformer3DModel":
         raise SignerError(f"{path}: holds a {str(config['_class_name'])[:80]}, not a WanTransformer3DModel; give one")
     module = _module(config, path)
-    table = _table(module)
-    tensors = state_dict.read_tensors(path)
-    names = {theirs.format(i) for theirs, _ in table.values() for i in range(module.layers)}
     # Some conversions of the image models carry a query norm that the forward pass never uses.
-    state_dict.check_names(names, set(tensors), path, optional=("norm_added_q.weight",))
-    flat = {}
-    for ours, (theirs, rule) in table.items():
-        if ours.startswith("layers/"):
-            flat[ours] = np.stack([rule.read(tensors.pop(theirs.format(i))) for i in range(module.layers)])
-        else:
-            flat[ours] = np.ascontiguousarray(rule.read(tensors.pop(theirs)))
-    _check_shapes(module, flat, path)
-    return module, unflatten_dict(flat, sep="/")
+    optional = ("norm_added_q.weight",)
+    return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional)
 
 
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
     """Writes a folder that diffusers' `WanTransformer3DModel.from_pretrained` loads (one safetensors file, float32)."""
-    flat = flatten_dict(dict(params), sep="/")
-    tensors: dict[str, np.ndarray] = {}
-    for ours, (theirs, rule) in _table(module).items():
-        value = np.asarray(flat[ours], np.float32)
-        if ours.startswith("layers/"):
-            tensors |= {theirs.format(i): rule.write(layer) for i, layer in enumerate(value)}
-        else:
-            tensors[theirs] = rule.write(value)
     config = {
         "_class_name": "WanTransformer3DModel",
         "_diffusers_version": _WRITTEN_FOR,
@@ -190,27 +145,16 @@ def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping
         "rope_max_seq_len": 1024,
         "pos_embed_seq_len": None,
     }
+    tensors = names.to_theirs(_table(module), params)
     state_dict.write(path, config, tensors, name="diffusion_pytorch_model")
 
 
-def _check_shapes(module: VideoTransformer, flat: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Raises `SignerError` unless the tensors have the shapes that the module of this config initialises."""
+def _init(module: VideoTransformer) -> Callable[[], Any]:
     b, s, (t, y, x) = 1, 1, module.patch
     image = None if module.image_dim is None else jax.ShapeDtypeStruct((b, s, module.image_dim), jnp.float32)
-    init = functools.partial(
-        jax.eval_shape,
-        lambda image: module.init(
-            jax.random.key(0),
-            jnp.zeros((b, t, y, x, module.in_channels)),
-            jnp.zeros(b),
-            jnp.zeros((b, s, module.text_dim)),
-            image=image,
-        ),
-        image,
+    latents = jax.ShapeDtypeStruct((b, t, y, x, module.in_channels), jnp.float32)
+    text = jax.ShapeDtypeStruct((b, s, module.text_dim), jnp.float32)
+    step = jax.ShapeDtypeStruct((b,), jnp.float32)
+    return lambda: jax.eval_shape(
+        lambda *inputs: module.init(jax.random.key(0), *inputs[:3], image=inputs[3]), latents, step, text, image
     )
-    shapes = model_config.shapes(path, init)["params"]
-    for name, expected in flatten_dict(shapes, sep="/").items():
-        if flat[name].shape != expected.shape:
-            raise SignerError(
-                f"{path}: {name} has shape {flat[name].shape}, config.json says {expected.shape}; are they one model?"
-            )

@@ -1,17 +1,16 @@
 """Wan's video autoencoder (2.1 and 2.2) from and to the folders that diffusers' AutoencoderKLWan saves."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
-from signer_jax.interop.state_dict import check_names, read_config, read_tensors, write
+from signer_jax.interop.names import Row, Turn, layer, to_ours, to_theirs
+from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
 # config.json's name -> our field; the original's spelling of "temporal" is theirs.
@@ -49,53 +48,41 @@ _CONFIG = {
 }
 
 
-class _Rule(NamedTuple):
-    """How one kind of tensor is turned: from theirs to ours, and back."""
-
-    read: Callable[[np.ndarray], np.ndarray]
-    write: Callable[[np.ndarray], np.ndarray]
-
-
 # [o, c, t, y, x] <-> [t, y, x, c, o]
-_CONV3D = _Rule(lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2))
+_CONV3D = Turn(lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2))
 # [o, c, y, x] <-> [1, y, x, c, o]
-_CONV2D = _Rule(lambda a: a.transpose(2, 3, 1, 0)[None], lambda a: a[0].transpose(3, 2, 0, 1))
+_CONV2D = Turn(lambda a: a.transpose(2, 3, 1, 0)[None], lambda a: a[0].transpose(3, 2, 0, 1))
 # [o, c, 1, 1] <-> [c, o]
-_DENSE = _Rule(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
-_VECTOR = _Rule(lambda a: a, lambda a: a)
-_GAMMA = _Rule(lambda a: a.reshape(-1), lambda a: a[:, None, None, None])
-_FRAME_GAMMA = _Rule(lambda a: a.reshape(-1), lambda a: a[:, None, None])
+_DENSE = Turn(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+_GAMMA = Turn(lambda a: a.reshape(-1), lambda a: a[:, None, None, None])
+_FRAME_GAMMA = Turn(lambda a: a.reshape(-1), lambda a: a[:, None, None])
 
-_Rows = list[tuple[str, str, _Rule]]
-
-
-def _layer(ours: str, theirs: str, kernel: _Rule) -> _Rows:
-    return [(f"{ours}/kernel", f"{theirs}.weight", kernel), (f"{ours}/bias", f"{theirs}.bias", _VECTOR)]
+_Rows = list[Row]
 
 
 def _resnet(ours: str, theirs: str, shortcut: bool) -> _Rows:
-    rows = [(f"{ours}/norm{i}/scale", f"{theirs}.norm{i}.gamma", _GAMMA) for i in (1, 2)]
-    rows += [row for i in (1, 2) for row in _layer(f"{ours}/conv{i}", f"{theirs}.conv{i}", _CONV3D)]
-    return rows + (_layer(f"{ours}/shortcut", f"{theirs}.conv_shortcut", _CONV3D) if shortcut else [])
+    rows = [Row(f"{ours}/norm{i}/scale", f"{theirs}.norm{i}.gamma", _GAMMA) for i in (1, 2)]
+    rows += [row for i in (1, 2) for row in layer(f"{ours}/conv{i}", f"{theirs}.conv{i}", _CONV3D)]
+    return rows + (layer(f"{ours}/shortcut", f"{theirs}.conv_shortcut", _CONV3D) if shortcut else [])
 
 
 def _resample(ours: str, theirs: str, temporal: bool) -> _Rows:
-    rows = _layer(f"{ours}/conv", f"{theirs}.resample.1", _CONV2D)
-    return rows + (_layer(f"{ours}/time_conv", f"{theirs}.time_conv", _CONV3D) if temporal else [])
+    rows = layer(f"{ours}/conv", f"{theirs}.resample.1", _CONV2D)
+    return rows + (layer(f"{ours}/time_conv", f"{theirs}.time_conv", _CONV3D) if temporal else [])
 
 
 def _ends(side: str) -> _Rows:
     """What encoder and decoder share: the first and last convolutions and the middle."""
     middle = f"{side}.mid_block"
     return [
-        *_layer(f"{side}/conv_in", f"{side}.conv_in", _CONV3D),
+        *layer(f"{side}/conv_in", f"{side}.conv_in", _CONV3D),
         *_resnet(f"{side}/middle/resnet_0", f"{middle}.resnets.0", False),
-        (f"{side}/middle/attention/norm/scale", f"{middle}.attentions.0.norm.gamma", _FRAME_GAMMA),
-        *_layer(f"{side}/middle/attention/qkv", f"{middle}.attentions.0.to_qkv", _DENSE),
-        *_layer(f"{side}/middle/attention/out", f"{middle}.attentions.0.proj", _DENSE),
+        Row(f"{side}/middle/attention/norm/scale", f"{middle}.attentions.0.norm.gamma", _FRAME_GAMMA),
+        *layer(f"{side}/middle/attention/qkv", f"{middle}.attentions.0.to_qkv", _DENSE),
+        *layer(f"{side}/middle/attention/out", f"{middle}.attentions.0.proj", _DENSE),
         *_resnet(f"{side}/middle/resnet_1", f"{middle}.resnets.1", False),
-        (f"{side}/norm_out/scale", f"{side}.norm_out.gamma", _GAMMA),
-        *_layer(f"{side}/conv_out", f"{side}.conv_out", _CONV3D),
+        Row(f"{side}/norm_out/scale", f"{side}.norm_out.gamma", _GAMMA),
+        *layer(f"{side}/conv_out", f"{side}.conv_out", _CONV3D),
     ]
 
 
@@ -132,12 +119,12 @@ def _decoder(module: VideoVAE) -> _Rows:
 
 
 def name_table(module: VideoVAE) -> _Rows:
-    """Every parameter: (our path, their name, how it is turned)."""
+    """Every parameter."""
     return [
         *_encoder(module),
         *_decoder(module),
-        *_layer("quant_conv", "quant_conv", _CONV3D),
-        *_layer("post_quant_conv", "post_quant_conv", _CONV3D),
+        *layer("quant_conv", "quant_conv", _CONV3D),
+        *layer("post_quant_conv", "post_quant_conv", _CONV3D),
     ]
 
 
@@ -147,18 +134,8 @@ def load_vae(path: str | Path) -> tuple[VideoVAE, dict]:
     Raises `SignerError` where the folder is no such model, or tensors lack, are unknown or have another shape.
     """
     module = _module(read_config(path), path)
-    small = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
-    expected = model_config.shapes(path, small)["params"]
-    table, tensors = name_table(module), read_tensors(path)
-    check_names({theirs for _, theirs, _ in table}, set(tensors), path)
-    params = {ours: rule.read(tensors[theirs]) for ours, theirs, rule in table}
-    for name, leaf in flatten_dict(expected, sep="/").items():
-        if params[name].shape != leaf.shape:
-            raise SignerError(
-                f"{path}: {name} has shape {params[name].shape} where its config.json asks for {leaf.shape}; "
-                "take both files from one model"
-            )
-    return module, unflatten_dict(params, sep="/")
+    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
+    return module, to_ours(path, name_table(module), read_tensors(path), init)
 
 
 def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
@@ -172,9 +149,7 @@ def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
         "scale_factor_spatial": module.spatial_ratio,
         "scale_factor_temporal": module.temporal_ratio,
     }
-    flat = flatten_dict(dict(params), sep="/")
-    tensors = {theirs: rule.write(np.asarray(flat[ours])) for ours, theirs, rule in name_table(module)}
-    write(path, config, tensors, name="diffusion_pytorch_model")
+    write(path, config, to_theirs(name_table(module), params), name="diffusion_pytorch_model")
 
 
 def _module(config: Mapping, path: str | Path) -> VideoVAE:
