@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from dataclasses import asdict
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import numpy as np
 
 from signer_jax import storage
 from signer_jax.settings import Settings
-from signer_jax.training import partitioning
-from signer_jax.training.run import read_times
+from signer_jax.workdir import read_times
 
 PACKAGES = ("signer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
 
@@ -23,7 +22,8 @@ def params_sha256(params: Any) -> str:
     """SHA-256 over the leaves in path order: path, dtype, shape and bytes of each."""
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    for name, leaf in sorted((partitioning.path_name(path), leaf) for path, leaf in leaves):
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    for name, leaf in sorted(named, key=lambda pair: pair[0]):
         array = np.asarray(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -31,9 +31,10 @@ def params_sha256(params: Any) -> str:
 
 
 def build(
-    settings: Settings, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str
-) -> dict:
-    mesh = partitioning.make_mesh(asdict(settings.mesh))
+    settings: Settings, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str,
+    mesh: Mapping[str, int],
+) -> dict:  # fmt: skip
+    """`mesh`: the size of each axis."""
     return {
         "step": sum(settings.stage(stage).steps for stage in settings.stages),
         "steps": {stage: settings.stage(stage).steps for stage in settings.stages},
@@ -43,7 +44,7 @@ def build(
         "metrics": metrics,
         "facts": facts,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "mesh": {axis: int(size) for axis, size in mesh.shape.items()},
+        "mesh": {axis: int(size) for axis, size in mesh.items()},
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "seed": settings.seed,
         "wall_seconds": read_times(workdir),

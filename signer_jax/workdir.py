@@ -14,6 +14,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,31 @@ def load_settings(workdir: Path) -> Settings:
         return read(values)
     except SignerError as error:
         raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
+
+
+class Clock:
+    """Adds the seconds of a block to `<workdir>/wall_time.json`, over all the times that a run was resumed."""
+
+    def __init__(self, workdir: Path, name: str):
+        self.file, self.name = workdir / "wall_time.json", name
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if jax.process_index() == 0:
+            times = read_times(self.file.parent)
+            times[self.name] = round(times.get(self.name, 0.0) + time.perf_counter() - self.started, 1)
+            try:
+                storage.write_file(self.file, json.dumps(times) + "\n")
+            except SignerError as error:  # a note for people: the work goes on without it
+                print(f"signer: {error}", file=sys.stderr)
+
+
+def read_times(workdir: Path) -> dict[str, float]:
+    """Seconds by stage; none where the note is missing or damaged."""
+    try:
+        times = json.loads(storage.plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
+        return {str(stage): float(seconds) for stage, seconds in times.items()}
+    except (SignerError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}

@@ -1,21 +1,14 @@
-"""The settings are the config: the same keys and types, ranges that admit the defaults, and nobody below knows more."""
+"""The settings are the config: the same keys and types, and ranges that admit the defaults."""
 
-import ast
 from dataclasses import FrozenInstanceError, replace
-from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 
-import signer_jax
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.ranges import each, number, one_of, range_of, whole
 from signer_jax.settings import Settings, flatten, known, read
-
-PACKAGE = Path(signer_jax.__file__).parent
-# Who may know ml_collections: a config is loaded in one of them, and changed by a command's flags.
-KNOW_CONFIGS = {"configuration.py"}
 
 
 def plain(hint):
@@ -100,19 +93,3 @@ def test_ranges_of_types():
     assert not number(0, 1, above=True).holds(0) and number(0, 1).holds(1) and not number(0, 1).holds(1.5)
     assert each(one_of(1), least=1).words == "a list of at least 1, each one of 1"
     assert Settings.__dataclass_params__.frozen
-
-
-def imported(file: Path) -> set[str]:
-    """The top-level modules that a file imports, anywhere in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return {name.partition(".")[0] for name in names}
-
-
-def test_only_configuration_knows_config_dicts():
-    know = {str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py") if "ml_collections" in imported(file)}
-    assert know == KNOW_CONFIGS

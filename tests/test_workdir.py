@@ -158,12 +158,12 @@ def test_a_runs_config_is_checked(tmp_path, bad):
 def test_the_clock_is_a_note_that_stops_nothing(tmp_path, capsys):
     for text in ("{", "[1]", '{"slul": "long"}', "null"):
         (tmp_path / "wall_time.json").write_text(text)
-        assert run.read_times(tmp_path) == {}
-        with run.Clock(tmp_path, "slul"):
+        assert workdir.read_times(tmp_path) == {}
+        with workdir.Clock(tmp_path, "slul"):
             pass
-        assert run.read_times(tmp_path).keys() == {"slul"}
+        assert workdir.read_times(tmp_path).keys() == {"slul"}
     (tmp_path / "file").write_text("")
-    with run.Clock(tmp_path / "file", "slul"):
+    with workdir.Clock(tmp_path / "file", "slul"):
         pass
     assert "wall_time.json: cannot be written" in capsys.readouterr().err
 

@@ -21,14 +21,16 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax import result as results
     from signer_jax.evaluation import evaluate
     from signer_jax.pipeline import Signer
+    from signer_jax.training.run import mesh_of
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
     distinct({"--workdir": arguments.workdir}, {"--json": arguments.json})
     signer = Signer.load(arguments.workdir)
     evaluation = evaluate(signer, arguments.split)
     result = results.build(
-        signer.settings, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split
-    )
+        signer.settings, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split,
+        mesh_of(signer.settings).shape,
+    )  # fmt: skip
     if target:
         results.write(target, result)
     print(table(metric_rows(evaluation.metrics), (f"metric ({arguments.split})", "value")))

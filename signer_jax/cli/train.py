@@ -43,6 +43,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.pipeline import Signer
     from signer_jax.settings import read
     from signer_jax.training import run as training
+    from signer_jax.workdir import Clock
 
     settings = read(config)
     with training.claimed(settings, workdir):
@@ -51,9 +52,11 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
             split, evaluation = settings.evaluate.split, Evaluation()
             signer = Signer(settings, workdir, model, params)
             if split:
-                with training.Clock(workdir, "evaluate"):
+                with Clock(workdir, "evaluate"):
                     evaluation = evaluate(signer, split)
-            result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split)
+            result = results.build(
+                settings, params, workdir, evaluation.metrics, evaluation.facts, split, training.mesh_of(settings).shape
+            )
             results.write(workdir / "result.json", result)
             print(table(metric_rows(evaluation.metrics), (f"metric ({split or 'not evaluated'})", "value")))
             if then:

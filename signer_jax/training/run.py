@@ -1,8 +1,6 @@
 """A whole run: the corpus, then each stage with what it needs, to the last checkpoint."""
 
-import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,7 +28,7 @@ from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.storage import REMAKE, plain_file, recover, write_file
+from signer_jax.storage import REMAKE, recover
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
@@ -39,6 +37,10 @@ from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 
 REQUIRES = {"pose": ("slul",), "joint": ("slul", "pose", "renderer")}  # stages that must have been trained before
+
+
+def mesh_of(settings: Settings) -> jax.sharding.Mesh:
+    return partitioning.make_mesh(asdict(settings.mesh))
 
 
 def limits(data: Data) -> Limits:
@@ -95,7 +97,7 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     """Checks the settings, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
     _check(settings)
     check_corpus(settings.data, workdir / "data")
-    mesh = partitioning.make_mesh(asdict(settings.mesh))
+    mesh = mesh_of(settings)
     for stage in settings.stages:
         partitioning.local_rows(settings.stage(stage).batch, mesh)  # refused where it does not divide
     with folder.claimed(workdir, settings):
@@ -107,9 +109,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
 
     Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
     """
-    mesh = partitioning.make_mesh(asdict(settings.mesh))
+    mesh = mesh_of(settings)
     # ---- Data ------------------------------------------------------------------------------------------------------
-    with Clock(workdir, "data"):
+    with folder.Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
         tokenizer = first_makes("tokenizer", lambda: open_tokenizer(settings, workdir, corpus))
         if tokenizer is not None and "slul" in settings.stages and jax.process_index() == 0:
@@ -126,7 +128,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         if latest_step(directory) == stage.steps:
             params |= read_params(directory)
             continue
-        with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, Clock(workdir, name):
+        with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
             if name == "vae" and settings.vae.principal_start and fresh:
                 params["vae"] = principal_start(model, params["vae"], corpus)
@@ -227,31 +229,3 @@ def _check(settings: Settings) -> None:
 
 def _published(settings: Settings, stage: str) -> bool:
     return bool({"slul": settings.slul.init, "renderer": settings.renderer.init}.get(stage))
-
-
-class Clock:
-    """Adds the seconds of a block to `<workdir>/wall_time.json`, over all the times that a run was resumed."""
-
-    def __init__(self, workdir: Path, name: str):
-        self.file, self.name = workdir / "wall_time.json", name
-
-    def __enter__(self) -> None:
-        self.started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if jax.process_index() == 0:
-            times = read_times(self.file.parent)
-            times[self.name] = round(times.get(self.name, 0.0) + time.perf_counter() - self.started, 1)
-            try:
-                write_file(self.file, json.dumps(times) + "\n")
-            except SignerError as error:  # a note for people: the work goes on without it
-                print(f"signer: {error}", file=sys.stderr)
-
-
-def read_times(workdir: Path) -> dict[str, float]:
-    """Seconds by stage; none where the note is missing or damaged."""
-    try:
-        times = json.loads(plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
-        return {str(stage): float(seconds) for stage, seconds in times.items()}
-    except (SignerError, OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
