@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from signer_jax.errors import SignerError
 
 if TYPE_CHECKING:
-    from signer_jax.pipeline import Signed, Signer
+    from signer_jax.pipeline import Signer
+    from signer_jax.types import Signed
 
 __all__ = ["Signed", "Signer", "SignerError", "__version__"]
 __version__ = "0.1.0"

@@ -32,8 +32,6 @@ from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.types import Pose, Signed
 
-__all__ = ["Signed", "Signer"]
-
 
 class Signer:
     """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""

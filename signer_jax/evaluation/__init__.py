@@ -1,8 +1,8 @@
 """A run's figures on a split: glosses, poses, videos, a file each, beside the baselines that give them meaning."""
 
+from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import evaluate_glosses
 from signer_jax.evaluation.poses import evaluate_poses
-from signer_jax.evaluation.results import Evaluation
 from signer_jax.evaluation.videos import evaluate_videos
 from signer_jax.pipeline import Signer
 

@@ -1,7 +1,7 @@
 """Glosses on a split: BLEU and its kin, beside the baselines that need no model."""
 
 from signer_jax.data.records import Corpus
-from signer_jax.evaluation.results import Evaluation
+from signer_jax.evaluation.figures import Evaluation
 from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.progress import progress

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import jax
 import numpy as np
 
-from signer_jax.evaluation.results import Evaluation, means
+from signer_jax.evaluation.figures import Evaluation, means
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics.experts import first_present, of_choice, of_random_choice
 from signer_jax.pipeline import Signer

@@ -10,7 +10,7 @@ from signer_jax import model as models
 from signer_jax.data.records import Corpus
 from signer_jax.data.streams import video_indices
 from signer_jax.errors import SignerError
-from signer_jax.evaluation.results import Evaluation, means
+from signer_jax.evaluation.figures import Evaluation, means
 from signer_jax.metrics import video as video_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton

@@ -1,6 +1,6 @@
 """Means over what could be scored; what could not is counted."""
 
-from signer_jax.evaluation.results import means
+from signer_jax.evaluation.figures import means
 
 
 def test_one_nan_does_not_take_the_mean_away():
