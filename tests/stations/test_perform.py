@@ -186,3 +186,10 @@ def test_training_windows_and_signing_weigh_alike(prior, gating):
 def test_spans_of_letters_by_hand():
     signs = [station.Sign("#A", 0, []), station.Sign("#B", 0, []), station.Sign("X", 1, [])]
     assert station.spans_of(signs, np.array([[0, 4], [6, 9]])).tolist() == [[0, 2], [2, 4], [6, 9]]
+
+
+def test_poses_are_joined_in_order():
+    joined = Pose.joined([pose(3, 1), pose(2, 2)])
+    assert len(joined) == 5 and joined.fps == 16
+    np.testing.assert_array_equal(joined.coordinates[3:], pose(2, 2).coordinates)
+    np.testing.assert_array_equal(joined.slice(0, 3).coordinates, pose(3, 1).coordinates)

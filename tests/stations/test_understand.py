@@ -162,3 +162,11 @@ def test_glosses_that_do_not_end_are_told(linker):
     assert unsure.remarks(0) == ["the model is unsure of the glosses of 'the dog': it gives a token 25% on average"]
     nothing = replace(understood, sentences=(replace(done, unfinished=False, glosses=()),))
     assert nothing.remarks(0) == ["the model gives no gloss for 'the dog'"]
+
+
+def test_what_is_signed_of_a_text_is_what_has_glosses():
+    parts = [("a", 0, ("X",)), ("b", 0, ()), ("c", 1, ()), ("d", 0, ("Y",)), ("e", 1, ())]
+    sentences = tuple(station.Sentence(text, "ase", of, glosses=glosses) for text, of, glosses in parts)
+    understood = station.Understood(np.zeros((5, 2, 3), np.float32), np.ones((5, 2), bool), sentences, 9)
+    assert understood.signed_rows(0) == [0, 3] and understood.signed_rows(1) == [2]
+    assert understood.glosses == [("X", "Y"), ()]
