@@ -9,7 +9,14 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0  # of the training: parameters, batches, noise
-    c.stages = ("slul", "pose", "vae", "renderer", "joint")  # trained in this order; any subset that has its inputs
+    c.stages = (
+        "slul",
+        "pose",
+        "vae",
+        "images",
+        "renderer",
+        "joint",
+    )  # trained in this order; any subset that has its inputs
 
     # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data -------------------------------
     c.data = ConfigDict()
@@ -73,12 +80,12 @@ def get_config() -> ConfigDict:
     # -- Video autoencoder: AutoencoderKLWan at any size ------------------------------------------------------------
     c.vae = ConfigDict()
     c.vae.init = ""  # a folder saved by diffusers (AutoencoderKLWan); its sizes replace the ones below
-    c.vae.base_dim = 66
-    c.vae.z_dim = 32
-    c.vae.dim_mult = (1,)  # one level: at 64 pixels folding 4x4 pixels leaves the 16x16 grid that the transformer wants
+    c.vae.base_dim = 26
+    c.vae.z_dim = 12
+    c.vae.dim_mult = (1,)  # one level: at 64 pixels folding 2x2 leaves 32x32 latents, which lose nothing of a hand
     c.vae.num_res_blocks = 0  # beside those of the middle; the decoder has one more a level
     c.vae.temporal_downsample = ()  # one entry a level but the last; published: (False, True, True)
-    c.vae.patch_size = 4  # pixels folded into channels before the first convolution; 1 folds none
+    c.vae.patch_size = 2  # pixels folded into channels before the first convolution; 1 folds none
     c.vae.principal_start = True  # start from the principal components of the frames' patches (one level only)
     c.vae.window = 5  # frames a training window
     c.vae.kl_weight = 1e-6
@@ -86,16 +93,20 @@ def get_config() -> ConfigDict:
 
     # -- Renderer: WanTransformer3DModel between a convolutional stem and head ---------------------------------------
     c.renderer = ConfigDict()
-    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel); needs stem_features 0
+    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel); needs stem_features ()
     c.renderer.dim = 128
     c.renderer.heads = 4
-    c.renderer.ffn_dim = 384
+    c.renderer.ffn_dim = 256
     c.renderer.layers = 2
     c.renderer.freq_dim = 64
-    c.renderer.patch = (1, 4, 4)  # latent frames, rows and columns a token
-    c.renderer.stem_features = 64  # channels around the transformer; 0 leaves it alone, as published weights want it
-    c.renderer.stem_blocks = 1
-    c.renderer.head_blocks = 2
+    c.renderer.patch = (
+        1,
+        1,
+        1,
+    )  # latent frames, rows and columns a token (of the stem's last level, where there is one)
+    c.renderer.stem_features = (32, 64, 128)  # channels a level of the U around it; () leaves it alone, as published
+    c.renderer.stem_blocks = 1  # a level
+    c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
@@ -125,18 +136,20 @@ def get_config() -> ConfigDict:
     c.loss.pose = 50.0  # all joints against the ground truth, beside the hands
     c.loss.diffusion = 1.0
 
-    # -- Optimisation, by stage: AdamW, linear warm-up, cosine to zero ----------------------------------------------
+    # -- Optimisation, by stage: linear warm-up, cosine to zero -----------------------------------------------------
     c.train = ConfigDict()
-    for stage, steps, batch, rate in (
-        ("slul", 20000, 32, 2e-3),
-        ("pose", 3000, 16, 2e-3),
-        ("vae", 2000, 4, 1e-4),
-        ("renderer", 20000, 8, 2e-3),
-        ("joint", 1000, 8, 2e-5),
+    for stage, steps, batch, optimizer, rate in (
+        ("slul", 20000, 32, "adamw", 2e-3),
+        ("pose", 3000, 16, "adamw", 2e-3),
+        ("vae", 2000, 4, "adamw", 1e-4),
+        ("images", 20000, 8, "muon", 2e-2),  # the renderer on single frames, before it sees motion
+        ("renderer", 5000, 3, "muon", 5e-3),
+        ("joint", 1000, 4, "adamw", 2e-5),
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
         c.train[stage].batch = batch  # over all devices
+        c.train[stage].optimizer = optimizer  # adamw | muon (matrices; a tenth of the rate for AdamW on the rest)
         c.train[stage].learning_rate = rate
         c.train[stage].warmup = max(1, steps // 20)
         c.train[stage].weight_decay = 0.01

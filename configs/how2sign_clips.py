@@ -8,10 +8,11 @@ from signer_jax.configuration import shipped
 
 def get_config():
     c = shipped("default")
-    c.stages = ("vae", "renderer")
+    c.stages = ("vae", "images", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24
     c.train.vae.steps, c.train.vae.learning_rate, c.train.vae.warmup = 10, 2e-6, 1  # it starts nearly lossless
-    c.train.renderer.steps, c.train.renderer.warmup = 1500, 75
+    c.train.images.steps, c.train.images.warmup = 3000, 150
+    c.train.renderer.steps, c.train.renderer.warmup = 300, 15
     c.evaluate.videos = 1000  # every window of the held-out clips
     return c

@@ -27,6 +27,7 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "slul": ("slul",),
     "pose": ("slp_moe", "stabiliser"),
     "vae": ("vae",),
+    "images": ("renderer",),
     "renderer": ("renderer",),
     "joint": ("slul", "slp_moe", "stabiliser", "renderer"),
 }
@@ -137,14 +138,14 @@ def _renderer(
     c = settings.renderer
     text_dim = slul.d_model if slul is not None else settings.slul.d_model
     # With a stem and head the transformer takes and gives their features, alone it takes noise and reference.
-    channels = (c.stem_features, c.stem_features) if c.stem_features else (2 * vae.z_dim, vae.z_dim)
+    channels = (c.stem_features[-1],) * 2 if c.stem_features else (2 * vae.z_dim, vae.z_dim)
     published = None
     if c.init:
         transformer, published_transformer = interop_wan.load_transformer(c.init)
         if c.stem_features:
             raise SignerError(
                 "config.renderer.init: published weights take latents, not a stem's features; set "
-                "renderer.stem_features=0"
+                "renderer.stem_features=()"
             )
         if (transformer.in_channels, transformer.text_dim) != (channels[0], text_dim):
             raise SignerError(
@@ -175,6 +176,11 @@ def _renderer(
             raise SignerError(
                 f"config.renderer.control_size {c.control_size} must be a multiple of the latents' side {grid} "
                 f"(data.size {settings.data.size} / VAE {vae.spatial_ratio})"
+            )
+        if grid % 2 ** (len(c.stem_features) - 1):
+            raise SignerError(
+                f"config.renderer.stem_features {c.stem_features}: the latents' side {grid} (data.size "
+                f"{settings.data.size} / VAE {vae.spatial_ratio}) does not halve {len(c.stem_features) - 1} times"
             )
         hybrid = (
             Stem(c.stem_features, c.stem_blocks, c.freq_dim, dtype),
@@ -263,11 +269,12 @@ def init_renderer(model: Model, size: int, key: jax.Array, transformer: bool = T
         params["control"] = _fresh(r.control, first, picture, step)
     else:
         stem, head = r.hybrid
-        features = jnp.zeros((1, 2, grid, grid, stem.features))
         params["stem"] = _fresh(stem, first, noisy, noisy[:, 0], picture, step)
-        params["head"] = _fresh(head, third, features, features, noisy, noisy[:, 0], step)
+        levels = [jnp.zeros((1, 2, grid >> i, grid >> i, width)) for i, width in enumerate(stem.features)]
+        params["head"] = _fresh(head, third, levels[-1], levels, noisy, noisy[:, 0], step)
     if transformer:
-        latents = jnp.zeros((1, 2, grid, grid, r.transformer.in_channels))
+        side = grid if r.hybrid is None else grid >> len(r.hybrid[0].features) - 1
+        latents = jnp.zeros((1, 2, side, side, r.transformer.in_channels))
         text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
         params["transformer"] = _fresh(r.transformer, second, latents, step, text)
     return params

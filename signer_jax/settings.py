@@ -122,7 +122,7 @@ class Rendering:
     layers: Count
     freq_dim: Annotated[int, whole(2)]
     patch: Annotated[tuple[int, int, int], each(whole(1), exactly=3)]
-    stem_features: Whole
+    stem_features: Annotated[tuple[int, ...], each(whole(1))]
     stem_blocks: Whole
     head_blocks: Whole
     window: Count
@@ -164,6 +164,7 @@ class Training:
     warmup: Whole
     weight_decay: NotNegative
     clip: Positive
+    optimizer: Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ class Stages:
     slul: Training
     pose: Training
     vae: Training
+    images: Training
     renderer: Training
     joint: Training
 

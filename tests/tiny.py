@@ -19,7 +19,7 @@ def get_config():
     c.vae.base_dim, c.vae.z_dim, c.vae.patch_size = 8, 4, 2
     c.vae.dim_mult, c.vae.temporal_downsample, c.vae.principal_start = (1, 2), (True,), False
     c.renderer.dim, c.renderer.heads, c.renderer.ffn_dim, c.renderer.layers = 32, 4, 32, 2
-    c.renderer.stem_features, c.renderer.control_size = 16, 32
+    c.renderer.stem_features, c.renderer.control_size = (16, 24), 32
     c.renderer.control_channels = (8, 8, 8)
     c.renderer.patch = (1, 2, 2)
     c.renderer.window = 9

@@ -83,9 +83,9 @@ class Renderer:
             )
         stem, head = (module.apply for module in self.hybrid)
         guess = linear_guess(noisy, sigma)
-        skip: Any = stem({"params": params["stem"]}, guess, reference, _column(keep) * control_video, step)
-        deep = transformer.apply({"params": params["transformer"]}, skip, step, text)
-        clean: Any = head({"params": params["head"]}, deep, skip, guess, reference, step)
+        levels: Any = stem({"params": params["stem"]}, guess, reference, _column(keep) * control_video, step)
+        deep = transformer.apply({"params": params["transformer"]}, levels[-1], step, text)
+        clean: Any = head({"params": params["head"]}, deep, levels, guess, reference, step)
         return velocity_to(clean, noisy, sigma)
 
     def render(

@@ -143,21 +143,26 @@ def _decode(record: bytes) -> dict:
 
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
-    length: int,
+    length: int, temporal_ratio: int,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
-    The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`).
+    The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`). With `length` 1 one latent
+    frame of a window that shows one video frame alone: the first, or any where no frames are put together.
     """
     signers = [signer for _, _, signer in corpus.listed("train")]
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         motion = record["motion"]
-        shown = windows.window(motion, record["start"], length)
+        start, encoded = record["start"], record["latents"]
+        if length == 1:
+            one = int(rng.integers(len(encoded))) if temporal_ratio == 1 else 0
+            start, encoded = start + one, encoded[one : one + 1]
+        shown = windows.window(motion, start, length)
         reference = latents.banks[signers[motion]].any_but(motion, rng)
         return {
             **shown,
-            "latents": latents.normalise(record["latents"]),
+            "latents": latents.normalise(encoded),
             "reference": reference,
             "noise_factor": latents.noise_factor,
         }

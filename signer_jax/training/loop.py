@@ -18,6 +18,7 @@ from signer_jax.progress import progress
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, abstract
 from signer_jax.training.monitoring import Monitor
+from signer_jax.training.optimizer import Optimisation, optimizer
 
 Params = dict[str, Any]
 Objective = Callable[[Params, dict[str, Array], jax.Array], tuple[Array, dict[str, Array]]]
@@ -40,26 +41,11 @@ class Stage:
     name: str
     objective: Objective
     trained: tuple[str, ...]  # keys of the parameters that it changes; the rest is frozen
-    steps: int
-    learning_rate: float
-    warmup: int
-    weight_decay: float
-    clip: float
+    optimisation: Optimisation
 
-
-def optimizer(stage: Stage) -> optax.GradientTransformation:
-    """AdamW with a clipped global norm, linear warm-up and a cosine to zero; biases, norms and tables do not decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, stage.learning_rate, stage.warmup, max(stage.steps, stage.warmup + 1)
-    )
-
-    def decays(params: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(lambda path, _: partitioning.path_name(path).endswith("kernel"), params)
-
-    return optax.chain(
-        optax.clip_by_global_norm(stage.clip),
-        optax.adamw(schedule, b2=0.99, weight_decay=stage.weight_decay, mask=decays),
-    )
+    @property
+    def steps(self) -> int:
+        return self.optimisation.steps
 
 
 def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
@@ -98,7 +84,7 @@ def fit(
     before every save, so the checkpoints before it are whole.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    tx = optimizer(stage)
+    tx = optimizer(stage.optimisation)
     trained = {name: params[name] for name in stage.trained}
     frozen = {name: value for name, value in params.items() if name not in stage.trained}
 
@@ -153,7 +139,7 @@ def _diverged(stage: Stage, step: int, what: str, checkpoints: Checkpoints) -> S
     checkpoints.wait()
     latest = checkpoints.latest()
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
-    rate = f"config.train.{stage.name}.learning_rate ({stage.learning_rate:g})"
+    rate = f"config.train.{stage.name}.learning_rate ({stage.optimisation.learning_rate:g})"
     return SignerError(f"stage {stage.name!r}: {what} at step {step}; {kept}; start a new run with a lower {rate}")
 
 

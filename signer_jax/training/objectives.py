@@ -168,4 +168,5 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         )  # fmt: skip
         return weighted(terms, weights)
 
-    return {"slul": slul, "pose": pose, "vae": vae, "renderer": renderer, "joint": joint}[stage]
+    objectives = {"slul": slul, "pose": pose, "vae": vae, "images": renderer, "renderer": renderer, "joint": joint}
+    return objectives[stage]

@@ -35,6 +35,7 @@ from signer_jax.training.checkpoints import Checkpoints, latest_step, read_param
 from signer_jax.training.loop import Stage, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
+from signer_jax.training.optimizer import Optimisation
 
 REQUIRES = {"pose": ("slul",), "joint": ("slul", "pose", "renderer")}  # stages that must have been trained before
 
@@ -53,11 +54,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         name=name,
         objective=make_objective(name, model, settings, mask_id),
         trained=TRAINED[name],
-        steps=c.steps,
-        learning_rate=c.learning_rate,
-        warmup=c.warmup,
-        weight_decay=c.weight_decay,
-        clip=c.clip,
+        optimisation=Optimisation(c.optimizer, c.steps, c.learning_rate, c.warmup, c.weight_decay, c.clip),
     )
 
 
@@ -163,7 +160,10 @@ def stage_batches(
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params)
-    return latent_cache.latent_batches(latents, corpus, windows, reading, length=c.window)
+    length = 1 if name == "images" else c.window
+    return latent_cache.latent_batches(
+        latents, corpus, windows, reading, length=length, temporal_ratio=model.vae.temporal_ratio
+    )
 
 
 def motion_windows(
@@ -221,8 +221,9 @@ def _check(settings: Settings) -> None:
             need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(settings, need)
         ]:
             raise SignerError(f"config.stages {stages}: {name!r} needs {missing[0]!r} before it")
-    if "renderer" in stages and "vae" not in stages and not settings.vae.init:
-        raise SignerError(f"config.stages {stages}: 'renderer' needs 'vae' before it, or config.vae.init")
+    for name in ("images", "renderer"):
+        if name in stages and "vae" not in stages and not settings.vae.init:
+            raise SignerError(f"config.stages {stages}: {name!r} needs 'vae' before it, or config.vae.init")
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
         models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
 

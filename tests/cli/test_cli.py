@@ -77,7 +77,7 @@ def test_a_run_leaves_its_result(tiny_run):
     for name in names:
         assert np.isfinite(result["metrics"][name]), name
     assert result["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}
-    assert set(result["wall_seconds"]) == {"data", "slul", "pose", "vae", "renderer", "joint", "evaluate"}
+    assert set(result["wall_seconds"]) == {"data", "slul", "pose", "vae", "images", "renderer", "joint", "evaluate"}
     assert (
         "nrefs:1" in result["facts"]["gloss/bleu_signature"] and "tok:none" in result["facts"]["gloss/bleu_signature"]
     )
@@ -89,7 +89,7 @@ def test_tensorboard_holds_the_curves(tiny_run):
     events = EventAccumulator(str(tiny_run / "tensorboard"))
     events.Reload()
     scalars = events.Tags()["scalars"]
-    for stage in ("slul", "pose", "vae", "renderer", "joint"):
+    for stage in ("slul", "pose", "vae", "images", "renderer", "joint"):
         # Every second step is asked for; a stage this short is logged at each.
         assert [event.step for event in events.Scalars(f"{stage}/loss")] == [1, 2, 3, 4]
     assert {"joint/diffusion", "joint/moe", "joint/sagm", "slul/kl", "slul/contrastive"} <= set(scalars)

@@ -8,7 +8,7 @@ import pytest
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.errors import SignerError
-from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space
+from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space, unfold_space
 from signer_jax.renderer.schedule import predict_x0
 from signer_jax.settings import read
 
@@ -38,6 +38,8 @@ def test_pixels_are_folded_into_channels_by_rows():
     picture = jnp.arange(16.0).reshape(1, 1, 4, 4, 1)
     np.testing.assert_array_equal(fold_space(picture, 2)[0, 0], [[[0, 1, 4, 5], [2, 3, 6, 7]],
                                                                 [[8, 9, 12, 13], [10, 11, 14, 15]]])  # fmt: skip
+    other = jax.random.normal(jax.random.key(0), (2, 3, 6, 4, 5))
+    np.testing.assert_array_equal(unfold_space(fold_space(other, 2), 2), other)
 
 
 def test_a_block_starts_as_the_identity():
@@ -89,14 +91,24 @@ def test_a_picture_that_does_not_fold_onto_the_latents_is_refused():
         models.build(read(config), 0)
 
 
+def test_latents_that_do_not_halve_as_often_as_there_are_levels_are_refused():
+    from conftest import TINY
+
+    config = configuration.load(TINY)
+    config.stages, config.renderer.stem_features = ("vae", "renderer"), (8, 8, 8, 8, 8)
+    with pytest.raises(SignerError, match="side 8 .* does not halve 4 times"):
+        models.build(read(config), 0)
+
+
 def test_the_modules_keep_the_latents_grid():
-    stem, head = Stem(64, 1, 64), Head(64, 2, 64)
+    widths = (32, 48, 64)
+    stem, head = Stem(widths, 1, 64), Head(widths, 2, 64)
     noisy, picture = jnp.zeros((1, 3, 16, 16, 32)), jnp.zeros((1, 3, 64, 64, 12))
-    features = jax.eval_shape(
+    levels = jax.eval_shape(
         lambda: stem.init_with_output(jax.random.key(0), noisy, noisy[:, 0], picture, jnp.ones(1))[0]
     )
-    assert features.shape == (1, 3, 16, 16, 64)
+    assert [level.shape for level in levels] == [(1, 3, 16, 16, 32), (1, 3, 8, 8, 48), (1, 3, 4, 4, 64)]
     out = jax.eval_shape(
-        lambda f: head.init_with_output(jax.random.key(0), f, f, noisy, noisy[:, 0], jnp.ones(1))[0], features
+        lambda f: head.init_with_output(jax.random.key(0), f[-1], f, noisy, noisy[:, 0], jnp.ones(1))[0], levels
     )
     assert out.shape == noisy.shape and out.dtype == jnp.float32

@@ -19,6 +19,7 @@ from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, checksum, latest_step, read_params
 from signer_jax.training.loop import Stage, fit
 from signer_jax.training.monitoring import Monitor
+from signer_jax.training.optimizer import Optimisation
 
 MESH = {"data": 1, "fsdp": -1, "tensor": 1}
 
@@ -29,7 +30,7 @@ def objective(params, batch, rng):
 
 
 def stage(steps: int = 6, rate: float = 1e-2) -> Stage:
-    return Stage("part", objective, ("part",), steps, rate, 1, 0.01, 1.0)
+    return Stage("part", objective, ("part",), Optimisation("adamw", steps, rate, 1, 0.01, 1.0))
 
 
 def params(width: int = 16) -> dict:

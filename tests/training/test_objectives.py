@@ -11,7 +11,8 @@ from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.settings import read
 from signer_jax.training import objectives, partitioning
-from signer_jax.training.loop import Stage, TrainState, make_step, optimizer
+from signer_jax.training.loop import Stage, TrainState, make_step
+from signer_jax.training.optimizer import Optimisation, optimizer
 
 VOCABULARY = 60
 B, T, G = 8, 9, 6
@@ -62,7 +63,7 @@ def _norm(tree) -> float:
     return float(jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))))
 
 
-@pytest.mark.parametrize("stage", ["slul", "pose", "vae", "renderer", "joint"])
+@pytest.mark.parametrize("stage", ["slul", "pose", "vae", "images", "renderer", "joint"])
 def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, stage):
     settings, model, params = tiny
     objective = objectives.make_objective(stage, model, settings, mask_id=3)
@@ -79,7 +80,7 @@ def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, s
         assert _norm(gradient) > 0, name
 
 
-@pytest.mark.parametrize(("gating", "follow", "stem"), [("sentence", "soft", 16), ("gloss", "chosen", 0)])
+@pytest.mark.parametrize(("gating", "follow", "stem"), [("sentence", "soft", (16, 24)), ("gloss", "chosen", ())])
 def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow, stem):
     """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""
     settings = tiny[0]
@@ -109,10 +110,12 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow
         assert np.isfinite(norm) and norm > 0
 
 
-def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch):
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch, name):
     settings, model, params = tiny
-    stage = Stage("slul", objectives.make_objective("slul", model, settings, 3), ("slul",), 10, 1e-3, 1, 0.01, 1.0)
-    tx = optimizer(stage)
+    objective = objectives.make_objective("slul", model, settings, 3)
+    stage = Stage("slul", objective, ("slul",), Optimisation(name, 10, 1e-3, 1, 0.01, 1.0))
+    tx = optimizer(stage.optimisation)
     trained = {"slul": params["slul"]}
     losses, results = [], []
     for shape in ({"data": 1, "fsdp": 1, "tensor": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):

@@ -16,7 +16,9 @@ STEPS = 6
 
 def start(workdir: Path) -> subprocess.Popen:
     # Every stage in one run, short ones: the kill falls into a later stage and the earlier ones must be restored too.
-    overrides = [f"--config.train.{stage}.steps={STEPS}" for stage in ("slul", "pose", "vae", "renderer", "joint")]
+    overrides = [
+        f"--config.train.{stage}.steps={STEPS}" for stage in ("slul", "pose", "vae", "images", "renderer", "joint")
+    ]
     command = [sys.executable, "-m", "signer_jax", "train", "--config", str(TINY), "--workdir", str(workdir),
                *overrides, "--config.checkpoint_every=2", "--config.evaluate.split="]  # fmt: skip
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
