@@ -143,12 +143,13 @@ def _decode(record: bytes) -> dict:
 
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
-    length: int, temporal_ratio: int,
+    length: int, temporal_ratio: int, around: int = 0,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
-    The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`). With `length` 1 one latent
-    frame of a window that shows one video frame alone: the first, or any where no frames are put together.
+    With `around`, the motion is of so many frames around those of the latents, which begin at `latents_start [b]`. With
+    `length` 1 one latent frame of a window that shows one video frame alone: the first, or any where no frames are put
+    together. The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`).
     """
     signers = [signer for _, _, signer in corpus.listed("train")]
 
@@ -158,11 +159,13 @@ def latent_batches(
         if length == 1:
             one = int(rng.integers(len(encoded))) if temporal_ratio == 1 else 0
             start, encoded = start + one, encoded[one : one + 1]
-        shown = windows.window(motion, start, length)
+        before = min(start, max(around - length, 0) // 2)
+        shown = windows.window(motion, start - before, max(length, around))
         reference = latents.banks[signers[motion]].any_but(motion, rng)
         return {
             **shown,
             "latents": latents.normalise(encoded),
+            "latents_start": np.int32(before),
             "reference": reference,
             "noise_factor": latents.noise_factor,
         }

@@ -100,6 +100,11 @@ def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, sta
     }
 
 
+def frames_from(values: Array, start: Array, length: int) -> Array:
+    """`length` frames of each example `[b, t, ...]` from its own `start [b]`."""
+    return jax.vmap(lambda one, first: jax.lax.dynamic_slice_in_dim(one, first, length))(values, start)
+
+
 def diffusion(
     model: Model, params: Any, batch: dict, pose: Array, confidence: Array, H: Array | None, mask: Array | None,
     rng: Any, c: Rendering,
@@ -163,8 +168,10 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         H, mask = linked.H, linked.source_mask
         _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
         terms |= pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)
+        # The pose's losses are of the frames around the clip too, as long as those that the stabiliser grew up on.
+        drawn, shown = (frames_from(a, batch["latents_start"], settings.renderer.window) for a in (stable, confidence))
         terms["diffusion"] = diffusion(
-            model, params, batch, stable, confidence, H, mask, diffusion_rng, settings.renderer
+            model, params, batch, drawn, shown, H, mask, diffusion_rng, settings.renderer
         )  # fmt: skip
         return weighted(terms, weights)
 

@@ -160,10 +160,12 @@ def stage_batches(
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params)
-    length = 1 if name == "images" else c.window
     return latent_cache.latent_batches(
-        latents, corpus, windows, reading, length=length, temporal_ratio=model.vae.temporal_ratio
-    )
+        latents, corpus, windows, reading,
+        length=1 if name == "images" else c.window,
+        temporal_ratio=model.vae.temporal_ratio,
+        around=settings.pose.window if name == "joint" else 0,
+    )  # fmt: skip
 
 
 def motion_windows(

@@ -6,6 +6,7 @@ from signer_jax.data.streams import Reading
 from signer_jax.data.windows import MotionWindows
 from signer_jax.pipeline import Signer
 from signer_jax.training.latents import _reference_places, latent_batches
+from signer_jax.training.objectives import frames_from
 from signer_jax.training.run import limits
 
 
@@ -47,7 +48,11 @@ def test_an_examples_reference_comes_from_another_clip(tiny_run):
     c = signer.settings
     windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
     listed = signer.corpus.listed("train")
-    batch = next(latent_batches(signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1), length=c.renderer.window))
+    batch = next(
+        latent_batches(
+            signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1), length=c.renderer.window, temporal_ratio=2
+        )
+    )
     b, k, h, w, z = batch["latents"].shape
     assert k == 1 + (c.renderer.window - 1) // signer.model.vae.temporal_ratio
     assert batch["reference"].shape == (b, h, w, z)
@@ -62,3 +67,24 @@ def test_an_examples_reference_comes_from_another_clip(tiny_run):
         else:
             found = np.abs(bank.latents - batch["reference"][row]).max(axis=(1, 2, 3))
             assert found.min() == 0 and bank.motion[found.argmin()] not in own
+
+
+def test_motion_around_a_clip_holds_the_clips_own_and_an_image_is_one_frame(tiny_run):
+    signer = Signer.load(tiny_run)
+    c = signer.settings
+    windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
+
+    def first(**options):
+        return next(latent_batches(signer.latents, signer.corpus, windows, Reading(8, 0, 1, 1), **options))
+
+    plain = first(length=c.renderer.window, temporal_ratio=2)
+    wide = first(length=c.renderer.window, temporal_ratio=2, around=c.pose.window)
+    assert wide["pose"].shape[1] == c.pose.window > c.renderer.window and wide["latents_start"].max() > 0
+    np.testing.assert_array_equal(wide["latents"], plain["latents"])
+    np.testing.assert_array_equal(frames_from(wide["pose"], wide["latents_start"], c.renderer.window), plain["pose"])
+    # Where frames are put together, only the first latent frame of a window shows one frame alone.
+    image = first(length=1, temporal_ratio=2)
+    np.testing.assert_array_equal(image["latents"], plain["latents"][:, :1])
+    np.testing.assert_array_equal(image["pose"], plain["pose"][:, :1])
+    # Where they are not, any of them does.
+    assert (first(length=1, temporal_ratio=1)["latents"] != plain["latents"][:, :1]).any()

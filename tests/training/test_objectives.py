@@ -52,6 +52,7 @@ def batch(tiny):
         "candidate_confidence": np.ones((B, e, T, j), np.float32),
         "pose": rng.normal(0, 0.4, (B, T, j, c)).astype(np.float32), "confidence": np.ones((B, T, j), np.float32),
         "valid": np.ones((B, T), bool),
+        "latents_start": np.zeros(B, np.int32),
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
         "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
         "noise_factor": np.tile(np.eye(model.vae.z_dim, dtype=np.float32), (B, 1, 1)),
