@@ -3,7 +3,7 @@
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.language import code_of, resolve_language
+from signer_jax.language import choose_language, code_of, resolve_language
 
 TWO = {"languages": {"ase": "English", "gsg": "German"}, "words": {"ase": ["house", "in"], "gsg": ["haus", "in"]}}
 
@@ -35,3 +35,15 @@ def test_found_from_the_words():
     assert resolve_language("Anna", None, one) == "gsg"
     with pytest.raises(SignerError, match="empty"):
         resolve_language(" ", None, one)
+
+
+def test_the_language_of_a_lexicon():
+    spoken = {"ase": "en", "fsl": "fr", "xyz": ""}
+    for asked, code in {"us": "ase", "en": "ase", "ASE": "ase", "fr": "fsl", "XYZ": "xyz"}.items():
+        assert choose_language(asked, spoken, len) == (code, ""), asked
+    with pytest.raises(SignerError, match=r"--language sgg: .*this database, which has ase \(en\), fsl \(fr\), xyz$"):
+        choose_language("sgg", spoken, len)
+    assert choose_language(None, {"gsg": ""}, lambda code: 0) == ("gsg", "")
+    assert choose_language(None, spoken, {"ase": 1, "fsl": 2, "xyz": 1}.__getitem__) == ("fsl", "")
+    code, said = choose_language(None, spoken, {"ase": 2, "fsl": 2, "xyz": 1}.__getitem__)
+    assert code == "ase" and said == "taken from ase; fsl would do as well: say which with --language"

@@ -18,17 +18,16 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.prior import REST, Entry
+from signer_jax.pose.prior import NO_PRIORITY, REST, Entry
 from signer_jax.pose.stitching import trim
 from signer_jax.types import Pose
 
 _INDEX = "index.csv"
 _NEEDED = ("path", "signed_language", "glosses")
-_READ = {*_NEEDED, "words", "start", "end", "priority"}
+_READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority"}
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
 _SHORTEST = 3  # frames
 _LONGEST_SIGN = 600  # seconds: whole stories are shorter
-NO_PRIORITY = 1_000_000  # of a row whose priority is empty: after all that have one
 _LONGEST = 500  # characters of a field
 _SHOWN = 40  # of them in a problem
 _KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
@@ -107,7 +106,11 @@ def _signs(folder: Path, rows: list[dict[str, str] | str], problems: list[str]) 
             continue
         variant = variants[gloss, language]
         variants[gloss, language] += 1
-        yield Entry(gloss, language, variant=variant, source=row["path"], priority=priority), pose
+        words, spoken = row.get("words", ""), row.get("spoken_language", "")
+        entry = Entry(
+            gloss, language, variant=variant, source=row["path"], priority=priority, words=words, spoken=spoken
+        )
+        yield entry, pose
 
 
 class _Poses:
@@ -174,7 +177,7 @@ def _priority(row: dict[str, str]) -> int:
 
 def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
     if 0 < end <= start:
-        raise SignerError(f"end {end:g} is not after start {start:g}")
+        raise SignerError(f"end {end:g} ms is not after start {start:g} ms")
     start, end = milliseconds(start, end)
     first = min(len(pose), round(start / 1000 * pose.fps))
     last = min(len(pose), round(end / 1000 * pose.fps)) if end else len(pose)

@@ -6,6 +6,8 @@ entry). Poses are normalised (origin between the shoulders, shoulder width 1).
 """
 
 import json
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -24,6 +26,10 @@ KIND = "pose database"
 # What reading an index or an array that is not whole raises.
 _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError)
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
+NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
+# What lexicons write around a gloss's name: $GEST, PIZZA1A^, HAUS_2, NEIN*. IX-1 and IX-2 are different signs.
+_MARKED = re.compile(r"\$?(?P<name>.*?[^\W\d_])(?:_?\d+[A-Z]?)?[\^*~]*")
+_BETWEEN_MEANINGS = re.compile(r"[,;|]")
 _FORMAT = 1
 _COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
 
@@ -33,7 +39,8 @@ class Entry:
     """One way to sign a gloss. `start` (included) and `end` (excluded) are frames of the database, set by `build`.
 
     `language` is the IANA code of the sign language; `variant` counts the ways to sign a gloss from 0; a lower
-    `priority` is preferred; `source` says where the pose came from.
+    `priority` is preferred; `source` says where the pose came from. `words` are what the sign means, separated by
+    commas, in the spoken language `spoken` (as the lexicon names it).
     """
 
     gloss: str
@@ -44,6 +51,8 @@ class Entry:
     variant: int = 0
     source: str = ""
     priority: int = 0
+    words: str = ""
+    spoken: str = ""
 
 
 class Prior:
@@ -59,9 +68,15 @@ class Prior:
         self._coordinates, self._confidence = coordinates, confidence
         self._by_gloss: dict[str, list[Entry]] = defaultdict(list)
         self._by_folded: dict[str, list[Entry]] = defaultdict(list)
+        self._by_name: dict[str, list[Entry]] = defaultdict(list)
+        self._by_meaning: dict[str, list[Entry]] = defaultdict(list)
         for entry in sorted(self.entries, key=lambda entry: (entry.priority, entry.signer, entry.variant)):
             self._by_gloss[entry.gloss].append(entry)
-            self._by_folded[entry.gloss.casefold()].append(entry)
+            self._by_folded[_folded(entry.gloss)].append(entry)
+            if (marked := _MARKED.fullmatch(entry.gloss)) and marked["name"] != entry.gloss:
+                self._by_name[_folded(marked["name"])].append(entry)
+            for meaning in _BETWEEN_MEANINGS.split(entry.words):
+                self._by_meaning[_folded(meaning)].append(entry)
 
     @classmethod
     def build(
@@ -101,16 +116,7 @@ class Prior:
             fps, problems = float(index["fps"]), [str(problem) for problem in index["problems"]]
             if not 0 < fps < np.inf:
                 raise ValueError(f"fps is {fps}")
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            EOFError,
-            OverflowError,
-            RecursionError,
-        ) as error:
+        except _BROKEN as error:
             reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             raise SignerError(f"{path}: the pose database is damaged ({reason}); {again}") from None
         return cls(path, entries, coordinates, confidence, fps, problems)
@@ -123,6 +129,14 @@ class Prior:
         """IANA codes of the sign languages, sorted."""
         return tuple(sorted({entry.language for entry in self.entries}))
 
+    @property
+    def spoken(self) -> dict[str, str]:
+        """Code of each sign language -> the spoken language beside it, "" where no lexicon names one (or names two)."""
+        beside: dict[str, set[str]] = {code: set() for code in self.languages}
+        for entry in self.entries:
+            beside[entry.language].add(entry.spoken)
+        return {code: next(iter(names)) if len(names) == 1 else "" for code, names in beside.items()}
+
     def glosses(self, language: str | None = None) -> tuple[str, ...]:
         """All glosses (of one language), sorted."""
         return tuple(sorted({entry.gloss for entry in self.entries if language in (None, entry.language)}))
@@ -132,10 +146,15 @@ class Prior:
 
         Where no gloss is spelled so, case is ignored.
         """
-        for found in (self._by_gloss.get(gloss), self._by_folded.get(gloss.casefold())):
-            if matches := [entry for entry in found or () if language in (None, entry.language)]:
-                return matches
-        return []
+        return _of(self._by_gloss.get(gloss), language) or _of(self._by_folded.get(_folded(gloss)), language)
+
+    def meanings(self, word: str, language: str | None = None) -> list[Entry]:
+        """The entries that mean a word, by what the lexicon says, the preferred first; case is ignored."""
+        return _of(self._by_meaning.get(_folded(word)), language)
+
+    def unmarked(self, gloss: str, language: str | None = None) -> list[Entry]:
+        """The entries whose gloss is this one but for the mark of a variant or a kind (PIZZA1A^ for PIZZA)."""
+        return _of(self._by_name.get(_folded(gloss)), language)
 
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`."""
@@ -168,6 +187,14 @@ class Prior:
             "signers": len({entry.signer for entry in self.entries}),
             "problems": list(self.problems),
         }
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold().strip()
+
+
+def _of(entries: Sequence[Entry] | None, language: str | None) -> list[Entry]:
+    return [entry for entry in entries or () if language in (None, entry.language)]
 
 
 class _Growing:

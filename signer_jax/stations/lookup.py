@@ -1,7 +1,11 @@
 """Without a model: text -> pose, words straight from a pose database."""
 
+import unicodedata
+
 from signer_jax.errors import SignerError
-from signer_jax.pose.prior import Entry, Prior
+from signer_jax.language import choose_language
+from signer_jax.pose.lookup import look_up
+from signer_jax.pose.prior import Prior
 from signer_jax.stations.perform import join
 from signer_jax.types import Signed
 
@@ -11,34 +15,25 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
 
     Raises `SignerError` for an empty text, an ambiguous language, or where nothing could be found.
     """
-    words = tuple(word.strip(".,;:!?'\"()") for word in text.split())
+    words = tuple(word.strip(".,;:!?'\"()") for word in unicodedata.normalize("NFC", text).split())
     words = tuple(word for word in words if word)
     if not words:
         raise SignerError("the text is empty; give at least one word")
-    codes = sorted(prior.languages)
-    if language is None:
-        best = {code: sum(bool(_found(prior, word, code)) for word in words) for code in codes}
-        language = max(codes, key=lambda code: best[code])
-    elif language not in codes:
-        raise SignerError(f"language {language!r}: the prior has {', '.join(codes)}")
-    entries: list[Entry] = []
-    spelled, skipped = [], []
-    for word in words:
-        found = prior.variants(word, language)[:1]
-        if not found and (letters := prior.fingerspell(word, language)):
-            found = letters
-            spelled.append(word)
-        if not found:
-            skipped.append(word)
-        entries += found
+
+    def count(code: str) -> int:
+        return sum(bool(found.entries) for found in look_up(words, code, prior))
+
+    language, said = choose_language(language, prior.spoken, count)
+    every = look_up(words, language, prior)
+    remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
+    entries = [entry for found in every for entry in found.entries]
     if not entries:
+        shown = " ".join(words)[:200]
         raise SignerError(
-            f"{' '.join(words)}: the prior has neither the words nor their letters for language {language}"
+            f"{shown}: the prior has neither the words nor their letters for language {language} ({every[0].said})"
         )
-    segments = [prior.pose(entry) for entry in entries]
-    pose, _ = join(segments, transition)
-    return Signed(tuple(entry.gloss for entry in entries), pose, None, spelled, skipped, language)
-
-
-def _found(prior: Prior, word: str, language: str) -> list[Entry]:
-    return prior.variants(word, language) or prior.fingerspell(word, language) or []
+    pose, _ = join([prior.pose(entry) for entry in entries], transition)
+    spelled = [found.word for found in every if found.spelled]
+    skipped = [found.word for found in every if not found.entries]
+    glosses = tuple(entry.gloss for entry in entries)
+    return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks)

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 
 from signer_jax.data.records import Word, words_of
 from signer_jax.errors import SignerError
+from signer_jax.pose.fingerspelling import spellings
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
@@ -33,7 +34,6 @@ from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer
 DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
 _ASKED = re.compile(r"(?<!\w)['\"„“‚‘«»](.+?)['\"“”‘’»«](?!\w)|:\s+([^:]+)$")
-_GERMAN = str.maketrans({"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "SS", "ẞ": "SS"})
 
 
 @dataclass(frozen=True)
@@ -285,13 +285,7 @@ def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None)
     """
     if not any(letter.isupper() or letter.isnumeric() for letter in word):
         return None
-    upper = "".join(letter for letter in word.upper() if letter.isalnum())
-    german = upper.translate(_GERMAN)
-    bare = "".join(letter for letter in unicodedata.normalize("NFKD", german) if not unicodedata.combining(letter))
-    for form in dict.fromkeys((upper, german, bare)):
-        if form and (spells is None or spells(form, language)):
-            return f"#{form}"
-    return None
+    return next((f"#{form}" for form in spellings(word) if spells is None or spells(form, language)), None)
 
 
 def _without(text: str, gone: Sequence[Word]) -> str:

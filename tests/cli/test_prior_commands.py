@@ -57,6 +57,46 @@ def test_a_name_is_spelled_from_a_lexicon(lexicon, tmp_path, capsys):
     assert not (tmp_path / "none.mp4").exists()
 
 
+def arms_of(frames: int, both: bool, seed: int) -> Pose:
+    """Hands that circle before the chest; the left arm, and the right hand for 7 frames, out of the picture or not."""
+    pose = letter(seed, frames)
+    x, time = pose.coordinates, np.arange(frames) / 25
+    x[:], x[:, skeleton.INDEX["right_shoulder"], 0], x[:, skeleton.INDEX["left_shoulder"], 0] = 0, -0.5, 0.5
+    for side, sign in (("right", -1), ("left", 1)):
+        arm = skeleton.positions(skeleton.PARTS[f"{side}_arm"], skeleton.JOINTS)
+        circle = 0.3 * np.stack([np.cos(5 * time + seed), np.sin(5 * time + seed)], -1) + [sign * 0.3, 0.2]
+        x[:, arm, :2] = circle[:, None]
+        if side == "left" and not both:
+            pose.confidence[:, arm] = 0
+    hand = skeleton.positions(skeleton.RIGHT_HAND, skeleton.JOINTS)
+    pose.confidence[frames // 2 : frames // 2 + 7, hand] = 0
+    return Pose(x * 200 + 300, pose.confidence, 25.0)
+
+
+def test_a_house_a_from_a_lexicon_folder(tmp_path):
+    """A sign of both arms between two that show one: nothing vanishes, pops or jerks."""
+    folder = tmp_path / "lexicon"
+    folder.mkdir()
+    pose_file.write(folder / "a.pose", arms_of(30, False, 0))
+    pose_file.write(folder / "house.pose", arms_of(40, True, 2))
+    rows = "a.pose,en,ase,0,0,a,A,0\nhouse.pose,en,ase,0,0,house,HOUSE,0\n"
+    (folder / "index.csv").write_text(f"path,spoken_language,signed_language,start,end,words,glosses,priority\n{rows}")
+    prior, out = str(tmp_path / "prior"), tmp_path / "aha.pose"
+    assert main(["prior", "build", "--source", str(folder), "--out", prior]) == 0
+    sign = ["sign", "A HOUSE A", "--prior", prior, "--pose", str(out), "--out", str(tmp_path / "aha.mp4")]
+    assert main(sign) == 0
+    pose = pose_file.read(out)
+    for side in ("right", "left"):
+        arm = skeleton.positions(skeleton.PARTS[f"{side}_arm"], skeleton.JOINTS)
+        assert (pose.confidence[:, arm] > 0).all()
+        x = pose.coordinates[:, arm, :2]
+        step = np.linalg.norm(np.diff(x, axis=0), axis=-1)
+        acceleration = np.linalg.norm(np.diff(x, 2, axis=0), axis=-1).mean(1)
+        circling = 0.3 * 5**2 / 25**2  # shoulder widths a frame², of the hands inside of the signs
+        moving = acceleration[7:-7]  # before and after, the edges are held
+        assert step.max() < 6 / 25 and moving.max() < 4 * circling, side  # a jump from standing: 5
+
+
 @pytest.mark.parametrize("fps", ["nan", "inf", "0", "0.001", "-25", "1e9"])
 def test_an_impossible_frame_rate_is_refused(lexicon, tmp_path, capsys, fps):
     assert main(["prior", "build", "--source", str(lexicon), "--out", str(tmp_path / "p"), f"--fps={fps}"]) == 2
