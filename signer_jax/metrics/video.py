@@ -148,8 +148,10 @@ def pose_distance(
 ) -> Float[np.ndarray, " t"]:
     """How far each frame's pose is from the nearest of a bank: the root mean square over the joints that it shows.
 
-    In the poses' units. A joint that the nearest frame lacks counts 1, as in `nearest_frames`; 0 where nothing shows.
+    In the poses' units, by x and y, which a picture shows. A joint that the nearest frame lacks counts 1, as in
+    `nearest_frames`; 0 where nothing shows.
     """
+    pose, bank = Pose(pose.coordinates[..., :2], pose.confidence, pose.fps), bank[..., :2]
     index = nearest_frames(pose.coordinates, pose.confidence, bank, bank_confidence)
     square = np.square(pose.coordinates - bank[index]).sum(axis=-1)
     square = np.where(bank_confidence[index] > 0, square, 1.0)

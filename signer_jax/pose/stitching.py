@@ -59,7 +59,8 @@ def transition_seconds(before: Pose, after: Pose, least: float) -> float:
     for side in _SIDES:
         wrist = skeleton.INDEX[f"{side}_wrist"]
         if before.confidence[-1, wrist] > 0 and after.confidence[0, wrist] > 0:
-            way = max(way, float(np.linalg.norm(after.coordinates[0, wrist] - before.coordinates[-1, wrist])))
+            step = after.coordinates[0, wrist] - before.coordinates[-1, wrist]
+            way = max(way, float(np.linalg.norm(step[:2])))  # a detector's z is a guess, several times too deep
     return max(least, _PEAK * way / _PEAK_SPEED)
 
 
@@ -225,7 +226,7 @@ def _transition(before: Pose, after: Pose, frames: int) -> tuple[np.ndarray, np.
     c0, c1 = before.confidence[-1], after.confidence[0]
     steps = frames + 1
     u = (np.arange(1, steps, dtype=np.float32) / steps)[:, None, None]
-    distance = np.linalg.norm(p1 - p0, axis=-1, keepdims=True)
+    distance = np.linalg.norm((p1 - p0)[:, :2], axis=-1, keepdims=True)
     (v0, a0), (v1, a1) = _edge_motion(before, at_end=True), _edge_motion(after, at_end=False)
     (m0, a0), (m1, a1) = (
         (_clamped(v * steps, reach), _clamped(a * steps**2, 2 * reach))
@@ -255,10 +256,13 @@ def _transition(before: Pose, after: Pose, frames: int) -> tuple[np.ndarray, np.
 
 def _reach(velocity: np.ndarray, distance: np.ndarray, fps: float) -> np.ndarray:
     """The longest way `[j, 1]` that `velocity` (a frame) may cover; one that no hand has is the detector's error."""
-    human = np.linalg.norm(velocity, axis=-1, keepdims=True) * fps <= _PEAK_SPEED
+    human = np.linalg.norm(velocity[:, :2], axis=-1, keepdims=True) * fps <= _PEAK_SPEED
     return np.maximum(distance * _OVERSHOOT, np.where(human, _HUMAN_OVERSHOOT, 0.0))
 
 
 def _clamped(tangent: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(tangent, axis=-1, keepdims=True)
-    return tangent * np.minimum(1, reach / np.maximum(length, 1e-9))
+    """Depth is held by itself: it is no measure of the others."""
+    plane, depth = tangent[:, :2], tangent[:, 2:]
+    length = np.linalg.norm(plane, axis=-1, keepdims=True)
+    plane = plane * np.minimum(1, reach / np.maximum(length, 1e-9))
+    return np.concatenate([plane, np.clip(depth, -reach, reach)], axis=1)

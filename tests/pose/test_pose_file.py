@@ -106,6 +106,24 @@ def test_holistic_178_by_names(tmp_path):
     assert pose.confidence[0, skeleton.INDEX["right_knee"]] == 0
 
 
+def test_depth_is_in_pixels_as_the_rest(tmp_path):
+    """MediaPipe's z is in widths of the picture, here 100 pixels; poses that were moved since stay as they are."""
+    data = np.random.default_rng(0).uniform(1, 90, (2, 1, 8, 3))
+    data[..., 2] /= -100
+    for name, given, expected in (("raw", data, data * [1, 1, 100]), ("moved", data + 50, data + 50)):
+        _save(tmp_path / f"{name}.pose", {"POSE_LANDMARKS": BODY_178}, given, np.ones((2, 1, 8)))
+        pose, has = pose_file.read_with_layout(tmp_path / f"{name}.pose")
+        left = skeleton.INDEX["left_elbow"]
+        np.testing.assert_allclose(pose.coordinates[:, left], expected[:, 0, 2], rtol=1e-5)
+        shown = {skeleton.JOINTS[i] for i in np.flatnonzero(has)}
+        sides = {f"{side}_{part}" for side in SIDES for part in ("shoulder", "elbow", "wrist", "hip")}
+        assert shown == {"neck", *sides}
+    # Ours are what they are.
+    pose = _pose()
+    pose_file.write(tmp_path / "ours.pose", Pose(pose.coordinates / 300, pose.confidence, 24.0), size=(640, 480))
+    np.testing.assert_array_equal(pose_file.read(tmp_path / "ours.pose").coordinates, pose.coordinates / 300)
+
+
 def test_non_finite_points_are_missing(tmp_path):
     data = np.ones((1, 1, 8, 3))
     data[0, 0, 0, 1] = np.nan

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Bool
 from pose_format import Pose as PoseFile
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
@@ -59,6 +60,9 @@ _COMPONENTS = (
 _DEPTH = 3
 _FRAME_BYTES = 4 * len(skeleton.JOINTS) * (_DEPTH + 1)
 _MOST_GROWTH, _SMALL = 16, 1 << 26  # a layout of two joints grows 85-fold; the smallest real one, 33 points, fourfold
+# MediaPipe gives z in picture widths, and pose-format writes it beside x and y in pixels. 75 real files: within 2.4,
+# or, where somebody moved and scaled the poses since (the width no longer fits), around 250 and more.
+_MOST_WIDTHS = 10
 _FARTHEST = 1e6  # units of any kind: real files stay below 5,000 pixels
 _Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, point)s whose mean a joint is
 
@@ -66,17 +70,23 @@ _Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, po
 def read(path: str | Path) -> Pose:
     """The pose of the file's first person (others are ignored), on the canonical 128 joints.
 
-    Coordinates `[t, 128, 3]` float32 are in the file's units (pixels; z as the detector gave it, which MediaPipe
-    measures from the hips for the body, the wrist for a hand and the head for the face; 0 where the file has x and y
-    only), confidence `[t, 128]` in 0…1. A non-finite point gets confidence 0 and coordinate 0, and so does one at
-    exactly x = y = 0 of another project's layout, whatever confidence it has: detectors write so what they did not
-    find. The neck is the middle of the shoulders where the layout has none; with the 178-point layout, whose body lacks
-    the head, eyes and ears are read off the face mesh and the nose lies between the eyes and the upper lip. iBUG points
-    that a contour subset of the mesh lacks (the nose, 27-35) keep confidence 0.
+    Coordinates `[t, 128, 3]` float32 are in the file's units (pixels), confidence `[t, 128]` in 0…1. z is 0 where the
+    file has x and y only; MediaPipe's comes times the width of the picture, and is measured from the hips for the body,
+    the wrist for a hand and the head for the face; where the file's poses have been moved it is left as it is. A
+    non-finite point gets confidence 0 and coordinate 0, and so does one at exactly x = y = 0 of another project's
+    layout, whatever confidence it has: detectors write so what they did not find. The neck is the middle of the
+    shoulders where the layout has none; with the 178-point layout, whose body lacks the head, eyes and ears are read
+    off the face mesh and the nose lies between the eyes and the upper lip. iBUG points that a contour subset of the
+    mesh lacks (the nose, 27-35) keep confidence 0.
 
     Raises `SignerError` where the file is missing, cut short, of an unknown layout, without a person or frame, or has
     an impossible frame rate or coordinate.
     """
+    return read_with_layout(path)[0]
+
+
+def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
+    """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
     path = storage.plain_file(path, "give a .pose file")
     try:
         file = pose_layout.parse(path.read_bytes())
@@ -101,6 +111,9 @@ def read(path: str | Path) -> Pose:
     xyz[..., :depth] = np.where(confidence[..., None] > 0, values, 0)  # a NaN would survive a product with 0
     _plausible(path, xyz, file.names)
 
+    if any(name == "POSE_LANDMARKS" for name, _ in file.names) and np.abs(xyz[..., 2]).max(initial=0) <= _MOST_WIDTHS:
+        xyz[..., 2] *= file.width or 1
+
     source = _Points(xyz, confidence, dict(file.names))
     if canonical:
         names: _Names = {joint: ((component, joint),) for component, joints in _COMPONENTS for joint in joints}
@@ -112,9 +125,9 @@ def read(path: str | Path) -> Pose:
         known = "MediaPipe Holistic, OpenPose 137 or this project's 128 joints"
         found = ", ".join(f"{name[:40]} ({len(points)})" for name, points in file.names[:8])
         raise SignerError(f"{path}: unknown pose layout [{found}]; convert it to {known}")
-    coordinates, confidence = source.gather(names)
-    _fill_head(coordinates, confidence, source)
-    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps)
+    coordinates, confidence, has = source.gather(names)
+    _fill_head(coordinates, confidence, has, source)
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps), has
 
 
 def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) -> None:
@@ -156,15 +169,19 @@ class _Points:
         where = [self.where[name] for name in names]
         return self.xyz[:, where].mean(1, dtype=np.float32), self.confidence[:, where].min(1)
 
-    def gather(self, names: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates `[t, 128, 3]` and confidence `[t, 128]` of the joints that `names` and the file know."""
+    def gather(self, names: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates `[t, 128, 3]`, confidence `[t, 128]` and presence `[128]` of the joints that `names` and the file
+        know.
+        """
         frames = len(self.xyz)
         coordinates = np.zeros((frames, len(skeleton.JOINTS), _DEPTH), np.float32)
         confidence = np.zeros((frames, len(skeleton.JOINTS)), np.float32)
+        has = np.zeros(len(skeleton.JOINTS), bool)
         for i, joint in enumerate(skeleton.JOINTS):
             if (found := self.mean(names.get(joint, ()))) is not None:
                 coordinates[:, i], confidence[:, i] = found
-        return coordinates, confidence
+                has[i] = True
+        return coordinates, confidence, has
 
 
 def _plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:
@@ -204,19 +221,21 @@ def _openpose_names(components: Mapping[str, Sequence[str]]) -> _Names:
     return names
 
 
-def _fill_head(coordinates: np.ndarray, confidence: np.ndarray, source: _Points) -> None:
+def _fill_head(coordinates: np.ndarray, confidence: np.ndarray, has: np.ndarray, source: _Points) -> None:
     """Sets, in place, the eyes, ears and nose that the body component lacks from the face mesh, where there is one."""
     if ("POSE_LANDMARKS", "NOSE") in source.where or "FACE_LANDMARKS" not in source.components:
         return
     for joint, points in {**_MESH_EYES, **_MESH_EARS}.items():
         if (found := source.mean([("FACE_LANDMARKS", str(point)) for point in points])) is not None:
             coordinates[:, skeleton.INDEX[joint]], confidence[:, skeleton.INDEX[joint]] = found
+            has[skeleton.INDEX[joint]] = True
     eyes = [skeleton.INDEX["right_eye"], skeleton.INDEX["left_eye"]]
     if (lip := source.mean([("FACE_LANDMARKS", str(_MESH_UPPER_LIP))])) is not None:
         between = coordinates[:, eyes].mean(1)
         nose = skeleton.INDEX["nose"]
         coordinates[:, nose] = between + _NOSE_SHARE * (lip[0] - between)
         confidence[:, nose] = np.minimum(lip[1], confidence[:, eyes].min(1))
+        has[nose] = True
 
 
 def _components(point_format: str) -> list[PoseHeaderComponent]:

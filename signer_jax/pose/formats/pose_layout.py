@@ -38,13 +38,14 @@ class Layout:
     values: Float[np.ndarray, "t points dims"]
     confidence: Float[np.ndarray, "t points"]
     fps: float
+    width: int  # of the picture, in pixels, as the header has it
 
 
 def parse(data: bytes) -> Layout:
     """Reads versions 0.0, 0.1 and 0.2. Raises `Broken` where the bytes are no whole file of these."""
     walk = _Walk(data)
     (version,) = walk.take("<f")
-    walk.take("<HHH")
+    width, _, _ = walk.take("<HHH")
     (count,) = walk.take("<H")
     names: list[tuple[str, tuple[str, ...]]] = []
     formats: list[int] = []  # lengths
@@ -63,7 +64,7 @@ def parse(data: bytes) -> Layout:
         raise Broken(f"version {version:g} is not 0.0, 0.1 or 0.2")
     if not _LEAST_FRAME_RATE <= fps <= _MOST_FRAME_RATE:  # NaN is no rate either
         raise Broken(f"{fps:g} frames a second, which are {_LEAST_FRAME_RATE:g} to {_MOST_FRAME_RATE:g}")
-    return Layout(tuple(names), values, confidence, float(fps))
+    return Layout(tuple(names), values, confidence, float(fps), width)
 
 
 class _Walk:
