@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from signer_jax.types import Pose
 
+_SHOWN_PAIRS = 4_000_000  # pairs of frames, beyond which a bar shows how far it is
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 
 
@@ -58,38 +59,65 @@ def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dic
     return metrics, {"bleu_signature": signature}
 
 
-def _normalised(path: Path) -> "Pose":
+def _normalised(path: Path) -> tuple["Pose", "np.ndarray"]:
+    """The pose in shoulder widths, and which joints its layout has."""
     from signer_jax.pose import skeleton
     from signer_jax.pose.formats import pose_file
 
-    pose = pose_file.read(path)
+    pose, has = pose_file.read_with_layout(path)
     try:
-        return skeleton.normalise(pose)[0]
+        return skeleton.normalise(pose)[0], has
     except SignerError as error:
         raise SignerError(f"{path}: {error}") from None
 
 
 def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """x and y of the joints that both layouts have: what a layout lacks is no fault of the signing, and z is a guess of
+    the detector's, which not every layout has.
+    """
+    import numpy as np
+
     from signer_jax.metrics import pose
     from signer_jax.pose import skeleton, warping
 
-    theirs, ours = _normalised(reference), _normalised(hypothesis)
-    weights = warping.joint_weights(skeleton.JOINTS, warping.HAND_WEIGHT)
+    (theirs, they_have), (ours, we_have) = _normalised(reference), _normalised(hypothesis)
+    joints = np.flatnonzero(they_have & we_have)
+    theirs, ours = (skeleton.on_joints(one, joints, 2) for one in (theirs, ours))
+    names = [skeleton.JOINTS[joint] for joint in joints]
+    weights = np.stack([warping.joint_weights(names, weight) for weight in (1.0, warping.HAND_WEIGHT)])
+    if len(theirs) * len(ours) > _SHOWN_PAIRS:
+        from signer_jax.progress import progress
+
+        distances = warping.dtw_by_weights(ours, theirs, weights, watch=lambda blocks: progress(blocks, "warping"))
+    else:
+        distances = warping.dtw_by_weights(ours, theirs, weights)
     metrics = {
-        "dtw": warping.dtw(ours, theirs),
-        "dtw_hand_weighted": warping.dtw(ours, theirs, weights=weights),
+        "dtw": float(distances[0]),
+        "dtw_hand_weighted": float(distances[1]),
         "jerk": pose.jerk(ours),
         "jerk_reference": pose.jerk(theirs),
     }
     shown = [f"{(p.confidence <= 0).mean():.1%}" for p in (theirs, ours)]
+    radius = warping.band(len(ours), len(theirs))
     return metrics, {
         "unit": "shoulder widths (a frame of the reference); jerk in shoulder widths / s^3",
-        "joints": f"{len(skeleton.JOINTS)}: body, face, hands; hand-weighted: hands count {warping.HAND_WEIGHT:g}-fold",
+        "joints": f"x and y of the {len(joints)} of {len(skeleton.JOINTS)} that both layouts have: "
+        f"{', '.join(f'{sum(name in group for name in names)} of {part}' for part, group in _parts().items())}; "
+        f"hand-weighted: hands count {warping.HAND_WEIGHT:g}-fold",
         "normaliser": "a clip's median shoulder centre and width",
         "fill": f"{warping.MISSING:g} where only the reference shows a joint; what it does not show is not scored",
         "fps": f"reference {theirs.fps:g}, hypothesis {ours.fps:g}",
-        "missing": f"reference {shown[0]}, hypothesis {shown[1]} of all joints in all frames",
+        "missing": f"reference {shown[0]}, hypothesis {shown[1]} of these joints in all frames",
+        "warping": "any path"
+        if radius is None
+        else f"within {radius} frames of the straight line from corner to corner, since the files are long",
     }
+
+
+def _parts() -> dict[str, tuple[str, ...]]:
+    from signer_jax.pose.skeleton import BODY, FACE, LEFT_HAND, RIGHT_HAND
+
+    return {"the body": BODY, "the face": FACE, "the hands": (*LEFT_HAND, *RIGHT_HAND)}
 
 
 def _pairs(

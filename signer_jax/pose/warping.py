@@ -4,7 +4,7 @@ Distances are in shoulder widths. What the reference does not show does not coun
 lacks costs `MISSING`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,10 @@ from signer_jax.types import Pose
 
 MISSING = 1.0  # shoulder widths
 _MOST_COSTS = 4_000_000  # held at a time, 32 MB
+# Beyond so many pairs of frames (two minutes with two, at 25 a second) the path keeps near the straight line from
+# corner to corner: two files of 60,000 frames are 3.6 thousand million pairs.
+_EXACT = 9_000_000
+_BAND = 500  # frames off that line
 HAND_WEIGHT = 3.0  # how much more a hand joint counts when performances of a sign are compared
 
 
@@ -40,14 +44,28 @@ def warp(cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k"]:
     return _warp_on(None, cost)[..., -1]
 
 
-def _warp_on(row: np.ndarray | None, cost: Float[np.ndarray, "*k t u"]) -> Float[np.ndarray, "*k u"]:
-    """The last row of accumulated costs, from the row before the first of `cost` (None: there is none)."""
+def band(hypothesis: int, reference: int) -> int | None:
+    """How many frames of the reference the path may leave the straight line, of so many frames; None: any number."""
+    if hypothesis * reference <= _EXACT:
+        return None
+    return max(_BAND, -(-2 * reference // hypothesis))  # and so many that the bands of two rows overlap
+
+
+def _warp_on(
+    row: np.ndarray | None, cost: Float[np.ndarray, "*k t u"], before: np.ndarray | float = np.inf
+) -> Float[np.ndarray, "*k u"]:
+    """The last row of accumulated costs, from the row before the first of `cost` (None: there is none).
+
+    `before`: what that row has in the column before its first, where `cost` is a part of a matrix.
+    """
     for i in range(cost.shape[-2]):
         sums = np.cumsum(cost[..., i, :], axis=-1)
         if row is None:
             row = sums
             continue
         enter = row.copy()
+        if i == 0:
+            enter[..., 0] = np.minimum(enter[..., 0], before)
         np.minimum(enter[..., 1:], row[..., :-1], out=enter[..., 1:])
         enter += cost[..., i, :]
         enter -= sums
@@ -62,26 +80,27 @@ def frame_cost(
     *,
     hypothesis_confidence: Float[np.ndarray, "t j"] | None = None,
     reference_confidence: Float[np.ndarray, "u j"] | None = None,
-    weights: Float[np.ndarray, " j"] | None = None,
-) -> Float[np.ndarray, "t u"]:
+    weights: Float[np.ndarray, "*k j"] | None = None,
+) -> Float[np.ndarray, "*k t u"]:
     """Distance of every frame to every frame: the mean joint Euclidean distance over the joints the reference shows.
 
-    `weights` weigh the joints (None: all the same). A reference frame that shows nothing costs 0.
+    `weights` weigh the joints (None: all the same); a stack of them gives a stack of distances. A reference frame that
+    shows nothing costs 0.
     """
     joints = reference.shape[1]
     weights = np.ones(joints) if weights is None else np.asarray(weights, float)
     theirs = np.ones(reference.shape[:2]) if reference_confidence is None else (reference_confidence > 0).astype(float)
     ours = np.ones(hypothesis.shape[:2]) if hypothesis_confidence is None else (hypothesis_confidence > 0).astype(float)
     whole = bool(ours.all())
-    cost = np.zeros((len(hypothesis), len(reference)))
+    cost = np.zeros((*weights.shape[:-1], len(hypothesis), len(reference)))
     for j in range(joints):
-        if weights[j] == 0 or not theirs[:, j].any():
+        if not weights[..., j].any() or not theirs[:, j].any():
             continue
         distance = cdist(_shown(hypothesis[:, j], ours[:, j]), _shown(reference[:, j], theirs[:, j]))
         if not whole:
             distance = np.where(ours[:, j, None] > 0, distance, MISSING)
-        cost += distance * (weights[j] * theirs[:, j])
-    total = theirs @ weights
+        cost += distance * (weights[..., j, None, None] * theirs[:, j])
+    total = np.einsum("uj,...j->...u", theirs, weights)[..., None, :]
     return cost / np.where(total > 0, total, 1.0)
 
 
@@ -93,27 +112,49 @@ def _shown(coordinates: np.ndarray, present: np.ndarray) -> np.ndarray:
 def dtw(hypothesis: Pose, reference: Pose, *, weights: Float[np.ndarray, " j"] | None = None) -> float:
     """Dynamic time warping: accumulated `frame_cost` over the reference's number of frames, in shoulder widths.
 
-    `weights` `[j]`: see `joint_weights`. A hypothesis without frames costs `MISSING`. Raises `SignerError` where the
-    joints differ in number or the reference has no frames.
+    `weights` `[j]`: see `joint_weights`. A hypothesis without frames costs `MISSING`. Long files are warped within a
+    `band`. Raises `SignerError` where the joints differ in number or the reference has no frames.
     """
+    every = np.ones((1, hypothesis.confidence.shape[1])) if weights is None else np.asarray(weights, float)[None]
+    return float(dtw_by_weights(hypothesis, reference, every)[0])
+
+
+def dtw_by_weights(
+    hypothesis: Pose,
+    reference: Pose,
+    weights: Float[np.ndarray, "k j"],
+    *,
+    watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Float[np.ndarray, "k"]:
+    """`dtw` for several weightings of the joints at once. `watch` sees the blocks of frames go by (a progress bar)."""
     check_joints(hypothesis, reference)
-    if len(reference) == 0:
+    t, u = len(hypothesis), len(reference)
+    if u == 0:
         raise SignerError("pose scores: the reference has no frames; leave it out or give the clip's frames")
-    if len(hypothesis) == 0:
-        return MISSING
-    row = None
-    step = max(1, _MOST_COSTS // len(reference))  # two long sequences' costs need not fit into memory
-    for start in range(0, len(hypothesis), step):
-        part = hypothesis.slice(start, start + step)
+    if t == 0:
+        return np.full(len(weights), MISSING)
+    radius = band(t, u)
+    # Two long sequences' costs need not fit into memory; in a band, short blocks waste the least.
+    step = max(1, _MOST_COSTS // (u * len(weights)) if radius is None else min(radius * t // u, radius) // 4)
+    slope = (u - 1) / max(t - 1, 1)
+    row: np.ndarray | None = None
+    first, before = 0, np.full(len(weights), np.inf)
+    for start in watch(range(0, t, step)):
+        end = min(start + step, t)
+        low = 0 if radius is None else max(0, int(start * slope) - radius)
+        high = u if radius is None else min(u, int(np.ceil((end - 1) * slope)) + radius + 1)
+        if row is not None:
+            before = row[..., low - first - 1] if low > first else np.full(len(weights), np.inf)
+            row = row[..., low - first :]
+            beyond = np.full((*row.shape[:-1], high - low - row.shape[-1]), np.inf)
+            row = np.concatenate([row, beyond], axis=-1)
+        part, against = hypothesis.slice(start, end), reference.slice(low, high)
         cost = frame_cost(
-            part.coordinates,
-            reference.coordinates,
-            hypothesis_confidence=part.confidence,
-            reference_confidence=reference.confidence,
-            weights=weights,
-        )
-        row = _warp_on(row, cost)
-    return float(np.asarray(row)[-1]) / len(reference)
+            part.coordinates, against.coordinates, hypothesis_confidence=part.confidence,
+            reference_confidence=against.confidence, weights=weights,
+        )  # fmt: skip
+        row, first = _warp_on(row, cost, before), low
+    return np.asarray(row)[..., -1] / u
 
 
 def nearest_candidate(

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
+from pose_format import Pose as PoseFile
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
+from signer_jax.cli import score
 from signer_jax.cli.common import open_picture, read_lines, read_picture, to_json
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.errors import SignerError
-from signer_jax.pose import skeleton
+from signer_jax.pose import skeleton, warping
 from signer_jax.pose.formats import pose_file
 from signer_jax.types import Pose
 
@@ -152,6 +156,48 @@ def test_a_single_frame_has_no_jerk_and_says_so(tmp_path, capsys):
     assert "jerk, jerk_reference" in facts["not scored"] and "128" in facts["joints"] and facts["fill"].startswith("1 ")
     assert "25" in facts["fps"] and "0.0%" in facts["missing"] and "shoulder" in facts["normaliser"]
     assert "nan" not in capsys.readouterr().out
+
+
+def test_layouts_are_compared_by_what_both_have(tmp_path, capsys):
+    """A clip in the layout with all the mesh's points, and in the one without the nose: no way round costs the nose."""
+    rng = np.random.default_rng(0)
+    body = [f"{side}_{part}" for part in ("SHOULDER", "ELBOW", "WRIST") for side in ("LEFT", "RIGHT")]
+    data = rng.uniform(10, 90, (12, 1, 90, 3))
+    data[:, 0, :2, :2] = [[60, 50], [40, 50]]
+    data[..., 2] /= 100
+    full = [str(i) for i in pose_file.MESH_OF_IBUG]
+    files = {}
+    for name, mesh in (("full", full), ("few", full[:27] + full[36:])):
+        points = [PoseHeaderComponent("POSE_LANDMARKS", body, [], [(0, 0, 0)], "XYZC"),
+                  PoseHeaderComponent("FACE_LANDMARKS", mesh, [], [(0, 0, 0)], "XYZC")]  # fmt: skip
+        where = [*range(6), *(6 + full.index(point) for point in mesh)]
+        header = PoseHeader(0.2, PoseHeaderDimensions(100, 100, 0), points)
+        shown = data[:, :, where].astype(np.float32)
+        if name == "few":
+            shown[..., :6, :2] += 0.5  # a little off
+        files[name] = tmp_path / f"{name}.pose"
+        with files[name].open("wb") as file:
+            PoseFile(header, NumPyPoseBody(25.0, shown, np.ones(shown.shape[:3], np.float32))).write(file)
+    scores = []
+    for reference, hypothesis in (("full", "few"), ("few", "full")):
+        out = tmp_path / "j"
+        arguments = ["score", "pose", "--ref", files[reference], "--hyp", files[hypothesis], "--json", out]
+        assert main([str(argument) for argument in arguments]) == 0
+        written = json.loads(out.read_text())
+        assert "59 of the face, 0 of the hands" in written["facts"]["joints"]
+        assert written["facts"]["missing"] == "reference 0.0%, hypothesis 0.0% of these joints in all frames"
+        assert written["facts"]["warping"] == "any path"
+        scores.append((written["metrics"]["dtw"], written["metrics"]["dtw_hand_weighted"]))
+    assert scores[0] == pytest.approx(scores[1]) and 0 < scores[0][0] < 0.05
+
+
+def test_long_files_are_scored_with_a_bar_and_say_how(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(score, "_SHOWN_PAIRS", 100)
+    monkeypatch.setattr(warping, "_EXACT", 100)
+    pose_file.write(tmp_path / "a.pose", _pose(60))
+    assert main(["score", "pose", "--ref", str(tmp_path / "a.pose"), "--hyp", str(tmp_path / "a.pose")]) == 0
+    captured = capsys.readouterr()
+    assert "warping: within 500 frames of the straight line" in captured.out and "warping" in captured.err
 
 
 def test_the_file_that_cannot_be_normalised_is_named(tmp_path, capsys):

@@ -11,7 +11,7 @@ from signer_jax.metrics.pose import (
     progressive_transformers_dtw,
     segment_dtw,
 )
-from signer_jax.pose import skeleton
+from signer_jax.pose import skeleton, warping
 from signer_jax.pose.warping import MISSING, dtw, frame_cost, hand_index, joint_weights, nearest_candidate, warp
 from signer_jax.types import Pose
 
@@ -48,6 +48,36 @@ def test_warp_is_the_textbook_recursion(shape):
 def test_warp_of_a_stack():
     costs = np.random.default_rng(0).uniform(size=(5, 6, 9))
     np.testing.assert_allclose(warp(costs), [warp_by_the_book(cost) for cost in costs], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("t", "u"), [(40, 90), (90, 40), (120, 3), (3, 120), (70, 70)])
+def test_long_files_are_warped_within_a_band(monkeypatch, t, u):
+    weights = np.stack([np.ones(50), joint_weights(JOINTS, 3.0)])
+    long, short = random_pose(0, t), random_pose(1, u)
+    exact = warping.dtw_by_weights(long, short, weights)
+    np.testing.assert_allclose(exact, [dtw(long, short, weights=each) for each in weights], rtol=1e-12)
+    monkeypatch.setattr(warping, "_EXACT", 100)
+    monkeypatch.setattr(warping, "_BAND", 200)  # everywhere: the blocks join to the whole
+    np.testing.assert_allclose(warping.dtw_by_weights(long, short, weights), exact, rtol=1e-9)
+    monkeypatch.setattr(warping, "_BAND", 8)
+    banded = warping.dtw_by_weights(long, short, weights)
+    assert np.isfinite(banded).all() and (banded >= exact - 1e-12).all()
+    # A path that stays near the straight line is found: every third frame stands for a moment.
+    slow = Pose(np.repeat(long.coordinates, 2, 0), np.repeat(long.confidence, 2, 0), 25.0)
+    assert warping.dtw_by_weights(slow, long, weights) == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_the_band_keeps_the_memory_small(monkeypatch):
+    """As 60,000 frames beside 60,000 would, in small: no block is wider than the band and a block's own length."""
+    monkeypatch.setattr(warping, "_EXACT", 100)
+    monkeypatch.setattr(warping, "_BAND", 20)
+    shapes, watched = [], []
+    real = warping.frame_cost
+    monkeypatch.setattr(warping, "frame_cost", lambda a, b, **k: shapes.append((len(a), len(b))) or real(a, b, **k))
+    pose = random_pose(0, 400)
+    watch = lambda blocks: watched.extend(blocks) or blocks  # noqa: E731
+    assert warping.dtw_by_weights(pose, pose, np.ones((1, 50)), watch=watch) == pytest.approx([0], abs=1e-9)
+    assert watched == list(range(0, 400, 5)) and max(a * b for a, b in shapes) <= 5 * (2 * 20 + 5 + 1)
 
 
 def test_dtw_by_hand():
