@@ -159,4 +159,9 @@ class Signer:
 
 def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:
     path = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
+    if not path.exists() and "slul" in settings.stages:
+        mend = "restore it"
+        if not settings.tokenizer.path:
+            mend = "run the same `signer train` to make it anew from the same texts"
+        raise SignerError(f"{path}: the tokenizer of this run is missing; {mend}")
     return Tokenizer.load(path, mask=settings.tokenizer.mask) if path.exists() else None

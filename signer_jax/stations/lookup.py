@@ -4,7 +4,7 @@ import unicodedata
 
 from signer_jax.errors import SignerError
 from signer_jax.language import choose_language
-from signer_jax.pose.lookup import look_up
+from signer_jax.pose.lookup import look_up as look_up_words
 from signer_jax.pose.prior import Prior
 from signer_jax.stations.perform import join
 from signer_jax.types import Signed
@@ -21,10 +21,10 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
         raise SignerError("the text is empty; give at least one word")
 
     def count(code: str) -> int:
-        return sum(bool(found.entries) for found in look_up(words, code, prior))
+        return sum(bool(found.entries) for found in look_up_words(words, code, prior))
 
     language, said = choose_language(language, prior.spoken, count)
-    every = look_up(words, language, prior)
+    every = look_up_words(words, language, prior)
     remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
     entries = [entry for found in every for entry in found.entries]
     if not entries:
