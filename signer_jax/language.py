@@ -9,8 +9,10 @@ from signer_jax.errors import SignerError
 _ALSO = {"asl": "ase", "us": "ase", "en-us": "ase", "bsl": "bfi", "gb": "bfi", "en-gb": "bfi", "dgs": "gsg",
          "de-de": "gsg", "dsgs": "sgg", "de-ch": "sgg", "lsf": "fsl", "libras": "bzs"}  # fmt: skip
 # Corpora name the spoken language beside a sign language in words, lexicons by its ISO 639-1 code.
-_SPOKEN = {"en": "english", "de": "german", "deutsch": "german", "fr": "french", "es": "spanish",
-           "pt": "portuguese", "it": "italian", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian"}  # fmt: skip
+_SPOKEN = {
+    "en": "english", "de": "german", "deutsch": "german", "fr": "french", "es": "spanish", "pt": "portuguese",
+    "it": "italian", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian",
+}  # fmt: skip
 
 
 def code_of(language: str, known: dict[str, str]) -> str | None:
@@ -59,8 +61,8 @@ def resolve_language(text: str, language: str | None, about: dict) -> str:
 def choose_language(language: str | None, spoken: dict[str, str], count: Callable[[str], int]) -> tuple[str, str]:
     """The language to look words up in, of those of a pose database, and what to say of it.
 
-    `spoken`: code -> the spoken language beside it. Without one that is asked for, the one that has most of the words (`count(code)`). Raises `SignerError` for a
-    language that the database lacks.
+    `spoken`: code -> the spoken language beside it. Without one that is asked for, the language that has most of the
+    words (`count(code)`). Raises `SignerError` for a language that the database lacks.
     """
     listed = ", ".join(f"{code} ({name})" if name else code for code, name in sorted(spoken.items()))
     if language is not None:
