@@ -30,6 +30,8 @@ def check(path: Path, file: BinaryIO, size: int) -> str:
     if first[:4] == b"RIFF" and first[8:12] == b"AVI ":
         _riffs(path, file, size)
         return "avi"
+    if path.suffix == ".pose":
+        raise SignerError(f"{path}: is a .pose file, no video; compare poses with `signer score pose`")
     raise SignerError(f"{path}: is no video of a known kind; give {_KINDS}")
 
 

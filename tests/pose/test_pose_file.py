@@ -134,6 +134,32 @@ def test_non_finite_points_are_missing(tmp_path):
     assert pose.confidence[0, skeleton.INDEX["neck"]] == 0  # one shoulder has no middle
 
 
+@pytest.mark.parametrize(("name", "data", "says"), [
+    ("a.json", b'{"people":[{"pose_keypoints_2d":[1,2,0.5]}]}', "OpenPose's JSON.*load_openpose_directory"),
+    ("b.json", b'{"person_0": {"body_keypoints": [[0.5, 0.4]]}}', r"DWPose results \(json\).*video_to_pose"),
+    ("c.json", b'[1, 2]', "JSON; give a .pose file"),
+    ("a.skels", b"-0.02429 -0.17005 0.00118 0.00000 0 0 0.16 0.08 -5e-05 0.2 0.1\n", r"\.skels.*give the \.pose files"),
+    ("a.mp4", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2", "a video; compare videos with `signer score video`"),
+    ("a.txt", b"Ein Text\nwie jeder\n", "text; compare texts with `signer score text`"),
+    ("a.pose", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+    ("b.pose", b"<!DOCTYPE html><html>404</html>", "a web page"),
+])  # fmt: skip
+def test_other_formats_are_named(tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SignerError, match=rf"{name}: no \.pose file but .*{says}") as error:
+        pose_file.read(tmp_path / name)
+    _line(error)
+
+
+def test_numpy_files_are_named(tmp_path):
+    np.savez(tmp_path / "a.npz", num_persons=1, person_0=np.zeros(3))
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(SignerError, match=r"no \.pose file but DWPose results \(npz\)"):
+        pose_file.read(tmp_path / "a.npz")
+    with pytest.raises(SignerError, match=r"no \.pose file but numpy's \.npy, which no command here reads"):
+        pose_file.read(tmp_path / "a.npy")
+
+
 def test_unknown_layout(tmp_path):
     _save(tmp_path / "a.pose", {"TENTACLES": ["a", "b"]}, np.ones((1, 1, 2, 2)), np.ones((1, 1, 2)))
     with pytest.raises(SignerError) as error:

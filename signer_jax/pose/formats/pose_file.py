@@ -20,6 +20,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
 from signer_jax.pose.formats import pose_layout
+from signer_jax.pose.formats.foreign import recognise
 from signer_jax.types import Pose
 
 # MediaPipe face mesh index of each iBUG point; "right" (the signer's) is on the picture's left in both.
@@ -89,10 +90,13 @@ def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
     path = storage.plain_file(path, "give a .pose file")
     try:
-        file = pose_layout.parse(path.read_bytes())
+        data = path.read_bytes()
+        file = pose_layout.parse(data)
     except OSError as error:
         raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
     except pose_layout.Broken as error:
+        if what := recognise(data):
+            raise SignerError(f"{path}: no .pose file but {what}") from None
         raise SignerError(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
     frames = len(file.values)
     if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * path.stat().st_size):
