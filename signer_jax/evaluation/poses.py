@@ -85,10 +85,12 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             "truth": truth,
         }  # fmt: skip
         for name, pose in filtered.items():
-            rows[f"smooth_{name}"].append(smoothness(pose, c.smooth_order))
-            rows[f"jerk_{name}"].append(pose_metrics.jerk(pose))
+            figures = {"smooth": smoothness(pose, c.smooth_order), "jerk": pose_metrics.jerk(pose)}
             if pose is not truth:
-                rows[f"hand_{name}"].append(pose_metrics.hand_error(pose, truth, signer.model.hands))
+                figures["hand"] = pose_metrics.hand_error(pose, truth, signer.model.hands)
+            for kind, value in figures.items():
+                rows[f"{kind}_{name}"].append(value)
+                rows[f"{kind}_{name}/{sample.signer}"].append(value)
         if not result.poses:
             result.poses = [
                 ("ground truth", truth),
