@@ -58,7 +58,8 @@ tbody tr:nth-child(even) { background: var(--band); } tbody tr:last-child td { b
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.25rem; }
 .media { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1.25rem;
   align-items: start; }
-.curves figure, .media figure { margin: 0; }
+.films { display: grid; gap: 1.25rem; }
+.curves figure, .media figure, .films figure { margin: 0; }
 img, video { display: block; width: 100%; max-height: 34rem; object-fit: contain; border-radius: 6px;
   background: var(--band); }
 svg { display: block; width: 100%; height: auto; }
@@ -99,7 +100,7 @@ def write(
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(facts or {})]
     if videos:
-        parts += ["<h2>Videos</h2>", '<div class="media">', *(_media(*video) for video in videos), "</div>"]
+        parts += ["<h2>Videos</h2>", '<div class="films">', *(_media(*video) for video in videos), "</div>"]
     if tables:
         parts += ["<h2>Results</h2>", *(_table(*table) for table in tables)]
     if curves:

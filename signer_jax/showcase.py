@@ -168,10 +168,28 @@ def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int
     return curves
 
 
+def by_signer(metrics: dict[str, float]) -> tuple[list[str], list[tuple[object, ...]]]:
+    """The figures that are there for each signer (`pose/NAME/SIGNER`, `video/SIGNER/NAME`) beside their means: the
+    header and a row a figure. No rows where no figure has more than one signer.
+    """
+    cells: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        part, *rest = key.split("/", 2)
+        if len(rest) == 2 and not key.endswith("_unscored"):
+            signer, name = rest if part.startswith("video") else reversed(rest)
+            cells.setdefault(f"{part}/{name}", {})[signer] = value
+    signers = sorted({signer for row in cells.values() for signer in row})
+    if len(signers) < 2:
+        return ["figure"], []
+    rows = [(name, metrics.get(name), *(row.get(signer) for signer in signers)) for name, row in sorted(cells.items())]
+    return ["figure", "mean", *signers], rows
+
+
 def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: str) -> None:
     metrics = result["metrics"]
     targets = [(label, f"{metrics[name]:.4g}", goal) for label, name, goal in TARGETS if name in metrics]
     everything = [(name, f"{value:.4g}") for name, value in sorted(metrics.items())]
+    header, signers = by_signer(metrics)
     seconds = [(stage, f"{value:.0f}") for stage, value in result["wall_seconds"].items()]
     legend = " / ".join(evaluation.clips[0]) if evaluation.clips else ""
     report.write(
@@ -185,6 +203,7 @@ def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: s
                 evaluation.glosses[:12],
                 evaluation.facts.get("gloss/bleu_signature", ""),
             ),
+            *((("By signer", header, signers, "a dash: no clip of this signer is in the split"),) if signers else ()),
             ("Every figure", ("name", "value"), everything, ""),
             ("Wall time", ("stage", "seconds"), seconds, result["devices"]),
         ],

@@ -12,6 +12,7 @@ from PIL import Image
 
 from signer_jax import report, storage
 from signer_jax.errors import SignerError
+from signer_jax.showcase import by_signer
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "path"}
 HOSTILE = "<script>alert(1)</script> \" onload='x' &amp;"
@@ -176,3 +177,24 @@ def test_file_is_readable_by_others_as_the_umask_says(tmp_path):
     (tmp_path / "plain").write_text("")
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("report.html", "plain")}
     assert len(modes) == 1
+
+
+def test_videos_have_the_whole_width_and_pictures_share_it(tmp_path):
+    path = tmp_path / "report.html"
+    report.write(path, title="a run", videos=[("sign", MP4)], pictures=[("pose", png())])
+    text = path.read_text(encoding="utf-8")
+    films, media = text.index('<div class="films">'), text.index('<div class="media">')
+    assert films < text.index("<video") < media < text.index("<img")
+    assert "grid-template-columns" in re.search(r"\.media {[^}]*}", text)[0]
+    assert "grid-template-columns" not in re.search(r"\.films {[^}]*}", text)[0]
+
+
+def test_each_signer_stands_beside_the_mean():
+    metrics = {
+        "gloss/bleu4": 1.0, "pose/dtw_top": 0.5, "pose/dtw_top/ann": 0.25, "pose/dtw_top/bea": 0.75,
+        "video/ssim": 0.6, "video/bea/ssim": 0.6, "pose/dtw_top/bea_unscored": 2.0,
+    }  # fmt: skip
+    header, rows = by_signer(metrics)
+    assert header == ["figure", "mean", "ann", "bea"]
+    assert rows == [("pose/dtw_top", 0.5, 0.25, 0.75), ("video/ssim", 0.6, None, 0.6)]
+    assert by_signer({"pose/dtw_top": 0.5, "pose/dtw_top/ann": 0.5})[1] == []
