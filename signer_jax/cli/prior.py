@@ -23,6 +23,10 @@ def add(commands: Any) -> None:
     build.add_argument("--source", required=True, help="the lexicon folder")
     build.add_argument("--out", required=True, help="the database's folder")
     build.add_argument("--fps", type=float, default=25.0, help="its frame rate (25)")
+    build.add_argument(
+        "--no-trim", dest="trim", action="store_false",
+        help="keep the rest before and after each sign (rows with a start or end within their file always do)",
+    )  # fmt: skip
     info = command(actions, "info", "Print what a database holds.", "signer prior info lexicon.prior", show_info)
     info.add_argument("path", help="the database's folder")
     info.add_argument("--json", action="store_true", help="print it as JSON")
@@ -33,13 +37,16 @@ def run_build(arguments: argparse.Namespace) -> None:
     if not LEAST_FPS <= arguments.fps <= MOST_FPS:
         raise SignerError(f"--fps {arguments.fps:g}: give {LEAST_FPS} to {MOST_FPS} frames a second")
 
-    from signer_jax.pose.lexicon import read_lexicon
+    from signer_jax.pose.lexicon import Cut, read_lexicon
     from signer_jax.pose.prior import Prior
     from signer_jax.progress import progress
 
-    entries, problems = read_lexicon(arguments.source)
+    cut = Cut()
+    entries, problems = read_lexicon(arguments.source, trimmed=arguments.trim, cut=cut)
     prior = Prior.build(progress(entries, "signs"), arguments.out, arguments.fps, problems=problems)
     print(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}")
+    if cut.frames:
+        print(f"trimmed {cut.frames} frames of rest off {cut.signs} signs; --no-trim keeps them")
     if problems:
         print(f"left out {len(problems)} rows, the first: {problems[0]}")
 

@@ -11,6 +11,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from signer_jax import storage
@@ -33,9 +34,21 @@ _SHOWN = 40  # of them in a problem
 _KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
 
 
-def read_lexicon(folder: str | Path) -> tuple[Iterator[tuple[Entry, Pose]], list[str]]:
+@dataclass
+class Cut:
+    """How many frames of rest were trimmed off how many signs; complete once the iterator is exhausted."""
+
+    signs: int = 0
+    frames: int = 0
+
+
+def read_lexicon(
+    folder: str | Path, *, trimmed: bool = True, cut: Cut | None = None
+) -> tuple[Iterator[tuple[Entry, Pose]], list[str]]:
     """The lexicon's signs, one after the other: (entry, pose normalised, cleaned and trimmed to the sign).
 
+    A row that cuts its sign out of a file by start or end is left as it is cut; with `trimmed` False all are. `cut`
+    counts what trimming took.
     The gloss is the row's `glosses` (the `words` where that is empty) as written; several rows for one gloss and
     language are its variants, in the file's order. A row that names no readable file, or has a value that cannot be
     meant, is left out and noted in the returned list ("row 28: …"), which is complete once the iterator is exhausted.
@@ -44,7 +57,7 @@ def read_lexicon(folder: str | Path) -> tuple[Iterator[tuple[Entry, Pose]], list
     folder = Path(folder)
     rows = _read_index(folder / _INDEX)
     problems: list[str] = []
-    return _signs(folder, rows, problems), problems
+    return _signs(folder, rows, problems, trimmed, cut or Cut()), problems
 
 
 def _read_index(file: Path) -> list[dict[str, str] | str]:
@@ -85,7 +98,9 @@ def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
     return row
 
 
-def _signs(folder: Path, rows: list[dict[str, str] | str], problems: list[str]) -> Iterator[tuple[Entry, Pose]]:
+def _signs(
+    folder: Path, rows: list[dict[str, str] | str], problems: list[str], trimmed: bool, cut: Cut
+) -> Iterator[tuple[Entry, Pose]]:
     variants: Counter[tuple[str, str]] = Counter()
     poses = _Poses(Counter(row["path"] for row in rows if isinstance(row, dict)))
     for number, row in enumerate(rows, start=2):  # as a spreadsheet counts: the header is row 1
@@ -100,7 +115,12 @@ def _signs(folder: Path, rows: list[dict[str, str] | str], problems: list[str]) 
             if gloss == REST:
                 raise SignerError(f"the gloss {REST} is reserved for rest poses; give it another")
             priority = _priority(row)
-            pose = _sign(row["path"], poses.read(folder, row["path"]), _time(row, "start"), _time(row, "end"))
+            whole = poses.read(folder, row["path"])
+            pose = _sign(row["path"], whole, _time(row, "start"), _time(row, "end"))
+            if trimmed and len(pose) == len(whole):
+                pose = trim(pose)
+                cut.signs += len(pose) < len(whole)
+                cut.frames += len(whole) - len(pose)
         except SignerError as error:
             problems.append(f"row {number} ({language[:_SHOWN]} {gloss[:_SHOWN]}): {error}")
             continue
@@ -189,7 +209,7 @@ def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
             f"{name}: lasts {(last - first) / pose.fps:.0f} s, a sign at most {_LONGEST_SIGN}; give start and end"
         )
     normalised, _, _ = skeleton.normalise(pose.slice(first, last))
-    return trim(clean(normalised))
+    return clean(normalised)
 
 
 def milliseconds(start: float, end: float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import pytest
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import NO_PRIORITY, milliseconds, read_lexicon
+from signer_jax.pose.lexicon import NO_PRIORITY, Cut, milliseconds, read_lexicon
 from signer_jax.pose.prior import Prior
 from signer_jax.types import Pose
 
@@ -83,7 +83,9 @@ def test_faults_are_reported_by_row(folder):
     assert [problem.split(":")[0] for problem in problems] == [
         "row 2 (ase A)", "row 3 (ase B)", "row 4 (ase C)", "row 5 (ase D)", "row 6 (ase E)", "row 7 (ase )",
     ]  # fmt: skip
-    for problem, part in zip(problems, ("missing", "not a whole", "zero", "frames", "folder", "no gloss"), strict=True):
+    for problem, part in zip(
+        problems, ("missing", "no .pose file but text", "zero", "frames", "folder", "no gloss"), strict=True
+    ):
         assert part in problem and "\n" not in problem
 
 
@@ -114,6 +116,23 @@ def test_rest_poses_alone_are_no_lexicon(folder, tmp_path):
     signs, problems = read_lexicon(folder)
     with pytest.raises(SignerError, match="no sign"):
         Prior.build(signs, tmp_path / "prior", 25.0, problems=problems)
+
+
+def test_rest_is_trimmed_but_not_what_a_row_cuts(folder):
+    """Ten frames of rest on either side of a sign: whole files lose them, once and for all."""
+    pose = _sign(40)
+    resting = [
+        skeleton.INDEX[name] for name in (*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND, "left_wrist", "right_wrist")
+    ]
+    for frames in (slice(0, 10), slice(30, 40)):
+        pose.coordinates[frames, resting, 1] = 300 + 200 * 1.4
+    pose_file.write(folder / "ase" / "rest.pose", pose)
+    rows = "".join(f"ase/rest.pose,en,ase,{times},a,A,0\n" for times in ("0,0", "0,9000", "250,1750", "0,1900"))
+    (folder / "index.csv").write_text(HEADER + rows)
+    for trimmed, lengths, taken in ((True, [20, 20, 30, 38], (2, 40)), (False, [40, 40, 30, 38], (0, 0))):
+        cut = Cut()
+        signs, problems = read_lexicon(folder, trimmed=trimmed, cut=cut)
+        assert [len(pose) for _, pose in signs] == lengths and problems == [] and (cut.signs, cut.frames) == taken
 
 
 def test_an_empty_priority_comes_last(folder, tmp_path):
