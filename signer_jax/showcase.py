@@ -181,7 +181,9 @@ def by_signer(metrics: dict[str, float]) -> tuple[list[str], list[tuple[object, 
     signers = sorted({signer for row in cells.values() for signer in row})
     if len(signers) < 2:
         return ["figure"], []
-    rows = [(name, metrics.get(name), *(row.get(signer) for signer in signers)) for name, row in sorted(cells.items())]
+    rows: list[tuple[object, ...]] = [
+        (name, metrics.get(name), *(row.get(signer) for signer in signers)) for name, row in sorted(cells.items())
+    ]
     return ["figure", "mean", *signers], rows
 
 
