@@ -1,12 +1,14 @@
 """The built-in corpus: texts, splits, glosses and samples."""
 
 from collections import Counter, defaultdict
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 
 from signer_jax.data.builtin import avatar, corpus, grammar, situation, templates
+from signer_jax.data.builtin.vocabulary import vocabulary
 from signer_jax.errors import SignerError
 
 
@@ -190,3 +192,14 @@ def test_guests_have_a_look_that_no_signer_has_and_no_text():
         corner = {look: avatar.render(guest.pose.coordinates[:1], look, 32)[0, 0, 0] for look in corpus.APPEARANCES}
         same = {look for look, colour in corner.items() if (colour == guest.video[0, 0, 0]).all()}
         assert same and not same & {signer.appearance for signer in corpus.SIGNERS.values()}
+
+
+def test_the_readme_says_what_the_vocabulary_covers():
+    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").split())
+    english, german = vocabulary("ase"), vocabulary("gsg")
+    assert f"English ({len(english.glosses)} glosses for {len(english.forms)} word forms)" in readme
+    assert f"German ({len(german.glosses)} for {len(german.forms)})" in readme
+    verbs = sum(map(len, (english.verbs, english.intransitive, english.motion, english.weather)))
+    assert f"{len(english.nouns)} nouns, {verbs} verbs, {len(english.adjectives)} adjectives" in readme
+    topics = {item.topic for item in (*english.nouns, *english.verbs, *english.adjectives)} - {""}
+    assert all(topic in readme for topic in topics)
