@@ -20,6 +20,7 @@ from signer_jax.errors import SignerError
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
+from signer_jax.progress import progress
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
@@ -137,9 +138,10 @@ class Signer:
         understood.check()
         rows = understood.signed_rows(0)
         H, mask = understood.H[rows], understood.mask[rows]
+        many = len(rows) > 1  # a long text takes minutes
         performed = [
             perform(understood.sentences[b].glosses, H[i : i + 1], mask[i : i + 1], language, self.performer)
-            for i, b in enumerate(rows)
+            for i, b in enumerate(progress(rows, "sentences performed", shown=many))
         ]
         performers = [part.signer for part in performed]
         performer = max(dict.fromkeys(performers), key=performers.count)
@@ -147,7 +149,11 @@ class Signer:
         if self.model.renderer is not None:
             look = signer or look_of(performer, self.studio)
             chosen = style_of(self.studio, picture=style, signer=look)
-            rendered = render_many([part.pose for part in performed], [chosen] * len(rows), H, mask, self.studio)
+            shown = progress(performed, "sentences rendered", shown=many)
+            rendered = [
+                render_many([part.pose], [chosen], H[i : i + 1], mask[i : i + 1], self.studio)[0]
+                for i, part in enumerate(shown)
+            ]
             video = np.concatenate([part.video for part in rendered])
         return Signed(
             understood.glosses[0], Pose.joined([part.pose for part in performed]), video,

@@ -8,6 +8,7 @@ from signer_jax.cli.common import check_database, command, distinct, open_pictur
 from signer_jax.errors import SignerError
 
 SKELETON_SIZE = 256  # pixels of a skeleton video
+LONG = 500  # frames: what takes longer shows how far it is
 
 
 def add(commands: Any) -> None:
@@ -42,11 +43,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise SignerError("--style needs --workdir: a pose database has no renderer")
     picture = open_picture(arguments.style) if arguments.style else None
 
+    from functools import partial
+
+    import numpy as np
+
     from signer_jax.data import video as videos
     from signer_jax.pipeline import Signer
     from signer_jax.pose.draw import draw
     from signer_jax.pose.formats import pose_file as pose_format
     from signer_jax.pose.prior import Prior
+    from signer_jax.progress import progress
     from signer_jax.stations.lookup import look_up
     from signer_jax.stations.understand import listed
 
@@ -68,7 +74,14 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"signer: {remark}", file=sys.stderr)
     if signed.look and signed.look != signed.signer and not arguments.style:
         print(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}")
-    frames = draw(signed.pose, SKELETON_SIZE) if signed.video is None else signed.video
+    long = len(signed.pose) > LONG
+    if signed.video is None:
+        parts = progress(range(0, len(signed.pose), LONG), "frames drawn", shown=long, unit_scale=LONG)
+        frames = np.concatenate([draw(signed.pose.slice(i, i + LONG), SKELETON_SIZE) for i in parts])
+    else:
+        frames = signed.video
     if pose_file:
         pose_format.write(pose_file, signed.pose)
-    videos.write(video_file, frames, signed.pose.fps, scale=max(1, SKELETON_SIZE // frames.shape[1]))
+    scale = max(1, SKELETON_SIZE // frames.shape[1])
+    shown = partial(progress, what="frames written", shown=long)
+    videos.write(video_file, frames, signed.pose.fps, scale=scale, watch=shown)

@@ -1,7 +1,7 @@
 """Reads and writes videos through PyAV: uint8 `[t, h, w, 3]` RGB frames beside their frame rate."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -82,12 +82,19 @@ def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:
     return np.stack(video), rate
 
 
-def write(path: str | Path, video: UInt8[np.ndarray, "t h w 3"], fps: float, *, scale: int = 1) -> None:
+def write(
+    path: str | Path,
+    video: UInt8[np.ndarray, "t h w 3"],
+    fps: float,
+    *,
+    scale: int = 1,
+    watch: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] = iter,
+) -> None:
     """Writes an H.264 yuv420p mp4 that browsers play.
 
     Every pixel becomes `scale` x `scale` (nearest), for small videos; an odd height or width is made even by repeating
-    the last row or column. The file appears under its name only when complete. Raises `SignerError` for a video that is
-    empty or not uint8 RGB, and where the file cannot be written.
+    the last row or column. `watch` sees the frames go by (a progress bar). The file appears under its name only when
+    complete. Raises `SignerError` for a video that is empty or not uint8 RGB, and where the file cannot be written.
     """
     path = Path(path)
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
@@ -102,7 +109,7 @@ def write(path: str | Path, video: UInt8[np.ndarray, "t h w 3"], fps: float, *, 
                 rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
                 stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
                 stream.height, stream.width, stream.pix_fmt = even_height, even_width, "yuv420p"
-                for picture in video:
+                for picture in watch(video):
                     large = picture.repeat(scale, 0).repeat(scale, 1)
                     even = np.pad(large, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.data.records import Word, words_of
 from signer_jax.errors import SignerError
 from signer_jax.pose.fingerspelling import spellings
+from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
@@ -204,7 +205,7 @@ def _in_batches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     states, ids, scores = [], [], []
     size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
-    for i in range(0, len(source), size):
+    for i in progress(range(0, len(source), size), "sentences read", shown=len(source) > size):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
         beams, score = beam_search(

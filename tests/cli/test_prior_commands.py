@@ -98,6 +98,19 @@ def test_a_house_a_from_a_lexicon_folder(tmp_path):
         assert side == "left" or moving.max() < 4 * circling  # where the signs' velocities did not meet: 5
 
 
+def test_a_long_text_shows_how_far_it_is(lexicon, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("signer_jax.cli.sign.LONG", 30)
+    prior = str(tmp_path / "prior")
+    assert main(["prior", "build", "--source", str(lexicon), "--out", prior]) == 0
+    capsys.readouterr()
+    out, pose = tmp_path / "a.mp4", tmp_path / "a.pose"
+    assert main(["sign", "ADA D", "--prior", prior, "--out", str(out), "--pose", str(pose)]) == 0
+    shown = capsys.readouterr().err
+    frames = len(pose_file.read(pose))
+    assert "frames drawn" in shown and f"{frames}/{frames}" in shown.split("frames written")[-1]
+    assert len(video.read(out)[0]) == frames
+
+
 @pytest.mark.parametrize("fps", ["nan", "inf", "0", "0.001", "-25", "1e9"])
 def test_an_impossible_frame_rate_is_refused(lexicon, tmp_path, capsys, fps):
     assert main(["prior", "build", "--source", str(lexicon), "--out", str(tmp_path / "p"), f"--fps={fps}"]) == 2
