@@ -43,6 +43,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.pipeline import Signer
     from signer_jax.settings import read
     from signer_jax.training import run as training
+    from signer_jax.training.monitoring import Monitor
     from signer_jax.workdir import Clock
 
     settings = read(config)
@@ -58,6 +59,8 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
                 settings, params, workdir, evaluation.metrics, evaluation.facts, split, training.mesh_of(settings).shape
             )
             results.write(workdir / "result.json", result)
+            if split:  # beside the curves: `dev/gloss/bleu4`, …
+                Monitor(workdir / "tensorboard").scalars(split, result["step"], evaluation.metrics)
             print(table(metric_rows(evaluation.metrics), (f"metric ({split or 'not evaluated'})", "value")))
             if then:
                 then(signer, evaluation, result, workdir)

@@ -1,6 +1,7 @@
 """The commands, as a user runs them, on one tiny run; and the user's mistakes, one line each."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def test_a_run_leaves_its_result(tiny_run):
              "video/ssim", "video/hand_ssim", "video/ssim_mean_frame", "video/ssim_nearest_pose")  # fmt: skip
     for name in names:
         assert np.isfinite(result["metrics"][name]), name
+    signers = {key.rsplit("/", 1)[1] for key in result["metrics"] if key.startswith("pose/jerk_after/")}
+    assert signers and {f"pose/hand_after/{s}" for s in signers} <= result["metrics"].keys()
     assert result["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}
     assert set(result["wall_seconds"]) == {"data", "slul", "pose", "vae", "images", "renderer", "joint", "evaluate"}
     assert (
@@ -93,6 +96,11 @@ def test_tensorboard_holds_the_curves(tiny_run):
         # Every second step is asked for; a stage this short is logged at each.
         assert [event.step for event in events.Scalars(f"{stage}/loss")] == [1, 2, 3, 4]
     assert {"joint/diffusion", "joint/moe", "joint/sagm", "slul/kl", "slul/contrastive"} <= set(scalars)
+    # The dev figures stand beside them, at the step of all stages.
+    metrics = json.loads((tiny_run / "result.json").read_text())["metrics"]
+    for name in ("gloss/bleu4", "pose/expert_accuracy", "video/ssim"):
+        (event,) = events.Scalars(f"dev/{name}")
+        assert event.step == 20 and event.value == pytest.approx(metrics[name])
 
 
 def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
@@ -226,6 +234,26 @@ def test_missing_folders(tmp_path, capsys):
     )
     assert "no pose database" in fails(capsys, "prior", "info", source)
     assert "no such file" in fails(capsys, "train", "--config", "demmo", "--workdir", str(tmp_path / "w"))
+
+
+def test_a_long_text_shows_how_far_it_is(tiny_run, tmp_path, capsys):
+    text = " ".join(["the house is new."] * 8)
+    sign = ["sign", text, "--workdir", str(tiny_run), "--language", "us", "--out", str(tmp_path / "long.mp4")]
+    assert main(sign) == 0
+    shown = capsys.readouterr().err
+    sentences = int(re.search(r"understood as (\d+) sentences", shown)[1])
+    assert f"{sentences}/{sentences}" in shown and "sentences performed" in shown and "sentences rendered" in shown
+
+
+def test_a_missing_tokenizer_is_named_and_made_anew(tiny_run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run, copy)
+    made = (copy / "tokenizer.model").read_bytes()
+    (copy / "tokenizer.model").unlink()
+    line = fails(capsys, "gloss", "the house", "--workdir", str(copy))
+    assert "tokenizer.model: the tokenizer of this run is missing; run the same `signer train`" in line
+    assert main(["train", "--config", str(TINY), "--workdir", str(copy)]) == 0
+    assert (copy / "tokenizer.model").read_bytes() == made
 
 
 def test_texts_that_cannot_be_signed(tiny_run, tmp_path, capsys):
