@@ -110,12 +110,12 @@ def get_config() -> ConfigDict:
     c.renderer.window = 3  # video frames a training window and a segment at inference
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
-    c.renderer.control_size = 64  # pixels of the control picture
-    c.renderer.control_softness = 0.5  # edge of a rasterised limb, pixels of that picture
+    c.renderer.control_size = 128  # pixels of the control picture
+    c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
     c.renderer.shift = 0.5  # shift of the noise levels in training and sampling (3 at 480p, 5 at 720p)
-    c.renderer.noise_share = 0.1  # share of the training levels that are pure noise, where sampling begins
+    c.renderer.noise_share = 0.4  # share of the training levels that are pure noise, where sampling begins
     c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
     c.renderer.steps = 2  # Euler steps; after short training more add speckle, one blurs
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
