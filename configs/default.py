@@ -139,7 +139,7 @@ def get_config() -> ConfigDict:
     # -- Optimisation, by stage: linear warm-up, cosine to zero -----------------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, optimizer, rate in (
-        ("slul", 20000, 32, "adamw", 2e-3),
+        ("slul", 20000, 32, "muon", 6e-3),
         ("pose", 3000, 16, "adamw", 2e-3),
         ("vae", 2000, 4, "adamw", 1e-4),
         ("images", 20000, 8, "muon", 2e-2),  # the renderer on single frames, before it sees motion

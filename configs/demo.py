@@ -12,7 +12,7 @@ def get_config():
     c = shipped("default")
     c.data.poses.train = 700
     c.data.videos.train = 60
-    for stage, steps in (("slul", 1750), ("pose", 200), ("vae", 4), ("images", 1200), ("renderer", 150), ("joint", 4)):
+    for stage, steps in (("slul", 900), ("pose", 200), ("vae", 4), ("images", 1000), ("renderer", 300), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
     c.train.vae.learning_rate = 2e-6  # so few steps must not spoil the principal components it starts from

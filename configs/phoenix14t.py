@@ -18,7 +18,7 @@ def get_config():
     c.slul.length_penalty = 1.0
     c.train.slul.steps = 4000
     c.train.slul.batch = 32
-    c.train.slul.learning_rate = 1.5e-3
+    c.train.slul.optimizer, c.train.slul.learning_rate = "adamw", 1.5e-3
     c.train.slul.warmup = 200
     c.evaluate.sentences = 519
     return c

@@ -17,6 +17,9 @@ from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.vae import RMSNorm
 
 
+_STRETCH = 0.1
+
+
 def fold_space(picture: Float[jax.Array, "b t y x c"], size: int) -> Float[jax.Array, "b t h w k"]:
     """Lays `size` × `size` pixels side by side in the channels, ordered (y, x, c); `size` must divide y and x."""
     b, t, y, x, c = picture.shape
@@ -123,5 +126,6 @@ class Head(nn.Module):
         z, zero = guess.shape[-1], nn.initializers.zeros
         out = Convolution(z + 1, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x).astype(jnp.float32)
         made = out[..., :z] + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(guess)
-        share = nn.sigmoid(out[..., z:])
+        # Stretched beyond 0 and 1 and cut (Louizos et al. 2018), so that a share can be whole: nothing then flickers.
+        share = jnp.clip((1 + 2 * _STRETCH) * nn.sigmoid(out[..., z:]) - _STRETCH, 0.0, 1.0)
         return share * reference[:, None] + (1 - share) * made
