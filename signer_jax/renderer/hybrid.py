@@ -16,7 +16,6 @@ from signer_jax.renderer.convolution import Convolution
 from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.vae import RMSNorm
 
-
 _STRETCH = 0.1
 
 
