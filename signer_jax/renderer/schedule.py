@@ -20,8 +20,9 @@ def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array
 class NoiseSchedule:
     """The noise levels of a run: σ = `shift_sigma`(u), u in [0, 1], for training and for sampling alike.
 
-    Training draws u evenly, so that the sampler's levels, even steps in u, are the quantiles of what training sees. A
-    share `noise_share` of the training levels is exactly 1, where every sampling begins and a draw never falls.
+    Training draws u evenly, so that the sampler's levels, even steps in u, are the quantiles of what training sees but
+    for a share `noise_share` of the training levels, which is exactly 1, where every sampling begins and a draw never
+    falls.
     """
 
     shift: float
