@@ -30,6 +30,8 @@ def get_config():
         c.train[stage].steps = 4
         c.train[stage].batch = 8
         c.train[stage].warmup = 1
+    for stage in ("slul", "renderer"):  # `images` has Muon, which takes longest to compile
+        c.train[stage].optimizer, c.train[stage].learning_rate = "adamw", 2e-3
     c.log_every = 2
     c.checkpoint_every = 2
     c.evaluate.sentences = c.evaluate.poses = c.evaluate.videos = 4
