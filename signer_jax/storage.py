@@ -10,14 +10,16 @@ one that lacks a file or holds a shorter one is not taken for whole.
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from signer_jax.errors import SignerError
 
@@ -65,10 +67,26 @@ def reason_of(error: BaseException) -> str:
 # ---- Writing ---------------------------------------------------------------------------------------------------------
 
 
+def to_json(value: Any) -> str:
+    """JSON that every reader takes: what is not finite is null."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_file(path: str | Path, data: str | bytes) -> None:
-    """Writes a file that appears whole or not at all; text as UTF-8. Raises `SignerError` where it cannot."""
+    """Writes a file that appears whole or not at all; text as UTF-8. Raises `SignerError` where it cannot.
+
+    A lone surrogate, which JSON may hold and UTF-8 may not, is written as `\\ud800`: JSON's own way.
+    """
     with new_file(path) as partial:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
 @contextmanager
@@ -121,12 +139,19 @@ def check_folder(path: str | Path, kind: str, mend: str) -> Path:
     if manifest["kind"] != kind:
         raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
     for name, size in manifest["files"].items():
-        file = path / name
-        found = file.stat().st_size if file.is_file() else None
+        found = _size(path / name)
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes where {size} were written"
             raise SignerError(f"{path}: the {kind} is damaged ({name} {what}); {mend}")
     return path
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a plain file, None where it is none."""
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except OSError:  # a name that is too long, for one
+        return None
 
 
 def files_of(path: str | Path) -> set[str]:
@@ -155,13 +180,13 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
     locks is said on standard error, and the block runs.
     """
     path = Path(path)
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise SignerError(
-                f"{path.parent}: in use by {file.read().strip() or 'another process'}; {refusal}"
+                f"{path.parent}: in use by {file.read(200).strip() or 'another process'}; {refusal}"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
