@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from signer_jax.errors import SignerError
 
@@ -32,6 +32,7 @@ RUN_FILES = (
     "report.html", "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
+_NEW = "new"  # the mark before it is locked
 _ENDING = ".partial"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -222,9 +223,10 @@ def _room(path: Path) -> Iterator[Path]:
         recover(path)
         for left in _rooms(path):
             _sweep(left, path)
+        _sweep_unmarked(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
-        with _marked(room, path):
+        room, mark = _marked(path)
+        with mark:
             yield room
     except OSError as error:
         ours = room is None or str(error.filename or "").startswith(str(room)) or error.filename == str(path)
@@ -238,16 +240,28 @@ def _room(path: Path) -> Iterator[Path]:
             shutil.rmtree(room, ignore_errors=True)
 
 
-@contextmanager
-def _marked(room: Path, path: Path) -> Iterator[None]:
-    # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
-    with (room / "new").open("w", encoding="utf-8", errors="surrogateescape") as mark:
-        mark.write(path.name)
-        mark.flush()
-        with suppress(OSError):
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.replace(room / "new", room / _MARK)
-        yield
+def _marked(path: Path) -> tuple[Path, TextIO]:
+    """A new room with its mark, locked while the file is open."""
+    for _ in range(100):
+        room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
+        # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
+        with suppress(FileNotFoundError, BlockingIOError):  # another one sweeps it, since it has no mark yet: once more
+            mark = (room / _NEW).open("w", encoding="utf-8", errors="surrogateescape")
+            try:
+                mark.write(path.name)
+                mark.flush()
+                try:
+                    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise
+                except OSError:  # a file system without locks
+                    pass
+                os.replace(room / _NEW, room / _MARK)
+            except BaseException:
+                mark.close()
+                raise
+            return room, mark
+    raise SignerError(f"{path}: other processes keep writing it; start one at a time")
 
 
 def _prefix(path: Path) -> str:
@@ -284,6 +298,23 @@ def _sweep(room: Path, path: Path) -> None:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _kept(room, path):
             shutil.rmtree(room, ignore_errors=True)
+
+
+def _sweep_unmarked(path: Path) -> None:
+    """Removes rooms whose writer was killed before it could mark them: empty, or with no more than the mark to be."""
+    prefix = _prefix(path)
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            random = name[len(prefix) : -len(_ENDING)]  # as mkdtemp makes it
+            if not (name.startswith(prefix) and name.endswith(_ENDING) and len(random) == 8):
+                continue
+            room = path.parent / name
+            with suppress(OSError):
+                if os.listdir(room) == [_NEW]:
+                    with (room / _NEW).open("r+") as mark:
+                        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        (room / _NEW).unlink()
+                room.rmdir()  # only where it is empty
 
 
 def _flush(path: Path) -> None:

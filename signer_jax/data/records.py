@@ -71,10 +71,10 @@ def decode(record: bytes) -> Sample:
             raise ValueError(f"{name} is no text")
     pose = _pose(tree["pose"]) if "pose" in tree else None
     frames = None if pose is None else len(pose)
-    glosses = tuple(texts.pop("glosses").split("\n")) if tree["glosses"] else ()
+    glosses = texts.pop("glosses")
     return Sample(
         **texts,
-        glosses=glosses,
+        glosses=tuple(glosses.split("\n")) if glosses else (),
         pose=pose,
         spans=_spans(tree["spans"], frames) if "spans" in tree else None,
         video=_video(tree["video"]) if "video" in tree else None,

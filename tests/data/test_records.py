@@ -167,3 +167,7 @@ def test_a_record_that_is_not_whole_is_one_line(tmp_path, cut):
 def test_a_record_of_what_cannot_be_is_refused(change):
     with pytest.raises(ValueError):
         records.decode(records.encode(change(sample(0))))
+
+
+def test_a_record_without_glosses():
+    same(records.decode(records.encode(replace(sample(0), glosses=()))), replace(sample(0), glosses=()))

@@ -71,6 +71,10 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
         _, _, read, refused = STATE.unpack(state[: STATE.size])
         if first == 0:
             read = refused = 0
+            for name in sorted(kept):
+                outcome, why = judge(reader, folder, {name: kept[name]}, limit)
+                if outcome != "read":
+                    report({"reader": number, "case": -1, "why": f"{name} unharmed: {outcome} {why}"})
         started = time.process_time()
         for case in range(first, end):
             state[: STATE.size] = STATE.pack(number, case, read, refused)

@@ -104,7 +104,7 @@ def make_prior(folder: Path) -> None:
     Prior.build(entries, folder, 25.0, problems=problems)
 
 
-def _samples() -> list[Sample]:
+def samples() -> list[Sample]:
     spans = np.array([[0, 3], [3, 6]], np.int32)
     whole, clip = pose(), pictures(size=16)
     both = {"pose": whole, "spans": spans, "references": ((whole, spans),)}
@@ -112,12 +112,13 @@ def _samples() -> list[Sample]:
         Sample("a", "the house is old", "ase", ("HOUSE", "OLD"), "s1", video=clip, **both),  # type: ignore[arg-type]
         Sample("b", "old Ärger", "ase", ("OLD", "ÄRGER"), "s2", **both),  # type: ignore[arg-type]
         Sample("c", "only text", "ase", ("TEXT",)),
+        Sample("d", "", "ase", (), "s2", pose=whole, video=clip),
     ]
 
 
 def make_corpus(folder: Path) -> None:
     about = {"corpus": "builtin", "size": 16, "languages": {"ase": "English"}}
-    records.write(folder, {"train": lambda: iter(_samples()), "dev": lambda: iter(_samples()[:1])}, about)
+    records.write(folder, {"train": lambda: iter(samples()), "dev": lambda: iter(samples()[:1])}, about)
 
 
 def make_phoenix(folder: Path) -> None:

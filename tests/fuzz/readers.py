@@ -98,7 +98,7 @@ def _records_harm(folder: Path, case: int, rng: Random) -> Changes:
     name = "train.motion.arrayrecord"
     if case % 3 == 0:
         return ours(name, "train.text.arrayrecord")(folder, case // 3, rng)
-    return {"record": harmed(records.encode(files._samples()[case % 2]), case // 3, rng)}
+    return {"record": harmed(records.encode(files.samples()[case % 4]), case // 3, rng)}
 
 
 def _tensor_harm(folder: Path, case: int, rng: Random) -> Changes:
@@ -219,10 +219,10 @@ def _read_records(folder: Path, changes: Changes) -> None:
     if "record" in changes:
         _sample(_OneRecord(folder / "record")[0])
         return
-    name = next(iter(changes))
-    shard = records.Records(folder / name)
-    for i in range(len(shard)):
-        _sample(shard[i])
+    for name in (name for name in changes if name.endswith(".arrayrecord")):
+        shard = records.Records(folder / name)
+        for i in range(len(shard)):
+            _sample(shard[i])
 
 
 class _OneRecord(records.Records):

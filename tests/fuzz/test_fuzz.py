@@ -14,7 +14,7 @@ from fuzz import broken, parent
 from fuzz.readers import READERS
 
 CASES = 100_000
-SHORT = 1_500
+SHORT = 1_000
 
 
 def _counts(cases: int, least: int) -> list[int]:
@@ -49,7 +49,7 @@ def test_many_more_of_them(tmp_path, record_property):
 
 def test_a_reader_that_fails_is_seen(tmp_path):
     """Each of these readers fails in its own way at its third case, and reads the others."""
-    outcomes = parent.run(broken.READERS, [6] * len(broken.READERS), tmp_path, 0, module="fuzz.broken", hung=15.0)
+    outcomes = parent.run(broken.READERS, [6] * len(broken.READERS), tmp_path, 0, module="fuzz.broken", hung=8.0)
     for reader, outcome in zip(broken.READERS, outcomes, strict=True):
         assert (outcome.read, outcome.refused) == (5, 0), (reader.name, outcome)
         ((case, why),) = outcome.failures
