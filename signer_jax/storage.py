@@ -259,6 +259,7 @@ def _marked(path: Path) -> tuple[Path, TextIO]:
                 os.replace(room / _NEW, room / _MARK)
             except BaseException:
                 mark.close()
+                shutil.rmtree(room, ignore_errors=True)
                 raise
             return room, mark
     raise SignerError(f"{path}: other processes keep writing it; start one at a time")

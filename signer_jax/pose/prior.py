@@ -256,7 +256,7 @@ def _entry(values: dict) -> Entry:
     for field in fields(Entry):
         if type(getattr(entry, field.name)) is not type(field.default if field.default is not MISSING else ""):
             raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
-    f"{entry.gloss}{entry.language}{entry.signer}{entry.source}".encode()  # JSON may hold halves of characters
+    "".join(value for value in vars(entry).values() if isinstance(value, str)).encode()  # JSON may hold half characters
     return entry
 
 
