@@ -1,11 +1,50 @@
 """The one exception for mistakes that a user can mend: the command line prints it as a single line."""
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 1000  # characters of a message
+# Characters that end a line, move a terminal's cursor, or turn the direction of what follows.
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
 
 class SignerError(Exception):
-    """Bad input. The message says what is wrong, where, and how to mend it, in one line."""
+    """Bad input. The message says what is wrong, where, and how to mend it, in one line.
+
+    Messages quote names and values out of files, so that whatever is no plain text in them is shown by its number.
+    """
+
+    def __init__(self, message: object) -> None:
+        text = one_line(str(message))
+        half = _LONGEST // 2
+        super().__init__(text if len(text) <= _LONGEST else f"{text[: half - 1]}…{text[-half:]}")
+
+
+def one_line(text: str) -> str:
+    """A text as it may be printed: line ends, control characters and lone surrogates as `\\x1b`, all else as it is."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(c) if _acts(c) else c for c in text)
+
+
+def _acts(character: str) -> bool:
+    return character in _DIRECTIONS or unicodedata.category(character) in _CONTROLS
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def piled(text: str) -> bool:
+    """Whether more than 30 combining marks follow one another, the bound of Unicode's Stream-Safe Text Format.
+
+    No writing has them, and the time that normalising takes grows with the square of their number.
+    """
+    marks = "" if text.isascii() else "".join(c for c in set(text) if unicodedata.combining(c))
+    return bool(marks) and re.search(f"[{re.escape(marks)}]{{31}}", text) is not None
 
 
 def closest(name: str, known: Iterable[str]) -> str:

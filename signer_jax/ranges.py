@@ -1,11 +1,14 @@
 """What a value may be, in words and as a test."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from signer_jax.errors import closest
+
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ def number(least: float = -math.inf, most: float = math.inf, *, above: bool = Fa
     high = "" if most == math.inf else f" and at most {most:g}" if low else f" of at most {most:g}"
     return Range(
         f"a finite number{low}{high}",
-        lambda v: type(v) in (int, float) and math.isfinite(v) and (v > least if above else v >= least) and v <= most,
+        # A whole number that no float holds is not finite either.
+        lambda v: type(v) in (int, float) and abs(v) <= _LARGEST and (v > least if above else v >= least) and v <= most,
     )
 
 

@@ -7,12 +7,12 @@ inline, curves are SVG, media are data URLs. It follows the reader's light or da
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 from numbers import Integral, Real
 from pathlib import Path
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]], str]
 Curves = tuple[str, Mapping[str, Sequence[tuple[float, float]]]]
@@ -117,6 +117,11 @@ def write(
         "<footer>Written by signer_jax. This file holds everything it shows.</footer>\n</main>\n</body>\n</html>\n"
     )
     storage.write_file(path, page)
+
+
+def escape(text: str) -> str:
+    """As HTML; what would turn or end a line by itself is shown by its number."""
+    return escape_html("\n".join(map(one_line, text.split("\n"))))
 
 
 def _facts(facts: Mapping[str, object]) -> str:

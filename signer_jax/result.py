@@ -1,7 +1,6 @@
 """`result.json`: what a run reached, with everything that is needed to trust the figure."""
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -52,4 +51,4 @@ def build(
 
 
 def write(path: Path, result: dict) -> None:
-    storage.write_file(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    storage.write_file(path, storage.to_json(result))

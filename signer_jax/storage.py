@@ -10,14 +10,16 @@ one that lacks a file or holds a shorter one is not taken for whole.
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 from signer_jax.errors import SignerError
 
@@ -30,6 +32,7 @@ RUN_FILES = (
     "report.html", "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
+_NEW = "new"  # the mark before it is locked
 _ENDING = ".partial"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -65,10 +68,26 @@ def reason_of(error: BaseException) -> str:
 # ---- Writing ---------------------------------------------------------------------------------------------------------
 
 
+def to_json(value: Any) -> str:
+    """JSON that every reader takes: what is not finite is null."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_file(path: str | Path, data: str | bytes) -> None:
-    """Writes a file that appears whole or not at all; text as UTF-8. Raises `SignerError` where it cannot."""
+    """Writes a file that appears whole or not at all; text as UTF-8. Raises `SignerError` where it cannot.
+
+    A lone surrogate, which JSON may hold and UTF-8 may not, is written as `\\ud800`: JSON's own way.
+    """
     with new_file(path) as partial:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
 @contextmanager
@@ -121,12 +140,19 @@ def check_folder(path: str | Path, kind: str, mend: str) -> Path:
     if manifest["kind"] != kind:
         raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
     for name, size in manifest["files"].items():
-        file = path / name
-        found = file.stat().st_size if file.is_file() else None
+        found = _size(path / name)
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes where {size} were written"
             raise SignerError(f"{path}: the {kind} is damaged ({name} {what}); {mend}")
     return path
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a plain file, None where it is none."""
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except OSError:  # a name that is too long, for one
+        return None
 
 
 def files_of(path: str | Path) -> set[str]:
@@ -155,13 +181,13 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
     locks is said on standard error, and the block runs.
     """
     path = Path(path)
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise SignerError(
-                f"{path.parent}: in use by {file.read().strip() or 'another process'}; {refusal}"
+                f"{path.parent}: in use by {file.read(200).strip() or 'another process'}; {refusal}"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
@@ -197,9 +223,10 @@ def _room(path: Path) -> Iterator[Path]:
         recover(path)
         for left in _rooms(path):
             _sweep(left, path)
+        _sweep_unmarked(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
-        with _marked(room, path):
+        room, mark = _marked(path)
+        with mark:
             yield room
     except OSError as error:
         ours = room is None or str(error.filename or "").startswith(str(room)) or error.filename == str(path)
@@ -213,16 +240,29 @@ def _room(path: Path) -> Iterator[Path]:
             shutil.rmtree(room, ignore_errors=True)
 
 
-@contextmanager
-def _marked(room: Path, path: Path) -> Iterator[None]:
-    # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
-    with (room / "new").open("w", encoding="utf-8", errors="surrogateescape") as mark:
-        mark.write(path.name)
-        mark.flush()
-        with suppress(OSError):
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.replace(room / "new", room / _MARK)
-        yield
+def _marked(path: Path) -> tuple[Path, TextIO]:
+    """A new room with its mark, locked while the file is open."""
+    for _ in range(100):
+        room = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
+        # Locked before it gets the mark's name: a sweeper that finds a mark unlocked knows that its writer is gone.
+        with suppress(FileNotFoundError, BlockingIOError):  # another one sweeps it, since it has no mark yet: once more
+            mark = (room / _NEW).open("w", encoding="utf-8", errors="surrogateescape")
+            try:
+                mark.write(path.name)
+                mark.flush()
+                try:
+                    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise
+                except OSError:  # a file system without locks
+                    pass
+                os.replace(room / _NEW, room / _MARK)
+            except BaseException:
+                mark.close()
+                shutil.rmtree(room, ignore_errors=True)
+                raise
+            return room, mark
+    raise SignerError(f"{path}: other processes keep writing it; start one at a time")
 
 
 def _prefix(path: Path) -> str:
@@ -259,6 +299,23 @@ def _sweep(room: Path, path: Path) -> None:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _kept(room, path):
             shutil.rmtree(room, ignore_errors=True)
+
+
+def _sweep_unmarked(path: Path) -> None:
+    """Removes rooms whose writer was killed before it could mark them: empty, or with no more than the mark to be."""
+    prefix = _prefix(path)
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            random = name[len(prefix) : -len(_ENDING)]  # as mkdtemp makes it
+            if not (name.startswith(prefix) and name.endswith(_ENDING) and len(random) == 8):
+                continue
+            room = path.parent / name
+            with suppress(OSError):
+                if os.listdir(room) == [_NEW]:
+                    with (room / _NEW).open("r+") as mark:
+                        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        (room / _NEW).unlink()
+                room.rmdir()  # only where it is empty
 
 
 def _flush(path: Path) -> None:

@@ -28,6 +28,7 @@ from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError
 from signer_jax.settings import Settings, flatten, read
 
+_CENTURY = 100 * 366 * 86400.0  # seconds: what no run takes
 LOCK = ".signer_jax.lock"
 
 # Values that may change between the start of a run and its resumption: they do not change what is trained.
@@ -99,6 +100,8 @@ def load_settings(workdir: Path) -> Settings:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
     try:
         return read(values)
+    except RecursionError:
+        raise SignerError(f"{file}: is nested too deeply for a config; restore it") from None
     except SignerError as error:
         raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
 
@@ -126,6 +129,6 @@ def read_times(workdir: Path) -> dict[str, float]:
     """Seconds by stage; none where the note is missing or damaged."""
     try:
         times = json.loads(storage.plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
-        return {str(stage): float(seconds) for stage, seconds in times.items()}
-    except (SignerError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {str(stage): float(seconds) for stage, seconds in times.items() if 0 <= float(seconds) < _CENTURY}
+    except (SignerError, OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

@@ -134,6 +134,30 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path):
     assert os.listdir(tmp_path) == ["x"]  # what the killed left is swept
 
 
+def test_a_room_that_its_writer_could_not_mark_is_swept(tmp_path):
+    for name, inside in (("abcdefg1", ()), ("abcdefg2", ("new",)), ("abcdefg3", ("mine",)), ("mine", ())):
+        (tmp_path / f".x.{name}.partial").mkdir()
+        for file in inside:
+            (tmp_path / f".x.{name}.partial" / file).write_text("x")
+    write(tmp_path / "x", "old")
+    assert sorted(os.listdir(tmp_path)) == [".x.abcdefg3.partial", ".x.mine.partial", "x"]
+
+
+def test_a_room_that_is_swept_before_its_mark_is_begun_again(tmp_path, monkeypatch):
+    real, taken = storage.tempfile.mkdtemp, []
+
+    def mkdtemp(**options):
+        room = real(**options)
+        if len(taken) < 3:
+            taken.append(room)
+            os.rmdir(room)
+        return room
+
+    monkeypatch.setattr(storage.tempfile, "mkdtemp", mkdtemp)
+    write(tmp_path / "x", "old")
+    assert len(taken) == 3 and os.listdir(tmp_path) == ["x"] and read(tmp_path / "x") == "old"
+
+
 def killed_between_the_renames(path: Path) -> None:
     """What a kill leaves there: the old folder in a room whose writer is gone."""
     room = path.with_name(f"{storage._prefix(path)}abcdefgh.partial")

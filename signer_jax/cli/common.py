@@ -1,7 +1,6 @@
 """What several commands share: how an example is shown, a table, reading texts and pictures, where output may go."""
 
 import argparse
-import json
 import math
 import os
 import re
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line, piled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +49,7 @@ def say_overrides(parser: argparse.ArgumentParser) -> None:
 
 def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
     """Columns under a header, numbers to the right."""
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(header, widths, strict=True)).rstrip()]
     lines.append("  ".join("-" * width for width in widths))
@@ -67,19 +67,6 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "-"
     return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}"
-
-
-def to_json(value: Any) -> str:
-    """JSON that every reader takes: what is not finite is null."""
-    return json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -101,8 +88,24 @@ def read_lines(path: str | Path) -> list[str]:
     if "\0" in text:
         line = len(_LINE_END.findall(text[: text.index("\0")])) + 1
         raise SignerError(f"{path}: line {line} holds a zero byte (is it UTF-16?); save the file as UTF-8")
-    lines = _LINE_END.split(unicodedata.normalize("NFC", text))
+    lines = _LINE_END.split(text)
+    if piled(text):
+        line = next(i for i, one in enumerate(lines, start=1) if piled(one))
+        raise SignerError(f"{path}: line {line} piles more than 30 marks on a letter; is it text?")
+    lines = [unicodedata.normalize("NFC", line) for line in lines]
     return lines if lines[-1] else lines[:-1]
+
+
+def check_text(text: str) -> None:
+    """Raises `SignerError` for a text from the command line that no model can read."""
+    if not text.strip():
+        raise SignerError("the text is empty; give at least one word")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SignerError(f"the text {text[:40]!r} is no UTF-8; check the terminal's encoding") from None
+    if piled(text):
+        raise SignerError(f"the text {text[:40]!r} piles more than 30 marks on a letter; is it text?")
 
 
 def open_picture(path: str) -> "Image":
@@ -113,6 +116,7 @@ def open_picture(path: str) -> "Image":
     too_large = SignerError(f"--style {path}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
     try:
         with warnings.catch_warnings(), file.open("rb") as data:
+            warnings.simplefilter("ignore")  # Pillow reads on over a damaged note on the camera
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture: Image.Image = Image.open(data, formats=_PICTURES)
             if picture.width * picture.height > _MOST_PIXELS:

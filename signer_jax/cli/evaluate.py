@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.cli.common import command, distinct, metric_rows, output_folder, table
+from signer_jax.errors import one_line
 
 
 def add(commands: Any) -> None:
@@ -35,4 +36,4 @@ def run(arguments: argparse.Namespace) -> None:
         results.write(target, result)
     print(table(metric_rows(evaluation.metrics), (f"metric ({arguments.split})", "value")))
     for name, value in sorted(evaluation.facts.items()):
-        print(f"{name}: {value}")
+        print(one_line(f"{name}: {value}"))

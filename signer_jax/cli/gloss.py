@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from signer_jax.cli.common import command
+from signer_jax.cli.common import check_text, command
+from signer_jax.errors import one_line
 
 
 def add(commands: Any) -> None:
@@ -18,6 +19,8 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    check_text(arguments.text)
+
     from signer_jax.pipeline import Signer
     from signer_jax.stations.understand import understand
 
@@ -25,6 +28,6 @@ def run(arguments: argparse.Namespace) -> None:
     language = signer.language(arguments.text, arguments.language)
     understood = understand([arguments.text], [language], signer.linker)
     understood.check()
-    print(" ".join(understood.glosses[0]))
+    print(one_line(" ".join(understood.glosses[0])))
     for remark in understood.remarks(0):
-        print(f"signer: {remark}", file=sys.stderr)
+        print(f"signer: {one_line(remark)}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from signer_jax import __version__
 from signer_jax.allocator import accelerator_installed, keep_freed_memory
 from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line
 from signer_jax.storage import reason_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:  # what no reader or writer below has put into words
         where = f"{error.filename}: " if error.filename else ""
-        print(f"signer: {where}{reason_of(error)}", file=sys.stderr)
+        print(f"signer: {one_line(where + reason_of(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from signer_jax.cli.common import check_database, command, distinct, to_json
-from signer_jax.errors import SignerError
+from signer_jax.cli.common import check_database, command, distinct
+from signer_jax.errors import SignerError, one_line
+from signer_jax.storage import to_json
 
 PROBLEMS_SHOWN = 3
 LEAST_FPS, MOST_FPS = 1, 1000
@@ -44,11 +45,11 @@ def run_build(arguments: argparse.Namespace) -> None:
     cut = Cut()
     entries, problems = read_lexicon(arguments.source, trimmed=arguments.trim, cut=cut)
     prior = Prior.build(progress(entries, "signs"), arguments.out, arguments.fps, problems=problems)
-    print(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}")
+    print(one_line(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}"))
     if cut.frames:
         print(f"trimmed {cut.frames} frames of rest off {cut.signs} signs; --no-trim keeps them")
     if problems:
-        print(f"left out {len(problems)} rows, the first: {problems[0]}")
+        print(one_line(f"left out {len(problems)} rows, the first: {problems[0]}"))
 
 
 def show_info(arguments: argparse.Namespace) -> None:
@@ -57,12 +58,12 @@ def show_info(arguments: argparse.Namespace) -> None:
     check_database(arguments.path)
     info = Prior.open(arguments.path).info()
     if arguments.json:
-        print(to_json(info), end="")
+        print(to_json(info).encode("utf-8", "backslashreplace").decode(), end="")
         return
     for name, value in info.items():
         if name == "problems":
             print(f"problems: {len(value)}")
             for problem in value[:PROBLEMS_SHOWN]:
-                print(f"  {problem}")
+                print(f"  {one_line(problem)}")
         else:
-            print(f"{name}: {value}")
+            print(one_line(f"{name}: {value}"))

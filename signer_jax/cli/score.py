@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signer_jax import storage
-from signer_jax.cli.common import command, distinct, metric_rows, output_folder, read_lines, table, to_json
-from signer_jax.errors import SignerError
+from signer_jax.cli.common import command, distinct, metric_rows, output_folder, read_lines, table
+from signer_jax.errors import SignerError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from signer_jax.types import Pose
 
 _SHOWN_PAIRS = 4_000_000  # pairs of frames, beyond which a bar shows how far it is
+_MOST_WORDS = 10_000  # of a line: comparing two of them takes a second
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 
 
@@ -38,16 +39,27 @@ def run(arguments: argparse.Namespace) -> None:
     if missing := [name for name, value in metrics.items() if not math.isfinite(value)]:
         facts["not scored"] = f"{', '.join(missing)}: too few frames or joints for it (null in JSON)"
     if target:
-        storage.write_file(target, to_json({"metrics": metrics, "facts": facts}))
+        storage.write_file(target, storage.to_json({"metrics": metrics, "facts": facts}))
     print(table(metric_rows(metrics), (f"metric ({arguments.kind})", "value")))
     for name, value in facts.items():
-        print(f"{name}: {value}")
+        print(f"{name}: {one_line(value)}")
 
 
 def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.metrics import text
 
     hypotheses, references = read_lines(hypothesis), read_lines(reference)
+    if len(hypotheses) != len(references):
+        raise SignerError(
+            f"{hypothesis}: has {len(hypotheses)} lines where {reference} has {len(references)}; give one hypothesis "
+            "for every reference"
+        )
+    for path, lines in ((hypothesis, hypotheses), (reference, references)):
+        for number, line in enumerate(lines, start=1):
+            if (words := len(line.split())) > _MOST_WORDS:
+                raise SignerError(f"{path}: line {number} has {words} words, {_MOST_WORDS} at most; split it")
+    if not any(line.strip() for line in references):
+        raise SignerError(f"{reference}: has no words, so there is nothing to score; check the file")
     bleu = text.bleu(hypotheses, references)
     signature = str(bleu.pop("signature"))
     metrics = {name: float(value) for name, value in bleu.items()}

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from signer_jax.cli.common import check_database, command, distinct, open_picture, output_folder, square
-from signer_jax.errors import SignerError
+from signer_jax.cli.common import check_database, check_text, command, distinct, open_picture, output_folder, square
+from signer_jax.errors import SignerError, one_line
 
 SKELETON_SIZE = 256  # pixels of a skeleton video
 LONG = 500  # frames: what takes longer shows how far it is
@@ -29,8 +29,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if bool(arguments.workdir) == bool(arguments.prior):
         raise SignerError("sign: give either --workdir (a trained run) or --prior (a pose database)")
-    if not arguments.text.strip():
-        raise SignerError("the text is empty; give at least one word")
+    check_text(arguments.text)
     video_file = output_folder(arguments.out, "--out")
     if video_file.suffix.lower() != ".mp4":
         raise SignerError(f"--out {arguments.out}: the video must end in .mp4")
@@ -63,17 +62,17 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         check_database(arguments.prior)
         signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), transition=0.25)
-    print(" ".join(signed.glosses))
+    print(one_line(" ".join(signed.glosses)))
     if signed.fingerspelled:
-        print(f"fingerspelled: {' '.join(signed.fingerspelled)}")
+        print(one_line(f"fingerspelled: {' '.join(signed.fingerspelled)}"))
     if signed.skipped:
-        print(f"skipped (neither the sign nor its letters are known): {' '.join(signed.skipped)}")
+        print(one_line(f"skipped (neither the sign nor its letters are known): {' '.join(signed.skipped)}"))
     if signed.unknown:
-        print(f"skipped (words that no training text has): {listed(signed.unknown)}")
+        print(one_line(f"skipped (words that no training text has): {listed(signed.unknown)}"))
     for remark in signed.remarks:
-        print(f"signer: {remark}", file=sys.stderr)
+        print(one_line(f"signer: {remark}"), file=sys.stderr)
     if signed.look and signed.look != signed.signer and not arguments.style:
-        print(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}")
+        print(one_line(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}"))
     long = len(signed.pose) > LONG
     if signed.video is None:
         parts = progress(range(0, len(signed.pose), LONG), "frames drawn", shown=long, unit_scale=LONG)

@@ -19,10 +19,12 @@ from flax import serialization
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
 from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
 
 KIND = "prepared corpus"
+_MOST_RATE = 1000  # frames a second
 FPS_TOLERANCE = 2e-3  # a share; 24 and 24000/1001 frames a second, a frame in 40 seconds apart, are one rate
 # What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
 _BROKEN = (
@@ -60,21 +62,50 @@ def encode(sample: Sample, frames: bool = True) -> bytes:
 
 
 def decode(record: bytes) -> Sample:
+    """The sample of a record. Raises one of msgpack's errors or a `ValueError` and its like where it holds none."""
     tree = serialization.msgpack_restore(record)
     references = tree.get("references", {})
+    texts = {name: tree[name] for name in ("name", "text", "language", "glosses", "signer")}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is no text")
+    pose = _pose(tree["pose"]) if "pose" in tree else None
+    frames = None if pose is None else len(pose)
+    glosses = texts.pop("glosses")
     return Sample(
-        name=tree["name"],
-        text=tree["text"],
-        language=tree["language"],
-        glosses=tuple(tree["glosses"].split("\n")) if tree["glosses"] else (),
-        signer=tree["signer"],
-        pose=Pose(**tree["pose"]) if "pose" in tree else None,
-        spans=tree.get("spans"),
-        video=tree.get("video"),
-        references=tuple(
-            (Pose(**references[key]["pose"]), references[key]["spans"]) for key in sorted(references, key=int)
-        ),
+        **texts,
+        glosses=tuple(glosses.split("\n")) if glosses else (),
+        pose=pose,
+        spans=_spans(tree["spans"], frames) if "spans" in tree else None,
+        video=_video(tree["video"]) if "video" in tree else None,
+        references=tuple(_reference(references[key]) for key in sorted(references, key=int)),
     )
+
+
+def _pose(tree: dict) -> Pose:
+    pose = Pose(**tree)
+    if type(pose.fps) is not float or (fault := skeleton.fault(pose)):
+        raise ValueError("its frame rate is no number" if type(pose.fps) is not float else fault)
+    return pose
+
+
+def _spans(spans: np.ndarray, frames: int | None) -> np.ndarray:
+    if spans.dtype != np.int32 or spans.ndim != 2 or spans.shape[1] != 2:
+        raise ValueError(f"spans are {spans.dtype} {spans.shape}")
+    if (spans < 0).any() or (spans[:, 0] > spans[:, 1]).any() or (frames is not None and (spans > frames).any()):
+        raise ValueError(f"a span does not lie within the {frames} frames")
+    return spans
+
+
+def _video(video: np.ndarray) -> np.ndarray:
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
+        raise ValueError(f"its video is {video.dtype} {video.shape}")
+    return video
+
+
+def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
+    pose = _pose(tree["pose"])
+    return pose, _spans(tree["spans"], len(pose))
 
 
 @contextmanager
@@ -156,15 +187,27 @@ class Corpus:
 
     def _check(self) -> None:
         about = self.about
-        counts = [dict(count) for count in about["counts"].values()]
-        listed = [(int(f), bool(v), str(s)) for rows in about["motions"].values() for f, v, s in rows]
-        if not all(isinstance(n, int) and n >= 0 for count in counts for n in count.values()):
+        numbers = [n for count in about["counts"].values() for n in count.values()]
+        listed = [(frames, video, signer) for rows in about["motions"].values() for frames, video, signer in rows]
+        if not all(type(n) is int and n >= 0 for n in numbers):
             raise ValueError("a count is no number")
-        if any(frames < 1 for frames, _, _ in listed) or not 0 <= float(about["fps"]) < float("inf"):
-            raise ValueError("a motion without frames, or a frame rate that is none")
-        for name in ("languages", "words", "glosses"):
-            dict(about[name])
-        list(about["signers"])
+        if not all(type(frames) is int and frames > 0 and type(video) is bool for frames, video, _ in listed):
+            raise ValueError("a motion without frames")
+        if type(about["fps"]) not in (int, float) or not 0 <= about["fps"] <= _MOST_RATE:
+            raise ValueError("a frame rate that is none")
+        known = [about[name].items() for name in ("words", "glosses")]
+        texts = [
+            *about["languages"],
+            *about["languages"].values(),
+            *about["signers"],
+            *(signer for *_, signer in listed),
+        ]
+        texts += [word for items in known for language, words in items for word in (language, *words)]
+        if not all(isinstance(words, list) for items in known for _, words in items):
+            raise ValueError("the words or glosses of a language are no list")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a word, gloss, language or signer is no text")
+        "".join(texts).encode()  # JSON may hold halves of characters
 
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))

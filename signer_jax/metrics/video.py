@@ -53,16 +53,23 @@ def ssim(a: UInt8[np.ndarray, "t h w 3"], b: UInt8[np.ndarray, "t h w 3"]) -> Fl
     t, h, w, c = a.shape
     edge = WINDOW // 2
     chunk = max(1, _CHUNK_VALUES // (h * w * c))
-    scores = np.empty(t)
+    band = max(1, _CHUNK_VALUES // (w * c))  # rows of a frame that is larger than a chunk
+    scores = np.zeros(t)
     for start in range(0, t, chunk):
-        x, y = (v[start : start + chunk].astype(float) for v in (a, b))
-        mean_x, mean_y = _smooth(x), _smooth(y)
-        mean_xy, square_means = mean_x * mean_y, mean_x**2 + mean_y**2
-        covariance = _smooth(x * y) - mean_xy
-        variances = _smooth(x * x + y * y) - square_means
-        value = (2 * mean_xy + _C1) * (2 * covariance + _C2) / ((square_means + _C1) * (variances + _C2))
-        scores[start : start + chunk] = value[:, edge : h - edge, edge : w - edge].mean(axis=(1, 2, 3))
-    return scores
+        for top in range(edge, h - edge, band):
+            rows = slice(top - edge, min(top + band, h - edge) + edge)
+            inside = _similarity(*(v[start : start + chunk, rows].astype(float) for v in (a, b)))
+            scores[start : start + chunk] += inside[:, edge:-edge, edge : w - edge].sum(axis=(1, 2, 3))
+    return scores / ((h - 2 * edge) * (w - 2 * edge) * c)
+
+
+def _similarity(x: Float[np.ndarray, "t h w c"], y: Float[np.ndarray, "t h w c"]) -> Float[np.ndarray, "t h w c"]:
+    """SSIM at each place; within half a window of the edge it is not the frame's."""
+    mean_x, mean_y = _smooth(x), _smooth(y)
+    mean_xy, square_means = mean_x * mean_y, mean_x**2 + mean_y**2
+    covariance = _smooth(x * y) - mean_xy
+    variances = _smooth(x * x + y * y) - square_means
+    return (2 * mean_xy + _C1) * (2 * covariance + _C2) / ((square_means + _C1) * (variances + _C2))
 
 
 def hand_centres(

@@ -17,7 +17,8 @@ from typing import BinaryIO
 import numpy as np
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.arrays import open_npy
+from signer_jax.errors import SignerError, one_line
 from signer_jax.pose import skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
@@ -25,6 +26,7 @@ from signer_jax.types import Pose
 KIND = "pose database"
 # What reading an index or an array that is not whole raises.
 _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError)
+_MOST_RATE = 1000  # frames a second
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
 NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
 # What lexicons write around a gloss's name: $GEST, PIZZA1A^, HAUS_2, NEIN*. IX-1 and IX-2 are different signs.
@@ -109,15 +111,14 @@ class Prior:
             index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
             if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
                 raise SignerError(f"{path}: a pose database of another version; {again}")
-            coordinates = np.load(path / _COORDINATES, mmap_mode="r", allow_pickle=False)
-            confidence = np.load(path / _CONFIDENCE, mmap_mode="r", allow_pickle=False)
+            coordinates, confidence = open_npy(path / _COORDINATES), open_npy(path / _CONFIDENCE)
             entries = [_entry(entry) for entry in index["entries"]]
             _check_arrays(coordinates, confidence, entries)
-            fps, problems = float(index["fps"]), [str(problem) for problem in index["problems"]]
-            if not 0 < fps < np.inf:
+            fps, problems = float(index["fps"]), [one_line(str(problem)) for problem in index["problems"]]
+            if not 1 <= fps <= _MOST_RATE:
                 raise ValueError(f"fps is {fps}")
         except _BROKEN as error:
-            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{path}: the pose database is damaged ({reason}); {again}") from None
         return cls(path, entries, coordinates, confidence, fps, problems)
 
@@ -157,9 +158,15 @@ class Prior:
         return _of(self._by_name.get(_folded(gloss)), language)
 
     def pose(self, entry: Entry) -> Pose:
-        """The entry's pose: a copy in memory, `[end - start, 128, c]`."""
+        """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
         frames = slice(entry.start, entry.end)
-        return Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
+        pose = Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
+        if fault := skeleton.fault(pose):
+            raise SignerError(
+                f"{self.path}: the pose database is damaged ({entry.gloss[:40]!r} from frame {entry.start}: {fault}); "
+                "build it again"
+            )
+        return pose
 
     def rest(self, signer: str) -> Pose | None:
         """A signer's rest pose, one frame; None where the database has none of this signer."""
@@ -249,6 +256,7 @@ def _entry(values: dict) -> Entry:
     for field in fields(Entry):
         if type(getattr(entry, field.name)) is not type(field.default if field.default is not MISSING else ""):
             raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
+    "".join(value for value in vars(entry).values() if isinstance(value, str)).encode()  # JSON may hold half characters
     return entry
 
 

@@ -62,6 +62,21 @@ def on_joints(pose: Pose, joints: np.ndarray, dims: int) -> Pose:
     return Pose(pose.coordinates[:, joints, :dims], pose.confidence[:, joints], pose.fps)
 
 
+def fault(pose: Pose) -> str:
+    """What no normalised pose that was read from a file can be, in words; empty where nothing is wrong."""
+    values, seen = pose.coordinates, pose.confidence
+    if values.dtype != np.float32 or seen.dtype != np.float32 or values.shape[1] != len(JOINTS) or not len(pose):
+        return f"{values.dtype} {list(values.shape)} is no pose on {len(JOINTS)} joints"
+    if values.shape[2] not in (2, 3) or not 1 <= pose.fps <= 1000:
+        return f"{values.shape[2]} axes at {pose.fps:g} frames a second"
+    # Comparisons with a NaN are false.
+    if not -_OUTLYING < float(values.min()) <= float(values.max()) < _OUTLYING:
+        return f"a coordinate lies beyond {_OUTLYING} shoulder widths, or is no number"
+    if not 0 <= float(seen.min()) <= float(seen.max()) <= 1:
+        return "a confidence is not within 0 to 1"
+    return ""
+
+
 def _hand_limbs(side: str, fingers: Sequence[str]) -> list[tuple[str, str]]:
     limbs = []
     for finger in fingers:
@@ -111,6 +126,7 @@ def limb_groups(joints: Sequence[str]) -> list[tuple[str, np.ndarray, float]]:
 
 
 _FARTHEST = 1000  # shoulder widths: the 75 real files at hand stay below 4
+_OUTLYING = 10 * _FARTHEST  # what cleaning may make of it
 # The view: a square of VIEW_SIDE shoulder widths around the signer whose top lies VIEW_TOP above the origin.
 VIEW_SIDE = 2.6
 VIEW_TOP = 1.1

@@ -6,23 +6,25 @@ written by `training.latents`.
 """
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from signer_jax import storage
+from signer_jax.arrays import open_npy, read_npz
 from signer_jax.errors import SignerError
 from signer_jax.renderer.references import ReferenceBank
 
 KIND = "latent cache"
 # What reading JSON or an array that is not whole raises.
-_BROKEN = (
-    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, OverflowError, SyntaxError,
-    NotImplementedError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+_BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_LARGEST = 1e6
+
+
+def plausible(array: np.ndarray) -> bool:
+    """Whether it holds values, all finite and of a size that statistics can be made of."""
+    return array.size > 0 and bool(-_LARGEST < array.min() <= array.max() < _LARGEST)  # false of a NaN
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,24 @@ class LatentStore:
     @classmethod
     def _read(cls, directory: Path) -> "LatentStore":
         statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
-        bank = np.load(directory / "references.npz", allow_pickle=False)
-        latents = np.load(directory / "references.npy", mmap_mode="r", allow_pickle=False)
+        bank, latents = read_npz(directory / "references.npz"), open_npy(directory / "references.npy")
         counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
-        mean, std = (np.array(statistics[name], np.float32) for name in ("mean", "std"))
+        mean, std = (np.array(statistics[name], np.float64) for name in ("mean", "std"))
+        if not (plausible(mean) and plausible(std)):
+            raise ValueError("a mean or a deviation is no number")
+        mean, std = mean.astype(np.float32), std.astype(np.float32)
         for name in ("pose", "confidence", "motion"):
             if len(bank[name]) != len(latents) or len(latents) != sum(counts.values()):
                 raise ValueError(f"{name} has {len(bank[name])} rows, the latents {len(latents)}")
-        if not (mean.shape == std.shape == latents.shape[-1:] and np.isfinite(mean).all() and (std > 0).all()):
+        if latents.ndim != 4 or not mean.shape == std.shape == latents.shape[-1:]:
             raise ValueError(f"statistics {mean.shape} do not fit latents {latents.shape}")
+        for name, array in (("latents", latents), ("pose", bank["pose"]), ("confidence", bank["confidence"])):
+            if array.dtype != np.float32 or not plausible(array):
+                raise ValueError(f"{name} is {array.dtype}, beyond {_LARGEST:g} or no number")
+        if bank["pose"].ndim != 3 or bank["confidence"].shape != bank["pose"].shape[:2] or bank["motion"].ndim != 1:
+            raise ValueError(f"poses {bank['pose'].shape} do not fit confidences {bank['confidence'].shape}")
+        if (std <= 0).any() or bank["motion"].dtype.kind not in "iu" or min(counts.values(), default=0) < 1:
+            raise ValueError("a deviation is not positive, a motion no number, or a signer without a reference")
         banks, first = {}, 0
         for signer, count in counts.items():
             rows = slice(first, first + count)

@@ -19,7 +19,7 @@ from signer_jax.data.streams import Reading, iterate, take_frames, to_model_rang
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
-from signer_jax.renderer.latents import KIND, LatentStore
+from signer_jax.renderer.latents import KIND, LatentStore, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
@@ -138,7 +138,17 @@ def _video(records: Records, motion: int) -> np.ndarray:
 
 def _decode(record: bytes) -> dict:
     values = serialization.msgpack_restore(record)
-    return {"motion": int(values["motion"]), "start": int(values["start"]), "latents": np.asarray(values["latents"])}
+    motion, start, latents = values["motion"], values["start"], values["latents"]
+    if type(motion) is not int or type(start) is not int or motion < 0 or start < 0:
+        raise ValueError(f"motion {motion!r}, start {start!r}")
+    if (
+        not isinstance(latents, np.ndarray)
+        or latents.dtype != np.float32
+        or latents.ndim != 4
+        or not plausible(latents)
+    ):
+        raise ValueError("its latents are no finite float32 [t, h, w, z]")
+    return {"motion": motion, "start": start, "latents": latents}
 
 
 def latent_batches(

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import socket
 import sys
 import time
@@ -19,8 +20,10 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
+from signer_jax.errors import one_line
 from signer_jax.storage import reason_of
 
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()!#+|]")
 _VERSION = "brain.Event:2"  # the first record of every event file
 
 
@@ -30,6 +33,11 @@ def animation(video: np.ndarray, fps: float) -> bytes:
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
     return buffer.getvalue()
+
+
+def _plain(cell: str) -> str:
+    """A text that Markdown and HTML show as it is: no link, no picture, no emphasis."""
+    return escape(_MARKDOWN.sub(r"\\\g<0>", one_line(" ".join(cell.split()))))
 
 
 class Monitor:
@@ -52,7 +60,7 @@ class Monitor:
     def text(self, tag: str, step: int, rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> None:
         """A table, as TensorBoard's Markdown."""
         cells = [header, tuple("---" for _ in header), *rows]
-        lines = [" | ".join(escape(" ".join(cell.split())).replace("|", "\\|") for cell in row) for row in cells]
+        lines = [" | ".join(_plain(cell) for cell in row) for row in cells]
         self._write(step, *summary.text(tag, "\n".join(lines)).value)
 
     def image(self, tag: str, step: int, picture: np.ndarray) -> None:

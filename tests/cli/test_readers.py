@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
 from signer_jax.cli import score
-from signer_jax.cli.common import open_picture, read_lines, read_picture, to_json
+from signer_jax.cli.common import open_picture, read_lines, read_picture
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton, warping
 from signer_jax.pose.formats import pose_file
+from signer_jax.pose.prior import Entry, Prior
+from signer_jax.storage import to_json
 from signer_jax.types import Pose
 
 
@@ -75,6 +78,36 @@ def test_other_encodings_are_named_by_line(tmp_path, capsys):
     assert "no regular file" in fails(capsys, "score", "text", "--ref", tmp_path / "pipe", "--hyp", tmp_path / "ref")
 
 
+def test_lines_that_are_no_sentences(tmp_path, capsys):
+    (tmp_path / "ref").write_text("A\nB\n")
+    for data, words in (
+        ("A\n" + "B " * 10_001, "line 2 has 10001 words, 10000 at most; split it"),
+        ("A\nB" + "\u0301\u0327" * 50_000, "line 2 piles more than 30 marks on a letter"),  # normalising takes minutes
+        ("A\n", "has 1 lines where"),
+    ):
+        (tmp_path / "hyp").write_text(data, encoding="utf-8")
+        message = fails(capsys, "score", "text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+        assert words in message and str(tmp_path / "hyp") in message
+    (tmp_path / "none").write_text("\n\n")
+    assert "has no words" in fails(capsys, "score", "text", "--ref", tmp_path / "none", "--hyp", tmp_path / "none")
+
+
+def test_a_text_that_no_model_can_read(tmp_path, capsys):
+    for text, words in (("\udcff", "no UTF-8"), ("a" + "\u0301" * 40, "piles"), (" ", "is empty")):
+        for command in (["gloss", text], ["sign", text, "--out", tmp_path / "x.mp4"]):
+            assert words in fails(capsys, *command, "--workdir", tmp_path)
+
+
+def test_what_is_printed_of_a_database_moves_no_cursor(tmp_path, capsys):
+    pose = _pose(6)
+    entries = [(Entry(f"A\x1b[2J{i}", "ase\u202e"), pose) for i in range(2)]
+    Prior.build(entries, tmp_path / "p", 25.0, problems=["row 2: \x1b[31m"])
+    for more in ([], ["--json"]):
+        assert main(["prior", "info", str(tmp_path / "p"), *more]) == 0
+        said = capsys.readouterr().out
+        assert "\x1b" not in said and ("\u202e" not in said or more)
+
+
 def test_json_has_no_nan():
     values = {"a": [1.5, float("nan"), {"b": float("-inf")}], "c": (2, "ß")}
     assert json.loads(to_json(values), parse_constant=pytest.fail) == {"a": [1.5, None, {"b": None}], "c": [2, "ß"]}
@@ -126,6 +159,19 @@ def test_what_is_no_picture_of_a_known_kind(tmp_path):
     assert "damaged picture" in line(open_picture, str(tmp_path / "cut.png"))
     os.mkfifo(tmp_path / "pipe.png")
     assert "no regular file" in line(open_picture, str(tmp_path / "pipe.png"))
+
+
+def test_a_damaged_note_on_the_camera_is_read_over(tmp_path):
+    picture = Image.fromarray(_halves())
+    exif = picture.getexif()
+    exif[0x0112], exif[0x010F] = 6, "maker" * 9
+    picture.save(tmp_path / "a.jpeg", exif=exif, quality=100)
+    data = (tmp_path / "a.jpeg").read_bytes()
+    place = data.index(b"\x01\x0f\x00\x02") if b"\x01\x0f\x00\x02" in data else data.index(b"\x0f\x01\x02\x00")
+    (tmp_path / "a.jpeg").write_bytes(data[: place + 4] + b"\x00\x00\x7f\x00" + data[place + 8 :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(str(tmp_path / "a.jpeg"), 32).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("side", [8001, 10_000, 14_000])  # beyond the bound, and beyond where Pillow warns and refuses

@@ -93,9 +93,30 @@ def test_faults_are_named_at_once(tmp_path):
     _make(tmp_path, _names(range(2)))
     with pytest.raises(SignerError, match="unknown split 'val'"):
         how2sign_clips.samples(tmp_path, "val", size=16)
-    next(tmp_path.rglob("*.pose")).unlink()
-    with pytest.raises(SignerError, match="lacks its pose"):
+    for pose in tmp_path.rglob("*.pose"):
+        pose.rename(pose.with_name("x" + pose.name))
+    with pytest.raises(
+        SignerError, match=r"more than half of its 4 clips .*first: clip _ab_c_0-8-rgb_front lacks its po"
+    ):
         how2sign_clips.samples(tmp_path, "train", size=16)
+
+
+def test_a_bad_clip_is_left_out_and_named(tmp_path, capsys):
+    """And moves no other one to another split."""
+    _make(tmp_path, _names(range(10)))
+    before = {split: [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
+    poses = sorted(tmp_path.rglob("*.pose"))
+    poses[0].unlink()  # the first of train
+    poses[3].write_bytes(poses[3].read_bytes()[:-9])  # another one
+    assert capsys.readouterr().err == ""
+    names = [sample.name for sample in how2sign_clips.samples(tmp_path, "train", size=16)]
+    assert names == [name for name in before["train"] if name not in (poses[0].stem, poses[3].stem)] and len(names) == 4
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4 and all(line.startswith("signer: ") for line in said)
+    assert f"left out: clip {poses[0].stem} lacks its pose" in said[0] and "1 of 10 clips left out" in said[1]
+    assert f"left out: {poses[3]}: not a whole .pose file" in said[2] and "1 of 5 clips left out" in said[3]
+    for split in ("dev", "test"):
+        assert [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] == before[split]
 
 
 def test_no_more_frames_are_held_than_the_pose_has(tmp_path, monkeypatch):

@@ -39,17 +39,44 @@ def test_faults_are_named_at_once(tmp_path):
     file.write_text(TSV.replace("gloss", "glosses"), encoding="utf-8")
     with pytest.raises(SignerError, match="lacks the column 'gloss'"):
         phoenix14t.samples(tmp_path, "dev")
-    file.write_text(TSV + "dev/a-2\tSigner01\n", encoding="utf-8")
-    with pytest.raises(SignerError, match="row 3 is cut short"):
+    file.write_text(TSV + "dev/a-2\tSigner01", encoding="utf-8")
+    with pytest.raises(SignerError, match="row 3, the last, is cut short"):
         phoenix14t.samples(tmp_path, "dev")
-    file.write_text(TSV + "dev/a-2\tSigner01\tA\tein\tzwei\t9\n", encoding="utf-8")
-    with pytest.raises(SignerError, match=r"row 3 has a '\\t' inside a cell \(6 cells where the header has 5\)"):
+    file.write_text(TSV.partition("\n")[0] + "\n", encoding="utf-8")
+    with pytest.raises(SignerError, match="holds no row"):
         phoenix14t.samples(tmp_path, "dev")
-    file.write_text(TSV + "x" * 200_000 + "\n", encoding="utf-8")
-    with pytest.raises(SignerError, match="line 3 cannot be read"):
-        phoenix14t.samples(tmp_path, "dev")
-    file.write_bytes(TSV.encode("utf-8") + b"\xff\n")
+    file.write_bytes(TSV.encode("utf-16"))
     with pytest.raises(SignerError, match="no UTF-8"):
+        phoenix14t.samples(tmp_path, "dev")
+
+
+BAD = {
+    "is cut short (2 cells where the header has 5)": b"dev/a-2\tSigner01",
+    "has a '\\t' inside a cell (6 cells where the header has 5)": b"dev/a-2\tSigner01\tA\tein\tzwei\t9",
+    "has a cell of 200000 characters": b"a\tb\tC\t" + b"x" * 200_000 + b"\t9",
+    "is no UTF-8 (byte 0xff)": b"a\tb\tC\t\xff\t9",
+    "has a control character": b"a\tb\tC\ta\x1b[2J\t9",
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_row_is_left_out_and_named(tmp_path, capsys, what):
+    file = tmp_path / "phoenix14t.dev.tsv"
+    good = TSV.encode().splitlines(keepends=True)[1]
+    file.write_bytes(TSV.encode() + BAD[what] + b"\n" + good)
+    assert len(list(phoenix14t.samples(tmp_path, "dev"))) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"signer: {file}: left out: row 3 {what}") and last.endswith(": 1 of 3 rows left out")
+
+
+def test_a_corpus_of_bad_rows_is_refused(tmp_path, capsys):
+    file = tmp_path / "phoenix14t.dev.tsv"
+    good = TSV.encode().splitlines(keepends=True)[1]
+    file.write_bytes(TSV.encode() + b"short\n" * 20 + good * 19)
+    assert len(list(phoenix14t.samples(tmp_path, "dev"))) == 20
+    assert len(capsys.readouterr().err.splitlines()) == 6  # five of them, and the count
+    file.write_bytes(TSV.encode() + b"short\n" * 20 + good * 18)
+    with pytest.raises(SignerError, match=r"more than half of its 39 rows .*first: row 3 is cut short"):
         phoenix14t.samples(tmp_path, "dev")
 
 

@@ -145,3 +145,29 @@ def test_a_record_that_is_not_whole_is_one_line(tmp_path, cut):
     for i in (1, 2):
         with pytest.raises(SignerError, match=f"record {i} is damaged"):
             shard[i]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: replace(s, pose=Pose(np.full_like(s.pose.coordinates, np.nan), s.pose.confidence, 16.0)),
+        lambda s: replace(s, pose=Pose(s.pose.coordinates * 1e5, s.pose.confidence, 16.0)),
+        lambda s: replace(s, pose=Pose(s.pose.coordinates, s.pose.confidence * 2, 16.0)),
+        lambda s: replace(s, pose=Pose(s.pose.coordinates, s.pose.confidence, 1e9)),
+        lambda s: replace(s, pose=Pose(s.pose.coordinates[:, :5], s.pose.confidence[:, :5], 16.0)),
+        lambda s: replace(s, spans=np.array([[3, 0]])),
+        lambda s: replace(s, spans=np.array([[0, 8]])),
+        lambda s: replace(s, spans=np.array([0, 3])),
+        lambda s: replace(s, video=np.zeros((7, 8, 8))),
+        lambda s: replace(s, video=np.zeros((7, 8, 8), np.uint8)),
+        lambda s: replace(s, name=3),
+        lambda s: replace(s, signer=None),
+    ],
+)
+def test_a_record_of_what_cannot_be_is_refused(change):
+    with pytest.raises(ValueError):
+        records.decode(records.encode(change(sample(0))))
+
+
+def test_a_record_without_glosses():
+    same(records.decode(records.encode(replace(sample(0), glosses=()))), replace(sample(0), glosses=()))

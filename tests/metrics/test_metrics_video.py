@@ -37,6 +37,17 @@ def noisy_pair(t=5, h=32, w=41, seed=0):
     return a, b
 
 
+@pytest.mark.parametrize("values", [1, 41 * 3 * 4, 41 * 3 * 33])
+def test_a_large_frame_goes_in_bands(monkeypatch, values):
+    a, b = noisy_pair()
+    whole, most = ssim(a, b), []
+    similarity = scores._similarity
+    monkeypatch.setattr(scores, "_CHUNK_VALUES", values)
+    monkeypatch.setattr(scores, "_similarity", lambda x, y: most.append(x.shape[1]) or similarity(x, y))
+    np.testing.assert_allclose(ssim(a, b), whole, rtol=1e-12)
+    assert max(most) == min(32, values // (41 * 3) + 10 if values > 41 * 3 else 11)
+
+
 @pytest.mark.parametrize("size", [(11, 11), (32, 41), (64, 64)])
 def test_ssim_equals_scikit_image(size):
     a, b = noisy_pair(3, *size)

@@ -21,13 +21,13 @@ def test_what_is_written_is_read_back(tmp_path):
     picture = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     monitor = Monitor(tmp_path)
     monitor.scalars("slul", 3, {"loss": 0.5, "rate": 2.0})
-    monitor.text("glosses", 4, [("a|b <i>", "C")], ("text", "gloss"))
+    monitor.text("glosses", 4, [("a|b <i> ![x](http://y)", "*C_\x1b")], ("text", "gloss"))
     monitor.image("pose", 4, picture)
     monitor.video("clip", 4, np.stack([picture, picture[::-1]]), 8.0)
     events = read(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("slul/loss")] == [(3, 0.5)]
     text = events.Tensors("glosses/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert text.splitlines() == ["text | gloss", "--- | ---", "a\\|b &lt;i&gt; | C"]
+    assert text.splitlines() == ["text | gloss", "--- | ---", r"a\|b &lt;i&gt; \!\[x\]\(http://y\) | \*C\_\\x1b"]
     assert events.Images("pose")[0].width == 8 and events.Images("clip")[0].encoded_image_string[:4] == b"GIF8"
 
 

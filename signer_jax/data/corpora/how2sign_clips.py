@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from signer_jax.data import video
+from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
@@ -27,7 +28,7 @@ SPLITS = ("train", "dev", "test")
 _SPLIT_OF = ("train", "train", "test", "train", "dev")  # of five clips in a row
 _SAME_RATE = 0.02  # 23.976 is written as 24
 _CLIPS = Path("sentence_level/train/rgb_front")
-_NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d+)-\d+-rgb_front")
+_NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d{1,18})-\d+-rgb_front")
 
 
 def samples(source: str | Path, split: str, *, size: int, fps: float | None = None) -> Iterator[Sample]:
@@ -36,17 +37,33 @@ def samples(source: str | Path, split: str, *, size: int, fps: float | None = No
     The video is the square of `skeleton.VIEW_SIDE` shoulder widths around the signer (by the clip's median shoulders;
     the frame's edge is repeated where the square leaves it), area-averaged, so that `skeleton.to_pixels(pose, size)`
     lands on its pixels. Both are at `fps`, by default the clip's own (24). `signer` is the video's id; text and glosses
-    are empty. Raises `SignerError`, before the first clip, for an unknown split or a folder without such clips.
+    are empty. A clip that cannot be read is left out, with a line on standard error. Raises `SignerError`, before the
+    first clip, for an unknown split or a folder without such clips, and where more than half of them are left out.
     """
     if split not in SPLITS:
         raise SignerError(f"how2sign_clips: unknown split {split!r}; known: {', '.join(SPLITS)}")
-    return (_sample(name, signer, files, size, fps) for name, signer, files in clips(source, split))
+    return _samples(Path(source) / _CLIPS, clips(source, split), size, fps)
+
+
+def _samples(
+    folder: Path, found: list[tuple[str, str, tuple[Path, Path]]], size: int, fps: float | None
+) -> Iterator[Sample]:
+    left_out = LeftOut(folder, "clips", len(found))
+    for name, signer, files in found:
+        try:
+            sample = _sample(name, signer, files, size, fps)
+        except SignerError as error:
+            left_out.add(str(error))
+            continue
+        yield sample
+    left_out.end()
 
 
 def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Path]]]:
     """(name, signer, (video file, pose file)) of each clip of the split, by signer and clip number.
 
-    Raises `SignerError` where the folder has no clips or one lacks its pose or its video.
+    What lacks its pose or its video, or has another name, is left out, with a line on standard error. Raises
+    `SignerError` where the folder has no clips, or more than half of them are left out.
     """
     folder = Path(source) / _CLIPS
     videos = {file.stem: file for file in (folder / "raw_videos").glob("*.mp4")}
@@ -54,20 +71,23 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
     if not videos or not poses:
         lacking = "raw_videos/*.mp4" if not videos else "features/holistic_pose/*.pose"
         raise SignerError(f"{folder}: has no {lacking}; give the How2Sign folder that holds sentence_level")
-    if alone := sorted(videos.keys() ^ poses.keys()):
-        lacking = "pose" if alone[0] in videos else "video"
-        raise SignerError(f"{folder}: clip {alone[0]} lacks its {lacking} ({len(alone)} such clips); add or remove it")
+    left_out = LeftOut(folder, "clips", len(videos.keys() | poses.keys()))
     by_signer: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for name in videos:
-        if (match := _NAME.fullmatch(name)) is None:
-            raise SignerError(f"{videos[name]}: is not named <video id>_<clip>-<camera>-rgb_front.mp4; rename it")
-        by_signer[match["signer"]].append((int(match["clip"]), name))
-    return [
-        (name, signer, (videos[name], poses[name]))
-        for signer in sorted(by_signer)
-        for i, (_, name) in enumerate(sorted(by_signer[signer]))
-        if _SPLIT_OF[i % len(_SPLIT_OF)] == split
-    ]
+    for name in sorted(videos.keys() | poses.keys()):
+        match = _NAME.fullmatch(name)
+        if match is None or not name.isprintable():
+            left_out.add(f"{name} is not named <video id>_<clip>-<camera>-rgb_front; rename it")
+        else:
+            by_signer[match["signer"]].append((int(match["clip"]), name))
+    chosen = []
+    for signer in sorted(by_signer):
+        for i, (_, name) in enumerate(sorted(by_signer[signer])):  # a clip that is left out moves no other one
+            if name not in videos or name not in poses:
+                left_out.add(f"clip {name} lacks its {'pose' if name in videos else 'video'}; add or remove it")
+            elif _SPLIT_OF[i % len(_SPLIT_OF)] == split:
+                chosen.append((name, signer, (videos[name], poses[name])))
+    left_out.end()
+    return chosen
 
 
 def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: float | None) -> Sample:

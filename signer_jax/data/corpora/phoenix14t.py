@@ -5,16 +5,18 @@ Read from either form: `phoenix14t.<split>.tsv` (`name signer gloss text num_fra
 release has it, in `annotations/manual`.
 """
 
-import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.data.corpora.left_out import LeftOut
+from signer_jax.errors import SignerError, piled
 from signer_jax.types import Sample
 
 LANGUAGE = "gsg"
 _LONGEST = 100_000  # characters of a cell
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 SPLITS = ("train", "dev", "test")
 _OFFICIAL = "PHOENIX-2014-T.{split}.corpus.csv"
 # (file, delimiter, columns of name, signer, glosses, text)
@@ -36,7 +38,8 @@ def splits(source: str | Path) -> tuple[str, ...]:
 def samples(source: str | Path, split: str) -> Iterator[Sample]:
     """The sentences of a split ("train", "dev", "test") of the corpus in the folder `source`, in the file's order.
 
-    Raises `SignerError`, before the first sentence, where no file of the split is there or one lacks a column.
+    A row that cannot be meant is left out, with a line on standard error. Raises `SignerError`, before the first
+    sentence, where no file of the split is there, it lacks a column or its end, or more than half of its rows are such.
     """
     folder = Path(source)
     for name, delimiter, columns in _FORMS:
@@ -48,28 +51,51 @@ def samples(source: str | Path, split: str) -> Iterator[Sample]:
 
 
 def _read(file: Path, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
-    rows = []
-    limit = csv.field_size_limit(_LONGEST)
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-            header = next(reader, [])
-            if missing := [column for column in columns if column not in header]:
-                found = ", ".join(header)[:200] or "none"
-                raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {found}); download it again")
-            where = [header.index(column) for column in columns]
-            for row in filter(None, reader):
-                if len(row) != len(header):
-                    what = "is cut short" if len(row) < len(header) else f"has a {delimiter!r} inside a cell"
-                    found = f"{len(row)} cells where the header has {len(header)}"
-                    raise SignerError(f"{file}: row {reader.line_num} {what} ({found}); mend it or download it again")
-                rows.append([row[i] for i in where])
-    except UnicodeDecodeError as error:
-        raise SignerError(f"{file}: is no UTF-8 text ({error}); download it again") from None
-    except csv.Error as error:
-        raise SignerError(f"{file}: line {reader.line_num} cannot be read ({error}); download it again") from None
+        data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
-    finally:
-        csv.field_size_limit(limit)
-    return [Sample(name, text, LANGUAGE, tuple(glosses.split()), signer) for name, signer, glosses, text in rows]
+    first, *lines = _LINE_END.split(data)
+    try:
+        header = first.decode().split(delimiter)
+    except UnicodeDecodeError as error:
+        raise SignerError(f"{file}: is no UTF-8 text ({error}); download it again") from None
+    if missing := [column for column in columns if column not in header]:
+        found = ", ".join(header)[:200] or "none"
+        raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {found}); download it again")
+    where = [header.index(column) for column in columns]
+    rows = [(number, line) for number, line in enumerate(lines, start=2) if line]
+    if not rows:
+        raise SignerError(f"{file}: holds no row; download it again")
+    if lines[-1] and lines[-1].count(delimiter.encode()) < len(header) - 1:  # no line end behind it either
+        raise SignerError(f"{file}: row {rows[-1][0]}, the last, is cut short; download it again")
+    left_out = LeftOut(file, "rows", len(rows))
+    samples = []
+    for number, line in rows:
+        try:
+            name, signer, glosses, text = _row(line, delimiter, len(header), where)
+        except ValueError as error:
+            left_out.add(f"row {number} {error}")
+            continue
+        samples.append(Sample(name, text, LANGUAGE, tuple(glosses.split()), signer))
+    left_out.end()
+    return samples
+
+
+def _row(line: bytes, delimiter: str, width: int, where: list[int]) -> list[str]:
+    """The cells of the columns that are read. Raises `ValueError` with what is wrong with the row."""
+    try:
+        cells = line.decode().split(delimiter)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is no UTF-8 (byte 0x{line[error.start]:02x})") from None
+    if len(cells) != width:
+        what = "is cut short" if len(cells) < width else f"has a {delimiter!r} inside a cell"
+        raise ValueError(f"{what} ({len(cells)} cells where the header has {width})")
+    read = [cells[i] for i in where]
+    if (longest := max(map(len, read))) > _LONGEST:
+        raise ValueError(f"has a cell of {longest} characters, more than {_LONGEST}")
+    if any(ord(character) < 32 or ord(character) == 127 for cell in read for character in cell.replace("\t", "")):
+        raise ValueError("has a control character")
+    if any(map(piled, read)):
+        raise ValueError("piles more than 30 marks on a letter")
+    return read

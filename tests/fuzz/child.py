@@ -1,0 +1,120 @@
+"""The process that reads harmed files: `python -m fuzz.child FOLDER SEED STATE` with a plan as JSON on standard input.
+
+What takes this process down, or keeps it, is seen by the parent in `STATE`: the case that was begun last. A failure is
+a line of JSON on standard output; nothing else goes there.
+"""
+
+import gc
+import json
+import mmap
+import os
+import struct
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from random import Random
+
+from signer_jax.errors import SignerError
+
+STATE = struct.Struct("<qqqq")  # reader, case, read, refused
+SECONDS = 2.0  # of the process's own time, for one case
+GROWTH = 300 << 20  # bytes
+LONGEST = 1000  # characters of a message
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of memory now, and at most since the process began."""
+    values = {}
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith(("VmHWM", "VmRSS")):
+                values[line[:5]] = int(line.split()[1]) << 10
+    return values["VmRSS"], values["VmHWM"]
+
+
+def judge(reader, folder: Path, changes: dict[str, bytes], limit: float) -> tuple[str, str]:
+    """("read" | "refused" | "failed", why) of one case."""
+    (before, highest), started = memory(), time.process_time()
+    why, outcome = "", "read"
+    try:
+        reader.read(folder, changes)
+    except SignerError as error:
+        outcome, line = "refused", str(error)
+        if not line.isprintable() or len(line) > LONGEST or not line:
+            why = f"no line to show: {line[:300]!r}"
+        elif str(folder) not in line:
+            why = f"names no file: {line[:300]}"
+    except Exception:
+        why = traceback.format_exc(limit=-6)
+    seconds, most = time.process_time() - started, memory()[1]
+    if seconds > limit:
+        why += f" took {seconds:.1f} s"
+    if most > highest and most - before > GROWTH:  # what was the most before this case is not its own
+        why += f" grew by {(most - before) >> 20} MB"
+    return ("failed", why) if why else (outcome, "")
+
+
+def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, plan: list, report) -> None:
+    """The cases of a plan: (reader, first, end) each; `readers` are the plan's."""
+    for number, first, end in plan:
+        reader = readers[number]
+        folder = base / str(number) / "files"
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = folder.with_name("partial")
+            partial.mkdir()
+            reader.make(partial)
+            partial.rename(folder)
+        kept = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        _, _, read, refused = STATE.unpack(state[: STATE.size])
+        if first == 0:
+            read = refused = 0
+            for name in sorted(kept):
+                outcome, why = judge(reader, folder, {name: kept[name]}, limit)
+                if outcome != "read":
+                    report({"reader": number, "case": -1, "why": f"{name} unharmed: {outcome} {why}"})
+        started = time.process_time()
+        for case in range(first, end):
+            state[: STATE.size] = STATE.pack(number, case, read, refused)
+            rng = Random(f"{seed}/{reader.name}/{case}")
+            changes = reader.harm(folder, case, rng)
+            for name, data in changes.items():
+                put(folder / name, data)
+            outcome, why = judge(reader, folder, changes, limit)
+            if outcome == "failed":
+                report({"reader": number, "case": case, "why": why})
+                gc.collect()
+            read, refused = read + (outcome == "read"), refused + (outcome == "refused")
+            for name in changes:
+                if name in kept:
+                    put(folder / name, kept[name])
+        state[: STATE.size] = STATE.pack(number, end, read, refused)
+        report({"reader": number, "read": read, "refused": refused, "seconds": time.process_time() - started})
+
+
+def put(path: Path, data: bytes) -> None:
+    """A new file of that name: whoever still maps the old one keeps it."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+def main() -> None:
+    import importlib
+
+    base, seed, place, module = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    found = importlib.import_module(module)
+    warnings.simplefilter("error")
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def report(line: dict) -> None:
+        out.write(json.dumps(line) + "\n")
+
+    with place.open("r+b") as file, mmap.mmap(file.fileno(), STATE.size) as state:
+        run(found.READERS, getattr(found, "SECONDS", SECONDS), base, seed, state, json.load(sys.stdin), report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""Every reader: the files that it starts from, how a case harms them, and what must hold of what it gives."""
+
+import contextlib
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from fuzz import files
+from fuzz.mutations import (
+    boxes_by_hand,
+    harmed,
+    npy_by_hand,
+    odd_json,
+    odd_rows,
+    odd_text,
+    safetensors_by_hand,
+)
+from fuzz.reader import Changes, Reader
+from signer_jax import storage, workdir
+from signer_jax.cli import main as cli
+from signer_jax.cli.common import read_picture
+from signer_jax.data import records, video
+from signer_jax.data.corpora import how2sign_clips, phoenix14t
+from signer_jax.errors import SignerError
+from signer_jax.interop import state_dict, t5, wan, wan_vae
+from signer_jax.pose.formats import pose_file
+from signer_jax.pose.lexicon import read_lexicon
+from signer_jax.pose.prior import Prior
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.settings import flatten
+from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.storage import to_json
+from signer_jax.training import checkpoints, latents
+from signer_jax.types import Pose
+
+# ---- How cases are made ----------------------------------------------------------------------------------------------
+
+
+def any_of(*names: str) -> Callable[[Path, int, Random], Changes]:
+    """One of the files, harmed byte by byte."""
+
+    def harm(folder: Path, case: int, rng: Random) -> Changes:
+        name = names[case % len(names)]
+        return {name: harmed((folder / name).read_bytes(), case // len(names), rng)}
+
+    return harm
+
+
+def _pose_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("ours.pose", "holistic0.0.pose", "holistic0.1.pose", "holistic0.2.pose")[case % 4]
+    data = (folder / name).read_bytes()
+    if rng.random() < 0.1:  # values that no camera sees
+        place = len(data) - 4 * rng.randrange(1, 60)
+        value = rng.choice((float("nan"), float("inf"), -1e38, 1e7, 1e-40, -0.0))
+        return {name: data[:place] + struct.pack("<f", value) + data[place + 4 :]}
+    return {name: harmed(data, case // 4, rng)}
+
+
+def _lexicon_harm(folder: Path, case: int, rng: Random) -> Changes:
+    if rng.random() < 0.6:
+        return {"index.csv": odd_rows((folder / "index.csv").read_bytes(), ",", rng)}
+    return any_of("index.csv", "a.pose", "b.pose")(folder, case, rng)
+
+
+def _by_kind(folder: Path, name: str, case: int, rng: Random) -> bytes:
+    data = (folder / name).read_bytes()
+    if name.endswith(".json") and rng.random() < 0.8:
+        return odd_json(data, rng)
+    if name.endswith(".npy") and rng.random() < 0.4:
+        return npy_by_hand(data, rng)
+    return harmed(data, case, rng)
+
+
+def ours(*names: str) -> Callable[[Path, int, Random], Changes]:
+    """A file of a folder of ours; mostly the manifest gives its new size, so that the next check sees it."""
+
+    def harm(folder: Path, case: int, rng: Random) -> Changes:
+        name = names[case % len(names)]
+        changes = {name: _by_kind(folder, name, case // len(names), rng)}
+        if name != storage.MANIFEST and rng.random() < 0.9:
+            manifest = json.loads((folder / storage.MANIFEST).read_bytes())
+            manifest["files"][name] = len(changes[name])
+            changes[storage.MANIFEST] = json.dumps(manifest).encode()
+        return changes
+
+    return harm
+
+
+def _records_harm(folder: Path, case: int, rng: Random) -> Changes:
+    """A record's bytes, whole again in a shard (whose own hashes would find them), or the shard's."""
+    name = "train.motion.arrayrecord"
+    if case % 3 == 0:
+        return ours(name, "train.text.arrayrecord")(folder, case // 3, rng)
+    return {"record": harmed(records.encode(files.samples()[case % 4]), case // 3, rng)}
+
+
+def _tensor_harm(folder: Path, case: int, rng: Random) -> Changes:
+    index, shard = "model.safetensors.index.json", f"model-{case % 2 + 1}-of-2.safetensors"
+    if case % 5 == 0:
+        return {index: odd_json((folder / index).read_bytes(), rng)}
+    if case % 5 == 1:
+        return {shard: safetensors_by_hand(rng)}
+    return {shard: harmed((folder / shard).read_bytes(), case // 5, rng)}
+
+
+def _model_harm(folder: Path, case: int, rng: Random) -> Changes:
+    kind, weights = (("t5", "model"), ("wan", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"))[case % 3]
+    if case % 7 == 0:
+        name = f"{kind}/{weights}.safetensors"
+        return {name: harmed((folder / name).read_bytes(), case, rng)}
+    name = f"{kind}/config.json"
+    return {name: odd_json((folder / name).read_bytes(), rng)}
+
+
+def _video_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("a.mp4", "a.mkv", "a.avi", "a.mov", "a.webm")[case % 5]
+    if name == "a.mov" and rng.random() < 0.3:
+        return {name: boxes_by_hand(rng)}
+    return {name: harmed((folder / name).read_bytes(), case // 5, rng)}
+
+
+def _checkpoint_harm(folder: Path, case: int, rng: Random) -> Changes:
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    name = names[case % len(names)]
+    data = (folder / name).read_bytes()
+    if name.endswith("/about/metadata") and rng.random() < 0.7:  # sealed anew, by somebody who wants to be believed
+        changed = odd_json(data, rng)
+        with contextlib.suppress(ValueError, AttributeError, RecursionError, TypeError):
+            about = json.loads(changed)
+            about.pop("seal", None)
+            seal = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+            changed = json.dumps({**about, "seal": seal}).encode()
+        return {name: changed}
+    try:
+        return {name: odd_json(data, rng) if rng.random() < 0.5 else harmed(data, case // len(names), rng)}
+    except ValueError:  # not JSON
+        return {name: harmed(data, case // len(names), rng)}
+
+
+def _phoenix_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name, delimiter = (("phoenix14t.train.tsv", "\t"), ("PHOENIX-2014-T.dev.corpus.csv", "|"))[case % 2]
+    data = (folder / name).read_bytes()
+    return {name: odd_rows(data, delimiter, rng) if rng.random() < 0.6 else harmed(data, case // 2, rng)}
+
+
+def _text_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("ref.txt", "hyp.txt")[case % 2]
+    data = (folder / name).read_bytes()
+    return {name: odd_text(rng) if rng.random() < 0.5 else harmed(data, case // 2, rng)}
+
+
+def _how2sign_harm(folder: Path, case: int, rng: Random) -> Changes:
+    """One clip of two, which is left out, or both, which is refused."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("abc_1*") if path.is_file())
+    changes = any_of(*names)(folder, case, rng)
+    if case % 3 == 0:
+        changes |= {name.replace("abc_1", "abc_2"): data for name, data in changes.items()}
+    return changes
+
+
+# ---- What is read ----------------------------------------------------------------------------------------------------
+
+
+def _whole(pose: Pose, joints: int = 128) -> None:
+    assert pose.coordinates.dtype == pose.confidence.dtype == np.float32, pose.coordinates.dtype
+    assert pose.coordinates.shape[1] == joints and pose.coordinates.shape[2] in (2, 3), pose.coordinates.shape
+    assert np.isfinite(pose.coordinates).all() and np.abs(pose.coordinates).max(initial=0) <= 1e6
+    assert ((pose.confidence >= 0) & (pose.confidence <= 1)).all()
+    assert 1 <= pose.fps <= 1000, pose.fps
+
+
+def _plain(texts: Iterable[str]) -> None:
+    for text in texts:
+        text.encode("utf-8")
+
+
+def _read_pose(folder: Path, changes: Changes) -> None:
+    _whole(pose_file.read(folder / next(iter(changes))))
+
+
+def _read_lexicon(folder: Path, changes: Changes) -> None:
+    signs, problems = read_lexicon(folder)
+    for entry, pose in signs:
+        _whole(pose)
+        _plain((entry.gloss, entry.language, entry.source))
+    assert all(len(problem.splitlines()) == 1 and len(problem) < 600 for problem in problems), problems
+
+
+def _read_prior(folder: Path, changes: Changes) -> None:
+    prior = Prior.open(folder)
+    for entry in prior.entries:
+        _whole(prior.pose(entry))
+        _plain((entry.gloss, entry.language, entry.signer, entry.source))
+    to_json(prior.info()).encode()
+    prior.fingerspell("AB")
+    prior.rest("")
+
+
+def _sample(sample: Any) -> None:
+    _plain((sample.name, sample.language, sample.signer, *sample.glosses))
+    sample.text.encode()
+    for pose, spans in ((sample.pose, sample.spans), *sample.references):
+        if pose is not None:
+            _whole(pose)
+        if spans is not None:
+            assert spans.dtype == np.int32 and spans.shape[1] == 2, (spans.dtype, spans.shape)
+    if sample.video is not None:
+        assert sample.video.dtype == np.uint8 and sample.video.ndim == 4 and sample.video.shape[3] == 3
+
+
+def _read_records(folder: Path, changes: Changes) -> None:
+    if "record" in changes:
+        _sample(_OneRecord(folder / "record")[0])
+        return
+    for name in (name for name in changes if name.endswith(".arrayrecord")):
+        shard = records.Records(folder / name)
+        for i in range(len(shard)):
+            _sample(shard[i])
+
+
+class _OneRecord(records.Records):
+    """A shard whose one record is a file's bytes: no container of its own that would find the harm first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._decode, self._mend = path, records.decode, storage.REMAKE
+        self._source = [path.read_bytes()]
+
+
+def _read_corpus(folder: Path, changes: Changes) -> None:
+    corpus = records.Corpus(folder)
+    for split in ("train", "dev"):
+        assert isinstance(corpus.count(split, "text"), int)
+        for frames, has_video, signer in corpus.listed(split):
+            assert frames > 0 and isinstance(has_video, bool)
+            _plain([signer])
+    for name in ("words", "glosses", "languages"):
+        for language, known in corpus.about[name].items():
+            _plain([language, *(known if isinstance(known, list) else [known])])
+    to_json(corpus.about).encode("utf-8", "backslashreplace")
+
+
+def _read_phoenix(folder: Path, changes: Changes) -> None:
+    split = "train" if "phoenix14t.train.tsv" in changes else "dev"
+    for sample in phoenix14t.samples(folder, split):
+        _sample(sample)
+        assert len(sample.text) <= 100_000
+
+
+def _read_how2sign(folder: Path, changes: Changes) -> None:
+    for sample in how2sign_clips.samples(folder, "train", size=16):
+        _sample(sample)
+        assert sample.pose is not None and sample.video is not None and len(sample.pose) == len(sample.video)
+
+
+def _read_video(folder: Path, changes: Changes) -> None:
+    path = folder / next(iter(changes))
+    assert 0 < video.frame_rate(path) <= 1000
+    last = -1.0
+    for i, (time, frame) in enumerate(video.timed_frames(path)):
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and np.isfinite(time)
+        last = max(last, time)
+        if i > 200:
+            break
+
+
+def _read_picture(folder: Path, changes: Changes) -> None:
+    picture = read_picture(str(folder / next(iter(changes))), 16)
+    assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
+
+
+def _read_tokenizer(folder: Path, changes: Changes) -> None:
+    tokenizer = Tokenizer.load(folder / "tokenizer.model")
+    language = tokenizer.languages[0] if tokenizer.languages else "ase"
+    ids = tokenizer.encode_source("tomorrow the old house", language)
+    assert ids and all(0 <= i < tokenizer.vocab_size for i in ids)
+    assert len(tokenizer.cut(ids, 4)) <= 4 and len(tokenizer.gloss_ids) == tokenizer.vocab_size
+    glosses = tokenizer.decode_gloss(tokenizer.encode_gloss(["HOUSE", "OLD"]))
+    assert all(isinstance(gloss, str) for gloss in glosses)
+    tokenizer.gloss_target(("HOUSE", "OLD"), 12)
+    tokenizer.unknown_fraction("the 字")
+
+
+def _read_tensors(folder: Path, changes: Changes) -> None:
+    tensors = state_dict.read_tensors(folder)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert all(array.dtype == np.float32 for array in tensors.values())
+    assert sum(array.nbytes for array in tensors.values()) <= 2 * size
+
+
+def _read_model(folder: Path, changes: Changes) -> None:
+    kind = next(iter(changes)).partition("/")[0]
+    load = {"t5": t5.load, "wan": wan.load_transformer, "vae": wan_vae.load_vae}[kind]
+    load(folder / kind)
+
+
+def _read_checkpoint(folder: Path, changes: Changes) -> None:
+    params = checkpoints.read_params(folder / "part")
+    np.testing.assert_array_equal(params["part"]["kernel"], np.arange(64.0).reshape(8, 8))
+    np.testing.assert_array_equal(params["part"]["bias"], np.ones(8))
+
+
+def _read_run(folder: Path, changes: Changes) -> None:
+    if "wall_time.json" in changes:
+        assert all(np.isfinite(seconds) for seconds in workdir.read_times(folder).values())
+        return
+    json.dumps(flatten(workdir.load_settings(folder)), allow_nan=False)
+
+
+def _read_latents(folder: Path, changes: Changes) -> None:
+    opened = LatentStore.open(folder)
+    assert all(np.isfinite(x).all() for x in (opened.mean, opened.std, opened.noise_factor))
+    for bank in opened.banks.values():
+        assert np.isfinite(bank.typical()).all()
+        assert np.isfinite(bank.any_but(0, np.random.default_rng(0))).all()
+    shard = records.Shard(folder / "train.arrayrecord", latents._decode, storage.REMAKE)
+    for i in range(len(shard)):
+        assert np.isfinite(shard[i]["latents"]).all() and shard[i]["motion"] >= 0
+
+
+def scored(kind: str, ending: str) -> Callable[[Path, Changes], None]:
+    """`signer score`, as a user sees it."""
+
+    def read(folder: Path, changes: Changes) -> None:
+        said, complained = io.StringIO(), io.StringIO()
+        files = ["--ref", str(folder / f"ref{ending}"), "--hyp", str(folder / f"hyp{ending}")]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+            code = cli.main(["score", kind, *files, "--json", str(folder / "out.json")])
+        if code:
+            line = complained.getvalue()
+            assert code == 2 and line.startswith("signer: ") and line.count("\n") == 1, line
+            raise SignerError(line.removeprefix("signer: ").removesuffix("\n"))
+        assert "nan" not in said.getvalue() and "inf" not in said.getvalue()
+
+        def no_number(name: str) -> None:
+            raise AssertionError(name)
+
+        json.loads((folder / "out.json").read_text(encoding="utf-8"), parse_constant=no_number)
+
+    return read
+
+
+READERS = (
+    Reader(".pose", 14_000, files.make_poses, _pose_harm, _read_pose),
+    Reader("lexicon folder", 8_000, files.make_lexicon, _lexicon_harm, _read_lexicon),
+    Reader(
+        "pose database", 8_000, files.make_prior,
+        ours("index.json", "coordinates.npy", "confidence.npy", "index.json", "manifest.json"), _read_prior,
+    ),
+    Reader("records", 8_000, files.make_corpus, _records_harm, _read_records),
+    Reader("corpus.json", 6_000, files.make_corpus, ours("corpus.json", "corpus.json", "manifest.json"), _read_corpus),
+    Reader("PHOENIX14T", 8_000, files.make_phoenix, _phoenix_harm, _read_phoenix),
+    Reader("How2Sign clips", 1_000, files.make_how2sign, _how2sign_harm, _read_how2sign),
+    Reader("video", 5_000, files.make_videos, _video_harm, _read_video),
+    Reader(
+        "picture (--style)", 8_000, files.make_pictures,
+        any_of("a.png", "a.jpeg", "a.webp", "turned.jpeg", "palette.png", "deep.png"), _read_picture,
+    ),
+    Reader("SentencePiece model", 6_000, files.make_tokenizer, any_of("tokenizer.model"), _read_tokenizer),
+    Reader("safetensors and index", 10_400, files.make_tensors, _tensor_harm, _read_tensors),
+    Reader("T5, Wan, VAE folder", 1_000, files.make_models, _model_harm, _read_model),
+    Reader("checkpoint (Orbax)", 600, files.make_checkpoint, _checkpoint_harm, _read_checkpoint),
+    Reader(
+        "run's config.json", 2_000, files.make_run,
+        lambda folder, case, rng: {
+            (name := ("config.json", "config.json", "wall_time.json")[case % 3]): _by_kind(folder, name, case // 3, rng)
+        },
+        _read_run,
+    ),
+    Reader(
+        "latents", 4_000, files.make_latents,
+        ours("statistics.json", "references.npy", "references.npz", "train.arrayrecord"), _read_latents,
+    ),
+    Reader("score text", 6_000, files.make_texts, _text_harm, scored("text", ".txt")),
+    Reader("score pose", 3_000, files.make_pose_pair, any_of("ref.pose", "hyp.pose"), scored("pose", ".pose")),
+    Reader("score video", 1_000, files.make_video_pair, any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4")),
+)  # fmt: skip
+assert sum(reader.share for reader in READERS) == 100_000
