@@ -67,7 +67,7 @@ def test_the_module_is_the_program():
 
 def test_a_run_leaves_its_result(tiny_run):
     result = json.loads((tiny_run / "result.json").read_text())
-    assert result["step"] == 20 and len(result["params_sha256"]) == 64
+    assert result["step"] == 24 and len(result["params_sha256"]) == 64
     experts = ("top_expert", "random_expert", "majority_expert", "followed_expert", "mean_pose")
     names = ("gloss/bleu4", "gloss/bleu4_copy", "gloss/bleu4_nearest_text", "gloss/rouge", "pose/expert_accuracy",
              "pose/expert_accuracy_chance", "pose/expert_accuracy_majority", "pose/jerk_after", "pose/jerk_truth",
