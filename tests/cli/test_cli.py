@@ -191,6 +191,15 @@ def test_wrong_config_key(tmp_path, capsys):
         ("--config.train.slul.batch=3", "batch 3 does not divide"),
         ("--config.mesh.fsdp=3", "config.mesh"),
         ("--config.slul.init=nowhere", "no such file or folder"),
+        ("--config.stages=renderer,vae", "'renderer' needs 'vae' before it"),
+        ("--config.stages=images,vae,renderer", "'images' needs 'vae' before it"),
+        ("--config.stages=renderer", "'renderer' needs 'vae' before it, or config.vae.init"),
+        ("--config.stages=vae,renderer,slul", "'renderer' needs 'slul' before it"),
+        ("--config.stages=pose,slul", "'pose' needs 'slul' before it"),
+        ("--config.stages=slul,pose,vae,joint", "'joint' needs 'renderer' before it"),
+        ("--config.stages=slul,slul", "'slul' is named twice"),
+        ("--config.vae.principal_start=true", "config.vae.principal_start=false"),
+        ("--config.renderer.condition_dropout=0", "config.renderer.condition_dropout above 0"),
     ],
 )
 def test_a_mistake_claims_no_folder(wrong, says, tmp_path, capsys):
