@@ -306,6 +306,6 @@ def _misfits(settings: Settings) -> Iterable[str]:
     trained = {"images", "renderer", "joint"} & set(stages) and not renderer.init
     if trained and renderer.guidance != 1 and renderer.condition_dropout == 0:
         yield (
-            f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer that was trained without pose and "
-            "text too; set config.renderer.condition_dropout above 0, or guidance to 1"
+            f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
+            "too; set config.renderer.condition_dropout above 0, or guidance to 1"
         )

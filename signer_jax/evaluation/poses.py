@@ -76,7 +76,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 for pose in [*alone, stable_mean]
             ]
         )
-        chosen = chosen_candidates(sample, slots, signer.retrieval)[:n]
+        chosen = chosen_candidates(sample, slots, signer.retrieval, c.gating)[:n]
         for name, values in expert_rows(distances, weights, experts.candidate_mask[:n], chosen, order).items():
             rows[name] += values
             rows[f"{name}/{sample.signer}"] += values

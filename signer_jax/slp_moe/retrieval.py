@@ -159,11 +159,16 @@ class Retrieval:
         )
 
 
-def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval) -> np.ndarray:
+def chosen_candidates(
+    sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval, gating: str
+) -> np.ndarray:
     """y `[n]` int32: the candidate that the ground truth follows, -1 where there is none (paper 2.3).
 
-    Another performance by the sample's own signer where there is one; else the nearest candidate by dynamic time
-    warping. The sample's own performance is no candidate: `slots` must come without it.
+    Another performance by the sample's own signer where there is one; else, for a signer whom the database does not
+    have, the nearest candidate by dynamic time warping. Of a signer whom it has, a gloss without another performance
+    is labelled so with gates that decide for each gloss alone (`gating` "gloss") and not with those that choose one
+    expert for a whole sentence: the nearest other signer contradicts the labels of the sentence's other glosses. The
+    sample's own performance is no candidate: `slots` must come without it.
     """
     chosen = np.full(retrieval.glosses, -1, np.int32)
     if sample.spans is None or sample.pose is None:
@@ -175,7 +180,7 @@ def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], r
         same = [k for k, entry in enumerate(row) if entry is not None and entry.signer == sample.signer]
         if same:
             chosen[n] = same[0]
-        else:
+        elif gating == "gloss" or sample.signer not in retrieval.signers:
             candidates = [None if entry is None else retrieval.prior.pose(entry) for entry in row]
             chosen[n] = nearest_candidate(candidates, sample.pose.slice(start, end), weights=weights)
     return chosen

@@ -186,8 +186,9 @@ def motion_windows(
         prior = first_makes("prior", lambda: open_prior(workdir, corpus))
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
-        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval
-    )
+        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,
+        settings.pose.gating,
+    )  # fmt: skip
 
 
 def cached_latents(

@@ -22,8 +22,8 @@ from signer_jax.data.builtin.vocabulary import LANGUAGES, LETTERS, Item, vocabul
 from signer_jax.errors import SignerError, closest
 from signer_jax.types import Pose, Sample
 
-__all__ = ["APPEARANCES", "FPS", "GUEST", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer", "draw_signer",
-           "glosses_of", "guests", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
+__all__ = ["APPEARANCES", "FPS", "GUEST", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer",
+           "draw_signer", "glosses_of", "guests", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
 
 SPLITS = {"train": range(80), "dev": range(80, 90), "test": range(90, 100)}  # of the hash modulo 100
 RESERVED = ("i carried it",)  # kept for trying out what no split has seen
