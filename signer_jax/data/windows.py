@@ -87,7 +87,7 @@ class MotionWindows:
         if self.retrieval is not None and sample.spans is not None:
             # Without what the database has from this very performance: at inference nobody has the answer beforehand.
             slots = [self.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in sample.glosses]
-            experts = self.retrieval.on_timeline(slots, sample.spans, len(pose))
+            experts = self.retrieval.on_timeline(slots, sample.spans, len(pose), without=sample.name)
             arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval, self.gating)}
         return arrays
 

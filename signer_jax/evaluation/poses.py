@@ -55,7 +55,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             unknown += 1
             continue
         slots = [signer.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in glosses]
-        experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose))
+        experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose), without=sample.name)
         n = len(glosses)
         weights = np.zeros((n, signer.retrieval.experts))
         for sign, row in zip(performed.signs, performed.weights, strict=True):

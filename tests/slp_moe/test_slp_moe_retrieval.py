@@ -1,7 +1,7 @@
 import numpy as np
 
 from signer_jax.data.windows import Limits, MotionWindows
-from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.slp_moe import retrieval
 from signer_jax.types import Pose, Sample
 
@@ -134,6 +134,19 @@ def test_training_windows_hold_no_performance_of_their_own(tmp_path):
     assert signed.size and not np.isclose(signed, 0.1).any()  # sample 1's own value
     np.testing.assert_array_equal(whole["candidate_mask"], [[True, True], [False, False]])
     np.testing.assert_array_equal(whole["chosen"], [0, -1])
+
+
+def test_a_sample_does_not_rest_in_its_own_first_frame(tmp_path):
+    samples, lookup = performances(tmp_path)
+    rests = [(e.signer, e.source, e.priority) for e, _ in retrieval.prior_entries(samples) if e.gloss == REST]
+    assert rests == [("a", "1", 0), ("a", "2", 1), ("b", "3", 0)]
+    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    edges = {i: windows.window(i, 0, 1)["candidates"][:, 0] for i in (0, 1)}  # by experts: a, b
+    for i, other in ((0, 0.3), (1, 0.1)):
+        np.testing.assert_allclose(edges[i][0], other)
+        np.testing.assert_allclose(edges[i][1], 0.14)
+    # A signer with a single performance has no other rest, and holds the first sign's pose; in signing it rests.
+    assert lookup.prior.rest("b", without="3") is None and lookup.prior.rest("b") is not None
 
 
 def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path):
