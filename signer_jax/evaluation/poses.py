@@ -55,7 +55,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
             unknown += 1
             continue
         slots = [signer.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in glosses]
-        experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose), without=sample.name)
+        experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose))
         n = len(glosses)
         weights = np.zeros((n, signer.retrieval.experts))
         for sign, row in zip(performed.signs, performed.weights, strict=True):
@@ -76,7 +76,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 for pose in [*alone, stable_mean]
             ]
         )
-        chosen = chosen_candidates(sample, slots, signer.retrieval, c.gating)[:n]
+        chosen = chosen_candidates(sample, slots, signer.retrieval)[:n]
         for name, values in expert_rows(distances, weights, experts.candidate_mask[:n], chosen, order).items():
             rows[name] += values
             rows[f"{name}/{sample.signer}"] += values
