@@ -110,6 +110,7 @@ def get_config() -> ConfigDict:
     c.renderer.window = 3  # video frames a training window and a segment at inference
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
+    c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip
     c.renderer.control_size = 128  # pixels of the control picture
     c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem

@@ -128,6 +128,7 @@ class Rendering:
     window: Count
     stride: Count
     references: Count
+    reference_dropout: Share
     control_size: Count
     control_softness: Positive
     control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]

@@ -173,6 +173,7 @@ def stage_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,
         temporal_ratio=model.vae.temporal_ratio,
+        reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
     )  # fmt: skip
 
