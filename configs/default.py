@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     c.data.size = 64  # video pixels, square
-    c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own
+    c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own (the built-in one's is 16)
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 600, "dev": 24, "test": 8}  # of these, how many are rendered
@@ -110,6 +110,7 @@ def get_config() -> ConfigDict:
     c.renderer.window = 3  # video frames a training window and a segment at inference
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
+    c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip
     c.renderer.control_size = 128  # pixels of the control picture
     c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem

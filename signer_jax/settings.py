@@ -128,6 +128,7 @@ class Rendering:
     window: Count
     stride: Count
     references: Count
+    reference_dropout: Share
     control_size: Count
     control_softness: Positive
     control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]
@@ -290,3 +291,22 @@ def _misfits(settings: Settings) -> Iterable[str]:
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
     if "renderer" in stages and not vae.init and (renderer.window - 1) % ratio:
         yield f"config.renderer.window {renderer.window}: must be 1 more than a multiple of {ratio} (vae in time)"
+    if "vae" in stages and not vae.init and vae.principal_start:
+        # What `vae_initialisation.initialise_from_frames` needs.
+        channels, numbers = 2 * vae.z_dim + 1, 3 * vae.patch_size**2
+        for name, wrong, needs in (
+            (f"dim_mult {vae.dim_mult}", vae.dim_mult != (1,), "(1,), one level"),
+            (f"base_dim {vae.base_dim}", vae.base_dim < channels, f"at least {channels}, 2 * vae.z_dim + 1"),
+            (f"z_dim {vae.z_dim}", vae.z_dim > numbers, f"at most {numbers}, the values of a patch"),
+        ):
+            if wrong:
+                yield (
+                    f"config.vae.{name}: principal components need {needs}; change it or set "
+                    "config.vae.principal_start=false"
+                )
+    trained = {"images", "renderer", "joint"} & set(stages) and not renderer.init
+    if trained and renderer.guidance != 1 and renderer.condition_dropout == 0:
+        yield (
+            f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
+            "too; set config.renderer.condition_dropout above 0, or guidance to 1"
+        )

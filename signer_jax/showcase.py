@@ -16,7 +16,7 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.draw import draw
 from signer_jax.stations.render import look_of
 from signer_jax.training.monitoring import Monitor
-from signer_jax.types import Pose
+from signer_jax.types import Pose, Sample
 
 PANEL = 256  # pixels of a panel of the video
 STRIP = 8  # frames of a pose strip
@@ -84,27 +84,42 @@ TARGETS = (
 
 
 def show(signer: Signer, evaluation: Evaluation, result: dict, workdir: Path) -> None:
-    """Writes the video of one dev sentence, the run's pictures to TensorBoard, and the report."""
-    caption, frames = side_by_side(signer)
-    videos.write(workdir / "sign.mp4", frames, signer.fps)
+    """Writes the video of one dev sentence (where the run signs), the run's pictures to TensorBoard, and the report."""
+    caption, frames = side_by_side(signer) or ("", None)
+    if frames is not None:
+        videos.write(workdir / "sign.mp4", frames, signer.fps)
     log_pictures(evaluation, result["step"], workdir / "tensorboard", signer.fps, frames)
     write_report(evaluation, result, workdir, caption)
 
 
-def side_by_side(signer: Signer) -> tuple[str, np.ndarray]:
-    """A dev sentence through the whole chain, beside its ground truth: skeleton, rendered signer, ground truth."""
-    records = signer.corpus.motions("dev")
-    sample = records[video_indices(signer.corpus, "dev")[0]]
-    signed = signer.sign(sample.text, language=sample.language, signer=look_of(sample.signer, signer.studio))
-    assert sample.video is not None and signed.video is not None
-    total = max(len(signed.pose), len(sample.video))
-    index = np.arange(total)
-    panels = [draw(signed.pose, PANEL), enlarge(signed.video), enlarge(sample.video)]
-    frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels], axis=2)
-    caption = (
-        f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: skeleton, rendered signer, ground truth"
-    )
+def side_by_side(signer: Signer) -> tuple[str, np.ndarray] | None:
+    """A dev sentence through the chain, beside its ground truth: skeleton, rendered signer, ground truth.
+
+    As far as the run goes: without a renderer, or without a video of any sentence, skeletons alone; None where it makes
+    no pose of a text, or dev has no text with a pose.
+    """
+    sample = _shown(signer)
+    if sample is None or sample.pose is None:
+        return None
+    look = None if signer.model.renderer is None else look_of(sample.signer, signer.studio)
+    signed = signer.sign(sample.text, language=sample.language, signer=look)
+    panels = {"skeleton": draw(signed.pose, PANEL)}
+    if signed.video is not None:
+        panels["rendered signer"] = enlarge(signed.video)
+    panels["ground truth"] = draw(sample.pose, PANEL) if sample.video is None else enlarge(sample.video)
+    index = np.arange(max(map(len, panels.values())))
+    frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels.values()], axis=2)
+    caption = f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: {', '.join(panels)}"
     return caption, frames
+
+
+def _shown(signer: Signer) -> Sample | None:
+    """The first dev sample that has a text and a video, else the first with a text and a pose (a guest has no text)."""
+    if signer.model.slp_moe is None:
+        return None
+    records, filmed = signer.corpus.motions("dev"), video_indices(signer.corpus, "dev")
+    rest = (i for i in range(len(records)) if i not in filmed)
+    return next((records[i] for i in (*filmed, *rest) if records[i].text), None)
 
 
 def enlarge(video: np.ndarray) -> np.ndarray:
@@ -132,7 +147,7 @@ def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(rows, axis=0).repeat(2, axis=0).repeat(2, axis=1)
 
 
-def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float, signed: np.ndarray) -> None:
+def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float, signed: np.ndarray | None) -> None:
     """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard."""
     monitor = Monitor(directory)
     monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
@@ -140,7 +155,8 @@ def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float,
         monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
     for i, clip in enumerate(evaluation.clips):
         monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
-    monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
+    if signed is not None:
+        monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -214,7 +230,7 @@ def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: s
             *((f"Pose: {label}", png(strip(pose, evaluation.joints))) for label, pose in evaluation.poses),
             *((f"Held-out clip {i}, rows: {legend}", png(clip_strip(clip))) for i, clip in enumerate(evaluation.clips)),
         ],
-        videos=[(caption, (workdir / "sign.mp4").read_bytes())],
+        videos=[(caption, (workdir / "sign.mp4").read_bytes())] if caption else [],
         facts={
             "step": str(result["step"]),
             "parameters": ", ".join(f"{part} {count:,}" for part, count in result["parameters"].items()),

@@ -70,6 +70,24 @@ def test_a_value_out_of_its_range_is_one_line(key, value, says):
     assert str(error.value).startswith(f"config.{key} is {value!r}") and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vae.dim_mult": (1, 2), "vae.temporal_downsample": (False,)}, "dim_mult .1, 2.: principal components"),
+        ({"vae.base_dim": 24}, "base_dim 24: principal components need at least 25"),
+        ({"vae.z_dim": 13, "vae.base_dim": 27}, "z_dim 13: principal components need at most 12"),
+        ({"renderer.guidance": 3.0}, "guidance 3.0.*condition_dropout above 0"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_and_the_advice_mends_them(changes, says):
+    config = configuration.shipped("default")
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(SignerError, match=says):
+        read(config)
+    config.vae.principal_start, config.renderer.condition_dropout = False, 0.1
+    read(config)
+
+
 def test_unknown_and_missing_keys_are_named():
     config = configuration.shipped("default").to_dict()
     with pytest.raises(SignerError, match="unknown key 'slul.d_modle' .did you mean 'slul.d_model'"):

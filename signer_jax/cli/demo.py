@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
         share_steps(config, arguments.steps)
     workdir = Path(arguments.workdir)
     finish(config, workdir, show)
-    print(f"\nvideo: {workdir / 'sign.mp4'}   report: {workdir / 'report.html'}   figures: {workdir / 'result.json'}")
+    made = {"video": "sign.mp4", "report": "report.html", "figures": "result.json"}
+    print("\n" + "   ".join(f"{what}: {workdir / name}" for what, name in made.items() if (workdir / name).exists()))
 
 
 def share_steps(config: Any, total: int) -> None:

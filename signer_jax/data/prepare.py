@@ -44,7 +44,7 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
         wanted = {"sentences": vars(data.sentences), "poses": vars(data.poses), "videos": vars(data.videos)}
 
         def made(split: str) -> Iterator[Sample]:
-            look: dict[str, Any] = {"seed": seed, "size": data.size, "fps": data.fps}
+            look: dict[str, Any] = {"seed": seed, "size": data.size, "fps": data.fps or builtin.FPS}
             counts = {kind: numbers[split] for kind, numbers in wanted.items()}
             guests = 0 if split == "train" else data.guests
             return chain(builtin.samples(split, **counts, **look), builtin.guests(split, count=guests, **look))

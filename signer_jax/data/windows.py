@@ -58,6 +58,7 @@ def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str
 class MotionWindows:
     """Windows of a split's motions: ground truth and, where there is a prior, the experts' sequences beside it.
 
+    `gating` (`pose.gating`) decides which labels the gates are given (`chosen_candidates`).
     Whole sentences are put on their timeline once and kept (`cache` of them), since neighbouring windows share them.
     """
 
@@ -69,10 +70,11 @@ class MotionWindows:
         limits: Limits,
         tokenizer: Tokenizer | None = None,
         retrieval: Retrieval | None = None,
+        gating: str = "sentence",
         cache: int = 1024,
     ):
         self.records, self.joints, self.dims, self.limits = records, joints, dims, limits
-        self.tokenizer, self.retrieval = tokenizer, retrieval
+        self.tokenizer, self.retrieval, self.gating = tokenizer, retrieval, gating
         self.sentence = lru_cache(maxsize=cache)(self._sentence)
 
     def _sentence(self, index: int) -> dict[str, np.ndarray]:
@@ -85,8 +87,8 @@ class MotionWindows:
         if self.retrieval is not None and sample.spans is not None:
             # Without what the database has from this very performance: at inference nobody has the answer beforehand.
             slots = [self.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in sample.glosses]
-            experts = self.retrieval.on_timeline(slots, sample.spans, len(pose))
-            arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval)}
+            experts = self.retrieval.on_timeline(slots, sample.spans, len(pose), without=sample.name)
+            arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval, self.gating)}
         return arrays
 
     def window(self, index: int, start: int, length: int) -> dict[str, np.ndarray]:

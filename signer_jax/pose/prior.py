@@ -66,7 +66,10 @@ class Prior:
     ) -> None:  # fmt: skip
         self.path, self.fps, self.problems = path, fps, tuple(problems)
         self.entries = tuple(entry for entry in entries if entry.gloss != REST)
-        self._rest = {entry.signer: entry for entry in entries if entry.gloss == REST}
+        self._rest: dict[str, list[Entry]] = defaultdict(list)
+        for entry in sorted(entries, key=lambda entry: entry.priority):
+            if entry.gloss == REST:
+                self._rest[entry.signer].append(entry)
         self._coordinates, self._confidence = coordinates, confidence
         self._by_gloss: dict[str, list[Entry]] = defaultdict(list)
         self._by_folded: dict[str, list[Entry]] = defaultdict(list)
@@ -168,9 +171,13 @@ class Prior:
             )
         return pose
 
-    def rest(self, signer: str) -> Pose | None:
-        """A signer's rest pose, one frame; None where the database has none of this signer."""
-        return self.pose(self._rest[signer]) if signer in self._rest else None
+    def rest(self, signer: str, *, without: str = "") -> Pose | None:
+        """A signer's preferred rest pose, one frame; None where the database has none of this signer.
+
+        Those whose `source` is `without` are left out.
+        """
+        found = (entry for entry in self._rest.get(signer, ()) if not without or entry.source != without)
+        return next((self.pose(entry) for entry in found), None)
 
     def fingerspell(self, word: str, language: str | None = None) -> list[Entry] | None:
         """The preferred entry of each letter and digit of `word` (gloss "#A", else "A"); None where one is missing."""

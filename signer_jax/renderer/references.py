@@ -1,7 +1,8 @@
 """Reference pictures: one frame of the signer, which gives a video its style, as in every animation model.
 
 In training it is any frame of the signer's other clips, so that the renderer learns to read the style off whatever
-picture it is given; never one of the clip that it is to show, which would give the answer away.
+picture it is given; never one of the clip that it is to show, which would give the answer away. A small share of the
+examples has no picture, for the signers of whom there is no other clip, and has them in training as in signing.
 """
 
 from dataclasses import dataclass
@@ -24,21 +25,30 @@ class ReferenceBank:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def any_but(self, motion: int, rng: np.random.Generator) -> Float[np.ndarray, "h w z"]:
-        """A random frame from another clip than `motion`; zeros, no picture at all, where the signer has no other."""
+    def any_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> Float[np.ndarray, "h w z"]:
+        """A random frame from another clip than `motion`; zeros, no picture at all, for a share `dropout` of the draws
+        and where the signer has no other clip.
+        """
         others = np.flatnonzero(self.motion != motion)
-        if len(others) == 0:
-            return np.zeros(self.latents.shape[1:], np.float32)
+        if rng.random() < dropout or len(others) == 0:
+            return self._nothing()
         return np.asarray(self.latents[rng.choice(others)], np.float32)
 
     def typical(self) -> Float[np.ndarray, "h w z"]:
-        """The frame whose pose is nearest to the median of the bank's poses: what stands for the signer."""
+        """The frame whose pose is nearest to the median of the bank's poses: what stands for the signer. Zeros for a
+        signer with a single clip, who was never shown with a picture in training.
+        """
+        if len(np.unique(self.motion)) == 1:
+            return self._nothing()
         seen = self.confidence > 0
         middle = np.nanmedian(np.where(seen[..., None], self.pose, np.nan)[:, seen.any(axis=0)], axis=0)
         pose = np.zeros_like(self.pose[:1])
         pose[0, seen.any(axis=0)] = middle
         confidence = np.median(self.confidence, axis=0, keepdims=True)
         return np.asarray(self.latents[nearest_frames(pose, confidence, self.pose, self.confidence)[0]], np.float32)
+
+    def _nothing(self) -> Float[np.ndarray, "h w z"]:
+        return np.zeros(self.latents.shape[1:], np.float32)
 
 
 def latent_frame_times(frames: int, ratio: int) -> Int[np.ndarray, " k"]:

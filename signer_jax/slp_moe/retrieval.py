@@ -15,7 +15,7 @@ from signer_jax.pose.warping import HAND_WEIGHT, joint_weights, nearest_candidat
 from signer_jax.slp_moe.experts import candidate_features
 from signer_jax.types import Pose, Sample
 
-PERFORMANCES = 2  # of each gloss by each signer in a corpus's database: where one is the answer, the other is offered
+PERFORMANCES = 2  # of each gloss, and rest poses, by each signer: where one is the answer, the other is offered
 
 
 def expert_slots(entries: Sequence[Entry], signers: Sequence[str], experts: int) -> list[Entry | None]:
@@ -124,11 +124,14 @@ class Retrieval:
                     features[n, k], mask[n, k] = self.features_of(entry), True
         return features, mask
 
-    def on_timeline(self, slots: Sequence[Sequence[Entry | None]], spans: np.ndarray, total: int) -> Experts:
+    def on_timeline(
+        self, slots: Sequence[Sequence[Entry | None]], spans: np.ndarray, total: int, *, without: str = ""
+    ) -> Experts:
         """Each expert's candidates stretched into `spans [n, 2]` and stitched to `total` frames.
 
         Where an expert has no candidate for a gloss, another expert's stands in and the mask says so. A sequence begins
-        and ends with the rest pose of the signer of its first sign, where the database has one.
+        and ends with the rest pose of the signer of its first sign, where the database has one from another sample than
+        `without`: the rest poses are the first frames of performances, and so the answer for these.
         """
         slots, spans = list(slots)[: self.glosses], spans[: self.glosses]
         features, mask = self.features(slots, self.glosses)
@@ -142,9 +145,8 @@ class Retrieval:
                     places.append(span)
                     signers.append(entry.signer)
             if segments:
-                whole = stitching.stitch(
-                    segments, np.array(places, np.int32), total, fps=self.prior.fps, rest=self.prior.rest(signers[0])
-                )
+                rest = self.prior.rest(signers[0], without=without)
+                whole = stitching.stitch(segments, np.array(places, np.int32), total, fps=self.prior.fps, rest=rest)
                 sequences.append(on_joints(whole, self.joints, self.dims))
             else:
                 shape = (total, len(self.joints))
@@ -159,11 +161,16 @@ class Retrieval:
         )
 
 
-def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval) -> np.ndarray:
+def chosen_candidates(
+    sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval, gating: str = "gloss"
+) -> np.ndarray:
     """y `[n]` int32: the candidate that the ground truth follows, -1 where there is none (paper 2.3).
 
-    Another performance by the sample's own signer where there is one; else the nearest candidate by dynamic time
-    warping. The sample's own performance is no candidate: `slots` must come without it.
+    Another performance by the sample's own signer where there is one; else, for a signer whom the database does not
+    have, the nearest candidate by dynamic time warping. Of a signer whom it has, a gloss without another performance
+    is labelled so with gates that decide for each gloss alone (`gating` "gloss") and not with those that choose one
+    expert for a whole sentence: the nearest other signer contradicts the labels of the sentence's other glosses. The
+    sample's own performance is no candidate: `slots` must come without it.
     """
     chosen = np.full(retrieval.glosses, -1, np.int32)
     if sample.spans is None or sample.pose is None:
@@ -175,26 +182,27 @@ def chosen_candidates(sample: Sample, slots: Sequence[Sequence[Entry | None]], r
         same = [k for k, entry in enumerate(row) if entry is not None and entry.signer == sample.signer]
         if same:
             chosen[n] = same[0]
-        else:
+        elif gating == "gloss" or sample.signer not in retrieval.signers:
             candidates = [None if entry is None else retrieval.prior.pose(entry) for entry in row]
             chosen[n] = nearest_candidate(candidates, sample.pose.slice(start, end), weights=weights)
     return chosen
 
 
 def prior_entries(samples: Iterable[Sample]) -> Iterator[tuple[Entry, Pose]]:
-    """The signs of a corpus for its prior database: of each signer a rest pose, and of each gloss the first
+    """The signs of a corpus for its prior database: of each signer the first rest poses, and of each gloss the first
     performances, from `PERFORMANCES` samples.
 
-    A signer rests in the first frame of the first performance that does not begin with a sign.
+    A signer rests in the first frame of a performance that does not begin with a sign.
     """
-    rested: set[str] = set()
+    rested: Counter[str] = Counter()
     counts: Counter[tuple[str, str, str]] = Counter()
     for sample in samples:
         if sample.pose is None or sample.spans is None:
             continue
-        if sample.signer not in rested and len(sample.spans) and sample.spans[0][0] > 0:
-            rested.add(sample.signer)
-            yield Entry(REST, "", sample.signer, source=sample.name), sample.pose.slice(0, 1)
+        if rested[sample.signer] < PERFORMANCES and len(sample.spans) and sample.spans[0][0] > 0:
+            entry = Entry(REST, "", sample.signer, source=sample.name, priority=rested[sample.signer])
+            rested[sample.signer] += 1
+            yield entry, sample.pose.slice(0, 1)
         taken: set[str] = set()  # a gloss signed twice in one sample is one performance: it would be left out whole
         for gloss, (start, end) in zip(sample.glosses, sample.spans, strict=True):
             key = (gloss, sample.language, sample.signer)

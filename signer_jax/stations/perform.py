@@ -250,7 +250,8 @@ def perform_many(
     stitched, spans, entries = [], [], []
     for i in known:
         chosen = [best(sign.slots, row) for sign, row in zip(found[i].signs, all_weights[i], strict=True)]
-        segments, rest, timing = [prior.pose(entry) for entry in chosen], prior.rest(chosen[0].signer), timings[i]
+        segments, timing = [prior.pose(entry) for entry in chosen], timings[i]
+        rest = prior.rest(chosen[0].signer, without=without[i])
         if timing is None:
             pose, places = join(segments, performer.transition, rest)
         else:

@@ -153,13 +153,14 @@ def _decode(record: bytes) -> dict:
 
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
-    length: int, temporal_ratio: int, around: int = 0,
+    length: int, temporal_ratio: int, reference_dropout: float, around: int = 0,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
     With `around`, the motion is of so many frames around those of the latents, which begin at `latents_start [b]`. With
     `length` 1 one latent frame of a window that shows one video frame alone: the first, or any where no frames are put
-    together. The reference is a random frame of the signer's other clips (`ReferenceBank.any_but`).
+    together. The reference is a random frame of the signer's other clips, and for a share `reference_dropout` none
+    (`ReferenceBank.any_but`).
     """
     signers = [signer for _, _, signer in corpus.listed("train")]
 
@@ -171,7 +172,7 @@ def latent_batches(
             start, encoded = start + one, encoded[one : one + 1]
         before = min(start, max(around - length, 0) // 2)
         shown = windows.window(motion, start - before, max(length, around))
-        reference = latents.banks[signers[motion]].any_but(motion, rng)
+        reference = latents.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout)
         return {
             **shown,
             "latents": latents.normalise(encoded),

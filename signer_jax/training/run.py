@@ -37,7 +37,16 @@ from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 from signer_jax.training.optimizer import Optimisation
 
-REQUIRES = {"pose": ("slul",), "joint": ("slul", "pose", "renderer")}  # stages that must have been trained before
+# What a stage builds on: trained before it, or published (`init`).
+REQUIRES = {
+    "pose": ("slul",),
+    "images": ("vae",),
+    "renderer": ("vae",),
+    "joint": ("slul", "pose", "vae", "renderer"),
+}
+# What it uses where the run has it: H, which a renderer does without on videos that have no text.
+USES = {"images": ("slul",), "renderer": ("slul",)}
+PUBLISHED = ("slul", "vae", "renderer")  # parts that may come from elsewhere
 
 
 def mesh_of(settings: Settings) -> jax.sharding.Mesh:
@@ -164,6 +173,7 @@ def stage_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,
         temporal_ratio=model.vae.temporal_ratio,
+        reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
     )  # fmt: skip
 
@@ -177,8 +187,9 @@ def motion_windows(
         prior = first_makes("prior", lambda: open_prior(workdir, corpus))
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
-        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval
-    )
+        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,
+        settings.pose.gating,
+    )  # fmt: skip
 
 
 def cached_latents(
@@ -219,16 +230,17 @@ def _check(settings: Settings) -> None:
             f"config.stages: unknown stage {unknown[0]!r}{closest(unknown[0], TRAINED)}; known: {', '.join(TRAINED)}"
         )
     for i, name in enumerate(stages):
-        if missing := [
-            need for need in REQUIRES.get(name, ()) if need not in stages[:i] and not _published(settings, need)
-        ]:
-            raise SignerError(f"config.stages {stages}: {name!r} needs {missing[0]!r} before it")
-    for name in ("images", "renderer"):
-        if name in stages and "vae" not in stages and not settings.vae.init:
-            raise SignerError(f"config.stages {stages}: {name!r} needs 'vae' before it, or config.vae.init")
+        if name in stages[:i]:
+            raise SignerError(f"config.stages {stages}: {name!r} is named twice; name each stage once")
+        needs = REQUIRES.get(name, ())
+        for need in (*needs, *USES.get(name, ())):
+            # One that comes later would change what this stage was trained on, published or not.
+            if need in stages[i:] or (need in needs and need not in stages[:i] and not _published(settings, need)):
+                other = f", or config.{need}.init" if need in needs and need in PUBLISHED and need not in stages else ""
+                raise SignerError(f"config.stages {stages}: {name!r} needs {need!r} before it{other}")
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
         models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
 
 
 def _published(settings: Settings, stage: str) -> bool:
-    return bool({"slul": settings.slul.init, "renderer": settings.renderer.init}.get(stage))
+    return stage in PUBLISHED and bool(getattr(settings, stage).init)

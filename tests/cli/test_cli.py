@@ -67,7 +67,7 @@ def test_the_module_is_the_program():
 
 def test_a_run_leaves_its_result(tiny_run):
     result = json.loads((tiny_run / "result.json").read_text())
-    assert result["step"] == 20 and len(result["params_sha256"]) == 64
+    assert result["step"] == 24 and len(result["params_sha256"]) == 64
     experts = ("top_expert", "random_expert", "majority_expert", "followed_expert", "mean_pose")
     names = ("gloss/bleu4", "gloss/bleu4_copy", "gloss/bleu4_nearest_text", "gloss/rouge", "pose/expert_accuracy",
              "pose/expert_accuracy_chance", "pose/expert_accuracy_majority", "pose/jerk_after", "pose/jerk_truth",
@@ -191,6 +191,15 @@ def test_wrong_config_key(tmp_path, capsys):
         ("--config.train.slul.batch=3", "batch 3 does not divide"),
         ("--config.mesh.fsdp=3", "config.mesh"),
         ("--config.slul.init=nowhere", "no such file or folder"),
+        ("--config.stages=renderer,vae", "'renderer' needs 'vae' before it"),
+        ("--config.stages=images,vae,renderer", "'images' needs 'vae' before it"),
+        ("--config.stages=renderer", "'renderer' needs 'vae' before it, or config.vae.init"),
+        ("--config.stages=vae,renderer,slul", "'renderer' needs 'slul' before it"),
+        ("--config.stages=pose,slul", "'pose' needs 'slul' before it"),
+        ("--config.stages=slul,pose,vae,joint", "'joint' needs 'renderer' before it"),
+        ("--config.stages=slul,slul", "'slul' is named twice"),
+        ("--config.vae.principal_start=true", "config.vae.principal_start=false"),
+        ("--config.renderer.condition_dropout=0", "config.renderer.condition_dropout above 0"),
     ],
 )
 def test_a_mistake_claims_no_folder(wrong, says, tmp_path, capsys):

@@ -19,12 +19,24 @@ def bank(motion=(0, 0, 1, 1)) -> ReferenceBank:
 def test_a_reference_comes_from_any_other_clip_and_never_from_the_clip_itself():
     rng = np.random.default_rng(0)
     for motion, others in ((0, {2.0, 3.0}), (1, {0.0, 1.0})):
-        assert {float(bank().any_but(motion, rng)[0, 0, 0]) for _ in range(50)} == others
+        assert {float(bank().any_but(motion, rng, dropout=0.0)[0, 0, 0]) for _ in range(50)} == others
 
 
 def test_a_signer_with_a_single_clip_gives_no_picture():
-    picture = bank(motion=(5, 5, 5)).any_but(5, np.random.default_rng(0))
+    picture = bank(motion=(5, 5, 5)).any_but(5, np.random.default_rng(0), dropout=0.0)
     assert picture.shape == (2, 2, 3) and not picture.any()
+
+
+def test_a_share_of_the_examples_has_no_picture():
+    rng = np.random.default_rng(0)
+    blank = [not bank(motion=(0, 1, 1)).any_but(0, rng, dropout=0.3).any() for _ in range(400)]
+    assert 0.2 < np.mean(blank) < 0.4
+
+
+def test_who_was_trained_without_a_picture_is_signed_without_one():
+    """In training a signer with a single clip has no reference; the same in signing."""
+    for motion in ((5,), (5, 5, 5)):
+        assert bank(motion).typical().shape == (2, 2, 3) and not bank(motion).typical().any()
 
 
 def test_the_typical_frame_is_nearest_to_the_median_pose():

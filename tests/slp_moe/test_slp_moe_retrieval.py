@@ -1,7 +1,7 @@
 import numpy as np
 
 from signer_jax.data.windows import Limits, MotionWindows
-from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.slp_moe import retrieval
 from signer_jax.types import Pose, Sample
 
@@ -61,9 +61,20 @@ def test_the_chosen_candidate_is_the_signers_own_or_the_nearest(tmp_path):
     slots = [lookup.slots("A", "ase"), lookup.slots("B", "ase"), lookup.slots("C", "ase")]
     spans = np.array([[0, 3], [3, 6], [6, 9]])
     own = Sample("s", "", "ase", ("A", "B", "C"), "b", pose(0.1, 9), spans)
-    np.testing.assert_array_equal(retrieval.chosen_candidates(own, slots, lookup), [1, 1, -1])
+    np.testing.assert_array_equal(retrieval.chosen_candidates(own, slots, lookup, "sentence"), [1, 1, -1])
     stranger = Sample("s", "", "ase", ("A", "B", "C"), "z", pose(0.12, 9), spans)
-    np.testing.assert_array_equal(retrieval.chosen_candidates(stranger, slots, lookup), [0, 1, -1])
+    for gating in ("sentence", "gloss"):
+        np.testing.assert_array_equal(retrieval.chosen_candidates(stranger, slots, lookup, gating), [0, 1, -1])
+
+
+def test_a_label_does_not_contradict_its_sentence(tmp_path):
+    """Signer b has no C but a has: gates that decide once a sentence are not told to follow a there."""
+    entries = [(entry("a", "A"), pose(0.1)), (entry("b", "A"), pose(0.2)), (entry("a", "C"), pose(0.1))]
+    lookup = retrieval.Retrieval(Prior.build(entries, tmp_path / "prior", fps=16.0), np.arange(128), 3, 2, glosses=2)
+    sample = Sample("s", "", "ase", ("A", "C"), "b", pose(0.2, 6), np.array([[0, 3], [3, 6]]))
+    slots = [lookup.slots(gloss, "ase") for gloss in sample.glosses]
+    np.testing.assert_array_equal(retrieval.chosen_candidates(sample, slots, lookup, "sentence"), [1, -1])
+    np.testing.assert_array_equal(retrieval.chosen_candidates(sample, slots, lookup, "gloss"), [1, 0])
 
 
 def test_the_prior_takes_each_signers_first_performances_from_two_samples():
@@ -106,10 +117,13 @@ def test_a_sample_is_not_offered_its_own_performance(tmp_path):
     assert sources("B") == ["1", None] and sources("B", "1") == [None, None]
     # The truth of sample 1 follows its signer's other A; of its B there is nothing else.
     slots = [lookup.slots(gloss, "ase", without="1") for gloss in samples[0].glosses]
-    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[0], slots, lookup), [0, -1])
-    # Signer b has no other A: the nearest of the others is what the truth follows.
+    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[0], slots, lookup, "gloss"), [0, -1])
+    # Signer b has no other A: the nearest of the others is what the truth follows, where each gloss is for itself.
     slots = [lookup.slots("A", "ase", without="3")]
-    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[2], slots, lookup), [0, -1])
+    np.testing.assert_array_equal(retrieval.chosen_candidates(samples[2], slots, lookup, "gloss"), [0, -1])
+    for gating, label in (("sentence", -1), ("gloss", 0)):
+        windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup, gating=gating)
+        np.testing.assert_array_equal(windows.window(2, 0, 6)["chosen"], [label, -1])
 
 
 def test_training_windows_hold_no_performance_of_their_own(tmp_path):
@@ -120,6 +134,19 @@ def test_training_windows_hold_no_performance_of_their_own(tmp_path):
     assert signed.size and not np.isclose(signed, 0.1).any()  # sample 1's own value
     np.testing.assert_array_equal(whole["candidate_mask"], [[True, True], [False, False]])
     np.testing.assert_array_equal(whole["chosen"], [0, -1])
+
+
+def test_a_sample_does_not_rest_in_its_own_first_frame(tmp_path):
+    samples, lookup = performances(tmp_path)
+    rests = [(e.signer, e.source, e.priority) for e, _ in retrieval.prior_entries(samples) if e.gloss == REST]
+    assert rests == [("a", "1", 0), ("a", "2", 1), ("b", "3", 0)]
+    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    edges = {i: windows.window(i, 0, 1)["candidates"][:, 0] for i in (0, 1)}  # by experts: a, b
+    for i, other in ((0, 0.3), (1, 0.1)):
+        np.testing.assert_allclose(edges[i][0], other)
+        np.testing.assert_allclose(edges[i][1], 0.14)
+    # A signer with a single performance has no other rest, and holds the first sign's pose; in signing it rests.
+    assert lookup.prior.rest("b", without="3") is None and lookup.prior.rest("b") is not None
 
 
 def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path):

@@ -1,6 +1,7 @@
 """Glosses -> pose: whose query and whose look each sign has, given times, batches, the same gates as in training."""
 
 from collections import Counter
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -151,6 +152,15 @@ def test_letters_share_the_time_that_a_gloss_is_given(performer):
 def test_an_evaluated_samples_own_performance_is_left_out(performer):
     done = perform(("HOUSE",), *semantics(), "ase", performer, without="HOUSE a")
     assert done.signer == "b" and done.experts == (1,)
+
+
+def test_an_evaluated_samples_own_rest_is_left_out_too(performer, tmp_path):
+    rests = [(Entry(REST, "", "a", source=name, priority=i), pose(1, i)) for i, name in enumerate(("one", "two"))]
+    prior = Prior.build([(Entry("HOUSE", "ase", "a"), pose(4, 3)), *rests], tmp_path / "prior", fps=16.0)
+    other = replace(performer, retrieval=Retrieval(prior, JOINTS, 2, experts=2, glosses=GLOSSES))
+    for without, (_, rest) in zip(("", "one"), rests, strict=True):
+        done = perform(("HOUSE",), *semantics(), "ase", other, without=without)
+        np.testing.assert_allclose(done.stitched.coordinates[[0, -1]], np.repeat(rest.coordinates, 2, 0), atol=1e-5)
 
 
 def test_a_batch_is_performed_as_its_sentences_are(performer):

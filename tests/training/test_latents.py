@@ -50,9 +50,10 @@ def test_an_examples_reference_comes_from_another_clip(tiny_run):
     listed = signer.corpus.listed("train")
     batch = next(
         latent_batches(
-            signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1), length=c.renderer.window, temporal_ratio=2
+            signer.latents, signer.corpus, windows, Reading(4, 0, 1, 1), length=c.renderer.window, temporal_ratio=2,
+            reference_dropout=0.0,
         )
-    )
+    )  # fmt: skip
     b, k, h, w, z = batch["latents"].shape
     assert k == 1 + (c.renderer.window - 1) // signer.model.vae.temporal_ratio
     assert batch["reference"].shape == (b, h, w, z)
@@ -75,9 +76,14 @@ def test_motion_around_a_clip_holds_the_clips_own_and_an_image_is_one_frame(tiny
     windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
 
     def first(**options):
-        return next(latent_batches(signer.latents, signer.corpus, windows, Reading(8, 0, 1, 1), **options))
+        return next(
+            latent_batches(
+                signer.latents, signer.corpus, windows, Reading(8, 0, 1, 1), reference_dropout=1.0, **options
+            )
+        )
 
     plain = first(length=c.renderer.window, temporal_ratio=2)
+    assert not plain["reference"].any()  # the share of examples without a picture is 1
     wide = first(length=c.renderer.window, temporal_ratio=2, around=c.pose.window)
     assert wide["pose"].shape[1] == c.pose.window > c.renderer.window and wide["latents_start"].max() > 0
     np.testing.assert_array_equal(wide["latents"], plain["latents"])

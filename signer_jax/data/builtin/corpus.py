@@ -22,11 +22,12 @@ from signer_jax.data.builtin.vocabulary import LANGUAGES, LETTERS, Item, vocabul
 from signer_jax.errors import SignerError, closest
 from signer_jax.types import Pose, Sample
 
-__all__ = ["APPEARANCES", "GUEST", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer", "draw_signer",
-           "glosses_of", "guests", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
+__all__ = ["APPEARANCES", "FPS", "GUEST", "LANGUAGES", "RESERVED", "SIGNERS", "SPLITS", "Sentence", "Signer",
+           "draw_signer", "glosses_of", "guests", "perform", "read", "samples", "sentences", "split_of"]  # fmt: skip
 
 SPLITS = {"train": range(80), "dev": range(80, 90), "test": range(90, 100)}  # of the hash modulo 100
 RESERVED = ("i carried it",)  # kept for trying out what no split has seen
+FPS = 16.0  # frames a second where nothing else is asked for
 GUEST, _GUEST_LOOK = "guest", "olive"  # who no training sample shows
 _PROMPTED, _SINGLE = 0.4, 0.1  # shares of the sentences that stand in a prompt, and of words asked for by themselves
 
@@ -130,7 +131,7 @@ def draw_signer(sentence: Sentence, rng: Random) -> str:
 
 
 def perform(
-    sentence: Sentence, signer: str, seed: int, fps: float = 16, *, variation: float = 0.02, jitter: float = 0.006
+    sentence: Sentence, signer: str, seed: int, fps: float = FPS, *, variation: float = 0.02, jitter: float = 0.006
 ) -> tuple[Pose, Int[np.ndarray, "n 2"]]:
     """`signer` signs the sentence: the pose, and each gloss's first and past-the-last frame.
 
@@ -144,7 +145,7 @@ def perform(
 
 
 def samples(
-    split: str, *, sentences: int, poses: int, videos: int, seed: int, size: int, fps: float = 16,
+    split: str, *, sentences: int, poses: int, videos: int, seed: int, size: int, fps: float = FPS,
     variation: float = 0.02, jitter: float = 0.006,
 ) -> Iterator[Sample]:  # fmt: skip
     """The samples of a split: the first `poses` have a pose and spans, the first `videos` of these a video as well.
@@ -173,7 +174,7 @@ def samples(
 
 
 def guests(
-    split: str, *, count: int, seed: int, size: int, fps: float = 16, variation: float = 0.02, jitter: float = 0.006
+    split: str, *, count: int, seed: int, size: int, fps: float = FPS, variation: float = 0.02, jitter: float = 0.006
 ) -> Iterator[Sample]:
     """`count` videos of a signer whose look no training sample has, with poses and without text or spans.
 
