@@ -85,7 +85,7 @@ TARGETS = (
     (
         "jerk after the stabiliser",
         "pose/jerk_after",
-        "below before; good only with the hand error kept, since a pose that stands still has none; shoulder widths / s³",
+        "below before, with the hand error kept: a pose that stands still has none; shoulder widths / s³",
     ),
     ("jerk before it", "pose/jerk_before", "as detected, with its noise"),
     ("jerk, filter (1, 2, 1) / 4 instead", "pose/jerk_binomial", "baseline: no training"),
@@ -139,8 +139,8 @@ TARGETS = (
 # Beside the table: what its rows are measured on.
 MEASURED = (
     "“text to pose” goes the whole way from the text, as `signer sign` does. All other rows are of one station on the "
-    "truth: glosses from the text, poses from the true glosses and timing, videos from the true poses. Text to video has "
-    "no figure: it differs from the truth in timing, so frames cannot be paired; the video at the top shows it."
+    "truth: glosses from the text, poses from the true glosses and timing, videos from the true poses. Text to video "
+    "has no figure: it differs from the truth in timing, so frames cannot be paired; the video at the top shows it."
 )
 
 
