@@ -16,5 +16,5 @@ def get_config():
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
     c.train.vae.learning_rate = 2e-6  # so few steps must not spoil the principal components it starts from
-    c.evaluate.poses, c.evaluate.videos = 20, 8
+    c.evaluate.poses, c.evaluate.videos = 60, 8  # every dev pose
     return c

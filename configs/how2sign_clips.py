@@ -14,5 +14,5 @@ def get_config():
     c.train.vae.steps, c.train.vae.learning_rate, c.train.vae.warmup = 10, 2e-6, 1  # it starts nearly lossless
     c.train.images.steps, c.train.images.warmup = 3000, 150
     c.train.renderer.steps, c.train.renderer.warmup = 300, 15
-    c.evaluate.videos = 1000  # every window of the held-out clips
+    c.evaluate.videos = 1000  # every held-out clip
     return c

@@ -129,7 +129,8 @@ class Signer:
 
         `language` is the sign language's IANA code, found from the text's words where it is not given. `style` is a
         reference image, uint8 `[h, w, 3]`, `signer` a training signer; else the video looks like the signer who
-        performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`).
+        performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`,
+        which is "" for a picture).
         A long text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
         unknown language, or glosses that the prior database lacks.
         """
@@ -147,8 +148,8 @@ class Signer:
         performer = max(dict.fromkeys(performers), key=performers.count)
         video, look = None, ""
         if self.model.renderer is not None:
-            look = signer or look_of(performer, self.studio)
-            chosen = style_of(self.studio, picture=style, signer=look)
+            chosen = style_of(self.studio, picture=style, signer=signer or look_of(performer, self.studio))
+            look = chosen.signer
             shown = progress(performed, "sentences rendered", shown=many)
             rendered = [
                 render_many([part.pose], [chosen], H[i : i + 1], mask[i : i + 1], self.studio)[0]

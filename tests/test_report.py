@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from signer_jax import report, storage
+from signer_jax import report, showcase, storage
 from signer_jax.errors import SignerError
-from signer_jax.showcase import by_signer
+from signer_jax.showcase import TARGETS, by_signer
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "path"}
 HOSTILE = "<script>alert(1)</script> \" onload='x' &amp;"
@@ -198,3 +198,15 @@ def test_each_signer_stands_beside_the_mean():
     assert header == ["figure", "mean", "ann", "bea"]
     assert rows == [("pose/dtw_top", 0.5, 0.25, 0.75), ("video/ssim", 0.6, None, 0.6)]
     assert by_signer({"pose/dtw_top": 0.5, "pose/dtw_top/ann": 0.5})[1] == []
+
+
+def test_every_label_says_what_it_is_measured_against():
+    names = [name for _, name, _ in TARGETS]
+    assert len(set(names)) == len(names)
+    labels = {name: (label, goal) for label, name, goal in TARGETS}
+    assert all("%" in label for name, (label, _) in labels.items() if name.startswith("gloss/bleu"))
+    # What a still picture, noise or a constant choice reaches stands beside each figure that it reaches.
+    for row in ("video/sharpness_untrained", "video/detail_untrained", "video/flicker_nearest_pose",
+                "pose/expert_accuracy_constant", "pose/text_dtw_shuffled"):  # fmt: skip
+        assert row in labels
+    assert "true poses" in showcase.MEASURED and "truth's poses" in labels["video/ssim"][1]

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(one_line(f"skipped (words that no training text has): {listed(signed.unknown)}"))
     for remark in signed.remarks:
         print(one_line(f"signer: {remark}"), file=sys.stderr)
-    if signed.look and signed.look != signed.signer and not arguments.style:
+    if signed.look and signed.look != signed.signer:
         print(one_line(f"performed by {signed.signer}, of whom there is no training video; shown as {signed.look}"))
     long = len(signed.pose) > LONG
     if signed.video is None:

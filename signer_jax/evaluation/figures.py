@@ -1,5 +1,6 @@
-"""What an evaluation returns, and the mean that its figures are."""
+"""What an evaluation returns, the means that its figures are, and how sure they are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,3 +30,22 @@ def means(rows: dict[str, list[float]]) -> dict[str, float]:
         if len(scored) < len(values):
             found[f"{name}_unscored"] = float(len(values) - len(scored))
     return found
+
+
+def spread(count: int, limit: int) -> np.ndarray:
+    """At most `limit` places among `count`, evenly over all of them, `[k]`."""
+    return np.linspace(0, count - 1, min(limit, count)).round().astype(int)
+
+
+def standard_error(groups: Sequence[Sequence[float]]) -> float:
+    """That of the mean over all values, when whole groups (sentences) are drawn: values of one group go together.
+
+    Of the ratio of the groups' sums to their counts (Cochran, Sampling Techniques, 3rd ed., 6.4). NaN for fewer than
+    two groups that have values.
+    """
+    groups = [group for group in groups if len(group)]
+    if len(groups) < 2:
+        return float("nan")
+    sums, counts = np.array([sum(group) for group in groups], float), np.array([len(group) for group in groups])
+    left = sums - counts * sums.sum() / counts.sum()
+    return float(np.sqrt(len(groups) / (len(groups) - 1) * np.square(left).sum()) / counts.sum())

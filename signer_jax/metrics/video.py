@@ -145,6 +145,27 @@ def gradient_energy(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray,
     return sum(np.square(np.diff(x, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
 
 
+def gradient_correlation(
+    pictures: UInt8[np.ndarray, "n h w 3"], reference: UInt8[np.ndarray, "n h w 3"]
+) -> Float[np.ndarray, " n"]:
+    """Correlation of the differences of neighbouring pixels, down and across: 1 where the reference's edges are in
+    their places, about 0 for noise and for edges elsewhere, whatever their energy.
+
+    0 for a picture without an edge; NaN where the reference has none. Raises `SignerError` where shapes differ.
+    """
+    if pictures.shape != reference.shape:
+        raise SignerError(
+            f"video scores: shapes {pictures.shape} and {reference.shape} differ; give videos of equal size"
+        )
+    ours, theirs = (
+        np.concatenate([np.diff(x.astype(float), axis=axis).reshape(len(x), -1) for axis in (1, 2)], axis=1)
+        for x in (pictures, reference)
+    )
+    norm = np.sqrt(np.square(ours).sum(axis=1) * np.square(theirs).sum(axis=1))
+    value = (ours * theirs).sum(axis=1) / np.where(norm > 0, norm, 1.0)
+    return np.where(np.square(theirs).sum(axis=1) > 0, value, np.nan)
+
+
 def frame_change(video: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " t-1"]:
     """Mean absolute change of the pixels from each frame to the next, in levels of 255."""
     return np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(video)])

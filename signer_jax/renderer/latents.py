@@ -27,6 +27,13 @@ def plausible(array: np.ndarray) -> bool:
     return array.size > 0 and bool(-_LARGEST < array.min() <= array.max() < _LARGEST)  # false of a NaN
 
 
+def noise_factor(latents: np.ndarray) -> np.ndarray:
+    """F `[z, z]` float32, lower triangular: F F' is the covariance of the channels of latents `[..., z]`."""
+    flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
+    covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
+    return np.linalg.cholesky(covariance).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class LatentStore:
     """What `<workdir>/latents` says, but for the windows themselves."""
@@ -76,9 +83,11 @@ class LatentStore:
             banks[signer] = ReferenceBank(
                 latents[rows], bank["pose"][rows], bank["confidence"][rows], bank["motion"][rows]
             )
-        flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
-        covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
-        factor = np.linalg.cholesky(covariance).astype(np.float32)
+        # A folder of before has no factor: it is made from the banks, as it is when they are written.
+        stored = statistics.get("noise_factor")
+        factor = noise_factor(latents) if stored is None else np.array(stored, np.float32)
+        if factor.shape != (len(mean), len(mean)) or not np.isfinite(factor).all():
+            raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}")
         return cls(directory, str(statistics["encoder"]), mean, std, banks, factor)
 
     def normalise(self, latents):

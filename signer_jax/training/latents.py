@@ -19,7 +19,7 @@ from signer_jax.data.streams import Reading, iterate, take_frames, to_model_rang
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
-from signer_jax.renderer.latents import KIND, LatentStore, plausible
+from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
@@ -72,9 +72,9 @@ def prepare(
         signers = [signer for _, _, signer in corpus.listed("train")]
         places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
         names = [signers[items[row][0]] for row, _ in places]
-        normal = [((bank[place] - mean) / std).astype(np.float32) for place in places]
+        normal = np.stack([((bank[place] - mean) / std).astype(np.float32) for place in places])
         shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
-        np.save(partial / "references.npy", np.stack(normal))
+        np.save(partial / "references.npy", normal)
         np.savez(
             partial / "references.npz",
             pose=np.concatenate([one["pose"] for one in shown]),
@@ -85,6 +85,7 @@ def prepare(
             "encoder": encoder,
             "mean": mean.tolist(),
             "std": std.tolist(),
+            "noise_factor": noise_factor(normal).tolist(),
             "window": window,
             "references": Counter(names),
         }

@@ -150,6 +150,12 @@ def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
     performed = pose_file.read(pose)
     assert fps == 16 and len(frames) == len(performed) > 5 and frames.shape[1:] == (256, 256, 3)
     assert frames.std() > 0
+    # A picture gives the look, no training signer does.
+    signer = Signer.load(tiny_run)
+    picture = np.full((32, 32, 3), 90, np.uint8)
+    assert not any("shown as" in line for line in printed)
+    assert signer.sign("the house", style=picture).look == ""
+    assert signer.sign("the house").look in signer.latents.banks
 
 
 def test_score_text(tmp_path, capsys):

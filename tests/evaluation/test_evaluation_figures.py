@@ -1,8 +1,28 @@
-"""Means over what could be scored; what could not is counted."""
+"""Means over what could be scored; what could not is counted; how sure a mean is."""
 
-from signer_jax.evaluation.figures import means
+import numpy as np
+import pytest
+
+from signer_jax.evaluation.figures import means, spread, standard_error
 
 
 def test_one_nan_does_not_take_the_mean_away():
     found = means({"a": [1.0, float("nan"), 3.0], "b": [2.0], "c": [float("nan")] * 2, "d": []})
     assert found == {"a": 2.0, "a_unscored": 1.0, "b": 2.0, "c_unscored": 2.0}
+
+
+def test_what_is_scored_is_spread_over_all():
+    np.testing.assert_array_equal(spread(10, 4), [0, 3, 6, 9])
+    np.testing.assert_array_equal(spread(3, 8), [0, 1, 2])
+    assert len(spread(0, 4)) == 0
+
+
+def test_a_sentence_counts_as_one_draw():
+    """Values that come in groups of equals say no more than one of each; alone it is the textbook's error."""
+    alone = [[0.0], [1.0], [1.0], [0.0], [1.0]]
+    textbook = np.std([0, 1, 1, 0, 1], ddof=1) / np.sqrt(5)
+    assert standard_error(alone) == pytest.approx(textbook)
+    assert standard_error([group * 3 for group in alone]) == pytest.approx(textbook)
+    # Of unequal groups, by hand: mean 3/4, what is left .25 · 3 - … = (3 - 9/4, 0 - 3/4).
+    assert standard_error([[1, 1, 1], [0]]) == pytest.approx(np.sqrt(2 * (0.75**2 + 0.75**2)) / 4)
+    assert np.isnan(standard_error([[1.0, 0.0], []]))

@@ -1,10 +1,32 @@
-"""The baselines of a video, by signer."""
+"""The videos' figures: baselines by signer, motion by hand, signers that training never saw, what is read."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from signer_jax.data import records
-from signer_jax.evaluation.videos import baselines
+from signer_jax.evaluation import Evaluation, evaluate_videos, videos
+from signer_jax.evaluation.videos import (
+    bank_of,
+    baselines,
+    borrowed,
+    filmed_by,
+    motion_figures,
+    score_clip,
+    score_motion,
+)
+from signer_jax.renderer.references import ReferenceBank
+from signer_jax.stations.render import Style
 from signer_jax.types import Pose, Sample
+
+SIGNER = SimpleNamespace(
+    settings=SimpleNamespace(
+        pose=SimpleNamespace(joints="full_128"), data=SimpleNamespace(size=48), renderer=SimpleNamespace(window=4)
+    )
+)
 
 
 def clip(name: str, signer: str, level: int) -> Sample:
@@ -13,9 +35,145 @@ def clip(name: str, signer: str, level: int) -> Sample:
 
 
 def test_the_baselines_are_made_of_the_signers_own_training_frames(tmp_path):
-    train = [clip("1", "a", 90), clip("2", "b", 30)]
+    train = [clip("1", "a", 90), clip("2", "b", 30), clip("3", "b", 50)]
     corpus = records.write(tmp_path / "data", {"train": lambda: train}, {"languages": {}})
-    found = baselines(corpus, [clip("3", "b", 5), clip("4", "a", 7)])
+    theirs = filmed_by(corpus, "b")
+    assert [theirs[k].name for k in theirs] == ["2", "3"] and list(theirs) == [1, 2]
+    found = baselines(clip("4", "b", 5), [theirs[1]])
     for name in ("_mean_frame", "_nearest_pose"):
-        for video, level in zip(found[name], (30, 90), strict=True):
-            np.testing.assert_array_equal(video, np.full((3, 16, 16, 3), level))
+        np.testing.assert_array_equal(found[name], np.full((3, 16, 16, 3), 30))
+    np.testing.assert_array_equal(baselines(clip("4", "b", 5), list(theirs.values()))["_mean_frame"][0], 40)
+
+
+def motion(frames: int = 10) -> tuple[np.ndarray, Pose]:
+    """A still picture with edges, and a pose whose hands are in the middle of it."""
+    picture = np.random.default_rng(0).integers(60, 120, (48, 48, 3)).astype(np.uint8)
+    return np.repeat(picture[None], frames, axis=0), Pose(
+        np.zeros((frames, 128, 3), np.float32), np.ones((frames, 128), np.float32), 16.0
+    )
+
+
+def test_motion_by_hand():
+    truth, pose = motion()
+    noise = np.random.default_rng(1).normal(90, 20, truth.shape).clip(0, 255).astype(np.uint8)
+    stepped = truth.copy()
+    stepped[4:8] += 10  # a step at each seam of windows of four frames
+    rows = defaultdict(list)
+    candidates = {"": stepped, "_noise": noise, "_reference": truth, "_mean_frame": np.full_like(truth, 90)}
+    truth_moves = truth.copy()
+    truth_moves[::2, :, :2] += 1  # so that its change is not 0
+    score_motion(candidates, truth_moves, pose, np.arange(10.0), SIGNER, rows)
+    found = motion_figures(rows)
+    assert found["video/sharpness"] == pytest.approx(1, rel=1e-3) == found["video/sharpness_reference"]
+    assert found["video/sharpness_mean_frame"] == 0 and found["video/sharpness_noise"] > 0.7
+    assert found["video/sharpness_far"] == pytest.approx(1, rel=1e-3)
+    assert found["video/flicker_reference"] == found["video/flicker_mean_frame"] == 0
+    # Two of the nine steps are of ten levels.
+    assert found["video/flicker"] == pytest.approx(20 / 9)
+    assert found["video/flicker_noise"] > 15 and 0 < found["video/flicker_truth"] < 0.1
+    assert found["video/change_inside"] == 0 and found["video/change_seam"] > 50
+    assert not any("change" in name and "noise" in name for name in found)
+
+
+def test_only_the_farthest_frames_are_far():
+    truth, pose = motion(20)
+    flat = truth.copy()
+    flat[-2:] = 90
+    rows = defaultdict(list)
+    score_motion({"": flat}, truth, pose, np.arange(20.0), SIGNER, rows)
+    found = motion_figures(rows)
+    assert found["video/sharpness"] == pytest.approx(0.9, abs=0.02) and found["video/sharpness_far"] == 0
+    # A truth that never changes has nothing to be compared with, and nothing is divided by it.
+    assert "video/change_seam" not in found and "video/change_inside" not in found
+    assert motion_figures(defaultdict(list)) == {}
+
+
+def test_detail_tells_edges_in_their_places_from_noise_as_sharp():
+    truth, pose = motion()
+    noise = np.random.default_rng(1).normal(90, 20, truth.shape).clip(0, 255).astype(np.uint8)
+    rows = defaultdict(list)
+    score_clip("video", {"": truth, "_noise": noise, "_mean_frame": np.full_like(truth, 90)}, truth, pose, SIGNER, rows)
+    assert np.mean(rows["video/detail"]) == pytest.approx(1)
+    assert abs(np.mean(rows["video/detail_noise"])) < 0.05 and np.mean(rows["video/detail_mean_frame"]) == 0
+
+
+def test_a_style_is_borrowed_from_another_clip_of_the_same_signer(tmp_path, monkeypatch):
+    dev = [clip("1", "guest", 10), clip("2", "other", 20), clip("3", "guest", 30), clip("4", "alone", 40)]
+    corpus = records.write(tmp_path / "data", {"dev": lambda: dev}, {"languages": {}})
+
+    def style_of(studio, picture=None):
+        return Style(np.ones((2, 2, 4)) if picture is None else picture)
+
+    monkeypatch.setattr(videos, "style_of", style_of)
+    assert (borrowed(None, corpus, "dev", 0).reference == 30).all()
+    assert (borrowed(None, corpus, "dev", 2).reference == 10).all()
+    assert not borrowed(None, corpus, "dev", 3).reference.any()
+
+
+def test_a_bank_without_a_clip():
+    bank = ReferenceBank(np.arange(6.0).reshape(6, 1, 1, 1), np.zeros((6, 2, 2)), np.ones((6, 2)), np.arange(6) // 2)
+    left = bank_of(bank, {0: None, 2: None})
+    np.testing.assert_array_equal(left.motion, [0, 0, 2, 2])
+    np.testing.assert_array_equal(left.latents.ravel(), [0, 1, 4, 5])
+    assert bank_of(bank, {7: None}) is None and bank_of(bank, {0: None, 1: None, 2: None}) is bank
+
+
+@pytest.fixture
+def signer(tiny_run):
+    from signer_jax import Signer
+
+    return Signer.load(tiny_run)
+
+
+def evaluated(signer, split: str, limit: int) -> Evaluation:
+    result = Evaluation(joints=signer.settings.pose.joints)
+    evaluate_videos(signer, split, limit, result)
+    return result
+
+
+def test_a_training_clip_is_no_baseline_of_its_own(signer, monkeypatch):
+    used = []
+    whole = videos.bank_of
+
+    def bank_of(bank, clips):
+        used.append(whole(bank, clips))
+        return used[-1]
+
+    monkeypatch.setattr(videos, "bank_of", bank_of)
+    reads = Counter()
+    monkeypatch.setattr(videos, "filmed_by", lambda corpus, name: reads.update([name]) or filmed_by(corpus, name))
+    found = evaluated(signer, "train", 8).metrics
+    assert found["video/ssim_nearest_pose"] < 0.999 and found["video/detail_nearest_pose"] < 0.999
+    sizes = Counter(int(m) for bank in signer.latents.banks.values() for m in bank.motion)
+    assert used and all(sum(sizes.values()) > len(bank) and len(set(bank.motion)) >= 1 for bank in used if bank)
+    assert any(len(bank) < len(next(b for b in signer.latents.banks.values() if bank.motion[0] in b.motion))
+               for bank in used if bank)  # fmt: skip
+    # Each signer's training videos are read once, however many clips are scored.
+    assert reads and set(reads.values()) == {1} and sum(reads.values()) < 8
+
+
+def test_a_clip_that_is_not_scored_is_not_read(signer, monkeypatch):
+    read = Counter()
+    get = records.Records.__getitem__
+
+    def counted(self, index):
+        read[self._path.name] += 1
+        return get(self, index)
+
+    monkeypatch.setattr(records.Records, "__getitem__", counted)
+    assert len(signer.corpus.listed("dev")) > 1
+    evaluated(signer, "dev", 1)
+    assert read["dev.motion.arrayrecord"] == 1
+
+
+def test_a_signer_without_a_training_video_has_rows_of_his_own(signer):
+    """A bank is taken away: the clips of that signer are scored without baselines, and no figure of the others is."""
+    dev = signer.corpus.listed("dev")
+    name = next(who for _, filmed, who in dev if filmed)
+    banks = {key: bank for key, bank in signer.latents.banks.items() if key != name}
+    signer.__dict__["studio"] = replace(signer.studio, latents=replace(signer.latents, banks=banks))
+    found = evaluated(signer, "dev", 8)
+    assert {"video_unseen/ssim", "video_unseen/hand_ssim", f"video_unseen/{name}/ssim_reference"} <= set(found.metrics)
+    assert not any(key.startswith("video_unseen") and "nearest_pose" in key for key in found.metrics)
+    assert f"video/{name}/ssim" not in found.metrics
+    assert any(list(shown) == ["ground truth", "rendered", "reference"] for shown in found.clips)

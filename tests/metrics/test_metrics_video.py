@@ -9,6 +9,7 @@ from signer_jax.metrics import video as scores
 from signer_jax.metrics.video import (
     flicker,
     frame_change,
+    gradient_correlation,
     gradient_energy,
     hand_centres,
     hand_crop,
@@ -187,3 +188,19 @@ def test_nearest_pose_baseline_copies_frames_of_the_same_signer():
     np.testing.assert_array_equal(next(nearest_pose_baseline(evaluation, training, np.array([0]))), videos[0])
     with pytest.raises(SignerError, match="'carl'"):
         next(nearest_pose_baseline([signed("z", "carl", [0], 0)], training, np.array([0])))
+
+
+def test_edges_in_their_places_correlate_and_noise_does_not():
+    """Whatever their contrast; noise as sharp as the truth, and edges one pixel off, do not."""
+    truth = np.random.default_rng(0).integers(60, 120, (2, 32, 32, 3)).astype(np.uint8)
+    noise = np.random.default_rng(1).normal(90, 20, truth.shape).clip(0, 255).astype(np.uint8)
+    np.testing.assert_allclose(gradient_correlation(truth, truth), 1)
+    np.testing.assert_allclose(gradient_correlation(2 * truth, truth), 1)
+    np.testing.assert_allclose(gradient_correlation(255 - truth, truth), -1)
+    assert gradient_energy(noise).mean() > 0.7 * gradient_energy(truth).mean()
+    assert np.abs(gradient_correlation(noise, truth)).max() < 0.05
+    flat = np.full_like(truth, 90)
+    np.testing.assert_array_equal(gradient_correlation(flat, truth), 0)
+    assert np.isnan(gradient_correlation(truth, flat)).all()
+    with pytest.raises(SignerError, match="differ"):
+        gradient_correlation(truth[:1], truth)

@@ -1,10 +1,13 @@
 """The cached latents of a tiny run: the reference banks, and that no example sees its own clip."""
 
+import json
+
 import numpy as np
 
 from signer_jax.data.streams import Reading
 from signer_jax.data.windows import MotionWindows
 from signer_jax.pipeline import Signer
+from signer_jax.renderer import latents as store
 from signer_jax.training.latents import _reference_places, latent_batches
 from signer_jax.training.objectives import frames_from
 from signer_jax.training.run import limits
@@ -28,6 +31,21 @@ def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
     values = np.concatenate([bank.latents.reshape(-1, bank.latents.shape[-1])
                              for bank in signer.latents.banks.values()])  # fmt: skip
     assert np.abs(values.mean(axis=0)).max() < 0.5 and np.abs(values.std(axis=0) - 1).max() < 0.5
+
+
+def test_the_noise_factor_is_stored_and_not_made_at_each_opening(tiny_run, monkeypatch):
+    directory = tiny_run / "latents"
+    stored = json.loads((directory / "statistics.json").read_text())["noise_factor"]
+    made = store.noise_factor(np.load(directory / "references.npy"))
+    np.testing.assert_array_equal(np.array(stored, np.float32), made)
+    flat = np.load(directory / "references.npy").reshape(-1, len(made))
+    np.testing.assert_allclose(made @ made.T, np.cov(flat, rowvar=False), atol=1e-4)
+
+    def must_not(latents):
+        raise AssertionError("the banks were read for their covariance")
+
+    monkeypatch.setattr(store, "noise_factor", must_not)
+    np.testing.assert_array_equal(store.LatentStore.open(directory).noise_factor, made)
 
 
 def test_a_bank_is_thinned_evenly(tiny_run):
