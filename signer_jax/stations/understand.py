@@ -14,7 +14,6 @@ Each sentence passes the encoder once.
 
 import functools
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,11 +29,11 @@ from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer
+from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer, plain
 
 DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
-_ASKED = re.compile(r"(?<!\w)['\"„“‚‘«»](.+?)['\"“”‘’»«](?!\w)|:\s+([^:]+)$")
+_ASKED = re.compile(r"(?<!\w)['\"](.+?)['\"](?!\w)|:\s+([^:]+)$")  # in a `plain` text
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ class Linker:
             for language, known in glosses.items()
         }
         rules = automaton(sayable, tokenizer, t5.vocab_size)
-        known = {language: frozenset(some) for language, some in words.items()}
+        # A corpus that was prepared before `plain` has its words with typographic apostrophes.
+        known = {language: frozenset(map(plain, some)) for language, some in words.items()}
         return cls(
             t5, params, tokenizer, known, tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells,
             reads_unknown,
@@ -239,7 +239,7 @@ def sentences_of(text: str, language: str, linker: Linker) -> list[str]:
 
 def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
     """The sentence without its unknown words, cut to the model's length."""
-    plain = unicodedata.normalize("NFKC", text)
+    whole = plain(text)
     words, known = words_of(text), linker.words.get(language, ())
     familiar = [word.key in known for word in words]
     carried: list[tuple[int, str]] = []
@@ -258,9 +258,9 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
             (guessed if linker.reads_unknown else unknown).append(word.written)
         if spelling is not None or not linker.reads_unknown:
             gone.append(word)
-    rest, count, said = _without(plain, gone), before, ""
+    rest, count, said = _without(whole, gone), before, ""
     # "how do you sign 'Anna'?", "please sign: Anna": what is asked for stands there, and nothing of it is left to read.
-    for asked in _ASKED.finditer(plain):
+    for asked in _ASKED.finditer(whole):
         start, end = asked.span(asked.lastindex or 0)
         inside = [is_known for word, is_known in zip(words, familiar, strict=True)
                   if start <= word.start and word.end <= end]  # fmt: skip

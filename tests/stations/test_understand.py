@@ -10,7 +10,7 @@ from slul.tiny_t5 import tiny, weights
 
 from signer_jax.data.records import words_of
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, Tokenizer
+from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
 from signer_jax.stations.understand import Linker, placed, read, semantics, sentences_of, spelled, understand
 
@@ -86,6 +86,19 @@ def test_what_is_asked_for_is_not_made_up(linker):
     sentence = read("how do you sign 'my dog is Anna'?", "ase", 0, linker)
     assert sentence.read == "how do you sign 'my dog is '?" and sentence.known == 7
     assert read("please sign: dog", "ase", 0, linker).read == "please sign: dog"
+
+
+def test_typography_reads_as_the_training_texts_do(linker):
+    expected = station.source_of(read("how do you sign 'the dog'?", "ase", 0, linker), linker)
+    assert UNKNOWN not in expected
+    for text in ("how do you sign “the dog”?", "how do you sign „the dog“?", "¿how do you sign «the dog»?"):
+        np.testing.assert_array_equal(station.source_of(read(text, "ase", 0, linker), linker), expected)
+    # The words of a corpus that was prepared with a typographic apostrophe.
+    of = Linker.of(
+        linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, max_source=16,
+        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+    )  # fmt: skip
+    assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
 
 def test_spelling_by_hand():
