@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from signer_jax.data.records import words_of
+from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
 
 # What people write for a sign language's IANA code: its usual short name, or the country that it is of.
@@ -13,6 +14,11 @@ _SPOKEN = {
     "en": "english", "de": "german", "deutsch": "german", "fr": "french", "es": "spanish", "pt": "portuguese",
     "it": "italian", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian",
 }  # fmt: skip
+
+
+def spoken_of(name: str) -> str:
+    """A spoken language in English, lower case, whether it is named in words ("German", "Deutsch") or by its code."""
+    return _SPOKEN.get(name.casefold(), name.casefold())
 
 
 def code_of(language: str, known: dict[str, str]) -> str | None:
@@ -28,7 +34,7 @@ def code_of(language: str, known: dict[str, str]) -> str | None:
             return codes[name]
     spoken = _SPOKEN.get(asked.split("-")[0], asked)
     named = {code: name.casefold() for code, name in known.items() if name}
-    beside = [code for code, name in named.items() if _SPOKEN.get(name, name) == spoken]
+    beside = [code for code, name in named.items() if spoken_of(name) == spoken]
     # A country that has a sign language of its own never means another one.
     return beside[0] if len(beside) == 1 and asked not in _ALSO else None
 
@@ -50,12 +56,17 @@ def resolve_language(text: str, language: str | None, about: dict) -> str:
         return code
     if len(known) == 1:
         return next(iter(known))
-    words = [word.key for word in words_of(text)]
-    shares = {code: sum(map(set(about["words"].get(code, ())).__contains__, words)) for code in known}
+    shares = {
+        code: _known_words(text, spoken_of(name), set(about["words"].get(code, ()))) for code, name in known.items()
+    }
     best = max(sorted(shares), key=lambda code: shares[code])
     if shares[best] == 0:
         raise SignerError(f"the text is in no language that this run knows: {listed}; say which with --language")
     return best
+
+
+def _known_words(text: str, spoken: str, known: set[str]) -> int:
+    return sum(word.key in known for word in words_of(written_out(text, spoken, known)[0]))
 
 
 def choose_language(language: str | None, spoken: dict[str, str], count: Callable[[str], int]) -> tuple[str, str]:

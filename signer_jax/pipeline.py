@@ -68,7 +68,7 @@ class Signer:
         retrieval = self.retrieval if self.model.slp_moe is not None else None
         return Linker.of(
             self.model.slul, self.params["slul"], self.tokenizer, about["words"], about["glosses"],
-            max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
+            spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             length_penalty=c.slul.length_penalty, performs=retrieval.performs if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
         )  # fmt: skip

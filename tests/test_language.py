@@ -29,6 +29,8 @@ def test_a_wrong_language_lists_what_there_is():
 def test_found_from_the_words():
     assert resolve_language("ein Haus?", None, TWO) == "gsg" and resolve_language("House!", None, TWO) == "ase"
     assert resolve_language("house", "DE", TWO) == "gsg"
+    contracted = {"languages": TWO["languages"], "words": {"ase": ["it", "is", "do", "not"], "gsg": ["es"]}}
+    assert resolve_language("it's raining", None, contracted) == resolve_language("Don’t!", None, contracted) == "ase"
     with pytest.raises(SignerError, match="in no language that this run knows"):
         resolve_language("Anna", None, TWO)
     one = {"languages": {"gsg": "German"}, "words": {"gsg": []}}

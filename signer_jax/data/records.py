@@ -21,6 +21,7 @@ from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.progress import progress
+from signer_jax.slul.tokenizer import plain
 from signer_jax.types import Pose, Sample
 
 KIND = "prepared corpus"
@@ -234,7 +235,7 @@ _TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text: as it is written there, and its place in the NFKC-normalised text."""
+    """A word of a text: as it is written there, and its place in the `plain` text."""
 
     written: str
     start: int
@@ -247,10 +248,10 @@ class Word:
 
 
 def words_of(text: str) -> list[Word]:
-    """The words of the NFKC-normalised text: what stands between spaces and punctuation, without quotes and dashes
+    """The words of the `plain` text: what stands between spaces and punctuation, without quotes and dashes
     around it. "don't" is one word; an emoji or a row of Chinese characters is one too.
     """
-    text = unicodedata.normalize("NFKC", text)
+    text = plain(text)
     words = []
     for match in _TOKEN.finditer(text):
         start, end = match.span()

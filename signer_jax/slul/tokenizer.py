@@ -1,7 +1,8 @@
 """SentencePiece around text and glosses: one vocabulary for both sides of SLUL.
 
 Text is NFKC-normalised and lower-cased before it is encoded, glosses ("IX-1", "#A", "ES-BEDEUTET") are left as they
-are, so upper case separates glosses from words inside one vocabulary.
+are, so upper case separates glosses from words inside one vocabulary. Quotes and dashes have one form each (`plain`),
+and of punctuation only what the vocabulary has is read.
 """
 
 import io
@@ -27,12 +28,27 @@ _TRAINER, _NORMALISER = 2, 3  # what follows the pieces in a model file
 _SENTINELS = 100  # T5 appends <extra_id_99> … <extra_id_0> to the vocabulary that its SentencePiece file holds
 
 
+# Before NFKC, which makes a space and a combining mark of an acute accent that somebody wrote for an apostrophe.
+_ONE_FORM = str.maketrans(
+    dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u2036\u301d\u301e\u301f", '"')
+    | dict.fromkeys("\u2018\u2019\u201a\u201b\u2039\u203a\u2032\u2035\u00b4\u02b9\u02bb\u02bc\u055a`", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u203e\ufe58\ufe63\uff0d", "-")
+    | {"\u2017": "_"}
+)
+
+
+def plain(text: str) -> str:
+    """NFKC, with one form of the quotes (\" and ') and dashes (-) that typography has many of."""
+    return unicodedata.normalize("NFKC", text.translate(_ONE_FORM))
+
+
 def normalise(text: str) -> str:
-    """NFKC, lower case, single spaces: what `encode_source` encodes."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    """`plain`, lower case, single spaces: what `encode_source` encodes."""
+    return " ".join(plain(text).lower().split())
 
 
-_PUNCTUATION = re.compile(r"[.,;:!?\"()]|(?<!\w)'|'(?!\w)")
+_PUNCTUATION = re.compile(r"[.,;:!?\u00bf\u00a1\"()]|(?<!\w)['-]|['-](?!\w)")
+_OTHER_QUOTE = {"'": '"', '"': "'"}
 
 
 def spaced(text: str) -> str:
@@ -195,11 +211,11 @@ class Tokenizer:
     def encode_source(self, text: str, language: str) -> list[int]:
         """`[language] text` and eos (PAPER 2.2). Raises `SignerError` for a language without a tag."""
         if language in self._tags:
-            return [self._tags[language], *self._encode(spaced(normalise(text))), EOS]
+            return [self._tags[language], *self._encode(self._legible(spaced(normalise(text)))), EOS]
         if self._own:
             known = ", ".join(self._tags)
             raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
-        return [*self._encode(f"[{language}] {normalise(text)}"), EOS]
+        return [*self._encode(f"[{language}] {self._legible(normalise(text))}"), EOS]
 
     def cut(self, source: Sequence[int], length: int) -> list[int]:
         """`encode_source`'s ids, where they are more than `length` cut behind a whole word, the eos kept.
@@ -257,6 +273,19 @@ class Tokenizer:
         lengths = [(len(piece.replace(_WORD_START, "")), self._pieces.piece_to_id(piece)) for piece in pieces]
         total = sum(length for length, _ in lengths)
         return sum(length for length, i in lengths if i == UNKNOWN) / total if total else 0.0
+
+    def _legible(self, text: str) -> str:
+        """The text with a quote that the vocabulary lacks written as the other one, without other marks that it lacks:
+        an unknown piece around a known word would make the model read something else.
+        """
+        for mark in {letter for letter in text if unicodedata.category(letter)[0] == "P"}:
+            if not self._knows(mark):
+                other = _OTHER_QUOTE.get(mark, " ")
+                text = text.replace(mark, other if self._knows(other) else " ")
+        return " ".join(text.split())
+
+    def _knows(self, letter: str) -> bool:
+        return UNKNOWN not in self._encode(letter)
 
     def _encode(self, text: str) -> list[int]:
         return self._pieces.encode(text) if text else []

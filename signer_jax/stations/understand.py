@@ -4,9 +4,10 @@ A model answers whatever it is given, so what it is given and what it may say ar
 
 - Only glosses that the training texts of the language have (and, where there is a prior, that it can perform) are said:
   `slul.constraint`.
-- A word that the training texts of the language do not have is taken out of the text. A name or a number (a capital
-  letter or a digit in it) is carried over, fingerspelled: "#ANNA", at the place among the glosses that it has among the
-  known words. Other words are listed as unknown.
+- Short forms ("don't") are written out, so that their words are looked up (`data.short_forms`).
+- A word that the training texts of the language do not have is taken out of the text. A name or a number
+  (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
+  glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
 - A text that is too long for the model is understood sentence by sentence, each as one row of everything below.
 
 Each sentence passes the encoder once.
@@ -14,7 +15,6 @@ Each sentence passes the encoder once.
 
 import functools
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,17 +24,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from signer_jax.data.records import Word, words_of
+from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
+from signer_jax.language import spoken_of
 from signer_jax.pose.fingerspelling import spellings
 from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer
+from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer, plain
+from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, kinds, negates
 
 DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
-_ASKED = re.compile(r"(?<!\w)['\"„“‚‘«»](.+?)['\"“”‘’»«](?!\w)|:\s+([^:]+)$")
+_ASKED = re.compile(r"(?<!\w)['\"](.+?)['\"](?!\w)|:\s+([^:]+)$")  # in a `plain` text
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Linker:
     params: Any
     tokenizer: Tokenizer
     words: Mapping[str, Collection[str]]  # by language: the words of its training texts
+    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.spoken_of` writes it
     languages: tuple[str, ...]  # in the order of the rules
     rules: Automaton
     max_source: int
@@ -57,19 +61,23 @@ class Linker:
     @classmethod
     def of(
         cls, t5: T5, params: Any, tokenizer: Tokenizer, words: Mapping[str, Collection[str]],
-        glosses: Mapping[str, Collection[str]], *, max_source: int, max_target: int, beams: int, length_penalty: float,
+        glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
+        max_source: int, max_target: int, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
     ) -> "Linker":  # fmt: skip
-        """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown."""
+        """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
+        `spoken`: by language, the name of the spoken language beside it.
+        """
         sayable = {
             language: [gloss for gloss in known if performs is None or performs(gloss, language)]
             for language, known in glosses.items()
         }
         rules = automaton(sayable, tokenizer, t5.vocab_size)
-        known = {language: frozenset(some) for language, some in words.items()}
+        # A corpus that was prepared before `plain` has its words with typographic apostrophes.
+        known = {language: frozenset(map(plain, some)) for language, some in words.items()}
         return cls(
-            t5, params, tokenizer, known, tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells,
-            reads_unknown,
+            t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
+            tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
         )  # fmt: skip
 
     @functools.cached_property
@@ -86,7 +94,9 @@ class Sentence:
     of: int  # which of the texts it belongs to
     read: str = ""  # what the model was given; "" where it would have had nothing to go by
     carried: tuple[tuple[int, str], ...] = ()  # (known words before it, the gloss that spells it)
+    nouns: tuple[str, ...] = ()  # of the carried ones, those that may be nouns as well as names
     unknown: tuple[str, ...] = ()  # left out
+    first: tuple[str, ...] = ()  # of the unknown ones, those with a capital because a sentence begins with them
     guessed: tuple[str, ...] = ()  # unknown too, but left in the text of a published model
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
@@ -97,6 +107,11 @@ class Sentence:
     @property
     def spelled(self) -> tuple[str, ...]:
         return tuple(gloss for _, gloss in self.carried)
+
+    @property
+    def to_sign(self) -> bool:
+        """Whether it has a known word, or what is surely a name."""
+        return bool(self.known) or any(gloss not in self.nouns for gloss in self.spelled)
 
 
 @dataclass(frozen=True)
@@ -129,26 +144,34 @@ class Understood:
         return [word for b in self.rows(text) for word in self.sentences[b].unknown]
 
     def check(self) -> None:
-        """Raises `SignerError` for the first text of which nothing is known and nothing can be spelled."""
+        """Raises `SignerError` for the first text of which nothing is known and in which no name can be spelled."""
         for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
             part = [self.sentences[b] for b in self.rows(text)]
-            if not any(sentence.known or sentence.carried for sentence in part):
+            if not any(sentence.to_sign for sentence in part):
                 raise SignerError(
                     f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it in "
-                    f"{part[0].language} to sign, nor can it spell one; use words of the training texts"
+                    f"{part[0].language} to sign, nor a name in it to spell; use words of the training texts"
                 )
 
     def remarks(self, text: int) -> list[str]:
         """What a reader of the glosses of a text must know, a line each."""
         part = [self.sentences[b] for b in self.rows(text)]
         lines = []
+        if negations := [word for word in self.unknown(text) if negates(word)]:
+            lines.append(f"WARNING: a negation was left out ({listed(negations)}): the glosses may say the opposite")
         if len(part) > 1:
             lines.append(f"the text is longer than the model reads at once: understood as {len(part)} sentences")
         lines += [sentence.cut for sentence in part if sentence.cut]
-        if spelled := [gloss for sentence in part for gloss in sentence.spelled]:
+        nouns = [gloss for sentence in part for gloss in sentence.nouns]
+        if nouns:
+            lines.append(f"not in the training texts, a noun or a name, spelled as a word: {listed(nouns)}")
+        if spelled := [gloss for sentence in part for gloss in sentence.spelled if gloss not in nouns]:
             lines.append(f"not in the training texts, spelled, placed by the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
+        if first := [word for sentence in part for word in sentence.first]:
+            capitals = listed([word.upper() for word in first])
+            lines.append(f"a sentence begins with {listed(first)}: if that is a name to spell, write {capitals}")
         if guessed := [word for sentence in part for word in sentence.guessed]:
             lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
         for sentence in part:
@@ -232,35 +255,46 @@ def encode(t5: T5, params: dict, source: Int[Any, "b s"]) -> Any:
 
 def sentences_of(text: str, language: str, linker: Linker) -> list[str]:
     """The text in one piece where the model can read it so; else its sentences, at .!?… and line breaks."""
-    if len(linker.tokenizer.encode_source(text, language)) <= linker.max_source:
+    longest, _ = written_out(text, linker.spoken.get(language, ""), linker.words.get(language, ()))
+    if len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source:
         return [text]
     return [part for part in _SENTENCE_END.split(text) if words_of(part)] or [text]
 
 
 def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
     """The sentence without its unknown words, cut to the model's length."""
-    plain = unicodedata.normalize("NFKC", text)
-    words, known = words_of(text), linker.words.get(language, ())
+    known, spoken = linker.words.get(language, ()), linker.spoken.get(language, "")
+    whole, owners = written_out(text, spoken, known)
+    words = words_of(whole)
     familiar = [word.key in known for word in words]
     carried: list[tuple[int, str]] = []
+    nouns: list[str] = []
     unknown: list[str] = []
+    first: list[str] = []
     guessed: list[str] = []
     gone: list[Word] = []
     before = 0  # known words
-    for word, is_known in zip(words, familiar, strict=True):
+    for word, is_known, kind in zip(words, familiar, kinds(whole, words, spoken, owners), strict=True):
         if is_known:
             before += 1
             continue
-        spelling = spelled(word.written, language, linker.spells)
+        spelling = spelled(word.written, language, linker.spells) if kind in (NAME, NOUN_OR_NAME) else None
         if spelling is not None:
             carried.append((before, spelling))
+            nouns += [spelling] if kind == NOUN_OR_NAME else []
         else:
             (guessed if linker.reads_unknown else unknown).append(word.written)
+            first += [word.written] if kind == FIRST and not linker.reads_unknown else []
         if spelling is not None or not linker.reads_unknown:
             gone.append(word)
-    rest, count, said = _without(plain, gone), before, ""
+    unknown += ["'s"] if owners else []
+    rest, count, said = _without(whole, gone), before, ""
+    part = Sentence(
+        text, language, of, carried=tuple(carried), nouns=tuple(nouns), unknown=tuple(unknown), first=tuple(first),
+        guessed=tuple(guessed),
+    )  # fmt: skip
     # "how do you sign 'Anna'?", "please sign: Anna": what is asked for stands there, and nothing of it is left to read.
-    for asked in _ASKED.finditer(plain):
+    for asked in _ASKED.finditer(whole):
         start, end = asked.span(asked.lastindex or 0)
         inside = [is_known for word, is_known in zip(words, familiar, strict=True)
                   if start <= word.start and word.end <= end]  # fmt: skip
@@ -268,24 +302,22 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
             rest, count = "", 0
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
-        return Sentence(text, language, of, "", tuple(carried), (*unknown, *guessed), (), 0, said)
+        return replace(part, unknown=(*unknown, *guessed), guessed=(), cut=said)
     kept, cut = _cut(rest, language, linker)
     if not kept:
-        return Sentence(text, language, of, "", tuple(carried), tuple(unknown), tuple(guessed), 0, cut)
+        return replace(part, cut=cut)
     if cut:
         read_words = len(words_of(kept))
-        carried = [(place, gloss) for place, gloss in carried if place <= read_words]
+        part = replace(part, carried=tuple((place, gloss) for place, gloss in carried if place <= read_words))
         count = min(count, read_words)
-    return Sentence(text, language, of, kept, tuple(carried), tuple(unknown), tuple(guessed), count, cut)
+    return replace(part, read=kept, known=count, cut=cut)
 
 
 def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None) -> str | None:
-    """The gloss that fingerspells a name or a number; None for other words, and where its letters are not there.
+    """The gloss that fingerspells a name or a number; None where its letters are not there.
 
     Letters with marks are spelled without them where their own signs are missing: Ü as UE, É as E.
     """
-    if not any(letter.isupper() or letter.isnumeric() for letter in word):
-        return None
     return next((f"#{form}" for form in spellings(word) if spells is None or spells(form, language)), None)
 
 

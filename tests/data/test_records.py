@@ -68,6 +68,7 @@ def test_words_of_a_text():
         "How", "do", "you", "sign", "My", "name", "don't", "\N{PARTY POPPER}", "J\u00fcrgen", "3", "5", "\u6211\u7684",
         "house", "door",
     ]  # fmt: skip
+    assert [word.key for word in records.words_of("I don\u2019t, I don\u00b4t")] == ["i", "don't"] * 2
     first = records.words_of("(Ada)")[0]
     assert (first.key, first.start, first.end) == ("ada", 1, 4)
 

@@ -1,11 +1,12 @@
 """The tokenizer: determinism, round trips, tags and masks as single ids, case."""
 
 import pickle
+import unicodedata
 
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise
+from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise, plain
 
 TEXTS = [
     "How do you sign 'I carried it'?",
@@ -81,6 +82,30 @@ def test_text_is_lower_cased_and_glosses_are_not(tokenizer):
     assert tokenizer.encode_source("VIELE  Wolken", "gsg") == tokenizer.encode_source("viele wolken", "gsg")
     assert tokenizer.encode_gloss(("CARRY",)) != tokenizer.encode_gloss(("carry",))
     assert normalise("  Ｈｏｗ\tTHE ﬁne Straße ") == "how the fine straße"
+
+
+def test_typography_has_one_form(tokenizer):
+    marks = "„don’t“ «don´t» ‹don`t› ‘a’ ”b” – a—b ‑ −1 ＂"
+    assert plain(marks) == "\"don't\" \"don't\" 'don't' 'a' \"b\" - a-b - -1 \""
+    expected = tokenizer.encode_source("do you sign 'it'?", "ase")
+    assert UNKNOWN not in expected
+    # The training texts have single quotes only; double ones and what nothing there stands for are no unknown pieces.
+    for text in (
+        "do you sign “it”?",
+        "do you sign „it“?",
+        "do you sign »it«?",
+        'do you sign "it"?',
+        "¿do you sign ‘it’?",
+    ):
+        assert tokenizer.encode_source(text, "ase") == expected, text
+
+
+def test_no_punctuation_is_an_unknown_piece(tokenizer):
+    marks = [chr(i) for i in range(0x3100) if unicodedata.category(chr(i))[0] == "P"]
+    assert len(marks) > 300
+    for mark in marks:
+        assert UNKNOWN not in tokenizer.encode_source(f"{mark}sign{mark} it{mark}", "ase"), mark
+    assert UNKNOWN in tokenizer.encode_source("Ж", "ase")  # letters stay what they are
 
 
 def test_gloss_index_by_hand(tokenizer):

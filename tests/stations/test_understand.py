@@ -10,7 +10,7 @@ from slul.tiny_t5 import tiny, weights
 
 from signer_jax.data.records import words_of
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, Tokenizer
+from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
 from signer_jax.stations.understand import Linker, placed, read, semantics, sentences_of, spelled, understand
 
@@ -32,6 +32,7 @@ def linker(tmp_path_factory) -> Linker:
     return Linker.of(
         t5, weights(t5), tokenizer,
         {code: [word.key for text in texts for word in words_of(text)] for code, texts in TEXTS.items()}, GLOSSES,
+        spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
         spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
     )  # fmt: skip
@@ -68,11 +69,11 @@ def test_one_or_many_through_the_encoder_once(linker, monkeypatch):
 def test_unknown_words_are_carried_or_named(linker):
     sentence = read("My name is Anna", "ase", 0, linker)
     assert (sentence.read, sentence.carried, sentence.unknown, sentence.known) == ("My name is", ((3, "#ANNA"),), (), 3)
-    sentence = read("Jürgen, born in 2026 🎉, is 名字 new.", "ase", 0, linker)
-    assert sentence.read == ", in , is new." and sentence.carried == ((0, "#JUERGEN"),)
-    assert sentence.unknown == ("born", "2026", "🎉", "名字") and sentence.known == 3
+    sentence = read("in it Jürgen, born in 2026 🎉, is 名字 new.", "ase", 0, linker)
+    assert sentence.read == "in it , in , is new." and sentence.carried == ((2, "#JUERGEN"),)
+    assert sentence.unknown == ("born", "2026", "🎉", "名字") and sentence.known == 5
     # The same text in the other Unicode form.
-    again = read(unicodedata.normalize("NFD", "Jürgen, born in 2026 🎉, is 名字 new."), "ase", 0, linker)
+    again = read(unicodedata.normalize("NFD", "in it Jürgen, born in 2026 🎉, is 名字 new."), "ase", 0, linker)
     assert (again.read, again.carried, again.unknown) == (sentence.read, sentence.carried, sentence.unknown)
     assert read("Mein Name", "ase", 0, linker).known == 1  # German words are no English ones
     sentence = read("the unseen house of Anna", "ase", 0, replace(linker, reads_unknown=True))
@@ -88,13 +89,59 @@ def test_what_is_asked_for_is_not_made_up(linker):
     assert read("please sign: dog", "ase", 0, linker).read == "please sign: dog"
 
 
+def test_typography_reads_as_the_training_texts_do(linker):
+    expected = station.source_of(read("how do you sign 'the dog'?", "ase", 0, linker), linker)
+    assert UNKNOWN not in expected
+    for text in ("how do you sign “the dog”?", "how do you sign „the dog“?", "¿how do you sign «the dog»?"):
+        np.testing.assert_array_equal(station.source_of(read(text, "ase", 0, linker), linker), expected)
+    # The words of a corpus that was prepared with a typographic apostrophe.
+    of = Linker.of(
+        linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
+        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+    )  # fmt: skip
+    assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
+
+
 def test_spelling_by_hand():
     assert spelled("Jürgen", "gsg", None) == "#JÜRGEN"
     assert spelled("Jürgen", "gsg", lambda word, _: set(word) <= LETTERS) == "#JUERGEN"
     assert spelled("André", "ase", lambda word, _: set(word) <= LETTERS) == "#ANDRE"
     assert spelled("O'Neill", "ase", None) == "#ONEILL" and spelled("2026", "ase", None) == "#2026"
     assert spelled("2026", "ase", lambda word, _: set(word) <= LETTERS) is None
-    assert spelled("born", "ase", None) is None and spelled("名字", "ase", None) is None
+
+
+def test_short_forms_are_read_and_a_lost_negation_is_told_loudly(linker):
+    known = replace(linker, words={**linker.words, "ase": linker.words["ase"] | {"not", "i"}})
+    for text in ("I don't sign", "I don’t sign", "I dont sign"):
+        sentence = read(text, "ase", 0, known)
+        assert (sentence.read, sentence.known, sentence.unknown) == ("I do not sign", 4, ())
+    sentence = read("Anna's house is the dog's", "ase", 0, linker)
+    assert (sentence.read, sentence.spelled, sentence.unknown) == ("house is the dog", ("#ANNA",), ("'s",))
+    for text, word in (("nobody carried it", "nobody"), ("Nobody carried it", "Nobody"), ("it is not new", "not")):
+        understood = understand([text], ["ase"], linker)
+        assert understood.remarks(0)[0].startswith(f"WARNING: a negation was left out ({word})")
+    assert not any("WARNING" in line for line in understand(["born in winter"], ["ase"], linker).remarks(0))
+    # What counts against the model's length is the long form.
+    text = "I don't sign it. the dog is old"
+    long = len(linker.tokenizer.encode_source(text.replace("don't", "do not"), "ase"))
+    assert len(sentences_of(text, "ase", replace(known, max_source=long))) == 1
+    assert len(sentences_of(text, "ase", replace(known, max_source=long - 1))) == 2
+
+
+def test_capitals_that_say_nothing(linker):
+    sentence = read("Elephants carried it. Worried, it is old", "ase", 0, linker)
+    assert not sentence.carried and sentence.unknown == sentence.first == ("Elephants", "Worried")
+    remarks = understand(["Elephants carried it"], ["ase"], linker).remarks(0)
+    assert "a sentence begins with Elephants: if that is a name to spell, write ELEPHANTS" in remarks
+    with pytest.raises(SignerError, match="nor a name in it to spell"):
+        understand(["Worried?"], ["ase"], linker).check()
+    understood = understand(["der Elefant ist neu"], ["gsg"], linker)
+    understood.check()
+    assert understood.sentences[0].nouns == understood.sentences[0].spelled == ("#ELEFANT",)
+    said = [line for line in understood.remarks(0) if "#ELEFANT" in line]
+    assert said == ["not in the training texts, a noun or a name, spelled as a word: #ELEFANT"]
+    with pytest.raises(SignerError, match="nor a name in it to spell"):
+        understand(["Elefanten fressen Gras"], ["gsg"], linker).check()
 
 
 def test_places_by_hand():

@@ -1,0 +1,50 @@
+"""What an unknown word may be: a name, a word that a capital letter makes look like one, or a negation."""
+
+import re
+from collections.abc import Sequence
+
+from signer_jax.data.records import Word
+
+NAME, NOUN_OR_NAME, FIRST, OTHER = "name", "noun or name", "first word of a sentence", "other word"
+# What none of the words that are left can stand for: without it the text says the opposite.
+_NEGATIONS = frozenset({
+    "no", "not", "never", "nobody", "nothing", "nowhere", "none", "neither", "nor", "without", "cannot",
+    "no-one", "nicht", "nichts", "nie", "niemals", "niemand", "niemanden", "niemandem", "nirgends", "nirgendwo",
+    "kein", "keine", "keinen", "keinem", "keiner", "keines", "keinerlei", "weder", "ohne",
+})  # fmt: skip
+_BEGINS = re.compile(r"[.!?\u2026:\r\n]|(?<!\w)['\"]$")  # in what stands before a word
+_ENDS = re.compile(r"[.!?\u2026]")
+_ABBREVIATED = frozenset({
+    "dr", "mr", "mrs", "ms", "st", "prof", "hr", "fr", "jr",
+})  # fmt: skip
+
+
+def negates(word: str) -> bool:
+    return word.lower() in _NEGATIONS or word.lower().endswith("n't")
+
+
+def kinds(text: str, words: Sequence[Word], spoken: str, owners: Sequence[str] = ()) -> list[str]:
+    """What each word of the `plain` text would be if nobody knew it: `NAME`, `NOUN_OR_NAME`, `FIRST` or `OTHER`.
+
+    A digit makes a name of a word (something to spell), so do capital letters alone, and a capital letter where it says
+    something: not in the first word of a sentence, unless that is all there is of it, without a full stop, or owns
+    something (`owners`: "Anna's"). Of a German word within a sentence it says that it is a noun or a name.
+    """
+    starts = [0, *(word.end for word in words)]
+    gaps = [text[start : word.start] for start, word in zip(starts, words, strict=False)] + [text[starts[-1] :]]
+    found = []
+    for i, word in enumerate(words):
+        before, after, written = gaps[i], gaps[i + 1], word.written
+        abbreviated = i > 0 and words[i - 1].key in _ABBREVIATED and before.strip() == "."
+        begins = i == 0 or (_BEGINS.search(before) is not None and not abbreviated)
+        last = i + 1 == len(words) or _BEGINS.search(after) is not None or "'" in after or '"' in after
+        alone = begins and last and (_ENDS.match(after.strip()) is None or bool(re.search("[:'\"]", before)))
+        if negates(written) or not any(letter.isupper() or letter.isnumeric() for letter in written):
+            found.append(OTHER)
+        elif any(letter.isnumeric() for letter in written) or written == written.upper() or alone or written in owners:
+            found.append(NAME)
+        elif begins:
+            found.append(FIRST)
+        else:
+            found.append(NOUN_OR_NAME if spoken == "german" and not abbreviated else NAME)
+    return found
