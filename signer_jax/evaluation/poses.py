@@ -200,14 +200,14 @@ def score_texts(signer: Signer, samples: Sequence[Sample], result: Evaluation) -
     rows: dict[str, list[float]] = defaultdict(list)
     for i, (sample, other) in enumerate(zip(samples, shuffled(samples), strict=True)):
         valid = [on_joints(pose, joints, dims) for pose in (sample.pose, *(r for r, _ in sample.references)) if pose]
-        poses = {"": signed[i], "_shuffled": None if other is None else signed[other], "_true_glosses": told[i]}
+        compared = {"": signed[i], "_shuffled": None if other is None else signed[other], "_true_glosses": told[i]}
         distances = {
             name: min(dtw(pose, one, weights=weigh_hands) for one in valid)
-            for name, pose in poses.items()
+            for name, pose in compared.items()
             if pose is not None
         }
-        whole = len(distances) == len(poses)
-        for name in poses:
+        whole = len(distances) == len(compared)
+        for name in compared:
             rows[f"pose/text_dtw{name}"].append(distances[name] if whole else float("nan"))
     result.metrics |= means(rows)
 
