@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 600, "dev": 24, "test": 8}  # of these, how many are rendered
     c.data.guests = 2  # videos in dev and test of a signer whom no training sample shows
-    c.data.max_source = 18  # s: source tokens, end included
+    c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 14  # n: glosses a sentence
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
