@@ -15,6 +15,7 @@ def get_config():
     for stage, steps in (("slul", 900), ("pose", 200), ("vae", 4), ("images", 1000), ("renderer", 300), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
-    c.train.vae.learning_rate = 2e-6  # so few steps must not spoil the principal components it starts from
+    # So few steps must not spoil the principal components it starts from.
+    c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 2e-6
     c.evaluate.poses, c.evaluate.videos = 60, 8  # every dev pose
     return c

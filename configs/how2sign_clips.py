@@ -11,7 +11,8 @@ def get_config():
     c.stages = ("vae", "images", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24
-    c.train.vae.steps, c.train.vae.learning_rate, c.train.vae.warmup = 10, 2e-6, 1  # it starts nearly lossless
+    c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 2e-6  # it starts nearly lossless
+    c.train.vae.steps, c.train.vae.warmup = 10, 1
     c.train.images.steps, c.train.images.warmup = 3000, 150
     c.train.renderer.steps, c.train.renderer.warmup = 300, 15
     c.evaluate.videos = 1000  # every held-out clip

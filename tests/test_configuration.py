@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,11 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", read(c)):
         pass
     assert load_settings(tmp_path / "run").slul.d_model == 128
+
+
+def test_a_config_that_sets_a_learning_rate_names_its_optimizer():
+    """Rates of AdamW and Muon are ten times apart: one that stays while the default's optimizer changes is wrong."""
+    for path in sorted(configuration.SHIPPED.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for stage in re.findall(r"c\.train\.(\w+)\.learning_rate", text):
+            assert f"c.train.{stage}.optimizer" in text, f"{path.name}: train.{stage}"
