@@ -11,6 +11,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
 from signer_jax.pose import skeleton
+from signer_jax.pose.warping import hand_index
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.render import Renderer
@@ -83,12 +84,8 @@ def build(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Any]]:
     if "renderer" in parts:
         assert vae is not None
         renderer, published["renderer"] = _renderer(settings, vae, slul, names, compute)
-    model = Model(joints, _hand_positions(names), slul, slp_moe, stabiliser, vae, renderer)
+    model = Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer)
     return model, {name: value for name, value in published.items() if value is not None}
-
-
-def _hand_positions(names: tuple[str, ...]) -> np.ndarray:
-    return skeleton.positions((*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND), names)
 
 
 def _slul(c: Slul, vocab_size: int, compute: dict) -> tuple[T5, Any]:

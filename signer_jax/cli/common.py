@@ -151,11 +151,6 @@ def square(picture: "Image", size: int) -> np.ndarray:
     return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
 
 
-def read_picture(path: str, size: int) -> np.ndarray:
-    """A reference image as uint8 `[size, size, 3]`: the middle square, resized. Raises `SignerError` if unreadable."""
-    return square(open_picture(path), size)
-
-
 def output_folder(path: str, flag: str) -> Path:
     """The path, where a file can be written there. Raises `SignerError` otherwise, before any long work."""
     file = Path(path)

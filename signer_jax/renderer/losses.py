@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from signer_jax.masked import masked_mean
 from signer_jax.renderer.control import fold_time
 
 
@@ -17,12 +18,8 @@ def flow_matching(
     `weight` broadcasts over the latents; an example whose weights are all zero costs 0.
     """
     error = jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32))
-    axes = tuple(range(1, error.ndim))
-    if weight is None:
-        return error.mean(axes)
-    weight = jnp.broadcast_to(weight.astype(jnp.float32), error.shape)
-    total = weight.sum(axes)
-    return (weight * error).sum(axes) / jnp.where(total > 0, total, 1.0)
+    weight = jnp.ones(()) if weight is None else weight
+    return masked_mean(error, weight, axis=tuple(range(1, error.ndim)))
 
 
 def hand_weight(

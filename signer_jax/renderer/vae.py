@@ -379,15 +379,3 @@ class VideoVAE(nn.Module):
     def denormalise(self, latents: Float[jax.Array, "... z"]) -> Float[jax.Array, "... z"]:
         """The inverse of `normalise`."""
         return latents * jnp.asarray(self.latents_std) + jnp.asarray(self.latents_mean)
-
-
-def latent_statistics(
-    mean: Float[jax.Array, "... z"],
-) -> tuple[Float[jax.Array, "z"], Float[jax.Array, "z"]]:
-    """Mean and standard deviation of every channel of encoded clips: the `latents_mean` and `latents_std` to keep.
-
-    A channel that never varies gets 1e-6 and not 0, so that `normalise` stays finite.
-    """
-    axes = tuple(range(mean.ndim - 1))
-    wide = mean.astype(jnp.float32)
-    return wide.mean(axes), jnp.maximum(wide.std(axes), 1e-6)

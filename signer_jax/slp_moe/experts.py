@@ -99,19 +99,6 @@ def top(weights: Float[Array, "b n e"]) -> Float[Array, "b n e"]:
     return one_hot * (weights.max(axis=-1, keepdims=True) > 0)
 
 
-def select_top(
-    weights: Float[Array, "b n e"],
-    frame_gloss: Float[Array, "b t n"],
-    candidates: Float[Array, "b e t j c"],
-    confidence: Float[Array, "b e t j"],
-) -> tuple[Float[Array, "b t j c"], Float[Array, "b t j"]]:
-    """Inference: the expert with the highest gate for each gloss, cross-faded only in transitions (PAPER 2.3).
-
-    Any one valid way to sign a gloss is right and the average of several is not, so nothing is averaged within a gloss.
-    """
-    return blend(top(weights), frame_gloss, candidates, confidence)
-
-
 class SLPMoE(nn.Module):
     """SLP-MoE: semantic features and candidates in, the blended pose and the gates' weights out.
 
@@ -140,7 +127,7 @@ class SLPMoE(nn.Module):
         *,
         gloss_query: Float[Array, "b n d"] | None = None,
     ) -> Float[Array, "b n e"]:
-        """The weights alone (for `select_top`). Rows sum to 1, or to 0 where a gloss has no candidate."""
+        """The weights alone (for `top`). Rows sum to 1, or to 0 where a gloss has no candidate."""
         if self.gating == "sentence":
             query = masked_mean(H, source_mask[..., None], axis=1)  # q = Pool(H)
             scores = sentence_scores(self.chosen(query, candidate_features), candidate_mask)

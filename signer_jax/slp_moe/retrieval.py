@@ -104,7 +104,7 @@ class Retrieval:
                 entries.setdefault((entry.signer, entry.variant), entry)
         return expert_slots(list(entries.values()), self.signers, self.experts)
 
-    def performs(self, gloss: str, language: str) -> bool:
+    def shows(self, gloss: str, language: str) -> bool:
         """Whether a gloss can be shown: signed by some expert, or fingerspelled."""
         return any(self.slots(gloss, language)) or self.spells(gloss.lstrip("#"), language)
 

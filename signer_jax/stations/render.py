@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from signer_jax.data.streams import to_pixels_range
+from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.renderer.latents import LatentStore
@@ -74,8 +74,8 @@ class Studio:
             clean = renderer.render(params["renderer"], noise, **conditions, guidance=guidance)
             return vae.apply({"params": params["vae"]}, latents.denormalise(clean), method="decode")
 
-        def encode(params: dict, video: Array) -> Any:
-            return vae.apply({"params": params}, video / 127.5 - 1.0, method="encode")[0]
+        def encode(params: dict, video: Any) -> Any:
+            return vae.apply({"params": params}, to_model_range(video), method="encode")[0]
 
         def decode(params: dict, latents: Array) -> Any:
             return vae.apply({"params": params}, latents, method="decode")

@@ -13,7 +13,7 @@ from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
 from signer_jax.cli import score
-from signer_jax.cli.common import open_picture, read_lines, read_picture
+from signer_jax.cli.common import open_picture, read_lines, square
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.errors import SignerError
@@ -126,7 +126,7 @@ def _halves(height: int = 32, width: int = 32) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_pictures_of_the_known_kinds(tmp_path, kind):
     Image.fromarray(_halves()).save(tmp_path / f"a.{kind}", quality=100)
-    assert np.abs(read_picture(str(tmp_path / f"a.{kind}"), 16).astype(int) - _halves(16, 16)).max() < 40
+    assert np.abs(square(open_picture(str(tmp_path / f"a.{kind}")), 16).astype(int) - _halves(16, 16)).max() < 40
 
 
 def test_a_turned_picture_is_set_upright(tmp_path):
@@ -134,18 +134,18 @@ def test_a_turned_picture_is_set_upright(tmp_path):
     exif = picture.getexif()
     exif[0x0112] = 6  # to be shown a quarter to the right
     picture.save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(str(tmp_path / "a.png"), 32), _halves())
+    np.testing.assert_array_equal(square(open_picture(str(tmp_path / "a.png")), 32), _halves())
 
 
 def test_unusual_pictures(tmp_path):
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(read_picture(str(tmp_path / "deep.png"), 16)[..., 1], ramp // 257)
+    np.testing.assert_array_equal(square(open_picture(str(tmp_path / "deep.png")), 16)[..., 1], ramp // 257)
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "one.png")
-    assert (read_picture(str(tmp_path / "one.png"), 8) == (10, 20, 30)).all()
+    assert (square(open_picture(str(tmp_path / "one.png")), 8) == (10, 20, 30)).all()
     palette = Image.fromarray(_halves()).convert("P")
     palette.save(tmp_path / "palette.png", transparency=bytes([255] * 255 + [0]))
-    assert read_picture(str(tmp_path / "palette.png"), 8).shape == (8, 8, 3)
+    assert square(open_picture(str(tmp_path / "palette.png")), 8).shape == (8, 8, 3)
 
 
 def test_what_is_no_picture_of_a_known_kind(tmp_path):
@@ -171,7 +171,7 @@ def test_a_damaged_note_on_the_camera_is_read_over(tmp_path):
     (tmp_path / "a.jpeg").write_bytes(data[: place + 4] + b"\x00\x00\x7f\x00" + data[place + 8 :])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_picture(str(tmp_path / "a.jpeg"), 32).shape == (32, 32, 3)
+        assert square(open_picture(str(tmp_path / "a.jpeg")), 32).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("side", [8001, 10_000, 14_000])  # beyond the bound, and beyond where Pillow warns and refuses

@@ -25,7 +25,7 @@ from fuzz.mutations import (
 from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
 from signer_jax.cli import main as cli
-from signer_jax.cli.common import read_picture
+from signer_jax.cli.common import open_picture, square
 from signer_jax.data import records, video
 from signer_jax.data.corpora import how2sign_clips, phoenix14t
 from signer_jax.errors import SignerError
@@ -271,7 +271,7 @@ def _read_video(folder: Path, changes: Changes) -> None:
 
 
 def _read_picture(folder: Path, changes: Changes) -> None:
-    picture = read_picture(str(folder / next(iter(changes))), 16)
+    picture = square(open_picture(str(folder / next(iter(changes)))), 16)
     assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
 
 

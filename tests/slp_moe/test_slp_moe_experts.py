@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from signer_jax.slp_moe.experts import SLPMoE, blend, candidate_features, select_top, top
+from signer_jax.slp_moe.experts import SLPMoE, blend, candidate_features, top
 from signer_jax.types import Pose
 
 # Two glosses over four frames and one frame of padding; frame 2 is the transition, half and half.
@@ -64,12 +64,12 @@ def test_blend_of_nothing_is_missing_with_a_finite_gradient():
     np.testing.assert_array_equal(gradient, np.zeros((1, 1, 2)))
 
 
-def test_top_and_select_top_take_one_expert_a_gloss():
+def test_top_takes_one_expert_a_gloss():
     weights = jnp.array([[[0.4, 0.6], [0.7, 0.3]]])
     np.testing.assert_array_equal(top(weights), [[[0, 1], [1, 0]]])
     np.testing.assert_array_equal(top(jnp.zeros((1, 1, 2))), [[[0, 0]]])
     candidates = jnp.stack([jnp.full((1, 5, 1, 1), 1.0), jnp.full((1, 5, 1, 1), 5.0)], axis=1)
-    pose, confidence = select_top(weights, FRAME_GLOSS, candidates, jnp.ones((1, 2, 5, 1)))
+    pose, confidence = blend(top(weights), FRAME_GLOSS, candidates, jnp.ones((1, 2, 5, 1)))
     np.testing.assert_allclose(pose[0, :, 0, 0], [5.0, 5.0, 3.0, 1.0, 0.0])
     np.testing.assert_allclose(confidence[0, :, 0], [1.0, 1.0, 1.0, 1.0, 0.0])
 

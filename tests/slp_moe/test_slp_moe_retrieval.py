@@ -39,8 +39,8 @@ def small_prior(tmp_path) -> Prior:
 def test_what_can_be_shown_is_signed_or_spelled(tmp_path):
     entries = [(entry("a", gloss), pose(0.1)) for gloss in ("HOUSE", "#A", "#B")]
     lookup = retrieval.Retrieval(Prior.build(entries, tmp_path / "prior", fps=16.0), np.arange(5), 2, 2, glosses=4)
-    assert lookup.performs("HOUSE", "ase") and lookup.performs("#AB", "ase") and lookup.performs("BA", "ase")
-    assert not lookup.performs("TREE", "ase") and not lookup.performs("HOUSE", "gsg")
+    assert lookup.shows("HOUSE", "ase") and lookup.shows("#AB", "ase") and lookup.shows("BA", "ase")
+    assert not lookup.shows("TREE", "ase") and not lookup.shows("HOUSE", "gsg")
     assert lookup.spells("AB", "ase") and not lookup.spells("HOUSE", "ase") and not lookup.spells("AB", "gsg")
 
 
