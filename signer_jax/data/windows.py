@@ -40,19 +40,30 @@ def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np
 
 
 def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str]:
-    """How many sentences are longer than what a model is given of them, a line for each side; none where all fit."""
+    """How many sentences are longer than what a model is given of them: a line each for texts, gloss tokens and
+    glosses; none where all fit.
+    """
     sides: dict[str, list[int]] = {"source": [], "target": []}
+    signs = []
     for i in range(len(records)):
         sample = records[i]
         sides["source"].append(len(tokenizer.encode_source(sample.text, sample.language)))
         sides["target"].append(len(tokenizer.encode_gloss(sample.glosses)) if sample.glosses else 0)
+        signs.append(len(sample.glosses))
     what = {"source": "texts", "target": "gloss sequences"}
-    return [
+    lines = [
         f"{sum(n > limit for n in lengths)} of {len(lengths)} training {what[side]} are longer than data.max_{side} = "
         f"{limit} tokens (the longest has {max(lengths)}); what is longer is cut"
         for (side, lengths), limit in zip(sides.items(), (limits.source, limits.target), strict=True)
         if max(lengths, default=0) > limit
     ]
+    if max(signs, default=0) > limits.glosses:
+        more = sum(n > limits.glosses for n in signs)
+        lines.append(
+            f"{more} of {len(signs)} training gloss sequences have more than data.max_glosses = {limits.glosses} "
+            f"glosses (the longest has {max(signs)}); frames of those beyond belong to no gloss"
+        )
+    return lines
 
 
 class MotionWindows:
@@ -88,6 +99,9 @@ class MotionWindows:
             # Without what the database has from this very performance: at inference nobody has the answer beforehand.
             slots = [self.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in sample.glosses]
             experts = self.retrieval.on_timeline(slots, sample.spans, len(pose), without=sample.name)
+            # Signs past the last kept gloss have no expert: nothing is to be learned from their frames.
+            dropped = sample.spans[self.limits.glosses :]
+            arrays["signed"] = np.int32(dropped[0][0] if len(dropped) else len(pose))
             arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval, self.gating)}
         return arrays
 
@@ -102,5 +116,5 @@ class MotionWindows:
         window = whole | {name: whole[name][inside] for name in ("pose", "confidence")}
         if "candidates" in whole:
             window |= vars(at_frames(Experts(**{name: whole[name] for name in EXPERTS}), frames))
-        window["valid"] = frames < len(whole["pose"])
+        window["valid"] = frames < window.pop("signed", len(whole["pose"]))
         return window

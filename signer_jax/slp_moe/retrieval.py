@@ -39,8 +39,12 @@ def expert_slots(entries: Sequence[Entry], signers: Sequence[str], experts: int)
 
 
 def frame_gloss(spans: np.ndarray, frames: int, glosses: int) -> np.ndarray:
-    """`[t, n]`: how much each frame belongs to each gloss; rows sum to 1, cross-faded between two spans."""
+    """`[t, n]`: how much each frame belongs to each gloss; rows sum to 1, cross-faded between two spans.
+
+    Where there are more than n spans, frames from the first one beyond on belong to no gloss: their rows are 0.
+    """
     weights = np.zeros((frames, glosses), np.float32)
+    beyond = frames if len(spans) <= glosses else int(spans[glosses][0])
     spans = spans[:glosses]
     if len(spans) == 0:
         return weights
@@ -51,7 +55,7 @@ def frame_gloss(spans: np.ndarray, frames: int, glosses: int) -> np.ndarray:
         rise = np.clip((time - before) / max(start - before, 1), 0, 1) if n else np.ones(frames)
         fall = np.clip((after - time) / max(after - (end - 1), 1), 0, 1) if n + 1 < len(spans) else np.ones(frames)
         weights[:, n] = np.minimum(rise, fall)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return weights / weights.sum(axis=1, keepdims=True) * (time < beyond)[:, None]
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class Retrieval:
         and ends with the rest pose of the signer of its first sign, where the database has one from another sample than
         `without`: the rest poses are the first frames of performances, and so the answer for these.
         """
+        belongs = frame_gloss(spans, total, self.glosses)
         slots, spans = list(slots)[: self.glosses], spans[: self.glosses]
         features, mask = self.features(slots, self.glosses)
         sequences = []
@@ -157,7 +162,7 @@ class Retrieval:
             candidate_confidence=np.stack([pose.confidence for pose in sequences]).astype(np.float32),
             candidate_features=features,
             candidate_mask=mask,
-            frame_gloss=frame_gloss(spans, total, self.glosses),
+            frame_gloss=belongs,
         )
 
 

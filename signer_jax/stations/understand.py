@@ -8,6 +8,7 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - A word that the training texts of the language do not have is taken out of the text. A name or a number
   (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
   glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
+- Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
 - A text that is too long for the model is understood sentence by sentence, each as one row of everything below.
 
 Each sentence passes the encoder once.
@@ -33,6 +34,7 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer, plain
+from signer_jax.stations.spelled_names import without_invented
 from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, kinds, negates
 
 DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
@@ -101,6 +103,7 @@ class Sentence:
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
+    invented: tuple[str, ...] = ()  # names that the model spelled and the text does not have
     unfinished: bool = False  # the glosses were cut at the model's length
     probability: float = 1.0  # of a gloss token, the geometric mean
 
@@ -177,6 +180,8 @@ class Understood:
         for sentence in part:
             if sentence.known and len(sentence.glosses) == len(sentence.carried):
                 lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
+            if sentence.invented:
+                lines.append(f"spelled by the model, but not in the text, left out: {listed(sentence.invented)}")
             if sentence.probability < DOUBT:
                 lines.append(
                     f"the model is unsure of the glosses of {_shortened(sentence.read)}: it gives a token "
@@ -355,16 +360,12 @@ def answered(part: Sentence, ids: Int[np.ndarray, "g"], probability: float, lang
     if not part.known:
         return replace(part, glosses=part.spelled)
     glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids.tolist()))
-    every = placed(glosses, part.carried, part.known)
-    return replace(part, glosses=every, unfinished=EOS not in ids, probability=probability)
-
-
-def placed(glosses: Sequence[str], carried: Sequence[tuple[int, str]], known: int) -> tuple[str, ...]:
-    """A spelled word stands as far along the glosses as it stands along the known words; exact at both ends."""
-    result = list(glosses)
-    for before, gloss in reversed(carried):
-        result.insert(round(before / known * len(glosses)), gloss)
-    return tuple(result)
+    words, known = words_of(part.read), linker.words.get(part.language, ())
+    before = [sum(one.key in known for one in words[:i]) for i in range(len(words))]
+    every, invented = without_invented(glosses, part.carried, [word.written for word in words], before, part.known)
+    return replace(
+        part, glosses=every, invented=tuple(invented), unfinished=EOS not in ids, probability=probability
+    )  # fmt: skip
 
 
 def listed(words: Sequence[str], most: int = 12) -> str:

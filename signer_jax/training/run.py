@@ -120,7 +120,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     with folder.Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
         tokenizer = first_makes("tokenizer", lambda: open_tokenizer(settings, workdir, corpus))
-        if tokenizer is not None and "slul" in settings.stages and jax.process_index() == 0:
+        if tokenizer is not None and jax.process_index() == 0:
             for line in too_long(corpus.texts("train"), tokenizer, limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from signer_jax.data.windows import Limits, MotionWindows
@@ -29,6 +31,9 @@ def test_frames_belong_to_glosses_with_cross_fades():
     by_hand = np.array([[1, 0], [1, 0], [1, 0], [2 / 3, 1 / 3], [1 / 3, 2 / 3], [0, 1], [0, 1], [0, 1]])
     np.testing.assert_allclose(weights[:, :2], by_hand, atol=1e-6)
     assert not weights[:, 2].any()
+    # Of three signs two are kept: from the third one on, frames belong to none.
+    cut = retrieval.frame_gloss(np.array([[1, 3], [5, 6], [7, 8]]), 8, 2)
+    np.testing.assert_allclose(cut, [*by_hand[:7], [0, 0]], atol=1e-6)
 
 
 def small_prior(tmp_path) -> Prior:
@@ -159,6 +164,16 @@ def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path
         window = windows.window(0, start, length)
         np.testing.assert_array_equal(window["candidate_features"], features)
         np.testing.assert_array_equal(window["candidate_mask"], mask)
+
+
+def test_frames_of_signs_beyond_the_kept_ones_are_not_learned_from(tmp_path):
+    samples, lookup = performances(tmp_path)
+    long = replace(samples[0], glosses=("A",) * 3, spans=np.array([[0, 2], [2, 3], [4, 6]], np.int32))
+    windows = MotionWindows([long], lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    window = windows.window(0, 1, 6)
+    np.testing.assert_array_equal(window["valid"], [True] * 3 + [False] * 3)
+    np.testing.assert_allclose(window["frame_gloss"].sum(axis=1), [1, 1, 1, 0, 0, 0], atol=1e-6)
+    assert "signed" not in window
 
 
 def test_frames_past_the_end_belong_to_no_gloss_in_training_as_at_inference(tmp_path):
