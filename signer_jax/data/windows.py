@@ -101,7 +101,7 @@ class MotionWindows:
             experts = self.retrieval.on_timeline(slots, sample.spans, len(pose), without=sample.name)
             # Signs past the last kept gloss have no expert: nothing is to be learned from their frames.
             dropped = sample.spans[self.limits.glosses :]
-            arrays["signed"] = np.int32(dropped[0][0] if len(dropped) else len(pose))
+            arrays["signed"] = np.array(dropped[0][0] if len(dropped) else len(pose))
             arrays |= vars(experts) | {"chosen": chosen_candidates(sample, slots, self.retrieval, self.gating)}
         return arrays
 
