@@ -186,7 +186,7 @@ def test_loading_says_what_is_wrong_with_the_folder(tiny, tmp_path):
     save_vae(tmp_path, module, params)
     config = json.loads((tmp_path / "config.json").read_text())
     cases = [
-        ("base_dim", 8, "has shape"),
+        ("base_dim", 8, "of shape .* its config says"),
         ("attn_scales", [1.0], "attn_scales"),
         ("dim_mult", [1, 2, 2], "temperal_downsample has 1 items where 2 belong"),
     ]
