@@ -11,7 +11,7 @@ def get_config():
     c.stages = ("vae", "images", "renderer")
     c.data.corpus = "how2sign_clips"
     c.data.fps = 0.0  # as filmed, 24
-    c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 2e-6  # it starts nearly lossless
+    c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 1e-7  # it starts nearly lossless
     c.train.vae.steps, c.train.vae.warmup = 10, 1
     c.train.images.steps, c.train.images.warmup = 3000, 150
     c.train.renderer.steps, c.train.renderer.warmup = 300, 15
