@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     c.data.guests = 2  # videos in dev and test of a signer whom no training sample shows
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
-    c.data.max_glosses = 14  # n: glosses a sentence
+    c.data.max_glosses = 15  # n: glosses a sentence
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
