@@ -54,7 +54,7 @@ def test_shipped_and_copied_configs_are_found_from_a_foreign_folder(installed, t
         "demo": list(configuration.load("demo").stages),
         "default": list(configuration.load("default").stages),
         "phoenix14t": ["slul"],
-        "how2sign_clips": ["vae", "renderer"],
+        "how2sign_clips": ["vae", "images", "renderer"],
         "configs/demo.py": list(configuration.load("demo").stages),
         "configs/mine.py": ["slul"],
     }
