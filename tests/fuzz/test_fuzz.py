@@ -1,7 +1,7 @@
 """Harmed files of every kind: each gives what it holds or one clear line; `pytest -m fuzz` is the long run.
 
 `SIGNER_FUZZ` is its number of cases (100,000), `SIGNER_FUZZ_SEED` another seed. Every case follows from the seed, the
-reader and its number: `child.py` says how.
+reader and its number: `child.py` says how. (A Matroska file holds a random number of its own.)
 """
 
 import os
@@ -34,7 +34,7 @@ def _run(folder: Path, counts: list[int], seed: int) -> str:
     assert not failures, "\n\n".join([text, *failures[:40]])
     for reader, outcome in zip(READERS, outcomes, strict=True):
         assert outcome.read + outcome.refused == outcome.cases, reader.name
-        assert outcome.refused > 0, f"{reader.name}: nothing that was harmed was refused"
+        assert outcome.refused or outcome.cases < 20, f"{reader.name}: nothing that was harmed was refused"
     return text
 
 
