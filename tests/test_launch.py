@@ -46,7 +46,7 @@ assert sys.argv[1:4] == ["-m", "signer_jax", "train"], sys.argv
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 distributed.start()
 said = json.dumps([jax.process_index(), jax.process_count(), jax.config.values["jax_cuda_visible_devices"]])
-os.write(1, (said + "\n").encode())  # in one piece: eight tasks share the pipe
+os.write(1, (said + "\\n").encode())  # in one piece: eight tasks share the pipe
 """
 
 
