@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from signer_jax import storage
@@ -81,17 +82,19 @@ def _read_index(file: Path) -> list[dict[str, str] | str]:
         if name not in columns:
             found = ", ".join(columns)[: 3 * _SHOWN] or "none"
             raise SignerError(f"{file}: lacks the column {name!r}; it has {found}")
-    if len(set(columns)) < len(columns):
-        raise SignerError(f"{file}: has the column {max(columns, key=columns.count)[:_SHOWN]!r} twice; keep one")
+    name, count = Counter(columns).most_common(1)[0]
+    if count > 1:
+        raise SignerError(f"{file}: has the column {name[:_SHOWN]!r} twice; keep one")
     return [_row(columns, cells) for cells in rows if cells]
 
 
 def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
     if len(cells) > len(columns):
         return f"has {len(cells)} cells where the header has {len(columns)}; quote a cell with a comma"
-    row = dict.fromkeys(columns, "") | {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
-    for name in _READ & row.keys():
-        cell = row[name]
+    # Only the columns that are read: rows of a wide table would take rows times columns of memory.
+    filled = zip_longest(columns, cells, fillvalue="")
+    row = {name: cell.strip() for name, cell in filled if name in _READ}
+    for name, cell in row.items():
         if len(cell) > _LONGEST or any(unicodedata.category(character) == "Cc" for character in cell):
             what = f"{len(cell)} characters" if len(cell) > _LONGEST else "a line break or control character"
             return f"{name or 'a cell'} has {what}; is a quote missing?"

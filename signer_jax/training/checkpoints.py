@@ -103,7 +103,7 @@ class Checkpoints:
 
 def latest_step(directory: str | Path) -> int | None:
     """The newest complete step in a stage's folder, or None; writes nothing."""
-    steps = [int(path.name) for path in Path(directory).glob("*") if path.name.isdigit()]
+    steps = [int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal() and path.name.isascii()]
     return max(steps, default=None)
 
 

@@ -366,3 +366,16 @@ def test_real_layouts_show_a_person(name, frames, fps, whole_face):
                 pose.coordinates[seen, skeleton.INDEX[f"{side}_{p}"], :2] for p in ("hand_wrist_root", "wrist")
             )
             assert np.median(np.linalg.norm(root - wrist, axis=-1)) < 0.2
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_sixty_thousand_names_are_looked_through_at_once(repeated):
+    """Which name occurs twice was found in time that grows with their square: minutes for these."""
+    from signer_jax.pose.formats.pose_layout import Broken, twice
+
+    names = [f"p{i}" for i in range(60000)]
+    if repeated:
+        with pytest.raises(Broken, match="the point 'p59999' occurs twice"):
+            twice([*names, "p59999"], "point")
+    else:
+        twice(names, "point")

@@ -205,3 +205,13 @@ def test_real_version_01_files():
     for entry, pose in signs:
         raw = pose_file.read(Path(DATA) / "lexicon" / "sgg-small" / entry.source)
         assert 0.4 * len(raw) < len(pose) < 0.8 * len(raw)  # rest at both ends is cut
+
+
+def test_a_wide_table_keeps_only_the_columns_that_are_read(tmp_path):
+    from signer_jax.pose.lexicon import _READ, _read_index
+
+    header = ["path", "signed_language", "glosses", *(f"x{i}" for i in range(2000))]
+    (tmp_path / "index.csv").write_text("\n".join([",".join(header), "a.pose,ase,A", "b.pose,ase"]))
+    first, second = _read_index(tmp_path / "index.csv")
+    assert set(first) == set(second) == {"path", "signed_language", "glosses"} <= _READ
+    assert second["glosses"] == ""

@@ -188,3 +188,8 @@ def test_a_full_disk_stops_with_one_line_and_the_old_checkpoint(tmp_path):
     assert "Event loop" not in done.stderr and "Traceback" not in done.stderr, done.stderr[-3000:]
     assert done.stderr.count("no curves for now") >= 1  # monitoring failed too, and training went on
     assert latest_step(tmp_path / "part") == 2 and read_params(tmp_path / "part")
+
+
+def test_a_folder_whose_name_is_a_digit_of_no_number_is_no_step(tmp_path):
+    (tmp_path / "²").mkdir()
+    assert latest_step(tmp_path) is None

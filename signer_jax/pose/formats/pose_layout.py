@@ -15,6 +15,7 @@ None of the 75 real files at hand has a name twice.
 """
 
 import struct
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +114,9 @@ def _component(walk: _Walk, formats: list[int]) -> tuple[str, tuple[str, ...]]:
 
 def twice(names: list[str], what: str) -> None:
     """Raises `Broken` where a name occurs twice: which of the two is meant would be a guess."""
-    if len(set(names)) < len(names):
-        raise Broken(f"the {what} {max(names, key=names.count)[:40]!r} occurs twice")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    if count > 1:
+        raise Broken(f"the {what} {name[:40]!r} occurs twice")
 
 
 def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndarray, np.ndarray, float]:
