@@ -1,7 +1,7 @@
 """signer_jax: text or a prompt in, a sign-language video out.
 
 from signer_jax import Signer
-Signer.load("runs/demo").sign("how do you sign 'house'?")
+Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
 from typing import TYPE_CHECKING, Any

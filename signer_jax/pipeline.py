@@ -3,7 +3,7 @@
 prompt -> SLUL -> glosses -> SLP-MoE -> pose -> stabiliser -> control -> video transformer -> VAE -> video
 
 from signer_jax import Signer
-signed = Signer.load("runs/demo").sign("how do you sign 'house'?")
+signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
 from functools import cached_property
