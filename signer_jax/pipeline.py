@@ -137,6 +137,7 @@ class Signer:
         language = self.language(text, language)
         understood = understand([text], [language], self.linker)
         understood.check()
+        understood.require_glosses(0)
         rows = understood.signed_rows(0)
         H, mask = understood.H[rows], understood.mask[rows]
         many = len(rows) > 1  # a long text takes minutes

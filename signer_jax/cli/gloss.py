@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     language = signer.language(arguments.text, arguments.language)
     understood = understand([arguments.text], [language], signer.linker)
     understood.check()
+    understood.require_glosses(0)
     print(one_line(" ".join(understood.glosses[0])))
     for remark in understood.remarks(0):
         print(f"signer: {one_line(remark)}", file=sys.stderr)

@@ -156,6 +156,12 @@ class Understood:
                     f"{part[0].language} to sign, nor a name in it to spell; use words of the training texts"
                 )
 
+    def require_glosses(self, text: int) -> None:
+        """Raises `SignerError`, with what became of its words, for a text of which no gloss came out."""
+        if not self.glosses[text]:
+            whole = " ".join(self.sentences[b].text for b in self.rows(text))
+            raise SignerError(f"{_shortened(whole)}: no gloss came out of it; {'; '.join(self.remarks(text))}")
+
     def remarks(self, text: int) -> list[str]:
         """What a reader of the glosses of a text must know, a line each."""
         part = [self.sentences[b] for b in self.rows(text)]

@@ -221,6 +221,9 @@ def test_glosses_that_do_not_end_are_told(linker):
     assert unsure.remarks(0) == ["the model is unsure of the glosses of 'the dog': it gives a token 25% on average"]
     nothing = replace(understood, sentences=(replace(done, unfinished=False, glosses=()),))
     assert nothing.remarks(0) == ["the model gives no gloss for 'the dog'"]
+    with pytest.raises(SignerError, match="'the dog': no gloss came out of it; the model gives no gloss for 'the dog'"):
+        nothing.require_glosses(0)
+    understood.require_glosses(0)
 
 
 def test_what_is_signed_of_a_text_is_what_has_glosses():
