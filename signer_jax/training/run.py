@@ -146,7 +146,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             )  # fmt: skip
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
-        windows = motion_windows(settings, workdir, corpus, tokenizer, model)
+        windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
         if model.renderer is not None:
             cached_latents(settings, workdir, corpus, windows, model, params)
     return model, params
@@ -164,7 +164,8 @@ def stage_batches(
         return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading)
-    windows = motion_windows(settings, workdir, corpus, tokenizer, model)
+    # The renderer's own stages read no candidates: none are laid out for them.
+    windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name in ("pose", "joint"))
     if name == "pose":
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
@@ -179,11 +180,13 @@ def stage_batches(
 
 
 def motion_windows(
-    settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model
+    settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, *, experts: bool
 ) -> MotionWindows:
-    """Windows of the training motions, with the experts beside them where there is SLP-MoE; builds their prior."""
+    """Windows of the training motions, with `experts` the candidates beside them where there is SLP-MoE, from the prior
+    that is built where it is not yet.
+    """
     retrieval = None
-    if model.slp_moe is not None:
+    if experts and model.slp_moe is not None:
         prior = first_makes("prior", lambda: open_prior(workdir, corpus))
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
