@@ -10,13 +10,14 @@ from signer_jax.configuration import shipped
 
 def get_config():
     c = shipped("default")
-    c.data.poses.train = 700
+    c.data.poses.train = 2000
+    c.data.poses.dev = 120
     c.data.videos.train = 60
-    for stage, steps in (("slul", 900), ("pose", 200), ("vae", 4), ("images", 1000), ("renderer", 300), ("joint", 4)):
+    for stage, steps in (("slul", 900), ("pose", 300), ("vae", 4), ("images", 1000), ("renderer", 300), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a
     # window apart by their place, which flickers by half a grey level.
     c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 1e-7
-    c.evaluate.poses, c.evaluate.videos = 60, 8  # every dev pose
+    c.evaluate.poses, c.evaluate.videos = 120, 8  # every dev pose
     return c

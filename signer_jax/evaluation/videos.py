@@ -29,7 +29,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     """Clips rendered from their true poses, at most `limit`, whole, beside what gives the figures their meaning.
 
     SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained, the reference picture
-    alone, the signer's mean training frame, their training frame of the nearest pose, the autoencoder as the ceiling.
+    alone, the signer's mean training frame, their training frame of the nearest pose, this with hands pasted from other
+    frames (a composite without a network), the autoencoder as the ceiling.
     `video/detail`: correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in
     other places reach. `video/sharpness`: gradient energy in the hand crops over the truth's, which noise has too;
     `…_far`: in the tenth of the frames that is farthest from any training pose. `video/flicker` where the truth stands
@@ -196,11 +197,17 @@ def reconstruct(video: np.ndarray, studio: Studio) -> np.ndarray:
 
 
 def baselines(clip: Sample, training: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """The mean frame of the signer's training clips, and for every frame their frame of the nearest pose."""
+    """The mean frame of the signer's training clips, for every frame their frame of the nearest pose, and that with the
+    hands cut from other frames.
+    """
     compared = skeleton.positions(skeleton.PARTS["arms"], skeleton.JOINTS)
     mean = video_metrics.mean_frame(filmed(sample)[1] for sample in training)
     (nearest,) = video_metrics.nearest_pose_baseline([clip], training, compared)
-    return {"_mean_frame": np.broadcast_to(mean, filmed(clip)[1].shape), "_nearest_pose": nearest}
+    return {
+        "_mean_frame": np.broadcast_to(mean, filmed(clip)[1].shape),
+        "_nearest_pose": nearest,
+        "_composite": video_metrics.composite_baseline(clip, training, nearest),
+    }
 
 
 def filmed(sample: Sample) -> tuple[Pose, np.ndarray]:

@@ -252,3 +252,52 @@ def nearest_pose_baseline(
         clip = np.searchsorted(ends, index, side="right")
         starts = ends - [len(video) for _, video in clips[signer]]
         yield np.stack([clips[signer][k][1][i - starts[k]] for k, i in zip(clip, index, strict=True)])
+
+
+def composite_baseline(
+    clip: Sample, training: Sequence[Sample], body: UInt8[np.ndarray, "t h w 3"]
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """`body` (the frames of the nearest pose) with each hand replaced by the signer's training picture of it that is
+    most alike: hand shapes are compared about their middles, and the square around the found one (`hand_crop`) is laid
+    where the pose has the hand. What cutting and pasting parts comes to without a network.
+
+    Raises `SignerError` where no sample has a pose and a video.
+    """
+    filmed = [(one.pose, one.video) for one in training if one.pose is not None and one.video is not None]
+    if clip.pose is None or not filmed:
+        raise SignerError(f"composite baseline: {clip.name!r} or its signer's training samples lack a pose or a video")
+    size, side = body.shape[2], hand_crop(*body.shape[1:3])
+    centres, visible = hand_centres(clip.pose, skeleton.JOINTS, size)
+    theirs = [hand_centres(pose.slice(0, len(video)), skeleton.JOINTS, size) for pose, video in filmed]
+    place = [(k, i) for k, (pose, video) in enumerate(filmed) for i in range(min(len(pose), len(video)))]
+    result = body.copy()
+    for hand, names in enumerate((skeleton.LEFT_HAND, skeleton.RIGHT_HAND)):
+        joints = skeleton.positions(names, skeleton.JOINTS)
+        shapes = [_about_middle(pose, joints) for pose, _ in filmed]
+        seen = np.concatenate([visible_there[:, hand] for _, visible_there in theirs])
+        if not seen.any():
+            continue
+        shown = np.flatnonzero(seen)
+        bank, sure = (
+            np.concatenate([shape[i][: len(video)] for shape, (_, video) in zip(shapes, filmed, strict=True)])[shown]
+            for i in (0, 1)
+        )
+        shape, certain = (a[visible[:, hand]] for a in _about_middle(clip.pose, joints))
+        alike = nearest_frames(shape, certain, bank, sure)
+        for t, found in zip(np.flatnonzero(visible[:, hand]), alike, strict=True):
+            k, i = place[shown[found]]
+            source = hand_crops(filmed[k][1][i : i + 1], theirs[k][0][i : i + 1, hand : hand + 1], _ONE, side)[0]
+            x, y = np.clip(np.round(centres[t, hand] - side / 2).astype(int), 0, (size - side, body.shape[1] - side))
+            result[t, y : y + side, x : x + side] = source
+    return result
+
+
+_ONE = np.ones((1, 1), bool)
+
+
+def _about_middle(pose: Pose, joints: Int[np.ndarray, " j"]) -> tuple[np.ndarray, np.ndarray]:
+    """A hand's joints `[t, j, 2]` about the middle of those that are shown, and their confidence `[t, j]`."""
+    place, seen = pose.coordinates[:, joints, :2], pose.confidence[:, joints]
+    shown = (seen > 0)[..., None]
+    middle = (place * shown).sum(axis=1, keepdims=True) / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+    return place - middle, seen

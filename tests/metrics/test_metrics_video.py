@@ -7,6 +7,7 @@ from skimage.metrics import structural_similarity
 from signer_jax.errors import SignerError
 from signer_jax.metrics import video as scores
 from signer_jax.metrics.video import (
+    composite_baseline,
     flicker,
     frame_change,
     gradient_correlation,
@@ -204,3 +205,34 @@ def test_edges_in_their_places_correlate_and_noise_does_not():
     assert np.isnan(gradient_correlation(truth, flat)).all()
     with pytest.raises(SignerError, match="differ"):
         gradient_correlation(truth[:1], truth)
+
+
+def handed(name, shapes, place, seed):
+    """Frames of noise in which the right hand is at `place` [t, 2], its fingers spread by `shapes` [t]."""
+    rng = np.random.default_rng(seed)
+    coordinates = np.zeros((len(shapes), len(skeleton.JOINTS), 3), np.float32)
+    confidence = np.zeros(coordinates.shape[:2], np.float32)
+    hand = skeleton.positions(skeleton.RIGHT_HAND, skeleton.JOINTS)
+    spread = np.linspace(-1, 1, len(hand))[None, :, None] * np.asarray(shapes)[:, None, None]
+    coordinates[:, hand, :2] = np.asarray(place)[:, None] + spread * [0.1, 0.05]
+    confidence[:, hand] = 1
+    video = rng.integers(0, 255, (len(shapes), 64, 64, 3)).astype(np.uint8)
+    return Sample(name, "", "ase", (), "anna", pose=Pose(coordinates, confidence, 25.0), video=video)
+
+
+def test_the_composite_lays_the_most_similar_hand_where_the_pose_has_it():
+    training = [handed("a", [0.5, 1.0, 1.5], [[0, 0.2]] * 3, 1), handed("b", [2.0], [[0, 0.2]], 2)]
+    clip = handed("c", [1.02, 1.9], [[0.3, -0.2], [-0.3, 0.4]], 3)
+    body = np.zeros_like(clip.video)
+    made = composite_baseline(clip, training, body)
+    crop = hand_crop(64, 64)
+
+    def square(sample, video, frame):
+        centres, visible = hand_centres(sample.pose, skeleton.JOINTS, 64)
+        return hand_crops(video[frame : frame + 1], centres[frame : frame + 1], visible[frame : frame + 1], crop)
+
+    np.testing.assert_array_equal(square(clip, made, 0), square(training[0], training[0].video, 1))
+    np.testing.assert_array_equal(square(clip, made, 1), square(training[1], training[1].video, 0))
+    assert (made > 0).any(axis=-1).sum() <= 2 * crop**2 and not body.any()
+    with pytest.raises(SignerError, match="lack a pose or a video"):
+        composite_baseline(clip, [], body)
