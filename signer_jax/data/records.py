@@ -21,8 +21,8 @@ from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.progress import progress
-from signer_jax.slul.tokenizer import plain
 from signer_jax.types import Pose, Sample
+from signer_jax.writing import plain
 
 KIND = "prepared corpus"
 _MOST_RATE = 1000  # frames a second

@@ -6,7 +6,7 @@ Left as they are, they are unknown words and would be left out; without "don't" 
 from collections.abc import Collection
 
 from signer_jax.data.records import words_of
-from signer_jax.slul.tokenizer import plain
+from signer_jax.writing import plain
 
 _WITH_NOT = frozenset({
     "do", "does", "did", "is", "are", "was", "were", "has", "have", "had", "can", "could", "will", "would",

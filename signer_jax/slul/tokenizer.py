@@ -16,6 +16,7 @@ import sentencepiece
 
 from signer_jax import storage
 from signer_jax.errors import SignerError, closest
+from signer_jax.writing import plain
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -26,20 +27,6 @@ _TAG = re.compile(r"\[([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)\]")
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 _TRAINER, _NORMALISER = 2, 3  # what follows the pieces in a model file
 _SENTINELS = 100  # T5 appends <extra_id_99> … <extra_id_0> to the vocabulary that its SentencePiece file holds
-
-
-# Before NFKC, which makes a space and a combining mark of an acute accent that somebody wrote for an apostrophe.
-_ONE_FORM = str.maketrans(
-    dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u2036\u301d\u301e\u301f", '"')
-    | dict.fromkeys("\u2018\u2019\u201a\u201b\u2039\u203a\u2032\u2035\u00b4\u02b9\u02bb\u02bc\u055a`", "'")
-    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u203e\ufe58\ufe63\uff0d", "-")
-    | {"\u2017": "_"}
-)
-
-
-def plain(text: str) -> str:
-    """NFKC, with one form of the quotes (\" and ') and dashes (-) that typography has many of."""
-    return unicodedata.normalize("NFKC", text.translate(_ONE_FORM))
 
 
 def normalise(text: str) -> str:

@@ -6,7 +6,8 @@ import unicodedata
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise, plain
+from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise
+from signer_jax.writing import plain
 
 TEXTS = [
     "How do you sign 'I carried it'?",
