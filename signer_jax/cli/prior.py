@@ -48,6 +48,8 @@ def run_build(arguments: argparse.Namespace) -> None:
     print(one_line(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}"))
     if cut.frames:
         print(f"trimmed {cut.frames} frames of rest off {cut.signs} signs; --no-trim keeps them")
+    if cut.beyond:
+        print(one_line(f"clipped {len(cut.beyond)} rows that end beyond their file, the first: {cut.beyond[0]}"))
     if problems:
         print(one_line(f"left out {len(problems)} rows, the first: {problems[0]}"))
 

@@ -11,7 +11,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -37,10 +37,13 @@ _KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
 
 @dataclass
 class Cut:
-    """How many frames of rest were trimmed off how many signs; complete once the iterator is exhausted."""
+    """How many frames of rest were trimmed off how many signs, and which rows end beyond their file ("row 5 (ase A):
+    …"); complete once the iterator is exhausted.
+    """
 
     signs: int = 0
     frames: int = 0
+    beyond: list[str] = field(default_factory=list)
 
 
 def read_lexicon(
@@ -48,8 +51,9 @@ def read_lexicon(
 ) -> tuple[Iterator[tuple[Entry, Pose]], list[str]]:
     """The lexicon's signs, one after the other: (entry, pose normalised, cleaned and trimmed to the sign).
 
-    A row that cuts its sign out of a file by start or end is left as it is cut; with `trimmed` False all are. `cut`
-    counts what trimming took.
+    A row that cuts its sign out of a file by start or end is left as it is cut; with `trimmed` False all are.
+    `cut` counts what trimming took. What is trimmed is measured anew by the frames that are left, so that a lexicon of
+    this one's signs has the same signs.
     The gloss is the row's `glosses` (the `words` where that is empty) as written; several rows for one gloss and
     language are its variants, in the file's order. A row that names no readable file, or has a value that cannot be
     meant, is left out and noted in the returned list ("row 28: …"), which is complete once the iterator is exhausted.
@@ -119,9 +123,17 @@ def _signs(
                 raise SignerError(f"the gloss {REST} is reserved for rest poses; give it another")
             priority = _priority(row)
             whole = poses.read(folder, row["path"])
-            pose = _sign(row["path"], whole, _time(row, "start"), _time(row, "end"))
-            if trimmed and len(pose) == len(whole):
-                pose = trim(pose)
+            start, end = milliseconds(_time(row, "start"), _time(row, "end"))
+            pose = _sign(row["path"], whole, start, end)
+            if round(end / 1000 * whole.fps) > len(whole):
+                cut.beyond.append(
+                    f"row {number} ({language[:_SHOWN]} {gloss[:_SHOWN]}): end {end:g} ms lies beyond the "
+                    f"{len(whole)} frames of {row['path'][:_SHOWN]}; clipped to {len(pose)} frames"
+                )
+            # From 0 to the file's end or beyond is no cut: published lexicons have the times of the videos from which
+            # their files were cut.
+            if trimmed and start == 0 and len(pose) == len(whole):
+                pose = _trimmed(pose)
                 cut.signs += len(pose) < len(whole)
                 cut.frames += len(whole) - len(pose)
         except SignerError as error:
@@ -201,7 +213,6 @@ def _priority(row: dict[str, str]) -> int:
 def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
     if 0 < end <= start:
         raise SignerError(f"end {end:g} ms is not after start {start:g} ms")
-    start, end = milliseconds(start, end)
     first = min(len(pose), round(start / 1000 * pose.fps))
     last = min(len(pose), round(end / 1000 * pose.fps)) if end else len(pose)
     if last - first < _SHORTEST:
@@ -211,8 +222,26 @@ def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
         raise SignerError(
             f"{name}: lasts {(last - first) / pose.fps:.0f} s, a sign at most {_LONGEST_SIGN}; give start and end"
         )
-    normalised, _, _ = skeleton.normalise(pose.slice(first, last))
-    return clean(normalised)
+    return _measured(pose.slice(first, last))
+
+
+def _measured(pose: Pose) -> Pose:
+    return clean(skeleton.normalise(pose)[0])
+
+
+def _trimmed(pose: Pose) -> Pose:
+    """The sign alone, measured by its own frames, which may move the bound of the rest: until that cuts no more.
+
+    A sign that would be too short for a lexicon, or show no shoulders, is left as it is.
+    """
+    while len(cut := trim(pose)) < len(pose):
+        if len(cut) < _SHORTEST:
+            break
+        try:
+            pose = _measured(cut)
+        except SignerError:
+            break
+    return pose
 
 
 def milliseconds(start: float, end: float) -> tuple[float, float]:

@@ -126,6 +126,7 @@ def limb_groups(joints: Sequence[str]) -> list[tuple[str, np.ndarray, float]]:
 
 
 _FARTHEST = 1000  # shoulder widths: the 75 real files at hand stay below 4
+_ROUNDING = 1e-5  # shoulder widths
 _OUTLYING = 10 * _FARTHEST  # what cleaning may make of it
 # The view: a square of VIEW_SIDE shoulder widths around the signer whose top lies VIEW_TOP above the origin.
 VIEW_SIDE = 2.6
@@ -142,8 +143,9 @@ def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:
     """Moves a pose in any units to the origin between its shoulders and shoulder width 1.
 
     One centre and one scale for the whole clip (medians over the frames where both shoulders are seen), so that the
-    pixels of the clip and its pose stay aligned. Returns the pose, the centre `[c]` and the scale, in the input's
-    units. Raises `SignerError` where no frame has both shoulders, or they are so near that the rest is beyond reason.
+    pixels of the clip and its pose stay aligned. A pose that is normalised, but for rounding, stays as it is. Returns
+    the pose, the centre `[c]` and the scale, in the input's units. Raises `SignerError` where no frame has both
+    shoulders, or they are so near that the rest is beyond reason.
     """
     right, left = INDEX["right_shoulder"], INDEX["left_shoulder"]
     seen = (pose.confidence[:, right] > 0) & (pose.confidence[:, left] > 0)
@@ -155,5 +157,7 @@ def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:
     reach = float(np.abs((pose.coordinates - centre) * (pose.confidence[..., None] > 0)).max(initial=0))
     if not scale > 0 or not reach < _FARTHEST * scale:
         raise SignerError("pose: both shoulders lie on one point, so it cannot be normalised; check the detector")
+    if np.abs(centre).max() < _ROUNDING and abs(scale - 1) < _ROUNDING:
+        centre, scale = np.zeros_like(centre), 1.0
     moved: Float[np.ndarray, "t j c"] = (pose.coordinates - centre) / scale * (pose.confidence[..., None] > 0)
     return Pose(moved.astype(np.float32), pose.confidence, pose.fps), centre, scale

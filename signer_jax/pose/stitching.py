@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
@@ -14,6 +14,7 @@ from signer_jax.types import Pose
 _REST = -1.3
 _SIGNING = -0.85  # a hand that never comes above this rests all the time
 _RAISED = 0.5  # share of the way from the rest to a hand's highest place above which it signs
+_NEARLY = 0.05  # shoulder widths below that: what measuring again may move a hand by
 _TAIL = 5  # frames at a sign's edge from which its velocity and acceleration are measured
 # What an edge velocity, kept up, may cover in a transition: times the transition's distance, or shoulder widths where
 # it is a human speed. A fifth of it is how far the hand overshoots.
@@ -176,13 +177,14 @@ def trim(pose: Pose) -> Pose:
     """An isolated sign without the rest, rise and sink around it (a normalised pose on the canonical joints).
 
     A hand signs while it is above half of the way between where hands rest and its own highest place; the frames before
-    the first and after the last in which any hand signs are cut. A hand that never leaves the rest does not sign; where
-    neither does, frames before the first and after the last detected hand are cut. Nothing that decides is cut away, so
-    trimming what is trimmed changes nothing.
+    the first and after the last in which any hand signs are cut, unless the hand that signs there is nearly so high in
+    all of them: they would be the edge of a sign that was trimmed before, measured or resampled anew. A hand that never
+    leaves the rest does not sign; where neither does, frames before the first and after the last detected hand are cut.
+    Nothing that decides is cut away, so trimming what is trimmed changes nothing.
     """
-    raised = np.zeros(len(pose), bool)
+    raised, nearly = np.zeros((2, len(_SIDES), len(pose)), bool)
     detected = np.zeros(len(pose), bool)
-    for side in _SIDES:
+    for i, side in enumerate(_SIDES):
         hand, wrist = _HAND[side][0], skeleton.INDEX[f"{side}_wrist"]
         # By the hand's root; by the arm's wrist where the hand is never seen.
         joint = hand if (pose.confidence[:, hand] > 0).any() else wrist
@@ -190,9 +192,23 @@ def trim(pose: Pose) -> Pose:
         detected |= pose.confidence[:, hand] > 0
         height = np.where(seen, -pose.coordinates[:, joint, 1], -np.inf)
         if (high := height.max(initial=-np.inf)) > _SIGNING:
-            raised |= height > _REST + _RAISED * (high - _REST)
-    keep = np.flatnonzero(raised if raised.any() else detected)
+            bound = _REST + _RAISED * (high - _REST)
+            raised[i], nearly[i] = height > bound, height > bound - _NEARLY
+    if raised.any():
+        return pose.slice(_leading(raised, nearly), len(pose) - _leading(raised[:, ::-1], nearly[:, ::-1]))
+    keep = np.flatnonzero(detected)
     return pose.slice(int(keep[0]), int(keep[-1]) + 1) if len(keep) else pose
+
+
+def is_raised(y: float) -> bool:
+    """Whether a hand's root at this height (down, shoulder widths below the shoulders) does anything but rest."""
+    return -y > _SIGNING
+
+
+def _leading(raised: Bool[np.ndarray, "2 t"], nearly: Bool[np.ndarray, "2 t"]) -> int:
+    """How many frames before the first in which a hand is raised are cut."""
+    first = int(raised.any(axis=0).argmax())
+    return 0 if nearly[raised[:, first], :first].all(axis=1).any() else first
 
 
 def _check_spans(spans: np.ndarray, segments: int, total: int) -> None:

@@ -127,12 +127,88 @@ def test_rest_is_trimmed_but_not_what_a_row_cuts(folder):
     for frames in (slice(0, 10), slice(30, 40)):
         pose.coordinates[frames, resting, 1] = 300 + 200 * 1.4
     pose_file.write(folder / "ase" / "rest.pose", pose)
-    rows = "".join(f"ase/rest.pose,en,ase,{times},a,A,0\n" for times in ("0,0", "0,9000", "250,1750", "0,1900"))
-    (folder / "index.csv").write_text(HEADER + rows)
-    for trimmed, lengths, taken in ((True, [20, 20, 30, 38], (2, 40)), (False, [40, 40, 30, 38], (0, 0))):
+    times = ("0,0", "0,2000", "0,9000", "250,1750", "0,1900", "10,2000", "10,9000", "250,9000", "10,0")
+    (folder / "index.csv").write_text(HEADER + "".join(f"ase/rest.pose,en,ase,{time},a,A,0\n" for time in times))
+    own = [30, 38, 40, 40, 35, 40]
+    for trimmed, lengths, taken in ((True, [20, 20, 20, *own], (3, 60)), (False, [40, 40, 40, *own], (0, 0))):
         cut = Cut()
         signs, problems = read_lexicon(folder, trimmed=trimmed, cut=cut)
         assert [len(pose) for _, pose in signs] == lengths and problems == [] and (cut.signs, cut.frames) == taken
+        assert cut.beyond == [
+            f"row {row} (ase A): end 9000 ms lies beyond the 40 frames of ase/rest.pose; clipped to {left} frames"
+            for row, left in ((4, 40), (8, 40), (9, 35))
+        ]
+
+
+def _again(folder: Path, fps: float | None) -> dict[str, Pose]:
+    """A lexicon's signs by file, written over its files; at `fps` through a database."""
+    signs, problems = read_lexicon(folder)
+    if fps is not None:
+        prior = Prior.build(signs, folder / "prior", fps)
+        signs = ((entry, prior.pose(entry)) for entry in prior.entries)
+    found = {entry.source: pose for entry, pose in signs}
+    assert problems == []
+    for name, pose in found.items():
+        pose_file.write(folder / name, pose)
+    return found
+
+
+def _assert_trimmed_once(folder: Path, files: int, fps: float | None) -> None:
+    rows = "".join(f"{i}.pose,en,ase,0,0,a,G{i},0\n" for i in range(files))
+    (folder / "index.csv").write_text(HEADER + rows)
+    before = {f"{i}.pose": len(pose_file.read(folder / f"{i}.pose")) for i in range(files)}
+    first, second, third = (_again(folder, fps) for _ in range(3))
+    assert len(first) == files and any(len(first[name]) < 0.9 * before[name] for name in first)
+    for name in first:
+        assert len(first[name]) == len(second[name]) == len(third[name]), name
+
+
+def _nodding(rng: np.random.Generator) -> Pose:
+    """Somebody who leans back and forth, whose hands rise and sink: what scale and height are changes with a cut."""
+    frames = 60
+    time = np.arange(frames)
+    lift = np.interp(time, np.sort(rng.choice(frames, 4, replace=False)), [0, 1, 1, 0])
+    place = np.zeros((frames, 128, 3), np.float32)
+    for name, x in (("right_shoulder", -0.5), ("left_shoulder", 0.5)):
+        place[:, skeleton.INDEX[name], 0] = x
+    for side, x in (("right", -0.4), ("left", 0.4)):
+        arm = skeleton.positions(skeleton.PARTS[f"{side}_arm"], skeleton.JOINTS)
+        place[:, arm, 0] = x
+        place[:, arm, 1] = (1.4 - lift * rng.uniform(0.4, 1.6) + rng.normal(0, 0.02, frames))[:, None]
+    scale = 1 + rng.uniform(0, 0.3) * lift + rng.normal(0, 0.01, frames)
+    place = place * scale[:, None, None]
+    place[..., 1] += (rng.uniform(-0.3, 0.3) * lift + rng.normal(0, 0.01, frames))[:, None]
+    return Pose((place * 200 + 300).astype(np.float32), np.ones((frames, 128), np.float32), 30.0)
+
+
+@pytest.mark.parametrize("fps", [None, 25.0])
+def test_trimming_through_files_is_final(tmp_path, fps):
+    rng = np.random.default_rng(5)
+    for i in range(30):
+        pose_file.write(tmp_path / f"{i}.pose", _nodding(rng))
+    _assert_trimmed_once(tmp_path, 30, fps)
+
+
+@pytest.mark.parametrize("fps", [None, 25.0])
+def test_trimming_real_files_is_final(samples, tmp_path, fps):
+    files = sorted(samples.rglob("*.pose"))
+    for i, file in enumerate(files):
+        pose_file.write(tmp_path / f"{i}.pose", pose_file.read(file))
+    _assert_trimmed_once(tmp_path, len(files), fps)
+
+
+def test_a_sign_that_trimming_would_leave_without_shoulders_or_frames_stays(folder):
+    """What is trimmed can be read again."""
+    for name, frames, shown in (("short", slice(19, 21), True), ("unseen", slice(15, 25), False)):
+        pose = _sign(40)
+        hands = [skeleton.INDEX[joint] for joint in (*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)]
+        pose.coordinates[:, hands, 1] = 300 + 200 * 1.4
+        pose.coordinates[frames, skeleton.INDEX["right_hand_wrist_root"], 1] = 300
+        if not shown:
+            pose.confidence[frames, skeleton.INDEX["left_shoulder"]] = 0
+        pose_file.write(folder / "ase" / f"{name}.pose", pose)
+        signs, problems = _read(folder, f"ase/{name}.pose,en,ase,0,0,a,A,0\n")
+        assert [len(pose) for _, pose in signs] == [40] and problems == [], name
 
 
 def test_an_empty_priority_comes_last(folder, tmp_path):

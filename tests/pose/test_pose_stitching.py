@@ -128,6 +128,13 @@ def test_trim_cuts_rest_rise_and_sink():
     np.testing.assert_array_equal(cut.coordinates, pose.coordinates[3:8])
 
 
+def test_trim_leaves_an_edge_that_is_nearly_high_enough():
+    """Half of the way to .1 is -.6: what lies just below it was a sign's edge before it was measured anew."""
+    assert len(trim(_rising([-0.62, -0.5, 0.1, -0.5, -0.63]))) == 5
+    assert len(trim(_rising([-0.62, -0.7, -0.5, 0.1, -0.5, -0.63]))) == 4
+    assert len(trim(_rising([-1.2, -0.62, -0.5, 0.1, -0.5, -0.63, -1.2]))) == 3
+
+
 def test_trim_keeps_a_sign_at_one_height():
     pose = _rising([-0.2, -0.1, -0.2, -0.3])
     assert len(trim(pose)) == 4
