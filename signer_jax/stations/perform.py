@@ -4,10 +4,10 @@
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import stitching
+from signer_jax.pose.letters import spell
 from signer_jax.pose.prior import Entry
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.slp_moe.retrieval import Retrieval
@@ -58,7 +59,7 @@ class Performed:
 
     pose: Pose  # all 128 joints; those that the models see are stabilised
     stitched: Pose  # before the stabiliser
-    spans: Int[np.ndarray, "n 2"]  # frames of each sign: first, past the last
+    spans: Int[np.ndarray, "n 2"]  # frames of each sign: first, past the last; of a letter to the middle of the ways
     signs: tuple[Sign, ...]
     weights: Float[np.ndarray, "n e"]  # the gates'
     entries: tuple[Entry, ...]  # what was performed: the top expert's
@@ -253,7 +254,8 @@ def perform_many(
         segments, timing = [prior.pose(entry) for entry in chosen], timings[i]
         rest = prior.rest(chosen[0].signer, without=without[i])
         if timing is None:
-            pose, places = join(segments, performer.transition, rest)
+            words = [sign.gloss for sign in found[i].signs]
+            pose, places = join(segments, performer.transition, rest, words=words)
         else:
             places = spans_of(found[i].signs, timing.spans)
             pose = stitching.stitch(segments, places, timing.total, fps=prior.fps, rest=rest)
@@ -278,18 +280,29 @@ def best(slots: Sequence[Entry | None], weights: Float[np.ndarray, " e"]) -> Ent
     return entry
 
 
-def join(segments: Sequence[Pose], transition: float, rest: Pose | None = None) -> tuple[Pose, Int[np.ndarray, "n 2"]]:
+def join(
+    segments: Sequence[Pose], transition: float, rest: Pose | None = None, *, words: Sequence[Hashable] | None = None
+) -> tuple[Pose, Int[np.ndarray, "n 2"]]:
     """One pose from signs at their own length, `transition` seconds between two, or more where the way is far; and the
     frames of each sign.
 
-    It begins and ends in the rest pose, or, without one, holds its edges for as long as a transition.
+    It begins and ends in the rest pose, or, without one, holds its edges for as long as a transition. Several signs on
+    end of one word (`words`: which one, of each sign) are the letters that it is spelled with.
     """
     fps = segments[0].fps
     segments = [stitching.steady(segment, rest) for segment in segments]
-    gaps = [stitching.transition_seconds(*pair, least=transition) for pair in pairwise(segments)]
-    spans, total = stitching.timeline(segments, gaps, fps)
+    parts: list[Pose] = []
+    letters: list[Int[np.ndarray, "n 2"]] = []  # of each part: the frames of its signs
+    for _, group in groupby(range(len(segments)), key=(words or range(len(segments))).__getitem__):
+        own = [segments[i] for i in group]
+        part, places = spell(own) if len(own) > 1 else (own[0], np.array([[0, len(own[0])]], np.int32))
+        parts.append(part)
+        letters.append(places)
+    gaps = [stitching.transition_seconds(*pair, least=transition) for pair in pairwise(parts)]
+    spans, total = stitching.timeline(parts, gaps, fps)
     edge = round(transition * fps) + (0 if rest is None else round(stitching.REST_SECONDS * fps))
-    return stitching.stitch(segments, spans + edge, total + 2 * edge, fps=fps, rest=rest), spans + edge
+    pose = stitching.stitch(parts, spans + edge, total + 2 * edge, fps=fps, rest=rest)
+    return pose, np.concatenate([start + edge + places for (start, _), places in zip(spans, letters, strict=True)])
 
 
 def _multiple(count: int, step: int) -> int:
