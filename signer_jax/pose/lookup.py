@@ -1,16 +1,20 @@
 """Words looked up in a pose database without a model: by gloss, by what a lexicon says that a sign means, by its name
-without the variant's mark, part by part, letter by letter; what is not simply found is said.
+without the marks around it, part by part, letter by letter; what is not simply found is said.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from signer_jax.errors import closest
+from signer_jax.pose import gloss_marks
 from signer_jax.pose.fingerspelling import spellings, unspellable
 from signer_jax.pose.prior import NO_PRIORITY, Entry, Prior
 
 _LONGEST = 4  # words of an entry's name, or of a meaning, that are looked up together
 _HINTED = 4  # letters: shorter words are near to anything
+_NEAR = 20  # glosses that are compared with an unknown word, letter by letter
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,32 @@ class Found:
     entries: tuple[Entry, ...] = ()  # in their order; none: it is skipped
     spelled: bool = False
     said: str = ""  # what a reader must know: another gloss than was asked for, a choice, what is missing
+    mark: bool = False  # it stands for no sign
 
 
 def look_up(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
-    """The signs of the words, in their order."""
+    """The signs of the words, in their order; of what is not there, what is said names a near gloss."""
+    found = find(words, language, prior)
+    near: _Near | None = None
+    for i, one in enumerate(found):
+        if not one.entries and not one.mark:
+            near = near or _Near(prior.glosses(language))
+            hint = near.hint(one.word) if len(one.word) >= _HINTED else ""
+            letters = gloss_marks.spelled(one.word) or one.word
+            lacking = unspellable(letters, lambda letter: bool(prior.fingerspell(letter, language)))
+            why = f", nor are signs for {' '.join(lacking)}" if lacking else ""
+            found[i] = replace(one, said=f"{one.word}: not in the database{hint}{why}")
+    return found
+
+
+def find(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
+    """As `look_up`, but nothing is said of what is not there."""
     found, i = [], 0
     while i < len(words):
         for n in range(min(_LONGEST, len(words) - i), 0, -1):
             phrase = " ".join(words[i : i + n])
-            if one := _named(phrase, language, prior):
+            # Several words may be one gloss that is written with hyphens.
+            if one := _named(phrase, language, prior) or (_unmarked(phrase, language, prior) if n > 1 else None):
                 break
         else:
             n, one = 1, _otherwise(words[i], language, prior)
@@ -49,26 +70,78 @@ def _named(word: str, language: str, prior: Prior) -> Found | None:
     return None
 
 
+def _unmarked(word: str, language: str, prior: Prior) -> Found | None:
+    entries = prior.unmarked(word, language)
+    return _instead(word, entries[0]) if entries else None
+
+
+def _instead(word: str, entry: Entry) -> Found:
+    said = f"{word}: not there; signed as {entry.gloss}, the nearest gloss{gloss_marks.lost(word)}"
+    return Found(word, (entry,), said=said)
+
+
+def _sign(word: str, language: str, prior: Prior) -> Found | None:
+    """The one sign of a word: by its name or meaning, or by those of what is left without its marks."""
+    if one := _named(word, language, prior) or _unmarked(word, language, prior):
+        return one
+    for base in gloss_marks.bases(word):
+        if one := _named(base, language, prior) or _unmarked(base, language, prior):
+            return _instead(word, one.entries[0])
+    return None
+
+
 def _otherwise(word: str, language: str, prior: Prior) -> Found:
-    if entries := prior.unmarked(word, language):
-        return Found(word, (entries[0],), said=f"{word}: not there; signed as {entries[0].gloss}, the nearest gloss")
-    parts = [part for part in word.replace("+", "-").split("-") if part]
-    known = [(part, hit) for part in parts if (hit := prior.variants(part, language))]
-    # A part that stands for a letter is none: T-shirt is no sign T.
-    if len(parts) > 1 and any(len(part) > 1 for part, _ in known):
-        signs = tuple(hit[0] for _, hit in known)
-        gone = [part for part in parts if part not in {name for name, _ in known}]
-        left = f", without {' '.join(gone)}" if gone else ""
-        return Found(word, signs, said=f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}")
+    if gloss_marks.is_mark(word):
+        return Found(word, mark=True, said=f"{word}: a mark, no sign; skipped")
+    if letters := gloss_marks.spelled(word):
+        marked = _spelled(letters, language, prior)
+        if marked.entries:
+            return replace(marked, said=marked.said or f"{word}: spelled {marked.word}, as it is marked")
+    either = gloss_marks.alternatives(word)
+    for way in (_sign, _compound):
+        if one := way(word, language, prior):
+            return one
+        for alternative in either:
+            if one := way(alternative, language, prior):
+                taken = " ".join(entry.gloss for entry in one.entries)
+                return Found(word, one.entries, said=f"{word}: signed as {taken}, one of {len(either)} alternatives")
+    if either and all(len(alternative) > 1 for alternative in either):  # km/h is none
+        first = _spelled(either[0], language, prior)
+        if first.entries:
+            return replace(first, said=f"{word}: spelled {either[0]}, the first of {len(either)} alternatives")
+    return _spelled(word, language, prior)
+
+
+def _compound(word: str, language: str, prior: Prior) -> Found | None:
+    """The known parts of a compound; None where none is known. A part that stands for a letter is none: T-shirt is no
+    sign T.
+    """
+    known = _pieces(word, language, prior)
+    if not any(one and len(part) > 1 for part, one in known):
+        return None
+    signs = tuple(entry for _, one in known if one for entry in one.entries)
+    gone = [part for part, one in known if not one]
+    left = f", without {' '.join(gone)}" if gone else ""
+    negated = "".join(dict.fromkeys(gloss_marks.lost(part) for part, one in known if one))
+    return Found(word, signs, said=f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}{negated}")
+
+
+def _pieces(word: str, language: str, prior: Prior) -> list[tuple[str, Found | None]]:
+    found: list[tuple[str, Found | None]] = []
+    for part in gloss_marks.parts(word):
+        one = _sign(part, language, prior)
+        inner = [] if one else _pieces(part, language, prior)
+        found += inner if any(piece for _, piece in inner) else [(part, one)]
+    return found
+
+
+def _spelled(word: str, language: str, prior: Prior) -> Found:
     forms = spellings(word)
     for form in forms:
         if letters := prior.fingerspell(form, language):
             said = f"{word}: spelled {form}, for lack of signs for its letters" if form != forms[0] else ""
             return Found(word, tuple(letters), spelled=True, said=said)
-    lacking = unspellable(word, lambda letter: bool(prior.fingerspell(letter, language)))
-    why = f", nor are signs for {' '.join(lacking)}" if lacking else ""
-    near = closest(word.upper(), prior.glosses(language)) if len(word) >= _HINTED else ""
-    return Found(word, said=f"{word}: not in the database{near}{why}")
+    return Found(word)
 
 
 def _choice(word: str, entries: Sequence[Entry]) -> str:
@@ -78,3 +151,27 @@ def _choice(word: str, entries: Sequence[Entry]) -> str:
         return ""
     by = "no priority" if best.priority == NO_PRIORITY else f"priority {best.priority}"
     return f"{word}: {of} ways to sign it; took {best.gloss} of {best.source or 'the database'} ({by})"
+
+
+class _Near:
+    """Near glosses of an unknown word: only those that share most pairs of letters with it are compared with it, since
+    a comparison with each of ten thousand takes a tenth of a second.
+    """
+
+    def __init__(self, glosses: Sequence[str]) -> None:
+        self._having: dict[str, list[str]] = defaultdict(list)
+        for gloss in glosses:
+            for pair in _pairs(gloss):
+                self._having[pair].append(gloss)
+
+    def hint(self, word: str) -> str:
+        word = word.upper()
+        shared: Counter[str] = Counter()
+        for pair in _pairs(word):
+            shared.update(self._having.get(pair, ()))
+        return closest(word, [gloss for gloss, _ in shared.most_common(_NEAR)])
+
+
+def _pairs(word: str) -> set[str]:
+    """Its pairs of neighbouring letters, the ends among them."""
+    return {a + b for a, b in pairwise(f"<{word}>")}

@@ -7,7 +7,6 @@ entry). Poses are normalised (origin between the shoulders, shoulder width 1).
 
 import json
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -19,9 +18,10 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.arrays import open_npy
 from signer_jax.errors import SignerError, one_line
-from signer_jax.pose import skeleton
+from signer_jax.pose import gloss_marks, skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
+from signer_jax.writing import plain
 
 KIND = "pose database"
 # What reading an index or an array that is not whole raises.
@@ -29,8 +29,7 @@ _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, O
 _MOST_RATE = 1000  # frames a second
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
 NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
-# What lexicons write around a gloss's name: $GEST, PIZZA1A^, HAUS_2, NEIN*. IX-1 and IX-2 are different signs.
-_MARKED = re.compile(r"\$?(?P<name>.*?[^\W\d_])(?:_?\d+[A-Z]?)?[\^*~]*")
+_BETWEEN_PARTS = re.compile(r"[-_+^\s]+")  # of a compound: ICE_CREAM, ICE-CREAM, ICE CREAM
 _BETWEEN_MEANINGS = re.compile(r"[,;|]")
 _FORMAT = 1
 _COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
@@ -78,10 +77,10 @@ class Prior:
         for entry in sorted(self.entries, key=lambda entry: (entry.priority, entry.signer, entry.variant)):
             self._by_gloss[entry.gloss].append(entry)
             self._by_folded[_folded(entry.gloss)].append(entry)
-            if (marked := _MARKED.fullmatch(entry.gloss)) and marked["name"] != entry.gloss:
-                self._by_name[_folded(marked["name"])].append(entry)
-            for meaning in _BETWEEN_MEANINGS.split(entry.words):
-                self._by_meaning[_folded(meaning)].append(entry)
+            for name in dict.fromkeys(map(_bare, _names(entry.gloss))):
+                self._by_name[name].append(entry)
+            for meaning in filter(None, map(_folded, _BETWEEN_MEANINGS.split(entry.words))):
+                self._by_meaning[meaning].append(entry)
 
     @classmethod
     def build(
@@ -157,8 +156,10 @@ class Prior:
         return _of(self._by_meaning.get(_folded(word)), language)
 
     def unmarked(self, gloss: str, language: str | None = None) -> list[Entry]:
-        """The entries whose gloss is this one but for the mark of a variant or a kind (PIZZA1A^ for PIZZA)."""
-        return _of(self._by_name.get(_folded(gloss)), language)
+        """The entries whose gloss is this one but for marks (`gloss_marks`), such as PIZZA1A^ for PIZZA, or for
+        what stands between a compound's parts, or in which it is one of alternatives.
+        """
+        return _of(self._by_name.get(_bare(gloss)), language)
 
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
@@ -204,7 +205,17 @@ class Prior:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold().strip()
+    return plain(text).casefold().strip()
+
+
+def _bare(gloss: str) -> str:
+    return _BETWEEN_PARTS.sub("-", _folded(gloss))
+
+
+def _names(gloss: str) -> list[str]:
+    """What else a gloss may be asked for as."""
+    whole = plain(gloss).strip()
+    return [name for one in (whole, *gloss_marks.alternatives(whole)) for name in (one, *gloss_marks.names(one))]
 
 
 def _of(entries: Sequence[Entry] | None, language: str | None) -> list[Entry]:

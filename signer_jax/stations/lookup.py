@@ -1,13 +1,33 @@
 """Without a model: text -> pose, words straight from a pose database."""
 
-import unicodedata
+import re
 
 from signer_jax.errors import SignerError
 from signer_jax.language import choose_language
+from signer_jax.pose.gloss_marks import is_mark
+from signer_jax.pose.lookup import find
 from signer_jax.pose.lookup import look_up as look_up_words
 from signer_jax.pose.prior import Prior
 from signer_jax.stations.perform import join
 from signer_jax.types import Signed
+from signer_jax.writing import plain
+
+_PUNCTUATION = ".,;:!?'\"\u00bf\u00a1"
+_WORD = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]*\]|\{[^{}]*\}|\S+")  # a mark of the face may have spaces: [head nod]
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words and glosses of a text, without the punctuation around them; the brackets of `(2h)HOUSE` stay."""
+    return tuple(word for found in _WORD.findall(plain(text)) if (word := _bare(found)))
+
+
+def _bare(found: str) -> str:
+    word = found.strip(_PUNCTUATION)
+    if is_mark(word) and word.strip("()"):
+        return word
+    if word.count("(") != word.count(")") or re.fullmatch(r"\([^()]*\)", word):
+        word = word.strip("()")
+    return word.strip(_PUNCTUATION)
 
 
 def look_up(text: str, language: str | None, prior: Prior, transition: float) -> Signed:
@@ -15,13 +35,12 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
 
     Raises `SignerError` for an empty text, an ambiguous language, or where nothing could be found.
     """
-    words = tuple(word.strip(".,;:!?'\"()") for word in unicodedata.normalize("NFC", text).split())
-    words = tuple(word for word in words if word)
+    words = words_of(text)
     if not words:
         raise SignerError("the text is empty; give at least one word")
 
     def count(code: str) -> int:
-        return sum(bool(found.entries) for found in look_up_words(words, code, prior))
+        return sum(bool(found.entries) for found in find(words, code, prior))
 
     language, said = choose_language(language, prior.spoken, count)
     every = look_up_words(words, language, prior)
@@ -32,8 +51,10 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
         raise SignerError(
             f"{shown}: the prior has neither the words nor their letters for language {language} ({every[0].said})"
         )
-    pose, _ = join([prior.pose(entry) for entry in entries], transition)
+    # The letters of a spelled word belong together, other signs stand by themselves.
+    owners = [i if found.spelled else (i, k) for i, found in enumerate(every) for k in range(len(found.entries))]
+    pose, _ = join([prior.pose(entry) for entry in entries], transition, words=owners)
     spelled = [found.word for found in every if found.spelled]
-    skipped = [found.word for found in every if not found.entries]
+    skipped = [found.word for found in every if not (found.entries or found.mark)]
     glosses = tuple(entry.gloss for entry in entries)
     return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks)

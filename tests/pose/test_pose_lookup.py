@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from signer_jax.errors import closest
 from signer_jax.pose.fingerspelling import spellings, unspellable
 from signer_jax.pose.lookup import look_up
 from signer_jax.pose.prior import NO_PRIORITY, Entry, Prior
@@ -48,6 +49,87 @@ def prior(tmp_path):
 def test_each_way_to_find_a_word(prior, text, glosses, said):
     (found,) = look_up(text.split(), "sgg", prior)
     assert " ".join(entry.gloss for entry in found.entries) == glosses and found.said == said
+
+
+MARKED = [
+    Entry("GEHEN", "gsg"), Entry("LAUFEN-2", "gsg"), Entry("HOUSE1", "gsg"), Entry("PIZZA1A^", "gsg", words="Pizza"),
+    Entry("HOME", "gsg"), Entry("LOSE", "gsg"), Entry("IX", "gsg"), Entry("IX-1", "gsg"), Entry("POSS-3p", "gsg"),
+    Entry("NORD", "gsg"), Entry("VIEL", "gsg"), Entry("ICE_CREAM", "gsg"), Entry("#OK", "gsg"),
+    Entry("BUS/TRAM", "gsg"), Entry("neg-WOLLEN", "gsg"), Entry("DON\u2019T", "gsg"),
+    *(Entry(letter, "gsg") for letter in "ADHOUSEM"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    return Prior.build([(entry, pose) for entry in MARKED], tmp_path_factory.mktemp("marked") / "prior", 25.0)
+
+
+@pytest.mark.parametrize(("asked", "glosses", "said"), [
+    *((asked, "GEHEN", f"{asked}: not there; signed as GEHEN, the nearest gloss") for asked in (
+        "GEHEN_2", "GEHEN-2", "GEHEN#2", "GEHEN2B*", "$GEHEN", "gehen*", "GEHEN++", "(2h)GEHEN", "GEHEN(2)",
+        "loc-GEHEN", "cl-gehen", "poss-GEHEN", "(1h)loc-GEHEN_3*", "GEHEN:i")),
+    ("LAUFEN", "LAUFEN-2", "LAUFEN: not there; signed as LAUFEN-2, the nearest gloss"),
+    ("LAUFEN_3", "LAUFEN-2", "LAUFEN_3: not there; signed as LAUFEN-2, the nearest gloss"),
+    ("neg-VIEL", "VIEL", "neg-VIEL: not there; signed as VIEL, the nearest gloss, WITHOUT ITS NEGATION"),
+    ("neg-WOLLEN", "neg-WOLLEN", ""),
+    ("IX-3p:i", "IX", "IX-3p:i: not there; signed as IX, the nearest gloss"),
+    ("POSS-3", "POSS-3p", "POSS-3: not there; signed as POSS-3p, the nearest gloss"),
+    ("$INDEX1", "IX", "$INDEX1: not there; signed as IX, the nearest gloss"),
+    ("house/home", "HOUSE1", "house/home: signed as HOUSE1, one of 2 alternatives"),
+    ("zelt/home", "HOME", "zelt/home: signed as HOME, one of 2 alternatives"),
+    ("tram", "BUS/TRAM", "tram: not there; signed as BUS/TRAM, the nearest gloss"),
+    ("lose^me", "LOSE", "lose^me: not there; signed as LOSE, without me"),
+    ("HOUSE+PIZZA", "HOUSE1 PIZZA1A^", "HOUSE+PIZZA: not there; signed as HOUSE1 PIZZA1A^"),
+    ("house-ix+pizza", "HOUSE1 IX PIZZA1A^", "house-ix+pizza: not there; signed as HOUSE1 IX PIZZA1A^"),
+    ("GEHEN_2+HOUSE-XY", "GEHEN HOUSE1", "GEHEN_2+HOUSE-XY: not there; signed as GEHEN HOUSE1, without XY"),
+    ("neg-VIEL+HOME", "VIEL HOME", "neg-VIEL+HOME: not there; signed as VIEL HOME, WITHOUT ITS NEGATION"),
+    ("ice-cream", "ICE_CREAM", "ice-cream: not there; signed as ICE_CREAM, the nearest gloss"),
+    ("ice cream", "ICE_CREAM", "ice cream: not there; signed as ICE_CREAM, the nearest gloss"),
+    ("fs-ADA", "A D A", "fs-ADA: spelled ADA, as it is marked"),
+    ("#ADA", "A D A", "#ADA: spelled ADA, as it is marked"),
+    ("$ALPHA1:A-D-A", "A D A", "$ALPHA1:A-D-A: spelled A-D-A, as it is marked"),
+    ("A+D+A", "A D A", ""),
+    ("#OK", "#OK", ""),
+    ("ok", "#OK", "ok: not there; signed as #OK, the nearest gloss"),
+    ("#NORD", "NORD", "#NORD: not there; signed as NORD, the nearest gloss"),
+    ("fs-ZAK", "", "fs-ZAK: not in the database, nor are signs for Z K"),
+    ("ada/sam", "A D A", "ada/sam: spelled ada, the first of 2 alternatives"),
+    ("don't", "DON\u2019T", ""),
+    ("A4", "", "A4: not in the database, nor are signs for 4"),
+    ("12:30", "", "12:30: not in the database, nor are signs for 1 2 3 0"),
+    ("IX-2", "IX", "IX-2: not there; signed as IX, the nearest gloss"),
+    ("WOLLEN", "", "WOLLEN: not in the database (did you mean 'neg-WOLLEN'?), nor are signs for W L N"),
+    *((mark, "", f"{mark}: a mark, no sign; skipped") for mark in ("||", "__EMOTION__", "<neg>", "[nod]", "(2h)", "+")),
+])  # fmt: skip
+def test_what_corpora_write_around_a_name(marked, asked, glosses, said):
+    (found,) = look_up(asked.split(" "), "gsg", marked)
+    assert (" ".join(entry.gloss for entry in found.entries), found.said) == (glosses, said)
+    assert found.spelled == (glosses == "A D A") and found.mark == said.endswith("no sign; skipped")
+
+
+def test_another_person_is_no_variant(marked):
+    """IX is no name of IX-1: what is asked for without a person is not given one."""
+    assert [entry.gloss for entry in marked.unmarked("IX")] == ["IX"]
+    assert [entry.gloss for entry in marked.unmarked("POSS-3")] == ["POSS-3p"] and marked.unmarked("POSS") == []
+
+
+def test_a_large_lexicon_is_looked_up_in_time_that_grows_with_the_question(tmp_path, monkeypatch):
+    """Of ten thousand glosses a few are compared letter by letter with each unknown word."""
+    rng = np.random.default_rng(0)
+    names = sorted({"".join(rng.choice(list("ABCDEFGHIJKLMNOPRSTUVWZ"), 7)) for _ in range(10_000)})
+    pose = Pose(np.ones((1, 128, 2), np.float32), np.ones((1, 128), np.float32), 25.0)
+    prior = Prior.build(((Entry(name, "gsg"), pose) for name in [*names, "HOUSE"]), tmp_path / "prior", 25.0)
+    compared = []
+    monkeypatch.setattr(
+        "signer_jax.pose.lookup.closest", lambda word, known: compared.append(len(known)) or closest(word, known)
+    )
+    unknown = [f"{name[3:]}{name[:3]}x" for name in names[::20]]
+    found = look_up([*unknown, "Huose", *names[:100]], "gsg", prior)
+    assert len(compared) == len(unknown) + 1 and max(compared) <= 20
+    assert found[len(unknown)].said == "Huose: not in the database (did you mean 'HOUSE'?), nor are signs for H U O S E"
+    assert [one.entries[0].gloss for one in found[len(unknown) + 1 :]] == names[:100]
 
 
 def test_words_keep_their_order_and_their_language(prior):

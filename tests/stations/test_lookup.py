@@ -11,7 +11,7 @@ from signer_jax.types import Pose
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory) -> Prior:
-    signs = [("HOUSE", "ase"), ("#A", "ase"), ("#B", "ase"), ("HAUS", "gsg")]
+    signs = [("HOUSE", "ase"), ("#A", "ase"), ("#B", "ase"), ("HAUS", "gsg"), ("DON'T", "ase"), ("WELL-KNOWN", "ase")]
     still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
     entries = [(Entry(gloss, language, "a"), still) for gloss, language in signs]
     return Prior.build(entries, tmp_path_factory.mktemp("prior") / "prior", fps=10.0)
@@ -23,6 +23,28 @@ def test_words_are_looked_up_or_spelled_or_skipped(prior):
     assert signed.fingerspelled == ["ab"] and signed.skipped == ["xyz"]
     assert signed.video is None and signed.language == "ase" and signed.pose.fps == 10
     assert len(signed.pose) >= 3 * 4 + 2 * 2  # three signs and two transitions
+
+
+@pytest.mark.parametrize(("text", "glosses"), [
+    ("\u201chouse\u201d\u2026", "HOUSE"),
+    ("don\u2019t", "DON'T"),
+    ("well\u2013known\u00a0house", "WELL-KNOWN HOUSE"),
+    ("ho\u200buse\ufeff", "HOUSE"),
+    ("\uff28\uff2f\uff35\uff33\uff25", "HOUSE"),
+    ("well\u00adknown well\u2011known", "WELL-KNOWN"),
+    ("(house) \u00abhouse\u00bb, (2h)HOUSE!", "HOUSE HOUSE HOUSE"),
+])  # fmt: skip
+def test_typographic_marks_are_as_plain_ones(prior, text, glosses):
+    assert " ".join(look_up(text, "ase", prior, 0.2).glosses) == glosses
+
+
+def test_marks_without_a_sign_are_said_and_are_no_lost_words(prior):
+    signed = look_up("HOUSE || [head nod] \u2014 fs-AB ?", "ase", prior, 0.2)
+    assert signed.glosses == ("HOUSE", "#A", "#B") and signed.fingerspelled == ["AB"] and signed.skipped == []
+    assert signed.remarks == [
+        *(f"{mark}: a mark, no sign; skipped" for mark in ("||", "[head nod]", "-")),
+        "fs-AB: spelled AB, as it is marked",
+    ]  # fmt: skip
 
 
 def test_the_language_is_the_one_that_knows_most_words(prior):
