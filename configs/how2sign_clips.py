@@ -13,7 +13,7 @@ def get_config():
     c.data.fps = 0.0  # as filmed, 24
     c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 1e-7  # it starts nearly lossless
     c.train.vae.steps, c.train.vae.warmup = 10, 1
-    c.train.images.steps, c.train.images.warmup = 3000, 150
-    c.train.renderer.steps, c.train.renderer.warmup = 300, 15
+    c.train.images.steps, c.train.images.warmup = 4500, 225
+    c.train.renderer.steps, c.train.renderer.warmup = 450, 22
     c.evaluate.videos = 1000  # every held-out clip
     return c

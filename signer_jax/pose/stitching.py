@@ -1,6 +1,7 @@
 """From isolated signs to one continuous pose: trimming, resampling, spans on a time line, smooth transitions."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -229,11 +230,16 @@ def _edge_motion(pose: Pose, at_end: bool) -> tuple[np.ndarray, np.ndarray]:
     still = np.zeros_like(part.coordinates[0])
     if len(part) < 2:
         return still, still
-    time = np.arange(len(part), dtype=np.float64) - (len(part) - 1 if at_end else 0)
-    powers = np.stack([time**k for k in range(min(3, len(part)))], axis=1)  # t (1, time, time²)
-    fit = np.einsum("kt,tjc->kjc", np.linalg.pinv(powers), part.coordinates)
+    fit = np.tensordot(_parabola(len(part), at_end), part.coordinates, 1)
     fit = fit * np.all(part.confidence > 0, axis=0)[:, None]
     return fit[1], 2 * fit[2] if len(fit) > 2 else still
+
+
+@cache
+def _parabola(frames: int, at_end: bool) -> Float[np.ndarray, "k t"]:
+    """From values at `frames` times, the last or first of them 0, to the factors of (1, time, time²) that fit best."""
+    time = np.arange(frames, dtype=np.float64) - (frames - 1 if at_end else 0)
+    return np.linalg.pinv(np.stack([time**k for k in range(min(3, frames))], axis=1))
 
 
 def _transition(before: Pose, after: Pose, frames: int) -> tuple[np.ndarray, np.ndarray]:
