@@ -1,8 +1,12 @@
-"""T5, mT5 and UMT5 checkpoints of transformers: read and written through one name table.
+"""T5, mT5, UMT5 and ByT5 checkpoints of transformers, whole or the encoder alone: read and written by one name table.
 
-Facts about transformers 5 that matter here: it forces `tie_word_embeddings` to True in every config and unties at load
-when the file holds both tensors; whether logits are scaled by d_model**-0.5 is `scale_decoder_outputs` for T5 (set from
-the config's original `tie_word_embeddings`), and always so for UMT5 and mT5.
+What transformers 5 (`configuration_{t5,mt5,umt5}.py`, `modeling_*.py`, seen in 5.24) makes of a folder:
+
+- It forces `tie_word_embeddings` to true for every family, and writes it so; a checkpoint that holds both tensors is
+  untied at load. So the file decides whether the head is a tensor of its own, never the config.
+- Whether states are scaled by d_model**-0.5 before the vocabulary projection depends on the family (`model_type`). T5
+  (1.0, 1.1, ByT5) and UMT5: the config's `scale_decoder_outputs`; where it has none, as in published checkpoints,
+  unless `tie_word_embeddings` is false there. mT5: never, whatever its config says.
 """
 
 import functools
@@ -19,6 +23,7 @@ from signer_jax.slul.t5 import EPSILON, T5
 
 _SHARED = "shared.weight"
 _HEAD = "lm_head.weight"
+_ENCODER_TABLE = "encoder.embed_tokens.weight"
 # Copies of the shared table, and a bias that old checkpoints carry and nothing reads.
 _IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
 _PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
@@ -52,14 +57,15 @@ _CONFIG = {
     "layer_norm_epsilon": model_config.number(EPSILON, EPSILON, optional=True),
     "tie_word_embeddings": model_config.flag(),
     "scale_decoder_outputs": model_config.flag(),
+    "architectures": model_config.Kind(str, items=(0, 8), optional=True),
 }
 
 
-def _table(t5: T5) -> list[Row]:
+def _table(t5: T5, sides: tuple[str, ...] = ("encoder", "decoder")) -> list[Row]:
     rows = [Row("token_embedding/embedding", _SHARED)]
-    if not t5.tie_embeddings:
+    if "decoder" in sides and not t5.tie_embeddings:
         rows.append(Row("lm_head/kernel", _HEAD, TRANSPOSED))
-    for side in ("encoder", "decoder"):
+    for side in sides:
         sublayers = ["self_attention", "mlp"] if side == "encoder" else ["self_attention", "cross_attention", "mlp"]
         rows.append(Row(f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight"))
         bias = "layer.0.SelfAttention.relative_attention_bias.weight"
@@ -83,38 +89,96 @@ def _table(t5: T5) -> list[Row]:
 def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
     """The module and its parameters (float32 numpy) from a folder that T5/MT5/UMT5ForConditionalGeneration saved.
 
-    `dtype` is the module's compute dtype. Raises `SignerError` where the folder holds another model, or lacks tensors.
+    `dtype` is the module's compute dtype. Raises `SignerError` where the folder holds another model, an encoder alone,
+    or lacks tensors.
     """
-    config = state_dict.read_config(path)
-    kind = model_config.check(path, config, _MODEL_TYPE, "a T5 model")["model_type"]
-    config = model_config.check(path, config, _CONFIG, "a T5 model")
+    kind, config = _read_config(path)
+    if any(name.endswith("EncoderModel") for name in config.get("architectures", ())):
+        raise _no_decoder(path)
     tensors = state_dict.read_tensors(path)
+    sides = {name.partition(".")[0] for name in tensors}
+    if "encoder" in sides and "decoder" not in sides:
+        raise _no_decoder(path)
     # transformers takes any of the tied tensors for the table where the file lacks the first.
-    copies = (_SHARED, "encoder.embed_tokens.weight", _HEAD)
-    shared = next((tensors[name] for name in copies if name in tensors), None)
-    if shared is None:
-        raise SignerError(f"{path}: has no tensor {_SHARED!r}; is it the right model class?")
-    tensors[_SHARED] = shared
+    shared = _take_table(path, tensors, (_SHARED, _ENCODER_TABLE, _HEAD))
     if _HEAD in tensors and np.array_equal(tensors[_HEAD], shared):
         del tensors[_HEAD]
-    module = _module(path, config, tied=_HEAD not in tensors, every_layer=kind == "umt5").clone(dtype=dtype)
+    module = _module(path, kind, config, tied=_HEAD not in tensors).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
-    params = names.to_ours(path, _table(module), tensors, init, optional=_IGNORED)
-    return module, params
+    return module, names.to_ours(path, _table(module), tensors, init, optional=_IGNORED)
+
+
+def load_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
+    """The module and the parameters of its encoder alone, float32 numpy: of a folder that T5/MT5/UMT5EncoderModel saved
+    (a diffusers pipeline's `text_encoder/`), or of a whole model, whose decoder is left out.
+
+    Use it with `T5.encode`, or `renderer.text_encoder.states`; the module has no decoder to call. `width` is the
+    states' width that whoever reads them takes. Raises `SignerError` where the folder holds another model, one of
+    another width (before its tensors are read), or lacks tensors.
+    """
+    kind, config = _read_config(path)
+    if width is not None and config["d_model"] != width:
+        raise SignerError(
+            f"{Path(path) / 'config.json'}: d_model is {config['d_model']}, so its states have that width; the video "
+            f"transformer takes text of width {width}; give the text_encoder of the same pipeline"
+        )
+    tensors = state_dict.read_tensors(path)
+    _take_table(path, tensors, (_SHARED, _ENCODER_TABLE))
+    for name in [name for name in tensors if name == _HEAD or name.startswith("decoder.")]:
+        del tensors[name]
+    module = _module(path, kind, config, tied=True).clone(dtype=dtype)
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
+    return module, names.to_ours(path, _table(module, ("encoder",)), tensors, init, optional=_IGNORED)
 
 
 def save(path: str | Path, module: T5, params: dict) -> None:
-    """Writes `config.json` and `model.safetensors` that transformers loads (UMT5 where every layer has its own bias).
+    """Writes `config.json` and `model.safetensors` that transformers loads with the same logits.
 
-    transformers 5 scales the logits of every UMT5, so one without `scale_logits` comes back equal here, not there.
+    It is a UMT5 where every layer has a relative bias of its own, else a T5: mT5 and ByT5 are T5 1.1 in other sizes,
+    and T5's config is the one that says whether logits are scaled.
     """
     umt5 = module.relative_bias_every_layer
+    config = _config(module, "UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration")
+    state_dict.write(path, config, names.to_theirs(_table(module), params))
+
+
+def save_encoder(path: str | Path, module: T5, params: dict) -> None:
+    """Writes the encoder's part of `params` so that transformers' UMT5EncoderModel or T5EncoderModel loads it."""
+    config = _config(module, "UMT5EncoderModel" if module.relative_bias_every_layer else "T5EncoderModel")
+    state_dict.write(path, config, names.to_theirs(_table(module, ("encoder",)), params))
+
+
+def _read_config(path: str | Path) -> tuple[str, dict]:
+    """The family (`model_type`), and the values of `_CONFIG`'s keys."""
+    config = state_dict.read_config(path)
+    kind = model_config.check(path, config, _MODEL_TYPE, "a T5 model")["model_type"]
+    return kind, model_config.check(path, config, _CONFIG, "a T5 model")
+
+
+def _take_table(path: str | Path, tensors: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """The token table, put in its own name's place from the first of `names` that is there."""
+    table = next((tensors[name] for name in names if name in tensors), None)
+    if table is None:
+        raise SignerError(f"{path}: has no tensor {_SHARED!r}; is it the right model class?")
+    tensors[_SHARED] = table
+    return table
+
+
+def _no_decoder(path: str | Path) -> SignerError:
+    return SignerError(
+        f"{path}: holds the encoder of a T5 alone, and glosses are written by a decoder; give the folder of a whole "
+        "model, such as T5ForConditionalGeneration saves"
+    )
+
+
+def _config(module: T5, architecture: str) -> dict:
     scaled = module.tie_embeddings if module.scale_logits is None else module.scale_logits
-    config = {
+    return {
         **{theirs: getattr(module, ours) for ours, theirs in _FIELDS.items()},
-        "architectures": ["UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration"],
-        "model_type": "umt5" if umt5 else "t5",
+        "architectures": [architecture],
+        "model_type": "umt5" if module.relative_bias_every_layer else "t5",
         "is_encoder_decoder": True,
         "layer_norm_epsilon": EPSILON,
         "pad_token_id": 0,
@@ -123,17 +187,16 @@ def save(path: str | Path, module: T5, params: dict) -> None:
         "tie_word_embeddings": module.tie_embeddings,
         "scale_decoder_outputs": scaled,
     }
-    state_dict.write(path, config, names.to_theirs(_table(module), params))
 
 
-def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) -> T5:
-    # What transformers assumes where a config is silent (configuration_t5.py).
+def _module(path: str | Path, kind: str, config: dict, *, tied: bool) -> T5:
+    # What transformers assumes where a config is silent (configuration_t5.py, configuration_mt5.py).
     silent = {
         "num_decoder_layers": config["num_layers"],
         "relative_attention_num_buckets": 32,
         "relative_attention_max_distance": 128,
         "dropout_rate": 0.1,
-        "feed_forward_proj": "gated-gelu" if every_layer else "relu",
+        "feed_forward_proj": "relu" if kind == "t5" else "gated-gelu",
     }
     config = {**silent, **config}
     buckets, distance = config["relative_attention_num_buckets"], config["relative_attention_max_distance"]
@@ -142,10 +205,10 @@ def _module(path: str | Path, config: dict, *, tied: bool, every_layer: bool) ->
             f"{Path(path) / 'config.json'}: relative_attention_max_distance {distance} leaves nothing for half of the "
             f"{buckets} relative_attention_num_buckets; download it again"
         )
-    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    scaled = kind != "mt5" and config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
     return T5(
         **{ours: config[theirs] for ours, theirs in _FIELDS.items()},
         tie_embeddings=tied,
-        relative_bias_every_layer=every_layer,
+        relative_bias_every_layer=kind == "umt5",
         scale_logits=bool(scaled),
     )

@@ -1,4 +1,4 @@
-"""T5, the encoder-decoder of SLUL: v1.0, v1.1 and UMT5 by their fields.
+"""T5, the encoder-decoder of SLUL: v1.0, v1.1, mT5, ByT5 and UMT5 by their fields. Its encoder alone reads for Wan.
 
 Source: "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer" (arXiv 1910.10683); the
 numbers (buckets, no attention scaling, which dropout stands where) are those of transformers 5, `modeling_t5.py`.
@@ -297,9 +297,12 @@ class Stack(nn.Module):
 class T5(nn.Module):
     """The encoder-decoder. Ids: 0 pad and decoder start, 1 eos.
 
-    v1.0: activation "relu", tie_embeddings. v1.1: "gated-gelu", untied. UMT5: "gated-gelu", relative_bias_every_layer.
-    `scale_logits` (states times d_model**-0.5 before the vocabulary projection) follows `tie_embeddings` when None, as
-    in every published checkpoint; `interop.t5` sets it where a config says otherwise.
+    v1.0: activation "relu", tie_embeddings. v1.1, mT5, ByT5: "gated-gelu", untied. UMT5: "gated-gelu",
+    relative_bias_every_layer. `scale_logits` (states times d_model**-0.5 before the vocabulary projection) follows
+    `tie_embeddings` when None; `interop.t5` sets it as the family of a published checkpoint has it.
+
+    An encoder alone is the same module with the parameters that `init(key, source, method=T5.encode)` makes: Linen
+    makes none for a decoder that is not called.
     """
 
     vocab_size: int
@@ -339,10 +342,14 @@ class T5(nn.Module):
         H = self.encode(source, train=train)
         return self.logits(self.decode(target_in, H, source != PAD, train=train))
 
-    def encode(self, source: Int[Array, "b s"], *, train: bool = False) -> Float[Array, "b s d"]:
-        """H `[b, s, d]`, after the final norm. Padding (id 0) is never attended to; its own rows mean nothing."""
-        mask = (source != PAD)[:, None, None, :]
-        return self.encoder(self.token_embedding(source), mask, None, None, train=train)
+    def encode(
+        self, source: Int[Array, "b s"], mask: Bool[Array, "b s"] | None = None, *, train: bool = False
+    ) -> Float[Array, "b s d"]:
+        """H `[b, s, d]`, after the final norm. What `mask` leaves out (padding, id 0, when None) is never attended to;
+        its own rows mean nothing.
+        """
+        mask = source != PAD if mask is None else mask
+        return self.encoder(self.token_embedding(source), mask[:, None, None, :], None, None, train=train)
 
     def decode(
         self,

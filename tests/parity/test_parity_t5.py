@@ -1,6 +1,7 @@
-"""T5, v1.1 and UMT5 against transformers on random tiny weights, both ways, fp32."""
+"""T5, v1.1, mT5, ByT5 and UMT5 against transformers on random tiny weights, both ways, fp32."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +33,20 @@ SIZES = {
     "decoder_start_token_id": 0,
 }
 # (class, what its config says, whether lm_head is a tensor of its own). transformers 5 ties whatever the config says
-# until a checkpoint holds both tensors; the published v1.1 checkpoints do.
+# until a checkpoint holds both tensors; the published v1.1, mT5 and ByT5 checkpoints do.
 KINDS = {
     "v1.0": ("T5", {"feed_forward_proj": "relu"}, False),
     "v1.1": ("T5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, True),
     "v1.1 tied": ("T5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, False),
+    "mt5": ("MT5", {}, False),
+    "mt5 untied": ("MT5", {}, True),
+    "byt5": (
+        "T5",
+        {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_layers": 4, "num_decoder_layers": 2},
+        True,
+    ),
     "umt5": ("UMT5", {"feed_forward_proj": "gated-gelu"}, False),
+    "umt5 unscaled": ("UMT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, False),
     "umt5 untied": ("UMT5", {"feed_forward_proj": "gated-gelu"}, True),
 }
 
@@ -45,7 +54,7 @@ KINDS = {
 def original(kind: str):
     family, fields, untied = KINDS[kind]
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**SIZES, **fields)
+    config = getattr(transformers, f"{family}Config")(**(SIZES | fields))
     model = getattr(transformers, f"{family}ForConditionalGeneration")(config).eval()
     if untied:
         head = torch.randn(SIZES["vocab_size"], SIZES["d_model"]) * SIZES["d_model"] ** -0.5
@@ -56,7 +65,7 @@ def original(kind: str):
                 parameter.copy_(1 + 0.3 * torch.randn_like(parameter))  # ones would hide a norm that is not applied
             if "relative_attention_bias" in name:
                 parameter.copy_(torch.randn_like(parameter))  # nearly zero at first: positions would prove nothing
-        if not (untied or getattr(config, "scale_decoder_outputs", True)):
+        if not (untied or getattr(config, "scale_decoder_outputs", family != "MT5")):
             model.shared.weight.mul_(SIZES["d_model"] ** -0.5)  # logits of the usual size; nothing else scales them
     return model
 
@@ -121,14 +130,33 @@ def test_transformers_loads_what_we_save(kind, batch, tmp_path):
     model.save_pretrained(tmp_path / "theirs")
     module, params = interop.load(tmp_path / "theirs")
     interop.save(tmp_path / "ours", module, params)
-    again = type(model).from_pretrained(tmp_path / "ours").eval()
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]), name
-    for theirs, ours in zip(outputs_of(model, source, target), outputs_of(again, source, target), strict=True):
-        np.testing.assert_array_equal(theirs, ours)
+    # By the class that the folder names, and by that of the model which it was: mT5 is written as a T5.
+    for loader in (transformers.AutoModelForSeq2SeqLM, type(model)):
+        again = loader.from_pretrained(tmp_path / "ours").eval()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, again.state_dict()[name]), name
+        for theirs, ours in zip(outputs_of(model, source, target), outputs_of(again, source, target), strict=True):
+            np.testing.assert_array_equal(theirs, ours)
     reloaded, reloaded_params = interop.load(tmp_path / "ours")
     assert reloaded == module
     jax.tree.map(np.testing.assert_array_equal, params, reloaded_params)
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("kind", ["v1.1", "mt5 untied", "umt5 untied"])
+def test_logits_are_scaled_where_transformers_scales_a_published_config(kind, said, batch, tmp_path):
+    """Published configs are of transformers 4: without `scale_decoder_outputs`, and mT5's says that it is untied."""
+    source, target = batch
+    original(kind).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k not in ("scale_decoder_outputs", "tie_word_embeddings")}
+    config |= {} if said is None else {"tie_word_embeddings": said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    _, logits = outputs_of(model, source, target)
+    module, params = interop.load(tmp_path)
+    assert module.scale_logits == (not kind.startswith("mt5") and said is not False)
+    assert difference(forward(module, params, source, target)[1], logits, target != 0) < TOLERANCE
 
 
 def test_cached_steps_equal_transformers(batch, tmp_path):
