@@ -43,7 +43,7 @@ def spaced(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(r" \g<0> ", text).split())
 
 
-def _fields(model: bytes) -> set[int]:
+def proto_fields(model: bytes) -> set[int]:
     """The numbers of a SentencePiece model's fields (protobuf; all are messages). Raises `ValueError` if it is none.
 
     The library reads a file that ends between two pieces as a smaller vocabulary.
@@ -157,7 +157,7 @@ class Tokenizer:
         path = storage.plain_file(path, "give the SentencePiece .model file")
         try:
             data = path.read_bytes()
-            if not _fields(data) >= {_TRAINER, _NORMALISER}:
+            if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
                 raise ValueError("its end is missing")
             tokenizer = cls(data, mask)
         except SignerError as error:
