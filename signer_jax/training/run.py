@@ -32,10 +32,10 @@ from signer_jax.storage import REMAKE, recover
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
-from signer_jax.training.loop import Stage, fit
+from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
-from signer_jax.training.optimizer import Optimisation
+from signer_jax.training.trained import FULL
 
 # What a stage builds on: trained before it, or published (`init`).
 REQUIRES = {
@@ -58,13 +58,20 @@ def limits(data: Data) -> Limits:
 
 
 def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage:
-    c = settings.stage(name)
     return Stage(
         name=name,
         objective=make_objective(name, model, settings, mask_id),
-        trained=TRAINED[name],
-        optimisation=Optimisation(c.optimizer, c.steps, c.learning_rate, c.warmup, c.weight_decay, c.clip),
+        parts=TRAINED[name],
+        training=settings.stage(name),
+        optimizers=settings.optimizers,
+        lora=settings.lora,
+        nonfinite_steps=settings.nonfinite_steps,
     )
+
+
+def check_rules(stage: Stage, params: Any) -> None:
+    """Raises `SignerError` where a rule on what the stage trains names nothing; `params` may be shapes."""
+    jax.eval_shape(lambda params: cut(stage, params, 0), params)
 
 
 def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
@@ -105,7 +112,8 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     check_corpus(settings.data, workdir / "data")
     mesh = mesh_of(settings)
     for stage in settings.stages:
-        partitioning.local_rows(settings.stage(stage).batch, mesh)  # refused where it does not divide
+        c = settings.stage(stage)
+        partitioning.local_rows(c.batch // c.accumulate, mesh)  # refused where it does not divide
     with folder.claimed(workdir, settings):
         yield
 
@@ -126,13 +134,15 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
     params = partitioning.to_host(models.init(model, settings, published, settings.seed))
+    stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
+    for stage in stages:
+        check_rules(stage, params)
     # ---- Stages ----------------------------------------------------------------------------------------------------
     monitor = Monitor(workdir / "tensorboard")
-    for k, name in enumerate(settings.stages):
-        stage = stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0)
+    for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
-            params |= read_params(directory)
+            params = finished(stage, params, read_params(directory))
             continue
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
@@ -242,7 +252,11 @@ def _check(settings: Settings) -> None:
                 other = f", or config.{need}.init" if need in needs and need in PUBLISHED and need not in stages else ""
                 raise SignerError(f"config.stages {stages}: {name!r} needs {need!r} before it{other}")
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
-        models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+        model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+        ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
+        params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
+        for name in ruled:
+            check_rules(stage_of(name, model, settings, 0), params)
 
 
 def _published(settings: Settings, stage: str) -> bool:
