@@ -31,8 +31,8 @@ def places(params: Mapping, parts: Sequence[str], targets: Sequence[str], where:
     flat = flatten_dict({part: params[part] for part in parts}, sep="/")
     found: set[str] = set().union(*(matching(pattern, known, where) for pattern in targets))
     for name in sorted(found):
-        stacked = "/layers/" in name
-        if not name.endswith("/kernel") or flat[name].ndim != 2 + stacked:
+        stacks = flat[name].ndim - 2  # layers are scanned, and groups of layers too
+        if not name.endswith("/kernel") or stacks not in ((1, 2) if "/layers/" in name else (0,)):
             raise SignerError(
                 f"{where}: {name} {list(flat[name].shape)} is no dense layer's kernel, so that no adapter fits it; "
                 "give patterns that end in /kernel$"

@@ -16,9 +16,9 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.training.partitioning import path_name
 
 FULL, BRANCH, LORA = ("full",), "branch", "lora"
-# The control branch, or the stem and head, and whatever else has been put beside the transformer; in the transformer
-# the projections of further inputs, which published weights without those inputs do not have.
-_BRANCH = r"^renderer/(?!transformer/)|^renderer/transformer/(.+/)?(control|semantic|pose|face)[^/]*/"
+# The control branch, or the stem and head, and whatever else stands beside the transformer; in the transformer the
+# projections of further inputs: pose latents, and SLUL's features beside a published text.
+_BRANCH = r"^renderer/(?!transformer/)|^renderer/transformer/(.+/)?(control|semantics|pose)"
 
 
 def paths(params: Mapping, parts: Sequence[str]) -> tuple[str, ...]:

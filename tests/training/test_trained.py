@@ -11,7 +11,7 @@ from signer_jax.training.loop import cut
 BLOCK = {"self_attention": {"query": {"kernel": (2, 8, 8), "bias": (2, 8)}}, "wi": {"kernel": (2, 8, 16)}}
 SHAPES = {
     "renderer": {
-        "transformer": {"layers": BLOCK, "text_in": {"kernel": (4, 8)}, "semantic_in": {"kernel": (4, 8)}},
+        "transformer": {"layers": BLOCK, "text_in": {"kernel": (4, 8)}, "semantics": {"kernel": (4, 8)}},
         "control": {"mid": {"conv": {"kernel": (3, 3, 8, 8)}}},
     },
     "vae": {"out": {"kernel": (4, 4)}},
@@ -34,10 +34,10 @@ def names(tree) -> set[str]:
     ("trains", "expected"),
     [
         (("full",), {"transformer", "control"}),
-        (("branch",), {"renderer/control/mid/conv/kernel", "renderer/transformer/semantic_in/kernel"}),
+        (("branch",), {"renderer/control/mid/conv/kernel", "renderer/transformer/semantics/kernel"}),
         (("query/bias$",), {f"{Q}/bias"}),
         (("query/bias$", "branch"),
-         {f"{Q}/bias", "renderer/control/mid/conv/kernel", "renderer/transformer/semantic_in/kernel"}),
+         {f"{Q}/bias", "renderer/control/mid/conv/kernel", "renderer/transformer/semantics/kernel"}),
         (("lora",), set()),
     ],
 )  # fmt: skip
