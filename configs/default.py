@@ -32,6 +32,8 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
+    c.data.crop = 0.25  # share of a clip's area that may be cut off where it is put into a bucket
+    c.data.enlarge = 1.0  # how many times it may be enlarged there
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
@@ -88,6 +90,7 @@ def get_config() -> ConfigDict:
     c.vae.patch_size = 2  # pixels folded into channels before the first convolution; 1 folds none
     c.vae.principal_start = True  # start from the principal components of the frames' patches (one level only)
     c.vae.window = 5  # frames a training window
+    c.vae.buckets = ()  # "81x480x832": frames, height, width of batches, several sizes in turn; () is the window above
     c.vae.kl_weight = 1e-6
     c.vae.sharpness_weight = 0.0  # weight of the image-gradient term beside the L1 reconstruction
 

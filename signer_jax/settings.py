@@ -43,6 +43,9 @@ def _is_rate(value: Any) -> bool:
         return False
 
 
+Size = Range(
+    "FRAMESxHEIGHTxWIDTH such as 81x480x832", lambda v: type(v) is str and re.fullmatch(r"\d+x\d+x\d+", v) is not None
+)
 Pattern = Range("a regular expression", _is_pattern)
 Rate = Range("PATTERN=FACTOR, a regular expression and a number of at least 0", _is_rate)
 
@@ -68,6 +71,8 @@ class Data:
     max_source: Annotated[int, whole(2)]
     max_target: Annotated[int, whole(2)]
     max_glosses: Count
+    crop: Share
+    enlarge: Positive
     read_threads: Whole
     prefetch: Count
 
@@ -129,6 +134,7 @@ class Vae:
     patch_size: Count
     principal_start: bool
     window: Count
+    buckets: Annotated[tuple[str, ...], each(Size)]
     kl_weight: NotNegative
     sharpness_weight: NotNegative
 

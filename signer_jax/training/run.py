@@ -13,7 +13,7 @@ import numpy as np
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
-from signer_jax.data import streams
+from signer_jax.data import buckets, streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
@@ -137,6 +137,10 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, params)
+    if "vae" in settings.stages and settings.vae.buckets:
+        lines = buckets.told(bucket_plan(settings, model, corpus), settings.train.vae.batch, "config.vae.buckets")
+        if jax.process_index() == 0:
+            print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
     # ---- Stages ----------------------------------------------------------------------------------------------------
     monitor = Monitor(workdir / "tensorboard")
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
@@ -172,6 +176,10 @@ def stage_batches(
     if name == "slul":
         assert tokenizer is not None
         return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
+    if name == "vae" and settings.vae.buckets:
+        plan = bucket_plan(settings, model, corpus)
+        videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
+        return streams.bucketed_videos(lambda i: records[videos[i]].video, plan, reading)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading)
     # The renderer's own stages read no candidates: none are laid out for them.
@@ -187,6 +195,16 @@ def stage_batches(
         reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
     )  # fmt: skip
+
+
+def bucket_plan(settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
+    """Where the training videos go, of `config.vae.buckets`."""
+    where, side = "config.vae.buckets", corpus.about["size"]
+    sizes = buckets.read(
+        settings.vae.buckets, temporal=model.vae.temporal_ratio, spatial=model.vae.spatial_ratio, where=where
+    )
+    clips = [buckets.Clip(frames, side, side) for frames, video, _ in corpus.listed("train") if video]
+    return buckets.plan(clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
 
 
 def motion_windows(
