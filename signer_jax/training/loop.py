@@ -244,7 +244,9 @@ def _copied(tree: Any) -> Any:
 
 def _as(tree: Any, dtype: str) -> Any:
     """Floating point arrays in another type."""
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != dtype else x, tree
+    )
 
 
 def _with_key(step: Callable) -> Callable:
