@@ -32,6 +32,8 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
+    c.data.crop = 0.25  # share of a clip's area that may be cut off where it is put into a bucket
+    c.data.enlarge = 1.0  # how many times it may be enlarged there
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
@@ -88,6 +90,7 @@ def get_config() -> ConfigDict:
     c.vae.patch_size = 2  # pixels folded into channels before the first convolution; 1 folds none
     c.vae.principal_start = True  # start from the principal components of the frames' patches (one level only)
     c.vae.window = 5  # frames a training window
+    c.vae.buckets = ()  # "81x480x832": frames, height, width of batches, several sizes in turn; () is the window above
     c.vae.kl_weight = 1e-6
     c.vae.sharpness_weight = 0.0  # weight of the image-gradient term beside the L1 reconstruction
 
@@ -137,7 +140,7 @@ def get_config() -> ConfigDict:
     c.loss.pose = 50.0  # all joints against the ground truth, beside the hands
     c.loss.diffusion = 1.0
 
-    # -- Optimisation, by stage: linear warm-up, cosine to zero -----------------------------------------------------
+    # -- Optimisation, by stage -------------------------------------------------------------------------------------
     c.train = ConfigDict()
     for stage, steps, batch, optimizer, rate in (
         ("slul", 20000, 32, "muon", 6e-3),
@@ -150,11 +153,33 @@ def get_config() -> ConfigDict:
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
         c.train[stage].batch = batch  # over all devices
-        c.train[stage].optimizer = optimizer  # adamw | muon (matrices; a tenth of the rate for AdamW on the rest)
+        c.train[stage].accumulate = 1  # parts that a batch is cut into, one after the other: memory for one part
+        # full | branch (what stands beside the video transformer) | lora, or regular expressions over the parameters'
+        # paths; several add up, ("lora", "branch"). Checkpoints hold what trains and nothing else.
+        c.train[stage].trains = ("full",)
+        c.train[stage].frozen_dtype = "float32"  # float32 | bfloat16: how what does not train lies in memory
+        c.train[stage].optimizer = optimizer  # adamw | adafactor | muon
         c.train[stage].learning_rate = rate
+        c.train[stage].rates = ()  # "PATTERN=FACTOR": the rate of what a path's first pattern matches; 1 elsewhere
+        c.train[stage].schedule = "cosine"  # after a linear warm-up: cosine or linear to zero, or constant
         c.train[stage].warmup = max(1, steps // 20)
-        c.train[stage].weight_decay = 0.01
+        c.train[stage].weight_decay = 0.01  # of kernels and adapters
         c.train[stage].clip = 1.0  # global norm
+        c.train[stage].ema = 0.0  # decay of the weights' running mean, which is used instead of them; 0 keeps none
+    c.lora = ConfigDict()  # of the stages that train "lora"
+    c.lora.rank = 16
+    c.lora.alpha = 16.0  # an adapter counts alpha / rank
+    c.lora.targets = ("attention/(query|key|value|out)/kernel$", "/(wi|wi_0|wi_1|wo)/kernel$")  # of T5 and transformer
+    c.optimizers = ConfigDict()  # their values, for all stages
+    c.optimizers.adamw = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}  # beside Muon too
+    c.optimizers.adafactor = ConfigDict()
+    c.optimizers.adafactor.momentum = 0.0  # 0 keeps none
+    c.optimizers.adafactor.decay = 0.8  # step k's second moment weighs k ** -decay
+    c.optimizers.adafactor.eps = 1e-30  # added to squared gradients
+    c.optimizers.adafactor.clip = 1.0  # root mean square of an array's step, before the rate
+    c.optimizers.adafactor.factored_from = 128  # matrices with a shorter side keep their whole second moment
+    c.optimizers.muon = {"momentum": 0.95, "adam_rate": 0.1}  # share of the rate for AdamW on what is no matrix
+    c.nonfinite_steps = 5  # steps in a row that were left out, their gradients not finite, before a run stops
     c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
     c.remat = False  # recompute blocks in the backward pass
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU

@@ -31,6 +31,8 @@ from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import Linker, understand
 from signer_jax.storage import REMAKE
 from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.lora import merged
+from signer_jax.training.trained import FULL
 from signer_jax.types import Pose, Signed
 
 
@@ -51,13 +53,15 @@ class Signer:
         tokenizer = _tokenizer(settings, workdir)
         model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
         params: dict[str, Any] = dict(published)
+        if any(settings.stage(stage).trains != FULL for stage in settings.stages):
+            params = models.init(model, settings, published, settings.seed)  # what no checkpoint of the run holds
         for stage in settings.stages:
             directory = workdir / "checkpoints" / stage
             step, steps = latest_step(directory), settings.stage(stage).steps
             if step != steps:
                 stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
                 raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
-            params |= read_params(directory)
+            params = merged(params, read_params(directory), settings.lora.alpha / settings.lora.rank)
         return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------

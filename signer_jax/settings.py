@@ -5,6 +5,7 @@ and checks it, before a run claims its folder, so that a mistake costs one line 
 keeps its type, and every number is finite.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
@@ -25,6 +26,28 @@ Odd = Annotated[int, Range("an odd whole number", lambda v: type(v) is int and v
 Axis = Annotated[
     int, Range("-1 (what the other axes leave) or at least 1", lambda v: type(v) is int and (v == -1 or v >= 1))
 ]
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return type(value) is str and bool(value) and bool(re.compile(value))
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+def _is_rate(value: Any) -> bool:
+    pattern, equals, factor = value.rpartition("=") if type(value) is str else ("", "", "")
+    try:
+        return bool(equals) and _is_pattern(pattern) and number(0.0).holds(float(factor))
+    except ValueError:
+        return False
+
+
+Size = Range(
+    "FRAMESxHEIGHTxWIDTH such as 81x480x832", lambda v: type(v) is str and re.fullmatch(r"\d+x\d+x\d+", v) is not None
+)
+Pattern = Range("a regular expression", _is_pattern)
+Rate = Range("PATTERN=FACTOR, a regular expression and a number of at least 0", _is_rate)
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,8 @@ class Data:
     max_source: Annotated[int, whole(2)]
     max_target: Annotated[int, whole(2)]
     max_glosses: Count
+    crop: Share
+    enlarge: Positive
     read_threads: Whole
     prefetch: Count
 
@@ -109,6 +134,7 @@ class Vae:
     patch_size: Count
     principal_start: bool
     window: Count
+    buckets: Annotated[tuple[str, ...], each(Size)]
     kl_weight: NotNegative
     sharpness_weight: NotNegative
 
@@ -161,11 +187,17 @@ class Loss:
 class Training:
     steps: Count
     batch: Count
+    accumulate: Count
+    trains: Annotated[tuple[str, ...], each(Pattern, least=1)]
+    frozen_dtype: Literal["float32", "bfloat16"]
+    optimizer: Literal["adamw", "adafactor", "muon"]
     learning_rate: Positive
+    rates: Annotated[tuple[str, ...], each(Rate)]
+    schedule: Literal["cosine", "linear", "constant"]
     warmup: Whole
     weight_decay: NotNegative
     clip: Positive
-    optimizer: Literal["adamw", "muon"]
+    ema: Dropout
 
 
 @dataclass(frozen=True)
@@ -176,6 +208,42 @@ class Stages:
     images: Training
     renderer: Training
     joint: Training
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: Count
+    alpha: Positive
+    targets: Annotated[tuple[str, ...], each(Pattern, least=1)]
+
+
+@dataclass(frozen=True)
+class AdamW:
+    b1: Dropout
+    b2: Dropout
+    eps: Positive
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    momentum: Dropout
+    decay: Share
+    eps: Positive
+    clip: Positive
+    factored_from: Count
+
+
+@dataclass(frozen=True)
+class Muon:
+    momentum: Dropout
+    adam_rate: Positive
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    adamw: AdamW
+    adafactor: Adafactor
+    muon: Muon
 
 
 @dataclass(frozen=True)
@@ -205,6 +273,9 @@ class Settings:
     renderer: Rendering
     loss: Loss
     train: Stages
+    lora: Lora
+    optimizers: Optimizers
+    nonfinite_steps: Count
     dtype: Literal["float32", "bfloat16", "float16"]
     remat: bool
     scan_unroll: Count
@@ -291,6 +362,22 @@ def _misfits(settings: Settings) -> Iterable[str]:
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
     if "renderer" in stages and not vae.init and (renderer.window - 1) % ratio:
         yield f"config.renderer.window {renderer.window}: must be 1 more than a multiple of {ratio} (vae in time)"
+    for name in stages:
+        stage = getattr(settings.train, name, None)
+        if stage is None:
+            continue  # refused with the stages' names
+        if stage.batch % stage.accumulate:
+            yield (
+                f"config.train.{name}.accumulate {stage.accumulate}: must divide config.train.{name}.batch "
+                f"{stage.batch}, so that its parts are of one size"
+            )
+        if "full" in stage.trains and len(stage.trains) > 1:
+            yield f"config.train.{name}.trains {stage.trains}: 'full' is all there is; give it alone"
+    if "vae" in stages and not vae.init and vae.principal_start and settings.train.vae.trains != ("full",):
+        yield (
+            f"config.train.vae.trains {settings.train.vae.trains}: weights that start from principal components are "
+            "in no other file; train them in full, or set config.vae.principal_start=false"
+        )
     if "vae" in stages and not vae.init and vae.principal_start:
         # What `vae_initialisation.initialise_from_frames` needs.
         channels, numbers = 2 * vae.z_dim + 1, 3 * vae.patch_size**2

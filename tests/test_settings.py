@@ -55,6 +55,10 @@ def test_settings_are_frozen():
         ("pose.dims", 2.0, "one of 2, 3"), ("pose.gating", "glosses", "did you mean 'gloss'"),
         ("renderer.patch", (1, 2), "a list of 3"), ("vae.temporal_downsample", (1,), "each true or false"),
         ("slul.length_penalty", float("nan"), "a finite number"), ("mesh.data", 0, "-1"),
+        ("train.vae.trains", (), "at least 1"), ("train.vae.trains", ("(",), "each a regular expression"),
+        ("train.vae.rates", ("a",), "each PATTERN=FACTOR"), ("train.vae.rates", ("a=-1",), "each PATTERN=FACTOR"),
+        ("train.vae.rates", ("(=1",), "each PATTERN=FACTOR"), ("train.vae.ema", 1.0, "below 1"),
+        ("train.vae.optimizer", "adam", "did you mean 'adamw'"), ("vae.buckets", ("17x64",), "each FRAMESxHEIGHT"),
         ("stages", (1,), "each text"), ("stages", "slul", "a list"), ("renderer.hand_weight", "3", "a finite number"),
     ],
 )  # fmt: skip
@@ -76,6 +80,8 @@ def test_a_value_out_of_its_range_is_one_line(key, value, says):
         ({"vae.dim_mult": (1, 2), "vae.temporal_downsample": (False,)}, "dim_mult .1, 2.: principal components"),
         ({"vae.base_dim": 24}, "base_dim 24: principal components need at least 25"),
         ({"vae.z_dim": 13, "vae.base_dim": 27}, "z_dim 13: principal components need at most 12"),
+        ({"train.vae.accumulate": 3}, "accumulate 3: must divide config.train.vae.batch 4"),
+        ({"train.vae.trains": ("encoder",)}, "train.vae.trains .* principal components"),
         ({"renderer.guidance": 3.0}, "guidance 3.0.*condition_dropout above 0"),
     ],
 )
@@ -85,6 +91,7 @@ def test_values_that_do_not_go_together_are_refused_and_the_advice_mends_them(ch
     with pytest.raises(SignerError, match=says):
         read(config)
     config.vae.principal_start, config.renderer.condition_dropout = False, 0.1
+    config.train.vae.batch = 6
     read(config)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
+from signer_jax.data.buckets import Plan, Visits, fitted
 from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import Limits, MotionWindows, tokens
 from signer_jax.errors import SignerError
@@ -52,9 +53,14 @@ def iterate(source, transform: Callable, reading: Reading, what: str) -> grain.D
         raise SignerError(
             f"data: the training split holds no {what}; raise data.poses or data.videos, or check the source"
         )
-    rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
     # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
     examples = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat().random_map(transform)
+    return _batched(examples, reading)
+
+
+def _batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
+    """This process's rows of the global batches of endless examples."""
+    rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
     dataset = grain.MapDataset.source(_Share(examples, reading.batch, rows)).batch(len(rows), drop_remainder=True)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
 
@@ -106,6 +112,23 @@ def video_batches(corpus: Corpus, split: str, length: int, reading: Reading) -> 
         return {"video": to_model_range(take_frames(video, start, length))}
 
     return iterate(_Range(len(indices)), transform, reading, "videos")
+
+
+def bucketed_videos(load: Callable[[int], np.ndarray], plan: Plan, reading: Reading) -> grain.DatasetIterator:
+    """`video [b, t, h, w, 3]` float32 in [-1, 1], each batch of one bucket; clips from random starts.
+
+    `load` gives clip i of those that the plan was made for, uint8 `[t, h, w, 3]`.
+    """
+
+    def transform(row: int, rng: np.random.Generator) -> dict:
+        placed = plan.placed[row]
+        bucket = plan.buckets[placed.bucket]
+        video = load(placed.clip)
+        start = int(rng.integers(0, max(len(video) - bucket.frames, 0) + 1))
+        return {"video": to_model_range(fitted(take_frames(video, start, bucket.frames), placed, bucket))}
+
+    examples = grain.MapDataset.source(Visits(plan, reading.batch, reading.seed)).seed(reading.seed)
+    return _batched(examples.random_map(transform), reading)
 
 
 def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:

@@ -48,6 +48,13 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def read_file(path: str | Path) -> dict[str, np.ndarray]:
+    """All tensors of one safetensors file, as `read_tensors` has them."""
+    tensors: dict[str, np.ndarray] = {}
+    _read_file(storage.plain_file(path, "give a .safetensors file"), tensors, set())
+    return tensors
+
+
 def _shards(index: Path) -> dict[str, set[str]]:
     """The names of an index's files, with those of the tensors that each must hold."""
     names = read_json(index, _AGAIN).get("weight_map")

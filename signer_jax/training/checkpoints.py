@@ -1,4 +1,4 @@
-"""The one place that knows Orbax: a stage's checkpoints hold its parameters, optimizer, step, RNG and data position.
+"""The one place that knows Orbax: a stage's checkpoints hold what it trains, optimizer, step, RNG and data position.
 
 `<workdir>/checkpoints/<stage>/<step>/state` is the tree of arrays, `…/about` says what it holds: each array's type,
 shape and checksum, and the data's position. A checkpoint whose bytes have changed is told from one that belongs to
@@ -108,7 +108,9 @@ def latest_step(directory: str | Path) -> int | None:
 
 
 def read_params(directory: str | Path) -> Any:
-    """The parameters of a stage's newest checkpoint as numpy arrays, whatever devices saved them; nothing else is read.
+    """What a stage trained, of its newest checkpoint, as numpy arrays whatever devices saved it; nothing else is read.
+
+    Where the stage keeps a running mean of it, that mean. What it did not train is in no checkpoint of its.
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
@@ -124,16 +126,18 @@ def read_params(directory: str | Path) -> Any:
 
 
 def _read_params(folder: Path) -> Any:
-    arrays = {name: array for name, array in _read_about(folder)["arrays"].items() if name.startswith("params/")}
+    described_as = _read_about(folder)["arrays"]
+    key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
+    arrays = {name: array for name, array in described_as.items() if name.startswith(f"{key}/")}
     with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         path = folder / "state"
-        item = {"params": checkpointer.metadata(path).item_metadata.tree["params"]}
+        item = {key: checkpointer.metadata(path).item_metadata.tree[key]}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         restored = checkpointer.restore(
             path, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
         )
-    _check_sums(folder, arrays, described({"params": restored["params"]}))
-    return restored["params"]
+    _check_sums(folder, arrays, described({key: restored[key]}))
+    return restored[key]
 
 
 def abstract(tree: Any) -> Any:

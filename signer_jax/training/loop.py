@@ -1,8 +1,14 @@
-"""The one train loop. A stage is an objective `(params, batch, rng) -> (loss, metrics)` and what it trains."""
+"""The one train loop. A stage is an objective `(params, batch, rng) -> (loss, metrics)` and what it trains.
 
+Objectives are means over a batch's examples, so the mean over `accumulate` parts of one size is the whole batch's loss
+and gradient. What an objective draws, or compares within a batch (the contrastive loss), it does within a part.
+"""
+
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import grain
@@ -15,13 +21,15 @@ from jax import Array
 
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
-from signer_jax.training import partitioning
+from signer_jax.settings import Lora, Optimizers, Training
+from signer_jax.training import lora, partitioning, trained
 from signer_jax.training.checkpoints import Checkpoints, abstract
 from signer_jax.training.monitoring import Monitor
-from signer_jax.training.optimizer import Optimisation, optimizer
+from signer_jax.training.optimizer import optimizer
 
 Params = dict[str, Any]
-Objective = Callable[[Params, dict[str, Array], jax.Array], tuple[Array, dict[str, Array]]]
+Batch = dict[str, Array]
+Objective = Callable[[Params, Batch, jax.Array], tuple[Array, dict[str, Array]]]
 
 
 @struct.dataclass
@@ -29,9 +37,12 @@ class TrainState:
     """What a step changes, and what a checkpoint keeps beside the data's position."""
 
     step: Array
-    params: Params  # only what this stage trains
+    params: Params  # only what this stage trains: whole parameters, and adapters beside those that stay
+    ema: Params  # their running mean, or {} where none is kept
     opt_state: Any
     rng: Array  # never used itself: step k draws from fold_in(rng, k)
+    skipped: Array  # steps that changed nothing, for their gradients were not finite
+    skipped_in_row: Array  # of these, the last ones
 
 
 @dataclass(frozen=True)
@@ -40,30 +51,96 @@ class Stage:
 
     name: str
     objective: Objective
-    trained: tuple[str, ...]  # keys of the parameters that it changes; the rest is frozen
-    optimisation: Optimisation
+    parts: tuple[str, ...]  # keys of the parameters among which `training.trains` chooses; the rest is frozen
+    training: Training
+    optimizers: Optimizers
+    lora: Lora
+    nonfinite_steps: int  # so many skipped steps in a row stop the run
 
     @property
     def steps(self) -> int:
-        return self.optimisation.steps
+        return self.training.steps
+
+    @property
+    def scale(self) -> float:
+        """What an adapter's term counts: α/r."""
+        return self.lora.alpha / self.lora.rank
+
+
+def cut(stage: Stage, params: Params, seed: int) -> tuple[Params, Params]:
+    """What the stage trains (new adapters too) and what it leaves as it is.
+
+    Raises `SignerError` where a rule of its names nothing.
+    """
+    where, c = f"config.train.{stage.name}", stage.training
+    whole, frozen = trained.split(params, trained.chosen(params, stage.parts, c.trains, f"{where}.trains"))
+    if trained.LORA in c.trains:
+        at = lora.places(params, stage.parts, stage.lora.targets, "config.lora.targets")
+        # No step's key: steps fold small numbers in.
+        key = jax.random.fold_in(jax.random.key(seed), np.uint32(0xFFFFFFFF))
+        held = trained.paths(whole, tuple(whole))
+        at = tuple(place for place in at if f"{place}/kernel" not in held)  # what trains itself needs no adapter
+        whole = trained.join(whole, lora.fresh(params, at, stage.lora.rank, key))
+    trained.check_rates(whole, c.rates, f"{where}.rates")
+    return whole, frozen
 
 
 def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
     """`step(state, frozen, batch) -> (state, metrics)`, pure."""
+    c = stage.training
 
-    def step(state: TrainState, frozen: Params, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+    def loss_of(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
+        with lora.applied():
+            return stage.objective(lora.with_lora(frozen, params, stage.scale), batch, rng)
+
+    one_part = jax.value_and_grad(loss_of, has_aux=True)
+
+    def whole_batch(params: Params, frozen: Params, batch: Batch, rng: Array) -> Any:
+        if c.accumulate == 1:
+            return one_part(params, frozen, batch, rng)
+        n = c.accumulate
+        # Part i has the rows i, i + n, …: of each device's rows the same number, so that none has to move.
+        parts = jax.tree.map(lambda x: x.reshape(len(x) // n, n, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add(total: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
+            i, part = numbered
+            return jax.tree.map(jnp.add, total, one_part(params, frozen, part, jax.random.fold_in(rng, i))), None
+
+        shapes = jax.eval_shape(one_part, params, frozen, jax.tree.map(lambda x: x[0], parts), rng)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zero, (jnp.arange(n), parts))
+        return jax.tree.map(lambda x: x / n, total)
+
+    def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-
-        def loss_of(params: Params) -> tuple[Array, dict[str, Array]]:
-            return stage.objective({**frozen, **params}, batch, rng)
-
-        (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, metrics), gradients = whole_batch(state.params, frozen, batch, rng)
+        norm = optax.tree.norm(gradients)
+        # After the last step in a row that may be skipped nothing changes any more, until `fit` looks and stops.
+        taken = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_row < stage.nonfinite_steps)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
-        return replace(state, step=state.step + 1, params=params, opt_state=opt_state), metrics
+        ema = {} if not state.ema else mean_of(state.ema, params, state.step - state.skipped, c.ema)
+        before = (state.params, state.opt_state, state.ema)
+        params, opt_state, ema = jax.tree.map(partial(jnp.where, taken), (params, opt_state, ema), before)
+        metrics = {"loss": loss, "gradient_norm": norm, **metrics}
+        skipped = 1 - taken.astype(jnp.int32)
+        return replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            ema=ema,
+            opt_state=opt_state,
+            skipped=state.skipped + skipped,
+            skipped_in_row=(state.skipped_in_row + 1) * skipped,
+        ), metrics
 
     return step
+
+
+def mean_of(ema: Params, params: Params, step: Array, decay: float) -> Params:
+    """The running mean after `step` earlier ones: its decay grows as (1 + step) / (10 + step) up to `decay`."""
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda mean, now: mean + (1.0 - kept) * (now - mean), ema, params)
 
 
 def fit(
@@ -78,25 +155,25 @@ def fit(
     log_every: int,
     checkpoint_every: int,
 ) -> Params:
-    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the host.
+    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the host: those that it
+    trained (`finished`), and the others as they were.
 
-    Raises `SignerError` where the loss, or anything that a checkpoint would hold, stops being finite: it is looked at
+    A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
+    `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
     before every save, so the checkpoints before it are whole.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    tx = optimizer(stage.optimisation)
-    trained = {name: params[name] for name in stage.trained}
-    frozen = {name: value for name, value in params.items() if name not in stage.trained}
+    c, tx = stage.training, optimizer(stage.training, stage.optimizers)
+    moving, frozen = cut(stage, params, seed)
 
-    def initial(trained: Params) -> TrainState:
-        return TrainState(
-            jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key_data(jax.random.key(seed))
-        )
+    def initial(moving: Params) -> TrainState:
+        none = jnp.zeros((), jnp.int32)
+        key = jax.random.key_data(jax.random.key(seed))
+        return TrainState(none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
 
-    shardings = partitioning.tree_shardings(jax.eval_shape(initial, trained), mesh)
-    trained = jax.device_put(trained, shardings.params)
-    state = jax.jit(initial, out_shardings=shardings)(trained)
-    frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
+    shardings = partitioning.tree_shardings(jax.eval_shape(initial, moving), mesh)
+    state = jax.jit(initial, out_shardings=shardings)(jax.device_put(moving, shardings.params))
+    frozen = jax.device_put(_as(frozen, c.frozen_dtype), partitioning.tree_shardings(frozen, mesh))
 
     # ---- Resume ---------------------------------------------------------------------------------------------------
     if checkpoints.latest() is not None:
@@ -111,21 +188,38 @@ def fit(
     for k in bar:
         state, metrics = step(state, frozen, partitioning.put_batch(next(batches), mesh))
         last = k + 1 == stage.steps
-        if (k + 1) % log_every == 0 or last:
+        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last
+        if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
+            after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
+            what = f"the loss or its gradient is not finite at step {k + 2 - row}{after}"
+            raise _diverged(stage, what, checkpoints)
+        if logs:
             values = {name: float(value) for name, value in metrics.items()}
-            if not np.isfinite(values["loss"]):
-                raise _diverged(stage, k + 1, f"the loss is {values['loss']}", checkpoints)
+            values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
             now = time.perf_counter()
             values["steps_per_second"] = (k + 1 - logged) / (now - started)
+            values["skipped_steps"] = int(state.skipped)
             started, logged = now, k + 1
             monitor.scalars(stage.name, k + 1, values)
-            bar.set_postfix(loss=f"{values['loss']:.3f}")
-        if (k + 1) % checkpoint_every == 0 or last:
+            if "loss" in values:
+                bar.set_postfix(loss=f"{values['loss']:.3f}")
+        if saves:
             if not all_finite(state):
-                raise _diverged(stage, k + 1, "the parameters or the optimizer's state are not finite", checkpoints)
+                what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
+                raise _diverged(stage, what, checkpoints)
             checkpoints.save(k + 1, state, batches)
     checkpoints.wait()
-    return {**params, **partitioning.to_host(state.params)}
+    if (skipped := int(state.skipped)) and jax.process_index() == 0:
+        line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
+        print(f"signer: {line}", file=sys.stderr)
+    return finished(stage, params, partitioning.to_host(state.ema or state.params))
+
+
+def finished(stage: Stage, params: Params, learned: Params) -> Params:
+    """All parameters after a stage: `params` with what it trained (or the running mean of that, `read_params`) in its
+    place, adapters merged into their kernels.
+    """
+    return partitioning.to_host(lora.merged(params, learned, stage.scale)) if learned else params
 
 
 @jax.jit
@@ -135,18 +229,30 @@ def all_finite(tree: Any) -> Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
-def _diverged(stage: Stage, step: int, what: str, checkpoints: Checkpoints) -> SignerError:
+def _diverged(stage: Stage, what: str, checkpoints: Checkpoints) -> SignerError:
     checkpoints.wait()
     latest = checkpoints.latest()
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
-    rate = f"config.train.{stage.name}.learning_rate ({stage.optimisation.learning_rate:g})"
-    return SignerError(f"stage {stage.name!r}: {what} at step {step}; {kept}; start a new run with a lower {rate}")
+    rate = f"config.train.{stage.name}.learning_rate ({stage.training.learning_rate:g})"
+    return SignerError(f"stage {stage.name!r}: {what}; {kept}; start a new run with a lower {rate}")
+
+
+def _copied(tree: Any) -> Any:
+    """The same values in buffers of their own: a step gives each buffer of the state away once."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _as(tree: Any, dtype: str) -> Any:
+    """Floating point arrays in another type."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != dtype else x, tree
+    )
 
 
 def _with_key(step: Callable) -> Callable:
     """Checkpoints hold the key's raw words; the step wants a typed key."""
 
-    def wrapped(state: TrainState, frozen: Params, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+    def wrapped(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         raw = state.rng
         new, metrics = step(replace(state, rng=jax.random.wrap_key_data(raw)), frozen, batch)
         return replace(new, rng=raw), metrics

@@ -29,6 +29,8 @@ MESH_AXES: dict[str, str | tuple[str, ...] | None] = {
 
 # Parameter path -> the logical axes of its last dimensions; a leading stack of layers is never split.
 PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"/lora_a$", ("embed", None)),
+    (r"/lora_b$", (None, "embed")),
     (r"token_embedding/embedding$", ("vocab", "embed")),
     (r"lm_head/kernel$", ("embed", "vocab")),
     (r"attention/(query|key|value|image_key|image_value)/kernel$", ("embed", "heads")),

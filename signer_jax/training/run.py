@@ -13,7 +13,7 @@ import numpy as np
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
-from signer_jax.data import streams
+from signer_jax.data import buckets, streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.records import Corpus
@@ -32,10 +32,10 @@ from signer_jax.storage import REMAKE, recover
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
-from signer_jax.training.loop import Stage, fit
+from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
-from signer_jax.training.optimizer import Optimisation
+from signer_jax.training.trained import FULL
 
 # What a stage builds on: trained before it, or published (`init`).
 REQUIRES = {
@@ -58,13 +58,20 @@ def limits(data: Data) -> Limits:
 
 
 def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage:
-    c = settings.stage(name)
     return Stage(
         name=name,
         objective=make_objective(name, model, settings, mask_id),
-        trained=TRAINED[name],
-        optimisation=Optimisation(c.optimizer, c.steps, c.learning_rate, c.warmup, c.weight_decay, c.clip),
+        parts=TRAINED[name],
+        training=settings.stage(name),
+        optimizers=settings.optimizers,
+        lora=settings.lora,
+        nonfinite_steps=settings.nonfinite_steps,
     )
+
+
+def check_rules(stage: Stage, params: Any) -> None:
+    """Raises `SignerError` where a rule on what the stage trains names nothing; `params` may be shapes."""
+    jax.eval_shape(lambda params: cut(stage, params, 0), params)
 
 
 def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
@@ -105,7 +112,8 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     check_corpus(settings.data, workdir / "data")
     mesh = mesh_of(settings)
     for stage in settings.stages:
-        partitioning.local_rows(settings.stage(stage).batch, mesh)  # refused where it does not divide
+        c = settings.stage(stage)
+        partitioning.local_rows(c.batch // c.accumulate, mesh)  # refused where it does not divide
     with folder.claimed(workdir, settings):
         yield
 
@@ -126,13 +134,19 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     # ---- Model -----------------------------------------------------------------------------------------------------
     model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
     params = partitioning.to_host(models.init(model, settings, published, settings.seed))
+    stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
+    for stage in stages:
+        check_rules(stage, params)
+    if "vae" in settings.stages and settings.vae.buckets:
+        lines = buckets.told(bucket_plan(settings, model, corpus), settings.train.vae.batch, "config.vae.buckets")
+        if jax.process_index() == 0:
+            print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
     # ---- Stages ----------------------------------------------------------------------------------------------------
     monitor = Monitor(workdir / "tensorboard")
-    for k, name in enumerate(settings.stages):
-        stage = stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0)
+    for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
-            params |= read_params(directory)
+            params = finished(stage, params, read_params(directory))
             continue
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
@@ -162,6 +176,10 @@ def stage_batches(
     if name == "slul":
         assert tokenizer is not None
         return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
+    if name == "vae" and settings.vae.buckets:
+        plan = bucket_plan(settings, model, corpus)
+        videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
+        return streams.bucketed_videos(lambda i: records[videos[i]].video, plan, reading)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading)
     # The renderer's own stages read no candidates: none are laid out for them.
@@ -177,6 +195,16 @@ def stage_batches(
         reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
     )  # fmt: skip
+
+
+def bucket_plan(settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
+    """Where the training videos go, of `config.vae.buckets`."""
+    where, side = "config.vae.buckets", corpus.about["size"]
+    sizes = buckets.read(
+        settings.vae.buckets, temporal=model.vae.temporal_ratio, spatial=model.vae.spatial_ratio, where=where
+    )
+    clips = [buckets.Clip(frames, side, side) for frames, video, _ in corpus.listed("train") if video]
+    return buckets.plan(clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
 
 
 def motion_windows(
@@ -242,7 +270,11 @@ def _check(settings: Settings) -> None:
                 other = f", or config.{need}.init" if need in needs and need in PUBLISHED and need not in stages else ""
                 raise SignerError(f"config.stages {stages}: {name!r} needs {need!r} before it{other}")
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
-        models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+        model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+        ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
+        params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
+        for name in ruled:
+            check_rules(stage_of(name, model, settings, 0), params)
 
 
 def _published(settings: Settings, stage: str) -> bool:

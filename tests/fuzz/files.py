@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from signer_jax import configuration, storage
 from signer_jax.data import records, video
-from signer_jax.interop import t5, wan, wan_vae
+from signer_jax.interop import lora, t5, wan, wan_vae
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.lexicon import read_lexicon
@@ -188,12 +188,7 @@ def _params(module, *inputs) -> dict:
 
 
 def make_models(folder: Path) -> None:
-    ids = jnp.zeros((1, 1), jnp.int32)
-    linker = T5(
-        vocab_size=12, d_model=8, d_kv=4, d_ff=8, heads=2, encoder_layers=1, decoder_layers=1, relative_buckets=8,
-        relative_max_distance=16, activation="relu", tie_embeddings=True, relative_bias_every_layer=False, dropout=0.0,
-    )  # fmt: skip
-    t5.save(folder / "t5", linker, _params(linker, ids, ids))
+    t5.save(folder / "t5", LINKER, linker_params())
     transformer = VideoTransformer(
         in_channels=4, out_channels=4, dim=24, heads=2, ffn_dim=8, layers=1, text_dim=8, freq_dim=8, patch=(1, 2, 2),
         image_dim=None, eps=1e-6,
@@ -206,6 +201,22 @@ def make_models(folder: Path) -> None:
         latents_std=(1.0, 2.5),
     )  # fmt: skip
     wan_vae.save_vae(folder / "vae", vae, _params(vae, jnp.zeros((1, 3, 8, 8, 3))))
+
+
+LINKER = T5(
+    vocab_size=12, d_model=8, d_kv=4, d_ff=8, heads=2, encoder_layers=1, decoder_layers=1, relative_buckets=8,
+    relative_max_distance=16, activation="relu", tie_embeddings=True, relative_bias_every_layer=False, dropout=0.0,
+)  # fmt: skip
+
+
+def linker_params() -> dict:
+    ids = jnp.zeros((1, 1), jnp.int32)
+    return _params(LINKER, ids, ids)
+
+
+def make_adapter(folder: Path) -> None:
+    wo = {"lora_a": np.ones((1, 8, 2), np.float32), "lora_b": np.ones((1, 2, 8), np.float32)}
+    lora.save_peft(folder / "lora", LINKER, {"encoder": {"layers": {"mlp": {"wo": wo}}}}, 0.5)
 
 
 class _Place:

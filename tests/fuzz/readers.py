@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ from signer_jax.cli.common import open_picture, square
 from signer_jax.data import records, video
 from signer_jax.data.corpora import how2sign_clips, phoenix14t
 from signer_jax.errors import SignerError
-from signer_jax.interop import state_dict, t5, wan, wan_vae
+from signer_jax.interop import lora, state_dict, t5, wan, wan_vae
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
@@ -116,6 +117,14 @@ def _model_harm(folder: Path, case: int, rng: Random) -> Changes:
         name = f"{kind}/{weights}.safetensors"
         return {name: harmed((folder / name).read_bytes(), case, rng)}
     name = f"{kind}/config.json"
+    return {name: odd_json((folder / name).read_bytes(), rng)}
+
+
+def _adapter_harm(folder: Path, case: int, rng: Random) -> Changes:
+    if case % 2:
+        name = "lora/adapter_model.safetensors"
+        return {name: harmed((folder / name).read_bytes(), case // 2, rng)}
+    name = "lora/adapter_config.json"
     return {name: odd_json((folder / name).read_bytes(), rng)}
 
 
@@ -300,6 +309,14 @@ def _read_model(folder: Path, changes: Changes) -> None:
     load(folder / kind)
 
 
+def _read_adapter(folder: Path, changes: Changes) -> None:
+    found = lora.load(folder / "lora", files.LINKER, _linker_params())["encoder"]["layers"]["mlp"]["wo"]
+    assert found["lora_a"].shape == (1, 8, 2) and found["lora_b"].shape == (1, 2, 8)
+
+
+_linker_params = cache(files.linker_params)
+
+
 def _read_checkpoint(folder: Path, changes: Changes) -> None:
     params = checkpoints.read_params(folder / "part")
     np.testing.assert_array_equal(params["part"]["kernel"], np.arange(64.0).reshape(8, 8))
@@ -363,7 +380,8 @@ READERS = (
         any_of("a.png", "a.jpeg", "a.webp", "turned.jpeg", "palette.png", "deep.png"), _read_picture,
     ),
     Reader("SentencePiece model", 6_000, files.make_tokenizer, any_of("tokenizer.model"), _read_tokenizer),
-    Reader("safetensors and index", 10_400, files.make_tensors, _tensor_harm, _read_tensors),
+    Reader("LoRA adapter", 400, files.make_adapter, _adapter_harm, _read_adapter),
+    Reader("safetensors and index", 10_000, files.make_tensors, _tensor_harm, _read_tensors),
     Reader("T5, Wan, VAE folder", 1_000, files.make_models, _model_harm, _read_model),
     Reader("checkpoint (Orbax)", 600, files.make_checkpoint, _checkpoint_harm, _read_checkpoint),
     Reader(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_stage
 
 from signer_jax.errors import SignerError
 from signer_jax.training import checkpoints as ckpt
@@ -19,7 +20,6 @@ from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, checksum, latest_step, read_params
 from signer_jax.training.loop import Stage, fit
 from signer_jax.training.monitoring import Monitor
-from signer_jax.training.optimizer import Optimisation
 
 MESH = {"data": 1, "fsdp": -1, "tensor": 1}
 
@@ -30,7 +30,7 @@ def objective(params, batch, rng):
 
 
 def stage(steps: int = 6, rate: float = 1e-2) -> Stage:
-    return Stage("part", objective, ("part",), Optimisation("adamw", steps, rate, 1, 0.01, 1.0))
+    return small_stage.stage(objective, steps=steps, learning_rate=rate)
 
 
 def params(width: int = 16) -> dict:
@@ -38,9 +38,11 @@ def params(width: int = 16) -> dict:
     return {"part": {"kernel": rng.normal(size=(8, width)).astype(np.float32), "bias": np.ones(width, np.float32)}}
 
 
-def batches(poison: int = -1) -> grain.DatasetIterator:
+def batches(poison: int | tuple = -1) -> grain.DatasetIterator:
+    bad = poison if isinstance(poison, tuple) else (poison,)
+
     def example(i: int, rng: np.random.Generator) -> dict:
-        return {"x": np.full(8, np.nan if i == poison else rng.normal(), np.float32)}
+        return {"x": np.full(8, np.nan if i in bad else rng.normal(), np.float32)}
 
     dataset = grain.MapDataset.range(1000).seed(0).random_map(example).batch(8)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(1, 1)))

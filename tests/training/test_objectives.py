@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_stage
 
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.settings import read
 from signer_jax.training import objectives, partitioning
-from signer_jax.training.loop import Stage, TrainState, make_step
-from signer_jax.training.optimizer import Optimisation, optimizer
+from signer_jax.training.loop import TrainState, make_step
+from signer_jax.training.optimizer import optimizer
 
 VOCABULARY = 60
 B, T, G = 8, 9, 6
@@ -111,17 +112,18 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow
         assert np.isfinite(norm) and norm > 0
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch, name):
     settings, model, params = tiny
     objective = objectives.make_objective("slul", model, settings, 3)
-    stage = Stage("slul", objective, ("slul",), Optimisation(name, 10, 1e-3, 1, 0.01, 1.0))
-    tx = optimizer(stage.optimisation)
+    stage = small_stage.stage(objective, ("slul",), name="slul", optimizer=name, steps=10, learning_rate=1e-3)
+    tx = optimizer(stage.training, stage.optimizers)
     trained = {"slul": params["slul"]}
     losses, results = [], []
     for shape in ({"data": 1, "fsdp": 1, "tensor": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
         mesh = partitioning.make_mesh(shape, jax.devices()[: int(np.prod(list(shape.values())))])
-        state = TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained), jax.random.key(0))
+        none = jnp.zeros((), jnp.int32)
+        state = TrainState(none, trained, {}, tx.init(trained), jax.random.key(0), none, none)
         shardings = partitioning.tree_shardings(jax.eval_shape(lambda s=state: s), mesh)
         state = jax.device_put(state, shardings)
         if mesh.size == 8:

@@ -1,0 +1,246 @@
+"""Clips of any length and shape in a few sizes: which bucket each is for, what is cut off, which fit none, and in what
+order batches come.
+
+All of it is plain functions of lists. A bucket is frames × height × width, one compilation of the step each. A clip
+keeps its aspect: it is resized until it covers its bucket, and the middle is kept. A batch is of one bucket. Batch k is
+a pure function of k, so that a resumed run goes on with the very next one whoever reads.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from signer_jax.errors import SignerError
+
+_FORM = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+class Bucket(NamedTuple):
+    frames: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+
+class Clip(NamedTuple):
+    """A clip's size as it lies there."""
+
+    frames: int
+    height: int
+    width: int
+
+
+class Placed(NamedTuple):
+    """A clip in its bucket: resized to `height` × `width`, then the bucket's size from (`top`, `left`)."""
+
+    clip: int
+    bucket: int
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the clips go. Every clip is in `placed` once or in one list of `left_over`, by its place among all."""
+
+    buckets: tuple[Bucket, ...]
+    placed: tuple[Placed, ...]
+    left_over: dict[str, tuple[int, ...]]  # why -> which
+
+    def members(self, bucket: int) -> tuple[int, ...]:
+        """The rows of `placed` of a bucket."""
+        return tuple(i for i, one in enumerate(self.placed) if one.bucket == bucket)
+
+
+def read(texts: Iterable[str], *, temporal: int, spatial: int, where: str) -> tuple[Bucket, ...]:
+    """Buckets from texts such as `81x480x832`, for models whose latents are `temporal` frames and `spatial` pixels.
+
+    Raises `SignerError` for another form, frames that are not a multiple of `temporal` and one more, or sides that are
+    no multiple of `spatial` (it names the nearest that are), and one that is named twice.
+    """
+    buckets: list[Bucket] = []
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise SignerError(f"{where}: {text!r} is no FRAMESxHEIGHTxWIDTH such as 81x480x832")
+        bucket = Bucket(*map(int, match.groups()))
+        if (bucket.frames - 1) % temporal:
+            raise SignerError(
+                f"{where}: {text} has {bucket.frames} frames; take 1 more than a multiple of {temporal}: "
+                f"{_nearest(bucket.frames - 1, temporal, 1)}"
+            )
+        for side in (bucket.height, bucket.width):
+            if side % spatial:
+                raise SignerError(
+                    f"{where}: {text} has a side of {side} pixels; take a multiple of {spatial}: "
+                    f"{_nearest(side, spatial, 0)}"
+                )
+        if bucket in buckets:
+            raise SignerError(f"{where}: {text} is named twice; name each bucket once")
+        buckets.append(bucket)
+    return tuple(buckets)
+
+
+def _nearest(value: int, unit: int, more: int) -> str:
+    below = value // unit * unit
+    return " or ".join(str(one + more) for one in (below, below + unit) if one + more > 0)
+
+
+def plan(clips: Sequence[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float) -> Plan:
+    """A bucket for each clip: of those that it fits the one that cuts off least, of these the one with most pixels.
+
+    A clip fits where it has the bucket's frames, is enlarged at most `enlarge` times to cover it, and loses at most the
+    share `crop` of its area.
+    """
+    placed: list[Placed] = []
+    left_over: dict[str, list[int]] = {}
+    for i, clip in enumerate(clips):
+        fits = [(_cut_off(clip, bucket), k) for k, bucket in enumerate(buckets) if _fits(clip, bucket, crop, enlarge)]
+        if not fits:
+            left_over.setdefault(_reason(clip, buckets, enlarge), []).append(i)
+            continue
+        _, k = min(fits, key=lambda fit: (round(fit[0], 2), -_pixels(buckets[fit[1]]), fit[1]))
+        placed.append(_place(i, clip, k, buckets[k]))
+    return Plan(tuple(buckets), tuple(placed), {why: tuple(which) for why, which in left_over.items()})
+
+
+def _pixels(bucket: Bucket) -> int:
+    return bucket.frames * bucket.height * bucket.width
+
+
+def _scale(clip: Clip, bucket: Bucket) -> float:
+    """How much a clip must grow to cover a bucket."""
+    return max(bucket.height / clip.height, bucket.width / clip.width)
+
+
+def _cut_off(clip: Clip, bucket: Bucket) -> float:
+    """The share of the clip's area that does not come into the bucket."""
+    return 1.0 - bucket.height * bucket.width / (_scale(clip, bucket) ** 2 * clip.height * clip.width)
+
+
+def _fits(clip: Clip, bucket: Bucket, crop: float, enlarge: float) -> bool:
+    long_enough = min(clip) > 0 and clip.frames >= bucket.frames
+    return long_enough and _scale(clip, bucket) <= enlarge and _cut_off(clip, bucket) <= crop + 1e-9
+
+
+def _reason(clip: Clip, buckets: Sequence[Bucket], enlarge: float) -> str:
+    """Why a clip fits none, of the kinds that `told` counts."""
+    if min(clip) < 1:
+        return "are empty"
+    long_enough = [bucket for bucket in buckets if clip.frames >= bucket.frames]
+    if not long_enough:
+        return f"are shorter than {min(bucket.frames for bucket in buckets)} frames"
+    if all(_scale(clip, bucket) > enlarge for bucket in long_enough):
+        return f"would be enlarged more than {enlarge:g} times"
+    return "would lose too much at their sides"
+
+
+def _place(i: int, clip: Clip, k: int, bucket: Bucket) -> Placed:
+    scale = _scale(clip, bucket)
+    height, width = (max(round(side * scale), least) for side, least in zip(clip[1:], bucket[1:], strict=True))
+    return Placed(i, k, height, width, (height - bucket.height) // 2, (width - bucket.width) // 2)
+
+
+def told(plan: Plan, batch: int, where: str) -> list[str]:
+    """What is to be known before training: clips a bucket, and a line for each reason why clips are left out.
+
+    Raises `SignerError` where none is left.
+    """
+    total = len(plan.placed) + sum(map(len, plan.left_over.values()))
+    lines = [
+        f"{len(which)} of {total} training clips {why} and are in no bucket of {where} (the first is clip {which[0]})"
+        for why, which in sorted(plan.left_over.items())
+    ]
+    if not plan.placed:
+        reason = f": {lines[0]}" if lines else ""
+        raise SignerError(f"{where}: no training clip fits a bucket{reason}; add smaller or shorter ones")
+    counts = [len(plan.members(k)) for k in range(len(plan.buckets))]
+    rows = [f"{bucket} {count}" for bucket, count in zip(plan.buckets, counts, strict=True)]
+    lines.append(f"training clips a bucket: {', '.join(rows)}")
+    if few := [str(b) for b, n in zip(plan.buckets, counts, strict=True) if 0 < n < batch]:
+        lines.append(f"{', '.join(few)}: fewer clips than a batch of {batch}, so that a batch shows one several times")
+    return lines
+
+
+def fitted(frames: UInt8[np.ndarray, "t h w 3"], placed: Placed, bucket: Bucket) -> UInt8[np.ndarray, "t y x 3"]:
+    """Frames of a clip as its bucket has them: resized, the middle kept."""
+    if frames.shape[1:3] != (placed.height, placed.width):
+        size = (placed.width, placed.height)
+        frames = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.LANCZOS)) for one in frames])
+    return frames[:, placed.top : placed.top + bucket.height, placed.left : placed.left + bucket.width]
+
+
+def starts(frames: int, length: int, stride: int) -> list[int]:
+    """First frames of windows that leave none of a clip out: one every `stride`, and the last that ends with it."""
+    last = frames - length
+    return [] if last < 0 else sorted({*range(0, last + 1, stride), last})
+
+
+# ---- The order of batches --------------------------------------------------------------------------------------------
+
+
+def bucket_at(step: int, counts: tuple[int, ...], seed: int) -> tuple[int, int]:
+    """The bucket of batch `step`, and how many batches of that bucket came before; `counts` are the clips of each.
+
+    Buckets take turns at random, in every `sum(counts)` batches each as often as it has clips: over these all clips are
+    seen equally often.
+    """
+    cycle, place = divmod(step, sum(counts))
+    order, before = _cycle(counts, seed, cycle)
+    bucket = int(order[place])
+    return bucket, cycle * counts[bucket] + int(before[place])
+
+
+def rows_at(step: int, counts: tuple[int, ...], batch: int, seed: int) -> tuple[int, list[int]]:
+    """The bucket of batch `step` and which of its clips: every one once before any comes again, in an order of its own
+    each time."""
+    bucket, before = bucket_at(step, counts, seed)
+    count = counts[bucket]
+    places = (divmod(before * batch + row, count) for row in range(batch))
+    return bucket, [int(_shuffled(count, seed, bucket, epoch)[i]) for epoch, i in places]
+
+
+@lru_cache(maxsize=4)
+def _cycle(counts: tuple[int, ...], seed: int, cycle: int) -> tuple[np.ndarray, np.ndarray]:
+    """The buckets of a cycle's batches, and how often each came before in it."""
+    order = np.repeat(np.arange(len(counts)), counts)
+    np.random.default_rng((seed, 0, cycle)).shuffle(order)
+    before = np.empty_like(order)
+    for bucket, count in enumerate(counts):
+        before[order == bucket] = np.arange(count)
+    return order, before
+
+
+@lru_cache(maxsize=64)
+def _shuffled(count: int, seed: int, bucket: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, 1, bucket, epoch)).permutation(count)
+
+
+class Visits:
+    """All examples of an endless training as a random-access source: number step·batch + row is a row of `placed`."""
+
+    def __init__(self, plan: Plan, batch: int, seed: int):
+        self.members = tuple(plan.members(k) for k in range(len(plan.buckets)))
+        self.counts = tuple(map(len, self.members))
+        self.batch, self.seed = batch, seed
+
+    def __len__(self) -> int:
+        return 1 << 60
+
+    def __getitem__(self, index) -> int:
+        step, row = divmod(int(index), self.batch)
+        bucket, rows = rows_at(step, self.counts, self.batch, self.seed)
+        return self.members[bucket][rows[row]]
+
+    def __repr__(self) -> str:
+        return f"Visits(counts={self.counts}, batch={self.batch}, seed={self.seed})"

@@ -1,0 +1,98 @@
+"""Low-rank adapters (Hu et al. 2021): beside a frozen kernel W two small matrices, y = x W + α/r · (x A) B.
+
+An adapter's A and B stand in the tree of parameters beside their kernel, as `lora_a [.., in, r]` and
+`lora_b [.., r, out]` (a leading axis where layers are stacked), so that a tree of adapters joins its base like any
+other part of it, and the scan over layers takes each layer's own. The modules know nothing of them: `applied` adds the
+low-rank term to the dense layers whose parameters have one. So no gradient of a frozen kernel is ever computed, nor a
+second copy of it made, and in bfloat16 the term is not rounded away against the kernel.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array
+
+from signer_jax.errors import SignerError
+from signer_jax.training.trained import join, matching, paths
+
+A, B = "lora_a", "lora_b"
+
+
+def places(params: Mapping, parts: Sequence[str], targets: Sequence[str], where: str) -> tuple[str, ...]:
+    """The dense layers of the parts whose kernels the patterns find, as paths without the kernel.
+
+    Raises `SignerError` where a pattern finds nothing, or what is no dense layer's kernel.
+    """
+    known = paths(params, parts)
+    flat = flatten_dict({part: params[part] for part in parts}, sep="/")
+    found: set[str] = set().union(*(matching(pattern, known, where) for pattern in targets))
+    for name in sorted(found):
+        stacks = flat[name].ndim - 2  # layers are scanned, and groups of layers too
+        if not name.endswith("/kernel") or stacks not in ((1, 2) if "/layers/" in name else (0,)):
+            raise SignerError(
+                f"{where}: {name} {list(flat[name].shape)} is no dense layer's kernel, so that no adapter fits it; "
+                "give patterns that end in /kernel$"
+            )
+    return tuple(sorted(name.removesuffix("/kernel") for name in found))
+
+
+def fresh(params: Mapping, at: Sequence[str], rank: int, key: Array) -> dict:
+    """New adapters, float32: A normal with a deviation of 1/r, B zero, so that they change nothing yet."""
+    flat, new = flatten_dict(dict(params), sep="/"), {}
+    for place, one in zip(at, jax.random.split(key, len(at)), strict=True):
+        *stack, inputs, outputs = flat[f"{place}/kernel"].shape
+        new[f"{place}/{A}"] = jax.random.normal(one, (*stack, inputs, rank), jnp.float32) / rank
+        new[f"{place}/{B}"] = jnp.zeros((*stack, rank, outputs), jnp.float32)
+    return unflatten_dict(new, sep="/")
+
+
+def with_lora(params: Mapping, adapters: Mapping, scale: float) -> dict:
+    """The parameters with adapters beside them, each B times `scale` = α/r: what `applied` runs on."""
+    flat = flatten_dict(dict(adapters), sep="/")
+    return join(params, unflatten_dict({n: v * scale if _is(n, B) else v for n, v in flat.items()}, sep="/"))
+
+
+def applied():
+    """A context in which dense layers add the low-rank term that their parameters carry."""
+    return nn.intercept_methods(_with_term)
+
+
+def _with_term(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    y, layer = call(*args, **kwargs), context.module
+    if context.method_name != "__call__" or not isinstance(layer, nn.Dense) or not layer.has_variable("params", A):
+        return y
+    a, b = (jnp.asarray(layer.get_variable("params", name), y.dtype) for name in (A, B))
+    return y + args[0].astype(y.dtype) @ a @ b
+
+
+def merged(params: Mapping, adapters: Mapping, scale: float) -> dict:
+    """The parameters with W + scale · A B for each W that has an adapter; of the same dtype, and no adapter left.
+
+    What else `adapters` holds replaces its like.
+    """
+    flat, found = flatten_dict(dict(params), sep="/"), flatten_dict(dict(adapters), sep="/")
+    result = flat | {name: value for name, value in found.items() if not _is(name, A, B)}
+    for name in found:
+        if _is(name, A):
+            place = name.removesuffix(f"/{A}")
+            kernel, a, b = flat[f"{place}/kernel"], found[name], found[f"{place}/{B}"]
+            result[f"{place}/kernel"] = _sum(jnp.asarray(kernel), jnp.asarray(a), jnp.asarray(b), scale)
+    return unflatten_dict(result, sep="/")
+
+
+@jax.jit
+def _sum(kernel: Array, a: Array, b: Array, scale: float) -> Array:
+    change = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST) * scale
+    return (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
+
+
+def has_adapters(tree: Mapping) -> bool:
+    return any(_is(name, A, B) for name in flatten_dict(dict(tree), sep="/"))
+
+
+def _is(name: str, *leaves: str) -> bool:
+    return name.rpartition("/")[2] in leaves

@@ -1,0 +1,70 @@
+"""A whole run whose stages train a part of their parameters: what is read of it is what was trained, resumed or not."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY
+from flax.traverse_util import flatten_dict
+
+from signer_jax import configuration
+from signer_jax.errors import SignerError
+from signer_jax.pipeline import Signer
+from signer_jax.settings import read
+from signer_jax.training import run
+from signer_jax.training.checkpoints import read_params
+
+
+def config(**changes):
+    c = configuration.load(TINY)
+    c.stages = ("slul", "vae")
+    c.train.slul.update(
+        {"trains": ("lora", "final_norm"), "ema": 0.5, "accumulate": 2, "optimizer": "adafactor", "batch": 16,
+         "frozen_dtype": "bfloat16", "rates": ("lora_b=4",)}
+    )  # fmt: skip
+    c.lora.rank = 2
+    c.vae.buckets = ("5x32x32", "9x32x32", "201x32x32")
+    for stage in c.stages:
+        c.train[stage].steps = 4
+    c.update_from_flattened_dict(changes)
+    return read(c)
+
+
+@pytest.mark.slow
+def test_what_signs_is_what_was_trained(tmp_path, capfd):
+    settings = config()
+    with run.claimed(settings, tmp_path / "run"):
+        _, params = run.train(settings, tmp_path / "run")
+    assert "training clips a bucket: 5x32x32 0, 9x32x32 8, 201x32x32 0" in capfd.readouterr().err
+    saved = flatten_dict(read_params(tmp_path / "run" / "checkpoints" / "slul"), sep="/")
+    assert all(name.endswith(("/lora_a", "/lora_b", "final_norm/scale")) for name in saved)
+    assert sum(name.endswith("lora_a") for name in saved) == 2 * (4 + 3) + 4  # both sides, and cross attention
+    assert sum(leaf.size for leaf in saved.values()) < 0.4 * sum(leaf.size for leaf in jax.tree.leaves(params["slul"]))
+
+    loaded = Signer.load(tmp_path / "run").params
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(loaded), params)
+    assert "lora" not in " ".join(flatten_dict(params, sep="/"))
+    with run.claimed(settings, tmp_path / "run"):  # all stages done: read, not trained
+        _, again = run.train(settings, tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"train.slul.trains": ("encoder/layers/mpl",)},
+            "config.train.slul.trains: .*did you mean 'slul/encoder/layers",
+        ),
+        ({"train.slul.trains": ("branch",)}, "config.train.slul.trains: 'branch' matches no parameter"),
+        ({"train.slul.rates": ("mlp/wi_0/kernel=2",)}, "config.train.slul.rates"),
+        ({"lora.targets": ("norm/scale$",)}, "config.lora.targets: .* no dense layer's kernel"),
+        ({"train.slul.accumulate": 4}, "batch 4 does not divide among 8 devices"),
+    ],
+)
+def test_a_rule_that_names_nothing_is_refused_before_the_folder_is_claimed(tmp_path, changes, says):
+    with (
+        pytest.raises(SignerError, match=says) as error,
+        run.claimed(config(**changes), tmp_path / "run"),
+    ):
+        pass
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
