@@ -23,15 +23,14 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     def count(code: str) -> int:
         return sum(bool(found.entries) for found in look_up_words(words, code, prior))
 
-    language, said = choose_language(language, prior.spoken, count)
+    asked, (language, said) = language, choose_language(language, prior.spoken, count)
     every = look_up_words(words, language, prior)
     remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
     entries = [entry for found in every for entry in found.entries]
     if not entries:
         shown = " ".join(words)[:200]
-        raise SignerError(
-            f"{shown}: the prior has neither the words nor their letters for language {language} ({every[0].said})"
-        )
+        where = "" if asked is None else f" for language {language}"
+        raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
     pose, _ = join([prior.pose(entry) for entry in entries], transition)
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not found.entries]
