@@ -7,12 +7,25 @@ from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
 
 # What people write for a sign language's IANA code: its usual short name, or the country that it is of.
-_ALSO = {"asl": "ase", "us": "ase", "en-us": "ase", "bsl": "bfi", "gb": "bfi", "en-gb": "bfi", "dgs": "gsg",
-         "de-de": "gsg", "dsgs": "sgg", "de-ch": "sgg", "lsf": "fsl", "libras": "bzs"}  # fmt: skip
+_ALSO = {
+    "asl": "ase", "us": "ase", "en-us": "ase", "bsl": "bfi", "gb": "bfi", "en-gb": "bfi",
+    "auslan": "asf", "en-au": "asf", "nzsl": "nzs", "en-nz": "nzs", "en-ie": "isg",
+    "dgs": "gsg", "de-de": "gsg", "dsgs": "sgg", "de-ch": "sgg", "\u00f6gs": "asq", "oegs": "asq", "de-at": "asq",
+    "lsf": "fsl", "fr-fr": "fsl", "lsfb": "sfb", "fr-be": "sfb", "fr-ch": "ssr", "lsq": "fcs", "fr-ca": "fcs",
+    "lse": "ssp", "es-es": "ssp", "lsm": "mfs", "es-mx": "mfs", "lsa": "aed", "es-ar": "aed",
+    "libras": "bzs", "pt-br": "bzs", "lgp": "psr", "pt-pt": "psr", "lis": "ise", "it-it": "ise", "it-ch": "slf",
+    "ngt": "dse", "nl-nl": "dse", "vgt": "vgt", "nl-be": "vgt",
+}  # fmt: skip
+# Sign languages beside a spoken one: none of them is meant by the spoken one's name alone.
+_BESIDE = {
+    "english": ("ase", "bfi", "asf", "nzs", "isg"), "german": ("gsg", "asq", "sgg"),
+    "french": ("fsl", "sfb", "ssr", "fcs"), "spanish": ("ssp", "mfs", "aed"), "portuguese": ("bzs", "psr"),
+    "italian": ("ise", "slf"), "dutch": ("dse", "vgt"),
+}  # fmt: skip
 # Corpora name the spoken language beside a sign language in words, lexicons by its ISO 639-1 code.
 _SPOKEN = {
     "en": "english", "de": "german", "deutsch": "german", "fr": "french", "es": "spanish", "pt": "portuguese",
-    "it": "italian", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian",
+    "it": "italian", "nl": "dutch", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian",
 }  # fmt: skip
 
 
@@ -21,48 +34,72 @@ def spoken_of(name: str) -> str:
     return _SPOKEN.get(name.casefold(), name.casefold())
 
 
-def code_of(language: str, known: dict[str, str]) -> str | None:
-    """The run's code for what somebody wrote, whatever its case: the code itself, another name of the sign language, or
-    the spoken language where only one of the run's languages goes with it. None where the run has no such language.
+def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
+    """The run's code for what somebody wrote, whatever its case, and what to say of it: the code itself, another name
+    of the sign language, or the spoken language where only one of the run's languages goes with it. None where the run
+    has no such language. What is said: which sign language a spoken one was taken as, where others go with it too.
 
-    `known`: IANA code -> the spoken language beside it, as `corpus.json` or a lexicon has it ("": not known).
+    `known`: IANA code -> the spoken language beside it, as `corpus.json` or a lexicon has it ("": not known). Raises
+    `SignerError` for a spoken language with several of them.
     """
     asked = language.strip().casefold().replace("_", "-")
     codes = {code.casefold(): code for code in known}
     for name in (asked, _ALSO.get(asked, "")):
         if name in codes:
-            return codes[name]
+            return codes[name], ""
+    if asked in _ALSO:  # a country that has a sign language of its own never means another one
+        return None
     spoken = _SPOKEN.get(asked.split("-")[0], asked)
-    named = {code: name.casefold() for code, name in known.items() if name}
-    beside = [code for code, name in named.items() if spoken_of(name) == spoken]
-    # A country that has a sign language of its own never means another one.
-    return beside[0] if len(beside) == 1 and asked not in _ALSO else None
+    beside = sorted(code for code, name in known.items() if name and spoken_of(name) == spoken)
+    if not beside:
+        return None
+    if len(beside) > 1:
+        raise SignerError(
+            f"--language {language}: a spoken language, beside which there are {', '.join(beside)}; give one of these"
+        )
+    others = [code for code in _BESIDE.get(spoken, ()) if code != beside[0]]
+    said = ""
+    if others:
+        said = (
+            f"--language {language}: taken as {beside[0]}, the only sign language here that goes with it; "
+            f"{', '.join(others)} need a run or lexicon of their own"
+        )
+    return beside[0], said
 
 
-def resolve_language(text: str, language: str | None, about: dict) -> str:
-    """The IANA code to sign `text` in. `about` is the corpus's `corpus.json`: its languages and their training words.
+def resolve_language(text: str, language: str | None, about: dict) -> tuple[str, str]:
+    """The IANA code to sign `text` in, and what to say of the choice ("": nothing). `about` is the corpus's
+    `corpus.json`: its languages and their training words.
 
     A run of one language needs no words for it. Raises `SignerError` for an empty text, a language that the run does
-    not have, or a text whose words none of several languages knows.
+    not have, a spoken one that several go with, or a text whose words none of several languages knows.
     """
     known: dict[str, str] = about["languages"]
     listed = ", ".join(f"{code} ({name})" for code, name in sorted(known.items()))
     if not text.strip():
         raise SignerError("the text is empty; give at least one word")
     if language is not None:
-        code = code_of(language, known)
-        if code is None:
+        found = code_of(language, known)
+        if found is None:
             raise SignerError(f"--language {language}: not a sign language of this run, which has {listed}")
-        return code
+        return found
     if len(known) == 1:
-        return next(iter(known))
+        return next(iter(known)), ""
     shares = {
         code: _known_words(text, spoken_of(name), set(about["words"].get(code, ()))) for code, name in known.items()
     }
     best = max(sorted(shares), key=lambda code: shares[code])
     if shares[best] == 0:
         raise SignerError(f"the text is in no language that this run knows: {listed}; say which with --language")
-    return best
+    return best, _equal(best, shares)
+
+
+def _equal(best: str, counts: dict[str, int]) -> str:
+    """How it is said that other languages have as many of the words, "" where none has."""
+    others = [code for code in sorted(counts) if counts[code] == counts[best] and code != best]
+    if not others:
+        return ""
+    return f"taken from {best}; {', '.join(others)} would do as well: say which with --language"
 
 
 def _known_words(text: str, spoken: str, known: set[str]) -> int:
@@ -77,13 +114,10 @@ def choose_language(language: str | None, spoken: dict[str, str], count: Callabl
     """
     listed = ", ".join(f"{code} ({name})" if name else code for code, name in sorted(spoken.items()))
     if language is not None:
-        code = code_of(language, spoken)
-        if code is None:
+        found = code_of(language, spoken)
+        if found is None:
             raise SignerError(f"--language {language}: not a sign language of this database, which has {listed}")
-        return code, ""
+        return found
     counts = {code: count(code) for code in sorted(spoken)}
     best = max(counts, key=lambda code: counts[code])
-    equal = [code for code in counts if counts[code] == counts[best]]
-    if len(equal) < 2:
-        return best, ""
-    return best, f"taken from {best}; {', '.join(equal[1:])} would do as well: say which with --language"
+    return best, _equal(best, counts) if counts[best] else ""

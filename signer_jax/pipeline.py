@@ -35,6 +35,8 @@ from signer_jax.training.lora import merged
 from signer_jax.training.trained import FULL
 from signer_jax.types import Pose, Signed
 
+MANY = 3  # sentences: what has more shows how far it is
+
 
 class Signer:
     """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""
@@ -122,8 +124,10 @@ class Signer:
         return SignerError(f"{self.workdir}: this run has no {part} (stages {self.settings.stages}){so}")
 
     # ---- The whole chain ------------------------------------------------------------------------------------------
-    def language(self, text: str, language: str | None = None) -> str:
-        """The sign language that is asked for, or else that of the text's words. Raises `SignerError` for others."""
+    def language(self, text: str, language: str | None = None) -> tuple[str, str]:
+        """The sign language that is asked for, or else that of the text's words, and what to say of the choice ("":
+        nothing). Raises `SignerError` for others.
+        """
         return resolve_language(text, language, self.corpus.about)
 
     def sign(
@@ -135,16 +139,16 @@ class Signer:
         reference image, uint8 `[h, w, 3]`, `signer` a training signer; else the video looks like the signer who
         performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`,
         which is "" for a picture).
-        A long text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
+        A text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
         unknown language, or glosses that the prior database lacks.
         """
-        language = self.language(text, language)
+        asked, (language, said) = language, self.language(text, language)
         understood = understand([text], [language], self.linker)
-        understood.check()
+        understood.check(asked and language)
         understood.require_glosses(0)
         rows = understood.signed_rows(0)
         H, mask = understood.H[rows], understood.mask[rows]
-        many = len(rows) > 1  # a long text takes minutes
+        many = len(rows) > MANY  # a long text takes minutes
         performed = [
             perform(understood.sentences[b].glosses, H[i : i + 1], mask[i : i + 1], language, self.performer)
             for i, b in enumerate(progress(rows, "sentences performed", shown=many))
@@ -165,7 +169,7 @@ class Signer:
             understood.glosses[0], Pose.joined([part.pose for part in performed]), video,
             [gloss for part in performed for gloss in part.fingerspelled],
             [gloss for part in performed for gloss in part.skipped], language, performer, look,
-            understood.unknown(0), understood.remarks(0),
+            understood.unknown(0), [*([said] if said else ()), *understood.remarks(0)],
         )  # fmt: skip
 
 

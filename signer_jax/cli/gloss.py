@@ -25,10 +25,10 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.stations.understand import understand
 
     signer = Signer.load(arguments.workdir)
-    language = signer.language(arguments.text, arguments.language)
+    language, said = signer.language(arguments.text, arguments.language)
     understood = understand([arguments.text], [language], signer.linker)
-    understood.check()
+    understood.check(arguments.language and language)
     understood.require_glosses(0)
     print(one_line(" ".join(understood.glosses[0])))
-    for remark in understood.remarks(0):
+    for remark in [*([said] if said else ()), *understood.remarks(0)]:
         print(f"signer: {one_line(remark)}", file=sys.stderr)

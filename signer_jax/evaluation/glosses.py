@@ -1,5 +1,7 @@
 """Glosses on a split: BLEU and its kin, beside the baselines that need no model."""
 
+from collections.abc import Sequence
+
 from signer_jax.data.records import Corpus
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.metrics import text as text_metrics
@@ -10,13 +12,16 @@ from signer_jax.types import Sample
 
 
 def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64) -> None:
-    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam."""
+    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam; how often its doubt is right."""
     records = signer.corpus.texts(split)
     samples = [records[i] for i in range(min(limit, len(records)))]
     predicted: list[tuple[str, ...]] = []
+    doubted: list[bool] = []
     for i in progress(range(0, len(samples), batch), "glosses"):
         part = samples[i : i + batch]
-        predicted += understand([s.text for s in part], [s.language for s in part], signer.linker).glosses
+        understood = understand([s.text for s in part], [s.language for s in part], signer.linker)
+        predicted += understood.glosses
+        doubted += [any(understood.sentences[b].doubted for b in understood.rows(k)) for k in range(len(part))]
     hypotheses = [" ".join(glosses) for glosses in predicted]
     references = [" ".join(sample.glosses) for sample in samples]
     bleu = text_metrics.bleu(hypotheses, references)
@@ -25,6 +30,8 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
     result.metrics["gloss/exact"] = text_metrics.exact_match(hypotheses, references)
+    wrong = [glosses != tuple(sample.glosses) for glosses, sample in zip(predicted, samples, strict=True)]
+    result.metrics |= doubt_figures(doubted, wrong)
     baselines = gloss_baselines(signer.corpus, samples)
     for name, guesses in baselines.items():
         result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(guesses, references)["bleu4"])
@@ -43,6 +50,19 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
         (f"[{s.language}] {s.text}", hypothesis, reference)
         for s, hypothesis, reference in zip(samples, hypotheses, references, strict=True)
     ]
+
+
+def doubt_figures(doubted: Sequence[bool], wrong: Sequence[bool]) -> dict[str, float]:
+    """Of the sentences: the share of which doubt is told; of these, the share that is wrong (precision); of the wrong
+    ones, the share of which it is told (recall). What has no sentence to count is left out.
+    """
+    told, right = sum(doubted), sum(d and w for d, w in zip(doubted, wrong, strict=True))
+    figures = {"gloss/doubted": told / len(doubted)}
+    if told:
+        figures["gloss/doubt_precision"] = right / told
+    if any(wrong):
+        figures["gloss/doubt_recall"] = right / sum(wrong)
+    return figures
 
 
 def gloss_baselines(corpus: Corpus, samples: list[Sample]) -> dict[str, list[str]]:

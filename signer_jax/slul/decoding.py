@@ -33,6 +33,7 @@ def normalised(log_prob: Float[Array, "*b"], length: Int[Array, "*b"], penalty: 
 class _Search(NamedTuple):
     time: Int[Array, ""]
     ids: Int[Array, "b w g"]
+    token_log_probs: Float[Array, "b w g"]  # 0 behind the end
     log_prob: Float[Array, "b w"]
     length: Int[Array, "b w"]
     finished: Bool[Array, "b w"]
@@ -48,6 +49,7 @@ def _begin(
     return _Search(
         time=jnp.zeros((), jnp.int32),
         ids=jnp.full((batch, beams, max_length), PAD, jnp.int32),
+        token_log_probs=jnp.zeros((batch, beams, max_length), jnp.float32),
         # Only beam 0 exists at first: equal beams would yield equal sequences.
         log_prob=jnp.broadcast_to(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf), (batch, beams)),
         length=jnp.zeros((batch, beams), jnp.int32),
@@ -78,6 +80,7 @@ def greedy(
         return _Search(
             search.time + 1,
             search.ids.at[:, :, search.time].set(token.astype(jnp.int32)),
+            search.token_log_probs.at[:, :, search.time].set(gain),
             search.log_prob + gain,
             search.length + ~search.finished,
             search.finished | (token == EOS),
@@ -105,8 +108,9 @@ def beam_search(
     H: Float[Array, "b s d"] | None = None,
     rules: Automaton | None = None,
     language: Int[Array, "b"] | None = None,
-) -> tuple[Int[Array, "b w g"], Float[Array, "b w"]]:
-    """The `beams` best hypotheses of each sentence: ids `[b, beams, max_length]` and scores `[b, beams]`, best first.
+) -> tuple[Int[Array, "b w g"], Float[Array, "b w"], Float[Array, "b w g"]]:
+    """The `beams` best hypotheses of each sentence: ids `[b, beams, max_length]`, scores `[b, beams]`, best first, and
+    the log-probability of each of their tokens `[b, beams, max_length]`, 0 behind the end.
 
     Score: log-probability / length**length_penalty. A finished hypothesis keeps its place among the beams while nothing
     better pushes it out, so the search ends when all places are finished, and one beam is greedy search whatever the
@@ -135,12 +139,14 @@ def beam_search(
         def of_parents(x: Array) -> Array:
             return jnp.take_along_axis(x, parents.reshape(parents.shape + (1,) * (x.ndim - 2)), axis=1)
 
+        own = jnp.take_along_axis(gains.reshape(gains.shape[0], -1), best, axis=1)
         state: Any = of_parents(search.state)
         if rules is not None and language is not None:
             state = advance(rules, language, state, token)
         return _Search(
             search.time + 1,
             of_parents(search.ids).at[:, :, search.time].set(token.astype(jnp.int32)),
+            of_parents(search.token_log_probs).at[:, :, search.time].set(own),
             jnp.take_along_axis(totals.reshape(totals.shape[0], -1), best, axis=1),
             of_parents(lengths),
             of_parents(search.finished) | (token == EOS),
@@ -152,4 +158,4 @@ def beam_search(
         return (search.time < max_length) & jnp.any(~search.finished & (search.log_prob > -jnp.inf))
 
     search = jax.lax.while_loop(going, step, _begin(t5, params, source, beams, max_length, H))
-    return search.ids, normalised(search.log_prob, search.length, length_penalty)
+    return search.ids, normalised(search.log_prob, search.length, length_penalty), search.token_log_probs

@@ -42,15 +42,14 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     def count(code: str) -> int:
         return sum(bool(found.entries) for found in find(words, code, prior))
 
-    language, said = choose_language(language, prior.spoken, count)
+    asked, (language, said) = language, choose_language(language, prior.spoken, count)
     every = look_up_words(words, language, prior)
     remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
     entries = [entry for found in every for entry in found.entries]
     if not entries:
         shown = " ".join(words)[:200]
-        raise SignerError(
-            f"{shown}: the prior has neither the words nor their letters for language {language} ({every[0].said})"
-        )
+        where = "" if asked is None else f" for language {language}"
+        raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
     # The letters of a spelled word belong together, other signs stand by themselves.
     owners = [i if found.spelled else (i, k) for i, found in enumerate(every) for k in range(len(found.entries))]
     pose, _ = join([prior.pose(entry) for entry in entries], transition, words=owners)

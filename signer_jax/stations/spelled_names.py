@@ -105,16 +105,16 @@ def placed(
 def without_invented(
     glosses: Sequence[str], carried: Sequence[tuple[int, str]], words: Sequence[str], before: Sequence[int], known: int
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The glosses with the carried names among them, and the names that the model made up.
+    """The glosses with the carried names among them, and the names that the model made up and that are left out.
 
-    A carried name takes the place of a made-up one, in their order; what has none is `placed`. `words`: those that were
-    read; `before`: how many known words are before each.
+    A carried name takes the place of a made-up one, in their order, of which nothing is left to tell; what has none is
+    `placed`. `words`: those that were read; `before`: how many known words are before each.
     """
     found, spelled, invented = units(glosses, words)
-    made_up = [found[unit].replace("#", "").replace(" ", "") for unit in invented]
     for unit, (_, gloss) in zip(invented, carried, strict=False):
         found[unit] = gloss
     gone = invented[len(carried) :]
+    made_up = [found[unit].replace("#", "").replace(" ", "") for unit in gone]
     kept = [unit for unit in range(len(found)) if unit not in gone]
     marks = {kept.index(unit): before[word] for unit, word in spelled.items()}
     every = placed([found[unit] for unit in kept], carried[len(invented) :], known, marks)

@@ -9,7 +9,8 @@ A model answers whatever it is given, so what it is given and what it may say ar
   (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
   glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
 - Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
-- A text that is too long for the model is understood sentence by sentence, each as one row of everything below.
+- A text is understood sentence by sentence, each as one row of everything below (`sentences`).
+- What the model itself holds for less likely than not is said, but named (`DOUBT`).
 
 Each sentence passes the encoder once.
 """
@@ -33,13 +34,19 @@ from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, PAD, Tokenizer, plain
-from signer_jax.stations.spelled_names import without_invented
-from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, kinds, negates
+from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
+from signer_jax.stations.sentences import pauses, sentences
+from signer_jax.stations.spelled_names import is_letter, without_invented
+from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, ties
 
-DOUBT = 0.5  # below this mean probability of a token, the glosses are said to be unsure
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)]*\s+|\s*[\r\n]+\s*")
-_ASKED = re.compile(r"(?<!\w)['\"](.+?)['\"](?!\w)|:\s+([^:]+)$")  # in a `plain` text
+DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
+_ASKED = re.compile(  # in a `plain` text
+    r"(?<!\w)['\"](.+?)['\"](?!\w)|:\s+([^:]+)$"
+    r"|\b(?:how (?:do|does|can|would|should) \w+ sign|sign for|please sign|wie gebärde[nt]? \w+|gebärde für"
+    r"|bitte gebärden?)\s+(?!['\"])([^:]+)$",
+    re.IGNORECASE,
+)
+_AT_THE_END = re.compile(r"[.,;:!?\s]*[.!?]\s*$")
 
 
 @dataclass(frozen=True)
@@ -103,13 +110,26 @@ class Sentence:
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
-    invented: tuple[str, ...] = ()  # names that the model spelled and the text does not have
+    invented: tuple[str, ...] = ()  # names that the model spelled and the text does not have, left out
     unfinished: bool = False  # the glosses were cut at the model's length
-    probability: float = 1.0  # of a gloss token, the geometric mean
+    probabilities: tuple[tuple[str, float], ...] = ()  # of each gloss that the model said, after those before it
+    end: float = 1.0  # probability that the glosses end where they do
 
     @property
     def spelled(self) -> tuple[str, ...]:
         return tuple(gloss for _, gloss in self.carried)
+
+    @property
+    def unsure(self) -> tuple[tuple[str, float], ...]:
+        """The glosses that the model holds for less likely than not, with their probabilities; of letters, those of the
+        text are right and others are left out.
+        """
+        return tuple((gloss, p) for gloss, p in self.probabilities if p < DOUBT and not is_letter(gloss))
+
+    @property
+    def doubted(self) -> bool:
+        """Whether a gloss, or that there are no more, is less likely than not."""
+        return bool(self.unsure) or (self.end < DOUBT and not self.unfinished)
 
     @property
     def to_sign(self) -> bool:
@@ -119,7 +139,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Understood:
-    """Texts, understood. Row b of the arrays is `sentences[b]`; a text has one row, a long one several."""
+    """Texts, understood. Row b of the arrays is `sentences[b]`; a text has as many rows as sentences."""
 
     H: Float[np.ndarray, "b s d"]
     mask: Bool[np.ndarray, "b s"]
@@ -146,14 +166,18 @@ class Understood:
         """The words of a text that were left out of the glosses."""
         return [word for b in self.rows(text) for word in self.sentences[b].unknown]
 
-    def check(self) -> None:
-        """Raises `SignerError` for the first text of which nothing is known and in which no name can be spelled."""
+    def check(self, asked: str | None = None) -> None:
+        """Raises `SignerError` for the first text of which nothing is known and in which no name can be spelled.
+
+        `asked`: the language, where somebody chose it.
+        """
+        where = f" in {asked}" if asked else ""
         for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
             part = [self.sentences[b] for b in self.rows(text)]
             if not any(sentence.to_sign for sentence in part):
                 raise SignerError(
-                    f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it in "
-                    f"{part[0].language} to sign, nor a name in it to spell; use words of the training texts"
+                    f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it to "
+                    f"sign{where}, nor a name in it to spell; use words of the training texts"
                 )
 
     def require_glosses(self, text: int) -> None:
@@ -168,8 +192,6 @@ class Understood:
         lines = []
         if negations := [word for word in self.unknown(text) if negates(word)]:
             lines.append(f"WARNING: a negation was left out ({listed(negations)}): the glosses may say the opposite")
-        if len(part) > 1:
-            lines.append(f"the text is longer than the model reads at once: understood as {len(part)} sentences")
         lines += [sentence.cut for sentence in part if sentence.cut]
         nouns = [gloss for sentence in part for gloss in sentence.nouns]
         if nouns:
@@ -188,11 +210,13 @@ class Understood:
                 lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
             if sentence.invented:
                 lines.append(f"spelled by the model, but not in the text, left out: {listed(sentence.invented)}")
-            if sentence.probability < DOUBT:
-                lines.append(
-                    f"the model is unsure of the glosses of {_shortened(sentence.read)}: it gives a token "
-                    f"{sentence.probability:.0%} on average"
-                )
+            if sentence.unsure:
+                least = dict(sorted(sentence.unsure, key=lambda one: -one[1]))
+                named = listed([f"{gloss} ({least[gloss]:.0%})" for gloss, _ in sentence.unsure])
+                lines.append(f"the model is unsure of {named}, for {_shortened(sentence.read)}")
+            elif sentence.doubted and sentence.glosses:
+                said = _shortened(sentence.read)
+                lines.append(f"the model is unsure whether its glosses for {said} are all ({sentence.end:.0%})")
             if sentence.unfinished:
                 lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
         return lines
@@ -208,24 +232,22 @@ def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *
     for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
         if language not in linker.words or language not in linker.languages:
             raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
-        parts += [read(sentence, language, i, linker) for sentence in sentences_of(text, language, linker)]
+        parts += read_text(text, language, i, linker)
     source = np.stack([source_of(part, linker) for part in parts])
     number = np.array([linker.languages.index(part.language) for part in parts], np.int32)
-    H, ids, probability = _in_batches(source, number, linker, batch)
-    done = [
-        answered(part, row, float(p), k, linker)
-        for part, row, p, k in zip(parts, ids, probability, number, strict=True)
-    ]
+    H, ids, log_probs = _in_batches(source, number, linker, batch)
+    done = [answered(part, row, p, k, linker) for part, row, p, k in zip(parts, ids, log_probs, number, strict=True)]
     return Understood(H, source != 0, tuple(done), linker.max_target)
 
 
 def semantics(text: str, language: str, linker: Linker) -> tuple[Float[Any, "1 s d"], Bool[np.ndarray, "1 s"]]:
-    """H of a text and its mask, without its glosses; of a long one, of its first sentence; of none, nothing but rows
-    that the mask bars.
+    """H of a text and its mask, without its glosses, in one piece as training has it; of one that is too long, of its
+    first sentence; of none, nothing but rows that the mask bars.
     """
     source = np.zeros((1, linker.max_source), np.int32)
     if text:
-        source[0] = source_of(read(sentences_of(text, language, linker)[0], language, 0, linker), linker)
+        first = text if _fits(text, language, linker) else sentences_of(text, language, linker)[0]
+        source[0] = source_of(read(first, language, 0, linker), linker)
     return encode(linker.t5, linker.params, source), source != 0
 
 
@@ -237,22 +259,19 @@ def source_of(part: Sentence, linker: Linker) -> Int[np.ndarray, "s"]:
 def _in_batches(
     source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker, batch: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    states, ids, scores = [], [], []
+    states, ids, log_probs = [], [], []
     size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
     for i in progress(range(0, len(source), size), "sentences read", shown=len(source) > size):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
-        beams, score = beam_search(
+        beams, _, tokens = beam_search(
             linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
             length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
         )  # fmt: skip
         states.append(np.asarray(H)[: len(source) - i])
         ids.append(np.asarray(beams[:, 0])[: len(source) - i])
-        scores.append(np.asarray(score[:, 0])[: len(source) - i])
-    every = np.concatenate(ids)
-    length = np.maximum((every != PAD).sum(axis=1), 1)
-    # A score is log p / length ** penalty.
-    return np.concatenate(states), every, np.exp(np.concatenate(scores) * length ** (linker.length_penalty - 1.0))
+        log_probs.append(np.asarray(tokens[:, 0])[: len(source) - i])
+    return np.concatenate(states), np.concatenate(ids), np.concatenate(log_probs)
 
 
 @functools.partial(jax.jit, static_argnames="t5")
@@ -265,15 +284,26 @@ def encode(t5: T5, params: dict, source: Int[Any, "b s"]) -> Any:
 
 
 def sentences_of(text: str, language: str, linker: Linker) -> list[str]:
-    """The text in one piece where the model can read it so; else its sentences, at .!?… and line breaks."""
+    """The sentences of a text; one that the model cannot read at once in its parts at ; and ellipses."""
+    found = sentences(text, linker.spoken.get(language, ""), linker.words.get(language, ()))
+    parts = [part for one in found for part in ([one] if _fits(one, language, linker) else pauses(one))]
+    return parts or [text]
+
+
+def _fits(text: str, language: str, linker: Linker) -> bool:
     longest, _ = written_out(text, linker.spoken.get(language, ""), linker.words.get(language, ()))
-    if len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source:
-        return [text]
-    return [part for part in _SENTENCE_END.split(text) if words_of(part)] or [text]
+    return len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source
 
 
-def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
-    """The sentence without its unknown words, cut to the model's length."""
+def read_text(text: str, language: str, of: int, linker: Linker) -> list[Sentence]:
+    """The sentences of a text, read; a word that is a name in one of them is a name where another begins with it."""
+    parts = [read(sentence, language, of, linker) for sentence in sentences_of(text, language, linker)]
+    names = frozenset(gloss for part in parts for gloss in part.spelled)
+    return [read(part.text, language, of, linker, names=names) if part.first and names else part for part in parts]
+
+
+def read(text: str, language: str, of: int, linker: Linker, *, names: Collection[str] = ()) -> Sentence:
+    """The sentence without its unknown words, cut to the model's length. `names`: spelled names of the whole text."""
     known, spoken = linker.words.get(language, ()), linker.spoken.get(language, "")
     whole, owners = written_out(text, spoken, known)
     words = words_of(whole)
@@ -289,28 +319,32 @@ def read(text: str, language: str, of: int, linker: Linker) -> Sentence:
         if is_known:
             before += 1
             continue
-        spelling = spelled(word.written, language, linker.spells) if kind in (NAME, NOUN_OR_NAME) else None
-        if spelling is not None:
+        spelling = spelled(word.written, language, linker.spells) if kind != OTHER else None
+        if spelling is not None and (kind != FIRST or spelling in names):
             carried.append((before, spelling))
             nouns += [spelling] if kind == NOUN_OR_NAME else []
+            gone.append(word)
         else:
             (guessed if linker.reads_unknown else unknown).append(word.written)
             first += [word.written] if kind == FIRST and not linker.reads_unknown else []
-        if spelling is not None or not linker.reads_unknown:
-            gone.append(word)
+            gone += [] if linker.reads_unknown else [word]
     unknown += ["'s"] if owners else []
-    rest, count, said = _without(whole, gone), before, ""
+    rest, said = _without(whole, gone), ""
+    telling = [is_known and not ties(word.written, spoken) for word, is_known in zip(words, familiar, strict=True)]
+    # Beside a word that is gone, articles and the like are no text.
+    count = before if any(telling) or guessed or not gone else 0
     part = Sentence(
         text, language, of, carried=tuple(carried), nouns=tuple(nouns), unknown=tuple(unknown), first=tuple(first),
         guessed=tuple(guessed),
     )  # fmt: skip
-    # "how do you sign 'Anna'?", "please sign: Anna": what is asked for stands there, and nothing of it is left to read.
+    # "how do you sign 'Anna'?", "please sign: the zebra": what is asked for stands there, and nothing of it is left to
+    # read.
     for asked in _ASKED.finditer(whole):
         start, end = asked.span(asked.lastindex or 0)
-        inside = [is_known for word, is_known in zip(words, familiar, strict=True)
-                  if start <= word.start and word.end <= end]  # fmt: skip
-        if count and inside and not any(inside):
+        inside = [i for i, word in enumerate(words) if start <= word.start and word.end <= end]
+        if count and not all(familiar[i] for i in inside) and not any(telling[i] for i in inside):
             rest, count = "", 0
+            part = replace(part, nouns=())  # what is asked for is meant, noun or name
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
         return replace(part, unknown=(*unknown, *guessed), guessed=(), cut=said)
@@ -333,9 +367,18 @@ def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None)
 
 
 def _without(text: str, gone: Sequence[Word]) -> str:
+    """The text without some of its words, nor the full stops of abbreviations among them, and with one mark at its end
+    ("..." and "?!" are none that a model learns).
+    """
     for word in reversed(gone):
-        text = f"{text[: word.start]} {text[word.end :]}"
-    return " ".join(text.split())
+        after = text[word.end :]
+        if after.startswith(".") and words_of(after):
+            after = after[1:]
+        text = f"{text[: word.start]} {after}"
+    text = " ".join(text.split())
+    if (end := _AT_THE_END.search(text)) and len(end[0]) > 1:
+        text = text[: end.start()] + next(mark for mark in "?!." if mark in end[0])
+    return text
 
 
 def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
@@ -361,16 +404,24 @@ def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
 # ---- After the model -------------------------------------------------------------------------------------------------
 
 
-def answered(part: Sentence, ids: Int[np.ndarray, "g"], probability: float, language: int, linker: Linker) -> Sentence:
-    """The sentence with its glosses: those of the model, and the spelled ones among them."""
+def answered(
+    part: Sentence, ids: Int[np.ndarray, "g"], log_probs: Float[np.ndarray, "g"], language: int, linker: Linker
+) -> Sentence:
+    """The sentence with its glosses: those of the model, and the spelled ones among them. `log_probs`: of each id."""
     if not part.known:
         return replace(part, glosses=part.spelled)
-    glosses = linker.tokenizer.decode_gloss(whole_glosses(linker.rules, language, ids.tolist()))
+    kept = whole_glosses(linker.rules, language, ids.tolist())
+    glosses = linker.tokenizer.decode_gloss(kept)
     words, known = words_of(part.read), linker.words.get(part.language, ())
     before = [sum(one.key in known for one in words[:i]) for i in range(len(words))]
     every, invented = without_invented(glosses, part.carried, [word.written for word in words], before, part.known)
+    index = np.array(linker.tokenizer.gloss_index(kept), int)
+    own = log_probs[: len(kept)]
+    probabilities = tuple((gloss, float(np.exp(own[index == i].sum()))) for i, gloss in enumerate(glosses))
+    unfinished = EOS not in ids
+    end = 1.0 if unfinished else float(np.exp(log_probs[ids.tolist().index(EOS)]))
     return replace(
-        part, glosses=every, invented=tuple(invented), unfinished=EOS not in ids, probability=probability
+        part, glosses=every, invented=tuple(invented), unfinished=unfinished, probabilities=probabilities, end=end
     )  # fmt: skip
 
 

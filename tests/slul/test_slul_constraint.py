@@ -97,14 +97,14 @@ def test_the_search_says_only_glosses_of_each_sentences_language(tokenizer):
     for seed in range(3):
         params = weights(t5, seed)
         H = t5.apply({"params": params}, source, method=T5.encode)
-        ids, scores = beam_search(t5, params, source, **options, rules=rules, language=language, H=H)
+        ids, scores, _ = beam_search(t5, params, source, **options, rules=rules, language=language, H=H)
         for rows, k, row_scores in zip(np.asarray(ids), language, np.asarray(scores), strict=True):
             for row, score in zip(rows, row_scores, strict=True):
                 if np.isfinite(score):
                     glosses = set(tokenizer.decode_gloss(whole_glosses(rules, k, row)))
                     assert glosses <= known[k]
                     said |= glosses
-        best, _ = beam_search(t5, params, source, **options, allowed=np.array(tokenizer.gloss_ids))
+        best, *_ = beam_search(t5, params, source, **options, allowed=np.array(tokenizer.gloss_ids))
         free = [set(tokenizer.decode_gloss(row)) for row in np.asarray(best[:, 0])]
         assert not all(glosses <= known[k] for glosses, k in zip(free, language, strict=True))  # it would invent
     assert len(said) > 3
@@ -138,7 +138,7 @@ def test_thousands_of_glosses(tmp_path):
     assert len(rules.complete) > 10000 and rules.complete[1:].sum() == len(glosses)
     assert sum(array.nbytes for array in rules) < 64 << 20
     t5 = tiny(vocab_size=big.vocab_size)
-    ids, _ = beam_search(
+    ids, *_ = beam_search(
         t5, weights(t5), rng.integers(3, 100, (4, 12)), beams=4, max_length=24, length_penalty=0.6, rules=rules,
         language=np.zeros(4, int),
     )  # fmt: skip

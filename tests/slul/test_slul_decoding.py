@@ -50,7 +50,7 @@ def test_scores_equal_uncached(every_layer):
     t5 = tiny(relative_bias_every_layer=every_layer)
     params = weights(t5, seed=5)
     for length_penalty in (0.0, 1.0):
-        ids, scores = search(t5, params, SOURCE, length_penalty=length_penalty)
+        ids, scores, _ = search(t5, params, SOURCE, length_penalty=length_penalty)
         assert ids.shape == (3, BEAMS, LENGTH) and scores.shape == (3, BEAMS)
         assert_scores_are_uncached(t5, params, ids, scores, length_penalty)
         assert (np.diff(scores, axis=1) <= 0).all()  # best first
@@ -72,9 +72,24 @@ def test_one_beam_is_greedy_and_greedy_is_argmax(seed):
     np.testing.assert_array_equal(ids[ids != 0], logits.argmax(-1)[ids != 0])
     np.testing.assert_allclose(scores, log_probs_of(SHARED, params, SOURCE, ids), atol=1e-5)
     for penalty in (0.0, 0.6, 2.0):
-        beam_ids, beam_scores = beam_search(SHARED, params, SOURCE, beams=1, max_length=LENGTH, length_penalty=penalty)
+        beam_ids, beam_scores, _ = beam_search(
+            SHARED, params, SOURCE, beams=1, max_length=LENGTH, length_penalty=penalty
+        )
         np.testing.assert_array_equal(ids, beam_ids[:, 0])
         np.testing.assert_allclose(scores / lengths_of(ids) ** penalty, beam_scores[:, 0], atol=1e-5)
+
+
+def test_each_token_has_its_own_probability():
+    params = weights(SHARED, 5)
+    ids, scores, tokens = search(SHARED, params, SOURCE, length_penalty=0.6)
+    flat = np.asarray(ids).reshape(-1, LENGTH)
+    log_probs = jax.nn.log_softmax(
+        uncached_logits(SHARED, params, np.repeat(SOURCE, BEAMS, 0), shift_right(flat)).astype(jnp.float32)
+    )
+    own = np.take_along_axis(np.asarray(log_probs), flat[..., None], -1)[..., 0] * (flat != 0)
+    np.testing.assert_allclose(np.asarray(tokens).reshape(-1, LENGTH), own, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(tokens).sum(-1) / lengths_of(ids) ** 0.6, scores, atol=1e-5)
+    assert (flat == 0).any()  # some hypotheses end before the others
 
 
 def every_sequence(vocab_size: int, length: int) -> np.ndarray:
@@ -95,7 +110,7 @@ def test_enough_beams_find_the_best_of_all():
     log_prob = log_probs_of(t5, params, np.repeat(SOURCE, 40, 0), np.tile(everything, (3, 1))).reshape(3, 40)
     winners = set()
     for penalty in (0.0, 1.0, 2.0):
-        ids, scores = beam_search(t5, params, SOURCE, beams=40, max_length=3, length_penalty=penalty)
+        ids, scores, _ = beam_search(t5, params, SOURCE, beams=40, max_length=3, length_penalty=penalty)
         exact = log_prob / lengths_of(everything) ** penalty
         np.testing.assert_allclose(scores, -np.sort(-exact, axis=1), atol=1e-5)
         np.testing.assert_array_equal(ids[:, 0], everything[exact.argmax(1)])
@@ -106,9 +121,9 @@ def test_enough_beams_find_the_best_of_all():
 
 
 def test_sentences_of_a_batch_do_not_touch_each_other(params):
-    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.6)
+    ids, scores, _ = search(SHARED, params, SOURCE, length_penalty=0.6)
     others = np.array([SOURCE[0], [9, 8, 7, 6, 1], [5, 5, 5, 5, 5]])
-    other_ids, other_scores = search(SHARED, params, others, length_penalty=0.6)
+    other_ids, other_scores, _ = search(SHARED, params, others, length_penalty=0.6)
     np.testing.assert_array_equal(ids[0], other_ids[0])
     np.testing.assert_allclose(scores[0], other_scores[0], atol=1e-5)
     assert np.abs(scores[1:] - other_scores[1:]).max() > 1e-3
@@ -122,11 +137,11 @@ def test_length_penalty_prefers_longer(params):
 def test_allowed_tokens_only(params):
     allowed = np.zeros(12, bool)
     allowed[[5, 7]] = True
-    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=allowed)
+    ids, scores, _ = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=allowed)
     assert set(np.unique(ids)) == {0, 1, 5, 7}
     assert_scores_are_uncached(SHARED, params, ids, scores, 0.0)
     # Only eos may follow: one hypothesis exists, the other places stay empty.
-    ids, scores = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=np.zeros(12, bool))
+    ids, scores, _ = search(SHARED, params, SOURCE, length_penalty=0.0, allowed=np.zeros(12, bool))
     np.testing.assert_array_equal(ids[:, 0], [[1, 0, 0, 0, 0, 0]] * 3)
     np.testing.assert_array_equal(np.isfinite(scores), [[True, False, False, False]] * 3)
     assert set(np.unique(greedy(SHARED, params, SOURCE, max_length=LENGTH, allowed=allowed)[0])) <= {0, 1, 5, 7}
@@ -158,8 +173,8 @@ def test_reordered_beams_continue_their_own_history(params):
 
 def test_bfloat16_decodes():
     t5 = tiny(dtype=jnp.bfloat16)
-    ids, scores = jax.eval_shape(lambda params: search(t5, params, SOURCE, length_penalty=1.0), weights(t5))
-    assert (ids.dtype, scores.dtype) == (jnp.int32, jnp.float32)
+    ids, scores, tokens = jax.eval_shape(lambda params: search(t5, params, SOURCE, length_penalty=1.0), weights(t5))
+    assert (ids.dtype, scores.dtype, tokens.dtype) == (jnp.int32, jnp.float32, jnp.float32)
 
 
 def test_next_log_probs_and_penalty_by_hand():

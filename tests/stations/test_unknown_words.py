@@ -3,7 +3,7 @@
 import pytest
 
 from signer_jax.data.records import words_of
-from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, OTHER, kinds, negates
+from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, OTHER, kinds, negates, ties
 
 
 def of(text: str, spoken: str = "english", owners: tuple[str, ...] = ()) -> dict[str, str]:
@@ -19,7 +19,9 @@ def of(text: str, spoken: str = "english", owners: tuple[str, ...] = ()) -> dict
         ("'Elephants are nice'", "Elephants", FIRST), ("please sign: Elephants are nice", "Elephants", FIRST),
         ("ANNA is nice", "ANNA", NAME), ("2026 was nice", "2026", NAME), ("I saw Anna", "Anna", NAME),
         ("how do you sign 'Anna'?", "Anna", NAME), ("please sign: Anna.", "Anna", NAME), ("Anna!", "Anna", FIRST),
-        ("I saw 'Anna' there", "Anna", NAME), ("I met Dr. Miller there", "Miller", NAME), ("Nobody", "Nobody", OTHER),
+        ("I saw 'Anna' there", "Anna", NAME), ("I met Dr. Miller there", "Miller", NAME),
+        ("Dr. Miller is nice", "Dr", NAME), ("Dr Miller is nice", "Dr", FIRST), ("J. Miller is nice", "Miller", NAME),
+        ("I like e.g. Anna", "Anna", NAME), ("Nobody", "Nobody", OTHER),
         ("I saw it", "saw", OTHER), ("NOBODY saw it", "NOBODY", OTHER),
     ],
 )  # fmt: skip
@@ -37,6 +39,13 @@ def test_german_nouns_have_capitals_too():
 def test_who_owns_something_is_a_name():
     assert of("Anna house", owners=("Anna",))["Anna"] == NAME and of("Anna house")["Anna"] == FIRST
     assert of("mother house", owners=("mother",))["mother"] == OTHER
+
+
+def test_what_says_nothing_by_itself():
+    assert ties("The", "english") and ties("Das", "german") and not ties("my", "english") and not ties("wo", "german")
+    # Each language's own: "war" and "die" are English words that say something, "was" asks in German.
+    assert not ties("war", "english") and not ties("die", "english") and not ties("was", "german")
+    assert not ties("the", "french")
 
 
 def test_negations():

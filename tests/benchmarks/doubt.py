@@ -1,0 +1,66 @@
+"""How often a run's doubt of its own glosses is right, by where the line is drawn.
+
+    python tests/benchmarks/doubt.py runs/demo
+
+On 1,000 sentences of the built-in corpus's dev split as they are, and on half of them with one word taken out (as an
+unknown word is), of a run that was trained on that corpus. "told": doubt is told of so many sentences; "precision": so
+many of these are wrong; "recall": it is told of so many of the wrong ones. "named": so many glosses are named as
+unsure, of which so many are not among the true glosses.
+"""
+
+import sys
+from random import Random
+
+import numpy as np
+
+from signer_jax.data.builtin.corpus import sentences
+from signer_jax.data.records import words_of
+from signer_jax.evaluation.glosses import doubt_figures
+from signer_jax.pipeline import Signer
+from signer_jax.stations import understand as station
+
+LINES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def without_a_word(text: str, rng: Random) -> str:
+    gone = rng.choice(words_of(text))
+    return " ".join((text[: gone.start] + text[gone.end :]).split())
+
+
+def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[str, ...]], signer: Signer) -> None:
+    understood = station.understand(texts, languages, signer.linker)
+    wrong = [glosses != true for glosses, true in zip(understood.glosses, truth, strict=True)]
+    rows = [[understood.sentences[b] for b in understood.rows(i)] for i in range(len(texts))]
+    print(f"{title}: {len(texts)} sentences, {np.mean(wrong):.3f} wrong")
+    print("below   told  precision  recall  named  not in the truth")
+    for line in LINES:
+        station.DOUBT = line
+        figures = doubt_figures([any(part.doubted for part in row) for row in rows], wrong)
+        named = [gloss not in true for row, true in zip(rows, truth, strict=True) for s in row for gloss, _ in s.unsure]
+        precision, recall = figures.get("gloss/doubt_precision", np.nan), figures.get("gloss/doubt_recall", np.nan)
+        print(
+            f"{line:5.2f}  {figures['gloss/doubted']:5.3f}  {precision:9.3f}  {recall:6.3f}  {len(named):5d}  "
+            f"{np.mean(named) if named else np.nan:.3f}"
+        )
+    every = [[p for s in row for p in (*(p for _, p in s.probabilities), s.end)] for row in rows]
+    for line in LINES:  # what was told before: the mean over all tokens
+        means = [bool(ps) and float(np.exp(np.mean(np.log(ps)))) < line for ps in every]
+        figures = doubt_figures(means, wrong)
+        precision, recall = figures.get("gloss/doubt_precision", np.nan), figures.get("gloss/doubt_recall", np.nan)
+        print(f"mean of all glosses below {line:.2f}: {figures['gloss/doubted']:5.3f} {precision:.3f} {recall:.3f}")
+
+
+def main(workdir: str) -> None:
+    signer, rng = Signer.load(workdir), Random(1)
+    found = sentences("dev", 1000, 7)
+    languages, truth = [one.language for one in found], [tuple(one.glosses) for one in found]
+    table("as they are", [one.text for one in found], languages, truth, signer)
+    less = [i for i, one in enumerate(found[:500]) if len(words_of(one.text)) > 2]
+    table(
+        "without a word", [without_a_word(found[i].text, rng) for i in less], [languages[i] for i in less],
+        [truth[i] for i in less], signer,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
