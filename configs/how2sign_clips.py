@@ -15,5 +15,6 @@ def get_config():
     c.train.vae.steps, c.train.vae.warmup = 10, 1
     c.train.images.steps, c.train.images.warmup = 4500, 225
     c.train.renderer.steps, c.train.renderer.warmup = 450, 22
+    c.renderer.steps = 2  # the best SSIM; 3 have .7 of the truth's sharpness and .008 less
     c.evaluate.videos = 1000  # every held-out clip
     return c
