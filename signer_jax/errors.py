@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST = 1000  # characters of a message
+_MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
 # Characters that end a line, move a terminal's cursor, or turn the direction of what follows.
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -24,7 +25,11 @@ class SignerError(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text as it may be printed: line ends, control characters and lone surrogates as `\\x1b`, all else as it is."""
+    """A text as it may be printed: line ends, control characters, lone surrogates and marks beyond the 30th of a letter
+    as `\\x1b`, all else as it is.
+    """
+    if (marks := _marks(text)) and (piles := _piles(marks)).search(text):
+        text = piles.sub(lambda pile: pile[0][:_MOST_MARKS] + "".join(map(_escaped, pile[0][_MOST_MARKS:])), text)
     if text.isprintable():
         return text
     return "".join(_escaped(c) if _acts(c) else c for c in text)
@@ -41,10 +46,20 @@ def _escaped(character: str) -> str:
 def piled(text: str) -> bool:
     """Whether more than 30 combining marks follow one another, the bound of Unicode's Stream-Safe Text Format.
 
-    No writing has them, and the time that normalising takes grows with the square of their number.
+    No writing has them, they cover the lines above and below, and the time that normalising takes grows with the square
+    of their number.
     """
-    marks = "" if text.isascii() else "".join(c for c in set(text) if unicodedata.combining(c))
-    return bool(marks) and re.search(f"[{re.escape(marks)}]{{31}}", text) is not None
+    marks = _marks(text)
+    return bool(marks) and _piles(marks).search(text) is not None
+
+
+def _marks(text: str) -> str:
+    """The marks that occur in a text, those too that stand around a letter or are not reordered by normalisation."""
+    return "" if text.isascii() else "".join(c for c in set(text) if unicodedata.category(c)[0] == "M")
+
+
+def _piles(marks: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(marks)}]{{{_MOST_MARKS + 1},}}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

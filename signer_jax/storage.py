@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -57,6 +57,60 @@ def plain_file(path: str | Path, give: str) -> Path:
     if not os.access(path, os.R_OK):
         raise SignerError(f"{path}: may not be read (permission denied); {give}")
     return path
+
+
+@contextmanager
+def reading(path: str | Path, mend: str) -> Iterator[None]:
+    """Around a reader's work on one file: what any file may make it run into becomes one line, with `mend`."""
+    try:
+        yield
+    except OSError as error:
+        raise SignerError(f"{path}: cannot be read ({reason_of(error)}); check the file") from None
+    except MemoryError:
+        raise SignerError(f"{path}: takes more memory than there is; {mend}") from None
+    except RecursionError:
+        raise SignerError(f"{path}: is nested too deeply; {mend}") from None
+
+
+def check_inside(folder: str | Path, names: Iterable[str], mend: str) -> None:
+    """Raises `SignerError` where one of these names in a folder of ours is a link that leads out of it.
+
+    What a name is in a folder that somebody gave is theirs to say, where it leads is not: a link would have other files
+    read, or written over, than those of the folder. The folder's own path may be a link.
+    """
+    folder = Path(folder)
+    home = os.path.realpath(folder)
+    for name in names:
+        place = os.path.join(folder, name)
+        if os.path.lexists(place) and not _within(os.path.realpath(place), home):
+            raise SignerError(f"{place}: is a link out of its folder; {mend}")
+
+
+def check_tree(folder: str | Path, mend: str) -> None:
+    """Raises `SignerError` where a folder of ours, at any depth, has a link that leads out of it, or what is neither a
+    file nor a folder (a FIFO would be waited for without end). What goes away while it looks is passed over.
+    """
+    home = os.path.realpath(folder)
+    left = [os.fspath(folder)]
+    while left:
+        try:
+            entries = list(os.scandir(left.pop()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise SignerError(f"{folder}: cannot be read ({reason_of(error)}); check its rights") from None
+        for entry in entries:
+            if entry.is_symlink() and not _within(os.path.realpath(entry.path), home):
+                raise SignerError(f"{entry.path}: is a link out of its folder; {mend}")
+            if entry.is_dir(follow_symlinks=False):
+                left.append(entry.path)
+            elif not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
+                raise SignerError(f"{entry.path}: is no regular file (a pipe, a socket or a device); {mend}")
+
+
+def _within(path: str, folder: str) -> bool:
+    """Both without links."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def reason_of(error: BaseException) -> str:
@@ -125,8 +179,9 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
         _put(partial, path, kind, room)
 
 
-def check_folder(path: str | Path, kind: str, mend: str) -> Path:
-    """The path, where it is a whole folder of ours: every file of its manifest is there at its size.
+def check_folder(path: str | Path, kind: str, mend: str, needs: Iterable[str] = ()) -> Path:
+    """The path, where it is a whole folder of ours: every file of its manifest is there at its size, a plain file that
+    lies in the folder, and the files that it `needs` are among them.
 
     Raises `SignerError`, with `mend` as its advice, where it is missing, of another kind, or not whole.
     """
@@ -144,6 +199,9 @@ def check_folder(path: str | Path, kind: str, mend: str) -> Path:
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes where {size} were written"
             raise SignerError(f"{path}: the {kind} is damaged ({name} {what}); {mend}")
+    check_inside(path, (MANIFEST, *manifest["files"]), mend)
+    if unlisted := [name for name in needs if name not in manifest["files"]]:
+        raise SignerError(f"{path}: the {kind} is damaged (its {MANIFEST} does not list {unlisted[0]}); {mend}")
     return path
 
 
@@ -177,11 +235,15 @@ def recover(path: str | Path) -> None:
 def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
     """Holds a lock file; it ends with the process, however that ends. `holder` is written into it for others to read.
 
-    Raises `SignerError` where another process holds it: its holder's words, then `refusal`. A file system without
-    locks is said on standard error, and the block runs.
+    Raises `SignerError` where another process holds it: its holder's words, then `refusal`; and where the name is no
+    plain file (its content is replaced, so that a link would lose what it leads to). A file system without locks is
+    said on standard error, and the block runs.
     """
     path = Path(path)
-    with path.open("a+", encoding="utf-8", errors="replace") as file:
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise SignerError(f"{path}: is no plain file, though it should be a lock; remove it")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -288,6 +350,11 @@ def _target(room: Path) -> str | None:
         return None
 
 
+def _own(mark: Path) -> TextIO:
+    """A mark of ours, opened: never what a link of its name leads to. Raises `OSError`."""
+    return open(os.open(mark, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+")
+
+
 def _kept(room: Path, path: Path) -> list[Path]:
     """The folders that a replacement of `path` moved into the room, where nothing has taken their place."""
     return [] if os.path.lexists(path) else sorted(room.glob("old.*"))
@@ -295,7 +362,7 @@ def _kept(room: Path, path: Path) -> list[Path]:
 
 def _sweep(room: Path, path: Path) -> None:
     """Removes a room whose writer is gone, unless it holds the last copy of something."""
-    with suppress(OSError), (room / _MARK).open("r+") as mark:
+    with suppress(OSError), _own(room / _MARK) as mark:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _kept(room, path):
             shutil.rmtree(room, ignore_errors=True)
@@ -312,7 +379,7 @@ def _sweep_unmarked(path: Path) -> None:
             room = path.parent / name
             with suppress(OSError):
                 if os.listdir(room) == [_NEW]:
-                    with (room / _NEW).open("r+") as mark:
+                    with _own(room / _NEW) as mark:
                         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         (room / _NEW).unlink()
                 room.rmdir()  # only where it is empty
@@ -369,6 +436,6 @@ def _manifest(path: Path) -> dict | None:
         files = manifest["files"]
         whole = manifest["made_by"] == MADE_BY and isinstance(manifest["kind"], str)
         inside = all(isinstance(size, int) and ".." not in Path(name).parts for name, size in files.items())
-    except (SignerError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (SignerError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
         return None
     return manifest if whole and inside and not any(Path(name).is_absolute() for name in files) else None

@@ -65,6 +65,7 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
 
 def check_claim(workdir: Path, settings: Settings) -> None:
     """Raises `SignerError` unless the folder is free for a run of this config, or holds one to resume."""
+    check_links(workdir)
     if not (workdir / "config.json").exists():
         if taken := [name for name in storage.RUN_FILES if os.path.lexists(workdir / name)]:
             raise SignerError(
@@ -86,23 +87,32 @@ def check_claim(workdir: Path, settings: Settings) -> None:
         )
 
 
+def check_links(workdir: Path) -> None:
+    """Raises `SignerError` where a link stands for one of a run's files, or folders, that leads out of its folder."""
+    mend = "move what it leads to here, or make the whole workdir a link"
+    storage.check_inside(workdir, ("config.json", LOCK, *storage.RUN_FILES), mend)
+
+
 def load_settings(workdir: Path) -> Settings:
     """The config of a run, as settings. Raises `SignerError` where the folder holds none."""
     file = workdir / "config.json"
     if not file.exists():
         raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`")
-    text = storage.plain_file(file, "give the folder of a run").read_bytes()
+    check_links(workdir)
     try:
-        values = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+        with storage.reading(storage.plain_file(file, "give the folder of a run"), "restore it"):
+            text = file.read_bytes()
+            values = json.loads(text.decode("utf-8"))
+    except ValueError:
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
     if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
     try:
-        return read(values)
-    except RecursionError:
-        raise SignerError(f"{file}: is nested too deeply for a config; restore it") from None
+        with storage.reading(file, "restore it"):
+            return read(values)
     except SignerError as error:
+        if str(file) in str(error):
+            raise
         raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
 
 
@@ -130,5 +140,5 @@ def read_times(workdir: Path) -> dict[str, float]:
     try:
         times = json.loads(storage.plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
         return {str(stage): float(seconds) for stage, seconds in times.items() if 0 <= float(seconds) < _CENTURY}
-    except (SignerError, OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (SignerError, OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError):
         return {}

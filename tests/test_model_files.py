@@ -213,6 +213,39 @@ def test_a_whole_model_comes_back(tmp_path):
         np.testing.assert_array_equal(flatten_dict(back)[key], value)
 
 
+# ---- Weights in other forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("checkpoint_1000000/", "model.gin"), "t5x checkpoint"), (("operative_config.gin",), "t5x checkpoint"),
+        (("checkpoint", "target.encoder.layers_0.mlp.wi.kernel/", "target.decoder.norm/"), "t5x checkpoint"),
+        (("checkpoint",), "convert_t5x_checkpoint_to_pytorch"), ((".zarray", "0.0"), "zarr's form"),
+        (("_METADATA", "manifest.ocdbt", "d/"), "Orbax checkpoint"), (("flax_model.msgpack",), "from_flax=True"),
+        (("model.ckpt-1000000.index", "model.ckpt-1000000.data-00000-of-00002", "checkpoint"), "TensorFlow checkpoint"),
+        (("tf_model.h5",), "from_tf=True"), (("pytorch_model.bin",), "PyTorch's pickle"),
+        (("Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"), "-Diffusers"), (("model.gguf",), "gguf"),
+    ],
+)  # fmt: skip
+def test_weights_in_another_form_are_named_with_what_converts_them(tmp_path, names, words):
+    for name in names:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_bytes(b"\x81")
+    for load in (t5.load, wan.load_transformer, wan_vae.load_vae):
+        message = line(load, tmp_path)
+        assert words in message and str(tmp_path) in message
+    if not any(name.endswith("/") for name in names):
+        assert words in line(t5.load, tmp_path / names[0]) or len(names) > 1  # the file itself
+    (tmp_path / "config.json").write_text(json.dumps(T5_CONFIG))  # as people put it beside them
+    assert words in line(t5.load, tmp_path)
+
+
+def test_a_file_where_a_folder_belongs(tmp_path):
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "a.safetensors")
+    assert "is a file; give the folder that save_pretrained wrote" in line(t5.load, tmp_path / "a.safetensors")
+    assert "no such file" in line(t5.load, tmp_path / "none")
+
+
 def test_tokenizers_that_are_none(tmp_path):
     texts, glosses = ["how do you sign I carried it"] * 5, [("IX", "CARRY")] * 5
     Tokenizer.train(texts, tmp_path / "a.model", 120, ("ase",), glosses=glosses)

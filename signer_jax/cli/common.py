@@ -19,8 +19,13 @@ from signer_jax.errors import SignerError, one_line, piled
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_PICTURES = ("PNG", "JPEG", "WEBP")  # Pillow starts programs for some of the formats that it knows
-_MOST_PIXELS = 64_000_000
+# Megapixels of the kinds that are read: a PNG takes 4 bytes a pixel while it is decoded, a WebP 16; a JPEG is decoded
+# at an eighth to a half of its size, unless it comes in several passes, which are all held. Pillow starts programs for
+# some of the other formats that it knows.
+_PICTURES = {"PNG": 36, "JPEG": 64, "WEBP": 12}
+_PASSES = 36  # megapixels of a progressive JPEG
+_KEPT = 2048  # pixels of a side: a picture that has them is made smaller by whole numbers, down to these
+_BAND = 1 << 22  # pixels that are converted at once
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines at U+2028, form feeds and others
 
 
@@ -75,10 +80,11 @@ def read_lines(path: str | Path) -> list[str]:
     Raises `SignerError`, with the line, for another encoding.
     """
     path = storage.plain_file(path, "give a text file with a sentence a line")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    with storage.reading(path, "divide it"):
+        return _lines(path, path.read_bytes())
+
+
+def _lines(path: Path, data: bytes) -> list[str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -109,36 +115,67 @@ def check_text(text: str) -> None:
 
 
 def open_picture(path: str) -> "Image":
-    """A PNG, JPEG or WebP as RGB, upright. Raises `SignerError` for what is none, damaged or (undecoded) too large."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """The middle square of a PNG, JPEG or WebP as RGB, upright, with sides of less than twice `_KEPT` pixels.
+
+    Raises `SignerError` for what is none, damaged or (undecoded) too large.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     file = storage.plain_file(path, "--style takes a PNG, JPEG or WebP of the signer, facing the camera")
-    too_large = SignerError(f"--style {path}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
-    try:
-        with warnings.catch_warnings(), file.open("rb") as data:
-            warnings.simplefilter("ignore")  # Pillow reads on over a damaged note on the camera
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture: Image.Image = Image.open(data, formats=_PICTURES)
-            if picture.width * picture.height > _MOST_PIXELS:
-                raise too_large
-            ImageOps.exif_transpose(picture, in_place=True)
-            if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
-                deep = np.asarray(picture)
-                levels = np.empty(deep.shape, np.uint8)
-                for row, values in zip(levels, deep, strict=True):  # row by row: a picture may be large
-                    row[:] = np.clip(values >> 8, 0, 255)
-                return Image.fromarray(levels).convert("RGB")
-            picture.load()
-            # A palette's transparent colour goes through RGBA, as Pillow asks for.
-            known = picture.convert("RGBA") if picture.mode == "P" else picture
-            return known if known.mode == "RGB" else known.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise too_large from None
-    except UnidentifiedImageError:
-        raise SignerError(f"--style {path}: is not a picture; give a PNG, JPEG or WebP") from None
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError, struct.error) as error:
-        reason = storage.reason_of(error)
-        raise SignerError(f"--style {path}: is a damaged picture ({reason}); save it again as PNG") from None
+    with warnings.catch_warnings(), storage.reading(f"--style {path}", "resize it"):
+        warnings.simplefilter("ignore")  # Pillow reads on over a damaged note on the camera, or warns of a large one
+        try:
+            with file.open("rb") as data:
+                return _read_picture(path, Image.open(data, formats=tuple(_PICTURES)))
+        except Image.DecompressionBombError:
+            raise _too_large(path, max(_PICTURES.values())) from None
+        except UnidentifiedImageError:
+            raise SignerError(f"--style {path}: is not a picture; give a PNG, JPEG or WebP") from None
+        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError, struct.error) as error:
+            reason = storage.reason_of(error)
+            raise SignerError(f"--style {path}: is a damaged picture ({reason}); save it again as PNG") from None
+
+
+def _read_picture(path: str, picture: "Image") -> "Image":
+    from PIL import ImageOps
+
+    kind = str(picture.format)
+    most = _PASSES if kind == "JPEG" and "progressive" in picture.info else _PICTURES[kind]
+    if picture.width * picture.height > most * 1_000_000:
+        raise _too_large(path, most)
+    picture.draft("RGB", (_KEPT, _KEPT))  # a JPEG is decoded to no more than twice that
+    picture.load()
+    small = _small(picture)
+    small.info = picture.info  # which says how it is turned
+    return ImageOps.exif_transpose(small)
+
+
+def _small(picture: "Image") -> "Image":
+    """The middle square as RGB, made smaller, band by band: whole copies of a large picture take gigabytes."""
+    from PIL import Image
+
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    factor = max(1, side // _KEPT)
+    small = Image.new("RGB", (-(-side // factor),) * 2)
+    rows = max(1, _BAND // side // factor) * factor
+    for start in range(0, side, rows):
+        band = _rgb(picture.crop((left, top + start, left + side, top + min(start + rows, side))))
+        small.paste(band.reduce(factor) if factor > 1 else band, (0, start // factor))
+    return small
+
+
+def _rgb(picture: "Image") -> "Image":
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
+        picture = Image.fromarray(np.clip(np.asarray(picture) >> 8, 0, 255).astype(np.uint8))
+    # A palette's transparent colour goes through RGBA, as Pillow asks for.
+    return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("RGB")
+
+
+def _too_large(path: str, megapixels: int) -> SignerError:
+    return SignerError(f"--style {path}: has more than the {megapixels} megapixels that its kind may have; resize it")
 
 
 def square(picture: "Image", size: int) -> np.ndarray:

@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"signer: {one_line(where + reason_of(error))}", file=sys.stderr)
         return 2
+    except MemoryError:  # as above
+        print("signer: takes more memory than there is; close other programs, or give less at once", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130

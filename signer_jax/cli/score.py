@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHOWN_PAIRS = 4_000_000  # pairs of frames, beyond which a bar shows how far it is
 _MOST_WORDS = 10_000  # of a line: comparing two of them takes a second
+_SHOWN_AFTER = 2.0  # seconds, after which a bar shows how many frames have been compared
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 
 
@@ -162,10 +163,12 @@ def _pairs(
 def score_video(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dict[str, str]]:
     from signer_jax.data import video as videos
     from signer_jax.metrics import video
+    from signer_jax.progress import progress
 
     rates = [videos.frame_rate(path) for path in (reference, hypothesis)]
     total, frames, counts = 0.0, 0, [0, 0, 0]
-    for theirs, ours in _pairs(videos.timed_frames(reference), videos.timed_frames(hypothesis), 1 / rates[1], counts):
+    pairs = _pairs(videos.timed_frames(reference), videos.timed_frames(hypothesis), 1 / rates[1], counts)
+    for theirs, ours in progress(pairs, "frames compared", delay=_SHOWN_AFTER):
         if theirs.shape != ours.shape:
             raise SignerError(
                 f"{hypothesis}: is {ours.shape[1]}x{ours.shape[0]}, the reference "

@@ -7,18 +7,15 @@ have a pose or a video, whole. Values are msgpack of plain types and arrays; not
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgpack
 import numpy as np
-from array_record.python import array_record_data_source, array_record_module
-from flax import serialization
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
@@ -27,11 +24,6 @@ from signer_jax.writing import plain
 KIND = "prepared corpus"
 _MOST_RATE = 1000  # frames a second
 FPS_TOLERANCE = 2e-3  # a share; 24 and 24000/1001 frames a second, a frame in 40 seconds apart, are one rate
-# What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
-_BROKEN = (
-    msgpack.UnpackException, msgpack.exceptions.ExtraData, OSError, SyntaxError, ValueError, TypeError, KeyError,
-    AttributeError, IndexError, RecursionError, OverflowError, MemoryError,
-)  # fmt: skip
 
 
 def _pose_tree(pose: Pose) -> dict:
@@ -59,17 +51,19 @@ def encode(sample: Sample, frames: bool = True) -> bytes:
             str(i): {"pose": _pose_tree(pose), "spans": np.asarray(spans, np.int32)}
             for i, (pose, spans) in enumerate(sample.references)
         }
-    return serialization.msgpack_serialize(tree)
+    return pack(tree)
 
 
 def decode(record: bytes) -> Sample:
     """The sample of a record. Raises one of msgpack's errors or a `ValueError` and its like where it holds none."""
-    tree = serialization.msgpack_restore(record)
+    tree = unpack(record)
     references = tree.get("references", {})
     texts = {name: tree[name] for name in ("name", "text", "language", "glosses", "signer")}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise ValueError(f"{name} is no text")
+        if piled(text):
+            raise ValueError(f"{name} piles more than 30 marks on a letter")
     pose = _pose(tree["pose"]) if "pose" in tree else None
     frames = None if pose is None else len(pose)
     glosses = texts.pop("glosses")
@@ -109,63 +103,6 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
     return pose, _spans(tree["spans"], len(pose))
 
 
-@contextmanager
-def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Writes an ArrayRecord file: gives a function that appends a record.
-
-    Raises `OSError` where not every record has reached the disk (the library's own errors name no reason).
-    """
-    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,zstd:1")
-    written = 0
-
-    def append(record: bytes) -> None:
-        nonlocal written
-        writer.write(record)
-        written += 1
-
-    try:
-        yield append
-        writer.close()
-        whole = len(array_record_data_source.ArrayRecordDataSource(str(path))) == written
-    except (RuntimeError, ValueError) as error:
-        raise OSError(None, f"a record could not be written: {' '.join(str(error).split())[:100]}", str(path)) from None
-    finally:
-        if writer.is_open():
-            writer.close()
-    if not whole:
-        raise OSError(None, f"not all of the {written} records could be written", str(path))
-
-
-class Shard:
-    """Random access to the records of an ArrayRecord file, each turned by `decode` into what it holds.
-
-    Raises `SignerError` where the file or a record is damaged; `mend` is its advice.
-    """
-
-    def __init__(self, path: Path, decode: Callable, mend: str):
-        self._path, self._decode, self._mend = path, decode, mend
-        try:
-            self._source = array_record_data_source.ArrayRecordDataSource(str(storage.plain_file(path, mend)))
-        except (RuntimeError, ValueError) as error:
-            raise self._damaged("the file", error) from None
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index):
-        try:
-            return self._decode(self._source[int(index)])
-        except (RuntimeError, *_BROKEN) as error:
-            raise self._damaged(f"record {int(index)}", error) from None
-
-    def __repr__(self) -> str:  # Grain compares sources by their text when it restores an iterator
-        return f"{type(self).__name__}({self._path.name!r})"
-
-    def _damaged(self, what: str, error: BaseException) -> SignerError:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
-
-
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
@@ -178,11 +115,11 @@ class Corpus:
 
     def __init__(self, directory: str | Path):
         """Raises `SignerError` where the folder is missing, is no corpus of ours, or is not whole."""
-        self.directory = storage.check_folder(directory, KIND, storage.REMAKE)
+        self.directory = storage.check_folder(directory, KIND, storage.REMAKE, ("corpus.json",))
         try:
             self.about: dict = json.loads((self.directory / "corpus.json").read_text(encoding="utf-8"))
             self._check()
-        except _BROKEN as error:
+        except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{self.directory / 'corpus.json'}: is damaged ({reason}); {storage.REMAKE}") from None
 
@@ -209,6 +146,8 @@ class Corpus:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a word, gloss, language or signer is no text")
         "".join(texts).encode()  # JSON may hold halves of characters
+        if any(map(piled, texts)):
+            raise ValueError("a word, gloss, language or signer piles more than 30 marks on a letter")
 
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))

@@ -23,7 +23,7 @@ _QUALITY = {"crf": "18", "preset": "medium"}  # visually lossless for H.264
 _LARGEST_DENOMINATOR = 1001  # 30000/1001 is the finest frame rate in use
 _MOST_PIXELS = 7680 * 4320  # of a frame
 _MOST_RATE = 1000  # frames a second
-_THREADS = 4  # each holds frames of its own
+_THREADS, _LARGE = 4, 1920 * 1088  # each thread holds frames of its own, so that larger ones are read by one
 
 
 def frame_rate(path: str | Path) -> float:
@@ -64,7 +64,7 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h
                         start, first = time, frame.pts
                     yield time - start, frame.to_ndarray(format="rgb24")
                     seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
-        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise _damaged(path, storage.reason_of(error)) from None
         # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
         # cut at an open group of pictures leaves behind.
@@ -76,10 +76,11 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h
 def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:
     """All frames of the file's first video stream and their rate. Raises `SignerError` as `frames` does."""
     rate = frame_rate(path)
-    video = list(frames(path))
-    if not video:
-        raise SignerError(f"{path}: holds no frame; download or convert it again")
-    return np.stack(video), rate
+    with storage.reading(path, "cut it into shorter clips"):
+        video = list(frames(path))
+        if not video:
+            raise SignerError(f"{path}: holds no frame; download or convert it again")
+        return np.stack(video), rate
 
 
 def write(
@@ -128,18 +129,15 @@ def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]
     """
     path = storage.plain_file(path, "give a video file")
     limits = {"max_pixels": str(_MOST_PIXELS)}
-    try:
-        with path.open("rb") as file:
-            kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
-            file.seek(0)
-            try:
-                container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
-            except (av.FFmpegError, ValueError) as error:
-                raise _damaged(path, storage.reason_of(error)) from None
-            with container:
-                yield container, _stream(path, container, limits)
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    with storage.reading(path, "cut it into shorter clips"), path.open("rb") as file:
+        kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
+        file.seek(0)
+        try:
+            container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
+        except (av.FFmpegError, ValueError) as error:
+            raise _damaged(path, storage.reason_of(error)) from None
+        with container:
+            yield container, _stream(path, container, limits)
 
 
 def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> "VideoStream":
@@ -154,7 +152,7 @@ def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> 
     if codec.width * codec.height > _MOST_PIXELS:
         raise SignerError(f"{path}: a frame has {codec.width}x{codec.height} pixels, more than 8K; resize it")
     codec.options = limits
-    codec.thread_type, codec.thread_count = "AUTO", _THREADS
+    codec.thread_type, codec.thread_count = "AUTO", _THREADS if codec.width * codec.height <= _LARGE else 1
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     size = container.size
     if end > size > 0:

@@ -83,6 +83,8 @@ def read_json(file: Path, give: str) -> dict:
         value = json.loads(file.read_bytes().decode("utf-8-sig"), parse_constant=_no_number)
     except OSError as error:
         raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    except MemoryError:
+        raise SignerError(f"{file}: takes more memory than there is; {give}") from None
     except (ValueError, RecursionError) as error:  # both of UTF-8 and of JSON
         reason = "nested too deeply" if isinstance(error, RecursionError) else storage.reason_of(error)
         raise SignerError(f"{file}: not valid JSON ({reason[:200]}); {_AGAIN}") from None

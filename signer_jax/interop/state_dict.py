@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.interop.foreign import recognise
 from signer_jax.interop.model_config import read_json
 
 _INDEX_ENDING = ".safetensors.index.json"
@@ -19,11 +20,21 @@ _WEIGHTS = ("F64", "F32", "F16", "BF16")
 _NO_WEIGHTS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # buffers such as position ids
 _KIND = "model in Hugging Face's form"
 _AGAIN = "download it again"
+_PIECE = 1 << 20  # values
 
 
 def read_config(path: str | Path) -> dict:
-    """The folder's `config.json`. Raises `SignerError` where it is missing or holds no JSON object."""
-    return read_json(Path(path) / "config.json", "give the folder that save_pretrained wrote")
+    """The folder's `config.json`. Raises `SignerError` where it is missing or holds no JSON object.
+
+    What other projects write is named, with the conversion that reads it.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        if what := recognise(folder):
+            raise SignerError(f"{folder}: is {what}")
+        if folder.is_file():
+            raise SignerError(f"{folder}: is a file; give the folder that save_pretrained wrote")
+    return read_json(folder / "config.json", "give the folder that save_pretrained wrote")
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
@@ -38,6 +49,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
     shards = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
     if not shards:
+        if what := recognise(folder):
+            raise SignerError(f"{folder}: is {what}")
         raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
     tensors: dict[str, np.ndarray] = {}
     for name, expected in shards.items():
@@ -78,7 +91,7 @@ def _inside(file: Path, folder: Path) -> bool:
 def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:
     """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it reads any."""
     try:
-        with safe_open(file, framework="np") as opened:
+        with storage.reading(file, "give a smaller model"), safe_open(file, framework="np") as opened:
             names = list(opened.keys())
             if missing := sorted(expected - set(names)):
                 raise SignerError(f"{file}: lacks the tensor {missing[0][:80]!r} that the index places there; {_AGAIN}")
@@ -91,10 +104,22 @@ def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -
                     raise SignerError(f"{what}, which is not read; save it as bfloat16 or float32")
                 if name in tensors:
                     raise SignerError(f"{file}: tensor {name[:80]!r} is in another file of the folder too; keep one")
-                tensors[name] = opened.get_tensor(name).astype(np.float32)
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+                with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity
+                    tensors[name] = opened.get_tensor(name).astype(np.float32)
+                if not _finite(tensors[name]):
+                    raise SignerError(
+                        f"{file}: tensor {name[:80]!r} holds a value that is not finite in float32 (NaN or infinity); "
+                        f"{_AGAIN}"
+                    )
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         reason = storage.reason_of(error)[:200]
         raise SignerError(f"{file}: is no whole safetensors file ({reason}); {_AGAIN}") from None
+
+
+def _finite(tensor: np.ndarray) -> bool:
+    """Piece by piece: a table of a published model has gigabytes."""
+    flat = tensor.reshape(-1)
+    return all(bool(np.isfinite(flat[i : i + _PIECE]).all()) for i in range(0, len(flat), _PIECE))
 
 
 def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], name: str = "model") -> None:

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
@@ -68,10 +68,13 @@ def read_lexicon(
 def _read_index(file: Path) -> list[dict[str, str] | str]:
     """A row's cells by column, or what is wrong with it."""
     storage.plain_file(file, f"a lexicon folder has an {_INDEX}")
+    with storage.reading(file, "divide it"):
+        return _rows(file, file.read_bytes())
+
+
+def _rows(file: Path, data: bytes) -> list[dict[str, str] | str]:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SignerError(f"{file}: is no UTF-8 csv (byte {error.start}); save it as one") from None
     limit = csv.field_size_limit(len(text) + 1)  # a long field is one row's fault, not the file's
@@ -102,6 +105,8 @@ def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
         if len(cell) > _LONGEST or any(unicodedata.category(character) == "Cc" for character in cell):
             what = f"{len(cell)} characters" if len(cell) > _LONGEST else "a line break or control character"
             return f"{name or 'a cell'} has {what}; is a quote missing?"
+        if piled(cell):
+            return f"{name} piles more than 30 marks on a letter; is it text?"
     return row
 
 

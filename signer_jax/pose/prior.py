@@ -17,7 +17,7 @@ import numpy as np
 
 from signer_jax import storage
 from signer_jax.arrays import open_npy
-from signer_jax.errors import SignerError, one_line
+from signer_jax.errors import SignerError, one_line, piled
 from signer_jax.pose import gloss_marks, skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
@@ -25,7 +25,9 @@ from signer_jax.writing import plain
 
 KIND = "pose database"
 # What reading an index or an array that is not whole raises.
-_BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError)
+_BROKEN = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
 _MOST_RATE = 1000  # frames a second
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
 NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
@@ -108,7 +110,7 @@ class Prior:
         """Opens a database without reading its poses. Raises `SignerError`, which advises `again`, where it is missing
         or damaged.
         """
-        path = storage.check_folder(path, KIND, again)
+        path = storage.check_folder(path, KIND, again, (_COORDINATES, _CONFIDENCE, _INDEX))
         try:
             index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
             if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
@@ -164,7 +166,8 @@ class Prior:
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
         frames = slice(entry.start, entry.end)
-        pose = Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
+        with storage.reading(self.path, "close other programs"):
+            pose = Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
         if fault := skeleton.fault(pose):
             raise SignerError(
                 f"{self.path}: the pose database is damaged ({entry.gloss[:40]!r} from frame {entry.start}: {fault}); "
@@ -274,7 +277,10 @@ def _entry(values: dict) -> Entry:
     for field in fields(Entry):
         if type(getattr(entry, field.name)) is not type(field.default if field.default is not MISSING else ""):
             raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
-    "".join(value for value in vars(entry).values() if isinstance(value, str)).encode()  # JSON may hold half characters
+    texts = [value for value in vars(entry).values() if isinstance(value, str)]
+    "".join(texts).encode()  # JSON may hold half characters
+    if any(map(piled, texts)):
+        raise ValueError(f"{entry.gloss[:20]!r} piles more than 30 marks on a letter")
     return entry
 
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, piled
 from signer_jax.renderer.references import ReferenceBank
 
 KIND = "latent cache"
 # What reading JSON or an array that is not whole raises.
-_BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, MemoryError)
 _LARGEST = 1e6
+_FILES = ("statistics.json", "references.npz", "references.npy")
 
 
 def plausible(array: np.ndarray) -> bool:
@@ -48,7 +49,7 @@ class LatentStore:
     @classmethod
     def open(cls, directory: Path) -> "LatentStore":
         """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
-        storage.check_folder(directory, KIND, storage.REMAKE)
+        storage.check_folder(directory, KIND, storage.REMAKE, (*_FILES, "train.arrayrecord"))
         try:
             return cls._read(directory)
         except _BROKEN as error:
@@ -60,6 +61,8 @@ class LatentStore:
         statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
         bank, latents = read_npz(directory / "references.npz"), open_npy(directory / "references.npy")
         counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
+        if any(map(piled, counts)):
+            raise ValueError("a signer's name piles more than 30 marks on a letter")
         mean, std = (np.array(statistics[name], np.float64) for name in ("mean", "std"))
         if not (plausible(mean) and plausible(std)):
             raise ValueError("a mean or a deviation is no number")

@@ -15,7 +15,7 @@ import numpy as np
 import sentencepiece
 
 from signer_jax import storage
-from signer_jax.errors import SignerError, closest
+from signer_jax.errors import SignerError, closest, piled
 from signer_jax.writing import plain
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
@@ -77,6 +77,8 @@ class Tokenizer:
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         size = self._pieces.get_piece_size()
         names = [self._pieces.id_to_piece(i) for i in range(size)]
+        if any(map(piled, names)):
+            raise SignerError("tokenizer: a piece piles more than 30 marks on a letter; give another vocabulary")
         ids = {name: i for i, name in enumerate(names)}
         self.vocab_size = size
         if mask in ids or _WORD_START + mask in ids:
@@ -155,18 +157,17 @@ class Tokenizer:
         convention than T5's for padding, end and unknown.
         """
         path = storage.plain_file(path, "give the SentencePiece .model file")
-        try:
+        with storage.reading(path, "give the whole .model file"):
             data = path.read_bytes()
-            if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
-                raise ValueError("its end is missing")
-            tokenizer = cls(data, mask)
-        except SignerError as error:
-            raise SignerError(f"{path}: {error}") from None
-        except OSError as error:
-            raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = storage.reason_of(error)[:120]
-            raise SignerError(f"{path}: not a SentencePiece model ({reason}); give the whole .model file") from None
+            try:
+                if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
+                    raise ValueError("its end is missing")
+                tokenizer = cls(data, mask)
+            except SignerError as error:
+                raise SignerError(f"{path}: {error}") from None
+            except (RuntimeError, ValueError, IndexError) as error:
+                reason = storage.reason_of(error)[:120]
+                raise SignerError(f"{path}: not a SentencePiece model ({reason}); give the whole .model file") from None
         pieces = tokenizer._pieces
         if (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) != (PAD, EOS, UNKNOWN):
             raise SignerError(f"{path}: its padding, end and unknown pieces are not 0, 1 and 2; give a T5 vocabulary")

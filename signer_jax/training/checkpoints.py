@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.storage import reason_of
 from signer_jax.training.partitioning import path_name
 
+_OUTSIDE = "move what it leads to here, or take it away"
+_MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
 _MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
 
 
@@ -34,6 +38,7 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, keep: int = 1):
         self.directory = Path(directory).absolute()
+        storage.check_tree(self.directory, _OUTSIDE)
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -84,7 +89,12 @@ class Checkpoints:
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
         _check_sums(folder, about["arrays"], described(restored["state"]))
-        iterator.set_state(about["data"])
+        try:
+            iterator.set_state(about["data"])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise SignerError(
+                f"{folder}: this checkpoint is damaged (its place in the data is none: {_short(error)}); {_MOVE}"
+            ) from error
         return restored["state"]
 
     @contextmanager
@@ -132,6 +142,7 @@ def _read_params(folder: Path) -> Any:
     with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         path = folder / "state"
         item = {key: checkpointer.metadata(path).item_metadata.tree[key]}
+        _check_claims(folder, item, arrays)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         restored = checkpointer.restore(
             path, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
@@ -207,6 +218,7 @@ def _newest(directory: Path) -> Path:
 
 
 def _read_about(folder: Path) -> dict:
+    storage.check_tree(folder, _OUTSIDE)
     if not (folder / "about").is_dir():
         raise SignerError(f"{folder}: this checkpoint does not say what it holds (no 'about'); {_MOVE}")
     with _readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
@@ -214,7 +226,41 @@ def _read_about(folder: Path) -> dict:
     seal = about.pop("seal", None)
     if seal != _sealed(about)["seal"]:
         raise SignerError(f"{folder}: this checkpoint is damaged (what it says of itself has changed); {_MOVE}")
+    arrays = about.get("arrays")
+    if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
+        raise SignerError(
+            f"{folder}: this checkpoint is damaged (it lists no arrays, or no place in the data); {_MOVE}"
+        )
     return about
+
+
+def _describes(array: Any) -> bool:
+    """Whether it is what `described` says of an array."""
+    return (
+        isinstance(array, dict)
+        and array.keys() == {"dtype", "shape", "sum"}
+        and isinstance(array["dtype"], str)
+        and isinstance(array["sum"], str)
+        and isinstance(array["shape"], list)
+        and all(type(side) is int and side >= 0 for side in array["shape"])
+    )
+
+
+def _check_claims(folder: Path, item: Any, saved: dict[str, dict]) -> None:
+    """Raises `SignerError` unless the arrays' own headers name the types and shapes of the list, of a size that the
+    bytes on disk can hold: what is not stored is filled with zeros, of whatever shape is claimed.
+    """
+    found = _shapes(item)
+    listed = {name: {key: array[key] for key in ("dtype", "shape")} for name, array in saved.items()}
+    if found != listed:
+        name = min(name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name))
+        raise SignerError(f"{folder}: this checkpoint is damaged (its list and its arrays differ in {name}); {_MOVE}")
+    claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in _named(item).values())
+    there = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
+    if claimed > max(_SMALL, _MOST_GROWTH * there):
+        raise SignerError(
+            f"{folder}: this checkpoint is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files); {_MOVE}"
+        )
 
 
 def _check_same_arrays(folder: Path, saved: dict[str, dict], wanted: dict[str, dict]) -> None:
@@ -275,6 +321,8 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         with _without_stragglers():
             yield
+    except SignerError:
+        raise
     except Exception as error:
         system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -11,10 +11,10 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 
 from signer_jax import storage
-from signer_jax.data.records import Corpus, Records, Shard, new_shard
+from signer_jax.data.records import Corpus, Records
+from signer_jax.data.shards import Shard, new_shard, pack, unpack
 from signer_jax.data.streams import Reading, iterate, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
@@ -64,7 +64,7 @@ def prepare(
                 total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
                 count += latents[..., 0].size
                 for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
-                    write(serialization.msgpack_serialize({"motion": motion, "start": start, "latents": value}))
+                    write(pack({"motion": motion, "start": start, "latents": value}))
                     bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
         mean = total[0] / count
         std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
@@ -138,7 +138,7 @@ def _video(records: Records, motion: int) -> np.ndarray:
 
 
 def _decode(record: bytes) -> dict:
-    values = serialization.msgpack_restore(record)
+    values = unpack(record)
     motion, start, latents = values["motion"], values["start"], values["latents"]
     if type(motion) is not int or type(start) is not int or motion < 0 or start < 0:
         raise ValueError(f"motion {motion!r}, start {start!r}")

@@ -6,13 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
+from fuzz import memory
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from pose_format import Pose as PoseFile
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
-from signer_jax.cli import score
+from signer_jax.cli import common, score
 from signer_jax.cli.common import open_picture, read_lines, square
 from signer_jax.cli.main import main
 from signer_jax.data import video
@@ -174,11 +175,61 @@ def test_a_damaged_note_on_the_camera_is_read_over(tmp_path):
         assert square(open_picture(str(tmp_path / "a.jpeg")), 32).shape == (32, 32, 3)
 
 
-@pytest.mark.parametrize("side", [8001, 10_000, 14_000])  # beyond the bound, and beyond where Pillow warns and refuses
+@pytest.mark.parametrize("side", [6001, 10_000, 14_000])  # beyond the bound, and beyond where Pillow warns and refuses
 def test_a_large_picture_is_not_decoded(tmp_path, monkeypatch, side):
     Image.new("1", (side, side)).save(tmp_path / "a.png")
     monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
-    assert "more than 64 megapixels; resize it" in line(open_picture, str(tmp_path / "a.png"))
+    assert "megapixels that its kind may have; resize it" in line(open_picture, str(tmp_path / "a.png"))
+
+
+def test_each_kind_has_its_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "_PICTURES", {"PNG": 0.002, "JPEG": 0.003, "WEBP": 0.001})
+    monkeypatch.setattr(common, "_PASSES", 0.002)
+    for kind, side, more in (
+        ("png", 44, {}), ("jpeg", 54, {}), ("jpeg", 44, {"progressive": True}), ("webp", 31, {}),
+    ):  # fmt: skip
+        Image.new("RGB", (side, side)).save(tmp_path / f"a.{kind}", **more)
+        open_picture(str(tmp_path / f"a.{kind}"))
+        Image.new("RGB", (side + 1, side + 1)).save(tmp_path / f"a.{kind}", **more)
+        assert "megapixels that its kind may have" in line(open_picture, str(tmp_path / f"a.{kind}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "size", "options"),
+    [
+        ("a.png", "RGBA", (5900, 6000), {"compress_level": 1}), ("a.png", "P", (6000, 6000), {"compress_level": 1}),
+        ("a.jpeg", "RGB", (8000, 8000), {}), ("a.jpeg", "RGB", (6000, 6000), {"progressive": True, "subsampling": 0}),
+        ("a.webp", "RGBA", (4000, 3000), {"method": 0}),
+    ],
+)  # fmt: skip
+def test_a_large_picture_takes_little_more_than_its_pixels(tmp_path, name, mode, size, options):
+    """A copy in another form, turned or cut, is never made of the whole."""
+    Image.new(mode, size, 7).save(tmp_path / name, **options)
+    found = []
+    grown = memory.grown(lambda: found.append(open_picture(str(tmp_path / name))))
+    assert grown < 260 << 20, f"{grown >> 20} MB"
+    assert found[0].mode == "RGB" and min(found[0].size) < 4096
+
+
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "L", "P", "I;16"])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_picture_that_is_made_smaller_is_the_same(tmp_path, monkeypatch, kind, turned):
+    """Band by band, by a whole number: the same as its full size made as small."""
+    rng = np.random.default_rng(0)
+    levels = np.kron(rng.integers(0, 255, (9, 12, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    if kind == "I;16":
+        picture = Image.fromarray(levels[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(levels).convert(kind)
+    exif = picture.getexif()
+    exif[0x0112] = turned
+    picture.save(tmp_path / "a.png", exif=exif)
+    whole = square(open_picture(str(tmp_path / "a.png")), 9)
+    monkeypatch.setattr(common, "_KEPT", 18)
+    monkeypatch.setattr(common, "_BAND", 72 * 5)
+    small = open_picture(str(tmp_path / "a.png"))
+    assert small.size == (18, 18)
+    assert np.abs(square(small, 9).astype(int) - whole).max() <= 2
 
 
 # ---- Poses and videos ------------------------------------------------------------------------------------------------
@@ -331,6 +382,14 @@ def test_a_large_video_is_not_held(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(video, "timed_frames", counted)
     assert _score(tmp_path, capsys, 50, 50)["metrics"]["frames"] == 50
     assert most[0] < 12
+
+
+def test_a_comparison_that_takes_long_shows_how_far_it_is(tmp_path, capsys, monkeypatch):
+    video.write(tmp_path / "a.mp4", _moving(12), 12)
+    arguments = ["score", "video", "--ref", str(tmp_path / "a.mp4"), "--hyp", str(tmp_path / "a.mp4")]
+    assert main(arguments) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr(score, "_SHOWN_AFTER", 0.0)
+    assert main(arguments) == 0 and "frames compared" in capsys.readouterr().err
 
 
 # ---- Outputs that name inputs ----------------------------------------------------------------------------------------

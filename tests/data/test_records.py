@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from signer_jax.data import records
+from signer_jax.data import records, shards
 from signer_jax.errors import SignerError
 from signer_jax.types import Pose, Sample
 
@@ -136,7 +136,7 @@ def test_a_damaged_corpus_is_one_line(tmp_path):
 @pytest.mark.parametrize("cut", [1, 10, 100, 1000])
 def test_a_record_that_is_not_whole_is_one_line(tmp_path, cut):
     record = records.encode(sample(0, True))
-    with records.new_shard(tmp_path / "x") as write:
+    with shards.new_shard(tmp_path / "x") as write:
         write(record)
         write(record[:-cut])
         write(record + b"more")

@@ -4,7 +4,7 @@ What takes this process down, or keeps it, is seen by the parent in `STATE`: the
 a line of JSON on standard output; nothing else goes there.
 """
 
-import gc
+import contextlib
 import json
 import mmap
 import os
@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from random import Random
 
+from fuzz import memory
 from signer_jax.errors import SignerError
 
 STATE = struct.Struct("<qqqq")  # reader, case, read, refused
@@ -24,19 +25,10 @@ GROWTH = 300 << 20  # bytes
 LONGEST = 1000  # characters of a message
 
 
-def memory() -> tuple[int, int]:
-    """Bytes of memory now, and at most since the process began."""
-    values = {}
-    with open("/proc/self/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith(("VmHWM", "VmRSS")):
-                values[line[:5]] = int(line.split()[1]) << 10
-    return values["VmRSS"], values["VmHWM"]
-
-
-def judge(reader, folder: Path, changes: dict[str, bytes], limit: float) -> tuple[str, str]:
-    """("read" | "refused" | "failed", why) of one case."""
-    (before, highest), started = memory(), time.process_time()
+def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before: int) -> tuple[str, str]:
+    """("read" | "refused" | "failed", why) of one case; `before` are the bytes in use before the reader's first."""
+    memory.forget_peak()
+    started = time.process_time()
     why, outcome = "", "read"
     try:
         reader.read(folder, changes)
@@ -48,11 +40,11 @@ def judge(reader, folder: Path, changes: dict[str, bytes], limit: float) -> tupl
             why = f"names no file: {line[:300]}"
     except Exception:
         why = traceback.format_exc(limit=-6)
-    seconds, most = time.process_time() - started, memory()[1]
+    seconds, grown = time.process_time() - started, memory.peak() - before
     if seconds > limit:
         why += f" took {seconds:.1f} s"
-    if most > highest and most - before > GROWTH:  # what was the most before this case is not its own
-        why += f" grew by {(most - before) >> 20} MB"
+    if grown > GROWTH:
+        why += f" grew by {grown >> 20} MB"
     return ("failed", why) if why else (outcome, "")
 
 
@@ -69,10 +61,14 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
             partial.rename(folder)
         kept = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         _, _, read, refused = STATE.unpack(state[: STATE.size])
+        for name in sorted(kept):  # what is imported, or compiled, is no growth
+            with contextlib.suppress(Exception):
+                reader.read(folder, {name: kept[name]})
+        before = memory.settle()
         if first == 0:
             read = refused = 0
             for name in sorted(kept):
-                outcome, why = judge(reader, folder, {name: kept[name]}, limit)
+                outcome, why = judge(reader, folder, {name: kept[name]}, limit, before)
                 if outcome != "read":
                     report({"reader": number, "case": -1, "why": f"{name} unharmed: {outcome} {why}"})
         started = time.process_time()
@@ -82,10 +78,10 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
             changes = reader.harm(folder, case, rng)
             for name, data in changes.items():
                 put(folder / name, data)
-            outcome, why = judge(reader, folder, changes, limit)
+            outcome, why = judge(reader, folder, changes, limit, before)
             if outcome == "failed":
                 report({"reader": number, "case": case, "why": why})
-                gc.collect()
+                memory.settle()
             read, refused = read + (outcome == "read"), refused + (outcome == "refused")
             for name in changes:
                 if name in kept:
@@ -106,6 +102,7 @@ def main() -> None:
     base, seed, place, module = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
     found = importlib.import_module(module)
     warnings.simplefilter("error")
+    memory.keep_little()
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

@@ -10,13 +10,12 @@ import av
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from safetensors.numpy import save_file
 
 from signer_jax import configuration, storage
-from signer_jax.data import records, video
+from signer_jax.data import records, shards, video
 from signer_jax.interop import lora, t5, wan, wan_vae
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
@@ -75,10 +74,10 @@ def pose_bytes(version: float, frames: int = 2, people: int = 1) -> bytes:
     return out + head + values.tobytes() + seen.tobytes()
 
 
-def make_poses(folder: Path) -> None:
-    pose_file.write(folder / "ours.pose", pose(2))
+def make_poses(folder: Path, frames: int = 2) -> None:
+    pose_file.write(folder / "ours.pose", pose(frames))
     for version in (0.0, 0.1, 0.2):
-        (folder / f"holistic{version}.pose").write_bytes(pose_bytes(version, people=2))
+        (folder / f"holistic{version}.pose").write_bytes(pose_bytes(version, frames, people=2))
 
 
 def make_lexicon(folder: Path) -> None:
@@ -121,12 +120,14 @@ def make_corpus(folder: Path) -> None:
     records.write(folder, {"train": lambda: iter(samples()), "dev": lambda: iter(samples()[:1])}, about)
 
 
-def make_phoenix(folder: Path) -> None:
+def make_phoenix(folder: Path, count: int = 4) -> None:
     rows = ["name\tsigner\tgloss\ttext\tnum_frames"]
-    rows += [f'a{i}\tSigner0{i}\tMORGEN REGEN NORD\tmorgen regnet es "im norden\t{i}' for i in range(4)]
+    rows += [f'a{i}\tSigner0{i}\tMORGEN REGEN NORD\tmorgen regnet es "im norden\t{i}' for i in range(count)]
     (folder / "phoenix14t.train.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     rows = ["name|video|start|end|speaker|orth|translation"]
-    rows += [f"a{i}|a{i}/1/*.png|-1|-1|Signer01|WOCHENENDE SONNE|am wochenende scheint die sonne ." for i in range(4)]
+    rows += [
+        f"a{i}|a{i}/1/*.png|-1|-1|Signer01|WOCHENENDE SONNE|am wochenende scheint die sonne ." for i in range(count)
+    ]
     (folder / "PHOENIX-2014-T.dev.corpus.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
@@ -169,11 +170,11 @@ def make_tokenizer(folder: Path) -> None:
     Tokenizer.train(texts, folder / "tokenizer.model", 120, ["ase", "gsg"], glosses=[["HOUSE", "OLD"], ["IX-1", "#A"]])
 
 
-def make_tensors(folder: Path) -> None:
+def make_tensors(folder: Path, values: int = 6) -> None:
     import ml_dtypes
 
-    first = {"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float16), "ids": np.arange(4)}
-    second = {"c": np.ones((3, 1), ml_dtypes.bfloat16), "d": np.zeros((0, 2))}
+    first = {"a": np.arange(values, dtype=np.float32), "b": np.ones((2, 3), np.float16), "ids": np.arange(4)}
+    second = {"c": np.ones((values // 2, 1), ml_dtypes.bfloat16), "d": np.zeros((0, 2))}
     names = {}
     for i, tensors in enumerate((first, second), 1):
         save_file(tensors, folder / f"model-{i}-of-2.safetensors", metadata={"format": "pt"})
@@ -229,8 +230,8 @@ class _Place:
         assert state == {"next": 3}
 
 
-def make_checkpoint(folder: Path) -> None:
-    params = {"part": {"kernel": jnp.arange(64.0).reshape(8, 8), "bias": jnp.ones(8)}}
+def make_checkpoint(folder: Path, side: int = 8) -> None:
+    params = {"part": {"kernel": jnp.arange(float(side * side)).reshape(side, side), "bias": jnp.ones(8)}}
     with checkpoints.Checkpoints(folder / "part") as saved:
         saved.save(3, {"params": params, "step": jnp.int32(3)}, _Place())  # type: ignore[arg-type]
 
@@ -242,15 +243,15 @@ def make_run(folder: Path) -> None:
     (folder / "wall_time.json").write_text(json.dumps({"slul": 1.5, "evaluate": 2}) + "\n")
 
 
-def make_latents(folder: Path) -> None:
+def make_latents(folder: Path, side: int = 4) -> None:
     rng = np.random.default_rng(0)
     rows, z = 12, 4
     with storage.new_folder(folder, latents.KIND) as partial:
-        with records.new_shard(partial / "train.arrayrecord") as write:
+        with shards.new_shard(partial / "train.arrayrecord") as write:
             for motion in range(3):
-                value = rng.normal(size=(2, 4, 4, z)).astype(np.float32)
-                write(serialization.msgpack_serialize({"motion": motion, "start": 0, "latents": value}))
-        np.save(partial / "references.npy", rng.normal(size=(rows, 4, 4, z)).astype(np.float32))
+                value = rng.normal(size=(2, side, side, z)).astype(np.float32)
+                write(shards.pack({"motion": motion, "start": 0, "latents": value}))
+        np.save(partial / "references.npy", rng.normal(size=(rows, side, side, z)).astype(np.float32))
         seen = {"pose": rng.normal(size=(rows, 5, 2)).astype(np.float32), "confidence": np.ones((rows, 5), np.float32)}
         np.savez(partial / "references.npz", **seen, motion=np.arange(rows) // 4)
         about = {
@@ -268,11 +269,11 @@ def make_texts(folder: Path) -> None:
     (folder / "hyp.txt").write_text("A C\nHOUSE OLD\nÄ Ä\n", encoding="utf-8")
 
 
-def make_pose_pair(folder: Path) -> None:
+def make_pose_pair(folder: Path, frames: int = FRAMES) -> None:
     for name in ("ref", "hyp"):
-        pose_file.write(folder / f"{name}.pose", pose())
+        pose_file.write(folder / f"{name}.pose", pose(frames))
 
 
-def make_video_pair(folder: Path) -> None:
+def make_video_pair(folder: Path, size: int = 32) -> None:
     for name in ("ref", "hyp"):
-        video.write(folder / f"{name}.mp4", pictures(), 25.0)
+        video.write(folder / f"{name}.mp4", pictures(size=size), 25.0)

@@ -16,3 +16,4 @@ class Reader:
     make: Callable[[Path], Any]  # the files that it starts from
     harm: Callable[[Path, int, Random], Changes]  # folder, case
     read: Callable[[Path, Changes], Any]  # raises `SignerError`, or `AssertionError` for what must not be given
+    large: bool = False  # files of megabytes, of which a short run has a few cases

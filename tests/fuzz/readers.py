@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz import files
+from fuzz import files, large
 from fuzz.mutations import (
     boxes_by_hand,
     harmed,
@@ -27,7 +27,7 @@ from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
 from signer_jax.cli import main as cli
 from signer_jax.cli.common import open_picture, square
-from signer_jax.data import records, video
+from signer_jax.data import records, shards, video
 from signer_jax.data.corpora import how2sign_clips, phoenix14t
 from signer_jax.errors import SignerError
 from signer_jax.interop import lora, state_dict, t5, wan, wan_vae
@@ -39,7 +39,7 @@ from signer_jax.settings import flatten
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import to_json
 from signer_jax.training import checkpoints, latents
-from signer_jax.types import Pose
+from signer_jax.types import Pose, Sample
 
 # ---- How cases are made ----------------------------------------------------------------------------------------------
 
@@ -94,12 +94,17 @@ def ours(*names: str) -> Callable[[Path, int, Random], Changes]:
     return harm
 
 
-def _records_harm(folder: Path, case: int, rng: Random) -> Changes:
+def _records_harm(samples: Callable[[], list[Sample]]) -> Callable[[Path, int, Random], Changes]:
     """A record's bytes, whole again in a shard (whose own hashes would find them), or the shard's."""
-    name = "train.motion.arrayrecord"
-    if case % 3 == 0:
-        return ours(name, "train.text.arrayrecord")(folder, case // 3, rng)
-    return {"record": harmed(records.encode(files.samples()[case % 4]), case // 3, rng)}
+
+    def harm(folder: Path, case: int, rng: Random) -> Changes:
+        name = "train.motion.arrayrecord"
+        if case % 3 == 0:
+            return ours(name, "train.text.arrayrecord")(folder, case // 3, rng)
+        found = samples()
+        return {"record": harmed(records.encode(found[case % len(found)]), case // 3, rng)}
+
+    return harm
 
 
 def _tensor_harm(folder: Path, case: int, rng: Random) -> Changes:
@@ -318,9 +323,9 @@ _linker_params = cache(files.linker_params)
 
 
 def _read_checkpoint(folder: Path, changes: Changes) -> None:
-    params = checkpoints.read_params(folder / "part")
-    np.testing.assert_array_equal(params["part"]["kernel"], np.arange(64.0).reshape(8, 8))
-    np.testing.assert_array_equal(params["part"]["bias"], np.ones(8))
+    params = checkpoints.read_params(folder / "part")["part"]
+    np.testing.assert_array_equal(params["kernel"], np.arange(params["kernel"].size).reshape(params["kernel"].shape))
+    np.testing.assert_array_equal(params["bias"], np.ones(8))
 
 
 def _read_run(folder: Path, changes: Changes) -> None:
@@ -336,7 +341,7 @@ def _read_latents(folder: Path, changes: Changes) -> None:
     for bank in opened.banks.values():
         assert np.isfinite(bank.typical()).all()
         assert np.isfinite(bank.any_but(0, np.random.default_rng(0), dropout=0.0)).all()
-    shard = records.Shard(folder / "train.arrayrecord", latents._decode, storage.REMAKE)
+    shard = shards.Shard(folder / "train.arrayrecord", latents._decode, storage.REMAKE)
     for i in range(len(shard)):
         assert np.isfinite(shard[i]["latents"]).all() and shard[i]["motion"] >= 0
 
@@ -363,27 +368,34 @@ def scored(kind: str, ending: str) -> Callable[[Path, Changes], None]:
     return read
 
 
+# What large files are read like, and how they are harmed, is the same.
+_POSE, _LEXICON = (_pose_harm, _read_pose), (_lexicon_harm, _read_lexicon)
+_PRIOR = (ours("index.json", "coordinates.npy", "confidence.npy", "index.json", "manifest.json"), _read_prior)
+_CORPUS = (ours("corpus.json", "corpus.json", "manifest.json"), _read_corpus)
+_PHOENIX, _VIDEO = (_phoenix_harm, _read_phoenix), (_video_harm, _read_video)
+_TOKENIZER, _TENSORS = (any_of("tokenizer.model"), _read_tokenizer), (_tensor_harm, _read_tensors)
+_LATENTS = (ours("statistics.json", "references.npy", "references.npz", "train.arrayrecord"), _read_latents)
+_TEXT, _POSES = (_text_harm, scored("text", ".txt")), (any_of("ref.pose", "hyp.pose"), scored("pose", ".pose"))
+_VIDEOS = (any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4"))
+
 READERS = (
-    Reader(".pose", 14_000, files.make_poses, _pose_harm, _read_pose),
-    Reader("lexicon folder", 8_000, files.make_lexicon, _lexicon_harm, _read_lexicon),
-    Reader(
-        "pose database", 8_000, files.make_prior,
-        ours("index.json", "coordinates.npy", "confidence.npy", "index.json", "manifest.json"), _read_prior,
-    ),
-    Reader("records", 8_000, files.make_corpus, _records_harm, _read_records),
-    Reader("corpus.json", 6_000, files.make_corpus, ours("corpus.json", "corpus.json", "manifest.json"), _read_corpus),
-    Reader("PHOENIX14T", 8_000, files.make_phoenix, _phoenix_harm, _read_phoenix),
+    Reader(".pose", 13_800, files.make_poses, *_POSE),
+    Reader("lexicon folder", 7_940, files.make_lexicon, *_LEXICON),
+    Reader("pose database", 7_900, files.make_prior, *_PRIOR),
+    Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),
+    Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),
+    Reader("PHOENIX14T", 7_940, files.make_phoenix, *_PHOENIX),
     Reader("How2Sign clips", 1_000, files.make_how2sign, _how2sign_harm, _read_how2sign),
-    Reader("video", 5_000, files.make_videos, _video_harm, _read_video),
+    Reader("video", 4_940, files.make_videos, *_VIDEO),
     Reader(
-        "picture (--style)", 8_000, files.make_pictures,
+        "picture (--style)", 7_900, files.make_pictures,
         any_of("a.png", "a.jpeg", "a.webp", "turned.jpeg", "palette.png", "deep.png"), _read_picture,
     ),
-    Reader("SentencePiece model", 6_000, files.make_tokenizer, any_of("tokenizer.model"), _read_tokenizer),
+    Reader("SentencePiece model", 5_940, files.make_tokenizer, *_TOKENIZER),
     Reader("LoRA adapter", 400, files.make_adapter, _adapter_harm, _read_adapter),
-    Reader("safetensors and index", 10_000, files.make_tensors, _tensor_harm, _read_tensors),
+    Reader("safetensors and index", 9_850, files.make_tensors, *_TENSORS),
     Reader("T5, Wan, VAE folder", 1_000, files.make_models, _model_harm, _read_model),
-    Reader("checkpoint (Orbax)", 600, files.make_checkpoint, _checkpoint_harm, _read_checkpoint),
+    Reader("checkpoint (Orbax)", 560, files.make_checkpoint, _checkpoint_harm, _read_checkpoint),
     Reader(
         "run's config.json", 2_000, files.make_run,
         lambda folder, case, rng: {
@@ -391,12 +403,24 @@ READERS = (
         },
         _read_run,
     ),
-    Reader(
-        "latents", 4_000, files.make_latents,
-        ours("statistics.json", "references.npy", "references.npz", "train.arrayrecord"), _read_latents,
-    ),
-    Reader("score text", 6_000, files.make_texts, _text_harm, scored("text", ".txt")),
-    Reader("score pose", 3_000, files.make_pose_pair, any_of("ref.pose", "hyp.pose"), scored("pose", ".pose")),
-    Reader("score video", 1_000, files.make_video_pair, any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4")),
+    Reader("latents", 3_900, files.make_latents, *_LATENTS),
+    Reader("score text", 5_960, files.make_texts, *_TEXT),
+    Reader("score pose", 2_960, files.make_pose_pair, *_POSES),
+    Reader("score video", 960, files.make_video_pair, *_VIDEOS),
+    Reader(".pose, large", 200, large.make_poses, *_POSE, large=True),
+    Reader("lexicon folder, large", 60, large.make_lexicon, *_LEXICON, large=True),
+    Reader("pose database, large", 100, large.make_prior, *_PRIOR, large=True),
+    Reader("records, large", 150, large.make_corpus, _records_harm(large.samples), _read_records, large=True),
+    Reader("corpus.json, large", 60, large.make_listing, *_CORPUS, large=True),
+    Reader("PHOENIX14T, large", 60, large.make_phoenix, *_PHOENIX, large=True),
+    Reader("video, large", 60, large.make_videos, any_of("a.mp4"), _read_video, large=True),
+    Reader("picture (--style), large", 100, large.make_pictures, any_of(*large.PICTURES), _read_picture, large=True),
+    Reader("SentencePiece model, large", 60, large.make_tokenizer, *_TOKENIZER, large=True),
+    Reader("safetensors and index, large", 150, large.make_tensors, *_TENSORS, large=True),
+    Reader("checkpoint (Orbax), large", 40, large.make_checkpoint, _checkpoint_harm, _read_checkpoint, large=True),
+    Reader("latents, large", 100, large.make_latents, *_LATENTS, large=True),
+    Reader("score text, large", 40, large.make_texts, _text_harm, scored("text", ".txt"), large=True),
+    Reader("score pose, large", 40, large.make_pose_pair, *_POSES, large=True),
+    Reader("score video, large", 40, large.make_video_pair, *_VIDEOS, large=True),
 )  # fmt: skip
 assert sum(reader.share for reader in READERS) == 100_000

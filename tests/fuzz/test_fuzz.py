@@ -18,7 +18,8 @@ SHORT = 1_000
 
 
 def _counts(cases: int, least: int) -> list[int]:
-    return [max(least, round(reader.share * cases / CASES)) for reader in READERS]
+    """For each reader its share, and no fewer than `least` (of large files a tenth of it)."""
+    return [max(least // 10 if reader.large else least, round(reader.share * cases / CASES)) for reader in READERS]
 
 
 def _run(folder: Path, counts: list[int], seed: int) -> str:

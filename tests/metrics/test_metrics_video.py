@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fuzz import memory
 from skimage.metrics import structural_similarity
 
 from signer_jax.errors import SignerError
@@ -47,7 +48,12 @@ def test_a_large_frame_goes_in_bands(monkeypatch, values):
     monkeypatch.setattr(scores, "_CHUNK_VALUES", values)
     monkeypatch.setattr(scores, "_similarity", lambda x, y: most.append(x.shape[1]) or similarity(x, y))
     np.testing.assert_allclose(ssim(a, b), whole, rtol=1e-12)
-    assert max(most) == min(32, values // (41 * 3) + 10 if values > 41 * 3 else 11)
+    assert max(most) == min(32, values // 41 + 10 if values > 41 else 11)  # of one channel
+
+
+def test_a_large_frame_takes_little_memory():
+    frame = np.random.default_rng(0).integers(0, 255, (1, 1080, 1920, 3), np.uint8)
+    assert memory.grown(lambda: ssim(frame, frame)) < 120 << 20
 
 
 @pytest.mark.parametrize("size", [(11, 11), (32, 41), (64, 64)])

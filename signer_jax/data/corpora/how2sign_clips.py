@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from signer_jax import storage
 from signer_jax.data import video
 from signer_jax.data.corpora.left_out import LeftOut
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
@@ -51,7 +52,8 @@ def _samples(
     left_out = LeftOut(folder, "clips", len(found))
     for name, signer, files in found:
         try:
-            sample = _sample(name, signer, files, size, fps)
+            with storage.reading(files[0], "cut it into shorter clips"):
+                sample = _sample(name, signer, files, size, fps)
         except SignerError as error:
             left_out.add(str(error))
             continue
@@ -75,7 +77,7 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
     by_signer: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in sorted(videos.keys() | poses.keys()):
         match = _NAME.fullmatch(name)
-        if match is None or not name.isprintable():
+        if match is None or not name.isprintable() or piled(name):
             left_out.add(f"{name} is not named <video id>_<clip>-<camera>-rgb_front; rename it")
         else:
             by_signer[match["signer"]].append((int(match["clip"]), name))

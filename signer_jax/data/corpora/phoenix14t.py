@@ -51,10 +51,12 @@ def samples(source: str | Path, split: str) -> Iterator[Sample]:
 
 
 def _read(file: Path, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
-    try:
-        data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+    with storage.reading(file, "divide it"):
+        return _sentences(file, file.read_bytes(), delimiter, columns)
+
+
+def _sentences(file: Path, data: bytes, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
+    data = data.removeprefix(b"\xef\xbb\xbf")
     first, *lines = _LINE_END.split(data)
     try:
         header = first.decode().split(delimiter)

@@ -89,17 +89,19 @@ def read(path: str | Path) -> Pose:
 def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
     path = storage.plain_file(path, "give a .pose file")
+    with storage.reading(path, "cut it into shorter clips"):
+        return _read(path, path.read_bytes())
+
+
+def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     try:
-        data = path.read_bytes()
         file = pose_layout.parse(data)
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({storage.reason_of(error)}); check the file") from None
     except pose_layout.Broken as error:
         if what := recognise(data):
             raise SignerError(f"{path}: no .pose file but {what}") from None
         raise SignerError(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
     frames = len(file.values)
-    if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * path.stat().st_size):
+    if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * len(data)):
         raise SignerError(
             f"{path}: {frames} frames of few joints would take {ours >> 20} MB; cut it into shorter clips"
         )

@@ -1,0 +1,185 @@
+"""ArrayRecord files of msgpack values: what they claim is checked against the bytes that are there.
+
+The library unpacks a record to whatever its chunk says: 131 kB of packed zeros are 905 MB. So the chunks' headers,
+which say how large each one is when it is unpacked, are read first, and records are msgpack of few plain values and
+arrays, held to that form before an array is made of them.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+from array_record.python import array_record_data_source, array_record_module
+from flax import serialization
+
+from signer_jax import storage
+from signer_jax.errors import SignerError
+
+MOST_BYTES = 1 << 30  # of a record: 5,400 frames of 256 pixels
+# What a chunk may grow to: drawn videos of 256 pixels, whose ground stands still, grow 11-fold, zeros 7,000-fold.
+_MOST_GROWTH, _SMALL = 64, 1 << 26
+_MOST_ITEMS = 100_000  # of a map in a record: a sample's references
+# What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
+BROKEN = (
+    msgpack.UnpackException, msgpack.exceptions.ExtraData, OSError, SyntaxError, ValueError, TypeError, KeyError,
+    AttributeError, IndexError, RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
+
+# Riegeli (https://github.com/google/riegeli, doc/riegeli_records_file_format.md): chunks, one after the other, between
+# which and through which a header of 24 bytes stands at each multiple of 64 KiB. A chunk begins with 40 bytes: hash,
+# size, hash of the data, its type (1 byte) and number of records (7), unpacked size. Simple chunks, padding and the
+# signature are all that the writer below makes.
+_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40
+_USABLE = _BLOCK - _BLOCK_HEADER
+_SIMPLE, _KINDS = ord("r"), b"rsp"
+
+_ARRAY = 1  # flax's extension of msgpack: (shape, type's name, bytes)
+_TYPES = {name.encode(): np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
+
+
+def pack(tree: dict) -> bytes:
+    """A record of a tree of texts, numbers and numpy arrays. Raises `SignerError` for what is longer than any reader
+    takes.
+    """
+    record = serialization.msgpack_serialize(tree)
+    if len(record) > MOST_BYTES:
+        raise SignerError(
+            f"data: {str(tree.get('name', 'a window'))[:80]!r} takes {len(record) >> 20} MB, a record at most "
+            f"{MOST_BYTES >> 20}; cut it into shorter clips, or lower config.data.size"
+        )
+    return record
+
+
+def unpack(record: bytes) -> dict:
+    """The tree of a record. Raises one of `BROKEN` where it holds none, or other things than `pack` writes."""
+    if len(record) > MOST_BYTES:
+        raise ValueError(f"it has {len(record) >> 20} MB, more than {MOST_BYTES >> 20}")
+    tree = msgpack.unpackb(record, ext_hook=_array, max_array_len=0, max_map_len=_MOST_ITEMS)
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no names and values")
+    return tree
+
+
+def _array(code: int, data: bytes) -> np.ndarray:
+    if code != _ARRAY:
+        raise ValueError(f"a value of the unknown kind {code}")
+    shape, name, values = msgpack.unpackb(data, raw=True, max_array_len=8, max_map_len=0, max_ext_len=0)
+    if name not in _TYPES:
+        raise ValueError(f"an array of {str(name)[:40]}")
+    return np.frombuffer(values, _TYPES[name]).reshape(shape)
+
+
+@contextmanager
+def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Writes an ArrayRecord file: gives a function that appends a record.
+
+    Raises `OSError` where not every record has reached the disk (the library's own errors name no reason), and
+    `SignerError` where a record packs so well that no reader would take it.
+    """
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,zstd:1")
+    written = 0
+
+    def append(record: bytes) -> None:
+        nonlocal written
+        writer.write(record)
+        written += 1
+
+    try:
+        yield append
+        writer.close()
+        whole = len(array_record_data_source.ArrayRecordDataSource(str(path))) == written
+    except (RuntimeError, ValueError) as error:
+        raise OSError(None, f"a record could not be written: {' '.join(str(error).split())[:100]}", str(path)) from None
+    finally:
+        if writer.is_open():
+            writer.close()
+    if not whole:
+        raise OSError(None, f"not all of the {written} records could be written", str(path))
+    try:
+        check_chunks(path)
+    except ValueError as error:
+        raise SignerError(f"{path.name}: {error}, which no video does; check the source's pictures") from None
+
+
+class Shard:
+    """Random access to the records of an ArrayRecord file, each turned by `decode` into what it holds.
+
+    Raises `SignerError` where the file or a record is damaged; `mend` is its advice.
+    """
+
+    def __init__(self, path: Path, decode: Callable[[bytes], Any], mend: str):
+        self._path, self._decode, self._mend = path, decode, mend
+        storage.plain_file(path, mend)
+        storage.check_inside(path.parent, (path.name,), mend)
+        try:
+            records = check_chunks(path)
+            self._source = array_record_data_source.ArrayRecordDataSource(str(path))
+            if len(self._source) > records:
+                raise ValueError(f"its index names {len(self._source)} records, {records} are there")
+        except (RuntimeError, *BROKEN) as error:
+            raise self._damaged("the file", error) from None
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index):
+        try:
+            return self._decode(self._source[int(index)])
+        except (RuntimeError, *BROKEN) as error:
+            raise self._damaged(f"record {int(index)}", error) from None
+
+    def __repr__(self) -> str:  # Grain compares sources by their text when it restores an iterator
+        return f"{type(self).__name__}({self._path.name!r})"
+
+    def _damaged(self, what: str, error: BaseException) -> SignerError:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
+
+
+def check_chunks(path: Path) -> int:
+    """The number of records in the file's chunks, its index's own among them.
+
+    Raises `ValueError` where the chunks are not those of a whole file, or one would unpack to more than a record may
+    have or its bytes can hold. Reads 40 bytes a chunk, a chunk a record.
+    """
+    size, place, found = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        while place < size:
+            kind, records, packed, unpacked = _chunk(
+                os.pread(file.fileno(), _CHUNK_HEADER + _BLOCK_HEADER, place), place
+            )
+            if kind not in _KINDS or place + packed > size:
+                raise ValueError(f"there is no chunk at byte {place}")
+            if kind == _SIMPLE:
+                # A record's own size takes a word while they are unpacked.
+                grown = unpacked + 8 * records
+                if grown > min(max(_SMALL, _MOST_GROWTH * packed), MOST_BYTES + 8):
+                    raise ValueError(f"{packed} bytes at byte {place} would unpack to {grown}")
+                found += records
+            place = _end(place, packed, records)
+    if place != size:
+        raise ValueError(f"its chunks end at byte {place} of {size}")
+    return found
+
+
+def _chunk(head: bytes, place: int) -> tuple[int, int, int, int]:
+    """Type, number of records, size, unpacked size of the chunk at `place`, whose first bytes are `head`."""
+    before = -place % _BLOCK  # where the next block's own header stands
+    head = head[:before] + head[before + _BLOCK_HEADER :]
+    if len(head) < _CHUNK_HEADER:
+        raise ValueError(f"it ends inside the header at byte {place}")
+    _, packed, _, kind, unpacked = struct.unpack_from("<5Q", head)
+    return kind & 0xFF, kind >> 8, packed, unpacked
+
+
+def _end(place: int, packed: int, records: int) -> int:
+    """Where the next chunk begins: each block on the way has a header, and each record a place of its own."""
+    length = _CHUNK_HEADER + packed
+    blocks = (length + (place + _USABLE - 1) % _BLOCK) // _USABLE
+    last = place + records
+    return max(place + length + blocks * _BLOCK_HEADER, last + max(0, -last % _BLOCK - (_USABLE - 1)))

@@ -1,0 +1,59 @@
+"""What a folder of weights is that is not in Hugging Face's form, by the names in it, and which conversion reads it."""
+
+import os
+import re
+from itertools import islice
+from pathlib import Path
+
+_MOST = 10_000  # names that are looked at
+_T5X = (
+    "a t5x checkpoint, which is not read; transformers 4 converts it where t5x is installed: python -m "
+    "transformers.models.t5.convert_t5x_checkpoint_to_pytorch --t5x_checkpoint_path FOLDER --config_file config.json "
+    "--pytorch_dump_path NEW (of one with scanned layers, such as UMT5: transformers.models.umt5."
+    "convert_umt5_checkpoint_to_pytorch)"
+)
+_AGAIN = "in Python, from_pretrained(FOLDER{}) and save_pretrained(NEW) of its class in transformers{}"
+# A pattern that one of the names must match, what the folder is then and what to do with it; the first that fits.
+_KINDS = (
+    (r"target\..+|checkpoint_\d+|.+\.gin|train_ds.*\.ckpt.*", _T5X),
+    (
+        r"_CHECKPOINT_METADATA|_METADATA|manifest\.ocdbt|ocdbt\.process_\d+|array_metadatas",
+        "an Orbax checkpoint, which is not read here; restore it in the project that wrote it and save it from there "
+        "with save_pretrained (a run of signer_jax resumes from its own by itself)",
+    ),
+    (
+        r"\.zarray|\.zgroup|\.zattrs|\.zmetadata|zarr\.json|.+\.zarr",
+        "an array in zarr's form, such as t5x and Orbax write, not a model; give the converted model's folder (of t5x: "
+        "transformers 4, models/t5/convert_t5x_checkpoint_to_pytorch.py)",
+    ),
+    (
+        r".*\.ckpt(-\d+)?\.(index|meta|data-.*)|saved_model\.pb",
+        "a TensorFlow checkpoint, which is not read; transformers 4 converts T5's: python -m transformers.models.t5."
+        "convert_t5_original_tf_checkpoint_to_pytorch --tf_checkpoint_path FOLDER --config_file config.json "
+        "--pytorch_dump_path NEW",
+    ),
+    (r".+\.msgpack", f"Flax's msgpack, which is not read; {_AGAIN.format(', from_flax=True', ' 4')} write safetensors"),
+    (r".+\.h5", f"TensorFlow's h5, which is not read; {_AGAIN.format(', from_tf=True', ' 4')} write safetensors"),
+    (
+        r"Wan.+\.pth|models_.+\.pth",
+        "Wan's own form, pickled, which is not read; take the folder that ends in -Diffusers, or convert it with "
+        "diffusers' scripts/convert_wan_to_diffusers.py",
+    ),
+    (
+        r".+\.(bin|pth|pt|ckpt|pkl)",
+        f"PyTorch's pickle, which may run any program and is not read; {_AGAIN.format('', ' or diffusers')} write "
+        "safetensors",
+    ),
+    (r".+\.gguf", "llama.cpp's gguf, which is not read; take the model in Hugging Face's form that it was made of"),
+    (r"checkpoint", _T5X),  # a file of msgpack by itself, as t5x's small checkpoints are
+)
+
+
+def recognise(path: str | Path) -> str:
+    """What a file or folder of weights is and what to do with it, "" where it is nothing that is known."""
+    path = Path(path)
+    try:
+        names = sorted(entry.name for entry in islice(os.scandir(path), _MOST)) if path.is_dir() else [path.name]
+    except OSError:
+        return ""
+    return next((what for kind, what in _KINDS if any(re.fullmatch(kind, name) for name in names)), "")

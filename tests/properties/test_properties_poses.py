@@ -1,0 +1,101 @@
+"""Any harm to a pose, a lexicon, a pose database or a pair of poses: what it holds, or one line."""
+
+import math
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from properties.harms import (
+    NESTED,
+    NO_JSON,
+    Behind,
+    Cell,
+    Cut,
+    Over,
+    Put,
+    Whole,
+    budget,
+    floats,
+    gives,
+    harms,
+    names,
+    odd_cells,
+    odd_json,
+)
+
+POSES = ["ours.pose", "holistic0.0.pose", "holistic0.1.pose", "holistic0.2.pose"]
+
+
+@budget(80)
+@given(st.sampled_from(POSES), harms)
+@example("ours.pose", Cut(0))
+@example("ours.pose", Cut(7))
+@example("holistic0.1.pose", Behind(b"\0"))
+@example("holistic0.0.pose", Over(10, b"\xff\xff"))  # components
+@example("ours.pose", Over(0, struct.pack("<f", math.nan)))  # the version
+def test_any_harm_to_a_pose(name, harm):
+    gives(".pose", {name: harm})
+
+
+@budget(30)
+@given(st.sampled_from(POSES[1:]), floats, st.integers(30, 60))
+@example("holistic0.1.pose", 1e30, 40)
+def test_any_value_of_a_coordinate(name, value, place):
+    said = gives(".pose", {name: Over(-4 * place, struct.pack("<f", value))})
+    if math.isfinite(value) and abs(value) > 1e6 and name != "holistic0.0.pose":  # there, places are confidences too
+        assert "beyond 1e+06" in said or not said
+
+
+@budget(60)
+@given(st.one_of(odd_cells(","), harms))
+@example(Cell(",", 1, 0, "../a.pose"))
+@example(Cell(",", 1, 0, "/etc/passwd"))
+@example(Cell(",", 1, 6, "e" + "\u0301" * 40))
+@example(Cell(",", 1, 3, "nan"))
+@example(Cell(",", 0, 0, "", "utf-16"))
+@example(Whole(b""))
+def test_any_harm_to_a_lexicon(harm):
+    gives("lexicon folder", {"index.csv": harm})
+
+
+@budget(60)
+@given(st.sampled_from(["index.json", "manifest.json"]), odd_json)
+@example("index.json", Put((0, 0), "e" + "\u0301" * 40))
+@example("index.json", Put((1,), 1e400))
+def test_any_value_of_a_database(name, harm):
+    gives("pose database", {name: harm}, listed=True)
+
+
+@pytest.mark.parametrize("data", [*NO_JSON, *NESTED], ids=lambda data: data[:12].hex())
+def test_a_database_whose_index_is_no_json(data):
+    assert gives("pose database", {"index.json": Whole(data)}, listed=True)
+    assert gives("pose database", {"manifest.json": Whole(data)})
+
+
+HEADER = b"\x93NUMPY\1\0"
+
+
+@budget(40)
+@given(st.sampled_from(["coordinates.npy", "confidence.npy"]), harms)
+@example("coordinates.npy", Over(0, HEADER + b"\xff\xff"))
+@example("confidence.npy", Whole(HEADER + b"\x76\0{'descr': '|O', 'fortran_order': False, 'shape': (2**62,), }"))
+@example("confidence.npy", Whole(b""))
+def test_any_harm_to_a_databases_arrays(name, harm):
+    gives("pose database", {name: harm}, listed=True)
+
+
+@budget(30)
+@given(st.sampled_from(["ref.pose", "hyp.pose"]), harms)
+@example("ref.pose", Over(-4, struct.pack("<f", math.inf)))
+@example("hyp.pose", Over(0.5, struct.pack("<f", 1e30)))
+@example("hyp.pose", Cut(0))
+def test_a_score_of_poses_is_a_number(name, harm):
+    """`gives` reads what is printed and written: neither NaN nor infinity."""
+    gives("score pose", {name: harm})
+
+
+def test_what_is_whole_is_read():
+    for reader in (".pose", "lexicon folder", "pose database", "score pose"):
+        assert not gives(reader, {names(reader)[0]: lambda data: data})
