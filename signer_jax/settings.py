@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import SUBSETS
 from signer_jax.ranges import Range, each, number, one_of, range_of, whole
+from signer_jax.renderer.variants import VARIANTS, frames_fault
 
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
@@ -142,6 +143,7 @@ class Vae:
 @dataclass(frozen=True)
 class Rendering:
     init: str
+    variant: Annotated[str, one_of(*VARIANTS)]
     dim: Annotated[int, whole(2)]
     heads: Count
     ffn_dim: Count
@@ -155,11 +157,13 @@ class Rendering:
     stride: Count
     references: Count
     reference_dropout: Share
+    control: Literal["variant", "branch", "none"]
+    picture: Literal["limbs", "dwpose"]
     control_size: Count
     control_softness: Positive
     control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]
     control_fold: Count
-    shift: Positive
+    shift: NotNegative
     noise_share: Share
     velocity_floor: Positive
     steps: Count
@@ -360,8 +364,13 @@ def _misfits(settings: Settings) -> Iterable[str]:
         if renderer.freq_dim % 2:
             yield f"config.renderer.freq_dim {renderer.freq_dim}: must be even (sines and cosines)"
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
-    if "renderer" in stages and not vae.init and (renderer.window - 1) % ratio:
-        yield f"config.renderer.window {renderer.window}: must be 1 more than a multiple of {ratio} (vae in time)"
+    if "renderer" in stages and not vae.init and (fault := frames_fault(renderer.window, ratio)):
+        yield f"config.renderer.window {renderer.window}: {fault}"
+    if renderer.variant != "own" and renderer.stem_features:
+        yield (
+            f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
+            "set config.renderer.stem_features=()"
+        )
     for name in stages:
         stage = getattr(settings.train, name, None)
         if stage is None:

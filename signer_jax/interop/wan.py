@@ -152,7 +152,7 @@ def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
 
 
 def load_experts(path: str | Path, experts: Sequence[str]) -> tuple[VideoTransformer, dict]:
-    """The transformer of a folder, or of a whole pipeline's folder that holds it; of `experts` one each, by their names.
+    """The transformer of a folder, or of a pipeline's folder that holds it; of `experts` one each, by their names.
 
     A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
     Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.

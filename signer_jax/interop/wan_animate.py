@@ -9,7 +9,7 @@ import numpy as np
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
 from signer_jax.interop.names import Row, Turn, layer
-from signer_jax.renderer.animate import FaceBranch
+from signer_jax.renderer.variants import FaceBranch
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 CLASS = "WanAnimateTransformer3DModel"

@@ -7,7 +7,6 @@ them, and an adapter after the first of every few blocks lets a latent frame's t
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -17,32 +16,13 @@ from jaxtyping import Float
 
 from signer_jax.errors import SignerError
 from signer_jax.matmul import dense_dot
+from signer_jax.renderer.variants import FaceBranch
 
 _TAPS = (0.125, 0.375, 0.375, 0.125)  # of the blur before every halving, in each direction
 _SLOPE, _GAIN = 0.2, math.sqrt(2)
 _WIDTH = 3  # of the convolutions in time
 
 _plain_norm = partial(nn.LayerNorm, dtype=jnp.float32, use_bias=False, use_scale=False, use_fast_variance=False)
-
-
-@dataclass(frozen=True)
-class FaceBranch:
-    """The branch's sizes."""
-
-    channels: tuple[int, ...]  # of the motion encoder, from the picture's size, halved each time, down to 4 pixels
-    style_dim: int
-    motion_dim: int  # directions
-    motion_blocks: int  # linear layers
-    motion_out: int  # width of a picture's vector
-    hidden: int  # of the encoder in time, for each head
-    heads: int  # face tokens a latent frame, but for one that is learned
-    every: int  # blocks to an adapter, which stands after the first of them
-    batch: int  # pictures that the motion encoder takes at once: memory, not numbers
-
-    @property
-    def size(self) -> int:
-        """Pixels of the face's picture, square."""
-        return 4 * 2 ** (len(self.channels) - 1)
 
 
 def leaky(x: jax.Array) -> jax.Array:
@@ -55,8 +35,8 @@ def blur(x: Float[jax.Array, "n y x c"], pad: int) -> Float[jax.Array, "n y2 x2 
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     for axis in (1, 2):
         length = x.shape[axis] - len(_TAPS) + 1
-        shifted = (jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(len(_TAPS)))
-        x = sum(tap * part for tap, part in zip(_TAPS, shifted, strict=True))
+        shifted = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(len(_TAPS))]
+        x = sum((tap * part for tap, part in zip(_TAPS, shifted, strict=True)), jnp.zeros_like(shifted[0]))
     return x
 
 

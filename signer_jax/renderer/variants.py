@@ -11,19 +11,12 @@ Sizes and counts are those of the published weights (diffusers' config.json); a 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Bool, Float
+import numpy as np
 
 from signer_jax.errors import SignerError, closest
-from signer_jax.renderer.animate import FaceBranch
-from signer_jax.renderer.video_transformer import VideoTransformer
 
 EXPERTS = ("high", "low")  # of the noise: the names that the parameters of a two-expert model have
-_HEAD = 128
 
-# How wide a stream is in the input channels; the others are latents.
-_MASK = "mask"
 Stream = Literal["noise", "mask", "image", "control", "reference"]
 
 
@@ -35,6 +28,26 @@ class Sizes:
     layers: int
     ffn_dim: int
     parameters: int  # of each expert
+
+
+@dataclass(frozen=True)
+class FaceBranch:
+    """The sizes of Animate's face branch (`animate`)."""
+
+    channels: tuple[int, ...]  # of the motion encoder, from the picture's size, halved each time, down to 4 pixels
+    style_dim: int
+    motion_dim: int  # directions
+    motion_blocks: int  # linear layers
+    motion_out: int  # width of a picture's vector
+    hidden: int  # of the encoder in time, for each head
+    heads: int  # face tokens a latent frame, but for one that is learned
+    every: int  # blocks to an adapter, which stands after the first of them
+    batch: int  # pictures that the motion encoder takes at once: memory, not numbers
+
+    @property
+    def size(self) -> int:
+        """Pixels of the face's picture, square."""
+        return 4 * 2 ** (len(self.channels) - 1)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Variant:
 
     def channels(self, latents: int, ratio: int) -> int:
         """The transformer's input channels, for latents of this width and `ratio` video frames a latent frame."""
-        return sum(ratio if stream == _MASK else latents for stream in self.streams)
+        return sum(ratio if stream == "mask" else latents for stream in self.streams)
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -124,25 +137,13 @@ def find(name: str) -> Variant:
     return VARIANTS[name]
 
 
-def transformer(variant: Variant, *, ratio: int = 4, **compute: Any) -> VideoTransformer:
-    """The module of a published variant at its full size, one expert's; `compute`: dtype, remat and the like."""
-    sizes, z = variant.sizes, variant.latent_channels
-    if sizes is None or z is None or variant.text_dim is None:
-        raise ValueError("transformer: this variant has no sizes of its own; they are the config's")
-    return VideoTransformer(
-        in_channels=variant.channels(z, ratio), out_channels=z, dim=_HEAD * sizes.heads, heads=sizes.heads,
-        ffn_dim=sizes.ffn_dim, layers=sizes.layers, text_dim=variant.text_dim, freq_dim=256, patch=(1, 2, 2),
-        image_dim=variant.clip_dim, eps=1e-6, face=variant.face, **compute,
-    )  # fmt: skip
-
-
-def is_high(sigma: Float[jax.Array, " b"], boundary: float) -> Bool[jax.Array, " b"]:
+def is_high(sigma: Any, boundary: float) -> Any:
     """Whether the first expert has a noise level: the half-open intervals [boundary, 1] and [0, boundary).
 
     σ is the shifted one, as the transformer is told it, in training and in sampling: a boundary laid on levels before
     the shift would move from .875 to .988.
     """
-    return jnp.asarray(sigma) >= boundary
+    return sigma >= np.float32(boundary)
 
 
 def frames_of(latent_frames: int, ratio: int) -> int:

@@ -17,10 +17,11 @@ from jaxtyping import Float
 
 from signer_jax.errors import SignerError
 from signer_jax.matmul import dense_dot
-from signer_jax.renderer.animate import FaceAttention, FaceBranch, FaceEncoder, MotionEncoder
+from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
 from signer_jax.renderer.attention import attention
 from signer_jax.renderer.control import cross_normalise
 from signer_jax.renderer.schedule import timestep_embedding
+from signer_jax.renderer.variants import FaceBranch
 
 Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and sin, one angle a pair of head channels
 
@@ -187,7 +188,8 @@ class FaceGroup(nn.Module):
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`inputs` are those of `Block`."""
         values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
-        block, adapter = (nn.remat(module) if self.remat else module for module in (Block, FaceAttention))
+        block: Any = nn.remat(Block) if self.remat else Block
+        adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
         x, _ = block(*values, name="first")(x, *inputs)
         x = x + adapter(self.heads, self.eps, self.dtype, self.attend, name="face_attention")(x, face)
         if self.every > 1:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.renderer import variants
+from signer_jax.model import published_transformer
 from signer_jax.renderer.schedule import shift_sigma
-from signer_jax.renderer.variants import VARIANTS, find, frames_fault, is_high, transformer
+from signer_jax.renderer.variants import VARIANTS, find, frames_fault, is_high
 
 PUBLISHED = [name for name, variant in VARIANTS.items() if variant.sizes is not None]
 
 
 def shapes_of(variant, frames: int = 5):
     """Output and parameters of the full size, by `jax.eval_shape`: nothing is computed."""
-    module = transformer(variant)
+    module = published_transformer(variant)
     given = {
         "latents": jnp.zeros((1, frames, 4, 4, module.in_channels)),
         "timestep": jnp.zeros((1, frames * 4) if variant.time == "token" else (1,)),
@@ -95,4 +95,4 @@ def test_lengths_that_are_not_4n_plus_1_name_the_nearest(frames, nearest):
 
 def test_a_variant_without_sizes_is_built_by_its_config_alone():
     with pytest.raises(ValueError, match="sizes"):
-        variants.transformer(VARIANTS["own"])
+        published_transformer(VARIANTS["own"])
