@@ -166,7 +166,7 @@ def _renderer(
         transformer,
         control,
         hybrid,
-        NoiseSchedule(c.shift or variant.shift, c.steps, c.noise_share),
+        NoiseSchedule(c.shift, c.steps, c.noise_share),
         skeleton.limb_groups(joints),
         pose_picture.shapes(joints, face=variant.face is None) if coloured else None,
         (side, side),

@@ -267,6 +267,18 @@ def test_weights_of_another_model_are_one_line(folders, weights, variant, messag
     assert "\n" not in str(error.value)
 
 
+def test_a_config_may_leave_length_and_shift_to_the_variant(folders):
+    config = config_of("wan2.2-animate-14b", *folders("wan2.2-animate-14b"))
+    config.renderer.window = 0
+    c = read(config).renderer
+    assert (c.window, c.shift) == (77, 5.0)
+    config.renderer.shift = 3.0
+    assert read(config).renderer.shift == 3.0
+    config.renderer.variant = "own"
+    with pytest.raises(SignerError, match="window 0: the variant 'own' has no length of its own"):
+        read(config)
+
+
 def test_config_values_that_do_not_go_with_a_variant(folders):
     config = config_of("wan2.1-t2v-14b", *folders("wan2.1-t2v-14b"))
     config.renderer.stem_features = (8, 8)
