@@ -136,9 +136,11 @@ class Renderer:
         """One prediction of ε - x0, of all frames that `whole` gives.
 
         The transformer alone gives it itself, as published weights do; the head gives the clean latents that the
-        velocity leads to, so that no noise has to be carried through the network to be taken out again.
+        velocity leads to, so that no noise has to be carried through the network to be taken out again. Raises
+        `SignerError` for conditions of another size than the video's.
         """
         c, step = conditions, timestep(sigma)
+        self._check(noisy, c)
         if self.hybrid is not None:
             return self._hybrid(params, noisy, sigma, c)
         inputs: dict[str, Any] = {}
@@ -156,6 +158,17 @@ class Renderer:
             inputs |= {"pose": jnp.zeros_like(video) if c.pose is None else c.pose, "face": c.face}
         latents, step = self._inputs(noisy, step, c)
         return self._transform(params["transformer"], sigma, (latents, step, c.text), inputs)
+
+    def _check(self, noisy: Array, c: Conditions) -> None:
+        b, t, h, w, z = noisy.shape
+        video = (b, t - self.variant.front, h, w, z)
+        for name, value in (("control", c.control), ("pose", c.pose), ("blank", c.blank), ("reference", c.reference)):
+            needs = (b, h, w, z) if name == "reference" else video
+            if value is not None and value.shape != needs:
+                raise SignerError(
+                    f"renderer: the {name} has latents {list(value.shape)}, this video needs {list(needs)}; draw and "
+                    "encode it at the video's size and length"
+                )
 
     def _hybrid(self, params: dict, noisy: Array, sigma: Array, c: Conditions) -> Array:
         assert self.hybrid is not None

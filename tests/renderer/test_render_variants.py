@@ -267,6 +267,14 @@ def test_weights_of_another_model_are_one_line(folders, weights, variant, messag
     assert "\n" not in str(error.value)
 
 
+def test_conditions_of_another_size_are_one_line(folders):
+    r = renderer_of(folders, "wan2.2-animate-14b")
+    for name, value in (("pose", LATENTS[:, :1]), ("control", LATENTS[:, :, 1:]), ("reference", REFERENCE[:, 1:])):
+        with pytest.raises(SignerError, match=f"the {name} has latents .*, this video needs") as error:
+            r.velocity({"transformer": 1.0}, FRAMES, SIGMA, SAID._replace(**{name: value}))
+        assert "\n" not in str(error.value)
+
+
 def test_a_config_may_leave_length_and_shift_to_the_variant(folders):
     config = config_of("wan2.2-animate-14b", *folders("wan2.2-animate-14b"))
     config.renderer.window = 0

@@ -9,6 +9,7 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.model import published_transformer
+from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.schedule import shift_sigma
 from signer_jax.renderer.variants import VARIANTS, find, frames_fault, is_high
 
@@ -91,6 +92,16 @@ def test_lengths_that_are_not_4n_plus_1_name_the_nearest(frames, nearest):
     fault = frames_fault(frames, 4)
     assert "4n + 1" in fault and f"nearest are {nearest}" in fault
     assert not any(frames_fault(right, 4) for right in (1, 5, 77, 81)) and not frames_fault(frames, 1)
+
+
+def test_a_control_branch_is_a_hundredth_of_the_smallest_model():
+    """At 480 rows the token grid is a sixteenth of the picture: four halvings, a stage each."""
+    branch = ControlBranch((64, 128, 256, 512), (2, 2, 2, 2), dim=1536, groups=8, freq_dim=128, time_dim=512)
+    picture = jnp.zeros((1, 1, 32, 48, 48))
+    shapes = jax.eval_shape(lambda: branch.init_with_output(jax.random.key(0), picture, jnp.zeros(1)))
+    assert shapes[0].shape == (1, 1, 2, 3, 1536)
+    share = sum(leaf.size for leaf in jax.tree.leaves(shapes[1])) / VARIANTS["wan2.1-t2v-1.3b"].sizes.parameters
+    assert 0.009 < share < 0.011
 
 
 def test_a_variant_without_sizes_is_built_by_its_config_alone():
