@@ -96,7 +96,11 @@ def get_config() -> ConfigDict:
 
     # -- Renderer: WanTransformer3DModel between a convolutional stem and head ---------------------------------------
     c.renderer = ConfigDict()
-    c.renderer.init = ""  # a folder saved by diffusers (WanTransformer3DModel); needs stem_features ()
+    # own (this project's, of the sizes below), or what published model the renderer is laid out as: wan2.1-t2v-1.3b,
+    # wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-fun-control-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, wan2.2-ti2v-5b,
+    # wan2.2-animate-14b (renderer/variants.py); those need stem_features ()
+    c.renderer.variant = "own"
+    c.renderer.init = ""  # a folder saved by diffusers: a transformer, or a pipeline (two experts need one)
     c.renderer.dim = 128
     c.renderer.heads = 4
     c.renderer.ffn_dim = 256
@@ -110,15 +114,19 @@ def get_config() -> ConfigDict:
     c.renderer.stem_features = (32, 64, 128)  # channels a level of the U around it; () leaves it alone, as published
     c.renderer.stem_blocks = 1  # a level
     c.renderer.head_blocks = 1
-    c.renderer.window = 3  # video frames a training window and a segment at inference
+    c.renderer.window = 3  # video frames a training window and a segment at inference; 0: the variant's
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
     c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip
+    # How the pose reaches a transformer without a stem: variant (its own way: Animate's tokens, Fun-Control's channels,
+    # the branch elsewhere) | branch (ControlNeXt) | none
+    c.renderer.control = "variant"
+    c.renderer.picture = "limbs"  # what the branch sees: limbs (a channel a limb group) | dwpose (in its colours)
     c.renderer.control_size = 128  # pixels of the control picture
     c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
-    c.renderer.shift = 0.5  # shift of the noise levels in training and sampling (3 at 480p, 5 at 720p)
+    c.renderer.shift = 0.5  # of the noise levels in training and sampling (3 at 480p, 5 at 720p); 0: the variant's
     c.renderer.noise_share = 0.4  # share of the training levels that are pure noise, where sampling begins
     c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
     c.renderer.steps = 8  # Euler steps; fewer blur hands that no training frame shows, and score higher on the rest

@@ -6,17 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
 from signer_jax.pose import skeleton
 from signer_jax.pose.warping import hand_index
+from signer_jax.renderer import pose_picture, variants
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.settings import Rendering, Settings, Slul, Vae
 from signer_jax.slp_moe.experts import SLPMoE
@@ -132,42 +135,13 @@ def _vae(c: Vae, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
 def _renderer(
     settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict
 ) -> tuple[Renderer, Any]:
-    c = settings.renderer
-    text_dim = slul.d_model if slul is not None else settings.slul.d_model
-    # With a stem and head the transformer takes and gives their features, alone it takes noise and reference.
-    channels = (c.stem_features[-1],) * 2 if c.stem_features else (2 * vae.z_dim, vae.z_dim)
-    published = None
-    if c.init:
-        transformer, published_transformer = interop_wan.load_transformer(c.init)
-        if c.stem_features:
-            raise SignerError(
-                "config.renderer.init: published weights take latents, not a stem's features; set "
-                "renderer.stem_features=()"
-            )
-        if (transformer.in_channels, transformer.text_dim) != (channels[0], text_dim):
-            raise SignerError(
-                f"config.renderer.init {c.init}: it takes {transformer.in_channels} channels and text of width "
-                f"{transformer.text_dim}; this chain gives {channels[0]} (noise and reference) and {text_dim}"
-            )
-        transformer = transformer.clone(**compute)
-        published = {"transformer": published_transformer}
-    else:
-        transformer = VideoTransformer(
-            in_channels=channels[0],
-            out_channels=channels[1],
-            dim=c.dim,
-            heads=c.heads,
-            ffn_dim=c.ffn_dim,
-            layers=c.layers,
-            text_dim=text_dim,
-            freq_dim=c.freq_dim,
-            patch=c.patch,
-            image_dim=None,
-            eps=1e-6,
-            **compute,
-        )
+    c, variant = settings.renderer, variants.find(settings.renderer.variant)
+    if fault := variants.frames_fault(c.window, vae.temporal_ratio):
+        raise SignerError(f"config.renderer.window {c.window}: {fault}")
+    transformer, published = _transformer(settings, variant, vae, slul, compute)
     grid, dtype = settings.data.size // vae.spatial_ratio, compute["dtype"]
     control = hybrid = None
+    by_latents = variant.pose != "branch" and c.control == "variant" and not c.stem_features
     if c.stem_features:
         if grid == 0 or c.control_size % grid:
             raise SignerError(
@@ -183,20 +157,76 @@ def _renderer(
             Stem(c.stem_features, c.stem_blocks, c.freq_dim, dtype),
             Head(c.stem_features, c.head_blocks, c.freq_dim, dtype),
         )
-    else:
+    elif c.control != "none" and not by_latents:
         control = _control(c, grid // transformer.patch[1], transformer.dim, dtype)
+    coloured = by_latents or (c.picture == "dwpose" and control is not None)
+    side = settings.data.size if by_latents else c.control_size
     renderer = Renderer(
+        variant,
         transformer,
         control,
         hybrid,
         NoiseSchedule(c.shift, c.steps, c.noise_share),
         skeleton.limb_groups(joints),
-        c.control_size,
+        pose_picture.shapes(joints, face=variant.face is None) if coloured else None,
+        (side, side),
         c.control_softness,
         vae.temporal_ratio,
+        vae.spatial_ratio,
         settings.data.max_source,
     )
     return renderer, published
+
+
+def _transformer(
+    settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict
+) -> tuple[VideoTransformer, Any]:
+    """The video transformer in the variant's layout, and its published parameters where the config names some."""
+    c, z = settings.renderer, vae.z_dim
+    beside = slul is not None and variant.text == "encoder"  # SLUL's features beside a published text
+    compute = {**compute, "semantics_dim": slul.d_model if slul is not None and beside else None}
+    own_text = slul.d_model if slul is not None else settings.slul.d_model
+    # With a stem and head the transformer takes and gives their features, alone latents.
+    channels = (c.stem_features[-1],) * 2 if c.stem_features else (variant.channels(z, vae.temporal_ratio), z)
+    if not c.init:
+        sizes = {name: getattr(c, name) for name in ("dim", "heads", "ffn_dim", "layers", "freq_dim", "patch")}
+        module = VideoTransformer(
+            in_channels=channels[0], out_channels=channels[1], text_dim=variant.text_dim or own_text,
+            image_dim=variant.clip_dim, eps=1e-6, face=variant.face, **sizes, **compute,
+        )  # fmt: skip
+        return module, None
+    where = f"config.renderer.init {c.init}"
+    if c.stem_features:
+        raise SignerError(
+            "config.renderer.init: published weights take latents, not a stem's features; set renderer.stem_features=()"
+        )
+    module, params = interop_wan.load_experts(c.init, variant.experts)
+    if (module.in_channels, module.out_channels) != channels:
+        takes = [
+            name for name, other in variants.VARIANTS.items()
+            if (other.channels(z, vae.temporal_ratio), other.text) == (module.in_channels, variant.text)
+        ]  # fmt: skip
+        hint = f" (as {', '.join(takes)} do)" if takes and module.out_channels == z else ""
+        raise SignerError(
+            f"{where}: it takes {module.in_channels} channels and gives {module.out_channels}{hint}; "
+            f"config.renderer.variant {c.variant!r} with this autoencoder has {channels[0]} "
+            f"({', '.join(variant.streams)}) and {channels[1]}"
+        )
+    for what, has, needs in (
+        ("CLIP's tokens of the reference", module.image_dim is not None, variant.clip_dim is not None),
+        ("a face branch", module.face is not None, variant.face is not None),
+    ):
+        if has != needs:
+            raise SignerError(
+                f"{where}: a model {'with' if has else 'without'} {what}, config.renderer.variant {c.variant!r} is one "
+                f"{'with' if needs else 'without'}; choose the variant that these weights are"
+            )
+    if variant.text == "slul" and module.text_dim != own_text:
+        raise SignerError(
+            f"{where}: it takes text of width {module.text_dim}; this chain gives {own_text}, SLUL's; set "
+            "config.renderer.variant to the published model that it is, which reads SLUL's features beside its own text"
+        )
+    return module.clone(**compute), {"transformer": params}
 
 
 def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
@@ -249,32 +279,85 @@ def init(model: Model, settings: Settings, published: dict[str, Any], seed: int)
         size = settings.data.size
         params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
     if model.renderer is not None:
-        params["renderer"] = init_renderer(model, settings.data.size, keys["renderer"], "renderer" not in published)
-    for name, value in published.items():
-        params[name] = {**params.get(name, {}), **value}
-    return params
+        known = published["renderer"]["transformer"] if "renderer" in published else None
+        params["renderer"] = init_renderer(model, settings.data.size, keys["renderer"], known)
+    return {**published, **params}
 
 
-def init_renderer(model: Model, size: int, key: jax.Array, transformer: bool = True) -> dict[str, Any]:
-    """The renderer's parameters for videos of `size` pixels; without the transformer's where they are published."""
+def init_renderer(model: Model, size: int, key: jax.Array, published: Any = None) -> dict[str, Any]:
+    """The renderer's parameters for videos of `size` pixels, with the transformer's `published` ones among them."""
     r, grid = model.renderer, size // model.vae.spatial_ratio
     first, second, third = jax.random.split(key, 3)
-    picture = jnp.zeros((1, 2, r.control_size, r.control_size, r.temporal_ratio * len(r.groups)))
+    channels = 3 if r.shapes is not None else len(r.groups)
+    picture = jnp.zeros((1, 2, *r.control_size, r.temporal_ratio * channels))
     step, noisy = jnp.zeros((1,)), jnp.zeros((1, 2, grid, grid, model.vae.z_dim))
     params = {}
-    if r.hybrid is None:
+    if r.control is not None:
         params["control"] = _fresh(r.control, first, picture, step)
-    else:
+    if r.hybrid is not None:
         stem, head = r.hybrid
         params["stem"] = _fresh(stem, first, noisy, noisy[:, 0], picture, step)
         levels = [jnp.zeros((1, 2, grid >> i, grid >> i, width)) for i, width in enumerate(stem.features)]
         params["head"] = _fresh(head, third, levels[-1], levels, noisy, noisy[:, 0], step)
-    if transformer:
-        side = grid if r.hybrid is None else grid >> len(r.hybrid[0].features) - 1
-        latents = jnp.zeros((1, 2, side, side, r.transformer.in_channels))
-        text = jnp.zeros((1, r.text_length, r.transformer.text_dim))
-        params["transformer"] = _fresh(r.transformer, second, latents, step, text)
-    return params
+    side = grid if r.hybrid is None else grid >> len(r.hybrid[0].features) - 1
+    inputs, options = transformer_inputs(r, side)
+    experts = r.variant.experts
+    keys = dict(zip(experts, jax.random.split(second, len(experts)), strict=True)) if experts else {"": second}
+    made = {
+        name: _fresh(r.transformer, key, *inputs, **options)
+        if published is None
+        else _fresh_rest(r.transformer, key, published[name] if experts else published, *inputs, **options)
+        for name, key in keys.items()
+    }
+    return params | {"transformer": made if experts else made[""]}
+
+
+def published_transformer(variant: Variant, *, ratio: int = 4, **compute: Any) -> VideoTransformer:
+    """The module of a published variant at its full size, one expert's; `compute`: dtype, remat and the like."""
+    sizes, z = variant.sizes, variant.latent_channels
+    if sizes is None or z is None or variant.text_dim is None:
+        raise ValueError("published_transformer: this variant has no sizes of its own; they are the config's")
+    return VideoTransformer(
+        in_channels=variant.channels(z, ratio), out_channels=z, dim=128 * sizes.heads, heads=sizes.heads,
+        ffn_dim=sizes.ffn_dim, layers=sizes.layers, text_dim=variant.text_dim, freq_dim=256, patch=(1, 2, 2),
+        image_dim=variant.clip_dim, eps=1e-6, face=variant.face, **compute,
+    )  # fmt: skip
+
+
+def transformer_inputs(r: Renderer, side: int) -> tuple[tuple, dict[str, Any]]:
+    """Zeros in the shapes of the transformer's inputs, for latents of `side` pixels: one video of few frames."""
+    module, frames = r.transformer, 2 + r.variant.front
+    text = jnp.zeros((1, r.variant.text_rows or r.text_length, module.text_dim))
+    options: dict[str, Any] = {}
+    if module.image_dim is not None:
+        options["image"] = jnp.zeros((1, 4, module.image_dim))
+    if module.face is not None:
+        options["pose"] = jnp.zeros((1, frames - 1, side, side, module.out_channels))
+    if module.semantics_dim is not None:
+        options["semantics"] = jnp.zeros((1, r.text_length, module.semantics_dim))
+    return (jnp.zeros((1, frames, side, side, module.in_channels)), jnp.zeros((1,)), text), options
+
+
+def latent_constants(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray] | None:
+    """The mean and deviation that normalise latents: a published autoencoder's where the variant is laid out for them.
+
+    None: those of the corpus, which is all that an autoencoder of the run's own has.
+    """
+    if model.renderer is None or model.renderer.variant.constants == "corpus" or not settings.vae.init:
+        return None
+    return np.asarray(model.vae.latents_mean, np.float32), np.asarray(model.vae.latents_std, np.float32)
+
+
+def _fresh_rest(module: Any, key: jax.Array, known: Any, *inputs: Any, **options: Any) -> Any:
+    """The known parameters, and fresh ones of what they lack."""
+
+    def make(key: jax.Array) -> dict:
+        return flatten_dict(module.init(key, *inputs, **options)["params"], sep="/")
+
+    flat = flatten_dict(known, sep="/")
+    lacking = sorted(jax.eval_shape(make, key).keys() - flat.keys())
+    fresh = jax.jit(lambda key: {name: value for name, value in make(key).items() if name in lacking})(key)
+    return unflatten_dict(flat | fresh, sep="/")
 
 
 def _fresh(module: Any, key: jax.Array, *inputs: Any, **options: Any) -> Any:

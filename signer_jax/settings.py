@@ -7,12 +7,13 @@ keeps its type, and every number is finite.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import SUBSETS
 from signer_jax.ranges import Range, each, number, one_of, range_of, whole
+from signer_jax.renderer.variants import VARIANTS, frames_fault
 
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
@@ -142,6 +143,7 @@ class Vae:
 @dataclass(frozen=True)
 class Rendering:
     init: str
+    variant: Annotated[str, one_of(*VARIANTS)]
     dim: Annotated[int, whole(2)]
     heads: Count
     ffn_dim: Count
@@ -151,15 +153,17 @@ class Rendering:
     stem_features: Annotated[tuple[int, ...], each(whole(1))]
     stem_blocks: Whole
     head_blocks: Whole
-    window: Count
+    window: Whole
     stride: Count
     references: Count
     reference_dropout: Share
+    control: Literal["variant", "branch", "none"]
+    picture: Literal["limbs", "dwpose"]
     control_size: Count
     control_softness: Positive
     control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]
     control_fold: Count
-    shift: Positive
+    shift: NotNegative
     noise_share: Share
     velocity_floor: Positive
     steps: Count
@@ -296,10 +300,19 @@ def read(config: Any) -> Settings:
     does not fit another.
     """
     check_keys(config, "config")
-    settings = _read(Settings, config, "config")
+    settings = _with_variant(_read(Settings, config, "config"))
     for message in _misfits(settings):
         raise SignerError(message)
     return settings
+
+
+def _with_variant(settings: Settings) -> Settings:
+    """With the variant's own length and shift where the config leaves them to it (0)."""
+    c = settings.renderer
+    variant = VARIANTS[c.variant]
+    return replace(
+        settings, renderer=replace(c, window=c.window or variant.frames or 0, shift=c.shift or variant.shift)
+    )
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -360,8 +373,15 @@ def _misfits(settings: Settings) -> Iterable[str]:
         if renderer.freq_dim % 2:
             yield f"config.renderer.freq_dim {renderer.freq_dim}: must be even (sines and cosines)"
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
-    if "renderer" in stages and not vae.init and (renderer.window - 1) % ratio:
-        yield f"config.renderer.window {renderer.window}: must be 1 more than a multiple of {ratio} (vae in time)"
+    if "renderer" in stages and renderer.window and not vae.init and (fault := frames_fault(renderer.window, ratio)):
+        yield f"config.renderer.window {renderer.window}: {fault}"
+    if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
+        yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
+    if renderer.variant != "own" and renderer.stem_features:
+        yield (
+            f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
+            "set config.renderer.stem_features=()"
+        )
     for name in stages:
         stage = getattr(settings.train, name, None)
         if stage is None:

@@ -113,7 +113,7 @@ def test_a_placeholder_takes_its_type():
         ("--config.dtype=float23", "did you mean 'float32'"),
         ("--config.pose.window=0", "at least 4"),
         ("--config.vae.window=0", "at least 1"),
-        ("--config.renderer.window=-1", "at least 1"),
+        ("--config.renderer.window=-1", "at least 0"),
         ("--config.data.corpus=phoenix", "did you mean 'phoenix14t'"),
         ("--config.pose.joints=signing", "did you mean 'signing_74'"),
         ("--config.pose.joints=upper", "one of"),

@@ -1,7 +1,7 @@
 """One table of names for a published model: reading and writing walk its rows, and one check holds every shape.
 
 A row pairs our parameter's path with their tensor's name. Where `{}` stands in theirs, for the number of the layer,
-ours is stacked over the layers.
+ours is stacked over the layers: all of them, or those that the row names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +31,17 @@ class Row(NamedTuple):
     ours: str
     theirs: str
     turn: Turn = SAME
+    at: np.ndarray | None = None  # whole numbers, shaped as ours is stacked: the layers' numbers; None for 0, 1, 2, …
 
-    def names(self, layers: int) -> list[str]:
+    def places(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The layers' numbers in the leading axes of ours, which has this shape; no axis where it is not stacked."""
+        if "{}" not in self.theirs:
+            return np.zeros((), int)
+        return np.arange(shape[0]) if self.at is None else self.at
+
+    def names(self, places: np.ndarray) -> list[str]:
         """Their tensors, one a layer where ours is stacked."""
-        return [self.theirs.format(i) for i in range(layers)] if "{}" in self.theirs else [self.theirs]
+        return [self.theirs.format(i) for i in places.ravel()]
 
 
 def layer(ours: str, theirs: str, kernel: Turn = TRANSPOSED) -> list[Row]:
@@ -44,6 +51,11 @@ def layer(ours: str, theirs: str, kernel: Turn = TRANSPOSED) -> list[Row]:
 
 def layer_norm(ours: str, theirs: str) -> list[Row]:
     return [Row(f"{ours}/scale", f"{theirs}.weight"), Row(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def stacked_at(rows: Sequence[Row], at: np.ndarray) -> list[Row]:
+    """The rows, of the layers with these numbers."""
+    return [row._replace(at=at) for row in rows]
 
 
 def to_ours(
@@ -58,12 +70,13 @@ def to_ours(
     leaves = flatten_dict(model_config.shapes(path, init)["params"], sep="/")
     expected = {ours: leaf.shape for ours, leaf in leaves.items()}
     assert expected.keys() == {row.ours for row in table}, expected.keys() ^ {row.ours for row in table}
-    names = {row.ours: row.names(expected[row.ours][0]) for row in table}
+    places = {row.ours: row.places(expected[row.ours]) for row in table}
+    names = {row.ours: row.names(places[row.ours]) for row in table}
     check_names({name for some in names.values() for name in some}, set(tensors), path, optional)
     flat = {}
-    for ours, theirs, turn in table:
-        stacked = "{}" in theirs
-        shape, arrays = expected[ours][stacked:], []
+    for ours, _, turn, _ in table:
+        leading = places[ours].shape
+        shape, arrays = expected[ours][len(leading) :], []
         for name in names[ours]:
             arrays.append(turn.read(tensors.pop(name)))
             if arrays[-1].shape != shape:
@@ -71,7 +84,7 @@ def to_ours(
                     f"{path}: {name} makes {ours} of shape {arrays[-1].shape}, its config says {shape}; take both "
                     "files from one model"
                 )
-        flat[ours] = np.stack(arrays) if stacked else np.ascontiguousarray(arrays[0])
+        flat[ours] = np.stack(arrays).reshape(leading + shape) if leading else np.ascontiguousarray(arrays[0])
     return unflatten_dict(flat, sep="/")
 
 
@@ -79,12 +92,11 @@ def to_theirs(table: Sequence[Row], params: Mapping) -> dict[str, np.ndarray]:
     """Their tensors of our parameters, float32."""
     flat = flatten_dict(dict(params), sep="/")
     tensors: dict[str, np.ndarray] = {}
-    for ours, theirs, turn in table:
-        value = np.asarray(flat[ours], np.float32)
-        if "{}" in theirs:
-            tensors |= {theirs.format(i): turn.write(one) for i, one in enumerate(value)}
-        else:
-            tensors[theirs] = turn.write(value)
+    for row in table:
+        value = np.asarray(flat[row.ours], np.float32)
+        places = row.places(value.shape)
+        one_each = value.reshape(places.size, *value.shape[places.ndim :])
+        tensors |= {name: row.turn.write(one) for name, one in zip(row.names(places), one_each, strict=True)}
     return tensors
 
 

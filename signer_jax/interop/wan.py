@@ -1,23 +1,28 @@
-"""Wan's transformers as published for diffusers (`WanTransformer3DModel`): read into ours, written back.
+"""Wan's transformers as published for diffusers: read into ours, written back.
 
-The VAE's functions live in `wan_vae` and are exported from here too.
+`WanTransformer3DModel` and `WanAnimateTransformer3DModel` (whose face branch is in `wan_animate`). The VAE's functions
+live in `wan_vae` and are exported from here too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, names, state_dict
-from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm
+from signer_jax.interop import model_config, names, state_dict, wan_animate
+from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
 from signer_jax.interop.wan_vae import load_vae, save_vae
 from signer_jax.renderer.video_transformer import VideoTransformer
 
-__all__ = ["load_transformer", "load_vae", "save_transformer", "save_vae"]
+__all__ = ["load_experts", "load_transformer", "load_vae", "save_transformer", "save_vae"]
 
+_PIPELINE = ("transformer", "transformer_2")  # their folders
+_CLASS = "WanTransformer3DModel"
 _WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
 _WIDTH = 1 << 20
 _CONFIG = {
@@ -57,24 +62,42 @@ def _table(module: VideoTransformer) -> list[Row]:
         *layer("text_out", f"{embedder}.text_embedder.linear_2"),
         Row("modulation", "scale_shift_table", LEADING_ONE),
         *layer("patch_projection", "proj_out"),
-        Row("layers/modulation", "blocks.{}.scale_shift_table", LEADING_ONE),
-        *layer_norm("layers/cross_norm", "blocks.{}.norm2"),
-        *layer("layers/wi", "blocks.{}.ffn.net.0.proj"),
-        *layer("layers/wo", "blocks.{}.ffn.net.2"),
     ]
-    for ours, theirs in (("layers/self_attention", "blocks.{}.attn1"), ("layers/cross_attention", "blocks.{}.attn2")):
+    if module.image_dim is not None:
+        image = f"{embedder}.image_embedder"
+        rows += [
+            *layer_norm("image_norm_in", f"{image}.norm1"),
+            *layer("image_in", f"{image}.ff.net.0.proj"),
+            *layer("image_out", f"{image}.ff.net.2"),
+            *layer_norm("image_norm_out", f"{image}.norm2"),
+        ]
+    if module.face is None:
+        return rows + _block_rows("layers", module)
+    rows += layer("pose_patch_embedding", "pose_patch_embedding", _patch_turn(module.out_channels, module.patch))
+    groups = wan_animate.groups(module)
+    rows += stacked_at(_block_rows("layers/first", module), groups[:, 0])
+    if module.face.every > 1:
+        rows += stacked_at(_block_rows("layers/rest", module), groups[:, 1:])
+    return rows + wan_animate.rows(module.face)
+
+
+def _block_rows(block: str, module: VideoTransformer) -> list[Row]:
+    rows = [
+        Row(f"{block}/modulation", "blocks.{}.scale_shift_table", LEADING_ONE),
+        *layer_norm(f"{block}/cross_norm", "blocks.{}.norm2"),
+        *layer(f"{block}/wi", "blocks.{}.ffn.net.0.proj"),
+        *layer(f"{block}/wo", "blocks.{}.ffn.net.2"),
+    ]
+    for ours, theirs in (("self_attention", "blocks.{}.attn1"), ("cross_attention", "blocks.{}.attn2")):
+        ours = f"{block}/{ours}"
         for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
             rows += layer(f"{ours}/{name}", f"{theirs}.to_{letter}")
         rows += layer(f"{ours}/out", f"{theirs}.to_out.0")
         rows.append(Row(f"{ours}/query_norm/scale", f"{theirs}.norm_q.weight"))
         rows.append(Row(f"{ours}/key_norm/scale", f"{theirs}.norm_k.weight"))
     if module.image_dim is not None:
-        image, cross = f"{embedder}.image_embedder", "layers/cross_attention"
+        cross = f"{block}/cross_attention"
         rows += [
-            *layer_norm("image_norm_in", f"{image}.norm1"),
-            *layer("image_in", f"{image}.ff.net.0.proj"),
-            *layer("image_out", f"{image}.ff.net.2"),
-            *layer_norm("image_norm_out", f"{image}.norm2"),
             *layer(f"{cross}/image_key", "blocks.{}.attn2.add_k_proj"),
             *layer(f"{cross}/image_value", "blocks.{}.attn2.add_v_proj"),
             Row(f"{cross}/image_key_norm/scale", "blocks.{}.attn2.norm_added_k.weight"),
@@ -83,7 +106,9 @@ def _table(module: VideoTransformer) -> list[Row]:
 
 
 def _module(config: Mapping, path: str | Path) -> VideoTransformer:
-    config = model_config.check(path, config, _CONFIG, "a WanTransformer3DModel")
+    animate = config.get("_class_name") == wan_animate.CLASS
+    face = wan_animate.face_branch(config, path) if animate else None
+    config = model_config.check(path, config, _CONFIG, f"a {wan_animate.CLASS if animate else _CLASS}")
     dim = config["num_attention_heads"] * config["attention_head_dim"]
     module = VideoTransformer(
         in_channels=config["in_channels"],
@@ -97,7 +122,10 @@ def _module(config: Mapping, path: str | Path) -> VideoTransformer:
         patch=tuple(config["patch_size"]),
         image_dim=config.get("image_dim"),
         eps=config["eps"],
+        face=face,
     )
+    if face is not None:
+        wan_animate.check(module, path)
     if config.get("pos_embed_seq_len") is not None:
         raise SignerError(f"{path}: a first-and-last-frame model (pos_embed_seq_len) is not supported; take an I2V one")
     if not config.get("cross_attn_norm", True):
@@ -115,18 +143,51 @@ def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
     configuration that no published T2V, I2V or TI2V model has, and for missing or unknown tensors.
     """
     config = state_dict.read_config(path)
-    if config.get("_class_name", "WanTransformer3DModel") != "WanTransformer3DModel":
-        raise SignerError(f"{path}: holds a {str(config['_class_name'])[:80]}, not a WanTransformer3DModel; give one")
+    if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS):
+        raise SignerError(f"{path}: holds a {str(found)[:80]}, not a {_CLASS}; give one")
     module = _module(config, path)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional = ("norm_added_q.weight",)
     return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional)
 
 
+def load_experts(path: str | Path, experts: Sequence[str]) -> tuple[VideoTransformer, dict]:
+    """The transformer of a folder, or of a pipeline's folder that holds it; of `experts` one each, by their names.
+
+    A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
+    Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.
+    """
+    folder = Path(path)
+    if not experts:
+        inside = folder / _PIPELINE[0]
+        return load_transformer(inside if inside.is_dir() and not (folder / "config.json").exists() else folder)
+    found = {}
+    for name, part in zip(experts, _PIPELINE, strict=True):
+        if not (folder / part).is_dir():
+            raise SignerError(
+                f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
+                f"{' and '.join(_PIPELINE)} in it"
+            )
+        found[name] = load_transformer(folder / part)
+    (module, _), (other, _) = found.values()
+    if module != other:
+        raise SignerError(f"{folder}: its {' and '.join(_PIPELINE)} have different sizes; take both from one model")
+    return module, {name: params for name, (_, params) in found.items()}
+
+
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
-    """Writes a folder that diffusers' `WanTransformer3DModel.from_pretrained` loads (one safetensors file, float32)."""
+    """Writes a folder that diffusers loads by the class's `from_pretrained` (one safetensors file, float32).
+
+    Raises `SignerError` for a model whose output depends on SLUL's features: diffusers has no place for them.
+    """
+    flat = flatten_dict(dict(params), sep="/")
+    if any(np.any(np.asarray(value)) for name, value in flat.items() if name.endswith("semantics_gate")):
+        raise SignerError(
+            f"{path}: this model reads SLUL's features beside its text (a semantics_gate is not 0), which diffusers "
+            "has no place for; keep it in this project's own form, or train it without SLUL"
+        )
     config = {
-        "_class_name": "WanTransformer3DModel",
+        "_class_name": _CLASS,
         "_diffusers_version": _WRITTEN_FOR,
         "patch_size": list(module.patch),
         "num_attention_heads": module.heads,
@@ -145,16 +206,25 @@ def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping
         "rope_max_seq_len": 1024,
         "pos_embed_seq_len": None,
     }
+    if module.face is not None:
+        config |= wan_animate.config_of(module)
     tensors = names.to_theirs(_table(module), params)
     state_dict.write(path, config, tensors, name="diffusion_pytorch_model")
 
 
 def _init(module: VideoTransformer) -> Callable[[], Any]:
     b, s, (t, y, x) = 1, 1, module.patch
-    image = None if module.image_dim is None else jax.ShapeDtypeStruct((b, s, module.image_dim), jnp.float32)
-    latents = jax.ShapeDtypeStruct((b, t, y, x, module.in_channels), jnp.float32)
-    text = jax.ShapeDtypeStruct((b, s, module.text_dim), jnp.float32)
-    step = jax.ShapeDtypeStruct((b,), jnp.float32)
+    frames = t if module.face is None else 2 * t
+
+    def shape(*sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((b, *sizes), jnp.float32)
+
+    options: dict[str, Any] = {}
+    if module.image_dim is not None:
+        options["image"] = shape(s, module.image_dim)
+    if module.face is not None:
+        options["pose"] = shape(frames - 1, y, x, module.out_channels)
+    inputs = (shape(frames, y, x, module.in_channels), shape(), shape(s, module.text_dim))
     return lambda: jax.eval_shape(
-        lambda *inputs: module.init(jax.random.key(0), *inputs[:3], image=inputs[3]), latents, step, text, image
+        lambda inputs, options: module.init(jax.random.key(0), *inputs, **options), inputs, options
     )

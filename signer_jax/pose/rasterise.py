@@ -31,26 +31,28 @@ def rasterise(
     coordinates: Float[Array, "*b j 2"],
     confidence: Float[Array, "*b j"],
     groups: Sequence[LimbGroup],
-    size: int,
+    size: int | tuple[int, int],
     *,
     softness: float = SOFTNESS,
 ) -> Float[Array, "*b y x g"]:
-    """Control pictures in 0…1, `[..., size, size, groups]` float32, of poses in normalised units.
+    """Control pictures in 0…1, `[..., height, width, groups]` float32, of poses in normalised units.
 
-    `groups` are `skeleton.limb_groups(joints)` for the joints of `coordinates`; the view is that of
-    `skeleton.to_pixels`. `softness` is in pixels. Gradients with respect to coordinates and confidence are finite
-    everywhere, also for limbs of no length and for missing joints, which draw nothing. Reverse mode only.
+    `size` is a square's side or (height, width). `groups` are `skeleton.limb_groups(joints)` for the joints of
+    `coordinates`; the view is that of `skeleton.to_pixels`. `softness` is in pixels. Gradients with respect to
+    coordinates and confidence are finite everywhere, also for limbs of no length and for missing joints, which draw
+    nothing. Reverse mode only.
     """
     batch, joints = coordinates.shape[:-2], coordinates.shape[-2]
     pairs = np.concatenate([limbs for _, limbs, _ in groups])  # [limbs, 2]
     owners = tuple(i for i, (_, limbs, _) in enumerate(groups) for _ in limbs)
-    widths = tuple(width * size / skeleton.VIEW_SIDE for _, limbs, width in groups for _ in limbs)
-    pixels = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), size).reshape(-1, joints, 2)
+    height, width = (size, size) if isinstance(size, int) else size
+    widths = tuple(half * height / skeleton.VIEW_SIDE for _, limbs, half in groups for _ in limbs)
+    pixels = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width).reshape(-1, joints, 2)
     weights = jnp.asarray(confidence, jnp.float32).reshape(-1, joints)
     ends = jnp.concatenate([pixels[:, pairs[:, 0]], pixels[:, pairs[:, 1]]], -1).swapaxes(0, 1)  # [limbs, n, 4]
     seen = jnp.minimum(weights[:, pairs[:, 0]], weights[:, pairs[:, 1]]).T  # [limbs, n]
-    drawn = _union(ends, seen, _Drawing(owners, widths, len(groups), size, softness))  # [g, n, y, x]
-    return jnp.moveaxis(drawn, 0, -1).reshape(*batch, size, size, len(groups))
+    drawn = _union(ends, seen, _Drawing(owners, widths, len(groups), (height, width), softness))  # [g, n, y, x]
+    return jnp.moveaxis(drawn, 0, -1).reshape(*batch, height, width, len(groups))
 
 
 class _Drawing(NamedTuple):
@@ -59,16 +61,16 @@ class _Drawing(NamedTuple):
     owners: tuple[int, ...]  # the group of each limb
     widths: tuple[float, ...]  # the half width of each limb
     groups: int
-    size: int
+    size: tuple[int, int]  # height, width
     softness: float
 
 
-def _offsets(ends: Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _offsets(ends: Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Where along each limb (0…1) the point nearest to each pixel lies, and the vector from it: each `[n, y, x]`."""
     # One array an axis: a trailing axis of two would cost XLA's CPU code its vectors.
     ax, ay, bx, by = (ends[:, i, None, None] for i in range(4))
-    centres = jnp.arange(size, dtype=jnp.float32) + 0.5
-    x, y = centres[None, None, :], centres[None, :, None]
+    y, x = (jnp.arange(side, dtype=jnp.float32) + 0.5 for side in size)
+    x, y = x[None, None, :], y[None, :, None]
     dx, dy = bx - ax, by - ay
     along = jnp.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy + _TINY), 0, 1)
     return along, x - ax - along * dx, y - ay - along * dy
@@ -99,7 +101,7 @@ def _union_forward(ends: Array, seen: Array, drawing: _Drawing) -> tuple[jax.Arr
         return clear.at[owner].multiply(1 - intensity), None
 
     limbs = (ends, seen, jnp.array(owners), jnp.array(widths, jnp.float32))
-    clear, _ = jax.lax.scan(limb, jnp.ones((groups, ends.shape[1], size, size), jnp.float32), limbs)
+    clear, _ = jax.lax.scan(limb, jnp.ones((groups, ends.shape[1], *size), jnp.float32), limbs)
     return 1 - clear, (ends, seen, clear)
 
 

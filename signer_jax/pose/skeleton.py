@@ -133,10 +133,13 @@ VIEW_SIDE = 2.6
 VIEW_TOP = 1.1
 
 
-def to_pixels(coordinates, size: int):
-    """Normalised x, y (`[..., 2]`, numpy or jax) to pixels of a `size`-pixel view; pixel centres at +0.5."""
-    scale = size / VIEW_SIDE
-    return coordinates * scale + np.array([size / 2, VIEW_TOP * scale], np.float32)
+def to_pixels(coordinates, height: int, width: int = 0):
+    """Normalised x, y (`[..., 2]`, numpy or jax) to pixels of a view of this height; pixel centres at +0.5.
+
+    The height shows `VIEW_SIDE`; the signer stands in the middle of the width, which is the height where it is 0.
+    """
+    scale = height / VIEW_SIDE
+    return coordinates * scale + np.array([(width or height) / 2, VIEW_TOP * scale], np.float32)
 
 
 def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:

@@ -1,9 +1,8 @@
 """Pose to latents: the control picture, one prediction of the velocity, and the sampling of a clip (paper 2.3).
 
 Flow matching from noise; the pose is the control, one reference picture the style, SLUL's features enter the cross
-attention. In one of two forms: the transformer alone, as published weights want it (the reference's latents in further
-input channels, the pose once after the patch embedding, through the ControlNeXt branch), or between a convolutional
-stem and head (`hybrid`), which take the pose and the reference at the latents' own resolution.
+attention. The variant's record (`variants`) says how each of them reaches the transformer: its input channels, one more
+frame in front, tokens, a control branch, or, between a convolutional stem and head (`hybrid`), the stem.
 """
 
 from collections.abc import Sequence
@@ -16,35 +15,55 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
 
+from signer_jax.errors import SignerError
 from signer_jax.pose.rasterise import rasterise
+from signer_jax.renderer import pose_picture
+from signer_jax.renderer.conditions import Conditions, Encode, given, in_front, without
 from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
+from signer_jax.renderer.pose_picture import Shapes
 from signer_jax.renderer.sampler import sample
 from signer_jax.renderer.schedule import NoiseSchedule, linear_guess, timestep, velocity_to
+from signer_jax.renderer.variants import Variant, is_high
 from signer_jax.renderer.video_transformer import VideoTransformer
+
+GUIDED = ("pose", "text", "semantics")  # what guidance leads away from, and what training drops for it
+_CLIP_TOKENS = 257
 
 
 @dataclass(frozen=True)
 class Renderer:
     """The renderer's modules and the shapes that tie them together.
 
-    Its parameters are `{transformer, control}`, or `{transformer, stem, head}` where `hybrid` is given.
+    Its parameters are `{transformer, control}` (`{transformer}` without a branch), or `{transformer, stem, head}` where
+    `hybrid` is given; a two-expert variant's `transformer` is `{high, low}`.
     """
 
+    variant: Variant
     transformer: VideoTransformer
-    control: ControlBranch | None  # where there is no stem and head
+    control: ControlBranch | None  # where the pose comes through a branch
     hybrid: tuple[Stem, Head] | None
     schedule: NoiseSchedule
     groups: Sequence[tuple[str, np.ndarray, float]]  # limbs a control channel, `pose.skeleton.limb_groups`
-    control_size: int  # pixels of the control picture
+    shapes: Shapes | None  # of pictures in DWPose's convention, instead of the limbs' channels
+    control_size: tuple[int, int]  # height and width of the control picture
     softness: float  # edge of a drawn limb, pixels
     temporal_ratio: int  # video frames a latent frame
-    text_length: int  # rows of the cross attention's text, zeros past the sentence
+    spatial_ratio: int  # pixels a side of a latent
+    text_length: int  # rows of SLUL's features, zeros past the sentence
 
+    # ---- What the renderer sees --------------------------------------------------------------------------------------
     def draw(self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]) -> Float[Array, "b t y x g"]:
-        """The differentiable control picture of every frame, one channel a limb group."""
-        return jnp.asarray(rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness))
+        """The differentiable control picture of every frame: a channel a limb group, or DWPose's colours; in 0…1."""
+        if self.shapes is None:
+            return jnp.asarray(
+                rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness)
+            )
+        return pose_picture.draw(
+            pose[..., :2], confidence, self.shapes, self.control_size, threshold=self.variant.threshold,
+            softness=self.softness,
+        )  # fmt: skip
 
     def control_video(self, drawn: Float[Array, "b t y x g"]) -> Float[Array, "b k y x c"]:
         """What the renderer sees of each latent frame: the pictures of the frames that it covers."""
@@ -53,41 +72,173 @@ class Renderer:
     def text(self, features: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None, batch: int) -> Array:
         """SLUL's features with zero rows for padding, as Wan pads its text; all zeros where there is no sentence."""
         if features is None or mask is None:
-            return jnp.zeros((batch, self.text_length, self.transformer.text_dim), jnp.float32)
+            width = self.transformer.text_dim if self.variant.text == "slul" else self.transformer.semantics_dim or 0
+            return jnp.zeros((batch, self.text_length, width), jnp.float32)
         return features * mask[..., None]
 
-    def velocity(
+    def conditions(
         self,
-        params: dict,
-        noisy: Float[Array, "b t h w c"],
-        sigma: Float[Array, " b"],
         reference: Float[Array, "b h w c"],
-        control_video: Float[Array, "b t y x k"],
+        drawn: Float[Array, "b t y x k"],
         text: Float[Array, "b s d"],
-        keep: Float[Array, " b"],
-    ) -> Float[Array, "b t h w c"]:
-        """One prediction of ε - x0. `keep` 0 drops pose and text of an example: the unconditional half of guidance.
+        *,
+        encode: Encode | None = None,
+        states: Float[Array, "b r e"] | None = None,
+        clip: Float[Array, "b i c"] | None = None,
+        face: Float[Array, "b t y x 3"] | None = None,
+    ) -> Conditions:
+        """The streams that the variant takes, of what a run has.
+
+        Args:
+          drawn: what `draw` gives.
+          text: what `text` gives.
+          encode: the autoencoder, where the variant takes latents of pictures other than the reference.
+          states, clip, face: of a text encoder, of CLIP, of the face's pictures; where None, what says nothing.
+        """
+        variant, b = self.variant, len(reference)
+        found: dict[str, Any] = {}
+        if variant.front or "reference" in variant.streams:
+            found["reference"] = reference
+        if variant.clip_dim is not None:
+            found["clip"] = jnp.zeros((b, _CLIP_TOKENS, self.transformer.image_dim or 0)) if clip is None else clip
+        if "image" in variant.streams and encode is not None:
+            found["blank"] = self._blank(encode, drawn.shape[1], reference)
+        if self.control is not None or self.hybrid is not None:
+            found |= {"picture": self.control_video(drawn), "scale": jnp.ones(b)}
+        elif self.shapes is not None and encode is not None:  # as latents: Animate's tokens, Fun-Control's channels
+            found["pose" if variant.pose == "tokens" else "control"] = encode(2.0 * drawn - 1.0)
+        if self.transformer.face is not None:
+            found["face"] = face
+        return Conditions(**found, **self._texts(text, states))
+
+    def _blank(self, encode: Encode, frames: int, reference: Array) -> Array:
+        """Latents of a grey video, the same for every example."""
+        height, width = (side * self.spatial_ratio for side in reference.shape[1:3])
+        latents = jax.lax.stop_gradient(encode(jnp.zeros((1, frames, height, width, 3))))
+        return jnp.broadcast_to(latents, (len(reference), *latents.shape[1:]))
+
+    def _texts(self, text: Array, states: Array | None) -> dict[str, Array]:
+        if self.variant.text == "slul":
+            return {"text": text}
+        if states is None:
+            states = jnp.zeros((len(text), self.variant.text_rows or 0, self.transformer.text_dim))
+        streams = {"text": padded_rows(states, self.variant.text_rows or 0)}
+        return streams if self.transformer.semantics_dim is None else streams | {"semantics": text}
+
+    def whole(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Array:
+        """A clip's latents as the transformer makes them: with the reference in front, where the variant has one."""
+        return in_front(reference, latents) if self.variant.front else latents
+
+    # ---- One prediction ----------------------------------------------------------------------------------------------
+    def velocity(
+        self, params: dict, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], conditions: Conditions
+    ) -> Float[Array, "b t h w z"]:
+        """One prediction of ε - x0, of all frames that `whole` gives.
 
         The transformer alone gives it itself, as published weights do; the head gives the clean latents that the
-        velocity leads to, so that no noise has to be carried through the network to be taken out again.
+        velocity leads to, so that no noise has to be carried through the network to be taken out again. Raises
+        `SignerError` for conditions of another size than the video's.
         """
-        step, text = timestep(sigma), text * keep[:, None, None]
-        transformer: Any = self.transformer
-        if self.hybrid is None:
-            assert self.control is not None
-            control = self.control.apply({"params": params["control"]}, control_video, step)
-            repeated = jnp.broadcast_to(reference[:, None], (*noisy.shape[:4], reference.shape[-1]))
-            latents = jnp.concatenate([noisy, repeated], axis=-1)
-            return transformer.apply(
-                {"params": params["transformer"]}, latents, step, text, control=control, control_scale=keep
-            )
+        c, step = conditions, timestep(sigma)
+        self._check(noisy, c)
+        if self.hybrid is not None:
+            return self._hybrid(params, noisy, sigma, c)
+        inputs: dict[str, Any] = {}
+        if self.control is not None and c.picture is not None:
+            branch: Any = self.control
+            inputs |= {
+                "control": branch.apply({"params": params["control"]}, c.picture, step), "control_scale": c.scale
+            }  # fmt: skip
+        if c.clip is not None:
+            inputs["image"] = c.clip
+        if c.semantics is not None:
+            inputs["semantics"] = c.semantics
+        if self.transformer.face is not None:
+            video = noisy[:, 1:]
+            inputs |= {"pose": jnp.zeros_like(video) if c.pose is None else c.pose, "face": c.face}
+        latents, step = self._inputs(noisy, step, c)
+        return self._transform(params["transformer"], sigma, (latents, step, c.text), inputs)
+
+    def _check(self, noisy: Array, c: Conditions) -> None:
+        b, t, h, w, z = noisy.shape
+        video = (b, t - self.variant.front, h, w, z)
+        for name, value in (("control", c.control), ("pose", c.pose), ("blank", c.blank), ("reference", c.reference)):
+            needs = (b, h, w, z) if name == "reference" else video
+            if value is not None and value.shape != needs:
+                raise SignerError(
+                    f"renderer: the {name} has latents {list(value.shape)}, this video needs {list(needs)}; draw and "
+                    "encode it at the video's size and length"
+                )
+
+    def _hybrid(self, params: dict, noisy: Array, sigma: Array, c: Conditions) -> Array:
+        assert self.hybrid is not None
         stem, head = (module.apply for module in self.hybrid)
-        guess = linear_guess(noisy, sigma)
-        levels: Any = stem({"params": params["stem"]}, guess, reference, _column(keep) * control_video, step)
-        deep = transformer.apply({"params": params["transformer"]}, levels[-1], step, text)
-        clean: Any = head({"params": params["head"]}, deep, levels, guess, reference, step)
+        transformer: Any = self.transformer
+        guess, step = linear_guess(noisy, sigma), timestep(sigma)
+        levels: Any = stem({"params": params["stem"]}, guess, c.reference, c.picture, step)
+        deep = transformer.apply({"params": params["transformer"]}, levels[-1], step, c.text)
+        clean: Any = head({"params": params["head"]}, deep, levels, guess, c.reference, step)
         return velocity_to(clean, noisy, sigma)
 
+    def _inputs(self, noisy: Array, step: Array, c: Conditions) -> tuple[Array, Array]:
+        """The input channels in the variant's order, and the timestep of each example or of each token."""
+        variant, frames = self.variant, noisy.shape[1]
+        there = jnp.zeros(len(noisy)) if c.reference is None else given(c.reference)
+        if variant.time == "token":
+            return self._given_in_front(noisy, step, c, there)
+        parts = []
+        for stream in variant.streams:
+            if stream == "noise":
+                parts.append(noisy)
+            elif stream == "reference":
+                assert c.reference is not None
+                parts.append(jnp.broadcast_to(c.reference[:, None], (*noisy.shape[:4], c.reference.shape[-1])))
+            elif stream == "mask":
+                mask = jnp.zeros((*noisy.shape[:4], self.temporal_ratio))
+                parts.append(mask.at[:, 0].set(there[:, None, None, None]))
+            elif stream == "image":
+                rest = jnp.zeros_like(noisy[:, 1:]) if c.blank is None else c.blank[:, : frames - 1]
+                first = jnp.zeros_like(noisy[:, 0]) if c.reference is None else c.reference
+                parts.append(in_front(first, rest))
+            elif c.control is None:
+                parts.append(jnp.zeros_like(noisy))
+            else:  # the reference's place has the pose of the first frame
+                parts.append(in_front(c.control[:, 0], c.control))
+        return jnp.concatenate(parts, axis=-1), step
+
+    def _given_in_front(self, noisy: Array, step: Array, c: Conditions, there: Array) -> tuple[Array, Array]:
+        """The reference, clean and at timestep 0, in place of the first frame; of examples without it all is noisy."""
+        pt, ph, pw = self.transformer.patch
+        b, t, h, w, _ = noisy.shape
+        tokens = jnp.broadcast_to(step[:, None, None], (b, t // pt, (h // ph) * (w // pw)))
+        if c.reference is not None:
+            first = there[:, None, None, None]
+            noisy = in_front(first * c.reference + (1.0 - first) * noisy[:, 0], noisy[:, 1:])
+            tokens = tokens.at[:, 0].multiply(1.0 - there[:, None])
+        return noisy, tokens.reshape(b, -1)
+
+    def _transform(self, params: dict, sigma: Array, inputs: tuple, options: dict) -> Array:
+        """The transformer, or of two experts each example's own.
+
+        Where all examples are one expert's, as in sampling, the other is not run; else both are, on all of them.
+        """
+        transformer: Any = self.transformer
+
+        def run(params: dict) -> Array:
+            return transformer.apply({"params": params}, *inputs, **options)
+
+        if not self.variant.experts:
+            return run(params)
+        high = is_high(sigma, self.variant.boundary or 0.0)
+        first, second = (params[name] for name in self.variant.experts)
+
+        def both() -> Array:
+            return jnp.where(high[:, None, None, None, None], run(first), run(second))
+
+        which = jnp.where(high.all(), 0, jnp.where(high.any(), 2, 1))
+        return jax.lax.switch(which, (lambda: run(first), lambda: run(second), both))
+
+    # ---- A clip ------------------------------------------------------------------------------------------------------
     def render(
         self,
         params: dict,
@@ -98,32 +249,57 @@ class Renderer:
         text: Float[Array, "b s d"],
         *,
         guidance: float,
+        encode: Encode | None = None,
+        states: Float[Array, "b r e"] | None = None,
+        clip: Float[Array, "b i c"] | None = None,
+        face: Float[Array, "b t y x 3"] | None = None,
     ) -> Float[Array, "b k h w c"]:
         """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·(k-1) + 1."""
-        video = self.control_video(self.draw(pose, confidence))
-        keep = jnp.ones(pose.shape[0])
+        conditions = self.conditions(
+            reference, self.draw(pose, confidence), text, encode=encode, states=states, clip=clip, face=face
+        )
 
-        def velocity(x: Array, sigma: Array, condition: tuple) -> Array:
-            return self.velocity(params, x, sigma, *condition)
+        def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
+            return self.velocity(params, x, sigma, conditions)
 
-        return sample(
+        latents = sample(
             velocity,
-            noise,
+            self.whole(noise, noise[:, 0]),  # the frame in front has the noise of the first: it is not shown
             self.schedule.levels(),
             guidance=guidance,
-            condition=(reference, video, text, keep),
-            null_condition=(reference, video, text, jnp.zeros_like(keep)),
+            condition=conditions,
+            null_condition=without(conditions, GUIDED),
         )
+        return latents[:, 1:] if self.variant.front else latents
 
-    def hand_weight(self, drawn: Float[Array, "b t y x g"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
-        """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`)."""
-        hands = np.array(
-            [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
-        )
-        shown = jax.lax.stop_gradient(drawn[..., hands].max(axis=-1))
-        return hand_weight(shown, time_ratio=self.temporal_ratio, space_ratio=self.control_size // grid, gain=gain)
+    def hand_weight(
+        self,
+        pose: Float[Array, "b t j c"],
+        confidence: Float[Array, "b t j"],
+        drawn: Float[Array, "b t y x g"],
+        grid: tuple[int, int],
+        gain: float,
+    ) -> Float[Array, "b k h w 1"]:
+        """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`).
+
+        Of a frame in front 0 where it is given clean, so that nothing is predicted of it, and 1 else.
+        """
+        hands = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
+        if self.shapes is None:
+            shown, ratio = drawn[..., np.array(hands)].max(axis=-1), self.control_size[0] // grid[0]
+        else:  # in DWPose's colours a hand is not told from the rest
+            limbs, ratio = pose_picture.plain([self.groups[i][1:] for i in hands]), 2
+            size = (ratio * grid[0], ratio * grid[1])
+            shown = pose_picture.draw(pose[..., :2], confidence, limbs, size, threshold=0.0, softness=0.5)[..., 0]
+        shown = jax.lax.stop_gradient(shown)
+        weight = hand_weight(shown, time_ratio=self.temporal_ratio, space_ratio=ratio, gain=gain)
+        if not self.variant.front:
+            return weight
+        return in_front(jnp.full_like(weight[:, 0], float(self.variant.time == "example")), weight)
 
 
-def _column(value: Float[Array, " b"]) -> Float[Array, "b 1 1 1 1"]:
-    """One value an example, against latents."""
-    return value[:, None, None, None, None]
+def padded_rows(states: Float[Array, "b r e"], rows: int) -> Float[Array, "b rows e"]:
+    """A text encoder's states with zero rows up to `rows`. Raises `SignerError` where there are more."""
+    if states.shape[1] > rows:
+        raise SignerError(f"text states of {states.shape[1]} rows: this variant reads {rows}; cut the text to them")
+    return jnp.pad(states, ((0, 0), (0, rows - states.shape[1]), (0, 0)))

@@ -1,11 +1,13 @@
-"""The video diffusion transformer: Wan 2.1 (text or image to video), 2.2 and TI2V-5B, with a control input.
+"""The video diffusion transformer: Wan 2.1 (text or image to video), 2.2, TI2V-5B and Animate, with a control input.
 
-The layout of the public WanTransformer3DModel; `signer_jax.interop.wan` reads and writes its checkpoints. Latents
-are channels last. Matmuls run in `dtype`; norms, softmax, modulation and the time embedding in float32.
+The layout of the public WanTransformer3DModel, or of WanAnimateTransformer3DModel where there is a face branch;
+`signer_jax.interop.wan` reads and writes their checkpoints. Latents are channels last. Matmuls run in `dtype`; norms,
+softmax, modulation and the time embedding in float32.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,11 @@ from jaxtyping import Float
 
 from signer_jax.errors import SignerError
 from signer_jax.matmul import dense_dot
+from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
 from signer_jax.renderer.attention import attention
 from signer_jax.renderer.control import cross_normalise
 from signer_jax.renderer.schedule import timestep_embedding
+from signer_jax.renderer.variants import FaceBranch
 
 Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and sin, one angle a pair of head channels
 
@@ -77,6 +81,10 @@ class Attention(nn.Module):
     """Multi-head attention with RMS norm of queries and keys over all heads, before the split.
 
     With `image` tokens, the same queries attend to them in a second attention; the two are summed before `out`.
+    `semantics` are further tokens of the context, beside a published text: the context's own weights make their keys
+    and values, and what is found is added times a gate a head that is zero at the start. In the same softmax they would
+    take weight from the text however small their values; keys and values of their own, as the image has them, would be
+    two more matrices a layer (2.1 billion numbers at 14B).
     """
 
     heads: int
@@ -91,26 +99,32 @@ class Attention(nn.Module):
         context: Float[jax.Array, "b m d"],
         *,
         image: Float[jax.Array, "b i d"] | None = None,
+        semantics: Float[jax.Array, "b s d"] | None = None,
         rotation: Rotation | None = None,
     ) -> Float[jax.Array, "b l d"]:
         dim = x.shape[-1]
         dense = partial(_dense, dim, dtype=self.dtype)
+        norm = partial(nn.RMSNorm, self.eps, dtype=jnp.float32)
 
         def split(y: jax.Array) -> jax.Array:  # [b, l, d] -> [b, l, h, d / h]
             return y.reshape(*y.shape[:2], self.heads, dim // self.heads)
 
-        def normed(y: jax.Array, name: str) -> jax.Array:
-            return split(nn.RMSNorm(self.eps, dtype=jnp.float32, name=name)(y).astype(self.dtype))
+        def normed(y: jax.Array, module: nn.Module) -> jax.Array:
+            return split(module(y).astype(self.dtype))
 
-        query = normed(dense(name="query")(x), "query_norm")
-        key = normed(dense(name="key")(context), "key_norm")
-        value = split(dense(name="value")(context))
+        to_key, key_norm, to_value = dense(name="key"), norm(name="key_norm"), dense(name="value")
+        query = normed(dense(name="query")(x), norm(name="query_norm"))
+        key, value = normed(to_key(context), key_norm), split(to_value(context))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         attended = self.attend(query, key, value)
         if image is not None:
-            image_key = normed(dense(name="image_key")(image), "image_key_norm")
+            image_key = normed(dense(name="image_key")(image), norm(name="image_key_norm"))
             attended = attended + self.attend(query, image_key, split(dense(name="image_value")(image)))
+        if semantics is not None:
+            gate = self.param("semantics_gate", nn.initializers.zeros, (self.heads,)).astype(self.dtype)
+            found = self.attend(query, normed(to_key(semantics), key_norm), split(to_value(semantics)))
+            attended = attended + gate[:, None] * found
         return dense(name="out")(attended.reshape(x.shape))
 
 
@@ -129,6 +143,7 @@ class Block(nn.Module):
         x: Float[jax.Array, "b l d"],
         text: Float[jax.Array, "b s d"],
         image: Float[jax.Array, "b i d"] | None,
+        semantics: Float[jax.Array, "b s d"] | None,
         time: Float[jax.Array, "b k 6 d"],
         rotation: Rotation,
     ) -> tuple[Float[jax.Array, "b l d"], None]:
@@ -144,7 +159,7 @@ class Block(nn.Module):
         x = (x.astype(jnp.float32) + h.astype(jnp.float32) * gate).astype(self.dtype)
 
         h = _norm(self.eps, name="cross_norm")(x).astype(self.dtype)
-        x = x + attend(name="cross_attention")(h, text, image=image)
+        x = x + attend(name="cross_attention")(h, text, image=image, semantics=semantics)
 
         h = (_plain_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(self.dtype)
         h = dense(dim, name="wo")(nn.gelu(dense(self.ffn_dim, name="wi")(h), approximate=True))
@@ -152,11 +167,54 @@ class Block(nn.Module):
         return x, None
 
 
+class FaceGroup(nn.Module):
+    """`every` blocks, with the adapter to the face's tokens after the first; a step of the scan over groups.
+
+    A program holds two blocks and one adapter, however many layers there are.
+    """
+
+    heads: int
+    ffn_dim: int
+    eps: float
+    dtype: jnp.dtype
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    every: int
+    scan_unroll: int
+    remat: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[jax.Array, "b l d"], face: Float[jax.Array, "b k n d"], *inputs: Any
+    ) -> tuple[Float[jax.Array, "b l d"], None]:
+        """`inputs` are those of `Block`."""
+        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
+        block: Any = nn.remat(Block) if self.remat else Block
+        adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
+        x, _ = block(*values, name="first")(x, *inputs)
+        x = x + adapter(self.heads, self.eps, self.dtype, self.attend, name="face_attention")(x, face)
+        if self.every > 1:
+            rest = _scanned(Block, self.every - 1, self.scan_unroll, self.remat)(*values, name="rest")
+            x, _ = rest(x, *inputs)
+        return x, None
+
+
+def _scanned(module: type[nn.Module], length: int, unroll: int, remat: bool) -> Any:
+    """`module` over a stack of `length` parameters, whatever else it is given the same for all."""
+    # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
+    module = nn.remat(module, prevent_cse=unroll > 1) if remat else module
+    return nn.scan(
+        module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=length,
+        unroll=unroll,
+    )  # fmt: skip
+
+
 class VideoTransformer(nn.Module):
     """Predicts the velocity of video latents from the noise level, the text and, where given, image and control.
 
-    `image_dim` is the width of CLIP's tokens in the 2.1 image models and None elsewhere. `patch` is (t, y, x).
-    `attend` computes attention `[b, l, h, d]`; a caller who shards the sequence passes its own.
+    `image_dim` is the width of CLIP's tokens in the 2.1 image models and Animate, and None elsewhere. `patch` is
+    (t, y, x). `face` is Animate's branch: pose latents and a face video are then inputs too. `semantics_dim` is the
+    width of further tokens beside the text, which change nothing at the start. `attend` computes attention
+    `[b, l, h, d]`; a caller who shards the sequence passes its own.
     """
 
     in_channels: int
@@ -170,6 +228,8 @@ class VideoTransformer(nn.Module):
     patch: tuple[int, int, int]
     image_dim: int | None
     eps: float
+    face: FaceBranch | None = None
+    semantics_dim: int | None = None
     dtype: jnp.dtype = jnp.float32
     scan_unroll: int = 1
     remat: bool = False
@@ -185,45 +245,62 @@ class VideoTransformer(nn.Module):
         image: Float[jax.Array, "b i image_dim"] | None = None,
         control: Float[jax.Array, "b t2 h2 w2 dim"] | None = None,
         control_scale: Float[jax.Array, "b"] | None = None,
+        pose: Float[jax.Array, "b t-1 h w z"] | None = None,
+        face: Float[jax.Array, "b f y x 3"] | None = None,
+        semantics: Float[jax.Array, "b s semantics_dim"] | None = None,
     ) -> Float[jax.Array, "b t h w out_channels"]:
         """Float32 velocity of the latents.
 
         Args:
           timestep: 1000 σ for each example, or for each token (TI2V-5B: 0 on the tokens of a given first frame).
           text: text-encoder states. There is no mask: rows past the text's end are zeros and take part, as in Wan.
-          control: features on the token grid (`ControlBranch`), added once after the patch embedding.
+          control: features on the token grid (`ControlBranch`), added once after the patch embedding; of the last
+            frames where there are fewer, those before them have none.
           control_scale: how strongly; 0 on the unconditional half of guidance and where training drops the control,
             1 where None.
+          pose: Animate's latents of the pose video, added to the frames after the first, which is the reference.
+          face: Animate's video of the face in [-1, 1], 4·(t - 2) + 1 frames; None is a face that says nothing.
+          semantics: SLUL's features of the sentence, with zero rows past its end; none where None.
 
         Raises:
-          SignerError: latents do not divide into patches, have other than `in_channels` channels, an image is missing
-            or not expected, or the control is not on the token grid.
+          SignerError: latents do not divide into patches, have other than `in_channels` channels, an image or a pose is
+            missing or not expected, the face has another size or length, or the control is not on the token grid.
         """
-        self._check(latents, image)
+        self._check(latents, image, semantics)
+        self._check_animate(latents, pose, face)
         x = patchify(latents.astype(self.dtype), self.patch)
         x = _dense(self.dim, dtype=self.dtype, name="patch_embedding")(x)  # [b, t2, h2, w2, dim]
         if control is not None:
-            if control.shape != x.shape:
+            before = x.shape[1] - control.shape[1]
+            if before < 0 or control.shape != x[:, before:].shape:
                 raise SignerError(f"video transformer: control {control.shape} is not on the token grid {x.shape}")
-            x = cross_normalise(x, control, jnp.ones(len(x)) if control_scale is None else control_scale)
+            scale = jnp.ones(len(x)) if control_scale is None else control_scale
+            controlled = cross_normalise(x[:, before:], control, scale)
+            x = jnp.concatenate([x[:, :before], controlled], axis=1) if before else controlled
+        if pose is not None:
+            tokens = patchify(pose.astype(self.dtype), self.patch)
+            tokens = _dense(self.dim, dtype=self.dtype, name="pose_patch_embedding")(tokens)
+            x = jnp.concatenate([x[:, :1], x[:, 1:] + tokens], axis=1)
         grid = (x.shape[1], x.shape[2], x.shape[3])
         x = x.reshape(x.shape[0], -1, self.dim)  # [b, l, dim]
 
         time, modulation = self._time(timestep)
         text = self._text(text)
         image = None if image is None else self._image(image)
+        if semantics is not None:
+            semantics = _dense(self.dim, dtype=self.dtype, name="semantics")(semantics)
 
-        # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
-        block = nn.remat(Block, prevent_cse=self.scan_unroll > 1) if self.remat else Block
-        blocks = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=nn.broadcast,
-            length=self.layers,
-            unroll=self.scan_unroll,
-        )(self.heads, self.ffn_dim, self.eps, self.dtype, self.attend, name="layers")
-        x, _ = blocks(x, text, image, modulation, rotation_3d(grid, self.dim // self.heads))
+        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
+        inputs = (text, image, semantics, modulation, rotation_3d(grid, self.dim // self.heads))
+        if self.face is None:
+            x, _ = _scanned(Block, self.layers, self.scan_unroll, self.remat)(*values, name="layers")(x, *inputs)
+        else:
+            every = self.face.every
+            groups = nn.scan(
+                FaceGroup, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast,
+                length=self.layers // every,
+            )(*values, every, self.scan_unroll, self.remat, name="layers")  # fmt: skip
+            x, _ = groups(x, self._face(face, len(x), grid[0]), *inputs)
 
         table = self.param("modulation", nn.initializers.normal(self.dim**-0.5), (2, self.dim))
         shift, scale = jnp.moveaxis(table + time[:, :, None], 2, 0)
@@ -233,7 +310,7 @@ class VideoTransformer(nn.Module):
         x = nn.Dense(size, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="patch_projection")(x)
         return unpatchify(x.reshape(x.shape[0], *grid, -1), self.patch).astype(jnp.float32)
 
-    def _check(self, latents: jax.Array, image: jax.Array | None) -> None:
+    def _check(self, latents: jax.Array, image: jax.Array | None, semantics: jax.Array | None) -> None:
         if latents.shape[-1] != self.in_channels:
             raise SignerError(
                 f"video transformer: latents have {latents.shape[-1]} channels, the model takes {self.in_channels}"
@@ -241,6 +318,45 @@ class VideoTransformer(nn.Module):
         if (image is None) != (self.image_dim is None):
             need = "takes no image tokens" if self.image_dim is None else "needs image tokens"
             raise SignerError(f"video transformer: this model {need} (image_dim is {self.image_dim})")
+        if semantics is not None and semantics.shape[-1] != self.semantics_dim:
+            raise SignerError(
+                f"video transformer: semantics of width {semantics.shape[-1]}, this model takes {self.semantics_dim}"
+            )
+
+    def _check_animate(self, latents: jax.Array, pose: jax.Array | None, face: jax.Array | None) -> None:
+        if self.face is None:
+            if pose is not None or face is not None:
+                raise SignerError("video transformer: this model takes no pose latents and no face; Animate does")
+            return
+        if self.layers % self.face.every:
+            raise SignerError(
+                f"video transformer: {self.layers} layers do not divide into groups of {self.face.every} with an "
+                "adapter each"
+            )
+        b, t, h, w, _ = latents.shape
+        expected = (b, t - 1, h, w, self.out_channels)
+        if pose is None or pose.shape != expected:
+            given = "none" if pose is None else list(pose.shape)
+            raise SignerError(
+                f"video transformer: this model needs pose latents {list(expected)}, one frame fewer than the latents "
+                f"(the reference is in front), not {given}"
+            )
+        frames = 4 * (t - 2) + 1
+        if face is not None and face.shape[1] != frames:
+            raise SignerError(f"face video: {face.shape[1]} frames, {t - 1} latent frames of video need {frames}")
+
+    def _face(self, face: jax.Array | None, b: int, frames: int) -> Float[jax.Array, "b t n d"]:
+        """The face's tokens of each latent frame; zeros for the first, which is the reference."""
+        assert self.face is not None
+        size = self.face.size
+        blank = face is None  # guidance's other half: black pictures, and one of them says what all do
+        pictures = jnp.full((1, 1, size, size, 3), -1.0) if face is None else face
+        vectors = MotionEncoder(self.face, self.dtype, name="motion_encoder")(pictures.reshape(-1, *pictures.shape[2:]))
+        vectors = vectors.reshape(*pictures.shape[:2], -1)
+        if blank:
+            vectors = jnp.broadcast_to(vectors, (b, 4 * (frames - 2) + 1, vectors.shape[-1]))
+        tokens = FaceEncoder(self.face, self.dim, self.dtype, name="face_encoder")(vectors)
+        return jnp.pad(tokens, ((0, 0), (1, 0), (0, 0), (0, 0)))
 
     def _time(self, timestep: jax.Array) -> tuple[Float[jax.Array, "b k d"], Float[jax.Array, "b k 6 d"]]:
         """The time embedding and the six modulations of the blocks, k = 1 or the number of tokens; float32."""

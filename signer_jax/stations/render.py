@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import on_joints
+from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.sampler import colour, shared_noise
@@ -71,7 +72,9 @@ class Studio:
             noise = colour(noise, jnp.asarray(latents.noise_factor))
 
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
-            clean = renderer.render(params["renderer"], noise, **conditions, guidance=guidance)
+            clean = renderer.render(
+                params["renderer"], noise, **conditions, guidance=guidance, encode=encoder(vae, params)
+            )
             return vae.apply({"params": params["vae"]}, latents.denormalise(clean), method="decode")
 
         def encode(params: dict, video: Any) -> Any:

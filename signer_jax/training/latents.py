@@ -33,12 +33,13 @@ def encoder_of(vae: VideoVAE, params: dict):
 
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
-    window: int, stride: int, references: int, batch: int,
+    window: int, stride: int, references: int, batch: int, constants: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
-    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. Raises
-    `SignerError` where a folder that is there was encoded by another autoencoder.
+    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. `constants` are
+    the mean and deviation that latents are normalised by, where they are not those of these videos. Raises
+    `SignerError` where a folder that is there was encoded by another autoencoder, or normalised by others.
     """
     encoder = fingerprint(params)
     storage.recover(directory)
@@ -46,6 +47,8 @@ def prepare(
         latents = LatentStore.open(directory)
         if latents.encoder != encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
+        if constants is not None and not np.allclose((latents.mean, latents.std), constants, rtol=1e-5):
+            raise SignerError(f"{directory}: was normalised by other constants than this variant's; {storage.REMAKE}")
         return latents
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
@@ -68,6 +71,8 @@ def prepare(
                     bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
         mean = total[0] / count
         std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
+        if constants is not None:
+            mean, std = constants
         # ---- The banks, one signer after the other ----------------------------------------------------------------
         signers = [signer for _, _, signer in corpus.listed("train")]
         places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))

@@ -14,7 +14,9 @@ from jax import Array
 
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
+from signer_jax.renderer.conditions import encoder, without
 from signer_jax.renderer.losses import flow_matching
+from signer_jax.renderer.render import GUIDED
 from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
 from signer_jax.settings import Rendering, Settings, Slul
@@ -114,8 +116,9 @@ def diffusion(
     It weighs more at the hands (`hand_weight`), and less at the lowest levels (`schedule.velocity_weight`). Pose and
     text are dropped together for a share `condition_dropout`, which guidance needs.
     """
-    renderer, clean = model.renderer, batch["latents"]
+    renderer = model.renderer
     assert renderer is not None
+    clean = renderer.whole(batch["latents"], batch["reference"])
     levels, noises, drops = jax.random.split(rng, 3)
     b = clean.shape[0]
     sigma = renderer.schedule.draw(levels, b)
@@ -124,11 +127,14 @@ def diffusion(
         noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
     drawn = renderer.draw(pose, confidence)
-    predicted = renderer.velocity(
-        params["renderer"], interpolate(clean, noise, sigma), sigma, batch["reference"],
-        renderer.control_video(drawn), renderer.text(H, mask, b), keep,
+    conditions = renderer.conditions(
+        batch["reference"], drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
+        states=batch.get("text_states"), clip=batch.get("clip"), face=batch.get("face"),
     )  # fmt: skip
-    weight = renderer.hand_weight(drawn, clean.shape[2], c.hand_weight)
+    predicted = renderer.velocity(
+        params["renderer"], interpolate(clean, noise, sigma), sigma, without(conditions, GUIDED, keep)
+    )
+    weight = renderer.hand_weight(pose, confidence, drawn, clean.shape[2:4], c.hand_weight)
     return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 

@@ -233,6 +233,7 @@ def cached_latents(
         lambda: latent_cache.prepare(
             workdir / "latents", corpus, windows, model.vae, params["vae"],
             window=c.window, stride=c.stride, references=c.references, batch=8,
+            constants=models.latent_constants(model, settings),
         ),
     )  # fmt: skip
 

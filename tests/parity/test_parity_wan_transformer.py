@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop.wan import load_transformer, save_transformer
@@ -113,6 +114,57 @@ def test_a_timestep_per_token(folder):
     timestep[1] *= 0.5
     ours = our_output(module, params, latents, timestep, text)
     assert_equal(ours, their_output(original(False), latents, timestep, text), "TI2V, timestep per token")
+
+
+def with_semantics(module, params, width: int):
+    """The module with tokens of this width beside its text, the published weights, and fresh ones of the rest."""
+    module = module.clone(semantics_dim=width)
+    latents, text = inputs(module.in_channels, 12)
+    image = None if module.image_dim is None else np.zeros((2, 5, module.image_dim), np.float32)
+    step, H = np.zeros(2, np.float32), np.zeros((2, 7, width), np.float32)
+    fresh = jax.jit(lambda: module.init(jax.random.key(0), latents, step, text, image=image, semantics=H))()["params"]
+    fresh, known = (flatten_dict(tree, sep="/") for tree in (fresh, params))
+    assert sorted(name.rpartition("/")[2] for name in fresh.keys() - known.keys()) == [
+        "bias",
+        "kernel",
+        "semantics_gate",
+    ]
+    return module, unflatten_dict(fresh | known, sep="/")
+
+
+@pytest.mark.parametrize(("image", "width"), [(False, 5), (False, 33), (True, 16)])
+def test_semantics_of_any_width_change_a_published_model_by_nothing_at_the_start(folder, image, width):
+    module, params = with_semantics(*load_transformer(folder(image)), width)
+    latents, text = inputs(module.in_channels, 512)
+    pictures = np.random.default_rng(1).standard_normal((2, 5, 20), np.float32) if image else None
+    timestep = np.array([250.0, 750.0], np.float32)
+    H = np.random.default_rng(2).standard_normal((2, 7, width), np.float32)
+
+    def ours(params):
+        return module.apply({"params": params}, latents, timestep, text, image=pictures, semantics=H)
+
+    without = our_output(module, params, latents, timestep, text, pictures)
+    np.testing.assert_allclose(jax.jit(ours)(params), without, atol=1e-6)
+    assert_equal(
+        np.asarray(jax.jit(ours)(params)), their_output(original(image), latents, timestep, text, pictures), "H"
+    )
+    # But it learns: the gate has a gradient, and once it is open the features have one too.
+    slope = jax.jit(jax.grad(lambda params: jnp.sum(ours(params) ** 2)))(params)
+    gate = slope["layers"]["cross_attention"]["semantics_gate"]
+    assert gate.shape == (2, 2) and np.abs(gate).min() > 1e-3
+    params["layers"]["cross_attention"]["semantics_gate"] = np.ones((2, 2), np.float32)
+    assert np.abs(jax.jit(ours)(params) - without).max() > 1e-2
+
+
+def test_what_diffusers_has_no_place_for_is_not_lost_in_silence(folder, tmp_path):
+    module, params = with_semantics(*load_transformer(folder(False)), 5)
+    save_transformer(tmp_path / "ours", module, params)  # as published: its gates are closed
+    _, read = load_transformer(tmp_path / "ours")
+    assert "semantics" not in read
+    params["layers"]["cross_attention"]["semantics_gate"] = np.full((2, 2), 0.1, np.float32)
+    with pytest.raises(SignerError, match="SLUL's features") as error:
+        save_transformer(tmp_path / "other", module, params)
+    assert "\n" not in str(error.value) and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("changes", [{"remat": True}, {"scan_unroll": 2}])

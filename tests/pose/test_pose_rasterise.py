@@ -113,3 +113,13 @@ def test_gradient_pulls_a_limb_towards_its_target():
     for _ in range(150):
         moved = moved - 2.0 * loss(moved)[1]
     assert float(loss(moved)[0]) < 0.05 * float(first)
+
+
+def test_a_wide_picture_shows_the_square_one_in_its_middle():
+    joints = skeleton.SUBSETS["upper_50"]
+    groups = skeleton.limb_groups(joints)
+    rng = np.random.default_rng(0)
+    pose, seen = rng.normal(0, 0.4, (2, len(joints), 2)).astype(np.float32), np.ones((2, len(joints)), np.float32)
+    square, wide = rasterise(pose, seen, groups, 24), rasterise(pose, seen, groups, (24, 40))
+    assert wide.shape == (2, 24, 40, len(groups))
+    np.testing.assert_allclose(wide[:, :, 8:32], square, atol=1e-6)

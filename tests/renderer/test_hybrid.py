@@ -8,7 +8,9 @@ import pytest
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.errors import SignerError
+from signer_jax.renderer.conditions import Conditions, without
 from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space, unfold_space
+from signer_jax.renderer.render import GUIDED
 from signer_jax.renderer.schedule import predict_x0
 from signer_jax.settings import read
 
@@ -30,8 +32,9 @@ def inputs(renderer):
     keys = jax.random.split(jax.random.key(1), 3)
     noisy, reference = jax.random.normal(keys[0], (2, 3, 8, 8, 4)), jax.random.normal(keys[1], (2, 8, 8, 4))
     channels = r.temporal_ratio * len(r.groups)
-    picture = jax.random.uniform(keys[2], (2, 3, r.control_size, r.control_size, channels))
-    return noisy, jnp.array([0.2, 0.9]), reference, picture, r.text(None, None, 2), jnp.ones(2)
+    picture = jax.random.uniform(keys[2], (2, 3, *r.control_size, channels))
+    conditions = Conditions(reference=reference, picture=picture, scale=jnp.ones(2), text=r.text(None, None, 2))
+    return noisy, jnp.array([0.2, 0.9]), conditions
 
 
 def test_pixels_are_folded_into_channels_by_rows():
@@ -50,7 +53,8 @@ def test_a_block_starts_as_the_identity():
 
 def test_an_untrained_renderer_leads_to_half_the_reference(renderer, inputs):
     r, params = renderer
-    noisy, sigma, reference = inputs[:3]
+    noisy, sigma, conditions = inputs
+    reference = conditions.reference
     clean = predict_x0(noisy, sigma, r.velocity(params, *inputs))
     np.testing.assert_allclose(clean, jnp.broadcast_to(reference[:, None] / 2, noisy.shape), atol=1e-5)
 
@@ -59,8 +63,8 @@ def test_pure_noise_does_not_reach_the_clean_latents(renderer, inputs):
     r, params = renderer
     keys = iter(jax.random.split(jax.random.key(3), 1000))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
-    noisy, _, *rest = inputs
-    one, other = (predict_x0(x, jnp.ones(2), r.velocity(params, x, jnp.ones(2), *rest)) for x in (noisy, -noisy))
+    noisy, _, said = inputs
+    one, other = (predict_x0(x, jnp.ones(2), r.velocity(params, x, jnp.ones(2), said)) for x in (noisy, -noisy))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -69,17 +73,17 @@ def test_trained_it_sees_pose_reference_and_noise_and_dropping_the_pose_hides_it
     keys = iter(jax.random.split(jax.random.key(2), 1000))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
     velocity = jax.jit(lambda *args: r.velocity(params, *args))
-    noisy, sigma, reference, picture, text, keep = inputs
+    noisy, sigma, said = inputs
     first = velocity(*inputs)
+    other = said._replace(picture=1 - said.picture, text=said.text + 1)
     for changed in (
-        (noisy, sigma, reference + 1, picture, text),
-        (noisy, sigma, reference, 1 - picture, text),
-        (noisy, 0.5 * sigma, reference, picture, text),
-        (noisy, sigma, reference, picture, text + 1),
+        (noisy, sigma, said._replace(reference=said.reference + 1)),
+        (noisy, sigma, said._replace(picture=other.picture)),
+        (noisy, 0.5 * sigma, said),
+        (noisy, sigma, said._replace(text=other.text)),
     ):
-        assert float(jnp.abs(velocity(*changed, keep) - first).max()) > 1e-3
-    dropped = [velocity(noisy, sigma, reference, p, t, 0 * keep) for p, t in ((picture, text), (1 - picture, text + 1))]
-    np.testing.assert_array_equal(*dropped)
+        assert float(jnp.abs(velocity(*changed) - first).max()) > 1e-3
+    np.testing.assert_array_equal(*(velocity(noisy, sigma, without(one, GUIDED)) for one in (said, other)))
 
 
 def test_a_picture_that_does_not_fold_onto_the_latents_is_refused():

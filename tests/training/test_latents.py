@@ -3,11 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 
 from signer_jax.data.streams import Reading
 from signer_jax.data.windows import MotionWindows
+from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer import latents as store
+from signer_jax.training import latents as cache
 from signer_jax.training.latents import _reference_places, latent_batches
 from signer_jax.training.objectives import frames_from
 from signer_jax.training.run import limits
@@ -46,6 +49,33 @@ def test_the_noise_factor_is_stored_and_not_made_at_each_opening(tiny_run, monke
 
     monkeypatch.setattr(store, "noise_factor", must_not)
     np.testing.assert_array_equal(store.LatentStore.open(directory).noise_factor, made)
+
+
+def test_latents_are_normalised_by_given_constants(tiny_run, tmp_path, monkeypatch):
+    """A published autoencoder's: then the corpus's own statistics normalise nothing, and others are refused."""
+    signer = Signer.load(tiny_run)
+    c, vae = signer.settings, signer.params["vae"]
+    windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
+    some = cache._items(signer.corpus, c.renderer.window, c.renderer.stride)[:3]
+    monkeypatch.setattr(cache, "_items", lambda *_: some)
+    z = signer.model.vae.z_dim
+    mean, std = np.linspace(-1, 1, z).astype(np.float32), np.linspace(0.5, 2, z).astype(np.float32)
+
+    def prepare(constants):
+        return cache.prepare(
+            tmp_path / "latents", signer.corpus, windows, signer.model.vae, vae,
+            window=c.renderer.window, stride=c.renderer.stride, references=4, batch=2, constants=constants,
+        )  # fmt: skip
+
+    made = prepare((mean, std))
+    np.testing.assert_allclose((made.mean, made.std), (mean, std), rtol=1e-6)
+    video = signer.corpus.motions("train")[some[0][0]].video[some[0][1] : some[0][1] + c.renderer.window]
+    raw = cache.encoder_of(signer.model.vae, vae)(video[None])[0]
+    bank = made.banks[signer.corpus.listed("train")[some[0][0]][2]].latents
+    assert np.abs((raw - mean) / std - bank[:, None]).max(axis=(2, 3, 4)).min() < 1e-4
+    prepare((mean, std))  # as it is
+    with pytest.raises(SignerError, match="normalised by other constants"):
+        prepare((mean + 0.1, std))
 
 
 def test_a_bank_is_thinned_evenly(tiny_run):

@@ -1,0 +1,81 @@
+"""What a video is made from: a small pytree of optional streams. A variant's record says which of them it takes.
+
+Every stream may be absent (None), for all examples alike; one that is there can be dropped for some of them, as
+training and guidance need it: its null is what the model takes for nothing said.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from signer_jax.types import Array
+
+# Pictures in [-1, 1] to normalised latents, `[b, t, y, x, 3] -> [b, k, h, w, z]`: the autoencoder, its weights with it.
+Encode = Callable[[Array], Array]
+
+
+def encoder(vae: Any, params: Mapping) -> Encode:
+    """The autoencoder with its parameters (`params["vae"]`), latents normalised by its constants; it is not trained."""
+
+    def encode(video: Array) -> jax.Array:
+        mean, _ = vae.apply({"params": jax.lax.stop_gradient(params["vae"])}, video, method="encode")
+        return vae.normalise(mean)
+
+    return encode
+
+
+class Conditions(NamedTuple):
+    """Leaves have the batch in front. Latents are normalised; k latent frames, t video frames."""
+
+    reference: Float[Array, "b h w z"] | None = None  # the signer's picture; zeros: none
+    clip: Float[Array, "b i c"] | None = None  # CLIP's tokens of it
+    blank: Float[Array, "b k h w z"] | None = None  # of a grey video: the image stream's other frames
+    picture: Float[Array, "b k y x c"] | None = None  # the drawn pose, for a control branch or a stem
+    scale: Float[Array, " b"] | None = None  # how much of the branch is added
+    control: Float[Array, "b k h w z"] | None = None  # latents of the drawn pose: Fun-Control's channels
+    pose: Float[Array, "b k h w z"] | None = None  # the same as Animate's tokens
+    face: Float[Array, "b t y x 3"] | None = None  # Animate's video of the face, [-1, 1]
+    text: Float[Array, "b s d"] | None = None  # states of the variant's text encoder, or SLUL's where it has none
+    semantics: Float[Array, "b m e"] | None = None  # SLUL's features beside a published text
+
+
+# What can be dropped, each without the others -> the streams that say it. `blank` says nothing of anybody.
+DROPPED: dict[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "semantics": ("semantics",),
+    "pose": ("picture", "scale", "control", "pose"),
+    "face": ("face",),
+    "reference": ("reference", "clip"),
+}
+
+
+def without(conditions: Conditions, names: Collection[str], keep: Float[Array, " b"] | None = None) -> Conditions:
+    """The conditions without what `names` (of `DROPPED`) say, but for the examples whose `keep` is 1.
+
+    Zeros mean nothing said: no reference, rows past a text's end, an undrawn pose, a branch that adds nothing. A face
+    that says nothing is black (-1), as Animate has it. Raises `ValueError` for an unknown name.
+    """
+    if unknown := set(names) - DROPPED.keys():
+        raise ValueError(f"without: no stream is called {', '.join(sorted(unknown))}; known: {', '.join(DROPPED)}")
+    changed = {}
+    for stream in (stream for name in DROPPED if name in names for stream in DROPPED[name]):
+        value = getattr(conditions, stream)
+        if value is None:
+            continue
+        kept = jnp.zeros(len(value)) if keep is None else keep
+        kept = kept.reshape((-1,) + (1,) * (value.ndim - 1))
+        changed[stream] = value * kept - (1.0 - kept) if stream == "face" else value * kept
+    return conditions._replace(**changed)
+
+
+def given(reference: Float[Array, "b h w z"]) -> Float[jax.Array, " b"]:
+    """1 where there is a reference; a picture's latents are never zero everywhere."""
+    return (jnp.asarray(reference) != 0).any(axis=(1, 2, 3)).astype(jnp.float32)
+
+
+def in_front(first: Float[Array, "b h w z"], video: Float[Array, "b k h w z"]) -> Float[jax.Array, "b k+1 h w z"]:
+    """One more frame before a video's."""
+    return jnp.concatenate([jnp.asarray(first)[:, None].astype(video.dtype), video], axis=1)

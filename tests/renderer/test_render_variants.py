@@ -1,0 +1,300 @@
+"""Published weights in the chain: what each variant's transformer is given, two experts, SLUL beside the text."""
+
+from dataclasses import replace
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_wan import CLIP, RATIO, TEXT, Z, built, config_of, module_of, parameters, write_transformer, write_vae
+
+from signer_jax import model as models
+from signer_jax.errors import SignerError
+from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
+from signer_jax.renderer.variants import VARIANTS, find
+from signer_jax.settings import read
+from signer_jax.training.objectives import make_objective
+
+PUBLISHED = [name for name in VARIANTS if name != "own"]
+B, K, GRID = 2, 2, 4  # clips of 5 frames, two latent frames
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("wan")
+    vae = write_vae(place / "vae")
+
+    @cache
+    def of(name: str) -> tuple[str, str]:
+        return write_transformer(place / name, name), vae
+
+    return of
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+NOISY, REFERENCE, LATENTS = normal(0, B, K, GRID, GRID, Z), normal(1, B, GRID, GRID, Z), normal(2, B, K, GRID, GRID, Z)
+BLANK, STATES, TOKENS = normal(3, B, K, GRID, GRID, Z), normal(4, B, 512, TEXT), normal(5, B, 257, CLIP)
+
+
+class Recorder:
+    """In the transformer's place: notes what it is given, and answers with its parameters, one number an expert."""
+
+    def __init__(self, module):
+        self.module, self.calls = module, []
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+    def apply(self, variables, latents, step, text, **options):
+        self.calls.append((latents, step, text, options))
+        return jnp.full((*latents.shape[:4], Z), variables["params"], jnp.float32)
+
+
+def renderer_of(folders, name: str, **changes):
+    config = config_of(name, *folders(name))
+    config.renderer.update(changes)
+    r = models.build(read(config), 0)[0].renderer
+    return replace(r, transformer=Recorder(r.transformer))
+
+
+SAID = Conditions(reference=REFERENCE, blank=BLANK, text=STATES, clip=TOKENS, control=LATENTS, pose=LATENTS)
+SIGMA = np.array([0.95, 0.4], np.float32)  # of two experts one each
+FRAMES = normal(6, B, K + 1, GRID, GRID, Z)  # with the frame in front
+
+
+def layout(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The input channels and the timestep by hand, as diffusers' pipelines have them."""
+    image = np.concatenate([REFERENCE[:, None], BLANK], 1)
+    mask = np.zeros((B, K + 1, GRID, GRID, RATIO), np.float32)
+    mask[:, 0] = 1
+    if ("i2v" in name and "ti2v" not in name) or "animate" in name:
+        return np.concatenate([FRAMES, mask, image], -1), 1000 * SIGMA
+    if "fun-control" in name:
+        control = np.concatenate([LATENTS[:, :1], LATENTS], 1)
+        return np.concatenate([FRAMES, control, image], -1), 1000 * SIGMA
+    if "ti2v" in name:
+        tokens = np.repeat(1000 * SIGMA[:, None], 3 * 2 * 2, 1)  # patches of 2x2
+        tokens[:, : 2 * 2] = 0
+        return np.concatenate([REFERENCE[:, None], FRAMES[:, 1:]], 1), tokens
+    return NOISY, 1000 * SIGMA
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_variant_is_given_what_it_was_published_for(folders, name):
+    variant = find(name)
+    r = renderer_of(folders, name, control="none" if variant.pose == "branch" else "variant")
+    said = SAID if variant.clip_dim else SAID._replace(clip=None)
+    noisy = FRAMES if variant.front else NOISY
+    assert r.whole(NOISY, REFERENCE).shape == noisy.shape
+    params = {"high": 1.0, "low": 2.0} if variant.experts else 3.0
+    velocity = r.velocity({"transformer": params}, noisy, SIGMA, said)
+    latents, step = layout(name)
+    assert latents.shape[-1] == r.transformer.in_channels
+    for given in r.transformer.calls:
+        np.testing.assert_array_equal(given[0], latents)
+        np.testing.assert_allclose(given[1], step)
+        np.testing.assert_array_equal(given[2], STATES)
+        assert given[3].keys() == {
+            *(["image"] if variant.clip_dim else []), *(["pose", "face"] if variant.face else [])
+        }  # fmt: skip
+        if variant.face:
+            np.testing.assert_array_equal(given[3]["pose"], LATENTS)
+    assert velocity.shape == noisy.shape
+    np.testing.assert_array_equal(velocity[:, 0, 0, 0, 0], [1, 2] if variant.experts else [3, 3])
+
+
+def test_one_experts_levels_do_not_ask_the_other(folders):
+    """What the other would say is NaN: it is not in the answer, nor in the gradient."""
+    r = renderer_of(folders, "wan2.2-t2v-a14b", control="none")
+
+    def first(own, level, seen):
+        params = {"high": jnp.nan, "low": jnp.nan} | {seen: own}
+        return r.velocity({"transformer": params}, NOISY, np.full(B, level, np.float32), SAID._replace(clip=None)).sum()
+
+    for level, seen in ((1.0, "high"), (0.875, "high"), (0.8749, "low"), (0.0, "low")):
+        value, slope = jax.value_and_grad(first)(2.0, level, seen)
+        assert (value, slope) == (2 * NOISY.size, NOISY.size), (level, seen)
+
+
+def test_slul_stands_beside_a_published_text(folders):
+    name = "wan2.1-t2v-1.3b"
+    config = config_of(name, *folders(name), slul=True)
+    config.renderer.control, config.slul.d_model = "none", 40
+    model, params, _ = built(config)
+    r = model.renderer
+    assert r.transformer.semantics_dim == 40 and r.text(None, None, 3).shape == (3, 40, 40)
+    made, known = params["renderer"]["transformer"], parameters(module_of(name), 0)
+    assert made["semantics"]["kernel"].shape == (40, 24)
+    assert not made["layers"]["cross_attention"]["semantics_gate"].any()
+    jax.tree.map(np.testing.assert_array_equal, {key: made[key] for key in known if key != "layers"}, {
+        key: value for key, value in known.items() if key != "layers"
+    })  # fmt: skip
+    H, mask = normal(7, B, 40, 40), np.arange(40) < np.array([[5], [9]])
+    said = r.conditions(REFERENCE, np.zeros((B, 5, 16, 16, 12)), r.text(H, mask, B), states=STATES)
+    assert said.reference is None and not np.asarray(said.semantics)[0, 5:].any()
+    recorded = replace(r, transformer=Recorder(r.transformer))
+    recorded.velocity({"transformer": 0.0}, NOISY, SIGMA, said)
+    np.testing.assert_array_equal(recorded.transformer.calls[0][3]["semantics"], said.semantics)
+
+
+def test_without_a_text_encoder_the_text_is_zeros_of_the_variants_rows(folders):
+    name = "wan2.1-t2v-1.3b"
+    r = renderer_of(folders, name)
+    drawn = np.zeros((B, 5, 16, 16, 12), np.float32)
+    text = r.text(None, None, B)
+    assert text.shape == (B, 40, 0)
+    said = r.conditions(REFERENCE, drawn, text)
+    assert said.text.shape == (B, 512, TEXT) and not said.text.any() and said.semantics is None
+    short = r.conditions(REFERENCE, drawn, text, states=STATES[:, :7])
+    np.testing.assert_array_equal(short.text, np.pad(STATES[:, :7], ((0, 0), (0, 505), (0, 0))))
+    with pytest.raises(SignerError, match="513 rows: this variant reads 512"):
+        r.conditions(REFERENCE, drawn, text, states=np.zeros((B, 513, TEXT)))
+
+
+def test_latents_are_normalised_by_a_published_autoencoders_constants(folders):
+    name = "wan2.1-t2v-1.3b"
+    settings = read(config_of(name, *folders(name)))
+    model, params = models.build(settings, 0)
+    mean, std = models.latent_constants(model, settings)
+    np.testing.assert_allclose(mean, [0.1, -0.2, 0.3, 0.0], atol=1e-7)
+    np.testing.assert_allclose(std, [1.5, 0.5, 2.0, 1.0], atol=1e-7)
+    video = np.random.default_rng(0).uniform(-1, 1, (1, 5, 16, 16, 3)).astype(np.float32)
+    raw, _ = model.vae.apply({"params": params["vae"]}, video, method="encode")
+    np.testing.assert_allclose(encoder(model.vae, params)(video), (raw - mean) / std, atol=1e-5)
+    # A run's own autoencoder has none: its corpus's are measured.
+    config = config_of(name, folders(name)[0], "")
+    config.vae.z_dim, config.vae.dim_mult, config.vae.temporal_downsample = Z, (1, 1, 1), (True, True)
+    config.vae.patch_size, config.stages = 1, ("vae", "renderer")
+    settings = read(config)
+    assert models.latent_constants(models.build(settings, 0)[0], settings) is None
+
+
+@pytest.mark.parametrize("name", ["wan2.2-t2v-a14b", "wan2.2-animate-14b"])
+def test_published_weights_train_and_sign(folders, name):
+    """Gradients reach the transformer (both experts) and the pose; a clip of the right length comes out."""
+    model, params, settings = built(config_of(name, *folders(name)))
+    j = len(model.joints)
+    pose = 0.3 * normal(8, 4, 5, j, 2)
+    batch = {
+        "latents": normal(9, 4, K, GRID, GRID, Z), "reference": normal(10, 4, GRID, GRID, Z),
+        "pose": pose, "confidence": np.ones((4, 5, j), np.float32),
+    }  # fmt: skip
+    objective = make_objective("renderer", model, settings, 0)
+
+    def loss(renderer, pose):
+        return objective({**params, "renderer": renderer}, {**batch, "pose": pose}, jax.random.key(0))[0]
+
+    value, (slope, pull) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params["renderer"], pose)
+    assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((slope, pull)))
+    assert np.abs(pull).max() > 0
+    experts = [slope["transformer"][name] for name in model.renderer.variant.experts] or [slope["transformer"]]
+    for one in experts:
+        assert np.abs(one["patch_embedding"]["kernel"]).max() > 0
+
+    r = model.renderer
+
+    def render(noise):
+        return r.render(
+            params["renderer"], noise, pose[:B], batch["confidence"][:B], REFERENCE, r.text(None, None, B),
+            guidance=2.0, encode=encoder(model.vae, params),
+        )  # fmt: skip
+
+    video = jax.jit(render)(NOISY)
+    assert video.shape == NOISY.shape and np.isfinite(video).all()
+
+
+# ---- Conditions ------------------------------------------------------------------------------------------------------
+
+
+def test_every_stream_is_dropped_by_itself_and_by_example():
+    shape = lambda stream: (2,) if stream == "scale" else (2, 3, 1, 1, 1)  # noqa: E731
+    said = Conditions(**{stream: np.full(shape(stream), 2.0, np.float32) for stream in Conditions._fields})
+    named = [stream for streams in DROPPED.values() for stream in streams]
+    assert sorted([*named, "blank"]) == sorted(Conditions._fields)
+    for name, streams in DROPPED.items():
+        none, some = without(said, {name}), without(said, {name}, jnp.array([1.0, 0.0]))
+        for stream in Conditions._fields:
+            null = -1.0 if stream == "face" else 0.0
+            if stream in streams:
+                assert (getattr(none, stream) == null).all()
+                one, other = getattr(some, stream)
+                assert (one == 2.0).all() and (other == null).all()
+            else:
+                assert getattr(none, stream) is getattr(said, stream)
+    assert without(Conditions(), DROPPED) == Conditions()
+    assert jax.tree.structure(without(said, DROPPED)) == jax.tree.structure(said)
+    with pytest.raises(ValueError, match="no stream is called sound"):
+        without(said, {"sound"})
+
+
+def test_a_dropped_reference_leaves_nothing_given(folders):
+    """The mask and the image stream of I2V are then empty, and TI2V's first frame is noise like the others."""
+    for name in ("wan2.2-i2v-a14b", "wan2.2-ti2v-5b"):
+        r = renderer_of(folders, name)
+        noisy, step = normal(11, B, K + 1, GRID, GRID, Z), jnp.array([900.0, 300.0])
+        said = without(Conditions(reference=REFERENCE, text=STATES), {"reference"}, jnp.array([1.0, 0.0]))
+        latents, steps = r._inputs(noisy, step, said)
+        if "ti2v" in name:
+            np.testing.assert_array_equal(latents[1], noisy[1])
+            np.testing.assert_array_equal(latents[0, 0], REFERENCE[0])
+            np.testing.assert_array_equal(steps, [[0.0] * 4 + [900.0] * 8, [300.0] * 12])
+        else:
+            assert (latents[0, 0, ..., Z : Z + RATIO] == 1).all() and not latents[1, ..., Z:].any()
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "variant", "message"),
+    [
+        ("wan2.1-i2v-14b", "wan2.1-t2v-14b", r"takes 12 channels .*as wan2.1-i2v-14b, .*has 4 \(noise\) and 4"),
+        ("wan2.2-animate-14b", "wan2.1-i2v-14b", "a model with a face branch, .* is one without"),
+        ("wan2.1-i2v-14b", "wan2.2-animate-14b", "a model without a face branch, .* is one with"),
+        ("wan2.1-t2v-14b", "wan2.2-t2v-a14b", "holds no folder 'transformer_2'"),
+        ("wan2.2-i2v-a14b", "wan2.1-i2v-14b", "a model without CLIP's tokens"),
+        ("wan2.1-t2v-14b", "own", "takes 4 channels"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_model_are_one_line(folders, weights, variant, message):
+    config = config_of(variant, *folders(weights))
+    with pytest.raises(SignerError, match=message) as error:
+        models.build(read(config), 0)
+    assert "\n" not in str(error.value)
+
+
+def test_conditions_of_another_size_are_one_line(folders):
+    r = renderer_of(folders, "wan2.2-animate-14b")
+    for name, value in (("pose", LATENTS[:, :1]), ("control", LATENTS[:, :, 1:]), ("reference", REFERENCE[:, 1:])):
+        with pytest.raises(SignerError, match=f"the {name} has latents .*, this video needs") as error:
+            r.velocity({"transformer": 1.0}, FRAMES, SIGMA, SAID._replace(**{name: value}))
+        assert "\n" not in str(error.value)
+
+
+def test_a_config_may_leave_length_and_shift_to_the_variant(folders):
+    config = config_of("wan2.2-animate-14b", *folders("wan2.2-animate-14b"))
+    config.renderer.window = 0
+    c = read(config).renderer
+    assert (c.window, c.shift) == (77, 5.0)
+    config.renderer.shift = 3.0
+    assert read(config).renderer.shift == 3.0
+    config.renderer.variant = "own"
+    with pytest.raises(SignerError, match="window 0: the variant 'own' has no length of its own"):
+        read(config)
+
+
+def test_config_values_that_do_not_go_with_a_variant(folders):
+    config = config_of("wan2.1-t2v-14b", *folders("wan2.1-t2v-14b"))
+    config.renderer.stem_features = (8, 8)
+    with pytest.raises(SignerError, match="takes latents, not a stem's features"):
+        read(config)
+    config.renderer.stem_features, config.renderer.window = (), 6
+    with pytest.raises(SignerError, match="window 6: must be 4n \\+ 1 frames .*nearest are 5 and 9"):
+        models.build(read(config), 0)
+    config.renderer.variant = "wan2.1-t2v-1b"
+    with pytest.raises(SignerError, match="did you mean 'wan2.1-t2v-14b'|did you mean"):
+        read(config)

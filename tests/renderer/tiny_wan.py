@@ -1,0 +1,92 @@
+"""Tiny random models in the layouts of the published variants, saved as diffusers saves them."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from signer_jax import configuration
+from signer_jax import model as models
+from signer_jax.interop.wan import save_transformer, save_vae
+from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.variants import FaceBranch, find
+from signer_jax.renderer.video_transformer import VideoTransformer
+
+Z, RATIO, TEXT, CLIP = 4, 4, 16, 20
+FACE = FaceBranch(
+    channels=(6, 8, 10), style_dim=10, motion_dim=4, motion_blocks=5, motion_out=14, hidden=12, heads=2, every=2,
+    batch=4,
+)  # fmt: skip
+
+
+def random(tree, seed: int):
+    """Values in place of a tree of shapes: no zeros and ones, which hide mistakes."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        return ((path[-1].key == "scale") + 0.2 * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, tree)
+
+
+def module_of(name: str) -> VideoTransformer:
+    variant = find(name)
+    return VideoTransformer(
+        in_channels=variant.channels(Z, RATIO), out_channels=Z, dim=24, heads=2, ffn_dim=32, layers=2, text_dim=TEXT,
+        freq_dim=32, patch=(1, 2, 2), image_dim=CLIP if variant.clip_dim else None, eps=1e-6,
+        face=FACE if variant.face else None,
+    )  # fmt: skip
+
+
+def parameters(module: VideoTransformer, seed: int):
+    options = {}
+    if module.image_dim:
+        options["image"] = np.zeros((1, 3, module.image_dim), np.float32)
+    if module.face:
+        options["pose"] = np.zeros((1, 1, 2, 2, Z), np.float32)
+    latents, text = np.zeros((1, 2, 2, 2, module.in_channels), np.float32), np.zeros((1, 3, TEXT), np.float32)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), latents, np.zeros(1, np.float32), text, **options))
+    return random(shapes["params"], seed)
+
+
+def write_transformer(folder: Path, name: str) -> str:
+    """A variant's weights; of two experts, a pipeline's folder with both."""
+    module, experts = module_of(name), find(name).experts
+    for i, part in enumerate(("transformer", "transformer_2")[: max(1, len(experts))]):
+        save_transformer(folder / part, module, parameters(module, seed=i))
+    return str(folder)
+
+
+def write_vae(folder: Path) -> str:
+    """An autoencoder with Wan's compression in time, and constants of its own: latents are a quarter of the pixels."""
+    vae = VideoVAE(
+        base_dim=6, decoder_base_dim=6, z_dim=Z, dim_mult=(1, 1, 1), num_res_blocks=1,
+        temporal_downsample=(True, True), in_channels=3, out_channels=3, patch_size=None, is_residual=False,
+        latents_mean=(0.1, -0.2, 0.3, 0.0), latents_std=(1.5, 0.5, 2.0, 1.0),
+    )  # fmt: skip
+    video = np.zeros((1, 5, 16, 16, 3), np.float32)
+    shapes = jax.eval_shape(lambda: vae.init(jax.random.key(0), video))["params"]
+    save_vae(folder, vae, random(shapes, 9))
+    return str(folder)
+
+
+def config_of(name: str, transformer: str, vae: str, *, slul: bool = False) -> ConfigDict:
+    """A run's config on these folders: clips of 5 frames, 16 pixels."""
+    from conftest import TINY
+
+    c = configuration.load(TINY)
+    c.stages = ("slul", "renderer") if slul else ("renderer",)
+    c.data.size, c.vae.init = 16, vae
+    c.renderer.variant, c.renderer.init, c.renderer.stem_features = name, transformer, ()
+    c.renderer.window, c.renderer.control_size, c.renderer.shift = 5, 16, 0.0
+    return c
+
+
+def built(config):
+    """The model and all its parameters."""
+    from signer_jax.settings import read
+
+    settings = read(config)
+    model, published = models.build(settings, 50)
+    return model, models.init(model, settings, published, seed=0), settings
