@@ -16,6 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from signer_jax.errors import SignerError
+from signer_jax.storage import line_of
 
 Made = TypeVar("Made")
 
@@ -93,9 +94,10 @@ def failing_at_once() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        if isinstance(error, SignerError):
-            print(f"signer: {error}", file=sys.stderr)
+        line = line_of(error)
+        if line is not None:
+            print(f"signer: {line}", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.stderr.flush()
-        os._exit(2 if isinstance(error, SignerError) else 1)
+        os._exit(1 if line is None else 2)

@@ -1,13 +1,33 @@
 """The progress bar of every long work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
 
+class _Bar(tqdm):
+    """A bar that appears with its first item: what is refused before there is one leaves its line alone."""
+
+    iterable: Iterable
+
+    def __init__(self, items: Iterable, **options: Any) -> None:
+        super().__init__(items, delay=1e-3, **options)  # a delay keeps tqdm from drawing at once
+
+    def __iter__(self) -> Iterator:
+        self.iterable = self._begun(self.iterable)
+        return super().__iter__()
+
+    def _begun(self, items: Iterable) -> Iterator:
+        for count, item in enumerate(items):
+            if count == 0:
+                self.delay = 0  # from here on as ever, the last state at the end too
+                self.refresh()
+            yield item
+
+
 def progress(items: Iterable, what: str, *, shown: bool = True, **options: Any) -> tqdm:
-    """A bar on standard error, where it is `shown`; silent on every process but the first."""
+    """A bar on standard error from the first item on, where it is `shown`; silent on every process but the first."""
     silent = not shown or jax.process_index() != 0
-    return tqdm(items, desc=what, dynamic_ncols=True, mininterval=0.5, disable=silent, **options)
+    return _Bar(items, desc=what, dynamic_ncols=True, mininterval=0.5, disable=silent, **options)

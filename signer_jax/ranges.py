@@ -26,9 +26,11 @@ class Range:
         return closest(wrong[0], self.known) if wrong and self.known else ""
 
 
-def whole(least: int | None = None) -> Range:
+def whole(least: int | None = None, most: int | None = None) -> Range:
     words = "a whole number" if least is None else f"a whole number of at least {least}"
-    return Range(words, lambda v: type(v) is int and (least is None or v >= least))
+    if most is not None:
+        words += f" and at most {most}"
+    return Range(words, lambda v: type(v) is int and (least is None or v >= least) and (most is None or v <= most))
 
 
 def number(least: float = -math.inf, most: float = math.inf, *, above: bool = False) -> Range:
@@ -50,13 +52,16 @@ def one_of(*names: Any) -> Range:
     )
 
 
-def each(item: Range, *, least: int = 0, exactly: int | None = None) -> Range:
+def each(item: Range, *, least: int = 0, most: int | None = None, exactly: int | None = None) -> Range:
     count = f"a list of {exactly}" if exactly is not None else f"a list of at least {least}" if least else "a list"
+    if most is not None:
+        count += f" and at most {most}" if least else f" of at most {most}"
     return Range(
         f"{count}, each {item.words}",
         lambda v: (
             isinstance(v, tuple)
             and (len(v) == exactly if exactly is not None else len(v) >= least)
+            and (most is None or len(v) <= most)
             and all(item.holds(one) for one in v)
         ),
         item.known,

@@ -17,15 +17,32 @@ from signer_jax.renderer.variants import VARIANTS, frames_fault
 
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
-Count = Annotated[int, whole(1)]
-Whole = Annotated[int, whole(0)]
+# Whatever could take more memory or time than any machine has is bounded above too, beyond what any run needs: a slip
+# of the keyboard is one line then.
+Count = Annotated[int, whole(1, 10**9)]
+Whole = Annotated[int, whole(0, 10**9)]
+Seed = Annotated[int, whole(0, 2**31 - 1)]  # generators take 32 bits, and stages count on from it
+Samples = Annotated[int, whole(0, 10**7)]
+Width = Annotated[int, whole(1, 2**17)]  # features, units, heads
+Layers = Annotated[int, whole(1, 1000)]
+Blocks = Annotated[int, whole(0, 1000)]
+Length = Annotated[int, whole(2, 10**5)]  # tokens
+Frames = Annotated[int, whole(1, 10**5)]
+Pixels = Annotated[int, whole(1, 8192)]
 Share = Annotated[float, number(0.0, 1.0)]
-Positive = Annotated[float, number(0.0, above=True)]
-NotNegative = Annotated[float, number(0.0)]
+Positive = Annotated[float, number(0.0, 1e6, above=True)]
+NotNegative = Annotated[float, number(0.0, 1e6)]
+LearningRate = Annotated[float, number(0.0, 100.0, above=True)]
 Dropout = Annotated[float, Range("a finite number of at least 0 and below 1", lambda v: number(0.0).holds(v) and v < 1)]
-Odd = Annotated[int, Range("an odd whole number", lambda v: type(v) is int and v > 0 and v % 2 == 1)]
+Odd = Annotated[
+    int, Range("an odd whole number of at most 9999", lambda v: type(v) is int and 0 < v < 10**4 and v % 2 == 1)
+]
 Axis = Annotated[
-    int, Range("-1 (what the other axes leave) or at least 1", lambda v: type(v) is int and (v == -1 or v >= 1))
+    int,
+    Range("-1 (what the other axes leave) or at least 1", lambda v: type(v) is int and (v == -1 or 1 <= v <= 10**6)),
+]
+PerSecond = Annotated[
+    float, Range("0 (the corpus's own) or 1 to 1000", lambda v: number(0.0, 1000.0).holds(v) and (v == 0 or v >= 1))
 ]
 
 
@@ -39,103 +56,104 @@ def _is_pattern(value: Any) -> bool:
 def _is_rate(value: Any) -> bool:
     pattern, equals, factor = value.rpartition("=") if type(value) is str else ("", "", "")
     try:
-        return bool(equals) and _is_pattern(pattern) and number(0.0).holds(float(factor))
+        return bool(equals) and _is_pattern(pattern) and number(0.0, 1e6).holds(float(factor))
     except ValueError:
         return False
 
 
 Size = Range(
-    "FRAMESxHEIGHTxWIDTH such as 81x480x832", lambda v: type(v) is str and re.fullmatch(r"\d+x\d+x\d+", v) is not None
+    "FRAMESxHEIGHTxWIDTH such as 81x480x832",
+    lambda v: type(v) is str and re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){2}", v) is not None,
 )
 Pattern = Range("a regular expression", _is_pattern)
-Rate = Range("PATTERN=FACTOR, a regular expression and a number of at least 0", _is_rate)
+Rate = Range("PATTERN=FACTOR, a regular expression and a number of at least 0 and at most 1e+06", _is_rate)
 
 
 @dataclass(frozen=True)
 class Splits:
-    train: Whole
-    dev: Whole
-    test: Whole
+    train: Samples
+    dev: Samples
+    test: Samples
 
 
 @dataclass(frozen=True)
 class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
-    seed: Whole
-    size: Annotated[int, whole(8)]
-    fps: NotNegative
+    seed: Seed
+    size: Annotated[int, whole(8, 4096)]
+    fps: PerSecond
     sentences: Splits
     poses: Splits
     videos: Splits
-    guests: Whole
-    max_source: Annotated[int, whole(2)]
-    max_target: Annotated[int, whole(2)]
-    max_glosses: Count
+    guests: Samples
+    max_source: Length
+    max_target: Length
+    max_glosses: Annotated[int, whole(1, 10**5)]
     crop: Share
     enlarge: Positive
-    read_threads: Whole
-    prefetch: Count
+    read_threads: Annotated[int, whole(0, 1024)]
+    prefetch: Annotated[int, whole(1, 10**5)]
 
 
 @dataclass(frozen=True)
 class Tokens:
     path: str
     mask: str
-    vocab_size: Count
+    vocab_size: Annotated[int, whole(1, 10**6)]
 
 
 @dataclass(frozen=True)
 class Slul:
     init: str
-    d_model: Count
-    d_kv: Count
-    d_ff: Count
-    heads: Count
-    encoder_layers: Count
-    decoder_layers: Count
-    relative_buckets: Annotated[int, whole(4)]
-    relative_max_distance: Annotated[int, whole(2)]
+    d_model: Width
+    d_kv: Width
+    d_ff: Width
+    heads: Width
+    encoder_layers: Layers
+    decoder_layers: Layers
+    relative_buckets: Annotated[int, whole(4, 10**5)]
+    relative_max_distance: Annotated[int, whole(2, 10**9)]
     activation: Literal["gated-gelu", "relu"]
     tie_embeddings: bool
     relative_bias_every_layer: bool
     dropout: Dropout
     mask_rate: Share
-    temperature: Positive
+    temperature: Annotated[float, number(1e-4, 1e6)]
     stop_anchor_gradient: bool
     contrastive_cross: bool
-    beams: Count
-    length_penalty: float
+    beams: Annotated[int, whole(1, 1000)]
+    length_penalty: Annotated[float, number(-100.0, 100.0)]
 
 
 @dataclass(frozen=True)
 class Posing:
     joints: Annotated[str, one_of(*SUBSETS)]
     dims: Literal[2, 3]
-    experts: Count
+    experts: Annotated[int, whole(1, 10**4)]
     gating: Literal["sentence", "gloss"]
     follow: Literal["chosen", "soft"]
-    gate_hidden: Count
-    window: Annotated[int, whole(4)]  # the third difference needs four frames
+    gate_hidden: Width
+    window: Annotated[int, whole(4, 10**5)]  # the third difference needs four frames
     smooth_order: Literal[2, 3]
-    stabiliser_hidden: Count
-    stabiliser_layers: Count
+    stabiliser_hidden: Width
+    stabiliser_layers: Layers
     stabiliser_kernel: Odd
-    transition: NotNegative
+    transition: Annotated[float, number(0.0, 60.0)]
 
 
 @dataclass(frozen=True)
 class Vae:
     init: str
-    base_dim: Count
-    z_dim: Count
-    dim_mult: Annotated[tuple[int, ...], each(whole(1), least=1)]
-    num_res_blocks: Whole
-    temporal_downsample: tuple[bool, ...]
-    patch_size: Count
+    base_dim: Width
+    z_dim: Width
+    dim_mult: Annotated[tuple[int, ...], each(whole(1, 1000), least=1, most=10)]
+    num_res_blocks: Blocks
+    temporal_downsample: Annotated[tuple[bool, ...], each(range_of(bool), most=10)]
+    patch_size: Annotated[int, whole(1, 64)]
     principal_start: bool
-    window: Count
-    buckets: Annotated[tuple[str, ...], each(Size)]
+    window: Frames
+    buckets: Annotated[tuple[str, ...], each(Size, most=1000)]
     kl_weight: NotNegative
     sharpness_weight: NotNegative
 
@@ -144,31 +162,31 @@ class Vae:
 class Rendering:
     init: str
     variant: Annotated[str, one_of(*VARIANTS)]
-    dim: Annotated[int, whole(2)]
-    heads: Count
-    ffn_dim: Count
-    layers: Count
-    freq_dim: Annotated[int, whole(2)]
-    patch: Annotated[tuple[int, int, int], each(whole(1), exactly=3)]
-    stem_features: Annotated[tuple[int, ...], each(whole(1))]
-    stem_blocks: Whole
-    head_blocks: Whole
-    window: Whole
-    stride: Count
-    references: Count
+    dim: Annotated[int, whole(2, 2**17)]
+    heads: Width
+    ffn_dim: Width
+    layers: Layers
+    freq_dim: Annotated[int, whole(2, 2**17)]
+    patch: Annotated[tuple[int, int, int], each(whole(1, 64), exactly=3)]
+    stem_features: Annotated[tuple[int, ...], each(whole(1, 2**17), most=10)]
+    stem_blocks: Blocks
+    head_blocks: Blocks
+    window: Annotated[int, whole(0, 10**5)]
+    stride: Frames
+    references: Annotated[int, whole(1, 10**7)]
     reference_dropout: Share
     control: Literal["variant", "branch", "none"]
     picture: Literal["limbs", "dwpose"]
-    control_size: Count
-    control_softness: Positive
-    control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]
-    control_fold: Count
-    shift: NotNegative
+    control_size: Pixels
+    control_softness: Annotated[float, number(0.0, 1000.0, above=True)]
+    control_channels: Annotated[tuple[int, ...], each(whole(4, 2**17), least=2, most=20)]
+    control_fold: Pixels
+    shift: Annotated[float, number(0.0, 1000.0)]
     noise_share: Share
     velocity_floor: Positive
-    steps: Count
+    steps: Annotated[int, whole(1, 10**4)]
     shared_noise: bool
-    guidance: NotNegative
+    guidance: Annotated[float, number(0.0, 1000.0)]
     condition_dropout: Share
     hand_weight: NotNegative
 
@@ -190,13 +208,13 @@ class Loss:
 @dataclass(frozen=True)
 class Training:
     steps: Count
-    batch: Count
-    accumulate: Count
-    trains: Annotated[tuple[str, ...], each(Pattern, least=1)]
+    batch: Annotated[int, whole(1, 10**6)]
+    accumulate: Annotated[int, whole(1, 10**6)]
+    trains: Annotated[tuple[str, ...], each(Pattern, least=1, most=1000)]
     frozen_dtype: Literal["float32", "bfloat16"]
     optimizer: Literal["adamw", "adafactor", "muon"]
-    learning_rate: Positive
-    rates: Annotated[tuple[str, ...], each(Rate)]
+    learning_rate: LearningRate
+    rates: Annotated[tuple[str, ...], each(Rate, most=1000)]
     schedule: Literal["cosine", "linear", "constant"]
     warmup: Whole
     weight_decay: NotNegative
@@ -216,7 +234,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Lora:
-    rank: Count
+    rank: Width
     alpha: Positive
     targets: Annotated[tuple[str, ...], each(Pattern, least=1)]
 
@@ -267,7 +285,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Settings:
-    seed: Whole
+    seed: Seed
     stages: Annotated[tuple[str, ...], each(range_of(str), least=1)]  # their names and order: training/run.py
     data: Data
     tokenizer: Tokens
@@ -282,7 +300,7 @@ class Settings:
     nonfinite_steps: Count
     dtype: Literal["float32", "bfloat16", "float16"]
     remat: bool
-    scan_unroll: Count
+    scan_unroll: Layers
     mesh: Mesh
     log_every: Count
     checkpoint_every: Count
@@ -364,6 +382,8 @@ def _misfits(settings: Settings) -> Iterable[str]:
             f"config.vae.temporal_downsample {vae.temporal_downsample}: give one entry for each level of "
             f"config.vae.dim_mult {vae.dim_mult} but the last"
         )
+    if settings.data.corpus == "builtin" and 0 < settings.data.fps < 4:
+        yield f"config.data.fps {settings.data.fps:g}: the signs of the built-in corpus need 4 frames a second or more"
     folded = vae.patch_size * 2 ** (len(vae.dim_mult) - 1)  # pixels a side of a latent
     if {"vae", "renderer"} & set(stages) and not vae.init and size % folded:
         yield f"config.data.size {size}: must be a multiple of {folded} (vae.patch_size and the levels)"

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line
 
 MADE_BY = "signer_jax"
 MANIFEST = "manifest.json"
@@ -117,6 +117,21 @@ def reason_of(error: BaseException) -> str:
     """The system's reason in lower case, without the path, which the message around it names."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     return f"{text[:1].lower()}{text[1:]}"
+
+
+def line_of(error: BaseException) -> str | None:
+    """What no reader or writer has put into words, in one line; None for what is none of the system's or a user's."""
+    if isinstance(error, SignerError):
+        return str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            "takes more memory than there is; close other programs, or give less at once (config.train.STAGE.batch, "
+            "config.data.size and the widths of a config are what takes most)"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{where}{reason_of(error)}; check the place, its rights and its space")
+    return None
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------
@@ -217,6 +232,65 @@ def files_of(path: str | Path) -> set[str]:
     """The names that make up a folder of ours, its manifest among them; none where it is no such folder."""
     manifest = _manifest(Path(path))
     return {MANIFEST, *(Path(name).parts[0] for name in manifest["files"])} if manifest else set()
+
+
+def check_is_folder(path: Path, what: str) -> None:
+    """Raises `SignerError` where a path, or the place that it would lie in, is there and no folder."""
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            if not folder.is_dir():
+                where = "is" if folder == path else f"cannot lie in {folder}, which is"
+                raise SignerError(f"{what}: {where} no folder; choose another place")
+            return
+
+
+def check_outside(path: str | Path, what: str) -> None:
+    """Raises `SignerError` where a path lies in a folder of ours or a lexicon's, or is a part of a run: written there,
+    it would replace a part, or have the folder taken for somebody else's. `what` begins the message.
+    """
+    place = Path(os.path.realpath(path))
+    for folder in place.parents:
+        if manifest := _manifest(folder):
+            whose = f"lies in {folder}, a {manifest['kind']} of signer_jax"
+        elif _lexicon(folder):
+            whose = f"lies in the lexicon {folder}"
+        elif place.relative_to(folder).parts[0] in ("config.json", *RUN_FILES) and _run(folder):
+            whose = f"is a part of the run {folder}"
+        else:
+            continue
+        raise SignerError(f"{what}: {whose}, where nothing else may be written; choose another place")
+
+
+def _run(folder: Path) -> bool:
+    """Whether a run of ours has claimed the folder."""
+    try:
+        config = json.loads(plain_file(folder / "config.json", "").read_text(encoding="utf-8"))
+    except (SignerError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("made_by") == MADE_BY
+
+
+def _lexicon(folder: Path) -> bool:
+    """Whether the folder's index has the columns of a lexicon."""
+    try:
+        with plain_file(folder / "index.csv", "").open("rb") as file:
+            header = {name.strip() for name in file.readline(10_000).decode("utf-8-sig").split(",")}
+    except (SignerError, OSError, ValueError):
+        return False
+    return {"path", "signed_language", "glosses"} <= header
+
+
+def discard(path: Path) -> None:
+    """Removes a file that a run made, or a folder of ours with nothing else in it; nothing where there is none.
+
+    Raises `SignerError` for a folder that is not ours alone.
+    """
+    if path.is_dir() and not path.is_symlink():
+        manifest = _manifest(path)
+        _replaceable(path, manifest["kind"] if manifest else "folder")
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def recover(path: str | Path) -> None:

@@ -20,13 +20,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from signer_jax import storage
+from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
-from signer_jax.errors import SignerError
-from signer_jax.settings import Settings, flatten, read
+from signer_jax.errors import SignerError, closest
+from signer_jax.settings import Settings, flatten, known, read
 
 _CENTURY = 100 * 366 * 86400.0  # seconds: what no run takes
 LOCK = ".signer_jax.lock"
@@ -56,15 +58,23 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
         raise SignerError(f"--workdir {workdir}: cannot be made ({storage.reason_of(error)}); choose another") from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
-        check_claim(workdir, settings)  # it may have been made in between
+        for note in check_claim(workdir, settings):  # it may have been made in between
+            print(f"signer: {note}", file=sys.stderr)
+        _make_room(workdir, settings)
         values = {"made_by": storage.MADE_BY, **asdict(settings)}
         storage.write_file(workdir / "config.json", json.dumps(values, indent=1) + "\n")
         wait_for_all("workdir")
         yield
 
 
-def check_claim(workdir: Path, settings: Settings) -> None:
-    """Raises `SignerError` unless the folder is free for a run of this config, or holds one to resume."""
+def check_claim(workdir: Path, settings: Settings) -> list[str]:
+    """What is to be said of the folder's config, where it is free for a run of this config or holds one to resume.
+
+    A folder in which nothing was trained yet is free: a run that failed on its first config goes on with the corrected
+    one. Raises `SignerError` for any other.
+    """
+    storage.check_is_folder(workdir, f"--workdir {workdir}")
+    storage.check_outside(workdir / "x", f"--workdir {workdir}")  # nor is it such a folder itself
     check_links(workdir)
     if not (workdir / "config.json").exists():
         if taken := [name for name in storage.RUN_FILES if os.path.lexists(workdir / name)]:
@@ -72,19 +82,57 @@ def check_claim(workdir: Path, settings: Settings) -> None:
                 f"--workdir {workdir}: holds {taken[0]!r}, which no run wrote (there is no config.json) and a run "
                 "would write over; choose another --workdir"
             )
-        return
-    before, now = flatten(load_settings(workdir)), flatten(settings)
-    changed = [
-        name for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not name.startswith(FREE)
-    ]  # fmt: skip
-    if changed:
-        name = changed[0]
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        return []
+    before, filled = _read(workdir)
+    changed = _changed(before, settings)
+    if not changed:
+        return [_said(workdir, filled, before)] if filled else []
+    (name, was, now), *others = changed
+    old = " by default, since that run is older than the key" if name in filled else ""
+    more = f" and {len(others)} more" if others else ""
+    what = f"{name} was {was!r}{old}, is now {now!r}{more}"
+    if _trained(workdir):
         raise SignerError(
-            f"{workdir}: belongs to a run with another config ({name} was {before.get(name)!r}, "
-            f"is now {now.get(name)!r}{more}); choose another --workdir, or give the values it was started with"
+            f"{workdir}: belongs to a run with another config ({what}); choose another --workdir, or give the values "
+            "it was started with"
         )
+    return [f"{workdir}: nothing was trained there yet, so it is this config's from now on ({what})"]
+
+
+def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
+    """(name, value before, value now) of what may not change within a run."""
+    old, new = flatten(before), flatten(now)
+    return [
+        (name, old[name], new[name]) for name in sorted(old) if old[name] != new[name] and not name.startswith(FREE)
+    ]
+
+
+def _trained(workdir: Path) -> bool:
+    """Whether a stage of the run has a checkpoint."""
+    return any(step.name.isdecimal() for step in (workdir / "checkpoints").glob("*/*"))
+
+
+def outdated(workdir: Path, settings: Settings) -> list[str]:
+    """What a run that trained nothing made with other values, by name: it is made anew with these."""
+    if not (workdir / "config.json").exists() or _trained(workdir):
+        return []
+    changed = tuple(name for name, _, _ in _changed(_read(workdir)[0], settings))
+    data, tokenizer = (any(name.startswith(of) for name in changed) for of in ("data.", ("data.", "tokenizer.")))
+    of = {
+        "data": data,
+        "prior": data,
+        "tokenizer.model": tokenizer,
+        "latents": bool(changed),
+        "tensorboard": bool(changed),
+    }
+    return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]
+
+
+def _make_room(workdir: Path, settings: Settings) -> None:
+    for name in outdated(workdir, settings):
+        curves = name == "tensorboard"  # a folder of ours without a manifest, where a user may have put other files
+        for path in (workdir / name).glob("events.out.tfevents.*") if curves else (workdir / name,):
+            storage.discard(path)
 
 
 def check_links(workdir: Path) -> None:
@@ -94,7 +142,26 @@ def check_links(workdir: Path) -> None:
 
 
 def load_settings(workdir: Path) -> Settings:
-    """The config of a run, as settings. Raises `SignerError` where the folder holds none."""
+    """The config of a run, as settings. Raises `SignerError` where the folder holds none.
+
+    A key that the run's version did not have yet takes its default, which is said on standard error.
+    """
+    settings, filled = _read(workdir)
+    if filled:
+        print(f"signer: {_said(workdir, filled, settings)}", file=sys.stderr)
+    return settings
+
+
+def _said(workdir: Path, filled: list[str], settings: Settings) -> str:
+    values = flatten(settings)
+    listed = ", ".join(f"{name} = {values[name]!r}" for name in filled[:3])
+    more = f" and {len(filled) - 3} more" if len(filled) > 3 else ""
+    return f"{workdir}: this run is older than {listed}{more}: the default is taken"
+
+
+def _read(workdir: Path) -> tuple[Settings, list[str]]:
+    """A run's settings, and the keys that its `config.json` lacks and that are taken from the default config."""
+    storage.check_is_folder(workdir, str(workdir))
     file = workdir / "config.json"
     if not file.exists():
         raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`")
@@ -109,11 +176,39 @@ def load_settings(workdir: Path) -> Settings:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
     try:
         with storage.reading(file, "restore it"):
-            return read(values)
+            filled = _fill(values, file)
+            return read(values), filled
     except SignerError as error:
         if str(file) in str(error):
             raise
-        raise SignerError(f"{file}: {error} (another version of signer_jax may have written it)") from None
+        raise SignerError(
+            f"{file}: {error} (another version of signer_jax may have written it); give a value that fits, or train "
+            "anew in another --workdir"
+        ) from None
+
+
+def _fill(values: dict[str, Any], file: Path) -> list[str]:
+    """Gives the keys that a run's config lacks their defaults, in place; returns their names.
+
+    Raises `SignerError` for keys that are no longer there, and where it does not even say which stages were trained.
+    """
+    keys, found = known(), flatten(values)
+    if extra := [name for name in found if name not in keys]:
+        raise SignerError(
+            f"{file}: config.{extra[0]} is no key of this version of signer_jax{closest(extra[0], keys)}; use the "
+            "version that wrote it, or delete the key there to go on as this version does"
+        )
+    if "stages" not in found:
+        raise SignerError(f"{file}: the config lacks 'stages', so it is no whole config of a run; restore it")
+    missing = [name for name in keys if name not in found]
+    defaults = flatten(shipped("default")) if missing else {}
+    for name in missing:
+        *parents, leaf = name.split(".")
+        holder = values
+        for part in parents:
+            holder = holder.setdefault(part, {})
+        holder[leaf] = defaults[name]
+    return missing
 
 
 class Clock:

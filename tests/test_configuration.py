@@ -209,6 +209,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     with claimed(tmp_path / "run", read(c)):
         pass
     c.slul.d_model = 64
+    (tmp_path / "run" / "checkpoints" / "slul" / "200").mkdir(parents=True)  # something was trained
     with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", read(c)):
         pass
     assert load_settings(tmp_path / "run").slul.d_model == 128

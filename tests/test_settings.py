@@ -95,6 +95,58 @@ def test_values_that_do_not_go_together_are_refused_and_the_advice_mends_them(ch
     read(config)
 
 
+@pytest.mark.parametrize("name", [name for name, hint in known().items() if plain(hint) in (int, float)])
+def test_no_number_may_be_beyond_all_bounds(name):
+    """A slip of the keyboard is one line, not all the memory or hours."""
+    config = configuration.shipped("default").to_dict()
+    *path, leaf = name.split(".")
+    holder = config
+    for part in path:
+        holder = holder[part]
+    for value in (10**20, 1e30, float("nan"), float("inf"), -1e30, -(10**20)):
+        holder[leaf] = value
+        with pytest.raises(SignerError, match=f"config.{name} is .*: it must be") as error:
+            read(config)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("data.fps", 1000.0), ("data.size", 4096), ("seed", 2**31 - 1), ("slul.beams", 1000), ("slul.d_ff", 2**17),
+     ("tokenizer.vocab_size", 10**6), ("train.slul.batch", 10**6), ("train.slul.steps", 10**9)],
+)  # fmt: skip
+def test_the_upper_bound_is_what_is_said(key, most):
+    for value, fits in ((most, True), (most + 1, False)):
+        config = configuration.shipped("phoenix14t")
+        config.update_from_flattened_dict({key: value})
+        if fits:
+            assert flatten(read(config))[key] == most
+        else:
+            with pytest.raises(SignerError, match=f"{most:g}|{most}"):
+                read(config)
+
+
+def test_lists_are_not_longer_than_any_run_needs():
+    assert each(whole(1), most=2).holds((1, 2)) and not each(whole(1), most=2).holds((1, 2, 3))
+    assert (
+        each(whole(1), least=1, most=2).words == "a list of at least 1 and at most 2, each a whole number of at least 1"
+    )
+    config = configuration.shipped("default")
+    config.renderer.stem_features = (8,) * 11
+    with pytest.raises(SignerError, match="of at most 10"):
+        read(config)
+
+
+def test_the_built_in_corpus_has_a_lowest_frame_rate():
+    config = configuration.shipped("default")
+    config.data.fps = 3.0
+    with pytest.raises(SignerError, match="need 4 frames a second"):
+        read(config)
+    for fps in (0.0, 4.0):
+        config.data.fps = fps
+        assert read(config).data.fps == fps
+
+
 def test_unknown_and_missing_keys_are_named():
     config = configuration.shipped("default").to_dict()
     with pytest.raises(SignerError, match="unknown key 'slul.d_modle' .did you mean 'slul.d_model'"):

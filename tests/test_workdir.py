@@ -95,7 +95,7 @@ def test_a_lock_of_a_killed_run_is_free_again(tmp_path):
 def test_a_place_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("mine")
     with (
-        pytest.raises(SignerError, match="cannot be made"),
+        pytest.raises(SignerError, match="cannot lie in .*file, which is no folder"),
         run.claimed(read(configuration.load(TINY)), tmp_path / "file" / "w"),
     ):
         pass
@@ -151,8 +151,122 @@ def test_a_runs_config_is_checked(tmp_path, bad):
             workdir.load_settings(tmp_path)
         assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text('{"made_by": "signer_jax"}')
-    with pytest.raises(SignerError, match="the config lacks"):
+    with pytest.raises(SignerError, match="the config lacks 'stages'"):
         workdir.load_settings(tmp_path)
+
+
+def older(folder: Path, *keys: str, **more: object) -> None:
+    """Takes keys out of a run's config, as a version that did not have them yet left it, and puts others in."""
+    values = json.loads((folder / "config.json").read_text())
+    for key in keys:
+        section, leaf = key.split(".")
+        del values[section][leaf]
+    (folder / "config.json").write_text(json.dumps(values | more))
+
+
+def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path, capsys):
+    c, w = configuration.load(TINY), tmp_path / "w"
+    with run.claimed(read(c), w):
+        pass
+    (w / "checkpoints" / "slul" / "20").mkdir(parents=True)
+    older(w, "renderer.reference_dropout", "data.guests")
+    capsys.readouterr()
+    assert workdir.load_settings(w) == read(c)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "data.guests = 2, renderer.reference_dropout = 0.05" in said
+    # Another value than the default is another config; the default resumes, and writes the key down.
+    with (
+        pytest.raises(SignerError, match=r"data\.guests was 2 by default, since that run is older.*is now 3"),
+        run.claimed(read(configuration.load(TINY, ["--config.data.guests=3"])), w),
+    ):
+        pass
+    assert capsys.readouterr().err == ""
+    with run.claimed(read(c), w):
+        assert capsys.readouterr().err.count("the default is taken") == 1
+    workdir.load_settings(w)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_key_that_is_no_more_is_named_with_what_to_do(tmp_path):
+    with run.claimed(read(configuration.load(TINY)), tmp_path):
+        pass
+    older(tmp_path, old_key=3)
+    with pytest.raises(SignerError, match=r"config\.old_key is no key of this version.*delete the key there"):
+        workdir.load_settings(tmp_path)
+
+
+def test_a_run_that_trained_nothing_is_the_corrected_configs(tmp_path, capsys):
+    """What was made with values that have changed is made anew; the rest, and other people's files, stay."""
+    w = tmp_path / "w"
+    with run.claimed(read(configuration.load(TINY, ["--config.tokenizer.vocab_size=10"])), w):
+        for name in ("data", "prior", "latents"):
+            with storage.new_folder(w / name, name) as folder:
+                (folder / "a").write_text("a")
+        (w / "tensorboard").mkdir()
+        for name in ("events.out.tfevents.1", "mine.txt"):
+            (w / "tensorboard" / name).write_text("a")
+        (w / "tokenizer.model").write_text("a")
+    capsys.readouterr()
+    with run.claimed(read(configuration.load(TINY)), w):
+        pass
+    said = capsys.readouterr().err
+    assert "nothing was trained there yet" in said and "tokenizer.vocab_size was 10, is now 400" in said
+    assert workdir.load_settings(w).tokenizer.vocab_size == 400
+    assert {path.name for path in w.iterdir()} == {workdir.LOCK, "config.json", "data", "prior", "tensorboard"}
+    assert [path.name for path in (w / "tensorboard").iterdir()] == ["mine.txt"]
+    with run.claimed(read(configuration.load(TINY, ["--config.data.size=64", "--config.stages=slul"])), w):
+        assert not (w / "data").exists() and not (w / "prior").exists()
+    # The same config resumes, and once a stage has a checkpoint the folder is its run's.
+    (w / "checkpoints" / "slul" / "2").mkdir(parents=True)
+    with pytest.raises(SignerError, match="belongs to a run with another config"):
+        workdir.check_claim(w, read(configuration.load(TINY)))
+
+
+def test_a_folder_of_a_runs_name_that_is_not_ours_alone_stays(tmp_path):
+    with run.claimed(read(configuration.load(TINY)), tmp_path):
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "thesis.txt").write_text("mine")
+    with (
+        pytest.raises(SignerError, match="choose another folder"),
+        run.claimed(read(configuration.load(TINY, ["--config.data.size=64", "--config.stages=slul"])), tmp_path),
+    ):
+        pass
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
+
+
+def test_prepared_data_stay_where_their_source_is_gone(tmp_path):
+    write_phoenix(tmp_path / "source")
+    load = [f"--config.data.source={tmp_path / 'source'}"]
+    with (
+        run.claimed(read(configuration.load("phoenix14t", load)), tmp_path / "w"),
+        storage.new_folder(tmp_path / "w" / "data", "prepared corpus") as folder,
+    ):
+        (folder / "a").write_text("a")
+    shutil.rmtree(tmp_path / "source")
+    with (
+        pytest.raises(SignerError, match="no such folder"),
+        run.claimed(read(configuration.load("phoenix14t", [*load, "--config.data.size=32"])), tmp_path / "w"),
+    ):
+        pass
+    assert (tmp_path / "w" / "data" / "a").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/w", "database", "database/w", "run/checkpoints", "lexicon/w"])
+def test_no_run_is_started_in_what_is_something_else(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with storage.new_folder(tmp_path / "database", "pose database") as folder:
+        (folder / "a").write_text("a")
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "index.csv").write_text("path,signed_language,glosses\n")
+    with run.claimed(read(configuration.load(TINY)), tmp_path / "run"):
+        pass
+    before = contents(tmp_path)
+    with (
+        pytest.raises(SignerError, match=f"--workdir {tmp_path / place}: .*; choose another place"),
+        run.claimed(read(configuration.load(TINY)), tmp_path / place),
+    ):
+        pass
+    assert contents(tmp_path) == before
 
 
 def test_the_clock_is_a_note_that_stops_nothing(tmp_path, capsys):

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from signer_jax import storage
 from signer_jax.errors import SignerError, one_line, piled
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 # Megapixels of the kinds that are read: a PNG takes 4 bytes a pixel while it is decoded, a WebP 16; a JPEG is decoded
@@ -62,6 +61,15 @@ def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def figures(metrics: dict[str, float], split: str) -> str:
+    """The table of a run's figures on a split, or why there is none."""
+    if not split:
+        return "no evaluation was asked for (config.evaluate.split is empty); `signer evaluate` makes one"
+    if not metrics:
+        return f"nothing to evaluate: {split} holds nothing that this run's stages make"
+    return table(metric_rows(metrics), (f"metric ({split})", "value"))
 
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, ...]]:
@@ -166,6 +174,7 @@ def _small(picture: "Image") -> "Image":
 
 
 def _rgb(picture: "Image") -> "Image":
+    import numpy as np
     from PIL import Image
 
     if picture.mode.startswith("I"):  # 16 bits a pixel, which convert would clip rather than scale
@@ -178,8 +187,9 @@ def _too_large(path: str, megapixels: int) -> SignerError:
     return SignerError(f"--style {path}: has more than the {megapixels} megapixels that its kind may have; resize it")
 
 
-def square(picture: "Image", size: int) -> np.ndarray:
+def square(picture: "Image", size: int) -> "np.ndarray":
     """The picture's middle square, resized to uint8 `[size, size, 3]`."""
+    import numpy as np
     from PIL import Image
 
     side = min(picture.size)
@@ -198,13 +208,16 @@ def output_folder(path: str, flag: str) -> Path:
             raise SignerError(f"{flag} {path}: is a folder; give a file's name")
         if file.exists():
             storage.plain_file(file, f"give {flag} another name")
+        if not os.access(file.parent, os.W_OK | os.X_OK):  # what is new is made beside its name
+            raise SignerError(f"{flag} {path}: may not be written (permission denied); give another place")
     except (OSError, ValueError, RuntimeError) as error:
         raise SignerError(f"{flag} {path}: cannot be written ({storage.reason_of(error)}); give another name") from None
     return file
 
 
 def distinct(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None]) -> None:
-    """Raises `SignerError` where an output names an input or another output, through links too: it would be lost.
+    """Raises `SignerError` where an output names an input or another output, through links too, or lies in a database,
+    a lexicon or a run: something would be lost.
 
     Both are flag -> path as the user gave it; None where it was not given.
     """
@@ -218,6 +231,7 @@ def distinct(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None]
         for other, theirs in taken.items():
             if _same(path, theirs):
                 raise SignerError(f"{flag} {path}: is {other} too and would replace it; give {flag} another name")
+        storage.check_outside(path, f"{flag} {path}")
         taken[flag] = path
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signer_jax.cli.common import command, distinct, metric_rows, output_folder, table
+from signer_jax.cli.common import command, distinct, figures, output_folder
 from signer_jax.errors import one_line
 
 
@@ -34,6 +34,6 @@ def run(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if target:
         results.write(target, result)
-    print(table(metric_rows(evaluation.metrics), (f"metric ({arguments.split})", "value")))
+    print(figures(evaluation.metrics, arguments.split))
     for name, value in sorted(evaluation.facts.items()):
         print(one_line(f"{name}: {value}"))

@@ -1,6 +1,14 @@
-"""What libraries log while a command runs: one line each, since their errors reach the user as a line of ours."""
+"""What libraries do to what a command says: their logs in one line each, and no interruption lost in them."""
 
 import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SOON = 0.05  # seconds: until the callback that swallowed an interruption is over
 
 
 class _OneLine(logging.Filter):
@@ -13,3 +21,25 @@ class _OneLine(logging.Filter):
 def keep_to_one_line() -> None:
     """Orbax logs the traceback of an error that it raises too; both come through absl's logger."""
     logging.getLogger("absl").addFilter(_OneLine())
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C that arrives in a callback of the garbage collector (jax has one) or a finaliser is printed by Python and
+    forgotten there: within the block it comes again.
+    """
+    heard = sys.unraisablehook
+
+    def hook(ignored: Any) -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            main = threading.main_thread().ident
+            assert main is not None
+            threading.Timer(_SOON, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            heard(ignored)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = heard

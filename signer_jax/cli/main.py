@@ -1,16 +1,20 @@
 """The `signer` program: one small file a command, one clear line for a user's mistake."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from signer_jax import __version__
 from signer_jax.allocator import accelerator_installed, keep_freed_memory
 from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
-from signer_jax.errors import SignerError, one_line
-from signer_jax.storage import reason_of
+from signer_jax.errors import SignerError
+from signer_jax.storage import line_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior)
+# Arguments that name a file or a folder, and whether a flag does.
+PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "prior": True, "style": True, "source": True,
+         "ref": True, "hyp": True, "json": True, "path": False}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     top = parser()
-    known, rest = top.parse_known_args(arguments)
+    known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))
     overrides = [argument for argument in rest if argument.startswith("--config.")]
     if unknown := [argument for argument in rest if argument not in overrides]:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -38,21 +42,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not accelerator_installed():
         keep_freed_memory()
     try:
-        known.run(known)
-    except SignerError as error:
-        print(f"signer: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # what no reader or writer below has put into words
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"signer: {one_line(where + reason_of(error))}", file=sys.stderr)
-        return 2
-    except MemoryError:  # as above
-        print("signer: takes more memory than there is; close other programs, or give less at once", file=sys.stderr)
-        return 2
+        refuse_empty(known)
+        with logs.interruptible():
+            known.run(known)
     except KeyboardInterrupt:
-        print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        resumes = "; the same command resumes from the last checkpoint" if hasattr(known, "config") else ""
+        print(f"signer: interrupted{resumes}", file=sys.stderr, flush=True)
+        if arguments is None:
+            # Threads of XLA's and Grain's may still be at work: a program that takes itself down in order crashes.
+            sys.stdout.flush()
+            os._exit(130)
         return 130
+    except Exception as error:
+        line = line_of(error)
+        if line is None:
+            raise
+        print(f"signer: {line}", file=sys.stderr)
+        return 2
     return 0
+
+
+def with_equals(arguments: Sequence[str]) -> list[str]:
+    """`--config.KEY VALUE` as `--config.KEY=VALUE`: both are usual, and no command with a config takes bare words.
+
+    What begins with two dashes is the next flag, no value.
+    """
+    joined: list[str] = []
+    waits = False  # whether the last one is an override that has no value yet
+    for argument in arguments:
+        if waits and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+            waits = False
+            continue
+        joined.append(argument)
+        waits = argument.startswith("--config.") and "=" not in argument
+    return joined
+
+
+def refuse_empty(arguments: argparse.Namespace) -> None:
+    """Raises `SignerError` for a path that is given and empty: of a shell's variable that is not set, most often."""
+    for name, flag in PATHS.items():
+        given = getattr(arguments, name, None)
+        if isinstance(given, str) and not given.strip():
+            shown = f"--{name}" if flag else f"the {name}"
+            raise SignerError(f"{shown} is empty; give a path, or leave it out where it may be left out")
 
 
 if __name__ == "__main__":

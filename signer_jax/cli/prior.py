@@ -1,11 +1,17 @@
 """`signer prior`: build a pose database from a lexicon folder, or say what one holds."""
 
 import argparse
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from signer_jax.cli.common import check_database, command, distinct
 from signer_jax.errors import SignerError, one_line
 from signer_jax.storage import to_json
+
+if TYPE_CHECKING:
+    from signer_jax.pose.prior import Entry
+    from signer_jax.types import Pose
 
 PROBLEMS_SHOWN = 3
 LEAST_FPS, MOST_FPS = 1, 1000
@@ -44,14 +50,34 @@ def run_build(arguments: argparse.Namespace) -> None:
 
     cut = Cut()
     entries, problems = read_lexicon(arguments.source, trimmed=arguments.trim, cut=cut)
-    prior = Prior.build(progress(entries, "signs"), arguments.out, arguments.fps, problems=problems)
+    rates: Counter[float] = Counter()
+    signs = _counted(progress(entries, "signs"), rates)
+    prior = Prior.build(signs, arguments.out, arguments.fps, problems=problems)
     print(one_line(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}"))
     if cut.frames:
         print(f"trimmed {cut.frames} frames of rest off {cut.signs} signs; --no-trim keeps them")
     if cut.beyond:
         print(one_line(f"clipped {len(cut.beyond)} rows that end beyond their file, the first: {cut.beyond[0]}"))
+    if cut.seconds:
+        print(
+            f"start and end of {cut.seconds} rows were read as seconds: as milliseconds their signs would last less "
+            "than a tenth of a second"
+        )
+    others = {rate: count for rate, count in rates.items() if rate != arguments.fps}
+    if others:
+        print(
+            f"resampled {sum(others.values())} signs from {', '.join(f'{rate:g}' for rate in sorted(others)[:5])} to "
+            f"{arguments.fps:g} frames a second, the same time long; --fps sets the rate"
+        )
     if problems:
         print(one_line(f"left out {len(problems)} rows, the first: {problems[0]}"))
+
+
+def _counted(signs: "Iterable[tuple[Entry, Pose]]", rates: Counter[float]) -> "Iterator[tuple[Entry, Pose]]":
+    """The signs as they come; `rates` counts in place how many of each frame rate there are."""
+    for entry, pose in signs:
+        rates[pose.fps] += 1
+        yield entry, pose
 
 
 def show_info(arguments: argparse.Namespace) -> None:

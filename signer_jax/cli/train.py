@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from signer_jax.cli.common import command, metric_rows, say_overrides, table
+from signer_jax.cli.common import command, figures, say_overrides
 
 
 def add(commands: Any) -> None:
@@ -61,7 +61,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
             results.write(workdir / "result.json", result)
             if split:  # beside the curves: `dev/gloss/bleu4`, …
                 Monitor(workdir / "tensorboard").scalars(split, result["step"], evaluation.metrics)
-            print(table(metric_rows(evaluation.metrics), (f"metric ({split or 'not evaluated'})", "value")))
+            print(figures(evaluation.metrics, split))
             if then:
                 then(signer, evaluation, result, workdir)
         wait_for_all("finished")

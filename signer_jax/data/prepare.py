@@ -12,15 +12,36 @@ from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
 
 
-def check(data: Data, directory: Path) -> None:
-    """Raises `SignerError` where `prepare` would find no corpus of this name, or no source, to prepare from."""
+def check(data: Data, directory: Path, *, anew: bool = False) -> None:
+    """Raises `SignerError` where `prepare` would find no corpus of this name, or no source, to prepare from.
+
+    `anew`: whether a folder that is there will have been removed by then.
+    """
     if data.corpus not in CORPORA:
         raise SignerError(
             f"config.data.corpus: unknown corpus {data.corpus!r}{closest(data.corpus, CORPORA)}; "
             f"known: {', '.join(CORPORA)}"
         )
-    if data.corpus != "builtin" and not _prepared(directory):
+    if data.corpus == "builtin":
+        if data.source:
+            raise SignerError(
+                f"config.data.source {data.source}: the built-in corpus reads no folder; name the folder's corpus, "
+                "--config.data.corpus=phoenix14t or how2sign_clips, or start from its config"
+            )
+    elif anew or not _prepared(directory):
         _source(data, directory)
+
+
+def trains(data: Data) -> dict[str, bool]:
+    """Whether the training split has `sentences`, `poses`, `videos`, as far as the settings say it: a stage needs some.
+
+    Poses of real clips have no sentences, so that they are of no use to SLP-MoE.
+    """
+    if data.corpus == "builtin":
+        sentences = data.sentences.train > 0
+        poses = sentences and data.poses.train > 0
+        return {"sentences": sentences, "poses": poses, "videos": poses and data.videos.train > 0}
+    return {"sentences": data.corpus == "phoenix14t", "poses": False, "videos": data.corpus == "how2sign_clips"}
 
 
 def _prepared(directory: Path) -> bool:

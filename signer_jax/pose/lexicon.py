@@ -37,13 +37,14 @@ _KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
 
 @dataclass
 class Cut:
-    """How many frames of rest were trimmed off how many signs, and which rows end beyond their file ("row 5 (ase A):
-    …"); complete once the iterator is exhausted.
+    """How many frames of rest were trimmed off how many signs, which rows end beyond their file ("row 5 (ase A): …"),
+    and of how many rows start and end were read as seconds; complete once the iterator is exhausted.
     """
 
     signs: int = 0
     frames: int = 0
     beyond: list[str] = field(default_factory=list)
+    seconds: int = 0
 
 
 def read_lexicon(
@@ -128,7 +129,9 @@ def _signs(
                 raise SignerError(f"the gloss {REST} is reserved for rest poses; give it another")
             priority = _priority(row)
             whole = poses.read(folder, row["path"])
-            start, end = milliseconds(_time(row, "start"), _time(row, "end"))
+            times = _time(row, "start"), _time(row, "end")
+            start, end = milliseconds(*times)
+            cut.seconds += (start, end) != times
             pose = _sign(row["path"], whole, start, end)
             if round(end / 1000 * whole.fps) > len(whole):
                 cut.beyond.append(

@@ -70,6 +70,22 @@ def proto_fields(model: bytes) -> set[int]:
     return found
 
 
+def _untrained(reason: str, vocab_size: int) -> SignerError:
+    """SentencePiece's reason, which names places in its source, in words of a config."""
+    if needs := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
+        return SignerError(
+            f"config.tokenizer.vocab_size {vocab_size}: the characters of the training texts and the marks alone are "
+            f"{needs[1]} pieces; give at least that, and some hundreds more for whole words"
+        )
+    if "sentences_.empty()" in reason:
+        return SignerError("tokenizer: the training texts hold no word; give a corpus with texts and glosses")
+    reason = re.sub(r"^[A-Z_]+: |\S+\.cc\(\d+\) |\[[^]]*\] ?", "", reason)[:200].rstrip(". ")
+    return SignerError(
+        f"tokenizer: no vocabulary of config.tokenizer.vocab_size {vocab_size} can be made ({reason}); check the "
+        "training texts, or change that size"
+    )
+
+
 class Tokenizer:
     """Text and glosses to ids and back. `vocab_size` counts every id that can occur (T5's sentinels included)."""
 
@@ -140,9 +156,8 @@ class Tokenizer:
                 num_threads=1,
                 minloglevel=3,
             )
-        except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise SignerError(f"tokenizer: training failed ({reason}); give more text or a larger vocab_size") from None
+        except (RuntimeError, OSError, ValueError) as error:
+            raise _untrained(" ".join(str(error).split()), vocab_size) from None
         tokenizer = cls(model.getvalue())
         storage.write_file(path, model.getvalue())
         return tokenizer

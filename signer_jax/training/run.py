@@ -16,6 +16,7 @@ from signer_jax import workdir as folder
 from signer_jax.data import buckets, streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
+from signer_jax.data.prepare import trains
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import Limits, MotionWindows, too_long
 from signer_jax.distributed import first_makes
@@ -27,7 +28,7 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
-from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import latents as latent_cache
 from signer_jax.training import partitioning
@@ -46,6 +47,15 @@ REQUIRES = {
 }
 # What it uses where the run has it: H, which a renderer does without on videos that have no text.
 USES = {"images": ("slul",), "renderer": ("slul",)}
+# What it learns from, of the training split.
+LEARNS_FROM = {
+    "slul": ("sentences",),
+    "pose": ("sentences", "poses"),
+    "vae": ("videos",),
+    "images": ("videos",),
+    "renderer": ("videos",),
+    "joint": ("sentences", "poses", "videos"),
+}
 PUBLISHED = ("slul", "vae", "renderer")  # parts that may come from elsewhere
 
 
@@ -109,7 +119,7 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
 def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     """Checks the settings, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
     _check(settings)
-    check_corpus(settings.data, workdir / "data")
+    check_corpus(settings.data, workdir / "data", anew="data" in folder.outdated(workdir, settings))
     mesh = mesh_of(settings)
     for stage in settings.stages:
         c = settings.stage(stage)
@@ -148,6 +158,13 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         if latest_step(directory) == stage.steps:
             params = finished(stage, params, read_params(directory))
             continue
+        warmup = settings.stage(name).warmup
+        if warmup >= stage.steps > 1 and jax.process_index() == 0:
+            print(
+                f"signer: stage {name!r}: config.train.{name}.warmup of {warmup} steps does not end within its "
+                f"{stage.steps}, so the learning rate is not reached; a twentieth of the steps is usual",
+                file=sys.stderr,
+            )
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
             if name == "vae" and settings.vae.principal_start and fresh:
@@ -270,6 +287,21 @@ def _check(settings: Settings) -> None:
             if need in stages[i:] or (need in needs and need not in stages[:i] and not _published(settings, need)):
                 other = f", or config.{need}.init" if need in needs and need in PUBLISHED and need not in stages else ""
                 raise SignerError(f"config.stages {stages}: {name!r} needs {need!r} before it{other}")
+        there = trains(settings.data)
+        for kind in LEARNS_FROM[name]:
+            if not there[kind]:
+                ours = settings.data.corpus == "builtin"
+                mend = f"raise config.data.{kind}.train" if ours else "choose another corpus"
+                more = " (of the sentences the first are performed, of these the first are rendered)" if ours else ""
+                raise SignerError(
+                    f"config.stages {stages}: {name!r} learns from {kind}, of which the training split of "
+                    f"{settings.data.corpus} has none{more}; {mend}, or leave that stage out"
+                )
+    if not settings.tokenizer.path and settings.tokenizer.mask != MASK:
+        raise SignerError(
+            f"config.tokenizer.mask {settings.tokenizer.mask!r}: the vocabulary that the run trains itself has "
+            f"{MASK!r}; leave it so, or name a published one by config.tokenizer.path"
+        )
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
         model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
         ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]

@@ -57,6 +57,24 @@ def test_a_name_is_spelled_from_a_lexicon(lexicon, tmp_path, capsys):
     assert not (tmp_path / "none.mp4").exists()
 
 
+def test_what_was_converted_is_said_and_a_refusal_shows_no_bar(lexicon, tmp_path, capsys):
+    rows = ["path,signed_language,start,end,glosses", "A.pose,ase,0,0.5,A", "A.pose,ase,0,500,B", "D.pose,ase,0,0,D"]
+    (lexicon / "index.csv").write_text("\n".join(rows) + "\n")
+    build = ["prior", "build", "--source", str(lexicon), "--out"]
+    assert main([*build, str(tmp_path / "p"), "--fps", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert "start and end of 1 rows were read as seconds" in printed
+    assert "resampled 3 signs from 25 to 50 frames a second" in printed
+    (lexicon / "index.csv").write_text("\n".join([rows[0], *rows[2:]]) + "\n")
+    assert main([*build, str(tmp_path / "q")]) == 0
+    printed = capsys.readouterr().out
+    assert "seconds" not in printed and "resampled" not in printed
+    (tmp_path / "file").write_text("mine")
+    assert main([*build, str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("signer:") and said.count("\n") == 1
+
+
 def arms_of(frames: int, both: bool, seed: int) -> Pose:
     """Hands that circle before the chest; the left arm, and the right hand for 7 frames, out of the picture or not."""
     pose = letter(seed, frames)

@@ -1,6 +1,7 @@
 """The tokenizer: determinism, round trips, tags and masks as single ids, case."""
 
 import pickle
+import re
 import unicodedata
 
 import pytest
@@ -176,8 +177,22 @@ def test_mistakes_are_named(tokenizer, tmp_path):
     (tmp_path / "broken.model").write_bytes(b"no model")
     with pytest.raises(SignerError, match="not a SentencePiece model"):
         Tokenizer.load(tmp_path / "broken.model")
-    for texts, size in ((TEXTS, 20), ([], 100)):
-        with pytest.raises(SignerError, match="training failed") as error:
+    for texts, size, says in (
+        (TEXTS, 20, r"config\.tokenizer\.vocab_size 20: the characters .* are \d+ pieces; give at least that"),
+        (TEXTS, 10**12, r"no vocabulary of config\.tokenizer\.vocab_size 1000000000000 can be made"),
+        ([], 100, "the training texts hold no word"),
+        (["  "], 100, "the training texts hold no word"),
+    ):
+        with pytest.raises(SignerError, match=says) as error:
             Tokenizer.train(texts, tmp_path / "never.model", size, LANGUAGES, glosses=[])
-        assert "\n" not in str(error.value)
+        assert "\n" not in str(error.value) and ".cc" not in str(error.value)
     assert not (tmp_path / "never.model").exists()
+
+
+def test_the_size_that_a_refusal_names_is_enough(tmp_path):
+    with pytest.raises(SignerError) as error:
+        Tokenizer.train(TEXTS, tmp_path / "t.model", 10, LANGUAGES, glosses=[])
+    least = int(re.search(r"are (\d+) pieces", str(error.value))[1])
+    with pytest.raises(SignerError):
+        Tokenizer.train(TEXTS, tmp_path / "t.model", least - 1, LANGUAGES, glosses=[])
+    Tokenizer.train(TEXTS, tmp_path / "t.model", least, LANGUAGES, glosses=[])
