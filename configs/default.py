@@ -116,9 +116,13 @@ def get_config() -> ConfigDict:
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
     c.renderer.shift = 0.5  # shift of the noise levels in training and sampling (3 at 480p, 5 at 720p)
+    c.renderer.times = "shifted-uniform"  # of the training levels before the shift | logit-normal
+    c.renderer.times_mean = 0.0  # of the normal number, for logit-normal
+    c.renderer.times_std = 1.0
     c.renderer.noise_share = 0.4  # share of the training levels that are pure noise, where sampling begins
     c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
-    c.renderer.steps = 2  # Euler steps; after short training more add speckle, one blurs
+    c.renderer.steps = 2  # of the solver; after short training more add speckle, one blurs
+    c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
     c.renderer.condition_dropout = 0.0  # share of examples trained without pose and text; guidance needs some

@@ -134,9 +134,13 @@ class Rendering:
     control_channels: Annotated[tuple[int, ...], each(whole(4), least=2)]
     control_fold: Count
     shift: Positive
+    times: Literal["shifted-uniform", "logit-normal"]
+    times_mean: Annotated[float, number()]
+    times_std: Positive
     noise_share: Share
     velocity_floor: Positive
     steps: Count
+    solver: Literal["euler", "unipc", "dpm++"]
     shared_noise: bool
     guidance: NotNegative
     condition_dropout: Share

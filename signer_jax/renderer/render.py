@@ -99,7 +99,7 @@ class Renderer:
         *,
         guidance: float,
     ) -> Float[Array, "b k h w c"]:
-        """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·(k-1) + 1."""
+        """Clean, normalised latents of each clip, solved from `noise`; t = temporal_ratio·(k-1) + 1."""
         video = self.control_video(self.draw(pose, confidence))
         keep = jnp.ones(pose.shape[0])
 
@@ -113,6 +113,7 @@ class Renderer:
             guidance=guidance,
             condition=(reference, video, text, keep),
             null_condition=(reference, video, text, jnp.zeros_like(keep)),
+            solver=self.schedule.solver,
         )
 
     def hand_weight(self, drawn: Float[Array, "b t y x g"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
