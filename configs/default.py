@@ -108,6 +108,7 @@ def get_config() -> ConfigDict:
     c.renderer.stem_blocks = 1  # a level
     c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference
+    c.renderer.overlap = 0  # frames that neighbouring segments share and blend; a multiple of the VAE's ratio in time
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
     c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip

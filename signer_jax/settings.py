@@ -126,6 +126,7 @@ class Rendering:
     stem_blocks: Whole
     head_blocks: Whole
     window: Count
+    overlap: Whole
     stride: Count
     references: Count
     reference_dropout: Share
@@ -295,6 +296,14 @@ def _misfits(settings: Settings) -> Iterable[str]:
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
     if "renderer" in stages and not vae.init and (renderer.window - 1) % ratio:
         yield f"config.renderer.window {renderer.window}: must be 1 more than a multiple of {ratio} (vae in time)"
+    shared = renderer.overlap
+    if "renderer" in stages and not vae.init and (shared % ratio or 2 * shared > renderer.window + ratio - 1):
+        yield (
+            f"config.renderer.overlap {shared}: must be a multiple of {ratio} (vae in time), at most half of "
+            f"config.renderer.window {renderer.window}"
+        )
+    if "vae" in stages and not vae.init and (vae.window - 1) % ratio:
+        yield f"config.vae.window {vae.window}: must be 1 more than a multiple of {ratio} (vae in time)"
     if "vae" in stages and not vae.init and vae.principal_start:
         # What `vae_initialisation.initialise_from_frames` needs.
         channels, numbers = 2 * vae.z_dim + 1, 3 * vae.patch_size**2

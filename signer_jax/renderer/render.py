@@ -20,7 +20,7 @@ from signer_jax.pose.rasterise import rasterise
 from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
-from signer_jax.renderer.sampler import sample
+from signer_jax.renderer.sampler import Dropped, Field, guided, solve
 from signer_jax.renderer.schedule import NoiseSchedule, linear_guess, timestep, velocity_to
 from signer_jax.renderer.video_transformer import VideoTransformer
 
@@ -88,33 +88,35 @@ class Renderer:
         clean: Any = head({"params": params["head"]}, deep, levels, guess, reference, step)
         return velocity_to(clean, noisy, sigma)
 
-    def render(
+    def field(
         self,
         params: dict,
-        noise: Float[Array, "b k h w c"],
         pose: Float[Array, "b t j c"],
         confidence: Float[Array, "b t j"],
         reference: Float[Array, "b h w c"],
         text: Float[Array, "b s d"],
         *,
         guidance: float,
-    ) -> Float[Array, "b k h w c"]:
-        """Clean, normalised latents of each clip, solved from `noise`; t = temporal_ratio·(k-1) + 1."""
+    ) -> Field:
+        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`."""
         video = self.control_video(self.draw(pose, confidence))
         keep = jnp.ones(pose.shape[0])
 
         def velocity(x: Array, sigma: Array, condition: tuple) -> Array:
             return self.velocity(params, x, sigma, *condition)
 
-        return sample(
-            velocity,
-            noise,
-            self.schedule.levels(),
-            guidance=guidance,
-            condition=(reference, video, text, keep),
-            null_condition=(reference, video, text, jnp.zeros_like(keep)),
-            solver=self.schedule.solver,
-        )
+        nothing = Dropped(guidance, (reference, video, text, jnp.zeros_like(keep)))
+        return guided(velocity, (reference, video, text, keep), [nothing])
+
+    def render(
+        self, params: dict, noise: Float[Array, "b k h w c"], *, guidance: float, **conditions: Array
+    ) -> Float[Array, "b k h w c"]:
+        """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
+
+        `conditions` are those of `field`: pose, confidence, reference, text.
+        """
+        field = self.field(params, **conditions, guidance=guidance)
+        return solve(field, noise, self.schedule.levels(), solver=self.schedule.solver)
 
     def hand_weight(self, drawn: Float[Array, "b t y x g"], grid: int, gain: float) -> Float[Array, "b k h w 1"]:
         """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`)."""
