@@ -115,6 +115,7 @@ def get_config() -> ConfigDict:
     c.renderer.stem_blocks = 1  # a level
     c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference; 0: the variant's
+    c.renderer.overlap = 0  # frames that neighbouring segments share and blend; a multiple of the VAE's ratio in time
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
     c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip
@@ -127,9 +128,13 @@ def get_config() -> ConfigDict:
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
     c.renderer.shift = 0.5  # of the noise levels in training and sampling (3 at 480p, 5 at 720p); 0: the variant's
+    c.renderer.times = "shifted-uniform"  # of the training levels before the shift | logit-normal
+    c.renderer.times_mean = 0.0  # of the normal number, for logit-normal
+    c.renderer.times_std = 1.0
     c.renderer.noise_share = 0.4  # share of the training levels that are pure noise, where sampling begins
     c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
-    c.renderer.steps = 8  # Euler steps; fewer blur hands that no training frame shows, and score higher on the rest
+    c.renderer.steps = 8  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
+    c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
     c.renderer.condition_dropout = 0.0  # share of examples trained without pose and text; guidance needs some

@@ -166,7 +166,7 @@ def _renderer(
         transformer,
         control,
         hybrid,
-        NoiseSchedule(c.shift, c.steps, c.noise_share),
+        NoiseSchedule(c.shift, c.steps, c.noise_share, c.times, c.times_mean, c.times_std, c.solver),
         skeleton.limb_groups(joints),
         pose_picture.shapes(joints, face=variant.face is None) if coloured else None,
         (side, side),

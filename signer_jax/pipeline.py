@@ -97,7 +97,7 @@ class Signer:
         return Studio.of(
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
-            share_noise=c.renderer.shared_noise, seed=c.seed,
+            share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------

@@ -172,6 +172,7 @@ class Rendering:
     stem_blocks: Blocks
     head_blocks: Blocks
     window: Annotated[int, whole(0, 10**5)]
+    overlap: Annotated[int, whole(0, 10**5)]
     stride: Frames
     references: Annotated[int, whole(1, 10**7)]
     reference_dropout: Share
@@ -182,9 +183,13 @@ class Rendering:
     control_channels: Annotated[tuple[int, ...], each(whole(4, 2**17), least=2, most=20)]
     control_fold: Pixels
     shift: Annotated[float, number(0.0, 1000.0)]
+    times: Literal["shifted-uniform", "logit-normal"]
+    times_mean: Annotated[float, number(-100.0, 100.0)]
+    times_std: Annotated[float, number(0.0, 100.0, above=True)]
     noise_share: Share
     velocity_floor: Positive
     steps: Annotated[int, whole(1, 10**4)]
+    solver: Literal["euler", "unipc", "dpm++"]
     shared_noise: bool
     guidance: Annotated[float, number(0.0, 1000.0)]
     condition_dropout: Share
@@ -395,6 +400,17 @@ def _misfits(settings: Settings) -> Iterable[str]:
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
     if "renderer" in stages and renderer.window and not vae.init and (fault := frames_fault(renderer.window, ratio)):
         yield f"config.renderer.window {renderer.window}: {fault}"
+    shared = renderer.overlap
+    if "renderer" in stages and not vae.init and (shared % ratio or 2 * shared > renderer.window + ratio - 1):
+        yield (
+            f"config.renderer.overlap {shared}: must be a multiple of {ratio} (vae in time), at most half of "
+            f"config.renderer.window {renderer.window}"
+        )
+    if shared and VARIANTS[renderer.variant].front:
+        yield (
+            f"config.renderer.overlap {shared}: windows of the variant {renderer.variant!r} have a picture in front and "
+            "share no frames; set it to 0"
+        )
     if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
     if renderer.variant != "own" and renderer.stem_features:

@@ -106,7 +106,8 @@ def score_motion(
     """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
     centres, visible, crop = hands_of(truth, pose, signer)
     rows["far"] += list(far[np.nonzero(visible)[0]])
-    seam = np.arange(1, len(truth)) % signer.settings.renderer.window == 0
+    windows = signer.settings.renderer
+    seam = np.arange(1, len(truth)) % (windows.window - windows.overlap) == 0
     for name, video in {**candidates, "_truth": truth}.items():
         hands = video_metrics.hand_crops(video, centres, visible, crop)
         rows[f"energy{name}"] += list(video_metrics.gradient_energy(hands))

@@ -15,6 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
+# The collection of variables that goes from one chunk of a video to the next, where `apply` is given it as mutable.
+CHUNK = "chunk"
+
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 _AXES_3D = ("NDHWC", "DHWIO", "NDHWC")
@@ -165,8 +168,34 @@ def causal_padding(size: tuple[int, int, int]) -> Padding:
     return (t - 1, 0), (h // 2, h // 2), (w // 2, w // 2)
 
 
+def in_chunks(module: nn.Module) -> bool:
+    """Whether `module` is given a video chunk by chunk."""
+    return module.is_mutable_collection(CHUNK) and not module.is_initializing()
+
+
+def is_first_chunk(module: nn.Module) -> bool:
+    """Whether this is a video's beginning: its first chunk, or all of it. Ask once a call."""
+    if not in_chunks(module):
+        return True
+    first = not module.has_variable(CHUNK, "begun")
+    module.variable(CHUNK, "begun", jnp.zeros, ())
+    return first
+
+
+def after_the_chunk_before(module: nn.Module, x: Float[jax.Array, "b t h w c"], frames: int) -> jax.Array:
+    """`x` behind the last `frames` frames of the chunk before, zeros before the first; its own last ones are kept."""
+    b, _, *rest = x.shape
+    kept = module.variable(CHUNK, "frames", jnp.zeros, (b, frames, *rest), x.dtype)
+    x = jnp.concatenate([kept.value, x], axis=1)
+    kept.value = x[:, -frames:]
+    return x
+
+
 class Convolution(nn.Module):
-    """A 3D convolution with bias; `padding=None` pads causally. Kernel `[kt, kh, kw, in, out]`."""
+    """A 3D convolution with bias; `padding=None` pads causally. Kernel `[kt, kh, kw, in, out]`.
+
+    Given a video in chunks, a causal one sees the frames of the chunk before where it would see zeros.
+    """
 
     features: int
     kernel_size: tuple[int, int, int]
@@ -180,5 +209,9 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         padding = causal_padding(self.kernel_size) if self.padding is None else self.padding
-        y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, padding)
+        x = x.astype(self.dtype)
+        if self.padding is None and self.kernel_size[0] > 1 and in_chunks(self):
+            x = after_the_chunk_before(self, x, self.kernel_size[0] - 1)
+            padding = ((0, 0), *padding[1:])
+        y = conv3d(x, kernel.astype(self.dtype), self.strides, padding)
         return y + bias.astype(self.dtype)

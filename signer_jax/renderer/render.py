@@ -23,7 +23,7 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.pose_picture import Shapes
-from signer_jax.renderer.sampler import sample
+from signer_jax.renderer.sampler import Dropped, Field, guided, solve
 from signer_jax.renderer.schedule import NoiseSchedule, linear_guess, timestep, velocity_to
 from signer_jax.renderer.variants import Variant, is_high
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -239,10 +239,9 @@ class Renderer:
         return jax.lax.switch(which, (lambda: run(first), lambda: run(second), both))
 
     # ---- A clip ------------------------------------------------------------------------------------------------------
-    def render(
+    def field(
         self,
         params: dict,
-        noise: Float[Array, "b k h w c"],
         pose: Float[Array, "b t j c"],
         confidence: Float[Array, "b t j"],
         reference: Float[Array, "b h w c"],
@@ -253,8 +252,8 @@ class Renderer:
         states: Float[Array, "b r e"] | None = None,
         clip: Float[Array, "b i c"] | None = None,
         face: Float[Array, "b t y x 3"] | None = None,
-    ) -> Float[Array, "b k h w c"]:
-        """Clean, normalised latents of each clip, by Euler steps from `noise`; t = temporal_ratio·(k-1) + 1."""
+    ) -> Field:
+        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; see `conditions`."""
         conditions = self.conditions(
             reference, self.draw(pose, confidence), text, encode=encode, states=states, clip=clip, face=face
         )
@@ -262,14 +261,18 @@ class Renderer:
         def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
             return self.velocity(params, x, sigma, conditions)
 
-        latents = sample(
-            velocity,
-            self.whole(noise, noise[:, 0]),  # the frame in front has the noise of the first: it is not shown
-            self.schedule.levels(),
-            guidance=guidance,
-            condition=conditions,
-            null_condition=without(conditions, GUIDED),
-        )
+        return guided(velocity, conditions, [Dropped(guidance, without(conditions, GUIDED))])
+
+    def render(
+        self, params: dict, noise: Float[Array, "b k h w c"], *, guidance: float, **conditions: Any
+    ) -> Float[Array, "b k h w c"]:
+        """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
+
+        `conditions` are those of `field`: pose, confidence, reference, text, and what the variant takes beside them.
+        """
+        field = self.field(params, **conditions, guidance=guidance)
+        noise = self.whole(noise, noise[:, 0])  # the frame in front has the noise of the first: it is not shown
+        latents = solve(field, noise, self.schedule.levels(), solver=self.schedule.solver)
         return latents[:, 1:] if self.variant.front else latents
 
     def hand_weight(

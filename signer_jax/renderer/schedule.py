@@ -3,40 +3,86 @@
 x_σ = (1 − σ) x0 + σ ε, and the renderer predicts the velocity dx/dσ = ε − x0 (PAPER "Renderer").
 """
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtri
 from jaxtyping import Float
 
+from signer_jax.renderer import solvers
 
-def shift_sigma(sigma: Float[jax.Array, "..."], shift: float) -> Float[jax.Array, "..."]:
-    """σ' = sσ / (1 + (s − 1)σ): s > 1 spends more steps at high noise, as larger pictures need (Wan: 3 to 12)."""
+
+def shift_sigma(sigma: Any, shift: float) -> Any:
+    """σ' = sσ / (1 + (s − 1)σ) of a number or an array: s > 1 spends more steps at high noise, as larger pictures need
+    (Wan: 3 to 12).
+    """
     return shift * sigma / (1.0 + (shift - 1.0) * sigma)
+
+
+def unshift_sigma(sigma: Any, shift: float) -> Any:
+    """The u whose `shift_sigma` is σ."""
+    return shift_sigma(sigma, 1.0 / shift)
+
+
+def high_noise(sigma: Any, boundary: float) -> Any:
+    """Which shifted levels belong to the first of two experts: σ ≥ boundary; the others to the second.
+
+    Half-open and compared in float32, in which the levels are, so that every level has one expert in training and in
+    sampling.
+    """
+    return sigma >= np.float32(boundary)
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
     """The noise levels of a run: σ = `shift_sigma`(u), u in [0, 1], for training and for sampling alike.
 
-    Training draws u evenly, so that the sampler's levels, even steps in u, are the quantiles of what training sees but
-    for a share `noise_share` of the training levels, which is exactly 1, where every sampling begins and a draw never
-    falls.
+    With `times` "shifted-uniform" training draws u evenly, so that the sampler's levels, even steps in u, are the
+    quantiles of what training sees but for a share `noise_share` of the training levels, which is exactly 1, where
+    every sampling begins and a draw never falls. With "logit-normal" u is the logistic function of a normal number of
+    mean `mean` and deviation `std` (Esser et al. 2024): more levels in the middle, or at an end.
     """
 
     shift: float
     steps: int
     noise_share: float
+    times: Literal["shifted-uniform", "logit-normal"] = "shifted-uniform"
+    mean: float = 0.0
+    std: float = 1.0
+    solver: solvers.Name = "euler"
 
-    def draw(self, rng: jax.Array, b: int) -> Float[jax.Array, "b"]:
-        """Noise levels of `b` training examples, stratified: one u in each b-th of its range, in ascending order."""
-        u = (jnp.arange(b) + jax.random.uniform(rng, (b,))) / b
-        return shift_sigma(jnp.minimum(u / (1.0 - self.noise_share), 1.0), self.shift)
+    def draw(self, rng: jax.Array, b: int, *, between: tuple[float, float] = (0.0, 1.0)) -> Float[jax.Array, "b"]:
+        """Noise levels of `b` training examples, stratified: one in each b-th of the draws, in ascending order.
 
-    def levels(self) -> Float[jax.Array, "steps+1"]:
-        """The sampler's noise levels, from 1 down to 0."""
-        return shift_sigma(jnp.linspace(1.0, 0.0, self.steps + 1), self.shift)
+        `between` (low, high): only shifted levels σ with low ≤ σ < high, in the shares that they have among all; what
+        one of two experts trains on (`high_noise`). The upper end 1 is part of it.
+        """
+        low, high = (self._share_below(end) for end in between)
+        share = low + (high - low) * (jnp.arange(b) + jax.random.uniform(rng, (b,))) / b
+        share = jnp.minimum(share / (1.0 - self.noise_share), 1.0)
+        u = jax.nn.sigmoid(self.mean + self.std * ndtri(share)) if self.times == "logit-normal" else share
+        sigma = shift_sigma(u, self.shift)
+        # Rounding must not carry a level over the boundary.
+        below = np.nextafter(np.float32(between[1]), np.float32(0)) if between[1] < 1 else np.float32(1)
+        return jnp.clip(sigma, np.float32(between[0]), below)
+
+    def _share_below(self, sigma: float) -> float:
+        """The share of the training levels below σ; all of them for 1."""
+        if not 0.0 < sigma < 1.0:
+            return float(sigma >= 1.0)
+        u = unshift_sigma(sigma, self.shift)
+        if self.times == "logit-normal":
+            u = NormalDist(self.mean, self.std).cdf(math.log(u / (1.0 - u)))
+        return float(u) * (1.0 - self.noise_share)
+
+    def levels(self) -> Float[np.ndarray, "steps+1"]:
+        """The sampler's noise levels, from 1 down to 0; plain numbers, known before anything is compiled."""
+        return shift_sigma(np.linspace(1.0, 0.0, self.steps + 1), self.shift).astype(np.float32)
 
 
 def velocity_weight(sigma: Float[jax.Array, "b"], floor: float) -> Float[jax.Array, "b"]:

@@ -7,6 +7,9 @@ module computes (the parity tests prove it):
 - causal convolutions see zeros before the first frame;
 - temporal downsampling leaves frame 0 as it is and convolves (2k-2, 2k-1, 2k) for every later output k;
 - temporal upsampling leaves latent 0 as it is and treats latent 1 as if it were the first.
+
+Applied with the collection `convolution.CHUNK` as mutable, the same modules take a video chunk by chunk, as
+`vae_chunks` does where memory must not grow with its length.
 """
 
 from math import prod
@@ -18,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
-from signer_jax.renderer.convolution import Convolution
+from signer_jax.renderer.convolution import Convolution, after_the_chunk_before, in_chunks, is_first_chunk
 
 # Bounds of the log variance in the original; outside of them exp() leaves float32.
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -72,12 +75,17 @@ def average_down(x: Float[jax.Array, "b t h w c"], features: int, ratio: tuple[i
     return x.reshape(b, t, h, w, features, c * prod(ratio) // features).mean(-1)
 
 
-def duplicate_up(x: Float[jax.Array, "b t h w c"], features: int, ratio: tuple[int, int, int]) -> jax.Array:
-    """Shortcut of an upsampling level (Wan 2.2): channels repeated and unfolded into pixels, frame 0 counted once."""
+def duplicate_up(
+    x: Float[jax.Array, "b t h w c"], features: int, ratio: tuple[int, int, int], *, first: bool
+) -> jax.Array:
+    """Shortcut of an upsampling level (Wan 2.2): channels repeated and unfolded into pixels.
+
+    `first`: x begins the video, whose frame 0 counts once.
+    """
     b, t, h, w, c = x.shape
     x = jnp.repeat(x, features * prod(ratio) // c, axis=-1).reshape(b, t, h, w, features, *ratio)
     x = x.transpose(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, t * ratio[0], h * ratio[1], w * ratio[2], features)
-    return x[:, ratio[0] - 1 :]
+    return x[:, ratio[0] - 1 :] if first else x
 
 
 class RMSNorm(nn.Module):
@@ -142,8 +150,11 @@ class Downsample(nn.Module):
         x = Convolution(features, (1, 3, 3), (1, 2, 2), padding, self.dtype, name="conv")(x)
         if not self.temporal:
             return x
-        later = Convolution(features, (3, 1, 1), (2, 1, 1), ((0, 0),) * 3, self.dtype, name="time_conv")(x)
-        return jnp.concatenate([x[:, :1], later], 1)
+        first = is_first_chunk(self)
+        whole = after_the_chunk_before(self, x, 1) if in_chunks(self) else x
+        whole = whole[:, -x.shape[1] :] if first else whole
+        later = Convolution(features, (3, 1, 1), (2, 1, 1), ((0, 0),) * 3, self.dtype, name="time_conv")(whole)
+        return jnp.concatenate([x[:, :1], later], 1) if first else later
 
 
 class Upsample(nn.Module):
@@ -156,10 +167,12 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x):
         if self.temporal:
+            kept = x[:, :1] if is_first_chunk(self) else x[:, :0]
+            x = x[:, kept.shape[1] :]
             b, t, h, w, c = x.shape
-            later = Convolution(2 * c, (3, 1, 1), dtype=self.dtype, name="time_conv")(x[:, 1:])
-            later = later.reshape(b, t - 1, h, w, 2, c).transpose(0, 1, 4, 2, 3, 5).reshape(b, 2 * (t - 1), h, w, c)
-            x = jnp.concatenate([x[:, :1], later], 1)
+            later = Convolution(2 * c, (3, 1, 1), dtype=self.dtype, name="time_conv")(x)
+            later = later.reshape(b, t, h, w, 2, c).transpose(0, 1, 4, 2, 3, 5).reshape(b, 2 * t, h, w, c)
+            x = jnp.concatenate([kept, later], 1)
         x = x.repeat(2, axis=2).repeat(2, axis=3)
         return Convolution(self.features, (1, 3, 3), dtype=self.dtype, name="conv")(x)
 
@@ -213,7 +226,7 @@ class UpLevel(nn.Module):
         y = Upsample(features, self.temporal, self.dtype, name="upsample")(y)
         if not self.shortcut:
             return y
-        return y + duplicate_up(x, self.features, (2 if self.temporal else 1, 2, 2))
+        return y + duplicate_up(x, self.features, (2 if self.temporal else 1, 2, 2), first=is_first_chunk(self))
 
 
 class Encoder(nn.Module):
@@ -338,18 +351,30 @@ class VideoVAE(nn.Module):
     ) -> tuple[Float[jax.Array, "b t2 h2 w2 z"], Float[jax.Array, "b t2 h2 w2 z"]]:
         """Video in [-1, 1] to the posterior's mean and log variance, not normalised; float32, whatever `dtype` is.
 
-        Frames beyond `temporal_ratio` * k + 1 are dropped, as in the original (which cuts at 4k + 1 whatever its ratio;
-        here a ratio of 2 or 1 keeps every 2k + 1 or every frame). Raises `SignerError` where `spatial_ratio` does not
-        divide height and width, or the channels are not the config's.
+        The video has `temporal_ratio` * k + 1 frames. Raises `SignerError` for another number (the original drops the
+        last ones), where `spatial_ratio` does not divide height and width, or the channels are not the config's.
         """
+        self.check(video.shape[1:])
+        return self.encode_chunk(video)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises `SignerError` unless a video of this shape, `(t, h, w, c)`, can be encoded."""
         ratio, patch = self.spatial_ratio, self.patch_size or 1
-        t, h, w, c = video.shape[1:]
+        t, h, w, c = shape
         if t < 1 or h % ratio or w % ratio or c * patch**2 != self.in_channels:
             raise SignerError(
                 f"vae: cannot encode {t} frames of {h}x{w} with {c} channels; give at least one frame, "
                 f"height and width that {ratio} divides, and {self.in_channels // patch**2} channels"
             )
-        video = video[:, : (t - 1) // self.temporal_ratio * self.temporal_ratio + 1]
+        if over := (t - 1) % self.temporal_ratio:
+            raise SignerError(
+                f"vae: a video of {t} frames fills no whole number of latents; give {t - over} or "
+                f"{t - over + self.temporal_ratio} frames ({self.temporal_ratio} k + 1)"
+            )
+
+    def encode_chunk(self, video: Float[jax.Array, "b t h w c"]) -> tuple[jax.Array, jax.Array]:
+        """`encode` of a video that is known to fit, or of one chunk of it (`vae_chunks`)."""
+        patch = self.patch_size or 1
         moments = self.quant_conv(self.encoder(patchify(video, patch).astype(jnp.float32)))
         mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, *LOGVAR_RANGE)
@@ -366,7 +391,7 @@ class VideoVAE(nn.Module):
     def __call__(self, video: Float[jax.Array, "b t h w c"], noise: Float[jax.Array, "b t2 h2 w2 z"] | None = None):
         """The training pass: `(reconstruction, mean, logvar)`; latents are the mean where `noise` is None.
 
-        The reconstruction is not clipped, and has the frames that `encode` kept.
+        The reconstruction is not clipped.
         """
         mean, logvar = self.encode(video)
         latents = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise

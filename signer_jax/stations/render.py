@@ -1,10 +1,14 @@
-"""The third station: pose, semantics and style -> video (paper 2.3), window by window from one noise.
+"""The third station: pose, semantics and style -> video (paper 2.3), window by window.
+
+With `overlap` 0 each window is a clip of its own, all from one noise; with more, neighbouring windows share frames and
+are blended at every step (`renderer.windows`), and the whole is decoded as one video, chunk by chunk.
 
 `render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +19,8 @@ from jaxtyping import Bool, Float, UInt8
 from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import on_joints
+from signer_jax.progress import progress
+from signer_jax.renderer import vae_chunks, windows
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.render import Renderer
@@ -22,6 +28,7 @@ from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.types import Array, Pose
 
 _ROWS = 4  # windows that go through the renderer at a time
+_MANY = 32  # windows from which on a progress bar counts them
 
 
 @dataclass(frozen=True)
@@ -54,22 +61,44 @@ class Studio:
     dims: int
     size: int  # pixels
     window: int  # frames
+    overlap: int  # frames that two neighbouring windows share
+    vae: Any
     noise: Float[Array, "1 k h w z"]  # the same for every window: what does not move looks the same in all of them
+    noise_of: Callable[[int], Float[Array, "k h w z"]]  # a clip's, for so many latent frames; the longer begins alike
     film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
+    velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions -> dx/dσ
     encode: Callable[..., Any]  # the vae's parameters, uint8 [b, t, h, w, 3] -> latents, not normalised
     decode: Callable[..., Any]  # and back, in [-1, 1]
 
     @classmethod
     def of(
         cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
-        *, size: int, window: int, guidance: float, share_noise: bool, seed: int,
+        *, size: int, window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
     ) -> "Studio":  # fmt: skip
-        """`share_noise`, `seed`: of the noise that every window is made from."""
+        """`share_noise`, `seed`: of the noise that every window is made from.
+
+        Raises `SignerError` where windows of `window` frames cannot share `overlap`.
+        """
+        if overlap % renderer.temporal_ratio or 2 * overlap > window + renderer.temporal_ratio - 1:
+            raise SignerError(
+                f"config.renderer.overlap {overlap}: must be a multiple of {renderer.temporal_ratio} (vae in time), "
+                f"at most half of config.renderer.window {window}"
+            )
         grid = next(iter(latents.banks.values())).latents.shape[1:]
         shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone
             noise = colour(noise, jnp.asarray(latents.noise_factor))
+
+        def noise_of(frames: int) -> jax.Array:
+            if share_noise:
+                return jnp.broadcast_to(noise[0, :1], (frames, *grid))
+            own = windows.noise_of(jax.random.key(seed), 0, frames, grid)
+            return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
+
+        def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict) -> Any:
+            field = renderer.field(params["renderer"], **conditions, guidance=guidance, encode=encoder(vae, params))
+            return field(x, sigma)
 
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
             clean = renderer.render(
@@ -83,8 +112,8 @@ class Studio:
         def decode(params: dict, latents: Array) -> Any:
             return vae.apply({"params": params}, latents, method="decode")
 
-        programs = (jax.jit(function) for function in (film, encode, decode))
-        return cls(renderer, params, latents, joints, dims, size, window, noise, *programs)
+        programs = (jax.jit(function) for function in (film, velocity, encode, decode))
+        return cls(renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of, *programs)
 
 
 # ---- Styles ------------------------------------------------------------------------------------------------------
@@ -143,37 +172,80 @@ def render_many(
 ) -> list[Rendered]:  # fmt: skip
     """`render` for several poses: each cut into windows, the last frame repeated up to a whole one."""
     seen = [on_joints(pose, studio.joints, studio.dims) for pose in poses]
+    if H is None or mask is None:
+        text = np.asarray(studio.renderer.text(None, None, len(poses)))
+    else:
+        text = np.asarray(H * mask[..., None])
+    videos = (_blended if studio.overlap else _apart)(
+        seen, np.stack([style.reference for style in styles]), text, studio
+    )
+    return [Rendered(video[: len(pose)], style) for video, pose, style in zip(videos, poses, styles, strict=True)]
+
+
+def _apart(
+    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
+) -> list[UInt8[np.ndarray, "t h w 3"]]:
+    """Each window a clip of its own."""
     counts = [-(-len(pose) // studio.window) for pose in seen]
     frames = [
         np.minimum(np.arange(count * studio.window), len(pose) - 1).reshape(count, studio.window)
         for pose, count in zip(seen, counts, strict=True)
     ]
-    if H is None or mask is None:
-        text = np.asarray(studio.renderer.text(None, None, len(poses)))
-    else:
-        text = np.asarray(H * mask[..., None])
-    windows = _film(
+    filmed = _film(
         {
             "pose": np.concatenate([pose.coordinates[at] for pose, at in zip(seen, frames, strict=True)]),
             "confidence": np.concatenate([pose.confidence[at] for pose, at in zip(seen, frames, strict=True)]),
-            "reference": np.repeat(np.stack([style.reference for style in styles]), counts, axis=0),
+            "reference": np.repeat(references, counts, axis=0),
             "text": np.repeat(text, counts, axis=0),
         },
         studio,
     )
-    videos = np.split(windows, np.cumsum(counts)[:-1])
-    return [
-        Rendered(video.reshape(-1, *video.shape[2:])[: len(pose)], style)
-        for video, pose, style in zip(videos, poses, styles, strict=True)
-    ]
+    return [video.reshape(-1, *video.shape[2:]) for video in np.split(filmed, np.cumsum(counts)[:-1])]
 
 
 def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
     """Windows, some at a time; the last one fills the batch."""
     rows, noise = len(conditions["pose"]), jnp.repeat(studio.noise, _ROWS, 0)
     videos = []
-    for i in range(0, rows, _ROWS):
+    for i in progress(range(0, rows, _ROWS), "windows rendered", shown=rows > _MANY):
         at = np.minimum(np.arange(i, i + _ROWS), rows - 1)
         part = {name: values[at] for name, values in conditions.items()}
         videos.append(to_pixels_range(studio.film(studio.params, noise, part))[: rows - i])
     return np.concatenate(videos)
+
+
+def _blended(
+    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
+) -> list[UInt8[np.ndarray, "t h w 3"]]:
+    """All windows of a clip as one: they share frames, and the clip is decoded whole, chunk by chunk."""
+    ratio = studio.renderer.temporal_ratio
+    length = 1 + (studio.window - 1) // ratio
+    counts = [max(length, 1 + -(-(len(pose) - 1) // ratio)) for pose in seen]
+    plan = windows.plan(counts, length, studio.overlap // ratio)
+    firsts = np.cumsum([0, *counts])
+    frames = [
+        np.minimum(ratio * (start - firsts[clip]) + np.arange(studio.window), len(seen[clip]) - 1)
+        for start, clip in zip(plan.starts, plan.clips, strict=True)
+    ]
+    clean = windows.solve(
+        partial(studio.velocity, studio.params),
+        jnp.concatenate([studio.noise_of(count) for count in counts]),
+        studio.renderer.schedule.levels(),
+        plan,
+        {
+            "pose": np.stack([seen[clip].coordinates[at] for clip, at in zip(plan.clips, frames, strict=True)]),
+            "confidence": np.stack([seen[clip].confidence[at] for clip, at in zip(plan.clips, frames, strict=True)]),
+            "reference": references[plan.clips],
+            "text": text[plan.clips],
+        },
+        solver=studio.renderer.schedule.solver,
+        rows=_ROWS,
+        shown=len(plan.starts) > _MANY,
+    )
+    latents = studio.latents.denormalise(np.asarray(clean))
+    return [_decoded(latents[first : first + count], studio) for first, count in zip(firsts, counts, strict=False)]
+
+
+def _decoded(latents: Float[np.ndarray, "k h w z"], studio: Studio) -> UInt8[np.ndarray, "t h w 3"]:
+    chunks = vae_chunks.decoded(studio.vae, studio.params["vae"], latents[None], shown=len(latents) > _MANY)
+    return np.concatenate([to_pixels_range(np.asarray(chunk))[0] for chunk in chunks])

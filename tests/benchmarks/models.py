@@ -1,5 +1,7 @@
 """A training step and a forward pass of T5, the video transformer and the autoencoder, beside the torch originals.
 
+"decode" is the autoencoder's decoder alone, latent frame by latent frame on both sides, as in sampling: forward only.
+
     python tests/benchmarks/models.py                    every model, float32, the sizes below
     python tests/benchmarks/models.py --only t5 vae
 
@@ -40,7 +42,8 @@ VAE_SIZE = {
     "temperal_downsample": [False, True, True],
 }  # fmt: skip
 VAE_VIDEO = (1, 9, 128, 128)
-MODELS = ("t5", "transformer", "vae")
+VAE_LATENTS = (1, 9, 16, 16)  # decoded alone, one latent frame at a time on both sides: 33 frames of 128²
+MODELS = ("t5", "transformer", "vae", "decode")
 
 
 def save_originals(folder: Path) -> None:
@@ -63,6 +66,8 @@ def arrays(model: str) -> tuple[np.ndarray, ...]:
     if model == "transformer":
         latents = rng.standard_normal((*WAN_LATENTS, WAN_SIZE["in_channels"]), np.float32)
         return latents, rng.standard_normal((len(latents), WAN_TEXT, WAN_SIZE["text_dim"]), np.float32)
+    if model == "decode":
+        return (rng.standard_normal((*VAE_LATENTS, VAE_SIZE["z_dim"]), np.float32),)
     return (rng.uniform(-1, 1, (*VAE_VIDEO, 3)).astype(np.float32),)
 
 
@@ -73,6 +78,7 @@ def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], o
 
     from signer_jax.allocator import keep_freed_memory
     from signer_jax.interop import t5, wan
+    from signer_jax.renderer import vae_chunks
     from signer_jax.slul.linker import shift_right
 
     keep_freed_memory()  # as the `signer` program does
@@ -87,6 +93,11 @@ def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], o
 
         def apply(params, latents, text):
             return module.apply({"params": params}, latents, jnp.full(len(latents), 500.0), text)
+    elif model == "decode":
+        module, params = wan.load_vae(folder / "vae")
+
+        def apply(params, latents):
+            return vae_chunks.decode(module, params, latents)
     else:
         module, params = wan.load_vae(folder / "vae")
 
@@ -126,7 +137,10 @@ def theirs(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[],
 
         module = diffusers.AutoencoderKLWan.from_pretrained(folder / "vae")
         video = inputs[0].permute(0, 4, 1, 2, 3).contiguous()
-        apply = lambda: module.decode(module.encode(video).latent_dist.mode()).sample  # noqa: E731
+        if model == "decode":
+            apply = lambda: module.decode(video).sample  # noqa: E731
+        else:
+            apply = lambda: module.decode(module.encode(video).latent_dist.mode()).sample  # noqa: E731
     module.eval()
 
     def forward() -> None:
@@ -176,7 +190,7 @@ class Side:
 def compare(model: str, folder: str) -> None:
     """Prints the rows of one model."""
     sides = (Side("ours", model, folder), Side("theirs", model, folder))
-    for what in ("forward", "train"):
+    for what in ("forward",) if model == "decode" else ("forward", "train"):
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(2):  # compilation, and caches
             for side in sides:

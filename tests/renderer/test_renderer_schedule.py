@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,38 @@ def test_levels_depend_on_the_key_alone():
     draw = lambda seed: schedule.NoiseSchedule(1.0, 4, 0.1).draw(jax.random.key(seed), 8)  # noqa: E731
     np.testing.assert_array_equal(draw(0), draw(0))
     assert not np.array_equal(draw(0), draw(1))
+
+
+def test_logit_normal_levels_have_their_distribution():
+    every = schedule.NoiseSchedule(3.0, 4, 0.0, "logit-normal", 0.5, 1.5)
+    sigma = np.asarray(every.draw(jax.random.key(0), 4096), np.float64)
+    u = sigma / (3 - 2 * sigma)  # the inverse of the shift
+    logit = np.log(u / (1 - u))
+    # A normal distribution of mean .5 and deviation 1.5, at its quantiles.
+    expected = [NormalDist(0.5, 1.5).inv_cdf(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    np.testing.assert_allclose(np.quantile(logit, [0.05, 0.25, 0.5, 0.75, 0.95]), expected, atol=0.02)
+    assert abs(logit.mean() - 0.5) < 0.01 and abs(logit.std() - 1.5) < 0.02
+    pure = schedule.NoiseSchedule(3.0, 4, 0.25, "logit-normal").draw(jax.random.key(0), 4096)
+    assert abs((pure == 1.0).mean() - 0.25) < 1e-3 and np.isfinite(pure).all()
+
+
+@pytest.mark.parametrize("times", ["shifted-uniform", "logit-normal"])
+def test_two_experts_share_the_levels_at_the_shifted_boundary(times):
+    """Each draws from its part of what one model would draw, and no level lies on the other side."""
+    every = schedule.NoiseSchedule(5.0, 4, 0.0, times, 0.2, 1.2)
+    whole = np.asarray(every.draw(jax.random.key(0), 8192))
+    for boundary in (0.875, 0.9):
+        high = np.asarray(every.draw(jax.random.key(1), 4096, between=(boundary, 1.0)))
+        low = np.asarray(every.draw(jax.random.key(2), 4096, between=(0.0, boundary)))
+        assert schedule.high_noise(high, boundary).all() and not schedule.high_noise(low, boundary).any()
+        parts = whole[schedule.high_noise(whole, boundary)], whole[~schedule.high_noise(whole, boundary)]
+        for ours, part in zip((high, low), parts, strict=True):
+            np.testing.assert_allclose(*(np.quantile(x, [0.1, 0.5, 0.9]) for x in (ours, part)), atol=2e-3)
+
+
+def test_a_level_on_the_boundary_is_the_first_experts():
+    sigma = jnp.array([0.9, np.nextafter(np.float32(0.9), np.float32(0))])
+    np.testing.assert_array_equal(schedule.high_noise(sigma, 0.9), [True, False])
 
 
 def test_velocity_weights_by_hand():

@@ -86,11 +86,16 @@ def test_published_sizes(version):
     assert reconstruction.shape == video.shape
 
 
-def test_encoding_drops_the_frames_that_fill_no_latent(tiny):
+def test_frames_that_fill_no_latent_are_refused_with_the_nearest_lengths(tiny):
     module, params = tiny
-    encode = jax.jit(lambda video: module.apply({"params": params}, video, method="encode")[0])
+    encode = lambda video: jax.eval_shape(lambda v: module.apply({"params": params}, v, method="encode")[0], video)  # noqa: E731
     assert encode(_video(7)).shape == (1, 4, 2, 2, 4)  # 2k + 1 frames are kept, not only 4k + 1
-    np.testing.assert_array_equal(encode(_video(7)[:, :6]), encode(_video(7)[:, :5]))
+    with pytest.raises(SignerError, match="a video of 6 frames .* give 5 or 7 frames"):
+        encode(_video(6))
+    four = module.clone(dim_mult=(1, 1, 2), temporal_downsample=(True, True))
+    with pytest.raises(SignerError, match="a video of 80 frames .* give 77 or 81 frames"):
+        four.check((80, 8, 8, 3))
+    four.check((81, 8, 8, 3))
 
 
 def test_latents_and_frames_see_no_later_frame(tiny):

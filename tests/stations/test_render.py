@@ -82,6 +82,51 @@ def test_every_window_starts_from_the_same_noise(studio):
     np.testing.assert_array_equal(windows[0], windows[2])
 
 
+@pytest.fixture(scope="module")
+def blending(studio):
+    """The same run with two of five frames shared, and noise of its own for every frame."""
+    return Studio.of(
+        studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2,
+        size=32, window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=2,
+    )  # fmt: skip
+
+
+def test_blended_windows_are_one_video_for_every_pose(blending):
+    poses, styles = [pose(12, 0), pose(3, 1)], [style(blending, signer=name) for name in "ab"]
+    H, mask = texts(blending, 2)
+    many = render_many(poses, styles, H, mask, blending)
+    for i, one in enumerate(many):
+        alone = render(poses[i], styles[i], H[i : i + 1], mask[i : i + 1], blending)
+        assert one.video.shape == (len(poses[i]), 32, 32, 3) and one.video.dtype == np.uint8
+        assert np.abs(one.video.astype(int) - alone.video).max() <= 1
+    again = render_many(poses, styles, H, mask, blending)
+    np.testing.assert_array_equal(again[0].video, many[0].video)
+
+
+def test_a_clip_of_one_window_is_the_same_blended_or_apart(studio, blending):
+    """There is nothing to share; the noise is the only difference, so that it is laid aside here."""
+    same = replace(blending, noise_of=lambda frames: studio.noise[0, :frames])
+    shown, (H, mask) = pose(5, 0), texts(studio, 1)
+    apart, blended = (render(shown, style(one), H, mask, one).video for one in (studio, same))
+    assert np.abs(apart.astype(int) - blended).max() <= 1
+
+
+def test_the_noise_of_a_longer_clip_begins_as_a_shorter_ones(studio, blending):
+    for one in (studio, blending):
+        np.testing.assert_array_equal(one.noise_of(7)[:3], one.noise_of(3))
+    assert not np.allclose(blending.noise_of(2)[0], blending.noise_of(2)[1])
+    np.testing.assert_array_equal(studio.noise_of(3), np.repeat(studio.noise[0, :1], 3, 0))
+
+
+def test_windows_that_cannot_share_so_much_are_refused(studio):
+    for overlap in (1, 4):
+        with pytest.raises(SignerError, match="config.renderer.overlap .*multiple of 2 .* at most half"):
+            Studio.of(
+                studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2,
+                size=32, window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=overlap,
+            )  # fmt: skip
+
+
 def test_text_and_style_reach_the_video(studio):
     shown, (H, mask) = pose(5, 0), texts(studio, 1)
     silent = render(shown, style(studio), None, None, studio).video

@@ -1,0 +1,102 @@
+"""The autoencoder chunk by chunk: in memory that does not grow with the video, and equal to the whole pass.
+
+Encoding takes one frame and then `temporal_ratio` at a time, decoding one latent frame at a time, as the original
+walks. What a convolution saw last goes from chunk to chunk (`convolution.CHUNK`). The first chunk is a program of its
+own, since it skips the resampling in time; all others are one program.
+
+`encode` and `decode` are one compiled scan each. `encoded` and `decoded` hand out what is done while they go on, for
+videos that no device holds.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from signer_jax.progress import progress
+from signer_jax.renderer.convolution import CHUNK
+from signer_jax.renderer.vae import VideoVAE
+
+
+def encode(
+    module: VideoVAE, params: Any, video: Float[jax.Array, "b t h w c"]
+) -> tuple[Float[jax.Array, "b t2 h2 w2 z"], Float[jax.Array, "b t2 h2 w2 z"]]:
+    """`VideoVAE.encode` in chunks, to be jitted. Raises `SignerError` as it does."""
+    module.check(video.shape[1:])
+    return _scan(module, params, video, "encode_chunk", module.temporal_ratio)
+
+
+def decode(module: VideoVAE, params: Any, latents: Float[jax.Array, "b t2 h2 w2 z"]) -> Float[jax.Array, "b t h w c"]:
+    """`VideoVAE.decode` in chunks, clipped, to be jitted."""
+    return _scan(module, params, latents, "decode", 1)
+
+
+def encoded(
+    module: VideoVAE, params: Any, video: Float[np.ndarray, "b t h w c"], *, shown: bool
+) -> Iterator[Float[jax.Array, "b 1 h2 w2 z"]]:
+    """The posterior's mean of one latent frame after the other; with a progress bar where `shown`."""
+    module.check(video.shape[1:])
+    later = range(1, video.shape[1], module.temporal_ratio)
+    chunks = (video[:, i : i + module.temporal_ratio] for i in later)
+    for mean, _ in _walk(module, params, video[:, :1], chunks, "encode_chunk", 1 + len(later), shown):
+        yield mean
+
+
+def decoded(
+    module: VideoVAE, params: Any, latents: Float[np.ndarray, "b t2 h2 w2 z"], *, shown: bool
+) -> Iterator[Float[jax.Array, "b t h w c"]]:
+    """The frames of one latent frame after the other, clipped: one, then `temporal_ratio` each."""
+    frames = latents.shape[1]
+    chunks = (latents[:, k : k + 1] for k in range(1, frames))
+    yield from _walk(module, params, latents[:, :1], chunks, "decode", frames, shown)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _chunk(module: VideoVAE, params: Any, before: Any, frames: jax.Array, method: str) -> tuple[Any, Any]:
+    """One chunk, and what the next one needs of it; `before` is empty for the first."""
+    return module.apply({"params": params, **before}, frames, method=method, mutable=[CHUNK])
+
+
+def _walk(
+    module: VideoVAE, params: Any, first: Any, later: Iterable[Any], method: str, count: int, shown: bool
+) -> Iterator[Any]:
+    bar = progress(range(count), "frames decoded" if method == "decode" else "frames encoded", shown=shown)
+    done, before = _chunk(module, params, {}, first, method)
+    with bar:
+        yield done
+        bar.update()
+        for frames in later:
+            done, before = _chunk(module, params, before, frames, method)
+            yield done
+            bar.update()
+
+
+def _scan(module: VideoVAE, params: Any, whole: jax.Array, method: str, size: int) -> Any:
+    """The first frame, then a scan over chunks of `size`, each written where it belongs in the result."""
+    done, before = _chunk(module, params, {}, whole[:, :1], method)
+    count = (whole.shape[1] - 1) // size
+    if count == 0:
+        return done
+    one = jax.eval_shape(lambda: _chunk(module, params, before, whole[:, 1 : 1 + size], method)[0])
+
+    def room(first: jax.Array, chunk: Any) -> jax.Array:
+        b, _, *rest = first.shape
+        empty = jnp.zeros((b, first.shape[1] + count * chunk.shape[1], *rest), first.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(empty, first, 0, axis=1)
+
+    def step(carry: tuple[Any, Any], i: jax.Array) -> tuple[tuple[Any, Any], None]:
+        result, before = carry
+        frames = jax.lax.dynamic_slice_in_dim(whole, 1 + size * i, size, axis=1)
+        done, before = _chunk(module, params, before, frames, method)
+
+        def put(result: jax.Array, done: jax.Array, first: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(result, done, first.shape[1] + i * done.shape[1], axis=1)
+
+        return (jax.tree.map(put, result, done, first), before), None
+
+    first, result = done, jax.tree.map(room, done, one)
+    return jax.lax.scan(step, (result, before), jnp.arange(count))[0][0]

@@ -1,0 +1,108 @@
+"""The autoencoder chunk by chunk: equal to the whole pass, in memory that stays level."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.renderer import vae_chunks
+from signer_jax.renderer.vae import VideoVAE
+
+FIELDS = {
+    "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": (1, 2, 2), "num_res_blocks": 1,
+    "temporal_downsample": (True, True), "in_channels": 3, "out_channels": 3, "patch_size": None, "is_residual": False,
+    "latents_mean": (0.0,) * 4, "latents_std": (1.0,) * 4,
+}  # fmt: skip
+KINDS = {
+    "2.1": {},
+    "2.2": {"in_channels": 12, "out_channels": 12, "patch_size": 2, "is_residual": True, "decoder_base_dim": 8},
+    "half in time": {"temporal_downsample": (False, True)},
+    "none in time": {"dim_mult": (2,), "temporal_downsample": ()},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def vae(request):
+    module = VideoVAE(**(FIELDS | KINDS[request.param]))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 5, 8, 8, 3)))["params"]
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: rng.normal(0.0, min(0.5, np.prod(leaf.shape[:-1]) ** -0.5), leaf.shape)  # noqa: E731
+    return module, jax.tree.map(lambda leaf: draw(leaf).astype(np.float32), shapes)
+
+
+def _video(frames):
+    return np.random.default_rng(1).uniform(-1, 1, (2, frames, 8, 8, 3)).astype(np.float32)
+
+
+def test_chunks_equal_the_whole_pass(vae):
+    module, params = vae
+    whole = lambda x, method: module.apply({"params": params}, x, method=method)  # noqa: E731
+    mean, logvar = jax.jit(whole, static_argnums=1)(_video(13), "encode")
+    ours = jax.jit(lambda params, video: vae_chunks.encode(module, params, video))(params, _video(13))
+    np.testing.assert_allclose(ours[0], mean, atol=1e-5)
+    np.testing.assert_allclose(ours[1], logvar, atol=1e-5)
+    video = jax.jit(whole, static_argnums=1)(mean, "decode")
+    assert video.shape == (2, 13, 8, 8, 3) and np.std(video) > 0.05
+    chunked = jax.jit(lambda params, latents: vae_chunks.decode(module, params, latents))(params, mean)
+    np.testing.assert_allclose(chunked, video, atol=1e-5)
+
+
+def test_what_is_done_is_handed_out_while_it_goes_on(vae):
+    module, params = vae
+    mean = jax.jit(lambda video: module.apply({"params": params}, video, method="encode"))(_video(9))[0]
+    parts = list(vae_chunks.encoded(module, params, _video(9), shown=False))
+    assert [part.shape[1] for part in parts] == [1] * mean.shape[1]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), mean, atol=1e-5)
+    frames = list(vae_chunks.decoded(module, params, mean, shown=False))
+    assert [part.shape[1] for part in frames] == [1] + [module.temporal_ratio] * (mean.shape[1] - 1)
+    whole = jax.jit(lambda latents: module.apply({"params": params}, latents, method="decode"))(mean)
+    np.testing.assert_allclose(np.concatenate(frames, axis=1), whole, atol=1e-5)
+
+
+def test_the_bar_counts_the_chunks_and_can_be_silent(vae, capsys):
+    module, params = vae
+    latents = np.zeros((1, 3, *(8 // module.spatial_ratio,) * 2, 4), np.float32)
+    list(vae_chunks.decoded(module, params, latents, shown=False))
+    assert capsys.readouterr().err == ""
+    list(vae_chunks.decoded(module, params, latents, shown=True))
+    assert "frames decoded" in (err := capsys.readouterr().err) and "3/3" in err
+
+
+def test_a_single_frame_has_one_chunk(vae):
+    module, params = vae
+    mean, _ = vae_chunks.encode(module, params, jnp.asarray(_video(1)))
+    np.testing.assert_allclose(mean, module.apply({"params": params}, _video(1), method="encode")[0], atol=1e-5)
+    assert vae_chunks.decode(module, params, mean).shape == (2, 1, 8, 8, 3)
+
+
+def test_other_lengths_are_refused(vae):
+    module, params = vae
+    if module.temporal_ratio == 1:
+        return
+    for encode in (vae_chunks.encode, lambda *a: list(vae_chunks.encoded(*a, shown=False))):
+        with pytest.raises(SignerError, match="a video of 12 frames fills no whole number of latents; give"):
+            encode(module, params, _video(12))
+
+
+@pytest.mark.parametrize("kind", ["2.1", "2.2"])
+def test_memory_does_not_grow_with_the_video(kind):
+    """What XLA plans beside the arguments and the result, for 9, 33 and 81 frames."""
+    module = VideoVAE(**(FIELDS | KINDS[kind]))
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 5, 8, 8, 3)))["params"]
+    side, z = 32, 32 // module.spatial_ratio
+
+    def planned(function, *shape):
+        x = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        return jax.jit(function).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    for function, shapes in (
+        (lambda params, x: vae_chunks.encode(module, params, x), [(t, side, side, 3) for t in (9, 33, 81)]),
+        (lambda params, x: vae_chunks.decode(module, params, x), [(1 + t // 4, z, z, 4) for t in (9, 33, 81)]),
+    ):
+        short, middle, long = (planned(function, *shape) for shape in shapes)
+        assert long < 1.01 * short and middle < 1.01 * short
+    whole = [
+        planned(lambda params, x: module.apply({"params": params}, x, method="decode"), k, z, z, 4) for k in (3, 9)
+    ]
+    assert whole[1] > 2 * whole[0]

@@ -1,0 +1,142 @@
+"""Windows over long videos: their plan by hand, the blend, noise by absolute frame, segments from pixels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.renderer import solvers, windows
+from signer_jax.renderer.sampler import solve
+from signer_jax.renderer.schedule import NoiseSchedule
+
+SIGMAS = NoiseSchedule(3.0, 4, 0.0).levels()
+
+
+def test_a_plan_by_hand():
+    plan = windows.plan([8], 4, 2)
+    np.testing.assert_array_equal(plan.starts, [0, 2, 4])
+    # Two shared frames: a quarter and three quarters going up, and the rest going down.
+    np.testing.assert_allclose(plan.weights, [[1, 1, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 1, 1]])
+    apart = windows.plan([8], 4, 0)
+    np.testing.assert_array_equal(apart.starts, [0, 4])
+    np.testing.assert_array_equal(apart.weights, np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3])
+def test_every_frame_of_every_clip_is_shown_with_weights_of_one(overlap):
+    frames = [7, 20, 9, 13, 8]
+    plan = windows.plan(frames, 7, overlap)
+    shown, ends = np.zeros(plan.total), np.cumsum(frames)
+    for start, clip, weight in zip(plan.starts, plan.clips, plan.weights, strict=True):
+        assert ends[clip] - frames[clip] <= start and start + 7 <= ends[clip]
+        shown[start : start + 7] += weight
+        assert (weight > 0).all()
+    np.testing.assert_allclose(shown, 1.0, atol=1e-6)
+    neighbours = np.diff(plan.starts)[np.diff(plan.clips) == 0]
+    assert (neighbours <= 7 - overlap).all()
+
+
+def test_what_cannot_be_planned_is_one_clear_line():
+    with pytest.raises(SignerError, match="share at most 3"):
+        windows.plan([9], 7, 4)
+    with pytest.raises(SignerError, match="a clip of 5 latent frames is shorter than a window of 7"):
+        windows.plan([9, 5], 7, 2)
+
+
+def _noise(total):
+    return windows.noise_of(jax.random.key(0), 0, total, (2, 2, 3))
+
+
+@pytest.mark.parametrize("solver", solvers.NAMES)
+def test_windows_of_a_model_that_looks_at_single_frames_are_the_whole(solver):
+    """Such a model says the same of a frame in every window, so that the blend must be the whole video's solution."""
+    field = lambda x, sigma: jnp.tanh(2 * x) * sigma - 0.2 * x  # noqa: E731
+    noise, plan = _noise(18), windows.plan([11, 7], 5, 2)
+    rows = []
+
+    def velocity(x, sigma, conditions):
+        rows.append(len(x))
+        np.testing.assert_array_equal(x.shape[:2], (3, 5))
+        return field(x, sigma)
+
+    out = windows.solve(velocity, noise, SIGMAS, plan, {}, solver=solver, rows=3, shown=False)
+    np.testing.assert_allclose(out, solve(field, noise[None], SIGMAS, solver=solver)[0], atol=1e-5)
+    assert len(rows) == 4 * -(-len(plan.starts) // 3)
+
+
+def test_each_window_has_its_own_conditions_and_the_blend_is_smooth_over_the_seams():
+    """A model that paints each window in a colour of its own: apart the colour jumps, blended it goes over."""
+    paint = lambda x, sigma, c: np.broadcast_to(c["colour"][:, None, None, None, None], x.shape)  # noqa: E731
+    change = {}
+    for overlap in (0, 4):
+        plan = windows.plan([32], 8, overlap)
+        colours = {"colour": plan.starts.astype(np.float32)}
+        out = windows.solve(
+            paint, jnp.zeros((32, 1, 1, 1)), np.array([1.0, 0.0]), plan, colours, solver="euler", rows=2, shown=False
+        )
+        change[overlap] = np.abs(np.diff(np.asarray(out).ravel()))
+        assert np.abs(out[0]) == 0.0 and np.abs(out[-1]) == 24.0
+    assert change[0].max() == 8.0 and change[4].max() <= 1.001  # 4 over 4 frames
+
+
+def test_noise_goes_by_the_absolute_frame():
+    np.testing.assert_array_equal(_noise(20)[:9], _noise(9))
+    np.testing.assert_array_equal(windows.noise_of(jax.random.key(0), 8, 12, (2, 2, 3)), _noise(20)[8:])
+    assert len(np.unique(np.asarray(_noise(20)).round(6))) == 20 * 12
+
+
+def test_the_same_seed_gives_the_same_video_and_windows_apart_do_not_see_what_follows():
+    def video(total, overlap):
+        mix = lambda x, sigma, c: jnp.tanh(x - x.mean(axis=1, keepdims=True)) * sigma  # noqa: E731
+        plan = windows.plan([total], 5, overlap)
+        return np.asarray(
+            windows.solve(jax.jit(mix), _noise(total), SIGMAS, plan, {}, solver="unipc", rows=2, shown=False)
+        )
+
+    np.testing.assert_array_equal(video(17, 2), video(17, 2))
+    np.testing.assert_array_equal(video(25, 0)[:10], video(10, 0))
+
+
+def test_a_bar_counts_the_calls(capsys):
+    still = lambda x, sigma, c: np.zeros_like(x)  # noqa: E731
+    windows.solve(still, _noise(9), SIGMAS, windows.plan([9], 3, 1), {}, solver="euler", rows=2, shown=True)
+    err = capsys.readouterr().err
+    assert "windows rendered" in err and "8/8" in err
+    windows.solve(still, _noise(9), SIGMAS, windows.plan([9], 3, 1), {}, solver="euler", rows=2, shown=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("total", "starts"), [(77, [0]), (3, [0]), (78, [0, 72]), (149, [0, 72]), (150, [0, 72, 144])])
+def test_segments_begin_with_the_last_frames_of_the_one_before(total, starts):
+    seen = []
+
+    def film(start, before):
+        seen.append(start)
+        segment = start + np.arange(77.0).reshape(1, 77, 1, 1, 1)
+        if before is not None:
+            np.testing.assert_array_equal(before, segment[:, :5])
+            segment[:, :5] += 0.5  # through the autoencoder they come back a little different; what is there stays
+        return segment
+
+    video = np.concatenate(list(windows.chain(film, total, length=77, overlap=5, ratio=4, shown=False)), axis=1)
+    np.testing.assert_array_equal(video.ravel(), np.arange(total))
+    assert seen == starts
+
+
+def test_segments_of_other_lengths_are_refused_with_the_nearest():
+    def chain(length, overlap):
+        return list(
+            windows.chain(
+                lambda *_: np.zeros((1, 77, 1, 1, 1)), 80, length=length, overlap=overlap, ratio=4, shown=False
+            )
+        )
+
+    with pytest.raises(SignerError, match="length 80 fills no whole number of latents; give 77 or 81"):
+        chain(80, 5)
+    with pytest.raises(SignerError, match="overlap 4 fills .* give 1 or 5"):
+        chain(77, 4)
+    with pytest.raises(SignerError, match="overlap 0 fills .* give 1 or 5"):
+        chain(77, 0)
+    with pytest.raises(SignerError, match="below the length"):
+        chain(5, 5)
