@@ -11,6 +11,7 @@ class _Bar(tqdm):
     """A bar that appears with its first item: what is refused before there is one leaves its line alone."""
 
     iterable: Iterable
+    delay: float
 
     def __init__(self, items: Iterable, **options: Any) -> None:
         super().__init__(items, delay=1e-3, **options)  # a delay keeps tqdm from drawing at once
@@ -19,11 +20,20 @@ class _Bar(tqdm):
         self.iterable = self._begun(self.iterable)
         return super().__iter__()
 
+    def update(self, n: float | None = 1) -> bool | None:
+        """Counts by hand; the bar appears with the first count."""
+        self._begin()
+        return super().update(n)
+
+    def _begin(self) -> None:
+        if not self.disable and self.delay:
+            self.delay = 0.0  # from here on as ever, the last state at the end too
+            self.refresh()
+
     def _begun(self, items: Iterable) -> Iterator:
         for count, item in enumerate(items):
             if count == 0:
-                self.delay = 0  # from here on as ever, the last state at the end too
-                self.refresh()
+                self._begin()
             yield item
 
 

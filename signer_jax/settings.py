@@ -408,8 +408,8 @@ def _misfits(settings: Settings) -> Iterable[str]:
         )
     if shared and VARIANTS[renderer.variant].front:
         yield (
-            f"config.renderer.overlap {shared}: windows of the variant {renderer.variant!r} have a picture in front and "
-            "share no frames; set it to 0"
+            f"config.renderer.overlap {shared}: windows of the variant {renderer.variant!r} have a picture in front, "
+            "and share no frames; set it to 0"
         )
     if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"

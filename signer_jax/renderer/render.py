@@ -264,13 +264,22 @@ class Renderer:
         return guided(velocity, conditions, [Dropped(guidance, without(conditions, GUIDED))])
 
     def render(
-        self, params: dict, noise: Float[Array, "b k h w c"], *, guidance: float, **conditions: Any
+        self,
+        params: dict,
+        noise: Float[Array, "b k h w c"],
+        pose: Float[Array, "b t j c"],
+        confidence: Float[Array, "b t j"],
+        reference: Float[Array, "b h w c"],
+        text: Float[Array, "b s d"],
+        *,
+        guidance: float,
+        **others: Any,
     ) -> Float[Array, "b k h w c"]:
         """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
 
-        `conditions` are those of `field`: pose, confidence, reference, text, and what the variant takes beside them.
+        `others`: what `field` takes beside these.
         """
-        field = self.field(params, **conditions, guidance=guidance)
+        field = self.field(params, pose, confidence, reference, text, guidance=guidance, **others)
         noise = self.whole(noise, noise[:, 0])  # the frame in front has the noise of the first: it is not shown
         latents = solve(field, noise, self.schedule.levels(), solver=self.schedule.solver)
         return latents[:, 1:] if self.variant.front else latents

@@ -220,8 +220,9 @@ def test_shortcuts_by_hand():
     x = jnp.arange(1.0, 4.0).reshape(1, 3, 1, 1, 1)
     # A zero frame is put in front: (0 + 1) / 2, (2 + 3) / 2.
     np.testing.assert_allclose(average_down(x, 1, (2, 1, 1)).ravel(), [0.5, 2.5])
-    np.testing.assert_allclose(duplicate_up(x, 1, (2, 1, 1)).ravel(), [1, 2, 2, 3, 3])
-    np.testing.assert_allclose(duplicate_up(x[:, :1], 1, (1, 2, 2)).ravel(), [1, 1, 1, 1])
+    np.testing.assert_allclose(duplicate_up(x, 1, (2, 1, 1), first=True).ravel(), [1, 2, 2, 3, 3])
+    np.testing.assert_allclose(duplicate_up(x, 1, (2, 1, 1), first=False).ravel(), [1, 1, 2, 2, 3, 3])
+    np.testing.assert_allclose(duplicate_up(x[:, :1], 1, (1, 2, 2), first=True).ravel(), [1, 1, 1, 1])
 
 
 def test_large_frames_attend_one_after_another_to_the_same_result(monkeypatch):
