@@ -2,8 +2,8 @@
 
 TPU and GPU have conv3d natively. XLA's CPU backend does not: there a 3D convolution is one 2D convolution that gives
 the contributions of all temporal taps as channels, and a sum of shifted frames; its kernel gradient is one matrix
-product a spatial tap. Measured on two cores at 16 to 96 channels this is 2 to 6 times XLA's conv3d, forward and
-backward (`tests/benchmarks/conv3d.py`).
+product a spatial tap, frame by frame where the video is large. Measured on two cores at 16 to 96 channels this is 2 to 6
+times XLA's conv3d, forward and backward (`tests/benchmarks/conv3d.py`).
 """
 
 from functools import partial
@@ -17,6 +17,9 @@ from jaxtyping import Float
 
 # The collection of variables that goes from one chunk of a video to the next, where `apply` is given it as mutable.
 CHUNK = "chunk"
+
+# Kernel gradients of videos with more pixels than this go frame by frame.
+_PIXELS_AT_ONCE = 16384
 
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -131,20 +134,37 @@ def channel_form_transpose(x, kernel, gradient, strides, padding):
         return _transpose(channel_form)(x, kernel, gradient, strides, padding)
     dx = channel_form(gradient, turned, (1, 1, 1), turned_padding)
 
-    taps, (h, w) = sizes[0], gradient.shape[2:4]
-    frames, channels, features = x.shape[1], x.shape[-1], gradient.shape[-1]
     # Frame u of x meets the gradient of frame u + padding - i through the temporal tap i.
     padded = jnp.pad(gradient, ((0, 0), turned_padding[0], (0, 0), (0, 0), (0, 0)))
-    shifted = jnp.concatenate([padded[:, taps - 1 - i : taps - 1 - i + frames] for i in range(taps)], -1)
-    shifted = shifted.reshape(-1, taps * features)
     x = jnp.pad(x, ((0, 0), (0, 0), *padding[1:], (0, 0)))
-    products = [
-        x[:, :, i : i + h, j : j + w].reshape(-1, channels).T @ shifted
-        for i in range(sizes[1])
-        for j in range(sizes[2])
-    ]
-    dkernel = jnp.stack(products).reshape(*sizes[1:], channels, taps, features)
-    return dx, jnp.moveaxis(dkernel, 3, 0)
+    products = _tap_products(x, padded, sizes)
+    return dx, jnp.moveaxis(products.reshape(*sizes[1:], x.shape[-1], sizes[0], -1), 3, 0)
+
+
+def _tap_products(x: jax.Array, gradient: jax.Array, sizes: tuple[int, int, int]) -> jax.Array:
+    """xᵀ · gradients of every spatial tap, `[kh kw, c, kt o]`; both padded.
+
+    Of large videos frame by frame: the shifted copies of all frames at once are most of a training step's memory.
+    """
+    (taps, rows, columns), frames = sizes, x.shape[1]
+    h, w = gradient.shape[2:4]
+
+    def product(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        count, channels = x.shape[1], x.shape[-1]
+        shifted = jnp.concatenate([gradient[:, taps - 1 - i : taps - 1 - i + count] for i in range(taps)], -1)
+        shifted = shifted.reshape(-1, shifted.shape[-1])
+        places = [x[:, :, i : i + h, j : j + w].reshape(-1, channels) for i in range(rows) for j in range(columns)]
+        return jnp.stack([place.T @ shifted for place in places])
+
+    if gradient.shape[0] * frames * h * w <= _PIXELS_AT_ONCE:
+        return product(x, gradient)
+
+    def add(total: jax.Array, u: jax.Array) -> tuple[jax.Array, None]:
+        one = lax.dynamic_slice_in_dim(x, u, 1, axis=1)
+        return total + product(one, lax.dynamic_slice_in_dim(gradient, u, taps, axis=1)), None
+
+    shape = (rows * columns, x.shape[-1], taps * gradient.shape[-1])
+    return lax.scan(add, jnp.zeros(shape, gradient.dtype), jnp.arange(frames))[0]
 
 
 def _taps_as_channels(kernel):

@@ -259,6 +259,22 @@ def test_all_forms_of_the_convolution_are_equal(name):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+def test_kernel_gradients_frame_by_frame_are_the_same_in_less_memory(monkeypatch):
+    size, strides, padding = CASES["causal"]
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 8, 16, 16, 4), (*size, 4, 6)))
+
+    def compiled(most):
+        monkeypatch.setattr("signer_jax.renderer.convolution._PIXELS_AT_ONCE", most)
+        loss = lambda x, kernel: jnp.sin(conv3d(x, kernel, strides, padding)).sum()  # noqa: E731
+        return jax.jit(jax.grad(loss, argnums=1)).lower(x, kernel).compile()
+
+    at_once, by_frame = compiled(4096), compiled(4095)
+    np.testing.assert_allclose(by_frame(x, kernel), at_once(x, kernel), rtol=1e-4, atol=1e-3)
+    sizes = [one.memory_analysis().temp_size_in_bytes for one in (at_once, by_frame)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
 def test_convolution_of_too_few_frames_is_empty():
     strides, padding = (2, 1, 1), ((0, 0),) * 3
     x, kernel = jnp.ones((1, 1, 4, 4, 3)), jnp.ones((3, 1, 1, 3, 2))
