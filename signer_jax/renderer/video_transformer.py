@@ -271,8 +271,8 @@ class VideoTransformer(nn.Module):
         x = patchify(latents.astype(self.dtype), self.patch)
         x = _dense(self.dim, dtype=self.dtype, name="patch_embedding")(x)  # [b, t2, h2, w2, dim]
         if control is not None:
-            before = x.shape[1] - control.shape[1]
-            if before < 0 or control.shape != x[:, before:].shape:
+            before = x.shape[1] - control.shape[1]  # a reference in front of the video has no pose
+            if before not in (0, 1) or control.shape != x[:, before:].shape:
                 raise SignerError(f"video transformer: control {control.shape} is not on the token grid {x.shape}")
             scale = jnp.ones(len(x)) if control_scale is None else control_scale
             controlled = cross_normalise(x[:, before:], control, scale)

@@ -215,7 +215,8 @@ def test_what_does_not_fit_is_refused_in_one_line(tiny):
         (inputs | {"latents": jnp.zeros((2, 3, 4, 7, 4))}, "patches"),
         (inputs | {"latents": jnp.zeros((2, 3, 4, 8, 5))}, "channels"),
         (inputs | {"image": jnp.zeros((2, 5, 20))}, "no image"),
-        (inputs | {"control": control[:, :2]}, "token grid"),
+        (inputs | {"control": control[:, :1]}, "token grid"),
+        (inputs | {"control": control[:, :, :1]}, "token grid"),
     ]
     for case, message in cases:
         with pytest.raises(SignerError, match=message) as error:
