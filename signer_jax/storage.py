@@ -331,9 +331,15 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
             print(
                 f"signer: {path.parent}: this file system has no locks; start one run at a time here", file=sys.stderr
             )
-        file.truncate(0)
-        file.write(holder + "\n")
-        file.flush()
+        try:  # past the file's buffer, which would be written, and fail, once more where the file is closed
+            os.ftruncate(descriptor, 0)
+            line = f"{holder}\n".encode()
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise SignerError(
+                f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
+            ) from None
         yield
 
 

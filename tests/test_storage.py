@@ -249,6 +249,42 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_full_disk_is_one_line_for_a_lock_and_for_records(tmp_path):
+    code = f"""
+        import os, resource, signal
+        from pathlib import Path
+        from signer_jax import storage
+        from signer_jax.data.shards import new_shard
+        from signer_jax.errors import SignerError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10000))
+        try:
+            with storage.locked({str(tmp_path / "lock")!r}, "process 7 on here", "wait"):
+                print("held")
+        except SignerError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10000))
+        try:
+            with new_shard(Path({str(tmp_path / "records")!r})) as write:
+                for _ in range(100):
+                    write(os.urandom(5000))
+        except OSError as error:
+            print(storage.line_of(error))
+        try:
+            with new_shard(Path({str(tmp_path / "others")!r})) as write:
+                write(os.urandom(5000))
+                raise ValueError("of what is written")
+        except ValueError as error:
+            print(error)
+    """
+    done = subprocess.run(program(code), capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert lines[0].startswith(f"{tmp_path / 'lock'}: cannot be written (no space left on device); check the place")
+    assert lines[1].startswith(f"{tmp_path / 'records'}: a record could not be written")
+    assert lines[2] == "of what is written"
+
+
 def test_a_lock_is_one_processs_and_ends_with_it(tmp_path):
     code = f"""
         import sys

@@ -8,7 +8,7 @@ arrays, held to that form before an array is made of them.
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ def _array(code: int, data: bytes) -> np.ndarray:
 
 
 @contextmanager
+def _writes(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise OSError(None, f"a record could not be written: {' '.join(str(error).split())[:100]}", str(path)) from None
+
+
+@contextmanager
 def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
     """Writes an ArrayRecord file: gives a function that appends a record.
 
@@ -86,18 +94,19 @@ def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
 
     def append(record: bytes) -> None:
         nonlocal written
-        writer.write(record)
+        with _writes(path):
+            writer.write(record)
         written += 1
 
     try:
         yield append
-        writer.close()
-        whole = len(array_record_data_source.ArrayRecordDataSource(str(path))) == written
-    except (RuntimeError, ValueError) as error:
-        raise OSError(None, f"a record could not be written: {' '.join(str(error).split())[:100]}", str(path)) from None
+        with _writes(path):
+            writer.close()
+            whole = len(array_record_data_source.ArrayRecordDataSource(str(path))) == written
     finally:
         if writer.is_open():
-            writer.close()
+            with suppress(RuntimeError):  # what stopped the block is the reason
+                writer.close()
     if not whole:
         raise OSError(None, f"not all of the {written} records could be written", str(path))
     try:
