@@ -138,7 +138,8 @@ def _make_room(workdir: Path, settings: Settings) -> None:
 def check_links(workdir: Path) -> None:
     """Raises `SignerError` where a link stands for one of a run's files, or folders, that leads out of its folder."""
     mend = "move what it leads to here, or make the whole workdir a link"
-    storage.check_inside(workdir, ("config.json", LOCK, *storage.RUN_FILES), mend)
+    stages = (f"checkpoints/{stage.name}" for stage in (workdir / "checkpoints").glob("*"))
+    storage.check_inside(workdir, ("config.json", LOCK, *storage.RUN_FILES, *stages), mend)
 
 
 def load_settings(workdir: Path) -> Settings:

@@ -185,6 +185,16 @@ def test_no_name_of_a_run_leads_out_of_its_folder(tmp_path, name):
     assert outside.read_text() == "mine"
 
 
+def test_a_stage_of_a_run_lies_in_its_folder(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    (run / "checkpoints").mkdir(parents=True)
+    outside.mkdir()
+    files.make_run(run)
+    workdir.load_settings(run)
+    (run / "checkpoints" / "slul").symlink_to(outside)
+    assert "checkpoints/slul: is a link out of its folder" in line(workdir.load_settings, run)
+
+
 def test_a_lock_is_not_written_through_a_link(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "lock").symlink_to(tmp_path / "mine")
@@ -378,6 +388,17 @@ def _of_tensors(folder):
     return "signer_jax.interop.state_dict._finite", lambda: state_dict.read_tensors(folder)
 
 
+def _of_prompts(folder):
+    from signer_jax.interop import prompts
+
+    files.make_tokenizer(folder)
+    model = folder / "tokenizer.model"
+    settings = {"extra_ids": 0}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model.rename(folder / "spiece.model")
+    return "signer_jax.interop.prompts.PromptTokenizer", lambda: prompts.load_tokenizer(folder)
+
+
 def _of_a_model(folder):
     from signer_jax.interop import state_dict
 
@@ -408,7 +429,7 @@ def _of_lines(folder):
     [
         _of_poses, _of_a_lexicon, _of_a_prior, _of_an_entry, _of_a_corpus, _of_a_record, _of_latents, _of_phoenix,
         _of_clips, _of_a_video, _of_frames, _of_a_picture, _of_a_vocabulary, _of_tensors, _of_a_model, _of_a_checkpoint,
-        _of_a_run, _of_lines,
+        _of_a_run, _of_lines, _of_prompts,
     ],
 )  # fmt: skip
 def test_too_little_memory_and_too_deep_a_nest_are_one_line(tmp_path, monkeypatch, reader, error):

@@ -36,13 +36,14 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Prompt
     """
     folder = Path(path)
     try:
-        if (folder / _JSON).exists():
-            tokenizer = _from_json(folder / _JSON)
-        elif (folder / _MODEL).exists():
-            tokenizer = _from_model(folder)
-        else:
-            raise SignerError(f"{folder}: holds neither {_JSON} nor {_MODEL}; give {_FOLDER}")
-    except (RuntimeError, ValueError, OSError, KeyError, IndexError) as error:
+        with storage.reading(folder, _AGAIN):
+            if (folder / _JSON).exists():
+                tokenizer = _from_json(folder / _JSON)
+            elif (folder / _MODEL).exists():
+                tokenizer = _from_model(folder)
+            else:
+                raise SignerError(f"{folder}: holds neither {_JSON} nor {_MODEL}; give {_FOLDER}")
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise SignerError(
             f"{folder}: its tokenizer cannot be read ({storage.reason_of(error)[:120]}); {_AGAIN}"
         ) from None

@@ -41,7 +41,7 @@ def _stuck(folder: Path) -> None:
 
 
 def _large(folder: Path) -> None:
-    bytearray(b"x") * (400 << 20)
+    bytearray(b"x") * (440 << 20)
 
 
 def _less_large(folder: Path) -> None:

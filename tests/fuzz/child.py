@@ -8,6 +8,7 @@ import contextlib
 import json
 import mmap
 import os
+import shutil
 import struct
 import sys
 import time
@@ -52,13 +53,14 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
     """The cases of a plan: (reader, first, end) each; `readers` are the plan's."""
     for number, first, end in plan:
         reader = readers[number]
-        folder = base / str(number) / "files"
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = folder.with_name("partial")
-            partial.mkdir()
+        folder, whole = base / str(number) / "files", base / str(number) / "whole"
+        if not whole.exists():
+            partial = whole.with_name("partial")
+            partial.mkdir(parents=True)
             reader.make(partial)
-            partial.rename(folder)
+            partial.rename(whole)
+        shutil.rmtree(folder, ignore_errors=True)  # a child that crashed left its harm there
+        shutil.copytree(whole, folder)
         kept = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         _, _, read, refused = STATE.unpack(state[: STATE.size])
         for name in sorted(kept):  # what is imported, or compiled, is no growth
