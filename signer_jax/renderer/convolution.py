@@ -2,8 +2,8 @@
 
 TPU and GPU have conv3d natively. XLA's CPU backend does not: there a 3D convolution is one 2D convolution that gives
 the contributions of all temporal taps as channels, and a sum of shifted frames; its kernel gradient is one matrix
-product a spatial tap, frame by frame where the video is large. Measured on two cores at 16 to 96 channels this is 2 to 6
-times XLA's conv3d, forward and backward (`tests/benchmarks/conv3d.py`).
+product a spatial tap, frame by frame where the video is large. Measured on two cores at 16 to 96 channels this is 2
+to 6 times XLA's conv3d, forward and backward (`tests/benchmarks/conv3d.py`).
 """
 
 from functools import partial
