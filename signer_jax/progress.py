@@ -8,13 +8,17 @@ from tqdm import tqdm
 
 
 class _Bar(tqdm):
-    """A bar that appears with its first item: what is refused before there is one leaves its line alone."""
+    """A bar that appears with its first item: what is refused before there is one leaves its line alone.
+
+    With a `delay` (seconds) it appears after that time.
+    """
 
     iterable: Iterable
     delay: float
 
-    def __init__(self, items: Iterable, **options: Any) -> None:
-        super().__init__(items, delay=1e-3, **options)  # a delay keeps tqdm from drawing at once
+    def __init__(self, items: Iterable, *, delay: float = 0.0, **options: Any) -> None:
+        self.at_once = not delay
+        super().__init__(items, delay=delay or 1e-3, **options)  # a delay keeps tqdm from drawing without an item
 
     def __iter__(self) -> Iterator:
         self.iterable = self._begun(self.iterable)
@@ -26,7 +30,7 @@ class _Bar(tqdm):
         return super().update(n)
 
     def _begin(self) -> None:
-        if not self.disable and self.delay:
+        if self.at_once and not self.disable and self.delay:
             self.delay = 0.0  # from here on as ever, the last state at the end too
             self.refresh()
 

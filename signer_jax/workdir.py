@@ -85,12 +85,16 @@ def check_claim(workdir: Path, settings: Settings) -> list[str]:
         return []
     before, filled = _read(workdir)
     changed = _changed(before, settings)
+    was, now = before.data.source, settings.data.source
     if not changed:
-        return [_said(workdir, filled, before)] if filled else []
-    (name, was, now), *others = changed
+        notes = [_said(workdir, filled, before)] if filled else []
+        if was != now and _trained(workdir) and os.path.lexists(workdir / "data"):
+            notes.append(f"{workdir}: keeps the data that were prepared from {was!r}; nothing is read from {now!r}")
+        return notes
+    (name, then, today), *others = changed
     old = " by default, since that run is older than the key" if name in filled else ""
     more = f" and {len(others)} more" if others else ""
-    what = f"{name} was {was!r}{old}, is now {now!r}{more}"
+    what = f"{name} was {then!r}{old}, is now {today!r}{more}"
     if _trained(workdir):
         raise SignerError(
             f"{workdir}: belongs to a run with another config ({what}); choose another --workdir, or give the values "
@@ -116,7 +120,10 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
     """What a run that trained nothing made with other values, by name: it is made anew with these."""
     if not (workdir / "config.json").exists() or _trained(workdir):
         return []
-    changed = tuple(name for name, _, _ in _changed(_read(workdir)[0], settings))
+    before = _read(workdir)[0]
+    changed = tuple(name for name, _, _ in _changed(before, settings))
+    if before.data.source != settings.data.source:  # free only where something was trained on it
+        changed = (*changed, "data.source")
     data, tokenizer = (any(name.startswith(of) for name in changed) for of in ("data.", ("data.", "tokenizer.")))
     of = {
         "data": data,
@@ -157,7 +164,7 @@ def _said(workdir: Path, filled: list[str], settings: Settings) -> str:
     values = flatten(settings)
     listed = ", ".join(f"{name} = {values[name]!r}" for name in filled[:3])
     more = f" and {len(filled) - 3} more" if len(filled) > 3 else ""
-    return f"{workdir}: this run is older than {listed}{more}: the default is taken"
+    return f"{workdir}: its config.json lacks keys that came later; their defaults are taken: {listed}{more}"
 
 
 def _read(workdir: Path) -> tuple[Settings, list[str]]:

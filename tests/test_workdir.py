@@ -251,6 +251,32 @@ def test_prepared_data_stay_where_their_source_is_gone(tmp_path):
     assert (tmp_path / "w" / "data" / "a").exists()
 
 
+def test_another_source_is_read_where_nothing_was_trained_and_told_where_something_was(tmp_path, capsys):
+    for name in ("one", "two"):
+        write_phoenix(tmp_path / name)
+    settings = {
+        name: read(configuration.load("phoenix14t", [f"--config.data.source={tmp_path / name}"]))
+        for name in ("one", "two")
+    }
+
+    def claim(name):
+        with run.claimed(settings[name], tmp_path / "w"):
+            pass
+        return capsys.readouterr().err
+
+    claim("one")
+    with storage.new_folder(tmp_path / "w" / "data", "prepared corpus") as folder:
+        (folder / "a").write_text("of one")
+    claim("two")
+    assert not (tmp_path / "w" / "data").exists()
+    with storage.new_folder(tmp_path / "w" / "data", "prepared corpus") as folder:
+        (folder / "a").write_text("of two")
+    (tmp_path / "w" / "checkpoints" / "slul" / "2").mkdir(parents=True)
+    said = claim("one")
+    assert (tmp_path / "w" / "data" / "a").read_text() == "of two"
+    assert "keeps the data that were prepared from" in said and str(tmp_path / "one") in said
+
+
 @pytest.mark.parametrize("place", ["file", "file/w", "database", "database/w", "run/checkpoints", "lexicon/w"])
 def test_no_run_is_started_in_what_is_something_else(tmp_path, place):
     (tmp_path / "file").write_text("mine")

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Runs a command; returns the exit code: 0 done, 2 bad input, 130 interrupted, 141 nobody reads on."""
     top = parser()
     known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))
     overrides = [argument for argument in rest if argument.startswith("--config.")]
@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             os._exit(130)
         return 130
+    except BrokenPipeError:  # who reads has enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the flush at the end
+        return 141
     except Exception as error:
         line = line_of(error)
         if line is None:

@@ -118,7 +118,7 @@ def _ends(before: str, end: re.Match[str], after: str, spoken: str, known: Colle
 
 def _goes_on_behind_number(before: str, number: str, following: str, spoken: str) -> bool:
     """A number in a list ("1. Open the door") or, in German, an ordinal ("am 3. Mai")."""
-    if before.strip() == number:
+    if not any(letter.isalnum() for letter in before.rstrip().removesuffix(number)):  # "- 1. Open", "(1. Open"
         return True
     follows = (
         before.split()[-2].casefold() in _ORDINALS_FOLLOW or following.casefold() in _MONTHS or following.islower()

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.data.records import Word, words_of
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
-from signer_jax.language import spoken_of
+from signer_jax.language import reached
 from signer_jax.pose.fingerspelling import spellings
 from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
@@ -57,7 +57,7 @@ class Linker:
     params: Any
     tokenizer: Tokenizer
     words: Mapping[str, Collection[str]]  # by language: the words of its training texts
-    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.spoken_of` writes it
+    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.reached` writes it
     languages: tuple[str, ...]  # in the order of the rules
     rules: Automaton
     max_source: int
@@ -85,7 +85,7 @@ class Linker:
         # A corpus that was prepared before `plain` has its words with typographic apostrophes.
         known = {language: frozenset(map(plain, some)) for language, some in words.items()}
         return cls(
-            t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
+            t5, params, tokenizer, known, {language: reached(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
         )  # fmt: skip
 
@@ -348,12 +348,14 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
         return replace(part, unknown=(*unknown, *guessed), guessed=(), cut=said)
-    kept, cut = _cut(rest, language, linker)
+    kept, cut = _cut(rest, text, language, linker)
     if not kept:
         return replace(part, cut=cut)
     if cut:
         read_words = len(words_of(kept))
-        part = replace(part, carried=tuple((place, gloss) for place, gloss in carried if place <= read_words))
+        reached = tuple((place, gloss) for place, gloss in carried if place <= read_words)
+        names = {gloss for _, gloss in reached}
+        part = replace(part, carried=reached, nouns=tuple(noun for noun in nouns if noun in names))
         count = min(count, read_words)
     return replace(part, read=kept, known=count, cut=cut)
 
@@ -381,8 +383,10 @@ def _without(text: str, gone: Sequence[Word]) -> str:
     return text
 
 
-def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
-    """The first words, as many as the model reads with its end token; and how that is said, "" where it is all."""
+def _cut(text: str, written: str, language: str, linker: Linker) -> tuple[str, str]:
+    """The first words, as many as the model reads with its end token; and how that is said of the sentence as it was
+    `written`, "" where it is all.
+    """
 
     def fits(end: int) -> bool:
         return len(linker.tokenizer.encode_source(text[:end], language)) <= linker.max_source
@@ -396,9 +400,9 @@ def _cut(text: str, language: str, linker: Linker) -> tuple[str, str]:
         low, high = (middle, high) if fits(words[middle - 1].end) else (low, middle)
     if not low:
         said = f"its first word alone is longer than the {linker.max_source} tokens that this run reads"
-        return "", f"{_shortened(text)} was not read: {said}"
-    kept = f"its first {low} of {len(words)} words were read"
-    return text[: words[low - 1].end], f"{_shortened(text)} is longer than {linker.max_source} tokens: {kept}"
+        return "", f"{_shortened(written)} was not read: {said}"
+    kept = f"the first {low} of its {len(words)} known words were read"
+    return text[: words[low - 1].end], f"{_shortened(written)} is longer than {linker.max_source} tokens: {kept}"
 
 
 # ---- After the model -------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_every_path_of_every_command_is_among_those():
     found = set()
     for command in arguments_of(parser()):
         found |= command
-    assert found - plain == set(PATHS) | {"json"}
+    assert found - plain == set(PATHS)
 
 
 def arguments_of(top) -> list[set[str]]:
@@ -152,6 +152,16 @@ def test_an_interruption_says_what_it_may(monkeypatch, capsys):
         monkeypatch.setattr(f"signer_jax.cli.{name}", stop)
         assert main(arguments) == 130
         assert capsys.readouterr().err.startswith(f"signer: interrupted{more}")
+
+
+def test_a_reader_who_has_enough_is_no_error(tmp_path):
+    (tmp_path / "a.txt").write_text("A B\n" * 10)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "signer_jax", "score", "text", "--ref", "a.txt", "--hyp", "a.txt"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_interruption_in_a_finaliser_comes_again(monkeypatch, capsys):

@@ -26,7 +26,7 @@ def german(text: str) -> list[str]:
         ["'I am sick.' she said.", '"Where?" she asked.'], ["So do I.", "We go"],
         # Numbers: of a list, with a fraction, at the end.
         ["1. Open it.", "2. Close it."], ["It is 3.5 km.", "I go"], ["I have 3.", "You have 2.50."],
-        ["No. 5 is old.", "No.", "I go"],
+        ["No. 5 is old.", "No.", "I go"], ["- 3. Open it.", "(4. Close it.)"], ['"5. I like the house" said Bob'],
         # Abbreviations.
         ["Dr. Smith is here.", "I saw Mr. J. R. Smith, Jr. there.", "You go"], ["I like e.g. apples.", "You go"],
         ["I like it, i. e. apples, etc.", "We go"], ["at 5 p.m. today"], ["at 5 p.m.", "We go"],
@@ -53,7 +53,7 @@ def test_without_spaces_and_in_other_scripts():
         ["Am 3. Mai kommt er.", "Du auch"], ["Ich habe 3.", "Du hast 2."], ["Der 2. Tag.", "Heute"],
         ["Ich mag z. B. Äpfel und z.B. Brot.", "Du nicht"], ["Das kostet 3,5 Euro.", "Heute"],
         ["Wir essen Brot usw.", "Morgen nicht"], ["Nr. 5 ist da.", "Dr. med. Müller kommt, d. h. heute."],
-        ["Sie sagte: „Ich komme.“", "Dann ging sie."],
+        ["Sie sagte: „Ich komme.“", "Dann ging sie."], ["(3. Mai) ich gehe"], ["„3. Mai“ sagte er"],
     ],
 )  # fmt: skip
 def test_german(parts):

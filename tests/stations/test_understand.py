@@ -265,13 +265,18 @@ def test_short_sentences_are_read_one_by_one(linker):
         assert mask.sum() == read_tokens
 
 
+def test_nothing_is_said_to_be_spelled_that_lies_beyond_the_cut(linker):
+    sentence = read("der Hund öffnet das Haus " * 40 + "mit Zebra und Anna", "gsg", 0, linker)
+    assert sentence.cut and sentence.carried == () == sentence.nouns
+
+
 def test_an_overlong_sentence_is_cut_behind_a_word_with_its_end(linker):
     text = " ".join(["the dog carried it"] * 250)
     sentence = read(text, "ase", 0, linker)
     ids = station.source_of(sentence, linker)
     words = len(sentence.read.split())
     assert text.startswith(sentence.read + " ") and EOS in ids
-    assert f"its first {words} of 1000 words were read" in sentence.cut
+    assert f"the first {words} of its 1000 known words were read" in sentence.cut
     longer = " ".join(text.split()[: words + 1])
     assert len(linker.tokenizer.encode_source(longer, "ase")) > 16  # one word more would not fit
     # What training sees of such a text.
