@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.data.records import Word, words_of
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
-from signer_jax.language import reached
+from signer_jax.language import spoken_of
 from signer_jax.pose.fingerspelling import spellings
 from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
@@ -57,7 +57,7 @@ class Linker:
     params: Any
     tokenizer: Tokenizer
     words: Mapping[str, Collection[str]]  # by language: the words of its training texts
-    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.reached` writes it
+    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.spoken_of` writes it
     languages: tuple[str, ...]  # in the order of the rules
     rules: Automaton
     max_source: int
@@ -85,7 +85,7 @@ class Linker:
         # A corpus that was prepared before `plain` has its words with typographic apostrophes.
         known = {language: frozenset(map(plain, some)) for language, some in words.items()}
         return cls(
-            t5, params, tokenizer, known, {language: reached(name) for language, name in spoken.items()},
+            t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
         )  # fmt: skip
 
