@@ -182,7 +182,7 @@ def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path, capsys):
         pass
     assert capsys.readouterr().err == ""
     with run.claimed(read(c), w):
-        assert capsys.readouterr().err.count("the default is taken") == 1
+        assert capsys.readouterr().err.count("their defaults are taken") == 1
     workdir.load_settings(w)
     assert capsys.readouterr().err == ""
 
