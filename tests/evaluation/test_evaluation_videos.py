@@ -24,7 +24,9 @@ from signer_jax.types import Pose, Sample
 
 SIGNER = SimpleNamespace(
     settings=SimpleNamespace(
-        pose=SimpleNamespace(joints="full_128"), data=SimpleNamespace(size=48), renderer=SimpleNamespace(window=4)
+        pose=SimpleNamespace(joints="full_128"),
+        data=SimpleNamespace(size=48),
+        renderer=SimpleNamespace(window=4, overlap=0),
     )
 )
 
