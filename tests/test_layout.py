@@ -9,8 +9,8 @@ PACKAGE = Path(signer_jax.__file__).parent
 
 # Files and folders of the package, in the order in which they stand on each other.
 ROOMS = (
-    "errors", "writing", "types", "arrays", "matmul", "masked", "progress", "allocator", "storage", "distributed",
-    "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer", "settings", "configuration", "workdir",
+    "errors", "writing", "types", "arrays", "matmul", "masked", "progress", "allocator", "json_files", "renames",
+    "storage", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer", "settings", "configuration", "workdir",
     "result", "interop", "model", "data", "language", "stations", "training", "pipeline", "evaluation", "showcase",
     "cli",
 )  # fmt: skip
