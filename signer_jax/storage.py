@@ -180,7 +180,8 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
     """Where to write a folder of ours that gets its name, and a manifest, when the block ends well.
 
     An older folder of the same kind is replaced, in one step where the system can; where it takes two renames, a kill
-    between them leaves one that `recover` finds. Raises `SignerError`, before the block and after, where the name is taken by anything else.
+    between them leaves one that `recover` finds. Raises `SignerError`, before the block and after, where the name is
+    taken by anything else.
     """
     path = _followed(path)
     recover(path)

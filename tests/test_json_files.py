@@ -30,7 +30,7 @@ def test_small_files_do_not_become_large_values(tmp_path, unit):
 def test_what_is_read_takes_what_was_counted(unit, monkeypatch):
     """The longest list of its kind, to an eighth."""
     monkeypatch.setattr(json_files, "MOST_MEMORY", 1 << 25)
-    for eighths in range(32, 8, -1):
+    for eighths in range(48, 8, -1):
         count = int(2 ** (eighths / 8) * 20_000)
         data = f"[{''.join(unit % i if '%' in unit else unit for i in range(count))}0]".encode()
         try:
@@ -38,7 +38,7 @@ def test_what_is_read_takes_what_was_counted(unit, monkeypatch):
         except ValueError:
             continue
         break
-    assert eighths < 32 and len(data) > 400_000
+    assert eighths < 48 and len(data) > 400_000
     assert memory.grown(lambda: json_files.parse_json(data, LISTS)) < 1.2 * (1 << 25)
 
 
