@@ -4,7 +4,8 @@ Whatever is written comes into being in a *room*, a hidden folder `.<name>.<rand
 moves there by one rename. A room carries a mark that its writer keeps locked, so that what a killed writer left behind
 is told from what a living one is writing, and swept by the next one. A folder that is ours holds `manifest.json`, which
 names its kind and the size of its files: only such a folder, with nothing else in it, is ever replaced or removed, and
-one that lacks a file or holds a shorter one is not taken for whole.
+one that lacks a file or holds a shorter one is not taken for whole. Other projects' readers know nothing of that, so an
+old folder and its new one change places in one step where the system can.
 """
 
 import errno
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from signer_jax.errors import SignerError, one_line
+from signer_jax.json_files import CONFIG, read_json
+from signer_jax.renames import exchange
 
 MADE_BY = "signer_jax"
 MANIFEST = "manifest.json"
@@ -176,8 +179,9 @@ def new_file(path: str | Path) -> Iterator[Path]:
 def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
     """Where to write a folder of ours that gets its name, and a manifest, when the block ends well.
 
-    An older folder of the same kind is replaced: a kill between the two renames that this takes leaves one that
-    `recover` finds. Raises `SignerError`, before the block and after, where the name is taken by anything else.
+    An older folder of the same kind is replaced, in one step where the system can; where it takes two renames, a kill
+    between them leaves one that `recover` finds. Raises `SignerError`, before the block and after, where the name is
+    taken by anything else.
     """
     path = _followed(path)
     recover(path)
@@ -264,8 +268,8 @@ def check_outside(path: str | Path, what: str) -> None:
 def _run(folder: Path) -> bool:
     """Whether a run of ours has claimed the folder."""
     try:
-        config = json.loads(plain_file(folder / "config.json", "").read_text(encoding="utf-8"))
-    except (SignerError, OSError, ValueError, RecursionError):
+        config = read_json(plain_file(folder / "config.json", ""), CONFIG)
+    except (SignerError, OSError, ValueError, RecursionError, MemoryError):
         return False
     return isinstance(config, dict) and config.get("made_by") == MADE_BY
 
@@ -295,7 +299,10 @@ def discard(path: Path) -> None:
 
 def recover(path: str | Path) -> None:
     """Puts back a folder of ours whose replacement was cut short between two renames; removes nothing."""
-    path = _followed(path)
+    try:
+        path = _followed(path)
+    except SignerError:  # a loop of links, which whoever reads or writes it says
+        return
     for room in _rooms(path):
         for old in _kept(room, path):
             with suppress(OSError):
@@ -484,6 +491,8 @@ def _put(partial: Path, path: Path, kind: str, room: Path) -> None:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
             _replaceable(path, kind)
+            if exchange(partial, path):  # the old one goes with the room
+                return
             with suppress(FileNotFoundError):
                 path.rename(room / f"old.{attempt}")
         raise SignerError(f"{path}: other processes keep writing it; start one at a time")
@@ -512,7 +521,7 @@ def _replaceable(path: Path, kind: str) -> None:
 def _manifest(path: Path) -> dict | None:
     """A folder's manifest, None where it has none of ours."""
     try:
-        manifest = json.loads(plain_file(path / MANIFEST, "").read_text(encoding="utf-8"))
+        manifest = read_json(plain_file(path / MANIFEST, ""), CONFIG)
         files = manifest["files"]
         whole = manifest["made_by"] == MADE_BY and isinstance(manifest["kind"], str)
         inside = all(isinstance(size, int) and ".." not in Path(name).parts for name, size in files.items())

@@ -28,6 +28,7 @@ from signer_jax import storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError, closest
+from signer_jax.json_files import CONFIG, read_json
 from signer_jax.settings import Settings, flatten, known, read
 
 _CENTURY = 100 * 366 * 86400.0  # seconds: what no run takes
@@ -176,8 +177,7 @@ def _read(workdir: Path) -> tuple[Settings, list[str]]:
     check_links(workdir)
     try:
         with storage.reading(storage.plain_file(file, "give the folder of a run"), "restore it"):
-            text = file.read_bytes()
-            values = json.loads(text.decode("utf-8"))
+            values = read_json(file, CONFIG)
     except ValueError:
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
     if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
@@ -241,7 +241,7 @@ class Clock:
 def read_times(workdir: Path) -> dict[str, float]:
     """Seconds by stage; none where the note is missing or damaged."""
     try:
-        times = json.loads(storage.plain_file(workdir / "wall_time.json", "").read_text(encoding="utf-8"))
+        times = read_json(storage.plain_file(workdir / "wall_time.json", ""), CONFIG)
         return {str(stage): float(seconds) for stage, seconds in times.items() if 0 <= float(seconds) < _CENTURY}
     except (SignerError, OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError):
         return {}

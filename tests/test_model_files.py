@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, state_dict, t5, wan, wan_vae
+from signer_jax.interop import model_config, prompts, state_dict, t5, wan, wan_vae
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import Tokenizer
 
@@ -188,6 +188,43 @@ def test_the_cache_of_the_hub_links_to_its_store(tmp_path):
     (snapshot / "one.safetensors").symlink_to("../../blobs/0123")
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
     assert state_dict.read_tensors(snapshot)["a"].shape == (2,)
+
+
+def test_no_link_leads_out_of_a_folder(tmp_path):
+    """With an index or without, weights or settings."""
+    state_dict.write(tmp_path / "other", {"value": 1}, {"a": np.ones(2, np.float32)})
+    for name, read in (("model.safetensors", state_dict.read_tensors), ("config.json", state_dict.read_config)):
+        folder = tmp_path / f"with {name}"
+        folder.mkdir()
+        (folder / name).symlink_to(tmp_path / "other" / name)
+        assert f"{folder / name}: is a link out of its folder" in line(read, folder)
+        (folder / name).unlink()
+        (folder / "real").write_bytes((tmp_path / "other" / name).read_bytes())
+        (folder / name).symlink_to("real")
+        assert read(folder)
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    for name in ("tokenizer.json", "spiece.model"):
+        (tokenizer / name).symlink_to(tmp_path / "other" / "config.json")
+        assert f"{tokenizer / name}: is a link out of its folder" in line(prompts.load_tokenizer, tokenizer)
+        (tokenizer / name).unlink()
+
+
+def test_a_replacement_that_was_cut_short_is_found(tmp_path):
+    """Where the system cannot exchange two names, a kill may come between the two renames."""
+
+    def killed(path):
+        room = path.with_name(f".{path.name}.abcdefgh.partial")
+        room.mkdir()
+        (room / ".signer_jax").write_text(path.name)
+        path.rename(room / "old.0")
+
+    state_dict.write(tmp_path / "m", {"value": 1}, {"a": np.ones(2, np.float32)})
+    for read in (state_dict.read_config, state_dict.read_tensors):
+        killed(tmp_path / "m")
+        assert read(tmp_path / "m")
+        (tmp_path / ".m.abcdefgh.partial" / ".signer_jax").unlink()
+        (tmp_path / ".m.abcdefgh.partial").rmdir()
 
 
 def test_what_is_written_replaces_only_its_own_kind(tmp_path):

@@ -174,6 +174,34 @@ def test_a_killed_swap_is_put_back(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+@pytest.mark.parametrize("can", [True, False])
+def test_a_replacement_is_one_step_where_the_system_can(tmp_path, monkeypatch, can):
+    """Other projects' readers find the old folder or the new at any time."""
+    write(tmp_path / "x", "old")
+    (tmp_path / "y").mkdir()
+    if can and not storage.exchange(tmp_path / "x", tmp_path / "y"):
+        pytest.skip("this file system does not exchange names")
+    if can:
+        assert storage.exchange(tmp_path / "x", tmp_path / "y") and read(tmp_path / "x") == "old"
+    else:
+        monkeypatch.setattr(storage, "exchange", lambda *_: False)
+    real, moved = Path.rename, []
+
+    def rename(self, target):
+        moved.append(self)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    write(tmp_path / "x", "new")
+    assert (tmp_path / "x" not in moved) == can
+    assert read(tmp_path / "x") == "new" and sorted(os.listdir(tmp_path)) == ["x", "y"]
+
+
+def test_what_cannot_change_places_stays(tmp_path):
+    write(tmp_path / "x", "old")
+    assert not storage.exchange(tmp_path / "x", tmp_path / "none") and read(tmp_path / "x") == "old"
+
+
 def test_names_that_begin_alike_are_kept_apart(tmp_path):
     """`lexicon` and `lexicon.prior`: neither sweeps nor takes what is the other's."""
     long = "x" * 200
@@ -197,6 +225,7 @@ def test_an_error_between_the_renames_loses_nothing(tmp_path, monkeypatch, error
             raise error(5, "Input/output error", str(self))
         return real(self, target)
 
+    monkeypatch.setattr(storage, "exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises((KeyboardInterrupt, SignerError)):
         write(tmp_path / "x", "new")

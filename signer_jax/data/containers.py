@@ -12,7 +12,8 @@ from signer_jax.errors import SignerError
 
 _KINDS = "mp4, mov, webm, mkv or avi"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a QuickTime or mp4 file starts with
-_MOST_BOXES = 1_000_000
+# A box each quarter of a second for a day; what stands before a video's one segment; a gigabyte each.
+_MOST_BOXES, _MOST_ELEMENTS, _MOST_RIFFS = 400_000, 1000, 1000
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
 
 
@@ -81,7 +82,9 @@ def _segment(path: Path, file: BinaryIO, size: int) -> None:
     file.seek(4)
     length, place = _number(path, file, size)
     place += length
-    while place < size:
+    for _ in range(_MOST_ELEMENTS):
+        if place >= size:
+            break
         file.seek(place)
         identifier, start = _identifier(path, file, size)
         length, start = _number(path, file, size)
@@ -95,6 +98,8 @@ def _segment(path: Path, file: BinaryIO, size: int) -> None:
                 raise _cut(path, start + length, size)
             return
         place = start + max(length, 0)
+    else:
+        raise SignerError(f"{path}: damaged (no segment among its first {_MOST_ELEMENTS} elements); download it again")
     raise SignerError(f"{path}: cut short (it has no segment); download it again")
 
 
@@ -122,7 +127,9 @@ def _number(path: Path, file: BinaryIO, size: int) -> tuple[int, int]:
 def _riffs(path: Path, file: BinaryIO, size: int) -> None:
     """AVI: one RIFF chunk, or several where it is longer than a gigabyte."""
     place = 0
-    while place + 12 <= size:
+    for _ in range(_MOST_RIFFS):
+        if place + 12 > size:
+            break
         file.seek(place)
         name, length, _ = struct.unpack("<4sI4s", file.read(12))
         if name != b"RIFF":
@@ -131,3 +138,5 @@ def _riffs(path: Path, file: BinaryIO, size: int) -> None:
         if end > size or length < 4:
             raise _cut(path, end, size)
         place = end + end % 2
+    else:
+        raise SignerError(f"{path}: damaged (more than {_MOST_RIFFS} RIFF chunks); download it again")

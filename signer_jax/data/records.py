@@ -16,6 +16,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
 from signer_jax.errors import SignerError, piled
+from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import skeleton
 from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
@@ -117,7 +118,7 @@ class Corpus:
         """Raises `SignerError` where the folder is missing, is no corpus of ours, or is not whole."""
         self.directory = storage.check_folder(directory, KIND, storage.REMAKE, ("corpus.json",))
         try:
-            self.about: dict = json.loads((self.directory / "corpus.json").read_text(encoding="utf-8"))
+            self.about: dict = read_json(self.directory / "corpus.json", LISTS)
             self._check()
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__

@@ -23,7 +23,7 @@ from signer_jax.errors import SignerError
 MOST_BYTES = 1 << 30  # of a record: 5,400 frames of 256 pixels
 # What a chunk may grow to: drawn videos of 256 pixels, whose ground stands still, grow 11-fold, zeros 7,000-fold.
 _MOST_GROWTH, _SMALL = 64, 1 << 26
-_MOST_ITEMS = 100_000  # of a map in a record: a sample's references
+_MOST_ITEMS = 100_000  # of all maps of a record: a sample's references
 # What unpacking a record that is not whole raises: msgpack's own errors, and those of the values inside.
 BROKEN = (
     msgpack.UnpackException, msgpack.exceptions.ExtraData, OSError, SyntaxError, ValueError, TypeError, KeyError,
@@ -38,6 +38,7 @@ _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40
 _USABLE = _BLOCK - _BLOCK_HEADER
 _SIMPLE, _KINDS = ord("r"), b"rsp"
 
+_MOST_AXES = 8
 _ARRAY = 1  # flax's extension of msgpack: (shape, type's name, bytes)
 _TYPES = {name.encode(): np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
 
@@ -59,16 +60,53 @@ def unpack(record: bytes) -> dict:
     """The tree of a record. Raises one of `BROKEN` where it holds none, or other things than `pack` writes."""
     if len(record) > MOST_BYTES:
         raise ValueError(f"it has {len(record) >> 20} MB, more than {MOST_BYTES >> 20}")
+    _check_items(record, _MOST_ITEMS, lists=False)
     tree = msgpack.unpackb(record, ext_hook=_array, max_array_len=0, max_map_len=_MOST_ITEMS)
     if not isinstance(tree, dict):
         raise ValueError("it holds no names and values")
     return tree
 
 
+# https://github.com/msgpack/msgpack/blob/master/spec.md: a kind of value -> how many bytes say its length, and how many
+# follow beside that length. Maps, lists, and small numbers and texts, whose kind holds their length, are told below.
+_SIZED = {
+    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1), 0xD9: (1, 0), 0xDA: (2, 0),
+    0xDB: (4, 0), 0xC0: (0, 0), 0xC2: (0, 0), 0xC3: (0, 0), 0xCA: (0, 4), 0xCB: (0, 8), 0xCC: (0, 1), 0xCD: (0, 2),
+    0xCE: (0, 4), 0xCF: (0, 8), 0xD0: (0, 1), 0xD1: (0, 2), 0xD2: (0, 4), 0xD3: (0, 8), 0xD4: (0, 2), 0xD5: (0, 3),
+    0xD6: (0, 5), 0xD7: (0, 9), 0xD8: (0, 17),
+}  # fmt: skip
+
+
+def _check_items(record: bytes, most: int, *, lists: bool) -> None:
+    """Raises `ValueError` where the maps and lists of a record, one in another, have more than `most` items, or it has
+    lists and may not.
+
+    The library's limits are for one map, and what it makes of many takes thirty times their bytes and more.
+    """
+    place, left, items = 0, 1, 0  # values that are still to come
+    while left and place < len(record):
+        kind, place, left = record[place], place + 1, left - 1
+        if kind in _SIZED:
+            length, more = _SIZED[kind]
+            place += length + more + int.from_bytes(record[place : place + length], "big")
+        elif 0x80 <= kind < 0xA0 or 0xDC <= kind <= 0xDF:
+            length = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(kind, 0)
+            count = int.from_bytes(record[place : place + length], "big") if length else kind & 0x0F
+            is_list = kind in (0xDC, 0xDD) or 0x90 <= kind < 0xA0
+            if is_list and not lists:
+                raise ValueError("it holds a list")
+            place, left, items = place + length, left + (count if is_list else 2 * count), items + count
+            if items > most:
+                raise ValueError(f"it has more than {most} items")
+        elif 0xA0 <= kind < 0xC0:
+            place += kind & 0x1F
+
+
 def _array(code: int, data: bytes) -> np.ndarray:
     if code != _ARRAY:
         raise ValueError(f"a value of the unknown kind {code}")
-    shape, name, values = msgpack.unpackb(data, raw=True, max_array_len=8, max_map_len=0, max_ext_len=0)
+    _check_items(data, _MOST_AXES + 3, lists=True)
+    shape, name, values = msgpack.unpackb(data, raw=True, max_array_len=_MOST_AXES, max_map_len=0, max_ext_len=0)
     if name not in _TYPES:
         raise ValueError(f"an array of {str(name)[:40]}")
     return np.frombuffer(values, _TYPES[name]).reshape(shape)

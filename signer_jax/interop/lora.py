@@ -21,6 +21,7 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.interop import names, state_dict, t5, wan
 from signer_jax.interop.model_config import read_json
 from signer_jax.interop.names import TRANSPOSED, Row
+from signer_jax.json_files import CONFIG, parse_json
 from signer_jax.slul.t5 import T5
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # what diffusers' load_lora_weights looks for in a folder
@@ -87,11 +88,14 @@ def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> 
     that are not this model's, and for half an adapter: whatever is in the file is used, or the file is not.
     """
     path = Path(path)
+    for place in (path.parent, path):
+        storage.recover(place)
     if path.is_dir():
         found = [path / name for name in (DIFFUSERS_FILE, _PEFT_FILE) if (path / name).is_file()]
         if len(found) != 1:
             raise SignerError(f"{path}: holds no {DIFFUSERS_FILE} or {_PEFT_FILE}; give the file itself")
         path = found[0]
+        state_dict.check_beside(path)
     tensors = state_dict.read_file(path)
     told, layers = _told_alpha(path), _layers(_rows(module), params)
     alphas = {n.removesuffix(".alpha"): _alpha(path, n, v) for n, v in tensors.items() if n.endswith(".alpha")}
@@ -180,11 +184,12 @@ def _told_alpha(file: Path) -> float | None:
     """The one α that PEFT's config beside the file or diffusers' in its header tells; None where it is the rank."""
     beside = file.parent / _PEFT_CONFIG
     if file.name == _PEFT_FILE and beside.exists():
+        state_dict.check_beside(beside)
         return _alpha_of(beside, read_json(beside, f"it belongs to {_PEFT_FILE}"))
     try:
         with safe_open(file, framework="np") as opened:
             header = (opened.metadata() or {}).get(_HEADER)
-        config = json.loads(header) if header else {}
+        config = parse_json(header.encode(), CONFIG) if header else {}
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

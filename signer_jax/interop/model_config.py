@@ -4,7 +4,6 @@ A number of layers in the billions, a list where a number belongs or a NaN would
 or a trace from deep inside a model.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import Any
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.json_files import CONFIG, parse_json
 
-_MOST_BYTES = 1 << 20
 _AGAIN = "download it again"
 
 
@@ -74,13 +73,13 @@ def several(kind: type, low: int, high: int, least: float = -math.inf, most: flo
     return Kind(kind, least, most, items=(low, high))
 
 
-def read_json(file: Path, give: str) -> dict:
+def read_json(file: Path, give: str, most: int = CONFIG) -> dict:
     """A file's JSON object. Raises `SignerError` where it is missing, no UTF-8 JSON, no object, or far too large."""
     file = storage.plain_file(file, give)
     try:
-        if (size := file.stat().st_size) > _MOST_BYTES * 64:
+        if (size := file.stat().st_size) > most:
             raise SignerError(f"{file}: has {size} bytes, which is no description of a model; {give}")
-        value = json.loads(file.read_bytes().decode("utf-8-sig"), parse_constant=_no_number)
+        value = parse_json(file.read_bytes(), most, constants=_no_number)
     except OSError as error:
         raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
     except MemoryError:

@@ -16,7 +16,8 @@ import sentencepiece
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config
+from signer_jax.interop import model_config, state_dict
+from signer_jax.json_files import LISTS
 from signer_jax.renderer.text_encoder import PromptTokenizer
 from signer_jax.slul.tokenizer import proto_fields
 
@@ -35,6 +36,8 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Prompt
     damaged one, another kind of tokenizer, or ids that the encoder lacks.
     """
     folder = Path(path)
+    for name in (_JSON, _MODEL, _SETTINGS):
+        state_dict.check_beside(folder / name)
     try:
         with storage.reading(folder, _AGAIN):
             if (folder / _JSON).exists():
@@ -74,7 +77,7 @@ def _from_model(folder: Path) -> PromptTokenizer:
 
 
 def _from_json(file: Path) -> PromptTokenizer:
-    found = model_config.read_json(file, f"give {_FOLDER}")
+    found = model_config.read_json(file, f"give {_FOLDER}", LISTS)
     model = found.get("model")
     if not isinstance(model, dict) or model.get("type", "Unigram") != "Unigram":
         kind = model.get("type") if isinstance(model, dict) else model

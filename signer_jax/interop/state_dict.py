@@ -13,6 +13,7 @@ from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.interop.foreign import recognise
 from signer_jax.interop.model_config import read_json
+from signer_jax.json_files import LISTS
 
 _INDEX_ENDING = ".safetensors.index.json"
 _ENDING = ".safetensors"
@@ -29,11 +30,13 @@ def read_config(path: str | Path) -> dict:
     What other projects write is named, with the conversion that reads it.
     """
     folder = Path(path)
+    storage.recover(folder)
     if not (folder / "config.json").is_file():
         if what := recognise(folder):
             raise SignerError(f"{folder}: is {what}")
         if folder.is_file():
             raise SignerError(f"{folder}: is a file; give the folder that save_pretrained wrote")
+    check_beside(folder / "config.json")
     return read_json(folder / "config.json", "give the folder that save_pretrained wrote")
 
 
@@ -44,9 +47,12 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     damaged, a tensor occurs twice, or has a type that is not read (8 bits and fewer).
     """
     folder = Path(path)
+    storage.recover(folder)
     indices = sorted(folder.glob(f"*{_INDEX_ENDING}"))
     if len(indices) > 1:
         raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
+    for index in indices:
+        check_beside(index)
     shards = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
     if not shards:
         if what := recognise(folder):
@@ -55,8 +61,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for name, expected in shards.items():
         file = storage.plain_file(folder / name, f"the folder's weights are in it; {_AGAIN}")
-        if indices and not _inside(file, folder):
-            raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
+        check_beside(file)
         _read_file(file, tensors, expected)
     return tensors
 
@@ -70,7 +75,7 @@ def read_file(path: str | Path) -> dict[str, np.ndarray]:
 
 def _shards(index: Path) -> dict[str, set[str]]:
     """The names of an index's files, with those of the tensors that each must hold."""
-    names = read_json(index, _AGAIN).get("weight_map")
+    names = read_json(index, _AGAIN, LISTS).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise SignerError(f"{index}: has no weight_map of tensors to files; {_AGAIN}")
     shards: dict[str, set[str]] = {}
@@ -81,11 +86,17 @@ def _shards(index: Path) -> dict[str, set[str]]:
     return dict(sorted(shards.items()))
 
 
-def _inside(file: Path, folder: Path) -> bool:
-    """Whether the file itself lies in the folder, or in the store that Hugging Face's cache links it from."""
-    there, home = file.resolve(), folder.resolve()
+def check_beside(file: Path) -> None:
+    """Raises `SignerError` where a file of a folder that somebody gave is a link out of it, unless into the store that
+    Hugging Face's cache links its files from. Nothing where there is no such file.
+    """
+    try:
+        there, home = file.resolve(), file.parent.resolve()
+    except (OSError, ValueError, RuntimeError):  # a loop of links: whoever reads it says so
+        return
     caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
-    return there.parent in (home, *caches)
+    if there.parent not in (home, *caches):
+        raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
 
 
 def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.arrays import open_npy
 from signer_jax.errors import SignerError, one_line, piled
+from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import gloss_marks, skeleton
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
@@ -112,7 +113,7 @@ class Prior:
         """
         path = storage.check_folder(path, KIND, again, (_COORDINATES, _CONFIDENCE, _INDEX))
         try:
-            index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
+            index = read_json(path / _INDEX, LISTS)
             if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
                 raise SignerError(f"{path}: a pose database of another version; {again}")
             coordinates, confidence = open_npy(path / _COORDINATES), open_npy(path / _CONFIDENCE)

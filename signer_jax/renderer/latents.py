@@ -5,7 +5,6 @@ and for each signer a bank of frames with their poses, of which one gives the st
 written by `training.latents`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
 from signer_jax.errors import SignerError, piled
+from signer_jax.json_files import LISTS, read_json
 from signer_jax.renderer.references import ReferenceBank
 
 KIND = "latent cache"
@@ -58,7 +58,7 @@ class LatentStore:
 
     @classmethod
     def _read(cls, directory: Path) -> "LatentStore":
-        statistics = json.loads((directory / "statistics.json").read_text(encoding="utf-8"))
+        statistics = read_json(directory / "statistics.json", LISTS)
         bank, latents = read_npz(directory / "references.npz"), open_npy(directory / "references.npy")
         counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
         if any(map(piled, counts)):

@@ -124,6 +124,47 @@ def test_a_long_list_in_a_record_takes_no_memory():
     assert memory.grown(refused) < 10 << 20
 
 
+def _maps(depth, inside):
+    """Maps of 90 values, the last of which is the next map."""
+    head = b"\xde\x00\x5a" + b"".join(msgpack.packb(str(i)) + b"\xc0" for i in range(89)) + b"\xa1z"
+    return head * depth + inside
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        msgpack.packb({"a": {str(i): {str(j): {} for j in range(300)} for i in range(3000)}}),
+        _maps(900, msgpack.packb({str(i): {} for i in range(90_000)})) + b"\xc0" * 500_000,
+        msgpack.packb({"a": msgpack.ExtType(1, b"\x98" * 400_000)}),
+        msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[[[[[[[[]] * 8] * 8] * 8] * 8] * 8] * 8] * 8, "", 1]))}),
+    ],
+    ids=["wide", "deep", "no end", "lists"],
+)  # fmt: skip
+def test_maps_in_maps_take_no_memory(record):
+    """The library's limit is a map's: together they were 426 MB from a record of 700 kB."""
+
+    def refused():
+        with pytest.raises(ValueError, match="items"):
+            shards.unpack(record)
+
+    assert memory.grown(refused) < 10 << 20
+
+
+def test_every_kind_of_value_is_walked():
+    """As the library steps over it: a map behind each is found."""
+    sizes = [0, 1, 31, 32, 255, 256, 65_535, 65_536]
+    values = [None, True, False, 1.5, *(sign * 2**k for k in range(0, 64, 3) for sign in (1, -1) if k < 63)]
+    for size in sizes:
+        values += [bytes(size), "x" * size, msgpack.ExtType(5, bytes(size))]
+    values += [msgpack.ExtType(5, bytes(size)) for size in (2, 4, 8, 16)] + [np.float32(1), {}, {"x": {"y": 1}}]
+    packed = [msgpack.packb(value, default=float) for value in values] + [b"\xca" + bytes(4), b"\xd9\x01a"]
+    for value in packed:
+        record = b"\x82\xa1a" + value + b"\xa1b" + b"\xdf" + (100_000).to_bytes(4, "big")
+        with pytest.raises(ValueError, match="more than 100000 items"):
+            shards.unpack(record)
+        shards._check_items(record, 200_000, lists=False)
+
+
 def test_a_shard_is_a_plain_file_of_its_folder(tmp_path):
     (tmp_path / "in").mkdir()
     write(tmp_path / "x", [b"a"])

@@ -27,10 +27,13 @@ LONGEST = 1000  # characters of a message
 
 
 def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before: int) -> tuple[str, str]:
-    """("read" | "refused" | "failed", why) of one case; `before` are the bytes in use before the reader's first."""
+    """("read" | "refused" | "failed", why) of one case, the line where it is refused.
+
+    `before` are the bytes in use before the reader's first.
+    """
     memory.forget_peak()
     started = time.process_time()
-    why, outcome = "", "read"
+    why, outcome, line = "", "read", ""
     try:
         reader.read(folder, changes)
     except SignerError as error:
@@ -46,7 +49,7 @@ def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before:
         why += f" took {seconds:.1f} s"
     if grown > GROWTH:
         why += f" grew by {grown >> 20} MB"
-    return ("failed", why) if why else (outcome, "")
+    return ("failed", why) if why else (outcome, line)
 
 
 def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, plan: list, report) -> None:

@@ -20,6 +20,11 @@ def settle() -> int:
     return _read("VmRSS")
 
 
+def used() -> int:
+    """Bytes in use now; what was freed may be among them."""
+    return _read("VmRSS")
+
+
 def forget_peak() -> None:
     """The most that was in use counts from here on."""
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:

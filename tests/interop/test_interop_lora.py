@@ -93,6 +93,28 @@ def test_wans_own_names_with_an_alpha_are_the_same_adapters(tmp_path):
     same(lora.unflatten_dict(three_times, sep="/"), back, atol=1e-5)  # alpha 6 over rank 2
 
 
+@pytest.mark.parametrize("inside", ["", lora.DIFFUSERS_FILE])
+def test_an_adapter_whose_replacement_was_cut_short_is_found(tmp_path, inside):
+    lora.save_diffusers(tmp_path / "a", WAN, adapters(WAN), 1.0)
+    room = tmp_path / ".a.abcdefgh.partial"
+    room.mkdir()
+    (room / ".signer_jax").write_text("a")
+    (tmp_path / "a").rename(room / "old.0")
+    assert lora.load(tmp_path / "a" / inside, WAN, shapes(WAN))
+
+
+def test_an_adapters_files_are_no_links_out_of_its_folder(tmp_path):
+    lora.save_peft(tmp_path / "a", LINEAR, adapters(LINEAR), 1.0)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (tmp_path / "a" / name).rename(tmp_path / name)
+        (tmp_path / "a" / name).symlink_to(tmp_path / name)
+        with pytest.raises(SignerError, match=f"{name}: is a link out of its folder"):
+            lora.load(tmp_path / "a", LINEAR, shapes(LINEAR))
+        (tmp_path / "a" / name).unlink()
+        (tmp_path / name).rename(tmp_path / "a" / name)
+    assert lora.load(tmp_path / "a", LINEAR, shapes(LINEAR))
+
+
 def test_a_layer_without_an_adapter_gets_zeros(tmp_path):
     without = saved(tmp_path, lambda tensors: {n: v for n, v in tensors.items() if "blocks.1.attn1.to_q" not in n})
     found = lora.load(without, WAN, shapes(WAN))["layers"]["self_attention"]["query"]

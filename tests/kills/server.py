@@ -16,9 +16,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from orbax.checkpoint.utils import TMP_DIR_SUFFIX
+
 from kills.writers import WRITERS, Writer, prepare
 
-_FIRST = 120.0  # seconds by the clock for the first state: the machine may be busy
+_FIRST = 120.0  # seconds by the clock for a state: the machine may be busy
+_LONGEST = 2.0  # seconds of a write that are waited for
+_MORE = 5  # times the rounds, where neither state or no half has been met yet
+_HALVES = (".partial", TMP_DIR_SUFFIX)
 
 
 def forked(work) -> tuple[int, int]:
@@ -63,24 +68,31 @@ class Reader:
         return json.loads(self._lines.readline())
 
 
-def killed(writer: Writer, folder: Path, first: int, chance: Random) -> int:
-    """The last state that the child had written, from `first` on, when it was killed."""
+def killed(writer: Writer, folder: Path, first: int, share: float) -> int:
+    """The last state that the child had said to be written, from `first` on, when it was killed, after a share of the
+    time that a write takes.
+    """
 
     def write(pipe: int) -> None:
         for i in range(first, first + 10**6):
             started = time.monotonic()
             writer.write(folder, i)
-            os.write(pipe, f"{i} {time.monotonic() - started}\n".encode())
+            seconds = time.monotonic() - started
+            if i > first + 1:
+                time.sleep(min(seconds / 3, _LONGEST))  # a state that is whole before anybody is told
+            os.write(pipe, f"{i} {seconds}\n".encode())
 
     child, pipe = forked(write)
     try:
-        if not select.select([pipe], [], [], _FIRST)[0]:
-            raise AssertionError(f"{writer.name}: wrote nothing in {_FIRST:g} s")
-        said = os.read(pipe, 1 << 16)
-        if not said:
-            raise AssertionError(f"{writer.name}: failed by itself; see above")
-        seconds = float(said.split(b"\n")[0].split()[1])  # of the first one, which warms up
-        time.sleep(chance.uniform(0, min(2 * seconds, 0.2)))
+        said = b""
+        while said.count(b"\n") < 2:
+            if not select.select([pipe], [], [], _FIRST)[0]:
+                raise AssertionError(f"{writer.name}: wrote nothing in {_FIRST:g} s")
+            said += (part := os.read(pipe, 1 << 16))
+            if not part:
+                raise AssertionError(f"{writer.name}: failed by itself; see above")
+        seconds = float(said.split(b"\n")[1].split()[1])  # of the second one: the first warms up
+        time.sleep(share * min(seconds, _LONGEST))
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -90,16 +102,21 @@ def killed(writer: Writer, folder: Path, first: int, chance: Random) -> int:
     return max(int(line.split()[0]) for line in said.split(b"\n") if line)
 
 
-def _partial(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*.partial")]
+def _partial(folder: Path) -> set[str]:
+    """What is being written, or was left so: our rooms, and Orbax's."""
+    return {str(path) for path in folder.rglob("*") if any(ending in path.name for ending in _HALVES)}
 
 
 def tried(writer: Writer, folder: Path, reader: Reader, chance: Random, rounds: int) -> dict:
     folder.mkdir()
     counts, failures, last, halves = [0, 0], [], -1, 0
-    for _ in range(rounds):
-        last = killed(writer, folder, last + 2, chance)
-        halves += bool(_partial(folder))
+    for k in range(_MORE * rounds):
+        if k >= rounds and all(counts) and (halves or not writer.rooms):
+            break
+        before = _partial(folder)
+        # All over a write's time and the half after it, at random within each step.
+        last = killed(writer, folder, last + 2, 1.5 * ((k + chance.random()) / rounds % 1))
+        halves += bool(_partial(folder) - before)
         found = reader.found(writer, folder)
         if found in (states := (writer.state(last), writer.state(last + 1))):
             counts[states.index(found)] += 1
@@ -108,7 +125,7 @@ def tried(writer: Writer, folder: Path, reader: Reader, chance: Random, rounds: 
     child, pipe = forked(lambda pipe: writer.write(folder, last + 2))
     _, code = os.waitpid(child, 0)
     os.close(pipe)
-    left = _partial(folder) if writer.swept else []
+    left = [place for place in _partial(folder) if place.endswith(".partial")]
     if code or reader.found(writer, folder) != writer.state(last + 2) or left:
         failures.append(f"written once more: {code}, {reader.found(writer, folder)}, {left}")
     return {"name": writer.name, "old": counts[0], "new": counts[1], "halves": halves, "failures": failures}

@@ -26,13 +26,22 @@ def outcomes(tmp_path_factory) -> dict[str, dict]:
     return found
 
 
-@pytest.mark.parametrize("name", [writer.name for writer in WRITERS if writer.name != "careless"])
+KEPT = [writer for writer in WRITERS if writer.name != "careless"]
+
+
+@pytest.mark.parametrize("name", [writer.name for writer in KEPT])
 def test_a_kill_leaves_the_old_or_the_new(outcomes, name):
     assert not outcomes[name]["failures"]
-    assert outcomes[name]["old"] + outcomes[name]["new"] == ROUNDS
+    assert outcomes[name]["old"] + outcomes[name]["new"] >= ROUNDS
 
 
 def test_a_half_that_is_left_is_seen(outcomes):
     assert outcomes["careless"]["failures"]
-    # Kills came in the middle of writing, too.
-    assert sum(outcome["halves"] for outcome in outcomes.values()) > 2 * ROUNDS
+
+
+@pytest.mark.parametrize("name", [writer.name for writer in KEPT])
+def test_kills_came_before_in_and_after_writing(outcomes, name):
+    """Else none of them says anything."""
+    outcome = outcomes[name]
+    assert outcome["old"] and outcome["new"]
+    assert outcome["halves"] or name not in {writer.name for writer in KEPT if writer.rooms}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,14 +14,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from fuzz import files
+from safetensors.numpy import load_file
 
 from signer_jax import configuration, report, result, showcase, storage, workdir
 from signer_jax.data import records, shards, video
-from signer_jax.interop import state_dict
+from signer_jax.interop import lora, state_dict
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.settings import read
+from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, latents
 from signer_jax.training.monitoring import Monitor
@@ -33,7 +37,7 @@ class Writer:
     write: Callable[[Path, int], Any]  # state i, in the folder
     found: Callable[[Path], Any]  # the state that is there; raises for half of one
     state: Callable[[int], Any] = lambda i: i  # what `found` says of state i
-    swept: bool = True  # the next write of the same name takes away what a killed one left
+    rooms: bool = True  # something of another name lies in the folder while it writes
 
 
 def _pose(i: int) -> Pose:
@@ -130,7 +134,10 @@ def _read_corpus(folder: Path) -> int:
 
 
 def _write_latents(folder: Path, i: int) -> None:
-    """Those of another run each time: what is there is used as it is."""
+    """To one name; what is there would be used as it is, so it is moved away before."""
+    if (folder / "latents").exists():
+        shutil.rmtree(folder / "before", ignore_errors=True)
+        (folder / "latents").rename(folder / "before")
     clips = [np.zeros((9, 8, 8, 3), np.uint8)] * 3
     corpus = SimpleNamespace(
         listed=lambda split: [(9, True, "x") for _ in clips],
@@ -139,7 +146,7 @@ def _write_latents(folder: Path, i: int) -> None:
     shown = {"pose": np.full((1, 4, 2), i, np.float32), "confidence": np.ones((1, 4), np.float32)}
     windows = SimpleNamespace(window=lambda motion, start, length: shown)
     vae = SimpleNamespace(temporal_ratio=4, z_dim=4)
-    latents.prepare(folder / f"latents{i}", corpus, windows, vae, i, window=5, stride=2, references=8, batch=2)  # type: ignore[arg-type]
+    latents.prepare(folder / "latents", corpus, windows, vae, i, window=5, stride=2, references=8, batch=2)  # type: ignore[arg-type]
 
 
 def _encoder(vae: Any, params: Any) -> Callable:
@@ -148,14 +155,11 @@ def _encoder(vae: Any, params: Any) -> Callable:
 
 
 def _read_latents(folder: Path) -> int:
-    newest = -1
-    for place in folder.glob("latents*"):
-        opened = LatentStore.open(place)
-        windows = shards.Shard(place / "train.arrayrecord", latents._decode, "")
-        assert [windows[k]["motion"] for k in range(len(windows))] == [0] * 3 + [1] * 3 + [2] * 3
-        assert f"latents{opened.encoder}" == place.name
-        newest = max(newest, int(opened.encoder))
-    return newest
+    place = folder / ("latents" if (folder / "latents").exists() else "before")
+    opened = LatentStore.open(place)
+    windows = shards.Shard(place / "train.arrayrecord", latents._decode, "")
+    assert [windows[k]["motion"] for k in range(len(windows))] == [0] * 3 + [1] * 3 + [2] * 3
+    return int(opened.encoder)
 
 
 def _write_weights(folder: Path, i: int) -> None:
@@ -166,6 +170,42 @@ def _read_weights(folder: Path) -> int:
     i = state_dict.read_config(folder / "model")["value"]
     assert _same(state_dict.read_tensors(folder / "model")["a"]) == i
     return i
+
+
+_T5 = T5(
+    vocab_size=40, d_model=16, d_kv=8, d_ff=24, heads=2, encoder_layers=2, decoder_layers=1, relative_buckets=8,
+    relative_max_distance=16, activation="gated-gelu", tie_embeddings=False, relative_bias_every_layer=False,
+    dropout=0.0,
+)  # fmt: skip
+_WAN = VideoTransformer(
+    in_channels=4, out_channels=4, dim=24, heads=2, ffn_dim=32, layers=3, text_dim=16, freq_dim=32, patch=(1, 2, 2),
+    image_dim=None, eps=1e-6,
+)  # fmt: skip
+_LAYER = {
+    lora.save_peft: ("encoder", "layers", "mlp", "wo"),
+    lora.save_diffusers: ("layers", "self_attention", "query"),
+}
+
+
+def _lora(save: Callable) -> dict[str, Callable]:
+    """An adapter whose values are all the state's."""
+    module, layers = (_T5, 2) if save is lora.save_peft else (_WAN, 3)
+
+    def write(folder: Path, i: int) -> None:
+        halves = {"lora_a": np.full((layers, 24, 2), i, np.float32), "lora_b": np.full((layers, 2, 24), i, np.float32)}
+        tree: dict = halves
+        for name in reversed(_LAYER[save]):
+            tree = {name: tree}
+        save(folder / "lora", module, tree, 1.0)
+
+    def found(folder: Path) -> int:
+        storage.check_folder(folder / "lora", "LoRA adapter", "")
+        (file,) = (folder / "lora").glob("*.safetensors")
+        tensors = load_file(file)
+        assert len(tensors) == 2 * layers
+        return _same(np.concatenate([tensor.ravel() for tensor in tensors.values()]))
+
+    return {"write": write, "found": found}
 
 
 _open: list[checkpoints.Checkpoints] = []
@@ -235,11 +275,13 @@ WRITERS = (
     Writer("scores as JSON", _write_json, _read_json),
     Writer("prior", _write_prior, _read_prior),
     Writer("records", _write_corpus, _read_corpus),
-    Writer("latents", _write_latents, _read_latents, swept=False),
+    Writer("latents", _write_latents, _read_latents),
     Writer("exported weights", _write_weights, _read_weights),
+    Writer("LoRA for diffusers", **_lora(lora.save_diffusers)),
+    Writer("LoRA for PEFT", **_lora(lora.save_peft)),
     Writer("checkpoints", _write_checkpoint, _read_checkpoint),
-    Writer("curves", _write_curve, _read_curve),
-    Writer("careless", _write_carelessly, _read_careless),
+    Writer("curves", _write_curve, _read_curve, rooms=False),
+    Writer("careless", _write_carelessly, _read_careless, rooms=False),
 )  # fmt: skip
 
 

@@ -1,27 +1,28 @@
 """Harm to a file as hypothesis draws it, and what a reader may make of it: what the file holds, or one line."""
 
 import atexit
+import contextlib
 import functools
 import json
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuzz.child import LONGEST, put
+from fuzz import memory
+from fuzz.child import SECONDS, judge, put
 from fuzz.reader import Reader
 from fuzz.readers import READERS
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from signer_jax.errors import SignerError
-
 
 def budget(examples: int) -> settings:
-    """The same examples each time."""
+    """The same examples each time; `gives` has a limit of the process's own time, which a busy machine keeps too."""
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None)
 
 
@@ -212,11 +213,12 @@ def _kept(name: str) -> tuple[Reader, Path, dict[str, bytes]]:
     folder = Path(base) / "files"
     folder.mkdir()
     reader.make(folder)
-    return (
-        reader,
-        folder,
-        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()},
-    )
+    kept = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    memory.keep_little()
+    for file, data in sorted(kept.items()):  # what is imported, or compiled, is no part of a case
+        with contextlib.suppress(Exception):
+            reader.read(folder, {file: data})
+    return reader, folder, kept
 
 
 def names(reader: str, ending: str = "") -> list[str]:
@@ -230,6 +232,7 @@ def bytes_of(reader: str, name: str) -> bytes:
 def gives(reader: str, changes: dict[str, Harm], *, listed: bool = False) -> str:
     """ "" where the harmed files are read (and hold what `fuzz.readers` asks for), else the line that refuses them.
 
+    Fails as the long run does (`fuzz.child.judge`): also for a warning, more than 2 s or more than 300 MB.
     `listed` has the manifest give the new sizes, so that the next check sees the harm.
     """
     how, folder, kept = _kept(reader)
@@ -241,15 +244,14 @@ def gives(reader: str, changes: dict[str, Harm], *, listed: bool = False) -> str
     for name, data in files.items():
         put(folder / name, data)
     try:
-        how.read(folder, files)
-    except SignerError as error:
-        said = str(error)
-        assert said and said.isprintable() and len(said) <= LONGEST and str(folder) in said, said
-        return said
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            outcome, said = judge(how, folder, files, SECONDS, memory.used())
     finally:
         for name in files:
             if name in kept:
                 put(folder / name, kept[name])
             else:
                 (folder / name).unlink()
-    return ""
+    assert outcome != "failed", said
+    return said

@@ -4,9 +4,11 @@ import math
 import struct
 
 import pytest
+from fuzz import broken
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from properties import harms as harming
 from properties.harms import (
     NESTED,
     NO_JSON,
@@ -40,12 +42,17 @@ def test_any_harm_to_a_pose(name, harm):
 
 
 @budget(30)
-@given(st.sampled_from(POSES[1:]), floats, st.integers(30, 60))
-@example("holistic0.1.pose", 1e30, 40)
-def test_any_value_of_a_coordinate(name, value, place):
-    said = gives(".pose", {name: Over(-4 * place, struct.pack("<f", value))})
-    if math.isfinite(value) and abs(value) > 1e6 and name != "holistic0.0.pose":  # there, places are confidences too
-        assert "beyond 1e+06" in said or not said
+@given(st.sampled_from(POSES[2:]), floats, st.integers(0, 1), st.integers(0, 1), st.integers(0, 26))
+@example("holistic0.1.pose", 1e30, 0, 0, 0)
+@example("holistic0.2.pose", -3e38, 1, 0, 26)
+@example("holistic0.2.pose", 1e30, 1, 1, 0)
+@example("holistic0.1.pose", math.nan, 0, 0, 4)
+def test_any_value_of_a_coordinate(name, value, frame, person, number):
+    """Two frames of two people with 9 points of 3 coordinates, then the confidences; the first person is read."""
+    place = 27 * (2 * frame + person) + number
+    said = gives(".pose", {name: Over(-4 * (36 + 108 - place), struct.pack("<f", value))})
+    far = math.isfinite(value) and abs(value) > 1e6 and person == 0
+    assert (f"in frame {frame}, beyond 1e+06" in said) == far and bool(said) == far
 
 
 @budget(60)
@@ -99,3 +106,15 @@ def test_a_score_of_poses_is_a_number(name, harm):
 def test_what_is_whole_is_read():
     for reader in (".pose", "lexicon folder", "pose database", "score pose"):
         assert not gives(reader, {names(reader)[0]: lambda data: data})
+
+
+@pytest.mark.parametrize(
+    "name", ["a traceback", "no line to show", "names no file", "took", "grew by 4", "Deprecation"]
+)
+def test_what_no_reader_may_do_is_seen(name, monkeypatch):
+    reader = next(reader for reader in broken.READERS if reader.name.startswith(name))
+    monkeypatch.setattr(harming, "READERS", (reader,))
+    monkeypatch.setattr(harming, "SECONDS", broken.SECONDS)
+    assert not gives(reader.name, {"0": Whole(b"1")})
+    with pytest.raises(AssertionError, match=reader.name):
+        gives(reader.name, {"0": Whole(b"22")})
