@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 import traceback
+import unicodedata
 import warnings
 from pathlib import Path
 from random import Random
@@ -24,6 +25,15 @@ STATE = struct.Struct("<qqqq")  # reader, case, read, refused
 SECONDS = 2.0  # of the process's own time, for one case
 GROWTH = 300 << 20  # bytes
 LONGEST = 1000  # characters of a message
+
+
+def plain(line: str) -> bool:
+    """Whether a terminal shows a line as it is; letters that this Python does not know yet do no harm."""
+    return not any(
+        unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(c) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        for c in line
+    )
 
 
 def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before: int) -> tuple[str, str]:
@@ -38,7 +48,7 @@ def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before:
         reader.read(folder, changes)
     except SignerError as error:
         outcome, line = "refused", str(error)
-        if not line.isprintable() or len(line) > LONGEST or not line:
+        if not plain(line) or len(line) > LONGEST or not line:
             why = f"no line to show: {line[:300]!r}"
         elif str(folder) not in line:
             why = f"names no file: {line[:300]}"

@@ -115,6 +115,7 @@ def test_what_is_no_json(data):
 @example(Set("slul", None))
 @example(Set("seed", 10**400))
 @example(Set("stages", ["../x"]))
+@example(Put((0,), {"\U00014647": None}, False))  # a letter that no Unicode has yet
 def test_any_value_of_a_runs_config(harm):
     gives("run's config.json", {"config.json": harm})
 
