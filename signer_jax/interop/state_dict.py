@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.interop.foreign import recognise
-from signer_jax.interop.model_config import read_json
+from signer_jax.interop.model_config import plain_inside, read_json
 
 _INDEX_ENDING = ".safetensors.index.json"
 _ENDING = ".safetensors"
@@ -54,10 +54,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
     tensors: dict[str, np.ndarray] = {}
     for name, expected in shards.items():
-        file = storage.plain_file(folder / name, f"the folder's weights are in it; {_AGAIN}")
-        if indices and not _inside(file, folder):
-            raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
-        _read_file(file, tensors, expected)
+        _read_file(plain_inside(folder / name, f"the folder's weights are in it; {_AGAIN}"), tensors, expected)
     return tensors
 
 
@@ -79,13 +76,6 @@ def _shards(index: Path) -> dict[str, set[str]]:
             raise SignerError(f"{index}: names {name[:60]!r}, which is no {_ENDING} file beside it; {_AGAIN}")
         shards.setdefault(name, set()).add(tensor)
     return dict(sorted(shards.items()))
-
-
-def _inside(file: Path, folder: Path) -> bool:
-    """Whether the file itself lies in the folder, or in the store that Hugging Face's cache links it from."""
-    there, home = file.resolve(), folder.resolve()
-    caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
-    return there.parent in (home, *caches)
 
 
 def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:
