@@ -13,7 +13,8 @@ import numpy as np
 
 _MAGIC = b"\x93NUMPY"
 _HEADER = re.compile(
-    rb"\{'descr': '([<|][fiu][1248])', 'fortran_order': False, 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
+    rb"\{'descr': '([<|](?:f[248]|[iu][1248]))', "
+    rb"'fortran_order': False, 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
 )
 _LONGEST = 1000  # bytes of a header
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST = 1000  # characters of a message
-_MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
+MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
 # Characters that end a line, move a terminal's cursor, or turn the direction of what follows.
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
     as `\\x1b`, all else as it is.
     """
     if (marks := _marks(text)) and (piles := _piles(marks)).search(text):
-        text = piles.sub(lambda pile: pile[0][:_MOST_MARKS] + "".join(map(_escaped, pile[0][_MOST_MARKS:])), text)
+        text = piles.sub(lambda pile: pile[0][:MOST_MARKS] + "".join(map(_escaped, pile[0][MOST_MARKS:])), text)
     if text.isprintable():
         return text
     return "".join(_escaped(c) if _acts(c) else c for c in text)
@@ -59,7 +59,7 @@ def _marks(text: str) -> str:
 
 
 def _piles(marks: str) -> re.Pattern[str]:
-    return re.compile(f"[{re.escape(marks)}]{{{_MOST_MARKS + 1},}}")
+    return re.compile(f"[{re.escape(marks)}]{{{MOST_MARKS + 1},}}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

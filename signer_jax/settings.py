@@ -24,6 +24,7 @@ Whole = Annotated[int, whole(0, 10**9)]
 Seed = Annotated[int, whole(0, 2**31 - 1)]  # generators take 32 bits, and stages count on from it
 Samples = Annotated[int, whole(0, 10**7)]
 Width = Annotated[int, whole(1, 2**17)]  # features, units, heads
+Channels = Annotated[int, whole(1, 1024)]  # of a latent
 Layers = Annotated[int, whole(1, 1000)]
 Blocks = Annotated[int, whole(0, 1000)]
 Length = Annotated[int, whole(2, 10**5)]  # tokens
@@ -146,7 +147,7 @@ class Posing:
 class Vae:
     init: str
     base_dim: Width
-    z_dim: Width
+    z_dim: Channels
     dim_mult: Annotated[tuple[int, ...], each(whole(1, 1000), least=1, most=10)]
     num_res_blocks: Blocks
     temporal_downsample: Annotated[tuple[bool, ...], each(range_of(bool), most=10)]

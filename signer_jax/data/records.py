@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from signer_jax import storage
-from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.data.shards import BROKEN, MOST_BYTES, Shard, new_shard, pack, unpack
 from signer_jax.errors import SignerError, piled
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import skeleton
@@ -24,6 +24,9 @@ from signer_jax.writing import plain
 
 KIND = "prepared corpus"
 _MOST_RATE = 1000  # frames a second
+_MOST_COUNT = 10**9
+_MOST_SIDE = 8192  # pixels
+_MOST_FRAMES = MOST_BYTES // (len(skeleton.JOINTS) * 3 * 4)  # of a motion: x, y and a confidence of each joint
 FPS_TOLERANCE = 2e-3  # a share; 24 and 24000/1001 frames a second, a frame in 40 seconds apart, are one rate
 
 
@@ -67,12 +70,16 @@ def decode(record: bytes) -> Sample:
             raise ValueError(f"{name} piles more than 30 marks on a letter")
     pose = _pose(tree["pose"]) if "pose" in tree else None
     frames = None if pose is None else len(pose)
-    glosses = texts.pop("glosses")
+    joined = texts.pop("glosses")
+    glosses = tuple(joined.split("\n")) if joined else ()
+    spans = _spans(tree["spans"], frames) if "spans" in tree else None
+    if spans is not None and len(spans) != len(glosses):
+        raise ValueError(f"{len(spans)} spans of {len(glosses)} glosses")
     return Sample(
         **texts,
-        glosses=tuple(glosses.split("\n")) if glosses else (),
+        glosses=glosses,
         pose=pose,
-        spans=_spans(tree["spans"], frames) if "spans" in tree else None,
+        spans=spans,
         video=_video(tree["video"]) if "video" in tree else None,
         references=tuple(_reference(references[key]) for key in sorted(references, key=int)),
     )
@@ -107,8 +114,30 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, size: int | None = None):
+        """`size` is the pixels of a side that videos have, where it is known."""
         super().__init__(path, decode, storage.REMAKE)
+        self._size = size
+
+    def posed(self, sample: Sample, index: int) -> Pose:
+        """The pose of a motion, the sample of record `index`. Raises `SignerError` where it has none."""
+        if sample.pose is None:
+            raise self._lacks(index, "pose")
+        return sample.pose
+
+    def video(self, index: int) -> np.ndarray:
+        """The video of a motion that `corpus.json` says has one. Raises `SignerError` where its record has none, or
+        one of another size.
+        """
+        if (video := self[index].video) is None:
+            raise self._lacks(index, "video")
+        if self._size is not None and video.shape[1:3] != (self._size, self._size):
+            sides = f"its video is {video.shape[2]}x{video.shape[1]}, corpus.json's size {self._size}"
+            raise self._damaged(f"record {index}", ValueError(sides))
+        return video
+
+    def _lacks(self, index: int, what: str) -> SignerError:
+        return self._damaged(f"record {index}", ValueError(f"it has no {what}, though corpus.json lists one"))
 
 
 class Corpus:
@@ -128,12 +157,16 @@ class Corpus:
         about = self.about
         numbers = [n for count in about["counts"].values() for n in count.values()]
         listed = [(frames, video, signer) for rows in about["motions"].values() for frames, video, signer in rows]
-        if not all(type(n) is int and n >= 0 for n in numbers):
-            raise ValueError("a count is no number")
-        if not all(type(frames) is int and frames > 0 and type(video) is bool for frames, video, _ in listed):
-            raise ValueError("a motion without frames")
+        if not all(type(n) is int and 0 <= n <= _MOST_COUNT for n in numbers):
+            raise ValueError(f"a count is no number within 0 to {_MOST_COUNT}")
+        if not all(type(frames) is int and 0 < frames <= _MOST_FRAMES for frames, _, _ in listed):
+            raise ValueError(f"a motion's frames are no number within 1 to {_MOST_FRAMES}")
+        if not all(type(video) is bool for _, video, _ in listed):
+            raise ValueError("whether a motion has a video is neither true nor false")
         if type(about["fps"]) not in (int, float) or not 0 <= about["fps"] <= _MOST_RATE:
             raise ValueError("a frame rate that is none")
+        if about.get("size") is not None and not (type(about["size"]) is int and 0 < about["size"] <= _MOST_SIDE):
+            raise ValueError("a size that is none")
         known = [about[name].items() for name in ("words", "glosses")]
         texts = [
             *about["languages"],
@@ -154,7 +187,14 @@ class Corpus:
         return Records(self._shard(split, "text"))
 
     def motions(self, split: str) -> Records:
-        return Records(self._shard(split, "motion"))
+        """Raises `SignerError` where the shard has another number of records than `corpus.json` lists."""
+        records = Records(self._shard(split, "motion"), self.about.get("size"))
+        if len(records) != (listed := len(self.about["motions"].get(split, []))):
+            raise SignerError(
+                f"{self.directory}: corpus.json lists {listed} motions of {split!r}, {len(records)} are there; "
+                f"{storage.REMAKE}"
+            )
+        return records
 
     def count(self, split: str, kind: str) -> int:
         """How many samples of a split have `text`, `pose` or `video`."""

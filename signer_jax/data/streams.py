@@ -106,8 +106,7 @@ def video_batches(corpus: Corpus, split: str, length: int, reading: Reading) -> 
     records, indices = corpus.motions(split), video_indices(corpus, split)
 
     def transform(item: int, rng: np.random.Generator) -> dict:
-        video = records[indices[item]].video
-        assert video is not None
+        video = records.video(indices[item])
         start = int(rng.integers(0, max(len(video) - length, 0) + 1))
         return {"video": to_model_range(take_frames(video, start, length))}
 

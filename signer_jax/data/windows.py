@@ -90,8 +90,7 @@ class MotionWindows:
 
     def _sentence(self, index: int) -> dict[str, np.ndarray]:
         sample = self.records[index]
-        assert sample.pose is not None
-        pose = on_joints(sample.pose, self.joints, self.dims)
+        pose = on_joints(self.records.posed(sample, index), self.joints, self.dims)
         arrays = {"pose": pose.coordinates.astype(np.float32), "confidence": pose.confidence.astype(np.float32)}
         if self.tokenizer is not None:
             arrays |= tokens(sample, self.tokenizer, self.limits)

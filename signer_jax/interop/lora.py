@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from signer_jax import storage
 from signer_jax.errors import SignerError, closest
 from signer_jax.interop import names, state_dict, t5, wan
-from signer_jax.interop.model_config import read_json
+from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.interop.names import TRANSPOSED, Row
 from signer_jax.json_files import CONFIG, parse_json
 from signer_jax.slul.t5 import T5
@@ -94,8 +94,7 @@ def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> 
         found = [path / name for name in (DIFFUSERS_FILE, _PEFT_FILE) if (path / name).is_file()]
         if len(found) != 1:
             raise SignerError(f"{path}: holds no {DIFFUSERS_FILE} or {_PEFT_FILE}; give the file itself")
-        path = found[0]
-        state_dict.check_beside(path)
+        path = plain_inside(found[0], "give the file itself")
     tensors = state_dict.read_file(path)
     told, layers = _told_alpha(path), _layers(_rows(module), params)
     alphas = {n.removesuffix(".alpha"): _alpha(path, n, v) for n, v in tensors.items() if n.endswith(".alpha")}
@@ -113,7 +112,10 @@ def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> 
                 f"{path}: {name[:120]!r} is no adapter of this model{closest(theirs, layers)}; give a LoRA of a "
                 "model of the same class and size"
             )
-        halves.setdefault(theirs, {})[_SIDES[key["side"]]] = value
+        both, side = halves.setdefault(theirs, {}), _SIDES[key["side"]]
+        if side in both:
+            raise SignerError(f"{path}: {name[:120]!r} is the second adapter of its layer; save the adapter again")
+        both[side] = value
         if (alpha := alphas.get(prefix + key["layer"], told)) is not None:
             factors[theirs] = alpha
     return _to_ours(path, layers, halves, factors, scale)
@@ -184,7 +186,6 @@ def _told_alpha(file: Path) -> float | None:
     """The one α that PEFT's config beside the file or diffusers' in its header tells; None where it is the rank."""
     beside = file.parent / _PEFT_CONFIG
     if file.name == _PEFT_FILE and beside.exists():
-        state_dict.check_beside(beside)
         return _alpha_of(beside, read_json(beside, f"it belongs to {_PEFT_FILE}"))
     try:
         with safe_open(file, framework="np") as opened:
@@ -253,7 +254,10 @@ def _to_ours(
                 f"{path}: {theirs} has lora_A {list(both['lora_a'].shape)} and lora_B {list(both['lora_b'].shape)}; "
                 f"this model's layer takes [r, {shape[-2]}] and [{shape[-1]}, r]"
             )
-        b = b * np.float32(alphas.get(theirs, rank) / rank / scale)
+        with np.errstate(over="ignore"):
+            b = b * np.float32(alphas.get(theirs, rank) / rank / scale)
+        if not np.isfinite(b).all():
+            raise SignerError(f"{path}: {theirs}: alpha over r times lora_B is not finite; save the adapter again")
         for name, value in ((f"{ours}/lora_a", a), (f"{ours}/lora_b", b)):
             stack = flat.setdefault(name, np.zeros((*shape[:-2], *value.shape), np.float32))
             if stack.shape[-2:] != value.shape:

@@ -73,9 +73,24 @@ def several(kind: type, low: int, high: int, least: float = -math.inf, most: flo
     return Kind(kind, least, most, items=(low, high))
 
 
-def read_json(file: Path, give: str, most: int = CONFIG) -> dict:
-    """A file's JSON object. Raises `SignerError` where it is missing, no UTF-8 JSON, no object, or far too large."""
+def plain_inside(file: Path, give: str) -> Path:
+    """A file of a published folder. Raises `SignerError` where it is no plain file, or a link to one that lies neither
+    in the folder nor in the store that Hugging Face's cache links it from: it would have other files read than those
+    that were given.
+    """
     file = storage.plain_file(file, give)
+    there, home = file.resolve(), file.parent.resolve()
+    caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
+    if there.parent not in (home, *caches):
+        raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
+    return file
+
+
+def read_json(file: Path, give: str, most: int = CONFIG) -> dict:
+    """A file's JSON object. Raises `SignerError` where it is missing, a link out of its folder, no UTF-8 JSON, no
+    object, or far too large.
+    """
+    file = plain_inside(file, give)
     try:
         if (size := file.stat().st_size) > most:
             raise SignerError(f"{file}: has {size} bytes, which is no description of a model; {give}")

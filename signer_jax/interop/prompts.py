@@ -8,15 +8,15 @@ takes 2 for any T5 tokenizer.
 """
 
 import base64
-import binascii
+import math
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from signer_jax import storage
-from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, state_dict
+from signer_jax.errors import MOST_MARKS, SignerError, piled
+from signer_jax.interop import model_config
 from signer_jax.json_files import LISTS
 from signer_jax.renderer.text_encoder import PromptTokenizer
 from signer_jax.slul.tokenizer import proto_fields
@@ -25,6 +25,8 @@ _JSON, _MODEL, _SETTINGS = "tokenizer.json", "spiece.model", "tokenizer_config.j
 _FOLDER = "a T5 tokenizer's folder (a diffusers pipeline's tokenizer)"
 _AGAIN = "download it again"
 _MOST_PIECES = 10_000_000
+_MOST_ADDED = 10_000
+_LONGEST_PIECE = 128  # characters; SentencePiece trains none beyond 16 unless it is told to
 # sentencepiece_model.proto: fields of a model, and of its normaliser.
 _TRAINER, _NORMALISER, _CHARSMAP = 2, 3, 2
 
@@ -36,20 +38,13 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Prompt
     damaged one, another kind of tokenizer, or ids that the encoder lacks.
     """
     folder = Path(path)
-    for name in (_JSON, _MODEL, _SETTINGS):
-        state_dict.check_beside(folder / name)
-    try:
-        with storage.reading(folder, _AGAIN):
-            if (folder / _JSON).exists():
-                tokenizer = _from_json(folder / _JSON)
-            elif (folder / _MODEL).exists():
-                tokenizer = _from_model(folder)
-            else:
-                raise SignerError(f"{folder}: holds neither {_JSON} nor {_MODEL}; give {_FOLDER}")
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise SignerError(
-            f"{folder}: its tokenizer cannot be read ({storage.reason_of(error)[:120]}); {_AGAIN}"
-        ) from None
+    with storage.reading(folder, _AGAIN):
+        if (folder / _JSON).exists():
+            tokenizer = _from_json(folder / _JSON)
+        elif (folder / _MODEL).exists():
+            tokenizer = _from_model(folder / _MODEL)
+        else:
+            raise SignerError(f"{folder}: holds neither {_JSON} nor {_MODEL}; give {_FOLDER}")
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         raise SignerError(
             f"{folder}: has {tokenizer.vocab_size} ids, its text encoder {vocab_size}; give the tokenizer and the "
@@ -58,22 +53,33 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Prompt
     return tokenizer
 
 
-def _from_model(folder: Path) -> PromptTokenizer:
-    data = storage.plain_file(folder / _MODEL, f"give {_FOLDER}").read_bytes()
-    if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
-        raise ValueError(f"{_MODEL}: its end is missing")
-    model = sentencepiece.SentencePieceProcessor(model_proto=data)
+def _unreadable(file: Path, reason: str) -> SignerError:
+    return SignerError(f"{file}: cannot be read ({reason[:120]}); {_AGAIN}")
+
+
+def _from_model(file: Path) -> PromptTokenizer:
+    data = model_config.plain_inside(file, f"give {_FOLDER}").read_bytes()
+    try:
+        whole = proto_fields(data) >= {_TRAINER, _NORMALISER}
+        model = sentencepiece.SentencePieceProcessor(model_proto=data if whole else b"")
+    except (RuntimeError, ValueError) as error:  # UTF-8 that is none, among them
+        raise _unreadable(file, storage.reason_of(error)) from None
+    if not whole:
+        raise _unreadable(file, "its end is missing")
     size = model.get_piece_size()
     pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(size)]
+    if not all(_is_text(text) and math.isfinite(score) for text, score in pieces):
+        raise _unreadable(file, f"a piece is empty, longer than {_LONGEST_PIECE} characters or piles marks")
     special = {text: i for i, (text, _) in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)}
     # What T5's tokenizer class adds behind the model's pieces.
-    config = model_config.read_json(folder / _SETTINGS, _FOLDER) if (folder / _SETTINGS).exists() else {}
+    beside = file.with_name(_SETTINGS)
+    config = model_config.read_json(beside, _FOLDER) if beside.exists() else {}
     extra = config.get("extra_ids", 100)
     if isinstance(extra, bool) or not isinstance(extra, int) or not 0 <= extra <= 10_000:
-        raise SignerError(f"{folder / _SETTINGS}: extra_ids is {str(extra)[:60]}, it must be a whole number; {_AGAIN}")
+        raise SignerError(f"{beside}: extra_ids is {str(extra)[:60]}, it must be a whole number; {_AGAIN}")
     special |= {f"<extra_id_{i}>": size + extra - 1 - i for i in range(extra)}
-    _check_ends(folder / _MODEL, special)
-    return PromptTokenizer(pieces, model.unk_id(), special, _normaliser(data))
+    _check_ends(file, special)
+    return PromptTokenizer(pieces, model.unk_id(), special, _normaliser(file, data))
 
 
 def _from_json(file: Path) -> PromptTokenizer:
@@ -92,16 +98,19 @@ def _from_json(file: Path) -> PromptTokenizer:
     if isinstance(unknown, bool) or not isinstance(unknown, int) or not 0 <= unknown < len(vocabulary):
         raise SignerError(f"{file}: its vocabulary names no unknown piece; {_AGAIN}")
     special = {}
-    for token in found.get("added_tokens") or []:
+    added = found.get("added_tokens") or []
+    if not isinstance(added, list) or len(added) > _MOST_ADDED:
+        raise SignerError(f"{file}: its added_tokens are no list of at most {_MOST_ADDED}; {_AGAIN}")
+    for token in added:
         content, i = (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
-        if not isinstance(content, str) or not content or not isinstance(i, int) or not 0 <= i < _MOST_PIECES:
+        if not _is_text(content) or type(i) is not int or not 0 <= i < _MOST_PIECES:
             raise SignerError(f"{file}: has an added token without text or id; {_AGAIN}")
         special[content] = i
-    for step in _steps(found.get("pre_tokenizer"), "pretokenizers"):
+    for step in _steps(file, found.get("pre_tokenizer"), "pretokenizers"):
         if step.get("type") not in ("WhitespaceSplit", "Metaspace"):
             raise SignerError(f"{file}: cuts text by {str(step.get('type'))[:40]}, which T5 does not; give {_FOLDER}")
     _check_ends(file, special)
-    normaliser = _normaliser(_record(_NORMALISER, _record(_CHARSMAP, _charsmap(file, found.get("normalizer")))))
+    normaliser = _normaliser(file, _record(_NORMALISER, _record(_CHARSMAP, _charsmap(file, found.get("normalizer")))))
     pieces = [(text, float(score)) for text, score in vocabulary]
     return PromptTokenizer(pieces, unknown, special, normaliser, bytes_kept=bool(model.get("byte_fallback", False)))
 
@@ -113,31 +122,38 @@ def _check_ends(file: Path, special: dict[str, int]) -> None:
 
 def _is_piece(entry: Any) -> bool:
     return (
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and len(entry[0]) > 0
+        isinstance(entry, list) and len(entry) == 2 and _is_text(entry[0])
         and isinstance(entry[1], int | float) and abs(entry[1]) < 1e30
     )  # fmt: skip
 
 
-def _steps(value: Any, name: str) -> list[dict]:
+def _is_text(piece: Any) -> bool:
+    """Whether it can be a piece's text: the time of a word grows with the longest one."""
+    if not isinstance(piece, str) or not 0 < len(piece) <= _LONGEST_PIECE:
+        return False
+    return len(piece) <= MOST_MARKS or not piled(piece)
+
+
+def _steps(file: Path, value: Any, name: str) -> list[dict]:
     """A normaliser or a pre-tokenizer as the list of its steps."""
     if value is None:
         return []
     steps = value.get(name) if isinstance(value, dict) and value.get("type") == "Sequence" else [value]
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise ValueError(f"{_JSON}: its {name} are no list")
+        raise _unreadable(file, f"its {name} are no list")
     return steps
 
 
 def _charsmap(file: Path, normalizer: Any) -> bytes:
     """The normaliser's table. Steps that only tidy spaces are SentencePiece's own habit."""
     table = b""
-    for step in _steps(normalizer, "normalizers"):
+    for step in _steps(file, normalizer, "normalizers"):
         tidies = step.get("type") == "Replace" and not str(step.get("content")).strip("\u2581 ")
         if step.get("type") == "Precompiled":
             try:
                 table = base64.b64decode(str(step.get("precompiled_charsmap")), validate=True)
-            except binascii.Error as error:
-                raise ValueError(f"{_JSON}: its normaliser's table is damaged, {error}") from None
+            except ValueError as error:  # letters that are none, among them
+                raise _unreadable(file, f"its normaliser's table is damaged, {error}") from None
         elif step.get("type") != "Strip" and not tidies:
             raise SignerError(f"{file}: normalises by {str(step.get('type'))[:40]}, which T5 does not; give {_FOLDER}")
     return table
@@ -156,8 +172,11 @@ def _record(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(value)) + value
 
 
-def _normaliser(model: bytes) -> sentencepiece.SentencePieceNormalizer:
-    # The tokenizer cuts words itself.
-    return sentencepiece.SentencePieceNormalizer(
-        model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
-    )
+def _normaliser(file: Path, model: bytes) -> sentencepiece.SentencePieceNormalizer:
+    try:
+        # The tokenizer cuts words itself.
+        return sentencepiece.SentencePieceNormalizer(
+            model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+        )
+    except (RuntimeError, ValueError) as error:
+        raise _unreadable(file, storage.reason_of(error)) from None

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.interop.foreign import recognise
-from signer_jax.interop.model_config import read_json
+from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.json_files import LISTS
 
 _INDEX_ENDING = ".safetensors.index.json"
@@ -36,7 +36,6 @@ def read_config(path: str | Path) -> dict:
             raise SignerError(f"{folder}: is {what}")
         if folder.is_file():
             raise SignerError(f"{folder}: is a file; give the folder that save_pretrained wrote")
-    check_beside(folder / "config.json")
     return read_json(folder / "config.json", "give the folder that save_pretrained wrote")
 
 
@@ -51,8 +50,6 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     indices = sorted(folder.glob(f"*{_INDEX_ENDING}"))
     if len(indices) > 1:
         raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
-    for index in indices:
-        check_beside(index)
     shards = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
     if not shards:
         if what := recognise(folder):
@@ -60,9 +57,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
     tensors: dict[str, np.ndarray] = {}
     for name, expected in shards.items():
-        file = storage.plain_file(folder / name, f"the folder's weights are in it; {_AGAIN}")
-        check_beside(file)
-        _read_file(file, tensors, expected)
+        _read_file(plain_inside(folder / name, f"the folder's weights are in it; {_AGAIN}"), tensors, expected)
     return tensors
 
 
@@ -84,19 +79,6 @@ def _shards(index: Path) -> dict[str, set[str]]:
             raise SignerError(f"{index}: names {name[:60]!r}, which is no {_ENDING} file beside it; {_AGAIN}")
         shards.setdefault(name, set()).add(tensor)
     return dict(sorted(shards.items()))
-
-
-def check_beside(file: Path) -> None:
-    """Raises `SignerError` where a file of a folder that somebody gave is a link out of it, unless into the store that
-    Hugging Face's cache links its files from. Nothing where there is no such file.
-    """
-    try:
-        there, home = file.resolve(), file.parent.resolve()
-    except (OSError, ValueError, RuntimeError):  # a loop of links: whoever reads it says so
-        return
-    caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
-    if there.parent not in (home, *caches):
-        raise SignerError(f"{file}: is a link out of its folder; copy the file itself there")
 
 
 def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:

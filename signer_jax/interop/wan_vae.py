@@ -34,12 +34,12 @@ _LATER_FIELDS = {
 _WIDTH = 1 << 16
 _CONFIG = {
     "base_dim": model_config.whole(_WIDTH),
-    "z_dim": model_config.whole(4096),
+    "z_dim": model_config.whole(1024),
     "dim_mult": model_config.several(int, 1, 8, 1, 64),
     "num_res_blocks": model_config.whole(100),
     "temperal_downsample": model_config.several(bool, 0, 7),
-    "latents_mean": model_config.several(float, 1, 4096, -1e6, 1e6),
-    "latents_std": model_config.several(float, 1, 4096, 1e-6, 1e6),
+    "latents_mean": model_config.several(float, 1, 1024, -1e6, 1e6),
+    "latents_std": model_config.several(float, 1, 1024, 1e-4, 1e6),
     "decoder_base_dim": model_config.whole(_WIDTH, optional=True),
     "is_residual": model_config.flag(),
     "in_channels": model_config.whole(_WIDTH, optional=True),

@@ -20,6 +20,8 @@ KIND = "latent cache"
 # What reading JSON or an array that is not whole raises.
 _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, MemoryError)
 _LARGEST = 1e6
+_SMALLEST_STD = 1e-4  # what is divided by it is still a plausible number
+_MOST_CHANNELS = 1024  # of a latent: time and memory grow with the square of their number
 _FILES = ("statistics.json", "references.npz", "references.npy")
 
 
@@ -29,8 +31,13 @@ def plausible(array: np.ndarray) -> bool:
 
 
 def noise_factor(latents: np.ndarray) -> np.ndarray:
-    """F `[z, z]` float32, lower triangular: F F' is the covariance of the channels of latents `[..., z]`."""
+    """F `[z, z]` float32, lower triangular: F F' is the covariance of the channels of latents `[..., z]`.
+
+    Raises `ValueError` where there are fewer than two.
+    """
     flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
+    if len(flat) < 2:
+        raise ValueError("a covariance needs two latents")
     covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
     return np.linalg.cholesky(covariance).astype(np.float32)
 
@@ -70,6 +77,8 @@ class LatentStore:
         for name in ("pose", "confidence", "motion"):
             if len(bank[name]) != len(latents) or len(latents) != sum(counts.values()):
                 raise ValueError(f"{name} has {len(bank[name])} rows, the latents {len(latents)}")
+        if mean.ndim != 1 or len(mean) > _MOST_CHANNELS:
+            raise ValueError(f"statistics {mean.shape} are not of 1 to {_MOST_CHANNELS} channels")
         if latents.ndim != 4 or not mean.shape == std.shape == latents.shape[-1:]:
             raise ValueError(f"statistics {mean.shape} do not fit latents {latents.shape}")
         for name, array in (("latents", latents), ("pose", bank["pose"]), ("confidence", bank["confidence"])):
@@ -77,8 +86,10 @@ class LatentStore:
                 raise ValueError(f"{name} is {array.dtype}, beyond {_LARGEST:g} or no number")
         if bank["pose"].ndim != 3 or bank["confidence"].shape != bank["pose"].shape[:2] or bank["motion"].ndim != 1:
             raise ValueError(f"poses {bank['pose'].shape} do not fit confidences {bank['confidence'].shape}")
-        if (std <= 0).any() or bank["motion"].dtype.kind not in "iu" or min(counts.values(), default=0) < 1:
-            raise ValueError("a deviation is not positive, a motion no number, or a signer without a reference")
+        if (std < _SMALLEST_STD).any() or bank["motion"].dtype.kind not in "iu" or min(counts.values(), default=0) < 1:
+            raise ValueError(
+                f"a deviation is below {_SMALLEST_STD:g}, a motion no number, or a signer without a reference"
+            )
         banks, first = {}, 0
         for signer, count in counts.items():
             rows = slice(first, first + count)

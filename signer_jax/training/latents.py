@@ -5,6 +5,7 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import grain
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from signer_jax import storage
-from signer_jax.data.records import Corpus, Records
+from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack, unpack
 from signer_jax.data.streams import Reading, iterate, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
@@ -78,6 +79,8 @@ def prepare(
         places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
         names = [signers[items[row][0]] for row, _ in places]
         normal = np.stack([((bank[place] - mean) / std).astype(np.float32) for place in places])
+        if normal[..., 0].size < 2:
+            raise SignerError("data: the videos make one latent alone; give more of them, or larger ones")
         shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
         np.save(partial / "references.npy", normal)
         np.savez(
@@ -130,23 +133,21 @@ def _reference_places(
 def _load(corpus: Corpus, items: list[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
     records = corpus.motions("train")
-    videos = {motion: _video(records, motion) for motion in {motion for motion, _ in items}}
+    videos = {motion: records.video(motion) for motion in {motion for motion, _ in items}}
     clips = [take_frames(videos[motion], start, window) for motion, start in items]
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
 
 
-def _video(records: Records, motion: int) -> np.ndarray:
-    video = records[motion].video
-    if video is None:
-        raise SignerError(f"data: motion {motion} has no video, though the corpus lists one; prepare the corpus again")
-    return video
-
-
-def _decode(record: bytes) -> dict:
+def decode(record: bytes, motions: Mapping[int, int], shape: tuple[int | None, ...]) -> dict:
+    """A window of the cache: `motion`, one of `motions`; `start`, below its number of frames there; `latents`, whose
+    shape is `shape` (None for any number). Raises one of `shards.BROKEN` for what is none.
+    """
     values = unpack(record)
     motion, start, latents = values["motion"], values["start"], values["latents"]
     if type(motion) is not int or type(start) is not int or motion < 0 or start < 0:
         raise ValueError(f"motion {motion!r}, start {start!r}")
+    if start >= motions.get(motion, 0):
+        raise ValueError(f"the corpus has no frame {start} of a motion {motion} with a video and references")
     if (
         not isinstance(latents, np.ndarray)
         or latents.dtype != np.float32
@@ -154,6 +155,8 @@ def _decode(record: bytes) -> dict:
         or not plausible(latents)
     ):
         raise ValueError("its latents are no finite float32 [t, h, w, z]")
+    if any(side not in (None, found) for side, found in zip(shape, latents.shape, strict=True)):
+        raise ValueError(f"its latents are {list(latents.shape)} where the references and windows are {list(shape)}")
     return {"motion": motion, "start": start, "latents": latents}
 
 
@@ -168,7 +171,11 @@ def latent_batches(
     together. The reference is a random frame of the signer's other clips, and for a share `reference_dropout` none
     (`ReferenceBank.any_but`).
     """
-    signers = [signer for _, _, signer in corpus.listed("train")]
+    listed = corpus.listed("train")
+    signers = [signer for _, _, signer in listed]
+    motions = {i: frames for i, (frames, video, signer) in enumerate(listed) if video and signer in latents.banks}
+    times = None if length == 1 else len(latent_frame_times(length, temporal_ratio))
+    shape = (times, *next(iter(latents.banks.values())).latents.shape[1:])
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         motion = record["motion"]
@@ -187,6 +194,7 @@ def latent_batches(
             "noise_factor": latents.noise_factor,
         }
 
-    return iterate(
-        Shard(latents.directory / "train.arrayrecord", _decode, storage.REMAKE), transform, reading, "videos"
+    windows_of = Shard(
+        latents.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE
     )
+    return iterate(windows_of, transform, reading, "videos")

@@ -196,7 +196,7 @@ def stage_batches(
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan(settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
-        return streams.bucketed_videos(lambda i: records[videos[i]].video, plan, reading)
+        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading)
     # The renderer's own stages read no candidates: none are laid out for them.
@@ -261,8 +261,7 @@ def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512
     each = max(1, frames // max(len(videos), 1))
     chosen = []
     for i in videos:
-        video = records[i].video
-        assert video is not None
+        video = records.video(i)
         chosen.append(video[np.linspace(0, len(video) - 1, each).round().astype(int)])
     if not chosen:
         return params  # the stream says what is missing

@@ -118,10 +118,13 @@ def test_a_damaged_corpus_is_one_line(tmp_path):
         [], None, {}, {**about, "counts": []}, {**about, "motions": {"train": [[0, True, "x"]]}},
         {**about, "fps": "many"}, {**about, "fps": float("nan")}, {**about, "words": 3},
         {name: value for name, value in about.items() if name != "glosses"},
-        {**about, "counts": {"train": {"text": -1}}},
+        {**about, "counts": {"train": {"text": -1}}}, {**about, "counts": {"train": {"text": 10**10}}},
+        {**about, "motions": {"train": [[10**15, True, "x"]] * 2}}, {**about, "size": "8"}, {**about, "size": 0},
     ):  # fmt: skip
         put("corpus.json", json.dumps(bad).encode())
         assert "corpus.json: is damaged" in message()
+    put("corpus.json", json.dumps({**about, "motions": {"train": about["motions"]["train"] * 2}}).encode())
+    assert "lists 4 motions of 'train', 2 are there" in message()
     put("corpus.json", json.dumps(about).encode())
     shard = tmp_path / "data" / "train.motion.arrayrecord"
     whole = shard.read_bytes()
@@ -172,3 +175,10 @@ def test_a_record_of_what_cannot_be_is_refused(change):
 
 def test_a_record_without_glosses():
     same(records.decode(records.encode(replace(sample(0), glosses=()))), replace(sample(0), glosses=()))
+
+
+def test_spans_are_those_of_the_glosses(tmp_path):
+    with shards.new_shard(tmp_path / "x") as write:
+        write(records.encode(replace(sample(0), glosses=("A",))))
+    with pytest.raises(SignerError, match=r"record 0 is damaged \(2 spans of 1 glosses\)"):
+        records.Records(tmp_path / "x")[0]

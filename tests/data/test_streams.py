@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from signer_jax.data import records, streams
+from signer_jax.data.shards import new_shard
 from signer_jax.data.windows import Limits, MotionWindows, pad, tokens, too_long
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, Tokenizer
@@ -105,3 +106,28 @@ def test_windows_past_the_end_repeat_the_last_frame(tmp_path):
     np.testing.assert_array_equal(window["pose"][:, 0, 0], [3, 4, 4, 4])
     np.testing.assert_array_equal(window["valid"], [True, True, False, False])
     assert window["pose"].shape == (4, 2, 2)
+
+
+def test_a_record_that_lacks_what_the_corpus_lists_is_one_line(tmp_path):
+    """Its pose, its video, and a video of the corpus's size."""
+    pose = Pose(np.zeros((5, 128, 3), np.float32), np.ones((5, 128), np.float32), 16.0)
+    whole = Sample("s", "", "ase", pose=pose, video=np.zeros((5, 8, 8, 3), np.uint8))
+
+    def corpus(name: str, change: Sample, size: int = 8) -> records.Corpus:
+        made = records.write(tmp_path / name, {"train": lambda: [whole]}, {"languages": {}, "size": size})
+        file, manifest = tmp_path / name / "train.motion.arrayrecord", tmp_path / name / "manifest.json"
+        size = file.stat().st_size
+        with new_shard(file) as write:
+            write(records.encode(change))
+        manifest.write_text(manifest.read_text().replace(f": {size}", f": {file.stat().st_size}"))
+        return made
+
+    for name, change, size, said in (
+        ("a", replace(whole, video=None), 8, "it has no video, though corpus.json lists one"),
+        ("b", whole, 16, "its video is 8x8, corpus.json's size 16"),
+    ):
+        with pytest.raises(SignerError, match=said):
+            next(streams.video_batches(corpus(name, change, size), "train", 2, READING))
+    windows = MotionWindows(corpus("c", replace(whole, pose=None)).motions("train"), np.array([0]), 2, Limits(4, 4, 2))
+    with pytest.raises(SignerError, match="it has no pose, though corpus.json lists one"):
+        windows.window(0, 0, 2)

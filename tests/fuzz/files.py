@@ -16,11 +16,12 @@ from safetensors.numpy import save_file
 
 from signer_jax import configuration, storage
 from signer_jax.data import records, shards, video
-from signer_jax.interop import lora, t5, wan, wan_vae
+from signer_jax.interop import clip, lora, names, state_dict, t5, wan, wan_vae
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.slul.t5 import T5
@@ -218,6 +219,35 @@ def linker_params() -> dict:
 def make_adapter(folder: Path) -> None:
     wo = {"lora_a": np.ones((1, 8, 2), np.float32), "lora_b": np.ones((1, 2, 8), np.float32)}
     lora.save_peft(folder / "lora", LINKER, {"encoder": {"layers": {"mlp": {"wo": wo}}}}, 0.5)
+
+
+def make_prompts(folder: Path) -> None:
+    """A T5 tokenizer's folder in each of its two forms."""
+    for name in ("fast", "slow"):
+        (folder / name).mkdir()
+    make_tokenizer(folder)
+    (folder / "tokenizer.model").rename(folder / "slow" / "spiece.model")
+    (folder / "slow" / "tokenizer_config.json").write_text('{"extra_ids": 2}')
+    steps = [{"type": "Strip"}, {"type": "Precompiled", "precompiled_charsmap": ""}]
+    pieces = [["<pad>", 0], ["</s>", 0.0], ["<unk>", 0.0], ["\u2581the", -1.5], ["old", -2.0], ["\u2581", -3.0]]
+    fast = {
+        "added_tokens": [{"id": i, "content": text} for i, text in ((0, "<pad>"), (1, "</s>"), (6, "<extra_id_0>"))],
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": {"type": "Metaspace"},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": False},
+    }
+    (folder / "fast" / "tokenizer.json").write_text(json.dumps(fast))
+
+
+def make_tower(folder: Path) -> None:
+    """CLIP's vision tower of two blocks, of which the last is not read."""
+    config = {
+        "model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+    module = ImageEncoder(8, 2, 8, 2, 8, 4, "gelu", 1e-5)
+    tensors = names.to_theirs(clip._table(module), _params(module, jnp.zeros((1, 8, 8, 3))))
+    state_dict.write(folder / "clip", config, tensors)
 
 
 class _Place:

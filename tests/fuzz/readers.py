@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,7 +30,8 @@ from signer_jax.cli.common import open_picture, square
 from signer_jax.data import records, shards, video
 from signer_jax.data.corpora import how2sign_clips, phoenix14t
 from signer_jax.errors import SignerError
-from signer_jax.interop import lora, state_dict, t5, wan, wan_vae
+from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
+from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
@@ -123,6 +124,16 @@ def _model_harm(folder: Path, case: int, rng: Random) -> Changes:
         return {name: harmed((folder / name).read_bytes(), case, rng)}
     name = f"{kind}/config.json"
     return {name: odd_json((folder / name).read_bytes(), rng)}
+
+
+def _prompts_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("fast/tokenizer.json", "slow/spiece.model", "fast/tokenizer.json", "slow/tokenizer_config.json")[case % 4]
+    return {name: _by_kind(folder, name, case // 4, rng)}
+
+
+def _tower_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("clip/config.json", "clip/model.safetensors")[case % 2]
+    return {name: _by_kind(folder, name, case // 2, rng)}
 
 
 def _adapter_harm(folder: Path, case: int, rng: Random) -> Changes:
@@ -314,6 +325,18 @@ def _read_model(folder: Path, changes: Changes) -> None:
     load(folder / kind)
 
 
+def _read_prompts(folder: Path, changes: Changes) -> None:
+    tokenizer = load_tokenizer(folder / next(iter(changes)).partition("/")[0])
+    found = tokenizer.batch(["the old house <extra_id_0> \u5b57", "the" * 200], rows=8)
+    assert found.ids.shape == (2, 8) and (found.ids >= 0).all() and (found.ids < tokenizer.vocab_size).all()
+    assert (found.ids[~found.mask] == tokenizer.pad_id).all()
+
+
+def _read_tower(folder: Path, changes: Changes) -> None:
+    module, params = clip.load(folder / "clip", width=8)
+    assert params["layers"]["wi"]["kernel"].shape == (module.layers, 8, module.ffn_dim)
+
+
 def _read_adapter(folder: Path, changes: Changes) -> None:
     found = lora.load(folder / "lora", files.LINKER, _linker_params())["encoder"]["layers"]["mlp"]["wo"]
     assert found["lora_a"].shape == (1, 8, 2) and found["lora_b"].shape == (1, 2, 8)
@@ -341,7 +364,9 @@ def _read_latents(folder: Path, changes: Changes) -> None:
     for bank in opened.banks.values():
         assert np.isfinite(bank.typical()).all()
         assert np.isfinite(bank.any_but(0, np.random.default_rng(0), dropout=0.0)).all()
-    shard = shards.Shard(folder / "train.arrayrecord", latents._decode, storage.REMAKE)
+    shape = (2, *next(iter(opened.banks.values())).latents.shape[1:])
+    decode = partial(latents.decode, motions={0: 5, 1: 5, 2: 5}, shape=shape)
+    shard = shards.Shard(folder / "train.arrayrecord", decode, storage.REMAKE)
     for i in range(len(shard)):
         assert np.isfinite(shard[i]["latents"]).all() and shard[i]["motion"] >= 0
 
@@ -379,7 +404,7 @@ _TEXT, _POSES = (_text_harm, scored("text", ".txt")), (any_of("ref.pose", "hyp.p
 _VIDEOS = (any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4"))
 
 READERS = (
-    Reader(".pose", 13_800, files.make_poses, *_POSE),
+    Reader(".pose", 12_600, files.make_poses, *_POSE),
     Reader("lexicon folder", 7_940, files.make_lexicon, *_LEXICON),
     Reader("pose database", 7_900, files.make_prior, *_PRIOR),
     Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),
@@ -392,6 +417,8 @@ READERS = (
         any_of("a.png", "a.jpeg", "a.webp", "turned.jpeg", "palette.png", "deep.png"), _read_picture,
     ),
     Reader("SentencePiece model", 5_940, files.make_tokenizer, *_TOKENIZER),
+    Reader("prompts' tokenizer", 800, files.make_prompts, _prompts_harm, _read_prompts),
+    Reader("CLIP folder", 400, files.make_tower, _tower_harm, _read_tower),
     Reader("LoRA adapter", 400, files.make_adapter, _adapter_harm, _read_adapter),
     Reader("safetensors and index", 9_850, files.make_tensors, *_TENSORS),
     Reader("T5, Wan, VAE folder", 1_000, files.make_models, _model_harm, _read_model),

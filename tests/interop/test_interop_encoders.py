@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import clip, names, state_dict, t5
+from signer_jax.interop import clip, names, prompts, state_dict, t5
 from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.slul.t5 import T5
@@ -220,7 +220,15 @@ def test_a_fast_tokenizer_alone(tmp_path):
         ({"model": {**FAST["model"], "vocab": [["", 0.0]], "unk_id": 0}}, "no list of pieces and scores"),
         ({"model": {**FAST["model"], "unk_id": 99}}, "names no unknown piece"),
         ({"model": {**FAST["model"], "unk_id": None}}, "names no unknown piece"),
+        ({"model": {**FAST["model"], "vocab": [["a" * 129, 0.0]], "unk_id": 0}}, "no list of pieces and scores"),
+        ({"model": {**FAST["model"], "vocab": [["a" + "\u0301" * 31, 0.0]], "unk_id": 0}}, "no list of pieces and"),
         ({"added_tokens": None}, "no special token <pad>"),
+        ({"added_tokens": 5}, "added_tokens are no list"),
+        ({"added_tokens": {"a": 1}}, "added_tokens are no list"),
+        ({"added_tokens": [{"id": 0, "content": "<pad>"}] * 10_001}, "added_tokens are no list of at most 10000"),
+        ({"added_tokens": [{"id": True, "content": "<pad>"}]}, "added token without text or id"),
+        ({"added_tokens": [{"id": 0, "content": "a" * 129}]}, "added token without text or id"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "\u00e4"}}, "table is damaged"),
         ({"added_tokens": [3]}, "added token without text or id"),
         ({"added_tokens": [{"id": -1, "content": "<pad>"}]}, "added token without text or id"),
         ({"pre_tokenizer": {"type": "ByteLevel"}}, "cuts text by ByteLevel"),
@@ -255,3 +263,40 @@ def test_a_folder_without_a_tokenizer_or_with_a_part_of_one(tmp_path):
         assert "cannot be read" in line(load_tokenizer, tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     assert "not valid JSON" in line(load_tokenizer, tmp_path)
+
+
+def test_a_mistake_of_ours_is_not_a_damaged_tokenizer(tmp_path, monkeypatch):
+    """What is caught is what SentencePiece raises, not whatever happens in the reader."""
+
+    def mistaken(*arguments, **keywords):
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(prompts, "PromptTokenizer", mistaken)
+    with pytest.raises(KeyError, match="a mistake"):
+        load_tokenizer(fast(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "spiece.model", "config.json", "model.safetensors"])
+def test_a_link_out_of_its_folder_is_not_followed(tmp_path, encoder, name):
+    if name == "tokenizer.json":
+        folder, load = fast(tmp_path), load_tokenizer
+    elif name == "spiece.model":
+        folder, load = tmp_path, load_tokenizer
+        Tokenizer.train(["how do you sign it"] * 5, tmp_path / name, 60, ("ase",), glosses=[("IX",)] * 5)
+    else:
+        folder, load = encoder, t5.load_encoder
+    load(folder)
+    (folder / name).rename(outside := tmp_path.parent / f"{tmp_path.name}-elsewhere-{name}")
+    (folder / name).symlink_to(outside)
+    message = line(load, folder)
+    assert str(folder / name) in message and "a link out of its folder" in message
+    # The Hub's own cache links so.
+    blobs, home = tmp_path / "cache" / "blobs", tmp_path / "cache" / "snapshots" / "1"
+    blobs.mkdir(parents=True), home.mkdir(parents=True)
+    (folder / name).unlink()
+    outside.rename(blobs / "0")
+    for file in folder.iterdir():
+        if file.is_file():
+            (home / file.name).write_bytes(file.read_bytes())
+    (home / name).symlink_to("../../blobs/0")
+    load(home)

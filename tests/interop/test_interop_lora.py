@@ -137,6 +137,12 @@ def test_a_layer_without_an_adapter_gets_zeros(tmp_path):
         (lambda t: t | {"transformer.x.alpha": np.ones(1, np.float32)}, "transformer.x has an alpha and no adapter"),
         (lambda t: t | {"transformer.blocks.0.attn1.to_q.alpha": np.zeros(1, np.float32)}, "no number above 0"),
         (lambda t: t | {"transformer.blocks.0.attn1.to_q.dora_scale": np.ones(3, np.float32)}, "is no adapter of this"),
+        (lambda t: t | {n.replace("lora_A", "lora_down"): v for n, v in t.items() if "0.attn1.to_q.lora_A" in n},
+         "is the second adapter of its layer"),
+        (lambda t: {n: v * np.float32(1e30) if "0.attn1.to_q.lora_B" in n else v for n, v in t.items()}
+         | {"transformer.blocks.0.attn1.to_q.alpha": np.full(1, 9e8, np.float32),
+            "transformer.blocks.1.attn1.to_q.alpha": np.full(1, 9e8, np.float32)},
+         "blocks.0.attn1.to_q: alpha over r times lora_B is not finite"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(tmp_path, change, says):

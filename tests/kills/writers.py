@@ -141,7 +141,7 @@ def _write_latents(folder: Path, i: int) -> None:
     clips = [np.zeros((9, 8, 8, 3), np.uint8)] * 3
     corpus = SimpleNamespace(
         listed=lambda split: [(9, True, "x") for _ in clips],
-        motions=lambda split: [SimpleNamespace(video=clip) for clip in clips],
+        motions=lambda split: SimpleNamespace(video=clips.__getitem__),
     )
     shown = {"pose": np.full((1, 4, 2), i, np.float32), "confidence": np.ones((1, 4), np.float32)}
     windows = SimpleNamespace(window=lambda motion, start, length: shown)
@@ -157,7 +157,9 @@ def _encoder(vae: Any, params: Any) -> Callable:
 def _read_latents(folder: Path) -> int:
     place = folder / ("latents" if (folder / "latents").exists() else "before")
     opened = LatentStore.open(place)
-    windows = shards.Shard(place / "train.arrayrecord", latents._decode, "")
+    windows = shards.Shard(
+        place / "train.arrayrecord", lambda record: latents.decode(record, {0: 9, 1: 9, 2: 9}, (2, 2, 2, 4)), ""
+    )
     assert [windows[k]["motion"] for k in range(len(windows))] == [0] * 3 + [1] * 3 + [2] * 3
     return int(opened.encoder)
 

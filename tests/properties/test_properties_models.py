@@ -40,6 +40,31 @@ def test_any_harm_to_a_vocabulary(harm):
 
 
 @budget(60)
+@given(odd_json)
+@example(Set("added_tokens", 5))
+@example(Set("model", {"vocab": [["a" * 10_000, 0.0]], "unk_id": 0}))
+@example(Whole(b"{}"))
+def test_any_value_of_a_prompts_tokenizer(harm):
+    gives("prompts' tokenizer", {"fast/tokenizer.json": harm})
+
+
+@budget(40)
+@given(harms)
+@example(Cut(0))
+@example(Cut(0.5))
+def test_any_harm_to_a_prompts_vocabulary(harm):
+    gives("prompts' tokenizer", {"slow/spiece.model": harm})
+
+
+@budget(40)
+@given(odd_json)
+@example(Set("num_hidden_layers", 10**9))
+@example(Set("image_size", 8192))
+def test_any_value_of_a_towers_config(harm):
+    gives("CLIP folder", {"clip/config.json": harm})
+
+
+@budget(60)
 @given(st.sampled_from(SHARDS), harms)
 @example(SHARDS[0], Cut(0))
 @example(SHARDS[0], Cut(7))

@@ -1,10 +1,14 @@
 """The cached latents of a tiny run: the reference banks, and that no example sees its own clip."""
 
 import json
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fuzz.files import make_latents
 
+from signer_jax.data.shards import new_shard, pack
 from signer_jax.data.streams import Reading
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
@@ -142,3 +146,69 @@ def test_motion_around_a_clip_holds_the_clips_own_and_an_image_is_one_frame(tiny
     np.testing.assert_array_equal(image["pose"], plain["pose"][:, :1])
     # Where they are not, any of them does.
     assert (first(length=1, temporal_ratio=1)["latents"] != plain["latents"][:, :1]).any()
+
+
+@pytest.mark.parametrize(
+    ("record", "shape", "said"),
+    [
+        ({"motion": 99}, (2, 4, 4, 4), "no frame 0 of a motion 99"),
+        ({"motion": 1}, (2, 4, 4, 4), "no frame 0 of a motion 1"),  # without a video
+        ({"motion": 2}, (2, 4, 4, 4), "no frame 0 of a motion 2"),  # of a signer without references
+        ({"start": 5}, (2, 4, 4, 4), "no frame 5 of a motion 0"),
+        ({"start": 2**64 - 1}, (2, 4, 4, 4), "no frame 18446744073709551615"),
+        ({}, (2, 4, 4, 3), r"latents are \[2, 4, 4, 3\] where"),
+        ({}, (2, 8, 4, 4), r"latents are \[2, 8, 4, 4\] where"),
+        ({}, (3, 4, 4, 4), r"latents are \[3, 4, 4, 4\] where"),
+    ],
+    ids=str,
+)
+def test_a_window_that_does_not_fit_the_corpus_or_the_references_is_one_line(tmp_path, record, shape, said):
+    make_latents(tmp_path / "latents")
+    opened = store.LatentStore.open(tmp_path / "latents")
+    corpus = SimpleNamespace(listed=lambda split: [(5, True, "s1"), (5, False, "s1"), (5, True, "s9")])
+    shown = SimpleNamespace(window=lambda motion, start, length: {})
+
+    def first():
+        return next(
+            latent_batches(
+                opened, corpus, shown, Reading(1, 0, 1, 1), length=5, temporal_ratio=4, reference_dropout=0.0
+            )
+        )
+
+    for values, of in (({}, (2, 4, 4, 4)), (record, shape)):
+        with new_shard(tmp_path / "latents" / "train.arrayrecord") as write:
+            write(pack({"motion": 0, "start": 0, "latents": np.zeros(of, np.float32), **values}))
+        if not values and of == (2, 4, 4, 4):
+            assert first()["latents"].shape == (1, 2, 4, 4, 4)
+    with pytest.raises(SignerError, match=f"record 0 is damaged .*{said}"):
+        first()
+
+
+def test_statistics_that_nothing_can_be_normalised_by_are_one_line_at_once(tmp_path, monkeypatch):
+    make_latents(tmp_path / "latents")
+    file = tmp_path / "latents" / "statistics.json"
+    about = json.loads(file.read_text())
+
+    def said(references: int, z: int, **change) -> str:
+        rows = np.zeros((references, 1, 1, z), np.float32)
+        np.save(tmp_path / "latents" / "references.npy", rows)
+        seen = {"pose": np.zeros((references, 1, 2), np.float32), "confidence": np.ones((references, 1), np.float32)}
+        np.savez(tmp_path / "latents" / "references.npz", **seen, motion=np.zeros(references, int))
+        file.write_text(json.dumps({**about, "references": {"s": references}, "mean": [0] * z, **change}))
+        manifest = tmp_path / "latents" / "manifest.json"
+        sizes = {p.name: p.stat().st_size for p in file.parent.iterdir() if p.name != "manifest.json"}
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": sizes}))
+        with warnings.catch_warnings(), pytest.raises(SignerError) as error:
+            warnings.simplefilter("error")
+            store.LatentStore.open(tmp_path / "latents")
+        return str(error.value)
+
+    assert "a covariance needs two latents" in said(1, 4, std=[1] * 4)
+    assert "a deviation is below 0.0001" in said(2, 4, std=[1e-40] * 4)
+    assert "a deviation is below 0.0001" in said(2, 4, std=[1, 1, 1, 0])
+
+    def must_not(latents):
+        raise AssertionError("the time of this grows with the square of the channels")
+
+    monkeypatch.setattr(store, "noise_factor", must_not)
+    assert "statistics (1025,) are not of 1 to 1024 channels" in said(2, 1025, std=[1] * 1025)
