@@ -62,12 +62,12 @@ def _from_model(file: Path) -> PromptTokenizer:
     try:
         whole = proto_fields(data) >= {_TRAINER, _NORMALISER}
         model = sentencepiece.SentencePieceProcessor(model_proto=data if whole else b"")
+        size = model.get_piece_size()
+        pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(size)]
     except (RuntimeError, ValueError) as error:  # UTF-8 that is none, among them
         raise _unreadable(file, storage.reason_of(error)) from None
     if not whole:
         raise _unreadable(file, "its end is missing")
-    size = model.get_piece_size()
-    pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(size)]
     if not all(_is_text(text) and math.isfinite(score) for text, score in pieces):
         raise _unreadable(file, f"a piece is empty, longer than {_LONGEST_PIECE} characters or piles marks")
     special = {text: i for i, (text, _) in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)}
@@ -97,13 +97,13 @@ def _from_json(file: Path) -> PromptTokenizer:
         raise SignerError(f"{file}: its vocabulary is no list of pieces and scores; {_AGAIN}")
     if isinstance(unknown, bool) or not isinstance(unknown, int) or not 0 <= unknown < len(vocabulary):
         raise SignerError(f"{file}: its vocabulary names no unknown piece; {_AGAIN}")
-    special = {}
+    special: dict[str, int] = {}
     added = found.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > _MOST_ADDED:
         raise SignerError(f"{file}: its added_tokens are no list of at most {_MOST_ADDED}; {_AGAIN}")
     for token in added:
         content, i = (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
-        if not _is_text(content) or type(i) is not int or not 0 <= i < _MOST_PIECES:
+        if not isinstance(content, str) or not _is_text(content) or type(i) is not int or not 0 <= i < _MOST_PIECES:
             raise SignerError(f"{file}: has an added token without text or id; {_AGAIN}")
         special[content] = i
     for step in _steps(file, found.get("pre_tokenizer"), "pretokenizers"):
