@@ -174,7 +174,8 @@ def test_a_record_of_what_cannot_be_is_refused(change):
 
 
 def test_a_record_without_glosses():
-    same(records.decode(records.encode(replace(sample(0), glosses=()))), replace(sample(0), glosses=()))
+    none = replace(sample(0), glosses=(), spans=np.zeros((0, 2), np.int32))
+    same(records.decode(records.encode(none)), none)
 
 
 def test_spans_are_those_of_the_glosses(tmp_path):
