@@ -189,6 +189,9 @@ def test_any_value_of_what_a_sealed_checkpoint_says(harm):
 
 
 def test_what_is_whole_is_read():
-    for reader in ("SentencePiece model", "safetensors and index", "run's config.json", CHECKPOINT):
+    for reader in (
+        "SentencePiece model", "prompts' tokenizer", "CLIP folder", "safetensors and index", "run's config.json",
+        CHECKPOINT,
+    ):  # fmt: skip
         assert not gives(reader, {names(reader)[0]: lambda data: data})
     assert not gives("T5, Wan, VAE folder", {"t5/config.json": lambda data: data})
