@@ -116,6 +116,7 @@ class Corpus:
     def __init__(self, directory: str | Path):
         """Raises `SignerError` where the folder is missing, is no corpus of ours, or is not whole."""
         self.directory = storage.check_folder(directory, KIND, storage.REMAKE, ("corpus.json",))
+        self._files = storage.files_of(self.directory)
         try:
             self.about: dict = json.loads((self.directory / "corpus.json").read_text(encoding="utf-8"))
             self._check()
@@ -166,7 +167,11 @@ class Corpus:
     def _shard(self, split: str, kind: str) -> Path:
         if split not in self.about["counts"]:
             raise SignerError(f"split {split!r}: the corpus has {', '.join(self.about['counts'])}")
-        return self.directory / f"{split}.{kind}.arrayrecord"
+        name = f"{split}.{kind}.arrayrecord"
+        if name not in self._files:
+            what = f"its {storage.MANIFEST} does not list {name}"
+            raise SignerError(f"{self.directory}: the {KIND} is damaged ({what}); {storage.REMAKE}")
+        return self.directory / name
 
 
 _TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
