@@ -146,6 +146,7 @@ class Corpus:
     def __init__(self, directory: str | Path):
         """Raises `SignerError` where the folder is missing, is no corpus of ours, or is not whole."""
         self.directory = storage.check_folder(directory, KIND, storage.REMAKE, ("corpus.json",))
+        self._files = storage.files_of(self.directory)
         try:
             self.about: dict = read_json(self.directory / "corpus.json", LISTS)
             self._check()
@@ -207,7 +208,11 @@ class Corpus:
     def _shard(self, split: str, kind: str) -> Path:
         if split not in self.about["counts"]:
             raise SignerError(f"split {split!r}: the corpus has {', '.join(self.about['counts'])}")
-        return self.directory / f"{split}.{kind}.arrayrecord"
+        name = f"{split}.{kind}.arrayrecord"
+        if name not in self._files:
+            what = f"its {storage.MANIFEST} does not list {name}"
+            raise SignerError(f"{self.directory}: the {KIND} is damaged ({what}); {storage.REMAKE}")
+        return self.directory / name
 
 
 _TOKEN = re.compile(r"[^\s.,;:!?\"()]+")

@@ -66,6 +66,8 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
     """The cases of a plan: (reader, first, end) each; `readers` are the plan's."""
     for number, first, end in plan:
         reader = readers[number]
+        _, _, read, refused = STATE.unpack(state[: STATE.size])
+        state[: STATE.size] = STATE.pack(number, -1, read, refused)  # no case yet: making files may take long
         folder, whole = base / str(number) / "files", base / str(number) / "whole"
         if not whole.exists():
             partial = whole.with_name("partial")
@@ -75,7 +77,6 @@ def run(readers: tuple, limit: float, base: Path, seed: int, state: mmap.mmap, p
         shutil.rmtree(folder, ignore_errors=True)  # a child that crashed left its harm there
         shutil.copytree(whole, folder)
         kept = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        _, _, read, refused = STATE.unpack(state[: STATE.size])
         for name in sorted(kept):  # what is imported, or compiled, is no growth
             with contextlib.suppress(Exception):
                 reader.read(folder, {name: kept[name]})

@@ -14,7 +14,7 @@ from pathlib import Path
 from fuzz.child import STATE
 
 HUNG = 120.0  # seconds by the clock without a new case; the machine may be busy
-STARTED = 240.0  # of imports and of making the files
+STARTED = 1200.0  # of imports and of making a reader's files
 
 
 @dataclass
