@@ -254,7 +254,8 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
 
     `about` is kept in `corpus.json`, with the counts, the motions' frames, signers and frame rate added, and by
     language the words and the glosses of the training split: what a run may be said to know.
-    Raises `SignerError` where a sample's frame rate is not the corpus's, or its video has not its pose's frames.
+    Raises `SignerError` where a sample's frame rate is not the corpus's, its video has not its pose's frames, or not
+    every gloss has a span where there are spans.
     """
     with storage.new_folder(directory, KIND) as partial:
         _write(partial, splits, about)
@@ -274,6 +275,10 @@ def _check_frames(sample: Sample, fps: float) -> float:
         raise SignerError(
             f"sample {sample.name!r}: {len(sample.video)} frames of video beside {len(sample.pose)} of pose; "
             "both must show the same frames"
+        )
+    if sample.spans is not None and len(sample.spans) != len(sample.glosses):
+        raise SignerError(
+            f"sample {sample.name!r}: {len(sample.spans)} spans of {len(sample.glosses)} glosses; give each gloss one"
         )
     return fps or own
 

@@ -60,14 +60,13 @@ def _unreadable(file: Path, reason: str) -> SignerError:
 def _from_model(file: Path) -> PromptTokenizer:
     data = model_config.plain_inside(file, f"give {_FOLDER}").read_bytes()
     try:
-        whole = proto_fields(data) >= {_TRAINER, _NORMALISER}
-        model = sentencepiece.SentencePieceProcessor(model_proto=data if whole else b"")
+        if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
+            raise ValueError("its end is missing")
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
         size = model.get_piece_size()
         pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(size)]
     except (RuntimeError, ValueError) as error:  # UTF-8 that is none, among them
         raise _unreadable(file, storage.reason_of(error)) from None
-    if not whole:
-        raise _unreadable(file, "its end is missing")
     if not all(_is_text(text) and math.isfinite(score) for text, score in pieces):
         raise _unreadable(file, f"a piece is empty, longer than {_LONGEST_PIECE} characters or piles marks")
     special = {text: i for i, (text, _) in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)}

@@ -183,3 +183,5 @@ def test_spans_are_those_of_the_glosses(tmp_path):
         write(records.encode(replace(sample(0), glosses=("A",))))
     with pytest.raises(SignerError, match=r"record 0 is damaged \(2 spans of 1 glosses\)"):
         records.Records(tmp_path / "x")[0]
+    with pytest.raises(SignerError, match="sample 's0': 2 spans of 1 glosses"):
+        records.write(tmp_path / "a", {"train": lambda: [replace(sample(0), glosses=("A",))]}, {"languages": {}})
