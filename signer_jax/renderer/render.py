@@ -24,8 +24,8 @@ from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.pose_picture import Shapes
 from signer_jax.renderer.sampler import Dropped, Field, guided, solve
-from signer_jax.renderer.schedule import NoiseSchedule, linear_guess, timestep, velocity_to
-from signer_jax.renderer.variants import Variant, is_high
+from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
+from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 GUIDED = ("pose", "text", "semantics")  # what guidance leads away from, and what training drops for it
@@ -229,7 +229,7 @@ class Renderer:
 
         if not self.variant.experts:
             return run(params)
-        high = is_high(sigma, self.variant.boundary or 0.0)
+        high = high_noise(sigma, self.variant.boundary or 0.0)
         first, second = (params[name] for name in self.variant.experts)
 
         def both() -> Array:

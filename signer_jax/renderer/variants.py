@@ -11,8 +11,6 @@ Sizes and counts are those of the published weights (diffusers' config.json); a 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from signer_jax.errors import SignerError, closest
 
 EXPERTS = ("high", "low")  # of the noise: the names that the parameters of a two-expert model have
@@ -135,15 +133,6 @@ def find(name: str) -> Variant:
             f"config.renderer.variant {name!r}: unknown{closest(name, VARIANTS)}; known: {', '.join(VARIANTS)}"
         )
     return VARIANTS[name]
-
-
-def is_high(sigma: Any, boundary: float) -> Any:
-    """Whether the first expert has a noise level: the half-open intervals [boundary, 1] and [0, boundary).
-
-    σ is the shifted one, as the transformer is told it, in training and in sampling: a boundary laid on levels before
-    the shift would move from .875 to .988.
-    """
-    return sigma >= np.float32(boundary)
 
 
 def frames_of(latent_frames: int, ratio: int) -> int:

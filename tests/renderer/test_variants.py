@@ -10,8 +10,8 @@ import pytest
 from signer_jax.errors import SignerError
 from signer_jax.model import published_transformer
 from signer_jax.renderer.control import ControlBranch
-from signer_jax.renderer.schedule import shift_sigma
-from signer_jax.renderer.variants import VARIANTS, find, frames_fault, is_high
+from signer_jax.renderer.schedule import high_noise, shift_sigma
+from signer_jax.renderer.variants import VARIANTS, find, frames_fault
 
 PUBLISHED = [name for name, variant in VARIANTS.items() if variant.sizes is not None]
 
@@ -78,13 +78,13 @@ def test_records_are_plain_and_frozen():
 def test_the_experts_share_the_levels_half_open(name, boundary):
     assert VARIANTS[name].boundary == boundary and VARIANTS[name].experts == ("high", "low")
     below, at = np.nextafter(np.float32(boundary), np.float32(0)), np.float32(boundary)
-    np.testing.assert_array_equal(is_high(jnp.array([0.0, below, at, 1.0]), boundary), [False, False, True, True])
+    np.testing.assert_array_equal(high_noise(jnp.array([0.0, below, at, 1.0]), boundary), [False, False, True, True])
 
 
 def test_the_boundary_lies_on_shifted_levels():
     """A level before the shift of .5 is .923 after it at 12: the first expert's, in training and in sampling."""
-    assert is_high(shift_sigma(jnp.array([0.5]), 12.0), 0.875).all()
-    assert not is_high(jnp.array([0.5]), 0.875).any()
+    assert high_noise(shift_sigma(jnp.array([0.5]), 12.0), 0.875).all()
+    assert not high_noise(jnp.array([0.5]), 0.875).any()
 
 
 @pytest.mark.parametrize(("frames", "nearest"), [(80, "77 and 81"), (82, "81 and 85"), (3, "1 and 5")])
