@@ -28,10 +28,15 @@ def read_json(path: Path, most: int) -> Any:
 
 def parse_json(data: bytes, most: int, *, constants: Callable[[str], Any] | None = None) -> Any:
     """The value of JSON of at most `most` bytes; `constants` is given NaN and the infinities. Raises as `read_json`."""
+    check_bounds(data, most)
+    return json.loads(data.decode("utf-8-sig"), parse_constant=constants)
+
+
+def check_bounds(data: bytes, most: int) -> None:
+    """Raises `ValueError` for more than `most` bytes, or what takes more than `MOST_MEMORY` when it is parsed."""
     if len(data) > most:
         raise ValueError(f"it has more than {most >> 20} MB")
     # Letters beyond ASCII may take the whole text four bytes each.
     memory = len(data) * (2 if data.isascii() else 5) + sum(data.count(mark) * cost for mark, cost in _COSTS.items())
     if memory > MOST_MEMORY:
         raise ValueError(f"its {len(data)} bytes may take {memory >> 20} MB of memory, more than {MOST_MEMORY >> 20}")
-    return json.loads(data.decode("utf-8-sig"), parse_constant=constants)

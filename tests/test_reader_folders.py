@@ -8,7 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fuzz import files
+from fuzz import files, memory
 
 from signer_jax import configuration, showcase, storage, workdir
 from signer_jax.data import records
@@ -166,6 +166,15 @@ def test_a_checkpoint_of_more_than_its_files_can_hold(tmp_path, monkeypatch):
     checkpoints.read_params(tmp_path / "part")
     monkeypatch.setattr(checkpoints, "_SMALL", 1 << 20)
     assert "15 MB of arrays in 0 MB of files" in line(checkpoints.read_params, tmp_path / "part")
+
+
+@pytest.mark.parametrize("name", ["about/metadata", "state/_METADATA", "state/_sharding", "_CHECKPOINT_METADATA"])
+def test_what_a_checkpoint_says_of_itself_is_bounded(tmp_path, name):
+    step = saved(tmp_path)
+    (step / name).write_bytes(b'{"seal":[' + b'{"":0},' * 2_000_000 + b"0]}")  # 14 MB, and 500 as objects
+    messages = []
+    assert memory.grown(lambda: messages.append(line(checkpoints.read_params, step.parent))) < 100 << 20
+    assert "MB of memory, more than 256" in messages[0] and str(step) in messages[0]
 
 
 @pytest.mark.parametrize("name", ["config.json", workdir.LOCK, *storage.RUN_FILES])

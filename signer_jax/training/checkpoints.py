@@ -25,9 +25,11 @@ import orbax.checkpoint as ocp
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.storage import reason_of
 from signer_jax.training.partitioning import path_name
 
+_NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
 _OUTSIDE = "move what it leads to here, or take it away"
 _MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
 _MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
@@ -221,6 +223,11 @@ def _read_about(folder: Path) -> dict:
     storage.check_tree(folder, _OUTSIDE)
     if not (folder / "about").is_dir():
         raise SignerError(f"{folder}: this checkpoint does not say what it holds (no 'about'); {_MOVE}")
+    with _readable(folder):
+        for note in _NOTES:  # which Orbax parses whole
+            for file in folder.glob(note):
+                with file.open("rb") as data:
+                    check_bounds(data.read(LISTS + 1), LISTS)
     with _readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         about = dict(checkpointer.restore(folder / "about"))
     seal = about.pop("seal", None)
