@@ -18,9 +18,17 @@ class _OneLine(logging.Filter):
         return True
 
 
+class _Raised(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "exception was never retrieved" not in str(record.msg)
+
+
 def keep_to_one_line() -> None:
-    """Orbax logs the traceback of an error that it raises too; both come through absl's logger."""
+    """Orbax logs the traceback of an error that it raises too, through absl's logger; and where several arrays cannot be
+    written, asyncio tells of those whose errors nobody asked for, after the first was raised.
+    """
     logging.getLogger("absl").addFilter(_OneLine())
+    logging.getLogger("asyncio").addFilter(_Raised())
 
 
 @contextmanager
