@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from signer_jax.data import records
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.pose.prior import REST, Entry, Prior
 from signer_jax.slp_moe import retrieval
@@ -98,6 +99,10 @@ def test_the_prior_takes_each_signers_first_performances_from_two_samples():
     ]  # fmt: skip
 
 
+def motions(tmp_path, samples: list[Sample]) -> records.Records:
+    return records.write(tmp_path / "data", {"train": lambda: samples}, {"languages": {}}).motions("train")
+
+
 def performances(tmp_path) -> tuple[list[Sample], retrieval.Retrieval]:
     """Two signers; "a" signs A in two samples and B in one, "b" signs A in one."""
     spans = np.array([[1, 4], [4, 6]])
@@ -126,14 +131,15 @@ def test_a_sample_is_not_offered_its_own_performance(tmp_path):
     # Signer b has no other A: the nearest of the others is what the truth follows, where each gloss is for itself.
     slots = [lookup.slots("A", "ase", without="3")]
     np.testing.assert_array_equal(retrieval.chosen_candidates(samples[2], slots, lookup, "gloss"), [0, -1])
+    shard = motions(tmp_path, samples)
     for gating, label in (("sentence", -1), ("gloss", 0)):
-        windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup, gating=gating)
+        windows = MotionWindows(shard, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup, gating=gating)
         np.testing.assert_array_equal(windows.window(2, 0, 6)["chosen"], [label, -1])
 
 
 def test_training_windows_hold_no_performance_of_their_own(tmp_path):
     samples, lookup = performances(tmp_path)
-    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    windows = MotionWindows(motions(tmp_path, samples), lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
     whole = windows.window(0, 0, 6)
     signed = whole["candidates"][:, 1:4]  # the frames of A; at the edges stands the rest pose
     assert signed.size and not np.isclose(signed, 0.1).any()  # sample 1's own value
@@ -145,7 +151,7 @@ def test_a_sample_does_not_rest_in_its_own_first_frame(tmp_path):
     samples, lookup = performances(tmp_path)
     rests = [(e.signer, e.source, e.priority) for e, _ in retrieval.prior_entries(samples) if e.gloss == REST]
     assert rests == [("a", "1", 0), ("a", "2", 1), ("b", "3", 0)]
-    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    windows = MotionWindows(motions(tmp_path, samples), lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
     edges = {i: windows.window(i, 0, 1)["candidates"][:, 0] for i in (0, 1)}  # by experts: a, b
     for i, other in ((0, 0.3), (1, 0.1)):
         np.testing.assert_allclose(edges[i][0], other)
@@ -156,7 +162,7 @@ def test_a_sample_does_not_rest_in_its_own_first_frame(tmp_path):
 
 def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path):
     samples, lookup = performances(tmp_path)
-    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    windows = MotionWindows(motions(tmp_path, samples), lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
     slots = [lookup.slots(gloss, "ase", without="1") for gloss in samples[0].glosses]
     features, mask = lookup.features(slots, 2)  # as at inference, where there is no timeline yet
     assert features[0].any(axis=-1).all()
@@ -169,7 +175,7 @@ def test_what_the_gates_see_does_not_depend_on_the_window_or_the_timing(tmp_path
 def test_frames_of_signs_beyond_the_kept_ones_are_not_learned_from(tmp_path):
     samples, lookup = performances(tmp_path)
     long = replace(samples[0], glosses=("A",) * 3, spans=np.array([[0, 2], [2, 3], [4, 6]], np.int32))
-    windows = MotionWindows([long], lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    windows = MotionWindows(motions(tmp_path, [long]), lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
     window = windows.window(0, 1, 6)
     np.testing.assert_array_equal(window["valid"], [True] * 3 + [False] * 3)
     np.testing.assert_allclose(window["frame_gloss"].sum(axis=1), [1, 1, 1, 0, 0, 0], atol=1e-6)
@@ -178,7 +184,7 @@ def test_frames_of_signs_beyond_the_kept_ones_are_not_learned_from(tmp_path):
 
 def test_frames_past_the_end_belong_to_no_gloss_in_training_as_at_inference(tmp_path):
     samples, lookup = performances(tmp_path)
-    windows = MotionWindows(samples, lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
+    windows = MotionWindows(motions(tmp_path, samples), lookup.joints, 3, Limits(4, 4, 2), retrieval=lookup)
     window = windows.window(1, 3, 6)
     np.testing.assert_array_equal(window["valid"], [True] * 3 + [False] * 3)
     np.testing.assert_array_equal(window["frame_gloss"].sum(axis=1), [1, 1, 1, 0, 0, 0])

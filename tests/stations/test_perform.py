@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from signer_jax.data import records
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.model import Model
@@ -182,13 +183,14 @@ def test_a_batch_is_performed_as_its_sentences_are(performer):
 
 
 @pytest.mark.parametrize("gating", ["sentence", "gloss"])
-def test_training_windows_and_signing_weigh_alike(prior, gating):
+def test_training_windows_and_signing_weigh_alike(prior, gating, tmp_path):
     """Whatever frames a training window shows, its gates are those of the whole sentence, and those of signing."""
     performer, model = make(prior, gating)
     glosses, spans = ("HOUSE", "TREE", "HOUSE"), np.array([[2, 9], [12, 20], [22, 30]])
     sample = Sample("s", "text", "ase", glosses, "a", pose(34, 9), spans)
     limits = Limits(S, TARGET, GLOSSES)
-    windows = MotionWindows([sample], JOINTS, 2, limits, performer.tokenizer, performer.retrieval)
+    corpus = records.write(tmp_path / "data", {"train": lambda: [sample]}, {"languages": {}})
+    windows = MotionWindows(corpus.motions("train"), JOINTS, 2, limits, performer.tokenizer, performer.retrieval)
     H, mask = semantics()
     signed = perform(glosses, H, mask, "ase", performer).weights
     assert np.ptp(signed, axis=-1).min() > 1e-3
