@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from signer_jax.errors import SignerError
 from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
+from signer_jax.interop.names import Place, inside
 from signer_jax.pose import skeleton
 from signer_jax.pose.warping import hand_index
 from signer_jax.renderer import pose_picture, variants
@@ -53,9 +54,10 @@ class Model:
     renderer: Any = None
 
 
-def build(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Any]]:
+def build(settings: Settings, vocab_size: int, place: Place | None = None) -> tuple[Model, dict[str, Any]]:
     """Modules, and the published parameters that they name (`slul.init`, `vae.init`, `renderer.init`).
 
+    `place` says where on the devices a published parameter goes, by its path; without it they are on the host.
     Raises `SignerError` for published weights that do not fit each other.
     """
     parts = {part for stage in settings.stages for part in TRAINED[stage]}
@@ -67,7 +69,7 @@ def build(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Any]]:
     slul = slp_moe = stabiliser = vae = renderer = None
 
     if parts & {"slul", "slp_moe"}:
-        slul, published["slul"] = _slul(settings.slul, vocab_size, compute)
+        slul, published["slul"] = _slul(settings.slul, vocab_size, compute, inside(place, "slul"))
     if "slp_moe" in parts:
         slp_moe = SLPMoE(
             experts=settings.pose.experts,
@@ -83,17 +85,17 @@ def build(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Any]]:
             **compute,
         )
     if parts & {"vae", "renderer"}:
-        vae, published["vae"] = _vae(settings.vae, dtype, settings.remat)
+        vae, published["vae"] = _vae(settings.vae, dtype, settings.remat, inside(place, "vae"))
     if "renderer" in parts:
         assert vae is not None
-        renderer, published["renderer"] = _renderer(settings, vae, slul, names, compute)
+        renderer, published["renderer"] = _renderer(settings, vae, slul, names, compute, place)
     model = Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer)
     return model, {name: value for name, value in published.items() if value is not None}
 
 
-def _slul(c: Slul, vocab_size: int, compute: dict) -> tuple[T5, Any]:
+def _slul(c: Slul, vocab_size: int, compute: dict, place: Place | None) -> tuple[T5, Any]:
     if c.init:
-        module, params = interop_t5.load(c.init)
+        module, params = interop_t5.load(c.init, place=place)
         if vocab_size > module.vocab_size:
             raise SignerError(
                 f"config.slul.init {c.init}: its vocabulary of {module.vocab_size} is smaller than the tokenizer's "
@@ -107,9 +109,9 @@ def _slul(c: Slul, vocab_size: int, compute: dict) -> tuple[T5, Any]:
     return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute), None
 
 
-def _vae(c: Vae, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
+def _vae(c: Vae, dtype: jnp.dtype, remat: bool, place: Place | None) -> tuple[VideoVAE, Any]:
     if c.init:
-        module, params = interop_wan.load_vae(c.init)
+        module, params = interop_wan.load_vae(c.init, place)
         return module.clone(dtype=dtype, remat=remat), params
     z = c.z_dim
     folded = 3 * c.patch_size**2
@@ -133,12 +135,12 @@ def _vae(c: Vae, dtype: jnp.dtype, remat: bool) -> tuple[VideoVAE, Any]:
 
 
 def _renderer(
-    settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict
+    settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict, place: Place | None
 ) -> tuple[Renderer, Any]:
     c, variant = settings.renderer, variants.find(settings.renderer.variant)
     if fault := variants.frames_fault(c.window, vae.temporal_ratio):
         raise SignerError(f"config.renderer.window {c.window}: {fault}")
-    transformer, published = _transformer(settings, variant, vae, slul, compute)
+    transformer, published = _transformer(settings, variant, vae, slul, compute, place)
     grid, dtype = settings.data.size // vae.spatial_ratio, compute["dtype"]
     control = hybrid = None
     by_latents = variant.pose != "branch" and c.control == "variant" and not c.stem_features
@@ -179,7 +181,7 @@ def _renderer(
 
 
 def _transformer(
-    settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict
+    settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict, place: Place | None
 ) -> tuple[VideoTransformer, Any]:
     """The video transformer in the variant's layout, and its published parameters where the config names some."""
     c, z = settings.renderer, vae.z_dim
@@ -200,7 +202,7 @@ def _transformer(
         raise SignerError(
             "config.renderer.init: published weights take latents, not a stem's features; set renderer.stem_features=()"
         )
-    module, params = interop_wan.load_experts(c.init, variant.experts)
+    module, params = interop_wan.load_experts(c.init, variant.experts, inside(place, "renderer/transformer"))
     if (module.in_channels, module.out_channels) != channels:
         takes = [
             name for name, other in variants.VARIANTS.items()

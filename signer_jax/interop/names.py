@@ -4,19 +4,37 @@ A row pairs our parameter's path with their tensor's name. Where `{}` stands in 
 ours is stacked over the layers: all of them, or those that the row names.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
 
+Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]  # a parameter's path and shape -> how it is split
+
+
+def inside(place: Place | None, part: str) -> Place | None:
+    """The place of parameters whose paths are given from `part` on."""
+    return None if place is None else lambda name, shape: place(f"{part}/{name}", shape)
+
+
+class Tensor(Protocol):
+    """A numpy array, or a tensor of a file that is read where it is indexed (`state_dict.FileTensor`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
+
 
 class Turn(NamedTuple):
-    """How one of their tensors becomes one of ours, and back."""
+    """How one of their tensors becomes one of ours, and back: axes change places, some are merged into one."""
 
     read: Callable[[np.ndarray], np.ndarray]
     write: Callable[[np.ndarray], np.ndarray]
@@ -59,13 +77,15 @@ def stacked_at(rows: Sequence[Row], at: np.ndarray) -> list[Row]:
 
 
 def to_ours(
-    path: str | Path, table: Sequence[Row], tensors: dict[str, np.ndarray], init: Callable[[], Any],
-    optional: tuple[str, ...] = (),
+    path: str | Path, table: Sequence[Row], tensors: Mapping[str, Tensor], init: Callable[[], Any],
+    optional: tuple[str, ...] = (), place: Place | None = None,
 ) -> dict:  # fmt: skip
-    """Our parameters, float32 numpy, from their tensors, which are used up; `init` is the module's `jax.eval_shape`.
+    """Our parameters, float32, from their tensors; `init` is the module's `jax.eval_shape`.
 
+    Numpy arrays; or, where `place` says how a parameter of a path and shape is split, arrays on the devices, of which
+    this process reads what its own hold, every number once, and never has more than one shard on the host.
     Raises `SignerError` for tensors that are missing, unknown (unless they end in one of `optional`) or of a shape that
-    the config does not ask for.
+    the config does not ask for, before any is read.
     """
     leaves = flatten_dict(model_config.shapes(path, init)["params"], sep="/")
     expected = {ours: leaf.shape for ours, leaf in leaves.items()}
@@ -73,19 +93,94 @@ def to_ours(
     places = {row.ours: row.places(expected[row.ours]) for row in table}
     names = {row.ours: row.names(places[row.ours]) for row in table}
     check_names({name for some in names.values() for name in some}, set(tensors), path, optional)
-    flat = {}
+    axes = {}
+    for row in table:
+        shape = expected[row.ours][places[row.ours].ndim :]
+        for name in names[row.ours]:
+            axes[name] = _check_shape(path, row, name, tuple(tensors[name].shape), shape)
+    flat: dict[str, Any] = {}
     for ours, _, turn, _ in table:
-        leading = places[ours].shape
-        shape, arrays = expected[ours][len(leading) :], []
-        for name in names[ours]:
-            arrays.append(turn.read(tensors.pop(name)))
-            if arrays[-1].shape != shape:
-                raise SignerError(
-                    f"{path}: {name} makes {ours} of shape {arrays[-1].shape}, its config says {shape}; take both "
-                    "files from one model"
-                )
-        flat[ours] = np.stack(arrays).reshape(leading + shape) if leading else np.ascontiguousarray(arrays[0])
+        shape, at = expected[ours], np.array(names[ours], object).reshape(places[ours].shape)
+
+        def shard(index: tuple[slice, ...], at: np.ndarray = at, turn: Turn = turn) -> np.ndarray:
+            chosen, rest = np.asarray(at[index[: at.ndim]]), index[at.ndim :]
+            parts = (_part(tensors[name], turn, axes[name], rest) for name in chosen.ravel())
+            first = next(parts)
+            if at.ndim == 0:
+                return np.array(first, np.float32, order="C")
+            stack = np.empty((chosen.size, *first.shape), np.float32)
+            stack[0] = first
+            for i, part in enumerate(parts, 1):
+                stack[i] = part
+            return stack.reshape(*chosen.shape, *first.shape)
+
+        if place is None:
+            flat[ours] = shard((slice(None),) * len(shape))
+        else:
+            flat[ours] = placed(shape, place(ours, shape), shard)
     return unflatten_dict(flat, sep="/")
+
+
+def placed(
+    shape: tuple[int, ...], sharding: jax.sharding.Sharding, shard: Callable[[tuple[slice, ...]], np.ndarray]
+) -> jax.Array:
+    """An array on the devices, made shard by shard; a shard that several devices hold is made once."""
+    holders: dict[tuple, list[jax.Device]] = {}
+    indices = sharding.addressable_devices_indices_map(shape)
+    for device, index in indices.items():
+        holders.setdefault(tuple((cut.start, cut.stop) for cut in index or ()), []).append(device)
+    on_devices: dict[jax.Device, jax.Array] = {}
+    for devices in holders.values():
+        made = shard(indices[devices[0]] or ())
+        # Waited for: what is still on its way keeps its host memory.
+        on_devices |= {device: jax.block_until_ready(jax.device_put(made, device)) for device in devices}
+    return jax.make_array_from_single_device_arrays(shape, sharding, [on_devices[device] for device in indices])
+
+
+def _check_shape(
+    path: str | Path, row: Row, name: str, theirs: tuple[int, ...], ours: tuple[int, ...]
+) -> tuple[int | None, ...]:
+    """`_axes`. Raises `SignerError` where the tensor does not become what the config asks for."""
+    try:
+        axes, found = _axes(row.turn, theirs)
+    except (ValueError, IndexError):  # it has not even the right number of dimensions
+        axes, found = (), theirs
+    if found != ours:
+        raise SignerError(
+            f"{path}: {name} makes {row.ours} of shape {found}, its config says {ours}; take both files from one model"
+        )
+    return axes
+
+
+def _axes(turn: Turn, theirs: tuple[int, ...]) -> tuple[tuple[int | None, ...], tuple[int, ...]]:
+    """Which axis of ours each of theirs becomes, and our shape; None for what is merged with others, or dropped.
+
+    A turn only moves axes about, so it is tried on a small array, two along each axis, whose numbers say where they
+    were.
+    """
+    small = tuple(min(size, 2) for size in theirs)
+    turned = turn.read(np.arange(math.prod(small)).reshape(small))
+    coordinates = np.unravel_index(turned, small)
+    axes: list[int | None] = [
+        next((i for i, along in enumerate(np.indices(turned.shape)) if size > 1 and (along == where).all()), None)
+        for size, where in zip(small, coordinates, strict=True)
+    ]
+    merged = [size for size, axis in zip(theirs, axes, strict=True) if axis is None]
+    shape = list(turned.shape)
+    for size, axis in zip(theirs, axes, strict=True):
+        if axis is not None:
+            shape[axis] = size
+    for i in set(range(turned.ndim)) - set(axes):
+        # All that is merged goes into one axis, or is one number; what no turn does is caught by the shape's check.
+        shape[i] = math.prod(merged) if turned.shape[i] > 1 else 1
+    return tuple(axes), tuple(shape)
+
+
+def _part(tensor: Tensor, turn: Turn, axes: tuple[int | None, ...], ours: tuple[slice, ...]) -> np.ndarray:
+    """A slice of what `turn.read` makes of the tensor, from the slice of the tensor that it needs."""
+    whole = slice(None)
+    part = turn.read(np.asarray(tensor[tuple(whole if axis is None else ours[axis] for axis in axes)]))
+    return part[tuple(whole if i in axes else cut for i, cut in enumerate(ours))]
 
 
 def to_theirs(table: Sequence[Row], params: Mapping) -> dict[str, np.ndarray]:

@@ -1,10 +1,13 @@
 """Reads and writes the folders that Hugging Face libraries save: `config.json` beside safetensors files."""
 
 import json
+import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import ml_dtypes  # noqa: F401 - gives numpy bfloat16, which safetensors looks for
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -17,7 +20,7 @@ from signer_jax.json_files import LISTS
 
 _INDEX_ENDING = ".safetensors.index.json"
 _ENDING = ".safetensors"
-_WEIGHTS = ("F64", "F32", "F16", "BF16")
+_WEIGHTS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 _NO_WEIGHTS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # buffers such as position ids
 _KIND = "model in Hugging Face's form"
 _AGAIN = "download it again"
@@ -39,8 +42,44 @@ def read_config(path: str | Path) -> dict:
     return read_json(folder / "config.json", "give the folder that save_pretrained wrote")
 
 
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """All tensors of the folder's safetensors files (one file, or shards with an index), as float32 numpy arrays.
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor in a file. What is indexed is read, and no more, as float32; nothing of it is kept."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    offset: int  # of its first byte in the file
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if 0 in self.shape:
+            return np.zeros(self.shape, np.float32)[index]
+        try:
+            # A float64 beyond float32 becomes infinity.
+            with storage.reading(self.file, "give a smaller model"), np.errstate(over="ignore"):
+                # Mapped anew each time: pages that stay mapped count as the process's memory.
+                stored = np.memmap(self.file, _WEIGHTS[self.kind], "r", self.offset, self.shape)
+                values = np.array(stored[index], np.float32)
+        except ValueError as error:
+            raise _damaged(self.file, error) from None
+        if not _finite(values):
+            raise SignerError(
+                f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in float32 (NaN or infinity); "
+                f"{_AGAIN}"
+            )
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[...] if dtype is None else self[...].astype(dtype, copy=False)
+
+
+def read_tensors(path: str | Path) -> dict[str, FileTensor]:
+    """All tensors of the folder's safetensors files (one file, or shards with an index), read when they are indexed.
 
     Integer buffers are left out. Raises `SignerError` where there are none, a shard is missing, lies elsewhere or is
     damaged, a tensor occurs twice, or has a type that is not read (8 bits and fewer).
@@ -55,17 +94,24 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         if what := recognise(folder):
             raise SignerError(f"{folder}: is {what}")
         raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, FileTensor] = {}
     for name, expected in shards.items():
         _read_file(plain_inside(folder / name, f"the folder's weights are in it; {_AGAIN}"), tensors, expected)
     return tensors
 
 
 def read_file(path: str | Path) -> dict[str, np.ndarray]:
-    """All tensors of one safetensors file, as `read_tensors` has them."""
-    tensors: dict[str, np.ndarray] = {}
+    """All tensors of one safetensors file, float32; see `read_tensors`."""
+    tensors: dict[str, FileTensor] = {}
     _read_file(storage.plain_file(path, "give a .safetensors file"), tensors, set())
-    return tensors
+    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def equal(one: FileTensor, other: FileTensor, rows: int = 1024) -> bool:
+    """Whether two tensors hold the same numbers; some rows at a time, and no further than to the first difference."""
+    if one.shape != other.shape or one is other:
+        return one is other
+    return all(np.array_equal(one[i : i + rows], other[i : i + rows]) for i in range(0, one.shape[0], rows))
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
@@ -81,15 +127,16 @@ def _shards(index: Path) -> dict[str, set[str]]:
     return dict(sorted(shards.items()))
 
 
-def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -> None:
-    """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it reads any."""
+def _read_file(file: Path, tensors: dict[str, FileTensor], expected: set[str]) -> None:
+    """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it opens any."""
     try:
         with storage.reading(file, "give a smaller model"), safe_open(file, framework="np") as opened:
-            names = list(opened.keys())
+            names, offsets = list(opened.keys()), _offsets(file)
             if missing := sorted(expected - set(names)):
                 raise SignerError(f"{file}: lacks the tensor {missing[0][:80]!r} that the index places there; {_AGAIN}")
             for name in names:
-                kind = opened.get_slice(name).get_dtype()
+                part = opened.get_slice(name)
+                kind, shape = part.get_dtype(), tuple(part.get_shape())
                 if kind in _NO_WEIGHTS:
                     continue
                 if kind not in _WEIGHTS:
@@ -97,16 +144,21 @@ def _read_file(file: Path, tensors: dict[str, np.ndarray], expected: set[str]) -
                     raise SignerError(f"{what}, which is not read; save it as bfloat16 or float32")
                 if name in tensors:
                     raise SignerError(f"{file}: tensor {name[:80]!r} is in another file of the folder too; keep one")
-                with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity
-                    tensors[name] = opened.get_tensor(name).astype(np.float32)
-                if not _finite(tensors[name]):
-                    raise SignerError(
-                        f"{file}: tensor {name[:80]!r} holds a value that is not finite in float32 (NaN or infinity); "
-                        f"{_AGAIN}"
-                    )
+                tensors[name] = FileTensor(file, name, shape, kind, offsets[name])
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
-        reason = storage.reason_of(error)[:200]
-        raise SignerError(f"{file}: is no whole safetensors file ({reason}); {_AGAIN}") from None
+        raise _damaged(file, error) from None
+
+
+def _offsets(file: Path) -> dict[str, int]:
+    """Where in a file that the library has found whole each tensor begins."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
+
+
+def _damaged(file: Path, error: BaseException) -> SignerError:
+    return SignerError(f"{file}: is no whole safetensors file ({storage.reason_of(error)[:200]}); {_AGAIN}")
 
 
 def _finite(tensor: np.ndarray) -> bool:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, names, state_dict
@@ -86,11 +85,11 @@ def _table(t5: T5, sides: tuple[str, ...] = ("encoder", "decoder")) -> list[Row]
     return rows
 
 
-def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
-    """The module and its parameters (float32 numpy) from a folder that T5/MT5/UMT5ForConditionalGeneration saved.
+def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None) -> tuple[T5, dict]:
+    """The module and its float32 parameters from a folder that T5/MT5/UMT5ForConditionalGeneration saved.
 
-    `dtype` is the module's compute dtype. Raises `SignerError` where the folder holds another model, an encoder alone,
-    or lacks tensors.
+    They are on the host, or where `place` has them. `dtype` is the module's compute dtype. Raises `SignerError` where
+    the folder holds another model, an encoder alone, or lacks tensors.
     """
     kind, config = _read_config(path)
     if any(name.endswith("EncoderModel") for name in config.get("architectures", ())):
@@ -101,16 +100,18 @@ def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]
         raise _no_decoder(path)
     # transformers takes any of the tied tensors for the table where the file lacks the first.
     shared = _take_table(path, tensors, (_SHARED, _ENCODER_TABLE, _HEAD))
-    if _HEAD in tensors and np.array_equal(tensors[_HEAD], shared):
+    if _HEAD in tensors and state_dict.equal(tensors[_HEAD], shared):
         del tensors[_HEAD]
     module = _module(path, kind, config, tied=_HEAD not in tensors).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
-    return module, names.to_ours(path, _table(module), tensors, init, optional=_IGNORED)
+    return module, names.to_ours(path, _table(module), tensors, init, optional=_IGNORED, place=place)
 
 
-def load_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> tuple[T5, dict]:
-    """The module and the parameters of its encoder alone, float32 numpy: of a folder that T5/MT5/UMT5EncoderModel saved
+def load_encoder(
+    path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None
+) -> tuple[T5, dict]:
+    """The module and the parameters of its encoder alone, float32: of a folder that T5/MT5/UMT5EncoderModel saved
     (a diffusers pipeline's `text_encoder/`), or of a whole model, whose decoder is left out.
 
     Use it with `T5.encode`, or `renderer.text_encoder.states`; the module has no decoder to call. `width` is the
@@ -130,7 +131,7 @@ def load_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.dtype
     module = _module(path, kind, config, tied=True).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
-    return module, names.to_ours(path, _table(module, ("encoder",)), tensors, init, optional=_IGNORED)
+    return module, names.to_ours(path, _table(module, ("encoder",)), tensors, init, optional=_IGNORED, place=place)
 
 
 def save(path: str | Path, module: T5, params: dict) -> None:
@@ -157,7 +158,9 @@ def _read_config(path: str | Path) -> tuple[str, dict]:
     return kind, model_config.check(path, config, _CONFIG, "a T5 model")
 
 
-def _take_table(path: str | Path, tensors: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+def _take_table(
+    path: str | Path, tensors: dict[str, state_dict.FileTensor], names: tuple[str, ...]
+) -> state_dict.FileTensor:
     """The token table, put in its own name's place from the first of `names` that is there."""
     table = next((tensors[name] for name in names if name in tensors), None)
     if table is None:

@@ -135,12 +135,12 @@ def _module(config: Mapping, path: str | Path) -> VideoTransformer:
     return module
 
 
-def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
+def load_transformer(path: str | Path, place: names.Place | None = None) -> tuple[VideoTransformer, dict]:
     """The module and its parameters from a folder that diffusers' `save_pretrained` wrote.
 
-    The parameters are float32 numpy arrays: 14 billion do not fit one device, so the caller places them. Change how
-    the module runs with `module.clone(dtype=..., remat=...)`. Raises `SignerError` for another class, for a
-    configuration that no published T2V, I2V or TI2V model has, and for missing or unknown tensors.
+    The parameters are float32, on the host or where `place` has them (`names.to_ours`). Change how the module runs with
+    `module.clone(dtype=..., remat=...)`. Raises `SignerError` for another class, for a configuration that no published
+    T2V, I2V or TI2V model has, and for missing or unknown tensors.
     """
     config = state_dict.read_config(path)
     if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS):
@@ -148,10 +148,12 @@ def load_transformer(path: str | Path) -> tuple[VideoTransformer, dict]:
     module = _module(config, path)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional = ("norm_added_q.weight",)
-    return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional)
+    return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional, place)
 
 
-def load_experts(path: str | Path, experts: Sequence[str]) -> tuple[VideoTransformer, dict]:
+def load_experts(
+    path: str | Path, experts: Sequence[str], place: names.Place | None = None
+) -> tuple[VideoTransformer, dict]:
     """The transformer of a folder, or of a pipeline's folder that holds it; of `experts` one each, by their names.
 
     A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
@@ -160,7 +162,7 @@ def load_experts(path: str | Path, experts: Sequence[str]) -> tuple[VideoTransfo
     folder = Path(path)
     if not experts:
         inside = folder / _PIPELINE[0]
-        return load_transformer(inside if inside.is_dir() and not (folder / "config.json").exists() else folder)
+        return load_transformer(inside if inside.is_dir() and not (folder / "config.json").exists() else folder, place)
     found = {}
     for name, part in zip(experts, _PIPELINE, strict=True):
         if not (folder / part).is_dir():
@@ -168,7 +170,7 @@ def load_experts(path: str | Path, experts: Sequence[str]) -> tuple[VideoTransfo
                 f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
                 f"{' and '.join(_PIPELINE)} in it"
             )
-        found[name] = load_transformer(folder / part)
+        found[name] = load_transformer(folder / part, names.inside(place, name))
     (module, _), (other, _) = found.values()
     if module != other:
         raise SignerError(f"{folder}: its {' and '.join(_PIPELINE)} have different sizes; take both from one model")

@@ -9,7 +9,7 @@ import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
-from signer_jax.interop.names import Row, Turn, layer, to_ours, to_theirs
+from signer_jax.interop.names import Place, Row, Turn, layer, to_ours, to_theirs
 from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
@@ -128,14 +128,15 @@ def name_table(module: VideoVAE) -> _Rows:
     ]
 
 
-def load_vae(path: str | Path) -> tuple[VideoVAE, dict]:
+def load_vae(path: str | Path, place: Place | None = None) -> tuple[VideoVAE, dict]:
     """The module and its float32 params, from the folder that AutoencoderKLWan.save_pretrained wrote.
 
-    Raises `SignerError` where the folder is no such model, or tensors lack, are unknown or have another shape.
+    They are on the host, or where `place` has them. Raises `SignerError` where the folder is no such model, or tensors
+    lack, are unknown or have another shape.
     """
     module = _module(read_config(path), path)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
-    return module, to_ours(path, name_table(module), read_tensors(path), init)
+    return module, to_ours(path, name_table(module), read_tensors(path), init, place=place)
 
 
 def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
