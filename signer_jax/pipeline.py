@@ -6,11 +6,11 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from signer_jax import model as models
@@ -30,6 +30,7 @@ from signer_jax.stations.render import Studio, look_of, render_many
 from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import Linker, understand
 from signer_jax.storage import REMAKE
+from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.lora import merged
 from signer_jax.training.trained import FULL
@@ -43,7 +44,7 @@ class Signer:
 
     def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
         self.settings, self.workdir, self.model = settings, workdir, model
-        self.params = jax.device_put(params, jax.local_devices()[0])
+        self.params = params  # on devices of this process (`partitioning.own_mesh`)
         self.corpus = Corpus(workdir / "data")
         self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
 
@@ -53,17 +54,22 @@ class Signer:
         workdir = Path(workdir)
         settings = folder.load_settings(workdir)
         tokenizer = _tokenizer(settings, workdir)
-        model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
+        mesh = partitioning.own_mesh(asdict(settings.mesh))
+        place = partitioning.placing(mesh)
+        model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
         params: dict[str, Any] = dict(published)
         if any(settings.stage(stage).trains != FULL for stage in settings.stages):
-            params = models.init(model, settings, published, settings.seed)  # what no checkpoint of the run holds
+            # What no checkpoint of the run holds.
+            params = partitioning.made(
+                lambda known: models.init(model, settings, known, settings.seed), published, mesh
+            )
         for stage in settings.stages:
             directory = workdir / "checkpoints" / stage
             step, steps = latest_step(directory), settings.stage(stage).steps
             if step != steps:
                 stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
                 raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
-            params = merged(params, read_params(directory), settings.lora.alpha / settings.lora.rank)
+            params = merged(params, read_params(directory, place), settings.lora.alpha / settings.lora.rank)
         return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------

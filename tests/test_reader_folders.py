@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import read
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.training import checkpoints
+from signer_jax.training import checkpoints, partitioning
 from signer_jax.types import Pose, Sample
 
 ZALGO = "e" + "\u0301\u0489\u20dd" * 11  # marks of all kinds: over, through and around a letter
@@ -138,14 +139,14 @@ def test_a_sealed_checkpoint_without_its_list_is_one_line(tmp_path, change):
     assert "this checkpoint is damaged (it lists no arrays, or no place in the data)" in line(
         checkpoints.read_params, step.parent
     )
-    state = checkpoints.abstract(STATE)
+    state = partitioning.abstract(STATE, jax.tree.map(lambda leaf: leaf.sharding, STATE))
     with checkpoints.Checkpoints(step.parent) as opened:
         assert "it lists no arrays" in line(opened.restore, state, files._Place())
 
 
 def test_a_sealed_checkpoint_whose_list_or_place_is_anothers(tmp_path):
     step = saved(tmp_path)
-    state = checkpoints.abstract(STATE)
+    state = partitioning.abstract(STATE, jax.tree.map(lambda leaf: leaf.sharding, STATE))
     resealed(step, lambda about: about.update(data={"next": "other"}))
 
     class Strict(files._Place):

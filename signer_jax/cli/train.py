@@ -44,20 +44,21 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.settings import read
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
+    from signer_jax.training.partitioning import here
     from signer_jax.workdir import Clock
 
     settings = read(config)
     with training.claimed(settings, workdir):
         model, params = training.train(settings, workdir)
+        mesh = training.mesh_of(settings)
+        params = here(params, mesh)
         if jax.process_index() == 0:
             split, evaluation = settings.evaluate.split, Evaluation()
             signer = Signer(settings, workdir, model, params)
             if split:
                 with Clock(workdir, "evaluate"):
                     evaluation = evaluate(signer, split)
-            result = results.build(
-                settings, params, workdir, evaluation.metrics, evaluation.facts, split, training.mesh_of(settings).shape
-            )
+            result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split, mesh.shape)
             results.write(workdir / "result.json", result)
             if split:  # beside the curves: `dev/gloss/bleu4`, …
                 Monitor(workdir / "tensorboard").scalars(split, result["step"], evaluation.metrics)

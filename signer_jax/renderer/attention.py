@@ -2,10 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
+
+from signer_jax.layout import constrain
 
 # Logits of one head that are held at once (16 MiB in float32). A longer product is computed in blocks of queries.
 LOGITS_LIMIT = 2**22
+# What the backward pass of a block keeps where it computes the rest again: one array `[b, l, h, d]`, of the attention
+# of tokens to each other, which costs as much as all of a block's other matrix products at a video's length.
+kept = jax.checkpoint_policies.save_only_these_names("attended")
 
 
 def attention(
@@ -17,6 +23,12 @@ def attention(
     is XLA's, in blocks of queries where the logits of a head would exceed `LOGITS_LIMIT`. The platform is the default
     backend's, so a program compiled ahead of time for a TPU on a CPU machine gets the form that both share.
     """
+    q, k, v = (constrain(x, "batch", "length", "heads", None) for x in (q, k, v))
+    attended = constrain(_attention(q, k, v), "batch", "length", "heads", None)
+    return checkpoint_name(attended, "attended") if k.shape[1] >= q.shape[1] else attended
+
+
+def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if jax.default_backend() == "gpu" and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128:
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")

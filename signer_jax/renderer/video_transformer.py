@@ -16,9 +16,10 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
+from signer_jax.layout import constrain
 from signer_jax.matmul import dense_dot
 from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
-from signer_jax.renderer.attention import attention
+from signer_jax.renderer.attention import attention, kept
 from signer_jax.renderer.control import cross_normalise
 from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.variants import FaceBranch
@@ -125,7 +126,7 @@ class Attention(nn.Module):
             gate = self.param("semantics_gate", nn.initializers.zeros, (self.heads,)).astype(self.dtype)
             found = self.attend(query, normed(to_key(semantics), key_norm), split(to_value(semantics)))
             attended = attended + gate[:, None] * found
-        return dense(name="out")(attended.reshape(x.shape))
+        return constrain(dense(name="out")(attended.reshape(x.shape)), "batch", "length", "embed")
 
 
 class Block(nn.Module):
@@ -148,7 +149,7 @@ class Block(nn.Module):
         rotation: Rotation,
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`time` has k = 1 for one timestep an example or k = l for one a token. Returns a pair, as `nn.scan` wants."""
-        dim = x.shape[-1]
+        dim, x = x.shape[-1], constrain(x, "batch", "length", "embed")
         table = self.param("modulation", nn.initializers.normal(dim**-0.5), (6, dim))
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = jnp.moveaxis(table + time, 2, 0)  # each [b, k, d]
         attend = partial(Attention, self.heads, self.eps, self.dtype, self.attend)
@@ -162,9 +163,10 @@ class Block(nn.Module):
         x = x + attend(name="cross_attention")(h, text, image=image, semantics=semantics)
 
         h = (_plain_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(self.dtype)
-        h = dense(dim, name="wo")(nn.gelu(dense(self.ffn_dim, name="wi")(h), approximate=True))
+        h = constrain(dense(self.ffn_dim, name="wi")(h), "batch", "length", "mlp")
+        h = constrain(dense(dim, name="wo")(nn.gelu(h, approximate=True)), "batch", "length", "embed")
         x = (x.astype(jnp.float32) + h.astype(jnp.float32) * ffn_gate).astype(self.dtype)
-        return x, None
+        return constrain(x, "batch", "length", "embed"), None
 
 
 class FaceGroup(nn.Module):
@@ -188,7 +190,7 @@ class FaceGroup(nn.Module):
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`inputs` are those of `Block`."""
         values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
-        block: Any = nn.remat(Block) if self.remat else Block
+        block: Any = nn.remat(Block, policy=kept) if self.remat else Block
         adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
         x, _ = block(*values, name="first")(x, *inputs)
         x = x + adapter(self.heads, self.eps, self.dtype, self.attend, name="face_attention")(x, face)
@@ -201,7 +203,7 @@ class FaceGroup(nn.Module):
 def _scanned(module: type[nn.Module], length: int, unroll: int, remat: bool) -> Any:
     """`module` over a stack of `length` parameters, whatever else it is given the same for all."""
     # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
-    module = nn.remat(module, prevent_cse=unroll > 1) if remat else module
+    module = nn.remat(module, prevent_cse=unroll > 1, policy=kept) if remat else module
     return nn.scan(
         module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=length,
         unroll=unroll,
@@ -282,13 +284,14 @@ class VideoTransformer(nn.Module):
             tokens = _dense(self.dim, dtype=self.dtype, name="pose_patch_embedding")(tokens)
             x = jnp.concatenate([x[:, :1], x[:, 1:] + tokens], axis=1)
         grid = (x.shape[1], x.shape[2], x.shape[3])
-        x = x.reshape(x.shape[0], -1, self.dim)  # [b, l, dim]
+        x = constrain(x.reshape(x.shape[0], -1, self.dim), "batch", "length", "embed")
 
         time, modulation = self._time(timestep)
         text = self._text(text)
         image = None if image is None else self._image(image)
         if semantics is not None:
             semantics = _dense(self.dim, dtype=self.dtype, name="semantics")(semantics)
+            semantics = constrain(semantics, "batch", "length", "embed")
 
         values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
         inputs = (text, image, semantics, modulation, rotation_3d(grid, self.dim // self.heads))
@@ -363,13 +366,15 @@ class VideoTransformer(nn.Module):
         dense = partial(nn.Dense, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02))
         timestep = timestep[:, None] if timestep.ndim == 1 else timestep
         time = nn.silu(dense(self.dim, name="time_in")(timestep_embedding(timestep, self.freq_dim)))
-        time = dense(self.dim, name="time_out")(time)
+        time = constrain(dense(self.dim, name="time_out")(time), "batch", None, "embed")
         modulation = _dense(6 * self.dim, dtype=jnp.float32, name="time_modulation")(nn.silu(time))
+        modulation = constrain(modulation, "batch", None, "embed")
         return time, modulation.reshape(*time.shape[:2], 6, self.dim)
 
     def _text(self, text: jax.Array) -> Float[jax.Array, "b s d"]:
         dense = partial(nn.Dense, self.dim, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
-        return dense(name="text_out")(nn.gelu(dense(name="text_in")(text), approximate=True))
+        h = constrain(dense(name="text_in")(text), "batch", "length", "mlp")
+        return constrain(dense(name="text_out")(nn.gelu(h, approximate=True)), "batch", "length", "embed")
 
     def _image(self, image: jax.Array) -> Float[jax.Array, "b i d"]:
         # These two norms have their own epsilon in the original.

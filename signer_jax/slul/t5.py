@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from signer_jax.layout import constrain
 from signer_jax.matmul import dense_dot
 from signer_jax.slul.tokenizer import PAD
 
@@ -121,7 +122,7 @@ class Attention(nn.Module):
         return self._merge(mixed), new_key, new_value
 
     def _split(self, x: Float[Array, "b s f"]) -> Float[Array, "b s h k"]:
-        return x.reshape(*x.shape[:-1], self.heads, self.d_kv)
+        return constrain(x.reshape(*x.shape[:-1], self.heads, self.d_kv), "batch", "length", "heads", None)
 
     def _merge(self, x: Float[Array, "b s h k"]) -> Float[Array, "b s d"]:
         return self.out(x.reshape(*x.shape[:-2], self.heads * self.d_kv))
@@ -145,7 +146,7 @@ class FeedForward(nn.Module):
             hidden = nn.gelu(wide(name="wi_0")(x), approximate=True) * wide(name="wi_1")(x)
         else:
             raise ValueError(f"T5.activation: {self.activation!r} is neither 'relu' nor 'gated-gelu'")
-        hidden = nn.Dropout(self.dropout)(hidden, deterministic=not train)
+        hidden = nn.Dropout(self.dropout)(constrain(hidden, "batch", "length", "mlp"), deterministic=not train)
         return _dense(self.d_model, self.d_ff**-0.5, self.dtype, name="wo")(hidden)
 
 
@@ -186,6 +187,7 @@ class Block(nn.Module):
         train: bool,
     ) -> tuple[Float[Array, "b q d"], None]:
         """`bias` holds the mask, and the relative bias where the layers share it. Without `H` no cross attention."""
+        x = constrain(x, "batch", "length", "embed")
         if self.own_bias:
             bias = bias + self.relative_bias(positions).transpose(2, 0, 1)
         normed = self.self_attention_norm(x)
@@ -197,7 +199,8 @@ class Block(nn.Module):
             x = self._add(
                 x, self.cross_attention(self.cross_attention_norm(x), keys, values, H_bias, train=train), train
             )
-        return self._add(x, self.mlp(self.mlp_norm(x), train=train), train), None
+        x = self._add(x, self.mlp(self.mlp_norm(x), train=train), train)
+        return constrain(x, "batch", "length", "embed"), None
 
     def step(
         self,

@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.storage import reason_of
 from signer_jax.training.partitioning import path_name
@@ -119,25 +120,26 @@ def latest_step(directory: str | Path) -> int | None:
     return max(steps, default=None)
 
 
-def read_params(directory: str | Path) -> Any:
-    """What a stage trained, of its newest checkpoint, as numpy arrays whatever devices saved it; nothing else is read.
+def read_params(directory: str | Path, place: Place | None = None) -> Any:
+    """What a stage trained, of its newest checkpoint, whatever devices saved it; nothing else is read.
 
-    Where the stage keeps a running mean of it, that mean. What it did not train is in no checkpoint of its.
+    Numpy arrays, or with `place` arrays on the devices, of which each process reads what its own hold. Where the stage
+    keeps a running mean of it, that mean. What it did not train is in no checkpoint of its.
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
     directory = Path(directory).absolute()
     folder = _newest(directory)
     try:
-        return _read_params(folder)
+        return _read_params(folder, place)
     except SignerError:
         # A training run that goes on may have replaced the checkpoint while it was read.
         if folder.exists() or latest_step(directory) is None:
             raise
-        return _read_params(_newest(directory))
+        return _read_params(_newest(directory), place)
 
 
-def _read_params(folder: Path) -> Any:
+def _read_params(folder: Path, place: Place | None) -> Any:
     described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
     arrays = {name: array for name, array in described_as.items() if name.startswith(f"{key}/")}
@@ -145,17 +147,18 @@ def _read_params(folder: Path) -> Any:
         path = folder / "state"
         item = {key: checkpointer.metadata(path).item_metadata.tree[key]}
         _check_claims(folder, item, arrays)
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+
+        def there(path: Any, array: Any) -> ocp.RestoreArgs:
+            if place is None:
+                return ocp.RestoreArgs(restore_type=np.ndarray)
+            return ocp.ArrayRestoreArgs(sharding=place(path_name(path[1:]), tuple(array.shape)))
+
+        kinds = jax.tree_util.tree_map_with_path(there, item)
         restored = checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
+            path, args=ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
         )
     _check_sums(folder, arrays, described({key: restored[key]}))
     return restored[key]
-
-
-def abstract(tree: Any) -> Any:
-    """Shapes, dtypes and shardings of a tree of arrays, for restoring onto them."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
 # ---- What a checkpoint says of itself --------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
 from signer_jax.training import lora, partitioning, trained
-from signer_jax.training.checkpoints import Checkpoints, abstract
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
 
@@ -155,8 +155,8 @@ def fit(
     log_every: int,
     checkpoint_every: int,
 ) -> Params:
-    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the host: those that it
-    trained (`finished`), and the others as they were.
+    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the mesh: those that it
+    trained (`finished`), and the others as they were. What it trains of the given ones is used up.
 
     A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
@@ -171,17 +171,21 @@ def fit(
         key = jax.random.key_data(jax.random.key(seed))
         return TrainState(none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
 
-    shardings = partitioning.tree_shardings(jax.eval_shape(initial, moving), mesh)
-    state = jax.jit(initial, out_shardings=shardings)(jax.device_put(moving, shardings.params))
+    shapes = jax.eval_shape(initial, moving)
+    shardings = partitioning.tree_shardings(shapes, mesh)
     frozen = jax.device_put(_as(frozen, c.frozen_dtype), partitioning.tree_shardings(frozen, mesh))
-
-    # ---- Resume ---------------------------------------------------------------------------------------------------
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(abstract(state), batches)
+    if checkpoints.latest() is None:
+        moving = jax.device_put(moving, shardings.params)
+        state = jax.jit(initial, out_shardings=shardings, donate_argnums=0)(moving)
+    else:
+        partitioning.free(moving)  # there is no room for two
+        state = checkpoints.restore(partitioning.abstract(shapes, shardings), batches)
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
-    step = jax.jit(_with_key(make_step(stage, tx)), donate_argnums=0, out_shardings=(shardings, None))
+    step = jax.jit(
+        partitioning.laid_out(_with_key(make_step(stage, tx)), mesh), donate_argnums=0, out_shardings=(shardings, None)
+    )
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     started, logged = time.perf_counter(), first
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
@@ -212,14 +216,14 @@ def fit(
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
         line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
         print(f"signer: {line}", file=sys.stderr)
-    return finished(stage, params, partitioning.to_host(state.ema or state.params))
+    return finished(stage, params, state.ema or state.params)
 
 
 def finished(stage: Stage, params: Params, learned: Params) -> Params:
     """All parameters after a stage: `params` with what it trained (or the running mean of that, `read_params`) in its
     place, adapters merged into their kernels.
     """
-    return partitioning.to_host(lora.merged(params, learned, stage.scale)) if learned else params
+    return lora.merged(params, learned, stage.scale) if learned else params
 
 
 @jax.jit

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
@@ -80,7 +81,10 @@ def merged(params: Mapping, adapters: Mapping, scale: float) -> dict:
         if _is(name, A):
             place = name.removesuffix(f"/{A}")
             kernel, a, b = flat[f"{place}/kernel"], found[name], found[f"{place}/{B}"]
-            result[f"{place}/kernel"] = _sum(jnp.asarray(kernel), jnp.asarray(a), jnp.asarray(b), scale)
+            changed = _sum(jnp.asarray(kernel), jnp.asarray(a), jnp.asarray(b), scale)
+            result[f"{place}/kernel"] = (
+                changed if isinstance(kernel, np.ndarray) else jax.device_put(changed, kernel.sharding)
+            )
     return unflatten_dict(result, sep="/")
 
 

@@ -1,47 +1,23 @@
-"""The one place that knows the mesh: its axes, the table of sharding rules, and how arrays get onto it.
+"""How arrays get onto the mesh: the mesh itself, the shardings of a state and a batch, a step that is laid out.
 
-A parameter's path picks its logical axes (`PARAMETER_AXES`, the first pattern that matches), and `MESH_AXES` maps a
-logical axis to a mesh axis. The logical names are those of t5x. The same config runs from one CPU to a pod by
-`config.mesh` alone: data (replicas), fsdp (parameters and batch split together), tensor (heads and hidden units split).
+Which axes there are and what is split along them is the table of `signer_jax.layout`. The same config runs from one CPU
+to a pod by `config.mesh` alone: data (replicas), fsdp (parameters and batch split together), tensor (heads and hidden
+units split).
 """
 
-import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import SignerError
+from signer_jax.interop.names import Place
+from signer_jax.layout import AXES, MESH_AXES, parameter_spec
 
-AXES = ("data", "fsdp", "tensor")
-
-# Logical axis -> mesh axis. The batch is split over data and fsdp together.
-MESH_AXES: dict[str, str | tuple[str, ...] | None] = {
-    "batch": ("data", "fsdp"),
-    "layers": None,
-    "embed": "fsdp",
-    "heads": "tensor",
-    "mlp": "tensor",
-    "vocab": "tensor",
-}
-
-# Parameter path -> the logical axes of its last dimensions; a leading stack of layers is never split.
-PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"/lora_a$", ("embed", None)),
-    (r"/lora_b$", (None, "embed")),
-    (r"token_embedding/embedding$", ("vocab", "embed")),
-    (r"lm_head/kernel$", ("embed", "vocab")),
-    (r"attention/(query|key|value|image_key|image_value)/kernel$", ("embed", "heads")),
-    (r"attention/(query|key|value|image_key|image_value)/bias$", ("heads",)),
-    (r"attention/out/kernel$", ("heads", "embed")),
-    (r"(wi|wi_0|wi_1|text_in|image_in)/kernel$", ("embed", "mlp")),
-    (r"(wi|wi_0|wi_1|text_in|image_in)/bias$", ("mlp",)),
-    (r"(wo|text_out|image_out)/kernel$", ("mlp", "embed")),
-    (r"(time_modulation|patch_projection)/kernel$", ("embed", None)),
-    (r"transformer/(patch_embedding|time_in|time_out)/kernel$", (None, "embed")),
-)
+Inputs, Output = ParamSpec("Inputs"), TypeVar("Output")
 
 
 def make_mesh(shape: dict[str, int], devices: list | None = None) -> Mesh:
@@ -69,36 +45,63 @@ def path_name(path) -> str:
     return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
 
 
-def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """How a parameter is split. A dimension that its mesh axis does not divide stays whole."""
-    for pattern, logical in PARAMETER_AXES:
-        if re.search(pattern, name) and len(logical) <= len(shape):
-            axes = [None] * (len(shape) - len(logical)) + [MESH_AXES[a] if a else None for a in logical]
-            return PartitionSpec(
-                *(
-                    a if isinstance(a, str) and n % mesh.shape[a] == 0 else None
-                    for a, n in zip(axes, shape, strict=True)
-                )
-            )
-    return PartitionSpec()
-
-
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """A `NamedSharding` a leaf. Optimizer moments carry their parameter's path, so they are split alike."""
 
     def sharding(path, leaf) -> NamedSharding:
-        return NamedSharding(mesh, parameter_spec(path_name(path), tuple(leaf.shape), mesh))
+        return NamedSharding(mesh, parameter_spec(path_name(path), leaf.shape, mesh.shape))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def abstract(shapes: Any, shardings: Any) -> Any:
+    """Shapes, dtypes and shardings of a tree of arrays that there is not yet: to restore onto, to compile for."""
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
+
+
+def free(tree: Any) -> None:
+    """Gives back the devices' memory of a tree's arrays at once, whoever still holds them."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array):
+            leaf.delete()
+
+
+def placing(mesh: Mesh) -> Place:
+    """Where a parameter of a path and shape goes: what reads parameters puts them there, each shard on its device."""
+    return lambda name, shape: NamedSharding(mesh, parameter_spec(name, shape, mesh.shape))
+
+
+def made(init: Callable[[Any], Any], known: Any, mesh: Mesh) -> Any:
+    """`init(known)` on the mesh, `known` being some of the parameters: the others are computed where they will lie."""
+    have, place = flatten_dict(known, sep="/"), placing(mesh)
+
+    def others(known: Any) -> dict[str, jax.Array]:
+        flat = flatten_dict(init(known), sep="/")
+        return {name: leaf for name, leaf in flat.items() if name not in have}
+
+    shapes = jax.eval_shape(others, known)
+    fresh = jax.jit(others, out_shardings={name: place(name, leaf.shape) for name, leaf in shapes.items()})(known)
+    there = {name: jax.device_put(leaf, place(name, leaf.shape)) for name, leaf in have.items()}
+    return unflatten_dict(fresh | there, sep="/")
+
+
+def laid_out(function: Callable[Inputs, Output], mesh: Mesh) -> Callable[Inputs, Output]:
+    """The function, traced with the mesh in context: its modules' activations are split as the table says."""
+
+    def on_mesh(*args: Inputs.args, **options: Inputs.kwargs) -> Output:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **options)
+
+    return on_mesh
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(MESH_AXES["batch"]))
+    return NamedSharding(mesh, PartitionSpec(MESH_AXES["batch"].activation))
 
 
 def batch_ways(mesh: Mesh) -> int:
     """Among how many groups of devices a batch is split; the devices of a group hold the same rows."""
-    axes = MESH_AXES["batch"]
+    axes = MESH_AXES["batch"].activation
     return int(np.prod([mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())]))
 
 
@@ -140,12 +143,34 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: put(np.asarray(local)) for name, local in batch.items()}
 
 
-def to_host(tree: Any) -> Any:
-    """The whole tree as numpy arrays on every process, also what is spread over several."""
+def own_mesh(shape: Mapping[str, int]) -> Mesh:
+    """The mesh of what one process does alone (signing, evaluation), for a run whose mesh has this shape.
 
-    def whole(leaf: Any) -> np.ndarray:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return multihost_utils.process_allgather(leaf, tiled=True)
-        return np.asarray(leaf)
+    One device where the run's parameters are whole on each, else all devices of the process, split like fsdp.
+    """
+    whole = shape["fsdp"] == 1 and shape["tensor"] == 1
+    devices = jax.local_devices()
+    return make_mesh({"data": 1, "fsdp": -1, "tensor": 1}, devices[:1] if whole else devices)
 
-    return jax.tree.map(whole, tree)
+
+def here(tree: Any, mesh: Mesh) -> Any:
+    """The mesh's arrays on this process's own devices, as on its `own_mesh`: what one process does alone uses them.
+
+    Every process of the mesh must call it: where they hold different shards, these go from device to device.
+    """
+    if mesh.shape["fsdp"] == 1 and mesh.shape["tensor"] == 1:
+        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+    if jax.process_count() == 1:
+        return tree
+    devices = sorted(mesh.devices.flat, key=lambda device: (device.process_index, device.id))
+    by_process = np.array(devices).reshape(jax.process_count(), 1, -1, 1)
+    kinds = (AxisType.Auto,) * (1 + len(AXES))
+    every, own = Mesh(by_process, ("process", *AXES), axis_types=kinds), own_mesh(mesh.shape)
+
+    def one(path, leaf: jax.Array) -> jax.Array:
+        spec = parameter_spec(path_name(path), leaf.shape, own.shape)
+        spread = jax.device_put(leaf, NamedSharding(every, spec))  # split within a process, the same in all
+        shards = [shard.data for shard in spread.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, NamedSharding(own, spec), shards)
+
+    return jax.tree_util.tree_map_with_path(one, tree)

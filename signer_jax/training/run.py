@@ -129,7 +129,7 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
 
 
 def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
-    """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters.
+    """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
     Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
     """
@@ -142,8 +142,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             for line in too_long(corpus.texts("train"), tokenizer, limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
-    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
-    params = partitioning.to_host(models.init(model, settings, published, settings.seed))
+    place = partitioning.placing(mesh)
+    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
+    params = partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, params)
@@ -156,7 +157,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
-            params = finished(stage, params, read_params(directory))
+            params = finished(stage, params, read_params(directory, place))
             continue
         warmup = settings.stage(name).warmup
         if warmup >= stage.steps > 1 and jax.process_index() == 0:
@@ -168,7 +169,8 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
             if name == "vae" and settings.vae.principal_start and fresh:
-                params["vae"] = principal_start(model, params["vae"], corpus)
+                start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
+                params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
             batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
             params = fit(
                 stage, params, batches,
@@ -179,7 +181,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     if model.slp_moe is not None or model.renderer is not None:
         windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
         if model.renderer is not None:
-            cached_latents(settings, workdir, corpus, windows, model, params)
+            cached_latents(settings, workdir, corpus, windows, model, params, mesh)
     return model, params
 
 
@@ -204,7 +206,7 @@ def stage_batches(
     if name == "pose":
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
-    latents = cached_latents(settings, workdir, corpus, windows, model, params)
+    latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
     return latent_cache.latent_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,
@@ -241,14 +243,20 @@ def motion_windows(
 
 
 def cached_latents(
-    settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any
+    settings: Settings,
+    workdir: Path,
+    corpus: Corpus,
+    windows: MotionWindows,
+    model: Model,
+    params: Any,
+    mesh: jax.sharding.Mesh,
 ) -> LatentStore:
     """The training videos' latents, encoded where they are not yet."""
-    c = settings.renderer
+    c, vae = settings.renderer, partitioning.here(params["vae"], mesh)
     return first_makes(
         "latents",
         lambda: latent_cache.prepare(
-            workdir / "latents", corpus, windows, model.vae, params["vae"],
+            workdir / "latents", corpus, windows, model.vae, vae,
             window=c.window, stride=c.stride, references=c.references, batch=8,
             constants=models.latent_constants(model, settings),
         ),

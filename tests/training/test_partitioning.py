@@ -4,6 +4,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from signer_jax.errors import SignerError
+from signer_jax.layout import parameter_spec
 from signer_jax.training import partitioning
 
 
@@ -19,8 +20,7 @@ def test_a_mesh_that_does_not_fit_the_devices(shape):
 
 
 def test_parameters_are_split_by_their_path():
-    mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    spec = partitioning.parameter_spec
+    mesh, spec = {"data": 2, "fsdp": 2, "tensor": 2}, parameter_spec
     assert spec("slul/encoder/layers/self_attention/query/kernel", (4, 64, 32), mesh) == P(None, "fsdp", "tensor")
     assert spec("opt_state/1/mu/slul/encoder/layers/mlp/wo/kernel", (4, 64, 32), mesh) == P(None, "tensor", "fsdp")
     assert spec("slul/encoder/layers/norm/scale", (4, 64), mesh) == P()

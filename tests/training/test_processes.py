@@ -49,6 +49,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     [
         (1, {"data": 1, "fsdp": 1, "tensor": 2}),  # both processes hold every row
         (1, {"data": 2, "fsdp": 1, "tensor": 1}),
+        (2, {"data": 1, "fsdp": 4, "tensor": 1}),  # no process holds a whole parameter
     ],
     ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else f"{value}-devices",
 )

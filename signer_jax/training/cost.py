@@ -1,0 +1,201 @@
+"""What a compiled program does, read from its text: FLOPs and the collectives' bytes, each loop as often as it runs.
+
+XLA's own `cost_analysis` counts the body of a loop once, and a step is a loop over layers with a loop over blocks of
+queries in it.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8,
+          "s64": 8, "u64": 8, "c64": 8}  # fmt: skip
+
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+_SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one device and one call."""
+
+    flops: float  # of matrix products and convolutions
+    bytes: dict[str, float]  # of each kind of collective: what it gives back
+    arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape, "bf16[96,8960]"
+
+
+def read(text: str) -> Cost:
+    """The cost of a compiled program, `compiled.as_text()`."""
+    computations, entry = _parse(text)
+    times = _times(computations, entry)
+    flops = 0.0
+    moved: dict[str, float] = {}
+    arrays: dict[str, dict[str, float]] = {}
+    for name, count in times.items():
+        shapes = {op.name: op.shape for op in computations[name]}
+        for op in computations[name]:
+            kind = op.kind.removesuffix("-done")  # of an asynchronous one: its start gives more than the results
+            if op.kind == "dot":
+                flops += count * _dot(op, shapes)
+            elif op.kind == "convolution":
+                flops += count * _convolution(op, shapes)
+            elif kind in COLLECTIVES:
+                for part in _SHAPE.findall(op.shape):
+                    shape, among = f"{part[0]}[{part[1]}]", arrays.setdefault(kind, {})
+                    among[shape] = among.get(shape, 0) + count
+                    moved[kind] = moved.get(kind, 0) + count * _size(part)
+    return Cost(flops, moved, arrays)
+
+
+def model_flops(function: Callable, *args: Any) -> float:
+    """FLOPs of the matrix products and convolutions of `function` at these (abstract) arguments, as it is written."""
+    return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _jaxpr_flops(jaxpr: Any) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2.0 * math.prod(out) * math.prod(left[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * math.prod(out) * math.prod(kernel) / outputs
+        else:
+            inner = sum(_jaxpr_flops(inner) for inner in jaxprs_in_params(params))
+            total += inner * (params["length"] if name == "scan" else 1)
+    return total
+
+
+# ---- The text of a program -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Op:
+    root: str | None
+    name: str
+    shape: str
+    kind: str
+    rest: str  # its operands and attributes
+
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.\-]+)", self.rest.split(")", 1)[0])
+
+    def value(self) -> int:
+        """A constant's."""
+        return int(self.rest.split(")", 1)[0])
+
+    def attribute(self, name: str) -> str:
+        found = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^,\s]+)", self.rest)
+        return found[1] if found else ""
+
+
+def _parse(text: str) -> tuple[dict[str, list[_Op]], str]:
+    computations: dict[str, list[_Op]] = {}
+    entry, ops = "", []
+    for line in text.splitlines():
+        if begun := _COMPUTATION.match(line):
+            ops = computations.setdefault(begun[2], [])
+            entry = begun[2] if begun[1] else entry
+        elif found := _OPERATION.match(line):
+            ops.append(_Op(*found.groups()))
+    return computations, entry
+
+
+def _times(computations: dict[str, list[_Op]], entry: str) -> dict[str, float]:
+    """How often each computation runs."""
+    times: dict[str, float] = {}
+
+    def run(name: str, count: float) -> None:
+        times[name] = times.get(name, 0) + count
+        for op in computations[name]:
+            trips = _trips(op, computations[name], computations) if op.kind == "while" else 1
+            for called in _CALLED.findall(op.rest):
+                if called in computations:
+                    run(called, count * trips)
+
+    run(entry, 1)
+    return times
+
+
+def _trips(loop: _Op, around: list[_Op], computations: dict[str, list[_Op]]) -> int:
+    """How often a loop runs: as XLA says, or from its counter's start, step and limit.
+
+    Raises `ValueError` for a loop that does not count.
+    """
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
+        return int(known[1])
+    condition, body = (computations[loop.attribute(name).lstrip("%")] for name in ("condition", "body"))
+    compared = next(op for op in condition if op.root)
+    by_name = {op.name: op for op in condition}
+    counter, limit = (_source(by_name[name], by_name) for name in compared.operands())
+    if compared.kind == "compare" and compared.attribute("direction") == "LT" and limit.kind == "constant":
+        place = int(counter.attribute("index"))
+        by_name = {op.name: op for op in body}
+        added = _source(by_name[next(op for op in body if op.root).operands()[place]], by_name)
+        steps = [_source(by_name[name], by_name) for name in added.operands()] if added.kind == "add" else []
+        step = next((op.value() for op in steps if op.kind == "constant"), None)
+        by_name = {op.name: op for op in around}
+        first = _source(by_name[_source(by_name[loop.operands()[0]], by_name).operands()[place]], by_name)
+        if step and first.kind == "constant":
+            return max(0, math.ceil((limit.value() - first.value()) / step))
+    raise ValueError(f"the loop {loop.name} has no counter that can be read")
+
+
+def _source(op: _Op, by_name: dict[str, _Op]) -> _Op:
+    """What an operation copies."""
+    while op.kind in ("copy", "bitcast", "convert"):
+        op = by_name[op.operands()[0]]
+    return op
+
+
+def _dimensions(shape: str) -> tuple[int, ...]:
+    found = _SHAPE.search(shape)
+    return tuple(int(n) for n in found[2].split(",") if n) if found else ()
+
+
+def _size(part: tuple[str, str]) -> float:
+    return _BYTES.get(part[0], 0) * math.prod(int(n) for n in part[1].split(",") if n)
+
+
+def _dot(op: _Op, shapes: dict[str, str]) -> float:
+    left = _dimensions(shapes[op.operands()[0]])
+    contracted = [int(n) for n in op.attribute("lhs_contracting_dims").strip("{}").split(",") if n]
+    return 2.0 * math.prod(_dimensions(op.shape)) * math.prod(left[i] for i in contracted)
+
+
+def _convolution(op: _Op, shapes: dict[str, str]) -> float:
+    """A TPU's matrix products are convolutions too, those of a batch with dilated windows that meet mostly holes."""
+    inputs, kernel = (_dimensions(shapes[name]) for name in op.operands()[:2])
+    outputs = _dimensions(op.shape)
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", op.rest)
+    assert labels is not None
+    spatial = sorted(set(labels[1]) - {"b", "f"})
+    window = dict(re.findall(r"(\w+)=([\dx_\-]+)", op.attribute("window")))
+
+    def values(name: str, default: str) -> list[str]:
+        return window[name].split("x") if name in window else [default] * len(spatial)
+
+    names = ("size", "stride", "lhs_dilate", "rhs_dilate")
+    sizes, strides, spreads, gaps = (map(int, values(name, "1")) for name in names)
+    lows = (int(pad.split("_")[0]) for pad in values("pad", "0_0"))
+    taps = 1.0
+    for axis, size, stride, spread, gap, low in zip(spatial, sizes, strides, spreads, gaps, lows, strict=True):
+        length, out = inputs[labels[1].index(axis)], outputs[labels[3].index(axis)]
+        place = np.arange(out)[:, None] * stride + np.arange(size)[None] * gap - low
+        taps *= ((place >= 0) & (place < (length - 1) * spread + 1) & (place % spread == 0)).sum()
+    rows = outputs[labels[3].index("b")] * outputs[labels[3].index("f")]
+    return 2.0 * rows * taps * kernel[labels[2].index("i")] / int(op.attribute("batch_group_count") or 1)

@@ -1,0 +1,222 @@
+"""A mesh splits the work of a step, not only its state: equal numbers, a share of the FLOPs, no activation summed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small_stage
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from signer_jax import layout
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.training import cost, partitioning
+from signer_jax.training.loop import Stage, TrainState, make_step
+
+ROOT = Path(__file__).resolve().parents[2]
+TX = optax.sgd(1.0)  # so that what is compared is the gradients: Adam's first steps are their signs
+SHAPES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+
+
+@cache
+def _stage(**options) -> tuple[Stage, dict, dict]:
+    module = VideoTransformer(
+        in_channels=4, out_channels=4, dim=64, heads=4, ffn_dim=128, layers=3, text_dim=32, freq_dim=32,
+        patch=(1, 2, 2), image_dim=None, eps=1e-6, **options,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    shapes = {"latents": (8, 3, 32, 32, 4), "step": (8,), "text": (8, 12, 32), "target": (8, 3, 32, 32, 4)}
+    batch = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+    def objective(params, batch, _):
+        inputs = (batch[name] for name in ("latents", "step", "text"))
+        velocity = module.apply({"params": params["transformer"]}, *inputs)
+        return jnp.mean((velocity - batch["target"]) ** 2), {}
+
+    first = (batch[name][:1] for name in ("latents", "step", "text"))
+    params = jax.jit(module.init)(jax.random.key(0), *first)["params"]
+    # Some parameters start at zero, and hide others' gradients.
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)
+    stage = small_stage.stage(objective, ("transformer",), name="renderer")
+    return stage, {"transformer": jax.device_get(params)}, batch
+
+
+def _compiled(shape: tuple[int, int, int], **options):
+    stage, params, batch = _stage(**options)
+    mesh = partitioning.make_mesh(dict(zip(layout.AXES, shape, strict=True)), jax.devices()[: int(np.prod(shape))])
+    none = jnp.zeros((), jnp.int32)
+    state = TrainState(none, params, {}, TX.init(params), jax.random.key(0), none, none)
+    shardings = partitioning.tree_shardings(jax.eval_shape(lambda: state), mesh)
+    inputs = (jax.device_put(state, shardings), {}, partitioning.put_batch(batch, mesh))
+    step = jax.jit(partitioning.laid_out(make_step(stage, TX), mesh), out_shardings=(shardings, None))
+    return step.trace(*inputs).lower().compile(), inputs
+
+
+@cache
+def _result(shape: tuple[int, int, int]) -> tuple[float, dict]:
+    compiled, inputs = _compiled(shape)
+    state, metrics = compiled(*inputs)
+    return float(metrics["loss"]), jax.device_get(state.params)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_is_one_devices(shape):
+    (loss, params), (alone, truth) = _result(shape), _result((1, 1, 1))
+    before = _stage()[1]
+    assert loss == pytest.approx(alone, rel=1e-5)
+    for now, true, start in zip(*map(jax.tree.leaves, (params, truth, before)), strict=True):
+        scale = np.abs(true - start).max()
+        assert scale > 0
+        np.testing.assert_allclose(now - start, true - start, atol=1e-5 * max(scale, 1.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_devices_share_the_work_and_sum_no_activations(shape):
+    options = {"remat": True}
+    stage, params, batch = _stage(**options)
+    model = 3 * cost.model_flops(lambda *inputs: stage.objective(*inputs)[0], params, batch, None)
+    found = cost.read(_compiled(shape, **options)[0].as_text())
+    assert found.flops < 1.4 * model / 8
+    # Along data and fsdp only parameters and their gradients cross: nothing with an axis of tokens, or of text rows.
+    if shape[2] == 1:
+        assert not _with_an_axis(found, 3 * 16 * 16, 12)
+    if shape[1] > 1:
+        assert found.bytes["all-gather"] > 0
+
+
+def test_the_programs_text_is_read_as_it_runs():
+    """FLOPs of nested loops, one with a step of two, and of a collective in one, against what is known."""
+    mesh = partitioning.make_mesh({"data": 1, "fsdp": 8, "tensor": 1})
+
+    def function(x, w):
+        def layer(x, w):
+            def twice(carry):
+                return carry[0] + 2, jnp.tanh(carry[1] @ w)
+
+            return jax.lax.while_loop(lambda carry: carry[0] < 7, twice, (1, x))[1], None
+
+        return jax.lax.scan(layer, x, w)[0]
+
+    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, P("fsdp")))
+    w = jax.ShapeDtypeStruct((5, 32, 32), jnp.float32, sharding=NamedSharding(mesh, P(None, "fsdp")))
+    found = cost.read(jax.jit(function).trace(x, w).lower().compile().as_text())
+    assert found.flops == 5 * 3 * 2 * (64 // 8) * 32 * 32
+    assert found.bytes["all-gather"] in (5 * 32 * 32 * 4, 3 * 5 * 32 * 32 * 4)
+
+
+TPU = """
+HloModule m, is_scheduled=true
+
+%body (p: (u32[], bf16[8,4], bf16[4,4])) -> (u32[], bf16[8,4], bf16[4,4]) {
+  %p = (u32[]{:T(128)}, bf16[8,4]{1,0:T(8,128)(2,1)}, /*index=2*/bf16[4,4]{1,0}) parameter(0)
+  %two = u32[]{:T(128)} constant(2)
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = bf16[8,4]{1,0:T(8,128)(2,1)} get-tuple-element(%p), index=1
+  %w = bf16[4,4]{1,0} get-tuple-element(%p), index=2
+  %next = u32[]{:T(128)} add(%i, %two), metadata={op_name="a (b)"}
+  %start = (bf16[2,4]{1,0}, bf16[4,4]{1,0:T(8,128)}) all-gather-start(%w), dimensions={0}
+  %done = bf16[4,4]{1,0:T(8,128)} all-gather-done(%start)
+  %y = bf16[8,4]{1,0:T(8,128)(2,1)} convolution(%x, %done), dim_labels=bf_io->bf, metadata={op_name="dot"}
+  ROOT %t = (u32[]{:T(128)}, bf16[8,4]{1,0}, bf16[4,4]{1,0}) tuple(%next, %y, %w)
+}
+
+%condition (q: (u32[], bf16[8,4], bf16[4,4])) -> pred[] {
+  %eight = u32[]{:T(128)} constant(8), metadata={op_name="c"}
+  %q = (u32[]{:T(128)}, bf16[8,4]{1,0}, bf16[4,4]{1,0}) parameter(0)
+  %j = u32[]{:T(128)} get-tuple-element(%q), index=0
+  ROOT %less = pred[]{:T(512)} compare(%j, %eight), direction=LT
+}
+
+ENTRY %main (a: bf16[8,4], b: bf16[4,4]) -> bf16[12,8,128] {
+  %one = u32[]{:T(128)} constant(1)
+  %first = u32[]{:T(128)} copy(%one)
+  %a = bf16[8,4]{1,0} parameter(0)
+  %b = bf16[4,4]{1,0} parameter(1)
+  %c = (u32[]{:T(128)}, bf16[8,4]{1,0}, bf16[4,4]{1,0}) tuple(%first, %a, %b)
+  %while.1 = (u32[]{:T(128)}, bf16[8,4]{1,0}, bf16[4,4]{1,0}) while(%c), condition=%condition, body=%body
+  %heads = bf16[12,8,16]{2,1,0} constant({...})
+  %others = bf16[12,128,16]{2,1,0} constant({...})
+  ROOT %logits = bf16[12,8,128]{1,2,0} convolution(%heads, %others), WINDOW, dim_labels=0bf_0oi->0bf
+}
+""".replace("WINDOW", "window={size=12 stride=11 lhs_dilate=12}")
+
+
+def test_a_tpus_text_does_not_say_how_often_a_loop_runs_and_calls_a_product_of_heads_a_convolution():
+    found = cost.read(TPU)
+    assert found.flops == 4 * 2 * 8 * 4 * 4 + 2 * 12 * 8 * 128 * 16  # the counter is 1, 3, 5, 7
+    assert found.bytes == {"all-gather": 4 * 4 * 4 * 2} and found.arrays == {"all-gather": {"bf16[4,4]": 4}}
+    with pytest.raises(ValueError, match=r"loop while.1 has no counter"):
+        cost.read(TPU.replace("direction=LT", "direction=NE"))
+
+
+def _with_an_axis(found: cost.Cost, *sizes: int) -> list[str]:
+    """The arrays that a collective moves with an axis of one of these sizes."""
+    return [
+        f"{kind} {shape}" for kind, arrays in found.arrays.items() for shape in arrays
+        if {str(size) for size in sizes} & set(shape.partition("[")[2].rstrip("]").split(","))
+    ]  # fmt: skip
+
+
+def test_what_is_written_is_counted():
+    def function(x, w):
+        return jax.lax.scan(jax.checkpoint(lambda x, w: (jnp.tanh(x @ w), None)), x, w)[0]
+
+    assert cost.model_flops(function, jnp.zeros((64, 32)), jnp.zeros((5, 32, 32))) == 5 * 2 * 64 * 32 * 32
+
+
+# ---- The table -------------------------------------------------------------------------------------------------------
+
+
+def test_constrain_is_nothing_without_a_mesh_and_follows_the_table_on_one():
+    x = jnp.zeros((8, 6, 4))
+    assert layout.constrain(x, "batch", "length", "embed") is x
+    mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    whole = jax.device_put(x, NamedSharding(mesh, P()))
+    placed = jax.jit(partitioning.laid_out(lambda x: layout.constrain(x, "batch", None, "mlp"), mesh))(whole)
+    assert placed.sharding.is_equivalent_to(NamedSharding(mesh, P(("data", "fsdp"), None, "tensor")), 3)
+    # What does not divide stays whole.
+    assert layout.activation_spec(("batch", "heads"), (6, 3), mesh.shape) == P(None, None)
+
+
+def test_an_axis_without_a_rule_is_an_error():
+    with pytest.raises(ValueError, match="no rule for the axis 'lenght'"):
+        layout.activation_spec(("batch", "lenght"), (8, 4), {"data": 1, "fsdp": 8, "tensor": 1})
+    with pytest.raises(ValueError, match="are not those of an array"):
+        layout.activation_spec(("batch",), (8, 4), {"data": 1, "fsdp": 8, "tensor": 1})
+
+
+# ---- A pod -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+@pytest.mark.parametrize(("topology", "fsdp", "size"), [("v5p:2x2x4", 16, "1.3B"), ("v5p:4x4x4", 64, "14B")])
+def test_a_pod_computes_little_more_than_the_model(topology, fsdp, size):
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the `tpu` extra)")
+    program = ROOT / "tests" / "benchmarks" / "pod_step.py"
+    command = [sys.executable, str(program), "--topology", topology, "--fsdp", str(fsdp), "--size", size]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["ratio"] <= 1.4
+    moved, size = found["bytes"], 4 * found["parameters"]
+    # Parameters in bfloat16, for the forward pass and again for the backward one, and their gradients once.
+    assert sum(moved.values()) < 4 * size / 2
+    # In a ring of 16 the compiler gathers and scatters, in part by permutations beside the product; whole are summed
+    # norms, biases, modulations and the control branch. In a torus of 64 it makes even a gather that is asked for by
+    # name of a sum, of shards beside zeros.
+    if fsdp == 16:
+        assert moved["all-reduce"] < 0.1 * size
+    # Nothing that moves has an axis of tokens, or of the text's rows.
+    assert not _with_an_axis(cost.Cost(0, moved, found["arrays"]), 21 * 30 * 52, 512, 8 * 21 * 30 * 52)

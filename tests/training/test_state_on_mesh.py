@@ -1,0 +1,96 @@
+"""State stays on the mesh: made there, trained there, restored onto it, and hashed without coming off it as a whole."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_stage
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from test_checkpoints import batches
+
+from signer_jax import result
+from signer_jax.training import partitioning
+from signer_jax.training.checkpoints import Checkpoints, read_params
+from signer_jax.training.loop import fit
+from signer_jax.training.monitoring import Monitor
+
+SPLIT = {"part": {"wi": {"kernel": P("fsdp", "tensor"), "bias": P("tensor")}, "scale": P()}}
+
+
+def init(known: dict) -> dict:
+    keys = jax.random.split(jax.random.key(0))
+    wi = {"kernel": jax.random.normal(keys[0], (8, 16)), "bias": jax.random.normal(keys[1], (16,))}
+    return {"part": {"wi": wi, "scale": jnp.ones(8), **known.get("part", {})}}
+
+
+def objective(params: dict, batch: dict, _) -> tuple[jax.Array, dict]:
+    part = params["part"]
+    return jnp.square((batch["x"] * part["scale"]) @ part["wi"]["kernel"] + part["wi"]["bias"]).mean(), {}
+
+
+def train(folder: Path, params: dict, mesh: jax.sharding.Mesh, steps: int) -> dict:
+    stage = small_stage.stage(objective, steps=steps)
+    with Checkpoints(folder / "part") as checkpoints:
+        return fit(
+            stage, params, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
+            monitor=Monitor(folder / "tensorboard"), log_every=10, checkpoint_every=2,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def mesh() -> jax.sharding.Mesh:
+    return partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+
+
+def assert_split(params: dict, mesh: jax.sharding.Mesh) -> None:
+    for leaf, spec in zip(jax.tree.leaves(params), jax.tree.leaves(SPLIT), strict=True):
+        assert leaf.sharding.is_equivalent_to(NamedSharding(mesh, spec), leaf.ndim)
+
+
+def test_parameters_are_made_where_they_lie_and_the_known_ones_stay(mesh):
+    scale = jax.device_put(jnp.full(8, 3.0), NamedSharding(mesh, P()))
+    made = partitioning.made(init, {"part": {"scale": scale}}, mesh)
+    assert_split(made, mesh)
+    alone = init({})
+    np.testing.assert_array_equal(made["part"]["scale"], scale)
+    for name in ("kernel", "bias"):
+        np.testing.assert_array_equal(made["part"]["wi"][name], alone["part"]["wi"][name])
+
+
+def test_a_stage_takes_and_gives_arrays_of_the_mesh_and_resumes_onto_it(mesh, tmp_path):
+    given = partitioning.made(init, {}, mesh)
+    trained = train(tmp_path / "run", given, mesh, steps=4)
+    assert_split(trained, mesh)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))  # there is never room for two
+    read = read_params(tmp_path / "run" / "part", partitioning.placing(mesh))
+    assert_split(read, mesh)
+    # Further than the first run went: its checkpoint is what goes on, and what was given makes room.
+    given = partitioning.made(init, {}, mesh)
+    longer = train(tmp_path / "run", given, mesh, steps=6)
+    assert_split(longer, mesh)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+    for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(trained), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
+def test_the_hash_of_split_parameters_is_that_of_whole_ones(shape, monkeypatch):
+    mesh = partitioning.make_mesh(dict(zip(partitioning.AXES, shape, strict=True)))
+    params = partitioning.made(init, {}, mesh)
+    whole = result.params_sha256(jax.device_get(params))
+    monkeypatch.setattr(result, "_PIECE", 100)  # bytes: a row or two at a time
+    assert result.params_sha256(params) == whole
+    assert result.params_sha256(partitioning.here(params, mesh)) == whole
+
+
+def test_what_is_whole_on_every_device_is_used_on_one(mesh):
+    replicas = partitioning.make_mesh({"data": 8, "fsdp": 1, "tensor": 1})
+    here = partitioning.here(partitioning.made(init, {}, replicas), replicas)
+    assert {device for leaf in jax.tree.leaves(here) for device in leaf.devices()} == {jax.devices()[0]}
+    assert partitioning.own_mesh(replicas.shape).size == 1
+    split = partitioning.made(init, {}, mesh)
+    assert partitioning.here(split, mesh) is split
+    assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
