@@ -65,9 +65,10 @@ class FileTensor:
                 # Mapped anew each time: pages that stay mapped count as the process's memory.
                 stored = np.memmap(self.file, _WEIGHTS[self.kind], "r", self.offset, self.shape)
                 values = np.array(stored[index], np.float32)
+                finite = _finite(values)
         except ValueError as error:
             raise _damaged(self.file, error) from None
-        if not _finite(values):
+        if not finite:
             what = f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in float32"
             raise SignerError(f"{what} (NaN or infinity); {_AGAIN}")
         return values

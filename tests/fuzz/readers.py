@@ -313,7 +313,7 @@ def _read_tokenizer(folder: Path, changes: Changes) -> None:
 
 
 def _read_tensors(folder: Path, changes: Changes) -> None:
-    tensors = state_dict.read_tensors(folder)
+    tensors = {name: np.asarray(tensor) for name, tensor in state_dict.read_tensors(folder).items()}
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     assert all(array.dtype == np.float32 for array in tensors.values())
     assert sum(array.nbytes for array in tensors.values()) <= 2 * size
