@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -44,15 +45,28 @@ def resample(pose: Pose, frames: int, *, fps: float | None = None) -> Pose:
     if not len(pose) or frames < 1:
         raise SignerError(f"pose: {len(pose)} frames cannot be resampled to {frames}; both must be at least 1")
     fps = pose.fps if fps is None else fps
-    at = np.linspace(0, len(pose) - 1, frames) if frames > 1 else np.array([(len(pose) - 1) / 2])
-    before = np.floor(at).astype(int)
-    after = np.minimum(before + 1, len(pose) - 1)
-    share = np.broadcast_to((at - before).astype(np.float32)[:, None], (frames, pose.confidence.shape[1]))
-    c0, c1 = pose.confidence[before], pose.confidence[after]
+    return Pose(*_resampled([pose], [frames]), fps)
+
+
+def _resampled(segments: Sequence[Pose], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and confidence of all segments, each in so many frames, one after the other."""
+    firsts = np.cumsum([0, *(len(segment) for segment in segments)])
+    at, last = [], []
+    for segment, first, frames in zip(segments, firsts, lengths, strict=False):
+        end = len(segment) - 1
+        at.append(first + (np.linspace(0, end, frames) if frames > 1 else np.array([end / 2])))
+        last.append(np.full(frames, first + end))
+    places = np.concatenate(at)
+    before = np.floor(places).astype(int)
+    after = np.minimum(before + 1, np.concatenate(last))
+    share = (places - before).astype(np.float32)[:, None]
+    coordinates = np.concatenate([segment.coordinates for segment in segments])
+    confidence = np.concatenate([segment.confidence for segment in segments])
+    c0, c1 = confidence[before], confidence[after]
     weight = np.where(c1 <= 0, 0, np.where(c0 <= 0, 1, share))[..., None].astype(np.float32)
-    coordinates = pose.coordinates[before] * (1 - weight) + pose.coordinates[after] * weight
+    coordinates = coordinates[before] * (1 - weight) + coordinates[after] * weight
     confidence = np.where((c0 > 0) & (c1 > 0), c0 + share * (c1 - c0), np.where(share < 0.5, c0, c1))
-    return Pose(coordinates * (confidence[..., None] > 0), confidence.astype(np.float32), fps)
+    return coordinates * (confidence[..., None] > 0), confidence.astype(np.float32)
 
 
 def transition_seconds(before: Pose, after: Pose, least: float) -> float:
@@ -99,26 +113,33 @@ def stitch(
     coordinates = np.zeros((total, joints, axes), np.float32)
     confidence = np.zeros((total, joints), np.float32)
     segments = [steady(segment, rest) for segment in segments]
-    rest = None if rest is None else steady(rest, None)
-    pieces = [
-        resample(segment, int(end - start), fps=fps) for segment, (start, end) in zip(segments, spans, strict=True)
-    ]
-    for piece, (start, end) in zip(pieces, spans, strict=True):
-        coordinates[start:end], confidence[start:end] = piece.coordinates, piece.confidence
-    for i in range(len(pieces) - 1):
-        start, end = spans[i, 1], spans[i + 1, 0]
-        coordinates[start:end], confidence[start:end] = _transition(pieces[i], pieces[i + 1], end - start)
-    move = 0 if rest is None else round(REST_SECONDS * fps)
+    lengths = list(spans[:, 1] - spans[:, 0])
+    # ---- The signs themselves, and the rest pose behind them -------------------------------------------------------
+    if rest is not None:
+        segments, lengths = [*segments, steady(rest, None).slice(0, 1)], [*lengths, 1]
+    pieces, shown = _resampled(segments, lengths)
+    firsts = np.cumsum([0, *lengths])
+    signed = np.concatenate([np.arange(start, end) for start, end in spans])
+    coordinates[signed], confidence[signed] = pieces[: len(signed)], shown[: len(signed)]
+    # ---- What is held before and after -----------------------------------------------------------------------------
     lead, end = int(spans[0, 0]), int(spans[-1, 1])
-    before = (rest or pieces[0]).slice(0, 1)
-    after = rest.slice(0, 1) if rest else pieces[-1].slice(len(pieces[-1]) - 1, len(pieces[-1]))
-    coordinates[:lead], confidence[:lead] = before.coordinates, before.confidence
-    coordinates[end:], confidence[end:] = after.coordinates, after.confidence
-    # One frame is left for the rest pose itself.
-    if (n := min(move, lead - 1)) > 0:
-        coordinates[lead - n : lead], confidence[lead - n : lead] = _transition(before, pieces[0], n)
-    if (n := min(move, total - end - 1)) > 0:
-        coordinates[end : end + n], confidence[end : end + n] = _transition(pieces[-1], after, n)
+    before, after = (0, len(signed) - 1) if rest is None else (-1, -1)
+    coordinates[:lead], confidence[:lead] = pieces[before], shown[before]
+    coordinates[end:], confidence[end:] = pieces[after], shown[after]
+    # ---- Transitions: from which piece to which, and into which frames ---------------------------------------------
+    n = len(spans)
+    moves = [(i, i + 1, int(spans[i, 1]), int(spans[i + 1, 0] - spans[i, 1])) for i in range(n - 1)]
+    if rest is not None:
+        move = round(REST_SECONDS * fps)
+        # One frame is left for the rest pose itself.
+        to, back = min(move, lead - 1), min(move, total - end - 1)
+        moves += [(n, 0, lead - to, to), (n - 1, n, end, back)]
+    moves = [one for one in moves if one[3] > 0]
+    if moves:
+        left, right, starts, frames = np.array(moves).T
+        into = np.concatenate([np.arange(start, start + count) for start, count in zip(starts, frames, strict=True)])
+        edges = [_edges(pieces, shown, firsts, at, at_end) for at, at_end in ((left, True), (right, False))]
+        coordinates[into], confidence[into] = _transitions(*edges, frames, fps)
     return Pose(coordinates * (confidence[..., None] > 0), confidence, fps)
 
 
@@ -222,69 +243,94 @@ def _check_spans(spans: np.ndarray, segments: int, total: int) -> None:
         raise SignerError(f"stitching: spans {spans.tolist()} must be in order, not empty and within 0…{total}")
 
 
-def _edge_motion(pose: Pose, at_end: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity a frame and acceleration a frame², `[j, c]` each, at the last or first frame: of the parabola that fits
-    the few frames there best; 0 where a joint is not seen in all of them.
+class _Edges(NamedTuple):
+    """What `n` pieces are at one end: of each the last or first frame, and how it moves there."""
+
+    place: Float[np.ndarray, "n j c"]
+    confidence: Float[np.ndarray, "n j"]
+    velocity: Float[np.ndarray, "n j c"]  # a frame
+    acceleration: Float[np.ndarray, "n j c"]  # a frame²
+
+
+def _edges(
+    coordinates: np.ndarray, confidence: np.ndarray, firsts: np.ndarray, pieces: np.ndarray, at_end: bool
+) -> _Edges:
+    """Of the pieces (which of those that begin at `firsts`), one after the other in `coordinates [t, j, c]`.
+
+    Velocity and acceleration are those of the parabola that fits the few frames there best; 0 where a joint is not seen
+    in all of them.
     """
-    part = pose.slice(max(0, len(pose) - _TAIL), len(pose)) if at_end else pose.slice(0, _TAIL)
-    still = np.zeros_like(part.coordinates[0])
-    if len(part) < 2:
-        return still, still
-    fit = np.tensordot(_parabola(len(part), at_end), part.coordinates, 1)
-    fit = fit * np.all(part.confidence > 0, axis=0)[:, None]
-    return fit[1], 2 * fit[2] if len(fit) > 2 else still
+    first, last = firsts[pieces], firsts[pieces + 1] - 1
+    tails = np.minimum(last - first + 1, _TAIL)
+    start = last - tails + 1 if at_end else first
+    frames = np.minimum(start[:, None] + np.arange(_TAIL), last[:, None])  # [n, tail]; what is past a tail weighs 0
+    factors = np.stack([_parabola(int(tail), at_end) for tail in tails])
+    joints, axes = coordinates.shape[1:]
+    fit = (factors @ coordinates[frames].reshape(len(pieces), _TAIL, -1)).reshape(len(pieces), 2, joints, axes)
+    fit *= (confidence[frames] > 0).all(axis=1)[:, None, :, None]
+    edge = last if at_end else first
+    return _Edges(coordinates[edge], confidence[edge], fit[:, 0], 2 * fit[:, 1])
 
 
 @cache
-def _parabola(frames: int, at_end: bool) -> Float[np.ndarray, "k t"]:
-    """From values at `frames` times, the last or first of them 0, to the factors of (1, time, time²) that fit best."""
+def _parabola(frames: int, at_end: bool) -> Float[np.ndarray, "2 tail"]:
+    """From values at `frames` times, the last or first of them 0, to the factors of time and time² that fit best."""
     time = np.arange(frames, dtype=np.float64) - (frames - 1 if at_end else 0)
-    return np.linalg.pinv(np.stack([time**k for k in range(min(3, frames))], axis=1))
+    factors = np.zeros((2, _TAIL), np.float32)
+    fit = np.linalg.pinv(np.stack([time**k for k in range(min(3, frames))], axis=1))
+    factors[: len(fit) - 1, :frames] = fit[1:]
+    return factors
 
 
-def _transition(before: Pose, after: Pose, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """`frames` frames between the last of `before` and the first of `after`: coordinates and confidence."""
-    p0, p1 = before.coordinates[-1], after.coordinates[0]  # [j, c]
-    c0, c1 = before.confidence[-1], after.confidence[0]
-    steps = frames + 1
-    u = (np.arange(1, steps, dtype=np.float32) / steps)[:, None, None]
-    distance = np.linalg.norm((p1 - p0)[:, :2], axis=-1, keepdims=True)
-    (v0, a0), (v1, a1) = _edge_motion(before, at_end=True), _edge_motion(after, at_end=False)
+def _transitions(
+    before: _Edges, after: _Edges, frames: Int[np.ndarray, " n"], fps: float
+) -> tuple[Float[np.ndarray, "t j c"], Float[np.ndarray, "t j"]]:
+    """So many frames between each two edges, one transition after the other: coordinates and confidence."""
+    steps = (frames + 1).astype(np.float32)[:, None, None]
+    distance = np.linalg.norm((after.place - before.place)[..., :2], axis=-1, keepdims=True)
     (m0, a0), (m1, a1) = (
-        (_clamped(v * steps, reach), _clamped(a * steps**2, 2 * reach))
-        for v, a, reach in ((v0, a0, _reach(v0, distance, before.fps)), (v1, a1, _reach(v1, distance, after.fps)))
+        (_clamped(edge.velocity * steps, reach), _clamped(edge.acceleration * steps**2, 2 * reach))
+        for edge, reach in ((edge, _reach(edge.velocity, distance, fps)) for edge in (before, after))
     )
+    which = np.repeat(np.arange(len(frames)), frames)
+    nth = np.concatenate([np.arange(1, count + 1, dtype=np.float32) for count in frames])
+    share = (nth / (frames[which] + 1).astype(np.float32))[:, None]
+    u = share[..., None]
     # Quintic Hermite: each factor is 1 in one of position, velocity and acceleration at one end and 0 in the others.
+    u2, u3, u4, u5 = u**2, u**3, u**4, u**5
     curve = (
-        (1 - 10 * u**3 + 15 * u**4 - 6 * u**5) * p0
-        + (u - 6 * u**3 + 8 * u**4 - 3 * u**5) * m0
-        + (u**2 - 3 * u**3 + 3 * u**4 - u**5) / 2 * a0
-        + (u**3 - 2 * u**4 + u**5) / 2 * a1
-        + (-4 * u**3 + 7 * u**4 - 3 * u**5) * m1
-        + (10 * u**3 - 15 * u**4 + 6 * u**5) * p1
+        (1 - 10 * u3 + 15 * u4 - 6 * u5) * before.place[which]
+        + (u - 6 * u3 + 8 * u4 - 3 * u5) * m0[which]
+        + (u2 - 3 * u3 + 3 * u4 - u5) / 2 * a0[which]
+        + (u3 - 2 * u4 + u5) / 2 * a1[which]
+        + (-4 * u3 + 7 * u4 - 3 * u5) * m1[which]
+        + (10 * u3 - 15 * u4 + 6 * u5) * after.place[which]
     )
-    share = u[..., 0]
-    confidence = np.where((c0 > 0) & (c1 > 0), c0 + share * (c1 - c0), 0)
-    one_sided = np.flatnonzero((c0 > 0) != (c1 > 0))
-    for joint in one_sided if len(c0) == len(_ANCHOR) else ():
-        anchor = _ANCHOR[joint]
-        if anchor == joint or c0[anchor] <= 0 or c1[anchor] <= 0:
-            continue
-        point, known, fade = (p0, c0, 1 - 2 * share[:, 0]) if c0[joint] > 0 else (p1, c1, 2 * share[:, 0] - 1)
-        curve[:, joint] = curve[:, anchor] + point[joint] - point[anchor]
-        confidence[:, joint] = known[joint] * np.maximum(fade, 0)
-    return curve.astype(np.float32), confidence.astype(np.float32)
+    c0, c1 = before.confidence, after.confidence
+    confidence = np.where((c0 > 0) & (c1 > 0), c0, 0)[which] + share * np.where((c0 > 0) & (c1 > 0), c1 - c0, 0)[which]
+    if c0.shape[1] != len(_ANCHOR):
+        return curve, confidence
+    carried = ((c0 > 0) != (c1 > 0)) & (c0[:, _ANCHOR] > 0) & (c1[:, _ANCHOR] > 0)
+    one, joint = np.nonzero(carried[which])
+    if len(one):
+        of, anchor = which[one], _ANCHOR[joint]
+        early = c0[of, joint] > 0  # it is the side before that knows it
+        apart = [edge.place[of, joint] - edge.place[of, anchor] for edge in (before, after)]
+        curve[one, joint] = curve[one, anchor] + np.where(early[:, None], *apart)
+        fade = np.where(early, 1 - 2 * share[one, 0], 2 * share[one, 0] - 1)
+        confidence[one, joint] = np.where(early, c0[of, joint], c1[of, joint]) * np.maximum(fade, 0)
+    return curve, confidence
 
 
 def _reach(velocity: np.ndarray, distance: np.ndarray, fps: float) -> np.ndarray:
-    """The longest way `[j, 1]` that `velocity` (a frame) may cover; one that no hand has is the detector's error."""
-    human = np.linalg.norm(velocity[:, :2], axis=-1, keepdims=True) * fps <= _PEAK_SPEED
+    """The longest way `[n, j, 1]` that `velocity` (a frame) may cover; one that no hand has is the detector's error."""
+    human = np.linalg.norm(velocity[..., :2], axis=-1, keepdims=True) * fps <= _PEAK_SPEED
     return np.maximum(distance * _OVERSHOOT, np.where(human, _HUMAN_OVERSHOOT, 0.0))
 
 
 def _clamped(tangent: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Depth is held by itself: it is no measure of the others."""
-    plane, depth = tangent[:, :2], tangent[:, 2:]
+    plane, depth = tangent[..., :2], tangent[..., 2:]
     length = np.linalg.norm(plane, axis=-1, keepdims=True)
     plane = plane * np.minimum(1, reach / np.maximum(length, 1e-9))
-    return np.concatenate([plane, np.clip(depth, -reach, reach)], axis=1)
+    return np.concatenate([plane, np.clip(depth, -reach, reach)], axis=-1)
