@@ -1,9 +1,12 @@
 """Freed memory is used again: counted in page faults, in a process of its own."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from signer_jax.allocator import compile_quickly
 
 PROGRAM = """
 import ctypes, resource, sys, threading
@@ -41,3 +44,12 @@ def faults(which: str) -> int:
 def test_freed_memory_is_kept():
     assert faults("kept") < 1000
     assert faults("as it is") > 50 * faults("kept")
+
+
+def test_programs_are_compiled_quickly_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX2")
+    compile_quickly()
+    assert os.environ["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX2 --xla_backend_optimization_level=1"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    compile_quickly()
+    assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=3"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from signer_jax import __version__
-from signer_jax.allocator import accelerator_installed, keep_freed_memory
+from signer_jax.allocator import accelerator_installed, compile_quickly, keep_freed_memory
 from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
 from signer_jax.storage import line_of
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.keep_to_one_line()
     if not accelerator_installed():
         keep_freed_memory()
+        compile_quickly()
     try:
         refuse_empty(known)
         with logs.interruptible():

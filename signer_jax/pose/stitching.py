@@ -138,7 +138,7 @@ def stitch(
     if moves:
         left, right, starts, frames = np.array(moves).T
         into = np.concatenate([np.arange(start, start + count) for start, count in zip(starts, frames, strict=True)])
-        edges = [_edges(pieces, shown, firsts, at, at_end) for at, at_end in ((left, True), (right, False))]
+        edges = (_edges(pieces, shown, firsts, left, at_end=True), _edges(pieces, shown, firsts, right, at_end=False))
         coordinates[into], confidence[into] = _transitions(*edges, frames, fps)
     return Pose(coordinates * (confidence[..., None] > 0), confidence, fps)
 

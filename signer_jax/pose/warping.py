@@ -16,6 +16,7 @@ from signer_jax.types import Pose
 
 MISSING = 1.0  # shoulder widths
 _MOST_COSTS = 4_000_000  # held at a time, 32 MB
+_FEW_COSTS = 1000
 # Beyond so many pairs of frames (two minutes with two, at 25 a second) the path keeps near the straight line from
 # corner to corner: two files of 60,000 frames are 3.6 thousand million pairs.
 _EXACT = 9_000_000
@@ -91,22 +92,25 @@ def frame_cost(
     weights = np.ones(joints) if weights is None else np.asarray(weights, float)
     theirs = np.ones(reference.shape[:2]) if reference_confidence is None else (reference_confidence > 0).astype(float)
     ours = np.ones(hypothesis.shape[:2]) if hypothesis_confidence is None else (hypothesis_confidence > 0).astype(float)
-    whole = bool(ours.all())
+    counts = np.flatnonzero((weights != 0).reshape(-1, joints).any(axis=0) & theirs.any(axis=0))
+    # Coordinates of missing joints may be anything.
+    hypothesis = np.where(ours[..., None] > 0, hypothesis, 0.0).astype(float)
+    reference = np.where(theirs[..., None] > 0, reference, 0.0).astype(float)
     cost = np.zeros((*weights.shape[:-1], len(hypothesis), len(reference)))
-    for j in range(joints):
-        if not weights[..., j].any() or not theirs[:, j].any():
-            continue
-        distance = cdist(_shown(hypothesis[:, j], ours[:, j]), _shown(reference[:, j], theirs[:, j]))
-        if not whole:
-            distance = np.where(ours[:, j, None] > 0, distance, MISSING)
-        cost += distance * (weights[..., j, None, None] * theirs[:, j])
+    if len(hypothesis) * len(reference) <= _FEW_COSTS:  # all joints at once: calls would cost more than the sums
+        apart = hypothesis[:, None, counts] - reference[None, :, counts]
+        distance = np.sqrt(np.einsum("tujc,tujc->tuj", apart, apart))
+        distance = np.where(ours[:, None, counts] > 0, distance, MISSING) * theirs[:, counts]
+        cost += np.moveaxis(distance @ weights[..., counts].reshape(-1, len(counts)).T, -1, 0).reshape(cost.shape)
+    else:
+        whole = bool(ours.all())
+        for j in counts:
+            distance = cdist(hypothesis[:, j], reference[:, j])
+            if not whole:
+                distance = np.where(ours[:, j, None] > 0, distance, MISSING)
+            cost += distance * (weights[..., j, None, None] * theirs[:, j])
     total = np.einsum("uj,...j->...u", theirs, weights)[..., None, :]
     return cost / np.where(total > 0, total, 1.0)
-
-
-def _shown(coordinates: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Coordinates with those of missing joints (which may be anything) set to 0."""
-    return np.where(present[:, None] > 0, coordinates, 0.0).astype(float)
 
 
 def dtw(hypothesis: Pose, reference: Pose, *, weights: Float[np.ndarray, " j"] | None = None) -> float:

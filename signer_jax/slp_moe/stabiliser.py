@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from signer_jax.matmul import conv_over_time
 from signer_jax.types import Array
 
 FIRST_TAPS = np.log(np.array([1.0, 2.0, 1.0], np.float32))
@@ -38,7 +39,10 @@ class StabiliserBlock(nn.Module):
     def __call__(self, states: Float[Array, "b t d"], lengths: Int[Array, " b"]) -> Float[Array, "b t d"]:
         inner = nn.LayerNorm(dtype=jnp.float32, name="norm")(states).astype(self.dtype)
         inner = extend_edges(inner, lengths, self.kernel // 2)
-        inner = nn.Conv(self.hidden, (self.kernel,), padding="VALID", dtype=self.dtype, name="conv")(inner)
+        inner = nn.Conv(
+            self.hidden, (self.kernel,), padding="VALID", dtype=self.dtype, conv_general_dilated=conv_over_time,
+            name="conv",
+        )(inner)  # fmt: skip
         return states + nn.Dense(self.hidden, dtype=self.dtype, name="out")(nn.gelu(inner))
 
 

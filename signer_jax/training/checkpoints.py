@@ -187,12 +187,12 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-_checksums = jax.jit(lambda tree: jax.tree.map(checksum, tree))
+_checksum = jax.jit(checksum)  # an array at a time: arrays of one shape share a program, in all stages
 
 
 def described(tree: Any) -> dict[str, dict]:
     """`{path: {dtype, shape, sum}}` of a tree of arrays, as JSON has it."""
-    words = _named(jax.device_get(_checksums(tree)))
+    words = _named(jax.device_get(jax.tree.map(_checksum, tree)))
     return {
         name: {**array, "sum": "".join(f"{word:08x}" for word in words[name])} for name, array in _shapes(tree).items()
     }
