@@ -28,9 +28,9 @@ from signer_jax.types import Pose, Sample
 def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
     """Clips rendered from their true poses, at most `limit`, whole, beside what gives the figures their meaning.
 
-    SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained, the reference picture
-    alone, the signer's mean training frame, their training frame of the nearest pose, this with hands pasted from other
-    frames (a composite without a network), the autoencoder as the ceiling.
+    SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (in one step), the
+    reference picture alone, the signer's mean training frame, their training frame of the nearest pose, this with hands
+    pasted from other frames (a composite without a network), the autoencoder as the ceiling.
     `video/detail`: correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in
     other places reach. `video/sharpness`: gradient energy in the hand crops over the truth's, which noise has too;
     `…_far`: in the tenth of the frames that is farthest from any training pose. `video/flicker` where the truth stands
@@ -44,7 +44,11 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     picked = [filmed_at[k] for k in spread(len(filmed_at), limit)]
     rows: dict[str, list[float]] = defaultdict(list)
     fresh = models.init_renderer(signer.model, signer.settings.data.size, jax.random.key(signer.settings.seed))
-    untrained = replace(studio, params={**studio.params, "renderer": fresh})
+    # In one step: what knows nothing makes nothing more of twelve.
+    renderer = signer.model.renderer
+    schedule = replace(renderer.schedule, steps=1, solver="euler")
+    model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
+    untrained = Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
     first, shown = picked[:4], {}
     # One signer after the other, so that each one's training videos are read once, and one signer's are held.
     in_turn = iter(progress(sorted(picked, key=lambda i: listed[i][2]), "video"))
