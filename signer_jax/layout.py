@@ -95,6 +95,12 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     Its gradient is split alike. Without a mesh, and on a mesh of one device, it is `x`.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1 or any(kind is not AxisType.Auto for kind in mesh.axis_types):
+    if on_one_device() or any(kind is not AxisType.Auto for kind in mesh.axis_types):
         return x
     return jax.lax.with_sharding_constraint(x, activation_spec(logical, x.shape, mesh.shape))
+
+
+def on_one_device() -> bool:
+    """Whether no mesh of several devices is in context."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1

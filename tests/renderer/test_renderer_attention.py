@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from signer_jax.renderer import attention as module
-from signer_jax.renderer.attention import attention, blocked_attention, plain_attention, query_block
+from signer_jax.renderer.attention import (
+    attention,
+    attention_by_heads,
+    blocked_attention,
+    plain_attention,
+    query_block,
+)
 
 
 def qkv(l=11, m=7, dtype=jnp.float32):
@@ -41,6 +47,29 @@ def test_blocks_change_neither_the_output_nor_the_gradients(block):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, plain)
 
 
+@pytest.mark.parametrize("limit", [2**22, 4, 15])  # one block, single rows, a last block that is not full
+@pytest.mark.parametrize("remat", [False, True])
+def test_heads_one_by_one_change_neither_the_output_nor_the_gradients(monkeypatch, limit, remat):
+    monkeypatch.setattr(module, "LOGITS_LIMIT", limit)
+    q, k, v = qkv()
+    by_heads = jax.checkpoint(attention_by_heads, policy=module.kept) if remat else attention_by_heads
+    np.testing.assert_allclose(by_heads(q, k, v), plain_attention(q, k, v), atol=1e-6)
+    ours, plain = (
+        jax.grad(lambda *args, f=f: jnp.sum(jnp.sin(f(*args))), argnums=(0, 1, 2))(q, k, v)
+        for f in (by_heads, plain_attention)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, plain)
+
+
+def test_on_one_cpu_device_heads_go_one_by_one_and_on_a_mesh_together():
+    q, k, v = qkv()
+    program = lambda: jax.jit(attention).lower(q, k, v).as_text()  # noqa: E731
+    assert "while" in program()
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:2])
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        assert "while" not in program()
+
+
 def test_the_softmax_is_float32_in_half_precision():
     # One key wins by a logit that bfloat16 rounds away: 256 + 0.5 is 256 there.
     q = jnp.full((1, 1, 1, 4), 16.0, jnp.bfloat16)
@@ -60,6 +89,7 @@ def test_query_block_fills_the_limit():
 
 def test_long_sequences_are_computed_in_blocks(monkeypatch):
     q, k, v = qkv(64, 64)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert "scan" not in str(jax.make_jaxpr(attention)(q, k, v))
     monkeypatch.setattr(module, "LOGITS_LIMIT", 64 * 16)
     text = str(jax.make_jaxpr(lambda *args: attention(*args))(q, k, v))  # a new function: traces are cached
