@@ -21,7 +21,7 @@ _REFUSED = {
 
 
 def fault(boxes: list[bytes], size: int) -> str:
-    """What is wrong, in words, with the outermost boxes that hold no frames, of a file of `size` bytes; "" if nothing."""
+    """What is wrong with the outermost boxes that hold no frames, of a file of `size` bytes, in words; "" if nothing."""
     samples, edits, tables, durations = 0, 1, [], []  # `tables`, `durations` of the track that is read
     for box in boxes:
         for match in _TABLES.finditer(box):
