@@ -48,5 +48,6 @@ def unpacked(frame: bytes, size: int, most: int) -> bytes:
         "metadata": {"shape": [size], "chunks": [size], "dtype": "|u1", "compressor": {"id": "zstd", "level": 1}},
     }  # fmt: skip
     array = tensorstore.open(spec, create=True, context=tensorstore.Context()).result()
+    assert array.kvstore is not None
     array.kvstore.write("0", frame).result()
     return array.read().result().tobytes()

@@ -21,8 +21,10 @@ _REFUSED = {
 
 
 def fault(boxes: list[bytes], size: int) -> str:
-    """What is wrong with the outermost boxes that hold no frames, of a file of `size` bytes, in words; "" if nothing."""
-    samples, edits, tables, durations = 0, 1, [], []  # `tables`, `durations` of the track that is read
+    """What is wrong with the outermost boxes that hold no frames, of a file of `size` bytes; "" where nothing is."""
+    samples, edits = 0, 1
+    tables: list[tuple[int, int]] = []  # of the track that is read, as `durations`
+    durations: list[tuple[int, int, int]] = []
     for box in boxes:
         for match in _TABLES.finditer(box):
             name, numbers = match[0], _numbers(box, match)

@@ -9,7 +9,7 @@ each of them a record whose field 1 is the chunk's place.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from signer_jax import packed
 
@@ -18,7 +18,7 @@ _PLAIN, _ZSTD = 0, ord("z")
 _MOST_GROWTH, _SMALL = 64, 1 << 20  # of an index
 
 
-def check(descriptor: int, chunks: dict[int, int], size: int) -> None:
+def check(descriptor: int, chunks: Mapping[int, int], size: int) -> None:
     """`chunks`: where each chunk of records begins -> its bytes, without the headers of blocks that stand in it.
 
     Raises `ValueError` where the index, or what leads to it, is not as the writer makes it, or leads elsewhere.
@@ -38,7 +38,7 @@ def _place(record: bytes) -> int:
     return place if isinstance(place, int) else -1
 
 
-def _records(descriptor: int, start: int, chunks: Collection[int]) -> list[bytes]:
+def _records(descriptor: int, start: int, chunks: Mapping[int, int]) -> list[bytes]:
     """The records of the chunk that begins at `start`: how they are packed, the length of their lengths, both."""
     if start not in chunks:
         raise ValueError(f"its index would be at byte {start}, where no chunk begins")
