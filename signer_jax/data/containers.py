@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from signer_jax.data import sample_tables
+from signer_jax.data import sample_tables, segments
 from signer_jax.errors import SignerError
 
 _KINDS = "mp4, mov, webm, mkv or avi"
@@ -117,6 +117,12 @@ def _segment(path: Path, file: BinaryIO, size: int) -> None:
                 )
             if start + length > size:
                 raise _cut(path, start + length, size)
+            what = segments.fault(
+                file, start, start + length, lambda file: _identifier(path, file, size)[0],
+                lambda file: _number(path, file, size)[0],
+            )  # fmt: skip
+            if what:
+                raise SignerError(f"{path}: {what}, and is not read so; write it again with ffmpeg -i FILE -c copy NEW")
             return
         place = start + max(length, 0)
     else:

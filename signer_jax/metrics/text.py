@@ -57,8 +57,9 @@ def _corpus_bleu(metric: BLEU, order: int, hypotheses: Sequence[str], references
         counts, totals = counts + score.counts, totals + score.totals
         lengths += (score.sys_len, score.ref_len)
     return BLEU.compute_bleu(
-        counts.tolist(), totals.tolist(), int(lengths[0]), int(lengths[1]), max_ngram_order=order
-    ).score
+        counts.tolist(), totals.tolist(), int(lengths[0]), int(lengths[1]), smooth_method=metric.smooth_method,
+        smooth_value=metric.smooth_value, max_ngram_order=order,
+    ).score  # fmt: skip
 
 
 def _numbered(a: Sequence[str], b: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

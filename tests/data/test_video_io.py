@@ -307,3 +307,32 @@ def test_sound_has_as_many_samples_as_its_bytes(tmp_path):
         container.mux(sound.encode(frame))
         container.mux(sound.encode())
     assert len(list(video.frames(tmp_path / "a.mov"))) == 6
+
+
+def _element(name: int, inside: bytes) -> bytes:
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + struct.pack(">Q", len(inside) | 1 << 56) + inside
+
+
+def _segment(inside: bytes) -> bytes:
+    return _element(0x1A45DFA3, b"\x42\x82\x88matroska") + _element(0x18538067, inside)
+
+
+MANY_ENTRIES = {
+    "tracks": _element(0x1654AE6B, b"\xae\x80" * 700_000),
+    "encodings": _element(0x1654AE6B, _element(0xAE, _element(0x6D80, b"\x62\x40\x80" * 700_000))),
+    "tags": _element(0x1254C367, _element(0x7373, b"\x67\xc8\x80" * 700_000)),
+    "cues": _element(0x1C53BB6B, b"\xbb\x80" * 700_000),
+    "many heads": _element(0x114D9B74, b"\x4d\xbb\x80" * 40_000) * 10,
+    "attached files": _element(0x1941A469, b"\x61\xa7\x80" * 700_000),
+    "hidden": _element(0x114D9B74, _element(0x4DBB, b"\x53\xac\x81\x20"))
+    + _element(0xEC, _element(0x1254C367, _element(0x7373, b"\x67\xc8\x80" * 700_000))),
+}
+
+
+@pytest.mark.parametrize("kind", MANY_ENTRIES)
+def test_what_a_segment_lists_is_not_held(tmp_path, kind):
+    """Two or three bytes of a list are a hundred in FFmpeg."""
+    (tmp_path / "a.mkv").write_bytes(_segment(MANY_ENTRIES[kind]))
+    said = []
+    assert memory.grown(lambda: said.append(_message(video.frame_rate, tmp_path / "a.mkv"))) < 60 << 20
+    assert "is not read so; write it again" in said[0] and str(tmp_path) in said[0]
