@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_NAME = 200  # characters of a name that others are compared with
 _LONGEST = 1000  # characters of a message
 MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
 # Characters that end a line, move a terminal's cursor, or turn the direction of what follows.
@@ -64,5 +65,5 @@ def _piles(marks: str) -> re.Pattern[str]:
 
 def closest(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the nearest known name, or an empty string."""
-    matches = get_close_matches(name, list(known), n=1)
+    matches = get_close_matches(name[:_NAME], list(known), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

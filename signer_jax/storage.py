@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from signer_jax.errors import SignerError, one_line
-from signer_jax.json_files import CONFIG, read_json
+from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
 from signer_jax.renames import exchange
 
 MADE_BY = "signer_jax"
@@ -160,6 +160,20 @@ def write_file(path: str | Path, data: str | bytes) -> None:
     """
     with new_file(path) as partial:
         partial.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+
+
+def write_list(path: Path, value: Any, what: str, mend: str) -> None:
+    """Writes a JSON file of a folder that is being made, where its reader will take it.
+
+    Raises `SignerError`, which begins with `what`, for a longer list than `json_files.LISTS`: the folder would be
+    there, in an older one's place, and nothing could open it.
+    """
+    data = (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode("utf-8", "backslashreplace")
+    try:
+        check_bounds(data, LISTS)
+    except ValueError as error:
+        raise SignerError(f"{what} is too long to be read again ({error}); {mend}") from None
+    path.write_bytes(data)
 
 
 @contextmanager

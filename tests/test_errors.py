@@ -1,8 +1,9 @@
 """A message is one line that a terminal shows as it is, whatever the data that it quotes."""
 
 import pytest
+from fuzz import memory
 
-from signer_jax.errors import SignerError, one_line, piled
+from signer_jax.errors import SignerError, closest, one_line, piled
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,9 @@ def test_a_long_message_keeps_both_ends():
 def test_marks_that_no_writing_has():
     assert not piled("a" * 100) and not piled("A\u0308" * 100) and not piled("a" + "\u0301" * 30)
     assert piled("a" + "\u0301\u0327" * 16) and piled("Ä" + "\u0301" * 31)
+
+
+def test_a_name_of_megabytes_is_compared_at_once():
+    """Their comparison took 250 MB for 5."""
+    assert memory.grown(lambda: closest("ab" * 2_000_000, ["x" * 10] * 400)) < 20 << 20
+    assert "'abc'" in closest("abd", ["abc"])

@@ -10,7 +10,7 @@ PACKAGE = Path(signer_jax.__file__).parent
 # Files and folders of the package, in the order in which they stand on each other.
 ROOMS = (
     "errors", "writing", "types", "arrays", "layout", "matmul", "masked", "progress", "allocator", "json_files",
-    "renames", "storage", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer",
+    "packed", "renames", "storage", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer",
     "settings", "configuration", "workdir", "result", "interop", "model", "data", "language", "stations", "training",
     "pipeline", "evaluation", "showcase", "cli",
 )  # fmt: skip

@@ -296,3 +296,25 @@ def test_tokenizers_that_are_none(tmp_path):
     assert "b.model: tokenizer: the vocabulary has no piece" in line(Tokenizer.load, tmp_path / "b.model", "<other>")
     os.mkfifo(tmp_path / "pipe.model")
     assert "no regular file" in line(Tokenizer.load, tmp_path / "pipe.model")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_what_is_not_finite_is_not_exported(tmp_path, value):
+    with pytest.raises(SignerError, match=r"model: 'b' would hold a value that is not finite in float32"):
+        state_dict.write(tmp_path / "model", {}, {"a": np.ones(2), "b": np.array([1, value])})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_header_is_as_long_as_tensors_need(tmp_path):
+    names = ",".join(f'"{i:x}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(160_000))
+    header = f"{{{names}}}".encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "its header has 8 MB, 8 at most" in line(state_dict.read_file, tmp_path / "x.safetensors")
+
+
+def test_many_blocks_are_not_traced_for_a_folder_without_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_config, "shapes", None)
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({**VAE_CONFIG, "num_res_blocks": 100}))
+    assert "lacks" in line(wan_vae.load_vae, tmp_path)

@@ -147,7 +147,8 @@ def open_picture(path: str) -> "Image":
 def _read_picture(path: str, picture: "Image") -> "Image":
     from PIL import ImageOps
 
-    kind = str(picture.format)
+    # A JPEG with others behind it, as telephones write them, is one to Pillow from the first note on.
+    kind = "JPEG" if picture.format == "MPO" else str(picture.format)
     most = _PASSES if kind == "JPEG" and "progressive" in picture.info else _PICTURES[kind]
     if picture.width * picture.height > most * 1_000_000:
         raise _too_large(path, most)

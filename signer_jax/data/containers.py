@@ -8,12 +8,15 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from signer_jax.data import sample_tables, segments
 from signer_jax.errors import SignerError
 
 _KINDS = "mp4, mov, webm, mkv or avi"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a QuickTime or mp4 file starts with
 # A box each quarter of a second for a day; what stands before a video's one segment; a gigabyte each.
 _MOST_BOXES, _MOST_ELEMENTS, _MOST_RIFFS = 400_000, 1000, 1000
+_MOST_TAIL = 1 << 26  # bytes
+_NO_TABLES = (b"mdat", b"free", b"skip", b"wide")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
 
 
@@ -44,6 +47,7 @@ def _boxes(path: Path, file: BinaryIO, size: int) -> None:
     """ISO/IEC 14496-12: a box is its size (uint32; 1: a uint64 follows; 0: up to the end), its type, its contents."""
     place = 0
     found: set[str] = set()
+    tables: list[bytes] = []
     for _ in range(_MOST_BOXES):
         if place >= size:
             break
@@ -52,6 +56,7 @@ def _boxes(path: Path, file: BinaryIO, size: int) -> None:
         kind = head[4:8]
         if len(kind) < 4 or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind):
             if "moov" in found and "mdat" in found:
+                tables.append(_tail(path, file, place, size))
                 break  # padding behind the last box
             raise SignerError(f"{path}: damaged or cut short (no box at byte {place}); download it again")
         length = struct.unpack(">I", head[:4])[0]
@@ -60,9 +65,13 @@ def _boxes(path: Path, file: BinaryIO, size: int) -> None:
         length = size - place if length == 0 else max(length, 8)
         if place + length > size:
             if {"moov", "mdat"} <= found and kind not in _BOXES:
+                tables.append(_tail(path, file, place, size))
                 break  # what a camera wrote behind the last box
             raise _cut(path, place + length, size)
         found.add(kind.decode("latin-1"))
+        if kind not in _NO_TABLES:
+            file.seek(place)
+            tables.append(file.read(length))
         place += length
     else:
         raise SignerError(f"{path}: has more than {_MOST_BOXES} boxes; write it again with ffmpeg -i FILE -c copy NEW")
@@ -75,6 +84,18 @@ def _boxes(path: Path, file: BinaryIO, size: int) -> None:
             f"{path}: is in fragments without an end mark (mfra), so it may be cut short; "
             "write it again with ffmpeg -i FILE -c copy NEW"
         )
+    if what := sample_tables.fault(tables, size):
+        raise SignerError(f"{path}: {what}, and is not read so; write it again with ffmpeg -i FILE NEW.mp4")
+
+
+def _tail(path: Path, file: BinaryIO, place: int, size: int) -> bytes:
+    """What follows the last box: FFmpeg goes on there too."""
+    if size - place > _MOST_TAIL:
+        raise SignerError(
+            f"{path}: {size - place} bytes follow its last box; write it again with ffmpeg -i FILE -c copy NEW"
+        )
+    file.seek(place)
+    return file.read()
 
 
 def _segment(path: Path, file: BinaryIO, size: int) -> None:
@@ -96,6 +117,12 @@ def _segment(path: Path, file: BinaryIO, size: int) -> None:
                 )
             if start + length > size:
                 raise _cut(path, start + length, size)
+            what = segments.fault(
+                file, start, start + length, lambda file: _identifier(path, file, size)[0],
+                lambda file: _number(path, file, size)[0],
+            )  # fmt: skip
+            if what:
+                raise SignerError(f"{path}: {what}, and is not read so; write it again with ffmpeg -i FILE -c copy NEW")
             return
         place = start + max(length, 0)
     else:

@@ -4,7 +4,6 @@
 have a pose or a video, whole. Values are msgpack of plain types and arrays; nothing in a record is ever executed.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -321,6 +320,5 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
     }
-    (partial / "corpus.json").write_text(
-        json.dumps(about, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    what = f"{partial.name}: corpus.json"
+    storage.write_list(partial / "corpus.json", about, what, "divide the corpus, or give fewer sentences")

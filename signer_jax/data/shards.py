@@ -18,6 +18,7 @@ from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
 from signer_jax import storage
+from signer_jax.data import shard_index
 from signer_jax.errors import SignerError
 
 MOST_BYTES = 1 << 30  # of a record: 5,400 frames of 256 pixels
@@ -191,10 +192,22 @@ class Shard:
 def check_chunks(path: Path) -> int:
     """The number of records in the file's chunks, its index's own among them.
 
+    Raises `ValueError` as `chunks_of` does, and where the index leads to anything else than these chunks.
+    """
+    chunks = chunks_of(path)
+    with path.open("rb") as file:
+        shard_index.check(file.fileno(), {place: size for place, (size, _) in chunks.items()}, path.stat().st_size)
+    return sum(records for _, records in chunks.values())
+
+
+def chunks_of(path: Path) -> dict[int, tuple[int, int]]:
+    """Where the file's chunks of records begin, the bytes of each and its number of records.
+
     Raises `ValueError` where the chunks are not those of a whole file, or one would unpack to more than a record may
     have or its bytes can hold. Reads 40 bytes a chunk, a chunk a record.
     """
-    size, place, found = path.stat().st_size, 0, 0
+    size, place = path.stat().st_size, 0
+    found: dict[int, tuple[int, int]] = {}
     with path.open("rb") as file:
         while place < size:
             kind, records, packed, unpacked = _chunk(
@@ -207,7 +220,7 @@ def check_chunks(path: Path) -> int:
                 grown = unpacked + 8 * records
                 if grown > min(max(_SMALL, _MOST_GROWTH * packed), MOST_BYTES + 8):
                     raise ValueError(f"{packed} bytes at byte {place} would unpack to {grown}")
-                found += records
+                found[place] = packed, records
             place = _end(place, packed, records)
     if place != size:
         raise ValueError(f"its chunks end at byte {place} of {size}")

@@ -128,7 +128,8 @@ def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]
     name that looks like an address, means nothing to it.
     """
     path = storage.plain_file(path, "give a video file")
-    limits = {"max_pixels": str(_MOST_PIXELS)}
+    # An index may lead to a fragment that stands where `containers` looks for none; they are read one after the other.
+    limits = {"max_pixels": str(_MOST_PIXELS), "fflags": "+ignidx"}
     with storage.reading(path, "cut it into shorter clips"), path.open("rb") as file:
         kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
         file.seek(0)
@@ -151,7 +152,7 @@ def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> 
         raise SignerError(f"{path}: its video is in a format that FFmpeg cannot decode; convert it to H.264")
     if codec.width * codec.height > _MOST_PIXELS:
         raise SignerError(f"{path}: a frame has {codec.width}x{codec.height} pixels, more than 8K; resize it")
-    codec.options = limits
+    codec.options = {"max_pixels": limits["max_pixels"]}
     codec.thread_type, codec.thread_count = "AUTO", _THREADS if codec.width * codec.height <= _LARGE else 1
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     size = container.size

@@ -28,7 +28,7 @@ DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # what diffusers' load_lora
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _DIFFUSERS, _PEFT, _ORIGINAL = "transformer.", "base_model.model.", "diffusion_model."
 _HEADER = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig
-_MOST = 1e9  # of an α
+_LEAST, _MOST = 1e-9, 1e9  # of an α
 _KIND = "LoRA adapter"
 _KEY = re.compile(r"(?P<layer>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.default)?\.weight")
 _SIDES = {"lora_A": "lora_a", "lora_down": "lora_a", "lora_B": "lora_b", "lora_up": "lora_b"}
@@ -204,8 +204,8 @@ def _alpha_of(file: Path, config: Mapping) -> float | None:
         if config.get(key):
             raise SignerError(f"{file}: {key} is {config[key]!r}, which is not read; give a plain LoRA")
     alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < _MOST:
-        raise SignerError(f"{file}: lora_alpha is {alpha!r}; it must be a number above 0")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not _LEAST < alpha < _MOST:
+        raise SignerError(f"{file}: lora_alpha is {alpha!r}; it must be a number within {_LEAST:g} to {_MOST:g}")
     if not patterns:
         return float(alpha)
     if patterns == config.get("rank_pattern") and alpha == config.get("r"):
@@ -214,8 +214,8 @@ def _alpha_of(file: Path, config: Mapping) -> float | None:
 
 
 def _alpha(path: Path, name: str, value: np.ndarray) -> float:
-    if value.size != 1 or not 0 < (alpha := float(value.reshape(-1)[0])) < _MOST:
-        raise SignerError(f"{path}: {name[:120]!r} is no number above 0; save the adapter again")
+    if value.size != 1 or not _LEAST < (alpha := float(value.reshape(-1)[0])) < _MOST:
+        raise SignerError(f"{path}: {name[:120]!r} is no number within {_LEAST:g} to {_MOST:g}; save the adapter again")
     return alpha
 
 
@@ -235,7 +235,13 @@ def _to_theirs(rows: Sequence[Row], adapters: Mapping, scale: float, prefix: str
         if row.ours in places
         for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B"))
     ]
-    scaled = {name: value * np.float32(scale) if name.endswith("/lora_b") else value for name, value in flat.items()}
+    with np.errstate(over="ignore"):
+        scaled = {n: value * np.float32(scale) if n.endswith("/lora_b") else value for n, value in flat.items()}
+    if broken := sorted(name for name, value in scaled.items() if not np.isfinite(value).all()):
+        raise SignerError(
+            f"the adapter {broken[0]}, times alpha over r ({scale:g}), is not finite in float32; export an earlier "
+            "checkpoint"
+        )
     tensors = names.to_theirs(table, unflatten_dict(scaled, sep="/"))
     return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 

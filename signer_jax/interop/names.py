@@ -87,6 +87,9 @@ def to_ours(
     Raises `SignerError` for tensors that are missing, unknown (unless they end in one of `optional`) or of a shape that
     the config does not ask for, before any is read.
     """
+    # Before a model of as many blocks as a config may ask for is traced, which takes a minute.
+    alone = {row.theirs for row in table if "{}" not in row.theirs}
+    check_names(alone, alone & tensors.keys(), path)
     leaves = flatten_dict(model_config.shapes(path, init)["params"], sep="/")
     expected = {ours: leaf.shape for ours, leaf in leaves.items()}
     assert expected.keys() == {row.ours for row in table}, expected.keys() ^ {row.ours for row in table}

@@ -25,6 +25,7 @@ _NO_WEIGHTS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # 
 _KIND = "model in Hugging Face's form"
 _AGAIN = "download it again"
 _PIECE = 1 << 20  # values
+_MOST_HEADER = 1 << 23  # bytes
 
 
 def read_config(path: str | Path) -> dict:
@@ -129,6 +130,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
 def _read_file(file: Path, tensors: dict[str, FileTensor], expected: set[str]) -> None:
     """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it opens any."""
     try:
+        _check_header(file)
         with storage.reading(file, "give a smaller model"), safe_open(file, framework="np") as opened:
             names, offsets = list(opened.keys()), _offsets(file)
             if missing := sorted(expected - set(names)):
@@ -160,6 +162,14 @@ def _damaged(file: Path, error: BaseException) -> SignerError:
     return SignerError(f"{file}: is no whole safetensors file ({storage.reason_of(error)[:200]}); {_AGAIN}")
 
 
+def _check_header(file: Path) -> None:
+    """The library takes a header of 100 MB, and makes thirty times its bytes of it; a thousand tensors need 100 kB."""
+    with file.open("rb") as data:
+        length = int.from_bytes(data.read(8), "little")
+    if _MOST_HEADER < length <= file.stat().st_size:
+        raise SignerError(f"{file}: its header has {length >> 20} MB, {_MOST_HEADER >> 20} at most; {_AGAIN}")
+
+
 def _finite(tensor: np.ndarray) -> bool:
     """Piece by piece: a table of a published model has gigabytes."""
     flat = tensor.reshape(-1)
@@ -169,9 +179,15 @@ def _finite(tensor: np.ndarray) -> bool:
 def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], name: str = "model") -> None:
     """Writes `config.json` and `<name>.safetensors` so that the original library loads them, whole or not at all.
 
-    Raises `SignerError` where the folder holds anything but what was written here before.
+    Raises `SignerError` where the folder holds anything but what was written here before, or a value is not finite.
     """
-    contiguous = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity
+        contiguous = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
+    if broken := sorted(key for key, value in contiguous.items() if not _finite(value)):
+        raise SignerError(
+            f"{path}: {broken[0]!r} would hold a value that is not finite in float32 (NaN or infinity); export an "
+            "earlier checkpoint"
+        )
     with storage.new_folder(path, _KIND) as folder:
         text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")

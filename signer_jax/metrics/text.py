@@ -17,6 +17,7 @@ from signer_jax.errors import SignerError
 
 # Of ROUGE-L's F, as the sign language translation literature computes it (the convention of neccam/slt).
 ROUGE_BETA = 1.2
+_STRETCH = 2000  # lines
 
 
 def _check(hypotheses: Sequence[str], references: Sequence) -> None:
@@ -40,9 +41,25 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, floa
     for order in (1, 2, 3, 4):
         # force: a tokenised full stop at the end of many lines is no mistake here.
         metric = BLEU(max_ngram_order=order, tokenize="none", force=True)
-        scores[f"bleu{order}"] = metric.corpus_score(list(hypotheses), [list(references)]).score
+        scores[f"bleu{order}"] = _corpus_bleu(metric, order, hypotheses, references)
         scores["signature"] = str(metric.get_signature())
     return scores
+
+
+def _corpus_bleu(metric: BLEU, order: int, hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU of counts that are added up stretch by stretch: the library keeps all of a corpus's n-grams at once,
+    hundreds of times its bytes.
+    """
+    counts, totals, lengths = np.zeros(order, int), np.zeros(order, int), np.zeros(2, int)
+    for start in range(0, len(hypotheses), _STRETCH):
+        part = slice(start, start + _STRETCH)
+        score = metric.corpus_score(list(hypotheses[part]), [list(references[part])])
+        counts, totals = counts + score.counts, totals + score.totals
+        lengths += (score.sys_len, score.ref_len)
+    return BLEU.compute_bleu(
+        counts.tolist(), totals.tolist(), int(lengths[0]), int(lengths[1]), smooth_method=metric.smooth_method,
+        smooth_value=metric.smooth_value, max_ngram_order=order,
+    ).score  # fmt: skip
 
 
 def _numbered(a: Sequence[str], b: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ _MARKS = tuple(
         (rf"(?i)^({_PERSON}-?\d)p[ld]?$", r"\1"),
     )
 )
+_MOST_MARKS = 8  # of a gloss: each less is a name of its own, and a row of thousands would take gigabytes
 _VARIANT = re.compile(r"(?<=[^\W\d_])[_#-]?\d+[A-Za-z]?$")
 _NUMBERED_PERSON = re.compile(rf"(?i){_PERSON}[_-]?\d[A-Za-z]*")
 _SPELLED = re.compile(r"(?i:fs[-_:]|#|\$ALPHA\d*:)(?=\w)|(?i:fs)(?=\()")
@@ -46,7 +47,9 @@ def names(gloss: str) -> Iterator[str]:
     """A gloss with a mark less each time, down to the name of its sign. What is negated, or names another person, is
     no other sign's variant.
     """
-    while not gloss.startswith("neg-") and not _NUMBERED_PERSON.fullmatch(gloss):
+    for _ in range(_MOST_MARKS):
+        if gloss.startswith("neg-") or _NUMBERED_PERSON.fullmatch(gloss):
+            break
         if (less := _peeled(gloss)) == gloss:
             less = _VARIANT.sub("", gloss)
         if less == gloss:

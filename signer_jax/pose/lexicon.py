@@ -20,7 +20,7 @@ from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.prior import NO_PRIORITY, REST, Entry
+from signer_jax.pose.prior import LONGEST, NO_PRIORITY, REST, Entry
 from signer_jax.pose.stitching import trim
 from signer_jax.types import Pose
 
@@ -30,7 +30,7 @@ _READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority"}
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
 _SHORTEST = 3  # frames
 _LONGEST_SIGN = 600  # seconds: whole stories are shorter
-_LONGEST = 500  # characters of a field
+_MOST_ROWS = 200_000  # a database opens with about half as many signs
 _SHOWN = 40  # of them in a problem
 _KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
 
@@ -61,30 +61,33 @@ def read_lexicon(
     Raises `SignerError` at once where the folder has no readable index.
     """
     folder = Path(folder)
-    rows = _read_index(folder / _INDEX)
+    text, paths = _read_index(folder / _INDEX)
     problems: list[str] = []
-    return _signs(folder, rows, problems, trimmed, cut or Cut()), problems
+    return _signs(folder, _rows(text), paths, problems, trimmed, cut or Cut()), problems
 
 
-def _read_index(file: Path) -> list[dict[str, str] | str]:
-    """A row's cells by column, or what is wrong with it."""
+def _read_index(file: Path) -> tuple[str, Counter[str]]:
+    """The index's text, and how many rows name each file."""
     storage.plain_file(file, f"a lexicon folder has an {_INDEX}")
+    storage.check_inside(file.parent, (file.name,), "give the folder that it leads to, or copy the file here")
     with storage.reading(file, "divide it"):
-        return _rows(file, file.read_bytes())
+        text = _text(file, file.read_bytes())
+        return text, Counter(row["path"] for _, row in _rows(text) if isinstance(row, dict))
 
 
-def _rows(file: Path, data: bytes) -> list[dict[str, str] | str]:
+def _text(file: Path, data: bytes) -> str:
+    """The file's text, where it has the columns that are needed, and is a csv of not too many rows to its end."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SignerError(f"{file}: is no UTF-8 csv (byte {error.start}); save it as one") from None
-    limit = csv.field_size_limit(len(text) + 1)  # a long field is one row's fault, not the file's
     try:
-        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+        header = next(_records(text), [])
+        rows = sum(1 for _ in _records(text)) - 1
     except csv.Error as error:
         raise SignerError(f"{file}: is no csv ({error}); save it as one") from None
-    finally:
-        csv.field_size_limit(limit)
+    if rows > _MOST_ROWS:
+        raise SignerError(f"{file}: has {rows} rows, {_MOST_ROWS} at most; divide it")
     columns = [name.strip() for name in header]
     for name in _NEEDED:
         if name not in columns:
@@ -93,7 +96,30 @@ def _rows(file: Path, data: bytes) -> list[dict[str, str] | str]:
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
         raise SignerError(f"{file}: has the column {name[:_SHOWN]!r} twice; keep one")
-    return [_row(columns, cells) for cells in rows if cells]
+    return text
+
+
+def _records(text: str) -> Iterator[list[str]]:
+    """The rows of a csv, one after the other: all of them at once take hundreds of times their bytes."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    while True:
+        limit = csv.field_size_limit(len(text) + 1)  # a long field is one row's fault, not the file's
+        try:
+            cells = next(reader, None)
+        finally:
+            csv.field_size_limit(limit)
+        if cells is None:
+            return
+        yield cells
+
+
+def _rows(text: str) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Each row's number as a spreadsheet counts, and its cells by column, or what is wrong with it."""
+    records = _records(text)
+    columns = [name.strip() for name in next(records)]
+    for number, cells in enumerate(records, start=2):
+        if cells:
+            yield number, _row(columns, cells)
 
 
 def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
@@ -103,8 +129,8 @@ def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
     filled = zip_longest(columns, cells, fillvalue="")
     row = {name: cell.strip() for name, cell in filled if name in _READ}
     for name, cell in row.items():
-        if len(cell) > _LONGEST or any(unicodedata.category(character) == "Cc" for character in cell):
-            what = f"{len(cell)} characters" if len(cell) > _LONGEST else "a line break or control character"
+        if len(cell) > LONGEST or any(unicodedata.category(character) == "Cc" for character in cell):
+            what = f"{len(cell)} characters" if len(cell) > LONGEST else "a line break or control character"
             return f"{name or 'a cell'} has {what}; is a quote missing?"
         if piled(cell):
             return f"{name} piles more than 30 marks on a letter; is it text?"
@@ -112,11 +138,16 @@ def _row(columns: list[str], cells: list[str]) -> dict[str, str] | str:
 
 
 def _signs(
-    folder: Path, rows: list[dict[str, str] | str], problems: list[str], trimmed: bool, cut: Cut
+    folder: Path,
+    rows: Iterator[tuple[int, dict[str, str] | str]],
+    paths: Counter[str],
+    problems: list[str],
+    trimmed: bool,
+    cut: Cut,
 ) -> Iterator[tuple[Entry, Pose]]:
     variants: Counter[tuple[str, str]] = Counter()
-    poses = _Poses(Counter(row["path"] for row in rows if isinstance(row, dict)))
-    for number, row in enumerate(rows, start=2):  # as a spreadsheet counts: the header is row 1
+    poses = _Poses(paths)
+    for number, row in rows:
         if isinstance(row, str):
             problems.append(f"row {number}: {row}")
             continue

@@ -5,7 +5,6 @@ signs one after the other at one frame rate, memory-mapped when read) and `index
 entry). Poses are normalised (origin between the shoulders, shoulder width 1).
 """
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,6 +30,7 @@ _BROKEN = (
 )  # fmt: skip
 _MOST_RATE = 1000  # frames a second
 REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
+LONGEST = 500  # characters of an entry's text
 NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
 _BETWEEN_PARTS = re.compile(r"[-_+^\s]+")  # of a compound: ICE_CREAM, ICE-CREAM, ICE CREAM
 _BETWEEN_MEANINGS = re.compile(r"[,;|]")
@@ -103,7 +103,7 @@ class Prior:
                 "format": _FORMAT, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS),
                 "entries": [asdict(entry) for entry in written], "problems": list(problems),
             }  # fmt: skip
-            (partial / _INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            storage.write_list(partial / _INDEX, index, f"{path}: the list of its signs", "divide the lexicon")
         return cls.open(path)
 
     @classmethod
@@ -280,6 +280,8 @@ def _entry(values: dict) -> Entry:
             raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
     texts = [value for value in vars(entry).values() if isinstance(value, str)]
     "".join(texts).encode()  # JSON may hold half characters
+    if max(map(len, texts)) > LONGEST:
+        raise ValueError(f"{entry.gloss[:20]!r} has a text of more than {LONGEST} characters")
     if any(map(piled, texts)):
         raise ValueError(f"{entry.gloss[:20]!r} piles more than 30 marks on a letter")
     return entry

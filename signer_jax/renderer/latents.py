@@ -67,7 +67,9 @@ class LatentStore:
     def _read(cls, directory: Path) -> "LatentStore":
         statistics = read_json(directory / "statistics.json", LISTS)
         bank, latents = read_npz(directory / "references.npz"), open_npy(directory / "references.npy")
-        counts = {str(signer): int(count) for signer, count in statistics["references"].items()}
+        counts: dict[str, int] = statistics["references"]
+        if not all(type(count) is int for count in counts.values()):
+            raise ValueError("a number of references is no whole number")
         if any(map(piled, counts)):
             raise ValueError("a signer's name piles more than 30 marks on a letter")
         mean, std = (np.array(statistics[name], np.float64) for name in ("mean", "std"))
@@ -99,10 +101,10 @@ class LatentStore:
             )
         # A folder of before has no factor: it is made from the banks, as it is when they are written.
         stored = statistics.get("noise_factor")
-        factor = noise_factor(latents) if stored is None else np.array(stored, np.float32)
-        if factor.shape != (len(mean), len(mean)) or not np.isfinite(factor).all():
-            raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}")
-        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor)
+        factor = noise_factor(latents) if stored is None else np.array(stored, np.float64)
+        if factor.shape != (len(mean), len(mean)) or not plausible(factor):
+            raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}, or is no number")
+        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32))
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std

@@ -28,6 +28,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.storage import reason_of
+from signer_jax.training import pieces
 from signer_jax.training.partitioning import path_name
 
 _NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
@@ -88,6 +89,7 @@ class Checkpoints:
         about = _read_about(folder)
         _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
         with _readable(folder):
+            pieces.check(folder / "state", about["arrays"])
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
@@ -143,8 +145,9 @@ def _read_params(folder: Path, place: Place | None) -> Any:
     described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
     arrays = {name: array for name, array in described_as.items() if name.startswith(f"{key}/")}
+    path = folder / "state"
     with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        path = folder / "state"
+        pieces.check(path, arrays)
         item = {key: checkpointer.metadata(path).item_metadata.tree[key]}
         _check_claims(folder, item, arrays)
 

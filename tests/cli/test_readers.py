@@ -416,3 +416,11 @@ def test_no_output_replaces_an_input(tmp_path, capsys):
     os.mkfifo(tmp_path / "index.json")
     assert "no regular file" in fails(capsys, "prior", "info", tmp_path)
     assert "no regular file" in fails(capsys, "sign", "a", "--prior", tmp_path, "--out", tmp_path / "x.mp4")
+
+
+def test_a_telephones_jpeg_with_others_behind_it_is_one(tmp_path):
+    still = Image.fromarray(_halves())
+    still.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[still])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert opened.format == "MPO"
+    assert open_picture(str(tmp_path / "a.jpg")).size == still.size

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fuzz import memory
 
 from signer_jax.data.corpora import phoenix14t
 from signer_jax.errors import SignerError
@@ -93,3 +94,26 @@ def test_real_files(split, count):
     samples = list(phoenix14t.samples(Path(DATA) / "text2gloss", split))
     assert len(samples) == count
     assert all(sample.text and sample.glosses and sample.signer for sample in samples)
+
+
+def test_short_rows_take_little(tmp_path):
+    text = "name\tsigner\tgloss\ttext\n" + "a\tb\tc\td\n" * 400_000
+    (tmp_path / "phoenix14t.dev.tsv").write_text(text)
+    assert memory.grown(lambda: sum(1 for _ in phoenix14t.samples(tmp_path, "dev"))) < 40 << 20  # a list of rows: 250
+    assert sum(1 for _ in phoenix14t.samples(tmp_path, "dev")) == 400_000
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rows_are_numbered_by_any_line_end(tmp_path, capsys, end):
+    rows = ["name\tsigner\tgloss\ttext", "a\tb\tc\td", "", "x", "e\tf\tg\th"]
+    (tmp_path / "phoenix14t.dev.tsv").write_bytes(end.join(rows).encode())
+    assert [sample.name for sample in phoenix14t.samples(tmp_path, "dev")] == ["a", "e"]
+    assert "row 4 is cut short" in capsys.readouterr().err
+
+
+def test_a_table_lies_in_its_folder(tmp_path):
+    (tmp_path / "elsewhere.tsv").write_text(TSV)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "phoenix14t.dev.tsv").symlink_to("../elsewhere.tsv")
+    with pytest.raises(SignerError, match="is a link out of its folder; give the folder that it leads to"):
+        phoenix14t.samples(tmp_path / "corpus", "dev")

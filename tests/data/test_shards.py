@@ -9,7 +9,7 @@ from array_record.python import array_record_data_source, array_record_module
 from fuzz import memory
 
 from signer_jax import storage
-from signer_jax.data import shards
+from signer_jax.data import shard_index, shards
 from signer_jax.errors import SignerError
 
 
@@ -178,3 +178,27 @@ def test_an_index_of_more_records_than_there_are(tmp_path, monkeypatch):
     write(tmp_path / "x", [b"a"])
     monkeypatch.setattr(array_record_data_source.ArrayRecordDataSource, "__len__", lambda self: 99)
     assert "its index names 99 records" in line(shard, tmp_path / "x")
+
+
+def places_of(data: bytes) -> list[int]:
+    found, place = [], 0
+    while place < len(data):
+        kind, records, size, _ = shards._chunk(data[place : place + 64], place)
+        found += [place] if kind == ord("r") else []
+        place = shards._end(place, size, records)
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 2, 40, 3000])
+def test_an_index_is_read_as_the_library_reads_it(tmp_path, length):
+    rng = np.random.default_rng(0)
+    write(tmp_path / "x", [rng.bytes(int(size)) for size in rng.integers(0, 300, length)])
+    chunks = {place: size for place, (size, _) in shards.chunks_of(tmp_path / "x").items()}
+    assert list(chunks) == places_of((tmp_path / "x").read_bytes())
+    with (tmp_path / "x").open("rb") as file:
+        shard_index.check(file.fileno(), chunks, (tmp_path / "x").stat().st_size)
+        for gone in list(chunks)[:40]:  # whatever chunk the index leads to without its being there
+            with pytest.raises(ValueError, match="no chunk begins"):
+                shard_index.check(
+                    file.fileno(), {k: v for k, v in chunks.items() if k != gone}, (tmp_path / "x").stat().st_size
+                )

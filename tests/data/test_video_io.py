@@ -1,14 +1,17 @@
 """Video files: what is written is read back, and browsers can play it."""
 
+import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from fuzz import boxes, memory
 
-from signer_jax.data import containers, video
+from signer_jax.data import containers, sample_tables, video
 from signer_jax.errors import SignerError
 
 
@@ -200,3 +203,136 @@ def test_parts_without_end_are_not_walked(tmp_path, name, data):
         with pytest.raises(SignerError, match="more than|among its first"):
             containers.check(tmp_path / name, Counted(), len(data))  # type: ignore[arg-type]
     assert reads <= 400_001
+
+
+MANY = 5_000_000
+_STBL = ("moov", "trak", "mdia", "minf", "stbl")
+
+
+def _one_size(count: int, each: int = 20) -> dict[tuple[str, ...], bytes]:
+    """So many samples of one size, in one stretch."""
+    return {
+        (*_STBL, "stsz"): struct.pack(">III", 0, each, count),
+        (*_STBL, "stsc"): struct.pack(">IIIII", 0, 1, 1, count, 1),
+        (*_STBL, "stts"): struct.pack(">IIII", 0, 1, count, 512),
+    }
+
+
+def _edits(count: int) -> dict[tuple[str, ...], bytes]:
+    return {("moov", "trak", "edts", "elst"): struct.pack(">II", 0, count) + struct.pack(">IIHH", 240, 0, 1, 0) * count}
+
+
+def _fragments(count: int) -> tuple[bytes, dict[tuple[str, ...], bytes]]:
+    return (
+        _fragmented(),
+        {("moof", "traf", "trun"): struct.pack(">IIi", 1, count, 200)},
+    )
+
+
+def _fragmented() -> bytes:
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for picture in _clip():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def _pictures() -> bytes:
+    numbers = struct.pack(">BBHI", 1, 0, 0, 100_000_000), struct.pack(">BBHHI", 2, 0, 0, 0x4400, 100_000_000)
+    kind = boxes.box("hdlr", bytes(8) + b"pict" + bytes(13)) + boxes.box("pitm", bytes(6))
+    return boxes.box("meta", bytes(4) + kind + boxes.box("iinf", numbers[0]) + boxes.box("iloc", numbers[1]))
+
+
+def _packed(movie: bytes) -> bytes:
+    large = movie + boxes.box("free", bytes(100_000_000))
+    whole = boxes.box("moov", large)
+    inner = boxes.box("dcom", b"zlib") + boxes.box("cmvd", struct.pack(">I", len(whole)) + zlib.compress(whole, 9))
+    return boxes.box("cmov", inner)
+
+
+@pytest.mark.parametrize("kind", ["samples", "edits", "fragments", "behind", "pictures", "packed"])
+def test_what_tables_claim_is_not_held(tmp_path, kind):
+    """Each takes hundreds of megabytes in FFmpeg, and gigabytes with larger numbers."""
+    video.write(tmp_path / "a.mp4", _clip(), 24.0)
+    whole = (tmp_path / "a.mp4").read_bytes()
+    if kind == "samples":
+        data = boxes.replaced(whole, _one_size(MANY))
+    elif kind == "edits":
+        data = boxes.replaced(whole, _one_size(6_000) | _edits(1_000))
+    elif kind in ("fragments", "behind"):
+        data = boxes.replaced(*_fragments(MANY))
+        if kind == "behind":  # where the last box is longer than the file: what cameras write so is passed over
+            start = data.index(b"moof") - 4
+            data = whole + struct.pack(">I", 10**6) + data[start + 4 :]
+    elif kind == "pictures":
+        data = whole.replace(struct.pack(">I", boxes.size(whole, "moov")) + b"moov", _pictures() + b"....moov", 1)
+        data = data.replace(b"....moov", struct.pack(">I", boxes.size(whole, "moov")) + b"moov")
+    else:
+        data = boxes.replaced(whole, {("moov",): _packed(boxes.inside(whole, "moov"))})
+    (tmp_path / "b.mp4").write_bytes(data)
+    said = []
+    assert memory.grown(lambda: said.append(_message(lambda: list(video.frames(tmp_path / "b.mp4"))))) < 100 << 20
+    assert "is not read so; write it again" in said[0] and str(tmp_path) in said[0]
+
+
+@pytest.mark.parametrize("long", [struct.pack(">I4s", 28, b"stsz"), struct.pack(">I4sQ", 1, b"stsz", 36)])
+@pytest.mark.parametrize("count", [1 << 20, (1 << 20) + 1])
+def test_a_table_is_found_in_any_form(long, count):
+    found = sample_tables.fault([b"moov" + long + struct.pack(">III", 0, 20, count)], 1000)
+    assert found == ("" if count == 1 << 20 else f"its tables claim {count} frames")
+
+
+def test_tables_that_are_true_are_read(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(_fragmented())
+    assert len(list(video.frames(tmp_path / "a.mp4"))) == 6
+    video.write(tmp_path / "b.mp4", _clip(), 24.0)
+    (tmp_path / "c.mp4").write_bytes(boxes.replaced((tmp_path / "b.mp4").read_bytes(), _edits(2)))
+    assert list(video.frames(tmp_path / "c.mp4"))
+
+
+def test_sound_has_as_many_samples_as_its_bytes(tmp_path):
+    """Sound that is not packed: a sample of two bytes for each point in time, 2 million of them."""
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream, sound = container.add_stream("mpeg4", rate=25), container.add_stream("pcm_s16le", rate=48_000)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        sound.layout = "mono"
+        for picture in _clip():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2_000_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    assert len(list(video.frames(tmp_path / "a.mov"))) == 6
+
+
+def _element(name: int, inside: bytes) -> bytes:
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + struct.pack(">Q", len(inside) | 1 << 56) + inside
+
+
+def _segment(inside: bytes) -> bytes:
+    return _element(0x1A45DFA3, b"\x42\x82\x88matroska") + _element(0x18538067, inside)
+
+
+MANY_ENTRIES = {
+    "tracks": _element(0x1654AE6B, b"\xae\x80" * 700_000),
+    "encodings": _element(0x1654AE6B, _element(0xAE, _element(0x6D80, b"\x62\x40\x80" * 700_000))),
+    "tags": _element(0x1254C367, _element(0x7373, b"\x67\xc8\x80" * 700_000)),
+    "cues": _element(0x1C53BB6B, b"\xbb\x80" * 700_000),
+    "many heads": _element(0x114D9B74, b"\x4d\xbb\x80" * 40_000) * 10,
+    "attached files": _element(0x1941A469, b"\x61\xa7\x80" * 700_000),
+    "hidden": _element(0x114D9B74, _element(0x4DBB, b"\x53\xac\x81\x20"))
+    + _element(0xEC, _element(0x1254C367, _element(0x7373, b"\x67\xc8\x80" * 700_000))),
+}
+
+
+@pytest.mark.parametrize("kind", MANY_ENTRIES)
+def test_what_a_segment_lists_is_not_held(tmp_path, kind):
+    """Two or three bytes of a list are a hundred in FFmpeg."""
+    (tmp_path / "a.mkv").write_bytes(_segment(MANY_ENTRIES[kind]))
+    said = []
+    assert memory.grown(lambda: said.append(_message(video.frame_rate, tmp_path / "a.mkv"))) < 60 << 20
+    assert "is not read so; write it again" in said[0] and str(tmp_path) in said[0]

@@ -30,6 +30,10 @@ def _nameless(folder: Path) -> None:
     raise SignerError("bad file")
 
 
+def _mendless(folder: Path) -> None:
+    raise SignerError(f"{folder / '0'}: bad file")
+
+
 def _slow(folder: Path) -> None:
     started = time.process_time()
     while time.process_time() - started < 2 * SECONDS:
@@ -65,7 +69,7 @@ def _of(name: str, fail) -> Reader:
 
 
 READERS = (
-    _of("a traceback", _error), _of("no line to show", _lines), _of("names no file", _nameless), _of("took", _slow),
-    _of("hung", _stuck), _of("grew by 4", _large), _of("grew by 3", _less_large),
-    _of("the process ended with -11", _crash), _of("DeprecationWarning", _warns),
+    _of("a traceback", _error), _of("no line to show", _lines), _of("names no file", _nameless),
+    _of("says no mend", _mendless), _of("took", _slow), _of("hung", _stuck), _of("grew by 4", _large),
+    _of("grew by 3", _less_large), _of("the process ended with -11", _crash), _of("DeprecationWarning", _warns),
 )  # fmt: skip

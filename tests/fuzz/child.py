@@ -52,6 +52,8 @@ def judge(reader, folder: Path, changes: dict[str, bytes], limit: float, before:
             why = f"no line to show: {line[:300]!r}"
         elif str(folder) not in line:
             why = f"names no file: {line[:300]}"
+        elif ";" not in line:
+            why = f"says no mend: {line[:300]}"
     except Exception:
         why = traceback.format_exc(limit=-6)
     seconds, grown = time.process_time() - started, memory.peak() - before

@@ -5,6 +5,8 @@ import struct
 from random import Random
 from typing import Any
 
+from fuzz.boxes import replaced
+
 _EXTREMES = (
     0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1,
 )  # fmt: skip
@@ -205,3 +207,17 @@ def boxes_by_hand(rng: Random) -> bytes:
 
     body = b"".join(box(0) for _ in range(rng.randrange(1, 5)))
     return struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 512) + body + struct.pack(">I4s", 8, b"mdat")
+
+
+def samples_by_hand(data: bytes, rng: Random) -> bytes:
+    """An mp4 whose tables claim any number of samples and edits."""
+    table = ("moov", "trak", "mdia", "minf", "stbl")
+    count, edits = rng.choice((0, 5, 7, 600, 10**6, 10**7, 10**8, 2**32 - 1)), rng.choice((1, 1, 3, 300, 3000))
+    edit = struct.pack(">IIHH", rng.choice((0, 240, 2**31)), rng.choice((0, 512, 2**32 - 1)), 1, 0)
+    changes = {
+        (*table, "stsz"): struct.pack(">III", 0, rng.choice((1, 20, 2**31)), count),
+        (*table, "stsc"): struct.pack(">IIIII", 0, 1, 1, rng.choice((1, count)), 1),
+        (*table, "stts"): struct.pack(">IIII", 0, 1, count, rng.choice((1, 512, 2**31))),
+        ("moov", "trak", "edts", "elst"): struct.pack(">II", 0, edits) + edit * edits,
+    }
+    return replaced(data, dict(rng.sample(sorted(changes.items()), rng.choice((1, 2, 3, 4)))))

@@ -22,6 +22,7 @@ from fuzz.mutations import (
     odd_rows,
     odd_text,
     safetensors_by_hand,
+    samples_by_hand,
 )
 from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
@@ -148,6 +149,8 @@ def _video_harm(folder: Path, case: int, rng: Random) -> Changes:
     name = ("a.mp4", "a.mkv", "a.avi", "a.mov", "a.webm")[case % 5]
     if name == "a.mov" and rng.random() < 0.3:
         return {name: boxes_by_hand(rng)}
+    if name == "a.mp4" and rng.random() < 0.2:
+        return {name: samples_by_hand((folder / name).read_bytes(), rng)}
     return {name: harmed((folder / name).read_bytes(), case // 5, rng)}
 
 

@@ -135,7 +135,8 @@ def test_a_layer_without_an_adapter_gets_zeros(tmp_path):
                     for n, v in t.items()}, "differ in rank"),
         (lambda t: {"transformer.x.alpha": np.ones(1, np.float32)}, "holds no adapter"),
         (lambda t: t | {"transformer.x.alpha": np.ones(1, np.float32)}, "transformer.x has an alpha and no adapter"),
-        (lambda t: t | {"transformer.blocks.0.attn1.to_q.alpha": np.zeros(1, np.float32)}, "no number above 0"),
+        (lambda t: t | {"transformer.blocks.0.attn1.to_q.alpha": np.zeros(1, np.float32)}, "is no number within"),
+        (lambda t: t | {"transformer.blocks.0.attn1.to_q.alpha": np.full(1, 1e-30, np.float32)}, "is no number within"),
         (lambda t: t | {"transformer.blocks.0.attn1.to_q.dora_scale": np.ones(3, np.float32)}, "is no adapter of this"),
         (lambda t: t | {n.replace("lora_A", "lora_down"): v for n, v in t.items() if "0.attn1.to_q.lora_A" in n},
          "is the second adapter of its layer"),
@@ -185,3 +186,12 @@ def test_nothing_to_export_or_no_name_for_it(tmp_path):
     with pytest.raises(SignerError, match="patch_embedding has no name there"):
         lora.save_diffusers(tmp_path / "a", WAN, strange, 1.0)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e38, float("inf"), float("nan")])
+def test_an_adapter_that_is_not_finite_is_not_exported(tmp_path, scale):
+    for module, save in ((WAN, lora.save_diffusers), (LINEAR, lora.save_peft)):
+        with pytest.raises(SignerError, match=r"times alpha over r .* is not finite in float32; export an earlier"):
+            save(tmp_path / "adapter", module, adapters(module), scale * 1e3)
+    assert not list(tmp_path.iterdir())

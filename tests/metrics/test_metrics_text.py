@@ -5,8 +5,11 @@ import random
 from collections import Counter
 
 import pytest
+from fuzz import memory
+from sacrebleu.metrics import BLEU
 
 from signer_jax.errors import SignerError
+from signer_jax.metrics import text
 from signer_jax.metrics.text import (
     _edit_distance,
     _longest_common_subsequence,
@@ -121,3 +124,18 @@ def test_the_nearest_text_shares_the_rare_words():
     assert nearest_texts(["The dog is small", "a big cat?", "unseen words"], bank).tolist() == [1, 3, 0]
     with pytest.raises(SignerError, match="no text"):
         nearest_texts(["a"], [])
+
+
+def test_bleu_of_stretches_is_the_corpuss(monkeypatch):
+    rng = random.Random(0)
+    lines = [[" ".join(rng.choices("ABCD", k=rng.randrange(1, 9))) for _ in range(23)] for _ in range(2)]
+    whole = bleu(*lines)
+    monkeypatch.setattr(text, "_STRETCH", 5)
+    assert bleu(*lines) == whole
+    for order in (1, 4):
+        expected = BLEU(max_ngram_order=order, tokenize="none", force=True).corpus_score(lines[0], [lines[1]]).score
+        assert whole[f"bleu{order}"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_many_lines_take_little():
+    assert memory.grown(lambda: bleu(["a"] * 40_000, ["b"] * 40_000)) < 10 << 20  # all n-grams at once took 28

@@ -379,3 +379,28 @@ def test_sixty_thousand_names_are_looked_through_at_once(repeated):
             twice([*names, "p59999"], "point")
     else:
         twice(names, "point")
+
+
+def test_more_points_than_any_layout_has_are_not_named(tmp_path):
+    """A layout of a million took fifteen times its bytes."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value)) + value.encode()
+
+    names = b"".join(text(f"{i:x}") for i in range(60_000))
+    parts = [text(f"c{k}") + text("XYC") + struct.pack("<HHH", 60_000, 0, 0) + names for k in range(2)]
+    values = struct.pack("<fIH", 25.0, 1, 1) + bytes(12 * 120_000)
+    (tmp_path / "a.pose").write_bytes(struct.pack("<fHHHH", 0.2, 640, 480, 0, 2) + b"".join(parts) + values)
+    with pytest.raises(SignerError, match="names more than 100000 points"):
+        pose_file.read(tmp_path / "a.pose")
+
+
+@pytest.mark.parametrize("form", ["YXC", "XZC", "XYYC", "ABC"])
+def test_axes_of_another_order_are_refused(tmp_path, form):
+    pose_file.write(tmp_path / "a.pose", Pose(np.ones((2, 128, len(form) - 1)), np.ones((2, 128)), 25.0))
+    data = (tmp_path / "a.pose").read_bytes()
+    known = "XYZC" if len(form) == 4 else "XYC"
+    assert data.count(known.encode()) == 4
+    (tmp_path / "a.pose").write_bytes(data.replace(known.encode(), form.encode()))
+    with pytest.raises(SignerError, match="has the point format"):
+        pose_file.read(tmp_path / "a.pose")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz import memory
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
@@ -283,11 +284,36 @@ def test_real_version_01_files():
         assert 0.4 * len(raw) < len(pose) < 0.8 * len(raw)  # rest at both ends is cut
 
 
-def test_a_wide_table_keeps_only_the_columns_that_are_read(tmp_path):
-    from signer_jax.pose.lexicon import _READ, _read_index
+def test_a_wide_table_keeps_only_the_columns_that_are_read():
+    from signer_jax.pose.lexicon import _READ, _rows
 
     header = ["path", "signed_language", "glosses", *(f"x{i}" for i in range(2000))]
-    (tmp_path / "index.csv").write_text("\n".join([",".join(header), "a.pose,ase,A", "b.pose,ase"]))
-    first, second = _read_index(tmp_path / "index.csv")
+    (_, first), (_, second) = _rows("\n".join([",".join(header), "a.pose,ase,A", "b.pose,ase"]))
     assert set(first) == set(second) == {"path", "signed_language", "glosses"} <= _READ
     assert second["glosses"] == ""
+
+
+def test_a_row_has_the_number_that_a_spreadsheet_shows(tmp_path):
+    (tmp_path / "index.csv").write_text(HEADER + '\n"a\n.pose",en,ase,0,0,a,A,1\n\nb.pose,en,ase,0,0,a,B,1\n')
+    signs, problems = read_lexicon(tmp_path)
+    assert not list(signs)
+    assert [problem.partition(":")[0] for problem in problems] == ["row 3", "row 5 (ase B)"]
+
+
+def test_short_rows_take_little_and_too_many_are_refused(tmp_path):
+    (tmp_path / "index.csv").write_text(HEADER + "a\n" * 200_000)
+    assert memory.grown(lambda: [*read_lexicon(tmp_path)[0]]) < 60 << 20  # lists of rows took 200
+    (tmp_path / "index.csv").write_text(HEADER + "a\n" * 200_001)
+    with pytest.raises(SignerError, match=r"index\.csv: has 200001 rows, 200000 at most; divide it"):
+        read_lexicon(tmp_path)
+
+
+def test_an_index_lies_in_its_folder(tmp_path):
+    (tmp_path / "elsewhere.csv").write_text(HEADER)
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "index.csv").symlink_to("../elsewhere.csv")
+    with pytest.raises(SignerError, match="is a link out of its folder; give the folder that it leads to"):
+        read_lexicon(tmp_path / "lexicon")
+    (tmp_path / "link").symlink_to(tmp_path)  # the folder's own path may be one
+    (tmp_path / "index.csv").write_text(HEADER)
+    assert not list(read_lexicon(tmp_path / "link")[0])

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from signer_jax import storage
 from signer_jax.errors import SignerError
-from signer_jax.pose.prior import REST, Entry, Prior
+from signer_jax.pose.prior import REST, Entry, Prior, _names
 from signer_jax.types import Pose
 
 
@@ -151,3 +152,24 @@ def test_rest_poses_alone_are_no_database(tmp_path):
     with pytest.raises(SignerError, match="there is no sign"):
         Prior.build(rest, tmp_path / "prior", 25.0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gloss_has_few_names_and_a_text_few_letters(prior, tmp_path):
+    """Each mark less is a name: 60 kB of them took minutes, and gigabytes."""
+    assert len(_names("ns-" * 100 + "A")) < 20
+    folder = tmp_path / "prior"
+    index, manifest = (json.loads((folder / name).read_text()) for name in ("index.json", "manifest.json"))
+    index["entries"][0]["gloss"] = "ns-" * 20_000 + "A"
+    (folder / "index.json").write_text(json.dumps(index))
+    manifest["files"]["index.json"] = (folder / "index.json").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SignerError, match="a text of more than 500 characters"):
+        Prior.open(folder)
+
+
+def test_what_could_not_be_opened_again_replaces_nothing(prior, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "LISTS", 1000)
+    with pytest.raises(SignerError, match=r"prior: the list of its signs is too long to be read again.*divide the lex"):
+        Prior.build(iter(ENTRIES[:4]), tmp_path / "prior", 25.0)
+    monkeypatch.undo()
+    assert len(Prior.open(tmp_path / "prior")) == len(ENTRIES)

@@ -163,3 +163,12 @@ def test_any_harm_to_texts(name, harm):
 def test_what_is_whole_is_read():
     for reader in ("records", "corpus.json", "PHOENIX14T", "latents", "score text"):
         assert not gives(reader, {names(reader)[0]: lambda data: data})
+
+
+@pytest.mark.parametrize("counts", [{"s1": 8.9, "s2": 4}, {"s1": "8", "s2": 4}, {"s1": True, "s2": 11}])
+def test_a_number_of_references_is_a_whole_one(counts):
+    assert "no whole number" in gives("latents", {"statistics.json": Set("references", counts)}, listed=True)
+
+
+def test_a_noise_factor_beyond_float32_is_one_line():
+    assert "noise_factor" in gives("latents", {"statistics.json": Set("noise_factor", [[1e39] * 4] * 4)}, listed=True)

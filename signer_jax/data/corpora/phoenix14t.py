@@ -45,43 +45,61 @@ def samples(source: str | Path, split: str) -> Iterator[Sample]:
     for name, delimiter, columns in _FORMS:
         file = folder / name.format(split=split)
         if file.is_file():
-            return iter(_read(file, delimiter, columns))
+            mend = "give the folder that it leads to, or copy it here"
+            storage.check_inside(folder, (str(file.relative_to(folder)),), mend)
+            with storage.reading(file, "divide it"):
+                return _sentences(file, file.read_bytes(), delimiter, columns)
     names = " or ".join(name.format(split=split) for name, _, _ in _FORMS[:2])
     raise SignerError(f"{folder}: has no {names}; give the folder that holds the corpus")
 
 
-def _read(file: Path, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
-    with storage.reading(file, "divide it"):
-        return _sentences(file, file.read_bytes(), delimiter, columns)
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each line and its number, one after the other: a list of short ones takes thirty times their bytes."""
+    start, number = 0, 1
+    for number, end in enumerate(_LINE_END.finditer(data), start=1):
+        yield number, data[start : end.start()]
+        start = end.end()
+    if start < len(data):
+        yield number + bool(start), data[start:]
 
 
-def _sentences(file: Path, data: bytes, delimiter: str, columns: tuple[str, ...]) -> list[Sample]:
+def _sentences(file: Path, data: bytes, delimiter: str, columns: tuple[str, ...]) -> Iterator[Sample]:
+    """The sentences, one after the other, once all rows have been looked at."""
     data = data.removeprefix(b"\xef\xbb\xbf")
-    first, *lines = _LINE_END.split(data)
     try:
-        header = first.decode().split(delimiter)
+        header = next(_lines(data), (1, b""))[1].decode().split(delimiter)
     except UnicodeDecodeError as error:
         raise SignerError(f"{file}: is no UTF-8 text ({error}); download it again") from None
     if missing := [column for column in columns if column not in header]:
         found = ", ".join(header)[:200] or "none"
         raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {found}); download it again")
     where = [header.index(column) for column in columns]
-    rows = [(number, line) for number, line in enumerate(lines, start=2) if line]
-    if not rows:
+    count = sum(1 for number, line in _lines(data) if line and number > 1)
+    if not count:
         raise SignerError(f"{file}: holds no row; download it again")
-    if lines[-1] and lines[-1].count(delimiter.encode()) < len(header) - 1:  # no line end behind it either
-        raise SignerError(f"{file}: row {rows[-1][0]}, the last, is cut short; download it again")
-    left_out = LeftOut(file, "rows", len(rows))
-    samples = []
-    for number, line in rows:
+    last, line = max(_lines(data))
+    if not data.endswith((b"\n", b"\r")) and line.count(delimiter.encode()) < len(header) - 1:
+        raise SignerError(f"{file}: row {last}, the last, is cut short; download it again")
+    left_out, width = LeftOut(file, "rows", count), len(header)
+    bad = set()
+    for number, line in _lines(data):
         try:
-            name, signer, glosses, text = _row(line, delimiter, len(header), where)
+            if line and number > 1:
+                _row(line, delimiter, width, where)
         except ValueError as error:
             left_out.add(f"row {number} {error}")
-            continue
-        samples.append(Sample(name, text, LANGUAGE, tuple(glosses.split()), signer))
+            bad.add(number)
     left_out.end()
-    return samples
+    return (
+        _sample(_row(line, delimiter, width, where))
+        for number, line in _lines(data)
+        if line and number > 1 and number not in bad
+    )
+
+
+def _sample(cells: list[str]) -> Sample:
+    name, signer, glosses, text = cells
+    return Sample(name, text, LANGUAGE, tuple(glosses.split()), signer)
 
 
 def _row(line: bytes, delimiter: str, width: int, where: list[int]) -> list[str]:

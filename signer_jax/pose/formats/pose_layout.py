@@ -25,6 +25,8 @@ Names = tuple[tuple[str, tuple[str, ...]], ...]  # (component, its points), in t
 _LEAST_FRAME_RATE, _MOST_FRAME_RATE = 1.0, 1000.0
 # A frame without a person takes two bytes in version 0.0 and as many values as the others here.
 _MOST_GROWTH, _SMALL = 8, 1 << 24
+_MOST_POINTS = 100_000  # of all components; the largest layout in use has 586
+_AXES = "XYZ"  # what a point format begins with
 
 
 class Broken(ValueError):
@@ -52,6 +54,8 @@ def parse(data: bytes) -> Layout:
     formats: list[int] = []  # lengths
     for _ in range(count):
         names.append(_component(walk, formats))
+        if sum(len(points) for _, points in names) > _MOST_POINTS:
+            raise Broken(f"it names more than {_MOST_POINTS} points")
     twice([name for name, _ in names], "component")
     if not any(points for _, points in names):
         raise Broken("it names no points")
@@ -102,7 +106,7 @@ class _Walk:
 
 def _component(walk: _Walk, formats: list[int]) -> tuple[str, tuple[str, ...]]:
     name, form = walk.text(), walk.text()
-    if not 3 <= len(form) <= 9 or not form.endswith("C"):
+    if not 3 <= len(form) <= 9 or not form.endswith("C") or not form.startswith(_AXES[: len(form) - 1]):
         raise Broken(f"component {name[:40]!r} has the point format {form[:12]!r}, which is such as XYC or XYZC")
     formats.append(len(form))
     points, limbs, colours = walk.take("<HHH")

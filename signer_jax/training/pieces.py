@@ -1,0 +1,102 @@
+"""What the stored pieces of a checkpoint's arrays unpack to, told before tensorstore unpacks them.
+
+`state` is an OCDBT database (tensorstore's) of zarr arrays, packed piece by piece with zstd: `NAME/.zarray` says into
+which pieces an array is cut, `NAME/0.0` is one. The database's own nodes are packed as well.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from signer_jax.json_files import CONFIG, parse_json
+from signer_jax.packed import most_unpacked
+
+_SMALL = 1 << 26  # bytes that a piece or a node may unpack to, however little it should hold
+_SLACK = 4  # times what it should hold: blocks that are not full count as full
+_LEAST_PIECE = 9  # bytes of a zstd frame
+_HEADS = (b"\x0c\xdb\x20\xde", b"\x0c\xdb\x3a\x2a")  # of a node and of the manifest; then the length, uint64
+_HEAD, _END = 14, 4  # bytes before and behind what is packed: version and kind of packing, a checksum
+_ZSTD = 1
+_READ = 1 << 24
+
+
+def check(state: Path, names: Iterable[str]) -> None:
+    """Raises `ValueError` where the database, its nodes, or a piece of one of the arrays `names` ("params/a/kernel")
+    are not as they are written here, or may unpack to more than they should hold.
+    """
+    import tensorstore
+
+    if not (state / "manifest.ocdbt").is_file():
+        raise ValueError("its arrays have no manifest.ocdbt")
+    size = 0
+    for file in state.rglob("*"):
+        if file.is_file():
+            _check_nodes(file)
+            size += file.stat().st_size
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{state}/"}, context=context).result()
+    for name in names:
+        _check_array(store, name.replace("/", "."), size)
+
+
+def _check_nodes(file: Path) -> None:
+    """Nodes are found wherever they stand in a file, by how they begin: another node says where they are."""
+    place, before, size = 0, b"", file.stat().st_size
+    with file.open("rb") as data:
+        while part := data.read(_READ):
+            window = before + part
+            start = place - len(before)
+            for head in _HEADS:
+                found = window.find(head)
+                while found >= 0:
+                    _check_node(file, start + found, size)
+                    found = window.find(head, found + 1)
+            place += len(part)
+            before = window[-3:]
+
+
+def _check_node(file: Path, place: int, size: int) -> None:
+    with file.open("rb") as data:
+        data.seek(place)
+        head = data.read(_HEAD)
+        length = int.from_bytes(head[4:12], "little")
+        if len(head) < _HEAD or not _HEAD + _END < length <= size - place or head[13] != _ZSTD:
+            return  # such bytes happen to stand there, or the library refuses them
+        if length > _SMALL or most_unpacked(data.read(length - _HEAD - _END)) > _SMALL:
+            raise ValueError(
+                f"a list of its pieces, byte {place} of {file.name}, unpacks to more than {_SMALL >> 20} MB"
+            )
+
+
+def _check_array(store, name: str, size: int) -> None:
+    about = parse_json(_value(store, f"{name}/.zarray"), CONFIG)
+    shape, chunks, packing = about["shape"], about["chunks"], about["compressor"]
+    if (packing is not None and packing["id"] != "zstd") or about.get("filters"):
+        raise ValueError(f"{name} is packed by {json.dumps(packing)[:60]}")
+    if len(shape) != len(chunks) or not all(0 < part <= max(side, 1) for side, part in zip(shape, chunks, strict=True)):
+        raise ValueError(f"{name} of {shape} is cut into pieces of {chunks}")
+    held = math.prod(chunks) * np.dtype(_type(about["dtype"])).itemsize
+    counts = [-(-side // part) for side, part in zip(shape, chunks, strict=True)]
+    if math.prod(counts) > max(1, size // _LEAST_PIECE):
+        raise ValueError(f"{name} is cut into {math.prod(counts)} pieces, {size} bytes are there")
+    between = about.get("dimension_separator", ".")
+    for places in itertools.product(*map(range, counts)):
+        piece = _value(store, f"{name}/{between.join(map(str, places)) or 0}")
+        most = most_unpacked(piece) if packing else len(piece)
+        if most > max(_SMALL, _SLACK * held):
+            raise ValueError(f"a piece of {name} of {held} bytes may unpack to {most}")
+
+
+def _type(name: str) -> str:
+    return "<u2" if name == "bfloat16" else name
+
+
+def _value(store, key: str) -> bytes:
+    found = store.read(key).result()
+    if found.state != "value":
+        raise ValueError(f"{key} is missing")
+    return found.value
