@@ -16,11 +16,16 @@ from jaxtyping import Float
 @jax.custom_vjp
 def matmul(x: Float[jax.Array, "*b c"], kernel: Float[jax.Array, "c o"]) -> Float[jax.Array, "*b o"]:
     """x · kernel. Differentiable in reverse mode, any number of times; not in forward mode."""
+    return _product(x, kernel)
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return matmul(x, kernel), (x, kernel)
+    # The bare product, which a rematerialisation policy sees.
+    return _product(x, kernel), (x, kernel)
 
 
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:

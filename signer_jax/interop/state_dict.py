@@ -70,8 +70,10 @@ class FileTensor:
         except ValueError as error:
             raise _damaged(self.file, error) from None
         if not finite:
-            what = f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in float32"
-            raise SignerError(f"{what} (NaN or infinity); {_AGAIN}")
+            raise SignerError(
+                f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in float32 "
+                f"(NaN or infinity); {_AGAIN}"
+            )
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -10,9 +10,12 @@ from signer_jax.layout import constrain, on_one_device
 
 # Logits of one head that are held at once (16 MiB in float32). A longer product is computed in blocks of queries.
 LOGITS_LIMIT = 2**22
-# What the backward pass of a block keeps where it computes the rest again: one array `[b, l, h, d]`, of the attention
-# of tokens to each other, which costs as much as all of a block's other matrix products at a video's length.
-kept = jax.checkpoint_policies.save_only_these_names("attended")
+# What the backward pass of a block keeps: its products, for what lies between them is made again in less time than it
+# takes to read it back. Where a block is computed again (`remat`) only one array `[b, l, h, d]`, of the attention of
+# tokens to each other, which costs as much as all of a block's other matrix products at a video's length.
+_policies = jax.checkpoint_policies
+attended = _policies.save_only_these_names("attended")
+products = _policies.save_from_both_policies(_policies.dots_with_no_batch_dims_saveable, attended)
 
 
 def attention(
@@ -26,8 +29,8 @@ def attention(
     compiled ahead of time for a GPU on a CPU machine does without it.
     """
     q, k, v = (constrain(x, "batch", "length", "heads", None) for x in (q, k, v))
-    attended = constrain(_attention(q, k, v), "batch", "length", "heads", None)
-    return checkpoint_name(attended, "attended") if k.shape[1] >= q.shape[1] else attended
+    out = constrain(_attention(q, k, v), "batch", "length", "heads", None)
+    return checkpoint_name(out, "attended") if k.shape[1] >= q.shape[1] else out
 
 
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -108,18 +111,18 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tupl
         return jax.lax.map(rows, queries)
 
     scaled = _heads_first(q) / np.sqrt(d).astype(np.float32)
-    attended, sums = jax.lax.map(head, (_in_blocks(scaled, block), _heads_first(k), _heads_first(v)))
-    attended = _heads_back(attended, b, l).astype(q.dtype)
+    out, sums = jax.lax.map(head, (_in_blocks(scaled, block), _heads_first(k), _heads_first(v)))
+    out = _heads_back(out, b, l).astype(q.dtype)
     sums = sums.reshape(b * h, -1)[:, :l]  # the logarithm of each row's sum of exponentials
-    attended, sums = checkpoint_name(attended, "attended"), checkpoint_name(sums, "attended")
-    return attended, (q, k, v, attended, sums)
+    out, sums = checkpoint_name(out, "attended"), checkpoint_name(sums, "attended")
+    return out, (q, k, v, out, sums)
 
 
 def _by_heads_transposed(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    q, k, v, attended, sums = saved
+    q, k, v, out, sums = saved
     (b, l, _, d), m = q.shape, k.shape[1]
     block, scale = _block(m, l), 1 / np.sqrt(d).astype(np.float32)
-    inner = (_heads_first(gradient) * _heads_first(attended)).sum(axis=-1)
+    inner = (_heads_first(gradient) * _heads_first(out)).sum(axis=-1)
 
     def head(arrays: tuple) -> tuple[jax.Array, jax.Array, jax.Array]:
         queries, keys, values, gradient, sums, inner = arrays

@@ -19,7 +19,7 @@ from signer_jax.errors import SignerError
 from signer_jax.layout import constrain
 from signer_jax.matmul import dense_dot
 from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
-from signer_jax.renderer.attention import attention, kept
+from signer_jax.renderer.attention import attended, attention, products
 from signer_jax.renderer.control import cross_normalise
 from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.variants import FaceBranch
@@ -190,7 +190,7 @@ class FaceGroup(nn.Module):
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`inputs` are those of `Block`."""
         values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
-        block: Any = nn.remat(Block, policy=kept) if self.remat else Block
+        block: Any = nn.remat(Block, policy=attended if self.remat else products)
         adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
         x, _ = block(*values, name="first")(x, *inputs)
         x = x + adapter(self.heads, self.eps, self.dtype, self.attend, name="face_attention")(x, face)
@@ -203,7 +203,7 @@ class FaceGroup(nn.Module):
 def _scanned(module: type[nn.Module], length: int, unroll: int, remat: bool) -> Any:
     """`module` over a stack of `length` parameters, whatever else it is given the same for all."""
     # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
-    module = nn.remat(module, prevent_cse=unroll > 1, policy=kept) if remat else module
+    module = nn.remat(module, prevent_cse=unroll > 1, policy=attended if remat else products)
     return nn.scan(
         module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=length,
         unroll=unroll,
