@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from signer_jax.errors import SignerError
+from signer_jax.ranges import nearest
 
 _FORM = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})")
 
@@ -77,23 +78,18 @@ def read(texts: Iterable[str], *, temporal: int, spatial: int, where: str) -> tu
         if (bucket.frames - 1) % temporal:
             raise SignerError(
                 f"{where}: {text} has {bucket.frames} frames; take 1 more than a multiple of {temporal}: "
-                f"{_nearest(bucket.frames - 1, temporal, 1)}"
+                f"{nearest(bucket.frames, temporal, 1)}"
             )
         for side in (bucket.height, bucket.width):
             if side % spatial:
                 raise SignerError(
                     f"{where}: {text} has a side of {side} pixels; take a multiple of {spatial}: "
-                    f"{_nearest(side, spatial, 0)}"
+                    f"{nearest(side, spatial)}"
                 )
         if bucket in buckets:
             raise SignerError(f"{where}: {text} is named twice; name each bucket once")
         buckets.append(bucket)
     return tuple(buckets)
-
-
-def _nearest(value: int, unit: int, more: int) -> str:
-    below = value // unit * unit
-    return " or ".join(str(one + more) for one in (below, below + unit) if one + more > 0)
 
 
 def plan(clips: Sequence[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float) -> Plan:

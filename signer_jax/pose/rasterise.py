@@ -46,7 +46,8 @@ def rasterise(
     pairs = np.concatenate([limbs for _, limbs, _ in groups])  # [limbs, 2]
     owners = tuple(i for i, (_, limbs, _) in enumerate(groups) for _ in limbs)
     height, width = (size, size) if isinstance(size, int) else size
-    widths = tuple(half * height / skeleton.VIEW_SIDE for _, limbs, half in groups for _ in limbs)
+    side = min(height, width)
+    widths = tuple(half * side / skeleton.VIEW_SIDE for _, limbs, half in groups for _ in limbs)
     pixels = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width).reshape(-1, joints, 2)
     weights = jnp.asarray(confidence, jnp.float32).reshape(-1, joints)
     ends = jnp.concatenate([pixels[:, pairs[:, 0]], pixels[:, pairs[:, 1]]], -1).swapaxes(0, 1)  # [limbs, n, 4]

@@ -126,7 +126,7 @@ def diffusion(
     if renderer.hybrid is not None:  # published weights know white noise alone
         noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
-    drawn = renderer.draw(pose, confidence)
+    drawn = renderer.draw(pose, confidence, clean.shape[2:4])
     conditions = renderer.conditions(
         batch["reference"], drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
         states=batch.get("text_states"), clip=batch.get("clip"), face=batch.get("face"),
