@@ -116,6 +116,7 @@ def get_config() -> ConfigDict:
     c.renderer.stem_blocks = 1  # a level
     c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference; 0: the variant's
+    c.renderer.buckets = ()  # of its training, as vae.buckets; () is the window above at data.size, which signing has
     c.renderer.overlap = 0  # frames that neighbouring segments share and blend; a multiple of the VAE's ratio in time
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style

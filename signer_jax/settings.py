@@ -183,6 +183,7 @@ class Rendering:
     stem_blocks: Blocks
     head_blocks: Blocks
     window: Annotated[int, whole(0, 10**5)]
+    buckets: Annotated[tuple[str, ...], each(Bucket, most=1000)]
     overlap: Annotated[int, whole(0, 10**5)]
     stride: Frames
     references: Annotated[int, whole(1, 10**7)]
