@@ -84,9 +84,8 @@ def draw(
     coordinates. `softness`: pixels over which an edge fades.
     """
     height, width = size
-    b, t, j, _ = coordinates.shape
-    points = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width).reshape(b * t, j, 2)
-    seen = jnp.asarray(confidence).reshape(b * t, j) > threshold
+    points = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width)
+    seen = jnp.asarray(confidence) > threshold
     rows = _in_groups(drawn, min(size))
 
     def frame(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -103,8 +102,9 @@ def draw(
 
         return jax.lax.scan(jax.checkpoint(group), jnp.zeros((height, width, 3)), rows)[0]
 
-    pictures = jax.lax.map(jax.checkpoint(frame), (points, seen))
-    return pictures.reshape(b, t, height, width, 3)
+    # All clips' first frames, then their second ones: a batch that is split among devices stays so.
+    every = jax.lax.map(jax.checkpoint(jax.vmap(frame)), (jnp.moveaxis(points, 1, 0), jnp.moveaxis(seen, 1, 0)))
+    return jnp.moveaxis(every, 0, 1)
 
 
 def _in_groups(drawn: Shapes, side: int) -> tuple[Any, Any, Any]:
