@@ -3,7 +3,7 @@
 signer train --config configs/default.py --workdir runs/default [--config.slul.d_model=256 ...]
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
-    c.data.size = 64  # video pixels, square
+    # Video pixels: height and width, or one number for a square.
+    c.data.size = FieldReference((64, 64), field_type=object)
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own (the built-in one's is 16)
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
@@ -115,6 +116,7 @@ def get_config() -> ConfigDict:
     c.renderer.stem_blocks = 1  # a level
     c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference; 0: the variant's
+    c.renderer.buckets = ()  # of its training, as vae.buckets; () is the window above at data.size, which signing has
     c.renderer.overlap = 0  # frames that neighbouring segments share and blend; a multiple of the VAE's ratio in time
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
@@ -123,7 +125,7 @@ def get_config() -> ConfigDict:
     # the branch elsewhere) | branch (ControlNeXt) | none
     c.renderer.control = "variant"
     c.renderer.picture = "limbs"  # what the branch sees: limbs (a channel a limb group) | dwpose (in its colours)
-    c.renderer.control_size = 128  # pixels of the control picture
+    c.renderer.control_size = 128  # height of the control picture, pixels; its width is by the videos' aspect
     c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them

@@ -14,7 +14,7 @@ from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.ranges import finite
-from signer_jax.settings import check_keys, flatten, read
+from signer_jax.settings import Size, check_keys, flatten, known, read
 
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")
@@ -125,6 +125,8 @@ def apply(config: ConfigDict, override: str) -> None:
     if not isinstance(holder, ConfigDict) or leaf not in holder:
         raise SignerError(f"{override}: the config has no key {name!r}{closest(name, flatten(config))}")
     before = holder[leaf]
+    if known().get(name) == Size and type(before) is int:
+        before = (before, before)
     try:
         if isinstance(before, ConfigDict):
             before.update(_fit_dict(_literal(text), before.to_dict()))

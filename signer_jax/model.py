@@ -1,5 +1,6 @@
 """The stations' modules from the settings, and their parameters: the only place where values become modules."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from signer_jax.interop import wan as interop_wan
 from signer_jax.interop.names import Place, inside
 from signer_jax.pose import skeleton
 from signer_jax.pose.warping import hand_index
+from signer_jax.ranges import nearest
 from signer_jax.renderer import pose_picture, variants
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.hybrid import Head, Stem
@@ -22,7 +24,7 @@ from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.settings import Rendering, Settings, Slul, Vae
+from signer_jax.settings import Rendering, Settings, Slul, Vae, size_fault
 from signer_jax.slp_moe.experts import SLPMoE
 from signer_jax.slp_moe.stabiliser import Stabiliser
 from signer_jax.slul.t5 import T5
@@ -141,28 +143,28 @@ def _renderer(
     if fault := variants.frames_fault(c.window, vae.temporal_ratio):
         raise SignerError(f"config.renderer.window {c.window}: {fault}")
     transformer, published = _transformer(settings, variant, vae, slul, compute, place)
-    grid, dtype = settings.data.size // vae.spatial_ratio, compute["dtype"]
+    unit, why = pixels_of_a_token(c, vae.spatial_ratio, transformer.patch)
+    for fault in size_fault(settings.data.size, unit, why):
+        raise SignerError(fault)
+    (height, width), dtype = settings.data.size, compute["dtype"]
+    grid = (height // vae.spatial_ratio, width // vae.spatial_ratio)
     control = hybrid = None
     by_latents = variant.pose != "branch" and c.control == "variant" and not c.stem_features
     if c.stem_features:
-        if grid == 0 or c.control_size % grid:
+        if c.control_size % grid[0]:
             raise SignerError(
-                f"config.renderer.control_size {c.control_size} must be a multiple of the latents' side {grid} "
-                f"(data.size {settings.data.size} / VAE {vae.spatial_ratio})"
-            )
-        if grid % 2 ** (len(c.stem_features) - 1):
-            raise SignerError(
-                f"config.renderer.stem_features {c.stem_features}: the latents' side {grid} (data.size "
-                f"{settings.data.size} / VAE {vae.spatial_ratio}) does not halve {len(c.stem_features) - 1} times"
+                f"config.renderer.control_size {c.control_size} must be a multiple of the latents' height {grid[0]} "
+                f"(data.size {height} / VAE {vae.spatial_ratio}): {nearest(c.control_size, grid[0])}"
             )
         hybrid = (
             Stem(c.stem_features, c.stem_blocks, c.freq_dim, dtype),
             Head(c.stem_features, c.head_blocks, c.freq_dim, dtype),
         )
     elif c.control != "none" and not by_latents:
-        control = _control(c, grid // transformer.patch[1], transformer.dim, dtype)
+        control = _control(c, grid[0] // transformer.patch[1], transformer.dim, dtype)
     coloured = by_latents or (c.picture == "dwpose" and control is not None)
-    side = settings.data.size if by_latents else c.control_size
+    # One scale for both sides: what is drawn has the videos' aspect.
+    picture = (height, width) if by_latents else (c.control_size, c.control_size * width // height)
     renderer = Renderer(
         variant,
         transformer,
@@ -171,13 +173,25 @@ def _renderer(
         NoiseSchedule(c.shift, c.steps, c.noise_share, c.times, c.times_mean, c.times_std, c.solver),
         skeleton.limb_groups(joints),
         pose_picture.shapes(joints, face=variant.face is None) if coloured else None,
-        (side, side),
+        picture,
+        grid,
         c.control_softness,
         vae.temporal_ratio,
         vae.spatial_ratio,
         settings.data.max_source,
     )
     return renderer, published
+
+
+def pixels_of_a_token(c: Rendering, spatial: int, patch: tuple[int, int, int]) -> tuple[int, str]:
+    """What the sides of a video must be a multiple of, and why: the autoencoder's `spatial` pixels, the stem's halvings
+    and the transformer's patch.
+    """
+    halvings = max(len(c.stem_features) - 1, 0)
+    stem = f" x stem {2**halvings}" if halvings else ""
+    tall, wide = patch[1:]
+    unit = spatial * 2**halvings * math.lcm(tall, wide)
+    return unit, f"VAE {spatial}{stem} x patch {math.lcm(tall, wide)}"
 
 
 def _transformer(
@@ -232,13 +246,14 @@ def _transformer(
 
 
 def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
-    """ControlNeXt's branch, strided from the control picture down to a grid of `tokens` a side."""
+    """ControlNeXt's branch, strided from the control picture down to a grid of `tokens` rows."""
     stages = len(c.control_channels)
     halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
     if tokens * 2**halvings * c.control_fold != c.control_size or halvings > stages:
         raise SignerError(
             f"config.renderer.control_size {c.control_size} must be the token grid {tokens} (data.size / VAE / patch) "
-            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}"
+            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}: "
+            + ", ".join(str(tokens * c.control_fold * 2**i) for i in range(stages + 1))
         )
     return ControlBranch(
         channels=tuple(c.control_channels),
@@ -278,31 +293,29 @@ def init(model: Model, settings: Settings, published: dict[str, Any], seed: int)
             model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j))
         )
     if model.vae is not None and "vae" not in published:
-        size = settings.data.size
-        params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, size, size, 3)))
+        params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, *settings.data.size, 3)))
     if model.renderer is not None:
         known = published["renderer"]["transformer"] if "renderer" in published else None
-        params["renderer"] = init_renderer(model, settings.data.size, keys["renderer"], known)
+        params["renderer"] = init_renderer(model, keys["renderer"], known)
     return {**published, **params}
 
 
-def init_renderer(model: Model, size: int, key: jax.Array, published: Any = None) -> dict[str, Any]:
-    """The renderer's parameters for videos of `size` pixels, with the transformer's `published` ones among them."""
-    r, grid = model.renderer, size // model.vae.spatial_ratio
+def init_renderer(model: Model, key: jax.Array, published: Any = None) -> dict[str, Any]:
+    """The renderer's parameters, with the transformer's `published` ones among them."""
+    r = model.renderer
     first, second, third = jax.random.split(key, 3)
     channels = 3 if r.shapes is not None else len(r.groups)
     picture = jnp.zeros((1, 2, *r.control_size, r.temporal_ratio * channels))
-    step, noisy = jnp.zeros((1,)), jnp.zeros((1, 2, grid, grid, model.vae.z_dim))
+    step, noisy = jnp.zeros((1,)), jnp.zeros((1, 2, *r.grid, model.vae.z_dim))
     params = {}
     if r.control is not None:
         params["control"] = _fresh(r.control, first, picture, step)
     if r.hybrid is not None:
         stem, head = r.hybrid
         params["stem"] = _fresh(stem, first, noisy, noisy[:, 0], picture, step)
-        levels = [jnp.zeros((1, 2, grid >> i, grid >> i, width)) for i, width in enumerate(stem.features)]
+        levels = [jnp.zeros((1, 2, *(side >> i for side in r.grid), width)) for i, width in enumerate(stem.features)]
         params["head"] = _fresh(head, third, levels[-1], levels, noisy, noisy[:, 0], step)
-    side = grid if r.hybrid is None else grid >> len(r.hybrid[0].features) - 1
-    inputs, options = transformer_inputs(r, side)
+    inputs, options = transformer_inputs(r)
     experts = r.variant.experts
     keys = dict(zip(experts, jax.random.split(second, len(experts)), strict=True)) if experts else {"": second}
     made = {
@@ -326,18 +339,19 @@ def published_transformer(variant: Variant, *, ratio: int = 4, **compute: Any) -
     )  # fmt: skip
 
 
-def transformer_inputs(r: Renderer, side: int) -> tuple[tuple, dict[str, Any]]:
-    """Zeros in the shapes of the transformer's inputs, for latents of `side` pixels: one video of few frames."""
+def transformer_inputs(r: Renderer) -> tuple[tuple, dict[str, Any]]:
+    """Zeros in the shapes of the transformer's inputs: one video of few frames."""
     module, frames = r.transformer, 2 + r.variant.front
+    height, width = r.grid if r.hybrid is None else (side >> len(r.hybrid[0].features) - 1 for side in r.grid)
     text = jnp.zeros((1, r.variant.text_rows or r.text_length, module.text_dim))
     options: dict[str, Any] = {}
     if module.image_dim is not None:
         options["image"] = jnp.zeros((1, 4, module.image_dim))
     if module.face is not None:
-        options["pose"] = jnp.zeros((1, frames - 1, side, side, module.out_channels))
+        options["pose"] = jnp.zeros((1, frames - 1, height, width, module.out_channels))
     if module.semantics_dim is not None:
         options["semantics"] = jnp.zeros((1, r.text_length, module.semantics_dim))
-    return (jnp.zeros((1, frames, side, side, module.in_channels)), jnp.zeros((1,)), text), options
+    return (jnp.zeros((1, frames, height, width, module.in_channels)), jnp.zeros((1,)), text), options
 
 
 def latent_constants(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray] | None:

@@ -18,6 +18,7 @@ class Range:
     words: str
     holds: Callable[[Any], bool]
     known: tuple[str, ...] = ()
+    read: Callable = lambda value: value  # to the form that the library takes
 
     def near(self, value: Any) -> str:
         """A suggestion for the first wrong name, or an empty string."""
@@ -82,6 +83,12 @@ _PLAIN = {
     bool: Range("true or false", lambda v: type(v) is bool), int: whole(), float: number(),
     str: Range("text", lambda v: type(v) is str),
 }  # fmt: skip
+
+
+def nearest(value: int, unit: int, more: int = 0) -> str:
+    """The positive numbers around `value` that are `more` than a multiple of `unit`, in words."""
+    below = (value - more) // unit * unit + more
+    return " or ".join(str(one) for one in (below, below + unit) if one > 0)
 
 
 def finite(value: Any) -> Any:

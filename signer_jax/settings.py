@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import SUBSETS
-from signer_jax.ranges import Range, each, number, one_of, range_of, whole
+from signer_jax.ranges import Range, each, nearest, number, one_of, range_of, whole
 from signer_jax.renderer.variants import VARIANTS, frames_fault
 
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
@@ -30,6 +30,16 @@ Blocks = Annotated[int, whole(0, 1000)]
 Length = Annotated[int, whole(2, 10**5)]  # tokens
 Frames = Annotated[int, whole(1, 10**5)]
 Pixels = Annotated[int, whole(1, 8192)]
+_SIDE = whole(8, 4096)
+# Height and width; one number, which older runs have, is a square's side.
+Size = Annotated[
+    tuple[int, int],
+    Range(
+        f"{_SIDE.words}, or height and width, two such numbers",
+        lambda v: _SIDE.holds(v) or (isinstance(v, tuple) and 1 <= len(v) <= 2 and all(map(_SIDE.holds, v))),
+        read=lambda v: (v, v) if type(v) is int else v if len(v) == 2 else v * 2,
+    ),
+]
 Share = Annotated[float, number(0.0, 1.0)]
 Positive = Annotated[float, number(0.0, 1e6, above=True)]
 NotNegative = Annotated[float, number(0.0, 1e6)]
@@ -62,7 +72,7 @@ def _is_rate(value: Any) -> bool:
         return False
 
 
-Size = Range(
+Bucket = Range(
     "FRAMESxHEIGHTxWIDTH such as 81x480x832",
     lambda v: type(v) is str and re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){2}", v) is not None,
 )
@@ -82,7 +92,7 @@ class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
     seed: Seed
-    size: Annotated[int, whole(8, 4096)]
+    size: Size
     fps: PerSecond
     sentences: Splits
     poses: Splits
@@ -154,7 +164,7 @@ class Vae:
     patch_size: Annotated[int, whole(1, 64)]
     principal_start: bool
     window: Frames
-    buckets: Annotated[tuple[str, ...], each(Size, most=1000)]
+    buckets: Annotated[tuple[str, ...], each(Bucket, most=1000)]
     kl_weight: NotNegative
     sharpness_weight: NotNegative
 
@@ -173,6 +183,7 @@ class Rendering:
     stem_blocks: Blocks
     head_blocks: Blocks
     window: Annotated[int, whole(0, 10**5)]
+    buckets: Annotated[tuple[str, ...], each(Bucket, most=1000)]
     overlap: Annotated[int, whole(0, 10**5)]
     stride: Frames
     references: Annotated[int, whole(1, 10**7)]
@@ -376,13 +387,21 @@ def _read(hint: Any, value: Any, name: str) -> Any:
     row = range_of(hint)
     if not row.holds(value):
         raise SignerError(f"{name} is {value!r}: it must be {row.words}{row.near(value)}")
-    plain = getattr(hint, "__origin__", hint)  # of Annotated
+    plain, value = getattr(hint, "__origin__", hint), row.read(value)  # the type that is annotated
     return float(value) if plain is float else value
+
+
+def size_fault(size: tuple[int, int], unit: int, why: str) -> Iterable[str]:
+    """What is to be said where a side of `config.data.size` is no multiple of `unit`, with the nearest that are."""
+    if any(side % unit for side in size):
+        wrong = [f"{name} {nearest(side, unit)}" for name, side in zip(("height", "width"), size, strict=True)
+                 if side % unit]  # fmt: skip
+        yield f"config.data.size {size[0]},{size[1]}: must be multiples of {unit} ({why}): {', '.join(wrong)}"
 
 
 def _misfits(settings: Settings) -> Iterable[str]:
     """One message for each group of values that do not go together, of the stages that the config trains."""
-    stages, vae, renderer, size = settings.stages, settings.vae, settings.renderer, settings.data.size
+    stages, vae, renderer = settings.stages, settings.vae, settings.renderer
     if "vae" in stages and not vae.init and len(vae.temporal_downsample) != len(vae.dim_mult) - 1:
         yield (
             f"config.vae.temporal_downsample {vae.temporal_downsample}: give one entry for each level of "
@@ -391,8 +410,8 @@ def _misfits(settings: Settings) -> Iterable[str]:
     if settings.data.corpus == "builtin" and 0 < settings.data.fps < 4:
         yield f"config.data.fps {settings.data.fps:g}: the signs of the built-in corpus need 4 frames a second or more"
     folded = vae.patch_size * 2 ** (len(vae.dim_mult) - 1)  # pixels a side of a latent
-    if {"vae", "renderer"} & set(stages) and not vae.init and size % folded:
-        yield f"config.data.size {size}: must be a multiple of {folded} (vae.patch_size and the levels)"
+    if {"vae", "renderer"} & set(stages) and not vae.init:
+        yield from size_fault(settings.data.size, folded, "vae.patch_size and the levels")
     if "renderer" in stages and not renderer.init:
         if renderer.dim % renderer.heads or renderer.dim // renderer.heads % 2:
             yield f"config.renderer.dim {renderer.dim}: must be {renderer.heads} heads of an even width"

@@ -164,10 +164,12 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray] | None:
         return None
     look = None if signer.model.renderer is None else look_of(sample.signer, signer.studio)
     signed = signer.sign(sample.text, language=sample.language, signer=look)
-    panels = {"skeleton": draw(signed.pose, PANEL)}
-    if signed.video is not None:
-        panels["rendered signer"] = enlarge(signed.video)
-    panels["ground truth"] = draw(sample.pose, PANEL) if sample.video is None else enlarge(sample.video)
+    filmed = {"rendered signer": signed.video, "ground truth": sample.video}
+    panels = {name: enlarge(video) for name, video in filmed.items() if video is not None}
+    size = next((panel.shape[1:3] for panel in panels.values()), (PANEL, PANEL))  # as large as what was filmed
+    panels = {"skeleton": draw(signed.pose, size), **panels}
+    if sample.video is None:
+        panels["ground truth"] = draw(sample.pose, size)
     index = np.arange(max(map(len, panels.values())))
     frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels.values()], axis=2)
     caption = f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: {', '.join(panels)}"
@@ -184,7 +186,7 @@ def _shown(signer: Signer) -> Sample | None:
 
 
 def enlarge(video: np.ndarray) -> np.ndarray:
-    """Pixels repeated up to the panel's size."""
+    """Pixels repeated up to the panel's height."""
     scale = max(1, PANEL // video.shape[1])
     return video.repeat(scale, axis=1).repeat(scale, axis=2)
 

@@ -6,6 +6,7 @@
          tokenizer.model     the SentencePiece model
          prior/              the pose prior database
          latents/            the training videos' latents
+         buckets/BUCKET/     these of each of the renderer's buckets
          checkpoints/STAGE/  Orbax
          tensorboard/
          result.json, report.html, sign.mp4
@@ -131,6 +132,7 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "prior": data,
         "tokenizer.model": tokenizer,
         "latents": bool(changed),
+        "buckets": bool(changed),
         "tensorboard": bool(changed),
     }
     return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]
@@ -138,8 +140,9 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
 
 def _make_room(workdir: Path, settings: Settings) -> None:
     for name in outdated(workdir, settings):
-        curves = name == "tensorboard"  # a folder of ours without a manifest, where a user may have put other files
-        for path in (workdir / name).glob("events.out.tfevents.*") if curves else (workdir / name,):
+        # Folders of ours without a manifest, where a user may have put other files.
+        inside = {"tensorboard": "events.out.tfevents.*", "buckets": "[0-9]*x[0-9]*x[0-9]*"}.get(name)
+        for path in (workdir / name,) if inside is None else (workdir / name).glob(inside):
             storage.discard(path)
 
 

@@ -361,7 +361,7 @@ def _of_clips(folder):
     files.make_how2sign(folder)
     return (
         "signer_jax.data.corpora.how2sign_clips.clean",
-        lambda: list(how2sign_clips.samples(folder, "train", size=16)),
+        lambda: list(how2sign_clips.samples(folder, "train", size=(16, 16))),
     )
 
 

@@ -120,7 +120,7 @@ def test_the_upper_bound_is_what_is_said(key, most):
         config = configuration.shipped("phoenix14t")
         config.update_from_flattened_dict({key: value})
         if fits:
-            assert flatten(read(config))[key] == most
+            assert flatten(read(config))[key] in (most, [most, most])  # one number is a square
         else:
             with pytest.raises(SignerError, match=f"{most:g}|{most}"):
                 read(config)

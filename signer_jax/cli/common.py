@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PICTURES = {"PNG": 36, "JPEG": 64, "WEBP": 12}
 _PASSES = 36  # megapixels of a progressive JPEG
 _KEPT = 2048  # pixels of a side: a picture that has them is made smaller by whole numbers, down to these
+_WIDEST = 4  # times a picture's shorter side: of a longer one the middle is kept
 _BAND = 1 << 22  # pixels that are converted at once
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines at U+2028, form feeds and others
 
@@ -123,7 +124,8 @@ def check_text(text: str) -> None:
 
 
 def open_picture(path: str) -> "Image":
-    """The middle square of a PNG, JPEG or WebP as RGB, upright, with sides of less than twice `_KEPT` pixels.
+    """A PNG, JPEG or WebP as RGB, upright, with a shorter side of less than twice `_KEPT` pixels; of a longer one the
+    middle `_WIDEST` times that.
 
     Raises `SignerError` for what is none, damaged or (undecoded) too large.
     """
@@ -160,16 +162,17 @@ def _read_picture(path: str, picture: "Image") -> "Image":
 
 
 def _small(picture: "Image") -> "Image":
-    """The middle square as RGB, made smaller, band by band: whole copies of a large picture take gigabytes."""
+    """The middle as RGB, made smaller, band by band: whole copies of a large picture take gigabytes."""
     from PIL import Image
 
     side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    width, height = (min(pixels, _WIDEST * side) for pixels in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
     factor = max(1, side // _KEPT)
-    small = Image.new("RGB", (-(-side // factor),) * 2)
-    rows = max(1, _BAND // side // factor) * factor
-    for start in range(0, side, rows):
-        band = _rgb(picture.crop((left, top + start, left + side, top + min(start + rows, side))))
+    small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    rows = max(1, _BAND // width // factor) * factor
+    for start in range(0, height, rows):
+        band = _rgb(picture.crop((left, top + start, left + width, top + min(start + rows, height))))
         small.paste(band.reduce(factor) if factor > 1 else band, (0, start // factor))
     return small
 
@@ -188,15 +191,19 @@ def _too_large(path: str, megapixels: int) -> SignerError:
     return SignerError(f"--style {path}: has more than the {megapixels} megapixels that its kind may have; resize it")
 
 
-def square(picture: "Image", size: int) -> "np.ndarray":
-    """The picture's middle square, resized to uint8 `[size, size, 3]`."""
+def middle_of(picture: "Image", size: tuple[int, int]) -> "np.ndarray":
+    """The middle of the picture, as large as the aspect of `size` (height, width) lets it, resized to that: uint8
+    `[height, width, 3]`.
+    """
     import numpy as np
     from PIL import Image
 
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    middle = picture.crop((left, top, left + side, top + side))
-    return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
+    height, width = size
+    across = max(1, min(picture.width, round(picture.height * width / height)))
+    down = max(1, min(picture.height, round(picture.width * height / width)))
+    left, top = (picture.width - across) // 2, (picture.height - down) // 2
+    middle = picture.crop((left, top, left + across, top + down))
+    return np.asarray(middle.resize((width, height), Image.Resampling.BOX))
 
 
 def output_folder(path: str, flag: str) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from signer_jax.cli.common import check_database, check_text, command, distinct, open_picture, output_folder, square
+from signer_jax.cli.common import check_database, check_text, command, distinct, middle_of, open_picture, output_folder
 from signer_jax.errors import SignerError, one_line
 
 SKELETON_SIZE = 256  # pixels of a skeleton video
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.workdir:
         signer = Signer.load(arguments.workdir)
-        style = square(picture, signer.settings.data.size) if picture else None
+        style = middle_of(picture, signer.settings.data.size) if picture else None
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
         check_database(arguments.prior)

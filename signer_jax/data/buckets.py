@@ -6,17 +6,20 @@ keeps its aspect: it is resized until it covers its bucket, and the middle is ke
 a pure function of k, so that a resumed run goes on with the very next one whoever reads.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.ranges import nearest
 
 _FORM = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})")
 
@@ -77,23 +80,18 @@ def read(texts: Iterable[str], *, temporal: int, spatial: int, where: str) -> tu
         if (bucket.frames - 1) % temporal:
             raise SignerError(
                 f"{where}: {text} has {bucket.frames} frames; take 1 more than a multiple of {temporal}: "
-                f"{_nearest(bucket.frames - 1, temporal, 1)}"
+                f"{nearest(bucket.frames, temporal, 1)}"
             )
         for side in (bucket.height, bucket.width):
             if side % spatial:
                 raise SignerError(
                     f"{where}: {text} has a side of {side} pixels; take a multiple of {spatial}: "
-                    f"{_nearest(side, spatial, 0)}"
+                    f"{nearest(side, spatial)}"
                 )
         if bucket in buckets:
             raise SignerError(f"{where}: {text} is named twice; name each bucket once")
         buckets.append(bucket)
     return tuple(buckets)
-
-
-def _nearest(value: int, unit: int, more: int) -> str:
-    below = value // unit * unit
-    return " or ".join(str(one + more) for one in (below, below + unit) if one + more > 0)
 
 
 def plan(clips: Sequence[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float) -> Plan:
@@ -180,6 +178,49 @@ def fitted(frames: UInt8[np.ndarray, "t h w 3"], placed: Placed, bucket: Bucket)
     return frames[:, placed.top : placed.top + bucket.height, placed.left : placed.left + bucket.width]
 
 
+def seen(placed: Placed, clip: Clip, bucket: Bucket) -> Float[np.ndarray, "2 2"]:
+    """How a pose goes with its frames into a bucket: scale and shift of x and y, float32.
+
+    A pose times the scale plus the shift lies in the view of the bucket's size (`skeleton.to_pixels`) where the pose
+    lies in the clip's frames, resized and cut as they are.
+    """
+    there, *origin = skeleton.view(clip.height, clip.width)
+    here, *middle = skeleton.view(bucket.height, bucket.width)
+    grown = np.array([placed.width / clip.width, placed.height / clip.height])
+    cut = np.array([placed.left, placed.top])
+    return np.stack([there * grown / here, (origin * grown - cut - middle) / here]).astype(np.float32)
+
+
+def check_aspects(
+    clips: Iterable[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float, spatial: int, where: str
+) -> None:
+    """Raises `SignerError` for a bucket whose height and width no clip fits, with the nearest that one does."""
+    sizes = {Clip(1, clip.height, clip.width) for clip in clips if min(clip) > 0}
+    for bucket in buckets:
+        if not sizes or any(_fits(size, bucket._replace(frames=1), crop, enlarge) for size in sizes):
+            continue
+        sides = range(spatial, spatial + max(max(bucket), *(max(size) for size in sizes)), spatial)
+        others = (Bucket(1, height, width) for height in sides for width in sides)
+        fitting = [one for one in others if any(_fits(size, one, crop, enlarge) for size in sizes)]
+        listed = ", ".join(f"{size.height}x{size.width}" for size in sorted(sizes)[:3])
+        if not fitting:
+            raise SignerError(
+                f"{where}: {bucket} is larger than what training clips of {listed} give, and so is every other; "
+                "raise config.data.enlarge or config.data.crop"
+            )
+        near = min(fitting, key=lambda one: (_apart(one, bucket), one))
+        raise SignerError(
+            f"{where}: {bucket} fits no training clip (height x width {listed}; at most {crop:g} of it may be cut off, "
+            f"config.data.crop, and it may grow {enlarge:g} times, config.data.enlarge); the nearest that fits is "
+            f"{near._replace(frames=bucket.frames)}"
+        )
+
+
+def _apart(one: Bucket, other: Bucket) -> float:
+    """How many times two buckets' sides differ, as a logarithm."""
+    return abs(math.log(one.height / other.height)) + abs(math.log(one.width / other.width))
+
+
 def starts(frames: int, length: int, stride: int) -> list[int]:
     """First frames of windows that leave none of a clip out: one every `stride`, and the last that ends with it."""
     last = frames - length
@@ -224,6 +265,20 @@ def _cycle(counts: tuple[int, ...], seed: int, cycle: int) -> tuple[np.ndarray, 
 @lru_cache(maxsize=64)
 def _shuffled(count: int, seed: int, bucket: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, 1, bucket, epoch)).permutation(count)
+
+
+def windows(plan: Plan, clips: Sequence[Clip], stride: int) -> tuple[Plan, tuple[int, ...]]:
+    """A plan whose `placed` are windows instead of clips, bucket by bucket, and the first frame of each.
+
+    A clip has one every `stride` frames and the one that ends with it (`starts`).
+    """
+    rows = [
+        (plan.placed[row], start)
+        for k, bucket in enumerate(plan.buckets)
+        for row in plan.members(k)
+        for start in starts(clips[plan.placed[row].clip].frames, bucket.frames, stride)
+    ]
+    return replace(plan, placed=tuple(one for one, _ in rows)), tuple(start for _, start in rows)
 
 
 class Visits:

@@ -113,8 +113,8 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
-    def __init__(self, path: Path, size: int | None = None):
-        """`size` is the pixels of a side that videos have, where it is known."""
+    def __init__(self, path: Path, size: tuple[int, int] | None = None):
+        """`size` is the height and width that videos have, where they are known."""
         super().__init__(path, decode, storage.REMAKE)
         self._size = size
 
@@ -130,8 +130,9 @@ class Records(Shard):
         """
         if (video := self[index].video) is None:
             raise self._lacks(index, "video")
-        if self._size is not None and video.shape[1:3] != (self._size, self._size):
-            sides = f"its video is {video.shape[2]}x{video.shape[1]}, corpus.json's size {self._size}"
+        if self._size is not None and video.shape[1:3] != self._size:
+            height, width = self._size
+            sides = f"its video is {video.shape[2]}x{video.shape[1]}, corpus.json's size {width}x{height}"
             raise self._damaged(f"record {index}", ValueError(sides))
         return video
 
@@ -165,7 +166,10 @@ class Corpus:
             raise ValueError("whether a motion has a video is neither true nor false")
         if type(about["fps"]) not in (int, float) or not 0 <= about["fps"] <= _MOST_RATE:
             raise ValueError("a frame rate that is none")
-        if about.get("size") is not None and not (type(about["size"]) is int and 0 < about["size"] <= _MOST_SIDE):
+        size = self.size or ()
+        if about.get("size") is not None and not (
+            len(size) == 2 and all(type(side) is int and 0 < side <= _MOST_SIDE for side in size)
+        ):
             raise ValueError("a size that is none")
         known = [about[name].items() for name in ("words", "glosses")]
         texts = [
@@ -183,12 +187,18 @@ class Corpus:
         if any(map(piled, texts)):
             raise ValueError("a word, gloss, language or signer piles more than 30 marks on a letter")
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of its videos, where `corpus.json` says them; one number, of before, is a square's side."""
+        size = self.about.get("size")
+        return size if size is None else (size, size) if type(size) is int else tuple(size)
+
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))
 
     def motions(self, split: str) -> Records:
         """Raises `SignerError` where the shard has another number of records than `corpus.json` lists."""
-        records = Records(self._shard(split, "motion"), self.about.get("size"))
+        records = Records(self._shard(split, "motion"), self.size)
         if len(records) != (listed := len(self.about["motions"].get(split, []))):
             raise SignerError(
                 f"{self.directory}: corpus.json lists {listed} motions of {split!r}, {len(records)} are there; "

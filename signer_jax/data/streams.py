@@ -55,10 +55,10 @@ def iterate(source, transform: Callable, reading: Reading, what: str) -> grain.D
         )
     # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
     examples = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat().random_map(transform)
-    return _batched(examples, reading)
+    return batched(examples, reading)
 
 
-def _batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
+def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
     """This process's rows of the global batches of endless examples."""
     rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
     dataset = grain.MapDataset.source(_Share(examples, reading.batch, rows)).batch(len(rows), drop_remainder=True)
@@ -127,7 +127,7 @@ def bucketed_videos(load: Callable[[int], np.ndarray], plan: Plan, reading: Read
         return {"video": to_model_range(fitted(take_frames(video, start, bucket.frames), placed, bucket))}
 
     examples = grain.MapDataset.source(Visits(plan, reading.batch, reading.seed)).seed(reading.seed)
-    return _batched(examples.random_map(transform), reading)
+    return batched(examples.random_map(transform), reading)
 
 
 def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:

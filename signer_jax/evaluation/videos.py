@@ -43,7 +43,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
     picked = [filmed_at[k] for k in spread(len(filmed_at), limit)]
     rows: dict[str, list[float]] = defaultdict(list)
-    fresh = models.init_renderer(signer.model, signer.settings.data.size, jax.random.key(signer.settings.seed))
+    fresh = models.init_renderer(signer.model, jax.random.key(signer.settings.seed))
     # In one step: what knows nothing makes nothing more of twelve.
     renderer = signer.model.renderer
     schedule = replace(renderer.schedule, steps=1, solver="euler")
@@ -126,7 +126,7 @@ def score_motion(
 def hands_of(truth: np.ndarray, pose: Pose, signer: Signer) -> tuple[np.ndarray, np.ndarray, int]:
     """Where the hands are in the frames, whether they are shown, and the side of the crop around them, in pixels."""
     names = skeleton.SUBSETS[signer.settings.pose.joints]
-    centres, visible = video_metrics.hand_centres(pose, names, signer.settings.data.size)
+    centres, visible = video_metrics.hand_centres(pose, names, truth.shape[1:3])
     return centres, visible, video_metrics.hand_crop(*truth.shape[1:3])
 
 

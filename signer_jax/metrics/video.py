@@ -76,9 +76,9 @@ def _similarity(x: Float[np.ndarray, "t h w c"], y: Float[np.ndarray, "t h w c"]
 
 
 def hand_centres(
-    pose: Pose, joints: Sequence[str], size: int
+    pose: Pose, joints: Sequence[str], size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
-    """Pixel x, y of the middle of the left and the right hand in a `size`-pixel view, and whether it is shown.
+    """Pixel x, y of the middle of the left and the right hand in a view of `size` (height, width), and whether shown.
 
     The middle is that of the box around the hand's joints that are shown.
     """
@@ -86,7 +86,7 @@ def hand_centres(
     for names in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND):
         hand = skeleton.positions(names, joints)
         shown: np.ndarray = np.asarray(pose.confidence[:, hand] > 0)
-        pixels = skeleton.to_pixels(pose.coordinates[:, hand, :2], size)
+        pixels = skeleton.to_pixels(pose.coordinates[:, hand, :2], *size)
         low = np.where(shown[..., None], pixels, np.inf).min(axis=1, initial=np.inf)
         high = np.where(shown[..., None], pixels, -np.inf).max(axis=1, initial=-np.inf)
         seen = np.asarray(shown.any(axis=1))
@@ -269,7 +269,7 @@ def composite_baseline(
     filmed = [(one.pose, one.video) for one in training if one.pose is not None and one.video is not None]
     if clip.pose is None or not filmed:
         raise SignerError(f"composite baseline: {clip.name!r} or its signer's training samples lack a pose or a video")
-    size, side = body.shape[2], hand_crop(*body.shape[1:3])
+    size, side = body.shape[1:3], hand_crop(*body.shape[1:3])
     centres, visible = hand_centres(clip.pose, skeleton.JOINTS, size)
     theirs = [hand_centres(pose.slice(0, len(video)), skeleton.JOINTS, size) for pose, video in filmed]
     place = [(k, i) for k, (pose, video) in enumerate(filmed) for i in range(min(len(pose), len(video)))]
@@ -290,7 +290,7 @@ def composite_baseline(
         for t, found in zip(np.flatnonzero(visible[:, hand]), alike, strict=True):
             k, i = place[shown[found]]
             source = hand_crops(filmed[k][1][i : i + 1], theirs[k][0][i : i + 1, hand : hand + 1], _ONE, side)[0]
-            x, y = np.clip(np.round(centres[t, hand] - side / 2).astype(int), 0, (size - side, body.shape[1] - side))
+            x, y = np.clip(np.round(centres[t, hand] - side / 2).astype(int), 0, (size[1] - side, size[0] - side))
             result[t, y : y + side, x : x + side] = source
     return result
 

@@ -55,21 +55,24 @@ def _hand_limbs(side: str) -> tuple[tuple[str, str, Colour], ...]:
 HAND_LIMBS = {side: _hand_limbs(side) for side in ("left", "right")}
 
 
-def draw(pose: Pose, size: int, *, threshold: float = 0.3) -> UInt8[np.ndarray, "t h w 3"]:
-    """Pictures `[t, size, size, 3]` of a normalised pose on the canonical joints, in the view of `skeleton.to_pixels`.
+def draw(pose: Pose, size: int | tuple[int, int], *, threshold: float = 0.3) -> UInt8[np.ndarray, "t h w 3"]:
+    """Pictures of a normalised pose on the canonical joints, in the view of `skeleton.to_pixels`.
 
-    Joints whose confidence is at or below `threshold` are left out (0.3 is DWPose's; WAN notes, "Pose drawing").
+    `size` is a square's side or (height, width). Joints whose confidence is at or below `threshold` are left out (0.3
+    is DWPose's; WAN notes, "Pose drawing").
     """
-    pixels = skeleton.to_pixels(pose.coordinates[..., :2].astype(np.float32), size)
+    size = (size, size) if isinstance(size, int) else size
+    pixels = skeleton.to_pixels(pose.coordinates[..., :2].astype(np.float32), *size)
     frames = [_draw_frame(points, seen > threshold, size) for points, seen in zip(pixels, pose.confidence, strict=True)]
-    return np.stack(frames) if frames else np.zeros((0, size, size, 3), np.uint8)
+    return np.stack(frames) if frames else np.zeros((0, *size, 3), np.uint8)
 
 
-def _draw_frame(points: np.ndarray, seen: np.ndarray, size: int) -> np.ndarray:
-    image = Image.new("RGB", (size * _OVERSAMPLING,) * 2)
+def _draw_frame(points: np.ndarray, seen: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    image = Image.new("RGB", (width * _OVERSAMPLING, height * _OVERSAMPLING))
     canvas = ImageDraw.Draw(image)
     points = points * _OVERSAMPLING
-    unit = size * _OVERSAMPLING / skeleton.VIEW_SIDE
+    unit = min(size) * _OVERSAMPLING / skeleton.VIEW_SIDE
 
     def limbs(triples: tuple[tuple[str, str, Colour], ...], half_width: float, shade: float) -> None:
         for a, b, colour in triples:
@@ -96,4 +99,4 @@ def _draw_frame(points: np.ndarray, seen: np.ndarray, size: int) -> np.ndarray:
         limbs(HAND_LIMBS[side], _HAND_WIDTH, 1.0)
         for name in names:
             dot(skeleton.INDEX[name], _HAND_JOINT, _HAND_JOINT_COLOUR)
-    return np.asarray(image.resize((size, size), Image.Resampling.BOX))
+    return np.asarray(image.resize((width, height), Image.Resampling.BOX))

@@ -6,6 +6,9 @@ objective": "a soft skeleton rasteriser"). A limb's intensity at a pixel is
     a = min(confidence of its two ends) * sigmoid((half width - distance to the limb) / softness)     (in pixels)
 
 and the limbs of a group are joined by the soft union 1 - prod(1 - a).
+
+Memory grows with the pictures themselves and nothing else: limbs are drawn one after the other, large pictures some
+frames at a time, and the backward pass draws each of them again.
 """
 
 from collections.abc import Sequence
@@ -22,6 +25,7 @@ from signer_jax.types import Array
 
 SOFTNESS = 0.5  # pixels over which a limb's edge fades
 _TINY = 1e-6  # square pixels: keeps the distance differentiable on the limb itself and on limbs of no length
+_PIXELS = 1 << 21  # of all frames that are drawn at once, but for a single larger one
 _OPAQUE = 1 - 1e-6  # the backward pass divides by 1 - a
 
 LimbGroup = tuple[str, np.ndarray, float]
@@ -46,13 +50,30 @@ def rasterise(
     pairs = np.concatenate([limbs for _, limbs, _ in groups])  # [limbs, 2]
     owners = tuple(i for i, (_, limbs, _) in enumerate(groups) for _ in limbs)
     height, width = (size, size) if isinstance(size, int) else size
-    widths = tuple(half * height / skeleton.VIEW_SIDE for _, limbs, half in groups for _ in limbs)
-    pixels = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width).reshape(-1, joints, 2)
-    weights = jnp.asarray(confidence, jnp.float32).reshape(-1, joints)
-    ends = jnp.concatenate([pixels[:, pairs[:, 0]], pixels[:, pairs[:, 1]]], -1).swapaxes(0, 1)  # [limbs, n, 4]
-    seen = jnp.minimum(weights[:, pairs[:, 0]], weights[:, pairs[:, 1]]).T  # [limbs, n]
-    drawn = _union(ends, seen, _Drawing(owners, widths, len(groups), (height, width), softness))  # [g, n, y, x]
-    return jnp.moveaxis(drawn, 0, -1).reshape(*batch, height, width, len(groups))
+    side = min(height, width)
+    widths = tuple(half * side / skeleton.VIEW_SIDE for _, limbs, half in groups for _ in limbs)
+    pixels = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width)
+    weights = jnp.asarray(confidence, jnp.float32)
+    drawing = _Drawing(owners, widths, len(groups), (height, width), softness)
+
+    def draw(part: tuple[jax.Array, jax.Array]) -> jax.Array:
+        pixels, weights = (a.reshape(-1, *a.shape[2:]) for a in part)
+        ends = jnp.concatenate([pixels[:, pairs[:, 0]], pixels[:, pairs[:, 1]]], -1).swapaxes(0, 1)  # [limbs, n, 4]
+        seen = jnp.minimum(weights[:, pairs[:, 0]], weights[:, pairs[:, 1]]).T  # [limbs, n]
+        drawn = jnp.moveaxis(_union(ends, seen, drawing), 0, -1)  # [n, y, x, g]
+        return drawn.reshape(*part[0].shape[:2], *drawn.shape[1:])
+
+    # Whole clips side by side, each some frames at a time: a batch that is split among devices stays so.
+    clips, frames = (-1, batch[-1]) if batch else (1, 1)
+    pixels, weights = pixels.reshape(clips, frames, joints, 2), weights.reshape(clips, frames, joints)
+    clips, most = len(pixels), max(1, _PIXELS // (height * width * max(1, len(pixels))))
+    if frames <= most:
+        drawn = draw((pixels, weights))
+    else:
+        once = max(n for n in range(1, most + 1) if frames % n == 0)
+        each = tuple(jnp.moveaxis(a.reshape(clips, -1, once, *a.shape[2:]), 1, 0) for a in (pixels, weights))
+        drawn = jnp.moveaxis(jax.lax.map(jax.checkpoint(draw), each), 0, 1)
+    return drawn.reshape(*batch, height, width, len(groups))
 
 
 class _Drawing(NamedTuple):

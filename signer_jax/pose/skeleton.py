@@ -128,18 +128,26 @@ def limb_groups(joints: Sequence[str]) -> list[tuple[str, np.ndarray, float]]:
 _FARTHEST = 1000  # shoulder widths: the 75 real files at hand stay below 4
 _ROUNDING = 1e-5  # shoulder widths
 _OUTLYING = 10 * _FARTHEST  # what cleaning may make of it
-# The view: a square of VIEW_SIDE shoulder widths around the signer whose top lies VIEW_TOP above the origin.
+# The view: a square of VIEW_SIDE shoulder widths around the signer whose top lies VIEW_TOP above the origin. A
+# rectangle shows more: the square is as large as its shorter side, and stands in the middle of the longer.
 VIEW_SIDE = 2.6
 VIEW_TOP = 1.1
 
 
-def to_pixels(coordinates, height: int, width: int = 0):
-    """Normalised x, y (`[..., 2]`, numpy or jax) to pixels of a view of this height; pixel centres at +0.5.
+def view(height: int, width: int) -> tuple[float, float, float]:
+    """Pixels a shoulder width, and x and y of the origin, in a picture of this size: one scale for both axes."""
+    side = min(height, width)
+    scale = side / VIEW_SIDE
+    return scale, width / 2, VIEW_TOP * scale + (height - side) / 2
 
-    The height shows `VIEW_SIDE`; the signer stands in the middle of the width, which is the height where it is 0.
+
+def to_pixels(coordinates, height: int, width: int = 0):
+    """Normalised x, y (`[..., 2]`, numpy or jax) to pixels of the view; pixel centres at +0.5.
+
+    The width is the height where it is 0.
     """
-    scale = height / VIEW_SIDE
-    return coordinates * scale + np.array([(width or height) / 2, VIEW_TOP * scale], np.float32)
+    scale, x, y = view(height, width or height)
+    return coordinates * scale + np.array([x, y], np.float32)
 
 
 def normalise(pose: Pose) -> tuple[Pose, np.ndarray, float]:

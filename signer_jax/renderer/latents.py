@@ -2,7 +2,7 @@
 
 `<workdir>/latents` holds the training windows' latents (ArrayRecord), the per-channel statistics that normalise them,
 and for each signer a bank of frames with their poses, of which one gives the style (`renderer.references`). It is
-written by `training.latents`.
+written by `training.latents`. `<workdir>/buckets/BUCKET` is the same of a bucket, written by `training.bucketed`.
 """
 
 from dataclasses import dataclass
@@ -52,6 +52,8 @@ class LatentStore:
     std: np.ndarray  # [z]
     banks: dict[str, ReferenceBank]  # by signer
     noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
+    bucket: str = ""  # frames x height x width that its clips were put into
+    dtype: str = "float32"  # that they were encoded in
 
     @classmethod
     def open(cls, directory: Path) -> "LatentStore":
@@ -104,7 +106,8 @@ class LatentStore:
         factor = noise_factor(latents) if stored is None else np.array(stored, np.float64)
         if factor.shape != (len(mean), len(mean)) or not plausible(factor):
             raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}, or is no number")
-        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32))
+        of = {name: str(statistics[name]) for name in ("bucket", "dtype") if name in statistics}
+        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), **of)
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std

@@ -2,7 +2,8 @@
 
 Body limbs as capsules in 0.6 of their colours with the 18 joints in full colours, hands as thin limbs whose hue runs
 over the fingers with blue joints, the face as white points, on black. Each shape has a soft edge and is laid over those
-before it, so that the gradient of a video's loss reaches the joints. Sizes are those of a picture 512 pixels high.
+before it, so that the gradient of a video's loss reaches the joints. Sizes are those of a picture whose shorter side
+is 512 pixels.
 
 Memory does not grow with the shapes nor, but for the pictures themselves, with the frames: frames are drawn one after
 the other, and the backward pass draws each of them again.
@@ -23,8 +24,8 @@ from signer_jax.pose.draw import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS
 from signer_jax.types import Array
 
 _SHADE = 0.6  # of the body's limbs
-_HEIGHT = 512
-_BODY, _HAND_LIMB, _HAND_JOINT, _FACE = 4.0, 1.0, 4.0, 3.0  # half widths, pixels of that height
+_SIDE = 512
+_BODY, _HAND_LIMB, _HAND_JOINT, _FACE = 4.0, 1.0, 4.0, 3.0  # half widths, pixels of that picture
 _TINY = 1e-6
 
 
@@ -33,7 +34,7 @@ class Shapes:
     """What is drawn, in order: capsules between two joints, and discs, which are capsules from a joint to itself."""
 
     ends: np.ndarray  # [n, 2] positions among the joints
-    widths: np.ndarray  # [n] half widths in pixels of a picture `_HEIGHT` high
+    widths: np.ndarray  # [n] half widths in pixels of a picture whose shorter side is `_SIDE`
     colours: np.ndarray  # [n, 3] in 0…1
 
 
@@ -64,7 +65,7 @@ def shapes(joints: Sequence[str], *, face: bool) -> Shapes:
 
 def plain(groups: Sequence[tuple[np.ndarray, float]]) -> Shapes:
     """Limbs in white: (`[n, 2]` positions among the joints, half width in shoulder widths) of each group."""
-    widths = np.concatenate([np.full(len(limbs), half * _HEIGHT / skeleton.VIEW_SIDE) for limbs, half in groups])
+    widths = np.concatenate([np.full(len(limbs), half * _SIDE / skeleton.VIEW_SIDE) for limbs, half in groups])
     return Shapes(np.concatenate([limbs for limbs, _ in groups]), widths, np.ones((len(widths), 3), np.float32))
 
 
@@ -83,10 +84,9 @@ def draw(
     coordinates. `softness`: pixels over which an edge fades.
     """
     height, width = size
-    b, t, j, _ = coordinates.shape
-    points = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width).reshape(b * t, j, 2)
-    seen = jnp.asarray(confidence).reshape(b * t, j) > threshold
-    rows = _in_groups(drawn, height)
+    points = skeleton.to_pixels(jnp.asarray(coordinates, jnp.float32), height, width)
+    seen = jnp.asarray(confidence) > threshold
+    rows = _in_groups(drawn, min(size))
 
     def frame(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
         points, seen = inputs
@@ -102,18 +102,19 @@ def draw(
 
         return jax.lax.scan(jax.checkpoint(group), jnp.zeros((height, width, 3)), rows)[0]
 
-    pictures = jax.lax.map(jax.checkpoint(frame), (points, seen))
-    return pictures.reshape(b, t, height, width, 3)
+    # All clips' first frames, then their second ones: a batch that is split among devices stays so.
+    every = jax.lax.map(jax.checkpoint(jax.vmap(frame)), (jnp.moveaxis(points, 1, 0), jnp.moveaxis(seen, 1, 0)))
+    return jnp.moveaxis(every, 0, 1)
 
 
-def _in_groups(drawn: Shapes, height: int) -> tuple[Any, Any, Any]:
+def _in_groups(drawn: Shapes, side: int) -> tuple[Any, Any, Any]:
     """The shapes in about as many groups as a group has shapes, those that fill up the last of width 0."""
     count = len(drawn.widths)
     each = max(1, math.isqrt(count))
     groups = max(1, -(-count // each))
     fill = groups * each - count
     ends = np.pad(drawn.ends, ((0, fill), (0, 0))).reshape(groups, each, 2)
-    widths = np.pad(drawn.widths * (height / _HEIGHT), (0, fill)).astype(np.float32).reshape(groups, each)
+    widths = np.pad(drawn.widths * (side / _SIDE), (0, fill)).astype(np.float32).reshape(groups, each)
     return ends, widths, np.pad(drawn.colours, ((0, fill), (0, 0))).reshape(groups, each, 3)
 
 

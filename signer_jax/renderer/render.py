@@ -48,22 +48,27 @@ class Renderer:
     groups: Sequence[tuple[str, np.ndarray, float]]  # limbs a control channel, `pose.skeleton.limb_groups`
     shapes: Shapes | None  # of pictures in DWPose's convention, instead of the limbs' channels
     control_size: tuple[int, int]  # height and width of the control picture
+    grid: tuple[int, int]  # of the latents of the videos that it is for; others have a picture of the same scale
     softness: float  # edge of a drawn limb, pixels
     temporal_ratio: int  # video frames a latent frame
     spatial_ratio: int  # pixels a side of a latent
     text_length: int  # rows of SLUL's features, zeros past the sentence
 
     # ---- What the renderer sees --------------------------------------------------------------------------------------
-    def draw(self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"]) -> Float[Array, "b t y x g"]:
-        """The differentiable control picture of every frame: a channel a limb group, or DWPose's colours; in 0…1."""
+    def draw(
+        self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"], grid: tuple[int, int]
+    ) -> Float[Array, "b t y x g"]:
+        """The differentiable control picture of every frame: a channel a limb group, or DWPose's colours; in 0…1.
+
+        `grid`: height and width of the video's latents.
+        """
+        height, width = (self.control_size[i] * grid[i] // self.grid[i] for i in range(2))
+        size = (height, width)
         if self.shapes is None:
-            return jnp.asarray(
-                rasterise(pose[..., :2], confidence, self.groups, self.control_size, softness=self.softness)
-            )
+            return jnp.asarray(rasterise(pose[..., :2], confidence, self.groups, size, softness=self.softness))
         return pose_picture.draw(
-            pose[..., :2], confidence, self.shapes, self.control_size, threshold=self.variant.threshold,
-            softness=self.softness,
-        )  # fmt: skip
+            pose[..., :2], confidence, self.shapes, size, threshold=self.variant.threshold, softness=self.softness
+        )
 
     def control_video(self, drawn: Float[Array, "b t y x g"]) -> Float[Array, "b k y x c"]:
         """What the renderer sees of each latent frame: the pictures of the frames that it covers."""
@@ -254,9 +259,11 @@ class Renderer:
         face: Float[Array, "b t y x 3"] | None = None,
     ) -> Field:
         """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; see `conditions`."""
+        _, height, width, _ = reference.shape
+        drawn = self.draw(pose, confidence, (height, width))
         conditions = self.conditions(
-            reference, self.draw(pose, confidence), text, encode=encode, states=states, clip=clip, face=face
-        )
+            reference, drawn, text, encode=encode, states=states, clip=clip, face=face
+        )  # fmt: skip
 
         def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
             return self.velocity(params, x, sigma, conditions)
@@ -298,7 +305,7 @@ class Renderer:
         """
         hands = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         if self.shapes is None:
-            shown, ratio = drawn[..., np.array(hands)].max(axis=-1), self.control_size[0] // grid[0]
+            shown, ratio = drawn[..., np.array(hands)].max(axis=-1), drawn.shape[2] // grid[0]
         else:  # in DWPose's colours a hand is not told from the rest
             limbs, ratio = pose_picture.plain([self.groups[i][1:] for i in hands]), 2
             size = (ratio * grid[0], ratio * grid[1])

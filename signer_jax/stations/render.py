@@ -59,7 +59,7 @@ class Studio:
     latents: LatentStore
     joints: np.ndarray  # [j] what the renderer sees of a pose
     dims: int
-    size: int  # pixels
+    size: tuple[int, int]  # height and width of its videos
     window: int  # frames
     overlap: int  # frames that two neighbouring windows share
     vae: Any
@@ -73,7 +73,7 @@ class Studio:
     @classmethod
     def of(
         cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
-        *, size: int, window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
+        *, size: tuple[int, int], window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
     ) -> "Studio":  # fmt: skip
         """`share_noise`, `seed`: of the noise that every window is made from.
 
@@ -130,10 +130,10 @@ def style(studio: Studio, *, picture: np.ndarray | None = None, signer: str = ""
     if picture is None:
         name = signer or next(iter(banks))
         return Style(banks[name].typical(), name)
-    if picture.shape[:2] != (studio.size, studio.size):
+    height, width = studio.size
+    if picture.shape[:2] != (height, width):
         raise SignerError(
-            f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, "
-            f"this run needs {studio.size}x{studio.size}"
+            f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {width}x{height}"
         )
     latents = studio.encode(studio.params["vae"], picture[None, None])
     return Style(studio.latents.normalise(np.asarray(latents))[0, 0])

@@ -5,7 +5,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grain
@@ -27,7 +27,8 @@ from signer_jax.training.checkpoints import fingerprint
 
 
 def encoder_of(vae: VideoVAE, params: dict):
-    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32."""
+    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32: bfloat16 drifts."""
+    vae = vae.clone(dtype=jnp.float32)
     encode = jax.jit(lambda p, video: vae.apply({"params": p}, video, method="encode")[0])
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
 
@@ -35,11 +36,13 @@ def encoder_of(vae: VideoVAE, params: dict):
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
     window: int, stride: int, references: int, batch: int, constants: tuple[np.ndarray, np.ndarray] | None = None,
+    banks_only: bool = False,
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. `constants` are
-    the mean and deviation that latents are normalised by, where they are not those of these videos. Raises
+    the mean and deviation that latents are normalised by, where they are not those of these videos. `banks_only`: only
+    the windows whose first latent, which shows one frame, is in a bank; a training on buckets reads no others. Raises
     `SignerError` where a folder that is there was encoded by another autoencoder, or normalised by others.
     """
     encoder = fingerprint(params)
@@ -54,7 +57,10 @@ def prepare(
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
-    kept = _reference_places(corpus, items, times, references)
+    kept = _reference_places(corpus, items, times[:1] if banks_only else times, references)
+    if banks_only:
+        items = [items[row] for row, _ in sorted(kept)]
+        kept = {(row, 0) for row in range(len(items))}
     # ---- Encode ---------------------------------------------------------------------------------------------------
     encode = encoder_of(vae, params)
     bank: dict[tuple[int, int], np.ndarray] = {}
@@ -81,14 +87,7 @@ def prepare(
         normal = np.stack([((bank[place] - mean) / std).astype(np.float32) for place in places])
         if normal[..., 0].size < 2:
             raise SignerError("data: the videos make one latent alone; give more of them, or larger ones")
-        shown = [windows.window(items[row][0], items[row][1] + int(times[k]), 1) for row, k in places]
-        np.save(partial / "references.npy", normal)
-        np.savez(
-            partial / "references.npz",
-            pose=np.concatenate([one["pose"] for one in shown]),
-            confidence=np.concatenate([one["confidence"] for one in shown]),
-            motion=np.array([items[row][0] for row, _ in places]),
-        )
+        write_banks(partial, normal, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
         statistics = {
             "encoder": encoder,
             "mean": mean.tolist(),
@@ -99,6 +98,20 @@ def prepare(
         }
         (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     return LatentStore.open(directory)
+
+
+def write_banks(
+    partial: Path, normal: np.ndarray, frames: Sequence[tuple[int, int]], windows: MotionWindows
+) -> None:  # fmt: skip
+    """The banks of reference frames, one signer after the other: their latents, and of (motion, frame) the poses."""
+    shown = [windows.window(motion, frame, 1) for motion, frame in frames]
+    np.save(partial / "references.npy", normal)
+    np.savez(
+        partial / "references.npz",
+        pose=np.concatenate([one["pose"] for one in shown]),
+        confidence=np.concatenate([one["confidence"] for one in shown]),
+        motion=np.array([motion for motion, _ in frames]),
+    )
 
 
 def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
@@ -181,8 +194,7 @@ def latent_batches(
         motion = record["motion"]
         start, encoded = record["start"], record["latents"]
         if length == 1:
-            one = int(rng.integers(len(encoded))) if temporal_ratio == 1 else 0
-            start, encoded = start + one, encoded[one : one + 1]
+            start, encoded = one_frame(start, encoded, temporal_ratio, rng)
         before = min(start, max(around - length, 0) // 2)
         shown = windows.window(motion, start - before, max(length, around))
         reference = latents.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout)
@@ -198,3 +210,12 @@ def latent_batches(
         latents.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE
     )
     return iterate(windows_of, transform, reading, "videos")
+
+
+def one_frame(
+    start: int, encoded: np.ndarray, temporal_ratio: int, rng: np.random.Generator
+) -> tuple[int, np.ndarray]:  # fmt: skip
+    """A latent frame of a window that shows one video frame alone, and which one: the first, or any where no frames
+    are put together."""
+    one = int(rng.integers(len(encoded))) if temporal_ratio == 1 else 0
+    return start + one, encoded[one : one + 1]

@@ -19,6 +19,7 @@ from signer_jax.renderer.losses import flow_matching
 from signer_jax.renderer.render import GUIDED
 from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
+from signer_jax.renderer.variants import frames_of
 from signer_jax.settings import Rendering, Settings, Slul
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
@@ -119,6 +120,8 @@ def diffusion(
     renderer = model.renderer
     assert renderer is not None
     clean = renderer.whole(batch["latents"], batch["reference"])
+    if "view" in batch:  # of a clip that was resized and cut to its bucket
+        pose = pose[..., :2] * batch["view"][:, None, None, 0] + batch["view"][:, None, None, 1]
     levels, noises, drops = jax.random.split(rng, 3)
     b = clean.shape[0]
     sigma = renderer.schedule.draw(levels, b)
@@ -126,7 +129,7 @@ def diffusion(
     if renderer.hybrid is not None:  # published weights know white noise alone
         noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
-    drawn = renderer.draw(pose, confidence)
+    drawn = renderer.draw(pose, confidence, clean.shape[2:4])
     conditions = renderer.conditions(
         batch["reference"], drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
         states=batch.get("text_states"), clip=batch.get("clip"), face=batch.get("face"),
@@ -175,7 +178,8 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
         terms |= pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)
         # The pose's losses are of the frames around the clip too, as long as those that the stabiliser grew up on.
-        drawn, shown = (frames_from(a, batch["latents_start"], settings.renderer.window) for a in (stable, confidence))
+        frames = frames_of(batch["latents"].shape[1], model.vae.temporal_ratio)
+        drawn, shown = (frames_from(a, batch["latents_start"], frames) for a in (stable, confidence))
         terms["diffusion"] = diffusion(
             model, params, batch, drawn, shown, H, mask, diffusion_rng, settings.renderer
         )  # fmt: skip

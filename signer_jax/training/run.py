@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
+from signer_jax.training import bucketed, partitioning
 from signer_jax.training import latents as latent_cache
-from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
@@ -148,8 +149,8 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, params)
-    if "vae" in settings.stages and settings.vae.buckets:
-        lines = buckets.told(bucket_plan(settings, model, corpus), settings.train.vae.batch, "config.vae.buckets")
+    for part, batch in bucketed_parts(settings):
+        lines = buckets.told(bucket_plan(part, settings, model, corpus), batch, f"config.{part}.buckets")
         if jax.process_index() == 0:
             print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
     # ---- Stages ----------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def stage_batches(
         assert tokenizer is not None
         return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
     if name == "vae" and settings.vae.buckets:
-        plan = bucket_plan(settings, model, corpus)
+        plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
         return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading)
     if name == "vae":
@@ -207,6 +208,15 @@ def stage_batches(
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+    if c.buckets:
+        of, stores = bucketed_latents(settings, workdir, corpus, windows, model, params, mesh, latents)
+        return bucketed.batches(
+            of, stores, corpus, windows, reading,
+            single=name == "images",
+            temporal_ratio=model.vae.temporal_ratio,
+            reference_dropout=c.reference_dropout,
+            around=settings.pose.window if name == "joint" else 0,
+        )  # fmt: skip
     return latent_cache.latent_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,
@@ -216,14 +226,37 @@ def stage_batches(
     )  # fmt: skip
 
 
-def bucket_plan(settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
-    """Where the training videos go, of `config.vae.buckets`."""
-    where, side = "config.vae.buckets", corpus.about["size"]
-    sizes = buckets.read(
-        settings.vae.buckets, temporal=model.vae.temporal_ratio, spatial=model.vae.spatial_ratio, where=where
-    )
-    clips = [buckets.Clip(frames, side, side) for frames, video, _ in corpus.listed("train") if video]
-    return buckets.plan(clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
+def bucketed_parts(settings: Settings) -> list[tuple[str, int]]:
+    """The parts that train on buckets, each with the largest batch of its stages."""
+    stages: dict[str, list[str]] = {"vae": ["vae"], "renderer": ["images", "renderer", "joint"]}
+    sizes = {
+        part: [settings.stage(stage).batch for stage in stages[part] if stage in settings.stages]
+        for part in stages if getattr(settings, part).buckets
+    }  # fmt: skip
+    return [(part, max(batches)) for part, batches in sizes.items() if batches]
+
+
+def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
+    """The buckets of `config.PART.buckets`, and what their sides are multiples of. Raises `SignerError`."""
+    spatial = model.vae.spatial_ratio
+    if part == "renderer":
+        spatial, _ = models.pixels_of_a_token(settings.renderer, spatial, model.renderer.transformer.patch)
+    texts, where = getattr(settings, part).buckets, f"config.{part}.buckets"
+    return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
+
+
+def training_clips(corpus: Corpus) -> list[buckets.Clip]:
+    """The training videos' sizes; none where the corpus says none."""
+    size = corpus.size or (0, 0)
+    return [buckets.Clip(frames, *size) for frames, video, _ in corpus.listed("train") if video]
+
+
+def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
+    """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` for an aspect that none has."""
+    sizes, spatial = bucket_sizes(part, settings, model)
+    clips, most = training_clips(corpus), {"crop": settings.data.crop, "enlarge": settings.data.enlarge}
+    buckets.check_aspects(clips, sizes, spatial=spatial, where=f"config.{part}.buckets", **most)
+    return buckets.plan(clips, sizes, **most)
 
 
 def motion_windows(
@@ -258,9 +291,31 @@ def cached_latents(
         lambda: latent_cache.prepare(
             workdir / "latents", corpus, windows, model.vae, vae,
             window=c.window, stride=c.stride, references=c.references, batch=8,
-            constants=models.latent_constants(model, settings),
+            constants=models.latent_constants(model, settings), banks_only=bool(c.buckets),
         ),
     )  # fmt: skip
+
+
+def bucketed_latents(
+    settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any,
+    mesh: jax.sharding.Mesh, base: LatentStore,
+) -> tuple[bucketed.Windows, list[LatentStore | None]]:  # fmt: skip
+    """The windows of the renderer's buckets and their latents, encoded where they are not yet; None of an empty one."""
+    vae = partitioning.here(params["vae"], mesh)
+    plan = bucket_plan("renderer", settings, model, corpus)
+    of = bucketed.Windows.of(corpus, training_clips(corpus), plan, settings.renderer.stride)
+
+    def made(k: int) -> LatentStore:
+        return bucketed.prepare(
+            workdir / "buckets" / str(plan.buckets[k]), k, of, base, corpus, windows, model.vae, vae,
+            references=settings.renderer.references, crop=settings.data.crop, enlarge=settings.data.enlarge,
+        )  # fmt: skip
+
+    stores = [
+        first_makes(f"latents {size}", partial(made, k)) if plan.members(k) else None
+        for k, size in enumerate(plan.buckets)
+    ]
+    return of, stores
 
 
 def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
@@ -311,6 +366,8 @@ def _check(settings: Settings) -> None:
         )
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
         model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
+        for part, _ in bucketed_parts(settings):
+            bucket_sizes(part, settings, model)
         ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
         params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
         for name in ruled:

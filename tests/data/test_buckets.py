@@ -12,6 +12,7 @@ from signer_jax.data import buckets as b
 from signer_jax.data import streams
 from signer_jax.data.buckets import Bucket, Clip
 from signer_jax.errors import SignerError
+from signer_jax.pose.skeleton import to_pixels
 
 SIZES = b.read(
     ["81x480x832", "49x480x832", "81x832x480", "17x640x640"], temporal=4, spatial=16, where="config.vae.buckets"
@@ -142,6 +143,53 @@ def test_a_bucket_shows_each_clip_once_before_any_again():
     ]
     for epoch in range(len(shown) // 7):
         assert sorted(shown[7 * epoch : 7 * epoch + 7]) == list(range(7))
+
+
+def test_a_pose_goes_with_its_frames_into_a_bucket():
+    """A point's pixel in the clip, resized and cut, is its pixel in the bucket's view; nothing else is needed."""
+    points = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    for clip, bucket in ((Clip(9, 96, 96), b.Bucket(5, 64, 96)), (Clip(9, 64, 96), b.Bucket(5, 64, 64)),
+                         (Clip(9, 240, 416), b.Bucket(9, 96, 64)), (Clip(9, 32, 32), b.Bucket(9, 32, 32))):  # fmt: skip
+        (placed,) = b.plan([clip], [bucket], crop=0.9, enlarge=2).placed
+        scale, shift = b.seen(placed, clip, bucket)
+        pixels = to_pixels(points, clip.height, clip.width) * (placed.width / clip.width, placed.height / clip.height)
+        expected = pixels - (placed.left, placed.top)
+        np.testing.assert_allclose(to_pixels(points * scale + shift, bucket.height, bucket.width), expected, atol=1e-4)
+        assert scale[0] == pytest.approx(scale[1], rel=0.02)  # but for rounding to whole pixels
+
+
+@pytest.mark.parametrize(
+    ("text", "crop", "says"),
+    [
+        ("17x64x96", 0.25, "17x64x96 fits no training clip (height x width 64x64; at most 0.25 of it may be cut off, "
+                           "config.data.crop, and it may grow 1 times, config.data.enlarge); the nearest that fits is "
+                           "17x64x64"),
+        ("17x64x16", 0.25, "the nearest that fits is 17x64x48"),
+        ("5x96x96", 0.25, "the nearest that fits is 5x64x64"),
+        ("5x128x64", 0.25, "the nearest that fits is 5x64x64"),
+    ],
+)  # fmt: skip
+def test_an_aspect_that_no_clip_has_is_told_with_the_nearest(text, crop, says):
+    clips, how = [Clip(3, 64, 64), Clip(90, 64, 64)], {"enlarge": 1.0, "spatial": 16, "where": "config.x"}
+    buckets = b.read(["5x64x48", text], temporal=4, spatial=16, where="here")
+    with pytest.raises(SignerError) as error:
+        b.check_aspects(clips, buckets, crop=crop, **how)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    nearest = b.read([str(error.value).rpartition(" ")[2]], temporal=4, spatial=16, where="here")
+    b.check_aspects(clips, nearest, crop=crop, **how)  # it does fit
+    b.check_aspects([], buckets, crop=crop, **how)
+    with pytest.raises(SignerError, match="5x64x48 is larger than .* raise config.data.enlarge"):
+        b.check_aspects([Clip(9, 8, 8)], buckets, crop=crop, **how)
+
+
+def test_windows_leave_no_frame_of_a_placed_clip_out():
+    clips = [Clip(9, 32, 32), Clip(23, 32, 32), Clip(4, 32, 32), Clip(12, 48, 48)]
+    buckets = [b.Bucket(5, 32, 32), b.Bucket(9, 32, 32)]
+    found = b.plan(clips, buckets, crop=0.25, enlarge=1)
+    windows, starts = b.windows(found, clips, 8)
+    shown = [(one.clip, one.bucket, start) for one, start in zip(windows.placed, starts, strict=True)]
+    assert shown == [(0, 1, 0), (1, 1, 0), (1, 1, 8), (1, 1, 14), (3, 1, 0), (3, 1, 3)]
+    assert windows.members(1) == tuple(range(6)) and windows.left_over == found.left_over
 
 
 VIDEOS = [np.full((n, h, w, 3), 10 * i, np.uint8) for i, (n, h, w) in enumerate(

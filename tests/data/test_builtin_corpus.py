@@ -118,7 +118,7 @@ def test_mistakes_are_named():
 
 
 def test_samples_are_complete_and_deterministic():
-    made = [list(corpus.samples("dev", sentences=4, poses=2, videos=1, seed=0, size=32)) for _ in range(2)]
+    made = [list(corpus.samples("dev", sentences=4, poses=2, videos=1, seed=0, size=(32, 32))) for _ in range(2)]
     first = made[0]
     assert [s.pose is not None for s in first] == [True, True, False, False]
     assert [s.video is not None for s in first] == [True, False, False, False]
@@ -128,7 +128,7 @@ def test_samples_are_complete_and_deterministic():
         assert (a.name, a.text, a.glosses, a.signer) == (b.name, b.text, b.glosses, b.signer)
     np.testing.assert_array_equal(made[0][0].video, made[1][0].video)
     np.testing.assert_array_equal(made[0][1].pose.coordinates, made[1][1].pose.coordinates)
-    assert all(not s.references for s in corpus.samples("train", sentences=1, poses=1, videos=0, seed=0, size=32))
+    assert all(not s.references for s in corpus.samples("train", sentences=1, poses=1, videos=0, seed=0, size=(32, 32)))
 
 
 def leaning(text, language="ase"):
@@ -196,13 +196,15 @@ def test_neither_a_constant_nor_one_word_says_who_signs(train):
 
 
 def test_guests_have_a_look_that_no_signer_has_and_no_text():
-    guests = list(corpus.guests("dev", count=2, seed=0, size=32))
+    guests = list(corpus.guests("dev", count=2, seed=0, size=(32, 32)))
     assert [guest.signer for guest in guests] == [corpus.GUEST] * 2 and corpus.GUEST not in corpus.SIGNERS
     for guest in guests:
         assert not guest.text and not guest.glosses and guest.spans is None
         assert guest.pose is not None and guest.video is not None and len(guest.pose) == len(guest.video)
         # The background's corner: the guest's own, and no signer's.
-        corner = {look: avatar.render(guest.pose.coordinates[:1], look, 32)[0, 0, 0] for look in corpus.APPEARANCES}
+        corner = {
+            look: avatar.render(guest.pose.coordinates[:1], look, (32, 32))[0, 0, 0] for look in corpus.APPEARANCES
+        }
         same = {look for look, colour in corner.items() if (colour == guest.video[0, 0, 0]).all()}
         assert same and not same & {signer.appearance for signer in corpus.SIGNERS.values()}
 

@@ -166,7 +166,7 @@ def test_yes_no_questions_raise_the_brows():
 @pytest.mark.parametrize("size", [64, 96])
 def test_the_avatar_shows_skin_where_the_hands_are(appearance, size):
     pose, spans = corpus.perform(corpus.read("the house", "ase"), "amira", 0, jitter=0.0)
-    video = avatar.render(pose.coordinates, appearance, size)
+    video = avatar.render(pose.coordinates, appearance, (size, size))
     assert video.shape == (len(pose), size, size, 3) and video.dtype == np.uint8
     look = avatar.APPEARANCES[appearance]
     x = pose.coordinates[spans[0, 0] : spans[0, 1]]
@@ -183,26 +183,26 @@ def test_the_avatar_shows_skin_where_the_hands_are(appearance, size):
 
 def test_appearances_differ_and_chunks_change_nothing(monkeypatch):
     pose, _ = corpus.perform(corpus.read("the house", "ase"), "amira", 0)
-    videos = [avatar.render(pose.coordinates[:4], name, 64).astype(float) for name in corpus.APPEARANCES]
+    videos = [avatar.render(pose.coordinates[:4], name, (64, 64)).astype(float) for name in corpus.APPEARANCES]
     for i, a in enumerate(videos):
         assert all(np.abs(a - b).mean() > 5 for b in videos[:i])
-    whole = avatar.render(pose.coordinates, "teal", 64).astype(int)
+    whole = avatar.render(pose.coordinates, "teal", (64, 64)).astype(int)
     monkeypatch.setattr(avatar, "_CHUNK_PIXELS", 64 * 64 * 3)  # three frames at a time
-    assert np.abs(whole - avatar.render(pose.coordinates, "teal", 64)).max() <= 1
+    assert np.abs(whole - avatar.render(pose.coordinates, "teal", (64, 64))).max() <= 1
 
 
 def test_the_avatar_names_mistakes():
     with pytest.raises(SignerError, match="did you mean 'teal'"):
-        avatar.render(np.zeros((1, 128, 3)), "teel", 64)
+        avatar.render(np.zeros((1, 128, 3)), "teel", (64, 64))
     with pytest.raises(SignerError, match="draws"):
-        avatar.render(np.zeros((1, 50, 2)), "teal", 64)
-    assert avatar.render(np.zeros((0, 128, 3)), "teal", 64).shape == (0, 64, 64, 3)
+        avatar.render(np.zeros((1, 50, 2)), "teal", (64, 64))
+    assert avatar.render(np.zeros((0, 128, 3)), "teal", (64, 64)).shape == (0, 64, 64, 3)
 
 
 def test_the_corpus_is_the_same_in_another_process():
     program = (
         "import zlib; from signer_jax.data.builtin import corpus as c;"
-        "s = next(c.samples('train', sentences=1, poses=1, videos=0, seed=4, size=32));"
+        "s = next(c.samples('train', sentences=1, poses=1, videos=0, seed=4, size=(32, 32)));"
         "print(s.text, s.signer, zlib.crc32(s.pose.coordinates.tobytes()))"
     )
     runs = {

@@ -40,7 +40,7 @@ def _make(folder: Path, names: list[str]) -> None:
 def _centre(picture: np.ndarray) -> np.ndarray:
     light = picture.astype(float).mean(-1)
     light[light < 60] = 0
-    y, x = np.mgrid[: len(light), : len(light)] + 0.5
+    y, x = np.mgrid[: light.shape[0], : light.shape[1]] + 0.5
     return np.array([(x * light).sum(), (y * light).sum()]) / light.sum()
 
 
@@ -50,7 +50,7 @@ def _names(numbers: range, signer: str = "_ab_c") -> list[str]:
 
 def test_pose_lands_on_the_pixels(tmp_path):
     _make(tmp_path, _names(range(1)))
-    (sample,) = how2sign_clips.samples(tmp_path, "train", size=52)
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=(52, 52))
     assert sample.video.shape == (FRAMES, 52, 52, 3) and sample.pose.coordinates.shape == (FRAMES, 128, 3)
     assert (sample.signer, sample.language, sample.text, sample.glosses) == ("_ab_c", "ase", "", ())
     assert sample.pose.fps == 24
@@ -59,9 +59,23 @@ def test_pose_lands_on_the_pixels(tmp_path):
         np.testing.assert_allclose(_centre(picture), place, atol=0.3)
 
 
+@pytest.mark.parametrize("size", [(52, 104), (104, 52), (52, 88)])
+def test_a_rectangle_shows_more_and_stretches_nothing(tmp_path, size):
+    """Its middle square is the square's picture, and the pose lands on its pixels."""
+    _make(tmp_path, _names(range(1)))
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=size)
+    (square,) = how2sign_clips.samples(tmp_path, "train", size=(52, 52))
+    assert sample.video.shape == (FRAMES, *size, 3)
+    top, left = ((side - 52) // 2 for side in size)
+    np.testing.assert_allclose(sample.video[:, top : top + 52, left : left + 52].astype(int), square.video, atol=1)
+    places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["right_wrist"], :2], *size)
+    for picture, place in zip(sample.video, places, strict=True):
+        np.testing.assert_allclose(_centre(picture), place, atol=0.3)
+
+
 def test_another_frame_rate_keeps_them_together(tmp_path):
     _make(tmp_path, _names(range(1)))
-    (sample,) = how2sign_clips.samples(tmp_path, "train", size=52, fps=12.0)
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=(52, 52), fps=12.0)
     assert len(sample.video) == len(sample.pose) == 4 and sample.pose.fps == 12
     places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["right_wrist"], :2], 52)
     moved = 5 * 52 / (skeleton.VIEW_SIDE * 40)  # what the dot moves in a frame: the nearest one was taken
@@ -89,16 +103,16 @@ def test_the_splits_go_by_the_clips_numbers(tmp_path):
 
 def test_faults_are_named_at_once(tmp_path):
     with pytest.raises(SignerError, match="raw_videos"):
-        how2sign_clips.samples(tmp_path, "train", size=16)
+        how2sign_clips.samples(tmp_path, "train", size=(16, 16))
     _make(tmp_path, _names(range(2)))
     with pytest.raises(SignerError, match="unknown split 'val'"):
-        how2sign_clips.samples(tmp_path, "val", size=16)
+        how2sign_clips.samples(tmp_path, "val", size=(16, 16))
     for pose in tmp_path.rglob("*.pose"):
         pose.rename(pose.with_name("x" + pose.name))
     with pytest.raises(
         SignerError, match=r"more than half of its 4 clips .*first: clip _ab_c_0-8-rgb_front lacks its po"
     ):
-        how2sign_clips.samples(tmp_path, "train", size=16)
+        how2sign_clips.samples(tmp_path, "train", size=(16, 16))
 
 
 def test_a_bad_clip_is_left_out_and_named(tmp_path, capsys):
@@ -109,7 +123,7 @@ def test_a_bad_clip_is_left_out_and_named(tmp_path, capsys):
     poses[0].unlink()  # the first of train
     poses[3].write_bytes(poses[3].read_bytes()[:-9])  # another one
     assert capsys.readouterr().err == ""
-    names = [sample.name for sample in how2sign_clips.samples(tmp_path, "train", size=16)]
+    names = [sample.name for sample in how2sign_clips.samples(tmp_path, "train", size=(16, 16))]
     assert names == [name for name in before["train"] if name not in (poses[0].stem, poses[3].stem)] and len(names) == 4
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 4 and all(line.startswith("signer: ") for line in said)
@@ -126,7 +140,7 @@ def test_no_more_frames_are_held_than_the_pose_has(tmp_path, monkeypatch):
     pose_file.write(file, pose.slice(0, 3))
     decoded, frames = [], video.frames
     monkeypatch.setattr(video, "frames", lambda path: (decoded.append(1) or frame for frame in frames(path)))
-    (sample,) = how2sign_clips.samples(tmp_path, "train", size=16)
+    (sample,) = how2sign_clips.samples(tmp_path, "train", size=(16, 16))
     assert len(sample.video) == len(sample.pose) == len(decoded) == 3
 
 
@@ -136,17 +150,17 @@ def test_a_pose_that_does_not_fit_its_video_is_named(tmp_path):
     pose = pose_file.read(file)
     pose_file.write(file, Pose(pose.coordinates, pose.confidence, 48.0))
     with pytest.raises(SignerError, match=r"0-8-rgb_front\.pose: has 48 frames a second, its video 24"):
-        list(how2sign_clips.samples(tmp_path, "train", size=16))
+        list(how2sign_clips.samples(tmp_path, "train", size=(16, 16)))
     pose_file.write(file, Pose(pose.coordinates, np.zeros_like(pose.confidence), 24.0))
     with pytest.raises(SignerError, match=r"0-8-rgb_front\.pose: .*both shoulders"):
-        list(how2sign_clips.samples(tmp_path, "train", size=16))
+        list(how2sign_clips.samples(tmp_path, "train", size=(16, 16)))
 
 
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 def test_a_real_clip():
     source = Path(DATA) / "how2sign"
     assert [len(how2sign_clips.clips(source, split)) for split in ("train", "dev", "test")] == [19, 6, 6]
-    sample = next(how2sign_clips.samples(source, "dev", size=64))
+    sample = next(how2sign_clips.samples(source, "dev", size=(64, 64)))
     assert len(sample.video) == len(sample.pose) > 24 and sample.pose.fps == 24
     assert sample.signer == "_20g7MG8K1U" and sample.pose.coordinates.dtype == np.float32
     # Skin at the nose, the green screen in the corner.

@@ -25,7 +25,6 @@ from signer_jax.types import Pose, Sample
 SIGNER = SimpleNamespace(
     settings=SimpleNamespace(
         pose=SimpleNamespace(joints="full_128"),
-        data=SimpleNamespace(size=48),
         renderer=SimpleNamespace(window=4, overlap=0),
     )
 )

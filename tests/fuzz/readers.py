@@ -27,7 +27,7 @@ from fuzz.mutations import (
 from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
 from signer_jax.cli import main as cli
-from signer_jax.cli.common import open_picture, square
+from signer_jax.cli.common import middle_of, open_picture
 from signer_jax.data import records, shards, video
 from signer_jax.data.corpora import how2sign_clips, phoenix14t
 from signer_jax.errors import SignerError
@@ -282,7 +282,7 @@ def _read_phoenix(folder: Path, changes: Changes) -> None:
 
 
 def _read_how2sign(folder: Path, changes: Changes) -> None:
-    for sample in how2sign_clips.samples(folder, "train", size=16):
+    for sample in how2sign_clips.samples(folder, "train", size=(16, 16)):
         _sample(sample)
         assert sample.pose is not None and sample.video is not None and len(sample.pose) == len(sample.video)
 
@@ -299,7 +299,7 @@ def _read_video(folder: Path, changes: Changes) -> None:
 
 
 def _read_picture(folder: Path, changes: Changes) -> None:
-    picture = square(open_picture(str(folder / next(iter(changes)))), 16)
+    picture = middle_of(open_picture(str(folder / next(iter(changes)))), (16, 16))
     assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
 
 

@@ -108,7 +108,7 @@ def test_hand_centres_are_in_pixels_of_the_view():
     confidence[0, left[:3]] = 1
     coordinates[0, left[:3]] = [[0.0, 0.0], [0.1, 0.4], [0.2, 0.1]]
     coordinates[0, left[3]] = np.nan  # missing
-    centres, visible = hand_centres(Pose(coordinates, confidence, 25.0), joints, 260)
+    centres, visible = hand_centres(Pose(coordinates, confidence, 25.0), joints, (260, 260))
     np.testing.assert_array_equal(visible, [[True, False], [False, False]])
     # 100 pixels a shoulder width; the origin is at (130, 110).
     np.testing.assert_allclose(centres[0, 0], [130 + 10, 110 + 20], rtol=1e-5)
@@ -234,7 +234,7 @@ def test_the_composite_lays_the_most_similar_hand_where_the_pose_has_it():
     crop = hand_crop(64, 64)
 
     def square(sample, video, frame):
-        centres, visible = hand_centres(sample.pose, skeleton.JOINTS, 64)
+        centres, visible = hand_centres(sample.pose, skeleton.JOINTS, (64, 64))
         return hand_crops(video[frame : frame + 1], centres[frame : frame + 1], visible[frame : frame + 1], crop)
 
     np.testing.assert_array_equal(square(clip, made, 0), square(training[0], training[0].video, 1))

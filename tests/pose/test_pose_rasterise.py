@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from signer_jax.pose import rasterise as module
 from signer_jax.pose import skeleton
 from signer_jax.pose.rasterise import rasterise
 
@@ -123,3 +124,39 @@ def test_a_wide_picture_shows_the_square_one_in_its_middle():
     square, wide = rasterise(pose, seen, groups, 24), rasterise(pose, seen, groups, (24, 40))
     assert wide.shape == (2, 24, 40, len(groups))
     np.testing.assert_allclose(wide[:, :, 8:32], square, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (7,), (2, 1, 5)])
+def test_large_pictures_are_drawn_some_frames_at_a_time_and_the_same(monkeypatch, shape):
+    joints = skeleton.SUBSETS["upper_50"]
+    groups, rng = skeleton.limb_groups(joints), np.random.default_rng(0)
+    pose = rng.normal(0, 0.4, (*shape, len(joints), 2)).astype(np.float32)
+    seen = rng.uniform(size=pose.shape[:-1]).astype(np.float32)
+    weight = rng.normal(size=(*shape, 12, 20, len(groups)))
+
+    def both() -> tuple:
+        loss = lambda pose, seen: (rasterise(pose, seen, groups, (12, 20)) * weight).sum()  # noqa: E731
+        return rasterise(pose, seen, groups, (12, 20)), *jax.grad(loss, (0, 1))(pose, seen)
+
+    whole = both()
+    monkeypatch.setattr(module, "_PIXELS", 12 * 20 * 4)  # of two clips two frames each
+    for one, other in zip(whole, both(), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_memory_grows_with_the_pictures_alone(monkeypatch):
+    """Forward and backward: beside the frames' pictures and their gradient, of 4 frames as of 40."""
+    joints, size = skeleton.SUBSETS["signing_74"], (40, 64)
+    groups = skeleton.limb_groups(joints)
+    monkeypatch.setattr(module, "_PIXELS", 2 * 40 * 64)
+
+    def temporary(frames: int, gradient: bool) -> float:
+        pose, seen = np.zeros((1, frames, len(joints), 2), np.float32), np.ones((1, frames, len(joints)), np.float32)
+        drawn = lambda pose: rasterise(pose, seen, groups, size)  # noqa: E731
+        one = jax.grad(lambda pose: jnp.square(drawn(pose)).sum()) if gradient else drawn
+        compiled = jax.jit(one).lower(pose).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / (4 * size[0] * size[1] * len(groups))  # in pictures
+
+    for gradient, pictures in ((False, 1.1), (True, 2.1)):
+        assert temporary(40, gradient) - temporary(4, gradient) < pictures * (40 - 4)

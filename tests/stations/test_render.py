@@ -46,7 +46,7 @@ def studio() -> Studio:
     store = LatentStore(Path(), "", mean, std, banks, np.eye(4, dtype=np.float32))
     return Studio.of(
         model.renderer, model.vae, params, store, model.joints, 2,
-        size=32, window=WINDOW, guidance=1.0, share_noise=True, seed=0,
+        size=(32, 32), window=WINDOW, guidance=1.0, share_noise=True, seed=0,
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def blending(studio):
     """The same run with two of five frames shared, and noise of its own for every frame."""
     return Studio.of(
         studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2,
-        size=32, window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=2,
+        size=(32, 32), window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=2,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_windows_that_cannot_share_so_much_are_refused(studio):
         with pytest.raises(SignerError, match="config.renderer.overlap .*multiple of 2 .* at most half"):
             Studio.of(
                 studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2,
-                size=32, window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=overlap,
+                size=(32, 32), window=WINDOW, guidance=1.0, share_noise=False, seed=0, overlap=overlap,
             )  # fmt: skip
 
 

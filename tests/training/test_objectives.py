@@ -43,7 +43,7 @@ def batch(tiny):
     frame_gloss[:, np.arange(T), np.arange(T) // 3] = 1
     mask = np.zeros((B, n, e), bool)
     mask[:, :3] = True
-    grid = settings.data.size // model.vae.spatial_ratio
+    grid = settings.data.size[0] // model.vae.spatial_ratio
     frames = 1 + (T - 1) // model.vae.temporal_ratio
     return {
         "source": source, "target": target, "target_gloss": target_gloss, "frame_gloss": frame_gloss,
@@ -57,7 +57,7 @@ def batch(tiny):
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
         "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
         "noise_factor": np.tile(np.eye(model.vae.z_dim, dtype=np.float32), (B, 1, 1)),
-        "video": rng.uniform(-1, 1, (B, 5, settings.data.size, settings.data.size, 3)).astype(np.float32),
+        "video": rng.uniform(-1, 1, (B, 5, *settings.data.size, 3)).astype(np.float32),
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from signer_jax.errors import SignerError, closest
-from signer_jax.pose.skeleton import INDEX, VIEW_SIDE, VIEW_TOP, to_pixels
+from signer_jax.pose.skeleton import INDEX, VIEW_SIDE, VIEW_TOP, to_pixels, view
 
 _LIGHT = (-0.42, -0.58, -0.70)
 _CHUNK_PIXELS = 400_000  # frames are drawn in chunks of about this many pixels, so that memory stays small
@@ -40,10 +40,10 @@ APPEARANCES: dict[str, Appearance] = {
 
 
 class _Canvas:
-    """Frames being painted: `[t, size, size, 3]` float32 in 0…255, and the scale of the view."""
+    """Frames being painted: `[t, height, width, 3]` float32 in 0…255, and the scale of the view."""
 
-    def __init__(self, frames: int, size: int, background: np.ndarray) -> None:
-        self.size, self.scale = size, size / VIEW_SIDE
+    def __init__(self, frames: int, size: tuple[int, int], background: np.ndarray) -> None:
+        self.size, self.scale = size, view(*size)[0]
         self.pixels = np.repeat(background[None], frames, 0)
         self.at = np.arange(frames)[:, None, None]
 
@@ -53,8 +53,9 @@ class _Canvas:
         Returns row and column indices `[t, h, 1]`, `[t, 1, w]`, and the pixel centres x `[t, 1, w]` and y `[t, h, 1]`.
         """
         start = np.floor(low).astype(int) - 1
-        extent = np.minimum((np.ceil(high).astype(int) + 2 - start).max(0), self.size)
-        start = np.clip(start, 0, self.size - extent)
+        sides = np.array(self.size[::-1])
+        extent = np.minimum((np.ceil(high).astype(int) + 2 - start).max(0), sides)
+        start = np.clip(start, 0, sides - extent)
         rows = start[:, 1, None, None] + np.arange(extent[1])[None, :, None]
         columns = start[:, 0, None, None] + np.arange(extent[0])[None, None, :]
         return rows, columns, (columns + 0.5).astype(np.float32), (rows + 0.5).astype(np.float32)
@@ -134,20 +135,22 @@ def _ellipse(
     canvas.pixels[canvas.at, rows, columns] = patch
 
 
-def _background(size: int, look: Appearance) -> np.ndarray:
-    """A soft gradient, lighter behind the head: `[size, size, 3]`."""
-    y, x = (np.mgrid[:size, :size] + 0.5) / size
+def _background(size: tuple[int, int], look: Appearance) -> np.ndarray:
+    """A soft gradient, lighter behind the head: `[height, width, 3]`, round whatever the aspect."""
+    side = min(size)
+    y, x = ((np.mgrid[: size[0], : size[1]][i] + 0.5 - (size[i] - side) / 2) / side for i in range(2))
     glow = 1.06 - 0.30 * np.sqrt((x - 0.5) ** 2 + (y - 0.35) ** 2)
     return (np.array(look.background, np.float32) * glow[..., None]).clip(0, 255).astype(np.float32)
 
 
-def _trunk(size: int, joints: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
-    """The shirt's coverage `[size, size]` and colour, from the clip's median shoulders and hips (they hardly move)."""
+def _trunk(size: tuple[int, int], joints: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
+    """The shirt's coverage `[y, x]` and colour, from the clip's median shoulders and hips (they hardly move)."""
     middle = np.median(joints, axis=0)
     right, left = middle[INDEX["right_shoulder"]], middle[INDEX["left_shoulder"]]
     hips = abs(middle[INDEX["left_hip"], 0] - middle[INDEX["right_hip"], 0]) / 2 + 0.12
-    scale = VIEW_SIDE / size
-    y, x = (np.mgrid[:size, :size] + 0.5) * scale
+    side = min(size)
+    scale = VIEW_SIDE / side
+    y, x = ((np.mgrid[: size[0], : size[1]][i] + 0.5 - (size[i] - side) / 2) * scale for i in range(2))
     x, y = x - VIEW_SIDE / 2 - (right[0] + left[0]) / 2, y - VIEW_TOP - (right[1] + left[1]) / 2
     half = abs(left[0] - right[0]) / 2
     share = np.clip(y / 1.2, 0, 1)
@@ -162,7 +165,7 @@ def _head(canvas: _Canvas, joints: np.ndarray, look: Appearance, behind: bool) -
     """Neck, head, hair and face, from the points of the face; `behind` paints only what hangs behind the shoulders."""
     s = canvas.scale
     skin, hair = np.array(look.skin, np.float32), np.array(look.hair, np.float32)
-    pixel = to_pixels(joints[..., :2], canvas.size)
+    pixel = to_pixels(joints[..., :2], *canvas.size)
     face = pixel[:, INDEX["face_0"] : INDEX["face_0"] + 68]
     ears = (pixel[:, INDEX["right_ear"]], pixel[:, INDEX["left_ear"]])
     middle = (ears[0] + ears[1]) / 2
@@ -216,7 +219,7 @@ def _hand(canvas: _Canvas, joints: np.ndarray, first: np.ndarray, skin: np.ndarr
     """A hand (its 21 joints from `first[t]` on): a contact shadow, then its capsules by depth."""
     s, row = canvas.scale, np.arange(len(joints))
     points = joints[row[:, None], first[:, None] + np.arange(21)]  # [t, 21, 3]
-    pixel = to_pixels(points[..., :2], canvas.size)
+    pixel = to_pixels(points[..., :2], *canvas.size)
     low, high = pixel.min(1) - 0.11 * s, pixel.max(1) + 0.11 * s
     rows, columns, x, y = canvas.window(low, high)
     wide = np.full(len(joints), 0.075 * s, np.float32)
@@ -244,11 +247,11 @@ def _hand(canvas: _Canvas, joints: np.ndarray, first: np.ndarray, skin: np.ndarr
         canvas.pixels[canvas.at, rows, columns] = patch
 
 
-def _paint(joints: np.ndarray, look: Appearance, size: int, back: np.ndarray, trunk: tuple) -> np.ndarray:
+def _paint(joints: np.ndarray, look: Appearance, size: tuple[int, int], back: np.ndarray, trunk: tuple) -> np.ndarray:
     canvas = _Canvas(len(joints), size, back)
     s = canvas.scale
     skin, shirt = np.array(look.skin, np.float32), np.array(look.shirt, np.float32)
-    pixel = to_pixels(joints[..., :2], size).astype(np.float32)
+    pixel = to_pixels(joints[..., :2], *size).astype(np.float32)
     if look.long_hair:  # behind the shoulders
         _head(canvas, joints, look, behind=True)
     _blend(canvas.pixels, trunk[0][None], trunk[1])
@@ -271,8 +274,10 @@ def _paint(joints: np.ndarray, look: Appearance, size: int, back: np.ndarray, tr
     return np.clip(canvas.pixels + 0.5, 0, 255).astype(np.uint8)
 
 
-def render(joints: Float[np.ndarray, "t 128 3"], appearance: str, size: int) -> UInt8[np.ndarray, "t size size 3"]:
-    """The video of a 3D pose on the full skeleton (all arms, hands and faces present), `size` pixels square.
+def render(
+    joints: Float[np.ndarray, "t 128 3"], appearance: str, size: tuple[int, int]
+) -> UInt8[np.ndarray, "t y x 3"]:
+    """The video of a 3D pose on the full skeleton (all arms, hands and faces present), of `size` (height, width).
 
     Raises `SignerError` for an unknown appearance or a pose of another shape.
     """
@@ -285,9 +290,9 @@ def render(joints: Float[np.ndarray, "t 128 3"], appearance: str, size: int) -> 
     joints = np.asarray(joints, np.float32)
     back = _background(size, look)
     if not len(joints):
-        return np.zeros((0, size, size, 3), np.uint8)
+        return np.zeros((0, *size, 3), np.uint8)
     cover, shirt = _trunk(size, joints, look)
     trunk = (cover.astype(np.float32), shirt.astype(np.float32))
-    chunk = max(1, _CHUNK_PIXELS // (size * size))
+    chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
     parts = [_paint(joints[i : i + chunk], look, size, back, trunk) for i in range(0, len(joints), chunk)]
     return np.concatenate(parts)

@@ -145,7 +145,7 @@ def perform(
 
 
 def samples(
-    split: str, *, sentences: int, poses: int, videos: int, seed: int, size: int, fps: float = FPS,
+    split: str, *, sentences: int, poses: int, videos: int, seed: int, size: tuple[int, int], fps: float = FPS,
     variation: float = 0.02, jitter: float = 0.006,
 ) -> Iterator[Sample]:  # fmt: skip
     """The samples of a split: the first `poses` have a pose and spans, the first `videos` of these a video as well.
@@ -174,8 +174,9 @@ def samples(
 
 
 def guests(
-    split: str, *, count: int, seed: int, size: int, fps: float = FPS, variation: float = 0.02, jitter: float = 0.006
-) -> Iterator[Sample]:
+    split: str, *, count: int, seed: int, size: tuple[int, int], fps: float = FPS, variation: float = 0.02,
+    jitter: float = 0.006,
+) -> Iterator[Sample]:  # fmt: skip
     """`count` videos of a signer whose look no training sample has, with poses and without text or spans.
 
     A renderer is tried on them: all that it can know of the look is the reference picture. The motion is a known

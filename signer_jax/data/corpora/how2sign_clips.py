@@ -32,14 +32,15 @@ _CLIPS = Path("sentence_level/train/rgb_front")
 _NAME = re.compile(r"(?P<signer>.+)_(?P<clip>\d{1,18})-\d+-rgb_front")
 
 
-def samples(source: str | Path, split: str, *, size: int, fps: float | None = None) -> Iterator[Sample]:
-    """The clips of a split with video `[t, size, size, 3]` and normalised, cleaned pose `[t, 128, 3]`, frame by frame.
+def samples(source: str | Path, split: str, *, size: tuple[int, int], fps: float | None = None) -> Iterator[Sample]:
+    """The clips of a split with video of `size` (height, width) and normalised, cleaned pose `[t, 128, 3]` beside it.
 
-    The video is the square of `skeleton.VIEW_SIDE` shoulder widths around the signer (by the clip's median shoulders;
-    the frame's edge is repeated where the square leaves it), area-averaged, so that `skeleton.to_pixels(pose, size)`
-    lands on its pixels. Both are at `fps`, by default the clip's own (24). `signer` is the video's id; text and glosses
-    are empty. A clip that cannot be read is left out, with a line on standard error. Raises `SignerError`, before the
-    first clip, for an unknown split or a folder without such clips, and where more than half of them are left out.
+    The video is the rectangle around the signer that `skeleton.view` says, its shorter side `skeleton.VIEW_SIDE`
+    shoulder widths (by the clip's median shoulders; the frame's edge is repeated where the rectangle leaves it),
+    area-averaged, so that `skeleton.to_pixels(pose, *size)` lands on its pixels. Both are at `fps`, by default the
+    clip's own (24). `signer` is the video's id; text and glosses are empty. A clip that cannot be read is left out,
+    with a line on standard error. Raises `SignerError`, before the first clip, for an unknown split or a folder without
+    such clips, and where more than half of them are left out.
     """
     if split not in SPLITS:
         raise SignerError(f"how2sign_clips: unknown split {split!r}; known: {', '.join(SPLITS)}")
@@ -47,7 +48,7 @@ def samples(source: str | Path, split: str, *, size: int, fps: float | None = No
 
 
 def _samples(
-    folder: Path, found: list[tuple[str, str, tuple[Path, Path]]], size: int, fps: float | None
+    folder: Path, found: list[tuple[str, str, tuple[Path, Path]]], size: tuple[int, int], fps: float | None
 ) -> Iterator[Sample]:
     left_out = LeftOut(folder, "clips", len(found))
     for name, signer, files in found:
@@ -92,7 +93,7 @@ def clips(source: str | Path, split: str) -> list[tuple[str, str, tuple[Path, Pa
     return chosen
 
 
-def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: float | None) -> Sample:
+def _sample(name: str, signer: str, files: tuple[Path, Path], size: tuple[int, int], fps: float | None) -> Sample:
     raw, rate = pose_file.read(files[1]), video.frame_rate(files[0])
     if abs(raw.fps / rate - 1) > _SAME_RATE:
         raise SignerError(f"{files[1]}: has {raw.fps:g} frames a second, its video {rate:g}; extract the poses again")
@@ -112,19 +113,24 @@ def _sample(name: str, signer: str, files: tuple[Path, Path], size: int, fps: fl
 
 
 def view(
-    file: Path, centre: Float[np.ndarray, " c"], scale: float, size: int, *, most: int
-) -> UInt8[np.ndarray, "t size size 3"]:
-    """The video seen through the square around `centre` (pixels) whose shoulder width is `scale` pixels.
+    file: Path, centre: Float[np.ndarray, " c"], scale: float, size: tuple[int, int], *, most: int
+) -> UInt8[np.ndarray, "t y x 3"]:
+    """The video seen through the rectangle of `size`'s aspect around a signer: made smaller or larger, never stretched.
+    `centre` (pixels) is the middle between the shoulders, which are `scale` pixels apart.
 
     No more than its first `most` frames. Raises `SignerError` where it cannot be read or holds none.
     """
-    side = skeleton.VIEW_SIDE * scale
-    left, top = centre[0] - side / 2, centre[1] - skeleton.VIEW_TOP * scale
+    side = skeleton.VIEW_SIDE * scale  # of the view's square, which is as large as the rectangle's shorter side
+    height, width = (side * (pixels / min(size)) for pixels in size)
+    left, top = centre[0] - width / 2, centre[1] - skeleton.VIEW_TOP * scale - (height - side) / 2
     pictures: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     for frame in islice(video.frames(file), most):
         if not weights:
-            weights = [area_weights(top, side, size, frame.shape[0]), area_weights(left, side, size, frame.shape[1])]
+            weights = [
+                area_weights(*span, pixels, there)
+                for span, pixels, there in zip(((top, height), (left, width)), size, frame.shape[:2], strict=True)
+            ]
             used = [np.flatnonzero(weight.any(0)) for weight in weights]
             rows, columns = (slice(int(index[0]), int(index[-1]) + 1) for index in used)
             by_row, by_column = weights[0][:, rows], weights[1][:, columns]

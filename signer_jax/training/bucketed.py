@@ -1,0 +1,189 @@
+"""The renderer's training on clips of several sizes (`renderer.buckets`): latents cached a bucket, batches of one each.
+
+`data.buckets` says which clip goes where and in what order batches come. A bucket's folder, `<workdir>/buckets/BUCKET`,
+is a latent cache as `<workdir>/latents` is, of windows and reference frames at that bucket's size. It is kept by what
+its latents depend on: the autoencoder's hash, the bucket, and the type that they were encoded in, which is float32.
+All of them are normalised by the statistics of `<workdir>/latents`, which signing reads.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from signer_jax import storage
+from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, Visits, fitted, plan, seen, windows
+from signer_jax.data.records import Corpus
+from signer_jax.data.shards import Shard, new_shard, pack
+from signer_jax.data.streams import Reading, batched, take_frames, video_indices
+from signer_jax.data.windows import MotionWindows
+from signer_jax.errors import SignerError
+from signer_jax.progress import progress
+from signer_jax.renderer.latents import KIND, LatentStore
+from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training.latents import decode, encoder_of, one_frame, write_banks
+
+Shown = tuple[int, int, Placed]  # motion, first frame, place in a bucket
+DTYPE = "float32"
+_PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
+_MOST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The training windows of all buckets, one bucket after the other."""
+
+    plan: Plan  # `placed` are windows
+    starts: tuple[int, ...]  # the first frame of each
+    motions: tuple[int, ...]  # the motion record of each clip that the plan names
+    clips: tuple[Clip, ...]
+
+    @classmethod
+    def of(cls, corpus: Corpus, clips: Sequence[Clip], found: Plan, stride: int) -> "Windows":
+        """`found` says where `clips` go, the corpus's training videos in their order."""
+        one_each, starts = windows(found, clips, stride)
+        return cls(one_each, starts, tuple(video_indices(corpus, "train")), tuple(clips))
+
+    def motion(self, row: int) -> int:
+        return self.motions[self.plan.placed[row].clip]
+
+
+def prepare(
+    directory: Path, bucket: int, of: Windows, base: LatentStore, corpus: Corpus, poses: MotionWindows, vae: VideoVAE,
+    params: dict, *, references: int, crop: float, enlarge: float,
+) -> LatentStore:  # fmt: skip
+    """The latents of a bucket's windows, encoded where they are not yet, and reference frames of its size.
+
+    `references`: the most frames that a signer's bank keeps, spread evenly over the clips that can be brought to the
+    size, whatever their length. Raises `SignerError` where a folder that is there has another encoder, bucket or type.
+    """
+    size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
+    storage.recover(directory)
+    if directory.exists() and any(directory.iterdir()):
+        return _opened(directory, size, base)
+    directory.parent.mkdir(exist_ok=True)
+    encode, records = encoder_of(vae, params), corpus.motions("train")
+
+    def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
+        """The windows with their latents, encoded some at a time and always as many: one program."""
+        batch = min(_MOST_ROWS, max(1, _PIXELS // (frames * size.height * size.width)))
+        for i in progress(range(0, len(shown), batch), f"latents {size}"):
+            clips = [
+                fitted(take_frames(records.video(motion), start, frames), placed, size)
+                for motion, start, placed in shown[i : i + batch]
+            ]
+            latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
+            yield from zip(shown[i : i + batch], latents, strict=False)
+
+    frames = _reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge)
+    with storage.new_folder(directory, KIND) as partial:
+        with new_shard(partial / "train.arrayrecord") as write:
+            items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
+            for (motion, start, _), latents in encoded(items, size.frames):
+                write(pack({"motion": motion, "start": start, "latents": latents}))
+        normal = np.stack([base.normalise(one[0]).astype(np.float32) for _, one in encoded(frames, 1)])
+        write_banks(partial, normal, [(motion, frame) for motion, frame, _ in frames], poses)
+        signers = [signer for _, _, signer in corpus.listed("train")]
+        statistics = {
+            "encoder": base.encoder,
+            "bucket": str(size),
+            "dtype": DTYPE,
+            "mean": base.mean.tolist(),
+            "std": base.std.tolist(),
+            "noise_factor": base.noise_factor.tolist(),
+            "window": size.frames,
+            "references": Counter(signers[motion] for motion, _, _ in frames),
+        }
+        (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
+    return LatentStore.open(directory)
+
+
+def _opened(directory: Path, bucket: Bucket, base: LatentStore) -> LatentStore:
+    store = LatentStore.open(directory)
+    if store.encoder != base.encoder:
+        raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
+    if (store.bucket, store.dtype) != (str(bucket), DTYPE):
+        raise SignerError(
+            f"{directory}: holds latents of {store.bucket or 'no bucket'} in {store.dtype}, this run needs {bucket} in "
+            f"{DTYPE}; {storage.REMAKE}"
+        )
+    if not (np.array_equal(store.mean, base.mean) and np.array_equal(store.std, base.std)):
+        raise SignerError(f"{directory}: was normalised by others than {base.directory}; {storage.REMAKE}")
+    return store
+
+
+def _reference_frames(
+    corpus: Corpus, of: Windows, bucket: Bucket, most: int, *, crop: float, enlarge: float
+) -> list[Shown]:
+    """The reference frames, one signer after the other."""
+    listed = corpus.listed("train")
+    places = plan(of.clips, [bucket._replace(frames=1)], crop=crop, enlarge=enlarge).placed
+    there: dict[str, list[Shown]] = defaultdict(list)
+    for placed in places:
+        motion = of.motions[placed.clip]
+        there[listed[motion][2]] += [(motion, frame, placed) for frame in range(of.clips[placed.clip].frames)]
+    return [
+        frames[i]
+        for _, frames in sorted(there.items())
+        for i in np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int)
+    ]
+
+
+def batches(
+    of: Windows, stores: Sequence[LatentStore | None], corpus: Corpus, poses: MotionWindows, reading: Reading, *,
+    single: bool, temporal_ratio: int, reference_dropout: float, around: int = 0,
+) -> grain.DatasetIterator:  # fmt: skip
+    """As `latents.latent_batches`, each batch of one bucket; `view [b, 2, 2]` brings a pose to its bucket's picture.
+
+    `stores`: of each bucket, None of an empty one. `single`: one latent frame that shows one video frame.
+    """
+    listed = corpus.listed("train")
+    signers = [signer for _, _, signer in listed]
+    shards: list[Shard | None] = []
+    firsts: list[int] = []
+    for k, store in enumerate(stores):
+        firsts.append(min(of.plan.members(k), default=0))
+        shards.append(None if store is None else _shard(store, of, k, listed, temporal_ratio))
+
+    def transform(row: int, rng: np.random.Generator) -> dict:
+        placed = of.plan.placed[row]
+        bucket, store, shard = of.plan.buckets[placed.bucket], stores[placed.bucket], shards[placed.bucket]
+        assert store is not None and shard is not None
+        record = shard[row - firsts[placed.bucket]]
+        motion, start, encoded, length = record["motion"], record["start"], record["latents"], bucket.frames
+        if single:
+            length = 1
+            start, encoded = one_frame(start, encoded, temporal_ratio, rng)
+        before = min(start, max(around - length, 0) // 2)
+        shown = poses.window(motion, start - before, max(length, around))
+        return {
+            **shown,
+            "view": seen(placed, of.clips[placed.clip], bucket),
+            "latents": store.normalise(encoded),
+            "latents_start": np.int32(before),
+            "reference": store.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout),
+            "noise_factor": store.noise_factor,
+        }
+
+    examples = grain.MapDataset.source(Visits(of.plan, reading.batch, reading.seed)).seed(reading.seed)
+    return batched(examples.random_map(transform), reading)
+
+
+def _shard(
+    store: LatentStore, of: Windows, bucket: int, listed: list[tuple[int, bool, str]], temporal_ratio: int
+) -> Shard:
+    """A bucket's windows. Raises `SignerError` where they are not as many as the plan has."""
+    size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
+    motions = {i: frames for i, (frames, video, signer) in enumerate(listed) if video and signer in store.banks}
+    latents = next(iter(store.banks.values())).latents
+    shape = (1 + (size.frames - 1) // temporal_ratio, *latents.shape[1:])
+    shard = Shard(store.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE)
+    if len(shard) != len(rows):
+        raise SignerError(
+            f"{store.directory}: has {len(shard)} windows where the corpus gives {len(rows)}; {storage.REMAKE}"
+        )
+    return shard
