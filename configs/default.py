@@ -101,6 +101,9 @@ def get_config() -> ConfigDict:
     # wan2.2-animate-14b (renderer/variants.py); those need stem_features ()
     c.renderer.variant = "own"
     c.renderer.init = ""  # a folder saved by diffusers: a transformer, or a pipeline (two experts need one)
+    # What a published model reads: the folder of its pipeline, or its text_encoder/ with tokenizer/ beside it; "": zeros
+    c.renderer.text_encoder = ""
+    c.renderer.negative_prompt = ""  # what guidance leads away from, and training shows where it drops the text
     c.renderer.dim = 128
     c.renderer.heads = 4
     c.renderer.ffn_dim = 256

@@ -163,6 +163,8 @@ class Vae:
 class Rendering:
     init: str
     variant: Annotated[str, one_of(*VARIANTS)]
+    text_encoder: str
+    negative_prompt: str
     dim: Annotated[int, whole(2, 2**17)]
     heads: Width
     ffn_dim: Width
@@ -414,6 +416,7 @@ def _misfits(settings: Settings) -> Iterable[str]:
         )
     if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
+    yield from _encoder_misfits(renderer)
     if renderer.variant != "own" and renderer.stem_features:
         yield (
             f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
@@ -453,4 +456,18 @@ def _misfits(settings: Settings) -> Iterable[str]:
         yield (
             f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
             "too; set config.renderer.condition_dropout above 0, or guidance to 1"
+        )
+
+
+def _encoder_misfits(renderer: Rendering) -> Iterable[str]:
+    """Of the encoders whose states a published variant reads."""
+    if renderer.text_encoder and VARIANTS[renderer.variant].text == "slul":
+        yield (
+            f"config.renderer.text_encoder {renderer.text_encoder}: the variant {renderer.variant!r} reads SLUL's "
+            "features and no other text; set it to '', or choose a published variant"
+        )
+    if renderer.negative_prompt and not renderer.text_encoder:
+        yield (
+            f"config.renderer.negative_prompt {renderer.negative_prompt[:40]!r}: nothing reads it without "
+            "config.renderer.text_encoder; give that, or set it to ''"
         )

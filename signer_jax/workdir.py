@@ -6,6 +6,7 @@
          tokenizer.model     the SentencePiece model
          prior/              the pose prior database
          latents/            the training videos' latents
+         text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
          result.json, report.html, sign.mp4
@@ -131,6 +132,7 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "prior": data,
         "tokenizer.model": tokenizer,
         "latents": bool(changed),
+        "text_states": bool(changed),
         "tensorboard": bool(changed),
     }
     return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]

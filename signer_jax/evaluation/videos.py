@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,6 +51,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
     untrained = Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
     first, shown = picked[:4], {}
+    states: dict[int, Any] = dict.fromkeys(picked)
+    if signer.texts:
+        states |= zip(picked, signer.texts.of([records[i].text for i in picked]), strict=True)
     # One signer after the other, so that each one's training videos are read once, and one signer's are held.
     in_turn = iter(progress(sorted(picked, key=lambda i: listed[i][2]), "video"))
     for name, places in groupby(in_turn, key=lambda i: listed[i][2]):
@@ -68,8 +72,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
             bank = bank_of(studio.latents.banks[name], others) if others else None
             style = Style(bank.typical(), name) if bank else borrowed(studio, corpus, split, i)
             candidates = {
-                "": render(whole, style, H, mask, studio).video,
-                "_untrained": render(whole, style, H, mask, untrained).video,
+                "": render(whole, style, H, mask, studio, states[i]).video,
+                "_untrained": render(whole, style, H, mask, untrained, states[i]).video,
                 "_reference": np.broadcast_to(picture(style, studio), truth.shape),
                 "_reconstruction": reconstruct(truth, studio),
             }

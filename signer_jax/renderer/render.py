@@ -27,6 +27,7 @@ from signer_jax.renderer.sampler import Dropped, Field, guided, solve
 from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.types import Array as AnyArray
 
 GUIDED = ("pose", "text", "semantics")  # what guidance leads away from, and what training drops for it
 _CLIP_TOKENS = 257
@@ -84,6 +85,7 @@ class Renderer:
         *,
         encode: Encode | None = None,
         states: Float[Array, "b r e"] | None = None,
+        null: Float[Array, "b n e"] | None = None,
         clip: Float[Array, "b i c"] | None = None,
         face: Float[Array, "b t y x 3"] | None = None,
     ) -> Conditions:
@@ -94,6 +96,7 @@ class Renderer:
           text: what `text` gives.
           encode: the autoencoder, where the variant takes latents of pictures other than the reference.
           states, clip, face: of a text encoder, of CLIP, of the face's pictures; where None, what says nothing.
+          null: the text encoder's states of the prompt that says nothing, zeros where None.
         """
         variant, b = self.variant, len(reference)
         found: dict[str, Any] = {}
@@ -109,7 +112,7 @@ class Renderer:
             found["pose" if variant.pose == "tokens" else "control"] = encode(2.0 * drawn - 1.0)
         if self.transformer.face is not None:
             found["face"] = face
-        return Conditions(**found, **self._texts(text, states))
+        return Conditions(**found, **self._texts(text, states, null))
 
     def _blank(self, encode: Encode, frames: int, reference: Array) -> Array:
         """Latents of a grey video, the same for every example."""
@@ -117,12 +120,15 @@ class Renderer:
         latents = jax.lax.stop_gradient(encode(jnp.zeros((1, frames, height, width, 3))))
         return jnp.broadcast_to(latents, (len(reference), *latents.shape[1:]))
 
-    def _texts(self, text: Array, states: Array | None) -> dict[str, Array]:
+    def _texts(self, text: Array, states: Array | None, null: Array | None) -> dict[str, Array]:
         if self.variant.text == "slul":
             return {"text": text}
+        rows = self.variant.text_rows or 0
         if states is None:
-            states = jnp.zeros((len(text), self.variant.text_rows or 0, self.transformer.text_dim))
-        streams = {"text": padded_rows(states, self.variant.text_rows or 0)}
+            states = jnp.zeros((len(text), rows, self.transformer.text_dim))
+        streams = {"text": padded_rows(states, rows)}
+        if null is not None:
+            streams["text_null"] = padded_rows(null, rows)
         return streams if self.transformer.semantics_dim is None else streams | {"semantics": text}
 
     def whole(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Array:
@@ -248,15 +254,13 @@ class Renderer:
         text: Float[Array, "b s d"],
         *,
         guidance: float,
-        encode: Encode | None = None,
-        states: Float[Array, "b r e"] | None = None,
-        clip: Float[Array, "b i c"] | None = None,
-        face: Float[Array, "b t y x 3"] | None = None,
+        **others: Any,
     ) -> Field:
-        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; see `conditions`."""
-        conditions = self.conditions(
-            reference, self.draw(pose, confidence), text, encode=encode, states=states, clip=clip, face=face
-        )
+        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`.
+
+        `others`: what `conditions` takes beside these.
+        """
+        conditions = self.conditions(reference, self.draw(pose, confidence), text, **others)
 
         def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
             return self.velocity(params, x, sigma, conditions)
@@ -310,7 +314,7 @@ class Renderer:
         return in_front(jnp.full_like(weight[:, 0], float(self.variant.time == "example")), weight)
 
 
-def padded_rows(states: Float[Array, "b r e"], rows: int) -> Float[Array, "b rows e"]:
+def padded_rows(states: Float[AnyArray, "b r e"], rows: int) -> Float[Array, "b rows e"]:
     """A text encoder's states with zero rows up to `rows`. Raises `SignerError` where there are more."""
     if states.shape[1] > rows:
         raise SignerError(f"text states of {states.shape[1]} rows: this variant reads {rows}; cut the text to them")

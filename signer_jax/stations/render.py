@@ -23,9 +23,12 @@ from signer_jax.progress import progress
 from signer_jax.renderer import vae_chunks, windows
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
-from signer_jax.renderer.render import Renderer
+from signer_jax.renderer.render import Renderer, padded_rows
 from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.types import Array, Pose
+
+States = Float[np.ndarray, "n e"]  # a text encoder's of one text, as many rows as it has pieces
+Said = dict[str, np.ndarray]  # what each clip is made from beside its pose; a row a clip
 
 _ROWS = 4  # windows that go through the renderer at a time
 _MANY = 32  # windows from which on a progress bar counts them
@@ -69,13 +72,15 @@ class Studio:
     velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions -> dx/dσ
     encode: Callable[..., Any]  # the vae's parameters, uint8 [b, t, h, w, 3] -> latents, not normalised
     decode: Callable[..., Any]  # and back, in [-1, 1]
+    null: Float[np.ndarray, "n e"] | None = None  # the text encoder's states of the prompt that says nothing
 
     @classmethod
     def of(
         cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
         *, size: int, window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
+        null: Float[np.ndarray, "n e"] | None = None,
     ) -> "Studio":  # fmt: skip
-        """`share_noise`, `seed`: of the noise that every window is made from.
+        """`share_noise`, `seed`: of the noise that every window is made from; `null`: see the field.
 
         Raises `SignerError` where windows of `window` frames cannot share `overlap`.
         """
@@ -112,8 +117,10 @@ class Studio:
         def decode(params: dict, latents: Array) -> Any:
             return vae.apply({"params": params}, latents, method="decode")
 
-        programs = (jax.jit(function) for function in (film, velocity, encode, decode))
-        return cls(renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of, *programs)
+        return cls(
+            renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
+            jax.jit(film), jax.jit(velocity), jax.jit(encode), jax.jit(decode), null,
+        )  # fmt: skip
 
 
 # ---- Styles ------------------------------------------------------------------------------------------------------
@@ -160,31 +167,37 @@ def roundtrip(video: UInt8[np.ndarray, "b t h w 3"], studio: Studio) -> UInt8[np
 
 
 def render(
-    pose: Pose, style: Style, H: Float[Array, "1 s d"] | None, mask: Bool[Array, "1 s"] | None, studio: Studio
-) -> Rendered:
-    """One pose (all 128 joints) as a video; `H` and `mask` are its text's, from the first station, or None."""
-    return render_many([pose], [style], H, mask, studio)[0]
+    pose: Pose, style: Style, H: Float[Array, "1 s d"] | None, mask: Bool[Array, "1 s"] | None, studio: Studio,
+    states: States | None = None,
+) -> Rendered:  # fmt: skip
+    """One pose (all 128 joints) as a video; `H` and `mask` are its text's, from the first station, or None.
+
+    `states`: what a published model's text encoder gives for the text, or None where the run has none.
+    """
+    return render_many([pose], [style], H, mask, studio, None if states is None else [states])[0]
 
 
 def render_many(
     poses: Sequence[Pose], styles: Sequence[Style], H: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None,
-    studio: Studio,
+    studio: Studio, states: Sequence[States] | None = None,
 ) -> list[Rendered]:  # fmt: skip
     """`render` for several poses: each cut into windows, the last frame repeated up to a whole one."""
     seen = [on_joints(pose, studio.joints, studio.dims) for pose in poses]
+    said = {"reference": np.stack([style.reference for style in styles])}
     if H is None or mask is None:
-        text = np.asarray(studio.renderer.text(None, None, len(poses)))
+        said["text"] = np.asarray(studio.renderer.text(None, None, len(poses)))
     else:
-        text = np.asarray(H * mask[..., None])
-    videos = (_blended if studio.overlap else _apart)(
-        seen, np.stack([style.reference for style in styles]), text, studio
-    )
+        said["text"] = np.asarray(H * mask[..., None])
+    if states is not None:
+        rows = studio.renderer.variant.text_rows or max(map(len, states))
+        said["states"] = np.concatenate([np.asarray(padded_rows(one[None], rows)) for one in states])
+        if studio.null is not None:
+            said["null"] = np.broadcast_to(studio.null, (len(poses), *studio.null.shape))
+    videos = (_blended if studio.overlap else _apart)(seen, said, studio)
     return [Rendered(video[: len(pose)], style) for video, pose, style in zip(videos, poses, styles, strict=True)]
 
 
-def _apart(
-    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
-) -> list[UInt8[np.ndarray, "t h w 3"]]:
+def _apart(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.ndarray, "t h w 3"]]:
     """Each window a clip of its own."""
     counts = [-(-len(pose) // studio.window) for pose in seen]
     frames = [
@@ -195,8 +208,7 @@ def _apart(
         {
             "pose": np.concatenate([pose.coordinates[at] for pose, at in zip(seen, frames, strict=True)]),
             "confidence": np.concatenate([pose.confidence[at] for pose, at in zip(seen, frames, strict=True)]),
-            "reference": np.repeat(references, counts, axis=0),
-            "text": np.repeat(text, counts, axis=0),
+            **{name: np.repeat(values, counts, axis=0) for name, values in said.items()},
         },
         studio,
     )
@@ -214,9 +226,7 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
     return np.concatenate(videos)
 
 
-def _blended(
-    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
-) -> list[UInt8[np.ndarray, "t h w 3"]]:
+def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.ndarray, "t h w 3"]]:
     """All windows of a clip as one: they share frames, and the clip is decoded whole, chunk by chunk."""
     ratio = studio.renderer.temporal_ratio
     length = 1 + (studio.window - 1) // ratio
@@ -235,8 +245,7 @@ def _blended(
         {
             "pose": np.stack([seen[clip].coordinates[at] for clip, at in zip(plan.clips, frames, strict=True)]),
             "confidence": np.stack([seen[clip].confidence[at] for clip, at in zip(plan.clips, frames, strict=True)]),
-            "reference": references[plan.clips],
-            "text": text[plan.clips],
+            **{name: values[plan.clips] for name, values in said.items()},
         },
         solver=studio.renderer.schedule.solver,
         rows=_ROWS,

@@ -129,7 +129,7 @@ def diffusion(
     drawn = renderer.draw(pose, confidence)
     conditions = renderer.conditions(
         batch["reference"], drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
-        states=batch.get("text_states"), clip=batch.get("clip"), face=batch.get("face"),
+        states=batch.get("text_states"), null=batch.get("text_null"), clip=batch.get("clip"), face=batch.get("face"),
     )  # fmt: skip
     predicted = renderer.velocity(
         params["renderer"], interpolate(clean, noise, sigma), sigma, without(conditions, GUIDED, keep)
