@@ -6,7 +6,7 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,8 @@ class Signer:
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
             share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
-            null=self.texts.null if self.texts else None,
+            null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
+            guidance_each=vars(c.renderer.guidance_each),
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------
@@ -125,7 +126,14 @@ class Signer:
 
     @cached_property
     def latents(self) -> LatentStore:
-        return LatentStore.open(self.workdir / "latents")
+        """Of a published model that is shown pictures, with banks of these."""
+        store = LatentStore.open(self.workdir / "latents")
+        return replace(store, banks=self.looks.banks) if self.looks else store
+
+    @cached_property
+    def looks(self) -> conditions.Looks | None:
+        """A published model's reference pictures, None where the variant is shown none."""
+        return conditions.open_looks(self.settings, self.workdir)
 
     @cached_property
     def texts(self) -> conditions.Texts | None:

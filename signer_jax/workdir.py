@@ -6,6 +6,7 @@
          tokenizer.model     the SentencePiece model
          prior/              the pose prior database
          latents/            the training videos' latents
+         pictures/           reference pictures of a published image model, and CLIP's tokens of them
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
@@ -133,6 +134,7 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "tokenizer.model": tokenizer,
         "latents": bool(changed),
         "text_states": bool(changed),
+        "pictures": bool(changed),
         "tensorboard": bool(changed),
     }
     return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]

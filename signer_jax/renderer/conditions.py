@@ -32,7 +32,9 @@ class Conditions(NamedTuple):
 
     reference: Float[Array, "b h w z"] | None = None  # the signer's picture; zeros: none
     clip: Float[Array, "b i c"] | None = None  # CLIP's tokens of it
-    blank: Float[Array, "b k h w z"] | None = None  # of a grey video: the image stream's other frames
+    image: Float[Array, "b k h w z"] | None = None  # of that picture and grey ones after it, encoded as one video
+    blank: Float[Array, "b k h w z"] | None = None  # of a grey video: the image stream behind a reference in front
+    before: Float[Array, "b k r"] | None = None  # which of its video frames are given, of a segment that goes on
     picture: Float[Array, "b k y x c"] | None = None  # the drawn pose, for a control branch or a stem
     scale: Float[Array, " b"] | None = None  # how much of the branch is added
     control: Float[Array, "b k h w z"] | None = None  # latents of the drawn pose: Fun-Control's channels
@@ -43,13 +45,13 @@ class Conditions(NamedTuple):
     text_null: Float[Array, "b s d"] | None = None  # states of the prompt that says nothing; zeros do where it is None
 
 
-# What can be dropped, each without the others -> the streams that say it. `blank` and nulls say nothing of anybody.
+# What can be dropped, each without the others -> the streams that say it. The others say nothing of anybody.
 DROPPED: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "semantics": ("semantics",),
     "pose": ("picture", "scale", "control", "pose"),
     "face": ("face",),
-    "reference": ("reference", "clip"),
+    "reference": ("reference", "clip", "image"),
 }
 
 

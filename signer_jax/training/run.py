@@ -184,8 +184,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     if model.slp_moe is not None or model.renderer is not None:
         windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
         if model.renderer is not None:
-            cached_latents(settings, workdir, corpus, windows, model, params, mesh)
-            conditions.prepare(settings, workdir, corpus, model.renderer)
+            latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+            vae = partitioning.here(params["vae"], mesh)
+            conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return model, params
 
 
@@ -211,7 +212,8 @@ def stage_batches(
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
-    sources = conditions.prepare(settings, workdir, corpus, model.renderer)
+    vae = partitioning.here(params["vae"], mesh)
+    sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return latent_cache.latent_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,

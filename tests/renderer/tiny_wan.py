@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from signer_jax import configuration
 from signer_jax import model as models
-from signer_jax.interop import t5
+from signer_jax.interop import clip, names, state_dict, t5
 from signer_jax.interop.wan import save_transformer, save_vae
+from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import FaceBranch, find
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -115,4 +116,18 @@ def write_text_encoder(folder: Path, *, width: int = TEXT, seed: int = 5) -> str
     }
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(fast))
+    return str(folder)
+
+
+def write_image_encoder(folder: Path, *, width: int = CLIP, seed: int = 6) -> str:
+    """A pipeline's `image_encoder/`: CLIP's tower on pictures of 8 pixels, four patches."""
+    module = ImageEncoder(width, 2, 10, 2, 8, 4, "gelu", 1e-5)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)))["params"]
+    config = {
+        "model_type": "clip_vision_model", "hidden_size": width, "intermediate_size": 10, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+    tensors = names.to_theirs(clip._table(module), random(shapes, seed))
+    last = {name.replace("layers.1.", "layers.2."): array for name, array in tensors.items() if "layers.1." in name}
+    state_dict.write(folder / "image_encoder", config, tensors | last)
     return str(folder)

@@ -88,6 +88,28 @@ def test_the_cache_is_asked_again_only_of_the_same_encoder(pipeline, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_harmed_folders_are_read_or_one_line(pipeline, tmp_path):
+    from random import Random
+    from shutil import copytree
+
+    from fuzz.mutations import harmed
+
+    source = TextEncoder.at(pipeline, TEXT, 512)
+    text_states.prepare(tmp_path / "whole", source, lambda: TEXTS, partitioning.own_mesh(MESH))
+    refused = 0
+    for name in ("about.json", "states.arrayrecord"):
+        for case in range(24):
+            folder = copytree(tmp_path / "whole", tmp_path / f"{name} {case}")
+            (folder / name).write_bytes(harmed((folder / name).read_bytes(), case, Random(case)))
+            try:
+                known = text_states.TextStates.open(folder)
+                assert all(np.isfinite(known.of(text)).all() for text in known.places)
+            except SignerError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 20
+
+
 def test_a_folder_of_the_wrong_kind_or_width_is_one_line(pipeline, tmp_path):
     assert TextEncoder.at(f"{pipeline}/text_encoder", TEXT, 512).tokenizer == TextEncoder.at(
         pipeline, TEXT, 512
@@ -195,6 +217,8 @@ def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pip
     with refused, run.claimed(other, tmp_path / "run"):
         raise AssertionError("it was claimed")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(SignerError, match="window 6: must be 4n . 1 frames .*nearest are 5 and 9"):
+        conditions.check(replace(settings, renderer=replace(settings.renderer, window=6)))
     with pytest.raises(SignerError, match="text_encoder nowhere: no such file or folder"):
         run._check(replace(settings, renderer=replace(settings.renderer, text_encoder="nowhere")))
     from signer_jax.configuration import shipped
