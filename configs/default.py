@@ -102,6 +102,10 @@ def get_config() -> ConfigDict:
     # wan2.2-animate-14b (renderer/variants.py); those need stem_features ()
     c.renderer.variant = "own"
     c.renderer.init = ""  # a folder saved by diffusers: a transformer, or a pipeline (two experts need one)
+    # What a published model reads: its pipeline's folder, or its text_encoder/ with tokenizer/ beside it; "": zeros
+    c.renderer.text_encoder = ""
+    c.renderer.negative_prompt = ""  # what guidance leads away from, and training shows where it drops the text
+    c.renderer.image_encoder = ""  # CLIP: the same pipeline's folder, or its image_encoder/; "": zeros
     c.renderer.dim = 128
     c.renderer.heads = 4
     c.renderer.ffn_dim = 256
@@ -117,7 +121,9 @@ def get_config() -> ConfigDict:
     c.renderer.head_blocks = 1
     c.renderer.window = 3  # video frames a training window and a segment at inference; 0: the variant's
     c.renderer.buckets = ()  # of its training, as vae.buckets; () is the window above at data.size, which signing has
-    c.renderer.overlap = 0  # frames that neighbouring segments share and blend; a multiple of the VAE's ratio in time
+    # Frames that neighbouring segments share and blend, a multiple of the VAE's ratio in time; of an image model, last
+    # frames that a segment goes on from: 1, or Animate's 1 or 5; 0: the variant's
+    c.renderer.overlap = 0
     c.renderer.stride = 3  # frames between the starts of two cached training windows
     c.renderer.references = 256  # latent frames kept a signer, of which one gives the style
     c.renderer.reference_dropout = 0.05  # share of examples trained without one, for signers with a single clip
@@ -138,8 +144,13 @@ def get_config() -> ConfigDict:
     c.renderer.steps = 12  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
     c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
-    c.renderer.guidance = 1.0  # 1 turns classifier-free guidance off
+    c.renderer.guidance = 1.0  # away from neither pose nor text; 1 turns classifier-free guidance off
+    # Beside it a guidance for each condition that is dropped alone; all add up, and each that is not 1 takes a row more
+    # of a step's one batch: v + Σ (g - 1) (v - v without it).
+    c.renderer.guidance_each = {"text": 1.0, "semantics": 1.0, "pose": 1.0, "face": 1.0, "reference": 1.0}
     c.renderer.condition_dropout = 0.0  # share of examples trained without pose and text; guidance needs some
+    # Shares of examples trained without each of them alone; half without Animate's face, since signing has none.
+    c.renderer.dropout_each = {"text": 0.0, "semantics": 0.0, "pose": 0.0, "face": 0.5, "reference": 0.0}
     c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
 
     # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------

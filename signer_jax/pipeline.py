@@ -6,7 +6,7 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.stations.perform import Performer, perform
-from signer_jax.stations.render import Studio, look_of, render_many
+from signer_jax.stations.render import Studio, look_of, render
 from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import Linker, understand
 from signer_jax.storage import REMAKE
-from signer_jax.training import partitioning
+from signer_jax.training import conditions, partitioning
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.lora import merged
 from signer_jax.training.trained import FULL
@@ -104,6 +104,8 @@ class Signer:
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
             share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
+            null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
+            guidance_each=vars(c.renderer.guidance_each),
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------
@@ -124,7 +126,19 @@ class Signer:
 
     @cached_property
     def latents(self) -> LatentStore:
-        return LatentStore.open(self.workdir / "latents")
+        """Of a published model that is shown pictures, with banks of these."""
+        store = LatentStore.open(self.workdir / "latents")
+        return replace(store, banks=self.looks.banks) if self.looks else store
+
+    @cached_property
+    def looks(self) -> conditions.Looks | None:
+        """A published model's reference pictures, None where the variant is shown none."""
+        return conditions.open_looks(self.settings, self.workdir)
+
+    @cached_property
+    def texts(self) -> conditions.Texts | None:
+        """A published model's text encoder, None where the run names none."""
+        return conditions.open_texts(self.settings, self.workdir)
 
     def _lacks(self, part: str, so: str = "") -> SignerError:
         return SignerError(f"{self.workdir}: this run has no {part} (stages {self.settings.stages}){so}")
@@ -165,9 +179,11 @@ class Signer:
         if self.model.renderer is not None:
             chosen = style_of(self.studio, picture=style, signer=signer or look_of(performer, self.studio))
             look = chosen.signer
+            said_by = [understood.sentences[b].text for b in rows]
+            states = self.texts.of(said_by) if self.texts else [None] * len(rows)
             shown = progress(performed, "sentences rendered", shown=many)
             rendered = [
-                render_many([part.pose], [chosen], H[i : i + 1], mask[i : i + 1], self.studio)[0]
+                render(part.pose, chosen, H[i : i + 1], mask[i : i + 1], self.studio, states[i])
                 for i, part in enumerate(shown)
             ]
             video = np.concatenate([part.video for part in rendered])

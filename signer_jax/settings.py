@@ -169,10 +169,38 @@ class Vae:
     sharpness_weight: NotNegative
 
 
+Guidance = Annotated[float, number(0.0, 1000.0)]
+
+
+@dataclass(frozen=True)
+class Guidances:
+    """Of what can be dropped from a video's conditions without the rest (`renderer.conditions.DROPPED`)."""
+
+    text: Guidance
+    semantics: Guidance
+    pose: Guidance
+    face: Guidance
+    reference: Guidance
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Of the same."""
+
+    text: Share
+    semantics: Share
+    pose: Share
+    face: Share
+    reference: Share
+
+
 @dataclass(frozen=True)
 class Rendering:
     init: str
     variant: Annotated[str, one_of(*VARIANTS)]
+    text_encoder: str
+    negative_prompt: str
+    image_encoder: str
     dim: Annotated[int, whole(2, 2**17)]
     heads: Width
     ffn_dim: Width
@@ -203,8 +231,10 @@ class Rendering:
     steps: Annotated[int, whole(1, 10**4)]
     solver: Literal["euler", "unipc", "dpm++"]
     shared_noise: bool
-    guidance: Annotated[float, number(0.0, 1000.0)]
+    guidance: Guidance
+    guidance_each: Guidances
     condition_dropout: Share
+    dropout_each: Dropouts
     hand_weight: NotNegative
 
 
@@ -342,12 +372,11 @@ def read(config: Any) -> Settings:
 
 
 def _with_variant(settings: Settings) -> Settings:
-    """With the variant's own length and shift where the config leaves them to it (0)."""
+    """With the variant's own length, shift and overlap where the config leaves them to it (0)."""
     c = settings.renderer
     variant = VARIANTS[c.variant]
-    return replace(
-        settings, renderer=replace(c, window=c.window or variant.frames or 0, shift=c.shift or variant.shift)
-    )
+    window, overlap = c.window or variant.frames or 0, c.overlap or next(iter(variant.continues), 0)
+    return replace(settings, renderer=replace(c, window=window, shift=c.shift or variant.shift, overlap=overlap))
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -420,19 +449,26 @@ def _misfits(settings: Settings) -> Iterable[str]:
     ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
     if "renderer" in stages and renderer.window and not vae.init and (fault := frames_fault(renderer.window, ratio)):
         yield f"config.renderer.window {renderer.window}: {fault}"
-    shared = renderer.overlap
-    if "renderer" in stages and not vae.init and (shared % ratio or 2 * shared > renderer.window + ratio - 1):
+    shared, continues = renderer.overlap, VARIANTS[renderer.variant].continues
+    if (
+        "renderer" in stages
+        and not continues
+        and not vae.init
+        and (shared % ratio or 2 * shared > renderer.window + ratio - 1)
+    ):
         yield (
             f"config.renderer.overlap {shared}: must be a multiple of {ratio} (vae in time), at most half of "
             f"config.renderer.window {renderer.window}"
         )
-    if shared and VARIANTS[renderer.variant].front:
+    if continues and (shared not in continues or shared >= renderer.window > 1):
         yield (
-            f"config.renderer.overlap {shared}: windows of the variant {renderer.variant!r} have a picture in front, "
-            "and share no frames; set it to 0"
+            f"config.renderer.overlap {shared}: segments of the variant {renderer.variant!r} go on from "
+            f"{' or '.join(map(str, continues))} last frames of the one before, fewer than config.renderer.window "
+            f"{renderer.window}; give so many, or 0"
         )
     if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
+    yield from _encoder_misfits(renderer)
     if renderer.variant != "own" and renderer.stem_features:
         yield (
             f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
@@ -472,4 +508,30 @@ def _misfits(settings: Settings) -> Iterable[str]:
         yield (
             f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
             "too; set config.renderer.condition_dropout above 0, or guidance to 1"
+        )
+    for name, guidance in vars(renderer.guidance_each).items():
+        share = getattr(renderer.dropout_each, name) or (renderer.reference_dropout if name == "reference" else 0.0)
+        if trained and guidance != 1 and not share:
+            yield (
+                f"config.renderer.guidance_each.{name} {guidance}: guidance needs a renderer trained without it too; "
+                f"set config.renderer.dropout_each.{name} above 0, or the guidance to 1"
+            )
+
+
+def _encoder_misfits(renderer: Rendering) -> Iterable[str]:
+    """Of the encoders whose states a published variant reads."""
+    if renderer.text_encoder and VARIANTS[renderer.variant].text == "slul":
+        yield (
+            f"config.renderer.text_encoder {renderer.text_encoder}: the variant {renderer.variant!r} reads SLUL's "
+            "features and no other text; set it to '', or choose a published variant"
+        )
+    if renderer.image_encoder and VARIANTS[renderer.variant].clip_dim is None:
+        yield (
+            f"config.renderer.image_encoder {renderer.image_encoder}: the variant {renderer.variant!r} takes no tokens "
+            "of pictures; set it to ''"
+        )
+    if renderer.negative_prompt and not renderer.text_encoder:
+        yield (
+            f"config.renderer.negative_prompt {renderer.negative_prompt[:40]!r}: nothing reads it without "
+            "config.renderer.text_encoder; give that, or set it to ''"
         )

@@ -7,6 +7,8 @@
          prior/              the pose prior database
          latents/            the training videos' latents
          buckets/BUCKET/     these of each of the renderer's buckets
+         pictures/           reference pictures of a published image model, and CLIP's tokens of them
+         text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
          result.json, report.html, sign.mp4
@@ -133,6 +135,8 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "tokenizer.model": tokenizer,
         "latents": bool(changed),
         "buckets": bool(changed),
+        "text_states": bool(changed),
+        "pictures": bool(changed),
         "tensorboard": bool(changed),
     }
     return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]

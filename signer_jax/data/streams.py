@@ -8,6 +8,7 @@ own, so that a global batch is the same for any number of processes and any mesh
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
@@ -135,8 +136,8 @@ def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:
     return video[np.minimum(np.arange(start, start + length), len(video) - 1)]
 
 
-def to_model_range(video: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [-1, 1]."""
+def to_model_range(video: Any) -> Any:
+    """uint8 to float32 in [-1, 1], of numpy's arrays and of jax's."""
     return video.astype(np.float32) / 127.5 - 1.0
 
 

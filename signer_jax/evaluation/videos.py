@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +20,9 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.stations.render import Studio, Style, picture, render, roundtrip
-from signer_jax.stations.render import style as style_of
+from signer_jax.renderer.variants import VARIANTS
+from signer_jax.renderer.windows import seams
+from signer_jax.stations.render import Studio, Style, picture, render, roundtrip, style, style_of
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
@@ -50,6 +52,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
     untrained = Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
     first, shown = picked[:4], {}
+    states: dict[int, Any] = dict.fromkeys(picked)
+    if signer.texts:
+        states |= zip(picked, signer.texts.of([records[i].text for i in picked]), strict=True)
     # One signer after the other, so that each one's training videos are read once, and one signer's are held.
     in_turn = iter(progress(sorted(picked, key=lambda i: listed[i][2]), "video"))
     for name, places in groupby(in_turn, key=lambda i: listed[i][2]):
@@ -66,11 +71,11 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 H, mask = semantics(clip.text, clip.language, signer.linker)
             others = {k: other for k, other in training.items() if other.name != clip.name}
             bank = bank_of(studio.latents.banks[name], others) if others else None
-            style = Style(bank.typical(), name) if bank else borrowed(studio, corpus, split, i)
+            look = style_of(bank, name) if bank else borrowed(studio, corpus, split, i)
             candidates = {
-                "": render(whole, style, H, mask, studio).video,
-                "_untrained": render(whole, style, H, mask, untrained).video,
-                "_reference": np.broadcast_to(picture(style, studio), truth.shape),
+                "": render(whole, look, H, mask, studio, states[i]).video,
+                "_untrained": render(whole, look, H, mask, untrained, states[i]).video,
+                "_reference": np.broadcast_to(picture(look, studio), truth.shape),
                 "_reconstruction": reconstruct(truth, studio),
             }
             if others:
@@ -111,7 +116,8 @@ def score_motion(
     centres, visible, crop = hands_of(truth, pose, signer)
     rows["far"] += list(far[np.nonzero(visible)[0]])
     windows = signer.settings.renderer
-    seam = np.arange(1, len(truth)) % (windows.window - windows.overlap) == 0
+    goes_on = bool(VARIANTS[windows.variant].continues)
+    seam = seams(len(truth), windows.window, windows.overlap, goes_on=goes_on)
     for name, video in {**candidates, "_truth": truth}.items():
         hands = video_metrics.hand_crops(video, centres, visible, crop)
         rows[f"energy{name}"] += list(video_metrics.gradient_energy(hands))
@@ -157,11 +163,7 @@ def bank_of(bank: ReferenceBank, clips: dict[int, Sample]) -> ReferenceBank | No
     kept = np.isin(bank.motion, list(clips))
     if kept.all():
         return bank
-    return (
-        ReferenceBank(bank.latents[kept], bank.pose[kept], bank.confidence[kept], bank.motion[kept])
-        if kept.any()
-        else None
-    )
+    return bank.of(kept) if kept.any() else None
 
 
 def borrowed(studio: Studio, corpus: Corpus, split: str, i: int) -> Style:
@@ -171,8 +173,8 @@ def borrowed(studio: Studio, corpus: Corpus, split: str, i: int) -> Style:
     listed = corpus.listed(split)
     for k in video_indices(corpus, split):
         if k != i and listed[k][2] == listed[i][2]:
-            return style_of(studio, picture=filmed(corpus.motions(split)[k])[1][0])
-    return Style(np.zeros_like(style_of(studio).reference))
+            return style(studio, picture=filmed(corpus.motions(split)[k])[1][0])
+    return Style(np.zeros_like(style(studio).reference))
 
 
 def distances(clip: Sample, training: Sequence[Sample]) -> np.ndarray:

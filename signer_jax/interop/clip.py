@@ -62,16 +62,9 @@ def load(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.f
     takes (its `image_dim`). Raises `SignerError` where the folder holds another class, one of another width (before its
     tensors are read), or lacks tensors.
     """
-    config = state_dict.read_config(path)
-    model_config.check(path, config, _MODEL_TYPE, _MODEL)
-    table = {key: kind for key, (_, kind) in _CONFIG.items()}
-    config = {key: silent for key, (silent, _) in _CONFIG.items()} | model_config.check(path, config, table, _MODEL)
-    file = Path(path) / "config.json"
-    if width is not None and config["hidden_size"] != width:
-        raise SignerError(
-            f"{file}: hidden_size is {config['hidden_size']}, so its states have that width; the video transformer "
-            f"takes pictures of width {width}; give the image_encoder of the same pipeline"
-        )
+    if width is not None:
+        check_width(path, width)
+    config, file = _read_config(path), Path(path) / "config.json"
     for whole, part in (("hidden_size", "num_attention_heads"), ("image_size", "patch_size")):
         if config[whole] % config[part]:
             raise SignerError(
@@ -99,3 +92,20 @@ def load(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.f
     return module, names.to_ours(
         path, _table(module), tensors, lambda: jax.eval_shape(module.init, jax.random.key(0), pictures), _IGNORED
     )
+
+
+def check_width(path: str | Path, width: int) -> None:
+    """Raises `SignerError` unless the folder's config is of a tower whose states have this width; reads no tensor."""
+    config = _read_config(path)
+    if config["hidden_size"] != width:
+        raise SignerError(
+            f"{Path(path) / 'config.json'}: hidden_size is {config['hidden_size']}, so its states have that width; the "
+            f"video transformer takes pictures of width {width}; give the image_encoder of the same pipeline"
+        )
+
+
+def _read_config(path: str | Path) -> dict:
+    config = state_dict.read_config(path)
+    model_config.check(path, config, _MODEL_TYPE, _MODEL)
+    table = {key: kind for key, (_, kind) in _CONFIG.items()}
+    return {key: silent for key, (silent, _) in _CONFIG.items()} | model_config.check(path, config, table, _MODEL)

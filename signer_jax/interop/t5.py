@@ -118,12 +118,9 @@ def load_encoder(
     states' width that whoever reads them takes. Raises `SignerError` where the folder holds another model, one of
     another width (before its tensors are read), or lacks tensors.
     """
+    if width is not None:
+        check_width(path, width)
     kind, config = _read_config(path)
-    if width is not None and config["d_model"] != width:
-        raise SignerError(
-            f"{Path(path) / 'config.json'}: d_model is {config['d_model']}, so its states have that width; the video "
-            f"transformer takes text of width {width}; give the text_encoder of the same pipeline"
-        )
     tensors = state_dict.read_tensors(path)
     _take_table(path, tensors, (_SHARED, _ENCODER_TABLE))
     for name in [name for name in tensors if name == _HEAD or name.startswith("decoder.")]:
@@ -132,6 +129,16 @@ def load_encoder(
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
     return module, names.to_ours(path, _table(module, ("encoder",)), tensors, init, optional=_IGNORED, place=place)
+
+
+def check_width(path: str | Path, width: int) -> None:
+    """Raises `SignerError` unless the folder's config is of a model whose states have this width; reads no tensor."""
+    _, config = _read_config(path)
+    if config["d_model"] != width:
+        raise SignerError(
+            f"{Path(path) / 'config.json'}: d_model is {config['d_model']}, so its states have that width; the video "
+            f"transformer takes text of width {width}; give the text_encoder of the same pipeline"
+        )
 
 
 def save(path: str | Path, module: T5, params: dict) -> None:

@@ -32,7 +32,9 @@ class Conditions(NamedTuple):
 
     reference: Float[Array, "b h w z"] | None = None  # the signer's picture; zeros: none
     clip: Float[Array, "b i c"] | None = None  # CLIP's tokens of it
-    blank: Float[Array, "b k h w z"] | None = None  # of a grey video: the image stream's other frames
+    image: Float[Array, "b k h w z"] | None = None  # of that picture and grey ones after it, encoded as one video
+    blank: Float[Array, "b k h w z"] | None = None  # of a grey video: the image stream behind a reference in front
+    before: Float[Array, "b k r"] | None = None  # which of its video frames are given, of a segment that goes on
     picture: Float[Array, "b k y x c"] | None = None  # the drawn pose, for a control branch or a stem
     scale: Float[Array, " b"] | None = None  # how much of the branch is added
     control: Float[Array, "b k h w z"] | None = None  # latents of the drawn pose: Fun-Control's channels
@@ -40,15 +42,16 @@ class Conditions(NamedTuple):
     face: Float[Array, "b t y x 3"] | None = None  # Animate's video of the face, [-1, 1]
     text: Float[Array, "b s d"] | None = None  # states of the variant's text encoder, or SLUL's where it has none
     semantics: Float[Array, "b m e"] | None = None  # SLUL's features beside a published text
+    text_null: Float[Array, "b s d"] | None = None  # states of the prompt that says nothing; zeros do where it is None
 
 
-# What can be dropped, each without the others -> the streams that say it. `blank` says nothing of anybody.
+# What can be dropped, each without the others -> the streams that say it. The others say nothing of anybody.
 DROPPED: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "semantics": ("semantics",),
     "pose": ("picture", "scale", "control", "pose"),
     "face": ("face",),
-    "reference": ("reference", "clip"),
+    "reference": ("reference", "clip", "image"),
 }
 
 
@@ -56,7 +59,8 @@ def without(conditions: Conditions, names: Collection[str], keep: Float[Array, "
     """The conditions without what `names` (of `DROPPED`) say, but for the examples whose `keep` is 1.
 
     Zeros mean nothing said: no reference, rows past a text's end, an undrawn pose, a branch that adds nothing. A face
-    that says nothing is black (-1), as Animate has it. Raises `ValueError` for an unknown name.
+    that says nothing is black (-1), as Animate has it, and a text that says nothing is `text_null` where there is one.
+    Raises `ValueError` for an unknown name.
     """
     if unknown := set(names) - DROPPED.keys():
         raise ValueError(f"without: no stream is called {', '.join(sorted(unknown))}; known: {', '.join(DROPPED)}")
@@ -67,7 +71,12 @@ def without(conditions: Conditions, names: Collection[str], keep: Float[Array, "
             continue
         kept = jnp.zeros(len(value)) if keep is None else keep
         kept = kept.reshape((-1,) + (1,) * (value.ndim - 1))
-        changed[stream] = value * kept - (1.0 - kept) if stream == "face" else value * kept
+        if stream == "face":
+            changed[stream] = value * kept - (1.0 - kept)
+        elif stream == "text" and conditions.text_null is not None:
+            changed[stream] = value * kept + conditions.text_null * (1.0 - kept)
+        else:
+            changed[stream] = value * kept
     return conditions._replace(**changed)
 
 

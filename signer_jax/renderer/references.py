@@ -21,31 +21,51 @@ class ReferenceBank:
     pose: np.ndarray  # [m, j, c]
     confidence: np.ndarray  # [m, j]
     motion: np.ndarray  # [m] the clip that each comes from
+    pictures: np.ndarray | None = None  # [m, y, x, 3] uint8, of published models: each frame's latents are its own
+    clip: np.ndarray | None = None  # [m, i, c] CLIP's tokens of them
+    own: bool = False  # clips are shown with a frame of their own in training
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def of(self, kept: np.ndarray | slice) -> "ReferenceBank":
+        """Some of the frames, by a mask or by their places."""
+        pictures, clip = (None if one is None else one[kept] for one in (self.pictures, self.clip))
+        return ReferenceBank(
+            self.latents[kept], self.pose[kept], self.confidence[kept], self.motion[kept], pictures, clip, self.own
+        )
 
     def any_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> Float[np.ndarray, "h w z"]:
         """A random frame from another clip than `motion`; zeros, no picture at all, for a share `dropout` of the draws
         and where the signer has no other clip.
         """
+        return self.shown(self.place_but(motion, rng, dropout=dropout))
+
+    def place_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> int | None:
+        """`any_but`'s place in the bank; None for no picture."""
         others = np.flatnonzero(self.motion != motion)
-        if rng.random() < dropout or len(others) == 0:
-            return self._nothing()
-        return np.asarray(self.latents[rng.choice(others)], np.float32)
+        return None if rng.random() < dropout or len(others) == 0 else int(rng.choice(others))
+
+    def shown(self, place: int | None) -> Float[np.ndarray, "h w z"]:
+        """The latents of a place."""
+        return self._nothing() if place is None else np.asarray(self.latents[place], np.float32)
 
     def typical(self) -> Float[np.ndarray, "h w z"]:
         """The frame whose pose is nearest to the median of the bank's poses: what stands for the signer. Zeros for a
         signer with a single clip, who was never shown with a picture in training.
         """
-        if len(np.unique(self.motion)) == 1:
-            return self._nothing()
+        return self.shown(self.typical_place())
+
+    def typical_place(self) -> int | None:
+        """`typical`'s place in the bank; None for no picture."""
+        if len(np.unique(self.motion)) == 1 and not self.own:
+            return None
         seen = self.confidence > 0
         middle = np.nanmedian(np.where(seen[..., None], self.pose, np.nan)[:, seen.any(axis=0)], axis=0)
         pose = np.zeros_like(self.pose[:1])
         pose[0, seen.any(axis=0)] = middle
         confidence = np.median(self.confidence, axis=0, keepdims=True)
-        return np.asarray(self.latents[nearest_frames(pose, confidence, self.pose, self.confidence)[0]], np.float32)
+        return int(nearest_frames(pose, confidence, self.pose, self.confidence)[0])
 
     def _nothing(self) -> Float[np.ndarray, "h w z"]:
         return np.zeros(self.latents.shape[1:], np.float32)

@@ -5,8 +5,9 @@ attention. The variant's record (`variants`) says how each of them reaches the t
 frame in front, tokens, a control branch, or, between a convolutional stem and head (`hybrid`), the stem.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,12 +24,14 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import hand_weight
 from signer_jax.renderer.pose_picture import Shapes
-from signer_jax.renderer.sampler import Dropped, Field, guided, solve
+from signer_jax.renderer.sampler import Dropped, Experts, Field, guided, solve
 from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.types import Array as AnyArray
 
-GUIDED = ("pose", "text", "semantics")  # what guidance leads away from, and what training drops for it
+# What guidance leads away from, and what training drops for it, together. Animate's face is published to go with it.
+GUIDED = ("pose", "text", "semantics", "face")
 _CLIP_TOKENS = 257
 
 
@@ -89,7 +92,10 @@ class Renderer:
         *,
         encode: Encode | None = None,
         states: Float[Array, "b r e"] | None = None,
+        null: Float[Array, "b n e"] | None = None,
         clip: Float[Array, "b i c"] | None = None,
+        picture: Float[Array, "b y x 3"] | None = None,
+        before: Float[Array, "b n y x 3"] | None = None,
         face: Float[Array, "b t y x 3"] | None = None,
     ) -> Conditions:
         """The streams that the variant takes, of what a run has.
@@ -99,22 +105,31 @@ class Renderer:
           text: what `text` gives.
           encode: the autoencoder, where the variant takes latents of pictures other than the reference.
           states, clip, face: of a text encoder, of CLIP, of the face's pictures; where None, what says nothing.
+          picture: the reference in pixels, in [-1, 1], where the image stream is encoded from it (`shows_picture`).
+          before: the last frames of the segment before, in [-1, 1], which this one begins with; of a variant whose
+            reference stands in front of the video.
+          null: the text encoder's states of the prompt that says nothing, zeros where None.
         """
         variant, b = self.variant, len(reference)
         found: dict[str, Any] = {}
-        if variant.front or "reference" in variant.streams:
+        if variant.front or variant.first or "reference" in variant.streams:
             found["reference"] = reference
         if variant.clip_dim is not None:
             found["clip"] = jnp.zeros((b, _CLIP_TOKENS, self.transformer.image_dim or 0)) if clip is None else clip
         if "image" in variant.streams and encode is not None:
-            found["blank"] = self._blank(encode, drawn.shape[1], reference)
+            if variant.front and before is None:
+                found["blank"] = self._blank(encode, drawn.shape[1], reference)
+            elif variant.front:
+                found["blank"], found["before"] = self._going_on(encode, drawn.shape[1], before)
+            elif self.shows_picture:
+                found["image"] = self._image(encode, drawn.shape[1], reference, picture)
         if self.control is not None or self.hybrid is not None:
             found |= {"picture": self.control_video(drawn), "scale": jnp.ones(b)}
         elif self.shapes is not None and encode is not None:  # as latents: Animate's tokens, Fun-Control's channels
             found["pose" if variant.pose == "tokens" else "control"] = encode(2.0 * drawn - 1.0)
         if self.transformer.face is not None:
             found["face"] = face
-        return Conditions(**found, **self._texts(text, states))
+        return Conditions(**found, **self._texts(text, states, null))
 
     def _blank(self, encode: Encode, frames: int, reference: Array) -> Array:
         """Latents of a grey video, the same for every example."""
@@ -122,12 +137,38 @@ class Renderer:
         latents = jax.lax.stop_gradient(encode(jnp.zeros((1, frames, height, width, 3))))
         return jnp.broadcast_to(latents, (len(reference), *latents.shape[1:]))
 
-    def _texts(self, text: Array, states: Array | None) -> dict[str, Array]:
+    def _going_on(self, encode: Encode, frames: int, before: Array | None) -> tuple[Array, Array]:
+        """Latents of the frames before and a grey video behind them, one causal pass; which video frames are given."""
+        assert before is not None
+        b, n, *rest = before.shape
+        latents = encode(jnp.concatenate([before, jnp.zeros((b, frames - n, *rest), before.dtype)], axis=1))
+        shown = np.arange(frames) < n
+        first = np.repeat(shown[:1], self.temporal_ratio)  # the first latent frame is of one video frame
+        mask = np.concatenate([first, shown[1:]]).reshape(-1, self.temporal_ratio).astype(np.float32)
+        return jnp.asarray(jax.lax.stop_gradient(latents)), jnp.broadcast_to(mask, (b, *mask.shape))
+
+    @property
+    def shows_picture(self) -> bool:
+        """Whether the image stream is encoded from the reference in pixels and grey pictures after it."""
+        return "image" in self.variant.streams and self.variant.first and self.variant.rest == "grey"
+
+    def _image(self, encode: Encode, frames: int, reference: Array, picture: Array | None) -> Array:
+        """Latents of each picture and a grey video behind it, one causal pass; zeros where there is no reference."""
+        if picture is None:
+            raise ValueError("conditions: this variant's image stream is encoded from the picture in pixels; give it")
+        grey = jnp.zeros((len(picture), frames - 1, *picture.shape[1:]), picture.dtype)
+        latents = jnp.asarray(jax.lax.stop_gradient(encode(in_front(picture, grey))))
+        return latents * given(reference)[:, None, None, None, None]
+
+    def _texts(self, text: Array, states: Array | None, null: Array | None) -> dict[str, Array]:
         if self.variant.text == "slul":
             return {"text": text}
+        rows = self.variant.text_rows or 0
         if states is None:
-            states = jnp.zeros((len(text), self.variant.text_rows or 0, self.transformer.text_dim))
-        streams = {"text": padded_rows(states, self.variant.text_rows or 0)}
+            states = jnp.zeros((len(text), rows, self.transformer.text_dim))
+        streams = {"text": padded_rows(states, rows)}
+        if null is not None:
+            streams["text_null"] = padded_rows(null, rows)
         return streams if self.transformer.semantics_dim is None else streams | {"semantics": text}
 
     def whole(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Array:
@@ -136,9 +177,18 @@ class Renderer:
 
     # ---- One prediction ----------------------------------------------------------------------------------------------
     def velocity(
-        self, params: dict, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], conditions: Conditions
+        self,
+        params: dict,
+        noisy: Float[Array, "b t h w z"],
+        sigma: Float[Array, " b"],
+        conditions: Conditions,
+        *,
+        high: bool | Bool[Array, ""] | None = None,
     ) -> Float[Array, "b t h w z"]:
         """One prediction of ε - x0, of all frames that `whole` gives.
+
+        Of two experts one is run, for all examples: `high` says whether the one for high noise, by the first example's
+        level where it is None. An example whose level is the other's gets NaN, not another model's answer.
 
         The transformer alone gives it itself, as published weights do; the head gives the clean latents that the
         velocity leads to, so that no noise has to be carried through the network to be taken out again. Raises
@@ -162,12 +212,13 @@ class Renderer:
             video = noisy[:, 1:]
             inputs |= {"pose": jnp.zeros_like(video) if c.pose is None else c.pose, "face": c.face}
         latents, step = self._inputs(noisy, step, c)
-        return self._transform(params["transformer"], sigma, (latents, step, c.text), inputs)
+        return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
 
     def _check(self, noisy: Array, c: Conditions) -> None:
         b, t, h, w, z = noisy.shape
         video = (b, t - self.variant.front, h, w, z)
-        for name, value in (("control", c.control), ("pose", c.pose), ("blank", c.blank), ("reference", c.reference)):
+        for name in ("control", "pose", "image", "blank", "reference"):
+            value = getattr(c, name)
             needs = (b, h, w, z) if name == "reference" else video
             if value is not None and value.shape != needs:
                 raise SignerError(
@@ -200,15 +251,19 @@ class Renderer:
                 parts.append(jnp.broadcast_to(c.reference[:, None], (*noisy.shape[:4], c.reference.shape[-1])))
             elif stream == "mask":
                 mask = jnp.zeros((*noisy.shape[:4], self.temporal_ratio))
-                parts.append(mask.at[:, 0].set(there[:, None, None, None]))
+                mask = mask.at[:, 0].set(there[:, None, None, None])
+                parts.append(mask if c.before is None else mask.at[:, 1:].set(c.before[:, :, None, None]))
+            elif stream == "image" and c.image is not None:
+                parts.append(jnp.asarray(c.image))
             elif stream == "image":
-                rest = jnp.zeros_like(noisy[:, 1:]) if c.blank is None else c.blank[:, : frames - 1]
+                bare = c.blank is None or not variant.front
+                rest = jnp.zeros_like(noisy[:, 1:]) if bare else jnp.asarray(c.blank)[:, : frames - 1]
                 first = jnp.zeros_like(noisy[:, 0]) if c.reference is None else c.reference
                 parts.append(in_front(first, rest))
             elif c.control is None:
                 parts.append(jnp.zeros_like(noisy))
-            else:  # the reference's place has the pose of the first frame
-                parts.append(in_front(c.control[:, 0], c.control))
+            else:
+                parts.append(jnp.asarray(c.control))
         return jnp.concatenate(parts, axis=-1), step
 
     def _given_in_front(self, noisy: Array, step: Array, c: Conditions, there: Array) -> tuple[Array, Array]:
@@ -222,11 +277,10 @@ class Renderer:
             tokens = tokens.at[:, 0].multiply(1.0 - there[:, None])
         return noisy, tokens.reshape(b, -1)
 
-    def _transform(self, params: dict, sigma: Array, inputs: tuple, options: dict) -> Array:
-        """The transformer, or of two experts each example's own.
-
-        Where all examples are one expert's, as in sampling, the other is not run; else both are, on all of them.
-        """
+    def _transform(
+        self, params: dict, sigma: Array, high: bool | Array | None, inputs: tuple, options: dict
+    ) -> Array:  # fmt: skip
+        """The transformer, or of two experts the one that the examples' levels belong to."""
         transformer: Any = self.transformer
 
         def run(params: dict) -> Array:
@@ -234,14 +288,14 @@ class Renderer:
 
         if not self.variant.experts:
             return run(params)
-        high = high_noise(sigma, self.variant.boundary or 0.0)
+        theirs = high_noise(sigma, self.variant.boundary or 0.0)
+        high = theirs[0] if high is None else high
         first, second = (params[name] for name in self.variant.experts)
-
-        def both() -> Array:
-            return jnp.where(high[:, None, None, None, None], run(first), run(second))
-
-        which = jnp.where(high.all(), 0, jnp.where(high.any(), 2, 1))
-        return jax.lax.switch(which, (lambda: run(first), lambda: run(second), both))
+        if isinstance(high, bool):
+            v = run(first if high else second)
+        else:
+            v = jax.lax.cond(high, lambda: run(first), lambda: run(second))
+        return jnp.where((theirs == high)[:, None, None, None, None], v, jnp.nan)
 
     # ---- A clip ------------------------------------------------------------------------------------------------------
     def field(
@@ -253,22 +307,29 @@ class Renderer:
         text: Float[Array, "b s d"],
         *,
         guidance: float,
-        encode: Encode | None = None,
-        states: Float[Array, "b r e"] | None = None,
-        clip: Float[Array, "b i c"] | None = None,
-        face: Float[Array, "b t y x 3"] | None = None,
-    ) -> Field:
-        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; see `conditions`."""
+        apart: Mapping[str, float] = MappingProxyType({}),
+        **others: Any,
+    ) -> Field | Experts[Field]:
+        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; of two experts, of each.
+
+        `guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone.
+        `others`: what `conditions` takes beside these.
+        """
         _, height, width, _ = reference.shape
-        drawn = self.draw(pose, confidence, (height, width))
-        conditions = self.conditions(
-            reference, drawn, text, encode=encode, states=states, clip=clip, face=face
-        )  # fmt: skip
+        conditions = self.conditions(reference, self.draw(pose, confidence, (height, width)), text, **others)
 
-        def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
-            return self.velocity(params, x, sigma, conditions)
+        dropped = [Dropped(guidance, without(conditions, GUIDED))]
+        dropped += [Dropped(alone, without(conditions, {name})) for name, alone in apart.items() if alone != 1.0]
 
-        return guided(velocity, conditions, [Dropped(guidance, without(conditions, GUIDED))])
+        def by(high: bool | None) -> Field:
+            def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
+                return self.velocity(params, x, sigma, conditions, high=high)
+
+            return guided(velocity, conditions, dropped)
+
+        if self.variant.boundary is None:
+            return by(None)
+        return Experts(self.variant.boundary, by(True), by(False))
 
     def render(
         self,
@@ -288,8 +349,16 @@ class Renderer:
         """
         field = self.field(params, pose, confidence, reference, text, guidance=guidance, **others)
         noise = self.whole(noise, noise[:, 0])  # the frame in front has the noise of the first: it is not shown
-        latents = solve(field, noise, self.schedule.levels(), solver=self.schedule.solver)
-        return latents[:, 1:] if self.variant.front else latents
+        return self.made(solve(field, noise, self.schedule.levels(), solver=self.schedule.solver), reference)
+
+    def made(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Float[Array, "b t h w z"]:
+        """The clip of what was solved: without the frame in front; a first frame that was given clean as it was."""
+        if self.variant.front:
+            return latents[:, 1:]
+        if self.variant.first and self.variant.time == "token":
+            there = given(reference)[:, None, None, None]
+            return in_front(there * reference + (1.0 - there) * latents[:, 0], latents[:, 1:])
+        return latents
 
     def hand_weight(
         self,
@@ -298,10 +367,11 @@ class Renderer:
         drawn: Float[Array, "b t y x g"],
         grid: tuple[int, int],
         gain: float,
+        reference: Float[Array, "b h w z"] | None = None,
     ) -> Float[Array, "b k h w 1"]:
         """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`).
 
-        Of a frame in front 0 where it is given clean, so that nothing is predicted of it, and 1 else.
+        1 of a frame in front; 0 of a first frame that is given clean (`reference`), of which nothing is predicted.
         """
         hands = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         if self.shapes is None:
@@ -312,12 +382,14 @@ class Renderer:
             shown = pose_picture.draw(pose[..., :2], confidence, limbs, size, threshold=0.0, softness=0.5)[..., 0]
         shown = jax.lax.stop_gradient(shown)
         weight = hand_weight(shown, time_ratio=self.temporal_ratio, space_ratio=ratio, gain=gain)
-        if not self.variant.front:
-            return weight
-        return in_front(jnp.full_like(weight[:, 0], float(self.variant.time == "example")), weight)
+        if self.variant.front:
+            return in_front(jnp.ones_like(weight[:, 0]), weight)
+        if self.variant.first and self.variant.time == "token" and reference is not None:
+            return weight.at[:, 0].multiply(1.0 - given(reference)[:, None, None, None])
+        return weight
 
 
-def padded_rows(states: Float[Array, "b r e"], rows: int) -> Float[Array, "b rows e"]:
+def padded_rows(states: Float[AnyArray, "b r e"], rows: int) -> Float[Array, "b rows e"]:
     """A text encoder's states with zero rows up to `rows`. Raises `SignerError` where there are more."""
     if states.shape[1] > rows:
         raise SignerError(f"text states of {states.shape[1]} rows: this variant reads {rows}; cut the text to them")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from signer_jax.renderer import solvers
 
@@ -70,6 +70,16 @@ class NoiseSchedule:
         # Rounding must not carry a level over the boundary.
         below = np.nextafter(np.float32(between[1]), np.float32(0)) if between[1] < 1 else np.float32(1)
         return jnp.clip(sigma, np.float32(between[0]), below)
+
+    def draw_side(self, rng: jax.Array, b: int, boundary: float) -> tuple[Float[jax.Array, "b"], Bool[jax.Array, ""]]:
+        """`draw` for two experts: all levels of a batch on one side of the boundary, and whether that is the upper one.
+
+        A batch's side is drawn by its share of the levels, so that over batches they are distributed as without it.
+        """
+        side, levels = jax.random.split(rng)
+        high = jax.random.uniform(side) >= self._share_below(boundary)
+        above, below = (self.draw(levels, b, between=part) for part in ((boundary, 1.0), (0.0, boundary)))
+        return jnp.where(high, above, below), high
 
     def _share_below(self, sigma: float) -> float:
         """The share of the training levels below σ; all of them for 1."""

@@ -67,6 +67,9 @@ class Variant:
     text_dim: int | None
     clip_dim: int | None = None  # width of CLIP's tokens of the reference
     front: bool = False  # the reference is one more latent frame in front of the video, and not part of it
+    first: bool = False  # the reference is the video's first frame, and part of it
+    rest: Literal["grey", "zeros"] = "grey"  # after it in the image stream: latents of grey pictures, or nothing
+    continues: tuple[int, ...] = ()  # last frames that a further segment may go on from; none: it goes on from nothing
     pose: Literal["branch", "tokens", "channels"] = "branch"  # how it takes the pose: ControlNeXt, Animate, Fun-Control
     threshold: float = 0.3  # confidence below which a joint is not drawn
     face: FaceBranch | None = None
@@ -96,6 +99,7 @@ def _sizes_14b(parameters: int) -> Sizes:
 
 
 _IMAGE: tuple[Stream, ...] = ("noise", "mask", "image")
+_FIRST: dict[str, Any] = {"first": True, "continues": (1,)}
 _FACE = FaceBranch(
     channels=(32, 64, 128, 256, 512, 512, 512, 512), style_dim=512, motion_dim=20, motion_blocks=5, motion_out=512,
     hidden=1024, heads=4, every=5, batch=8,
@@ -110,18 +114,19 @@ VARIANTS: dict[str, Variant] = {
     ),
     "wan2.1-t2v-1.3b": _published(Sizes(12, 30, 8960, 1_418_996_800), shift=3.0),
     "wan2.1-t2v-14b": _published(_sizes_14b(14_288_491_584)),
-    "wan2.1-i2v-14b": _published(_sizes_14b(16_394_878_784), streams=_IMAGE, clip_dim=1280, front=True),
+    "wan2.1-i2v-14b": _published(_sizes_14b(16_394_878_784), streams=_IMAGE, clip_dim=1280, **_FIRST),
     "wan2.1-fun-control-14b": _published(
-        _sizes_14b(16_395_124_544), streams=("noise", "control", "image"), clip_dim=1280, front=True, pose="channels"
+        _sizes_14b(16_395_124_544), streams=("noise", "control", "image"), clip_dim=1280, rest="zeros",
+        pose="channels", **_FIRST,
     ),
     "wan2.2-t2v-a14b": _published(_sizes_14b(14_288_491_584), shift=12.0, boundary=0.875),
-    "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, front=True, boundary=0.9),
+    "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, **_FIRST),
     "wan2.2-ti2v-5b": _published(
-        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, front=True
+        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, **_FIRST
     ),
     "wan2.2-animate-14b": _published(
         _sizes_14b(17_274_816_884), streams=_IMAGE, clip_dim=1280, front=True, frames=77, pose="tokens", threshold=0.5,
-        face=_FACE,
+        face=_FACE, continues=(1, 5),
     ),
 }  # fmt: skip
 

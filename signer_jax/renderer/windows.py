@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -150,3 +150,11 @@ def chain(
         segment = film(start, before)
         before = segment[:, -overlap:]
         yield segment[:, overlap if start else 0 : total - start]
+
+
+def seams(frames: int, length: int, overlap: int, *, goes_on: bool) -> Bool[np.ndarray, " frames-1"]:
+    """Which changes from a frame to the next lie across two windows: where the next one begins, or, of segments that go
+    on from the frames of the one before (`chain`), behind those frames.
+    """
+    at = np.arange(1, frames) - (overlap if goes_on else 0)
+    return (at > 0) & (at % (length - overlap) == 0)

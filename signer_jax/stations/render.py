@@ -6,9 +6,9 @@ are blended at every step (`renderer.windows`), and the whole is decoded as one 
 `render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,9 +23,14 @@ from signer_jax.progress import progress
 from signer_jax.renderer import vae_chunks, windows
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
-from signer_jax.renderer.render import Renderer
-from signer_jax.renderer.sampler import colour, shared_noise
+from signer_jax.renderer.references import ReferenceBank
+from signer_jax.renderer.render import Renderer, padded_rows
+from signer_jax.renderer.sampler import Experts, colour, shared_noise
+from signer_jax.renderer.schedule import high_noise
 from signer_jax.types import Array, Pose
+
+States = Float[np.ndarray, "n e"]  # a text encoder's of one text, as many rows as it has pieces
+Said = dict[str, np.ndarray]  # what each clip is made from beside its pose; a row a clip
 
 _ROWS = 4  # windows that go through the renderer at a time
 _MANY = 32  # windows from which on a progress bar counts them
@@ -37,6 +42,8 @@ class Style:
 
     reference: Float[np.ndarray, "h w z"]
     signer: str = ""
+    picture: UInt8[np.ndarray, "y x 3"] | None = None  # in pixels, for models that take it so
+    clip: Float[np.ndarray, "i c"] | None = None  # CLIP's tokens of it
 
 
 @dataclass(frozen=True)
@@ -66,20 +73,25 @@ class Studio:
     noise: Float[Array, "1 k h w z"]  # the same for every window: what does not move looks the same in all of them
     noise_of: Callable[[int], Float[Array, "k h w z"]]  # a clip's, for so many latent frames; the longer begins alike
     film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
-    velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions -> dx/dσ
-    encode: Callable[..., Any]  # the vae's parameters, uint8 [b, t, h, w, 3] -> latents, not normalised
+    velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions, which of two experts -> dx/dσ
+    encode: Callable[..., Any]  # the vae's parameters, [b, t, h, w, 3], uint8 or in [-1, 1] -> latents, not normalised
     decode: Callable[..., Any]  # and back, in [-1, 1]
+    null: Float[np.ndarray, "n e"] | None = None  # the text encoder's states of the prompt that says nothing
+    see: Callable[[UInt8[np.ndarray, "y x 3"]], Any] | None = None  # CLIP's tokens of a picture, or None
 
     @classmethod
     def of(
         cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
         *, size: tuple[int, int], window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
+        null: Float[np.ndarray, "n e"] | None = None, see: Callable | None = None,
+        guidance_each: Mapping[str, float] = MappingProxyType({}),
     ) -> "Studio":  # fmt: skip
-        """`share_noise`, `seed`: of the noise that every window is made from.
+        """`share_noise`, `seed`: of the noise that every window is made from; `null`, `see`: see the fields.
 
         Raises `SignerError` where windows of `window` frames cannot share `overlap`.
         """
-        if overlap % renderer.temporal_ratio or 2 * overlap > window + renderer.temporal_ratio - 1:
+        blends = not renderer.variant.continues
+        if blends and (overlap % renderer.temporal_ratio or 2 * overlap > window + renderer.temporal_ratio - 1):
             raise SignerError(
                 f"config.renderer.overlap {overlap}: must be a multiple of {renderer.temporal_ratio} (vae in time), "
                 f"at most half of config.renderer.window {window}"
@@ -96,24 +108,42 @@ class Studio:
             own = windows.noise_of(jax.random.key(seed), 0, frames, grid)
             return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
 
-        def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict) -> Any:
-            field = renderer.field(params["renderer"], **conditions, guidance=guidance, encode=encoder(vae, params))
+        def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict, high: bool) -> Any:
+            seen = _in_model_range(conditions)
+            field = renderer.field(
+                params["renderer"], **seen, guidance=guidance, apart=guidance_each, encode=encoder(vae, params)
+            )
+            if isinstance(field, Experts):
+                field = field.high if high else field.low
             return field(x, sigma)
 
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
+            seen = _in_model_range(conditions)
             clean = renderer.render(
-                params["renderer"], noise, **conditions, guidance=guidance, encode=encoder(vae, params)
+                params["renderer"], noise, **seen, guidance=guidance, apart=guidance_each, encode=encoder(vae, params)
             )
             return vae.apply({"params": params["vae"]}, latents.denormalise(clean), method="decode")
 
         def encode(params: dict, video: Any) -> Any:
-            return vae.apply({"params": params}, to_model_range(video), method="encode")[0]
+            return vae.apply({"params": params}, _ranged(video), method="encode")[0]
 
         def decode(params: dict, latents: Array) -> Any:
             return vae.apply({"params": params}, latents, method="decode")
 
-        programs = (jax.jit(function) for function in (film, velocity, encode, decode))
-        return cls(renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of, *programs)
+        return cls(
+            renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
+            jax.jit(film), jax.jit(velocity, static_argnames="high"), jax.jit(encode), jax.jit(decode), null, see,
+        )  # fmt: skip
+
+
+def _in_model_range(conditions: dict) -> dict:
+    """The conditions, pictures among them as models take them."""
+    return conditions | {name: _ranged(conditions[name]) for name in ("picture", "face") if name in conditions}
+
+
+def _ranged(pictures: Any) -> Any:
+    """uint8 pictures in [-1, 1]; others are there already."""
+    return to_model_range(pictures) if pictures.dtype == np.uint8 else pictures
 
 
 # ---- Styles ------------------------------------------------------------------------------------------------------
@@ -129,14 +159,28 @@ def style(studio: Studio, *, picture: np.ndarray | None = None, signer: str = ""
         raise SignerError(f"signer {signer!r}: no training video{closest(signer, banks)}; known: {', '.join(banks)}")
     if picture is None:
         name = signer or next(iter(banks))
-        return Style(banks[name].typical(), name)
+        return style_of(banks[name], name)
     height, width = studio.size
     if picture.shape[:2] != (height, width):
         raise SignerError(
             f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {width}x{height}"
         )
     latents = studio.encode(studio.params["vae"], picture[None, None])
-    return Style(studio.latents.normalise(np.asarray(latents))[0, 0])
+    return Style(
+        studio.latents.normalise(np.asarray(latents))[0, 0],
+        "",
+        picture,
+        None if studio.see is None else studio.see(picture),
+    )
+
+
+def style_of(bank: ReferenceBank, signer: str) -> Style:
+    """The typical frame of a signer's bank."""
+    place = bank.typical_place()
+    if place is None:
+        return Style(bank.typical(), signer)
+    picture, clip = (None if one is None else np.array(one[place]) for one in (bank.pictures, bank.clip))
+    return Style(bank.typical(), signer, picture, clip)
 
 
 def look_of(signer: str, studio: Studio) -> str:
@@ -160,31 +204,55 @@ def roundtrip(video: UInt8[np.ndarray, "b t h w 3"], studio: Studio) -> UInt8[np
 
 
 def render(
-    pose: Pose, style: Style, H: Float[Array, "1 s d"] | None, mask: Bool[Array, "1 s"] | None, studio: Studio
-) -> Rendered:
-    """One pose (all 128 joints) as a video; `H` and `mask` are its text's, from the first station, or None."""
-    return render_many([pose], [style], H, mask, studio)[0]
+    pose: Pose, style: Style, H: Float[Array, "1 s d"] | None, mask: Bool[Array, "1 s"] | None, studio: Studio,
+    states: States | None = None,
+) -> Rendered:  # fmt: skip
+    """One pose (all 128 joints) as a video; `H` and `mask` are its text's, from the first station, or None.
+
+    `states`: what a published model's text encoder gives for the text, or None where the run has none.
+    """
+    return render_many([pose], [style], H, mask, studio, None if states is None else [states])[0]
 
 
 def render_many(
     poses: Sequence[Pose], styles: Sequence[Style], H: Float[Array, "b s d"] | None, mask: Bool[Array, "b s"] | None,
-    studio: Studio,
+    studio: Studio, states: Sequence[States] | None = None,
+    faces: Sequence[UInt8[np.ndarray, "t s s 3"]] | None = None,
 ) -> list[Rendered]:  # fmt: skip
-    """`render` for several poses: each cut into windows, the last frame repeated up to a whole one."""
+    """`render` for several poses: each cut into windows, the last frame repeated up to a whole one.
+
+    `faces`: for a model that takes one, the face's video that each pose is performed with (`data.faces`); black, which
+    says nothing, where None.
+    """
     seen = [on_joints(pose, studio.joints, studio.dims) for pose in poses]
+    said = {"reference": np.stack([style.reference for style in styles])}
     if H is None or mask is None:
-        text = np.asarray(studio.renderer.text(None, None, len(poses)))
+        said["text"] = np.asarray(studio.renderer.text(None, None, len(poses)))
     else:
-        text = np.asarray(H * mask[..., None])
-    videos = (_blended if studio.overlap else _apart)(
-        seen, np.stack([style.reference for style in styles]), text, studio
-    )
+        said["text"] = np.asarray(H * mask[..., None])
+    if (clip := next((style.clip for style in styles if style.clip is not None), None)) is not None:
+        said["clip"] = np.stack([np.zeros_like(clip) if style.clip is None else style.clip for style in styles])
+    if studio.renderer.shows_picture:  # where there is no reference, of what stands here nothing is seen
+        grey = np.full((*studio.size, 3), 128, np.uint8)
+        said["picture"] = np.stack([grey if style.picture is None else style.picture for style in styles])
+    if states is not None:
+        rows = studio.renderer.variant.text_rows or max(map(len, states))
+        said["states"] = np.concatenate([np.asarray(padded_rows(one[None], rows)) for one in states])
+        if studio.null is not None:
+            said["null"] = np.broadcast_to(studio.null, (len(poses), *studio.null.shape))
+    if studio.renderer.variant.continues:
+        videos = [
+            _chained(
+                pose, {name: v[i : i + 1] for name, v in said.items()}, None if faces is None else faces[i], studio
+            )
+            for i, pose in enumerate(seen)
+        ]
+    else:
+        videos = (_blended if studio.overlap else _apart)(seen, said, studio)
     return [Rendered(video[: len(pose)], style) for video, pose, style in zip(videos, poses, styles, strict=True)]
 
 
-def _apart(
-    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
-) -> list[UInt8[np.ndarray, "t h w 3"]]:
+def _apart(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.ndarray, "t h w 3"]]:
     """Each window a clip of its own."""
     counts = [-(-len(pose) // studio.window) for pose in seen]
     frames = [
@@ -195,8 +263,7 @@ def _apart(
         {
             "pose": np.concatenate([pose.coordinates[at] for pose, at in zip(seen, frames, strict=True)]),
             "confidence": np.concatenate([pose.confidence[at] for pose, at in zip(seen, frames, strict=True)]),
-            "reference": np.repeat(references, counts, axis=0),
-            "text": np.repeat(text, counts, axis=0),
+            **{name: np.repeat(values, counts, axis=0) for name, values in said.items()},
         },
         studio,
     )
@@ -214,9 +281,7 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
     return np.concatenate(videos)
 
 
-def _blended(
-    seen: Sequence[Pose], references: np.ndarray, text: np.ndarray, studio: Studio
-) -> list[UInt8[np.ndarray, "t h w 3"]]:
+def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.ndarray, "t h w 3"]]:
     """All windows of a clip as one: they share frames, and the clip is decoded whole, chunk by chunk."""
     ratio = studio.renderer.temporal_ratio
     length = 1 + (studio.window - 1) // ratio
@@ -227,16 +292,20 @@ def _blended(
         np.minimum(ratio * (start - firsts[clip]) + np.arange(studio.window), len(seen[clip]) - 1)
         for start, clip in zip(plan.starts, plan.clips, strict=True)
     ]
+    boundary = studio.renderer.variant.boundary or 0.0
+
+    def velocity(x: Any, sigma: Any, part: Any) -> Any:
+        return studio.velocity(studio.params, x, sigma, part, high=bool(high_noise(sigma, boundary)))
+
     clean = windows.solve(
-        partial(studio.velocity, studio.params),
+        velocity,
         jnp.concatenate([studio.noise_of(count) for count in counts]),
         studio.renderer.schedule.levels(),
         plan,
         {
             "pose": np.stack([seen[clip].coordinates[at] for clip, at in zip(plan.clips, frames, strict=True)]),
             "confidence": np.stack([seen[clip].confidence[at] for clip, at in zip(plan.clips, frames, strict=True)]),
-            "reference": references[plan.clips],
-            "text": text[plan.clips],
+            **{name: values[plan.clips] for name, values in said.items()},
         },
         solver=studio.renderer.schedule.solver,
         rows=_ROWS,
@@ -244,6 +313,39 @@ def _blended(
     )
     latents = studio.latents.denormalise(np.asarray(clean))
     return [_decoded(latents[first : first + count], studio) for first, count in zip(firsts, counts, strict=False)]
+
+
+def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) -> UInt8[np.ndarray, "t h w 3"]:
+    """Segments that go on from the last frames of the one before, as pixels.
+
+    They are the segment's first frames again: of a model whose picture is the first frame as its picture (CLIP sees the
+    look's own all the same), of one whose reference stands in front as given frames behind it.
+    """
+    variant = studio.renderer.variant
+
+    def film(start: int, before: np.ndarray | None) -> np.ndarray:
+        at = np.minimum(np.arange(start, start + studio.window), len(pose) - 1)
+        conditions = said | {"pose": pose.coordinates[None, at], "confidence": pose.confidence[None, at]}
+        if face is not None:
+            conditions["face"] = face[None, np.minimum(at, len(face) - 1)]
+        if before is not None and variant.front:
+            conditions["before"] = before
+        elif before is not None:
+            latents = studio.encode(studio.params["vae"], before[:, -1:])
+            conditions["reference"] = studio.latents.normalise(np.asarray(latents))[:, 0]
+            if "picture" in said:
+                conditions["picture"] = before[:, -1]
+        return np.asarray(studio.film(studio.params, studio.noise, conditions))
+
+    segments = windows.chain(
+        film,
+        len(pose),
+        length=studio.window,
+        overlap=studio.overlap,
+        ratio=studio.renderer.temporal_ratio,
+        shown=len(pose) > studio.window,
+    )
+    return np.concatenate([to_pixels_range(segment)[0] for segment in segments])
 
 
 def _decoded(latents: Float[np.ndarray, "k h w z"], studio: Studio) -> UInt8[np.ndarray, "t h w 3"]:

@@ -25,7 +25,7 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training.latents import decode, encoder_of, one_frame, write_banks
+from signer_jax.training.latents import Beside, decode, encoder_of, one_frame, write_banks
 
 Shown = tuple[int, int, Placed]  # motion, first frame, place in a bucket
 DTYPE = "float32"
@@ -135,7 +135,7 @@ def _reference_frames(
 
 def batches(
     of: Windows, stores: Sequence[LatentStore | None], corpus: Corpus, poses: MotionWindows, reading: Reading, *,
-    single: bool, temporal_ratio: int, reference_dropout: float, around: int = 0,
+    single: bool, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
 ) -> grain.DatasetIterator:  # fmt: skip
     """As `latents.latent_batches`, each batch of one bucket; `view [b, 2, 2]` brings a pose to its bucket's picture.
 
@@ -167,6 +167,7 @@ def batches(
             "latents_start": np.int32(before),
             "reference": store.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout),
             "noise_factor": store.noise_factor,
+            **(beside(motion, start, length, rng) if beside else {}),
         }
 
     examples = grain.MapDataset.source(Visits(of.plan, reading.batch, reading.seed)).seed(reading.seed)

@@ -5,8 +5,9 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
@@ -24,6 +25,9 @@ from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausib
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
+
+# (motion, its first frame, frames, the example's generator) -> arrays that stand beside a window's latents.
+Beside = Callable[[int, int, int, np.random.Generator], dict[str, Any]]
 
 
 def encoder_of(vae: VideoVAE, params: dict):
@@ -173,16 +177,22 @@ def decode(record: bytes, motions: Mapping[int, int], shape: tuple[int | None, .
     return {"motion": motion, "start": start, "latents": latents}
 
 
+def window_starts(latents: LatentStore) -> list[tuple[int, int]]:
+    """(motion, first frame) of the cached windows."""
+    records = Shard(latents.directory / "train.arrayrecord", unpack, storage.REMAKE)
+    return [(int(values["motion"]), int(values["start"])) for values in (records[i] for i in range(len(records)))]
+
+
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
-    length: int, temporal_ratio: int, reference_dropout: float, around: int = 0,
+    length: int, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
     With `around`, the motion is of so many frames around those of the latents, which begin at `latents_start [b]`. With
     `length` 1 one latent frame of a window that shows one video frame alone: the first, or any where no frames are put
     together. The reference is a random frame of the signer's other clips, and for a share `reference_dropout` none
-    (`ReferenceBank.any_but`).
+    (`ReferenceBank.any_but`). What `beside` gives for a window comes with it.
     """
     listed = corpus.listed("train")
     signers = [signer for _, _, signer in listed]
@@ -204,6 +214,7 @@ def latent_batches(
             "latents_start": np.int32(before),
             "reference": reference,
             "noise_factor": latents.noise_factor,
+            **(beside(motion, start, length, rng) if beside else {}),
         }
 
     windows_of = Shard(

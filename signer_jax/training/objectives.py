@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from signer_jax.data.streams import to_model_range
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.conditions import encoder, without
@@ -115,29 +116,42 @@ def diffusion(
     """The flow matching loss `[b]`: the velocity's squared error at levels that the schedule draws.
 
     It weighs more at the hands (`hand_weight`), and less at the lowest levels (`schedule.velocity_weight`). Pose and
-    text are dropped together for a share `condition_dropout`, which guidance needs.
+    text are dropped together for a share `condition_dropout`, and each condition alone for its of `dropout_each`, which
+    guidance needs.
     """
     renderer = model.renderer
     assert renderer is not None
-    clean = renderer.whole(batch["latents"], batch["reference"])
+    reference = batch["reference"]
+    if renderer.variant.first:  # the clip's own first frame, where it is shown
+        reference = batch["latents"][:, 0] * jnp.asarray(batch.get("shown", jnp.ones(1)))[:, None, None, None]
+    clean = renderer.whole(batch["latents"], reference)
     if "view" in batch:  # of a clip that was resized and cut to its bucket
         pose = pose[..., :2] * batch["view"][:, None, None, 0] + batch["view"][:, None, None, 1]
     levels, noises, drops = jax.random.split(rng, 3)
     b = clean.shape[0]
-    sigma = renderer.schedule.draw(levels, b)
+    high, boundary = None, renderer.variant.boundary
+    if boundary is None:
+        sigma = renderer.schedule.draw(levels, b)
+    else:  # one of two experts learns from a batch, and one alone is run
+        sigma, high = renderer.schedule.draw_side(levels, b, boundary)
     noise = shared_noise(noises, clean.shape, shared=c.shared_noise)
     if renderer.hybrid is not None:  # published weights know white noise alone
         noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
     drawn = renderer.draw(pose, confidence, clean.shape[2:4])
     conditions = renderer.conditions(
-        batch["reference"], drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
-        states=batch.get("text_states"), clip=batch.get("clip"), face=batch.get("face"),
+        reference, drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
+        states=batch.get("text_states"), null=batch.get("text_null"), clip=batch.get("clip"),
+        **{name: to_model_range(batch[name]) for name in ("picture", "face") if name in batch},
     )  # fmt: skip
-    predicted = renderer.velocity(
-        params["renderer"], interpolate(clean, noise, sigma), sigma, without(conditions, GUIDED, keep)
-    )
-    weight = renderer.hand_weight(pose, confidence, drawn, clean.shape[2:4], c.hand_weight)
+    conditions = without(conditions, GUIDED, keep)
+    for i, (name, share) in enumerate(vars(c.dropout_each).items()):
+        if share:
+            alone = jax.random.uniform(jax.random.fold_in(drops, i), (b,)) >= share
+            conditions = without(conditions, {name}, alone.astype(jnp.float32))
+    noisy = interpolate(clean, noise, sigma)
+    predicted = renderer.velocity(params["renderer"], noisy, sigma, conditions, high=high)
+    weight = renderer.hand_weight(pose, confidence, drawn, clean.shape[2:4], c.hand_weight, conditions.reference)
     return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 

@@ -31,7 +31,7 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import bucketed, partitioning
+from signer_jax.training import bucketed, conditions, partitioning
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
 from signer_jax.training.loop import Stage, cut, finished, fit
@@ -142,6 +142,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         if tokenizer is not None and jax.process_index() == 0:
             for line in too_long(corpus.texts("train"), tokenizer, limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
+        if jax.process_index() == 0:
+            for line in conditions.said(settings):
+                print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
     place = partitioning.placing(mesh)
     model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
@@ -182,7 +185,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     if model.slp_moe is not None or model.renderer is not None:
         windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
         if model.renderer is not None:
-            cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+            latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+            vae = partitioning.here(params["vae"], mesh)
+            conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return model, params
 
 
@@ -208,6 +213,8 @@ def stage_batches(
         return streams.pose_batches(windows, settings.pose.window, reading)
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+    vae = partitioning.here(params["vae"], mesh)
+    sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     if c.buckets:
         of, stores = bucketed_latents(settings, workdir, corpus, windows, model, params, mesh, latents)
         return bucketed.batches(
@@ -216,6 +223,7 @@ def stage_batches(
             temporal_ratio=model.vae.temporal_ratio,
             reference_dropout=c.reference_dropout,
             around=settings.pose.window if name == "joint" else 0,
+            beside=sources.beside(),
         )  # fmt: skip
     return latent_cache.latent_batches(
         latents, corpus, windows, reading,
@@ -223,6 +231,7 @@ def stage_batches(
         temporal_ratio=model.vae.temporal_ratio,
         reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
+        beside=sources.beside(),
     )  # fmt: skip
 
 
@@ -333,7 +342,8 @@ def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512
 
 def _check(settings: Settings) -> None:
     for name, value in flatten(settings).items():
-        if (name.endswith(".init") or name == "tokenizer.path") and value and not Path(value).exists():
+        named = name.endswith((".init", "_encoder")) or name == "tokenizer.path"
+        if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
     stages = settings.stages
     if unknown := [stage for stage in stages if stage not in TRAINED]:
@@ -364,6 +374,7 @@ def _check(settings: Settings) -> None:
             f"config.tokenizer.mask {settings.tokenizer.mask!r}: the vocabulary that the run trains itself has "
             f"{MASK!r}; leave it so, or name a published one by config.tokenizer.path"
         )
+    conditions.check(settings)
     if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
         model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
         for part, _ in bucketed_parts(settings):

@@ -37,6 +37,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 NOISY, REFERENCE, LATENTS = normal(0, B, K, GRID, GRID, Z), normal(1, B, GRID, GRID, Z), normal(2, B, K, GRID, GRID, Z)
+IMAGE = normal(12, B, K, GRID, GRID, Z)  # of the reference and grey frames, encoded together
 BLANK, STATES, TOKENS = normal(3, B, K, GRID, GRID, Z), normal(4, B, 512, TEXT), normal(5, B, 257, CLIP)
 
 
@@ -62,25 +63,28 @@ def renderer_of(folders, name: str, **changes):
 
 
 SAID = Conditions(reference=REFERENCE, blank=BLANK, text=STATES, clip=TOKENS, control=LATENTS, pose=LATENTS)
-SIGMA = np.array([0.95, 0.4], np.float32)  # of two experts one each
+SIGMA = np.array([0.95, 0.4], np.float32)
+SIDES = {"high": np.array([0.95, 0.9], np.float32), "low": np.array([0.4, 0.1], np.float32)}  # of two experts
 FRAMES = normal(6, B, K + 1, GRID, GRID, Z)  # with the frame in front
 
 
-def layout(name: str) -> tuple[np.ndarray, np.ndarray]:
+def layout(name: str, sigma: np.ndarray = SIGMA) -> tuple[np.ndarray, np.ndarray]:
     """The input channels and the timestep by hand, as diffusers' pipelines have them."""
-    image = np.concatenate([REFERENCE[:, None], BLANK], 1)
     mask = np.zeros((B, K + 1, GRID, GRID, RATIO), np.float32)
     mask[:, 0] = 1
-    if ("i2v" in name and "ti2v" not in name) or "animate" in name:
-        return np.concatenate([FRAMES, mask, image], -1), 1000 * SIGMA
+    if "animate" in name:
+        image = np.concatenate([REFERENCE[:, None], BLANK], 1)
+        return np.concatenate([FRAMES, mask, image], -1), 1000 * sigma
+    if "i2v" in name and "ti2v" not in name:
+        return np.concatenate([NOISY, mask[:, :K], IMAGE], -1), 1000 * sigma
     if "fun-control" in name:
-        control = np.concatenate([LATENTS[:, :1], LATENTS], 1)
-        return np.concatenate([FRAMES, control, image], -1), 1000 * SIGMA
+        image = np.concatenate([REFERENCE[:, None], 0 * NOISY[:, 1:]], 1)
+        return np.concatenate([NOISY, LATENTS, image], -1), 1000 * sigma
     if "ti2v" in name:
-        tokens = np.repeat(1000 * SIGMA[:, None], 3 * 2 * 2, 1)  # patches of 2x2
+        tokens = np.repeat(1000 * sigma[:, None], 2 * 2 * 2, 1)  # patches of 2x2
         tokens[:, : 2 * 2] = 0
-        return np.concatenate([REFERENCE[:, None], FRAMES[:, 1:]], 1), tokens
-    return NOISY, 1000 * SIGMA
+        return np.concatenate([REFERENCE[:, None], NOISY[:, 1:]], 1), tokens
+    return NOISY, 1000 * sigma
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -88,11 +92,16 @@ def test_each_variant_is_given_what_it_was_published_for(folders, name):
     variant = find(name)
     r = renderer_of(folders, name, control="none" if variant.pose == "branch" else "variant")
     said = SAID if variant.clip_dim else SAID._replace(clip=None)
+    said = said._replace(image=IMAGE) if r.shows_picture else said
     noisy = FRAMES if variant.front else NOISY
     assert r.whole(NOISY, REFERENCE).shape == noisy.shape
     params = {"high": 1.0, "low": 2.0} if variant.experts else 3.0
-    velocity = r.velocity({"transformer": params}, noisy, SIGMA, said)
-    latents, step = layout(name)
+    for side, sigma in SIDES.items() if variant.experts else [("", SIGMA)]:
+        r.transformer.calls.clear()
+        velocity = r.velocity({"transformer": params}, noisy, sigma, said)
+        assert velocity.shape == noisy.shape
+        assert (velocity == {"high": 1, "low": 2, "": 3}[side]).all()
+    latents, step = layout(name, sigma)
     assert latents.shape[-1] == r.transformer.in_channels
     for given in r.transformer.calls:
         np.testing.assert_array_equal(given[0], latents)
@@ -103,8 +112,6 @@ def test_each_variant_is_given_what_it_was_published_for(folders, name):
         }  # fmt: skip
         if variant.face:
             np.testing.assert_array_equal(given[3]["pose"], LATENTS)
-    assert velocity.shape == noisy.shape
-    np.testing.assert_array_equal(velocity[:, 0, 0, 0, 0], [1, 2] if variant.experts else [3, 3])
 
 
 def test_one_experts_levels_do_not_ask_the_other(folders):
@@ -118,6 +125,8 @@ def test_one_experts_levels_do_not_ask_the_other(folders):
     for level, seen in ((1.0, "high"), (0.875, "high"), (0.8749, "low"), (0.0, "low")):
         value, slope = jax.value_and_grad(first)(2.0, level, seen)
         assert (value, slope) == (2 * NOISY.size, NOISY.size), (level, seen)
+    mixed = r.velocity({"transformer": {"high": 1.0, "low": 2.0}}, NOISY, SIGMA, SAID._replace(clip=None))
+    assert (mixed[0] == 1).all() and np.isnan(mixed[1]).all()  # no other model's answer, and not in silence
 
 
 def test_slul_stands_beside_a_published_text(folders):
@@ -175,7 +184,7 @@ def test_latents_are_normalised_by_a_published_autoencoders_constants(folders):
 
 @pytest.mark.parametrize("name", ["wan2.2-t2v-a14b", "wan2.2-animate-14b"])
 def test_published_weights_train_and_sign(folders, name):
-    """Gradients reach the transformer (both experts) and the pose; a clip of the right length comes out."""
+    """Gradients reach the transformer (of two experts one) and the pose; a clip of the right length comes out."""
     model, params, settings = built(config_of(name, *folders(name)))
     j = len(model.joints)
     pose = 0.3 * normal(8, 4, 5, j, 2)
@@ -185,15 +194,19 @@ def test_published_weights_train_and_sign(folders, name):
     }  # fmt: skip
     objective = make_objective("renderer", model, settings, 0)
 
-    def loss(renderer, pose):
-        return objective({**params, "renderer": renderer}, {**batch, "pose": pose}, jax.random.key(0))[0]
+    def loss(renderer, pose, key):
+        return objective({**params, "renderer": renderer}, {**batch, "pose": pose}, key)[0]
 
-    value, (slope, pull) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params["renderer"], pose)
-    assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((slope, pull)))
-    assert np.abs(pull).max() > 0
-    experts = [slope["transformer"][name] for name in model.renderer.variant.experts] or [slope["transformer"]]
-    for one in experts:
-        assert np.abs(one["patch_embedding"]["kernel"]).max() > 0
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    found = []
+    for seed in range(12 if model.renderer.variant.experts else 1):
+        value, (slope, pull) = step(params["renderer"], pose, jax.random.key(seed))
+        assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((slope, pull)))
+        assert np.abs(pull).max() > 0
+        experts = [slope["transformer"][name] for name in model.renderer.variant.experts] or [slope["transformer"]]
+        found.append([any(np.any(leaf) for leaf in jax.tree.leaves(one)) for one in experts])
+    # One of two experts learns from a batch, the other has no gradient at all; each has its turn.
+    assert {tuple(one) for one in found} == ({(True, False), (False, True)} if len(experts) > 1 else {(True,)})
 
     r = model.renderer
 
@@ -214,7 +227,8 @@ def test_every_stream_is_dropped_by_itself_and_by_example():
     shape = lambda stream: (2,) if stream == "scale" else (2, 3, 1, 1, 1)  # noqa: E731
     said = Conditions(**{stream: np.full(shape(stream), 2.0, np.float32) for stream in Conditions._fields})
     named = [stream for streams in DROPPED.values() for stream in streams]
-    assert sorted([*named, "blank"]) == sorted(Conditions._fields)
+    assert sorted([*named, "blank", "before", "text_null"]) == sorted(Conditions._fields)
+    said = said._replace(text_null=None)  # of which test_text_states has more
     for name, streams in DROPPED.items():
         none, some = without(said, {name}), without(said, {name}, jnp.array([1.0, 0.0]))
         for stream in Conditions._fields:
@@ -231,12 +245,46 @@ def test_every_stream_is_dropped_by_itself_and_by_example():
         without(said, {"sound"})
 
 
+def test_each_condition_has_a_guidance_of_its_own_in_one_batch(folders):
+    """v + (g - 1) (v - v without both) + Σ (g_i - 1) (v - v without i), all rows of one call."""
+    r = renderer_of(folders, "wan2.1-t2v-1.3b", control="none")
+    batches = []
+
+    class Sums:
+        def __getattr__(self, name):
+            return getattr(r.transformer, name)
+
+        def apply(self, variables, latents, step, text, **options):
+            batches.append(len(text))
+            return jnp.broadcast_to(text.sum((1, 2))[:, None, None, None, None], latents.shape)
+
+    summed = replace(r, transformer=Sums())
+    drawn = (np.zeros((B, 5, 74, 2), np.float32), np.ones((B, 5, 74), np.float32))
+    text, states = np.zeros((B, 4, 0), np.float32), np.ones((B, 3, TEXT), np.float32)
+
+    def at(guidance, states=states, **apart):
+        batches.clear()
+        field = summed.field(
+            {"transformer": 0.0}, *drawn, REFERENCE, text, guidance=guidance, apart=apart, states=states,
+            null=0.25 * np.ones((B, 1, TEXT), np.float32),
+        )  # fmt: skip
+        return float(np.asarray(field(NOISY, jnp.float32(0.5)))[0, 0, 0, 0, 0])
+
+    said, null = 3.0 * TEXT, 0.25 * TEXT
+    assert at(1.0) == said and batches == [B]
+    assert at(2.0) == said + (said - null) and batches == [2 * B]
+    assert at(2.0, text=4.0, pose=3.0) == said + (said - null) + 3 * (said - null) and batches == [4 * B]
+    assert at(1.0, reference=1.0, text=1.0) == said and batches == [B]
+
+
 def test_a_dropped_reference_leaves_nothing_given(folders):
     """The mask and the image stream of I2V are then empty, and TI2V's first frame is noise like the others."""
     for name in ("wan2.2-i2v-a14b", "wan2.2-ti2v-5b"):
         r = renderer_of(folders, name)
         noisy, step = normal(11, B, K + 1, GRID, GRID, Z), jnp.array([900.0, 300.0])
-        said = without(Conditions(reference=REFERENCE, text=STATES), {"reference"}, jnp.array([1.0, 0.0]))
+        image = normal(13, B, K + 1, GRID, GRID, Z) if r.shows_picture else None
+        said = Conditions(reference=REFERENCE, text=STATES, image=image)
+        said = without(said, {"reference"}, jnp.array([1.0, 0.0]))
         latents, steps = r._inputs(noisy, step, said)
         if "ti2v" in name:
             np.testing.assert_array_equal(latents[1], noisy[1])
@@ -244,6 +292,40 @@ def test_a_dropped_reference_leaves_nothing_given(folders):
             np.testing.assert_array_equal(steps, [[0.0] * 4 + [900.0] * 8, [300.0] * 12])
         else:
             assert (latents[0, 0, ..., Z : Z + RATIO] == 1).all() and not latents[1, ..., Z:].any()
+
+
+def test_the_picture_is_encoded_with_grey_frames_behind_it_where_the_published_model_was(folders):
+    """One causal pass, so that the picture is in the latents after it too; nothing where there is none."""
+    drawn, text = np.zeros((B, 5, 16, 16, 12), np.float32), np.zeros((B, 4, 0), np.float32)
+    picture = np.random.default_rng(0).uniform(-1, 1, (B, 16, 16, 3)).astype(np.float32)
+    for name in ("wan2.1-i2v-14b", "wan2.2-i2v-a14b"):
+        model, params, _ = built(config_of(name, *folders(name)))
+        r, encode = model.renderer, encoder(model.vae, params)
+        own = np.asarray(encode(picture[:, None]))[:, 0]
+        reference = np.stack([own[0], 0 * own[1]])  # the second has none
+        image = np.asarray(r.conditions(reference, drawn, text, encode=encode, picture=picture).image)
+        video = np.concatenate([picture[:1, None], np.zeros((1, 4, 16, 16, 3), np.float32)], 1)
+        np.testing.assert_allclose(image[:1], encode(video), atol=1e-5)
+        np.testing.assert_allclose(image[0, 0], own[0], atol=1e-5)
+        assert not image[1].any()
+        assert np.abs(image[0, 1] - np.asarray(encode(0 * video))[0, 1]).max() > 0.01
+        with pytest.raises(ValueError, match="encoded from the picture in pixels"):
+            r.conditions(reference, drawn, text, encode=encode)
+
+
+def test_a_first_frame_that_is_given_clean_is_kept_and_weighs_nothing(folders):
+    r = renderer_of(folders, "wan2.2-ti2v-5b")
+    reference = np.stack([REFERENCE[0], 0 * REFERENCE[1]])
+    made = np.asarray(r.made(NOISY, reference))
+    np.testing.assert_array_equal(made[0, 0], REFERENCE[0])
+    np.testing.assert_array_equal(made[1], NOISY[1])
+    np.testing.assert_array_equal(made[:, 1:], NOISY[:, 1:])
+    pose = np.zeros((B, 5, len(r.groups), 2), np.float32)
+    drawn, seen = np.zeros((B, 5, 16, 16, 12), np.float32), np.ones((B, 5, 74), np.float32)
+    weight = np.asarray(r.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference))
+    assert not weight[0, 0].any() and (weight[1] == 1).all() and (weight[0, 1:] == 1).all()
+    i2v = renderer_of(folders, "wan2.2-i2v-a14b")
+    assert (np.asarray(i2v.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference)) == 1).all()
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------------------
@@ -285,6 +367,22 @@ def test_a_config_may_leave_length_and_shift_to_the_variant(folders):
     config.renderer.variant = "own"
     with pytest.raises(SignerError, match="window 0: the variant 'own' has no length of its own"):
         read(config)
+
+
+def test_a_guidance_needs_its_dropout_and_an_encoder_its_reader(folders):
+    config = config_of("wan2.1-t2v-14b", *folders("wan2.1-t2v-14b"))
+    config.renderer.image_encoder = "pipeline"
+    with pytest.raises(SignerError, match="image_encoder pipeline: the variant 'wan2.1-t2v-14b' takes no tokens"):
+        read(config)
+    config.renderer.image_encoder, config.renderer.guidance_each.reference = "", 2.0
+    read(config)  # published weights were trained elsewhere
+    config.renderer.init, config.renderer.reference_dropout = "", 0.1
+    read(config)
+    config.renderer.guidance_each.pose = 2.0
+    with pytest.raises(SignerError, match="guidance_each.pose 2.0: .*dropout_each.pose above 0"):
+        read(config)
+    config.renderer.dropout_each.pose = 0.1
+    assert read(config).renderer.guidance_each.pose == 2.0
 
 
 def test_config_values_that_do_not_go_with_a_variant(folders):

@@ -73,6 +73,20 @@ def test_two_experts_share_the_levels_at_the_shifted_boundary(times):
             np.testing.assert_allclose(*(np.quantile(x, [0.1, 0.5, 0.9]) for x in (ours, part)), atol=2e-3)
 
 
+@pytest.mark.parametrize(("times", "noise_share"), [("shifted-uniform", 0.0), ("logit-normal", 0.3)])
+def test_a_batchs_levels_lie_on_one_side_and_all_batches_levels_as_without_sides(times, noise_share):
+    every = schedule.NoiseSchedule(12.0, 4, noise_share, times, -0.8, 1.2)
+    keys = jax.random.split(jax.random.key(3), 4000)
+    levels, high = jax.jit(jax.vmap(lambda key: every.draw_side(key, 8, 0.875)))(keys)
+    np.testing.assert_array_equal(np.asarray(schedule.high_noise(levels, 0.875)), np.repeat(high[:, None], 8, 1))
+    assert 0.05 < high.mean() < 0.95
+    whole = np.asarray(every.draw(jax.random.key(4), 32_000))
+    shares = [
+        (np.asarray(part) < level).mean() for level in (0.3, 0.6, 0.8, 0.875, 0.95, 1.0) for part in (levels, whole)
+    ]
+    np.testing.assert_allclose(shares[::2], shares[1::2], atol=0.02)
+
+
 def test_a_level_on_the_boundary_is_the_first_experts():
     sigma = jnp.array([0.9, np.nextafter(np.float32(0.9), np.float32(0))])
     np.testing.assert_array_equal(schedule.high_noise(sigma, 0.9), [True, False])

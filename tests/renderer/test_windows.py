@@ -140,3 +140,18 @@ def test_segments_of_other_lengths_are_refused_with_the_nearest():
         chain(77, 0)
     with pytest.raises(SignerError, match="below the length"):
         chain(5, 5)
+
+
+def test_where_the_seams_are():
+    """Of 12 frames in windows of 5: apart, blended over 2, and going on from 1, whose segments end at 4 and 8."""
+    across = lambda *options, **ways: list(np.flatnonzero(windows.seams(12, 5, *options, **ways)) + 1)  # noqa: E731
+    assert across(0, goes_on=False) == [5, 10]
+    assert across(2, goes_on=False) == [3, 6, 9]
+    assert across(1, goes_on=True) == [5, 9]
+    made = list(
+        windows.chain(
+            lambda start, before: np.full((1, 5, 1, 1, 1), start), 12, length=5, overlap=1, ratio=4, shown=False
+        )
+    )
+    whose = np.concatenate(made, axis=1).ravel()
+    assert list(np.flatnonzero(np.diff(whose)) + 1) == [5, 9]

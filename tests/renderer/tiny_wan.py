@@ -1,5 +1,6 @@
 """Tiny random models in the layouts of the published variants, saved as diffusers saves them."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,10 +9,13 @@ from ml_collections import ConfigDict
 
 from signer_jax import configuration
 from signer_jax import model as models
+from signer_jax.interop import clip, names, state_dict, t5
 from signer_jax.interop.wan import save_transformer, save_vae
+from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import FaceBranch, find
 from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.slul.t5 import T5
 
 Z, RATIO, TEXT, CLIP = 4, 4, 16, 20
 FACE = FaceBranch(
@@ -90,3 +94,40 @@ def built(config):
     settings = read(config)
     model, published = models.build(settings, 50)
     return model, models.init(model, settings, published, seed=0), settings
+
+
+# ---- The encoders of a pipeline --------------------------------------------------------------------------------------
+
+
+def write_text_encoder(folder: Path, *, width: int = TEXT, seed: int = 5) -> str:
+    """A pipeline's `text_encoder/` (UMT5) and `tokenizer/`, whose pieces are letters."""
+    module = T5(
+        61, width, 4, 10, 2, 2, 2, 12, 20, "gated-gelu", tie_embeddings=True, relative_bias_every_layer=True, dropout=0
+    )
+    ids = np.ones((1, 3), np.int32)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), ids, method=T5.encode))["params"]
+    t5.save_encoder(folder / "text_encoder", module, random(shapes, seed))
+    pieces = [["<pad>", 0], ["</s>", 0], ["<unk>", 0], ["\u2581", -2], *([c, -3] for c in "abcdefghijklmnopqrstuvwxyz")]
+    fast = {
+        "added_tokens": [{"id": i, "content": text} for i, text in ((0, "<pad>"), (1, "</s>"))],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": ""},
+        "pre_tokenizer": {"type": "Metaspace"},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": False},
+    }
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(fast))
+    return str(folder)
+
+
+def write_image_encoder(folder: Path, *, width: int = CLIP, seed: int = 6) -> str:
+    """A pipeline's `image_encoder/`: CLIP's tower on pictures of 8 pixels, four patches."""
+    module = ImageEncoder(width, 2, 10, 2, 8, 4, "gelu", 1e-5)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)))["params"]
+    config = {
+        "model_type": "clip_vision_model", "hidden_size": width, "intermediate_size": 10, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+    tensors = names.to_theirs(clip._table(module), random(shapes, seed))
+    last = {name.replace("layers.1.", "layers.2."): array for name, array in tensors.items() if "layers.1." in name}
+    state_dict.write(folder / "image_encoder", config, tensors | last)
+    return str(folder)

@@ -112,6 +112,53 @@ def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow
         assert np.isfinite(norm) and norm > 0
 
 
+def test_each_condition_is_dropped_for_its_own_share(tiny, batch, monkeypatch):
+    """Alone, for examples of its own; with every share at 0 nothing is drawn, and the loss is as it was before."""
+    from types import SimpleNamespace
+
+    settings, model, params = tiny
+    seen = {}
+
+    def noted(conditions, names, keep=None):
+        seen.setdefault(tuple(names), []).append(np.asarray(keep))
+        return conditions
+
+    def diffuse(**shares):
+        seen.clear()
+        c = replace(
+            settings.renderer, condition_dropout=0.2, dropout_each=replace(settings.renderer.dropout_each, **shares)
+        )
+        objectives.diffusion(
+            model, params, batch, batch["pose"], batch["confidence"], None, None, jax.random.key(3), c
+        )  # fmt: skip
+
+    monkeypatch.setattr(objectives, "without", noted)
+    velocity = SimpleNamespace(velocity=lambda p, x, *a, **k: x * 0)
+    model = replace(model, renderer=_Still(model.renderer, velocity))
+    rows = {name: np.tile(value, (50, *(1,) * (value.ndim - 1))) for name, value in batch.items()}
+    batch = {name: rows[name] for name in ("latents", "reference", "noise_factor", "pose", "confidence")}
+    none = dict.fromkeys(("text", "semantics", "pose", "face", "reference"), 0.0)
+    diffuse(**none)
+    together = seen.pop(objectives.GUIDED)
+    assert not seen
+    diffuse(**none | {"text": 0.3, "reference": 0.6})
+    np.testing.assert_array_equal(seen.pop(objectives.GUIDED), together)
+    assert seen.keys() == {("text",), ("reference",)}
+    (text,), (reference,) = seen.values()
+    assert abs(text.mean() - 0.7) < 0.07 and abs(reference.mean() - 0.4) < 0.07
+    assert abs(np.corrcoef(text, reference)[0, 1]) < 0.2 and abs(np.corrcoef(text, together[0])[0, 1]) < 0.2
+
+
+class _Still:
+    """A renderer whose prediction is nothing: what it is given is what is looked at."""
+
+    def __init__(self, renderer, other):
+        self._renderer, self._other = renderer, other
+
+    def __getattr__(self, name):
+        return getattr(self._other if hasattr(self._other, name) else self._renderer, name)
+
+
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch, name):
     settings, model, params = tiny

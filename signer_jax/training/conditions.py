@@ -1,0 +1,256 @@
+"""What a published model reads beside the latents and the pose: where its encoders lie, and the share of it that each
+training example gets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from signer_jax.data.faces import face_video
+from signer_jax.data.records import Corpus
+from signer_jax.data.windows import MotionWindows
+from signer_jax.distributed import first_makes
+from signer_jax.errors import SignerError
+from signer_jax.interop import state_dict
+from signer_jax.model import Model
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.render import Renderer
+from signer_jax.renderer.text_encoder import ROWS
+from signer_jax.renderer.variants import VARIANTS, frames_fault
+from signer_jax.settings import Settings
+from signer_jax.training import partitioning, pictures, text_states
+from signer_jax.training.latents import Beside, window_starts
+from signer_jax.training.pictures import Pictures, Tower
+from signer_jax.training.text_states import TextEncoder, TextStates
+from signer_jax.types import Pose
+
+STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
+
+
+def check(settings: Settings) -> None:
+    """Raises `SignerError` for an encoder that the video transformer cannot read, or clips of a length that a published
+    autoencoder cannot encode, before anything long starts.
+    """
+    if not STAGES & set(settings.stages):
+        return
+    text_encoder(settings)
+    tower(settings)
+    variant = VARIANTS[settings.renderer.variant]
+    if settings.renderer.buckets and (variant.front or variant.first):
+        raise SignerError(
+            f"config.renderer.buckets: {settings.renderer.variant!r} is shown pictures, which are kept at data.size "
+            "alone; leave the buckets () for it"
+        )
+    window, ratio = settings.renderer.window, _frames_a_latent(settings.vae.init)
+    if ratio and (fault := frames_fault(window, ratio)):
+        raise SignerError(f"config.renderer.window {window}: {fault}")
+
+
+def _frames_a_latent(vae: str) -> int:
+    """Of a published autoencoder, by its config; 0 where that does not say it, which its reader does."""
+    halves = state_dict.read_config(vae).get("temperal_downsample") if vae else None
+    if not isinstance(halves, list) or len(halves) > 9 or not all(type(half) is bool for half in halves):
+        return 0
+    return 2 ** sum(halves)
+
+
+def text_encoder(settings: Settings) -> TextEncoder | None:
+    """The text encoder that the settings name, if any. Raises `SignerError` where it does not fit."""
+    c = settings.renderer
+    if not c.text_encoder:
+        return None
+    variant = VARIANTS[c.variant]
+    return TextEncoder.at(c.text_encoder, _width(settings, "text_dim", variant.text_dim), variant.text_rows or ROWS)
+
+
+def tower(settings: Settings) -> Tower | None:
+    """CLIP's tower that the settings name, if any. Raises `SignerError` where it does not fit."""
+    c = settings.renderer
+    if not c.image_encoder:
+        return None
+    return Tower.at(c.image_encoder, _width(settings, "image_dim", VARIANTS[c.variant].clip_dim))
+
+
+def _width(settings: Settings, key: str, published: int | None) -> int:
+    """A width that the video transformer takes: its config's where published weights are named, else the variant's."""
+    if settings.renderer.init:
+        folder = Path(settings.renderer.init)
+        inside = folder / "transformer"
+        found = state_dict.read_config(inside if inside.is_dir() and not (folder / "config.json").exists() else folder)
+        if type(found.get(key)) is int:
+            return found[key]
+    return published or 0
+
+
+def said(settings: Settings) -> list[str]:
+    """What is to be known of encoders that are not there, a line each."""
+    c = settings.renderer
+    variant = VARIANTS[c.variant]
+    if not STAGES & set(settings.stages) or variant.text == "slul":
+        return []
+    lines = []
+    if not c.text_encoder:
+        lines.append(
+            f"config.renderer.text_encoder is '': the text says nothing to {c.variant!r}, zeros stand in place of its "
+            "encoder's states; give the folder of its pipeline"
+        )
+    if variant.clip_dim is not None and not c.image_encoder:
+        lines.append(
+            f"config.renderer.image_encoder is '': zeros stand in place of CLIP's tokens of the reference, which "
+            f"{c.variant!r} was trained with; give the folder of its pipeline"
+        )
+    return lines
+
+
+# ---- Training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What training examples take from: None for what a run has not."""
+
+    renderer: Renderer
+    corpus: Corpus
+    texts: TextStates | None
+    negative: str  # the prompt that says nothing
+    pictures: Pictures | None
+    reference_dropout: float
+    faces: bool  # whether any example shows one
+
+    def beside(self) -> Beside:
+        """For a stream of windows.
+
+        `text_states [rows, d]`, zeros past the end, and `text_null [n, d]`; `clip [i, c]` of the reference. Of a model
+        whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
+        uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip. `face
+        [t, s, s, 3]`, uint8, of a model that takes it.
+        """
+        motions, signers = self.corpus.motions("train"), [signer for *_, signer in self.corpus.listed("train")]
+        variant = self.renderer.variant
+        text_of = lru_cache(maxsize=None)(lambda motion: motions[motion].text)
+        rows, null = variant.text_rows or ROWS, self.texts and self.texts.of(self.negative)
+
+        def arrays(motion: int, start: int, length: int, rng: np.random.Generator) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            if self.texts is not None:
+                states = self.texts.of(text_of(motion))
+                found["text_states"] = np.pad(states, ((0, rows - len(states)), (0, 0)))
+                found["text_null"] = null
+            if self.faces and (face := self.renderer.transformer.face) is not None:
+                video, pose = motions.video(motion), motions.posed(motions[motion], motion)
+                at = np.minimum(np.arange(start, start + length), len(video) - 1)
+                shown_pose = Pose(pose.coordinates[at], pose.confidence[at], pose.fps)
+                found["face"] = face_video(video[at], shown_pose, face.size)
+            if self.pictures is None:
+                return found
+            if variant.front:
+                bank = self.pictures.banks[signers[motion]]
+                place = bank.place_but(motion, rng, dropout=self.reference_dropout)
+                found["reference"] = bank.shown(place)
+                if bank.clip is not None:
+                    found["clip"] = np.zeros_like(bank.clip[0]) if place is None else np.array(bank.clip[place])
+                return found
+            shown = np.float32(length > 1 and rng.random() >= self.reference_dropout)
+            found["shown"] = shown
+            if self.renderer.shows_picture:
+                video = motions.video(motion)
+                found["picture"] = video[min(start, len(video) - 1)]
+            if self.pictures.tower:
+                found["clip"] = self.pictures.tokens_at(motion, start) * shown
+            return found
+
+        return arrays
+
+
+def prepare(
+    settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, latents: LatentStore, model: Model,
+    vae: Any,
+) -> Sources:  # fmt: skip
+    """Everything that the training videos' examples take, computed where it is not there yet.
+
+    `vae` are the autoencoder's parameters on this process's own devices.
+    """
+    c, renderer = settings.renderer, model.renderer
+    encoder, seer, texts, shown = text_encoder(settings), tower(settings), None, None
+    if encoder is not None:
+        mesh = partitioning.own_mesh(asdict(settings.mesh))
+        motions = corpus.motions("train")
+
+        def wanted() -> list[str]:
+            videos = (motions[i].text for i, (_, video, _) in enumerate(corpus.listed("train")) if video)
+            return [c.negative_prompt, *videos]
+
+        texts = first_makes("text states", lambda: text_states.prepare(workdir / "text_states", encoder, wanted, mesh))
+        texts.of(c.negative_prompt)  # refused here where it is of another one
+    if renderer.variant.front or renderer.variant.first:
+        shown = first_makes(
+            "pictures",
+            lambda: pictures.prepare(
+                workdir / "pictures", corpus, windows, latents, model.vae, vae, seer,
+                references=c.references, first=renderer.variant.first, windows=lambda: window_starts(latents),
+            ),
+        )  # fmt: skip
+    return Sources(renderer, corpus, texts, c.negative_prompt, shown, c.reference_dropout, c.dropout_each.face < 1.0)
+
+
+# ---- Signing ---------------------------------------------------------------------------------------------------------
+
+
+class Texts:
+    """A trained run's text encoder, for the texts that are signed: read where one is new, and given back at once."""
+
+    def __init__(self, encoder: TextEncoder, known: TextStates, negative: str, mesh: Mesh):
+        self._encoder, self._known, self._mesh = encoder, known, mesh
+        self._states: dict[str, text_states.States] = {}
+        self.null = known.of(negative)
+
+    def of(self, texts: Sequence[str]) -> list[text_states.States]:
+        """The states of each text; all that are new are encoded in one go.
+
+        Raises `SignerError` where the encoder is another one than the run was trained with.
+        """
+        self._states |= {text: self._known.of(text) for text in texts if text in self._known.places}
+        if new := [text for text in dict.fromkeys(texts) if text not in self._states]:
+            text_states.check_same(self._known, self._encoder)
+            self._states |= dict(text_states.encode(self._encoder, new, self._mesh))
+        return [self._states[text] for text in texts]
+
+
+def open_texts(settings: Settings, workdir: Path) -> Texts | None:
+    """None where the run names no text encoder. Raises `SignerError` where it, or what training kept, is gone."""
+    encoder = text_encoder(settings)
+    if encoder is None:
+        return None
+    known = TextStates.open(workdir / "text_states")
+    return Texts(encoder, known, settings.renderer.negative_prompt, partitioning.own_mesh(asdict(settings.mesh)))
+
+
+class Looks:
+    """A trained run's reference pictures, and CLIP for a picture that is none of them: read where one is given."""
+
+    def __init__(self, known: Pictures, seer: Tower | None):
+        self.banks = known.banks
+        self._known, self._tower = known, seer
+        self._seer: pictures.Seer | None = None
+
+    def tokens(self, picture: pictures.Picture) -> pictures.Tokens | None:
+        """CLIP's tokens, None where the run has no tower. Raises `SignerError` where it is another than in training."""
+        if self._tower is None:
+            return None
+        if self._seer is None:
+            pictures.check_same(self._known, self._tower)
+            self._seer = pictures.Seer(self._tower)
+        return self._seer([picture])[0]
+
+
+def open_looks(settings: Settings, workdir: Path) -> Looks | None:
+    """None for a variant whose reference is no picture of its own. Raises `SignerError` as `Pictures.open`."""
+    variant = VARIANTS[settings.renderer.variant]
+    if not (variant.front or variant.first):
+        return None
+    return Looks(Pictures.open(workdir / "pictures"), tower(settings))

@@ -1,0 +1,259 @@
+"""Reference pictures of published models: frames of each signer as pixels, their latents, and CLIP's tokens of them.
+
+A published model was shown pictures, each encoded by itself; the latents' own banks hold parts of encoded clips too.
+`<workdir>/pictures` holds, for each signer, frames spread evenly over the training videos with their poses, latents and
+tokens, and the tokens of each training window's first frame where that is what the model is shown.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from signer_jax import storage
+from signer_jax.arrays import open_npy, read_npz
+from signer_jax.data.records import Corpus
+from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.data.windows import MotionWindows
+from signer_jax.errors import SignerError, piled
+from signer_jax.interop import clip
+from signer_jax.json_files import LISTS, read_json
+from signer_jax.progress import progress
+from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
+from signer_jax.renderer.latents import LatentStore, plausible
+from signer_jax.renderer.references import ReferenceBank
+from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training.latents import encoder_of
+from signer_jax.training.partitioning import free
+from signer_jax.training.published import hashed
+
+KIND = "cache of reference pictures"
+KEY = "config.renderer.image_encoder"
+_BATCH = 8  # pictures
+_FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz")
+
+Picture = UInt8[np.ndarray, "y x 3"]
+Tokens = Float[np.ndarray, "i c"]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Where CLIP's vision tower lies, and the width that the video transformer takes."""
+
+    folder: Path
+    width: int
+
+    @classmethod
+    def at(cls, path: str, width: int) -> "Tower":
+        """Of a pipeline's folder, or its `image_encoder/`. Raises `SignerError` where it is none, or of another width;
+        weights are not read.
+        """
+        inside = Path(path) / "image_encoder"
+        folder = inside if inside.is_dir() else Path(path)
+        clip.check_width(folder, width)
+        return cls(folder, width)
+
+    def hash(self) -> str:
+        return hashed(self.folder)
+
+
+class Seer:
+    """CLIP's tower with its weights on the first of this process's devices: pictures to tokens, float32."""
+
+    def __init__(self, tower: Tower):
+        module, params = clip.load(tower.folder, width=tower.width)
+        self._params = jax.device_put(params, jax.local_devices()[0])
+        self._module: ImageEncoder = module
+        self._see = jax.jit(lambda params, pictures: module.apply({"params": params}, pictures))
+
+    def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
+        seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])
+        return np.asarray(self._see(self._params, np.pad(seen, ((0, _BATCH - len(seen)), *((0, 0),) * 3))))[: len(seen)]
+
+    def close(self) -> None:
+        free(self._params)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What `<workdir>/pictures` holds."""
+
+    directory: Path
+    vae: str  # the fingerprint of the autoencoder's parameters
+    tower: str  # the hash of CLIP's, "" for none
+    banks: dict[str, ReferenceBank]
+    windows: dict[tuple[int, int], int]  # (motion, first frame) -> its record
+    shard: Shard | None
+
+    @classmethod
+    def open(cls, directory: Path) -> "Pictures":
+        """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
+        storage.check_folder(directory, KIND, storage.REMAKE, _FILES)
+        try:
+            about = read_json(directory / "about.json", LISTS)
+            vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
+            counts = {str(signer): int(count) for signer, count in about["signers"].items()}
+            windows = {(int(motion), int(start)): i for i, (motion, start) in enumerate(about["windows"])}
+            if min(counts.values(), default=0) < 1 or any(map(piled, counts)):
+                raise ValueError("a signer has no picture, or a name that piles more than 30 marks on a letter")
+            pictures, latents = (open_npy(directory / f"{name}.npy") for name in ("pictures", "latents"))
+            tokens = open_npy(directory / "tokens.npy") if tower else None
+            bank = read_npz(directory / "places.npz")
+            whole = ReferenceBank(latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own)
+            _check(whole, sum(counts.values()))
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{directory}: the {KIND} is damaged ({reason}); {storage.REMAKE}") from None
+        banks, first = {}, 0
+        for signer, count in counts.items():
+            banks[signer] = whole.of(slice(first, first + count))
+            first += count
+        shard = Shard(directory / "windows.arrayrecord", _decode, storage.REMAKE) if windows else None
+        if shard is not None and len(shard) != len(windows):
+            raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
+        return cls(directory, vae, tower, banks, windows, shard)
+
+    def tokens_at(self, motion: int, start: int) -> Tokens:
+        """CLIP's of a window's first frame. Raises `SignerError` for a window that is not there."""
+        if self.shard is None or (motion, start) not in self.windows:
+            raise SignerError(
+                f"{self.directory}: knows no window from frame {start} of motion {motion}; {storage.REMAKE}"
+            )
+        return self.shard[self.windows[motion, start]]
+
+
+def _check(bank: ReferenceBank, rows: int) -> None:
+    """Raises `ValueError` where the arrays of a bank do not fit each other, or are no numbers."""
+    assert bank.pictures is not None
+    for name, value in vars(bank).items():
+        if isinstance(value, np.ndarray) and len(value) != rows:
+            raise ValueError(f"{name} has {len(value)} rows of {rows}")
+    if bank.pictures.dtype != np.uint8 or bank.pictures.ndim != 4 or bank.pictures.shape[3] != 3:
+        raise ValueError(f"its pictures are {bank.pictures.dtype} {list(bank.pictures.shape)}")
+    numbers = {"latents": (bank.latents, 4), "pose": (bank.pose, 3), "confidence": (bank.confidence, 2)}
+    for name, (value, axes) in (numbers | ({} if bank.clip is None else {"tokens": (bank.clip, 3)})).items():
+        if value.dtype != np.float32 or value.ndim != axes or not plausible(value):
+            raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, or no numbers")
+    if bank.confidence.shape != bank.pose.shape[:2] or bank.motion.dtype.kind not in "iu" or bank.motion.ndim != 1:
+        raise ValueError("its poses do not fit their confidences, or a motion is no number")
+
+
+def _decode(record: bytes) -> Tokens:
+    tokens = unpack(record)["tokens"]
+    if not isinstance(tokens, np.ndarray) or tokens.dtype != np.float32 or tokens.ndim != 2 or not plausible(tokens):
+        raise ValueError("its tokens are no finite float32 [i, c]")
+    return tokens
+
+
+def prepare(
+    directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
+    tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
+) -> Pictures:  # fmt: skip
+    """At most `references` frames a signer; a folder that is there is used as it is.
+
+    Args:
+      motions: whose poses stand beside the frames.
+      latents: which normalises; `vae` and `params` are its autoencoder's.
+      first: whether a clip is shown with its own first frame, so that the tokens of the `windows` (motion, first frame)
+        are wanted where there is a `tower`.
+
+    Raises `SignerError` where the folder was made by another autoencoder or another tower.
+    """
+    storage.recover(directory)
+    if directory.exists() and any(directory.iterdir()):
+        there = Pictures.open(directory)
+        if there.vae != latents.encoder:
+            raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
+        check_same(there, tower)
+        return there
+    places = _places(corpus, references)
+    with storage.new_folder(directory, KIND) as partial:
+        shown = [motions.window(motion, frame, 1) for motion, frame in places]
+        pictures = _saved(partial / "pictures.npy", ([one] for one in _frames(corpus, places)), len(places))
+        encode = encoder_of(vae, params)
+        parts = progress(range(0, len(pictures), _BATCH), "reference pictures")
+        made = [encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts]
+        np.save(partial / "latents.npy", latents.normalise(np.concatenate(made)).astype(np.float32))
+        np.savez(
+            partial / "places.npz",
+            pose=np.concatenate([one["pose"] for one in shown]),
+            confidence=np.concatenate([one["confidence"] for one in shown]),
+            motion=np.array([motion for motion, _ in places]),
+            frame=np.array([frame for _, frame in places]),
+        )
+        starts = sorted(set(windows())) if first and tower else []
+        if tower:
+            seer = Seer(tower)
+            _saved(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
+            if starts:
+                with new_shard(partial / "windows.arrayrecord") as write:
+                    for tokens in _seen(seer, _frames(corpus, starts), len(starts)):
+                        for one in tokens:
+                            write(pack({"tokens": one}))
+            seer.close()
+        signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
+        about = {
+            "vae": latents.encoder, "tower": tower.hash() if tower else "", "dtype": "float32", "own": first,
+            "signers": signers, "windows": starts,
+        }  # fmt: skip
+        (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return Pictures.open(directory)
+
+
+def check_same(pictures: Pictures, tower: Tower | None) -> None:
+    """Raises `SignerError` where the tokens are not this tower's."""
+    if pictures.tower != (tower.hash() if tower else ""):
+        where = f"{KEY} {tower.folder}" if tower else "this run's, which has none"
+        raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
+
+
+def _places(corpus: Corpus, limit: int) -> list[tuple[int, int]]:
+    """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for motion, (frames, video, signer) in enumerate(corpus.listed("train")):
+        if video:
+            found[signer] += [(motion, frame) for frame in range(frames)]
+    return [
+        places[i]
+        for _, places in sorted(found.items())
+        for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)
+    ]
+
+
+def _frames(corpus: Corpus, places: Iterable[tuple[int, int]]) -> Iterator[Picture]:
+    """The frames of these places; neighbours of one clip read it once."""
+    records = corpus.motions("train")
+    for motion, some in groupby(places, key=lambda place: place[0]):
+        video = records.video(motion)
+        yield from (video[min(frame, len(video) - 1)].copy() for _, frame in some)
+
+
+def _seen(seer: Seer, pictures: Iterable[Picture], total: int) -> Iterator[Float[np.ndarray, "b i c"]]:
+    rest = iter(pictures)
+    parts = progress(iter(lambda: list(islice(rest, _BATCH)), []), "pictures seen by CLIP", total=-(-total // _BATCH))
+    yield from map(seer, parts)
+
+
+def _saved(file: Path, parts: Iterable[Any], total: int) -> np.ndarray:
+    """Writes an array of `total` rows part by part, as `np.save` would; returns it, mapped."""
+    whole, place = None, 0
+    for part in map(np.asarray, parts):
+        if whole is None:
+            whole = np.lib.format.open_memmap(file, "w+", part.dtype, (total, *part.shape[1:]))
+        whole[place : place + len(part)] = part
+        place += len(part)
+    assert whole is not None and place == total
+    whole.flush()
+    return whole
+
+
+def _filled(pictures: np.ndarray) -> np.ndarray:
+    """A batch's pictures, the last one repeated up to a whole batch."""
+    return pictures[np.minimum(np.arange(_BATCH), len(pictures) - 1)]

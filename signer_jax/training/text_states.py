@@ -1,0 +1,181 @@
+"""Texts as a published model reads them: the states of its pipeline's text encoder, computed once and kept.
+
+UMT5-XXL's encoder has 5.7 billion parameters, so it is there for as long as it takes to encode some texts, and its
+memory is given back. `<workdir>/text_states` holds the states of each training video's text and of the negative prompt
+(ArrayRecord, trimmed to the true rows, float32 whatever the run computes in), under the hash of the encoder's files.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from signer_jax import storage
+from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.errors import SignerError
+from signer_jax.interop import prompts, t5
+from signer_jax.interop.names import inside
+from signer_jax.json_files import LISTS, read_json
+from signer_jax.progress import progress
+from signer_jax.renderer import text_encoder
+from signer_jax.training import partitioning
+from signer_jax.training.published import hashed
+
+KIND = "cache of text states"
+KEY = "config.renderer.text_encoder"
+_DTYPE = "float32"
+_BATCH = 8  # prompts
+_SHORTEST = 16  # rows that are encoded at least: few lengths are compiled
+
+States = Float[np.ndarray, "n d"]  # of one text, its end token among the rows
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Where a text encoder and its tokenizer lie, and what the video transformer takes of it."""
+
+    encoder: Path
+    tokenizer: Path
+    width: int
+    rows: int
+
+    @classmethod
+    def at(cls, path: str, width: int, rows: int) -> "TextEncoder":
+        """Of a pipeline's folder, or of its `text_encoder/` with `tokenizer/` beside it.
+
+        Raises `SignerError` where one of them is missing, or the encoder's states have another width than `width`.
+        Weights are not read.
+        """
+        encoder = Path(path) / "text_encoder" if (Path(path) / "text_encoder").is_dir() else Path(path)
+        tokenizer = encoder.absolute().parent / "tokenizer"
+        t5.check_width(encoder, width)
+        if not tokenizer.is_dir():
+            raise SignerError(
+                f"{KEY} {path}: there is no folder {tokenizer}; give a pipeline's folder, or its text_encoder with the "
+                "tokenizer beside it"
+            )
+        return cls(encoder, tokenizer, width, rows)
+
+    def hash(self) -> str:
+        """Of the bytes of both folders."""
+        return hashed(self.encoder, self.tokenizer)
+
+
+def encode(source: TextEncoder, texts: Sequence[str], mesh: Mesh) -> Iterator[tuple[str, States]]:
+    """Each text with its states, float32, as many rows as it has pieces; the encoder is read for this and freed after.
+
+    Short texts come first. `mesh` is this process's own (`partitioning.own_mesh`). A text of more than `source.rows`
+    pieces is cut, as published pipelines do. Raises `SignerError` where the folders do not hold what they should.
+    """
+    tokenizer = prompts.load_tokenizer(source.tokenizer)
+    read = tokenizer.batch(texts, source.rows)
+    place = inside(partitioning.placing(mesh), "text_encoder")
+    module, params = t5.load_encoder(source.encoder, width=source.width, place=place)
+    if tokenizer.vocab_size > module.vocab_size:
+        partitioning.free(params)
+        raise SignerError(
+            f"{source.tokenizer}: has {tokenizer.vocab_size} ids, its text encoder {module.vocab_size}; give the "
+            "tokenizer and the text_encoder of one pipeline"
+        )
+    # The length that a text is padded to is its own, so that its states do not depend on what is encoded beside it.
+    counts = read.mask.sum(axis=1)
+    lengths = [min(source.rows, max(_SHORTEST, 1 << (int(count) - 1).bit_length())) for count in counts]
+    order = sorted(range(len(texts)), key=lambda i: lengths[i])
+    parts: list[list[int]] = []
+    for i in order:
+        if parts and len(parts[-1]) < _BATCH and lengths[parts[-1][0]] == lengths[i]:
+            parts[-1].append(i)
+        else:
+            parts.append([i])
+    states = jax.jit(partitioning.laid_out(text_encoder.states, mesh), static_argnums=0)
+    try:
+        for part in progress(parts, "texts encoded", shown=len(parts) > 1):
+            at = np.array([*part, *part[-1:] * (_BATCH - len(part))])  # the last one fills the batch
+            length = lengths[part[0]]
+            rows = np.asarray(states(module, params, read.ids[at, :length], read.mask[at, :length]))
+            yield from ((texts[i], rows[k, : counts[i]].copy()) for k, i in enumerate(part))
+    finally:
+        partitioning.free(params)
+
+
+# ---- On disk ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """What `<workdir>/text_states` holds."""
+
+    directory: Path
+    source: str  # the hash of the encoder
+    width: int
+    places: dict[str, int]  # text -> its record
+    shard: Shard
+
+    @classmethod
+    def open(cls, directory: Path) -> "TextStates":
+        """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
+        storage.check_folder(directory, KIND, storage.REMAKE, ("about.json", "states.arrayrecord"))
+        try:
+            about = read_json(directory / "about.json", LISTS)
+            source, width, texts = str(about["encoder"]), about["width"], about["texts"]
+            if about["dtype"] != _DTYPE or type(width) is not int or not all(isinstance(text, str) for text in texts):
+                raise ValueError("its texts, dtype or width are none")
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{directory / 'about.json'}: is damaged ({reason}); {storage.REMAKE}") from None
+        shard = Shard(directory / "states.arrayrecord", lambda record: _decode(record, width), storage.REMAKE)
+        if len(shard) != len(texts):
+            raise SignerError(
+                f"{directory}: the {KIND} is damaged ({len(shard)} records of {len(texts)} texts); {storage.REMAKE}"
+            )
+        return cls(directory, source, width, {text: i for i, text in enumerate(texts)}, shard)
+
+    def of(self, text: str) -> States:
+        """Raises `SignerError` for a text that is not there."""
+        if text not in self.places:
+            raise SignerError(f"{self.directory}: has no states of the text {text[:60]!r}; {storage.REMAKE}")
+        return self.shard[self.places[text]]
+
+
+def _decode(record: bytes, width: int) -> States:
+    states = unpack(record)["states"]
+    if not isinstance(states, np.ndarray) or states.dtype != np.float32 or states.ndim != 2:
+        raise ValueError("its states are no float32 [n, d]")
+    if states.shape[1] != width or not len(states) or not np.isfinite(states).all():
+        raise ValueError(f"its states are {list(states.shape)} of width {width}, or not finite")
+    return states
+
+
+def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> TextStates:
+    """The states of what `texts` gives, each once; a folder that is there is used as it is, and `texts` is not asked.
+
+    Raises `SignerError` where it was encoded by another encoder.
+    """
+    storage.recover(directory)
+    if directory.exists() and any(directory.iterdir()):
+        there = TextStates.open(directory)
+        check_same(there, source)
+        return there
+    digest = source.hash()
+    with storage.new_folder(directory, KIND) as partial:
+        with new_shard(partial / "states.arrayrecord") as write:
+            order = []
+            for text, states in encode(source, sorted(set(texts())), mesh):
+                write(pack({"states": states}))
+                order.append(text)
+        about = {"encoder": digest, "dtype": _DTYPE, "width": source.width, "texts": order}
+        (partial / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return TextStates.open(directory)
+
+
+def check_same(states: TextStates, source: TextEncoder) -> None:
+    """Raises `SignerError` where the states are not this encoder's."""
+    if states.width != source.width or states.source != source.hash():
+        raise SignerError(
+            f"{states.directory}: was encoded by another text encoder than {KEY} {source.encoder}; {storage.REMAKE}"
+        )

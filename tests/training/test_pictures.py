@@ -1,0 +1,266 @@
+"""Reference pictures of published image models: what examples are shown, and segments that go on from pixels."""
+
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import pairwise
+
+import jax
+import numpy as np
+import pytest
+from renderer.tiny_wan import CLIP, FACE, RATIO, built, config_of, write_image_encoder, write_transformer, write_vae
+
+from signer_jax.data.faces import face_video
+from signer_jax.data.prepare import prepare as prepare_corpus
+from signer_jax.data.streams import to_model_range
+from signer_jax.errors import SignerError
+from signer_jax.pipeline import Signer
+from signer_jax.renderer.conditions import encoder
+from signer_jax.settings import read
+from signer_jax.stations.render import render, render_many, style
+from signer_jax.training import conditions, partitioning, pictures, run
+from signer_jax.types import Pose
+
+I2V, ANIMATE, TI2V = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b"
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """Tiny chains of published weights on the built-in corpus, ready to train and, untrained as they are, to sign."""
+    place = tmp_path_factory.mktemp("pictures")
+    vae, pipeline = write_vae(place / "vae"), write_image_encoder(place / "pipeline")
+
+    @cache
+    def of(name: str) -> Signer:
+        config = config_of(name, write_transformer(place / name, name), vae)
+        config.data.sentences = {"train": 8, "dev": 1, "test": 1}
+        config.data.poses = config.data.videos = {"train": 6, "dev": 1, "test": 1}
+        config.renderer.control, config.renderer.references, config.renderer.reference_dropout = "variant", 6, 0.5
+        config.renderer.dropout_each.face = 0.0
+        config.renderer.image_encoder = "" if name == TI2V else pipeline
+        config.train.renderer.batch, config.renderer.steps, config.renderer.guidance = 8, 2, 1.0
+        model, params, settings = built(config)
+        workdir = place / f"run {name}"
+        prepare_corpus(settings.data, settings.data.seed, workdir / "data")
+        signer = Signer(settings, workdir, model, params)
+        mesh = run.mesh_of(settings)
+        run.stage_batches("renderer", settings, workdir, signer.corpus, None, model, on(params, mesh), 0, mesh)
+        return signer
+
+    return of
+
+
+def on(params, mesh):
+    return jax.device_put(params, partitioning.tree_shardings(params, mesh))
+
+
+def batch_of(signer: Signer, stage: str = "renderer") -> dict:
+    mesh = run.mesh_of(signer.settings)
+    params = on(signer.params, mesh)
+    return next(
+        run.stage_batches(stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh)
+    )
+
+
+def frames_like(signer: Signer, picture: np.ndarray) -> list[tuple[int, int]]:
+    """(motion, frame) of the training frames that are this picture."""
+    records = signer.corpus.motions("train")
+    return [
+        (motion, int(frame))
+        for motion, (_, video, _) in enumerate(signer.corpus.listed("train")) if video
+        for frame in np.flatnonzero((records.video(motion) == picture).all(axis=(1, 2, 3)))
+    ]  # fmt: skip
+
+
+def test_i2v_is_shown_its_clips_first_frame(chains):
+    """In pixels, as latents and by CLIP's eyes, all of the same frame; or, for a share, nothing at all."""
+    signer = chains(I2V)
+    batch = batch_of(signer)
+    encode = encoder(signer.model.vae, signer.params)
+    seer = pictures.Seer(conditions.tower(signer.settings))
+    assert batch["picture"].dtype == np.uint8 and batch["clip"].shape == (8, 5, CLIP)
+    assert set(batch["shown"]) == {0.0, 1.0}
+    for picture, tokens, shown, latents in zip(
+        batch["picture"], batch["clip"], batch["shown"], batch["latents"], strict=True
+    ):
+        own = np.asarray(encode(to_model_range(picture)[None, None]))[0, 0]
+        np.testing.assert_allclose(latents[0], own, atol=1e-4)
+        np.testing.assert_allclose(tokens, shown * seer([picture])[0], atol=1e-5)
+    assert not batch_of(replace_stage(signer), "images")["shown"].any()  # a single frame would be given whole
+
+
+def replace_stage(signer: Signer) -> Signer:
+    """The same, its images' batches of the same size."""
+    train = replace(signer.settings.train, images=replace(signer.settings.train.images, batch=8))
+    return Signer(replace(signer.settings, train=train), signer.workdir, signer.model, signer.params)
+
+
+def test_animate_is_shown_another_clip_and_the_filmed_face(chains):
+    signer = chains(ANIMATE)
+    batch = batch_of(signer)
+    banks = signer.latents.banks
+    assert batch["clip"].shape == (8, 5, CLIP) and batch["face"].shape == (8, 5, FACE.size, FACE.size, 3)
+    records = signer.corpus.motions("train")
+    faces = {
+        motion: face_video(records.video(motion), records[motion].pose, FACE.size) for motion in range(len(records))
+    }
+    given = 0
+    for reference, tokens, face in zip(batch["reference"], batch["clip"], batch["face"], strict=True):
+        own = [m for m, whole in faces.items() if any((whole[i : i + 5] == face[: len(whole[i : i + 5])]).all()
+               for i in range(len(whole)))]  # fmt: skip
+        assert own
+        if not reference.any():
+            assert not tokens.any()
+            continue
+        given += 1
+        (found,) = [
+            (bank, k) for bank in banks.values() for k in range(len(bank)) if (bank.latents[k] == reference).all()
+        ]
+        bank, k = found
+        np.testing.assert_array_equal(tokens, bank.clip[k])
+        assert not set(own) & {int(bank.motion[k])}
+    assert given
+
+
+def test_a_bank_holds_pictures_encoded_each_by_itself(chains):
+    signer = chains(ANIMATE)
+    encode = encoder(signer.model.vae, signer.params)
+    listed = signer.corpus.listed("train")
+    for name, bank in signer.latents.banks.items():
+        assert len(bank) == 6 and {listed[m][2] for m in bank.motion} == {name}
+        for k in (0, 5):
+            assert int(bank.motion[k]) in {motion for motion, _ in frames_like(signer, bank.pictures[k])}
+            own = np.asarray(encode(to_model_range(bank.pictures[k])[None, None]))[0, 0]
+            np.testing.assert_allclose(bank.latents[k], own, atol=1e-4)
+
+
+def test_a_style_has_the_picture_and_clips_tokens(chains):
+    signer = chains(I2V)
+    for look in (style(signer.studio), style(signer.studio, picture=style(signer.studio).picture)):
+        assert look.picture.shape == (16, 16, 3) and look.clip.shape == (5, CLIP)
+    np.testing.assert_allclose(look.clip, style(signer.studio).clip, atol=1e-5)
+    np.testing.assert_allclose(look.reference, style(signer.studio).reference, atol=1e-4)
+    other = signer.studio.latents.banks[next(iter(signer.studio.latents.banks))].pictures[3]
+    pose = signer.corpus.motions("train")[0].pose.slice(0, 5)
+    videos = [render(pose, one, None, None, signer.studio).video for one in (look, replace(look, picture=other))]
+    assert (videos[0] != videos[1]).any()  # the image stream is of the pixels
+    unseen = render(pose, replace(look, clip=-look.clip), None, None, signer.studio).video
+    assert (videos[0] != unseen).any()
+
+
+def test_another_tower_and_another_autoencoder_are_refused(chains, tmp_path):
+    signer = chains(I2V)
+    other = write_image_encoder(tmp_path / "other", seed=9)
+    tower = pictures.Tower.at(other, CLIP)
+    known = pictures.Pictures.open(signer.workdir / "pictures")
+    looks = conditions.Looks(known, tower)
+    with pytest.raises(SignerError, match="seen by another image encoder than config.renderer.image_encoder"):
+        looks.tokens(np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(SignerError, match="hidden_size is 12, .* takes pictures of width 20"):
+        pictures.Tower.at(write_image_encoder(tmp_path / "narrow", width=12), CLIP)
+
+    def again(latents, tower):
+        return pictures.prepare(
+            signer.workdir / "pictures", signer.corpus, None, latents, None, None, tower,
+            references=6, first=True, windows=list,
+        )  # fmt: skip
+
+    with pytest.raises(SignerError, match="encoded by another autoencoder"):
+        again(replace(signer.latents, encoder="other"), conditions.tower(signer.settings))
+    with pytest.raises(SignerError, match="seen by another image encoder"):
+        again(signer.latents, None)
+    assert again(signer.latents, conditions.tower(signer.settings)).windows == known.windows
+
+
+def test_harmed_folders_are_read_or_one_line(chains, tmp_path):
+    from random import Random
+    from shutil import copytree
+
+    from fuzz.mutations import harmed
+
+    signer = chains(I2V)
+    refused = 0
+    for name in ("about.json", "pictures.npy", "latents.npy", "places.npz", "tokens.npy", "windows.arrayrecord"):
+        for case in range(12):
+            folder = copytree(signer.workdir / "pictures", tmp_path / f"{name} {case}")
+            (folder / name).write_bytes(harmed((folder / name).read_bytes(), case, Random(case)))
+            try:
+                known = pictures.Pictures.open(folder)
+                for at in known.windows:
+                    known.tokens_at(*at)
+            except SignerError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 30
+
+
+# ---- Segments that go on ---------------------------------------------------------------------------------------------
+
+
+def moving(frames: int) -> Pose:
+    steps = np.random.default_rng(0).normal(0, 0.05, (frames, 128, 3)).cumsum(axis=0)
+    return Pose(steps.astype(np.float32), np.ones((frames, 128), np.float32), 16.0)
+
+
+@pytest.mark.parametrize("name", [I2V, ANIMATE, TI2V])
+def test_a_segment_begins_with_the_last_frames_of_the_one_before(chains, name):
+    """12 frames in segments of 5 that share one: the shared frame is the earlier segment's, re-encoded for the next."""
+    signer = chains(name)
+    studio, calls = signer.studio, []
+    assert studio.overlap == 1
+
+    def film(params, noise, given):
+        calls.append((given, np.asarray(studio.film(params, noise, given))))
+        return calls[-1][1]
+
+    video = render(moving(12), style(studio), None, None, replace(studio, film=film)).video
+    assert video.shape == (12, 16, 16, 3) and len(calls) == 3
+    np.testing.assert_array_equal(video[:5], np.round((calls[0][1][0] + 1) * 127.5).clip(0, 255))
+    np.testing.assert_array_equal(video[5:9], np.round((calls[1][1][0, 1:] + 1) * 127.5).clip(0, 255))
+    encode = encoder(signer.model.vae, signer.params)
+    for (_, made), (given, _) in pairwise(calls):
+        if name == ANIMATE:
+            np.testing.assert_array_equal(given["before"], made[:, -1:])
+            np.testing.assert_array_equal(given["reference"], calls[0][0]["reference"])
+        else:
+            np.testing.assert_allclose(given["reference"], np.asarray(encode(made[:, -1:]))[:, 0], atol=1e-4)
+        if name == I2V:
+            np.testing.assert_array_equal(given["picture"], made[:, -1])
+    if name == TI2V:  # its first frame is given clean and stays: what the next segment decodes is what was re-encoded
+        latents = calls[1][0]["reference"]
+        shown = np.asarray(signer.model.vae.apply({"params": signer.params["vae"]}, np.asarray(
+            studio.latents.denormalise(latents))[:, None], method="decode"))[:, 0]  # fmt: skip
+        np.testing.assert_allclose(calls[1][1][:, 0], shown, atol=1e-3)
+
+
+def test_a_face_that_is_given_is_shown_and_none_is_black(chains):
+    signer = chains(ANIMATE)
+    pose, look, made = moving(7), style(signer.studio), []
+    # Its weights are of variance 1, and nearly nothing comes through those of the tiny model.
+    renderer = signer.params["renderer"]
+    wide = jax.tree.map(lambda leaf: 5.0 * leaf, renderer["transformer"]["motion_encoder"])
+    renderer = renderer | {"transformer": renderer["transformer"] | {"motion_encoder": wide}}
+
+    def film(params, noise, given):
+        made.append(np.asarray(signer.studio.film(params | {"renderer": renderer}, noise, given)))
+        return made[-1]
+
+    black = np.zeros((7, FACE.size, FACE.size, 3), np.uint8)
+    face = np.random.default_rng(0).integers(0, 255, black.shape, np.uint8)
+    for faces in (None, [black], [face]):
+        render_many([pose], [look], None, None, replace(signer.studio, film=film), faces=faces)
+    none, dark, seen = np.stack(made[::2])  # the first segments
+    np.testing.assert_allclose(none, dark, atol=1e-4)
+    assert np.abs(none - seen).max() > 1e-3
+
+
+def test_an_overlap_that_the_variant_was_not_trained_with_is_one_line(chains):
+    signer = chains(ANIMATE)
+    values = asdict(signer.settings)
+    for overlap, window, right in ((0, 9, 1), (1, 9, 1), (5, 9, 5)):
+        values["renderer"] |= {"overlap": overlap, "window": window}
+        assert read(values).renderer.overlap == right
+    for overlap, window in ((4, 9), (5, 5)):
+        values["renderer"] |= {"overlap": overlap, "window": window}
+        with pytest.raises(SignerError, match=f"overlap {overlap}: segments .* go on from 1 or 5 last frames"):
+            read(values)
+    assert RATIO == 4

@@ -1,0 +1,232 @@
+"""A published model's text: encoded once, kept under its encoder's hash, freed; the null is the empty prompt's."""
+
+from dataclasses import asdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from renderer.tiny_wan import TEXT, config_of, write_text_encoder, write_transformer, write_vae
+
+from signer_jax.errors import SignerError
+from signer_jax.interop import t5
+from signer_jax.interop.prompts import load_tokenizer
+from signer_jax.pipeline import Signer
+from signer_jax.renderer import text_encoder
+from signer_jax.renderer.conditions import Conditions, without
+from signer_jax.settings import read
+from signer_jax.training import conditions, partitioning, run, text_states
+from signer_jax.training.text_states import TextEncoder
+
+TEXTS = ["i will open the door", "", "yes"]
+MESH = {"data": -1, "fsdp": 1, "tensor": 1}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> str:
+    return write_text_encoder(tmp_path_factory.mktemp("pipeline"))
+
+
+def encoded(pipeline, texts, rows=512):
+    source = TextEncoder.at(pipeline, TEXT, rows)
+    return dict(text_states.encode(source, texts, partitioning.own_mesh(MESH)))
+
+
+def test_states_are_those_of_the_encoder_padded_to_every_row(pipeline):
+    """As published pipelines have them: 512 rows at once, cut at the end token."""
+    states = encoded(pipeline, TEXTS)
+    module, params = t5.load_encoder(f"{pipeline}/text_encoder")
+    ids, mask, _ = load_tokenizer(f"{pipeline}/tokenizer").batch(TEXTS)
+    whole = np.asarray(text_encoder.states(module, params, ids, mask))
+    for i, text in enumerate(TEXTS):
+        count = mask[i].sum()
+        assert states[text].shape == (count, TEXT) and states[text].dtype == np.float32
+        np.testing.assert_allclose(states[text], whole[i, :count], atol=2e-5)
+    assert len(states[""]) == 1 and np.abs(states[""]).max() > 0.1  # the end token's: not nothing
+
+
+def test_a_text_alone_has_the_states_that_it_has_among_others(pipeline):
+    many = encoded(pipeline, [*TEXTS, *(f"text {c}" for c in "abcdefghij")])
+    for text in TEXTS:
+        np.testing.assert_array_equal(encoded(pipeline, [text])[text], many[text])
+    assert len(encoded(pipeline, ["a very long text indeed"], rows=7)["a very long text indeed"]) == 7
+
+
+def test_the_encoders_memory_is_given_back(pipeline, monkeypatch):
+    kept = []
+    load = t5.load_encoder
+
+    def noted(*args, **options):
+        kept.append(load(*args, **options)[1])
+        return load(*args, **options)[0], kept[-1]
+
+    monkeypatch.setattr(t5, "load_encoder", noted)
+    walk = text_states.encode(TextEncoder.at(pipeline, TEXT, 512), TEXTS, partitioning.own_mesh(MESH))
+    next(walk)
+    leaves = jax.tree.leaves(kept)
+    assert leaves and not any(leaf.is_deleted() for leaf in leaves)
+    list(walk)
+    assert all(leaf.is_deleted() for leaf in leaves)
+
+
+def test_the_cache_is_asked_again_only_of_the_same_encoder(pipeline, tmp_path):
+    mesh = partitioning.own_mesh(MESH)
+    source = TextEncoder.at(pipeline, TEXT, 512)
+    made = text_states.prepare(tmp_path / "text_states", source, lambda: [*TEXTS, "yes"], mesh)
+    assert made.places.keys() == set(TEXTS) and len(made.shard) == 3
+    np.testing.assert_array_equal(made.of("yes"), encoded(pipeline, ["yes"])["yes"])
+
+    def must_not():
+        raise AssertionError("the corpus was read again")
+
+    text_states.prepare(tmp_path / "text_states", source, must_not, mesh)
+    with pytest.raises(SignerError, match="no states of the text 'no'"):
+        made.of("no")
+    other = TextEncoder.at(write_text_encoder(tmp_path / "other", seed=6), TEXT, 512)
+    with pytest.raises(SignerError, match="was encoded by another text encoder .*remove the folder") as error:
+        text_states.prepare(tmp_path / "text_states", other, must_not, mesh)
+    assert "\n" not in str(error.value)
+
+
+def test_harmed_folders_are_read_or_one_line(pipeline, tmp_path):
+    from random import Random
+    from shutil import copytree
+
+    from fuzz.mutations import harmed
+
+    source = TextEncoder.at(pipeline, TEXT, 512)
+    text_states.prepare(tmp_path / "whole", source, lambda: TEXTS, partitioning.own_mesh(MESH))
+    refused = 0
+    for name in ("about.json", "states.arrayrecord"):
+        for case in range(24):
+            folder = copytree(tmp_path / "whole", tmp_path / f"{name} {case}")
+            (folder / name).write_bytes(harmed((folder / name).read_bytes(), case, Random(case)))
+            try:
+                known = text_states.TextStates.open(folder)
+                assert all(np.isfinite(known.of(text)).all() for text in known.places)
+            except SignerError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 20
+
+
+def test_a_folder_of_the_wrong_kind_or_width_is_one_line(pipeline, tmp_path):
+    assert TextEncoder.at(f"{pipeline}/text_encoder", TEXT, 512).tokenizer == TextEncoder.at(
+        pipeline, TEXT, 512
+    ).tokenizer.absolute()  # fmt: skip
+    for path, width, said in (
+        (pipeline, 4096, "d_model is 16, .* takes text of width 4096"),
+        (f"{pipeline}/tokenizer", TEXT, "config.json"),
+        (str(tmp_path), TEXT, "config.json"),
+    ):
+        with pytest.raises(SignerError, match=said) as error:
+            TextEncoder.at(path, width, 512)
+        assert "\n" not in str(error.value)
+    t5.save_encoder(tmp_path / "alone", *t5.load_encoder(f"{pipeline}/text_encoder"))
+    with pytest.raises(SignerError, match="there is no folder .*tokenizer; give a pipeline's folder"):
+        TextEncoder.at(str(tmp_path / "alone"), TEXT, 512)
+
+
+def test_dropped_text_is_the_null_prompts():
+    text, null = np.full((2, 4, 3), 2.0, np.float32), np.full((2, 4, 3), 5.0, np.float32)
+    said = Conditions(text=text, text_null=null)
+    one, other = without(said, {"text"}, jnp.array([1.0, 0.0])).text
+    assert (one == 2).all() and (other == 5).all()
+    assert (without(said, {"text"}).text == 5).all()
+    assert not without(Conditions(text=text), {"text"}).text.any()  # zeros where there is no null
+
+
+# ---- In the chain ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(pipeline, tmp_path_factory):
+    """A tiny T2V of published weights with a text encoder, trained for two steps on the built-in corpus."""
+    place = tmp_path_factory.mktemp("text")
+    config = config_of("wan2.1-t2v-1.3b", write_transformer(place / "wan", "wan2.1-t2v-1.3b"), write_vae(place / "vae"))
+    config.data.sentences = {"train": 6, "dev": 2, "test": 1}
+    config.data.poses = {"train": 4, "dev": 2, "test": 1}
+    config.data.videos = {"train": 4, "dev": 2, "test": 1}
+    config.renderer.text_encoder, config.renderer.control = pipeline, "none"
+    config.train.renderer.steps, config.train.renderer.batch = 2, 8
+    settings = read(config)
+    with run.claimed(settings, place / "run"):
+        run.train(settings, place / "run")
+    return settings, place / "run"
+
+
+def test_training_batches_carry_each_texts_states(trained, pipeline):
+    settings, workdir = trained
+    signer = Signer.load(workdir)
+    mesh = run.mesh_of(settings)
+    batch = next(
+        run.stage_batches("renderer", settings, workdir, signer.corpus, None, signer.model, signer.params, 0, mesh)
+    )
+    assert batch["text_states"].shape == (8, 512, TEXT) and batch["text_null"].shape == (8, 1, TEXT)
+    known = [record.text for record in map(signer.corpus.motions("train").__getitem__, range(4))]
+    every = encoded(pipeline, [*known, ""])
+    for row, null in zip(batch["text_states"], batch["text_null"], strict=True):
+        found = [text for text in known if np.array_equal(row[: len(every[text])], every[text])]
+        assert found and not row[len(every[found[0]]) :].any()
+        np.testing.assert_array_equal(null, every[""])
+
+
+def test_signing_reads_the_texts_states_and_other_encoders_are_refused(trained, tmp_path):
+    from shutil import copytree
+
+    from signer_jax.evaluation.figures import Evaluation
+    from signer_jax.evaluation.videos import evaluate_videos
+
+    settings, workdir = trained
+    signer = Signer.load(workdir)
+    read_before = signer.texts._states.copy()
+    evaluate_videos(signer, "dev", 1, Evaluation())
+    assert not read_before and len(signer.texts._states) == 1
+    (text,) = signer.texts._states
+    # The studio's programs read them: another text is another video.
+    from signer_jax.stations.render import render, style
+
+    pose = signer.corpus.motions("dev")[0].pose.slice(0, 5)
+    shown = [
+        render(pose, style(signer.studio), None, None, signer.studio, states).video
+        for states in (*signer.texts.of([text, "something else"]), None)
+    ]
+    assert (shown[0] != shown[1]).any() and (shown[0] != shown[2]).any()
+    np.testing.assert_array_equal(signer.studio.null, encoded(settings.renderer.text_encoder, [""])[""])
+    copytree(settings.renderer.text_encoder, tmp_path / "pipeline")
+    write_text_encoder(tmp_path / "pipeline", seed=8)
+    moved = conditions.Texts(
+        TextEncoder.at(str(tmp_path / "pipeline"), TEXT, 512), signer.texts._known, "",
+        partitioning.own_mesh(asdict(settings.mesh)),
+    )  # fmt: skip
+    with pytest.raises(SignerError, match="encoded by another text encoder"):
+        moved.of(["a new text"])
+
+
+def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pipeline, tmp_path):
+    from dataclasses import replace
+
+    settings, _ = trained
+    assert conditions.said(settings) == []
+    without_it = replace(settings, renderer=replace(settings.renderer, text_encoder=""))
+    (line,) = conditions.said(without_it)
+    assert "the text says nothing to 'wan2.1-t2v-1.3b'" in line
+    wide = write_text_encoder(tmp_path / "wide", width=24)
+    other = replace(settings, renderer=replace(settings.renderer, text_encoder=wide))
+    refused = pytest.raises(SignerError, match="d_model is 24, .* takes text of width 16")
+    with refused, run.claimed(other, tmp_path / "run"):
+        raise AssertionError("it was claimed")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SignerError, match="window 6: must be 4n . 1 frames .*nearest are 5 and 9"):
+        conditions.check(replace(settings, renderer=replace(settings.renderer, window=6)))
+    with pytest.raises(SignerError, match="text_encoder nowhere: no such file or folder"):
+        run._check(replace(settings, renderer=replace(settings.renderer, text_encoder="nowhere")))
+    from signer_jax.configuration import shipped
+
+    config = shipped("default")
+    config.renderer.text_encoder = pipeline
+    with pytest.raises(SignerError, match="the variant 'own' reads SLUL's features and no other text"):
+        read(config)
+    config.renderer.text_encoder, config.renderer.negative_prompt = "", "blurred"
+    with pytest.raises(SignerError, match="negative_prompt 'blurred': nothing reads it without"):
+        read(config)
