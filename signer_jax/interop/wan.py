@@ -15,14 +15,19 @@ from flax.traverse_util import flatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, names, state_dict, wan_animate
+from signer_jax.interop.foreign import ORIGINAL
 from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
-from signer_jax.interop.wan_vae import load_vae, save_vae
+from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae
 from signer_jax.renderer.video_transformer import VideoTransformer
 
-__all__ = ["load_experts", "load_transformer", "load_vae", "save_transformer", "save_vae"]
+__all__ = [
+    "describe_transformer", "describe_vae", "load_experts", "load_transformer", "load_vae", "save_transformer",
+    "save_vae",
+]  # fmt: skip
 
 _PIPELINE = ("transformer", "transformer_2")  # their folders
 _CLASS = "WanTransformer3DModel"
+_ORIGINAL = "WanModel"  # the class in the folders that Wan's own code reads
 _WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
 _WIDTH = 1 << 20
 _CONFIG = {
@@ -142,13 +147,20 @@ def load_transformer(path: str | Path, place: names.Place | None = None) -> tupl
     `module.clone(dtype=..., remat=...)`. Raises `SignerError` for another class, for a configuration that no published
     T2V, I2V or TI2V model has, and for missing or unknown tensors.
     """
+    return describe_transformer(path).load(place)
+
+
+def describe_transformer(path: str | Path) -> names.Described:
+    """The transformer of a folder, before its tensors are read; raises as `load_transformer` does."""
     config = state_dict.read_config(path)
     if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS):
+        if found == _ORIGINAL:
+            raise SignerError(f"{path}: is {ORIGINAL}")
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not a {_CLASS}; give one")
     module = _module(config, path)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional = ("norm_added_q.weight",)
-    return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional, place)
+    return names.Described(path, module, _table(module), state_dict.read_tensors(path), _init(module), optional)
 
 
 def load_experts(
@@ -210,7 +222,7 @@ def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping
     }
     if module.face is not None:
         config |= wan_animate.config_of(module)
-    tensors = names.to_theirs(_table(module), params)
+    tensors = names.theirs_of(_table(module), params)
     state_dict.write(path, config, tensors, name="diffusion_pytorch_model")
 
 
