@@ -17,6 +17,7 @@ from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
+from signer_jax.interop import kept
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
@@ -43,7 +44,7 @@ class Signer:
     """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""
 
     def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
-        self.settings, self.workdir, self.model = settings, workdir, model
+        self.settings, self.workdir, self.model = kept.local(settings, workdir), workdir, model
         self.params = params  # on devices of this process (`partitioning.own_mesh`)
         self.corpus = Corpus(workdir / "data")
         self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
@@ -52,7 +53,7 @@ class Signer:
     def load(cls, workdir: str | Path) -> "Signer":
         """The newest checkpoint of every stage. Raises `SignerError` where there is no run, or an unfinished one."""
         workdir = Path(workdir)
-        settings = folder.load_settings(workdir)
+        settings = kept.local(folder.load_settings(workdir), workdir)
         tokenizer = _tokenizer(settings, workdir)
         mesh = partitioning.own_mesh(asdict(settings.mesh))
         place = partitioning.placing(mesh)

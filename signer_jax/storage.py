@@ -31,8 +31,8 @@ MANIFEST = "manifest.json"
 REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
 # What a run writes beside its config: where one of these stands without the config, somebody else put it there.
 RUN_FILES = (
-    "data", "tokenizer.model", "prior", "latents", "checkpoints", "tensorboard", "wall_time.json", "result.json",
-    "report.html", "sign.mp4",
+    "data", "tokenizer.model", "published", "prior", "latents", "checkpoints", "tensorboard", "wall_time.json",
+    "result.json", "report.html", "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked

@@ -25,7 +25,7 @@ __all__ = [
     "save_vae",
 ]  # fmt: skip
 
-_PIPELINE = ("transformer", "transformer_2")  # their folders
+PIPELINE = ("transformer", "transformer_2")  # their folders in a pipeline's
 _CLASS = "WanTransformer3DModel"
 _ORIGINAL = "WanModel"  # the class in the folders that Wan's own code reads
 _WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
@@ -171,22 +171,31 @@ def load_experts(
     A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
     Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.
     """
+    folders = folders_of(path, experts)
+    if not experts:
+        return load_transformer(folders[0], place)
+    found = {
+        name: load_transformer(folder, names.inside(place, name)) for name, folder in zip(experts, folders, strict=True)
+    }
+    (module, _), (other, _) = found.values()
+    if module != other:
+        raise SignerError(f"{path}: its {' and '.join(PIPELINE)} have different sizes; take both from one model")
+    return module, {name: params for name, (_, params) in found.items()}
+
+
+def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
+    """The folders of the transformers that `load_experts` reads. Raises `SignerError` where one is missing."""
     folder = Path(path)
     if not experts:
-        inside = folder / _PIPELINE[0]
-        return load_transformer(inside if inside.is_dir() and not (folder / "config.json").exists() else folder, place)
-    found = {}
-    for name, part in zip(experts, _PIPELINE, strict=True):
+        inside = folder / PIPELINE[0]
+        return [inside if inside.is_dir() and not (folder / "config.json").exists() else folder]
+    for part in PIPELINE:
         if not (folder / part).is_dir():
             raise SignerError(
                 f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
-                f"{' and '.join(_PIPELINE)} in it"
+                f"{' and '.join(PIPELINE)} in it"
             )
-        found[name] = load_transformer(folder / part, names.inside(place, name))
-    (module, _), (other, _) = found.values()
-    if module != other:
-        raise SignerError(f"{folder}: its {' and '.join(_PIPELINE)} have different sizes; take both from one model")
-    return module, {name: params for name, (_, params) in found.items()}
+    return [folder / part for part in PIPELINE]
 
 
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
