@@ -11,15 +11,10 @@ from signer_jax.errors import SignerError, one_line
 if TYPE_CHECKING:
     from signer_jax.interop.importing import Found
 
-# The shipped config of a variant; the others start from the one of the nearest layout.
+# The shipped config of a variant; `wan:VARIANT` is the others'.
 CONFIGS = {
-    "wan2.1-t2v-1.3b": "wan_t2v_1_3b", "wan2.1-t2v-14b": "wan_t2v_14b", "wan2.1-i2v-14b": "wan_t2v_14b",
-    "wan2.1-fun-control-14b": "wan_t2v_14b", "wan2.2-t2v-a14b": "wan_a14b", "wan2.2-i2v-a14b": "wan_a14b",
+    "wan2.1-t2v-1.3b": "wan_t2v_1_3b", "wan2.1-t2v-14b": "wan_t2v_14b", "wan2.2-t2v-a14b": "wan_a14b",
     "wan2.2-ti2v-5b": "wan_ti2v_5b", "wan2.2-animate-14b": "wan_animate_14b",
-}  # fmt: skip
-_OWN = {
-    "wan_t2v_1_3b": "wan2.1-t2v-1.3b", "wan_t2v_14b": "wan2.1-t2v-14b", "wan_a14b": "wan2.2-t2v-a14b",
-    "wan_ti2v_5b": "wan2.2-ti2v-5b", "wan_animate_14b": "wan2.2-animate-14b",
 }  # fmt: skip
 TYPES = {"float32": "F32", "bfloat16": "BF16"}
 
@@ -92,11 +87,9 @@ def next_command(found: "Found", out: str) -> str:
         return f"signer train --config CONFIG --workdir DIR{_flags(given)}"
     variants = importing.variants_of(found)
     given = {}
-    config = CONFIGS[variants[0]] if variants else "CONFIG"
+    config = CONFIGS.get(variants[0], f"wan:{variants[0]}") if variants else "CONFIG"
     if variants:
         given["renderer.init"] = out
-        if _OWN[config] != variants[0]:
-            given["renderer.variant"] = variants[0]
     if "vae" in names:
         given["vae.init"] = f"{out}/vae" if found.whole else out
     for name in ("text_encoder", "image_encoder"):

@@ -152,9 +152,14 @@ def save(path: str | Path, module: T5, params: dict) -> None:
     It is a UMT5 where every layer has a relative bias of its own, else a T5: mT5 and ByT5 are T5 1.1 in other sizes,
     and T5's config is the one that says whether logits are scaled.
     """
+    state_dict.write(path, *theirs(module, params))
+
+
+def theirs(module: T5, params: dict) -> tuple[dict, dict[str, names.Theirs]]:
+    """The config and the tensors of `save`."""
     umt5 = module.relative_bias_every_layer
     config = _config(module, "UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration")
-    state_dict.write(path, config, names.theirs_of(_table(module), params))
+    return config, names.theirs_of(_table(module), params)
 
 
 def save_encoder(path: str | Path, module: T5, params: dict) -> None:

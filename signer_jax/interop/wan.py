@@ -17,18 +17,19 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, names, state_dict, wan_animate
 from signer_jax.interop.foreign import ORIGINAL
 from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
-from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae
+from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae, vae_theirs
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 __all__ = [
     "describe_transformer", "describe_vae", "load_experts", "load_transformer", "load_vae", "save_transformer",
-    "save_vae",
+    "save_vae", "vae_theirs",
 ]  # fmt: skip
 
 PIPELINE = ("transformer", "transformer_2")  # their folders in a pipeline's
+STEM = "diffusion_pytorch_model"  # of the weights' files
 _CLASS = "WanTransformer3DModel"
 _ORIGINAL = "WanModel"  # the class in the folders that Wan's own code reads
-_WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
+WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
 _WIDTH = 1 << 20
 _CONFIG = {
     "num_attention_heads": model_config.whole(4096),
@@ -199,19 +200,29 @@ def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
 
 
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
-    """Writes a folder that diffusers loads by the class's `from_pretrained` (one safetensors file, float32).
+    """Writes a folder that diffusers loads by the class's `from_pretrained` (safetensors, float32).
 
     Raises `SignerError` for a model whose output depends on SLUL's features: diffusers has no place for them.
     """
-    flat = flatten_dict(dict(params), sep="/")
-    if any(np.any(np.asarray(value)) for name, value in flat.items() if name.endswith("semantics_gate")):
+    config, tensors, rest = theirs(module, params)
+    if any(np.any(np.asarray(value)) for name, value in rest.items() if name.endswith("semantics_gate")):
         raise SignerError(
             f"{path}: this model reads SLUL's features beside its text (a semantics_gate is not 0), which diffusers "
             "has no place for; keep it in this project's own form, or train it without SLUL"
         )
+    state_dict.write(path, config, tensors, name=STEM)
+
+
+def class_of(face: bool) -> str:
+    """diffusers' class of a transformer with a face branch, or without one."""
+    return wan_animate.CLASS if face else _CLASS
+
+
+def theirs(module: VideoTransformer, params: Mapping) -> tuple[dict, dict[str, names.Theirs], dict[str, Any]]:
+    """The config and the tensors of diffusers' class, and what of `params` has no place there, by its path."""
     config = {
         "_class_name": _CLASS,
-        "_diffusers_version": _WRITTEN_FOR,
+        "_diffusers_version": WRITTEN_FOR,
         "patch_size": list(module.patch),
         "num_attention_heads": module.heads,
         "attention_head_dim": module.dim // module.heads,
@@ -231,8 +242,10 @@ def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping
     }
     if module.face is not None:
         config |= wan_animate.config_of(module)
-    tensors = names.theirs_of(_table(module), params)
-    state_dict.write(path, config, tensors, name="diffusion_pytorch_model")
+    table = _table(module)
+    placed = {row.ours for row in table}
+    rest = {name: value for name, value in flatten_dict(dict(params), sep="/").items() if name not in placed}
+    return config, names.theirs_of(table, params), rest
 
 
 def _init(module: VideoTransformer) -> Callable[[], Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
-from signer_jax.interop.names import Described, Place, Row, Turn, layer, theirs_of
+from signer_jax.interop.names import Described, Place, Row, Theirs, Turn, layer, theirs_of
 from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
@@ -150,6 +150,12 @@ def describe_vae(path: str | Path) -> Described:
 
 def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
     """Writes the folder that AutoencoderKLWan.from_pretrained and `load_vae` read."""
+    config, tensors = vae_theirs(module, params)
+    write(path, config, tensors, name="diffusion_pytorch_model")
+
+
+def vae_theirs(module: VideoVAE, params: Mapping) -> tuple[dict, dict[str, Theirs]]:
+    """The config and the tensors of diffusers' class."""
     config = {theirs: getattr(module, ours) for theirs, ours in _FIELDS.items()}
     config |= {name: getattr(module, name) for name in _LATER_FIELDS}
     config |= {
@@ -159,7 +165,7 @@ def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
         "scale_factor_spatial": module.spatial_ratio,
         "scale_factor_temporal": module.temporal_ratio,
     }
-    write(path, config, theirs_of(name_table(module), params), name="diffusion_pytorch_model")
+    return config, theirs_of(name_table(module), params)
 
 
 def _module(config: Mapping, path: str | Path) -> VideoVAE:

@@ -86,11 +86,11 @@ def test_a_whole_pipeline_reads_like_the_original(source, tmp_path, capsys):
 
 
 def test_the_next_command_is_one(source, tmp_path, capsys):
-    """Its config is shipped, its keys are the config's; what another variant shares with it is named."""
+    """Its config is shipped, of that variant, and its keys are the config's."""
     from signer_jax import configuration
-    from signer_jax.renderer.variants import VARIANTS
 
-    assert set(import_.CONFIGS) == {name for name, variant in VARIANTS.items() if variant.sizes}
+    for variant, name in import_.CONFIGS.items():
+        assert configuration.shipped(name).renderer.variant == variant
     said = runs(capsys, "import", "wan", source / "transformer", "--out", tmp_path / "one")
     config, *overrides = said.splitlines()[-1].split("--config ")[1].split()
     assert config == "wan_animate_14b"
