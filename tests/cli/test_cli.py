@@ -92,6 +92,7 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("the path", ["prior", "info", ""]),
         ("the src", ["import", "wan", "", "--out", "x"]),
         ("--out", ["import", "t5", "x", "--out", ""]),
+        ("the dir", ["export", "lora", "", "--out", "x"]),
     ],
 )
 def test_an_empty_path_is_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
