@@ -197,10 +197,8 @@ def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
     for i, path in enumerate(wan.folders_of(init, experts)):
         inside = folder / wan.PIPELINE[i] if experts else folder
         module, params = wan.load_transformer(path)
-        expected = {
-            key.removeprefix(f"{experts[i]}/"): value for key, value in now.items()
-            if not experts or key.startswith(f"{experts[i]}/")
-        }  # fmt: skip
+        prefix = f"{experts[i]}/" if experts else ""
+        expected = {key.removeprefix(prefix): value for key, value in now.items() if key.startswith(prefix)}
         for file in (inside / lora.DIFFUSERS_FILE, inside / "peft" / lora.PEFT_FILE):
             adapters = flatten_dict(lora.load(file, module, params), sep="/")
             assert adapters

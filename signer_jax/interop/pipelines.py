@@ -45,7 +45,7 @@ def write_transformers(
         config, tensors, beside = wan.theirs(module, given)
         inside = folder / wan.PIPELINE[i]
         inside.mkdir()
-        state_dict.write_into(inside, config, state_dict.entries_of(tensors, kind), wan.STEM, watch)
+        state_dict.write_into(inside, config, state_dict.entries_of(tensors, kind, wan.PIPELINE[i]), wan.STEM, watch)
         prefix = f"transformer/{name}/" if name else "transformer/"
         rest |= {prefix + path: value for path, value in beside.items()}
     return rest
@@ -54,12 +54,12 @@ def write_transformers(
 def write_vae(folder: Path, module: VideoVAE, params: Mapping, kind: str, watch: shards.Watch | None) -> None:
     config, tensors = wan.vae_theirs(module, params)
     (folder / "vae").mkdir()
-    state_dict.write_into(folder / "vae", config, state_dict.entries_of(tensors, kind), wan.STEM, watch)
+    state_dict.write_into(folder / "vae", config, state_dict.entries_of(tensors, kind, "vae"), wan.STEM, watch)
 
 
 def write_rest(folder: Path, rest: Mapping[str, Any], about: Mapping[str, str], kind: str) -> None:
     """Our file, with what says how it is read in its header."""
-    shards.write(folder, OURS, state_dict.entries_of(rest, kind), about={"format": "pt", **about})
+    shards.write(folder, OURS, state_dict.entries_of(rest, kind, OURS), about={"format": "pt", **about})
 
 
 def read_rest(path: str | Path) -> dict:

@@ -41,15 +41,19 @@ class Entry(NamedTuple):
         return math.prod(self.shape) * TYPES[self.kind].itemsize
 
 
-def of_array(name: str, shape: tuple[int, ...], make: Callable[[], np.ndarray], kind: str = "F32") -> Entry:
-    """An entry of an array that is made when it is its turn, and is given back after it."""
+def of_array(
+    name: str, shape: tuple[int, ...], make: Callable[[], np.ndarray], kind: str = "F32", where: str = "weights"
+) -> Entry:
+    """An entry of an array that is made when it is its turn, and is given back after it; `where` it goes is told of a
+    value that is not finite.
+    """
 
     def pieces() -> Iterable[np.ndarray]:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity
             made = np.ascontiguousarray(make()).astype(TYPES[kind], copy=False)
         if not np.isfinite(made).all():
             raise SignerError(
-                f"{name!r} would hold a value that is not finite in {TYPES[kind]} (NaN or infinity); export an earlier "
+                f"{where}: {name!r} would hold a value that is not finite in {TYPES[kind]} (NaN or infinity); export an earlier "
                 "checkpoint"
             )
         yield made

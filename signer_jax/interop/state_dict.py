@@ -214,7 +214,7 @@ def write(path: str | Path, config: Mapping, tensors: Mapping[str, Any], name: s
     Raises `SignerError` where the folder holds anything but what was written here before, or a value is not finite.
     """
     with storage.new_folder(path, _KIND) as folder:
-        write_into(folder, config, entries_of(tensors), name)
+        write_into(folder, config, entries_of(tensors, where=str(path)), name)
 
 
 def write_into(
@@ -226,13 +226,13 @@ def write_into(
     shards.write(folder, name, entries, watch=watch)
 
 
-def entries_of(tensors: Mapping[str, Any], kind: str = "F32") -> list[Entry]:
+def entries_of(tensors: Mapping[str, Any], kind: str = "F32", where: str = "weights") -> list[Entry]:
     """What is written of arrays, or of tensors that are made when it is their turn (`names.Theirs`)."""
 
     def maker(value: Any) -> Callable[[], np.ndarray]:
         return getattr(value, "make", lambda: value)
 
-    return [shards.of_array(key, tuple(value.shape), maker(value), kind) for key, value in tensors.items()]
+    return [shards.of_array(key, tuple(value.shape), maker(value), kind, where) for key, value in tensors.items()]
 
 
 def files_of(path: str | Path) -> list[Path]:
