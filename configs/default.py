@@ -140,7 +140,9 @@ def get_config() -> ConfigDict:
     c.renderer.times_mean = 0.0  # of the normal number, for logit-normal
     c.renderer.times_std = 1.0
     c.renderer.noise_share = 0.4  # share of the training levels that are pure noise, where sampling begins
-    c.renderer.velocity_floor = 0.4  # the velocity's error counts less below this level (schedule.velocity_weight)
+    c.renderer.velocity_floor = (
+        0.4  # the velocity's error counts less below this level (0: nowhere; schedule.velocity_weight)
+    )
     c.renderer.steps = 12  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
     c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker

@@ -17,6 +17,7 @@ from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
+from signer_jax.interop import kept
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
@@ -43,7 +44,7 @@ class Signer:
     """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""
 
     def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
-        self.settings, self.workdir, self.model = settings, workdir, model
+        self.settings, self.workdir, self.model = kept.local(settings, workdir), workdir, model
         self.params = params  # on devices of this process (`partitioning.own_mesh`)
         self.corpus = Corpus(workdir / "data")
         self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
@@ -52,24 +53,7 @@ class Signer:
     def load(cls, workdir: str | Path) -> "Signer":
         """The newest checkpoint of every stage. Raises `SignerError` where there is no run, or an unfinished one."""
         workdir = Path(workdir)
-        settings = folder.load_settings(workdir)
-        tokenizer = _tokenizer(settings, workdir)
-        mesh = partitioning.own_mesh(asdict(settings.mesh))
-        place = partitioning.placing(mesh)
-        model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
-        params: dict[str, Any] = dict(published)
-        if any(settings.stage(stage).trains != FULL for stage in settings.stages):
-            # What no checkpoint of the run holds.
-            params = partitioning.made(
-                lambda known: models.init(model, settings, known, settings.seed), published, mesh
-            )
-        for stage in settings.stages:
-            directory = workdir / "checkpoints" / stage
-            step, steps = latest_step(directory), settings.stage(stage).steps
-            if step != steps:
-                stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
-                raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
-            params = merged(params, read_params(directory, place), settings.lora.alpha / settings.lora.rank)
+        settings, model, params = restored(workdir)
         return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------
@@ -193,6 +177,31 @@ class Signer:
             [gloss for part in performed for gloss in part.skipped], language, performer, look,
             understood.unknown(0), [*([said] if said else ()), *understood.remarks(0)],
         )  # fmt: skip
+
+
+def restored(workdir: Path) -> tuple[Settings, Model, dict[str, Any]]:
+    """A run's settings, its modules, and their parameters after its last stage: adapters merged, running means where
+    they were kept.
+
+    Raises `SignerError` where there is no run, or an unfinished one.
+    """
+    settings = kept.local(folder.load_settings(workdir), workdir)
+    tokenizer = _tokenizer(settings, workdir)
+    mesh = partitioning.own_mesh(asdict(settings.mesh))
+    place = partitioning.placing(mesh)
+    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
+    params: dict[str, Any] = dict(published)
+    if any(settings.stage(stage).trains != FULL for stage in settings.stages):
+        # What no checkpoint of the run holds.
+        params = partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
+    for stage in settings.stages:
+        directory = workdir / "checkpoints" / stage
+        step, steps = latest_step(directory), settings.stage(stage).steps
+        if step != steps:
+            stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
+            raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
+        params = merged(params, read_params(directory, place), settings.lora.alpha / settings.lora.rank)
+    return settings, model, params
 
 
 def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:

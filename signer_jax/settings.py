@@ -227,7 +227,7 @@ class Rendering:
     times_mean: Annotated[float, number(-100.0, 100.0)]
     times_std: Annotated[float, number(0.0, 100.0, above=True)]
     noise_share: Share
-    velocity_floor: Positive
+    velocity_floor: NotNegative
     steps: Annotated[int, whole(1, 10**4)]
     solver: Literal["euler", "unipc", "dpm++"]
     shared_noise: bool
@@ -413,6 +413,9 @@ def _read(hint: Any, value: Any, name: str) -> Any:
         return hint(**{field.name: _read(hints[field.name], value[field.name], f"{name}.{field.name}")
                        for field in fields(hint)})  # fmt: skip
     value = tuple(value) if isinstance(value, list) else value
+    if value is None and name.endswith((".init", "_encoder")):  # a config's placeholder
+        kind = "t5" if name == "config.slul.init" else "wan"
+        raise SignerError(f"{name} is not set; set {name} to a folder made by signer import {kind}, --{name}=FOLDER")
     row = range_of(hint)
     if not row.holds(value):
         raise SignerError(f"{name} is {value!r}: it must be {row.words}{row.near(value)}")

@@ -31,8 +31,8 @@ MANIFEST = "manifest.json"
 REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
 # What a run writes beside its config: where one of these stands without the config, somebody else put it there.
 RUN_FILES = (
-    "data", "tokenizer.model", "prior", "latents", "buckets", "text_states", "pictures", "checkpoints", "tensorboard",
-    "wall_time.json", "result.json", "report.html", "sign.mp4",
+    "data", "tokenizer.model", "published", "prior", "latents", "buckets", "text_states", "pictures", "checkpoints",
+    "tensorboard", "wall_time.json", "result.json", "report.html", "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked
@@ -252,6 +252,13 @@ def files_of(path: str | Path) -> set[str]:
     return {MANIFEST, *(Path(name).parts[0] for name in manifest["files"])} if manifest else set()
 
 
+def kind_of(path: str | Path) -> str:
+    """What kind of folder of ours it is, "" where it is none."""
+    recover(path)
+    manifest = _manifest(Path(path))
+    return manifest["kind"] if manifest else ""
+
+
 def check_is_folder(path: Path, what: str) -> None:
     """Raises `SignerError` where a path, or the place that it would lie in, is there and no folder."""
     for folder in (path, *path.parents):
@@ -272,14 +279,14 @@ def check_outside(path: str | Path, what: str) -> None:
             whose = f"lies in {folder}, a {manifest['kind']} of signer_jax"
         elif _lexicon(folder):
             whose = f"lies in the lexicon {folder}"
-        elif place.relative_to(folder).parts[0] in ("config.json", *RUN_FILES) and _run(folder):
+        elif place.relative_to(folder).parts[0] in ("config.json", *RUN_FILES) and is_run(folder):
             whose = f"is a part of the run {folder}"
         else:
             continue
         raise SignerError(f"{what}: {whose}, where nothing else may be written; choose another place")
 
 
-def _run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """Whether a run of ours has claimed the folder."""
     try:
         config = read_json(plain_file(folder / "config.json", ""), CONFIG)

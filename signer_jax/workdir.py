@@ -4,6 +4,7 @@
          .signer_jax.lock    held by the one command that writes here
          data/               the prepared corpus
          tokenizer.model     the SentencePiece model
+         published/          the weights from elsewhere that it starts from
          prior/              the pose prior database
          latents/            the training videos' latents
          buckets/BUCKET/     these of each of the renderer's buckets
@@ -42,6 +43,7 @@ FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
     "data.source", "renderer.steps", "renderer.guidance", "slul.beams", "slul.length_penalty",
 )  # fmt: skip
+_PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 
 
 @contextmanager
@@ -133,6 +135,7 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "data": data,
         "prior": data,
         "tokenizer.model": tokenizer,
+        "published": any(name.startswith(_PUBLISHED) for name in changed),
         "latents": bool(changed),
         "buckets": bool(changed),
         "text_states": bool(changed),

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from signer_jax import __version__
 from signer_jax.allocator import accelerator_installed, compile_quickly, keep_freed_memory
-from signer_jax.cli import demo, evaluate, gloss, logs, prior, score, sign, train
+from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
 from signer_jax.storage import line_of
 
-COMMANDS = (demo, train, evaluate, gloss, sign, score, prior)
+COMMANDS = (demo, train, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "prior": True, "style": True, "source": True,
-         "ref": True, "hyp": True, "json": True, "path": False}  # fmt: skip
+         "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

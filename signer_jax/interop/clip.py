@@ -3,6 +3,7 @@
 It is frozen wherever it is used, so it is not written back.
 """
 
+import functools
 from pathlib import Path
 
 import jax
@@ -62,6 +63,11 @@ def load(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.f
     takes (its `image_dim`). Raises `SignerError` where the folder holds another class, one of another width (before its
     tensors are read), or lacks tensors.
     """
+    return describe(path, width=width, dtype=dtype).load()
+
+
+def describe(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> names.Described:
+    """The tower of a folder, before its tensors are read; raises as `load` does."""
     if width is not None:
         check_width(path, width)
     config, file = _read_config(path), Path(path) / "config.json"
@@ -89,9 +95,8 @@ def load(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.f
     for name in unread:
         del tensors[name]
     pictures = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, 3), jnp.float32)
-    return module, names.to_ours(
-        path, _table(module), tensors, lambda: jax.eval_shape(module.init, jax.random.key(0), pictures), _IGNORED
-    )
+    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), pictures)
+    return names.Described(path, module, _table(module), tensors, init, _IGNORED)
 
 
 def check_width(path: str | Path, width: int) -> None:

@@ -25,7 +25,7 @@ from signer_jax.json_files import CONFIG, parse_json
 from signer_jax.slul.t5 import T5
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # what diffusers' load_lora_weights looks for in a folder
-_PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _DIFFUSERS, _PEFT, _ORIGINAL = "transformer.", "base_model.model.", "diffusion_model."
 _HEADER = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig
 _LEAST, _MOST = 1e-9, 1e9  # of an α
@@ -53,13 +53,24 @@ def save_diffusers(path: str | Path, module: Any, adapters: Mapping, scale: floa
     `module` is the `VideoTransformer`, `adapters` the tree of its adapters and `scale` their α/r. Raises `SignerError`
     where an adapter's layer has no name there.
     """
-    tensors = _to_theirs(_rows(module), adapters, scale, _DIFFUSERS)
     with storage.new_folder(path, _KIND) as folder:
-        save_file(tensors, folder / DIFFUSERS_FILE, metadata={"format": "pt"})
+        write_diffusers(folder, module, adapters, scale)
+
+
+def write_diffusers(folder: Path, module: Any, adapters: Mapping, scale: float) -> None:
+    """`save_diffusers` into a folder that is there."""
+    tensors = _to_theirs(_rows(module), adapters, scale, _DIFFUSERS)
+    save_file(tensors, folder / DIFFUSERS_FILE, metadata={"format": "pt"})
 
 
 def save_peft(path: str | Path, module: Any, adapters: Mapping, scale: float) -> None:
     """Writes a folder that `peft.PeftModel.from_pretrained` loads: of a T5 or a `VideoTransformer`."""
+    with storage.new_folder(path, _KIND) as folder:
+        write_peft(folder, module, adapters, scale)
+
+
+def write_peft(folder: Path, module: Any, adapters: Mapping, scale: float) -> None:
+    """`save_peft` into a folder that is there."""
     tensors = _to_theirs(_rows(module), adapters, scale, _PEFT)
     ranks = {_layer_of(n): len(v) for n, v in tensors.items() if ".lora_A." in n}
     most = max(ranks.values())
@@ -74,9 +85,44 @@ def save_peft(path: str | Path, module: Any, adapters: Mapping, scale: float) ->
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    with storage.new_folder(path, _KIND) as folder:
-        (folder / _PEFT_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, folder / _PEFT_FILE, metadata={"format": "pt"})
+    (folder / _PEFT_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file(tensors, folder / PEFT_FILE, metadata={"format": "pt"})
+
+
+def combined(trees: Sequence[Mapping]) -> dict:
+    """One tree of adapters that does what several do that were trained one after the other on the same base.
+
+    Their ranks stand beside each other, and a layer with fewer than others gets zeros: loaders take one rank for all.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for tree in trees:
+        for name, value in flatten_dict(dict(tree), sep="/").items():
+            parts.setdefault(name, []).append(np.asarray(value, np.float32))
+    axes = {name: -1 if name.endswith("/lora_a") else -2 for name in parts}
+    whole = {name: np.concatenate(some, axes[name]) for name, some in parts.items()}
+    rank = max((value.shape[axes[name]] for name, value in whole.items()), default=0)
+
+    def padded(name: str, value: np.ndarray) -> np.ndarray:
+        missing = rank - value.shape[axes[name]]
+        return np.pad(value, [(0, missing if axis == axes[name] % value.ndim else 0) for axis in range(value.ndim)])
+
+    return unflatten_dict({name: padded(name, value) for name, value in whole.items()}, sep="/")
+
+
+def check_written(path: Path, module: Any, shapes: Mapping, adapters: Mapping, scale: float) -> int:
+    """Reads what was written back as a loader would, by its names; returns how many layers have an adapter.
+
+    Raises `SignerError` unless every number of `adapters` is found again.
+    """
+    found, wanted = load(path, module, shapes), dict(adapters)
+    flat, other = flatten_dict(found, sep="/"), flatten_dict(wanted, sep="/")
+    same = flat.keys() == other.keys() and all(
+        np.allclose(flat[name], value * (scale if name.endswith("/lora_b") else 1.0), atol=1e-6, rtol=1e-6)
+        for name, value in other.items()
+    )
+    if not same:
+        raise SignerError(f"{path}: what was written does not read back as what was trained; nothing is left there")
+    return sum(int(np.prod(value.shape[:-2])) for name, value in flat.items() if name.endswith("/lora_a"))
 
 
 def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> dict:
@@ -91,9 +137,9 @@ def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> 
     for place in (path.parent, path):
         storage.recover(place)
     if path.is_dir():
-        found = [path / name for name in (DIFFUSERS_FILE, _PEFT_FILE) if (path / name).is_file()]
+        found = [path / name for name in (DIFFUSERS_FILE, PEFT_FILE) if (path / name).is_file()]
         if len(found) != 1:
-            raise SignerError(f"{path}: holds no {DIFFUSERS_FILE} or {_PEFT_FILE}; give the file itself")
+            raise SignerError(f"{path}: holds no {DIFFUSERS_FILE} or {PEFT_FILE}; give the file itself")
         path = plain_inside(found[0], "give the file itself")
     tensors = state_dict.read_file(path)
     told, layers = _told_alpha(path), _layers(_rows(module), params)
@@ -185,8 +231,8 @@ def _layer_of(name: str) -> str:
 def _told_alpha(file: Path) -> float | None:
     """The one α that PEFT's config beside the file or diffusers' in its header tells; None where it is the rank."""
     beside = file.parent / _PEFT_CONFIG
-    if file.name == _PEFT_FILE and beside.exists():
-        return _alpha_of(beside, read_json(beside, f"it belongs to {_PEFT_FILE}"))
+    if file.name == PEFT_FILE and beside.exists():
+        return _alpha_of(beside, read_json(beside, f"it belongs to {PEFT_FILE}"))
     try:
         with safe_open(file, framework="np") as opened:
             header = (opened.metadata() or {}).get(_HEADER)

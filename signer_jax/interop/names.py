@@ -4,6 +4,7 @@ A row pairs our parameter's path with their tensor's name. Where `{}` stands in 
 ours is stacked over the layers: all of them, or those that the row names.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,25 @@ def stacked_at(rows: Sequence[Row], at: np.ndarray) -> list[Row]:
     return [row._replace(at=at) for row in rows]
 
 
+class Described(NamedTuple):
+    """A published model in a folder, looked at and not read: our module, and how its tensors become its parameters."""
+
+    path: str | Path
+    module: Any
+    table: Sequence[Row]
+    tensors: Mapping[str, Tensor]
+    init: Callable[[], Any]  # the module's `jax.eval_shape`
+    optional: tuple[str, ...] = ()  # endings of tensors that may be there and are not read
+
+    def check(self) -> None:
+        """Raises `SignerError` unless the folder has what the class needs; reads no tensor (`to_ours`)."""
+        _checked(self.path, self.table, self.tensors, self.init, self.optional)
+
+    def load(self, place: Place | None = None) -> tuple[Any, dict]:
+        """The module and its parameters (`to_ours`)."""
+        return self.module, to_ours(self.path, self.table, self.tensors, self.init, self.optional, place)
+
+
 def to_ours(
     path: str | Path, table: Sequence[Row], tensors: Mapping[str, Tensor], init: Callable[[], Any],
     optional: tuple[str, ...] = (), place: Place | None = None,
@@ -87,20 +107,7 @@ def to_ours(
     Raises `SignerError` for tensors that are missing, unknown (unless they end in one of `optional`) or of a shape that
     the config does not ask for, before any is read.
     """
-    # Before a model of as many blocks as a config may ask for is traced, which takes a minute.
-    alone = {row.theirs for row in table if "{}" not in row.theirs}
-    check_names(alone, alone & tensors.keys(), path)
-    leaves = flatten_dict(model_config.shapes(path, init)["params"], sep="/")
-    expected = {ours: leaf.shape for ours, leaf in leaves.items()}
-    assert expected.keys() == {row.ours for row in table}, expected.keys() ^ {row.ours for row in table}
-    places = {row.ours: row.places(expected[row.ours]) for row in table}
-    names = {row.ours: row.names(places[row.ours]) for row in table}
-    check_names({name for some in names.values() for name in some}, set(tensors), path, optional)
-    axes = {}
-    for row in table:
-        shape = expected[row.ours][places[row.ours].ndim :]
-        for name in names[row.ours]:
-            axes[name] = _check_shape(path, row, name, tuple(tensors[name].shape), shape)
+    expected, places, names, axes = _checked(path, table, tensors, init, optional)
     flat: dict[str, Any] = {}
     for ours, _, turn, _ in table:
         shape, at = expected[ours], np.array(names[ours], object).reshape(places[ours].shape)
@@ -138,6 +145,28 @@ def placed(
         # Waited for: what is still on its way keeps its host memory.
         on_devices |= {device: jax.block_until_ready(jax.device_put(made, device)) for device in devices}
     return jax.make_array_from_single_device_arrays(shape, sharding, [on_devices[device] for device in indices])
+
+
+def _checked(
+    path: str | Path, table: Sequence[Row], tensors: Mapping[str, Tensor], init: Callable[[], Any],
+    optional: tuple[str, ...],
+) -> tuple[dict, dict, dict, dict]:  # fmt: skip
+    """By our path the shape, the layers' numbers and their tensors' names; by these their axes (`_axes`)."""
+    # Before a model of as many blocks as a config may ask for is traced, which takes a minute.
+    alone = {row.theirs for row in table if "{}" not in row.theirs}
+    check_names(alone, alone & tensors.keys(), path)
+    leaves = flatten_dict(model_config.shapes(path, init)["params"], sep="/")
+    expected = {ours: leaf.shape for ours, leaf in leaves.items()}
+    assert expected.keys() == {row.ours for row in table}, expected.keys() ^ {row.ours for row in table}
+    places = {row.ours: row.places(expected[row.ours]) for row in table}
+    names = {row.ours: row.names(places[row.ours]) for row in table}
+    check_names({name for some in names.values() for name in some}, set(tensors), path, optional)
+    axes = {}
+    for row in table:
+        shape = expected[row.ours][places[row.ours].ndim :]
+        for name in names[row.ours]:
+            axes[name] = _check_shape(path, row, name, tuple(tensors[name].shape), shape)
+    return expected, places, names, axes
 
 
 def _check_shape(
@@ -186,16 +215,34 @@ def _part(tensor: Tensor, turn: Turn, axes: tuple[int | None, ...], ours: tuple[
     return part[tuple(whole if i in axes else cut for i, cut in enumerate(ours))]
 
 
+class Theirs(NamedTuple):
+    """One of their tensors as it is made of ours."""
+
+    shape: tuple[int, ...]
+    make: Callable[[], np.ndarray]  # float32; the parameter is taken from the devices here, a layer of it alone
+
+
+def theirs_of(table: Sequence[Row], params: Mapping) -> dict[str, Theirs]:
+    """Their tensors of our parameters, none of them made yet."""
+    flat = flatten_dict(dict(params), sep="/")
+    tensors: dict[str, Theirs] = {}
+    for row in table:
+        value = flat[row.ours]
+        places = row.places(value.shape)
+        # A turn moves axes about: of an array without memory of its own it tells the shape.
+        shape = row.turn.write(np.broadcast_to(np.float32(0), value.shape[places.ndim :])).shape
+        for index, name in zip(np.ndindex(places.shape), row.names(places), strict=True):
+            tensors[name] = Theirs(shape, functools.partial(_written, row.turn, value, index))
+    return tensors
+
+
+def _written(turn: Turn, value: Any, index: tuple[int, ...]) -> np.ndarray:
+    return turn.write(np.asarray(value[index] if index else value, np.float32))
+
+
 def to_theirs(table: Sequence[Row], params: Mapping) -> dict[str, np.ndarray]:
     """Their tensors of our parameters, float32."""
-    flat = flatten_dict(dict(params), sep="/")
-    tensors: dict[str, np.ndarray] = {}
-    for row in table:
-        value = np.asarray(flat[row.ours], np.float32)
-        places = row.places(value.shape)
-        one_each = value.reshape(places.size, *value.shape[places.ndim :])
-        tensors |= {name: row.turn.write(one) for name, one in zip(row.names(places), one_each, strict=True)}
-    return tensors
+    return {name: theirs.make() for name, theirs in theirs_of(table, params).items()}
 
 
 def check_names(used: set[str], found: set[str], path: str | Path, optional: tuple[str, ...] = ()) -> None:

@@ -1,26 +1,26 @@
 """Reads and writes the folders that Hugging Face libraries save: `config.json` beside safetensors files."""
 
 import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
+from signer_jax.interop import shards
 from signer_jax.interop.foreign import recognise
 from signer_jax.interop.model_config import plain_inside, read_json
+from signer_jax.interop.shards import Entry
 from signer_jax.json_files import LISTS
 
 _INDEX_ENDING = ".safetensors.index.json"
 _ENDING = ".safetensors"
-_WEIGHTS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 _NO_WEIGHTS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # buffers such as position ids
 _KIND = "model in Hugging Face's form"
 _AGAIN = "download it again"
@@ -64,17 +64,43 @@ class FileTensor:
             # A float64 beyond float32 becomes infinity.
             with storage.reading(self.file, "give a smaller model"), np.errstate(over="ignore"):
                 # Mapped anew each time: pages that stay mapped count as the process's memory.
-                stored = np.memmap(self.file, _WEIGHTS[self.kind], "r", self.offset, self.shape)
+                stored = np.memmap(self.file, shards.TYPES[self.kind], "r", self.offset, self.shape)
                 values = np.array(stored[index], np.float32)
                 finite = _finite(values)
         except ValueError as error:
             raise _damaged(self.file, error) from None
         if not finite:
-            raise SignerError(
-                f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in float32 "
-                f"(NaN or infinity); {_AGAIN}"
-            )
+            raise self._not_finite()
         return values
+
+    def entry(self, kind: str | None = None) -> Entry:
+        """The tensor as it is written again, in its own type or in another one."""
+        kind = kind or self.kind
+        return Entry(self.name, self.shape, kind, lambda: self._pieces(kind))
+
+    def _pieces(self, kind: str) -> Iterator[np.ndarray]:
+        """Its numbers in order, some megabytes at a time; each is read once."""
+        left, stored = math.prod(self.shape), shards.TYPES[self.kind]
+        with storage.reading(self.file, "give a smaller model"), self.file.open("rb") as file:
+            file.seek(self.offset)
+            while left:
+                part = np.fromfile(file, stored, min(left, _PIECE))
+                if not len(part):
+                    raise _damaged(self.file, ValueError("it ends within a tensor"))
+                left -= len(part)
+                with np.errstate(over="ignore"):
+                    part = part.astype(shards.TYPES[kind], copy=False)
+                    finite = _finite(part.astype(np.float32, copy=False))
+                if not finite:
+                    raise self._not_finite(kind)
+                yield part
+
+    def _not_finite(self, kind: str = "F32") -> SignerError:
+        type_ = "float32" if kind in ("F32", "F64") else str(shards.TYPES[kind])
+        return SignerError(
+            f"{self.file}: tensor {self.name[:80]!r} holds a value that is not finite in {type_} (NaN or infinity); "
+            f"{_AGAIN}"
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[...] if dtype is None else self[...].astype(dtype, copy=False)
@@ -88,16 +114,9 @@ def read_tensors(path: str | Path) -> dict[str, FileTensor]:
     """
     folder = Path(path)
     storage.recover(folder)
-    indices = sorted(folder.glob(f"*{_INDEX_ENDING}"))
-    if len(indices) > 1:
-        raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
-    shards = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
-    if not shards:
-        if what := recognise(folder):
-            raise SignerError(f"{folder}: is {what}")
-        raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
+    parts, _ = _parts(folder)
     tensors: dict[str, FileTensor] = {}
-    for name, expected in shards.items():
+    for name, expected in parts.items():
         _read_file(plain_inside(folder / name, f"the folder's weights are in it; {_AGAIN}"), tensors, expected)
     return tensors
 
@@ -116,17 +135,30 @@ def equal(one: FileTensor, other: FileTensor, rows: int = 1024) -> bool:
     return all(np.array_equal(one[i : i + rows], other[i : i + rows]) for i in range(0, one.shape[0], rows))
 
 
+def _parts(folder: Path) -> tuple[dict[str, set[str]], list[Path]]:
+    """The names of a folder's safetensors files, with the tensors that an index says are in them, and the index."""
+    indices = sorted(folder.glob(f"*{_INDEX_ENDING}"))
+    if len(indices) > 1:
+        raise SignerError(f"{folder}: holds {len(indices)} indices ({indices[0].name}, …); keep the one that is meant")
+    parts = _shards(indices[0]) if indices else {file.name: set() for file in sorted(folder.glob(f"*{_ENDING}"))}
+    if not parts:
+        if what := recognise(folder):
+            raise SignerError(f"{folder}: is {what}")
+        raise SignerError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
+    return parts, indices
+
+
 def _shards(index: Path) -> dict[str, set[str]]:
     """The names of an index's files, with those of the tensors that each must hold."""
     names = read_json(index, _AGAIN, LISTS).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise SignerError(f"{index}: has no weight_map of tensors to files; {_AGAIN}")
-    shards: dict[str, set[str]] = {}
+    files: dict[str, set[str]] = {}
     for tensor, name in names.items():
         if Path(name).name != name or not name.endswith(_ENDING) or not name.isprintable() or "\\" in name:
             raise SignerError(f"{index}: names {name[:60]!r}, which is no {_ENDING} file beside it; {_AGAIN}")
-        shards.setdefault(name, set()).add(tensor)
-    return dict(sorted(shards.items()))
+        files.setdefault(name, set()).add(tensor)
+    return dict(sorted(files.items()))
 
 
 def _read_file(file: Path, tensors: dict[str, FileTensor], expected: set[str]) -> None:
@@ -142,7 +174,7 @@ def _read_file(file: Path, tensors: dict[str, FileTensor], expected: set[str]) -
                 kind, shape = part.get_dtype(), tuple(part.get_shape())
                 if kind in _NO_WEIGHTS:
                     continue
-                if kind not in _WEIGHTS:
+                if kind not in shards.TYPES:
                     what = f"{file}: tensor {name[:80]!r} has type {kind}"
                     raise SignerError(f"{what}, which is not read; save it as bfloat16 or float32")
                 if name in tensors:
@@ -178,19 +210,35 @@ def _finite(tensor: np.ndarray) -> bool:
     return all(bool(np.isfinite(flat[i : i + _PIECE]).all()) for i in range(0, len(flat), _PIECE))
 
 
-def write(path: str | Path, config: Mapping, tensors: Mapping[str, np.ndarray], name: str = "model") -> None:
-    """Writes `config.json` and `<name>.safetensors` so that the original library loads them, whole or not at all.
+def write(path: str | Path, config: Mapping, tensors: Mapping[str, Any], name: str = "model") -> None:
+    """Writes a folder of ours that the original library loads (`write_into`), whole or not at all.
 
     Raises `SignerError` where the folder holds anything but what was written here before, or a value is not finite.
     """
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity
-        contiguous = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
-    if broken := sorted(key for key, value in contiguous.items() if not _finite(value)):
-        raise SignerError(
-            f"{path}: {broken[0]!r} would hold a value that is not finite in float32 (NaN or infinity); export an "
-            "earlier checkpoint"
-        )
     with storage.new_folder(path, _KIND) as folder:
-        text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-        save_file(contiguous, folder / f"{name}.safetensors", metadata={"format": "pt"})
+        write_into(folder, config, entries_of(tensors, where=str(path)), name)
+
+
+def write_into(
+    folder: Path, config: Mapping, entries: Sequence[Entry], name: str = "model", watch: shards.Watch | None = None
+) -> None:
+    """Writes `config.json` and `NAME.safetensors`, or its shards, into a folder that is there."""
+    text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    shards.write(folder, name, entries, watch=watch)
+
+
+def entries_of(tensors: Mapping[str, Any], kind: str = "F32", where: str = "weights") -> list[Entry]:
+    """What is written of arrays, or of tensors that are made when it is their turn (`names.Theirs`)."""
+
+    def maker(value: Any) -> Callable[[], np.ndarray]:
+        return getattr(value, "make", lambda: value)
+
+    return [shards.of_array(key, tuple(value.shape), maker(value), kind, where) for key, value in tensors.items()]
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """What `read_config` and `read_tensors` read of a folder: `config.json`, safetensors files and their index."""
+    folder = Path(path)
+    parts, indices = _parts(folder)
+    return [folder / "config.json", *indices, *(folder / name for name in parts)]

@@ -91,6 +91,13 @@ def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32, place: names.Place
     They are on the host, or where `place` has them. `dtype` is the module's compute dtype. Raises `SignerError` where
     the folder holds another model, an encoder alone, or lacks tensors.
     """
+    return describe(path, dtype=dtype).load(place)
+
+
+def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Described:
+    """The model of a folder, before its tensors are read but for a head that may be the table once more; raises as
+    `load` does.
+    """
     kind, config = _read_config(path)
     if any(name.endswith("EncoderModel") for name in config.get("architectures", ())):
         raise _no_decoder(path)
@@ -105,7 +112,7 @@ def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32, place: names.Place
     module = _module(path, kind, config, tied=_HEAD not in tensors).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
-    return module, names.to_ours(path, _table(module), tensors, init, optional=_IGNORED, place=place)
+    return names.Described(path, module, _table(module), tensors, init, _IGNORED)
 
 
 def load_encoder(
@@ -118,6 +125,11 @@ def load_encoder(
     states' width that whoever reads them takes. Raises `SignerError` where the folder holds another model, one of
     another width (before its tensors are read), or lacks tensors.
     """
+    return describe_encoder(path, width=width, dtype=dtype).load(place)
+
+
+def describe_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> names.Described:
+    """The encoder of a folder, before its tensors are read; raises as `load_encoder` does."""
     if width is not None:
         check_width(path, width)
     kind, config = _read_config(path)
@@ -128,7 +140,7 @@ def load_encoder(
     module = _module(path, kind, config, tied=True).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
-    return module, names.to_ours(path, _table(module, ("encoder",)), tensors, init, optional=_IGNORED, place=place)
+    return names.Described(path, module, _table(module, ("encoder",)), tensors, init, _IGNORED)
 
 
 def check_width(path: str | Path, width: int) -> None:
@@ -147,15 +159,20 @@ def save(path: str | Path, module: T5, params: dict) -> None:
     It is a UMT5 where every layer has a relative bias of its own, else a T5: mT5 and ByT5 are T5 1.1 in other sizes,
     and T5's config is the one that says whether logits are scaled.
     """
+    state_dict.write(path, *theirs(module, params))
+
+
+def theirs(module: T5, params: dict) -> tuple[dict, dict[str, names.Theirs]]:
+    """The config and the tensors of `save`."""
     umt5 = module.relative_bias_every_layer
     config = _config(module, "UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration")
-    state_dict.write(path, config, names.to_theirs(_table(module), params))
+    return config, names.theirs_of(_table(module), params)
 
 
 def save_encoder(path: str | Path, module: T5, params: dict) -> None:
     """Writes the encoder's part of `params` so that transformers' UMT5EncoderModel or T5EncoderModel loads it."""
     config = _config(module, "UMT5EncoderModel" if module.relative_bias_every_layer else "T5EncoderModel")
-    state_dict.write(path, config, names.to_theirs(_table(module, ("encoder",)), params))
+    state_dict.write(path, config, names.theirs_of(_table(module, ("encoder",)), params))
 
 
 def _read_config(path: str | Path) -> tuple[str, dict]:

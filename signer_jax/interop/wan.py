@@ -15,15 +15,21 @@ from flax.traverse_util import flatten_dict
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, names, state_dict, wan_animate
+from signer_jax.interop.foreign import ORIGINAL
 from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
-from signer_jax.interop.wan_vae import load_vae, save_vae
+from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae, vae_theirs
 from signer_jax.renderer.video_transformer import VideoTransformer
 
-__all__ = ["load_experts", "load_transformer", "load_vae", "save_transformer", "save_vae"]
+__all__ = [
+    "describe_transformer", "describe_vae", "load_experts", "load_transformer", "load_vae", "save_transformer",
+    "save_vae", "vae_theirs",
+]  # fmt: skip
 
-_PIPELINE = ("transformer", "transformer_2")  # their folders
+PIPELINE = ("transformer", "transformer_2")  # their folders in a pipeline's
+STEM = "diffusion_pytorch_model"  # of the weights' files
 _CLASS = "WanTransformer3DModel"
-_WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
+_ORIGINAL = "WanModel"  # the class in the folders that Wan's own code reads
+WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
 _WIDTH = 1 << 20
 _CONFIG = {
     "num_attention_heads": model_config.whole(4096),
@@ -142,13 +148,20 @@ def load_transformer(path: str | Path, place: names.Place | None = None) -> tupl
     `module.clone(dtype=..., remat=...)`. Raises `SignerError` for another class, for a configuration that no published
     T2V, I2V or TI2V model has, and for missing or unknown tensors.
     """
+    return describe_transformer(path).load(place)
+
+
+def describe_transformer(path: str | Path) -> names.Described:
+    """The transformer of a folder, before its tensors are read; raises as `load_transformer` does."""
     config = state_dict.read_config(path)
     if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS):
+        if found == _ORIGINAL:
+            raise SignerError(f"{path}: is {ORIGINAL}")
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not a {_CLASS}; give one")
     module = _module(config, path)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional = ("norm_added_q.weight",)
-    return module, names.to_ours(path, _table(module), state_dict.read_tensors(path), _init(module), optional, place)
+    return names.Described(path, module, _table(module), state_dict.read_tensors(path), _init(module), optional)
 
 
 def load_experts(
@@ -159,38 +172,57 @@ def load_experts(
     A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
     Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.
     """
-    folder = Path(path)
+    folders = folders_of(path, experts)
     if not experts:
-        inside = folder / _PIPELINE[0]
-        return load_transformer(inside if inside.is_dir() and not (folder / "config.json").exists() else folder, place)
-    found = {}
-    for name, part in zip(experts, _PIPELINE, strict=True):
-        if not (folder / part).is_dir():
-            raise SignerError(
-                f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
-                f"{' and '.join(_PIPELINE)} in it"
-            )
-        found[name] = load_transformer(folder / part, names.inside(place, name))
+        return load_transformer(folders[0], place)
+    found = {
+        name: load_transformer(folder, names.inside(place, name)) for name, folder in zip(experts, folders, strict=True)
+    }
     (module, _), (other, _) = found.values()
     if module != other:
-        raise SignerError(f"{folder}: its {' and '.join(_PIPELINE)} have different sizes; take both from one model")
+        raise SignerError(f"{path}: its {' and '.join(PIPELINE)} have different sizes; take both from one model")
     return module, {name: params for name, (_, params) in found.items()}
 
 
+def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
+    """The folders of the transformers that `load_experts` reads. Raises `SignerError` where one is missing."""
+    folder = Path(path)
+    if not experts:
+        inside = folder / PIPELINE[0]
+        return [inside if inside.is_dir() and not (folder / "config.json").exists() else folder]
+    for part in PIPELINE:
+        if not (folder / part).is_dir():
+            raise SignerError(
+                f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
+                f"{' and '.join(PIPELINE)} in it"
+            )
+    return [folder / part for part in PIPELINE]
+
+
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
-    """Writes a folder that diffusers loads by the class's `from_pretrained` (one safetensors file, float32).
+    """Writes a folder that diffusers loads by the class's `from_pretrained` (safetensors, float32).
 
     Raises `SignerError` for a model whose output depends on SLUL's features: diffusers has no place for them.
     """
-    flat = flatten_dict(dict(params), sep="/")
-    if any(np.any(np.asarray(value)) for name, value in flat.items() if name.endswith("semantics_gate")):
+    config, tensors, rest = theirs(module, params)
+    if any(np.any(np.asarray(value)) for name, value in rest.items() if name.endswith("semantics_gate")):
         raise SignerError(
             f"{path}: this model reads SLUL's features beside its text (a semantics_gate is not 0), which diffusers "
             "has no place for; keep it in this project's own form, or train it without SLUL"
         )
+    state_dict.write(path, config, tensors, name=STEM)
+
+
+def class_of(face: bool) -> str:
+    """diffusers' class of a transformer with a face branch, or without one."""
+    return wan_animate.CLASS if face else _CLASS
+
+
+def theirs(module: VideoTransformer, params: Mapping) -> tuple[dict, dict[str, names.Theirs], dict[str, Any]]:
+    """The config and the tensors of diffusers' class, and what of `params` has no place there, by its path."""
     config = {
         "_class_name": _CLASS,
-        "_diffusers_version": _WRITTEN_FOR,
+        "_diffusers_version": WRITTEN_FOR,
         "patch_size": list(module.patch),
         "num_attention_heads": module.heads,
         "attention_head_dim": module.dim // module.heads,
@@ -210,8 +242,10 @@ def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping
     }
     if module.face is not None:
         config |= wan_animate.config_of(module)
-    tensors = names.to_theirs(_table(module), params)
-    state_dict.write(path, config, tensors, name="diffusion_pytorch_model")
+    table = _table(module)
+    placed = {row.ours for row in table}
+    rest = {name: value for name, value in flatten_dict(dict(params), sep="/").items() if name not in placed}
+    return config, names.theirs_of(table, params), rest
 
 
 def _init(module: VideoTransformer) -> Callable[[], Any]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
-from signer_jax.interop.names import Place, Row, Turn, layer, to_ours, to_theirs
+from signer_jax.interop.names import Described, Place, Row, Theirs, Turn, layer, theirs_of
 from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
+_CLASS = "AutoencoderKLWan"
 # config.json's name -> our field; the original's spelling of "temporal" is theirs.
 _FIELDS = {
     "base_dim": "base_dim",
@@ -134,23 +135,37 @@ def load_vae(path: str | Path, place: Place | None = None) -> tuple[VideoVAE, di
     They are on the host, or where `place` has them. Raises `SignerError` where the folder is no such model, or tensors
     lack, are unknown or have another shape.
     """
-    module = _module(read_config(path), path)
+    return describe_vae(path).load(place)
+
+
+def describe_vae(path: str | Path) -> Described:
+    """The autoencoder of a folder, before its tensors are read; raises as `load_vae` does."""
+    config = read_config(path)
+    if (found := config.get("_class_name", _CLASS)) != _CLASS:
+        raise SignerError(f"{path}: holds a {str(found)[:80]}, not an {_CLASS}; give one")
+    module = _module(config, path)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
-    return module, to_ours(path, name_table(module), read_tensors(path), init, place=place)
+    return Described(path, module, name_table(module), read_tensors(path), init)
 
 
 def save_vae(path: str | Path, module: VideoVAE, params: Mapping) -> None:
     """Writes the folder that AutoencoderKLWan.from_pretrained and `load_vae` read."""
+    config, tensors = vae_theirs(module, params)
+    write(path, config, tensors, name="diffusion_pytorch_model")
+
+
+def vae_theirs(module: VideoVAE, params: Mapping) -> tuple[dict, dict[str, Theirs]]:
+    """The config and the tensors of diffusers' class."""
     config = {theirs: getattr(module, ours) for theirs, ours in _FIELDS.items()}
     config |= {name: getattr(module, name) for name in _LATER_FIELDS}
     config |= {
-        "_class_name": "AutoencoderKLWan",
+        "_class_name": _CLASS,
         "attn_scales": [],
         "dropout": 0.0,
         "scale_factor_spatial": module.spatial_ratio,
         "scale_factor_temporal": module.temporal_ratio,
     }
-    write(path, config, to_theirs(name_table(module), params), name="diffusion_pytorch_model")
+    return config, theirs_of(name_table(module), params)
 
 
 def _module(config: Mapping, path: str | Path) -> VideoVAE:

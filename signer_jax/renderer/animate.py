@@ -119,7 +119,8 @@ class MotionEncoder(nn.Module):
         weights = scan(branch, self.dtype, name="weights")(None, rows.reshape(batches, batch, *rows.shape[1:]))[1]
         weights = weights.reshape(batches * batch, -1)[:n].astype(jnp.float32)
         directions = self.param("directions", nn.initializers.normal(1.0), (branch.motion_out, branch.motion_dim))
-        return (weights @ jnp.linalg.qr(directions + 1e-8)[0].T).astype(self.dtype)
+        # In float32, however a frozen branch lies in memory: there is no QR in bfloat16.
+        return (weights @ jnp.linalg.qr(directions.astype(jnp.float32) + 1e-8)[0].T).astype(self.dtype)
 
 
 class FaceEncoder(nn.Module):

@@ -22,6 +22,7 @@ from signer_jax.data.records import Corpus
 from signer_jax.data.windows import Limits, MotionWindows, too_long
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError, closest
+from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
@@ -119,7 +120,7 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
 @contextmanager
 def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     """Checks the settings, then holds the workdir for this run alone (`workdir.claimed`). Raises `SignerError`."""
-    _check(settings)
+    _check(kept.local(settings, workdir))
     check_corpus(settings.data, workdir / "data", anew="data" in folder.outdated(workdir, settings))
     mesh = mesh_of(settings)
     for stage in settings.stages:
@@ -134,6 +135,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
 
     Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
     """
+    named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
@@ -156,6 +158,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         lines = buckets.told(bucket_plan(part, settings, model, corpus), batch, f"config.{part}.buckets")
         if jax.process_index() == 0:
             print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
+    if said := first_makes("published", lambda: kept.keep(named, workdir)):
+        print(f"signer: {said}", file=sys.stderr)
+    settings = kept.local(named, workdir)  # what is read from here on is the run's own
     # ---- Stages ----------------------------------------------------------------------------------------------------
     monitor = Monitor(workdir / "tensorboard")
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):

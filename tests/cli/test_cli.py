@@ -37,7 +37,7 @@ def fails(capsys, *arguments: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("command", [command.__name__.rsplit(".", 1)[1] for command in COMMANDS])
+@pytest.mark.parametrize("command", [command.__name__.rsplit(".", 1)[1].rstrip("_") for command in COMMANDS])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         parser().parse_args([command, "--help"])
@@ -90,6 +90,9 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("--source", ["prior", "build", "--source", "", "--out", "x"]),
         ("--out", ["prior", "build", "--source", "x", "--out", ""]),
         ("the path", ["prior", "info", ""]),
+        ("the src", ["import", "wan", "", "--out", "x"]),
+        ("--out", ["import", "t5", "x", "--out", ""]),
+        ("the dir", ["export", "lora", "", "--out", "x"]),
     ],
 )
 def test_an_empty_path_is_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
@@ -100,7 +103,20 @@ def test_an_empty_path_is_one_line(flag, arguments, tmp_path, monkeypatch, capsy
 
 def test_every_path_of_every_command_is_among_those():
     """What an argument's help calls no folder and no file is in this list; all else must be looked at."""
-    plain = {"help", "version", "command", "action", "text", "language", "split", "kind", "steps", "fps", "trim"}
+    plain = {
+        "help",
+        "version",
+        "command",
+        "action",
+        "text",
+        "language",
+        "split",
+        "kind",
+        "steps",
+        "fps",
+        "trim",
+        "dtype",
+    }
     found = set()
     for command in arguments_of(parser()):
         found |= command

@@ -1,0 +1,42 @@
+"""What the configs of published Wan models share; `wan:VARIANT` is a config for a variant that has none of its own.
+
+signer import wan Wan2.1-I2V-14B-480P-Diffusers --out weights/i2v
+signer train --config wan:wan2.1-i2v-14b --workdir runs/i2v --config.renderer.init=weights/i2v \\
+    --config.vae.init=weights/i2v/vae --config.renderer.text_encoder=weights/i2v --config.renderer.image_encoder=weights/i2v
+"""
+
+from ml_collections import config_dict
+
+from signer_jax.configuration import shipped
+
+
+def get_config(variant="wan2.1-t2v-1.3b"):
+    c = shipped("default")
+    c.stages = ("slul", "pose", "renderer")
+    c.data.size = (480, 832)
+    c.vae.init = config_dict.placeholder(str)
+    c.renderer.variant = variant
+    c.renderer.init = config_dict.placeholder(str)
+    c.renderer.stem_features = ()
+    c.renderer.window = 0  # the variant's frames
+    c.renderer.stride = 40
+    c.renderer.references = 32
+    c.renderer.control = "branch"
+    c.renderer.control_size = 480
+    c.renderer.control_channels = (64, 128, 256, 512)  # 1.0 % of the 1.3B model
+    c.renderer.shift = 0.0  # the variant's
+    c.renderer.noise_share = 0.0  # published models were trained on all levels alike
+    c.renderer.velocity_floor = 0.0
+    c.renderer.shared_noise = False  # they know white noise alone
+    c.renderer.solver, c.renderer.steps = "unipc", 30
+    c.renderer.guidance_each.text, c.renderer.dropout_each.text = 5.0, 0.1  # as published
+    c.train.renderer.trains = ("branch",)
+    c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-4
+    c.train.renderer.steps, c.train.renderer.warmup, c.train.renderer.batch = 4000, 100, 8
+    c.train.renderer.frozen_dtype = "bfloat16"
+    c.train.renderer.ema = 0.999
+    c.dtype = "bfloat16"
+    c.remat = True
+    c.mesh.data, c.mesh.fsdp = 1, -1
+    c.evaluate.videos = 4
+    return c

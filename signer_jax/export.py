@@ -1,0 +1,241 @@
+"""What a run trained, or a folder that was imported, handed on in the form of diffusers, transformers and PEFT.
+
+Each function writes a folder of ours, whole or not at all, and returns the lines that say what is in it.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from signer_jax import model as models
+from signer_jax import storage
+from signer_jax import workdir as folders
+from signer_jax.errors import SignerError
+from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
+from signer_jax.interop.names import Described
+from signer_jax.interop.shards import Watch
+from signer_jax.model import Model
+from signer_jax.pipeline import restored
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.variants import VARIANTS
+from signer_jax.settings import Settings
+from signer_jax.slul.t5 import T5
+from signer_jax.training.checkpoints import latest_step, read_params
+
+KIND = "export of signer_jax"
+_SENTENCE_PIECES = importing.SPIECE
+
+
+def of_imported(kind: str, path: Path, out: Path, type_: str | None, watch: Watch | None = None) -> list[str]:
+    """A folder that was imported, once more; with the index that a pipeline of diffusers needs, where it has none.
+
+    Raises `SignerError` where it holds nothing of the asked kind.
+    """
+    found = (importing.look_at_wan if kind == "wan" else importing.look_at_t5)(path)
+    variants = importing.variants_of(found)
+    lines: list[str] = []
+    also = None
+    if kind == "wan" and found.whole and not found.index and variants and found.part("vae"):
+        variant, there = VARIANTS[variants[0]], [part.name for part in found.parts]
+        there += [name for name in importing.SETTINGS if (path / name).is_dir()]
+        if pipelines.pipeline_class(variant):
+            also = partial(_indexed, variant=variant, there=there, out=out, lines=lines)
+    importing.copy(found, out, kind=type_, watch=watch, also=also)
+    return [f"{out}: {', '.join(part.kind for part in found.parts)}, as they were imported", *lines]
+
+
+def _indexed(folder: Path, *, variant: Any, there: list[str], out: Path, lines: list[str]) -> None:
+    lines.append(
+        f"load it with {pipelines.write_index(folder, variant, variant.shift, there)}".replace("FOLDER", _quoted(out))
+    )
+
+
+# ---- The video model -------------------------------------------------------------------------------------------------
+
+
+def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None = None) -> list[str]:
+    """A run's renderer as a pipeline of diffusers. Raises `SignerError` where it has none, or one of its own kind."""
+    variant = _published_variant(workdir)
+    settings, model, params = restored(workdir)
+    module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
+    lines = []
+    with storage.new_folder(out, KIND) as folder:
+        rest = pipelines.write_transformers(folder, variant, module, params["renderer"], type_, watch)
+        pipelines.write_vae(folder, vae, params["vae"], type_, watch)
+        there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
+        parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
+        lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")
+        if pipelines.pipeline_class(variant):
+            code = pipelines.write_index(folder, variant, settings.renderer.shift, there)
+            lines.append(f"load it with {code.replace('FOLDER', _quoted(out))}")
+        else:
+            lines.append("diffusers has no pipeline for it: load transformer and vae by their classes")
+        if rest:
+            about = {
+                "made_by": storage.MADE_BY, "variant": settings.renderer.variant,
+                "renderer": json.dumps(asdict(settings.renderer)),
+            }  # fmt: skip
+            pipelines.write_rest(folder, rest, about, type_)
+            lines.append(_said_of(rest))
+    return lines
+
+
+def _published_variant(workdir: Path) -> Any:
+    """The variant of a run. Raises `SignerError` where it is none of the published ones."""
+    settings = folders.load_settings(workdir)
+    if not any("renderer" in models.TRAINED[stage] for stage in settings.stages):
+        raise SignerError(
+            f"{workdir}: this run has no renderer (stages {settings.stages}), so there is no Wan to export; t5 exports "
+            "its SLUL"
+        )
+    name = settings.renderer.variant
+    if VARIANTS[name].sizes is None:
+        raise SignerError(
+            f"{workdir}: its renderer is this project's own (config.renderer.variant {name!r}), which no class of "
+            "diffusers has; train one of the published variants"
+        )
+    return VARIANTS[name]
+
+
+def _with_constants(settings: Settings, model: Model, workdir: Path) -> Any:
+    """The autoencoder, its config's constants being those that the transformer's latents were normalised by."""
+    if models.latent_constants(model, settings) is not None:
+        return model.vae
+    store = LatentStore.open(workdir / "latents")
+    return model.vae.clone(latents_mean=tuple(map(float, store.mean)), latents_std=tuple(map(float, store.std)))
+
+
+def _said_of(rest: Mapping[str, Any]) -> str:
+    groups = {
+        "the control branch": lambda name: name.startswith(("control/", "stem/", "head/")),
+        "SLUL's features beside the text": lambda name: "semantics" in name,
+    }
+    counts = {what: sum(math.prod(v.shape) for n, v in rest.items() if has(n)) for what, has in groups.items()}
+    others = sum(math.prod(v.shape) for v in rest.values()) - sum(counts.values())
+    counts |= {"others": others}
+    told = " and ".join(f"{what} ({count:,} parameters)" for what, count in counts.items() if count)
+    return f"diffusers has no place for {told}: in {pipelines.OURS}.safetensors beside; its output is without them"
+
+
+# ---- SLUL ------------------------------------------------------------------------------------------------------------
+
+
+def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None = None) -> list[str]:
+    """A run's SLUL as a T5 of transformers, with its vocabulary. Raises `SignerError` where the run has none."""
+    settings = folders.load_settings(workdir)
+    if not any("slul" in models.TRAINED[stage] for stage in settings.stages):
+        raise SignerError(f"{workdir}: this run has no SLUL (stages {settings.stages}), so there is no T5 to export")
+    settings, model, params = restored(workdir)
+    vocabulary = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
+    config, tensors = t5.theirs(model.slul, params["slul"])
+    with storage.new_folder(out, KIND) as folder:
+        state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
+        (folder / _SENTENCE_PIECES).write_bytes(storage.plain_file(vocabulary, "restore it").read_bytes())
+    name = config["architectures"][0]
+    return [f"{out}: {name}, {_SENTENCE_PIECES}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
+
+
+# ---- Adapters --------------------------------------------------------------------------------------------------------
+
+
+def export_lora(workdir: Path, out: Path) -> list[str]:
+    """A run's adapters, for diffusers' `load_lora_weights` and for PEFT, each read back before the folder is there.
+
+    Raises `SignerError` where the run trained none, or none on published weights.
+    """
+    settings = folders.load_settings(workdir)
+    trees, others = _adapters(settings, workdir)
+    settings = kept.local(settings, workdir)
+    if not trees:
+        raise SignerError(
+            f"{workdir}: no stage of this run trained adapters; train with --config.train.STAGE.trains=lora"
+        )
+    bases = {"renderer": settings.renderer.init, "slul": settings.slul.init}
+    if not any(bases[part] for part in trees):
+        part = next(iter(trees))
+        raise SignerError(
+            f"{workdir}: its adapters lie on weights that it trained itself (config.{part}.init is empty), so there is "
+            "nothing to load them onto; export the whole model"
+        )
+    scale, lines = settings.lora.alpha / settings.lora.rank, []
+    with storage.new_folder(out, KIND) as folder:
+        for where, module, shapes, adapters in _placed(settings, trees):
+            inside, shown = folder / where, out / where
+            inside.mkdir(exist_ok=True)
+            peft = inside / "peft"
+            if not isinstance(module, T5):
+                lora.write_diffusers(inside, module, adapters, scale)
+                lora.check_written(inside / lora.DIFFUSERS_FILE, module, shapes, adapters, scale)
+                second = ", load_into_transformer_2=True" if where == wan.PIPELINE[1] else ""
+                lines.append(f"diffusers: pipeline.load_lora_weights({_quoted(shown)}{second})")
+            else:
+                peft = inside
+            peft.mkdir(exist_ok=True)
+            lora.write_peft(peft, module, adapters, scale)
+            layers = lora.check_written(peft / lora.PEFT_FILE, module, shapes, adapters, scale)
+            rank = max(v.shape[-1] for n, v in flatten_dict(adapters, sep="/").items() if n.endswith("/lora_a"))
+            lines.append(f"PEFT: PeftModel.from_pretrained(model, {_quoted(out / peft.relative_to(folder))})")
+            what = "T5" if isinstance(module, T5) else where or wan.PIPELINE[0]
+            lines.insert(
+                0, f"{shown}: {layers} layers of the {what}, rank {rank}, alpha / rank {scale:g}; read back whole"
+            )
+    if others:
+        lines.append(
+            f"beside the adapters the run trained {others:,} parameters, which no LoRA holds; export wan has them"
+        )
+    return lines
+
+
+def _adapters(settings: Settings, workdir: Path) -> tuple[dict[str, dict], int]:
+    """By part (`renderer`, `slul`) all stages' adapters as one tree, and how many more parameters they trained."""
+    found: dict[str, list[dict]] = {}
+    others: dict[str, int] = {}
+    for stage in settings.stages:
+        if "lora" not in settings.stage(stage).trains:
+            continue
+        directory = workdir / "checkpoints" / stage
+        step, steps = latest_step(directory), settings.stage(stage).steps
+        if step != steps:
+            raise SignerError(
+                f"{workdir}: stage {stage!r} stands at step {step or 0} of {steps}; train it to its end first"
+            )
+        for part, tree in read_params(directory).items():
+            flat = flatten_dict(tree, sep="/")
+            adapters = {name: value for name, value in flat.items() if name.endswith(("/lora_a", "/lora_b"))}
+            others |= {f"{part}/{name}": value.size for name, value in flat.items() if name not in adapters}
+            if adapters:
+                found.setdefault(part, []).append(unflatten_dict(adapters, sep="/"))
+    return {part: lora.combined(trees) for part, trees in found.items()}, sum(others.values())
+
+
+def _placed(settings: Settings, trees: Mapping[str, dict]) -> list[tuple[str, Any, dict, dict]]:
+    """For each model of the export its folder there, our module, the shapes of its parameters and its adapters."""
+    placed = []
+    if "renderer" in trees and settings.renderer.init:
+        experts = VARIANTS[settings.renderer.variant].experts
+        parts = wan.folders_of(settings.renderer.init, experts)
+        tree = trees["renderer"]["transformer"]
+        for name, path, place in zip(experts or ("",), parts, wan.PIPELINE, strict=False):
+            if not name or name in tree:
+                described = wan.describe_transformer(path)
+                placed.append(
+                    (place if name else "", described.module, _shapes(described), tree[name] if name else tree)
+                )
+    if "slul" in trees and settings.slul.init:
+        described = t5.describe(settings.slul.init)
+        placed.append(("slul", described.module, _shapes(described), trees["slul"]))
+    return placed
+
+
+def _shapes(described: Described) -> dict:
+    return described.init()["params"]
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)

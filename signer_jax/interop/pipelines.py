@@ -1,0 +1,130 @@
+"""A renderer in the layout of its variant as a folder that a pipeline class of diffusers loads.
+
+What diffusers has no place for (the control branch, SLUL's features beside the text) goes into one more file beside it,
+`signer_jax.safetensors`, under this project's own names.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from signer_jax import storage
+from signer_jax.errors import SignerError
+from signer_jax.interop import shards, state_dict, wan
+from signer_jax.interop.importing import INDEX, SETTINGS
+from signer_jax.interop.model_config import plain_inside
+from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.variants import Variant
+from signer_jax.renderer.video_transformer import VideoTransformer
+
+OURS = "signer_jax"  # the stem of our file
+_STEPS = 1000
+
+
+def pipeline_class(variant: Variant) -> str | None:
+    """The class of diffusers' that runs a variant; None where it has none (Fun-Control)."""
+    if variant.face is not None:
+        return "WanAnimatePipeline"
+    if variant.pose == "channels":
+        return None
+    return "WanImageToVideoPipeline" if "image" in variant.streams else "WanPipeline"
+
+
+def write_transformers(
+    folder: Path, variant: Variant, module: VideoTransformer, params: Mapping, kind: str, watch: shards.Watch | None
+) -> dict[str, Any]:
+    """Writes the transformer, or both experts, into a pipeline's folder; returns what of `params` has no place there,
+    by its path: the renderer's other parts, and in the transformer what no published one has.
+    """
+    rest = flatten_dict({name: value for name, value in params.items() if name != "transformer"}, sep="/")
+    for i, name in enumerate(variant.experts or ("",)):
+        given = params["transformer"][name] if name else params["transformer"]
+        config, tensors, beside = wan.theirs(module, given)
+        inside = folder / wan.PIPELINE[i]
+        inside.mkdir()
+        state_dict.write_into(inside, config, state_dict.entries_of(tensors, kind, wan.PIPELINE[i]), wan.STEM, watch)
+        prefix = f"transformer/{name}/" if name else "transformer/"
+        rest |= {prefix + path: value for path, value in beside.items()}
+    return rest
+
+
+def write_vae(folder: Path, module: VideoVAE, params: Mapping, kind: str, watch: shards.Watch | None) -> None:
+    config, tensors = wan.vae_theirs(module, params)
+    (folder / "vae").mkdir()
+    state_dict.write_into(folder / "vae", config, state_dict.entries_of(tensors, kind, "vae"), wan.STEM, watch)
+
+
+def write_rest(folder: Path, rest: Mapping[str, Any], about: Mapping[str, str], kind: str) -> None:
+    """Our file, with what says how it is read in its header."""
+    shards.write(folder, OURS, state_dict.entries_of(rest, kind, OURS), about={"format": "pt", **about})
+
+
+def read_rest(path: str | Path) -> dict:
+    """The renderer's parameters of `signer_jax.safetensors`, a tree; numpy float32."""
+    return unflatten_dict(state_dict.read_file(Path(path) / f"{OURS}.safetensors"), sep="/")
+
+
+def copy_encoders(folder: Path, kept: Path, kind: str | None, watch: shards.Watch | None) -> list[str]:
+    """Copies text and image encoder, tokenizer and the like where a run keeps them; returns their names."""
+    done = []
+    for name in ("text_encoder", "image_encoder"):
+        if (kept / name).is_dir():
+            (folder / name).mkdir()
+            entries = [tensor.entry(kind) for tensor in state_dict.read_tensors(kept / name).values()]
+            state_dict.write_into(folder / name, state_dict.read_config(kept / name), entries, "model", watch)
+            done.append(name)
+    for name, files in SETTINGS.items():
+        there = [kept / name / file for file in files if (kept / name / file).exists()]
+        if there and name != "scheduler":
+            (folder / name).mkdir()
+            for file in there:
+                (folder / name / file.name).write_bytes(plain_inside(file, "restore it").read_bytes())
+            done.append(name)
+    return done
+
+
+def write_index(folder: Path, variant: Variant, shift: float, there: list[str]) -> str:
+    """Writes `model_index.json` and the scheduler; returns the line of Python that loads the folder.
+
+    `there` are the components beside transformers, VAE and scheduler. Raises `SignerError` where diffusers has no
+    pipeline for the variant.
+    """
+    name = pipeline_class(variant)
+    if name is None:
+        raise SignerError(f"{folder}: diffusers has no pipeline for this variant")
+    kind = wan.class_of(variant.face is not None)
+    components: dict[str, Any] = {
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", kind],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
+    if name != "WanAnimatePipeline":
+        components["transformer_2"] = ["diffusers", kind] if variant.experts else [None, None]
+    if name != "WanPipeline":
+        components["image_encoder"] = ["transformers", "CLIPVisionModel"]
+        components["image_processor"] = ["transformers", "CLIPImageProcessor"]
+    needs_clip = variant.clip_dim is not None
+    missing = [
+        part for part in ("text_encoder", "tokenizer", "image_encoder", "image_processor")
+        if part in components and part not in there
+    ]  # fmt: skip
+    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": wan.WRITTEN_FOR}
+    if name != "WanAnimatePipeline":
+        index |= {"boundary_ratio": variant.boundary, "expand_timesteps": variant.time == "token"}
+    index |= {part: [None, None] if part in missing else value for part, value in components.items()}
+    scheduler = {
+        "_class_name": "UniPCMultistepScheduler", "_diffusers_version": wan.WRITTEN_FOR, "num_train_timesteps": _STEPS,
+        "prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift, "solver_order": 2,
+        "solver_type": "bh2", "predict_x0": True, "lower_order_final": True, "final_sigmas_type": "zero",
+    }  # fmt: skip
+    (folder / "scheduler").mkdir()
+    (folder / INDEX).write_text(storage.to_json(index), encoding="utf-8")
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
+    # What a pipeline must be given, and may be None; where no CLIP belongs to it, diffusers asks for none.
+    given = [part for part in missing if needs_clip or not part.startswith("image")]
+    return f"diffusers.{name}.from_pretrained(FOLDER{''.join(f', {part}=None' for part in given)})"

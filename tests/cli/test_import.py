@@ -1,0 +1,277 @@
+"""`signer import`: what it copies, what it says, and what it refuses before anything is written."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_pipeline
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from slul.tiny_t5 import tiny, weights
+
+from signer_jax import storage
+from signer_jax.cli import import_
+from signer_jax.cli.main import main
+from signer_jax.interop import clip, importing, shards, state_dict, t5, wan
+from signer_jax.interop.prompts import load_tokenizer
+from signer_jax.slul.tokenizer import Tokenizer
+
+FILE = "diffusion_pytorch_model.safetensors"
+
+
+def runs(capsys, *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def fails(capsys, out: Path, *arguments: object) -> str:
+    """The one line of a command that must fail, and has written nothing."""
+    assert main(["import", *map(str, arguments), "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()  # the last one, behind a bar where the copy had begun
+    assert not captured.out and lines[-1].startswith("signer: ") and "signer" not in "".join(lines[:-1])
+    assert not out.exists() and not list(out.parent.glob(f".{out.name}*"))
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    return tiny_pipeline.write(tmp_path_factory.mktemp("made") / "animate", "wan2.2-animate-14b")
+
+
+@pytest.fixture
+def source(made, tmp_path) -> Path:
+    """A copy that a test may harm."""
+    shutil.copytree(made, tmp_path / "source")
+    for file in (tmp_path / "source").rglob(storage.MANIFEST):  # of our own writers: published folders have none
+        file.unlink()
+    return tmp_path / "source"
+
+
+def equal(one, other) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_whole_pipeline_reads_like_the_original(source, tmp_path, capsys):
+    (source / "README.md").write_text("read me")
+    out = tmp_path / "weights" / "animate"
+    said = runs(capsys, "import", "wan", source, "--out", out)
+    shutil.rmtree(source)
+    assert storage.check_folder(out, importing.KIND, "", ["transformer/config.json", "scheduler/scheduler_config.json"])
+    assert not any(file.is_symlink() for file in out.rglob("*"))
+    module, params = wan.load_experts(out, ())
+    expected = tiny_pipeline.tiny_wan.module_of("wan2.2-animate-14b")
+    assert module.clone(dtype=expected.dtype) == expected
+    equal(params, tiny_pipeline.tiny_wan.parameters(expected, 0))
+    assert wan.load_vae(out / "vae")[0].z_dim == 4 and clip.load(out / "image_encoder", width=20)[0].layers == 2
+    encoder, _ = t5.load_encoder(out / "text_encoder", width=16)
+    load_tokenizer(out / "tokenizer", vocab_size=encoder.vocab_size)
+    index = json.loads((out / "model_index.json").read_text())
+    assert index["_class_name"] == "WanAnimatePipeline" and (out / "image_processor/preprocessor_config.json").exists()
+
+    lines = said.splitlines()
+    assert lines[0] == f"{out}: WanAnimatePipeline, laid out as wan2.2-animate-14b"
+    row = next(line for line in lines if line.startswith("transformer"))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert f"{count:,}" in row and "17,274,816,884" in row and "float32" in row
+    assert "left out: README.md" in lines
+    assert lines[-1].startswith(
+        f"next: signer train --config wan_animate_14b --workdir DIR --config.renderer.init={out}"
+    )
+    assert f"--config.vae.init={out / 'vae'}" in lines[-1]
+
+
+def test_the_next_command_is_one(source, tmp_path, capsys):
+    """Its config is shipped, of that variant, and its keys are the config's."""
+    from signer_jax import configuration
+
+    for variant, name in import_.CONFIGS.items():
+        assert configuration.shipped(name).renderer.variant == variant
+    said = runs(capsys, "import", "wan", source / "transformer", "--out", tmp_path / "one")
+    config, *overrides = said.splitlines()[-1].split("--config ")[1].split()
+    assert config == "wan_animate_14b"
+    default = configuration.load("default")
+    for override in overrides[2:]:
+        configuration.apply(default, override)
+    assert default.renderer.init == str(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", "BF16"), ("float32", "F32"), (None, "F16")])
+def test_numbers_keep_their_type_or_get_the_one_that_is_asked_for(source, tmp_path, capsys, dtype, kind):
+    file = source / "transformer" / FILE
+    tensors = {name: value.astype(np.float16) for name, value in load_file(file).items()}
+    save_file(tensors, file)
+    out = tmp_path / "out"
+    runs(capsys, "import", "wan", source / "transformer", "--out", out, *(["--dtype", dtype] if dtype else []))
+    with safe_open(out / FILE, framework="np") as opened:
+        assert {opened.get_slice(name).get_dtype() for name in opened.keys()} == {kind}  # noqa: SIM118
+        assert opened.metadata() == {"format": "pt"}
+    for name, tensor in state_dict.read_tensors(out).items():
+        np.testing.assert_allclose(tensor, tensors[name].astype(np.float32), rtol=2**-8 if dtype == "bfloat16" else 0)
+
+
+def test_shards_there_and_shards_here_each_number_read_once(source, tmp_path, capsys, monkeypatch):
+    folder, out = source / "transformer", tmp_path / "out"
+    before = {name: np.asarray(tensor) for name, tensor in state_dict.read_tensors(folder).items()}
+    monkeypatch.setattr(shards, "MOST", 30_000)
+    asked: list[tuple[str, int]] = []
+    fromfile = np.fromfile
+
+    def counted(file, dtype, count):
+        asked.append((file.name, file.tell()))
+        return fromfile(file, dtype, count)
+
+    monkeypatch.setattr(state_dict, "_PIECE", 1000)
+    monkeypatch.setattr(np, "fromfile", counted)
+    runs(capsys, "import", "wan", folder, "--out", out)
+    assert len(asked) == len(set(asked)) == sum(-(-value.size // 1000) for value in before.values())
+    files = sorted(file.name for file in out.glob("*.safetensors"))
+    assert len(files) > 3 and files[0] == f"diffusion_pytorch_model-00001-of-{len(files):05d}.safetensors"
+    assert all((out / name).stat().st_size < 40_000 for name in files)
+    index = json.loads((out / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    assert set(index["weight_map"]) == set(before)
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in before.values())
+    monkeypatch.undo()
+    for name, tensor in state_dict.read_tensors(out).items():
+        np.testing.assert_array_equal(tensor, before[name])
+    runs(capsys, "import", "wan", out, "--out", tmp_path / "again")  # shards as they are published
+    equal(wan.load_transformer(tmp_path / "again")[1], wan.load_transformer(folder)[1])
+
+
+def test_links_of_hugging_faces_cache_become_files(source, tmp_path, capsys):
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "1234"
+    blobs.mkdir(parents=True)
+    for i, file in enumerate(sorted(file for file in source.rglob("*") if file.is_file())):
+        file.rename(blobs / str(i))
+        (snapshot / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / file.relative_to(source)).symlink_to(blobs / str(i))
+    runs(capsys, "import", "wan", snapshot, "--out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "hub")
+    assert wan.load_experts(tmp_path / "out", ())[0].layers == 2
+
+
+def test_two_experts_and_one_that_is_missing(tmp_path, capsys):
+    folder = tiny_pipeline.write(tmp_path / "a14b", "wan2.2-t2v-a14b", encoders=False)
+    said = runs(capsys, "import", "wan", folder, "--out", tmp_path / "out")
+    assert "laid out as wan2.2-t2v-a14b" in said and "--config wan_a14b" in said
+    assert set(wan.load_experts(tmp_path / "out", ("high", "low"))[1]) == {"high", "low"}
+    shutil.rmtree(folder / "transformer_2")
+    assert "names 'transformer_2', and there is no such folder" in fails(capsys, tmp_path / "x", "wan", folder)
+
+
+def test_a_t5_with_its_vocabulary(tmp_path, capsys):
+    source = tmp_path / "t5"
+    t5.save(source, tiny(vocab_size=220), weights(tiny(vocab_size=220)))
+    line = fails(capsys, tmp_path / "x", "t5", source)
+    assert "holds no spiece.model, by which config.tokenizer.path reads the text" in line
+    (tmp_path / "spm").mkdir()
+    shutil.copy(tiny_pipeline.spiece(tmp_path / "spm"), source)
+    said = runs(capsys, "import", "t5", source, "--out", tmp_path / "out")
+    equal(t5.load(tmp_path / "out")[1], weights(tiny(vocab_size=220)))
+    assert Tokenizer.load(tmp_path / "out" / "spiece.model", mask="<extra_id_0>").vocab_size == 220
+    wanted = f"--config.slul.init={tmp_path}/out --config.tokenizer.path={tmp_path}/out/spiece.model"
+    assert said.splitlines()[-1].endswith(f"{wanted} --config.tokenizer.mask='<extra_id_0>'")
+
+
+# ---- Refused, with nothing written -----------------------------------------------------------------------------------
+
+
+def _another_config(name, **values):
+    def harm(source):
+        config = json.loads((source / name / "config.json").read_text())
+        (source / name / "config.json").write_text(json.dumps(config | values))
+
+    return harm
+
+
+def _without(name):
+    def harm(source):
+        tensors = load_file(source / "transformer" / FILE)
+        del tensors[name]
+        save_file(tensors, source / "transformer" / FILE)
+
+    return harm
+
+
+def _index(place):
+    def harm(source):
+        names = dict.fromkeys(load_file(source / "transformer" / FILE), place)
+        (source / "transformer" / f"{FILE}.index.json").write_text(json.dumps({"weight_map": names}))
+
+    return harm
+
+
+def _not_finite(source):
+    tensors = load_file(source / "vae" / FILE)
+    tensors["quant_conv.bias"][0] = np.nan
+    save_file(tensors, source / "vae" / FILE)
+
+
+def _pickled(source):
+    (source / "transformer" / FILE).rename(source / "transformer" / "diffusion_pytorch_model.bin")
+
+
+def _originals(source):
+    shutil.rmtree(source)
+    source.mkdir()
+    (source / "Wan2.1_VAE.pth").write_bytes(b"")
+    (source / "config.json").write_text('{"_class_name": "WanModel"}')
+
+
+def _small_vocabulary(source):
+    (source / "tokenizer" / "tokenizer_config.json").write_text('{"extra_ids": 900}')
+
+
+HARMS = {
+    "missing shard": (_index("a.safetensors"), "a.safetensors: no such file or directory; the folder's weights"),
+    "index outside": (_index("../a.safetensors"), "names '../a.safetensors', which is no .safetensors file beside it"),
+    "missing tensor": (_without("proj_out.bias"), "lacks 1 tensors, the first 'proj_out.bias'"),
+    "another class": (_another_config("transformer", _class_name="WanVACE"), "holds a WanVACE, not a WanTransformer3D"),
+    "another vae": (_another_config("vae", _class_name="AutoencoderKL"), "holds a AutoencoderKL, not an Autoencoder"),
+    "another shape": (_another_config("transformer", ffn_dim=40), "its config says (24, 40); take both files from one"),
+    "another width": (_another_config("text_encoder", d_model=20), "d_model is 20, so its states have that width"),
+    "not finite": (_not_finite, "tensor 'quant_conv.bias' holds a value that is not finite in float32"),
+    "pickled": (_pickled, "is PyTorch's pickle, which may run any program and is not read"),
+    "Wan's own": (_originals, "is Wan's own form, which is not read; take the folder that ends in -Diffusers"),
+    "vocabulary": (_small_vocabulary, "has 1020 ids, its text encoder 220; give the tokenizer and the text_encoder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_not_whole_or_not_of_one_model(source, tmp_path, capsys, harm):
+    change, says = HARMS[harm]
+    change(source)
+    assert says in fails(capsys, tmp_path / "out", "wan", source)
+
+
+def test_places_that_would_lose_something(source, tmp_path, capsys, monkeypatch):
+    for arguments, says in (
+        (("wan", tmp_path / "none"), "no such file or folder; give the folder of a diffusers pipeline"),
+        (("wan", source / "model_index.json"), "is a file; give the folder"),
+        (("wan", source / "tokenizer"), "holds no model (no config.json)"),
+        (("t5", source / "text_encoder"), "holds the encoder of a T5 alone"),
+    ):
+        assert says in fails(capsys, tmp_path / "out", *arguments)
+    inside = source / "new"
+    assert "must not lie in SRC" in fails(capsys, inside, "wan", source)
+    assert main(["import", "wan", str(source / "vae"), "--out", str(source)]) == 2
+    assert "must not lie in" in capsys.readouterr().err and (source / "vae" / FILE).exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    assert main(["import", "wan", str(source / "vae"), "--out", str(tmp_path / "mine")]) == 2
+    assert "exists and is no copy of published weights of signer_jax" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "mine") == ["file"]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(import_.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert "there are 1.00 kB; choose another place" in fails(capsys, tmp_path / "full", "wan", source)
+
+
+def test_an_older_copy_is_replaced(source, tmp_path, capsys):
+    out = tmp_path / "out"
+    runs(capsys, "import", "wan", source, "--out", out)
+    runs(capsys, "import", "wan", source / "vae", "--out", out)
+    assert not (out / "transformer").exists() and wan.load_vae(out)[0].z_dim == 4

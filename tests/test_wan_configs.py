@@ -1,0 +1,237 @@
+"""The shipped configs of published Wan models, end to end on tiny folders of their classes: imported, trained, the
+folder deleted, resumed, signed with, exported, and read back as what signs.
+
+Data, SLUL and SLP-MoE are the tiny run's, whose stages are done; the renderer is the config's.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_pipeline
+from flax.traverse_util import flatten_dict
+
+from signer_jax import configuration, storage
+from signer_jax.cli.import_ import CONFIGS
+from signer_jax.cli.main import main
+from signer_jax.interop import lora, pipelines, t5, wan
+from signer_jax.interop.kept import local
+from signer_jax.pipeline import Signer
+from signer_jax.renderer.variants import find
+from signer_jax.settings import read
+from signer_jax.stations.render import render, style
+from signer_jax.training import partitioning, run
+from signer_jax.training.checkpoints import latest_step, read_params
+
+STEPS = 3
+WHOLE = "wan_t2v_1_3b"  # with SLUL and SLP-MoE before the renderer, and killed on the way; the others have it alone
+# The modes of each config are its own, beside the others' for the smallest.
+CASES = [(config, ()) for config in CONFIGS.values()] + [(WHOLE, ("lora",)), (WHOLE, ("full",))]
+VARIANTS = {config: variant for variant, config in CONFIGS.items()}
+
+
+class Killed(Exception):
+    pass
+
+
+def config_of(name: str, tiny: Path, folder: Path, trains: tuple[str, ...]):
+    """The shipped config at the tiny run's sizes."""
+    c = configuration.shipped(name)
+    small = read(configuration.load(tiny))
+    for section in ("data", "tokenizer", "slul", "pose", "loss", "evaluate", "mesh"):
+        c[section].update(asdict(getattr(small, section)))
+    c.train.slul.update(asdict(small.train.slul))
+    c.train.pose.update(asdict(small.train.pose))
+    c.seed, c.log_every, c.checkpoint_every, c.dtype = small.seed, small.log_every, 1, "float32"
+    c.renderer.init, c.vae.init = str(folder), str(folder / "vae")
+    c.renderer.window, c.renderer.stride, c.renderer.steps, c.renderer.references = 5, 32, 2, 4
+    c.renderer.solver, c.renderer.control_size, c.renderer.control_channels = "euler", 32, (8, 8, 8)
+    c.renderer.control_fold = 1
+    c.train.renderer.steps, c.train.renderer.warmup = STEPS, 1
+    c.train.renderer.trains = trains or c.train.renderer.trains
+    c.lora.rank, c.lora.alpha = 2, 3.0
+    if name != WHOLE or trains:
+        c.stages, c.remat = ("renderer",), False  # compiles in half the time
+    return read(c)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("wan")
+
+
+@pytest.fixture
+def weights_of(base):
+    """A variant's weights as they are published."""
+
+    def folder(variant: str) -> Path:
+        path = base / variant
+        return path if path.exists() else tiny_pipeline.write(path, variant, encoders=False)
+
+    return folder
+
+
+def claimed(tiny_run: Path, workdir: Path, settings, latents: Path) -> None:
+    """A run whose first stages are the tiny run's, with the latents of an earlier test: they have one autoencoder."""
+    workdir.mkdir()
+    for name in ("data", "prior", *(f"checkpoints/{stage}" for stage in settings.stages if stage != "renderer")):
+        shutil.copytree(tiny_run / name, workdir / name)
+    if latents.exists():
+        shutil.copytree(latents, workdir / "latents")
+    shutil.copy(tiny_run / "tokenizer.model", workdir)
+    (workdir / "config.json").write_text(json.dumps({"made_by": storage.MADE_BY, **asdict(settings)}))
+
+
+def trained(settings, workdir: Path, monkeypatch, *, until: int | None = None):
+    """Trains the run; with `until` it is killed before that step."""
+    put, steps = partitioning.put_batch, []
+
+    def counted(*arguments):
+        steps.append(None)
+        if until is not None and len(steps) > until:
+            raise Killed
+        return put(*arguments)
+
+    monkeypatch.setattr(partitioning, "put_batch", counted)
+    with run.claimed(settings, workdir):
+        params = run.train(settings, workdir)[1]
+    return params, len(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "trains"), CASES, ids=lambda value: "-".join(value) if isinstance(value, tuple) else value
+)
+def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monkeypatch, capsys, name, trains):
+    from conftest import TINY
+
+    variant, folder, workdir = VARIANTS[name], tmp_path / "weights", tmp_path / "run"
+    assert main(["import", "wan", str(weights_of(variant)), "--out", str(folder)]) == 0
+    before = wan.load_experts(folder, find(variant).experts)[1]
+    settings = config_of(name, TINY, folder, trains)
+    assert settings.renderer.variant == variant
+    latents = weights_of(variant).parent / "latents"
+    claimed(tiny_run, workdir, settings, latents)
+
+    # ---- Trained, in the first case killed; the folder gone, resumed -----------------------------------------------
+    killed = (name, trains) == CASES[0]
+    if killed:
+        with pytest.raises(Killed), monkeypatch.context() as patch:
+            trained(settings, workdir, patch, until=2)
+    else:
+        trained(settings, workdir, monkeypatch)
+    assert f"{workdir / 'published'}: keeps the published weights" in capsys.readouterr().err
+    shutil.rmtree(folder)
+    first = latest_step(workdir / "checkpoints" / "renderer") or 0
+    with monkeypatch.context() as patch:
+        params, steps = trained(settings, workdir, patch)
+    assert steps == STEPS - first and latest_step(workdir / "checkpoints" / "renderer") == STEPS
+    if not latents.exists():
+        shutil.copytree(workdir / "latents", latents)
+
+    # ---- What was trained ------------------------------------------------------------------------------------------
+    modes = settings.train.renderer.trains
+    learned = flatten_dict(read_params(workdir / "checkpoints" / "renderer"), sep="/")
+    assert any(path.endswith("lora_a") for path in learned) == ("lora" in modes)
+    assert any("renderer/control/" in path for path in learned) == bool({"branch", "full"} & set(modes))
+    now = flatten_dict(jax.device_get(params["renderer"]["transformer"]), sep="/")
+    moved = [path for path, value in flatten_dict(before, sep="/").items() if not np.array_equal(value, now[path])]
+    assert bool(moved) == bool({"lora", "full"} & set(modes))
+
+    # ---- Signed with -----------------------------------------------------------------------------------------------
+    signer = Signer.load(workdir)
+    loaded = flatten_dict(jax.device_get(signer.params["renderer"]["transformer"]), sep="/")
+    for path, value in now.items():
+        np.testing.assert_array_equal(loaded[path], value)
+    if killed:
+        video = tmp_path / "sign.mp4"
+        assert main(["sign", "the house is old", "--workdir", str(workdir), "--out", str(video)]) == 0
+        assert video.stat().st_size > 1000
+    else:
+        pose = signer.corpus.motions("train")[0].pose.slice(0, 5)
+        shown = render(pose, style(signer.studio), None, None, signer.studio).video
+        assert shown.shape == (5, 32, 32, 3) and shown.std() > 0
+
+    # ---- Exported --------------------------------------------------------------------------------------------------
+    out = tmp_path / "exported"
+    assert main(["export", "wan", str(workdir), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    _, params = wan.load_experts(out, find(variant).experts)
+    for path, value in flatten_dict(params, sep="/").items():
+        np.testing.assert_array_equal(value, now[path], err_msg=path)
+    np.testing.assert_array_equal(
+        wan.load_vae(out / "vae")[1]["quant_conv"]["kernel"],
+        jax.device_get(signer.params["vae"])["quant_conv"]["kernel"],
+    )
+    index = json.loads((out / "model_index.json").read_text())
+    assert f"diffusers.{index['_class_name']}.from_pretrained(" in said and "text_encoder=None" in said
+    assert index.get("boundary_ratio") == find(variant).boundary
+    whole = flatten_dict(jax.device_get(signer.params["renderer"]), sep="/")
+    beside = set(whole) - {f"transformer/{path}" for path in flatten_dict(params, sep="/")}
+    assert (out / "signer_jax.safetensors").exists() == ("diffusers has no place for " in said) == bool(beside)
+    assert ("the control branch" in said) == any(path.startswith("control/") for path in beside)
+    assert ("SLUL's features" in said) == any("semantics" in path for path in beside) == ("slul" in settings.stages)
+    rest = flatten_dict(pipelines.read_rest(out), sep="/") if beside else {}
+    assert set(rest) == beside
+    for path, value in rest.items():
+        np.testing.assert_array_equal(value, whole[path])
+    adapters = tmp_path / "lora"
+    if "lora" not in modes:
+        assert main(["export", "lora", str(workdir), "--out", str(adapters)]) == 2
+        assert "no stage of this run trained adapters" in capsys.readouterr().err and not adapters.exists()
+        return
+    assert main(["export", "lora", str(workdir), "--out", str(adapters)]) == 0
+    said = capsys.readouterr().out
+    assert "read back whole" in said and ("beside the adapters the run trained" in said) == ("branch" in modes)
+    check_adapters(adapters, settings, workdir, before, now)
+
+
+def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
+    """The published weights with what the files hold are the run's."""
+    experts = find(settings.renderer.variant).experts
+    init = local(settings, workdir).renderer.init
+    for i, path in enumerate(wan.folders_of(init, experts)):
+        inside = folder / wan.PIPELINE[i] if experts else folder
+        module, params = wan.load_transformer(path)
+        prefix = f"{experts[i]}/" if experts else ""
+        expected = {key.removeprefix(prefix): value for key, value in now.items() if key.startswith(prefix)}
+        for file in (inside / lora.DIFFUSERS_FILE, inside / "peft" / lora.PEFT_FILE):
+            adapters = flatten_dict(lora.load(file, module, params), sep="/")
+            assert adapters
+            for key in (key for key in adapters if key.endswith("/lora_a")):
+                place = key.removesuffix("/lora_a")
+                kernel = flatten_dict(params, sep="/")[f"{place}/kernel"] + adapters[key] @ adapters[f"{place}/lora_b"]
+                np.testing.assert_allclose(kernel, expected[f"{place}/kernel"], atol=1e-6)
+
+
+def test_a_run_exports_its_slul_and_says_what_it_has_not(tiny_run, tmp_path, capsys):
+    out = tmp_path / "t5"
+    assert main(["export", "t5", str(tiny_run), "--out", str(out)]) == 0
+    assert "T5ForConditionalGeneration.from_pretrained(" in capsys.readouterr().out
+    signer = Signer.load(tiny_run)
+    jax.tree.map(np.testing.assert_array_equal, t5.load(out)[1], jax.device_get(signer.params["slul"]))
+    assert (out / "spiece.model").read_bytes() == (tiny_run / "tokenizer.model").read_bytes()
+    for kind, says in (("wan", "is this project's own"), ("lora", "no stage of this run trained adapters")):
+        assert main(["export", kind, str(tiny_run), "--out", str(tmp_path / "x")]) == 2
+        assert says in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "x").exists()
+
+
+def test_an_imported_folder_is_handed_on(weights_of, tmp_path, capsys):
+    source = weights_of("wan2.2-ti2v-5b")
+    imported, out = tmp_path / "imported", tmp_path / "out"
+    assert main(["import", "wan", str(source), "--out", str(imported)]) == 0
+    assert main(["export", "wan", str(imported), "--out", str(out), "--dtype", "bfloat16"]) == 0
+    kinds = {tensor.kind for tensor in wan.describe_transformer(out / "transformer").tensors.values()}
+    assert kinds == {"BF16"}
+    capsys.readouterr()
+    for path, kind, says in (
+        (imported, "lora", "weights that were imported have no adapters"),
+        (source, "wan", "is neither a trained run nor a folder that signer import made"),
+        (imported, "t5", "config.json"),
+    ):
+        assert main(["export", kind, str(path), "--out", str(tmp_path / "x")]) == 2
+        assert says in capsys.readouterr().err and not (tmp_path / "x").exists()
