@@ -143,7 +143,7 @@ def get_config() -> ConfigDict:
     c.renderer.velocity_floor = (
         0.4  # the velocity's error counts less below this level (0: nowhere; schedule.velocity_weight)
     )
-    c.renderer.steps = 12  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
+    c.renderer.steps = 16  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
     c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.guidance = 1.0  # away from neither pose nor text; 1 turns classifier-free guidance off

@@ -2,7 +2,8 @@
 
 signer import wan Wan2.1-I2V-14B-480P-Diffusers --out weights/i2v
 signer train --config wan:wan2.1-i2v-14b --workdir runs/i2v --config.renderer.init=weights/i2v \\
-    --config.vae.init=weights/i2v/vae --config.renderer.text_encoder=weights/i2v --config.renderer.image_encoder=weights/i2v
+    --config.vae.init=weights/i2v/vae --config.renderer.text_encoder=weights/i2v \\
+    --config.renderer.image_encoder=weights/i2v
 """
 
 from ml_collections import config_dict
