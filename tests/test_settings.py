@@ -39,8 +39,9 @@ def test_every_shipped_config_is_read(name):
     config = configuration.load(name, given)
     found, values = flatten(read(config)), flatten(config)
     # What a config leaves to the variant is the variant's.
-    left = [key for key in ("renderer.window", "renderer.shift") if values[key] == 0]
-    assert found | {key: values[key] for key in left} == values and all(found[key] > 0 for key in left)
+    left = [key for key in ("renderer.window", "renderer.shift", "renderer.overlap") if values[key] == 0]
+    assert found | {key: values[key] for key in left} == values
+    assert all(found[key] > 0 for key in left if key != "renderer.overlap")
     assert read(config.to_dict()) == read(config)
 
 

@@ -16,11 +16,13 @@ import tiny_pipeline
 from flax.traverse_util import flatten_dict
 
 from signer_jax import configuration, storage
+from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
 from signer_jax.interop import lora, pipelines, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
+from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import find
 from signer_jax.settings import read
 from signer_jax.stations.render import render, style
@@ -235,3 +237,21 @@ def test_an_imported_folder_is_handed_on(weights_of, tmp_path, capsys):
     ):
         assert main(["export", kind, str(path), "--out", str(tmp_path / "x")]) == 2
         assert says in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", CONFIGS.values())
+def test_the_full_sizes_go_together(monkeypatch, name):
+    """Control picture, tokens and clips of 480x832 fit each other; published modules stand in for the folders'."""
+    settings = read(configuration.load(name, ["--config.renderer.init=folder", "--config.vae.init=folder"]))
+    variant = find(VARIANTS[name])
+    z, folded = variant.latent_channels, variant.latent_channels == 48
+    vae = VideoVAE(
+        base_dim=96, decoder_base_dim=96, z_dim=z, dim_mult=(1, 2, 4, 4), num_res_blocks=2,
+        temporal_downsample=(False, True, True), in_channels=12 if folded else 3, out_channels=12 if folded else 3,
+        patch_size=2 if folded else None, is_residual=folded, latents_mean=(0.0,) * z, latents_std=(1.0,) * z,
+    )  # fmt: skip
+    monkeypatch.setattr(wan, "load_vae", lambda *_: (vae, {}))
+    monkeypatch.setattr(wan, "load_experts", lambda *_: (models.published_transformer(variant), {}))
+    renderer = models.build(settings, 100)[0].renderer
+    assert settings.data.size == (480, 832) and settings.renderer.window == variant.frames
+    assert (renderer.control is None) == (variant.pose == "tokens") and renderer.control_size == (480, 832)
