@@ -336,7 +336,7 @@ def _of_an_entry(folder):
 
 def _of_a_corpus(folder):
     files.make_corpus(folder)
-    return "signer_jax.data.records.json.loads", lambda: records.Corpus(folder)
+    return "signer_jax.json_files.json.loads", lambda: records.Corpus(folder)
 
 
 def _of_a_record(folder):

@@ -1,5 +1,7 @@
 """Words looked up in a lexicon's database: each way to find one, in its order, and what is said of it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -152,8 +154,10 @@ def test_letters_by_their_convention():
 def test_an_index_of_before_has_no_words(prior):
     index = prior.path / "index.json"
     text = index.read_text()
-    old = text.replace('"words": "klein",', "").replace('"words": "house",', "")
-    assert text != old
+    about = json.loads(text)
+    words = [entry.pop("words", None) for entry in about["entries"]]
+    assert "klein" in words
+    old = json.dumps(about, indent=1)
     from signer_jax import storage
 
     manifest = prior.path / storage.MANIFEST
