@@ -185,11 +185,21 @@ def load_experts(
 
 
 def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
-    """The folders of the transformers that `load_experts` reads. Raises `SignerError` where one is missing."""
+    """The folders of the transformers that `load_experts` reads.
+
+    Raises `SignerError` where one is missing, or there are two where one is asked for: half of a model is none.
+    """
     folder = Path(path)
     if not experts:
         inside = folder / PIPELINE[0]
-        return [inside if inside.is_dir() and not (folder / "config.json").exists() else folder]
+        if not inside.is_dir() or (folder / "config.json").exists():
+            return [folder]
+        if (folder / PIPELINE[1]).is_dir():
+            raise SignerError(
+                f"{folder}: holds a model of two experts ({' and '.join(PIPELINE)}), and config.renderer.variant is of "
+                "one; choose the variant that it is, wan2.2-t2v-a14b or wan2.2-i2v-a14b"
+            )
+        return [inside]
     for part in PIPELINE:
         if not (folder / part).is_dir():
             raise SignerError(
