@@ -173,7 +173,7 @@ def fit(
 
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
-    frozen = jax.device_put(_as(frozen, c.frozen_dtype), partitioning.tree_shardings(frozen, mesh))
+    frozen = jax.device_put(_frozen_as(frozen, c.frozen_dtype), partitioning.tree_shardings(frozen, mesh))
     if checkpoints.latest() is None:
         moving = jax.device_put(moving, shardings.params)
         state = jax.jit(initial, out_shardings=shardings, donate_argnums=0)(moving)
@@ -248,11 +248,15 @@ def _copied(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _as(tree: Any, dtype: str) -> Any:
-    """Floating point arrays in another type."""
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != dtype else x, tree
-    )
+def _frozen_as(params: Params, dtype: str) -> Params:
+    """Floating point arrays in another type, but for the autoencoder's: what it encodes (conditions) must be what
+    signing, whose weights are float32, makes of the same pictures.
+    """
+
+    def one(x: Array) -> Array:
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != dtype else x
+
+    return {part: tree if part == "vae" else jax.tree.map(one, tree) for part, tree in params.items()}
 
 
 def _with_key(step: Callable) -> Callable:

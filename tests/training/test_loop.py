@@ -1,5 +1,7 @@
 """What a step does: parts of a batch, running means, steps that are left out, and what is saved of it."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +199,24 @@ def test_a_run_in_two_parts_is_the_whole_run_whatever_trains(tmp_path, trains, e
     saved = set(flatten_dict(read_params(tmp_path / "whole" / "part"), sep="/"))
     leaves = {"lora": {"part/dense/lora_a", "part/dense/lora_b"}, "other": {"part/other"}, "bias": {"part/dense/bias"}}
     assert saved == set().union(*(leaves[rule] for rule in trains))
+
+
+def test_what_is_frozen_lies_in_its_type_and_the_autoencoder_in_its_own(tmp_path):
+    """Training encodes conditions by the weights that signing has; rounded ones would give other latents."""
+    seen = {}
+
+    def noting(params, batch, rng):
+        seen.update(jax.tree.map(lambda leaf: leaf.dtype, {name: params[name] for name in ("frozen", "vae")}))
+        return objective(params, batch, rng)
+
+    noted = replace(stage(trains=("lora",), frozen_dtype="bfloat16"), objective=noting)
+    with Checkpoints(tmp_path / "part") as checkpoints:
+        fit(
+            noted, params() | {"vae": {"a": np.ones(4, np.float32)}}, batches(), mesh=partitioning.make_mesh(MESH),
+            seed=0, checkpoints=checkpoints, monitor=Monitor(tmp_path / "tensorboard"), log_every=1,
+            checkpoint_every=8,
+        )  # fmt: skip
+    assert seen == {"frozen": {"a": jnp.bfloat16}, "vae": {"a": jnp.float32}}
 
 
 def test_adapters_start_from_the_stages_seed_and_learn(tmp_path):
