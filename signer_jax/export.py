@@ -5,6 +5,7 @@ Each function writes a folder of ours, whole or not at all, and returns the line
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -26,10 +27,12 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.slul.t5 import T5
-from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
 
 KIND = "export of signer_jax"
 _SENTENCE_PIECES = importing.SPIECE
+# Adapters of the models that other libraries have: of the control branch there are none elsewhere.
+_ADAPTER = re.compile(r"(renderer/transformer|slul)/.*/lora_[ab]$")
 
 
 def of_imported(kind: str, path: Path, out: Path, type_: str | None, watch: Watch | None = None) -> list[str]:
@@ -193,25 +196,26 @@ def export_lora(workdir: Path, out: Path) -> list[str]:
 
 
 def _adapters(settings: Settings, workdir: Path) -> tuple[dict[str, dict], int]:
-    """By part (`renderer`, `slul`) all stages' adapters as one tree, and how many more parameters they trained."""
+    """By part (`renderer`, `slul`) all stages' adapters as one tree, and how many more of those parts' parameters the
+    run trained, in whatever stage: the adapters of one lie on what another made of the published weights.
+    """
     found: dict[str, list[dict]] = {}
     others: dict[str, int] = {}
-    for stage in settings.stages:
-        if "lora" not in settings.stage(stage).trains:
-            continue
+    adapting = [stage for stage in settings.stages if "lora" in settings.stage(stage).trains]
+    for stage in settings.stages if adapting else ():
         directory = workdir / "checkpoints" / stage
         step, steps = latest_step(directory), settings.stage(stage).steps
         if step != steps:
             raise SignerError(
                 f"{workdir}: stage {stage!r} stands at step {step or 0} of {steps}; train it to its end first"
             )
-        for part, tree in read_params(directory).items():
+        others |= {name: size for name, size in read_sizes(directory).items() if not _ADAPTER.match(name)}
+        for part, tree in read_params(directory).items() if stage in adapting else ():
             flat = flatten_dict(tree, sep="/")
-            adapters = {name: value for name, value in flat.items() if name.endswith(("/lora_a", "/lora_b"))}
-            others |= {f"{part}/{name}": value.size for name, value in flat.items() if name not in adapters}
-            if adapters:
+            if adapters := {name: value for name, value in flat.items() if _ADAPTER.match(f"{part}/{name}")}:
                 found.setdefault(part, []).append(unflatten_dict(adapters, sep="/"))
-    return {part: lora.combined(trees) for part, trees in found.items()}, sum(others.values())
+    counted = sum(size for name, size in others.items() if name.partition("/")[0] in found)
+    return {part: lora.combined(trees) for part, trees in found.items()}, counted
 
 
 def _placed(settings: Settings, trees: Mapping[str, dict]) -> list[tuple[str, Any, dict, dict]]:

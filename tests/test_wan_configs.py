@@ -15,7 +15,7 @@ import pytest
 import tiny_pipeline
 from flax.traverse_util import flatten_dict
 
-from signer_jax import configuration, storage
+from signer_jax import configuration, export, storage
 from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
@@ -220,6 +220,35 @@ def test_a_run_exports_its_slul_and_says_what_it_has_not(tiny_run, tmp_path, cap
     for kind, says in (("wan", "is this project's own"), ("lora", "no stage of this run trained adapters")):
         assert main(["export", kind, str(tiny_run), "--out", str(tmp_path / "x")]) == 2
         assert says in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "x").exists()
+
+
+def test_what_no_adapter_holds_is_counted_in_every_stage(tmp_path, monkeypatch):
+    """Adapters that lie on what another stage trained in full are not the run without it."""
+    c = configuration.load(Path(__file__).parent / "tiny.py")
+    c.stages = ("slul", "renderer", "joint")
+    c.train.joint.trains = ("lora",)
+    a, b = np.ones((3, 2), np.float32), np.ones((2, 4), np.float32)
+    layer = {"wi": {"lora_a": a, "lora_b": b}}
+    held = {
+        "slul": {"slul": {"wi": {"kernel": np.ones((3, 4), np.float32)}}},
+        "renderer": {"renderer": {"control": {"out": np.ones(5, np.float32)}}},
+        "joint": {"renderer": {"transformer": layer, "control": layer}, "slp_moe": layer},
+    }
+    steps = {stage: read(c).stage(stage).steps for stage in c.stages}
+    monkeypatch.setattr(export, "latest_step", lambda folder: steps[folder.name])
+    monkeypatch.setattr(export, "read_params", lambda folder: held[folder.name])
+    monkeypatch.setattr(
+        export, "read_sizes",
+        lambda folder: {name: value.size for name, value in flatten_dict(held[folder.name], sep="/").items()},
+    )  # fmt: skip
+    trees, others = export._adapters(read(c), tmp_path)
+    assert set(flatten_dict(trees, sep="/")) == {f"renderer/transformer/wi/lora_{side}" for side in "ab"}
+    assert others == 5 + a.size + b.size  # the branch, and adapters that no other library has; SLUL has none here
+    c.train.slul.trains, held["slul"]["slul"]["enc"] = ("lora", "wi"), layer
+    trees, others = export._adapters(read(c), tmp_path)
+    assert trees.keys() == {"renderer", "slul"} and others == 12 + 5 + a.size + b.size
+    c.train.joint.trains = c.train.slul.trains = ("full",)
+    assert export._adapters(read(c), tmp_path) == ({}, 0)
 
 
 def test_an_imported_folder_is_handed_on(weights_of, tmp_path, capsys):

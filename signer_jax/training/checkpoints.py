@@ -141,6 +141,18 @@ def read_params(directory: str | Path, place: Place | None = None) -> Any:
         return _read_params(_newest(directory), place)
 
 
+def read_sizes(directory: str | Path) -> dict[str, int]:
+    """How many numbers each parameter has that a stage trained, by its path, of its newest checkpoint; no array is read.
+
+    Raises `SignerError` as `read_params`.
+    """
+    arrays = _read_about(_newest(Path(directory).absolute()))["arrays"]
+    return {
+        name.removeprefix("params/"): math.prod(array["shape"])
+        for name, array in arrays.items() if name.startswith("params/")
+    }  # fmt: skip
+
+
 def _read_params(folder: Path, place: Place | None) -> Any:
     described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"

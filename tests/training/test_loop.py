@@ -13,7 +13,7 @@ from test_checkpoints import MESH, batches
 
 from signer_jax.errors import SignerError
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
+from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params, read_sizes
 from signer_jax.training.loop import TrainState, cut, fit, make_step, mean_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
@@ -199,6 +199,12 @@ def test_a_run_in_two_parts_is_the_whole_run_whatever_trains(tmp_path, trains, e
     saved = set(flatten_dict(read_params(tmp_path / "whole" / "part"), sep="/"))
     leaves = {"lora": {"part/dense/lora_a", "part/dense/lora_b"}, "other": {"part/other"}, "bias": {"part/dense/bias"}}
     assert saved == set().union(*(leaves[rule] for rule in trains))
+    sizes = read_sizes(tmp_path / "whole" / "part")
+    assert sizes == {name: value.size for name, value in _flat(read_params(tmp_path / "whole" / "part")).items()}
+
+
+def _flat(tree) -> dict:
+    return flatten_dict(tree, sep="/")
 
 
 def test_what_is_frozen_lies_in_its_type_and_the_autoencoder_in_its_own(tmp_path):
