@@ -30,7 +30,7 @@ from signer_jax.types import Pose, Sample
 def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
     """Clips rendered from their true poses, at most `limit`, whole, beside what gives the figures their meaning.
 
-    SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (in one step), the
+    SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (`_untrained`), the
     reference picture alone, the signer's mean training frame, their training frame of the nearest pose, this with hands
     pasted from other frames (a composite without a network), the autoencoder as the ceiling.
     `video/detail`: correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in
@@ -45,12 +45,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
     picked = [filmed_at[k] for k in spread(len(filmed_at), limit)]
     rows: dict[str, list[float]] = defaultdict(list)
-    fresh = models.init_renderer(signer.model, jax.random.key(signer.settings.seed))
-    # In one step: what knows nothing makes nothing more of twelve.
-    renderer = signer.model.renderer
-    schedule = replace(renderer.schedule, steps=1, solver="euler")
-    model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
-    untrained = Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
+    untrained = _untrained(signer)
     first, shown = picked[:4], {}
     states: dict[int, Any] = dict.fromkeys(picked)
     if signer.texts:
@@ -74,10 +69,11 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
             look = style_of(bank, name) if bank else borrowed(studio, corpus, split, i)
             candidates = {
                 "": render(whole, look, H, mask, studio, states[i]).video,
-                "_untrained": render(whole, look, H, mask, untrained, states[i]).video,
                 "_reference": np.broadcast_to(picture(look, studio), truth.shape),
                 "_reconstruction": reconstruct(truth, studio),
             }
+            if untrained is not None:
+                candidates["_untrained"] = render(whole, look, H, mask, untrained, states[i]).video
             if others:
                 candidates |= baselines(clip, list(others.values()))
             folder = "video" if seen else "video_unseen"
@@ -93,6 +89,20 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     result.clips += [shown[i] for i in sorted(shown)]
     result.metrics |= means({name: values for name, values in rows.items() if "/" in name})
     result.metrics |= motion_figures(rows)
+
+
+def _untrained(signer: Signer) -> Studio | None:
+    """The renderer with fresh parameters, in one step: what knows nothing makes nothing more of twelve.
+
+    None for one that began with published weights: there is room for one such model, and a fresh one is no baseline.
+    """
+    if signer.settings.renderer.init:
+        return None
+    fresh = models.init_renderer(signer.model, jax.random.key(signer.settings.seed))
+    renderer = signer.model.renderer
+    schedule = replace(renderer.schedule, steps=1, solver="euler")
+    model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
+    return Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
 
 
 def score_clip(

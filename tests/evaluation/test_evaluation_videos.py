@@ -35,6 +35,23 @@ def clip(name: str, signer: str, level: int) -> Sample:
     return Sample(name, "", "ase", (), signer, pose=pose, video=np.full((3, 16, 16, 3), level, np.uint8))
 
 
+def test_published_weights_have_no_fresh_renderer_beside_them(monkeypatch):
+    """Of 14 billion parameters there is room for one, and fresh ones lay whole on one device."""
+    made = []
+
+    def init(model, key):
+        made.append(model)
+        raise ArithmeticError
+
+    monkeypatch.setattr(videos.models, "init_renderer", init)
+    settings = SimpleNamespace(seed=0, renderer=SimpleNamespace(init="weights/t2v"))
+    assert videos._untrained(SimpleNamespace(settings=settings, model="model")) is None and not made
+    settings.renderer.init = ""
+    with pytest.raises(ArithmeticError):
+        videos._untrained(SimpleNamespace(settings=settings, model="model"))
+    assert made == ["model"]
+
+
 def test_the_baselines_are_made_of_the_signers_own_training_frames(tmp_path):
     train = [clip("1", "a", 90), clip("2", "b", 30), clip("3", "b", 50)]
     corpus = records.write(tmp_path / "data", {"train": lambda: train}, {"languages": {}})
