@@ -26,6 +26,7 @@ from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
 
+_UNSEEN = 0.05  # share of the frames that no window shows, above which it is said
 # (motion, its first frame, frames, the example's generator) -> arrays that stand beside a window's latents.
 Beside = Callable[[int, int, int, np.random.Generator], dict[str, Any]]
 
@@ -129,6 +130,29 @@ def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
     if not items:
         raise SignerError("data: the training split holds no videos; raise data.videos, or check the source")
     return items
+
+
+def told(corpus: Corpus, window: int, stride: int) -> list[str]:
+    """What the windows do to the training clips, in lines: how many are filled up, and what no window shows."""
+    clips = [frames for frames, video, _ in corpus.listed("train") if video]
+    short = sum(frames < window for frames in clips)
+    # Behind the last window, and between two where the stride is longer than they are.
+    starts = [range(0, max(frames - window, 0) + 1, stride) for frames in clips]
+    seen = sum(
+        min(frames, (len(own) - 1) * min(stride, window) + window) for frames, own in zip(clips, starts, strict=True)
+    )
+    lines = []
+    if short:
+        lines.append(
+            f"{short} of {len(clips)} training clips are shorter than config.renderer.window {window}: their last "
+            "frame is repeated up to it; config.renderer.buckets gives several lengths"
+        )
+    if sum(clips) - seen > _UNSEEN * sum(clips):
+        lines.append(
+            f"{sum(clips) - seen} of the training clips' {sum(clips)} frames are in no window of {window} frames every "
+            f"{stride}; a smaller config.renderer.stride shows more of them"
+        )
+    return lines
 
 
 def _reference_places(

@@ -212,3 +212,22 @@ def test_statistics_that_nothing_can_be_normalised_by_are_one_line_at_once(tmp_p
 
     monkeypatch.setattr(store, "noise_factor", must_not)
     assert "statistics (1025,) are not of 1 to 1024 channels" in said(2, 1025, std=[1] * 1025)
+
+
+def test_what_windows_leave_out_or_fill_up_is_told():
+    def corpus(*frames):
+        listed = [(count, True, "a") for count in frames] + [(1, False, "a")]  # no video, no window
+        return SimpleNamespace(listed=lambda split: listed if split == "train" else [])
+
+    assert cache.told(corpus(81, 121, 161), 81, 40) == []
+    assert cache.told(corpus(120), 81, 40) == [
+        "39 of the training clips' 120 frames are in no window of 81 frames every 40; a smaller config.renderer.stride "
+        "shows more of them"
+    ]
+    (line,) = cache.told(corpus(80, 9, 81), 81, 40)
+    assert line.startswith("2 of 3 training clips are shorter than config.renderer.window 81")
+    assert cache.told(corpus(9), 3, 6) == [  # a gap between windows: 0-2 and 6-8
+        "3 of the training clips' 9 frames are in no window of 3 frames every 6; a smaller config.renderer.stride "
+        "shows more of them"
+    ]
+    assert cache.told(corpus(100), 3, 3) == []  # one frame of a hundred
