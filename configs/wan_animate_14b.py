@@ -12,6 +12,7 @@ from signer_jax.configuration import shipped
 def get_config():
     c = shipped("wan", "wan2.2-animate-14b")
     c.renderer.control = "variant"  # pose tokens
+    c.renderer.guidance_each.text = 1.0  # as published: none
     c.train.renderer.trains = ("lora",)
     c.lora.rank, c.lora.alpha = 32, 32.0
     return c

@@ -210,6 +210,11 @@ def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
                 np.testing.assert_allclose(kernel, expected[f"{place}/kernel"], atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "guidance"), [("wan", 5.0), ("wan_a14b", 3.5), ("wan_animate_14b", 1.0)])
+def test_the_texts_guidance_is_the_published_models(name, guidance):
+    assert configuration.shipped(name).renderer.guidance_each.text == guidance
+
+
 def test_a_run_exports_its_slul_and_says_what_it_has_not(tiny_run, tmp_path, capsys):
     out = tmp_path / "t5"
     assert main(["export", "t5", str(tiny_run), "--out", str(out)]) == 0
