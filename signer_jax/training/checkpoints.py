@@ -142,7 +142,7 @@ def read_params(directory: str | Path, place: Place | None = None) -> Any:
 
 
 def read_sizes(directory: str | Path) -> dict[str, int]:
-    """How many numbers each parameter has that a stage trained, by its path, of its newest checkpoint; no array is read.
+    """How many numbers each parameter has that a stage trained, by its path, of its newest checkpoint; none is read.
 
     Raises `SignerError` as `read_params`.
     """

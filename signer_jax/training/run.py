@@ -158,6 +158,9 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
         lines = buckets.told(bucket_plan(part, settings, model, corpus), batch, f"config.{part}.buckets")
         if jax.process_index() == 0:
             print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
+    if conditions.STAGES & set(settings.stages) and not settings.renderer.buckets and jax.process_index() == 0:
+        for line in latent_cache.told(corpus, settings.renderer.window, settings.renderer.stride):
+            print(f"signer: {line}", file=sys.stderr)
     if said := first_makes("published", lambda: kept.keep(named, workdir)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
