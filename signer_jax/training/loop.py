@@ -154,9 +154,13 @@ def fit(
     monitor: Monitor,
     log_every: int,
     checkpoint_every: int,
+    again: Callable[[], Params] | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the mesh: those that it
     trained (`finished`), and the others as they were. What it trains of the given ones is used up.
+
+    `again` gives the parameters once more: what is frozen in another type is then used up too, so that it lies in
+    memory once.
 
     A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
@@ -173,7 +177,8 @@ def fit(
 
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
-    frozen = jax.device_put(_frozen_as(frozen, c.frozen_dtype), partitioning.tree_shardings(frozen, mesh))
+    frozen = _frozen_as(frozen, c.frozen_dtype, use_up=again is not None)
+    frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
     if checkpoints.latest() is None:
         moving = jax.device_put(moving, shardings.params)
         state = jax.jit(initial, out_shardings=shardings, donate_argnums=0)(moving)
@@ -216,6 +221,9 @@ def fit(
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
         line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
         print(f"signer: {line}", file=sys.stderr)
+    if again is not None and c.frozen_dtype != "float32":
+        partitioning.free(frozen)
+        params = again()
     return finished(stage, params, state.ema or state.params)
 
 
@@ -248,13 +256,20 @@ def _copied(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _frozen_as(params: Params, dtype: str) -> Params:
-    """Floating point arrays in another type, but for the autoencoder's: what it encodes (conditions) must be what
-    signing, whose weights are float32, makes of the same pictures.
+def _frozen_as(params: Params, dtype: str, *, use_up: bool) -> Params:
+    """Floating point arrays in another type, one after the other; with `use_up` each is given back when it is made.
+
+    The autoencoder's stay: what it encodes (conditions) must be what signing, whose weights are float32, makes of the
+    same pictures.
     """
 
     def one(x: Array) -> Array:
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != dtype else x
+        if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype == dtype:
+            return x
+        other = jax.block_until_ready(x.astype(dtype))
+        if use_up:
+            partitioning.free(x)
+        return other
 
     return {part: tree if part == "vae" else jax.tree.map(one, tree) for part, tree in params.items()}
 

@@ -148,9 +148,14 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             for line in conditions.said(settings):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
-    place = partitioning.placing(mesh)
-    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
-    params = partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
+    place, vocab_size = partitioning.placing(mesh), tokenizer.vocab_size if tokenizer else 0
+    model, published = models.build(settings, vocab_size, place)
+
+    def started(published: Any) -> dict[str, Any]:
+        return partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
+
+    params = started(published)
+    del published  # the stages use them up
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, params)
@@ -164,7 +169,15 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     if said := first_makes("published", lambda: kept.keep(named, workdir)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
+
     # ---- Stages ----------------------------------------------------------------------------------------------------
+    def before(k: int) -> dict[str, Any]:
+        """The parameters that stage k starts from, read anew."""
+        params = started(models.build(settings, vocab_size, place)[1])
+        for stage in stages[:k]:
+            params = finished(stage, params, read_params(workdir / "checkpoints" / stage.name, place))
+        return params
+
     monitor = Monitor(workdir / "tensorboard")
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
@@ -187,7 +200,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             params = fit(
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every,
+                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, again=partial(before, k),
             )  # fmt: skip
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:

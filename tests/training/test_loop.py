@@ -207,22 +207,33 @@ def _flat(tree) -> dict:
     return flatten_dict(tree, sep="/")
 
 
-def test_what_is_frozen_lies_in_its_type_and_the_autoencoder_in_its_own(tmp_path):
+def test_what_is_frozen_lies_in_its_type_once_and_the_autoencoder_in_its_own(tmp_path):
     """Training encodes conditions by the weights that signing has; rounded ones would give other latents."""
-    seen = {}
+    seen, mesh = {}, partitioning.make_mesh(MESH)
+
+    def whole():
+        made = params() | {"vae": {"a": np.ones(4, np.float32)}}
+        return jax.device_put(made, partitioning.tree_shardings(made, mesh))
 
     def noting(params, batch, rng):
         seen.update(jax.tree.map(lambda leaf: leaf.dtype, {name: params[name] for name in ("frozen", "vae")}))
         return objective(params, batch, rng)
 
-    noted = replace(stage(trains=("lora",), frozen_dtype="bfloat16"), objective=noting)
-    with Checkpoints(tmp_path / "part") as checkpoints:
-        fit(
-            noted, params() | {"vae": {"a": np.ones(4, np.float32)}}, batches(), mesh=partitioning.make_mesh(MESH),
-            seed=0, checkpoints=checkpoints, monitor=Monitor(tmp_path / "tensorboard"), log_every=1,
-            checkpoint_every=8,
-        )  # fmt: skip
+    def run(folder, given, again):
+        noted = replace(stage(trains=("lora",), frozen_dtype="bfloat16"), objective=noting)
+        with Checkpoints(folder / "part") as checkpoints:
+            return fit(
+                noted, given, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
+                monitor=Monitor(folder / "tensorboard"), log_every=1, checkpoint_every=8, again=again,
+            )  # fmt: skip
+
+    given = whole()
+    kept = jax.device_get(run(tmp_path / "kept", given, None))
     assert seen == {"frozen": {"a": jnp.bfloat16}, "vae": {"a": jnp.float32}}
+    assert not given["frozen"]["a"].is_deleted()
+    read_again = run(tmp_path / "again", given, whole)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+    jax.tree.map(np.testing.assert_array_equal, read_again, kept)
 
 
 def test_adapters_start_from_the_stages_seed_and_learn(tmp_path):
