@@ -210,5 +210,5 @@ def test_a_rectangular_run_trains_evaluates_and_signs(wide_run, tmp_path, capsys
 
 def extent(picture: np.ndarray) -> tuple[int, int]:
     """Height and width in pixels of what is drawn."""
-    rows, columns = (np.flatnonzero(picture.max(axis) > 0.5) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(picture.max(axis) > 0.25) for axis in (1, 0))
     return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
