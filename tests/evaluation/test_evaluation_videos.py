@@ -25,7 +25,7 @@ from signer_jax.types import Pose, Sample
 SIGNER = SimpleNamespace(
     settings=SimpleNamespace(
         pose=SimpleNamespace(joints="full_128"),
-        renderer=SimpleNamespace(window=4, overlap=0),
+        renderer=SimpleNamespace(window=4, overlap=0, variant="own"),
     )
 )
 
@@ -119,10 +119,10 @@ def test_a_style_is_borrowed_from_another_clip_of_the_same_signer(tmp_path, monk
     dev = [clip("1", "guest", 10), clip("2", "other", 20), clip("3", "guest", 30), clip("4", "alone", 40)]
     corpus = records.write(tmp_path / "data", {"dev": lambda: dev}, {"languages": {}})
 
-    def style_of(studio, picture=None):
+    def style(studio, picture=None):
         return Style(np.ones((2, 2, 4)) if picture is None else picture)
 
-    monkeypatch.setattr(videos, "style_of", style_of)
+    monkeypatch.setattr(videos, "style", style)
     assert (borrowed(None, corpus, "dev", 0).reference == 30).all()
     assert (borrowed(None, corpus, "dev", 2).reference == 10).all()
     assert not borrowed(None, corpus, "dev", 3).reference.any()

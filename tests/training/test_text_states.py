@@ -156,8 +156,9 @@ def trained(pipeline, tmp_path_factory):
 
 
 def test_training_batches_carry_each_texts_states(trained, pipeline):
-    settings, workdir = trained
+    _, workdir = trained
     signer = Signer.load(workdir)
+    settings = signer.settings  # which names the weights that the run keeps
     mesh = run.mesh_of(settings)
     batch = next(
         run.stage_batches("renderer", settings, workdir, signer.corpus, None, signer.model, signer.params, 0, mesh)
