@@ -29,7 +29,7 @@ from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.storage import reason_of
 from signer_jax.training import pieces
-from signer_jax.training.partitioning import path_name
+from signer_jax.training.partitioning import each, path_name
 
 _NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
 _OUTSIDE = "move what it leads to here, or take it away"
@@ -202,12 +202,12 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-_checksum = jax.jit(checksum)  # an array at a time: arrays of one shape share a program, in all stages
+_checksums = each(checksum)
 
 
 def described(tree: Any) -> dict[str, dict]:
     """`{path: {dtype, shape, sum}}` of a tree of arrays, as JSON has it."""
-    words = _named(jax.device_get(jax.tree.map(_checksum, tree)))
+    words = _named(jax.device_get(_checksums(tree)))
     return {
         name: {**array, "sum": "".join(f"{word:08x}" for word in words[name])} for name, array in _shapes(tree).items()
     }

@@ -234,13 +234,13 @@ def finished(stage: Stage, params: Params, learned: Params) -> Params:
     return lora.merged(params, learned, stage.scale) if learned else params
 
 
-_finite = jax.jit(lambda leaf: jnp.isfinite(leaf).all())  # an array at a time: arrays of one shape share a program
+_finite = partitioning.each(lambda leaf: jnp.isfinite(leaf).all())
 
 
 def all_finite(tree: Any) -> bool:
     """Whether no array of the tree holds a NaN or an infinity."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return all(jax.device_get([_finite(leaf) for leaf in leaves]))
+    return all(jax.device_get(_finite(leaves)))
 
 
 def _diverged(stage: Stage, what: str, checkpoints: Checkpoints) -> SignerError:

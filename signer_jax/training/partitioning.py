@@ -59,6 +59,20 @@ def abstract(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
 
 
+def each(function: Callable[[jax.Array], Any]) -> Callable[[Any], Any]:
+    """The function of each array of a tree, compiled: one at a time on one device, so that arrays of one shape share a
+    program; on several all in one, since collectives of programs that run side by side may wait for each other.
+    """
+    one = jax.jit(function)
+    together = jax.jit(lambda tree: jax.tree.map(function, tree))
+
+    def of(tree: Any) -> Any:
+        spread = any(len(leaf.devices()) > 1 for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+        return together(tree) if spread else jax.tree.map(one, tree)
+
+    return of
+
+
 def free(tree: Any) -> None:
     """Gives back the devices' memory of a tree's arrays at once, whoever still holds them."""
     for leaf in jax.tree.leaves(tree):

@@ -259,15 +259,15 @@ def test_a_run_on_buckets_compiles_once_a_bucket_and_resumes_exactly(tmp_path, c
     monkeypatch.setattr(run, "make_objective", recorded)
     c = config_of()
     c.keep_checkpoints = 9
-    c.renderer.buckets, c.data.crop = ("33x32x32", "9x32x16", "301x32x32"), 0.5
+    c.renderer.buckets, c.data.crop = ("81x32x32", "49x32x16", "301x32x32"), 0.5
     c.train.images.steps = c.train.renderer.steps = 8
     settings, place = read(c), tmp_path / "run"
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
-    shapes = [("images", (8, 1, 8, 8, 4)), ("images", (8, 1, 8, 4, 4)), ("renderer", (8, 17, 8, 8, 4))]
-    assert sorted(traced) == sorted([*shapes, ("renderer", (8, 5, 8, 4, 4))])
-    assert "training clips a bucket: 33x32x32 7, 9x32x16 1, 301x32x32 0" in capfd.readouterr().err
-    assert sorted(folder.name for folder in (place / "buckets").iterdir()) == ["33x32x32", "9x32x16"]
+    shapes = [("images", (8, 1, 8, 8, 4)), ("images", (8, 1, 8, 4, 4)), ("renderer", (8, 41, 8, 8, 4))]
+    assert sorted(traced) == sorted([*shapes, ("renderer", (8, 25, 8, 4, 4))])
+    assert "training clips a bucket: 81x32x32 4, 49x32x16 3, 301x32x32 0" in capfd.readouterr().err
+    assert sorted(folder.name for folder in (place / "buckets").iterdir()) == ["49x32x16", "81x32x32"]
     for step in (place / "checkpoints" / "renderer").iterdir():
         if step.name in ("6", "8"):
             shutil.rmtree(step)
