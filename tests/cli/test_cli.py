@@ -190,13 +190,13 @@ def test_an_interruption_in_a_finaliser_comes_again(monkeypatch, capsys):
     def check(_):
         last = Last()
         del last
-        time.sleep(20)
+        time.sleep(60)
         raise AssertionError("it went on")
 
     monkeypatch.setattr("signer_jax.cli.gloss.check_text", check)
     started = time.monotonic()
     assert main(["gloss", "hello", "--workdir", "w"]) == 130
-    assert time.monotonic() - started < 15 and "Exception ignored" not in capsys.readouterr().err
+    assert time.monotonic() - started < 45 and "Exception ignored" not in capsys.readouterr().err
 
 
 def test_no_split_and_an_empty_one_are_said():
