@@ -14,7 +14,8 @@ from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.ranges import finite
-from signer_jax.settings import Size, check_keys, flatten, known, read
+from signer_jax.settings import Size, flatten, known
+from signer_jax.validation import check_keys, read
 
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")

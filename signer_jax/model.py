@@ -24,10 +24,11 @@ from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.settings import Rendering, Settings, Slul, Vae, size_fault
+from signer_jax.settings import Rendering, Settings, Slul, Vae
 from signer_jax.slp_moe.experts import SLPMoE
 from signer_jax.slp_moe.stabiliser import Stabiliser
 from signer_jax.slul.t5 import T5
+from signer_jax.validation import size_fault
 
 # What a stage trains. `slul` and `vae` come first where a later stage needs them frozen.
 TRAINED: dict[str, tuple[str, ...]] = {

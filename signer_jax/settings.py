@@ -1,19 +1,16 @@
 """The config as plain frozen values, and what each may be: the one place between a config and the library.
 
-The fields have the keys of `configs/default.py`, where every value is explained; `read` makes the one from the other
-and checks it, before a run claims its folder, so that a mistake costs one line and no folder. A field without a range
-keeps its type, and every number is finite.
+The fields have the keys of `configs/default.py`, where every value is explained; `validation.read` makes the one from
+the other. A field without a range keeps its type, and every number is finite.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import SUBSETS
-from signer_jax.ranges import Range, each, nearest, number, one_of, range_of, whole
-from signer_jax.renderer.variants import VARIANTS, frames_fault
+from signer_jax.ranges import Range, each, number, one_of, range_of, whole
+from signer_jax.renderer.variants import VARIANTS
 
 CORPORA = ("builtin", "phoenix14t", "how2sign_clips")
 
@@ -358,27 +355,6 @@ class Settings:
         return getattr(self.train, name)
 
 
-def read(config: Any) -> Settings:
-    """The settings of a config (a ConfigDict, or a dict of dicts).
-
-    Raises `SignerError` for a key that is missing or unknown, the first value that its field does not take, or one that
-    does not fit another.
-    """
-    check_keys(config, "config")
-    settings = _with_variant(_read(Settings, config, "config"))
-    for message in _misfits(settings):
-        raise SignerError(message)
-    return settings
-
-
-def _with_variant(settings: Settings) -> Settings:
-    """With the variant's own length, shift and overlap where the config leaves them to it (0)."""
-    c = settings.renderer
-    variant = VARIANTS[c.variant]
-    window, overlap = c.window or variant.frames or 0, c.overlap or next(iter(variant.continues), 0)
-    return replace(settings, renderer=replace(c, window=window, shift=c.shift or variant.shift, overlap=overlap))
-
-
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> value, as JSON sees it, of a config, a dict or settings."""
     flat: dict[str, Any] = {}
@@ -396,145 +372,3 @@ def known(kind: Any = Settings, prefix: str = "") -> dict[str, Any]:
     for name, hint in get_type_hints(kind, include_extras=True).items():
         flat |= known(hint, f"{prefix}{name}.") if is_dataclass(hint) else {prefix + name: hint}
     return flat
-
-
-def check_keys(config: Any, where: str) -> None:
-    """Raises `SignerError` unless a config has the settings' keys, neither more (a typo makes a new one) nor fewer."""
-    keys, found = known(), flatten(config)
-    if extra := [name for name in found if name not in keys]:
-        raise SignerError(f"{where}: the config sets an unknown key {extra[0]!r}{closest(extra[0], keys)}")
-    if missing := [name for name in keys if name not in found]:
-        raise SignerError(f"{where}: the config lacks {missing[0]!r}; start from shipped('default')")
-
-
-def _read(hint: Any, value: Any, name: str) -> Any:
-    if isinstance(hint, type) and is_dataclass(hint):
-        hints = get_type_hints(hint, include_extras=True)
-        return hint(**{field.name: _read(hints[field.name], value[field.name], f"{name}.{field.name}")
-                       for field in fields(hint)})  # fmt: skip
-    value = tuple(value) if isinstance(value, list) else value
-    if value is None and name.endswith((".init", "_encoder")):  # a config's placeholder
-        kind = "t5" if name == "config.slul.init" else "wan"
-        raise SignerError(f"{name} is not set; set {name} to a folder made by signer import {kind}, --{name}=FOLDER")
-    row = range_of(hint)
-    if not row.holds(value):
-        raise SignerError(f"{name} is {value!r}: it must be {row.words}{row.near(value)}")
-    plain, value = getattr(hint, "__origin__", hint), row.read(value)  # the type that is annotated
-    return float(value) if plain is float else value
-
-
-def size_fault(size: tuple[int, int], unit: int, why: str) -> Iterable[str]:
-    """What is to be said where a side of `config.data.size` is no multiple of `unit`, with the nearest that are."""
-    if any(side % unit for side in size):
-        wrong = [f"{name} {nearest(side, unit)}" for name, side in zip(("height", "width"), size, strict=True)
-                 if side % unit]  # fmt: skip
-        yield f"config.data.size {size[0]},{size[1]}: must be multiples of {unit} ({why}): {', '.join(wrong)}"
-
-
-def _misfits(settings: Settings) -> Iterable[str]:
-    """One message for each group of values that do not go together, of the stages that the config trains."""
-    stages, vae, renderer = settings.stages, settings.vae, settings.renderer
-    if "vae" in stages and not vae.init and len(vae.temporal_downsample) != len(vae.dim_mult) - 1:
-        yield (
-            f"config.vae.temporal_downsample {vae.temporal_downsample}: give one entry for each level of "
-            f"config.vae.dim_mult {vae.dim_mult} but the last"
-        )
-    if settings.data.corpus == "builtin" and 0 < settings.data.fps < 4:
-        yield f"config.data.fps {settings.data.fps:g}: the signs of the built-in corpus need 4 frames a second or more"
-    folded = vae.patch_size * 2 ** (len(vae.dim_mult) - 1)  # pixels a side of a latent
-    if {"vae", "renderer"} & set(stages) and not vae.init:
-        yield from size_fault(settings.data.size, folded, "vae.patch_size and the levels")
-    if "renderer" in stages and not renderer.init:
-        if renderer.dim % renderer.heads or renderer.dim // renderer.heads % 2:
-            yield f"config.renderer.dim {renderer.dim}: must be {renderer.heads} heads of an even width"
-        if renderer.freq_dim % 2:
-            yield f"config.renderer.freq_dim {renderer.freq_dim}: must be even (sines and cosines)"
-    ratio = 2 ** sum(vae.temporal_downsample)  # frames a latent frame, but the first
-    if "renderer" in stages and renderer.window and not vae.init and (fault := frames_fault(renderer.window, ratio)):
-        yield f"config.renderer.window {renderer.window}: {fault}"
-    shared, continues = renderer.overlap, VARIANTS[renderer.variant].continues
-    if (
-        "renderer" in stages
-        and not continues
-        and not vae.init
-        and (shared % ratio or 2 * shared > renderer.window + ratio - 1)
-    ):
-        yield (
-            f"config.renderer.overlap {shared}: must be a multiple of {ratio} (vae in time), at most half of "
-            f"config.renderer.window {renderer.window}"
-        )
-    if continues and (shared not in continues or shared >= renderer.window > 1):
-        yield (
-            f"config.renderer.overlap {shared}: segments of the variant {renderer.variant!r} go on from "
-            f"{' or '.join(map(str, continues))} last frames of the one before, fewer than config.renderer.window "
-            f"{renderer.window}; give so many, or 0"
-        )
-    if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
-        yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
-    yield from _encoder_misfits(renderer)
-    if renderer.variant != "own" and renderer.stem_features:
-        yield (
-            f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
-            "set config.renderer.stem_features=()"
-        )
-    for name in stages:
-        stage = getattr(settings.train, name, None)
-        if stage is None:
-            continue  # refused with the stages' names
-        if stage.batch % stage.accumulate:
-            yield (
-                f"config.train.{name}.accumulate {stage.accumulate}: must divide config.train.{name}.batch "
-                f"{stage.batch}, so that its parts are of one size"
-            )
-        if "full" in stage.trains and len(stage.trains) > 1:
-            yield f"config.train.{name}.trains {stage.trains}: 'full' is all there is; give it alone"
-    if "vae" in stages and not vae.init and vae.principal_start and settings.train.vae.trains != ("full",):
-        yield (
-            f"config.train.vae.trains {settings.train.vae.trains}: weights that start from principal components are "
-            "in no other file; train them in full, or set config.vae.principal_start=false"
-        )
-    if "vae" in stages and not vae.init and vae.principal_start:
-        # What `vae_initialisation.initialise_from_frames` needs.
-        channels, numbers = 2 * vae.z_dim + 1, 3 * vae.patch_size**2
-        for name, wrong, needs in (
-            (f"dim_mult {vae.dim_mult}", vae.dim_mult != (1,), "(1,), one level"),
-            (f"base_dim {vae.base_dim}", vae.base_dim < channels, f"at least {channels}, 2 * vae.z_dim + 1"),
-            (f"z_dim {vae.z_dim}", vae.z_dim > numbers, f"at most {numbers}, the values of a patch"),
-        ):
-            if wrong:
-                yield (
-                    f"config.vae.{name}: principal components need {needs}; change it or set "
-                    "config.vae.principal_start=false"
-                )
-    trained = {"images", "renderer", "joint"} & set(stages) and not renderer.init
-    if trained and renderer.guidance != 1 and renderer.condition_dropout == 0:
-        yield (
-            f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
-            "too; set config.renderer.condition_dropout above 0, or guidance to 1"
-        )
-    for name, guidance in vars(renderer.guidance_each).items():
-        share = getattr(renderer.dropout_each, name) or (renderer.reference_dropout if name == "reference" else 0.0)
-        if trained and guidance != 1 and not share:
-            yield (
-                f"config.renderer.guidance_each.{name} {guidance}: guidance needs a renderer trained without it too; "
-                f"set config.renderer.dropout_each.{name} above 0, or the guidance to 1"
-            )
-
-
-def _encoder_misfits(renderer: Rendering) -> Iterable[str]:
-    """Of the encoders whose states a published variant reads."""
-    if renderer.text_encoder and VARIANTS[renderer.variant].text == "slul":
-        yield (
-            f"config.renderer.text_encoder {renderer.text_encoder}: the variant {renderer.variant!r} reads SLUL's "
-            "features and no other text; set it to '', or choose a published variant"
-        )
-    if renderer.image_encoder and VARIANTS[renderer.variant].clip_dim is None:
-        yield (
-            f"config.renderer.image_encoder {renderer.image_encoder}: the variant {renderer.variant!r} takes no tokens "
-            "of pictures; set it to ''"
-        )
-    if renderer.negative_prompt and not renderer.text_encoder:
-        yield (
-            f"config.renderer.negative_prompt {renderer.negative_prompt[:40]!r}: nothing reads it without "
-            "config.renderer.text_encoder; give that, or set it to ''"
-        )

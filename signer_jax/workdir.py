@@ -33,7 +33,8 @@ from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError, closest
 from signer_jax.json_files import CONFIG, read_json
-from signer_jax.settings import Settings, flatten, known, read
+from signer_jax.settings import Settings, flatten, known
+from signer_jax.validation import read
 
 _CENTURY = 100 * 366 * 86400.0  # seconds: what no run takes
 LOCK = ".signer_jax.lock"

@@ -7,7 +7,8 @@ from ml_collections.config_dict import placeholder
 
 from signer_jax import configuration
 from signer_jax.errors import SignerError
-from signer_jax.settings import flatten, read
+from signer_jax.settings import flatten
+from signer_jax.validation import read
 from signer_jax.workdir import claimed, load_settings
 
 CONFIGS = sorted(path.stem for path in configuration.SHIPPED.glob("*.py") if path.stem != "__init__")

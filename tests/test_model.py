@@ -8,8 +8,9 @@ import pytest
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.interop.wan_vae import save_vae
-from signer_jax.settings import Settings, read
+from signer_jax.settings import Settings
 from signer_jax.training import run as training
+from signer_jax.validation import read
 
 
 def settings_of(init: str = "", **vae) -> Settings:

@@ -19,10 +19,10 @@ from signer_jax.pose.formats import pose_file
 from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.latents import LatentStore
-from signer_jax.settings import read
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, partitioning
 from signer_jax.types import Pose, Sample
+from signer_jax.validation import read
 
 ZALGO = "e" + "\u0301\u0489\u20dd" * 11  # marks of all kinds: over, through and around a letter
 

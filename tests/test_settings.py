@@ -8,7 +8,8 @@ import pytest
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.ranges import each, number, one_of, range_of, whole
-from signer_jax.settings import Settings, flatten, known, read
+from signer_jax.settings import Settings, flatten, known
+from signer_jax.validation import read
 
 
 def plain(hint):

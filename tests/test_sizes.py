@@ -16,8 +16,8 @@ from signer_jax.data.builtin import avatar, corpus
 from signer_jax.errors import SignerError
 from signer_jax.pose import draw, rasterise, skeleton
 from signer_jax.renderer import pose_picture
-from signer_jax.settings import read
 from signer_jax.types import Pose, Sample
+from signer_jax.validation import read
 
 WIDE, TALL, SQUARE = (32, 64), (64, 32), (32, 32)
 CHANNELS = skeleton.limb_groups(skeleton.JOINTS)

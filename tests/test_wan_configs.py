@@ -24,10 +24,10 @@ from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import find
-from signer_jax.settings import read
 from signer_jax.stations.render import render, style
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.validation import read
 
 STEPS = 3
 WHOLE = "wan_t2v_1_3b"  # with SLUL and SLP-MoE before the renderer, and killed on the way; the others have it alone

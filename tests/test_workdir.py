@@ -14,8 +14,8 @@ import pytest
 from signer_jax import configuration, storage, workdir
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
-from signer_jax.settings import read
 from signer_jax.training import run
+from signer_jax.validation import read
 
 TINY = Path(__file__).resolve().parent / "tiny.py"
 

@@ -41,10 +41,10 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.distributed import wait_for_all
     from signer_jax.evaluation import Evaluation, evaluate
     from signer_jax.pipeline import Signer
-    from signer_jax.settings import read
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
     from signer_jax.training.partitioning import here
+    from signer_jax.validation import read
     from signer_jax.workdir import Clock
 
     settings = read(config)

@@ -26,10 +26,10 @@ from jax.sharding import AxisType, Mesh
 from signer_jax import configuration
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.settings import read
 from signer_jax.training import cost, partitioning
 from signer_jax.training.loop import Stage, TrainState, make_step
 from signer_jax.training.optimizer import optimizer
+from signer_jax.validation import read
 
 SIZES = {"1.3B": (12, 8960, 30), "14B": (40, 13824, 40)}  # heads, hidden units, layers
 FRAMES, HEIGHT, WIDTH = 21, 60, 104  # latents

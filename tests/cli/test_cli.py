@@ -24,8 +24,8 @@ from signer_jax.data import video
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.pose.formats import pose_file
-from signer_jax.settings import read
 from signer_jax.training import run as training
+from signer_jax.validation import read
 
 
 def fails(capsys, *arguments: str) -> str:

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from signer_jax import configuration, settings
+from signer_jax import configuration, validation
 from signer_jax.data.builtin import avatar, corpus, grammar, situation, templates
 from signer_jax.data.builtin.vocabulary import vocabulary
 from signer_jax.data.prepare import prepare
@@ -140,7 +140,7 @@ def test_a_corpus_without_a_frame_rate_has_its_own(tmp_path):
     config.data.fps, config.data.size, config.data.guests = 0.0, 8, 1
     config.data.sentences = config.data.poses = {"train": 2, "dev": 1, "test": 1}
     config.data.videos = {"train": 1, "dev": 0, "test": 0}
-    made = prepare(settings.read(config).data, 0, tmp_path / "data")
+    made = prepare(validation.read(config).data, 0, tmp_path / "data")
     assert made.about["fps"] == corpus.FPS == made.motions("train")[0].pose.fps
 
 

@@ -17,7 +17,8 @@ from signer_jax import model as models
 from signer_jax import storage, workdir
 from signer_jax.errors import SignerError
 from signer_jax.interop import kept, t5
-from signer_jax.settings import flatten, read
+from signer_jax.settings import flatten
+from signer_jax.validation import read
 
 VARIANT = "wan2.2-t2v-a14b"
 

@@ -23,12 +23,12 @@ from signer_jax.pose.formats import pose_file
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.settings import read
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, latents
 from signer_jax.training.monitoring import Monitor
 from signer_jax.types import Pose, Sample
+from signer_jax.validation import read
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from signer_jax.renderer.conditions import Conditions, without
 from signer_jax.renderer.hybrid import Head, Stem, TimedBlock, fold_space, unfold_space
 from signer_jax.renderer.render import GUIDED
 from signer_jax.renderer.schedule import predict_x0
-from signer_jax.settings import read
+from signer_jax.validation import read
 
 
 @pytest.fixture(scope="module")

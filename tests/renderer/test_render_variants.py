@@ -13,8 +13,8 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
-from signer_jax.settings import read
 from signer_jax.training.objectives import make_objective
+from signer_jax.validation import read
 
 PUBLISHED = [name for name in VARIANTS if name != "own"]
 B, K, GRID = 2, 2, 4  # clips of 5 frames, two latent frames

@@ -89,7 +89,7 @@ def config_of(name: str, transformer: str, vae: str, *, slul: bool = False) -> C
 
 def built(config):
     """The model and all its parameters."""
-    from signer_jax.settings import read
+    from signer_jax.validation import read
 
     settings = read(config)
     model, published = models.build(settings, 50)

@@ -12,9 +12,9 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.settings import read
 from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
 from signer_jax.types import Pose
+from signer_jax.validation import read
 
 WINDOW = 5
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from signer_jax import configuration
-from signer_jax.settings import read
 from signer_jax.training.loop import Stage
+from signer_jax.validation import read
 
 DEFAULT = read(configuration.load("default"))
 OPTIMIZERS, LORA = DEFAULT.optimizers, DEFAULT.lora

@@ -17,11 +17,11 @@ from signer_jax.data.streams import Reading, take_frames
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.renderer.render import Renderer
-from signer_jax.settings import read
 from signer_jax.training import bucketed, objectives, run
 from signer_jax.training import latents as cache
 from signer_jax.training.checkpoints import fingerprint, latest_step
 from signer_jax.types import Pose, Sample
+from signer_jax.validation import read
 
 PARAMS = {"kernel": np.ones(3, np.float32)}
 SIZES = ("9x16x16", "5x16x8")  # frames x height x width; clips are 16 x 16, latents 4 frames and 4 pixels

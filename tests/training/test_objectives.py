@@ -10,10 +10,10 @@ import small_stage
 
 from signer_jax import configuration
 from signer_jax import model as models
-from signer_jax.settings import read
 from signer_jax.training import objectives, partitioning
 from signer_jax.training.loop import TrainState, make_step
 from signer_jax.training.optimizer import optimizer
+from signer_jax.validation import read
 
 VOCABULARY = 60
 B, T, G = 8, 9, 6

@@ -15,10 +15,10 @@ from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
-from signer_jax.settings import read
 from signer_jax.stations.render import render, render_many, style
 from signer_jax.training import conditions, partitioning, pictures, run
 from signer_jax.types import Pose
+from signer_jax.validation import read
 
 I2V, ANIMATE, TI2V = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b"
 

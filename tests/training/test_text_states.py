@@ -14,9 +14,9 @@ from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.pipeline import Signer
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.conditions import Conditions, without
-from signer_jax.settings import read
 from signer_jax.training import conditions, partitioning, run, text_states
 from signer_jax.training.text_states import TextEncoder
+from signer_jax.validation import read
 
 TEXTS = ["i will open the door", "", "yes"]
 MESH = {"data": -1, "fsdp": 1, "tensor": 1}

@@ -9,9 +9,9 @@ from flax.traverse_util import flatten_dict
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
-from signer_jax.settings import read
 from signer_jax.training import run
 from signer_jax.training.checkpoints import read_params
+from signer_jax.validation import read
 
 
 def config(**changes):
