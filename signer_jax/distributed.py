@@ -16,7 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from signer_jax.errors import SignerError
-from signer_jax.storage import line_of
+from signer_jax.outside import line_of
 
 Made = TypeVar("Made")
 

@@ -15,7 +15,7 @@ from typing import Any
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax import model as models
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
@@ -139,7 +139,7 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     config, tensors = t5.theirs(model.slul, params["slul"])
     with storage.new_folder(out, KIND) as folder:
         state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
-        (folder / _SENTENCE_PIECES).write_bytes(storage.plain_file(vocabulary, "restore it").read_bytes())
+        (folder / _SENTENCE_PIECES).write_bytes(outside.plain_file(vocabulary, "restore it").read_bytes())
     name = config["architectures"][0]
     return [f"{out}: {name}, {_SENTENCE_PIECES}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from signer_jax import report, storage
+from signer_jax import outside, report
 from signer_jax.data import video as videos
 from signer_jax.data.streams import video_indices
 from signer_jax.evaluation import Evaluation
@@ -232,7 +232,7 @@ def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int
     """The loss and its terms of each stage, read back from TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    storage.check_tree(directory, "remove it: what this run has not written there is none of its curves")
+    outside.check_tree(directory, "remove it: what this run has not written there is none of its curves")
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
     events.Reload()
     names = events.Tags()["scalars"]

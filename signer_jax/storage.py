@@ -1,4 +1,4 @@
-"""Files and folders on disk: read only what is a plain file, written whole or not at all, never in place of others'.
+"""Folders and files on disk: written whole or not at all, never in place of others'.
 
 Whatever is written comes into being in a *room*, a hidden folder `.<name>.<random>.partial` beside its final name, and
 moves there by one rename. A room carries a mark that its writer keeps locked, so that what a killed writer left behind
@@ -22,8 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from signer_jax.errors import SignerError, one_line
+from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
+from signer_jax.outside import check_inside, plain_file, reason_of
 from signer_jax.renames import exchange
 
 MADE_BY = "signer_jax"
@@ -39,102 +40,6 @@ _NEW = "new"  # the mark before it is locked
 _ENDING = ".partial"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-# ---- Reading ---------------------------------------------------------------------------------------------------------
-
-
-def plain_file(path: str | Path, give: str) -> Path:
-    """The path, where it is a regular file that can be opened; `give` says what to give instead.
-
-    Raises `SignerError` for what is missing, a folder, or neither (a FIFO would be waited for without end).
-    """
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        raise SignerError(f"{path}: {reason_of(error)}; {give}") from None
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a socket or a device)"
-        raise SignerError(f"{path}: is {kind}; {give}")
-    if not os.access(path, os.R_OK):
-        raise SignerError(f"{path}: may not be read (permission denied); {give}")
-    return path
-
-
-@contextmanager
-def reading(path: str | Path, mend: str) -> Iterator[None]:
-    """Around a reader's work on one file: what any file may make it run into becomes one line, with `mend`."""
-    try:
-        yield
-    except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({reason_of(error)}); check the file") from None
-    except MemoryError:
-        raise SignerError(f"{path}: takes more memory than there is; {mend}") from None
-    except RecursionError:
-        raise SignerError(f"{path}: is nested too deeply; {mend}") from None
-
-
-def check_inside(folder: str | Path, names: Iterable[str], mend: str) -> None:
-    """Raises `SignerError` where one of these names in a folder of ours is a link that leads out of it.
-
-    What a name is in a folder that somebody gave is theirs to say, where it leads is not: a link would have other files
-    read, or written over, than those of the folder. The folder's own path may be a link.
-    """
-    folder = Path(folder)
-    home = os.path.realpath(folder)
-    for name in names:
-        place = os.path.join(folder, name)
-        if os.path.lexists(place) and not _within(os.path.realpath(place), home):
-            raise SignerError(f"{place}: is a link out of its folder; {mend}")
-
-
-def check_tree(folder: str | Path, mend: str) -> None:
-    """Raises `SignerError` where a folder of ours, at any depth, has a link that leads out of it, or what is neither a
-    file nor a folder (a FIFO would be waited for without end). What goes away while it looks is passed over.
-    """
-    home = os.path.realpath(folder)
-    left = [os.fspath(folder)]
-    while left:
-        try:
-            entries = list(os.scandir(left.pop()))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise SignerError(f"{folder}: cannot be read ({reason_of(error)}); check its rights") from None
-        for entry in entries:
-            if entry.is_symlink() and not _within(os.path.realpath(entry.path), home):
-                raise SignerError(f"{entry.path}: is a link out of its folder; {mend}")
-            if entry.is_dir(follow_symlinks=False):
-                left.append(entry.path)
-            elif not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
-                raise SignerError(f"{entry.path}: is no regular file (a pipe, a socket or a device); {mend}")
-
-
-def _within(path: str, folder: str) -> bool:
-    """Both without links."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def reason_of(error: BaseException) -> str:
-    """The system's reason in lower case, without the path, which the message around it names."""
-    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return f"{text[:1].lower()}{text[1:]}"
-
-
-def line_of(error: BaseException) -> str | None:
-    """What no reader or writer has put into words, in one line; None for what is none of the system's or a user's."""
-    if isinstance(error, SignerError):
-        return str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return (
-            "takes more memory than there is; close other programs, or give less at once (config.train.STAGE.batch, "
-            "config.data.size and the widths of a config are what takes most)"
-        )
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return one_line(f"{where}{reason_of(error)}; check the place, its rights and its space")
-    return None
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------

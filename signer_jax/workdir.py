@@ -28,7 +28,7 @@ from typing import Any
 
 import jax
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError, closest
@@ -62,7 +62,7 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SignerError(f"--workdir {workdir}: cannot be made ({storage.reason_of(error)}); choose another") from None
+        raise SignerError(f"--workdir {workdir}: cannot be made ({outside.reason_of(error)}); choose another") from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
         for note in check_claim(workdir, settings):  # it may have been made in between
@@ -158,7 +158,7 @@ def check_links(workdir: Path) -> None:
     """Raises `SignerError` where a link stands for one of a run's files, or folders, that leads out of its folder."""
     mend = "move what it leads to here, or make the whole workdir a link"
     stages = (f"checkpoints/{stage.name}" for stage in (workdir / "checkpoints").glob("*"))
-    storage.check_inside(workdir, ("config.json", LOCK, *storage.RUN_FILES, *stages), mend)
+    outside.check_inside(workdir, ("config.json", LOCK, *storage.RUN_FILES, *stages), mend)
 
 
 def load_settings(workdir: Path) -> Settings:
@@ -187,14 +187,14 @@ def _read(workdir: Path) -> tuple[Settings, list[str]]:
         raise SignerError(f"{workdir}: holds no run (no config.json); train one with `signer train` or `signer demo`")
     check_links(workdir)
     try:
-        with storage.reading(storage.plain_file(file, "give the folder of a run"), "restore it"):
+        with outside.reading(outside.plain_file(file, "give the folder of a run"), "restore it"):
             values = read_json(file, CONFIG)
     except ValueError:
         raise SignerError(f"{file}: is not valid JSON; restore it, it names what the checkpoints hold") from None
     if not isinstance(values, dict) or values.pop("made_by", None) != storage.MADE_BY:
         raise SignerError(f"{file}: was written by no run of signer_jax; choose another --workdir")
     try:
-        with storage.reading(file, "restore it"):
+        with outside.reading(file, "restore it"):
             filled = _fill(values, file)
             return read(values), filled
     except SignerError as error:
@@ -252,7 +252,7 @@ class Clock:
 def read_times(workdir: Path) -> dict[str, float]:
     """Seconds by stage; none where the note is missing or damaged."""
     try:
-        times = read_json(storage.plain_file(workdir / "wall_time.json", ""), CONFIG)
+        times = read_json(outside.plain_file(workdir / "wall_time.json", ""), CONFIG)
         return {str(stage): float(seconds) for stage, seconds in times.items() if 0 <= float(seconds) < _CENTURY}
     except (SignerError, OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError):
         return {}

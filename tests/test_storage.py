@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 
 KIND = "pose database"
@@ -264,7 +264,7 @@ def test_a_living_writers_room_is_left_alone(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = f"""
         import resource, signal
-        from signer_jax import storage
+        from signer_jax import outside, storage
         from signer_jax.errors import SignerError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_line_for_a_lock_and_for_records(tmp_path):
     code = f"""
         import os, resource, signal
         from pathlib import Path
-        from signer_jax import storage
+        from signer_jax import outside, storage
         from signer_jax.data.shards import new_shard
         from signer_jax.errors import SignerError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -298,7 +298,7 @@ def test_a_full_disk_is_one_line_for_a_lock_and_for_records(tmp_path):
                 for _ in range(100):
                     write(os.urandom(5000))
         except OSError as error:
-            print(storage.line_of(error))
+            print(outside.line_of(error))
         try:
             with new_shard(Path({str(tmp_path / "others")!r})) as write:
                 write(os.urandom(5000))
@@ -317,7 +317,7 @@ def test_a_full_disk_is_one_line_for_a_lock_and_for_records(tmp_path):
 def test_a_lock_is_one_processs_and_ends_with_it(tmp_path):
     code = f"""
         import sys
-        from signer_jax import storage
+        from signer_jax import outside, storage
         with storage.locked({str(tmp_path / "lock")!r}, "process 7 on here", "wait"):
             print("held", flush=True)
             sys.stdin.read()
@@ -342,11 +342,11 @@ def test_only_plain_files_are_read(tmp_path):
         ("a\0b", "null"), ("x" * 300, "too long"),
     ):  # fmt: skip
         with pytest.raises(SignerError, match=match) as error:
-            storage.plain_file(tmp_path / name, "give a text file")
+            outside.plain_file(tmp_path / name, "give a text file")
         assert "give a text file" in str(error.value) and "\n" not in str(error.value)
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / "manifest.json")
     with pytest.raises(SignerError, match="no pose database here"):
         read(tmp_path / "folder")
     (tmp_path / "plain").write_text("x")
-    assert storage.plain_file(tmp_path / "plain", "") == tmp_path / "plain"
+    assert outside.plain_file(tmp_path / "plain", "") == tmp_path / "plain"

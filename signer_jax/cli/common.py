@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError, one_line, piled
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def read_lines(path: str | Path) -> list[str]:
 
     Raises `SignerError`, with the line, for another encoding.
     """
-    path = storage.plain_file(path, "give a text file with a sentence a line")
-    with storage.reading(path, "divide it"):
+    path = outside.plain_file(path, "give a text file with a sentence a line")
+    with outside.reading(path, "divide it"):
         return _lines(path, path.read_bytes())
 
 
@@ -131,8 +131,8 @@ def open_picture(path: str) -> "Image":
     """
     from PIL import Image, UnidentifiedImageError
 
-    file = storage.plain_file(path, "--style takes a PNG, JPEG or WebP of the signer, facing the camera")
-    with warnings.catch_warnings(), storage.reading(f"--style {path}", "resize it"):
+    file = outside.plain_file(path, "--style takes a PNG, JPEG or WebP of the signer, facing the camera")
+    with warnings.catch_warnings(), outside.reading(f"--style {path}", "resize it"):
         warnings.simplefilter("ignore")  # Pillow reads on over a damaged note on the camera, or warns of a large one
         try:
             with file.open("rb") as data:
@@ -142,7 +142,7 @@ def open_picture(path: str) -> "Image":
         except UnidentifiedImageError:
             raise SignerError(f"--style {path}: is not a picture; give a PNG, JPEG or WebP") from None
         except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError, struct.error) as error:
-            reason = storage.reason_of(error)
+            reason = outside.reason_of(error)
             raise SignerError(f"--style {path}: is a damaged picture ({reason}); save it again as PNG") from None
 
 
@@ -215,11 +215,11 @@ def output_folder(path: str, flag: str) -> Path:
         if file.is_dir():
             raise SignerError(f"{flag} {path}: is a folder; give a file's name")
         if file.exists():
-            storage.plain_file(file, f"give {flag} another name")
+            outside.plain_file(file, f"give {flag} another name")
         if not os.access(file.parent, os.W_OK | os.X_OK):  # what is new is made beside its name
             raise SignerError(f"{flag} {path}: may not be written (permission denied); give another place")
     except (OSError, ValueError, RuntimeError) as error:
-        raise SignerError(f"{flag} {path}: cannot be written ({storage.reason_of(error)}); give another name") from None
+        raise SignerError(f"{flag} {path}: cannot be written ({outside.reason_of(error)}); give another name") from None
     return file
 
 
@@ -283,4 +283,4 @@ def check_database(path: str) -> None:
     if folder.is_dir():
         for file in sorted(folder.iterdir()):
             if not file.is_dir():
-                storage.plain_file(file, "build the database again with signer prior build")
+                outside.plain_file(file, "build the database again with signer prior build")

@@ -9,7 +9,7 @@ from signer_jax import __version__
 from signer_jax.allocator import accelerator_installed, compile_quickly, keep_freed_memory
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
-from signer_jax.storage import line_of
+from signer_jax.outside import line_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.

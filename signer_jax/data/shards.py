@@ -17,7 +17,7 @@ import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 from flax import serialization
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.data import shard_index
 from signer_jax.errors import SignerError
 
@@ -162,8 +162,8 @@ class Shard:
 
     def __init__(self, path: Path, decode: Callable[[bytes], Any], mend: str):
         self._path, self._decode, self._mend = path, decode, mend
-        storage.plain_file(path, mend)
-        storage.check_inside(path.parent, (path.name,), mend)
+        outside.plain_file(path, mend)
+        outside.check_inside(path.parent, (path.name,), mend)
         try:
             records = check_chunks(path)
             self._source = array_record_data_source.ArrayRecordDataSource(str(path))

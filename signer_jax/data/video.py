@@ -11,7 +11,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.data import containers
 from signer_jax.errors import SignerError
 
@@ -65,7 +65,7 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h
                     yield time - start, frame.to_ndarray(format="rgb24")
                     seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise _damaged(path, storage.reason_of(error)) from None
+            raise _damaged(path, outside.reason_of(error)) from None
         # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
         # cut at an open group of pictures leaves behind.
         held = sum(first is None or stamp >= first for stamp in stamps)
@@ -76,7 +76,7 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h
 def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:
     """All frames of the file's first video stream and their rate. Raises `SignerError` as `frames` does."""
     rate = frame_rate(path)
-    with storage.reading(path, "cut it into shorter clips"):
+    with outside.reading(path, "cut it into shorter clips"):
         video = list(frames(path))
         if not video:
             raise SignerError(f"{path}: holds no frame; download or convert it again")
@@ -116,7 +116,7 @@ def write(
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
                 container.mux(stream.encode())
         except av.FFmpegError as error:
-            reason = storage.reason_of(error)
+            reason = outside.reason_of(error)
             raise SignerError(f"{path}: cannot be written ({reason}); check its size and the space") from None
 
 
@@ -127,16 +127,16 @@ def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]
     FFmpeg sees an open file and the one demultiplexer that its first bytes ask for: a text that lists other files, or a
     name that looks like an address, means nothing to it.
     """
-    path = storage.plain_file(path, "give a video file")
+    path = outside.plain_file(path, "give a video file")
     # An index may lead to a fragment that stands where `containers` looks for none; they are read one after the other.
     limits = {"max_pixels": str(_MOST_PIXELS), "fflags": "+ignidx"}
-    with storage.reading(path, "cut it into shorter clips"), path.open("rb") as file:
+    with outside.reading(path, "cut it into shorter clips"), path.open("rb") as file:
         kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
         file.seek(0)
         try:
             container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
-            raise _damaged(path, storage.reason_of(error)) from None
+            raise _damaged(path, outside.reason_of(error)) from None
         with container:
             yield container, _stream(path, container, limits)
 

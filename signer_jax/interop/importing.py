@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, wan
 from signer_jax.interop.foreign import recognise
@@ -286,7 +286,7 @@ def copy(
         for file in found.plain:
             inside = folder / file.relative_to(found.path)
             inside.parent.mkdir(exist_ok=True)
-            with storage.reading(file, "give a smaller one"):
+            with outside.reading(file, "give a smaller one"):
                 inside.write_bytes(file.read_bytes())
         if also:
             also(folder)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict, wan
 from signer_jax.interop.importing import SETTINGS, SPIECE
@@ -100,7 +100,7 @@ def _files(named: dict[str, str], settings: Settings) -> Iterator[tuple[str, Pat
     for key, value in named.items():
         path, place = Path(value), _PLACES[key]
         if key == "tokenizer.path":
-            yield place, storage.plain_file(path, "give a SentencePiece model")
+            yield place, outside.plain_file(path, "give a SentencePiece model")
             continue
         folders = {place: path}
         if key == "renderer.init":
@@ -126,7 +126,7 @@ def _placed(source: Path, target: Path, bar: Any) -> int:
         return size
     except OSError:  # another file system, one without links, or a file of somebody else's
         pass
-    with storage.reading(source, "give a smaller model"), source.open("rb") as file, target.open("wb") as out:
+    with outside.reading(source, "give a smaller model"), source.open("rb") as file, target.open("wb") as out:
         while piece := file.read(_PIECE):
             out.write(piece)
             bar.update(len(piece))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, parse_json
 
@@ -78,7 +78,7 @@ def plain_inside(file: Path, give: str) -> Path:
     in the folder nor in the store that Hugging Face's cache links it from: it would have other files read than those
     that were given.
     """
-    file = storage.plain_file(file, give)
+    file = outside.plain_file(file, give)
     there, home = file.resolve(), file.parent.resolve()
     caches = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
     if there.parent not in (home, *caches):
@@ -96,11 +96,11 @@ def read_json(file: Path, give: str, most: int = CONFIG) -> dict:
             raise SignerError(f"{file}: has {size} bytes, which is no description of a model; {give}")
         value = parse_json(file.read_bytes(), most, constants=_no_number)
     except OSError as error:
-        raise SignerError(f"{file}: cannot be read ({storage.reason_of(error)}); check the file") from None
+        raise SignerError(f"{file}: cannot be read ({outside.reason_of(error)}); check the file") from None
     except MemoryError:
         raise SignerError(f"{file}: takes more memory than there is; {give}") from None
     except (ValueError, RecursionError) as error:  # both of UTF-8 and of JSON
-        reason = "nested too deeply" if isinstance(error, RecursionError) else storage.reason_of(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else outside.reason_of(error)
         raise SignerError(f"{file}: not valid JSON ({reason[:200]}); {_AGAIN}") from None
     if not isinstance(value, dict):
         raise SignerError(f"{file}: holds a {type(value).__name__}, not the names and values of a model; {_AGAIN}")
@@ -137,9 +137,9 @@ def shapes(path: str | Path, function: Callable[[], Any]) -> Any:
     try:
         return function()
     except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError, AssertionError) as error:
-        reason = storage.reason_of(error)
+        reason = outside.reason_of(error)
     except Exception as error:  # flax has exceptions of its own for shapes that do not fit
         if not type(error).__module__.startswith("flax"):
             raise
-        reason = storage.reason_of(error)
+        reason = outside.reason_of(error)
     raise SignerError(f"{Path(path) / 'config.json'}: its values do not go together ({reason[:160]}); {_AGAIN}")

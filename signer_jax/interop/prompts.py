@@ -14,7 +14,7 @@ from typing import Any
 
 import sentencepiece
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.errors import MOST_MARKS, SignerError, piled
 from signer_jax.interop import model_config
 from signer_jax.json_files import LISTS
@@ -38,7 +38,7 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Prompt
     damaged one, another kind of tokenizer, or ids that the encoder lacks.
     """
     folder = Path(path)
-    with storage.reading(folder, _AGAIN):
+    with outside.reading(folder, _AGAIN):
         if (folder / _JSON).exists():
             tokenizer = _from_json(folder / _JSON)
         elif (folder / _MODEL).exists():
@@ -66,7 +66,7 @@ def _from_model(file: Path) -> PromptTokenizer:
         size = model.get_piece_size()
         pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(size)]
     except (RuntimeError, ValueError) as error:  # UTF-8 that is none, among them
-        raise _unreadable(file, storage.reason_of(error)) from None
+        raise _unreadable(file, outside.reason_of(error)) from None
     if not all(_is_text(text) and math.isfinite(score) for text, score in pieces):
         raise _unreadable(file, f"a piece is empty, longer than {_LONGEST_PIECE} characters or piles marks")
     special = {text: i for i, (text, _) in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)}
@@ -178,4 +178,4 @@ def _normaliser(file: Path, model: bytes) -> sentencepiece.SentencePieceNormaliz
             model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
         )
     except (RuntimeError, ValueError) as error:
-        raise _unreadable(file, storage.reason_of(error)) from None
+        raise _unreadable(file, outside.reason_of(error)) from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.interop import shards
 from signer_jax.interop.foreign import recognise
@@ -62,7 +62,7 @@ class FileTensor:
             return np.zeros(self.shape, np.float32)[index]
         try:
             # A float64 beyond float32 becomes infinity.
-            with storage.reading(self.file, "give a smaller model"), np.errstate(over="ignore"):
+            with outside.reading(self.file, "give a smaller model"), np.errstate(over="ignore"):
                 # Mapped anew each time: pages that stay mapped count as the process's memory.
                 stored = np.memmap(self.file, shards.TYPES[self.kind], "r", self.offset, self.shape)
                 values = np.array(stored[index], np.float32)
@@ -81,7 +81,7 @@ class FileTensor:
     def _pieces(self, kind: str) -> Iterator[np.ndarray]:
         """Its numbers in order, some megabytes at a time; each is read once."""
         left, stored = math.prod(self.shape), shards.TYPES[self.kind]
-        with storage.reading(self.file, "give a smaller model"), self.file.open("rb") as file:
+        with outside.reading(self.file, "give a smaller model"), self.file.open("rb") as file:
             file.seek(self.offset)
             while left:
                 part = np.fromfile(file, stored, min(left, _PIECE))
@@ -124,7 +124,7 @@ def read_tensors(path: str | Path) -> dict[str, FileTensor]:
 def read_file(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of one safetensors file, float32; see `read_tensors`."""
     tensors: dict[str, FileTensor] = {}
-    _read_file(storage.plain_file(path, "give a .safetensors file"), tensors, set())
+    _read_file(outside.plain_file(path, "give a .safetensors file"), tensors, set())
     return {name: np.asarray(tensor) for name, tensor in tensors.items()}
 
 
@@ -165,7 +165,7 @@ def _read_file(file: Path, tensors: dict[str, FileTensor], expected: set[str]) -
     """Adds a file's tensors. The library holds every byte to belong to exactly one tensor before it opens any."""
     try:
         _check_header(file)
-        with storage.reading(file, "give a smaller model"), safe_open(file, framework="np") as opened:
+        with outside.reading(file, "give a smaller model"), safe_open(file, framework="np") as opened:
             names, offsets = list(opened.keys()), _offsets(file)
             if missing := sorted(expected - set(names)):
                 raise SignerError(f"{file}: lacks the tensor {missing[0][:80]!r} that the index places there; {_AGAIN}")
@@ -193,7 +193,7 @@ def _offsets(file: Path) -> dict[str, int]:
 
 
 def _damaged(file: Path, error: BaseException) -> SignerError:
-    return SignerError(f"{file}: is no whole safetensors file ({storage.reason_of(error)[:200]}); {_AGAIN}")
+    return SignerError(f"{file}: is no whole safetensors file ({outside.reason_of(error)[:200]}); {_AGAIN}")
 
 
 def _check_header(file: Path) -> None:

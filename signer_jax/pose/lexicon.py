@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
@@ -68,9 +68,9 @@ def read_lexicon(
 
 def _read_index(file: Path) -> tuple[str, Counter[str]]:
     """The index's text, and how many rows name each file."""
-    storage.plain_file(file, f"a lexicon folder has an {_INDEX}")
-    storage.check_inside(file.parent, (file.name,), "give the folder that it leads to, or copy the file here")
-    with storage.reading(file, "divide it"):
+    outside.plain_file(file, f"a lexicon folder has an {_INDEX}")
+    outside.check_inside(file.parent, (file.name,), "give the folder that it leads to, or copy the file here")
+    with outside.reading(file, "divide it"):
         text = _text(file, file.read_bytes())
         return text, Counter(row["path"] for _, row in _rows(text) if isinstance(row, dict))
 

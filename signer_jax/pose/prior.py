@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.arrays import open_npy
 from signer_jax.errors import SignerError, one_line, piled
 from signer_jax.json_files import LISTS, read_json
@@ -167,7 +167,7 @@ class Prior:
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
         frames = slice(entry.start, entry.end)
-        with storage.reading(self.path, "close other programs"):
+        with outside.reading(self.path, "close other programs"):
             pose = Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
         if fault := skeleton.fault(pose):
             raise SignerError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError, closest, piled
 from signer_jax.writing import plain
 
@@ -171,8 +171,8 @@ class Tokenizer:
         Raises `SignerError` where the file is missing, is no SentencePiece model, has no such piece, or another
         convention than T5's for padding, end and unknown.
         """
-        path = storage.plain_file(path, "give the SentencePiece .model file")
-        with storage.reading(path, "give the whole .model file"):
+        path = outside.plain_file(path, "give the SentencePiece .model file")
+        with outside.reading(path, "give the whole .model file"):
             data = path.read_bytes()
             try:
                 if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
@@ -181,7 +181,7 @@ class Tokenizer:
             except SignerError as error:
                 raise SignerError(f"{path}: {error}") from None
             except (RuntimeError, ValueError, IndexError) as error:
-                reason = storage.reason_of(error)[:120]
+                reason = outside.reason_of(error)[:120]
                 raise SignerError(f"{path}: not a SentencePiece model ({reason}); give the whole .model file") from None
         pieces = tokenizer._pieces
         if (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) != (PAD, EOS, UNKNOWN):

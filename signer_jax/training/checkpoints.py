@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
-from signer_jax.storage import reason_of
+from signer_jax.outside import reason_of
 from signer_jax.training import pieces
 from signer_jax.training.partitioning import each, path_name
 
@@ -42,7 +42,7 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, keep: int = 1):
         self.directory = Path(directory).absolute()
-        storage.check_tree(self.directory, _OUTSIDE)
+        outside.check_tree(self.directory, _OUTSIDE)
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -238,7 +238,7 @@ def _newest(directory: Path) -> Path:
 
 
 def _read_about(folder: Path) -> dict:
-    storage.check_tree(folder, _OUTSIDE)
+    outside.check_tree(folder, _OUTSIDE)
     if not (folder / "about").is_dir():
         raise SignerError(f"{folder}: this checkpoint does not say what it holds (no 'about'); {_MOVE}")
     with _readable(folder):

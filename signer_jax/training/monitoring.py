@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from signer_jax.errors import one_line
-from signer_jax.storage import reason_of
+from signer_jax.outside import reason_of
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]()!#+|]")
 _VERSION = "brain.Event:2"  # the first record of every event file

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.interop.model_config import plain_inside
 
 _READ = (".json", ".safetensors", ".model")  # what readers of a pipeline's folders open
@@ -14,10 +14,10 @@ def hashed(*folders: Path) -> str:
     """One hash of the names and bytes of what is read of some folders; streamed, whatever their size."""
     whole = hashlib.sha256()
     for folder in folders:
-        with storage.reading(folder, _GIVE):
+        with outside.reading(folder, _GIVE):
             files = sorted(file for file in folder.iterdir() if file.suffix in _READ)
         for file in files:
             plain_inside(file, _GIVE)
-            with storage.reading(file, _GIVE), file.open("rb") as data:
+            with outside.reading(file, _GIVE), file.open("rb") as data:
                 whole.update(f"{file.name}\0{hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.data import video
 from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.errors import SignerError, piled
@@ -53,7 +53,7 @@ def _samples(
     left_out = LeftOut(folder, "clips", len(found))
     for name, signer, files in found:
         try:
-            with storage.reading(files[0], "cut it into shorter clips"):
+            with outside.reading(files[0], "cut it into shorter clips"):
                 sample = _sample(name, signer, files, size, fps)
         except SignerError as error:
             left_out.add(str(error))

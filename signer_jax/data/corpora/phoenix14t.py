@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from signer_jax import storage
+from signer_jax import outside
 from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.errors import SignerError, piled
 from signer_jax.types import Sample
@@ -46,8 +46,8 @@ def samples(source: str | Path, split: str) -> Iterator[Sample]:
         file = folder / name.format(split=split)
         if file.is_file():
             mend = "give the folder that it leads to, or copy it here"
-            storage.check_inside(folder, (str(file.relative_to(folder)),), mend)
-            with storage.reading(file, "divide it"):
+            outside.check_inside(folder, (str(file.relative_to(folder)),), mend)
+            with outside.reading(file, "divide it"):
                 return _sentences(file, file.read_bytes(), delimiter, columns)
     names = " or ".join(name.format(split=split) for name, _, _ in _FORMS[:2])
     raise SignerError(f"{folder}: has no {names}; give the folder that holds the corpus")

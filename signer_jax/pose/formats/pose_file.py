@@ -15,7 +15,7 @@ from pose_format import Pose as PoseFile
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
-from signer_jax import storage
+from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
@@ -88,8 +88,8 @@ def read(path: str | Path) -> Pose:
 
 def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
-    path = storage.plain_file(path, "give a .pose file")
-    with storage.reading(path, "cut it into shorter clips"):
+    path = outside.plain_file(path, "give a .pose file")
+    with outside.reading(path, "cut it into shorter clips"):
         return _read(path, path.read_bytes())
 
 
