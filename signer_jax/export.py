@@ -30,7 +30,6 @@ from signer_jax.slul.t5 import T5
 from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
 
 KIND = "export of signer_jax"
-_SENTENCE_PIECES = importing.SPIECE
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.
 _ADAPTER = re.compile(r"(renderer/transformer|slul)/.*/lora_[ab]$")
 
@@ -139,9 +138,9 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     config, tensors = t5.theirs(model.slul, params["slul"])
     with storage.new_folder(out, KIND) as folder:
         state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
-        (folder / _SENTENCE_PIECES).write_bytes(outside.plain_file(vocabulary, "restore it").read_bytes())
+        (folder / importing.SPIECE).write_bytes(outside.plain_file(vocabulary, "restore it").read_bytes())
     name = config["architectures"][0]
-    return [f"{out}: {name}, {_SENTENCE_PIECES}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
+    return [f"{out}: {name}, {importing.SPIECE}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
 
 
 # ---- Adapters --------------------------------------------------------------------------------------------------------

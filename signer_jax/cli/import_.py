@@ -79,7 +79,6 @@ def said(found: "Found", out: str, dtype: str | None) -> list[str]:
 def next_command(found: "Found", out: str) -> str:
     """What names the folder in a run."""
     from signer_jax.interop import importing
-    from signer_jax.settings import known
 
     names = {part.name for part in found.parts}
     if names == {"t5"}:
@@ -93,7 +92,7 @@ def next_command(found: "Found", out: str) -> str:
     if "vae" in names:
         given["vae.init"] = f"{out}/vae" if found.whole else out
     for name in ("text_encoder", "image_encoder"):
-        if name in names and f"renderer.{name}" in known():
+        if name in names:
             given[f"renderer.{name}"] = f"{out}/{name}" if found.whole else out
     return f"signer train --config {config} --workdir DIR{_flags(given)}"
 

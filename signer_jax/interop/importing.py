@@ -6,6 +6,7 @@ models of a pipeline fit each other. The copy keeps diffusers' layout and names,
 original; it holds plain files, and each tensor is read once, some megabytes at a time.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,7 @@ from signer_jax.slul.tokenizer import Tokenizer
 KIND = "copy of published weights"
 INDEX = "model_index.json"
 SPIECE = "spiece.model"
-TRANSFORMERS = ("transformer", "transformer_2")
-MODELS = (*TRANSFORMERS, "vae", "text_encoder", "image_encoder")  # of a pipeline, in the order in which they are read
+MODELS = (*wan.PIPELINE, "vae", "text_encoder", "image_encoder")  # of a pipeline, in the order in which they are read
 TOKENIZER = ("tokenizer.json", SPIECE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # Small files that stand beside the models; the loaders of diffusers look for them.
 SETTINGS = {
@@ -32,7 +32,6 @@ SETTINGS = {
     "feature_extractor": ("preprocessor_config.json",),
 }  # fmt: skip
 _T5_FILES = (*TOKENIZER, "generation_config.json")
-_DIFFUSERS = "diffusion_pytorch_model"
 # Parameters of the published models beside the transformers, whose numbers are the variants'.
 _PUBLISHED = {"vae": (126_892_531, 704_688_668), "text_encoder": (5_680_910_336,), "image_encoder": (630_766_080,)}
 _WHOLE = "give the folder of a diffusers pipeline, or of one of its models"
@@ -56,7 +55,7 @@ class Part:
     def parameters(self) -> int:
         """Those that are read, or stand behind what is read."""
         read = {name: tensor for name, tensor in self.tensors.items() if not name.endswith(_unread(self.name))}
-        return sum(_numbers(tensor) for tensor in read.values())
+        return sum(math.prod(tensor.shape) for tensor in read.values())
 
     @property
     def types(self) -> str:
@@ -65,7 +64,7 @@ class Part:
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        return sum(_numbers(tensor) * shards.TYPES[tensor.kind].itemsize for tensor in self.tensors.values())
+        return sum(tensor.entry().size for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def look_at_t5(path: str | Path) -> Found:
             "from one model"
         )
     plain = tuple(plain_inside(folder / name, "give the file itself") for name in _T5_FILES if (folder / name).exists())
-    part = Part("t5", model, state_dict.read_config(folder), _stored(folder))
+    part = Part("t5", model, state_dict.read_config(folder), state_dict.read_tensors(folder))
     return Found(folder, (part,), False, {}, plain, _others(folder, [file.name for file in plain]))
 
 
@@ -177,7 +176,7 @@ def _only(folder: Path) -> Part:
 def _part(name: str, folder: Path, before: Mapping[str, Part]) -> Part:
     """A model of a pipeline, checked, beside those that were looked at before it."""
     transformer = before["transformer"].model.module if "transformer" in before else None
-    if name in TRANSFORMERS:
+    if name in wan.PIPELINE:
         model = wan.describe_transformer(folder)
         if transformer is not None and model.module != transformer:
             raise SignerError(f"{folder}: is of another size than the transformer beside it; take both from one model")
@@ -194,25 +193,14 @@ def _part(name: str, folder: Path, before: Mapping[str, Part]) -> Part:
         width = transformer.image_dim if transformer else None
         model = clip.describe(folder, width=width)
     model.check()
-    return Part(name, model, state_dict.read_config(folder), _stored(folder))
-
-
-def _stored(folder: Path) -> dict[str, state_dict.FileTensor]:
-    return state_dict.read_tensors(folder)
+    return Part(name, model, state_dict.read_config(folder), state_dict.read_tensors(folder))
 
 
 def _unread(name: str) -> tuple[str, ...]:
     """Endings of tensors that are no parameters of the class: copies of a table, a norm that nothing uses."""
     if name in ("text_encoder", "t5"):
         return ("embed_tokens.weight",)
-    return ("norm_added_q.weight",) if name in TRANSFORMERS else ("\0",)
-
-
-def _numbers(tensor: state_dict.FileTensor) -> int:
-    count = 1
-    for side in tensor.shape:
-        count *= side
-    return count
+    return ("norm_added_q.weight",) if name in wan.PIPELINE else ("\0",)
 
 
 # ---- What it is ------------------------------------------------------------------------------------------------------
@@ -250,7 +238,7 @@ def variants_of(found: Found) -> tuple[str, ...]:
 
 def published(found: Found, part: Part) -> int | None:
     """The number of parameters of the published model that a part is, or is smaller or larger than."""
-    if part.name in TRANSFORMERS:
+    if part.name in wan.PIPELINE:
         sizes = [VARIANTS[name].sizes for name in variants_of(found)[:1]]
         return sizes[0].parameters if sizes and sizes[0] else None
     known = _PUBLISHED.get(part.name, ())
@@ -280,7 +268,7 @@ def copy(
         for part in found.parts:
             inside = folder / part.name if found.whole else folder
             inside.mkdir(exist_ok=True)
-            stem = "model" if part.name in ("t5", "text_encoder", "image_encoder") else _DIFFUSERS
+            stem = "model" if part.name in ("t5", "text_encoder", "image_encoder") else wan.STEM
             entries = [tensor.entry(kind) for tensor in part.tensors.values()]
             state_dict.write_into(inside, _typed(part.config, kind), entries, stem, watch)
         for file in found.plain:
