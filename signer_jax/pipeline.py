@@ -146,6 +146,10 @@ class Signer:
         A text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
         unknown language, or glosses that the prior database lacks.
         """
+        with partitioning.on_mesh_of(self.params):
+            return self._sign(text, language, style, signer)
+
+    def _sign(self, text: str, language: str | None, style: np.ndarray | None, signer: str | None) -> Signed:
         asked, (language, said) = language, self.language(text, language)
         understood = understand([text], [language], self.linker)
         understood.check(asked and language)

@@ -5,6 +5,7 @@ from signer_jax.evaluation.glosses import evaluate_glosses
 from signer_jax.evaluation.poses import evaluate_poses
 from signer_jax.evaluation.videos import evaluate_videos
 from signer_jax.pipeline import Signer
+from signer_jax.training.partitioning import on_mesh_of
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -14,10 +15,11 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
     result = Evaluation(joints=signer.settings.pose.joints)
     corpus, c = signer.corpus, signer.settings.evaluate
     corpus.texts(split)  # one clear line for a split that is not there
-    if signer.model.slul is not None and corpus.count(split, "text"):
-        evaluate_glosses(signer, split, c.sentences, result)
-    if signer.model.slp_moe is not None and corpus.count(split, "pose"):
-        evaluate_poses(signer, split, c.poses, result)
-    if signer.model.renderer is not None and corpus.count(split, "video"):
-        evaluate_videos(signer, split, c.videos, result)
+    with on_mesh_of(signer.params):
+        if signer.model.slul is not None and corpus.count(split, "text"):
+            evaluate_glosses(signer, split, c.sentences, result)
+        if signer.model.slp_moe is not None and corpus.count(split, "pose"):
+            evaluate_poses(signer, split, c.poses, result)
+        if signer.model.renderer is not None and corpus.count(split, "video"):
+            evaluate_videos(signer, split, c.videos, result)
     return result

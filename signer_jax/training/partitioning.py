@@ -6,6 +6,7 @@ units split).
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -107,6 +108,17 @@ def laid_out(function: Callable[Inputs, Output], mesh: Mesh) -> Callable[Inputs,
             return function(*args, **options)
 
     return on_mesh
+
+
+def on_mesh_of(params: Any) -> AbstractContextManager:
+    """A context in which programs are traced as `laid_out` traces them, on the mesh that these parameters lie on.
+
+    It changes nothing where they lie on one device.
+    """
+    for leaf in jax.tree.leaves(params):
+        if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, NamedSharding):
+            return jax.sharding.use_abstract_mesh(leaf.sharding.mesh.abstract_mesh)
+    return nullcontext()
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

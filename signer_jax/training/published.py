@@ -1,6 +1,7 @@
 """What is read of a published pipeline beside the weights that train: found, and told apart from another one's."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from signer_jax import outside
@@ -11,13 +12,25 @@ _GIVE = "give the folder as it was published"
 
 
 def hashed(*folders: Path) -> str:
-    """One hash of the names and bytes of what is read of some folders; streamed, whatever their size."""
+    """One hash of the names and bytes of what is read of some folders; streamed, whatever their size.
+
+    A file that has not changed is read once a process: a run asks several times, and encoders have many gigabytes.
+    """
     whole = hashlib.sha256()
     for folder in folders:
         with outside.reading(folder, _GIVE):
             files = sorted(file for file in folder.iterdir() if file.suffix in _READ)
         for file in files:
             plain_inside(file, _GIVE)
-            with outside.reading(file, _GIVE), file.open("rb") as data:
-                whole.update(f"{file.name}\0{hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
+            with outside.reading(file, _GIVE):
+                state = file.stat()
+                digest = _digest(file.absolute(), state.st_size, state.st_mtime_ns, state.st_ino)
+            whole.update(f"{file.name}\0{digest}\n".encode())
     return whole.hexdigest()
+
+
+@cache
+def _digest(file: Path, *state: int) -> str:
+    """Of a file's bytes; `state` is what would be another one, had they changed."""
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_checkpoints import batches
 
-from signer_jax import result
+from signer_jax import layout, result
+from signer_jax.pipeline import Signer
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.loop import fit
@@ -94,3 +95,24 @@ def test_what_is_whole_on_every_device_is_used_on_one(mesh):
     split = partitioning.made(init, {}, mesh)
     assert partitioning.here(split, mesh) is split
     assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+
+
+def test_programs_of_parameters_on_a_mesh_are_traced_with_it(mesh):
+    split = partitioning.made(init, {}, mesh)
+    seen = []
+    for params in (split, jax.tree.map(np.asarray, split), partitioning.here(split, mesh)):
+        with partitioning.on_mesh_of(params):
+            seen.append(layout.on_one_device())
+    assert seen == [False, True, False] and layout.on_one_device()
+
+
+@pytest.mark.slow
+def test_a_run_signs_alike_on_one_device_and_on_several(tiny_run):
+    signer = Signer.load(tiny_run)
+    mesh = partitioning.make_mesh({"data": 1, "fsdp": 2, "tensor": 1}, jax.devices()[:2])
+    params = jax.device_put(signer.params, partitioning.tree_shardings(signer.params, mesh))
+    split = Signer(signer.settings, tiny_run, signer.model, params).sign("i see you")
+    alone = signer.sign("i see you")
+    assert split.glosses == alone.glosses
+    np.testing.assert_allclose(split.pose.coordinates, alone.pose.coordinates, atol=1e-4)
+    assert np.abs(split.video.astype(int) - alone.video.astype(int)).max() <= 1  # grey levels

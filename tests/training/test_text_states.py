@@ -231,3 +231,18 @@ def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pip
     config.renderer.text_encoder, config.renderer.negative_prompt = "", "blurred"
     with pytest.raises(SignerError, match="negative_prompt 'blurred': nothing reads it without"):
         read(config)
+
+
+def test_an_encoders_files_are_read_once_a_process_and_again_when_they_change(tmp_path, monkeypatch):
+    import hashlib
+
+    from signer_jax.training.published import hashed
+
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"1" * 9)
+    first = hashed(tmp_path)
+    assert hashed(tmp_path) == first and len(read) == 1
+    weights.write_bytes(b"2" * 10)
+    assert hashed(tmp_path) != first and len(read) == 2
