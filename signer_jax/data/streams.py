@@ -131,6 +131,11 @@ def bucketed_videos(load: Callable[[int], np.ndarray], plan: Plan, reading: Read
     return batched(examples.random_map(transform), reading)
 
 
+def spread(count: int, limit: int) -> np.ndarray:
+    """At most `limit` places among `count`, evenly over all of them, `[k]`."""
+    return np.linspace(0, count - 1, min(limit, count)).round().astype(int)
+
+
 def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:
     """`length` frames from `start`, the last one repeated past the end."""
     return video[np.minimum(np.arange(start, start + length), len(video) - 1)]

@@ -32,11 +32,6 @@ def means(rows: dict[str, list[float]]) -> dict[str, float]:
     return found
 
 
-def spread(count: int, limit: int) -> np.ndarray:
-    """At most `limit` places among `count`, evenly over all of them, `[k]`."""
-    return np.linspace(0, count - 1, min(limit, count)).round().astype(int)
-
-
 def standard_error(groups: Sequence[Sequence[float]]) -> float:
     """That of the mean over all values, when whole groups (sentences) are drawn: values of one group go together.
 

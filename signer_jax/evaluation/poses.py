@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from signer_jax.evaluation.figures import Evaluation, means, spread, standard_error
+from signer_jax.data.streams import spread
+from signer_jax.evaluation.figures import Evaluation, means, standard_error
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.metrics.experts import first_present, of_choice, of_random_choice
 from signer_jax.pipeline import Signer

@@ -11,9 +11,9 @@ import numpy as np
 
 from signer_jax import model as models
 from signer_jax.data.records import Corpus
-from signer_jax.data.streams import video_indices
+from signer_jax.data.streams import spread, video_indices
 from signer_jax.errors import SignerError
-from signer_jax.evaluation.figures import Evaluation, means, spread
+from signer_jax.evaluation.figures import Evaluation, means
 from signer_jax.metrics import video as video_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
@@ -92,7 +92,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
 
 
 def _untrained(signer: Signer) -> Studio | None:
-    """The renderer with fresh parameters, in one step: what knows nothing makes nothing more of twelve.
+    """The renderer with fresh parameters, in one step: what knows nothing makes nothing more of many.
 
     None for one that began with published weights: there is room for one such model, and a fresh one is no baseline.
     """

@@ -19,7 +19,7 @@ from signer_jax import storage
 from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, Visits, fitted, plan, seen, windows
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack
-from signer_jax.data.streams import Reading, batched, take_frames, video_indices
+from signer_jax.data.streams import Reading, batched, spread, take_frames, video_indices
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -126,11 +126,7 @@ def _reference_frames(
     for placed in places:
         motion = of.motions[placed.clip]
         there[listed[motion][2]] += [(motion, frame, placed) for frame in range(of.clips[placed.clip].frames)]
-    return [
-        frames[i]
-        for _, frames in sorted(there.items())
-        for i in np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int)
-    ]
+    return [frames[i] for _, frames in sorted(there.items()) for i in spread(len(frames), most)]
 
 
 def batches(

@@ -17,7 +17,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack, unpack
-from signer_jax.data.streams import Reading, iterate, take_frames, to_model_range
+from signer_jax.data.streams import Reading, iterate, spread, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -167,7 +167,7 @@ def _reference_places(
     kept: set[tuple[int, int]] = set()
     for unique in found.values():
         places = list(unique.values())
-        kept |= {places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)}
+        kept |= {places[i] for i in spread(len(places), limit)}
     return kept
 
 

@@ -21,6 +21,7 @@ from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.data.streams import spread
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
 from signer_jax.interop import clip
@@ -220,11 +221,7 @@ def _places(corpus: Corpus, limit: int) -> list[tuple[int, int]]:
     for motion, (frames, video, signer) in enumerate(corpus.listed("train")):
         if video:
             found[signer] += [(motion, frame) for frame in range(frames)]
-    return [
-        places[i]
-        for _, places in sorted(found.items())
-        for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)
-    ]
+    return [places[i] for _, places in sorted(found.items()) for i in spread(len(places), limit)]
 
 
 def _frames(corpus: Corpus, places: Iterable[tuple[int, int]]) -> Iterator[Picture]:

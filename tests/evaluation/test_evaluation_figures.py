@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from signer_jax.evaluation.figures import means, spread, standard_error
+from signer_jax.data.streams import spread
+from signer_jax.evaluation.figures import means, standard_error
 
 
 def test_one_nan_does_not_take_the_mean_away():
