@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 
 # <malloc.h> of glibc.
@@ -42,3 +43,17 @@ def compile_quickly() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_backend_optimization_level" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=1".strip()
+
+
+def threads_for_virtual_devices() -> None:
+    """Gives a CPU that `XLA_FLAGS` or JAX_NUM_CPU_DEVICES divides into devices four threads for each, unless NPROC is set.
+
+    By itself XLA starts as many threads as there are devices. A device whose program has two collectives to run holds
+    two of them, each waits for the other devices, and once none is left for those, all wait without end: on two cores one
+    training step in some hundreds over eight devices. XLA's CPU client takes NPROC for the number of cores
+    (`DefaultThreadPoolSize` in openxla's pjrt/utils.cc). Call it before JAX is loaded.
+    """
+    flag = re.search(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = flag.group(1) if flag else os.environ.get("JAX_NUM_CPU_DEVICES", "")
+    if devices.isdecimal() and int(devices) > 1:
+        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * int(devices))))

@@ -6,7 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from signer_jax import __version__
-from signer_jax.allocator import accelerator_installed, compile_quickly, keep_freed_memory
+from signer_jax.allocator import (
+    accelerator_installed,
+    compile_quickly,
+    keep_freed_memory,
+    threads_for_virtual_devices,
+)
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, prior, score, sign, train
 from signer_jax.errors import SignerError
 from signer_jax.outside import line_of
@@ -42,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not accelerator_installed():
         keep_freed_memory()
         compile_quickly()
+    threads_for_virtual_devices()
     try:
         refuse_empty(known)
         with logs.interruptible():
