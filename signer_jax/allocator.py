@@ -46,11 +46,11 @@ def compile_quickly() -> None:
 
 
 def threads_for_virtual_devices() -> None:
-    """Gives a CPU that `XLA_FLAGS` or JAX_NUM_CPU_DEVICES divides into devices four threads for each, unless NPROC is set.
+    """Gives each virtual device of a CPU (`XLA_FLAGS` or JAX_NUM_CPU_DEVICES) four threads, unless NPROC is set.
 
     By itself XLA starts as many threads as there are devices. A device whose program has two collectives to run holds
-    two of them, each waits for the other devices, and once none is left for those, all wait without end: on two cores one
-    training step in some hundreds over eight devices. XLA's CPU client takes NPROC for the number of cores
+    two of them, each waits for the other devices, and once none is left for those, all wait without end: on two cores
+    one training step in some hundreds over eight devices. XLA's CPU client takes NPROC for the number of cores
     (`DefaultThreadPoolSize` in openxla's pjrt/utils.cc). Call it before JAX is loaded.
     """
     flag = re.search(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))

@@ -1,30 +1,27 @@
 """Shared by all tests: eight virtual CPU devices, the tiny config, one tiny run of the whole chain."""
 
+import fcntl
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
+
+from signer_jax.allocator import threads_for_virtual_devices
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
-
-from signer_jax.allocator import threads_for_virtual_devices
-
 threads_for_virtual_devices()
-
-# Programs compiled once for all test processes and what they start; the first process makes the folder and removes it.
+# A program is compiled once for all test processes and what they start; the first makes the folder and removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="signer_jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
-import fcntl
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.py"

@@ -28,7 +28,6 @@ from signer_jax.pose.formats import pose_file
 from signer_jax.training import run as training
 from signer_jax.validation import read
 
-
 TOLD = "are in no window"  # a stage says so of its clips before it reads its checkpoint
 
 
