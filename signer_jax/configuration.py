@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import runpy
 import traceback
 from collections.abc import Sequence
@@ -171,6 +172,9 @@ def _word(text: str) -> Any:
         return text
 
 
+_COMMA = re.compile(r",(?![^\[\](){}]*[\])}])")  # outside of brackets: patterns have some inside
+
+
 def _split(text: str, like: Any) -> tuple[Any, ...]:
     """The items of `(1, 2)`, `1,2` or `a,b`, as literals where they are such and names stand no quotes."""
     text = text.strip()
@@ -178,7 +182,7 @@ def _split(text: str, like: Any) -> tuple[Any, ...]:
         return ()
     if text[0] in "([":
         return tuple_parser.TupleParser().parse(text)
-    items = [part.strip() for part in text.removesuffix(",").split(",")]
+    items = [part.strip() for part in _COMMA.split(text.removesuffix(","))]
     if like and all(isinstance(item, str) for item in like):
         # `'slul',` with quotes means the same as `slul`; an unquoted 1 is still a text here.
         return tuple(str(_word(item)) if item[:1] in "'\"" else item for item in items)

@@ -48,7 +48,7 @@ def say_overrides(parser: argparse.ArgumentParser) -> None:
         "--config.KEY=VALUE sets one value of the config, parsed as the value that it replaces; every key is in\n"
         "configs/default.py. For example\n"
         "  --config.train.slul.steps=500 --config.remat=true --config.stages=slul,pose\n"
-        "  --config.vae.temporal_downsample=False,True,True --config.data.sentences=\"{'train': 500}\"",
+        "  --config.data.size=64,96 --config.data.sentences=\"{'train': 500}\"",
     )
 
 

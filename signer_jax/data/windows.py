@@ -105,7 +105,8 @@ class MotionWindows:
         return arrays
 
     def window(self, index: int, start: int, length: int) -> dict[str, np.ndarray]:
-        """`length` frames of motion `index` from `start`; frames past the end repeat the last and are not `valid`.
+        """`length` frames of motion `index` from `start`; frames past the end repeat the last and are not `valid`;
+        `last` is the place of the last frame that is none of those.
 
         What the gates look at (`candidate_features`, `candidate_mask`) is the whole sentence's, whatever the window.
         """
@@ -116,4 +117,5 @@ class MotionWindows:
         if "candidates" in whole:
             window |= vars(at_frames(Experts(**{name: whole[name] for name in EXPERTS}), frames))
         window["valid"] = frames < window.pop("signed", len(whole["pose"]))
+        window["last"] = np.int32(inside[-1] - start)
         return window

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,7 @@ class Checkpoints:
         _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
         with _readable(folder):
             pieces.check(folder / "state", about["arrays"])
+        with _readable(folder, whole=True):
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
@@ -169,9 +171,10 @@ def _read_params(folder: Path, place: Place | None) -> Any:
             return ocp.ArrayRestoreArgs(sharding=place(path_name(path[1:]), tuple(array.shape)))
 
         kinds = jax.tree_util.tree_map_with_path(there, item)
-        restored = checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
-        )
+        with _readable(folder, whole=True):
+            restored = checkpointer.restore(
+                path, args=ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
+            )
     _check_sums(folder, arrays, described({key: restored[key]}))
     return restored[key]
 
@@ -341,8 +344,12 @@ def _without_stragglers() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """Around a call of Orbax's that reads, and nothing else: it raises many kinds of errors for damaged files."""
+def _readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
+    """Around a call of Orbax's that reads, and nothing else: it raises many kinds of errors for damaged files.
+
+    With `whole` the files' form has been looked at: what is then refused for how it was called, or for where the arrays
+    would lie, is no damage.
+    """
     try:
         with _without_stragglers():
             yield
@@ -356,7 +363,16 @@ def _readable(folder: Path) -> Iterator[None]:
             raise SignerError(
                 f"{folder}: this checkpoint could not be read ({reason}); mend that and try again"
             ) from error
+        if whole and (isinstance(error, _CALLED_WRONGLY) or _ELSEWHERE.search(str(error))):
+            raise SignerError(
+                f"{folder}: this checkpoint is whole, but could not be restored here ({_short(error)}); leave it where "
+                "it is, and use the devices, the number of processes and the versions that saved it"
+            ) from error
         raise SignerError(f"{folder}: this checkpoint is damaged ({_short(error)}); {_MOVE}") from error
+
+
+_CALLED_WRONGLY = (TypeError, AttributeError, NotImplementedError, ImportError)
+_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh)\b", re.IGNORECASE)
 
 
 def _short(error: BaseException) -> str:

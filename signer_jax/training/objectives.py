@@ -104,9 +104,10 @@ def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, sta
     }
 
 
-def frames_from(values: Array, start: Array, length: int) -> Array:
-    """`length` frames of each example `[b, t, ...]` from its own `start [b]`."""
-    return jax.vmap(lambda one, first: jax.lax.dynamic_slice_in_dim(one, first, length))(values, start)
+def frames_from(values: Array, start: Array, last: Array, length: int) -> Array:
+    """`length` frames of each example `[b, t, ...]` from its own `start [b]`; what lies past `last [b]` repeats it."""
+    at = jnp.minimum(start[:, None] + jnp.arange(length), last[:, None])
+    return jax.vmap(lambda one, places: one[places])(values, at)
 
 
 def diffusion(
@@ -192,8 +193,9 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
         terms |= pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)
         # The pose's losses are of the frames around the clip too, as long as those that the stabiliser grew up on.
+        # Past a short clip's end a signer stands still, in these latents and in signing.
         frames = frames_of(batch["latents"].shape[1], model.vae.temporal_ratio)
-        drawn, shown = (frames_from(a, batch["latents_start"], frames) for a in (stable, confidence))
+        drawn, shown = (frames_from(a, batch["latents_start"], batch["last"], frames) for a in (stable, confidence))
         terms["diffusion"] = diffusion(
             model, params, batch, drawn, shown, H, mask, diffusion_rng, settings.renderer
         )  # fmt: skip

@@ -152,6 +152,30 @@ def test_only_damage_is_called_damage(tmp_path, error, says):
     assert ("move that folder away" in str(raised.value)) == ("damaged" in says)
 
 
+@pytest.mark.parametrize(
+    ("error", "damage"),
+    [
+        (TypeError("restore() got an unexpected keyword argument 'x'"), False),
+        (ValueError("sharding is not compatible with 3 processes"), False),
+        (ValueError("Error decoding chunk: zstd"), True),
+    ],
+    ids=str,
+)
+def test_a_whole_checkpoint_that_cannot_be_put_here_is_not_called_damaged(tmp_path, monkeypatch, error, damage):
+    train(tmp_path)
+
+    def refuse(*_, **__):
+        raise error
+
+    about = ckpt._read_about(tmp_path / "part" / "6")
+    monkeypatch.setattr(ckpt, "_read_about", lambda _: about)
+    monkeypatch.setattr(ckpt.ocp.Checkpointer, "restore", refuse)
+    with pytest.raises(SignerError) as raised:
+        read_params(tmp_path / "part")
+    assert ("damaged" in str(raised.value)) == ("move that folder away" in str(raised.value)) == damage
+    assert damage or "leave it where it is" in str(raised.value)
+
+
 def test_an_error_keeps_the_pending_save_and_stays_short(tmp_path):
     code = f"""
         import sys

@@ -53,7 +53,7 @@ def batch(tiny):
         "candidate_confidence": np.ones((B, e, T, j), np.float32),
         "pose": rng.normal(0, 0.4, (B, T, j, c)).astype(np.float32), "confidence": np.ones((B, T, j), np.float32),
         "valid": np.ones((B, T), bool),
-        "latents_start": np.zeros(B, np.int32),
+        "latents_start": np.zeros(B, np.int32), "last": np.full(B, T - 1, np.int32),
         "latents": rng.normal(size=(B, frames, grid, grid, model.vae.z_dim)).astype(np.float32),
         "reference": rng.normal(size=(B, grid, grid, model.vae.z_dim)).astype(np.float32),
         "noise_factor": np.tile(np.eye(model.vae.z_dim, dtype=np.float32), (B, 1, 1)),
@@ -185,3 +185,9 @@ def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch, name):
         np.testing.assert_allclose(
             one, other, atol=2e-3
         )  # one Adam step of 1e-3: its sign may turn where gradients vanish
+
+
+def test_past_a_clips_end_its_last_pose_is_drawn():
+    poses = np.arange(2 * 6).reshape(2, 6, 1)
+    drawn = objectives.frames_from(poses, np.array([1, 2]), np.array([5, 3]), 4)
+    np.testing.assert_array_equal(np.asarray(drawn)[..., 0], [[1, 2, 3, 4], [8, 9, 9, 9]])
