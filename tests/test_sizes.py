@@ -171,6 +171,7 @@ def wide_run(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_a_rectangular_run_trains_evaluates_and_signs(wide_run, tmp_path, capsys):
     from signer_jax.cli.main import main
     from signer_jax.pipeline import Signer
