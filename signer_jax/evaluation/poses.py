@@ -114,7 +114,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
 
 def scorable(records: Records, limit: int) -> list[int]:
     """At most `limit` places, evenly over the samples that have glosses, a pose and their times: a split may hold
-    others, whose texts nobody wrote down.
+    others (videos without a text).
     """
     samples = ((i, records[i]) for i in range(len(records)))
     places = [i for i, s in samples if s.glosses and s.pose is not None and s.spans is not None]
