@@ -226,5 +226,5 @@ def get_config() -> ConfigDict:
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
     c.evaluate.poses = 40
-    c.evaluate.videos = 12  # clips, whole
+    c.evaluate.videos = 12  # clips, whole; at most as many of signers that training never filmed
     return c

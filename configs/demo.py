@@ -20,5 +20,5 @@ def get_config():
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a
     # window apart by their place, which flickers by half a grey level.
     c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 1e-7
-    c.evaluate.poses, c.evaluate.videos = 120, 8  # every dev pose
+    c.evaluate.poses, c.evaluate.videos = 120, 8  # every dev sentence with a pose; beside the clips the guest's two
     return c

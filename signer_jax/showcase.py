@@ -26,11 +26,43 @@ TARGETS = (
     ("gloss BLEU-4, %", "gloss/bleu4", "≥ 85, far above both baselines"),
     ("gloss BLEU-4, %, glosses of the nearest training text", "gloss/bleu4_nearest_text", "baseline (TF-IDF)"),
     ("gloss BLEU-4, %, the text in upper case", "gloss/bleu4_copy", "baseline"),
-    ("text to pose: DTW of the whole pose to the nearest valid one", "pose/text_dtw", "far below another text's"),
-    ("text to pose, the pose of another text", "pose/text_dtw_shuffled", "baseline; shoulder widths"),
+    (
+        "text to pose: DTW of the whole pose to the nearest valid one",
+        "pose/text_dtw",
+        "far below the nearest text's; shoulder widths",
+    ),
+    ("text to pose, standard error", "pose/text_dtw_error", "over sentences"),
+    ("text to pose, texts that could not be signed", "pose/text_dtw_failed", "0; each counts as standing still does"),
+    (
+        "text to pose, the recording of the nearest training text",
+        "pose/text_dtw_nearest_text",
+        "baseline (TF-IDF): no model",
+    ),
+    ("text to pose, the pose of another text", "pose/text_dtw_shuffled", "baseline"),
+    ("text to pose, standing still", "pose/text_dtw_rest", "baseline"),
     ("text to pose, from the true glosses", "pose/text_dtw_true_glosses", "what the glosses understood may reach"),
     (
-        "expert accuracy: the gates choose the way that the truth is signed",
+        "form accuracy: the gates choose the form that the truth has",
+        "pose/form_accuracy",
+        "on the true glosses; above any constant choice. Signers share forms: the same where the DTW to the truth is "
+        "within that of 95 of 100 further performances by the truth's own signer",
+    ),
+    ("form accuracy, standard error", "pose/form_accuracy_error", "over sentences: the gates choose once a sentence"),
+    ("form accuracy, a random expert", "pose/form_accuracy_random", "baseline"),
+    ("form accuracy, always training's most frequent expert", "pose/form_accuracy_majority", "baseline"),
+    (
+        "form accuracy, the best constant expert",
+        "pose/form_accuracy_constant",
+        "baseline, chosen on this split: the best without reading",
+    ),
+    (
+        "form accuracy above the best constant expert's",
+        "pose/form_accuracy_over_constant",
+        "above twice its standard error",
+    ),
+    ("its standard error", "pose/form_accuracy_over_constant_error", "over sentences"),
+    (
+        "expert accuracy: the gates choose the signer whom the truth follows",
         "pose/expert_accuracy",
         "on the true glosses; above chance and any constant choice; the text leaves a part of it open",
     ),
@@ -51,7 +83,7 @@ TARGETS = (
         "pose/expert_accuracy_over_constant",
         "above twice its standard error",
     ),
-    ("the standard error of that", "pose/expert_accuracy_over_constant_error", "over sentences"),
+    ("its standard error", "pose/expert_accuracy_over_constant_error", "over sentences"),
     (
         "DTW to the truth, top expert",
         "pose/dtw_followed_top_expert",
@@ -60,6 +92,12 @@ TARGETS = (
     ("DTW to the truth, random expert", "pose/dtw_followed_random_expert", "baseline"),
     ("DTW to the truth, training's most frequent expert", "pose/dtw_followed_majority_expert", "baseline"),
     ("DTW to the truth, the best constant expert", "pose/dtw_followed_constant_expert", "baseline"),
+    (
+        "DTW to the truth, top expert's over the best constant one's",
+        "pose/dtw_followed_top_expert_over_constant",
+        "below 0 by twice its standard error",
+    ),
+    ("its standard error", "pose/dtw_followed_top_expert_over_constant_error", "over sentences"),
     ("DTW to the truth, mean of the candidates", "pose/dtw_followed_mean_pose", "baseline: the average pose"),
     ("DTW to the truth, the followed expert", "pose/dtw_followed_followed_expert", "ceiling: the right choice always"),
     (
@@ -91,25 +129,43 @@ TARGETS = (
     ("jerk, filter (1, 2, 1) / 4 instead", "pose/jerk_binomial", "baseline: no training"),
     ("jerk, Savitzky-Golay (7, 2) instead", "pose/jerk_savitzky_golay", "baseline: no training"),
     ("jerk of the ground truth", "pose/jerk_truth", "as detected: mostly its noise, so no goal"),
-    ("SSIM of the rendered video", "video/ssim", "from the truth's poses; above the four baselines"),
+    ("SSIM of the rendered video", "video/ssim", "from the truth's poses; above the five baselines"),
+    ("SSIM, standard error", "video/ssim_error", "over clips"),
+    (
+        "SSIM above the best baseline's",
+        "video/ssim_over_best",
+        "above twice its standard error",
+    ),
+    ("its standard error", "video/ssim_over_best_error", "over clips"),
     ("SSIM, mean training frame of the signer", "video/ssim_mean_frame", "baseline"),
     ("SSIM, training frame of the nearest pose", "video/ssim_nearest_pose", "baseline"),
+    ("SSIM, that with its hands pasted from other frames", "video/ssim_composite", "baseline: no network"),
     ("SSIM, the reference picture alone", "video/ssim_reference", "baseline"),
     ("SSIM, the renderer untrained, in one step", "video/ssim_untrained", "baseline"),
     ("SSIM, autoencoder alone", "video/ssim_reconstruction", "ceiling of this renderer"),
-    ("Hand SSIM of the rendered video", "video/hand_ssim", "from the truth's poses; above the four baselines"),
+    ("Hand SSIM of the rendered video", "video/hand_ssim", "from the truth's poses; above the five baselines"),
+    ("Hand SSIM, standard error", "video/hand_ssim_error", "over clips"),
+    (
+        "Hand SSIM above the best baseline's",
+        "video/hand_ssim_over_best",
+        "above twice its standard error",
+    ),
+    ("its standard error", "video/hand_ssim_over_best_error", "over clips"),
     ("Hand SSIM, mean frame", "video/hand_ssim_mean_frame", "baseline"),
     ("Hand SSIM, nearest pose", "video/hand_ssim_nearest_pose", "baseline"),
+    ("Hand SSIM, that with its hands pasted", "video/hand_ssim_composite", "baseline: no network"),
     ("Hand SSIM, the reference picture alone", "video/hand_ssim_reference", "baseline"),
     ("Hand SSIM, the renderer untrained, in one step", "video/hand_ssim_untrained", "baseline"),
     ("Hand SSIM, autoencoder alone", "video/hand_ssim_reconstruction", "ceiling of this renderer"),
     (
         "detail of the hands",
         "video/detail",
-        "correlation of gradients with the truth's: 1 has its edges in their places; above the four baselines",
+        "correlation of gradients with the truth's: 1 has its edges in their places; above the five baselines",
     ),
+    ("detail, standard error", "video/detail_error", "over clips"),
     ("detail, mean frame", "video/detail_mean_frame", "baseline"),
     ("detail, nearest pose", "video/detail_nearest_pose", "baseline"),
+    ("detail, that with its hands pasted", "video/detail_composite", "baseline: no network"),
     ("detail, the reference picture alone", "video/detail_reference", "baseline"),
     ("detail, the renderer untrained, in one step", "video/detail_untrained", "baseline: about 0, as of any noise"),
     ("detail, autoencoder alone", "video/detail_reconstruction", "ceiling of this renderer"),
@@ -118,24 +174,36 @@ TARGETS = (
         "video/sharpness",
         "gradient energy over the truth's: .7 to 1.3; noise has it too, so read it beside the detail",
     ),
+    ("sharpness, standard error", "video/sharpness_error", "over clips"),
     ("sharpness, farthest tenth of the frames", "video/sharpness_far", "farthest from any training pose: .7 to 1.3"),
     ("sharpness, mean frame", "video/sharpness_mean_frame", "blur"),
     ("sharpness, nearest pose", "video/sharpness_nearest_pose", "filmed: 1, but for the pose"),
+    ("sharpness, that with its hands pasted", "video/sharpness_composite", "filmed, but for the seams of the pasting"),
     ("sharpness, the reference picture alone", "video/sharpness_reference", "filmed: 1, but for the place"),
     ("sharpness, the renderer untrained, in one step", "video/sharpness_untrained", "noise"),
     ("sharpness, autoencoder alone", "video/sharpness_reconstruction", "ceiling of this renderer"),
     ("flicker", "video/flicker", "≤ .5 levels of 255 where the truth stands still; a still picture has 0"),
+    ("flicker, standard error", "video/flicker_error", "over clips"),
     ("flicker of the truth", "video/flicker_truth", "what filming leaves"),
     ("flicker, nearest pose", "video/flicker_nearest_pose", "jumps between clips"),
+    ("flicker, that with its hands pasted", "video/flicker_composite", "jumps between clips, and the hands' own"),
     ("flicker, the renderer untrained, in one step", "video/flicker_untrained", "baseline"),
     ("flicker, autoencoder alone", "video/flicker_reconstruction", "of this, the autoencoder's part"),
     ("change across window seams over the truth's", "video/change_seam", "as inside the windows"),
     ("change inside the windows over the truth's", "video/change_inside", ""),
     ("SSIM, signers that training never saw", "video_unseen/ssim", "the reference alone is the baseline"),
+    ("SSIM of these, standard error", "video_unseen/ssim_error", "over clips"),
     ("SSIM, the reference alone, of these", "video_unseen/ssim_reference", "baseline"),
     ("Hand SSIM, signers that training never saw", "video_unseen/hand_ssim", "the reference alone is the baseline"),
+    ("Hand SSIM of these, standard error", "video_unseen/hand_ssim_error", "over clips"),
     ("Hand SSIM, the reference alone, of these", "video_unseen/hand_ssim_reference", "baseline"),
 )
+# What each block of rows is a mean over.
+COUNTS = (
+    ("gloss/sentences", "texts for glosses"), ("pose/sentences", "sentences for poses"),
+    ("pose/glosses", "glosses with a choice among experts"), ("video/clips", "clips"),
+    ("video_unseen/clips", "clips of signers that training never saw"),
+)  # fmt: skip
 # Beside the table: what its rows are measured on.
 MEASURED = (
     "“text to pose” goes the whole way from the text, as `signer sign` does. All other rows are of one station on the "
@@ -267,18 +335,24 @@ def by_signer(metrics: dict[str, float]) -> tuple[list[str], list[tuple[object, 
     return ["figure", "mean", *signers], rows
 
 
+def counted(metrics: dict[str, float]) -> str:
+    """How many sentences and clips the figures are means over."""
+    return ", ".join(f"{metrics[name]:.0f} {what}" for name, what in COUNTS if name in metrics)
+
+
 def write_report(evaluation: Evaluation, result: dict, workdir: Path, caption: str) -> None:
     metrics = result["metrics"]
     targets = [(label, f"{metrics[name]:.4g}", goal) for label, name, goal in TARGETS if name in metrics]
     everything = [(name, f"{value:.4g}") for name, value in sorted(metrics.items())]
     header, signers = by_signer(metrics)
     seconds = [(stage, f"{value:.0f}") for stage, value in result["wall_seconds"].items()]
+    note = f"split: {result['split']}; scored: {counted(metrics) or 'nothing'}\n{MEASURED}"
     legends = [" / ".join(clip) for clip in evaluation.clips]
     report.write(
         workdir / "report.html",
         title="signer_jax: the whole chain on the built-in corpus",
         tables=[
-            ("What it shows", ("figure", "value", "goal or meaning"), targets, f"split: {result['split']}\n{MEASURED}"),
+            ("What it shows", ("figure", "value", "goal or meaning"), targets, note),
             (
                 "Glosses",
                 ("text", "predicted", "true"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from signer_jax import report, showcase, storage
 from signer_jax.errors import SignerError
+from signer_jax.evaluation.videos import BASELINES
 from signer_jax.showcase import TARGETS, by_signer
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "path"}
@@ -200,6 +201,11 @@ def test_each_signer_stands_beside_the_mean():
     assert by_signer({"pose/dtw_top": 0.5, "pose/dtw_top/ann": 0.5})[1] == []
 
 
+def test_the_table_says_how_many_were_scored():
+    metrics = {"pose/sentences": 120.0, "video/clips": 8.0, "video_unseen/clips": 2.0, "video/ssim": 0.9}
+    assert showcase.counted(metrics) == ("120 sentences for poses, 8 clips, 2 clips of signers that training never saw")
+
+
 def test_every_label_says_what_it_is_measured_against():
     names = [name for _, name, _ in TARGETS]
     assert len(set(names)) == len(names)
@@ -207,6 +213,13 @@ def test_every_label_says_what_it_is_measured_against():
     assert all("%" in label for name, (label, _) in labels.items() if name.startswith("gloss/bleu"))
     # What a still picture, noise or a constant choice reaches stands beside each figure that it reaches.
     for row in ("video/sharpness_untrained", "video/detail_untrained", "video/flicker_nearest_pose",
-                "pose/expert_accuracy_constant", "pose/text_dtw_shuffled"):  # fmt: skip
+                "pose/expert_accuracy_constant", "pose/form_accuracy_constant", "pose/text_dtw_shuffled",
+                "pose/text_dtw_nearest_text", "pose/text_dtw_failed"):  # fmt: skip
         assert row in labels
+    # Whatever is compared with baselines is compared with all of them, and they are counted rightly.
+    for kind in ("ssim", "hand_ssim", "detail"):
+        assert all(f"video/{kind}{baseline}" in labels for baseline in BASELINES)
+        assert "above the five baselines" in labels[f"video/{kind}"][1] and len(BASELINES) == 5
+    assert {"video/sharpness_composite", "video/flicker_composite"} <= labels.keys()
+    assert "signer" in labels["pose/expert_accuracy"][0] and "form" in labels["pose/form_accuracy"][0]
     assert "true poses" in showcase.MEASURED and "truth's poses" in labels["video/ssim"][1]

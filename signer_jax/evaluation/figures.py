@@ -33,14 +33,36 @@ def means(rows: dict[str, list[float]]) -> dict[str, float]:
 
 
 def standard_error(groups: Sequence[Sequence[float]]) -> float:
-    """That of the mean over all values, when whole groups (sentences) are drawn: values of one group go together.
-
-    Of the ratio of the groups' sums to their counts (Cochran, Sampling Techniques, 3rd ed., 6.4). NaN for fewer than
-    two groups that have values.
+    """That of the mean over all values, when whole groups (sentences, clips) are drawn: values of one group go
+    together. NaN for fewer than two groups that have values.
     """
-    groups = [group for group in groups if len(group)]
-    if len(groups) < 2:
+    return ratio_error([sum(group) for group in groups if len(group)], [len(group) for group in groups if len(group)])
+
+
+def ratio_error(sums: Sequence[float], totals: Sequence[float]) -> float:
+    """The standard error of the groups' sums over their totals, all together, when whole groups are drawn.
+
+    Cochran, Sampling Techniques, 3rd ed., 6.4. NaN for fewer than two groups, and where the totals are 0.
+    """
+    if len(totals) < 2 or not sum(totals):
         return float("nan")
-    sums, counts = np.array([sum(group) for group in groups], float), np.array([len(group) for group in groups])
-    left = sums - counts * sums.sum() / counts.sum()
-    return float(np.sqrt(len(groups) / (len(groups) - 1) * np.square(left).sum()) / counts.sum())
+    above, below = np.asarray(sums, float), np.asarray(totals, float)
+    left = above - below * above.sum() / below.sum()
+    return float(np.sqrt(len(left) / (len(left) - 1) * np.square(left).sum()) / below.sum())
+
+
+def error_of(name: str, groups: Sequence[Sequence[float]]) -> dict[str, float]:
+    """`<name>_error`, over the values that could be scored (are no NaN); nothing where it cannot be said."""
+    error = standard_error([[value for value in group if np.isfinite(value)] for group in groups])
+    return {f"{name}_error": error} if np.isfinite(error) else {}
+
+
+def differences(name: str, groups: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> dict[str, float]:
+    """How far the mean of the groups' values is from that of others of the same things, pair by pair, and the
+    difference's own standard error; nothing where it cannot be said.
+    """
+    apart = [np.subtract(own, other) for own, other in zip(groups, others, strict=True)]
+    apart = [values[np.isfinite(values)] for values in apart]
+    if not any(map(len, apart)):
+        return {}
+    return {name: float(np.concatenate(apart).mean()), **error_of(name, [list(values) for values in apart])}

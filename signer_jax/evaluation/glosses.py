@@ -25,6 +25,7 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     hypotheses = [" ".join(glosses) for glosses in predicted]
     references = [" ".join(sample.glosses) for sample in samples]
     bleu = text_metrics.bleu(hypotheses, references)
+    result.metrics["gloss/sentences"] = float(len(samples))
     result.facts["gloss/bleu_signature"] = str(bleu.pop("signature"))
     result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
@@ -72,12 +73,23 @@ def gloss_baselines(corpus: Corpus, samples: list[Sample]) -> dict[str, list[str
         return guesses
     train = corpus.texts("train")
     bank = [train[i] for i in range(len(train))]
-    nearest = [""] * len(samples)
+    nearest = nearest_training(samples, bank)
+    return guesses | {"nearest_text": ["" if k is None else " ".join(bank[k].glosses) for k in nearest]}
+
+
+def nearest_training(samples: Sequence[Sample], bank: Sequence[Sample]) -> list[int | None]:
+    """For each sample the place in the bank of the nearest text of its language (TF-IDF), never its own record; None
+    where there is none.
+    """
+    found: list[int | None] = [None] * len(samples)
     for language in {sample.language for sample in samples}:
-        theirs = [sample for sample in bank if sample.language == language]
-        rows = [i for i, sample in enumerate(samples) if sample.language == language]
-        if theirs:
-            index = text_metrics.nearest_texts([samples[i].text for i in rows], [sample.text for sample in theirs])
-            for i, k in zip(rows, index, strict=True):
-                nearest[i] = " ".join(theirs[k].glosses)
-    return guesses | {"nearest_text": nearest}
+        theirs = [k for k, sample in enumerate(bank) if sample.language == language]
+        own = {bank[k].name: place for place, k in enumerate(theirs)}
+        barred = {i: own.get(one.name) for i, one in enumerate(samples) if one.language == language}
+        barred = {i: place for i, place in barred.items() if len(theirs) > (place is not None)}
+        if barred:
+            texts = [samples[i].text for i in barred], [bank[k].text for k in theirs]
+            index = text_metrics.nearest_texts(*texts, barred=list(barred.values()))
+            for i, place in zip(barred, index, strict=True):
+                found[i] = theirs[place]
+    return found

@@ -1,6 +1,6 @@
 """Videos on a split: rendered clips beside what gives their figures a meaning."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -13,7 +13,7 @@ from signer_jax import model as models
 from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread, video_indices
 from signer_jax.errors import SignerError
-from signer_jax.evaluation.figures import Evaluation, means
+from signer_jax.evaluation.figures import Evaluation, differences, error_of, means, ratio_error
 from signer_jax.metrics import video as video_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
@@ -26,9 +26,18 @@ from signer_jax.stations.render import Studio, Style, picture, render, roundtrip
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
+Rows = dict[str, list[list[float]]]  # of each figure the values of each clip: what is drawn is a clip
+# What knows no network, or an untrained one; the autoencoder is no baseline but the ceiling.
+BASELINES = ("_reference", "_untrained", "_mean_frame", "_nearest_pose", "_composite")
+SHOWN = {
+    "": "rendered", "_reconstruction": "autoencoder", "_nearest_pose": "nearest pose",
+    "_composite": "hands pasted from other frames",
+}  # fmt: skip
+
 
 def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
-    """Clips rendered from their true poses, at most `limit`, whole, beside what gives the figures their meaning.
+    """Clips rendered from their true poses, whole, beside what gives the figures their meaning: at most `limit` of
+    signers that training filmed, and at most as many of others, each evenly over theirs.
 
     SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (`_untrained`), the
     reference picture alone, the signer's mean training frame, their training frame of the nearest pose, this with hands
@@ -39,14 +48,18 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     still, in levels of 255; a still picture has none. `video/change_…`: the change from frame to frame over the
     truth's, across the seams of the windows and inside them. Signers without a training video have rows of their own,
     `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
-    left out of its signer's reference frames and baselines.
+    left out of its signer's reference frames and baselines. `…/clips`: how many were scored; `…_error`: the standard
+    error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair, with its own.
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
-    picked = [filmed_at[k] for k in spread(len(filmed_at), limit)]
-    rows: dict[str, list[float]] = defaultdict(list)
+    known = [i for i in filmed_at if listed[i][2] in studio.latents.banks]
+    guests = [i for i in filmed_at if listed[i][2] not in studio.latents.banks]
+    first, shown = [known[k] for k in spread(len(known), limit)], {}
+    picked = sorted([*first, *(guests[k] for k in spread(len(guests), limit))])
+    rows: Rows = defaultdict(list)
+    clips: Counter[str] = Counter()
     untrained = _untrained(signer)
-    first, shown = picked[:4], {}
     states: dict[int, Any] = dict.fromkeys(picked)
     if signer.texts:
         states |= zip(picked, signer.texts.of([records[i].text for i in picked]), strict=True)
@@ -80,15 +93,23 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
             keys = [folder, f"{folder}/{clip.signer}"] if len(corpus.about["signers"]) > 1 else [folder]
             for key in keys:
                 score_clip(key, candidates, truth, pose, signer, rows)
+                clips[f"{key}/clips"] += 1
             if others:
                 score_motion(candidates, truth, pose, distances(clip, list(others.values())), signer, rows)
-            if i in first or not seen:
-                names = {"": "rendered", "_reconstruction": "autoencoder", "_nearest_pose": "nearest pose"}
-                names = names if others else {"": "rendered", "_reference": "reference"}
+            if i in first[:4] or not seen:
+                names = SHOWN if others else {"": "rendered", "_reference": "reference"}
                 shown[i] = {"ground truth": truth, **{names[name]: candidates[name] for name in names}}
     result.clips += [shown[i] for i in sorted(shown)]
-    result.metrics |= means({name: values for name, values in rows.items() if "/" in name})
+    scores = {name: each for name, each in rows.items() if "/" in name}
+    result.metrics |= means({name: [value for clip in each for value in clip] for name, each in scores.items()})
+    result.metrics |= {name: float(count) for name, count in clips.items()}
     result.metrics |= motion_figures(rows)
+    for folder in ("video", "video_unseen"):
+        for kind in ("ssim", "hand_ssim", "detail"):
+            figures, best = certainty(f"{folder}/{kind}", scores)
+            result.metrics |= figures
+            if best:
+                result.facts[f"{folder}/{kind}_best"] = best
 
 
 def _untrained(signer: Signer) -> Studio | None:
@@ -106,37 +127,51 @@ def _untrained(signer: Signer) -> Studio | None:
 
 
 def score_clip(
-    key: str, candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer, rows: dict[str, list]
+    key: str, candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer, rows: Rows
 ) -> None:
     """Adds every candidate's SSIM of the frames and of the hands, and the hands' detail, under `key`."""
     centres, visible, crop = hands_of(truth, pose, signer)
     true_hands = video_metrics.hand_crops(truth, centres, visible, crop)
     for name, video in candidates.items():
-        rows[f"{key}/ssim{name}"] += list(video_metrics.ssim(video, truth))
-        rows[f"{key}/hand_ssim{name}"] += list(video_metrics.hand_ssim(video, truth, centres, visible, crop)[visible])
+        rows[f"{key}/ssim{name}"].append(list(video_metrics.ssim(video, truth)))
+        hand_ssim = video_metrics.hand_ssim(video, truth, centres, visible, crop)
+        rows[f"{key}/hand_ssim{name}"].append(list(hand_ssim[visible]))
         hands = video_metrics.hand_crops(video, centres, visible, crop)
-        rows[f"{key}/detail{name}"] += list(video_metrics.gradient_correlation(hands, true_hands))
+        rows[f"{key}/detail{name}"].append(list(video_metrics.gradient_correlation(hands, true_hands)))
+
+
+def certainty(name: str, rows: Rows) -> tuple[dict[str, float], str]:
+    """How sure a figure is over clips, how far it is from the best baseline's, and which one that is ("": none)."""
+    if name not in rows:
+        return {}, ""
+    figures = error_of(name, rows[name])
+    there = {one: rows[f"{name}{one}"] for one in BASELINES if len(rows.get(f"{name}{one}", ())) == len(rows[name])}
+    there = {one: clips for one, clips in there.items() if any(map(len, clips))}
+    if not there:
+        return figures, ""
+    best = max(there, key=lambda one: float(np.nanmean(np.concatenate(there[one]))))
+    return figures | differences(f"{name}_over_best", rows[name], there[best]), best.removeprefix("_")
 
 
 def score_motion(
     candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, far: np.ndarray, signer: Signer,
-    rows: dict[str, list],
+    rows: Rows,
 ) -> None:  # fmt: skip
     """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
     centres, visible, crop = hands_of(truth, pose, signer)
-    rows["far"] += list(far[np.nonzero(visible)[0]])
+    rows["far"].append(list(far[np.nonzero(visible)[0]]))
     windows = signer.settings.renderer
     goes_on = bool(VARIANTS[windows.variant].continues)
     seam = seams(len(truth), windows.window, windows.overlap, goes_on=goes_on)
     for name, video in {**candidates, "_truth": truth}.items():
         hands = video_metrics.hand_crops(video, centres, visible, crop)
-        rows[f"energy{name}"] += list(video_metrics.gradient_energy(hands))
+        rows[f"energy{name}"].append(list(video_metrics.gradient_energy(hands)))
         if len(truth) > 1:
-            rows[f"flicker{name}"].append(video_metrics.flicker(video, truth))
+            rows[f"flicker{name}"].append([video_metrics.flicker(video, truth)])
         if name in ("", "_truth"):  # the windows are the renderer's
             change = video_metrics.frame_change(video)
-            rows[f"seam{name}"] += list(change[seam])
-            rows[f"inside{name}"] += list(change[~seam])
+            rows[f"seam{name}"].append(list(change[seam]))
+            rows[f"inside{name}"].append(list(change[~seam]))
 
 
 def hands_of(truth: np.ndarray, pose: Pose, signer: Signer) -> tuple[np.ndarray, np.ndarray, int]:
@@ -146,25 +181,35 @@ def hands_of(truth: np.ndarray, pose: Pose, signer: Signer) -> tuple[np.ndarray,
     return centres, visible, video_metrics.hand_crop(*truth.shape[1:3])
 
 
-def motion_figures(rows: dict[str, list]) -> dict[str, float]:
+def motion_figures(rows: Rows) -> dict[str, float]:
     """Sharpness, flicker and seams from what `score_motion` gathered; no row where nothing could be scored."""
 
-    def ratio(name: str, truth: str, where: np.ndarray | slice = slice(None)) -> float:
-        total = np.sum(np.array(rows[truth])[where])
-        return float(np.sum(np.array(rows[name])[where]) / total) if total > 0 else float("nan")
+    def ratio(name: str, row: str, truth: str, kept: Sequence[np.ndarray | slice] | None = None) -> dict[str, float]:
+        """The sum of a row over the truth's, and how sure that is over clips."""
+        kept = kept or [slice(None)] * len(rows[row])
+        ours, theirs = (
+            [float(np.sum(np.array(clip)[where])) for clip, where in zip(rows[one], kept, strict=True)]
+            for one in (row, truth)
+        )
+        if sum(theirs) <= 0:
+            return {}
+        return {name: sum(ours) / sum(theirs), f"{name}_error": ratio_error(ours, theirs)}
 
-    figures = {}
-    if rows["far"]:
-        far = np.array(rows["far"])
+    figures: dict[str, float] = {}
+    far = [np.array(clip) for clip in rows["far"]]
+    if any(map(len, far)):
         for row in [row for row in rows if row.startswith("energy") and row != "energy_truth"]:
-            figures[f"video/sharpness{row.removeprefix('energy')}"] = ratio(row, "energy_truth")
-        figures["video/sharpness_far"] = ratio("energy", "energy_truth", far >= np.quantile(far, 0.9))
-    for name in ("seam", "inside"):
-        if rows[name]:
-            figures[f"video/change_{name}"] = ratio(name, f"{name}_truth")
+            name = f"video/sharpness{row.removeprefix('energy')}"
+            found = ratio(name, row, "energy_truth")
+            figures |= found if row == "energy" else {key: value for key, value in found.items() if key == name}
+        limit = np.quantile(np.concatenate(far), 0.9)
+        figures |= ratio("video/sharpness_far", "energy", "energy_truth", [clip >= limit for clip in far])
+    for part in ("seam", "inside"):
+        figures |= ratio(f"video/change_{part}", part, f"{part}_truth")
     for row in [row for row in rows if row.startswith("flicker")]:
         if np.isfinite(rows[row]).any():
             figures[f"video/{row}"] = float(np.nanmean(rows[row]))
+    figures |= error_of("video/flicker", rows["flicker"])
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 

@@ -141,11 +141,13 @@ def copied(text: str) -> str:
     return " ".join(_words(text)).upper()
 
 
-def nearest_texts(queries: Sequence[str], bank: Sequence[str]) -> Int[np.ndarray, " q"]:
+def nearest_texts(
+    queries: Sequence[str], bank: Sequence[str], barred: Sequence[int | None] = ()
+) -> Int[np.ndarray, " q"]:
     """For each query the text of the bank with the greatest cosine of TF-IDF vectors; of equals the first.
 
-    Of lower-cased words; inverse document frequency log((1 + N) / (1 + df)) + 1 of the bank's N texts. Raises
-    `SignerError` for no bank.
+    Of lower-cased words; inverse document frequency log((1 + N) / (1 + df)) + 1 of the bank's N texts. `barred`: for
+    each query the place in the bank of a text that it may not take, its own, or None. Raises `SignerError` for no bank.
     """
     if not bank:
         raise SignerError("nearest texts: there is no text to choose from")
@@ -163,4 +165,8 @@ def nearest_texts(queries: Sequence[str], bank: Sequence[str]) -> Int[np.ndarray
             values += list(vector / np.linalg.norm(vector) if len(counts) else vector)
         return csr_matrix((values, (rows, columns)), shape=(len(texts), max(len(index), 1)))
 
-    return np.asarray((vectors(queries) @ vectors(bank).T).argmax(axis=1)).reshape(-1)
+    likeness = vectors(queries) @ vectors(bank).T
+    if pairs := [(i, k) for i, k in enumerate(barred) if k is not None]:
+        rows, columns = zip(*pairs, strict=True)
+        likeness = likeness - csr_matrix((np.full(len(pairs), 2.0), (rows, columns)), shape=likeness.shape)
+    return np.asarray(likeness.argmax(axis=1)).reshape(-1)

@@ -302,6 +302,22 @@ def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
     assert written["metrics"] == pytest.approx(before["metrics"], rel=1e-3, abs=1e-3)
 
 
+def test_figures_are_kept_where_the_runs_mesh_does_not_fit_the_machine(tiny_run, tmp_path, capsys, monkeypatch):
+    """A run of three devices' mesh, on a machine of another number: its figures are printed and written."""
+    from signer_jax import evaluation
+
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["mesh"]["data"] = 3
+    (run / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(evaluation, "evaluate", lambda signer, split: evaluation.Evaluation({"gloss/bleu4": 12.5}))
+    assert main(["evaluate", "--workdir", str(run), "--json", str(tmp_path / "f.json")]) == 0
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert written["metrics"] == {"gloss/bleu4": 12.5} and "12.5" in capsys.readouterr().out
+    assert written["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1}  # where the parameters lay
+
+
 def test_gloss_prints_one_line(tiny_run, capsys):
     from signer_jax import Signer
 

@@ -13,6 +13,7 @@ from signer_jax.evaluation.videos import (
     bank_of,
     baselines,
     borrowed,
+    certainty,
     filmed_by,
     motion_figures,
     score_clip,
@@ -111,8 +112,35 @@ def test_detail_tells_edges_in_their_places_from_noise_as_sharp():
     noise = np.random.default_rng(1).normal(90, 20, truth.shape).clip(0, 255).astype(np.uint8)
     rows = defaultdict(list)
     score_clip("video", {"": truth, "_noise": noise, "_mean_frame": np.full_like(truth, 90)}, truth, pose, SIGNER, rows)
+    assert [len(clips) for clips in rows.values()] == [1] * 9  # a row of values of each clip
     assert np.mean(rows["video/detail"]) == pytest.approx(1)
     assert abs(np.mean(rows["video/detail_noise"])) < 0.05 and np.mean(rows["video/detail_mean_frame"]) == 0
+
+
+def test_a_figure_is_as_sure_as_its_clips():
+    """By hand, of three clips; the best baseline is the best in the mean, and each clip is its own pair."""
+    rows = {"video/ssim": [[0.9, 0.9], [0.8, 0.8], [0.7, 0.7]], "video/ssim_mean_frame": [[0.5] * 2] * 3}
+    rows |= {"video/ssim_composite": [[0.8] * 2, [0.7] * 2, [0.6] * 2], "video/ssim_reconstruction": [[1.0] * 2] * 3}
+    found, best = certainty("video/ssim", rows)
+    assert best == "composite"  # the ceiling is no baseline
+    assert found["video/ssim_error"] == pytest.approx(np.std([0.9, 0.8, 0.7], ddof=1) / np.sqrt(3))
+    assert found["video/ssim_over_best"] == pytest.approx(0.1)
+    assert found["video/ssim_over_best_error"] == pytest.approx(0, abs=1e-9)
+    # One that some clips lack is not compared pair by pair.
+    assert certainty("video/ssim", {**rows, "video/ssim_composite": [[0.8] * 2]})[1] == "mean_frame"
+    assert certainty("video/ssim", {"video/ssim": [[0.9]]}) == ({}, "") == certainty("video/detail", rows)
+
+
+def test_sharpness_and_flicker_are_as_sure_as_their_clips():
+    truth, pose = motion()
+    blurred = ((truth.astype(int) + 90) // 2).astype(np.uint8)
+    rows = defaultdict(list)
+    for video in (truth, blurred):
+        score_motion({"": video, "_mean_frame": truth}, truth, pose, np.arange(10.0), SIGNER, rows)
+    found = motion_figures(rows)
+    assert found["video/sharpness"] == pytest.approx(0.625, abs=0.02)  # energy goes with the square
+    assert found["video/sharpness_error"] == pytest.approx(0.375, abs=0.02)
+    assert found["video/flicker_error"] == 0 and "video/sharpness_mean_frame_error" not in found
 
 
 def test_a_style_is_borrowed_from_another_clip_of_the_same_signer(tmp_path, monkeypatch):
@@ -179,9 +207,37 @@ def test_a_clip_that_is_not_scored_is_not_read(signer, monkeypatch):
         return get(self, index)
 
     monkeypatch.setattr(records.Records, "__getitem__", counted)
-    assert len(signer.corpus.listed("dev")) > 1
+    listed = signer.corpus.listed("dev")
+    guests = [i for i, (_, filmed, who) in enumerate(listed) if filmed and who not in signer.latents.banks]
+    assert len(listed) > 1 + len(guests)
     evaluated(signer, "dev", 1)
-    assert read["dev.motion.arrayrecord"] == 1
+    # One clip of a known signer; of the guests one too, and another one's first frame as its reference.
+    assert read["dev.motion.arrayrecord"] == 1 + min(len(guests), 2)
+
+
+def test_guests_take_no_places_of_other_clips(signer, monkeypatch):
+    """Of six clips, two of them a guest's, four are asked for: four are scored, and both of the guest's beside them."""
+    known = next(iter(signer.latents.banks))
+    scored = []
+    monkeypatch.setattr(videos, "video_indices", lambda corpus, split: list(range(6)))
+    monkeypatch.setattr(signer.corpus, "listed", lambda split: [(9, True, known)] * 4 + [(9, True, "guest")] * 2)
+    monkeypatch.setattr(
+        signer.corpus, "motions", lambda split: [clip(str(i), known if i < 4 else "guest", i) for i in range(6)]
+    )
+    monkeypatch.setattr(videos, "semantics", lambda *args: (None, None))
+    monkeypatch.setattr(videos, "filmed_by", lambda corpus, name: {})
+    monkeypatch.setattr(videos, "borrowed", lambda *args: Style(np.zeros(1)))
+    monkeypatch.setattr(videos, "picture", lambda look, studio: np.zeros((16, 16, 3), np.uint8))
+    monkeypatch.setattr(videos, "reconstruct", lambda truth, studio: truth)
+    monkeypatch.setattr(videos, "_untrained", lambda signer: None)
+    monkeypatch.setattr(
+        videos, "render",
+        lambda whole, *rest: scored.append(1) or SimpleNamespace(video=np.zeros((3, 16, 16, 3), np.uint8)),
+    )  # fmt: skip
+    found = evaluated(signer, "dev", 4).metrics
+    assert found["video/clips"] == 4 and found["video_unseen/clips"] == 2 and len(scored) == 6
+    assert found["video_unseen/guest/clips"] == 2
+    assert evaluated(signer, "dev", 1).metrics["video_unseen/clips"] == 1
 
 
 def test_a_signer_without_a_training_video_has_rows_of_his_own(signer):

@@ -122,6 +122,9 @@ def test_the_nearest_text_shares_the_rare_words():
     bank = ["the house is big.", "the dog is big.", "the dog is in the house", "a cat!"]
     # Of "the dog is small" and the first: "the" and "is", which nearly all have. "unseen words" share nothing.
     assert nearest_texts(["The dog is small", "a big cat?", "unseen words"], bank).tolist() == [1, 3, 0]
+    # A text that is in the bank itself takes another.
+    assert nearest_texts([bank[1], "a big cat?"], bank, barred=[1, None])[0] != 1
+    assert nearest_texts([bank[1], "a big cat?"], bank, barred=[1, None])[1] == 3
     with pytest.raises(SignerError, match="no text"):
         nearest_texts(["a"], [])
 

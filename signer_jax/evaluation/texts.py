@@ -1,0 +1,118 @@
+"""From the text alone to a pose, beside poses that need no model and the pose of another text."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from signer_jax.evaluation.figures import Evaluation, differences, error_of, means
+from signer_jax.evaluation.glosses import nearest_training
+from signer_jax.pipeline import Signer
+from signer_jax.pose import skeleton
+from signer_jax.pose.skeleton import on_joints
+from signer_jax.pose.warping import HAND_WEIGHT, dtw, joint_weights
+from signer_jax.progress import progress
+from signer_jax.slp_moe.retrieval import Retrieval
+from signer_jax.stations.perform import perform_many
+from signer_jax.stations.understand import understand
+from signer_jax.types import Pose, Sample
+
+
+def score_texts(signer: Signer, samples: Sequence[Sample], order: Sequence[int], result: Evaluation) -> None:
+    """From the text alone, as `Signer.sign` goes: its own glosses, its own timing, rest to rest.
+
+    `pose/text_dtw`: hand-weighted DTW of the whole pose to the nearest of the truth and the valid variants, in shoulder
+    widths; `…_true_glosses`: the true glosses in place of those understood; `…_nearest_text`: the recording of the
+    nearest training text (TF-IDF), without a model; `…_shuffled`: the pose of the next sentence of the same language
+    instead; `…_rest`: a signer who stands still. A text that cannot be signed counts as standing still does, and
+    `…_failed` says how many. `order`: whose rest pose that is, see `expert_order`. No such figure is of the video: two
+    videos of different timing cannot be compared frame by frame.
+    """
+    if not samples:
+        return
+    joints, dims = signer.model.joints, signer.settings.pose.dims
+    weigh_hands = joint_weights(skeleton.SUBSETS[signer.settings.pose.joints], HAND_WEIGHT)
+    signed, told = perform_texts(signer, samples)
+    recorded = nearest_recordings(signer, samples)
+    rows: dict[str, list[float]] = defaultdict(list)
+    for i, (sample, other) in enumerate(zip(samples, shuffled(samples), strict=True)):
+        valid = [on_joints(pose, joints, dims) for pose in (sample.pose, *(r for r, _ in sample.references)) if pose]
+        rest = on_joints(resting(signer.retrieval, order, sample.name), joints, dims)
+        compared = {"": signed[i], "_true_glosses": told[i], "_rest": rest}
+        if other is not None:
+            compared["_shuffled"] = signed[other]
+        if (near := recorded[i]) is not None:
+            compared["_nearest_text"] = on_joints(near, joints, dims)
+        for name, pose in compared.items():
+            ours = rest if pose is None else pose
+            rows[f"pose/text_dtw{name}"].append(min(dtw(ours, one, weights=weigh_hands) for one in valid))
+        for name in {"_shuffled", "_nearest_text"} - set(compared):
+            rows[f"pose/text_dtw{name}"].append(float("nan"))
+    result.metrics |= means(rows)
+    alone = {name: [[value] for value in rows[f"pose/text_dtw{name}"]] for name in ("", "_nearest_text")}
+    result.metrics |= error_of("pose/text_dtw", alone[""])
+    result.metrics |= differences("pose/text_dtw_over_nearest_text", alone[""], alone["_nearest_text"])
+    for name, poses in (("", signed), ("_true_glosses", told)):
+        result.metrics[f"pose/text_dtw{name}_failed"] = float(poses.count(None))
+
+
+def perform_texts(signer: Signer, samples: Sequence[Sample]) -> tuple[list[Pose | None], list[Pose | None]]:
+    """The pose of each text by the glosses that are understood, and by the true ones, on the models' joints; None where
+    the database knows none of a sentence's glosses.
+    """
+    joints, dims = signer.model.joints, signer.settings.pose.dims
+    understood = understand([s.text for s in samples], [s.language for s in samples], signer.linker)
+    signed: list[Pose | None] = []
+    told: list[Pose | None] = []
+    for i, sample in enumerate(progress(samples, "texts")):
+        at = understood.signed_rows(i)
+        H, mask = understood.H[at], understood.mask[at]
+        for poses, glosses, b in (
+            (signed, [understood.sentences[k].glosses for k in at], len(at)),
+            (told, [sample.glosses], 1),
+        ):
+            done = perform_many(
+                glosses, H[:b], mask[:b], [sample.language] * b, signer.performer, timings=[None] * b,
+                without=[sample.name] * b,
+            )  # fmt: skip
+            parts = [on_joints(part.pose, joints, dims) for part in done if part is not None]
+            poses.append(Pose.joined(parts) if len(parts) == b else None)
+    return signed, told
+
+
+def nearest_recordings(signer: Signer, samples: Sequence[Sample]) -> list[Pose | None]:
+    """The pose, as recorded, of the nearest training text that has one (`nearest_training`)."""
+    if not signer.corpus.count("train", "pose"):
+        return [None] * len(samples)
+    records, texts, places = signer.corpus.motions("train"), [], []
+    for k in progress(range(len(records)), "training texts"):
+        if (sample := records[k]).text:
+            texts.append(replace(sample, pose=None, spans=None, video=None, references=()))  # all are held
+            places.append(k)
+    nearest = nearest_training(samples, texts)
+    return [None if k is None else records.posed(records[places[k]], places[k]) for k in nearest]
+
+
+def resting(retrieval: Retrieval, order: Sequence[int], without: str) -> Pose:
+    """The rest pose of the first expert that has one, one frame; without any, one that shows nothing."""
+    signers = [retrieval.signers[k] for k in order if k < len(retrieval.signers)]
+    found = (retrieval.prior.rest(name, without=without) for name in signers)
+    shape = (1, len(skeleton.JOINTS))
+    nothing = Pose(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32), retrieval.prior.fps)
+    return next((pose for pose in found if pose is not None), nothing)
+
+
+def shuffled(samples: Sequence[Sample]) -> list[int | None]:
+    """For each sample the place of the next one of its language that says something else; None without one."""
+    return [
+        next(
+            (
+                k
+                for k in [*range(i + 1, len(samples)), *range(i)]
+                if samples[k].language == sample.language and samples[k].glosses != sample.glosses
+            ),
+            None,
+        )
+        for i, sample in enumerate(samples)
+    ]
