@@ -162,7 +162,8 @@ def score_motion(
     rows["far"].append(list(far[np.nonzero(visible)[0]]))
     windows = signer.settings.renderer
     goes_on = bool(VARIANTS[windows.variant].continues)
-    seam = seams(len(truth), windows.window, windows.overlap, goes_on=goes_on)
+    ratio = signer.model.vae.temporal_ratio
+    seam = seams(len(truth), windows.window, windows.overlap, ratio=ratio, goes_on=goes_on)
     for name, video in {**candidates, "_truth": truth}.items():
         hands = video_metrics.hand_crops(video, centres, visible, crop)
         rows[f"energy{name}"].append(list(video_metrics.gradient_energy(hands)))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from signer_jax.renderer import vae_chunks
 from signer_jax.types import Array
 
 # Pictures in [-1, 1] to normalised latents, `[b, t, y, x, 3] -> [b, k, h, w, z]`: the autoencoder, its weights with it.
@@ -21,8 +22,7 @@ def encoder(vae: Any, params: Mapping) -> Encode:
     """The autoencoder with its parameters (`params["vae"]`), latents normalised by its constants; it is not trained."""
 
     def encode(video: Array) -> jax.Array:
-        mean, _ = vae.apply({"params": jax.lax.stop_gradient(params["vae"])}, video, method="encode")
-        return vae.normalise(mean)
+        return vae.normalise(vae_chunks.to_latents(vae, jax.lax.stop_gradient(params["vae"]), video))
 
     return encode
 

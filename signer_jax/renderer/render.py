@@ -96,6 +96,7 @@ class Renderer:
         clip: Float[Array, "b i c"] | None = None,
         picture: Float[Array, "b y x 3"] | None = None,
         before: Float[Array, "b n y x 3"] | None = None,
+        blank: Float[Array, "b k h w z"] | None = None,
         face: Float[Array, "b t y x 3"] | None = None,
     ) -> Conditions:
         """The streams that the variant takes, of what a run has.
@@ -108,6 +109,7 @@ class Renderer:
           picture: the reference in pixels, in [-1, 1], where the image stream is encoded from it (`shows_picture`).
           before: the last frames of the segment before, in [-1, 1], which this one begins with; of a variant whose
             reference stands in front of the video.
+          blank: latents of a grey video of these frames, where they are known: the same for every clip.
           null: the text encoder's states of the prompt that says nothing, zeros where None.
         """
         variant, b = self.variant, len(reference)
@@ -118,7 +120,7 @@ class Renderer:
             found["clip"] = jnp.zeros((b, _CLIP_TOKENS, self.transformer.image_dim or 0)) if clip is None else clip
         if "image" in variant.streams and encode is not None:
             if variant.front and before is None:
-                found["blank"] = self._blank(encode, drawn.shape[1], reference)
+                found["blank"] = self._blank(encode, drawn.shape[1], reference) if blank is None else blank
             elif variant.front:
                 found["blank"], found["before"] = self._going_on(encode, drawn.shape[1], before)
             elif self.shows_picture:

@@ -5,7 +5,8 @@ walks. What a convolution saw last goes from chunk to chunk (`convolution.CHUNK`
 own, since it skips the resampling in time; all others are one program.
 
 `encode` and `decode` are one compiled scan each. `encoded` and `decoded` hand out what is done while they go on, for
-videos that no device holds.
+videos that no device holds. `to_latents` and `to_video` are what training and signing call: the scan where the
+autoencoder compresses time, as published ones do, and one pass where it does not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,24 @@ from jaxtyping import Float
 from signer_jax.progress import progress
 from signer_jax.renderer.convolution import CHUNK
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.types import Array
+
+
+def to_latents(module: VideoVAE, params: Any, video: Float[Array, "b t h w c"]) -> Float[jax.Array, "b t2 h2 w2 z"]:
+    """The posterior's mean, not normalised, to be jitted: in level memory, or in one pass where none is put together in
+    time, which is faster for windows of few frames. Raises `SignerError` as `VideoVAE.encode`.
+    """
+    if module.temporal_ratio > 1:
+        return encode(module, params, jnp.asarray(video))[0]
+    return module.apply({"params": params}, video, method="encode")[0]
+
+
+def to_video(module: VideoVAE, params: Any, latents: Float[Array, "b t2 h2 w2 z"]) -> Float[jax.Array, "b t h w c"]:
+    """The video of latents, clipped, to be jitted; see `to_latents`."""
+    if module.temporal_ratio > 1:
+        return decode(module, params, jnp.asarray(latents))
+    video: Any = module.apply({"params": params}, latents, method="decode")
+    return video
 
 
 def encode(
@@ -76,7 +95,10 @@ def _walk(
 
 
 def _scan(module: VideoVAE, params: Any, whole: jax.Array, method: str, size: int) -> Any:
-    """The first frame, then a scan over chunks of `size`, each written where it belongs in the result."""
+    """The first frame, then a scan over chunks of `size`, each written where it belongs in the result.
+
+    Backwards each chunk is computed again from what the one before left it, so that no chunk's insides are kept.
+    """
     done, before = _chunk(module, params, {}, whole[:, :1], method)
     count = (whole.shape[1] - 1) // size
     if count == 0:
@@ -99,4 +121,4 @@ def _scan(module: VideoVAE, params: Any, whole: jax.Array, method: str, size: in
         return (jax.tree.map(put, result, done, first), before), None
 
     first, result = done, jax.tree.map(room, done, one)
-    return jax.lax.scan(step, (result, before), jnp.arange(count))[0][0]
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), (result, before), jnp.arange(count))[0][0]

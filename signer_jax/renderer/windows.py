@@ -70,6 +70,11 @@ def plan(frames: Sequence[int], length: int, overlap: int) -> Plan:
     return Plan(np.array(starts), np.array(clips), np.stack(weights).astype(np.float32), first)
 
 
+def latent_frames(frames: int, length: int, ratio: int) -> int:
+    """Of a clip of so many video frames that windows of `length` latent frames lie over: one window at least."""
+    return max(length, 1 + -(-(frames - 1) // ratio))
+
+
 def _ramp(length: int, shared: int) -> np.ndarray:
     """1 / 2s, 3 / 2s, … over the first s = `shared` frames and above 1 after them; with the fall it adds up to 1."""
     return (np.arange(length) + 0.5) / shared if shared else np.ones(length)
@@ -152,9 +157,18 @@ def chain(
         yield segment[:, overlap if start else 0 : total - start]
 
 
-def seams(frames: int, length: int, overlap: int, *, goes_on: bool) -> Bool[np.ndarray, " frames-1"]:
-    """Which changes from a frame to the next lie across two windows: where the next one begins, or, of segments that go
-    on from the frames of the one before (`chain`), behind those frames.
+def seams(frames: int, length: int, overlap: int, *, ratio: int, goes_on: bool) -> Bool[np.ndarray, " frames-1"]:
+    """Which changes from a video frame to the next lie across two windows, all counted in video frames.
+
+    Of windows apart (overlap 0) where the next one begins. Of blended ones (`plan`) where the first latent frame that
+    the next one has a say in begins to show: a clip is decoded as one, and its latent frame k > 0 is video frames
+    `ratio` (k - 1) + 1 to `ratio` k. Of segments that go on from the last frames of the one before (`chain`) behind
+    these.
     """
-    at = np.arange(1, frames) - (overlap if goes_on else 0)
-    return (at > 0) & (at % (length - overlap) == 0)
+    if goes_on or not overlap:
+        first = np.arange(length, frames, length - overlap)
+    else:
+        window = 1 + (length - 1) // ratio
+        blended = plan([latent_frames(frames, window, ratio)], window, overlap // ratio)
+        first = ratio * (blended.starts[1:] - 1) + 1
+    return np.isin(np.arange(1, frames), first)

@@ -1,7 +1,8 @@
 """The third station: pose, semantics and style -> video (paper 2.3), window by window.
 
 With `overlap` 0 each window is a clip of its own, all from one noise; with more, neighbouring windows share frames and
-are blended at every step (`renderer.windows`), and the whole is decoded as one video, chunk by chunk.
+are blended at every step (`renderer.windows`), and the whole is decoded as one video. Where the autoencoder compresses
+time it encodes and decodes chunk by chunk (`renderer.vae_chunks`).
 
 `render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
 """
@@ -33,7 +34,9 @@ States = Float[np.ndarray, "n e"]  # a text encoder's of one text, as many rows 
 Said = dict[str, np.ndarray]  # what each clip is made from beside its pose; a row a clip
 
 _ROWS = 4  # windows that go through the renderer at a time
+_PLACES = 1 << 15  # of the latents in them, but for a single window that has more
 _MANY = 32  # windows from which on a progress bar counts them
+_LONG = 1 << 18  # places times steps of a window from which on a bar counts every single one
 
 
 @dataclass(frozen=True)
@@ -122,18 +125,36 @@ class Studio:
             clean = renderer.render(
                 params["renderer"], noise, **seen, guidance=guidance, apart=guidance_each, encode=encoder(vae, params)
             )
-            return vae.apply({"params": params["vae"]}, latents.denormalise(clean), method="decode")
+            return vae_chunks.to_video(vae, params["vae"], latents.denormalise(clean))
 
         def encode(params: dict, video: Any) -> Any:
-            return vae.apply({"params": params}, _ranged(video), method="encode")[0]
+            return vae_chunks.to_latents(vae, params, _ranged(video))
 
         def decode(params: dict, latents: Array) -> Any:
-            return vae.apply({"params": params}, latents, method="decode")
+            return vae_chunks.to_video(vae, params, latents)
 
         return cls(
             renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
             jax.jit(film), jax.jit(velocity, static_argnames="high"), jax.jit(encode), jax.jit(decode), null, see,
         )  # fmt: skip
+
+    @property
+    def places(self) -> int:
+        """Of a window's latents."""
+        return int(np.prod(self.noise.shape[1:4]))
+
+    def rows(self, count: int) -> int:
+        """How many of `count` windows go through the renderer at a time.
+
+        Small ones are always filled up to as many, so that clips of any length are one program. Of large ones a copy
+        that nobody sees costs more than a program.
+        """
+        most = min(_ROWS, max(1, _PLACES // self.places))
+        return most if most == _ROWS else min(most, count)
+
+    def shows(self, count: int) -> bool:
+        """Whether a progress bar counts so many windows: many, or each of them long."""
+        return count > _MANY or self.places * self.renderer.schedule.steps >= _LONG
 
 
 def _in_model_range(conditions: dict) -> dict:
@@ -272,12 +293,13 @@ def _apart(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.nd
 
 def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
     """Windows, some at a time; the last one fills the batch."""
-    rows, noise = len(conditions["pose"]), jnp.repeat(studio.noise, _ROWS, 0)
-    videos = []
-    for i in progress(range(0, rows, _ROWS), "windows rendered", shown=rows > _MANY):
-        at = np.minimum(np.arange(i, i + _ROWS), rows - 1)
+    count = len(conditions["pose"])
+    rows = studio.rows(count)
+    noise, videos = jnp.repeat(studio.noise, rows, 0), []
+    for i in progress(range(0, count, rows), "windows rendered", shown=studio.shows(count)):
+        at = np.minimum(np.arange(i, i + rows), count - 1)
         part = {name: values[at] for name, values in conditions.items()}
-        videos.append(to_pixels_range(studio.film(studio.params, noise, part))[: rows - i])
+        videos.append(to_pixels_range(studio.film(studio.params, noise, part))[: count - i])
     return np.concatenate(videos)
 
 
@@ -285,7 +307,7 @@ def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.
     """All windows of a clip as one: they share frames, and the clip is decoded whole, chunk by chunk."""
     ratio = studio.renderer.temporal_ratio
     length = 1 + (studio.window - 1) // ratio
-    counts = [max(length, 1 + -(-(len(pose) - 1) // ratio)) for pose in seen]
+    counts = [windows.latent_frames(len(pose), length, ratio) for pose in seen]
     plan = windows.plan(counts, length, studio.overlap // ratio)
     firsts = np.cumsum([0, *counts])
     frames = [
@@ -308,8 +330,8 @@ def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.
             **{name: values[plan.clips] for name, values in said.items()},
         },
         solver=studio.renderer.schedule.solver,
-        rows=_ROWS,
-        shown=len(plan.starts) > _MANY,
+        rows=studio.rows(len(plan.starts)),
+        shown=studio.shows(len(plan.starts)),
     )
     latents = studio.latents.denormalise(np.asarray(clean))
     return [_decoded(latents[first : first + count], studio) for first, count in zip(firsts, counts, strict=False)]
@@ -343,11 +365,11 @@ def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) ->
         length=studio.window,
         overlap=studio.overlap,
         ratio=studio.renderer.temporal_ratio,
-        shown=len(pose) > studio.window,
+        shown=studio.shows(1) or len(pose) > studio.window,
     )
     return np.concatenate([to_pixels_range(segment)[0] for segment in segments])
 
 
 def _decoded(latents: Float[np.ndarray, "k h w z"], studio: Studio) -> UInt8[np.ndarray, "t h w 3"]:
-    chunks = vae_chunks.decoded(studio.vae, studio.params["vae"], latents[None], shown=len(latents) > _MANY)
+    chunks = vae_chunks.decoded(studio.vae, studio.params["vae"], latents[None], shown=studio.shows(len(latents)))
     return np.concatenate([to_pixels_range(np.asarray(chunk))[0] for chunk in chunks])

@@ -25,12 +25,10 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training.latents import Beside, decode, encoder_of, one_frame, write_banks
+from signer_jax.training.latents import Beside, decode, encoder_of, one_frame, rows_at_once, write_banks
 
 Shown = tuple[int, int, Placed]  # motion, first frame, place in a bucket
 DTYPE = "float32"
-_PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
-_MOST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def prepare(
 
     def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
         """The windows with their latents, encoded some at a time and always as many: one program."""
-        batch = min(_MOST_ROWS, max(1, _PIXELS // (frames * size.height * size.width)))
+        batch = rows_at_once(frames, size.height, size.width)
         for i in progress(range(0, len(shown), batch), f"latents {size}"):
             clips = [
                 fitted(take_frames(records.video(motion), start, frames), placed, size)

@@ -2,14 +2,17 @@
 training example gets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from signer_jax.data.faces import face_video
 from signer_jax.data.records import Corpus
@@ -18,9 +21,11 @@ from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict
 from signer_jax.model import Model
+from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.text_encoder import ROWS
+from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import VARIANTS, frames_fault
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
@@ -121,6 +126,7 @@ class Sources:
     pictures: Pictures | None
     reference_dropout: float
     faces: bool  # whether any example shows one
+    grey: Callable[[], Float[np.ndarray, "k h w z"]] | None = None  # latents of a grey window, where a model takes them
 
     def beside(self) -> Beside:
         """For a stream of windows.
@@ -128,12 +134,13 @@ class Sources:
         `text_states [rows, d]`, zeros past the end, and `text_null [n, d]`; `clip [i, c]` of the reference. Of a model
         whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
         uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip. `face
-        [t, s, s, 3]`, uint8, of a model that takes it.
+        [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long.
         """
         motions, signers = self.corpus.motions("train"), [signer for *_, signer in self.corpus.listed("train")]
         variant = self.renderer.variant
         text_of = lru_cache(maxsize=None)(lambda motion: motions[motion].text)
         rows, null = variant.text_rows or ROWS, self.texts and self.texts.of(self.negative)
+        grey = None if self.grey is None else self.grey()  # once: it depends on the autoencoder and the size alone
 
         def arrays(motion: int, start: int, length: int, rng: np.random.Generator) -> dict[str, Any]:
             found: dict[str, Any] = {}
@@ -141,6 +148,8 @@ class Sources:
                 states = self.texts.of(text_of(motion))
                 found["text_states"] = np.pad(states, ((0, rows - len(states)), (0, 0)))
                 found["text_null"] = null
+            if grey is not None:  # the encoding is causal: a shorter one begins alike
+                found["blank"] = grey[: 1 + (length - 1) // self.renderer.temporal_ratio]
             if self.faces and (face := self.renderer.transformer.face) is not None:
                 video, pose = motions.video(motion), motions.posed(motions[motion], motion)
                 at = np.minimum(np.arange(start, start + length), len(video) - 1)
@@ -195,7 +204,18 @@ def prepare(
                 references=c.references, first=renderer.variant.first, windows=lambda: window_starts(latents),
             ),
         )  # fmt: skip
-    return Sources(renderer, corpus, texts, c.negative_prompt, shown, c.reference_dropout, c.dropout_each.face < 1.0)
+    grey = None
+    if renderer.variant.front and "image" in renderer.variant.streams:
+        grey = partial(_grey, model.vae, vae, (c.window, *settings.data.size))
+    return Sources(
+        renderer, corpus, texts, c.negative_prompt, shown, c.reference_dropout, c.dropout_each.face < 1.0, grey
+    )
+
+
+def _grey(vae: VideoVAE, params: Any, shape: tuple[int, int, int]) -> Float[np.ndarray, "k h w z"]:
+    """Normalised latents of a grey video of these frames, height and width."""
+    encode = jax.jit(lambda params: encoder(vae, {"vae": params})(jnp.zeros((1, *shape, 3))))
+    return np.asarray(encode(params))[0]
 
 
 # ---- Signing ---------------------------------------------------------------------------------------------------------

@@ -21,11 +21,14 @@ from signer_jax.data.streams import Reading, iterate, spread, take_frames, to_mo
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
+from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
 
+_PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
+_MOST_ROWS = 8
 _UNSEEN = 0.05  # share of the frames that no window shows, above which it is said
 # (motion, its first frame, frames, the example's generator) -> arrays that stand beside a window's latents.
 Beside = Callable[[int, int, int, np.random.Generator], dict[str, Any]]
@@ -34,8 +37,13 @@ Beside = Callable[[int, int, int, np.random.Generator], dict[str, Any]]
 def encoder_of(vae: VideoVAE, params: dict):
     """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32: bfloat16 drifts."""
     vae = vae.clone(dtype=jnp.float32)
-    encode = jax.jit(lambda p, video: vae.apply({"params": p}, video, method="encode")[0])
+    encode = jax.jit(lambda p, video: vae_chunks.to_latents(vae, p, video))
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
+
+
+def rows_at_once(frames: int, height: int, width: int) -> int:
+    """How many windows of this size are encoded at once."""
+    return min(_MOST_ROWS, max(1, _PIXELS // (frames * height * width)))
 
 
 def prepare(

@@ -143,6 +143,7 @@ def diffusion(
     conditions = renderer.conditions(
         reference, drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
         states=batch.get("text_states"), null=batch.get("text_null"), clip=batch.get("clip"),
+        blank=batch.get("blank"),
         **{name: to_model_range(batch[name]) for name in ("picture", "face") if name in batch},
     )  # fmt: skip
     conditions = without(conditions, GUIDED, keep)

@@ -320,7 +320,8 @@ def cached_latents(
         "latents",
         lambda: latent_cache.prepare(
             workdir / "latents", corpus, windows, model.vae, vae,
-            window=c.window, stride=c.stride, references=c.references, batch=8,
+            window=c.window, stride=c.stride, references=c.references,
+            batch=latent_cache.rows_at_once(c.window, *settings.data.size),
             constants=models.latent_constants(model, settings), banks_only=bool(c.buckets),
         ),
     )  # fmt: skip

@@ -27,7 +27,8 @@ SIGNER = SimpleNamespace(
     settings=SimpleNamespace(
         pose=SimpleNamespace(joints="full_128"),
         renderer=SimpleNamespace(window=4, overlap=0, variant="own"),
-    )
+    ),
+    model=SimpleNamespace(vae=SimpleNamespace(temporal_ratio=1)),
 )
 
 

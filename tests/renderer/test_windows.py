@@ -144,10 +144,13 @@ def test_segments_of_other_lengths_are_refused_with_the_nearest():
 
 def test_where_the_seams_are():
     """Of 12 frames in windows of 5: apart, blended over 2, and going on from 1, whose segments end at 4 and 8."""
-    across = lambda *options, **ways: list(np.flatnonzero(windows.seams(12, 5, *options, **ways)) + 1)  # noqa: E731
-    assert across(0, goes_on=False) == [5, 10]
-    assert across(2, goes_on=False) == [3, 6, 9]
-    assert across(1, goes_on=True) == [5, 9]
+
+    def across(overlap, goes_on, ratio=1):
+        return list(np.flatnonzero(windows.seams(12, 5, overlap, ratio=ratio, goes_on=goes_on)) + 1)
+
+    assert across(0, False) == across(0, False, 4) == [5, 10]
+    assert across(2, False) == [3, 6, 7]  # the last window ends where the clip does
+    assert across(1, True) == across(1, True, 4) == [5, 9]
     made = list(
         windows.chain(
             lambda start, before: np.full((1, 5, 1, 1, 1), start), 12, length=5, overlap=1, ratio=4, shown=False
@@ -155,3 +158,23 @@ def test_where_the_seams_are():
     )
     whose = np.concatenate(made, axis=1).ravel()
     assert list(np.flatnonzero(np.diff(whose)) + 1) == [5, 9]
+
+
+@pytest.mark.parametrize(
+    ("frames", "first"), [(161, [73, 77]), (160, [73, 77]), (81, []), (5, []), (1, []), (233, [73, 149])]
+)
+def test_the_seams_of_blended_windows_are_where_their_latents_begin_to_show(frames, first):
+    """Windows of 81 frames that share 8, four frames a latent: 21 latents, the next ones from the 19th and 38th on."""
+    assert list(np.flatnonzero(windows.seams(frames, 81, 8, ratio=4, goes_on=False)) + 1) == first
+    if frames < 81:
+        return
+    # A model that paints each window in a colour of its own, and a decoder that repeats it over the latent's frames.
+    plan = windows.plan([windows.latent_frames(frames, 21, 4)], 21, 2)
+    paint = lambda x, sigma, c: np.broadcast_to(c["colour"][:, None, None, None, None], x.shape)  # noqa: E731
+    latents = windows.solve(
+        paint, jnp.zeros((plan.total, 1, 1, 1)), np.array([1.0, 0.0]), plan,
+        {"colour": np.arange(len(plan.starts), dtype=np.float32)}, solver="euler", rows=1, shown=False,
+    )  # fmt: skip
+    video = np.concatenate([np.ravel(latents)[:1], np.repeat(np.ravel(latents)[1:], 4)])[:frames]
+    changes = np.flatnonzero(np.abs(np.diff(video)) > 1e-6) + 1
+    assert set(first) <= set(changes) and list(changes[:1]) == first[:1]
