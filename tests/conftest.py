@@ -53,6 +53,28 @@ def forgotten_programs() -> Iterator[None]:
         sys.modules["jax"].clear_caches()
 
 
+@pytest.fixture
+def by_chunks_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The autoencoder refuses to take more than a chunk at once; the methods that were traced are noted."""
+    from signer_jax.renderer.vae import VideoVAE
+
+    noted: list[str] = []
+
+    def watch(name: str, most) -> None:
+        method = getattr(VideoVAE, name)
+
+        def watched(self, x, **options):
+            assert x.shape[1] <= most(self), f"{name} of {x.shape[1]} at once"
+            noted.append(name)
+            return method(self, x, **options)
+
+        monkeypatch.setattr(VideoVAE, name, watched)
+
+    watch("encode_chunk", lambda vae: vae.temporal_ratio)
+    watch("decode", lambda vae: 1)
+    return noted
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The folder of real samples. Skips where SIGNER_DATA is unset."""

@@ -13,6 +13,7 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
+from signer_jax.training import objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read
 
@@ -180,6 +181,36 @@ def test_latents_are_normalised_by_a_published_autoencoders_constants(folders):
     config.vae.patch_size, config.stages = 1, ("vae", "renderer")
     settings = read(config)
     assert models.latent_constants(models.build(settings, 0)[0], settings) is None
+
+
+def test_a_grey_video_that_is_known_is_not_encoded_at_every_step(folders, monkeypatch):
+    name = "wan2.2-animate-14b"
+    config = config_of(name, *folders(name))
+    config.renderer.control = "variant"
+    model, params, settings = built(config)
+    calls = []
+
+    def counted(vae, params):
+        def encode(video):
+            calls.append(video.shape)
+            return encoder(vae, params)(video)
+
+        return encode
+
+    monkeypatch.setattr(objectives, "encoder", counted)
+    j = len(model.joints)
+    batch = {
+        "latents": normal(9, B, K, GRID, GRID, Z), "reference": normal(10, B, GRID, GRID, Z),
+        "pose": normal(8, B, 5, j, 2), "confidence": np.ones((B, 5, j), np.float32), "blank": BLANK,
+    }  # fmt: skip
+    objective = make_objective("renderer", model, settings, 0)
+    jax.eval_shape(lambda: objective(params, batch, jax.random.key(0)))
+    assert calls == [(B, 5, 16, 16, 3)]  # the drawn pose
+    said = model.renderer.conditions(
+        REFERENCE, np.zeros((B, 5, 16, 16, 3), np.float32), np.zeros((B, 4, 0), np.float32),
+        encode=counted(model.vae, params), blank=BLANK,
+    )  # fmt: skip
+    np.testing.assert_array_equal(said.blank, BLANK)
 
 
 @pytest.mark.parametrize("name", ["wan2.2-t2v-a14b", "wan2.2-animate-14b"])

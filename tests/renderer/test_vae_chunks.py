@@ -7,6 +7,7 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.renderer import vae_chunks
+from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.vae import VideoVAE
 
 FIELDS = {
@@ -25,10 +26,14 @@ KINDS = {
 @pytest.fixture(scope="module", params=KINDS)
 def vae(request):
     module = VideoVAE(**(FIELDS | KINDS[request.param]))
+    return module, _parameters(module)
+
+
+def _parameters(module):
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 5, 8, 8, 3)))["params"]
     rng = np.random.default_rng(0)
     draw = lambda leaf: rng.normal(0.0, min(0.5, np.prod(leaf.shape[:-1]) ** -0.5), leaf.shape)  # noqa: E731
-    return module, jax.tree.map(lambda leaf: draw(leaf).astype(np.float32), shapes)
+    return jax.tree.map(lambda leaf: draw(leaf).astype(np.float32), shapes)
 
 
 def _video(frames):
@@ -85,6 +90,36 @@ def test_other_lengths_are_refused(vae):
             encode(module, params, _video(12))
 
 
+def test_training_and_signing_go_by_chunks_where_time_is_compressed_alone(vae):
+    module, params = vae
+    scans = lambda function, *given: "scan[" in str(jax.make_jaxpr(function)(params, *given))  # noqa: E731
+    mean = np.asarray(jax.jit(lambda video: module.apply({"params": params}, video, method="encode")[0])(_video(9)))
+    to_latents = lambda params, video: vae_chunks.to_latents(module, params, video)  # noqa: E731
+    to_video = lambda params, latents: vae_chunks.to_video(module, params, latents)  # noqa: E731
+    assert scans(to_latents, _video(9)) == scans(to_video, mean) == (module.temporal_ratio > 1)
+    np.testing.assert_allclose(jax.jit(to_latents)(params, _video(9)), mean, atol=1e-5)
+    whole = jax.jit(lambda latents: module.apply({"params": params}, latents, method="decode"))(mean)
+    np.testing.assert_allclose(jax.jit(to_video)(params, mean), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("kind", ["2.1", "2.2"])
+def test_gradients_go_through_the_chunks(kind, remat):
+    """To the video, as a drawn pose has them in `joint`; blocks that are computed again may be in chunks."""
+    module = VideoVAE(**(FIELDS | KINDS[kind]), remat=remat)
+    params = _parameters(module)
+    weight = np.random.default_rng(2).normal(size=(2, 3, 8 // module.spatial_ratio, 8 // module.spatial_ratio, 4))
+
+    def slope(encode):
+        return jax.jit(jax.grad(lambda video: (weight * encode(video)).sum()))(_video(9))
+
+    whole = slope(lambda video: module.apply({"params": params}, video, method="encode")[0])
+    assert np.abs(whole).max() > 1e-3
+    np.testing.assert_allclose(
+        slope(lambda video: vae_chunks.to_latents(module, params, video)), whole, atol=1e-4 * np.abs(whole).max()
+    )
+
+
 @pytest.mark.parametrize("kind", ["2.1", "2.2"])
 def test_memory_does_not_grow_with_the_video(kind):
     """What XLA plans beside the arguments and the result, for 9, 33 and 81 frames."""
@@ -97,8 +132,9 @@ def test_memory_does_not_grow_with_the_video(kind):
         return jax.jit(function).lower(params, x).compile().memory_analysis().temp_size_in_bytes
 
     for function, shapes in (
-        (lambda params, x: vae_chunks.encode(module, params, x), [(t, side, side, 3) for t in (9, 33, 81)]),
-        (lambda params, x: vae_chunks.decode(module, params, x), [(1 + t // 4, z, z, 4) for t in (9, 33, 81)]),
+        (lambda params, x: vae_chunks.to_latents(module, params, x), [(t, side, side, 3) for t in (9, 33, 81)]),
+        (lambda params, x: encoder(module, {"vae": params})(x), [(t, side, side, 3) for t in (9, 33, 81)]),
+        (lambda params, x: vae_chunks.to_video(module, params, x), [(1 + t // 4, z, z, 4) for t in (9, 33, 81)]),
     ):
         short, middle, long = (planned(function, *shape) for shape in shapes)
         assert long < 1.01 * short and middle < 1.01 * short
@@ -106,3 +142,18 @@ def test_memory_does_not_grow_with_the_video(kind):
         planned(lambda params, x: module.apply({"params": params}, x, method="decode"), k, z, z, 4) for k in (3, 9)
     ]
     assert whole[1] > 2 * whole[0]
+
+
+def test_gradients_through_the_chunks_keep_no_chunks_insides():
+    """Of the whole pass every activation is kept; in chunks what each convolution saw last."""
+    module = VideoVAE(**(FIELDS | KINDS["2.1"]))
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 5, 8, 8, 3)))["params"]
+
+    def planned(encode, frames):
+        function = jax.jit(lambda params, x: jax.grad(lambda x: (encode(params, x) ** 2).sum())(x))
+        x = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), np.float32)
+        return function.lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    whole = [planned(lambda p, x: module.apply({"params": p}, x, method="encode")[0], t) for t in (9, 81)]
+    chunks = [planned(lambda p, x: vae_chunks.to_latents(module, p, x), t) for t in (9, 81)]
+    assert chunks[1] - chunks[0] < 0.4 * (whole[1] - whole[0]), (whole, chunks)

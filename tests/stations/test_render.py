@@ -12,6 +12,7 @@ from signer_jax import model as models
 from signer_jax.errors import SignerError
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
+from signer_jax.stations import render as station
 from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
 from signer_jax.types import Pose
 from signer_jax.validation import read
@@ -116,6 +117,89 @@ def test_the_noise_of_a_longer_clip_begins_as_a_shorter_ones(studio, blending):
         np.testing.assert_array_equal(one.noise_of(7)[:3], one.noise_of(3))
     assert not np.allclose(blending.noise_of(2)[0], blending.noise_of(2)[1])
     np.testing.assert_array_equal(studio.noise_of(3), np.repeat(studio.noise[0, :1], 3, 0))
+
+
+def again(studio, **changes) -> Studio:
+    """The same station, its programs anew."""
+    options = {"size": (32, 32), "window": WINDOW, "guidance": 1.0, "share_noise": True, "seed": 0} | changes
+    return Studio.of(
+        studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2, **options
+    )  # fmt: skip
+
+
+def test_signing_never_takes_more_than_a_chunk_of_the_autoencoder_at_once(studio, by_chunks_alone):
+    """Its latents are of two frames. Windows of three latents: whole ones would be refused."""
+    vae = studio.vae.clone(name="fresh")  # so that nothing is known of it
+    for overlap in (0, 2):
+        one = replace(again(replace(studio, vae=vae), overlap=overlap), vae=vae)
+        assert render(pose(12, 0), style(studio), None, None, one).video.shape == (12, 32, 32, 3)
+        assert "decode" in by_chunks_alone and "encode_chunk" not in by_chunks_alone
+        by_chunks_alone.clear()
+    one = again(replace(studio, vae=studio.vae.clone(name="another")))
+    video = np.random.default_rng(0).integers(0, 255, (1, WINDOW, 32, 32, 3), np.uint8)
+    assert roundtrip(video, one).shape == video.shape and set(by_chunks_alone) == {"encode_chunk", "decode"}
+
+
+def test_encoding_and_decoding_are_planned_in_level_memory(studio):
+    params = jax.eval_shape(lambda: studio.params["vae"])
+
+    def planned(program, *shape):
+        lowered = program.lower(params, jax.ShapeDtypeStruct((1, *shape), np.float32))
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    for program, shapes in (
+        (studio.encode, [(t, 32, 32, 3) for t in (9, 81)]), (studio.decode, [(t, 8, 8, 4) for t in (5, 41)]),
+    ):  # fmt: skip
+        short, long = (planned(program, *shape) for shape in shapes)
+        assert long < 1.01 * short
+
+
+def test_large_windows_go_alone_and_small_ones_as_one_program(studio, blending, monkeypatch):
+    def of(*shape):
+        return replace(studio, noise=jax.ShapeDtypeStruct((1, *shape, 16), np.float32))
+
+    published, middling, demo = of(21, 60, 104), of(3, 64, 64), of(3, 32, 32)
+    for one, rows in ((published, [1, 1, 1]), (middling, [1, 2, 2]), (demo, [4, 4, 4])):
+        assert [one.rows(count) for count in (1, 2, 9)] == rows
+
+    # A clip of one window and one of three, window by window: nothing is computed that is not shown.
+    H, mask = texts(studio, 2)
+    poses, styles = [pose(5, 0), pose(12, 1)], [style(studio, signer=name) for name in "ab"]
+    for one, program in ((studio, "film"), (blending, "velocity")):
+        seen = []
+
+        def noted(params, noise, *rest, one=one, program=program, seen=seen, **options):
+            seen.append(len(noise))
+            return getattr(one, program)(params, noise, *rest, **options)
+
+        filled = [part.video for part in render_many(poses, styles, H, mask, replace(one, **{program: noted}))]
+        assert set(seen) == {4}
+        monkeypatch.setattr(station, "_PLACES", 100)
+        seen.clear()
+        alone = [part.video for part in render_many(poses, styles, H, mask, replace(one, **{program: noted}))]
+        assert seen == [1] * (4 if program == "film" else 8)  # two steps
+        for ours, theirs in zip(alone, filled, strict=True):
+            assert np.abs(ours.astype(int) - theirs).max() <= 1
+        monkeypatch.undo()
+
+
+def test_a_long_window_is_counted_from_the_first_one_on(studio, blending, monkeypatch, capsys):
+    shown = pose(5, 0)
+    for one in (studio, blending):
+        render(shown, style(one), None, None, one)
+        assert capsys.readouterr().err == ""
+    monkeypatch.setattr(station, "_LONG", 100)
+    render(shown, style(studio), None, None, studio)
+    assert "windows rendered" in (err := capsys.readouterr().err) and "1/1" in err
+    render(shown, style(blending), None, None, blending)
+    assert "2/2" in (err := capsys.readouterr().err) and "frames decoded" in err  # a step each
+    monkeypatch.undo()
+    schedule = replace(studio.renderer.schedule, steps=30)
+    published = replace(
+        studio, noise=jax.ShapeDtypeStruct((1, 21, 60, 104, 16), np.float32),
+        renderer=replace(studio.renderer, schedule=schedule),
+    )  # fmt: skip
+    assert published.shows(1) and not studio.shows(32) and studio.shows(33)
 
 
 def test_windows_that_cannot_share_so_much_are_refused(studio):

@@ -4,6 +4,7 @@ import json
 import warnings
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from fuzz.files import make_latents
@@ -14,6 +15,7 @@ from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer import latents as store
+from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
 from signer_jax.training.latents import _reference_places, latent_batches
 from signer_jax.training.objectives import frames_from
@@ -232,3 +234,16 @@ def test_what_windows_leave_out_or_fill_up_is_told():
         "shows more of them"
     ]
     assert cache.told(corpus(100), 3, 3) == []  # one frame of a hundred
+
+
+def test_windows_are_encoded_by_chunks_and_no_more_at_once_than_fit(by_chunks_alone):
+    vae = VideoVAE(4, 4, 3, (1, 1), 1, (True,), 3, 3, None, False, (0.0,) * 3, (1.0,) * 3)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))["params"]
+    by_chunks_alone.clear()
+    video = np.random.default_rng(0).integers(0, 255, (1, 9, 8, 8, 3), np.uint8)
+    made = cache.encoder_of(vae, jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes))(video)
+    assert made.shape == (1, 5, 4, 4, 3) and made.dtype == np.float32
+    assert set(by_chunks_alone) == {"encode_chunk"}
+    assert cache.rows_at_once(3, 64, 64) == 8 and cache.rows_at_once(1, 480, 832) == 8
+    assert cache.rows_at_once(17, 256, 256) == 8 and cache.rows_at_once(41, 256, 256) == 6
+    assert cache.rows_at_once(81, 480, 832) == cache.rows_at_once(121, 704, 1280) == 1

@@ -103,6 +103,11 @@ def test_animate_is_shown_another_clip_and_the_filmed_face(chains):
     faces = {
         motion: face_video(records.video(motion), records[motion].pose, FACE.size) for motion in range(len(records))
     }
+    encode = encoder(signer.model.vae, signer.params)
+    grey = np.asarray(encode(np.zeros((1, 5, 16, 16, 3), np.float32)))
+    np.testing.assert_allclose(batch["blank"], np.repeat(grey, 8, 0), atol=1e-5)
+    single = batch_of(replace_stage(signer), "images")["blank"]
+    np.testing.assert_allclose(single, np.repeat(grey[:, :1], 8, 0), atol=1e-5)
     given = 0
     for reference, tokens, face in zip(batch["reference"], batch["clip"], batch["face"], strict=True):
         own = [m for m, whole in faces.items() if any((whole[i : i + 5] == face[: len(whole[i : i + 5])]).all()
