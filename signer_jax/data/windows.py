@@ -117,5 +117,5 @@ class MotionWindows:
         if "candidates" in whole:
             window |= vars(at_frames(Experts(**{name: whole[name] for name in EXPERTS}), frames))
         window["valid"] = frames < window.pop("signed", len(whole["pose"]))
-        window["last"] = np.int32(inside[-1] - start)
+        window["last"] = np.array(inside[-1] - start, np.int32)
         return window
