@@ -146,7 +146,7 @@ def certainty(name: str, rows: Rows) -> tuple[dict[str, float], str]:
         return {}, ""
     figures = error_of(name, rows[name])
     there = {one: rows[f"{name}{one}"] for one in BASELINES if len(rows.get(f"{name}{one}", ())) == len(rows[name])}
-    there = {one: clips for one, clips in there.items() if any(map(len, clips))}
+    there = {one: clips for one, clips in there.items() if np.isfinite(np.concatenate(clips)).any()}
     if not there:
         return figures, ""
     best = max(there, key=lambda one: float(np.nanmean(np.concatenate(there[one]))))

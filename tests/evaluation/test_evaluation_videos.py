@@ -129,6 +129,8 @@ def test_a_figure_is_as_sure_as_its_clips():
     assert found["video/ssim_over_best_error"] == pytest.approx(0, abs=1e-9)
     # One that some clips lack is not compared pair by pair.
     assert certainty("video/ssim", {**rows, "video/ssim_composite": [[0.8] * 2]})[1] == "mean_frame"
+    # One that could not be scored is none.
+    assert certainty("video/ssim", {"video/ssim": [[0.9]], "video/ssim_reference": [[np.nan]]}) == ({}, "")
     assert certainty("video/ssim", {"video/ssim": [[0.9]]}) == ({}, "") == certainty("video/detail", rows)
 
 
