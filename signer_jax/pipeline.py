@@ -16,6 +16,7 @@ import numpy as np
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
+from signer_jax.data.streams import spread
 from signer_jax.errors import SignerError
 from signer_jax.interop import kept
 from signer_jax.language import resolve_language
@@ -26,6 +27,7 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.stations.meanings import meanings_of
 from signer_jax.stations.perform import Performer, perform
 from signer_jax.stations.render import Studio, look_of, render
 from signer_jax.stations.render import style as style_of
@@ -38,6 +40,7 @@ from signer_jax.training.trained import FULL
 from signer_jax.types import Pose, Signed
 
 MANY = 3  # sentences: what has more shows how far it is
+TEXTS = 10_000  # training texts, spread over the corpus, from which it is learned which gloss a word brings; a second
 
 
 class Signer:
@@ -67,7 +70,20 @@ class Signer:
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
+            meanings=self.meanings,
         )  # fmt: skip
+
+    @cached_property
+    def meanings(self) -> dict[str, dict[str, str]]:
+        """By language, the gloss that a word always brings, of at most `TEXTS` training texts."""
+        if not self.corpus.count("train", "text"):
+            return {}
+        records = self.corpus.texts("train")
+        samples = [records[i] for i in spread(len(records), TEXTS)]
+        return {
+            one: meanings_of((sample.text, sample.glosses) for sample in samples if sample.language == one)
+            for one in sorted({sample.language for sample in samples})
+        }
 
     @cached_property
     def performer(self) -> Performer:

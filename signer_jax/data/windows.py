@@ -51,9 +51,10 @@ def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str
         sides["target"].append(len(tokenizer.encode_gloss(sample.glosses)) if sample.glosses else 0)
         signs.append(len(sample.glosses))
     what = {"source": "texts", "target": "gloss sequences"}
+    unit = {"source": "word", "target": "gloss"}
     lines = [
         f"{sum(n > limit for n in lengths)} of {len(lengths)} training {what[side]} are longer than data.max_{side} = "
-        f"{limit} tokens (the longest has {max(lengths)}); what is longer is cut"
+        f"{limit} tokens (the longest has {max(lengths)}); what is longer is cut behind a whole {unit[side]}"
         for (side, lengths), limit in zip(sides.items(), (limits.source, limits.target), strict=True)
         if max(lengths, default=0) > limit
     ]

@@ -220,16 +220,18 @@ class Tokenizer:
             raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
         return [*self._encode(f"[{language}] {self._legible(normalise(text))}"), EOS]
 
-    def cut(self, source: Sequence[int], length: int) -> list[int]:
-        """`encode_source`'s ids, where they are more than `length` cut behind a whole word, the eos kept.
+    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+        """`encode_source`'s or `encode_gloss`'s ids, where they are more than `length` cut behind a whole word or
+        gloss, the eos kept: a model that is taught sequences without an end would not end its own.
 
         A first word that is longer than all of it is cut inside.
         """
-        if len(source) <= length:
-            return list(source)
+        if len(ids) <= length:
+            return list(ids)
         # The word that does not fit begins at the last start among the ids up to the one in eos's place.
-        ends = [i for i in range(2, length) if source[i] in self._starts]
-        return [*source[: ends[-1] if ends else length - 1], EOS]
+        first = 2 if ids[0] in self._hidden else 1  # a tag is no word
+        ends = [i for i in range(first, length) if ids[i] in self._starts]
+        return [*ids[: ends[-1] if ends else length - 1], EOS]
 
     def encode_gloss(self, glosses: Sequence[str]) -> list[int]:
         """The glosses, separated by spaces, and eos. Raises `SignerError` for a gloss that is empty or has a space."""
@@ -262,11 +264,11 @@ class Tokenizer:
         return index
 
     def gloss_target(self, glosses: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The decoder's target `[length]` int32, cut or padded, and the gloss that each of its tokens belongs to (-1:
+        """The decoder's target `[length]` int32, `cut` or padded, and the gloss that each of its tokens belongs to (-1:
         none).
         """
         target, belongs = np.zeros(length, np.int32), np.full(length, -1, np.int32)
-        ids = self.encode_gloss(glosses)[:length] if glosses else []
+        ids = self.cut(self.encode_gloss(glosses), length) if glosses else []
         target[: len(ids)], belongs[: len(ids)] = ids, self.gloss_index(ids)
         return target, belongs
 

@@ -11,6 +11,7 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
 - A text is understood sentence by sentence, each as one row of everything below (`sentences`).
 - What the model itself holds for less likely than not is said, but named (`DOUBT`).
+- A word that was read, and whose gloss is not there, is named (`meanings`).
 
 Each sentence passes the encoder once.
 """
@@ -35,6 +36,7 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
+from signer_jax.stations.meanings import unsaid
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, ties
@@ -66,6 +68,7 @@ class Linker:
     length_penalty: float
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
+    meanings: Mapping[str, Mapping[str, str]]  # by language: the gloss that a word always brings (`stations.meanings`)
 
     @classmethod
     def of(
@@ -73,6 +76,7 @@ class Linker:
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
         max_source: int, max_target: int, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
+        meanings: Mapping[str, Mapping[str, str]],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -87,6 +91,7 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
+            meanings,
         )  # fmt: skip
 
     @functools.cached_property
@@ -114,6 +119,7 @@ class Sentence:
     unfinished: bool = False  # the glosses were cut at the model's length
     probabilities: tuple[tuple[str, float], ...] = ()  # of each gloss that the model said, after those before it
     end: float = 1.0  # probability that the glosses end where they do
+    unsaid: tuple[tuple[str, str], ...] = ()  # words that were read without the gloss that they bring, and that gloss
 
     @property
     def spelled(self) -> tuple[str, ...]:
@@ -175,9 +181,11 @@ class Understood:
         for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
             part = [self.sentences[b] for b in self.rows(text)]
             if not any(sentence.to_sign for sentence in part):
+                numbers = [word for word in self.unknown(text) if any(map(str.isnumeric, word))]
+                digits = f" (no signs for all digits of {listed(numbers)})" if numbers else ""
                 raise SignerError(
                     f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it to "
-                    f"sign{where}, nor a name in it to spell; use words of the training texts"
+                    f"sign{where}, nor a name in it to spell{digits}; use words of the training texts"
                 )
 
     def require_glosses(self, text: int) -> None:
@@ -190,7 +198,8 @@ class Understood:
         """What a reader of the glosses of a text must know, a line each."""
         part = [self.sentences[b] for b in self.rows(text)]
         lines = []
-        if negations := [word for word in self.unknown(text) if negates(word)]:
+        unsaid = [word for sentence in part for word, _ in sentence.unsaid]
+        if negations := [word for word in (*self.unknown(text), *unsaid) if negates(word)]:
             lines.append(f"WARNING: a negation was left out ({listed(negations)}): the glosses may say the opposite")
         lines += [sentence.cut for sentence in part if sentence.cut]
         nouns = [gloss for sentence in part for gloss in sentence.nouns]
@@ -200,6 +209,8 @@ class Understood:
             lines.append(f"not in the training texts, spelled, placed by the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
+        if numbers := [word for word in unknown if any(map(str.isnumeric, word))]:
+            lines.append(f"no signs for all digits of {listed(numbers)}, so not spelled")
         if first := [word for sentence in part for word in sentence.first]:
             capitals = listed([word.upper() for word in first])
             lines.append(f"a sentence begins with {listed(first)}: if that is a name to spell, write {capitals}")
@@ -208,6 +219,11 @@ class Understood:
         for sentence in part:
             if sentence.known and len(sentence.glosses) == len(sentence.carried):
                 lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
+            elif sentence.unsaid:
+                lost = listed([f"{word} ({gloss})" for word, gloss in sentence.unsaid])
+                lines.append(
+                    f"the glosses lack what the training texts sign for {lost}, of {_shortened(sentence.read)}"
+                )
             if sentence.invented:
                 lines.append(f"spelled by the model, but not in the text, left out: {listed(sentence.invented)}")
             if sentence.unsure:
@@ -424,8 +440,10 @@ def answered(
     probabilities = tuple((gloss, float(np.exp(own[index == i].sum()))) for i, gloss in enumerate(glosses))
     unfinished = EOS not in ids
     end = 1.0 if unfinished else float(np.exp(log_probs[ids.tolist().index(EOS)]))
+    lost = unsaid(part.read, every, linker.meanings.get(part.language, {})) if glosses else ()
     return replace(
-        part, glosses=every, invented=tuple(invented), unfinished=unfinished, probabilities=probabilities, end=end
+        part, glosses=every, invented=tuple(invented), unfinished=unfinished, probabilities=probabilities, end=end,
+        unsaid=tuple(lost),
     )  # fmt: skip
 
 

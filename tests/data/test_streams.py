@@ -86,11 +86,16 @@ def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path
     longest = [len(tokenizer.encode_source(texts[1].text, "ase")), len(tokenizer.encode_gloss(texts[1].glosses))]
     lines = too_long(corpus.texts("train"), tokenizer, limits)
     assert [line.split(" training")[0] for line in lines] == ["1 of 2"] * 3
+    assert all(
+        line.endswith(f"; what is longer is cut behind a whole {unit}")
+        for line, unit in zip(lines, ("word", "gloss"), strict=False)
+    )
     assert f"data.max_source = {source + 1} tokens (the longest has {longest[0]})" in lines[0]
     assert f"data.max_target = {target} tokens (the longest has {longest[1]})" in lines[1]
     assert "1 of 2" in lines[2] and "data.max_glosses = 4 glosses (the longest has 6)" in lines[2]
     assert too_long(corpus.texts("train"), tokenizer, Limits(99, 99, 6)) == []
-    row = tokens(texts[1], tokenizer, limits)["source"]
+    row, goal = (tokens(texts[1], tokenizer, limits)[side] for side in ("source", "target"))
+    np.testing.assert_array_equal(goal, tokenizer.encode_gloss(("OLD", "HOUSE")))
     kept = [tokenizer.encode_source(" ".join(texts[1].text.split()[:n]), "ase") for n in range(1, 6)]
     best = max((ids for ids in kept if len(ids) <= source + 1), key=len)
     np.testing.assert_array_equal(row[: len(best)], best)

@@ -118,6 +118,24 @@ def test_gloss_index_by_hand(tokenizer):
     assert len(first) > 1  # a gloss of several pieces, or this test shows nothing
 
 
+def test_targets_that_are_too_long_end_behind_a_gloss(tokenizer):
+    glosses = ("IX-1", "CARRY", "ES-BEDEUTET", "WOLKE", "HOUSE")
+    whole = tokenizer.encode_gloss(glosses)
+    least = len(tokenizer.encode_gloss(glosses[:1]))
+    seen = set()
+    for length in range(least, len(whole) + 3):
+        target, belongs = tokenizer.gloss_target(glosses, length)
+        fit = max(n for n in range(1, 6) if len(tokenizer.encode_gloss(glosses[:n])) <= length)
+        ids = tokenizer.encode_gloss(glosses[:fit])
+        assert target.tolist() == ids + [PAD] * (length - len(ids)), length
+        assert belongs.tolist() == tokenizer.gloss_index(target)
+        seen.add((fit, length - len(ids)))
+    assert len(seen) > 5  # cut at a gloss's end, and within one
+    first = tokenizer.encode_gloss(("ES-BEDEUTET",))[0]
+    assert tokenizer.gloss_target(("ES-BEDEUTET",), 2)[0].tolist() == [first, EOS]  # no whole gloss fits
+    assert not tokenizer.gloss_target((), 3)[0].any()
+
+
 def test_gloss_ids_bar_what_is_no_gloss(tokenizer):
     allowed = tokenizer.gloss_ids
     assert len(allowed) == tokenizer.vocab_size

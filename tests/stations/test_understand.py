@@ -34,7 +34,7 @@ def linker(tmp_path_factory) -> Linker:
         {code: [word.key for text in texts for word in words_of(text)] for code, texts in TEXTS.items()}, GLOSSES,
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
-        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
+        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, meanings={},
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     # The words of a corpus that was prepared with a typographic apostrophe.
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
-        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -178,6 +178,45 @@ def test_short_forms_are_read_and_a_lost_negation_is_told_loudly(linker):
     assert len(sentences_of(text, "ase", replace(known, max_source=long - 1))) == 2
 
 
+def test_a_read_word_whose_gloss_is_lost_is_told(linker):
+    known = replace(
+        linker, words={**linker.words, "ase": linker.words["ase"] | {"not"}},
+        meanings={"ase": {"dog": "DOG", "house": "HOUSE", "old": "OLD", "not": "NOT"}},
+    )  # fmt: skip
+
+    def remarks(text: str, *glosses: str) -> list[str]:
+        ids = np.array(known.tokenizer.encode_gloss(glosses))
+        done = station.answered(read(text, "ase", 0, known), ids, np.zeros(len(ids), np.float32), 0, known)
+        return station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
+
+    lost = "the glosses lack what the training texts sign for dog (DOG), of 'the dog house is old'"
+    assert remarks("the dog's house is old", "HOUSE", "OLD") == ["not in the training texts, left out: 's", lost]
+    assert remarks("the dog's house is old", "DOG", "HOUSE", "OLD") == ["not in the training texts, left out: 's"]
+    assert "for house (HOUSE) old (OLD), of" in remarks("house: the old dog, the old house", "DOG")[0]
+    # A name that is carried over stands for no other word; of no gloss at all one line is enough.
+    assert remarks("my name is Anna", "IX-1") == [
+        "not in the training texts, spelled, placed by the order of the words: #ANNA"
+    ]
+    assert remarks("the dog") == ["the model gives no gloss for 'the dog'"]
+    # Without its negation a sentence says the opposite.
+    said = remarks("the dog is not old", "DOG", "OLD")
+    assert said[0] == "WARNING: a negation was left out (not): the glosses may say the opposite" and len(said) == 2
+
+
+def test_numbers_are_read_spelled_or_told(linker):
+    three = replace(linker, words={**linker.words, "ase": linker.words["ase"] | {"three"}})
+    sentence = read("3 old dog", "ase", 0, three)
+    assert (sentence.read, sentence.unknown) == ("three old dog", ())
+    sentence = read("7 old dog", "ase", 0, replace(three, spells=None))
+    assert (sentence.read, sentence.spelled, sentence.unknown) == ("old dog", ("#7",), ())
+    remarks = understand(["7 old dog in 2026"], ["ase"], three).remarks(0)
+    assert remarks[:2] == [
+        "not in the training texts, left out: 7 2026", "no signs for all digits of 7 2026, so not spelled",
+    ]  # fmt: skip
+    with pytest.raises(SignerError, match=r"to spell \(no signs for all digits of 2026\); use words"):
+        understand(["2026"], ["ase"], three).check()
+
+
 def test_capitals_that_say_nothing(linker):
     sentence = read("Elephants carried it. Worried, it is old", "ase", 0, linker)
     assert not sentence.carried and sentence.unknown == sentence.first == ("Elephants", "Worried")
@@ -202,7 +241,7 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     t5 = tiny(vocab_size=tokenizer.vocab_size)
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24, beams=2,
-        length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+        length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt

@@ -1,0 +1,43 @@
+"""Which gloss a word of the training texts always brings with it, so that one which is lost can be told.
+
+A model that meets words in an order which it was not taught ("the mother's book is old") may leave one out and be sure
+of the rest. It is no translation: most words (articles, those of prompts) bring none, and what several glosses can say
+is not looked for.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from signer_jax.data.records import words_of
+
+LEAST, SHARE = 5, 0.95  # a word's texts; in how many of them its gloss must be
+
+
+def meanings_of(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """By word, the gloss that is in `SHARE` of the texts with that word, of several the one that is in fewest others.
+
+    `texts`: each a text and its glosses, of one language. Words of fewer than `LEAST` texts, and those without such a
+    gloss, are left out.
+    """
+    in_words: Counter[str] = Counter()
+    in_glosses: Counter[str] = Counter()
+    together: dict[str, Counter[str]] = {}
+    for text, glosses in texts:
+        of_text = set(glosses)
+        in_glosses.update(of_text)
+        for word in {word.key for word in words_of(text)}:
+            in_words[word] += 1
+            together.setdefault(word, Counter()).update(of_text)
+    found = {}
+    for word, count in in_words.items():
+        always = [gloss for gloss, both in together[word].items() if both >= SHARE * count]
+        if count >= LEAST and always:
+            # Of equally frequent ones (#A and #D of a name) the first in the alphabet: the same whatever the run.
+            found[word] = min(always, key=lambda gloss: (in_glosses[gloss] - together[word][gloss], gloss))
+    return found
+
+
+def unsaid(read: str, glosses: Collection[str], meaning: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The words of what was read whose gloss is not among the glosses, each once with that gloss."""
+    lost = {word.key: (word.key, meaning[word.key]) for word in words_of(read) if word.key in meaning}
+    return [(word, gloss) for word, gloss in lost.values() if gloss not in glosses]

@@ -1,0 +1,30 @@
+"""The gloss that a word always brings with it, and the words of which it is lost."""
+
+from signer_jax.stations.meanings import LEAST, meanings_of, unsaid
+
+TEXTS = [
+    ("my mother is old.", ("IX-1", "POSS", "MOTHER", "OLD")),
+    ("Is my mother new?", ("IX-1", "POSS", "MOTHER", "NEW")),
+    ("my dog is old", ("IX-1", "POSS", "DOG", "OLD")),
+    ("the dog is new", ("DOG", "NEW")),
+    ("the cat", ("CAT",)),
+] * LEAST
+
+
+def test_a_word_brings_the_gloss_that_is_in_its_texts_and_in_fewest_others():
+    meaning = meanings_of([*TEXTS, *[("the rare dog", ("RARE", "DOG"))] * (LEAST - 1)])
+    # POSS and IX-1 are in every text of "mother" too; "is" and "the" bring none, and "rare" is too rare to tell.
+    assert meaning == {"mother": "MOTHER", "old": "OLD", "new": "NEW", "dog": "DOG", "cat": "CAT", "my": "IX-1"}
+    assert meanings_of([]) == {}
+
+
+def test_one_text_in_twenty_may_differ():
+    other = ("a mother", ("WOMAN",))
+    assert meanings_of([("mother", ("MOTHER",))] * 19 + [other])["mother"] == "MOTHER"
+    assert "mother" not in meanings_of([("mother", ("MOTHER",))] * 18 + [other] * 2)
+
+
+def test_what_is_lost():
+    meaning = meanings_of(TEXTS)
+    assert unsaid("the mother dog is Old, is it old?", ("DOG",), meaning) == [("mother", "MOTHER"), ("old", "OLD")]
+    assert unsaid("the dog is it", ("DOG",), meaning) == []
