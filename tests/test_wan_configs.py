@@ -7,6 +7,7 @@ Data, SLUL and SLP-MoE are the tiny run's, whose stages are done; the renderer i
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from signer_jax import configuration, export, storage
 from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
-from signer_jax.interop import lora, pipelines, t5, wan
+from signer_jax.interop import lora, names, pipelines, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.vae import VideoVAE
@@ -284,8 +285,10 @@ def test_the_full_sizes_go_together(monkeypatch, name):
         temporal_downsample=(False, True, True), in_channels=12 if folded else 3, out_channels=12 if folded else 3,
         patch_size=2 if folded else None, is_residual=folded, latents_mean=(0.0,) * z, latents_std=(1.0,) * z,
     )  # fmt: skip
-    monkeypatch.setattr(wan, "load_vae", lambda *_: (vae, {}))
-    monkeypatch.setattr(wan, "load_experts", lambda *_: (models.published_transformer(variant), {}))
-    renderer = models.build(settings, 100)[0].renderer
+    found, experts = partial(names.Described, "folder", table=(), tensors={}, init=dict), variant.experts or ("",)
+    monkeypatch.setattr(wan, "describe_vae", lambda _: found(module=vae))
+    transformer = found(module=models.published_transformer(variant))
+    monkeypatch.setattr(wan, "describe_experts", lambda *_: dict.fromkeys(experts, transformer))
+    renderer = models.describe(settings, 100)[0].renderer
     assert settings.data.size == (480, 832) and settings.renderer.window == variant.frames
     assert (renderer.control is None) == (variant.pose == "tokens") and renderer.control_size == (480, 832)

@@ -219,7 +219,7 @@ def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pip
         raise AssertionError("it was claimed")
     assert not (tmp_path / "run").exists()
     with pytest.raises(SignerError, match="window 6: must be 4n . 1 frames .*nearest are 5 and 9"):
-        conditions.check(replace(settings, renderer=replace(settings.renderer, window=6)))
+        run._check(replace(settings, renderer=replace(settings.renderer, window=6)))
     with pytest.raises(SignerError, match="text_encoder nowhere: no such file or folder"):
         run._check(replace(settings, renderer=replace(settings.renderer, text_encoder="nowhere")))
     from signer_jax.configuration import shipped
