@@ -155,6 +155,8 @@ def _renderer(
     c, variant = settings.renderer, variants.find(settings.renderer.variant)
     if fault := variants.frames_fault(c.window, vae.temporal_ratio):
         raise SignerError(f"config.renderer.window {c.window}: {fault}")
+    if not variant.continues and (fault := variants.overlap_fault(c.overlap, c.window, vae.temporal_ratio)):
+        raise SignerError(f"config.renderer.overlap {c.overlap}: {fault}")
     transformer = _transformer(settings, variant, vae, slul, compute, published)
     unit, why = pixels_of_a_token(c, vae.spatial_ratio, transformer.patch)
     for fault in size_fault(settings.data.size, unit, why):

@@ -24,7 +24,7 @@ from signer_jax.interop import lora, names, pipelines, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.renderer.variants import find
+from signer_jax.renderer.variants import find, overlap_fault
 from signer_jax.stations.render import render, style
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import latest_step, read_params
@@ -52,6 +52,7 @@ def config_of(name: str, tiny: Path, folder: Path, trains: tuple[str, ...]):
     c.seed, c.log_every, c.checkpoint_every, c.dtype = small.seed, small.log_every, 1, "float32"
     c.renderer.init, c.vae.init = str(folder), str(folder / "vae")
     c.renderer.window, c.renderer.stride, c.renderer.steps, c.renderer.references = 5, 32, 2, 4
+    c.renderer.overlap = min(c.renderer.overlap, 4)
     c.renderer.solver, c.renderer.control_size, c.renderer.control_channels = "euler", 32, (8, 8, 8)
     c.renderer.control_fold = 1
     c.train.renderer.steps, c.train.renderer.warmup = STEPS, 1
@@ -291,4 +292,7 @@ def test_the_full_sizes_go_together(monkeypatch, name):
     monkeypatch.setattr(wan, "describe_experts", lambda *_: dict.fromkeys(experts, transformer))
     renderer = models.describe(settings, 100)[0].renderer
     assert settings.data.size == (480, 832) and settings.renderer.window == variant.frames
+    # Longer videos: on from the last frame, or windows of which at least two frames' latents are shared.
+    overlap = settings.renderer.overlap
+    assert overlap == 1 if variant.continues else overlap >= 8 and not overlap_fault(overlap, variant.frames, 4)
     assert (renderer.control is None) == (variant.pose == "tokens") and renderer.control_size == (480, 832)

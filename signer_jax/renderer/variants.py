@@ -151,3 +151,11 @@ def frames_fault(frames: int, ratio: int) -> str:
         return ""
     below = frames_of((frames - 1) // ratio + 1, ratio)
     return f"must be {ratio}n + 1 frames (the autoencoder's); the nearest are {below} and {below + ratio}"
+
+
+def overlap_fault(shared: int, window: int, ratio: int) -> str:
+    """What is wrong with the frames that blended windows of `window` frames share; empty where nothing is."""
+    if shared % ratio == 0 and 2 * shared <= window + ratio - 1:
+        return ""
+    most = (window + ratio - 1) // (2 * ratio) * ratio
+    return f"must be a multiple of {ratio} (vae in time), at most half of config.renderer.window {window}: 0 to {most}"

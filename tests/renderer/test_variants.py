@@ -11,7 +11,7 @@ from signer_jax.errors import SignerError
 from signer_jax.model import published_transformer
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.schedule import high_noise, shift_sigma
-from signer_jax.renderer.variants import VARIANTS, find, frames_fault
+from signer_jax.renderer.variants import VARIANTS, find, frames_fault, overlap_fault
 
 PUBLISHED = [name for name, variant in VARIANTS.items() if variant.sizes is not None]
 
@@ -92,6 +92,14 @@ def test_lengths_that_are_not_4n_plus_1_name_the_nearest(frames, nearest):
     fault = frames_fault(frames, 4)
     assert "4n + 1" in fault and f"nearest are {nearest}" in fault
     assert not any(frames_fault(right, 4) for right in (1, 5, 77, 81)) and not frames_fault(frames, 1)
+
+
+@pytest.mark.parametrize(("window", "ratio", "most"), [(81, 4, 40), (5, 4, 4), (1, 4, 0), (3, 1, 1), (9, 2, 4)])
+def test_an_overlap_is_of_whole_latents_and_at_most_half(window, ratio, most):
+    right = [shared for shared in range(window + 1) if not overlap_fault(shared, window, ratio)]
+    assert right == list(range(0, most + 1, ratio)) and 2 * (most // ratio) <= 1 + (window - 1) // ratio
+    assert f"a multiple of {ratio} " in overlap_fault(most + 1, window, ratio)
+    assert f"window {window}: 0 to {most}" in overlap_fault(most + ratio, window, ratio)
 
 
 def test_a_control_branch_is_a_hundredth_of_the_smallest_model():

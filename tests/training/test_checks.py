@@ -50,6 +50,8 @@ def test_a_run_whose_folders_fit_is_claimed(config, tmp_path):
         ({"renderer.control_size": 20}, "control_size 20 must be the token grid 2"),
         ({"data.size": (20, 20)}, "data.size 20,20: must be multiples of 8"),
         ({"renderer.window": 6}, "window 6: must be 4n + 1 frames"),
+        ({"renderer.overlap": 6}, "overlap 6: must be a multiple of 4 (vae in time), at most half of"),
+        ({"renderer.overlap": 8}, "config.renderer.window 5: 0 to 4"),
         ({"renderer.buckets": ("5x20x20",)}, "5x20x20"),
         ({"train.renderer.trains": ("no/such",)}, "'no/such' matches no parameter"),
         ({"train.renderer.trains": ("lora",), "lora.targets": ("no/such",)}, "no/such"),
