@@ -31,7 +31,8 @@ def _with_variant(settings: Settings) -> Settings:
     c = settings.renderer
     variant = VARIANTS[c.variant]
     window, overlap = c.window or variant.frames or 0, c.overlap or next(iter(variant.continues), 0)
-    return replace(settings, renderer=replace(c, window=window, shift=c.shift or variant.shift, overlap=overlap))
+    shift = c.shift or variant.shift_at(settings.data.size)
+    return replace(settings, renderer=replace(c, window=window, shift=shift, overlap=overlap))
 
 
 def check_keys(config: Any, where: str) -> None:

@@ -174,6 +174,8 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     index = json.loads((out / "model_index.json").read_text())
     assert f"diffusers.{index['_class_name']}.from_pretrained(" in said and "text_encoder=None" in said
     assert index.get("boundary_ratio") == find(variant).boundary
+    scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["flow_shift"] == settings.renderer.shift == find(variant).shift_at((32, 32))
     whole = flatten_dict(jax.device_get(signer.params["renderer"]), sep="/")
     beside = set(whole) - {f"transformer/{path}" for path in flatten_dict(params, sep="/")}
     assert (out / "signer_jax.safetensors").exists() == ("diffusers has no place for " in said) == bool(beside)

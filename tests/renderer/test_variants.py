@@ -81,6 +81,16 @@ def test_the_experts_share_the_levels_half_open(name, boundary):
     np.testing.assert_array_equal(high_noise(jnp.array([0.0, below, at, 1.0]), boundary), [False, False, True, True])
 
 
+def test_the_shift_is_the_published_one_of_the_size():
+    small, large = (480, 832), (720, 1280)
+    for name in PUBLISHED:
+        by_size = name.startswith("wan2.1") and name != "wan2.1-t2v-1.3b"
+        other = {"wan2.1-t2v-1.3b": 3.0, "wan2.2-t2v-a14b": 12.0}.get(name, 5.0)
+        assert [VARIANTS[name].shift_at(size) for size in (small, large)] == [3.0 if by_size else other, other], name
+    t2v = VARIANTS["wan2.1-t2v-14b"]
+    assert t2v.shift_at((832, 480)) == 3.0 and t2v.shift_at((1280, 720)) == 5.0
+
+
 def test_the_boundary_lies_on_shifted_levels():
     """A level before the shift of .5 is .923 after it at 12: the first expert's, in training and in sampling."""
     assert high_noise(shift_sigma(jnp.array([0.5]), 12.0), 0.875).all()
