@@ -182,8 +182,9 @@ def get_config() -> ConfigDict:
         c.train[stage].steps = steps
         c.train[stage].batch = batch  # over all devices
         c.train[stage].accumulate = 1  # parts that a batch is cut into, one after the other: memory for one part
-        # full | branch (what stands beside the video transformer) | lora, or regular expressions over the parameters'
-        # paths; several add up, ("lora", "branch"). Checkpoints hold what trains and nothing else.
+        # full | branch (what stands beside the video transformer) | semantics (in it what reads SLUL) | lora,
+        # or regular expressions over the parameters' paths; several add up, ("lora", "branch"). Checkpoints hold what
+        # trains and nothing else.
         c.train[stage].trains = ("full",)
         c.train[stage].frozen_dtype = "float32"  # float32 | bfloat16: how what does not train lies in memory
         c.train[stage].optimizer = optimizer  # adamw | adafactor | muon
