@@ -142,10 +142,16 @@ class Signer:
         `language` is the sign language's IANA code, found from the text's words where it is not given. `style` is a
         reference image, uint8 `[h, w, 3]`, `signer` a training signer; else the video looks like the signer who
         performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`,
-        which is "" for a picture).
+        which is "" for a picture, and where the video model is shown none: there `signer` says nothing).
         A text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
-        unknown language, or glosses that the prior database lacks.
+        unknown language, glosses that the prior database lacks, or a style that the video model is not shown.
         """
+        variant = None if self.model.renderer is None else self.model.renderer.variant
+        if style is not None and variant is not None and not variant.takes_picture:
+            raise SignerError(
+                f"{self.workdir}: the video model ({self.settings.renderer.variant}) is shown no picture of a signer, "
+                "so a style has no effect; leave it out"
+            )
         with partitioning.on_mesh_of(self.params):
             return self._sign(text, language, style, signer)
 
@@ -166,7 +172,7 @@ class Signer:
         video, look = None, ""
         if self.model.renderer is not None:
             chosen = style_of(self.studio, picture=style, signer=signer or look_of(performer, self.studio))
-            look = chosen.signer
+            look = chosen.signer if self.model.renderer.variant.takes_picture else ""
             said_by = [understood.sentences[b].text for b in rows]
             states = self.texts.of(said_by) if self.texts else [None] * len(rows)
             shown = progress(performed, "sentences rendered", shown=many)

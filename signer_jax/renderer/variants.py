@@ -82,6 +82,11 @@ class Variant:
         """The transformer's input channels, for latents of this width and `ratio` video frames a latent frame."""
         return sum(ratio if stream == "mask" else latents for stream in self.streams)
 
+    @property
+    def takes_picture(self) -> bool:
+        """Whether a picture of the signer says what the video looks like."""
+        return self.front or self.first or "reference" in self.streams
+
     def shift_at(self, size: tuple[int, int]) -> float:
         """The published shift of the noise levels for videos of this height and width."""
         small = size[0] * size[1] < SMALL_PIXELS

@@ -63,6 +63,12 @@ def test_the_input_channels():
     assert VARIANTS["wan2.2-animate-14b"].channels(4, 4) == 12  # of a tiny one
 
 
+def test_who_is_shown_a_picture():
+    assert {name for name in VARIANTS if not VARIANTS[name].takes_picture} == {
+        "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-t2v-a14b"
+    }  # fmt: skip
+
+
 def test_records_are_plain_and_frozen():
     for name, variant in VARIANTS.items():
         hash(variant)

@@ -204,6 +204,16 @@ def test_signing_reads_the_texts_states_and_other_encoders_are_refused(trained, 
         moved.of(["a new text"])
 
 
+def test_a_style_that_the_model_is_not_shown_is_refused(trained):
+    signer = Signer.load(trained[1])
+    picture = np.zeros((*signer.settings.data.size, 3), np.uint8)
+    with pytest.raises(
+        SignerError, match="wan2.1-t2v-1.3b. is shown no picture of a signer, so a style has no"
+    ) as error:
+        signer.sign("the house", style=picture)
+    assert "\n" not in str(error.value)
+
+
 def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pipeline, tmp_path):
     from dataclasses import replace
 
