@@ -69,7 +69,7 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     lines = []
     with storage.new_folder(out, KIND) as folder:
         rest = pipelines.write_transformers(folder, variant, module, params["renderer"], type_, watch)
-        pipelines.write_vae(folder, vae, params["vae"], type_, watch)
+        pipelines.write_vae(folder, vae, params["vae"], "F32", watch)  # which it encodes in, whatever the others'
         there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
         parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
         lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")
