@@ -53,6 +53,9 @@ def of_imported(kind: str, path: Path, out: Path, type_: str | None, watch: Watc
 
 
 def _indexed(folder: Path, *, variant: Any, there: list[str], out: Path, lines: list[str]) -> None:
+    if "scheduler" not in there:
+        small = f" (at 720p; {variant.shift_480p:g} at 480p)" if variant.shift_480p is not None else ""
+        lines.append(f"no scheduler was there: it is written with the published flow_shift, {variant.shift:g}{small}")
     lines.append(
         f"load it with {pipelines.write_index(folder, variant, variant.shift, there)}".replace("FOLDER", _quoted(out))
     )

@@ -298,7 +298,9 @@ def test_an_imported_folder_without_an_index_gets_one_and_keeps_its_scheduler(we
     (source / file).write_text(json.dumps(scheduler)) if scheduler else shutil.rmtree(source / "scheduler")
     assert main(["import", "wan", str(source), "--out", str(imported)]) == 0
     assert main(["export", "wan", str(imported), "--out", str(out)]) == 0
-    assert "diffusers.WanPipeline.from_pretrained(" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "diffusers.WanPipeline.from_pretrained(" in said
+    assert ("no scheduler was there: it is written with the published flow_shift, 3" in said) == (scheduler is None)
     found, index = json.loads((out / file).read_text()), json.loads((out / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", found["_class_name"]]
     assert found == scheduler if scheduler else found["flow_shift"] == 3.0
