@@ -135,7 +135,7 @@ def get_config() -> ConfigDict:
     c.renderer.control_softness = 0.7  # edge of a rasterised limb, pixels of that picture
     c.renderer.control_channels = (64, 128, 256)  # ControlNeXt's stages, where there is no stem
     c.renderer.control_fold = 1  # pixels a side of the picture that are laid into channels before them
-    c.renderer.shift = 0.5  # of the noise levels in training and sampling (3 at 480p, 5 at 720p); 0: the variant's
+    c.renderer.shift = 0.5  # of the noise levels in training and sampling; 0: the variant's, for this data.size
     c.renderer.times = "shifted-uniform"  # of the training levels before the shift | logit-normal
     c.renderer.times_mean = 0.0  # of the normal number, for logit-normal
     c.renderer.times_std = 1.0
@@ -182,8 +182,9 @@ def get_config() -> ConfigDict:
         c.train[stage].steps = steps
         c.train[stage].batch = batch  # over all devices
         c.train[stage].accumulate = 1  # parts that a batch is cut into, one after the other: memory for one part
-        # full | branch (what stands beside the video transformer) | lora, or regular expressions over the parameters'
-        # paths; several add up, ("lora", "branch"). Checkpoints hold what trains and nothing else.
+        # full | branch (what stands beside the video transformer) | semantics (in it what reads SLUL) | lora,
+        # or regular expressions over the parameters' paths; several add up, ("lora", "branch"). Checkpoints hold what
+        # trains and nothing else.
         c.train[stage].trains = ("full",)
         c.train[stage].frozen_dtype = "float32"  # float32 | bfloat16: how what does not train lies in memory
         c.train[stage].optimizer = optimizer  # adamw | adafactor | muon

@@ -9,6 +9,7 @@ signer train --config wan:wan2.1-i2v-14b --workdir runs/i2v --config.renderer.in
 from ml_collections import config_dict
 
 from signer_jax.configuration import shipped
+from signer_jax.renderer.variants import find
 
 
 def get_config(variant="wan2.1-t2v-1.3b"):
@@ -20,12 +21,14 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.init = config_dict.placeholder(str)
     c.renderer.stem_features = ()
     c.renderer.window = 0  # the variant's frames
+    # Blended at every step where the windows of a longer video meet; who goes on from the last frames has its own.
+    c.renderer.overlap = 0 if find(variant).continues else 16
     c.renderer.stride = 40
     c.renderer.references = 32
     c.renderer.control = "branch"
     c.renderer.control_size = 480
     c.renderer.control_channels = (64, 128, 256, 512)  # 1.0 % of the 1.3B model
-    c.renderer.shift = 0.0  # the variant's
+    c.renderer.shift = 0.0  # the variant's at this size
     c.renderer.noise_share = 0.0  # published models were trained on all levels alike
     c.renderer.velocity_floor = 0.0
     c.renderer.shared_noise = False  # they know white noise alone

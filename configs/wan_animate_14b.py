@@ -1,4 +1,4 @@
-"""Wan 2.2 Animate 14B, which sees the pose by itself: adapters in the transformer.
+"""Wan 2.2 Animate 14B, which sees the pose by itself: adapters in the transformer, and SLUL's features.
 
 signer import wan Wan2.2-Animate-14B-Diffusers --out weights/animate
 signer train --config wan_animate_14b --workdir runs/animate --config.renderer.init=weights/animate \\
@@ -14,6 +14,6 @@ def get_config():
     c.data.fps = 30.0  # as published (animate_14B.sample_fps)
     c.renderer.control = "variant"  # pose tokens
     c.renderer.guidance_each.text = 1.0  # as published (animate_14B.sample_guide_scale): none
-    c.train.renderer.trains = ("lora",)
+    c.train.renderer.trains = ("lora", "semantics")
     c.lora.rank, c.lora.alpha = 32, 32.0
     return c

@@ -53,6 +53,9 @@ def of_imported(kind: str, path: Path, out: Path, type_: str | None, watch: Watc
 
 
 def _indexed(folder: Path, *, variant: Any, there: list[str], out: Path, lines: list[str]) -> None:
+    if "scheduler" not in there:
+        small = f" (at 720p; {variant.shift_480p:g} at 480p)" if variant.shift_480p is not None else ""
+        lines.append(f"no scheduler was there: it is written with the published flow_shift, {variant.shift:g}{small}")
     lines.append(
         f"load it with {pipelines.write_index(folder, variant, variant.shift, there)}".replace("FOLDER", _quoted(out))
     )
@@ -69,7 +72,7 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     lines = []
     with storage.new_folder(out, KIND) as folder:
         rest = pipelines.write_transformers(folder, variant, module, params["renderer"], type_, watch)
-        pipelines.write_vae(folder, vae, params["vae"], type_, watch)
+        pipelines.write_vae(folder, vae, params["vae"], "F32", watch)  # which it encodes in, whatever the others'
         there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
         parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
         lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from signer_jax.errors import SignerError
 from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
-from signer_jax.interop.names import Place, inside
+from signer_jax.interop.names import Described, Place, inside
 from signer_jax.pose import skeleton
 from signer_jax.pose.warping import hand_index
 from signer_jax.ranges import nearest
@@ -61,18 +61,29 @@ def build(settings: Settings, vocab_size: int, place: Place | None = None) -> tu
     """Modules, and the published parameters that they name (`slul.init`, `vae.init`, `renderer.init`).
 
     `place` says where on the devices a published parameter goes, by its path; without it they are on the host.
-    Raises `SignerError` for published weights that do not fit each other.
+    Raises `SignerError` as `describe` does, before any weights are read, and as `Described.check`.
+    """
+    model, published = describe(settings, vocab_size)
+    params = {path: described.load(inside(place, path))[1] for path, described in published.items()}
+    return model, unflatten_dict(params, sep="/")
+
+
+def describe(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Described]]:
+    """Modules, and the published models whose weights are theirs, by their paths among the parameters; none is read.
+
+    Raises `SignerError` for values that do not fit each other, and for published models that are none, or do not fit
+    each other or the config. Whether their folders hold all weights, in their configs' shapes, says `Described.check`.
     """
     parts = {part for stage in settings.stages for part in TRAINED[stage]}
     dtype = jnp.dtype(settings.dtype)
     compute: dict[str, Any] = {"dtype": dtype, "scan_unroll": settings.scan_unroll, "remat": settings.remat}
     names = skeleton.SUBSETS.get(settings.pose.joints, ())
     joints = skeleton.subset(settings.pose.joints)
-    published: dict[str, Any] = {}
+    published: dict[str, Described] = {}
     slul = slp_moe = stabiliser = vae = renderer = None
 
     if parts & {"slul", "slp_moe"}:
-        slul, published["slul"] = _slul(settings.slul, vocab_size, compute, inside(place, "slul"))
+        slul = _slul(settings.slul, vocab_size, compute, published)
     if "slp_moe" in parts:
         slp_moe = SLPMoE(
             experts=settings.pose.experts,
@@ -88,37 +99,38 @@ def build(settings: Settings, vocab_size: int, place: Place | None = None) -> tu
             **compute,
         )
     if parts & {"vae", "renderer"}:
-        vae, published["vae"] = _vae(settings.vae, dtype, settings.remat, inside(place, "vae"))
+        vae = _vae(settings.vae, dtype, settings.remat, published)
     if "renderer" in parts:
         assert vae is not None
-        renderer, published["renderer"] = _renderer(settings, vae, slul, names, compute, place)
-    model = Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer)
-    return model, {name: value for name, value in published.items() if value is not None}
+        renderer = _renderer(settings, vae, slul, names, compute, published)
+    return Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer), published
 
 
-def _slul(c: Slul, vocab_size: int, compute: dict, place: Place | None) -> tuple[T5, Any]:
+def _slul(c: Slul, vocab_size: int, compute: dict, published: dict[str, Described]) -> T5:
+    """SLUL; where its weights are published, they are added to `published`, as by the others below."""
     if c.init:
-        module, params = interop_t5.load(c.init, place=place)
+        published["slul"] = interop_t5.describe(c.init)
+        module = published["slul"].module
         if vocab_size > module.vocab_size:
             raise SignerError(
                 f"config.slul.init {c.init}: its vocabulary of {module.vocab_size} is smaller than the tokenizer's "
                 f"{vocab_size}; set config.tokenizer.path to the model's own spiece.model"
             )
-        return module.clone(dropout=c.dropout, **compute), params
+        return module.clone(dropout=c.dropout, **compute)
     sizes = (
         "d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "relative_buckets",
         "relative_max_distance", "activation", "tie_embeddings", "relative_bias_every_layer", "dropout",
     )  # fmt: skip
-    return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute), None
+    return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute)
 
 
-def _vae(c: Vae, dtype: jnp.dtype, remat: bool, place: Place | None) -> tuple[VideoVAE, Any]:
+def _vae(c: Vae, dtype: jnp.dtype, remat: bool, published: dict[str, Described]) -> VideoVAE:
     if c.init:
-        module, params = interop_wan.load_vae(c.init, place)
-        return module.clone(dtype=dtype, remat=remat), params
+        published["vae"] = interop_wan.describe_vae(c.init)
+        return published["vae"].module.clone(dtype=dtype, remat=remat)
     z = c.z_dim
     folded = 3 * c.patch_size**2
-    module = VideoVAE(
+    return VideoVAE(
         base_dim=c.base_dim,
         decoder_base_dim=c.base_dim,
         z_dim=z,
@@ -134,16 +146,18 @@ def _vae(c: Vae, dtype: jnp.dtype, remat: bool, place: Place | None) -> tuple[Vi
         dtype=dtype,
         remat=remat,
     )
-    return module, None
 
 
 def _renderer(
-    settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict, place: Place | None
-) -> tuple[Renderer, Any]:
+    settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict,
+    published: dict[str, Described],
+) -> Renderer:  # fmt: skip
     c, variant = settings.renderer, variants.find(settings.renderer.variant)
     if fault := variants.frames_fault(c.window, vae.temporal_ratio):
         raise SignerError(f"config.renderer.window {c.window}: {fault}")
-    transformer, published = _transformer(settings, variant, vae, slul, compute, place)
+    if not variant.continues and (fault := variants.overlap_fault(c.overlap, c.window, vae.temporal_ratio)):
+        raise SignerError(f"config.renderer.overlap {c.overlap}: {fault}")
+    transformer = _transformer(settings, variant, vae, slul, compute, published)
     unit, why = pixels_of_a_token(c, vae.spatial_ratio, transformer.patch)
     for fault in size_fault(settings.data.size, unit, why):
         raise SignerError(fault)
@@ -166,7 +180,7 @@ def _renderer(
     coloured = by_latents or (c.picture == "dwpose" and control is not None)
     # One scale for both sides: what is drawn has the videos' aspect.
     picture = (height, width) if by_latents else (c.control_size, c.control_size * width // height)
-    renderer = Renderer(
+    return Renderer(
         variant,
         transformer,
         control,
@@ -181,7 +195,6 @@ def _renderer(
         vae.spatial_ratio,
         settings.data.max_source,
     )
-    return renderer, published
 
 
 def pixels_of_a_token(c: Rendering, spatial: int, patch: tuple[int, int, int]) -> tuple[int, str]:
@@ -196,9 +209,10 @@ def pixels_of_a_token(c: Rendering, spatial: int, patch: tuple[int, int, int]) -
 
 
 def _transformer(
-    settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict, place: Place | None
-) -> tuple[VideoTransformer, Any]:
-    """The video transformer in the variant's layout, and its published parameters where the config names some."""
+    settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict,
+    published: dict[str, Described],
+) -> VideoTransformer:  # fmt: skip
+    """The video transformer in the variant's layout."""
     c, z = settings.renderer, vae.z_dim
     beside = slul is not None and variant.text == "encoder"  # SLUL's features beside a published text
     compute = {**compute, "semantics_dim": slul.d_model if slul is not None and beside else None}
@@ -207,17 +221,18 @@ def _transformer(
     channels = (c.stem_features[-1],) * 2 if c.stem_features else (variant.channels(z, vae.temporal_ratio), z)
     if not c.init:
         sizes = {name: getattr(c, name) for name in ("dim", "heads", "ffn_dim", "layers", "freq_dim", "patch")}
-        module = VideoTransformer(
+        return VideoTransformer(
             in_channels=channels[0], out_channels=channels[1], text_dim=variant.text_dim or own_text,
             image_dim=variant.clip_dim, eps=1e-6, face=variant.face, **sizes, **compute,
         )  # fmt: skip
-        return module, None
     where = f"config.renderer.init {c.init}"
     if c.stem_features:
         raise SignerError(
             "config.renderer.init: published weights take latents, not a stem's features; set renderer.stem_features=()"
         )
-    module, params = interop_wan.load_experts(c.init, variant.experts, inside(place, "renderer/transformer"))
+    described = interop_wan.describe_experts(c.init, variant.experts)
+    module = next(iter(described.values())).module
+    published |= {f"renderer/transformer/{name}".rstrip("/"): one for name, one in described.items()}
     if (module.in_channels, module.out_channels) != channels:
         takes = [
             name for name, other in variants.VARIANTS.items()
@@ -243,7 +258,7 @@ def _transformer(
             f"{where}: it takes text of width {module.text_dim}; this chain gives {own_text}, SLUL's; set "
             "config.renderer.variant to the published model that it is, which reads SLUL's features beside its own text"
         )
-    return module.clone(**compute), {"transformer": params}
+    return module.clone(**compute)
 
 
 def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:

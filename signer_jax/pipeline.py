@@ -22,6 +22,7 @@ from signer_jax.interop import kept
 from signer_jax.language import resolve_language
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.stitching import resample
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
@@ -29,7 +30,7 @@ from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.stations.meanings import meanings_of
 from signer_jax.stations.perform import Performer, perform
-from signer_jax.stations.render import Studio, look_of, render
+from signer_jax.stations.render import Rendered, Studio, look_of, render
 from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import Linker, understand
 from signer_jax.storage import REMAKE
@@ -63,10 +64,10 @@ class Signer:
     @cached_property
     def linker(self) -> Linker:
         """Text -> glosses, for `stations.understand`."""
-        c, about = self.settings, self.corpus.about
+        c, about, tokenizer = self.settings, self.corpus.about, self.tokenizer  # refused where there is no SLUL
         retrieval = self.retrieval if self.model.slp_moe is not None else None
         return Linker.of(
-            self.model.slul, self.params["slul"], self.tokenizer, about["words"], about["glosses"],
+            self.model.slul, self.params["slul"], tokenizer, about["words"], about["glosses"],
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
@@ -113,7 +114,8 @@ class Signer:
     def tokenizer(self) -> Tokenizer:
         tokenizer = None if self.model.slul is None else _tokenizer(self.settings, self.workdir)
         if tokenizer is None:
-            raise self._lacks("SLUL", ", so it reads no text")
+            renders = "; `signer sign --from-pose FILE.pose` renders a pose" if self.model.renderer is not None else ""
+            raise self._lacks("SLUL", f", so it reads no text{renders}")
         return tokenizer
 
     @cached_property
@@ -158,12 +160,44 @@ class Signer:
         `language` is the sign language's IANA code, found from the text's words where it is not given. `style` is a
         reference image, uint8 `[h, w, 3]`, `signer` a training signer; else the video looks like the signer who
         performs most of the signs, or, where there is no training video of that one, like the first (`Signed.look`,
-        which is "" for a picture).
+        which is "" for a picture, and where the video model is shown none: there `signer` says nothing).
         A text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
-        unknown language, or glosses that the prior database lacks.
+        unknown language, glosses that the prior database lacks, or a style that the video model is not shown.
         """
+        self._check_style(style)
         with partitioning.on_mesh_of(self.params):
             return self._sign(text, language, style, signer)
+
+    def film(
+        self, pose: Pose, *, text: str = "", style: np.ndarray | None = None, signer: str | None = None
+    ) -> Rendered:
+        """A pose in, a video at the run's frame rate out: of a run without SLUL too.
+
+        `pose` is normalised (`skeleton.normalise`). `text` is what the run's text encoder reads beside it; SLUL's
+        features are left out. `style`, `signer`: see `sign`. Raises `SignerError` where the run has no renderer, for a
+        text without a text encoder, or a style that the video model is not shown.
+        """
+        studio = self.studio
+        self._check_style(style)
+        if text and self.texts is None:
+            raise SignerError(
+                f"{self.workdir}: this run has no text encoder (config.renderer.text_encoder), so no text can go with "
+                "a pose; leave it out"
+            )
+        pose = resample(pose, max(1, round(len(pose) / pose.fps * self.fps)), fps=self.fps)
+        with partitioning.on_mesh_of(self.params):
+            states = None
+            if self.texts is not None:
+                states = self.texts.of([text])[0] if text else self.texts.null
+            return render(pose, style_of(studio, picture=style, signer=signer or ""), None, None, studio, states)
+
+    def _check_style(self, style: np.ndarray | None) -> None:
+        renderer = self.model.renderer
+        if style is not None and renderer is not None and not renderer.variant.takes_picture:
+            raise SignerError(
+                f"{self.workdir}: the video model ({self.settings.renderer.variant}) is shown no picture of a signer, "
+                "so a style has no effect; leave it out"
+            )
 
     def _sign(self, text: str, language: str | None, style: np.ndarray | None, signer: str | None) -> Signed:
         asked, (language, said) = language, self.language(text, language)
@@ -182,7 +216,7 @@ class Signer:
         video, look = None, ""
         if self.model.renderer is not None:
             chosen = style_of(self.studio, picture=style, signer=signer or look_of(performer, self.studio))
-            look = chosen.signer
+            look = chosen.signer if self.model.renderer.variant.takes_picture else ""
             said_by = [understood.sentences[b].text for b in rows]
             states = self.texts.of(said_by) if self.texts else [None] * len(rows)
             shown = progress(performed, "sentences rendered", shown=many)

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.ranges import nearest, range_of
-from signer_jax.renderer.variants import VARIANTS, frames_fault
+from signer_jax.renderer.variants import VARIANTS, frames_fault, overlap_fault
 from signer_jax.settings import Rendering, Settings, flatten, known
 
 
@@ -31,7 +31,8 @@ def _with_variant(settings: Settings) -> Settings:
     c = settings.renderer
     variant = VARIANTS[c.variant]
     window, overlap = c.window or variant.frames or 0, c.overlap or next(iter(variant.continues), 0)
-    return replace(settings, renderer=replace(c, window=window, shift=c.shift or variant.shift, overlap=overlap))
+    shift = c.shift or variant.shift_at(settings.data.size)
+    return replace(settings, renderer=replace(c, window=window, shift=shift, overlap=overlap))
 
 
 def check_keys(config: Any, where: str) -> None:
@@ -89,16 +90,9 @@ def _misfits(settings: Settings) -> Iterable[str]:
     if "renderer" in stages and renderer.window and not vae.init and (fault := frames_fault(renderer.window, ratio)):
         yield f"config.renderer.window {renderer.window}: {fault}"
     shared, continues = renderer.overlap, VARIANTS[renderer.variant].continues
-    if (
-        "renderer" in stages
-        and not continues
-        and not vae.init
-        and (shared % ratio or 2 * shared > renderer.window + ratio - 1)
-    ):
-        yield (
-            f"config.renderer.overlap {shared}: must be a multiple of {ratio} (vae in time), at most half of "
-            f"config.renderer.window {renderer.window}"
-        )
+    blends = "renderer" in stages and not continues and not vae.init
+    if blends and (fault := overlap_fault(shared, renderer.window, ratio)):
+        yield f"config.renderer.overlap {shared}: {fault}"
     if continues and (shared not in continues or shared >= renderer.window > 1):
         yield (
             f"config.renderer.overlap {shared}: segments of the variant {renderer.variant!r} go on from "

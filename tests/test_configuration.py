@@ -217,6 +217,10 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", read(c)):
         pass
     assert load_settings(tmp_path / "run").slul.d_model == 128
+    c.slul.d_model = 128
+    c.renderer.overlap, c.renderer.solver, c.renderer.steps = 1, "unipc", 8  # of signing alone
+    with claimed(tmp_path / "run", read(c)):
+        assert load_settings(tmp_path / "run").renderer.overlap == 1
 
 
 def test_a_config_that_sets_a_learning_rate_names_its_optimizer():

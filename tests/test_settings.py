@@ -56,6 +56,15 @@ def test_folders_that_must_be_given_are_asked_for(name):
         )
 
 
+@pytest.mark.parametrize(("size", "shift"), [((480, 832), 3.0), ((720, 1280), 5.0)])
+def test_a_shift_that_is_left_to_the_variant_is_that_of_the_size(size, shift):
+    config = configuration.load("wan_t2v_14b", ["--config.renderer.init=folder", "--config.vae.init=folder"])
+    config.data.size = size
+    assert read(config).renderer.shift == shift
+    config.renderer.shift = 4.0
+    assert read(config).renderer.shift == 4.0
+
+
 def test_settings_are_frozen():
     settings = read(configuration.load("default"))
     with pytest.raises(FrozenInstanceError):

@@ -7,6 +7,7 @@ Data, SLUL and SLP-MoE are the tiny run's, whose stages are done; the renderer i
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,18 +15,20 @@ import numpy as np
 import pytest
 import tiny_pipeline
 from flax.traverse_util import flatten_dict
+from renderer import tiny_wan
 
 from signer_jax import configuration, export, storage
 from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
-from signer_jax.interop import lora, pipelines, t5, wan
+from signer_jax.interop import lora, names, pipelines, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.renderer.variants import find
+from signer_jax.renderer.variants import find, overlap_fault
 from signer_jax.stations.render import render, style
 from signer_jax.training import partitioning, run
+from signer_jax.training import trained as trained_parts
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.validation import read
 
@@ -49,8 +52,10 @@ def config_of(name: str, tiny: Path, folder: Path, trains: tuple[str, ...]):
     c.train.slul.update(asdict(small.train.slul))
     c.train.pose.update(asdict(small.train.pose))
     c.seed, c.log_every, c.checkpoint_every, c.dtype = small.seed, small.log_every, 1, "float32"
+    c.keep_checkpoints = STEPS
     c.renderer.init, c.vae.init = str(folder), str(folder / "vae")
     c.renderer.window, c.renderer.stride, c.renderer.steps, c.renderer.references = 5, 32, 2, 4
+    c.renderer.overlap = min(c.renderer.overlap, 4)
     c.renderer.solver, c.renderer.control_size, c.renderer.control_channels = "euler", 32, (8, 8, 8)
     c.renderer.control_fold = 1
     c.train.renderer.steps, c.train.renderer.warmup = STEPS, 1
@@ -119,19 +124,26 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     latents = weights_of(variant).parent / "latents"
     claimed(tiny_run, workdir, settings, latents)
 
-    # ---- Trained, in the first case killed; the folder gone, resumed -----------------------------------------------
-    killed = (name, trains) == CASES[0]
-    if killed:
+    # ---- Trained, killed, the folder gone, resumed: the very parameters of the run that was not killed ---------------
+    checkpoints, whole = workdir / "checkpoints" / "renderer", (name, trains) == CASES[0]
+    if whole:
         with pytest.raises(Killed), monkeypatch.context() as patch:
             trained(settings, workdir, patch, until=2)
-    else:
-        trained(settings, workdir, monkeypatch)
+    else:  # as a kill after the first step leaves it
+        uninterrupted = flatten_dict(jax.device_get(trained(settings, workdir, monkeypatch)[0]["renderer"]), sep="/")
+        monkeypatch.undo()
+        for step in range(2, STEPS + 1):
+            shutil.rmtree(checkpoints / str(step))
     assert f"{workdir / 'published'}: keeps the published weights" in capsys.readouterr().err
     shutil.rmtree(folder)
-    first = latest_step(workdir / "checkpoints" / "renderer") or 0
+    first = latest_step(checkpoints)
+    assert 0 < first < STEPS
     with monkeypatch.context() as patch:
         params, steps = trained(settings, workdir, patch)
-    assert steps == STEPS - first and latest_step(workdir / "checkpoints" / "renderer") == STEPS
+    assert steps == STEPS - first and latest_step(checkpoints) == STEPS
+    if not whole:
+        for path, value in flatten_dict(jax.device_get(params["renderer"]), sep="/").items():
+            np.testing.assert_array_equal(value, uninterrupted[path], err_msg=path)
     if not latents.exists():
         shutil.copytree(workdir / "latents", latents)
 
@@ -149,10 +161,11 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     loaded = flatten_dict(jax.device_get(signer.params["renderer"]["transformer"]), sep="/")
     for path, value in now.items():
         np.testing.assert_array_equal(loaded[path], value)
-    if killed:
+    if whole:
         video = tmp_path / "sign.mp4"
         assert main(["sign", "the house is old", "--workdir", str(workdir), "--out", str(video)]) == 0
         assert video.stat().st_size > 1000
+        assert signer.sign("the house is old").look == ""  # T2V is shown no picture
     else:
         pose = signer.corpus.motions("train")[0].pose.slice(0, 5)
         shown = render(pose, style(signer.studio), None, None, signer.studio).video
@@ -172,6 +185,8 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     index = json.loads((out / "model_index.json").read_text())
     assert f"diffusers.{index['_class_name']}.from_pretrained(" in said and "text_encoder=None" in said
     assert index.get("boundary_ratio") == find(variant).boundary
+    scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["flow_shift"] == settings.renderer.shift == find(variant).shift_at((32, 32))
     whole = flatten_dict(jax.device_get(signer.params["renderer"]), sep="/")
     beside = set(whole) - {f"transformer/{path}" for path in flatten_dict(params, sep="/")}
     assert (out / "signer_jax.safetensors").exists() == ("diffusers has no place for " in said) == bool(beside)
@@ -208,6 +223,24 @@ def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
                 place = key.removesuffix("/lora_a")
                 kernel = flatten_dict(params, sep="/")[f"{place}/kernel"] + adapters[key] @ adapters[f"{place}/lora_b"]
                 np.testing.assert_allclose(kernel, expected[f"{place}/kernel"], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS.values(), "wan"])
+def test_slul_s_features_can_act_in_every_config(name):
+    """Their gates are 0 at the start, and both these and the projection are no published weights: all of them train."""
+    c = configuration.shipped(name)
+    module = tiny_wan.module_of(c.renderer.variant).clone(semantics_dim=8)
+    given = {"semantics": np.zeros((1, 3, 8), np.float32)}
+    if module.image_dim:
+        given["image"] = np.zeros((1, 3, module.image_dim), np.float32)
+    if module.face:
+        given["pose"] = np.zeros((1, 1, 2, 2, tiny_wan.Z), np.float32)
+    latents, text = np.zeros((1, 2, 2, 2, module.in_channels), np.float32), np.zeros((1, 3, tiny_wan.TEXT), np.float32)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), latents, np.zeros(1, np.float32), text, **given))
+    params = {"renderer": {"transformer": shapes["params"], "control": {"out": np.zeros(3)}}}
+    new = {path for path in flatten_dict(params, sep="/") if "semantics" in path}
+    assert any(path.endswith("semantics_gate") for path in new) and "renderer/transformer/semantics/kernel" in new
+    assert new <= trained_parts.chosen(params, ("renderer",), tuple(c.train.renderer.trains), name)
 
 
 @pytest.mark.parametrize(("name", "guidance"), [("wan", 5.0), ("wan_a14b", 3.5), ("wan_animate_14b", 1.0)])
@@ -256,6 +289,23 @@ def test_what_no_adapter_holds_is_counted_in_every_stage(tmp_path, monkeypatch):
     assert export._adapters(read(c), tmp_path) == ({}, 0)
 
 
+@pytest.mark.parametrize("scheduler", [{"_class_name": "FlowMatchEulerDiscreteScheduler", "flow_shift": 7.5}, None])
+def test_an_imported_folder_without_an_index_gets_one_and_keeps_its_scheduler(weights_of, tmp_path, capsys, scheduler):
+    source, imported, out = tmp_path / "source", tmp_path / "imported", tmp_path / "out"
+    shutil.copytree(weights_of("wan2.1-t2v-1.3b"), source)
+    (source / "model_index.json").unlink()
+    file = Path("scheduler/scheduler_config.json")
+    (source / file).write_text(json.dumps(scheduler)) if scheduler else shutil.rmtree(source / "scheduler")
+    assert main(["import", "wan", str(source), "--out", str(imported)]) == 0
+    assert main(["export", "wan", str(imported), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "diffusers.WanPipeline.from_pretrained(" in said
+    assert ("no scheduler was there: it is written with the published flow_shift, 3" in said) == (scheduler is None)
+    found, index = json.loads((out / file).read_text()), json.loads((out / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", found["_class_name"]]
+    assert found == scheduler if scheduler else found["flow_shift"] == 3.0
+
+
 def test_an_imported_folder_is_handed_on(weights_of, tmp_path, capsys):
     source = weights_of("wan2.2-ti2v-5b")
     imported, out = tmp_path / "imported", tmp_path / "out"
@@ -284,8 +334,13 @@ def test_the_full_sizes_go_together(monkeypatch, name):
         temporal_downsample=(False, True, True), in_channels=12 if folded else 3, out_channels=12 if folded else 3,
         patch_size=2 if folded else None, is_residual=folded, latents_mean=(0.0,) * z, latents_std=(1.0,) * z,
     )  # fmt: skip
-    monkeypatch.setattr(wan, "load_vae", lambda *_: (vae, {}))
-    monkeypatch.setattr(wan, "load_experts", lambda *_: (models.published_transformer(variant), {}))
-    renderer = models.build(settings, 100)[0].renderer
+    found, experts = partial(names.Described, "folder", table=(), tensors={}, init=dict), variant.experts or ("",)
+    monkeypatch.setattr(wan, "describe_vae", lambda _: found(module=vae))
+    transformer = found(module=models.published_transformer(variant))
+    monkeypatch.setattr(wan, "describe_experts", lambda *_: dict.fromkeys(experts, transformer))
+    renderer = models.describe(settings, 100)[0].renderer
     assert settings.data.size == (480, 832) and settings.renderer.window == variant.frames
+    # Longer videos: on from the last frame, or windows of which at least two frames' latents are shared.
+    overlap = settings.renderer.overlap
+    assert overlap == 1 if variant.continues else overlap >= 8 and not overlap_fault(overlap, variant.frames, 4)
     assert (renderer.control is None) == (variant.pose == "tokens") and renderer.control_size == (480, 832)

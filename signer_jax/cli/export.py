@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     parser.add_argument("dir", help="a trained run, or a folder that signer import made")
     parser.add_argument("--out", required=True, help="the new folder")
     parser.add_argument(
-        "--dtype", choices=tuple(TYPES), help="the type of the numbers there (float32; adapters always)"
+        "--dtype", choices=tuple(TYPES), help="the type of the numbers there (float32; autoencoder and adapters always)"
     )
 
 

@@ -28,7 +28,11 @@ def add(commands: Any) -> None:
     parser.add_argument("kind", choices=("wan", "t5"), help="wan: a diffusers pipeline, or one of its models; t5: SLUL")
     parser.add_argument("src", help="the folder that diffusers or transformers saved, or that was downloaded")
     parser.add_argument("--out", required=True, help="the new folder")
-    parser.add_argument("--dtype", choices=tuple(TYPES), help="the type of the numbers there; as they are without it")
+    parser.add_argument(
+        "--dtype",
+        choices=tuple(TYPES),
+        help="the type of the numbers there, but for the autoencoder's, which encodes in float32",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -68,7 +72,8 @@ def said(found: "Found", out: str, dtype: str | None) -> list[str]:
     for part in found.parts:
         known = importing.published(found, part)
         shown = f"{known:,}" if known else "-"
-        rows.append((part.name, part.kind, f"{part.parameters:,}", shown, dtype or part.types, gigabytes(part.size)))
+        stored = part.types if importing.kind_of(part, dtype) is None else str(dtype)
+        rows.append((part.name, part.kind, f"{part.parameters:,}", shown, stored, gigabytes(part.size)))
     lines += table(rows, ("part", "class", "parameters", "published", "stored as", "read")).splitlines()
     if found.left_out:
         more = f" and {len(found.left_out) - 5} more" if len(found.left_out) > 5 else ""

@@ -72,7 +72,7 @@ def score_text(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dic
     return metrics, {"bleu_signature": signature}
 
 
-def _normalised(path: Path) -> tuple["Pose", "np.ndarray"]:
+def normalised(path: Path) -> tuple["Pose", "np.ndarray"]:
     """The pose in shoulder widths, and which joints its layout has."""
     from signer_jax.pose import skeleton
     from signer_jax.pose.formats import pose_file
@@ -93,7 +93,7 @@ def score_pose(reference: Path, hypothesis: Path) -> tuple[dict[str, float], dic
     from signer_jax.metrics import pose
     from signer_jax.pose import skeleton, warping
 
-    (theirs, they_have), (ours, we_have) = _normalised(reference), _normalised(hypothesis)
+    (theirs, they_have), (ours, we_have) = normalised(reference), normalised(hypothesis)
     joints = np.flatnonzero(they_have & we_have)
     theirs, ours = (skeleton.on_joints(one, joints, 2) for one in (theirs, ours))
     names = [skeleton.JOINTS[joint] for joint in joints]

@@ -248,9 +248,16 @@ def published(found: Found, part: Part) -> int | None:
 # ---- The copy --------------------------------------------------------------------------------------------------------
 
 
+def kind_of(part: Part, kind: str | None) -> str | None:
+    """The type that a part is written in where `kind` is asked for: an autoencoder encodes in float32 and keeps its own
+    numbers, which are few.
+    """
+    return None if part.name == "vae" else kind
+
+
 def written_size(found: Found, kind: str | None) -> int:
     """Bytes that the copy takes."""
-    tensors = [tensor.entry(kind).size for part in found.parts for tensor in part.tensors.values()]
+    tensors = [tensor.entry(kind_of(part, kind)).size for part in found.parts for tensor in part.tensors.values()]
     return sum(tensors) + sum(file.stat().st_size for file in found.plain)
 
 
@@ -260,17 +267,18 @@ def copy(
 ) -> None:  # fmt: skip
     """Writes what was found as a folder of ours, whole or not at all.
 
-    `kind` is the type of the tensors there (of `shards.TYPES`), None for the one that each has; `watch` is told of the
-    bytes. `also` writes more into the folder. Raises `SignerError` for a value that is not finite, and where the place
-    is taken or has too little room.
+    `kind` is the type of the tensors there (of `shards.TYPES`), but for the autoencoder's (`kind_of`), None for the one
+    that each has; `watch` is told of the bytes. `also` writes more into the folder. Raises `SignerError` for a value
+    that is not finite, and where the place is taken or has too little room.
     """
     with storage.new_folder(out, KIND) as folder:
         for part in found.parts:
             inside = folder / part.name if found.whole else folder
             inside.mkdir(exist_ok=True)
             stem = "model" if part.name in ("t5", "text_encoder", "image_encoder") else wan.STEM
-            entries = [tensor.entry(kind) for tensor in part.tensors.values()]
-            state_dict.write_into(inside, _typed(part.config, kind), entries, stem, watch)
+            own = kind_of(part, kind)
+            entries = [tensor.entry(own) for tensor in part.tensors.values()]
+            state_dict.write_into(inside, _typed(part.config, own), entries, stem, watch)
         for file in found.plain:
             inside = folder / file.relative_to(found.path)
             inside.parent.mkdir(exist_ok=True)

@@ -15,13 +15,17 @@ from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.interop import shards, state_dict, wan
 from signer_jax.interop.importing import INDEX, SETTINGS
-from signer_jax.interop.model_config import plain_inside
+from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 OURS = "signer_jax"  # the stem of our file
-_STEPS = 1000
+_SCHEDULER = {
+    "_class_name": "UniPCMultistepScheduler", "_diffusers_version": wan.WRITTEN_FOR, "num_train_timesteps": 1000,
+    "prediction_type": "flow_prediction", "use_flow_sigmas": True, "solver_order": 2, "solver_type": "bh2",
+    "predict_x0": True, "lower_order_final": True, "final_sigmas_type": "zero",
+}  # fmt: skip
 
 
 def pipeline_class(variant: Variant) -> str | None:
@@ -86,18 +90,32 @@ def copy_encoders(folder: Path, kept: Path, kind: str | None, watch: shards.Watc
     return done
 
 
-def write_index(folder: Path, variant: Variant, shift: float, there: list[str]) -> str:
-    """Writes `model_index.json` and the scheduler; returns the line of Python that loads the folder.
+def _class_in(scheduler: Path) -> str:
+    """The class that a scheduler's config names. Raises `SignerError` where it names none."""
+    found = read_json(scheduler, "give the scheduler's own")
+    name = found.get("_class_name")
+    if not isinstance(name, str):
+        raise SignerError(f"{scheduler}: names no class (_class_name); give the scheduler's own")
+    return name
 
-    `there` are the components beside transformers, VAE and scheduler. Raises `SignerError` where diffusers has no
+
+def write_index(folder: Path, variant: Variant, shift: float, there: list[str]) -> str:
+    """Writes `model_index.json`, and a scheduler where the folder has none; returns the line of Python that loads it.
+
+    `there` are the components beside transformers, VAE and scheduler; one that is there keeps its class and values, the
+    shift among them. Raises `SignerError` where diffusers has no
     pipeline for the variant.
     """
     name = pipeline_class(variant)
     if name is None:
         raise SignerError(f"{folder}: diffusers has no pipeline for this variant")
     kind = wan.class_of(variant.face is not None)
+    scheduler_file = folder / "scheduler" / SETTINGS["scheduler"][0]
+    if not scheduler_file.exists():
+        scheduler_file.parent.mkdir(exist_ok=True)
+        scheduler_file.write_text(json.dumps(_SCHEDULER | {"flow_shift": shift}, indent=2) + "\n")
     components: dict[str, Any] = {
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "scheduler": ["diffusers", _class_in(scheduler_file)],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", "T5TokenizerFast"],
         "transformer": ["diffusers", kind],
@@ -117,14 +135,7 @@ def write_index(folder: Path, variant: Variant, shift: float, there: list[str]) 
     if name != "WanAnimatePipeline":
         index |= {"boundary_ratio": variant.boundary, "expand_timesteps": variant.time == "token"}
     index |= {part: [None, None] if part in missing else value for part, value in components.items()}
-    scheduler = {
-        "_class_name": "UniPCMultistepScheduler", "_diffusers_version": wan.WRITTEN_FOR, "num_train_timesteps": _STEPS,
-        "prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift, "solver_order": 2,
-        "solver_type": "bh2", "predict_x0": True, "lower_order_final": True, "final_sigmas_type": "zero",
-    }  # fmt: skip
-    (folder / "scheduler").mkdir()
     (folder / INDEX).write_text(storage.to_json(index), encoding="utf-8")
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
     # What a pipeline must be given, and may be None; where no CLIP belongs to it, diffusers asks for none.
     given = [part for part in missing if needs_clip or not part.startswith("image")]
     return f"diffusers.{name}.from_pretrained(FOLDER{''.join(f', {part}=None' for part in given)})"

@@ -21,8 +21,8 @@ from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae, vae_the
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 __all__ = [
-    "describe_transformer", "describe_vae", "load_experts", "load_transformer", "load_vae", "save_transformer",
-    "save_vae", "vae_theirs",
+    "describe_experts", "describe_transformer", "describe_vae", "load_experts", "load_transformer", "load_vae",
+    "save_transformer", "save_vae", "vae_theirs",
 ]  # fmt: skip
 
 PIPELINE = ("transformer", "transformer_2")  # their folders in a pipeline's
@@ -172,16 +172,20 @@ def load_experts(
     A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
     Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.
     """
-    folders = folders_of(path, experts)
+    found = describe_experts(path, experts)
     if not experts:
-        return load_transformer(folders[0], place)
-    found = {
-        name: load_transformer(folder, names.inside(place, name)) for name, folder in zip(experts, folders, strict=True)
-    }
-    (module, _), (other, _) = found.values()
-    if module != other:
+        return found[""].load(place)
+    params = {name: described.load(names.inside(place, name))[1] for name, described in found.items()}
+    return next(iter(found.values())).module, params
+
+
+def describe_experts(path: str | Path, experts: Sequence[str]) -> dict[str, names.Described]:
+    """What `load_experts` reads, before it is read, by the experts' names, or "" where there are none; raises alike."""
+    folders = folders_of(path, experts)
+    found = {name: describe_transformer(folder) for name, folder in zip(experts or ("",), folders, strict=True)}
+    if len({described.module for described in found.values()}) > 1:
         raise SignerError(f"{path}: its {' and '.join(PIPELINE)} have different sizes; take both from one model")
-    return module, {name: params for name, (_, params) in found.items()}
+    return found
 
 
 def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:

@@ -15,6 +15,8 @@ from signer_jax.errors import SignerError, closest
 
 EXPERTS = ("high", "low")  # of the noise: the names that the parameters of a two-expert model have
 
+SMALL_PIXELS = 600_000  # of a frame: between 480x832 and 720x1280, for which shifts are published
+
 Stream = Literal["noise", "mask", "image", "control", "reference"]
 
 
@@ -60,7 +62,7 @@ class Variant:
     streams: tuple[Stream, ...]
     time: Literal["example", "token"]  # what has a noise level of its own
     constants: Literal["vae", "corpus"]  # whose mean and deviation normalise latents
-    shift: float  # of the noise levels, where the config has none
+    shift: float  # of the noise levels, where the config has none (`shift_at`)
     frames: int | None  # video frames of a segment; None where a config gives them
     text: Literal["encoder", "slul"]  # whose states the cross attention reads
     text_rows: int | None  # zeros past the text's end; None: as many as the run's sentences have
@@ -73,11 +75,22 @@ class Variant:
     pose: Literal["branch", "tokens", "channels"] = "branch"  # how it takes the pose: ControlNeXt, Animate, Fun-Control
     threshold: float = 0.3  # confidence below which a joint is not drawn
     face: FaceBranch | None = None
+    shift_480p: float | None = None  # that of small videos, where another one is published for them
     boundary: float | None = None  # two experts: the first has σ in [boundary, 1], the second σ in [0, boundary)
 
     def channels(self, latents: int, ratio: int) -> int:
         """The transformer's input channels, for latents of this width and `ratio` video frames a latent frame."""
         return sum(ratio if stream == "mask" else latents for stream in self.streams)
+
+    @property
+    def takes_picture(self) -> bool:
+        """Whether a picture of the signer says what the video looks like."""
+        return self.front or self.first or "reference" in self.streams
+
+    def shift_at(self, size: tuple[int, int]) -> float:
+        """The published shift of the noise levels for videos of this height and width."""
+        small = size[0] * size[1] < SMALL_PIXELS
+        return self.shift if self.shift_480p is None or not small else self.shift_480p
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -99,6 +112,8 @@ def _sizes_14b(parameters: int) -> Sizes:
 
 
 _IMAGE: tuple[Stream, ...] = ("noise", "mask", "image")
+# Wan 2.1 is sampled with shift 5 at 720p and 3 at 480p; 2.2 with one shift for all sizes.
+_BY_SIZE: dict[str, Any] = {"shift_480p": 3.0}
 _FIRST: dict[str, Any] = {"first": True, "continues": (1,)}
 _FACE = FaceBranch(
     channels=(32, 64, 128, 256, 512, 512, 512, 512), style_dim=512, motion_dim=20, motion_blocks=5, motion_out=512,
@@ -113,11 +128,11 @@ VARIANTS: dict[str, Variant] = {
         text_dim=None,
     ),
     "wan2.1-t2v-1.3b": _published(Sizes(12, 30, 8960, 1_418_996_800), shift=3.0),
-    "wan2.1-t2v-14b": _published(_sizes_14b(14_288_491_584)),
-    "wan2.1-i2v-14b": _published(_sizes_14b(16_394_878_784), streams=_IMAGE, clip_dim=1280, **_FIRST),
+    "wan2.1-t2v-14b": _published(_sizes_14b(14_288_491_584), **_BY_SIZE),
+    "wan2.1-i2v-14b": _published(_sizes_14b(16_394_878_784), streams=_IMAGE, clip_dim=1280, **_BY_SIZE, **_FIRST),
     "wan2.1-fun-control-14b": _published(
         _sizes_14b(16_395_124_544), streams=("noise", "control", "image"), clip_dim=1280, rest="zeros",
-        pose="channels", **_FIRST,
+        pose="channels", **_BY_SIZE, **_FIRST,
     ),
     "wan2.2-t2v-a14b": _published(_sizes_14b(14_288_491_584), shift=12.0, boundary=0.875),
     "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, **_FIRST),
@@ -151,3 +166,11 @@ def frames_fault(frames: int, ratio: int) -> str:
         return ""
     below = frames_of((frames - 1) // ratio + 1, ratio)
     return f"must be {ratio}n + 1 frames (the autoencoder's); the nearest are {below} and {below + ratio}"
+
+
+def overlap_fault(shared: int, window: int, ratio: int) -> str:
+    """What is wrong with the frames that blended windows of `window` frames share; empty where nothing is."""
+    if shared % ratio == 0 and 2 * shared <= window + ratio - 1:
+        return ""
+    most = (window + ratio - 1) // (2 * ratio) * ratio
+    return f"must be a multiple of {ratio} (vae in time), at most half of config.renderer.window {window}: 0 to {most}"

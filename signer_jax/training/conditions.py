@@ -26,7 +26,7 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.text_encoder import ROWS
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.renderer.variants import VARIANTS, frames_fault
+from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
 from signer_jax.training.latents import Beside, window_starts
@@ -38,30 +38,20 @@ STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
 
 
 def check(settings: Settings) -> None:
-    """Raises `SignerError` for an encoder that the video transformer cannot read, or clips of a length that a published
-    autoencoder cannot encode, before anything long starts.
+    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, and for buckets
+    of a variant that has none, before anything long starts.
     """
     if not STAGES & set(settings.stages):
         return
-    text_encoder(settings)
-    tower(settings)
+    for reads in (text_encoder(settings), tower(settings)):
+        if reads is not None:
+            reads.check()
     variant = VARIANTS[settings.renderer.variant]
     if settings.renderer.buckets and (variant.front or variant.first):
         raise SignerError(
             f"config.renderer.buckets: {settings.renderer.variant!r} is shown pictures, which are kept at data.size "
             "alone; leave the buckets () for it"
         )
-    window, ratio = settings.renderer.window, _frames_a_latent(settings.vae.init)
-    if ratio and (fault := frames_fault(window, ratio)):
-        raise SignerError(f"config.renderer.window {window}: {fault}")
-
-
-def _frames_a_latent(vae: str) -> int:
-    """Of a published autoencoder, by its config; 0 where that does not say it, which its reader does."""
-    halves = state_dict.read_config(vae).get("temperal_downsample") if vae else None
-    if not isinstance(halves, list) or len(halves) > 9 or not all(type(half) is bool for half in halves):
-        return 0
-    return 2 ** sum(halves)
 
 
 def text_encoder(settings: Settings) -> TextEncoder | None:

@@ -61,6 +61,10 @@ class Tower:
         clip.check_width(folder, width)
         return cls(folder, width)
 
+    def check(self) -> None:
+        """Raises `SignerError` unless the folder is whole; no weights are read."""
+        clip.describe(self.folder, width=self.width).check()
+
     def hash(self) -> str:
         return hashed(self.folder)
 

@@ -397,14 +397,22 @@ def _check(settings: Settings) -> None:
             f"{MASK!r}; leave it so, or name a published one by config.tokenizer.path"
         )
     conditions.check(settings)
-    if not any((settings.slul.init, settings.vae.init, settings.renderer.init)):
-        model, _ = models.build(settings, settings.tokenizer.vocab_size)  # refuses sizes that do not fit each other
-        for part, _ in bucketed_parts(settings):
-            bucket_sizes(part, settings, model)
-        ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
-        params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
-        for name in ruled:
-            check_rules(stage_of(name, model, settings, 0), params)
+    model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
+    for described in published.values():
+        described.check()
+    for part, _ in bucketed_parts(settings):
+        bucket_sizes(part, settings, model)
+    ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
+    params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
+    for name in ruled:
+        check_rules(stage_of(name, model, settings, 0), params)
+
+
+def _known_pieces(settings: Settings) -> int:
+    """The size of the vocabulary, as far as it is known before the run trains one of its own: at most the config's."""
+    if settings.tokenizer.path and any("sentences" in LEARNS_FROM[stage] for stage in settings.stages):
+        return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask).vocab_size
+    return 0 if settings.slul.init else settings.tokenizer.vocab_size
 
 
 def _published(settings: Settings, stage: str) -> bool:

@@ -61,6 +61,12 @@ class TextEncoder:
             )
         return cls(encoder, tokenizer, width, rows)
 
+    def check(self) -> None:
+        """Raises `SignerError` unless both folders are whole; no weights are read."""
+        described = t5.describe_encoder(self.encoder, width=self.width)
+        described.check()
+        prompts.load_tokenizer(self.tokenizer, vocab_size=described.module.vocab_size)
+
     def hash(self) -> str:
         """Of the bytes of both folders."""
         return hashed(self.encoder, self.tokenizer)

@@ -1,8 +1,9 @@
 """What a stage trains: rules on the parameters' paths, and trees that are cut in two by them and joined again.
 
 `config.train.STAGE.trains` is "full" (all of the stage's parts), "branch" (what stands beside the video transformer),
-"lora" (low-rank adapters, `training.lora`), or regular expressions over paths such as `renderer/control/.*`; several
-add up. What trains is what a checkpoint holds, beside the optimizer's state of it alone.
+"semantics" (in it what reads SLUL's features beside a published text), "lora" (low-rank adapters, `training.lora`), or
+regular expressions over paths such as `renderer/control/.*`; several add up. What trains is what a checkpoint holds,
+beside the optimizer's state of it alone.
 """
 
 import re
@@ -15,10 +16,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from signer_jax.errors import SignerError, closest
 from signer_jax.training.partitioning import path_name
 
-FULL, BRANCH, LORA = ("full",), "branch", "lora"
+FULL, BRANCH, SEMANTICS, LORA = ("full",), "branch", "semantics", "lora"
 # The control branch, or the stem and head, and whatever else stands beside the transformer; in the transformer the
 # projections of further inputs: pose latents, and SLUL's features beside a published text.
 _BRANCH = r"^renderer/(?!transformer/)|^renderer/transformer/(.+/)?(control|semantics|pose)"
+
+# A run without SLUL has none: a config that names it beside other rules is for runs of both kinds.
+_SEMANTICS = r"^renderer/transformer/(.+/)?semantics"
 
 
 def paths(params: Mapping, parts: Sequence[str]) -> tuple[str, ...]:
@@ -39,7 +43,10 @@ def chosen(params: Mapping, parts: Sequence[str], trains: Sequence[str], where: 
         if (rule,) == FULL:
             names |= set(known)
             continue
-        names |= matching(_BRANCH if rule == BRANCH else rule, known, where, rule)
+        if rule == SEMANTICS and len(trains) > 1:
+            names |= {name for name in known if re.search(_SEMANTICS, name)}
+            continue
+        names |= matching({BRANCH: _BRANCH, SEMANTICS: _SEMANTICS}.get(rule, rule), known, where, rule)
     return frozenset(names)
 
 

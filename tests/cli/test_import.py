@@ -114,6 +114,20 @@ def test_numbers_keep_their_type_or_get_the_one_that_is_asked_for(source, tmp_pa
         np.testing.assert_allclose(tensor, tensors[name].astype(np.float32), rtol=2**-8 if dtype == "bfloat16" else 0)
 
 
+def test_the_autoencoder_keeps_its_numbers(source, tmp_path, capsys):
+    """It encodes in float32: rounded weights would be in all latents."""
+    out = tmp_path / "out"
+    said = runs(capsys, "import", "wan", source, "--out", out, "--dtype", "bfloat16")
+    before, after = (state_dict.read_tensors(folder / "vae") for folder in (source, out))
+    for name, tensor in before.items():
+        assert after[name].kind == "F32"
+        np.testing.assert_array_equal(np.asarray(after[name]), np.asarray(tensor))
+    assert {tensor.kind for tensor in state_dict.read_tensors(out / "text_encoder").values()} == {"BF16"}
+    rows = {line.split()[0]: line for line in said.splitlines() if line}
+    assert "float32" in rows["vae"] and "bfloat16" in rows["transformer"]
+    assert (out / "vae" / "config.json").read_text() == (source / "vae" / "config.json").read_text()
+
+
 def test_shards_there_and_shards_here_each_number_read_once(source, tmp_path, capsys, monkeypatch):
     folder, out = source / "transformer", tmp_path / "out"
     before = {name: np.asarray(tensor) for name, tensor in state_dict.read_tensors(folder).items()}

@@ -11,7 +11,7 @@ from signer_jax.errors import SignerError
 from signer_jax.model import published_transformer
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.schedule import high_noise, shift_sigma
-from signer_jax.renderer.variants import VARIANTS, find, frames_fault
+from signer_jax.renderer.variants import VARIANTS, find, frames_fault, overlap_fault
 
 PUBLISHED = [name for name, variant in VARIANTS.items() if variant.sizes is not None]
 
@@ -63,6 +63,12 @@ def test_the_input_channels():
     assert VARIANTS["wan2.2-animate-14b"].channels(4, 4) == 12  # of a tiny one
 
 
+def test_who_is_shown_a_picture():
+    assert {name for name in VARIANTS if not VARIANTS[name].takes_picture} == {
+        "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-t2v-a14b"
+    }  # fmt: skip
+
+
 def test_records_are_plain_and_frozen():
     for name, variant in VARIANTS.items():
         hash(variant)
@@ -81,6 +87,16 @@ def test_the_experts_share_the_levels_half_open(name, boundary):
     np.testing.assert_array_equal(high_noise(jnp.array([0.0, below, at, 1.0]), boundary), [False, False, True, True])
 
 
+def test_the_shift_is_the_published_one_of_the_size():
+    small, large = (480, 832), (720, 1280)
+    for name in PUBLISHED:
+        by_size = name.startswith("wan2.1") and name != "wan2.1-t2v-1.3b"
+        other = {"wan2.1-t2v-1.3b": 3.0, "wan2.2-t2v-a14b": 12.0}.get(name, 5.0)
+        assert [VARIANTS[name].shift_at(size) for size in (small, large)] == [3.0 if by_size else other, other], name
+    t2v = VARIANTS["wan2.1-t2v-14b"]
+    assert t2v.shift_at((832, 480)) == 3.0 and t2v.shift_at((1280, 720)) == 5.0
+
+
 def test_the_boundary_lies_on_shifted_levels():
     """A level before the shift of .5 is .923 after it at 12: the first expert's, in training and in sampling."""
     assert high_noise(shift_sigma(jnp.array([0.5]), 12.0), 0.875).all()
@@ -92,6 +108,14 @@ def test_lengths_that_are_not_4n_plus_1_name_the_nearest(frames, nearest):
     fault = frames_fault(frames, 4)
     assert "4n + 1" in fault and f"nearest are {nearest}" in fault
     assert not any(frames_fault(right, 4) for right in (1, 5, 77, 81)) and not frames_fault(frames, 1)
+
+
+@pytest.mark.parametrize(("window", "ratio", "most"), [(81, 4, 40), (5, 4, 4), (1, 4, 0), (3, 1, 1), (9, 2, 4)])
+def test_an_overlap_is_of_whole_latents_and_at_most_half(window, ratio, most):
+    right = [shared for shared in range(window + 1) if not overlap_fault(shared, window, ratio)]
+    assert right == list(range(0, most + 1, ratio)) and 2 * (most // ratio) <= 1 + (window - 1) // ratio
+    assert f"a multiple of {ratio} " in overlap_fault(most + 1, window, ratio)
+    assert f"window {window}: 0 to {most}" in overlap_fault(most + ratio, window, ratio)
 
 
 def test_a_control_branch_is_a_hundredth_of_the_smallest_model():

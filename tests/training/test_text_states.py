@@ -1,6 +1,6 @@
 """A published model's text: encoded once, kept under its encoder's hash, freed; the null is the empty prompt's."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from renderer.tiny_wan import TEXT, config_of, write_text_encoder, write_transformer, write_vae
 
+from signer_jax.cli.main import main
+from signer_jax.data.video import read as read_video
 from signer_jax.errors import SignerError
 from signer_jax.interop import t5
 from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.pipeline import Signer
+from signer_jax.pose.formats import pose_file
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.conditions import Conditions, without
 from signer_jax.training import conditions, partitioning, run, text_states
@@ -204,9 +207,36 @@ def test_signing_reads_the_texts_states_and_other_encoders_are_refused(trained, 
         moved.of(["a new text"])
 
 
-def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pipeline, tmp_path):
-    from dataclasses import replace
+def test_a_run_without_slul_renders_a_pose_from_the_command_line(trained, tmp_path, capsys):
+    workdir, file, out = trained[1], tmp_path / "a.pose", tmp_path / "a.mp4"
+    signer = Signer.load(workdir)
+    pose = signer.corpus.motions("train")[0].pose.slice(0, 7)
+    pose_file.write(file, replace(pose, fps=2 * pose.fps))
+    assert main(["sign", "--from-pose", str(file), "--workdir", str(workdir), "--out", str(out)]) == 0
+    assert len(read_video(out)[0]) == 4  # at half the rate
+    shown, silent = (signer.film(pose.slice(0, 3), text=text).video for text in (TEXTS[0], ""))
+    assert shown.shape == silent.shape == (3, 16, 16, 3) and (shown != silent).any()
+    capsys.readouterr()
+    for arguments, says in (
+        (["the house"], "this run has no SLUL"),
+        (["--from-pose", str(file), "--pose", str(tmp_path / "b.pose")], "leave --prior, --pose and --language out"),
+        ([], "the text is empty"),
+    ):
+        assert main(["sign", *arguments, "--workdir", str(workdir), "--out", str(tmp_path / "b.mp4")]) == 2
+        assert says in capsys.readouterr().err.splitlines()[-1]
 
+
+def test_a_style_that_the_model_is_not_shown_is_refused(trained):
+    signer = Signer.load(trained[1])
+    picture = np.zeros((*signer.settings.data.size, 3), np.uint8)
+    with pytest.raises(
+        SignerError, match="wan2.1-t2v-1.3b. is shown no picture of a signer, so a style has no"
+    ) as error:
+        signer.sign("the house", style=picture)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pipeline, tmp_path):
     settings, _ = trained
     assert conditions.said(settings) == []
     without_it = replace(settings, renderer=replace(settings.renderer, text_encoder=""))
@@ -219,7 +249,7 @@ def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pip
         raise AssertionError("it was claimed")
     assert not (tmp_path / "run").exists()
     with pytest.raises(SignerError, match="window 6: must be 4n . 1 frames .*nearest are 5 and 9"):
-        conditions.check(replace(settings, renderer=replace(settings.renderer, window=6)))
+        run._check(replace(settings, renderer=replace(settings.renderer, window=6)))
     with pytest.raises(SignerError, match="text_encoder nowhere: no such file or folder"):
         run._check(replace(settings, renderer=replace(settings.renderer, text_encoder="nowhere")))
     from signer_jax.configuration import shipped

@@ -38,6 +38,8 @@ def names(tree) -> set[str]:
         (("query/bias$",), {f"{Q}/bias"}),
         (("query/bias$", "branch"),
          {f"{Q}/bias", "renderer/control/mid/conv/kernel", "renderer/transformer/semantics/kernel"}),
+        (("semantics",), {"renderer/transformer/semantics/kernel"}),
+        (("lora", "semantics"), {"renderer/transformer/semantics/kernel"}),
         (("lora",), set()),
     ],
 )  # fmt: skip
@@ -46,6 +48,14 @@ def test_what_rules_choose(trains, expected):
     if trains == ("full",):
         expected = set(trained.paths(PARAMS, ("renderer",)))
     assert found == expected
+
+
+def test_semantics_is_nothing_in_a_run_without_slul_but_not_alone():
+    alone = {"renderer": {"transformer": {"layers": PARAMS["renderer"]["transformer"]["layers"]}}}
+    assert trained.chosen(alone, ("renderer",), ("lora", "semantics"), "here") == set()
+    assert trained.chosen(alone, ("renderer",), ("query/bias$", "semantics"), "here") == {f"{Q}/bias"}
+    with pytest.raises(SignerError, match="here: 'semantics' matches no parameter"):
+        trained.chosen(alone, ("renderer",), ("semantics",), "here")
 
 
 @pytest.mark.parametrize(
