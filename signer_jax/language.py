@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from signer_jax.data.records import words_of
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
+from signer_jax.writing import words_of
 
 # What people write for a sign language's IANA code: its usual short name, or the country that it is of.
 _ALSO = {

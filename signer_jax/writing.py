@@ -1,6 +1,10 @@
-"""One form of what typography writes in many: quotes, dashes, spaces, letters of other widths, what nobody sees."""
+"""One form of what typography writes in many: quotes, dashes, spaces, letters of other widths, what nobody sees;
+and the words of a text in it.
+"""
 
+import re
 import unicodedata
+from dataclasses import dataclass
 
 # Before NFKC, which makes a space and a combining mark of an acute accent that somebody wrote for an apostrophe.
 _ONE_FORM = str.maketrans(
@@ -16,3 +20,37 @@ _ONE_FORM = str.maketrans(
 def plain(text: str) -> str:
     """NFKC, with one form of the quotes (\" and ') and dashes (-), without characters of no width."""
     return unicodedata.normalize("NFKC", text.translate(_ONE_FORM))
+
+
+_TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: as it is written there, and its place in the `plain` text."""
+
+    written: str
+    start: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        """What words are compared by."""
+        return self.written.lower()
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of the `plain` text: what stands between spaces and punctuation, without quotes and dashes
+    around it. "don't" is one word; an emoji or a row of Chinese characters is one too.
+    """
+    text = plain(text)
+    words = []
+    for match in _TOKEN.finditer(text):
+        start, end = match.span()
+        while start < end and unicodedata.category(text[start])[0] in "PC":
+            start += 1
+        while start < end and unicodedata.category(text[end - 1])[0] in "PC":
+            end -= 1
+        if start < end:
+            words.append(Word(text[start:end], start, end))
+    return words

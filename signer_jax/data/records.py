@@ -4,10 +4,8 @@
 have a pose or a video, whole. Values are msgpack of plain types and arrays; nothing in a record is ever executed.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import skeleton
 from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
-from signer_jax.writing import plain
+from signer_jax.writing import words_of
 
 KIND = "prepared corpus"
 _MOST_RATE = 1000  # frames a second
@@ -222,40 +220,6 @@ class Corpus:
             what = f"its {storage.MANIFEST} does not list {name}"
             raise SignerError(f"{self.directory}: the {KIND} is damaged ({what}); {storage.REMAKE}")
         return self.directory / name
-
-
-_TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a text: as it is written there, and its place in the `plain` text."""
-
-    written: str
-    start: int
-    end: int
-
-    @property
-    def key(self) -> str:
-        """What words are compared by."""
-        return self.written.lower()
-
-
-def words_of(text: str) -> list[Word]:
-    """The words of the `plain` text: what stands between spaces and punctuation, without quotes and dashes
-    around it. "don't" is one word; an emoji or a row of Chinese characters is one too.
-    """
-    text = plain(text)
-    words = []
-    for match in _TOKEN.finditer(text):
-        start, end = match.span()
-        while start < end and unicodedata.category(text[start])[0] in "PC":
-            start += 1
-        while start < end and unicodedata.category(text[end - 1])[0] in "PC":
-            end -= 1
-        if start < end:
-            words.append(Word(text[start:end], start, end))
-    return words
 
 
 def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]]], about: dict) -> Corpus:

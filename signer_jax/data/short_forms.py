@@ -7,8 +7,7 @@ import re
 from collections.abc import Collection
 
 from signer_jax.data.numbers import number_words
-from signer_jax.data.records import Word, words_of
-from signer_jax.writing import plain
+from signer_jax.writing import Word, plain, words_of
 
 _WITH_NOT = frozenset({
     "do", "does", "did", "is", "are", "was", "were", "has", "have", "had", "can", "could", "will", "would",

@@ -8,7 +8,7 @@ is not looked for.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from signer_jax.data.records import words_of
+from signer_jax.writing import words_of
 
 LEAST, SHARE = 5, 0.95  # a word's texts; in how many of them its gloss must be
 

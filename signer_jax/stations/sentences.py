@@ -7,7 +7,7 @@ ellipses, nor behind what is quoted within a sentence.
 import re
 from collections.abc import Collection
 
-from signer_jax.data.records import words_of
+from signer_jax.writing import words_of
 
 # What stands before something that belongs to it, so that its full stop ends nothing.
 TITLES = frozenset({

@@ -26,7 +26,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from signer_jax.data.records import Word, words_of
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
 from signer_jax.language import spoken_of
@@ -40,6 +39,7 @@ from signer_jax.stations.meanings import unsaid
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, ties
+from signer_jax.writing import Word, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
 _ASKED = re.compile(  # in a `plain` text

@@ -5,8 +5,8 @@ words say nothing beside it.
 import re
 from collections.abc import Sequence
 
-from signer_jax.data.records import Word
 from signer_jax.stations.sentences import TITLES
+from signer_jax.writing import Word
 
 NAME, NOUN_OR_NAME, FIRST, OTHER = "name", "noun or name", "first word of a sentence", "other word"
 # What none of the words that are left can stand for: without it the text says the opposite.

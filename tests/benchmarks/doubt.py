@@ -14,10 +14,10 @@ from random import Random
 import numpy as np
 
 from signer_jax.data.builtin.corpus import sentences
-from signer_jax.data.records import words_of
 from signer_jax.evaluation.glosses import doubt_figures
 from signer_jax.pipeline import Signer
 from signer_jax.stations import understand as station
+from signer_jax.writing import words_of
 
 LINES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from slul.tiny_t5 import tiny, weights
 
-from signer_jax.data.records import words_of
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
 from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand
+from signer_jax.writing import words_of
 
 TEXTS = {
     "ase": ["my name is new", "how do you sign 'the house is old'?", "the dog carried it in winter", "please sign"],

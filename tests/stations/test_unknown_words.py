@@ -2,8 +2,8 @@
 
 import pytest
 
-from signer_jax.data.records import words_of
 from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, OTHER, kinds, negates, ties
+from signer_jax.writing import words_of
 
 
 def of(text: str, spoken: str = "english", owners: tuple[str, ...] = ()) -> dict[str, str]:
