@@ -11,7 +11,7 @@ from signer_jax.errors import one_line
 def add(commands: Any) -> None:
     parser = command(
         commands, "gloss", "Print the glosses of a text or prompt, in one line.",
-        "signer gloss \"how do you sign 'I carried it'?\" --workdir runs/demo", run,
+        "signer gloss \"how do you sign 'my mother is tired'?\" --workdir runs/demo", run,
     )  # fmt: skip
     parser.add_argument("text", help="text or a prompt")
     parser.add_argument("--workdir", required=True, help="a trained run")

@@ -19,7 +19,7 @@ LONG = 500  # frames: what takes longer shows how far it is
 def add(commands: Any) -> None:
     parser = command(
         commands, "sign", "Make a video of a text or prompt; print its glosses.",
-        "signer sign \"how do you sign 'I carried it'?\" --workdir runs/demo --out carried.mp4\n"
+        "signer sign \"how do you sign 'my mother is tired'?\" --workdir runs/demo --out tired.mp4\n"
         "         signer sign \"ADA\" --prior lexicon.prior --pose ada.pose --out ada.mp4", run,
     )  # fmt: skip
     parser.add_argument("text", nargs="?", default="", help="text or a prompt")
