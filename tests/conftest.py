@@ -4,7 +4,6 @@ import fcntl
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,14 +44,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return workdir
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forgotten_programs() -> Iterator[None]:
-    """What a file's tests compiled is let go after them: all files' programs together are gigabytes."""
-    yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
-
-
 @pytest.fixture
 def by_chunks_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The autoencoder refuses to take more than a chunk at once; the methods that were traced are noted."""
@@ -85,15 +76,11 @@ def samples() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long run over harmed files is left out unless `-m` names it; files with slow tests come first, so that no
-    process is left alone with one at the end.
-    """
+    """The long run over harmed files is left out unless `-m` names it."""
     if "fuzz" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("fuzz")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,8 +18,8 @@ from signer_jax.outside import line_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
-PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "prior": True, "style": True, "source": True,
-         "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False}  # fmt: skip
+PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
+         "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +94,7 @@ def refuse_empty(arguments: argparse.Namespace) -> None:
     for name, flag in PATHS.items():
         given = getattr(arguments, name, None)
         if isinstance(given, str) and not given.strip():
-            shown = f"--{name}" if flag else f"the {name}"
+            shown = f"--{name.replace('_', '-')}" if flag else f"the {name}"
             raise SignerError(f"{shown} is empty; give a path, or leave it out where it may be left out")
 
 

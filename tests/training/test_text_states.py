@@ -185,8 +185,8 @@ def test_signing_reads_the_texts_states_and_other_encoders_are_refused(trained, 
     signer = Signer.load(workdir)
     read_before = signer.texts._states.copy()
     evaluate_videos(signer, "dev", 1, Evaluation())
-    assert not read_before and len(signer.texts._states) == 1
-    (text,) = signer.texts._states
+    assert not read_before and len(signer.texts._states) == 2  # the limit's one clip, and a guest beside it
+    text = max(signer.texts._states, key=len)
     # The studio's programs read them: another text is another video.
     from signer_jax.stations.render import render, style
 
