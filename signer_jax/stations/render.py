@@ -28,6 +28,7 @@ from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.render import Renderer, padded_rows
 from signer_jax.renderer.sampler import Experts, colour, shared_noise
 from signer_jax.renderer.schedule import high_noise
+from signer_jax.renderer.variants import overlap_fault
 from signer_jax.types import Array, Pose
 
 States = Float[np.ndarray, "n e"]  # a text encoder's of one text, as many rows as it has pieces
@@ -93,12 +94,8 @@ class Studio:
 
         Raises `SignerError` where windows of `window` frames cannot share `overlap`.
         """
-        blends = not renderer.variant.continues
-        if blends and (overlap % renderer.temporal_ratio or 2 * overlap > window + renderer.temporal_ratio - 1):
-            raise SignerError(
-                f"config.renderer.overlap {overlap}: must be a multiple of {renderer.temporal_ratio} (vae in time), "
-                f"at most half of config.renderer.window {window}"
-            )
+        if not renderer.variant.continues and (fault := overlap_fault(overlap, window, renderer.temporal_ratio)):
+            raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
         grid = next(iter(latents.banks.values())).latents.shape[1:]
         shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
