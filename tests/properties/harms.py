@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 
 def budget(examples: int) -> settings:
-    """The same examples each time; `gives` has a limit of the process's own time, which a busy machine keeps too."""
+    """The same examples each time; `gives` has a limit of the process's own time, and a slow case is read again."""
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None)
 
 
