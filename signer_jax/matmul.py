@@ -1,8 +1,8 @@
 """The matrix product of the dense layers, with its gradients written out, and convolutions over time by it.
 
-Automatic differentiation makes a kernel's gradient as (gradientᵀ · x)ᵀ, and XLA's CPU backend turns the left factor of a
-product round in memory, element by element. The narrower of the two is the one to turn: the same numbers, at the models'
-shapes in .54 to 1.0 of the CPU time (`tests/benchmarks/matmul.py`).
+Automatic differentiation makes a kernel's gradient as (gradientᵀ · x)ᵀ, and XLA's CPU backend turns the left factor of
+a product round in memory, element by element. The narrower of the two is the one to turn: the same numbers, at the
+models' shapes in .54 to 1.0 of the CPU time (`tests/benchmarks/matmul.py`).
 """
 
 from typing import Any
