@@ -1,8 +1,8 @@
 """The matrix product of the dense layers, with its gradients written out, and convolutions over time by it.
 
-Automatic differentiation makes a kernel's gradient as (gradientᵀ · x)ᵀ, and XLA's CPU backend then also turns round
-the wide factor in memory. Contracting x with the gradient in the order of the kernel's own axes gives the same numbers;
-at the models' shapes in .54 to 1.15 of the CPU time (`tests/benchmarks/matmul.py`).
+Automatic differentiation makes a kernel's gradient as (gradientᵀ · x)ᵀ, and XLA's CPU backend turns the left factor of
+a product round in memory, element by element. The narrower of the two is the one to turn: the same numbers, at the
+models' shapes in .54 to 1.0 of the CPU time (`tests/benchmarks/matmul.py`).
 """
 
 from typing import Any
@@ -32,6 +32,8 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
     x, kernel = saved
     leading = tuple(range(x.ndim - 1))
     by_x = lax.dot_general(gradient, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+    if x.shape[-1] > gradient.shape[-1]:
+        return by_x, lax.dot_general(gradient, x, ((leading, leading), ((), ()))).T
     return by_x, lax.dot_general(x, gradient, ((leading, leading), ((), ())))
 
 

@@ -34,16 +34,20 @@ def test_gradient_of_the_gradient(arrays):
     np.testing.assert_allclose(slope(matmul)(kernel), slope(jnp.matmul)(kernel), rtol=1e-4, atol=1e-4)
 
 
-def test_kernel_gradient_is_not_transposed_afterwards(arrays):
-    """What the written gradient is for: autodiff's kernel gradient ends in a transpose, ours in the product."""
-    x, kernel, gradient = arrays
+@pytest.mark.parametrize("c", [3, 9])
+def test_the_narrower_factor_of_the_kernel_gradient_is_turned_round(arrays, c):
+    """What the written gradient is for: autodiff's always ends in a transpose, having turned the gradient round."""
+    gradient = arrays[2]
+    x, kernel = jnp.ones((*gradient.shape[:2], c)), jnp.ones((c, gradient.shape[-1]))
 
     def last_operation(product):
         pullback = lambda kernel: jax.vjp(lambda kernel: product(x, kernel), kernel)[1](gradient)[0]  # noqa: E731
         return jax.make_jaxpr(pullback)(kernel).eqns[-1].primitive.name
 
-    assert last_operation(matmul) == "dot_general"
+    assert last_operation(matmul) == ("transpose" if c > gradient.shape[-1] else "dot_general")
     assert last_operation(jnp.matmul) == "transpose"
+    ours, theirs = (jax.vjp(product, x, kernel)[1](gradient)[1] for product in (matmul, jnp.matmul))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_dtypes_and_one_axis(arrays):
