@@ -184,6 +184,11 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             )
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
             moving, frozen = weights.for_stage(name)
+            encoder = {path: kind for path, kind in frozen.items() if path.startswith("vae/")}
+            if encoder and "vae" not in params:
+                params |= weights.read(encoder, settings.stages[:k])
+            # With it alone: text encoders are there for a while, and there may be no room for them and the renderer.
+            batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
             if checkpoints.latest() is None:
                 params = weights.ready(params, moving | frozen, settings.stages[:k])
             else:  # which has what the stage trains
@@ -193,7 +198,6 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
-            batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
             learned = fit(
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
