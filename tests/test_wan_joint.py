@@ -18,7 +18,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from signer_jax import configuration, storage
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.pipeline import Signer
-from signer_jax.renderer.variants import VARIANTS, find
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import partitioning, run, trained
 from signer_jax.training.checkpoints import latest_step, read_params
@@ -178,7 +177,6 @@ def test_a_joint_run_on_published_weights_resumes_exactly_and_signs(
 def test_joint_trains_the_chain_and_in_the_video_model_what_its_own_stage_trains(name):
     """In full it would be the whole published model, with its optimizer's state."""
     c = configuration.shipped(name)
-    read(c)
     assert set(c.train.renderer.trains) < set(c.train.joint.trains)
     assert c.train.joint.frozen_dtype == c.train.renderer.frozen_dtype == "bfloat16"
     params = {part: {"a": {"kernel": np.zeros(1)}} for part in ("slul", "slp_moe", "stabiliser")}
@@ -187,4 +185,3 @@ def test_joint_trains_the_chain_and_in_the_video_model_what_its_own_stage_trains
     chosen = trained.chosen(params, tuple(params), tuple(c.train.joint.trains), name)
     assert "renderer/transformer/layers/wi/kernel" not in chosen
     assert {"slul/a/kernel", "slp_moe/a/kernel", "stabiliser/a/kernel"} < chosen
-    assert find(c.renderer.variant) in VARIANTS.values()
