@@ -39,6 +39,10 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.train.renderer.steps, c.train.renderer.warmup, c.train.renderer.batch = 4000, 100, 8
     c.train.renderer.frozen_dtype = "bfloat16"
     c.train.renderer.ema = 0.999
+    # For who adds it to the stages: the chain before the video model in full, and in this what its own stage trains.
+    c.train.joint.trains = ("^slul/", "^slp_moe/", "^stabiliser/", "branch")
+    c.train.joint.batch = 8
+    c.train.joint.frozen_dtype = "bfloat16"
     c.dtype = "bfloat16"
     c.remat = True
     c.mesh.data, c.mesh.fsdp = 1, -1

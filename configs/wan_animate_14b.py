@@ -15,5 +15,6 @@ def get_config():
     c.renderer.control = "variant"  # pose tokens
     c.renderer.guidance_each.text = 1.0  # as published (animate_14B.sample_guide_scale): none
     c.train.renderer.trains = ("lora", "semantics")
+    c.train.joint.trains = ("^slul/", "^slp_moe/", "^stabiliser/", "lora", "semantics")
     c.lora.rank, c.lora.alpha = 32, 32.0
     return c

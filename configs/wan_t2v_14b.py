@@ -11,5 +11,6 @@ from signer_jax.configuration import shipped
 def get_config():
     c = shipped("wan", "wan2.1-t2v-14b")
     c.train.renderer.trains = ("lora", "branch")
+    c.train.joint.trains = (*c.train.joint.trains, "lora")
     c.lora.rank, c.lora.alpha = 32, 32.0
     return c

@@ -67,7 +67,7 @@ def _indexed(folder: Path, *, variant: Any, there: list[str], out: Path, lines: 
 def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None = None) -> list[str]:
     """A run's renderer as a pipeline of diffusers. Raises `SignerError` where it has none, or one of its own kind."""
     variant = _published_variant(workdir)
-    settings, model, params = restored(workdir)
+    settings, model, params = restored(workdir, parts=("renderer", "vae"), whole=True)
     module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
     lines = []
     with storage.new_folder(out, KIND) as folder:
@@ -136,7 +136,7 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     settings = folders.load_settings(workdir)
     if not any("slul" in models.TRAINED[stage] for stage in settings.stages):
         raise SignerError(f"{workdir}: this run has no SLUL (stages {settings.stages}), so there is no T5 to export")
-    settings, model, params = restored(workdir)
+    settings, model, params = restored(workdir, parts=("slul",), whole=True)
     vocabulary = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
     config, tensors = t5.theirs(model.slul, params["slul"])
     with storage.new_folder(out, KIND) as folder:

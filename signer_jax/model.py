@@ -1,6 +1,7 @@
 """The stations' modules from the settings, and their parameters: the only place where values become modules."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,8 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "renderer": ("renderer",),
     "joint": ("slul", "slp_moe", "stabiliser", "renderer"),
 }
+# What it reads beside them, of what the run has: H, and the encoder of what the renderer is shown.
+READ = {"pose": ("slul",), "images": ("slul", "vae"), "renderer": ("slul", "vae"), "joint": ("vae",)}
 
 
 @dataclass(frozen=True)
@@ -283,8 +286,15 @@ def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBr
     )
 
 
-def init(model: Model, settings: Settings, published: dict[str, Any], seed: int) -> dict[str, Any]:
-    """All parameters: published where there are such, else fresh; each part from a key of its own."""
+def init(
+    model: Model, settings: Settings, published: dict[str, Any], seed: int, parts: Collection[str] | None = None
+) -> dict[str, Any]:
+    """All parameters, or those of these parts: published where there are such, else fresh; each part from a key of its
+    own.
+    """
+    if parts is not None:
+        published = {part: tree for part, tree in published.items() if part in parts}
+    asked = {part: parts is None or part in parts for part in ("slul", "slp_moe", "stabiliser", "vae", "renderer")}
     keys = dict(
         zip(
             ("slul", "slp_moe", "stabiliser", "vae", "renderer"), jax.random.split(jax.random.key(seed), 5), strict=True
@@ -293,10 +303,10 @@ def init(model: Model, settings: Settings, published: dict[str, Any], seed: int)
     j, c, e, n = len(model.joints), settings.pose.dims, settings.pose.experts, settings.data.max_glosses
     params: dict[str, Any] = {}
 
-    if model.slul is not None and "slul" not in published:
+    if model.slul is not None and asked["slul"] and "slul" not in published:
         ids = jnp.ones((1, 4), jnp.int32)
         params["slul"] = _fresh(model.slul, keys["slul"], ids, ids)
-    if model.slp_moe is not None:
+    if model.slp_moe is not None and (asked["slp_moe"] or asked["stabiliser"]):
         assert model.slul is not None
         H, t = jnp.zeros((1, 4, model.slul.d_model)), 8
         params["slp_moe"] = _fresh(
@@ -308,9 +318,9 @@ def init(model: Model, settings: Settings, published: dict[str, Any], seed: int)
         params["stabiliser"] = _fresh(
             model.stabiliser, keys["stabiliser"], jnp.zeros((1, t, j, c)), jnp.ones((1, t, j))
         )
-    if model.vae is not None and "vae" not in published:
+    if model.vae is not None and asked["vae"] and "vae" not in published:
         params["vae"] = _fresh(model.vae, keys["vae"], jnp.zeros((1, 5, *settings.data.size, 3)))
-    if model.renderer is not None:
+    if model.renderer is not None and asked["renderer"]:
         known = published["renderer"]["transformer"] if "renderer" in published else None
         params["renderer"] = init_renderer(model, keys["renderer"], known)
     return {**published, **params}

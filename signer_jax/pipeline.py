@@ -6,6 +6,7 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread
@@ -35,9 +35,8 @@ from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import Linker, understand
 from signer_jax.storage import REMAKE
 from signer_jax.training import conditions, partitioning
-from signer_jax.training.checkpoints import latest_step, read_params
-from signer_jax.training.lora import merged
-from signer_jax.training.trained import FULL
+from signer_jax.training.checkpoints import latest_step
+from signer_jax.training.held import Weights
 from signer_jax.types import Pose, Signed
 
 MANY = 3  # sentences: what has more shows how far it is
@@ -54,10 +53,13 @@ class Signer:
         self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
 
     @classmethod
-    def load(cls, workdir: str | Path) -> "Signer":
-        """The newest checkpoint of every stage. Raises `SignerError` where there is no run, or an unfinished one."""
+    def load(cls, workdir: str | Path, parts: Collection[str] | None = None) -> "Signer":
+        """The newest checkpoint of every stage; of these `parts` alone, where not all stations are asked.
+
+        Raises `SignerError` where there is no run, or an unfinished one.
+        """
         workdir = Path(workdir)
-        settings, model, params = restored(workdir)
+        settings, model, params = restored(workdir, parts=parts)
         return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------
@@ -233,29 +235,26 @@ class Signer:
         )  # fmt: skip
 
 
-def restored(workdir: Path) -> tuple[Settings, Model, dict[str, Any]]:
+def restored(
+    workdir: Path, *, parts: Collection[str] | None = None, whole: bool = False
+) -> tuple[Settings, Model, dict[str, Any]]:
     """A run's settings, its modules, and their parameters after its last stage: adapters merged, running means where
-    they were kept.
+    they were kept. They lie as signing has them, or `whole`, as they were trained; of these `parts` alone, if any.
 
     Raises `SignerError` where there is no run, or an unfinished one.
     """
     settings = kept.local(folder.load_settings(workdir), workdir)
     tokenizer = _tokenizer(settings, workdir)
     mesh = partitioning.own_mesh(asdict(settings.mesh))
-    place = partitioning.placing(mesh)
-    model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0, place)
-    params: dict[str, Any] = dict(published)
-    if any(settings.stage(stage).trains != FULL for stage in settings.stages):
-        # What no checkpoint of the run holds.
-        params = partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
+    weights = Weights.of(settings, tokenizer.vocab_size if tokenizer else 0, workdir, mesh)
     for stage in settings.stages:
         directory = workdir / "checkpoints" / stage
         step, steps = latest_step(directory), settings.stage(stage).steps
         if step != steps:
             stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
             raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
-        params = merged(params, read_params(directory, place), settings.lora.alpha / settings.lora.rank)
-    return settings, model, params
+    kinds = weights.whole(parts) if whole else weights.for_signing(parts)
+    return settings, weights.model, weights.ready({}, kinds, settings.stages)
 
 
 def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:

@@ -233,6 +233,7 @@ class Rendering:
     condition_dropout: Share
     dropout_each: Dropouts
     hand_weight: NotNegative
+    dtype: Literal["", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

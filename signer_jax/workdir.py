@@ -42,8 +42,8 @@ LOCK = ".signer_jax.lock"
 # Values that may change between the start of a run and its resumption: they do not change what is trained.
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
-    "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance", "slul.beams",
-    "slul.length_penalty",
+    "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.dtype",
+    "slul.beams", "slul.length_penalty",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

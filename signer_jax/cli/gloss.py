@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pipeline import Signer
     from signer_jax.stations.understand import understand
 
-    signer = Signer.load(arguments.workdir)
+    signer = Signer.load(arguments.workdir, parts=("slul",))
     language, said = signer.language(arguments.text, arguments.language)
     understood = understand([arguments.text], [language], signer.linker)
     understood.check(arguments.language and language)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -18,6 +19,10 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
 
 Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]  # a parameter's path and shape -> how it is split
+FLOAT32, BFLOAT16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)
+# A parameter's path, and the type that holds what its files do -> the type that it is read in; None: it is not read.
+Kind = Callable[[str, np.dtype], np.dtype | None]
+Finish = Callable[[str, Any], Any]  # a parameter's path and value, as soon as it is read -> what is kept of it
 
 
 def inside(place: Place | None, part: str) -> Place | None:
@@ -91,19 +96,24 @@ class Described(NamedTuple):
         """Raises `SignerError` unless the folder has what the class needs; reads no tensor (`to_ours`)."""
         _checked(self.path, self.table, self.tensors, self.init, self.optional)
 
-    def load(self, place: Place | None = None) -> tuple[Any, dict]:
+    def load(
+        self, place: Place | None = None, kind: Kind | None = None, finish: Finish | None = None
+    ) -> tuple[Any, dict]:
         """The module and its parameters (`to_ours`)."""
-        return self.module, to_ours(self.path, self.table, self.tensors, self.init, self.optional, place)
+        read = to_ours(self.path, self.table, self.tensors, self.init, self.optional, place, kind, finish)
+        return self.module, read
 
 
 def to_ours(
     path: str | Path, table: Sequence[Row], tensors: Mapping[str, Tensor], init: Callable[[], Any],
-    optional: tuple[str, ...] = (), place: Place | None = None,
+    optional: tuple[str, ...] = (), place: Place | None = None, kind: Kind | None = None,
+    finish: Finish | None = None,
 ) -> dict:  # fmt: skip
-    """Our parameters, float32, from their tensors; `init` is the module's `jax.eval_shape`.
+    """Our parameters from their tensors, float32 or as `kind` says; `init` is the module's `jax.eval_shape`.
 
     Numpy arrays; or, where `place` says how a parameter of a path and shape is split, arrays on the devices, of which
-    this process reads what its own hold, every number once, and never has more than one shard on the host.
+    this process reads what its own hold, every number once, and never has more than one shard on the host, in the type
+    that it is read in. `finish` is given each before the next is read.
     Raises `SignerError` for tensors that are missing, unknown (unless they end in one of `optional`) or of a shape that
     the config does not ask for, before any is read.
     """
@@ -111,14 +121,19 @@ def to_ours(
     flat: dict[str, Any] = {}
     for ours, _, turn, _ in table:
         shape, at = expected[ours], np.array(names[ours], object).reshape(places[ours].shape)
+        dtype = FLOAT32 if kind is None else kind(ours, _stored([tensors[name] for name in names[ours]]))
+        if dtype is None:
+            continue
 
-        def shard(index: tuple[slice, ...], at: np.ndarray = at, turn: Turn = turn) -> np.ndarray:
+        def shard(
+            index: tuple[slice, ...], at: np.ndarray = at, turn: Turn = turn, dtype: np.dtype = dtype
+        ) -> np.ndarray:
             chosen, rest = np.asarray(at[index[: at.ndim]]), index[at.ndim :]
             parts = (_part(tensors[name], turn, axes[name], rest) for name in chosen.ravel())
             first = next(parts)
             if at.ndim == 0:
-                return np.array(first, np.float32, order="C")
-            stack = np.empty((chosen.size, *first.shape), np.float32)
+                return np.array(first, dtype, order="C")
+            stack = np.empty((chosen.size, *first.shape), dtype)
             stack[0] = first
             for i, part in enumerate(parts, 1):
                 stack[i] = part
@@ -128,7 +143,14 @@ def to_ours(
             flat[ours] = shard((slice(None),) * len(shape))
         else:
             flat[ours] = placed(shape, place(ours, shape), shard)
+        if finish is not None:
+            flat[ours] = finish(ours, flat[ours])
     return unflatten_dict(flat, sep="/")
+
+
+def _stored(tensors: Sequence[Tensor]) -> np.dtype:
+    """bfloat16 where all of these are stored in it, and float32, which holds that too, elsewhere."""
+    return BFLOAT16 if all(getattr(tensor, "kind", "") == "BF16" for tensor in tensors) else FLOAT32
 
 
 def placed(

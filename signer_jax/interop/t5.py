@@ -116,16 +116,18 @@ def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Descr
 
 
 def load_encoder(
-    path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None
-) -> tuple[T5, dict]:
-    """The module and the parameters of its encoder alone, float32: of a folder that T5/MT5/UMT5EncoderModel saved
-    (a diffusers pipeline's `text_encoder/`), or of a whole model, whose decoder is left out.
+    path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None,
+    kind: names.Kind | None = None,
+) -> tuple[T5, dict]:  # fmt: skip
+    """The module and the parameters of its encoder alone, float32 or as `kind` says: of a folder that
+    T5/MT5/UMT5EncoderModel saved (a diffusers pipeline's `text_encoder/`), or of a whole model, whose decoder is left
+    out.
 
     Use it with `T5.encode`, or `renderer.text_encoder.states`; the module has no decoder to call. `width` is the
     states' width that whoever reads them takes. Raises `SignerError` where the folder holds another model, one of
     another width (before its tensors are read), or lacks tensors.
     """
-    return describe_encoder(path, width=width, dtype=dtype).load(place)
+    return describe_encoder(path, width=width, dtype=dtype).load(place, kind)
 
 
 def describe_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> names.Described:

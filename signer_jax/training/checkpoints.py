@@ -12,7 +12,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,17 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax import outside
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.outside import reason_of
-from signer_jax.training import pieces
+from signer_jax.training import partitioning, pieces
 from signer_jax.training.partitioning import each, path_name
 
 _NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
 _OUTSIDE = "move what it leads to here, or take it away"
+_TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
 _MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
 _MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
 
@@ -124,23 +126,24 @@ def latest_step(directory: str | Path) -> int | None:
     return max(steps, default=None)
 
 
-def read_params(directory: str | Path, place: Place | None = None) -> Any:
+def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
     """What a stage trained, of its newest checkpoint, whatever devices saved it; nothing else is read.
 
     Numpy arrays, or with `place` arrays on the devices, of which each process reads what its own hold. Where the stage
-    keeps a running mean of it, that mean. What it did not train is in no checkpoint of its.
+    keeps a running mean of it, that mean. What it did not train is in no checkpoint of its. `kinds` names those that
+    are read, by path, and their types (needs `place`); where they are rounded, some are read at a time.
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
     directory = Path(directory).absolute()
     folder = _newest(directory)
     try:
-        return _read_params(folder, place)
+        return _read_params(folder, place, kinds)
     except SignerError:
         # A training run that goes on may have replaced the checkpoint while it was read.
         if folder.exists() or latest_step(directory) is None:
             raise
-        return _read_params(_newest(directory), place)
+        return _read_params(_newest(directory), place, kinds)
 
 
 def read_sizes(directory: str | Path) -> dict[str, int]:
@@ -155,28 +158,52 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _read_params(folder: Path, place: Place | None) -> Any:
+def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype] | None) -> Any:
     described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
-    arrays = {name: array for name, array in described_as.items() if name.startswith(f"{key}/")}
+    arrays = {
+        name: array for name, array in described_as.items()
+        if name.startswith(f"{key}/") and (kinds is None or name.removeprefix(f"{key}/") in kinds)
+    }  # fmt: skip
     path = folder / "state"
     with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         pieces.check(path, arrays)
-        item = {key: checkpointer.metadata(path).item_metadata.tree[key]}
-        _check_claims(folder, item, arrays)
+        whole = flatten_dict({key: checkpointer.metadata(path).item_metadata.tree[key]}, sep="/")
+        item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
+        _check_claims(folder, unflatten_dict(item, sep="/"), arrays)
 
         def there(path: Any, array: Any) -> ocp.RestoreArgs:
             if place is None:
                 return ocp.RestoreArgs(restore_type=np.ndarray)
             return ocp.ArrayRestoreArgs(sharding=place(path_name(path[1:]), tuple(array.shape)))
 
-        kinds = jax.tree_util.tree_map_with_path(there, item)
-        with _readable(folder, whole=True):
-            restored = checkpointer.restore(
-                path, args=ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
-            )
-    _check_sums(folder, arrays, described({key: restored[key]}))
-    return restored[key]
+        found: dict[str, Any] = {}
+        for names in _groups(arrays, {} if kinds is None else {f"{key}/{name}": of for name, of in kinds.items()}):
+            some = unflatten_dict({name: item[name] for name in names}, sep="/")
+            how = jax.tree_util.tree_map_with_path(there, some)
+            with _readable(folder, whole=True):
+                restored = checkpointer.restore(
+                    path, args=ocp.args.PyTreeRestore(item=some, restore_args=how, partial_restore=True)
+                )
+            _check_sums(folder, {name: arrays[name] for name in names}, described(restored))
+            for name, value in flatten_dict(restored[key], sep="/").items():
+                found[name] = value if kinds is None else partitioning.as_type(value, kinds[name])
+    return unflatten_dict(found, sep="/")
+
+
+def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[list[str]]:
+    """The arrays' names, those together that are read at a time: some that are rounded, and all that are not."""
+    rounded = [name for name in arrays if name in kinds and np.dtype(arrays[name]["dtype"]) != kinds[name]]
+    groups: list[list[str]] = [[name for name in arrays if name not in rounded]]
+    size = _TOGETHER
+    for name in rounded:
+        bytes_ = math.prod(arrays[name]["shape"]) * np.dtype(arrays[name]["dtype"]).itemsize
+        if size + bytes_ > _TOGETHER:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += bytes_
+    return [group for group in groups if group]
 
 
 # ---- What a checkpoint says of itself --------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def text_encoder(settings: Settings) -> TextEncoder | None:
     if not c.text_encoder:
         return None
     variant = VARIANTS[c.variant]
-    return TextEncoder.at(c.text_encoder, _width(settings, "text_dim", variant.text_dim), variant.text_rows or ROWS)
+    width = _width(settings, "text_dim", variant.text_dim)
+    return TextEncoder.at(c.text_encoder, width, variant.text_rows or ROWS, c.dtype)
 
 
 def tower(settings: Settings) -> Tower | None:

@@ -154,13 +154,10 @@ def fit(
     monitor: Monitor,
     log_every: int,
     checkpoint_every: int,
-    again: Callable[[], Params] | None = None,
 ) -> Params:
-    """Trains a stage to its last step, from its newest checkpoint; returns all parameters, on the mesh: those that it
-    trained (`finished`), and the others as they were. What it trains of the given ones is used up.
-
-    `again` gives the parameters once more: what is frozen in another type is then used up too, so that it lies in
-    memory once.
+    """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
+    mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
+    checkpoint, their shapes will do. What it leaves as it is lies as it was given.
 
     A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
@@ -177,7 +174,6 @@ def fit(
 
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
-    frozen = _frozen_as(frozen, c.frozen_dtype, use_up=again is not None)
     frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
     if checkpoints.latest() is None:
         moving = jax.device_put(moving, shardings.params)
@@ -221,15 +217,12 @@ def fit(
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
         line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
         print(f"signer: {line}", file=sys.stderr)
-    if again is not None and c.frozen_dtype != "float32":
-        partitioning.free(frozen)
-        params = again()
-    return finished(stage, params, state.ema or state.params)
+    return state.ema or state.params
 
 
 def finished(stage: Stage, params: Params, learned: Params) -> Params:
-    """All parameters after a stage: `params` with what it trained (or the running mean of that, `read_params`) in its
-    place, adapters merged into their kernels.
+    """All parameters after a stage: `params` with what it trained (`fit`) in its place, adapters merged into their
+    kernels.
     """
     return lora.merged(params, learned, stage.scale) if learned else params
 
@@ -254,24 +247,6 @@ def _diverged(stage: Stage, what: str, checkpoints: Checkpoints) -> SignerError:
 def _copied(tree: Any) -> Any:
     """The same values in buffers of their own: a step gives each buffer of the state away once."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def _frozen_as(params: Params, dtype: str, *, use_up: bool) -> Params:
-    """Floating point arrays in another type, one after the other; with `use_up` each is given back when it is made.
-
-    The autoencoder's stay: what it encodes (conditions) must be what signing, whose weights are float32, makes of the
-    same pictures.
-    """
-
-    def one(x: Array) -> Array:
-        if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype == dtype:
-            return x
-        other = jax.block_until_ready(x.astype(dtype))
-        if use_up:
-            partitioning.free(x)
-        return other
-
-    return {part: tree if part == "vae" else jax.tree.map(one, tree) for part, tree in params.items()}
 
 
 def _with_key(step: Callable) -> Callable:

@@ -80,12 +80,14 @@ def merged(params: Mapping, adapters: Mapping, scale: float) -> dict:
     for name in found:
         if _is(name, A):
             place = name.removesuffix(f"/{A}")
-            kernel, a, b = flat[f"{place}/kernel"], found[name], found[f"{place}/{B}"]
-            changed = _sum(jnp.asarray(kernel), jnp.asarray(a), jnp.asarray(b), scale)
-            result[f"{place}/kernel"] = (
-                changed if isinstance(kernel, np.ndarray) else jax.device_put(changed, kernel.sharding)
-            )
+            result[f"{place}/kernel"] = added(flat[f"{place}/kernel"], found[name], found[f"{place}/{B}"], scale)
     return unflatten_dict(result, sep="/")
+
+
+def added(kernel: Any, a: Any, b: Any, scale: float) -> Array:
+    """W + scale · A B, of W's dtype and where W lies."""
+    changed = _sum(jnp.asarray(kernel), jnp.asarray(a), jnp.asarray(b), scale)
+    return changed if isinstance(kernel, np.ndarray) else jax.device_put(changed, kernel.sharding)
 
 
 @jax.jit

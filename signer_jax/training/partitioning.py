@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import SignerError
@@ -81,23 +81,32 @@ def free(tree: Any) -> None:
             leaf.delete()
 
 
+def as_type(leaf: jax.Array, dtype: np.dtype) -> jax.Array:
+    """The array in this type, where it lies; one of another type is used up."""
+    if leaf.dtype == dtype:
+        return leaf
+    other = jax.block_until_ready(leaf.astype(dtype))
+    free(leaf)
+    return other
+
+
 def placing(mesh: Mesh) -> Place:
     """Where a parameter of a path and shape goes: what reads parameters puts them there, each shard on its device."""
     return lambda name, shape: NamedSharding(mesh, parameter_spec(name, shape, mesh.shape))
 
 
-def made(init: Callable[[Any], Any], known: Any, mesh: Mesh) -> Any:
-    """`init(known)` on the mesh, `known` being some of the parameters: the others are computed where they will lie."""
-    have, place = flatten_dict(known, sep="/"), placing(mesh)
+def made(init: Callable[[], Any], shapes: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Of the tree that `init` gives the leaves of these paths, by them, computed where they will lie.
 
-    def others(known: Any) -> dict[str, jax.Array]:
-        flat = flatten_dict(init(known), sep="/")
-        return {name: leaf for name, leaf in flat.items() if name not in have}
+    `shapes` says their shapes and types.
+    """
+    place = placing(mesh)
 
-    shapes = jax.eval_shape(others, known)
-    fresh = jax.jit(others, out_shardings={name: place(name, leaf.shape) for name, leaf in shapes.items()})(known)
-    there = {name: jax.device_put(leaf, place(name, leaf.shape)) for name, leaf in have.items()}
-    return unflatten_dict(fresh | there, sep="/")
+    def wanted() -> dict[str, jax.Array]:
+        flat = flatten_dict(init(), sep="/")
+        return {name: flat[name].astype(leaf.dtype) for name, leaf in shapes.items()}
+
+    return jax.jit(wanted, out_shardings={name: place(name, leaf.shape) for name, leaf in shapes.items()})()
 
 
 def laid_out(function: Callable[Inputs, Output], mesh: Mesh) -> Callable[Inputs, Output]:

@@ -34,11 +34,12 @@ from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, partitioning
 from signer_jax.training import latents as latent_cache
-from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params
+from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.held import Weights, spent
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
-from signer_jax.training.trained import FULL
+from signer_jax.training.trained import FULL, join
 
 # What a stage builds on: trained before it, or published (`init`).
 REQUIRES = {
@@ -148,17 +149,12 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             for line in conditions.said(settings):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
-    place, vocab_size = partitioning.placing(mesh), tokenizer.vocab_size if tokenizer else 0
-    model, published = models.build(settings, vocab_size, place)
-
-    def started(published: Any) -> dict[str, Any]:
-        return partitioning.made(lambda known: models.init(model, settings, known, settings.seed), published, mesh)
-
-    params = started(published)
-    del published  # the stages use them up
+    vocab_size = tokenizer.vocab_size if tokenizer else 0
+    weights = Weights.of(settings, vocab_size, workdir, mesh)
+    model = weights.model
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
-        check_rules(stage, params)
+        check_rules(stage, weights.shapes)
     for part, batch in bucketed_parts(settings):
         lines = buckets.told(bucket_plan(part, settings, model, corpus), batch, f"config.{part}.buckets")
         if jax.process_index() == 0:
@@ -169,20 +165,15 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
     if said := first_makes("published", lambda: kept.keep(named, workdir)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
+    if settings != weights.settings:
+        weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    def before(k: int) -> dict[str, Any]:
-        """The parameters that stage k starts from, read anew."""
-        params = started(models.build(settings, vocab_size, place)[1])
-        for stage in stages[:k]:
-            params = finished(stage, params, read_params(workdir / "checkpoints" / stage.name, place))
-        return params
-
-    monitor = Monitor(workdir / "tensorboard")
+    monitor, params = Monitor(workdir / "tensorboard"), dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
-            params = finished(stage, params, read_params(directory, place))
+            params = {part: tree for part, tree in params.items() if part not in stage.parts}
             continue
         warmup = settings.stage(name).warmup
         if warmup >= stage.steps > 1 and jax.process_index() == 0:
@@ -192,16 +183,31 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
                 file=sys.stderr,
             )
         with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
+            moving, frozen = weights.for_stage(name)
+            encoder = {path: kind for path, kind in frozen.items() if path.startswith("vae/")}
+            if encoder and "vae" not in params:
+                params |= weights.read(encoder, settings.stages[:k])
+            # With it alone: text encoders are there for a while, and there may be no room for them and the renderer.
+            batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
+            if checkpoints.latest() is None:
+                params = weights.ready(params, moving | frozen, settings.stages[:k])
+            else:  # which has what the stage trains
+                params = weights.ready(params, frozen, settings.stages[:k])
+                params = join(weights.shapes_of(moving), params)
             fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
-            batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
-            params = fit(
+            learned = fit(
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, again=partial(before, k),
+                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every,
             )  # fmt: skip
+            left = params.keys() - spent(params, learned)
+            params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
+            params = finished(stage, params, learned)
+            del learned, batches  # and what they hold
+    params = weights.ready(params, weights.for_signing(), settings.stages)
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
         windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)

@@ -25,6 +25,7 @@ from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.training import partitioning
 from signer_jax.training.published import hashed
+from signer_jax.training.trained import held_as
 
 KIND = "cache of text states"
 KEY = "config.renderer.text_encoder"
@@ -43,9 +44,10 @@ class TextEncoder:
     tokenizer: Path
     width: int
     rows: int
+    dtype: str = ""  # that its weights lie in; "": that of its files, which changes nothing
 
     @classmethod
-    def at(cls, path: str, width: int, rows: int) -> "TextEncoder":
+    def at(cls, path: str, width: int, rows: int, dtype: str = "") -> "TextEncoder":
         """Of a pipeline's folder, or of its `text_encoder/` with `tokenizer/` beside it.
 
         Raises `SignerError` where one of them is missing, or the encoder's states have another width than `width`.
@@ -59,13 +61,17 @@ class TextEncoder:
                 f"{KEY} {path}: there is no folder {tokenizer}; give a pipeline's folder, or its text_encoder with the "
                 "tokenizer beside it"
             )
-        return cls(encoder, tokenizer, width, rows)
+        return cls(encoder, tokenizer, width, rows, dtype)
 
     def check(self) -> None:
         """Raises `SignerError` unless both folders are whole; no weights are read."""
         described = t5.describe_encoder(self.encoder, width=self.width)
         described.check()
         prompts.load_tokenizer(self.tokenizer, vocab_size=described.module.vocab_size)
+
+    def kind(self, path: str, stored: np.dtype) -> np.dtype:
+        """The type in which a parameter lies (`names.Kind`); float32 is computed in."""
+        return held_as(path, np.dtype(self.dtype)) if self.dtype else stored
 
     def hash(self) -> str:
         """Of the bytes of both folders."""
@@ -81,7 +87,7 @@ def encode(source: TextEncoder, texts: Sequence[str], mesh: Mesh) -> Iterator[tu
     tokenizer = prompts.load_tokenizer(source.tokenizer)
     read = tokenizer.batch(texts, source.rows)
     place = inside(partitioning.placing(mesh), "text_encoder")
-    module, params = t5.load_encoder(source.encoder, width=source.width, place=place)
+    module, params = t5.load_encoder(source.encoder, width=source.width, place=place, kind=source.kind)
     if tokenizer.vocab_size > module.vocab_size:
         partitioning.free(params)
         raise SignerError(

@@ -14,7 +14,7 @@ from test_checkpoints import MESH, batches
 from signer_jax.errors import SignerError
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params, read_sizes
-from signer_jax.training.loop import TrainState, cut, fit, make_step, mean_of
+from signer_jax.training.loop import TrainState, cut, finished, fit, make_step, mean_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
 
@@ -42,11 +42,14 @@ def stage(**changes):
 
 
 def train(folder, *, poison=(), every=2, log=1, **changes):
+    made, given = stage(**changes), params()
+    given["frozen"]["a"] = given["frozen"]["a"].astype(made.training.frozen_dtype)
     with Checkpoints(folder / "part") as checkpoints:
-        return fit(
-            stage(**changes), params(), batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
+        learned = fit(
+            made, given, batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
             checkpoints=checkpoints, monitor=Monitor(folder / "tensorboard"), log_every=log, checkpoint_every=every,
         )  # fmt: skip
+    return finished(made, params(), learned)
 
 
 def state_of(made, params):
@@ -207,33 +210,39 @@ def _flat(tree) -> dict:
     return flatten_dict(tree, sep="/")
 
 
-def test_what_is_frozen_lies_in_its_type_once_and_the_autoencoder_in_its_own(tmp_path):
-    """Training encodes conditions by the weights that signing has; rounded ones would give other latents."""
+def test_what_is_frozen_is_used_as_it_lies_and_stays(tmp_path):
     seen, mesh = {}, partitioning.make_mesh(MESH)
-
-    def whole():
-        made = params() | {"vae": {"a": np.ones(4, np.float32)}}
-        return jax.device_put(made, partitioning.tree_shardings(made, mesh))
+    given = params()
+    given["frozen"]["a"] = given["frozen"]["a"].astype(jnp.bfloat16)
+    given = jax.device_put(given, partitioning.tree_shardings(given, mesh))
 
     def noting(params, batch, rng):
-        seen.update(jax.tree.map(lambda leaf: leaf.dtype, {name: params[name] for name in ("frozen", "vae")}))
+        seen.update(jax.tree.map(lambda leaf: leaf.dtype, params["frozen"]))
         return objective(params, batch, rng)
 
-    def run(folder, given, again):
-        noted = replace(stage(trains=("lora",), frozen_dtype="bfloat16"), objective=noting)
-        with Checkpoints(folder / "part") as checkpoints:
-            return fit(
-                noted, given, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
-                monitor=Monitor(folder / "tensorboard"), log_every=1, checkpoint_every=8, again=again,
-            )  # fmt: skip
+    noted = replace(stage(trains=("lora",)), objective=noting)
+    with Checkpoints(tmp_path / "part") as checkpoints:
+        fit(
+            noted, given, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
+            monitor=Monitor(tmp_path / "tensorboard"), log_every=1, checkpoint_every=8,
+        )  # fmt: skip
+    assert seen == {"a": jnp.bfloat16} and not given["frozen"]["a"].is_deleted()
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(given["part"]))  # of adapters it is the base
 
-    given = whole()
-    kept = jax.device_get(run(tmp_path / "kept", given, None))
-    assert seen == {"frozen": {"a": jnp.bfloat16}, "vae": {"a": jnp.float32}}
-    assert not given["frozen"]["a"].is_deleted()
-    read_again = run(tmp_path / "again", given, whole)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
-    jax.tree.map(np.testing.assert_array_equal, read_again, kept)
+
+def test_where_there_is_a_checkpoint_shapes_of_what_trains_will_do(tmp_path):
+    whole = train(tmp_path / "whole", trains=("other",))
+    with pytest.raises(SignerError):
+        train(tmp_path / "two", trains=("other",), poison=(4 * 8 + 3,))
+    given = params()
+    given["part"]["other"] = jax.ShapeDtypeStruct((3,), jnp.float32)
+    made = stage(trains=("other",))
+    with Checkpoints(tmp_path / "two" / "part") as checkpoints:
+        learned = fit(
+            made, given, batches(), mesh=partitioning.make_mesh(MESH), seed=0, checkpoints=checkpoints,
+            monitor=Monitor(tmp_path / "tensorboard"), log_every=1, checkpoint_every=8,
+        )  # fmt: skip
+    np.testing.assert_array_equal(learned["part"]["other"], whole["part"]["other"])
 
 
 def test_adapters_start_from_the_stages_seed_and_learn(tmp_path):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_stage
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_checkpoints import batches
@@ -21,10 +22,15 @@ from signer_jax.training.monitoring import Monitor
 SPLIT = {"part": {"wi": {"kernel": P("fsdp", "tensor"), "bias": P("tensor")}, "scale": P()}}
 
 
-def init(known: dict) -> dict:
+def init() -> dict:
     keys = jax.random.split(jax.random.key(0))
     wi = {"kernel": jax.random.normal(keys[0], (8, 16)), "bias": jax.random.normal(keys[1], (16,))}
-    return {"part": {"wi": wi, "scale": jnp.ones(8), **known.get("part", {})}}
+    return {"part": {"wi": wi, "scale": jnp.ones(8)}}
+
+
+def made_on(mesh: jax.sharding.Mesh) -> dict:
+    shapes = flatten_dict(jax.eval_shape(init), sep="/")
+    return unflatten_dict(partitioning.made(init, shapes, mesh), sep="/")
 
 
 def objective(params: dict, batch: dict, _) -> tuple[jax.Array, dict]:
@@ -51,25 +57,25 @@ def assert_split(params: dict, mesh: jax.sharding.Mesh) -> None:
         assert leaf.sharding.is_equivalent_to(NamedSharding(mesh, spec), leaf.ndim)
 
 
-def test_parameters_are_made_where_they_lie_and_the_known_ones_stay(mesh):
-    scale = jax.device_put(jnp.full(8, 3.0), NamedSharding(mesh, P()))
-    made = partitioning.made(init, {"part": {"scale": scale}}, mesh)
-    assert_split(made, mesh)
-    alone = init({})
-    np.testing.assert_array_equal(made["part"]["scale"], scale)
-    for name in ("kernel", "bias"):
-        np.testing.assert_array_equal(made["part"]["wi"][name], alone["part"]["wi"][name])
+def test_parameters_are_made_where_they_lie_those_that_are_asked_for_in_their_types(mesh):
+    assert_split(made_on(mesh), mesh)
+    alone = flatten_dict(init(), sep="/")
+    jax.tree.map(np.testing.assert_array_equal, made_on(mesh), init())
+    wanted = {"part/wi/kernel": jax.ShapeDtypeStruct((8, 16), jnp.bfloat16)}
+    made = partitioning.made(init, wanted, mesh)
+    assert made.keys() == wanted.keys() and made["part/wi/kernel"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(made["part/wi/kernel"], alone["part/wi/kernel"].astype(jnp.bfloat16))
 
 
 def test_a_stage_takes_and_gives_arrays_of_the_mesh_and_resumes_onto_it(mesh, tmp_path):
-    given = partitioning.made(init, {}, mesh)
+    given = made_on(mesh)
     trained = train(tmp_path / "run", given, mesh, steps=4)
     assert_split(trained, mesh)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))  # there is never room for two
     read = read_params(tmp_path / "run" / "part", partitioning.placing(mesh))
     assert_split(read, mesh)
     # Further than the first run went: its checkpoint is what goes on, and what was given makes room.
-    given = partitioning.made(init, {}, mesh)
+    given = made_on(mesh)
     longer = train(tmp_path / "run", given, mesh, steps=6)
     assert_split(longer, mesh)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
@@ -80,7 +86,7 @@ def test_a_stage_takes_and_gives_arrays_of_the_mesh_and_resumes_onto_it(mesh, tm
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
 def test_the_hash_of_split_parameters_is_that_of_whole_ones(shape, monkeypatch):
     mesh = partitioning.make_mesh(dict(zip(partitioning.AXES, shape, strict=True)))
-    params = partitioning.made(init, {}, mesh)
+    params = made_on(mesh)
     whole = result.params_sha256(jax.device_get(params))
     monkeypatch.setattr(result, "_PIECE", 100)  # bytes: a row or two at a time
     assert result.params_sha256(params) == whole
@@ -89,16 +95,16 @@ def test_the_hash_of_split_parameters_is_that_of_whole_ones(shape, monkeypatch):
 
 def test_what_is_whole_on_every_device_is_used_on_one(mesh):
     replicas = partitioning.make_mesh({"data": 8, "fsdp": 1, "tensor": 1})
-    here = partitioning.here(partitioning.made(init, {}, replicas), replicas)
+    here = partitioning.here(made_on(replicas), replicas)
     assert {device for leaf in jax.tree.leaves(here) for device in leaf.devices()} == {jax.devices()[0]}
     assert partitioning.own_mesh(replicas.shape).size == 1
-    split = partitioning.made(init, {}, mesh)
+    split = made_on(mesh)
     assert partitioning.here(split, mesh) is split
     assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
 
 
 def test_programs_of_parameters_on_a_mesh_are_traced_with_it(mesh):
-    split = partitioning.made(init, {}, mesh)
+    split = made_on(mesh)
     seen = []
     for params in (split, jax.tree.map(np.asarray, split), partitioning.here(split, mesh)):
         with partitioning.on_mesh_of(params):
