@@ -101,13 +101,15 @@ def test_flipped_bytes_never_load_as_other_weights(tmp_path):
     assert refused > 10  # the others hit what is not read here: the optimizer, time stamps, white space
 
 
-def test_the_checksum_sees_every_word_whatever_the_mesh():
+def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
+    monkeypatch.setattr(ckpt, "_PIECE", 5)
     rng = np.random.default_rng(0)
     for array in (
         rng.normal(size=(8, 6)).astype(np.float32), rng.integers(0, 9, (8,), np.int32), np.ones((8, 2), bool),
         jnp.asarray(rng.normal(size=(8, 3)), jnp.bfloat16), np.float32(2.5),
     ):  # fmt: skip
         plain = np.asarray(checksum(jnp.asarray(array)))
+        np.testing.assert_array_equal(ckpt.checksum_here(np.asarray(array)), plain)
         if np.ndim(array):
             mesh = partitioning.make_mesh(MESH)
             sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
@@ -123,6 +125,21 @@ def test_the_checksum_sees_every_word_whatever_the_mesh():
     word = np.float32(1.5).view(np.uint32)
     weight = int(np.asarray(ckpt._mixed(jnp.uint32(0x9E37)))) | 1
     assert int(checksum(jnp.asarray([1.5], jnp.float32))[0]) == int(word) * weight % 2**32
+
+
+def test_nothing_is_compiled_for_the_checksums_of_a_cpus_arrays(monkeypatch):
+    """Once a shape it was: fifty programs before the demo's run signs anything."""
+    tree = {"a": jnp.arange(7.0), "b": {"c": np.ones((2, 3), np.float32), "d": jnp.zeros((), jnp.int32)}}
+    words = {name: "".join(f"{int(word):08x}" for word in checksum(leaf))
+             for name, leaf in {"a": tree["a"], "b/c": jnp.asarray(tree["b"]["c"]), "b/d": tree["b"]["d"]}.items()}  # fmt: skip
+    compiled = []
+    monkeypatch.setattr(ckpt, "_checksums", lambda some: compiled.append(some) or jax.tree.map(checksum, some))
+    assert {name: array["sum"] for name, array in ckpt.described(tree).items()} == words
+    assert not any(compiled)
+    mesh = partitioning.make_mesh(MESH)
+    split = jax.device_put(np.ones(8), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp")))
+    ckpt.described({"a": split})
+    assert list(compiled[-1]) == ["a"]
 
 
 def test_another_model_is_told_from_damage(tmp_path):
