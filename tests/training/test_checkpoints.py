@@ -130,8 +130,8 @@ def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
 def test_nothing_is_compiled_for_the_checksums_of_a_cpus_arrays(monkeypatch):
     """Once a shape it was: fifty programs before the demo's run signs anything."""
     tree = {"a": jnp.arange(7.0), "b": {"c": np.ones((2, 3), np.float32), "d": jnp.zeros((), jnp.int32)}}
-    words = {name: "".join(f"{int(word):08x}" for word in checksum(leaf))
-             for name, leaf in {"a": tree["a"], "b/c": jnp.asarray(tree["b"]["c"]), "b/d": tree["b"]["d"]}.items()}  # fmt: skip
+    leaves = {"a": tree["a"], "b/c": jnp.asarray(tree["b"]["c"]), "b/d": tree["b"]["d"]}
+    words = {name: "".join(f"{int(word):08x}" for word in checksum(leaf)) for name, leaf in leaves.items()}
     compiled = []
     monkeypatch.setattr(ckpt, "_checksums", lambda some: compiled.append(some) or jax.tree.map(checksum, some))
     assert {name: array["sum"] for name, array in ckpt.described(tree).items()} == words
