@@ -234,9 +234,6 @@ def _mixed(x: Any) -> Any:
     return x ^ (x >> 16)
 
 
-_checksums = each(checksum)
-
-
 def checksum_here(x: np.ndarray) -> np.ndarray:
     """`checksum` of an array in this process's memory, piece by piece: nothing is compiled for its shape."""
     flat = np.ascontiguousarray(x).reshape(-1)
@@ -249,15 +246,12 @@ def checksum_here(x: np.ndarray) -> np.ndarray:
     return words
 
 
-def _is_here(x: Any) -> bool:
-    return isinstance(x, np.ndarray | np.generic) or [device.platform for device in x.devices()] == ["cpu"]
+_checksums = each(checksum, checksum_here)
 
 
 def described(tree: Any) -> dict[str, dict]:
     """`{path: {dtype, shape, sum}}` of a tree of arrays, as JSON has it."""
-    leaves = _named(tree)
-    words = jax.device_get(_checksums({name: leaf for name, leaf in leaves.items() if not _is_here(leaf)}))
-    words |= {name: checksum_here(np.asarray(leaf)) for name, leaf in leaves.items() if _is_here(leaf)}
+    words = _named(jax.device_get(_checksums(tree)))
     return {
         name: {**array, "sum": "".join(f"{word:08x}" for word in words[name])} for name, array in _shapes(tree).items()
     }

@@ -127,21 +127,6 @@ def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
     assert int(checksum(jnp.asarray([1.5], jnp.float32))[0]) == int(word) * weight % 2**32
 
 
-def test_nothing_is_compiled_for_the_checksums_of_a_cpus_arrays(monkeypatch):
-    """Once a shape it was: fifty programs before the demo's run signs anything."""
-    tree = {"a": jnp.arange(7.0), "b": {"c": np.ones((2, 3), np.float32), "d": jnp.zeros((), jnp.int32)}}
-    leaves = {"a": tree["a"], "b/c": jnp.asarray(tree["b"]["c"]), "b/d": tree["b"]["d"]}
-    words = {name: "".join(f"{int(word):08x}" for word in checksum(leaf)) for name, leaf in leaves.items()}
-    compiled = []
-    monkeypatch.setattr(ckpt, "_checksums", lambda some: compiled.append(some) or jax.tree.map(checksum, some))
-    assert {name: array["sum"] for name, array in ckpt.described(tree).items()} == words
-    assert not any(compiled)
-    mesh = partitioning.make_mesh(MESH)
-    split = jax.device_put(np.ones(8), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp")))
-    ckpt.described({"a": split})
-    assert list(compiled[-1]) == ["a"]
-
-
 def test_another_model_is_told_from_damage(tmp_path):
     train(tmp_path)
     with pytest.raises(SignerError, match=r"another model: it has float32 \[\d+(, \d+)?\] for .*float32 \[") as error:
