@@ -90,9 +90,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 candidates |= baselines(clip, list(others.values()))
             folder = "video" if seen else "video_unseen"
             keys = [folder, f"{folder}/{clip.signer}"] if len(corpus.about["signers"]) > 1 else [folder]
-            for name, values in clip_scores(candidates, truth, pose, signer).items():
+            for kind, values in clip_scores(candidates, truth, pose, signer).items():
                 for key in keys:
-                    rows[f"{key}/{name}"].append(values)
+                    rows[f"{key}/{kind}"].append(values)
             clips.update(f"{key}/clips" for key in keys)
             if others:
                 score_motion(candidates, truth, pose, distances(clip, list(others.values())), signer, rows)
