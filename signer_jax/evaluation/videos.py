@@ -126,9 +126,11 @@ def _untrained(signer: Signer) -> Studio | None:
         return renderer.fresh_velocity(x, jnp.full(len(x), sigma), conditions["reference"])
 
     def film(params: dict, noise: Any, conditions: dict) -> Any:
-        noise, reference = renderer.whole(noise, noise[:, 0]), conditions["reference"]
+        # All windows have one noise, so those of one look come out alike.
+        reference, which = np.unique(conditions["reference"], axis=0, return_inverse=True)
+        noise = renderer.whole(noise[: len(reference)], noise[: len(reference), 0])
         clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), reference), reference)
-        return studio.decode(params["vae"], studio.latents.denormalise(clean))
+        return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
 
     return replace(studio, renderer=renderer, velocity=velocity, film=film)
 
@@ -263,10 +265,7 @@ def reconstruct(video: np.ndarray, studio: Studio) -> np.ndarray:
     """Through the autoencoder and back, window by window: what no renderer on these latents can pass."""
     length = studio.window
     index = np.minimum(np.arange(-(-len(video) // length) * length), len(video) - 1).reshape(-1, length)
-    rows, through = studio.rows(len(index)), []
-    for i in range(0, len(index), rows):
-        at = index[np.minimum(np.arange(i, i + rows), len(index) - 1)]  # the last one fills the batch
-        through += list(roundtrip(video[at], studio)[: len(index) - i])
+    through = [roundtrip(video[at][None], studio)[0] for at in index]
     return np.concatenate(through)[: len(video)]
 
 

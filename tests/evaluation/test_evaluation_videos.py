@@ -22,7 +22,7 @@ from signer_jax.evaluation.videos import (
     score_motion,
 )
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.stations.render import Style, roundtrip
+from signer_jax.stations.render import Style
 from signer_jax.types import Pose, Sample
 
 SIGNER = SimpleNamespace(
@@ -188,15 +188,10 @@ def test_each_clip_is_scored_once_and_rendered_once(signer, monkeypatch):
     for name in ("render", "clip_scores", "reconstruct"):
         of = getattr(videos, name)
         monkeypatch.setattr(videos, name, lambda *args, name=name, of=of: calls.update([name]) or of(*args))
-    batches = []
-    monkeypatch.setattr(
-        videos, "roundtrip", lambda video, studio: batches.append(len(video)) or roundtrip(video, studio)
-    )
     monkeypatch.setattr(models, "init_renderer", None)  # nothing is initialised
     found = evaluated(signer, "dev", 1)
     clips = int(found.metrics["video/clips"] + found.metrics.get("video_unseen/clips", 0))
     assert calls == {"render": 2 * clips, "clip_scores": clips, "reconstruct": clips}  # trained and untrained
-    assert set(batches) == {signer.studio.rows(100)}
 
 
 def test_a_training_clip_is_no_baseline_of_its_own(signer, monkeypatch):
