@@ -22,7 +22,7 @@ from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5,
 from signer_jax.interop.names import Described
 from signer_jax.interop.shards import Watch
 from signer_jax.model import Model
-from signer_jax.pipeline import restored
+from signer_jax.opened import restored
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings

@@ -6,148 +6,26 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
-from collections.abc import Collection
-from dataclasses import asdict, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from signer_jax import workdir as folder
-from signer_jax.data.records import Corpus
-from signer_jax.data.streams import spread
 from signer_jax.errors import SignerError
-from signer_jax.interop import kept
 from signer_jax.language import resolve_language
-from signer_jax.model import Model
-from signer_jax.pose.prior import Prior
+from signer_jax.opened import Opened
 from signer_jax.pose.stitching import resample
 from signer_jax.progress import progress
-from signer_jax.renderer.latents import LatentStore
-from signer_jax.settings import Settings
-from signer_jax.slp_moe.retrieval import Retrieval
-from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.stations.meanings import meanings_of
-from signer_jax.stations.perform import Performer, perform
-from signer_jax.stations.render import Rendered, Studio, look_of, render
+from signer_jax.stations.perform import perform
+from signer_jax.stations.render import Rendered, look_of, render
 from signer_jax.stations.render import style as style_of
-from signer_jax.stations.understand import Linker, understand
-from signer_jax.storage import REMAKE
-from signer_jax.training import conditions, partitioning
-from signer_jax.training.checkpoints import latest_step
-from signer_jax.training.held import Weights
+from signer_jax.stations.understand import understand
+from signer_jax.training import partitioning
 from signer_jax.types import Pose, Signed
 
 MANY = 3  # sentences: what has more shows how far it is
-TEXTS = 10_000  # training texts, spread over the corpus, from which it is learned which gloss a word brings; a second
 
 
-class Signer:
-    """A trained run, ready to sign: its three stations, and `sign`, which goes through them in order."""
+class Signer(Opened):
+    """A trained run, ready to sign: `sign` goes through its three stations (`opened.Opened`) in order."""
 
-    def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
-        self.settings, self.workdir, self.model = kept.local(settings, workdir), workdir, model
-        self.params = params  # on devices of this process (`partitioning.own_mesh`)
-        self.corpus = Corpus(workdir / "data")
-        self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
-
-    @classmethod
-    def load(cls, workdir: str | Path, parts: Collection[str] | None = None) -> "Signer":
-        """The newest checkpoint of every stage; of these `parts` alone, where not all stations are asked.
-
-        Raises `SignerError` where there is no run, or an unfinished one.
-        """
-        workdir = Path(workdir)
-        settings, model, params = restored(workdir, parts=parts)
-        return cls(settings, workdir, model, params)
-
-    # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------
-    @cached_property
-    def linker(self) -> Linker:
-        """Text -> glosses, for `stations.understand`."""
-        c, about, tokenizer = self.settings, self.corpus.about, self.tokenizer  # refused where there is no SLUL
-        retrieval = self.retrieval if self.model.slp_moe is not None else None
-        return Linker.of(
-            self.model.slul, self.params["slul"], tokenizer, about["words"], about["glosses"],
-            spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
-            length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
-            spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
-            meanings=self.meanings,
-        )  # fmt: skip
-
-    @cached_property
-    def meanings(self) -> dict[str, dict[str, str]]:
-        """By language, the gloss that a word always brings, of at most `TEXTS` training texts."""
-        if not self.corpus.count("train", "text"):
-            return {}
-        records = self.corpus.texts("train")
-        samples = [records[i] for i in spread(len(records), TEXTS)]
-        return {
-            one: meanings_of((sample.text, sample.glosses) for sample in samples if sample.language == one)
-            for one in sorted({sample.language for sample in samples})
-        }
-
-    @cached_property
-    def performer(self) -> Performer:
-        """Glosses -> pose, for `stations.perform`."""
-        model, c = self.model, self.settings
-        return Performer(
-            model.slul, model.slp_moe, model.stabiliser, self.params, self.tokenizer, self.retrieval,
-            target=c.data.max_target, transition=c.pose.transition,
-        )  # fmt: skip
-
-    @cached_property
-    def studio(self) -> Studio:
-        """Pose -> video, for `stations.render`."""
-        if self.model.renderer is None:
-            raise self._lacks("renderer")
-        model, c = self.model, self.settings
-        return Studio.of(
-            model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
-            model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
-            share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
-            null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
-            guidance_each=vars(c.renderer.guidance_each),
-        )  # fmt: skip
-
-    # ---- What they read from the run's folder ---------------------------------------------------------------------
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        tokenizer = None if self.model.slul is None else _tokenizer(self.settings, self.workdir)
-        if tokenizer is None:
-            renders = "; `signer sign --from-pose FILE.pose` renders a pose" if self.model.renderer is not None else ""
-            raise self._lacks("SLUL", f", so it reads no text{renders}")
-        return tokenizer
-
-    @cached_property
-    def retrieval(self) -> Retrieval:
-        if self.model.slp_moe is None:
-            raise self._lacks("SLP-MoE")
-        c = self.settings
-        prior = Prior.open(self.workdir / "prior", REMAKE)
-        return Retrieval(prior, self.model.joints, c.pose.dims, c.pose.experts, c.data.max_glosses)
-
-    @cached_property
-    def latents(self) -> LatentStore:
-        """Of a published model that is shown pictures, with banks of these."""
-        store = LatentStore.open(self.workdir / "latents")
-        return replace(store, banks=self.looks.banks) if self.looks else store
-
-    @cached_property
-    def looks(self) -> conditions.Looks | None:
-        """A published model's reference pictures, None where the variant is shown none."""
-        return conditions.open_looks(self.settings, self.workdir)
-
-    @cached_property
-    def texts(self) -> conditions.Texts | None:
-        """A published model's text encoder, None where the run names none."""
-        return conditions.open_texts(self.settings, self.workdir)
-
-    def _lacks(self, part: str, so: str = "") -> SignerError:
-        return SignerError(f"{self.workdir}: this run has no {part} (stages {self.settings.stages}){so}")
-
-    # ---- The whole chain ------------------------------------------------------------------------------------------
     def language(self, text: str, language: str | None = None) -> tuple[str, str]:
         """The sign language that is asked for, or else that of the text's words, and what to say of the choice ("":
         nothing). Raises `SignerError` for others.
@@ -233,35 +111,3 @@ class Signer:
             [gloss for part in performed for gloss in part.skipped], language, performer, look,
             understood.unknown(0), [*([said] if said else ()), *understood.remarks(0)],
         )  # fmt: skip
-
-
-def restored(
-    workdir: Path, *, parts: Collection[str] | None = None, whole: bool = False
-) -> tuple[Settings, Model, dict[str, Any]]:
-    """A run's settings, its modules, and their parameters after its last stage: adapters merged, running means where
-    they were kept. They lie as signing has them, or `whole`, as they were trained; of these `parts` alone, if any.
-
-    Raises `SignerError` where there is no run, or an unfinished one.
-    """
-    settings = kept.local(folder.load_settings(workdir), workdir)
-    tokenizer = _tokenizer(settings, workdir)
-    mesh = partitioning.own_mesh(asdict(settings.mesh))
-    weights = Weights.of(settings, tokenizer.vocab_size if tokenizer else 0, workdir, mesh)
-    for stage in settings.stages:
-        directory = workdir / "checkpoints" / stage
-        step, steps = latest_step(directory), settings.stage(stage).steps
-        if step != steps:
-            stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
-            raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
-    kinds = weights.whole(parts) if whole else weights.for_signing(parts)
-    return settings, weights.model, weights.ready({}, kinds, settings.stages)
-
-
-def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:
-    path = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
-    if not path.exists() and "slul" in settings.stages:
-        mend = "restore it"
-        if not settings.tokenizer.path:
-            mend = "run the same `signer train` to make it anew from the same texts"
-        raise SignerError(f"{path}: the tokenizer of this run is missing; {mend}")
-    return Tokenizer.load(path, mask=settings.tokenizer.mask) if path.exists() else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from signer_jax.data.records import Corpus
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
@@ -12,16 +11,21 @@ from signer_jax.types import Sample
 
 
 def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64) -> None:
-    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam; how often its doubt is right."""
+    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam; how often its doubt is right, and what it
+    says of lost words (`Sentence.unsaid`).
+    """
     records = signer.corpus.texts(split)
     samples = [records[i] for i in range(min(limit, len(records)))]
     predicted: list[tuple[str, ...]] = []
     doubted: list[bool] = []
+    lost: list[bool] = []
     for i in progress(range(0, len(samples), batch), "glosses"):
         part = samples[i : i + batch]
         understood = understand([s.text for s in part], [s.language for s in part], signer.linker)
         predicted += understood.glosses
-        doubted += [any(understood.sentences[b].doubted for b in understood.rows(k)) for k in range(len(part))]
+        parts = [[understood.sentences[b] for b in understood.rows(k)] for k in range(len(part))]
+        doubted += [any(sentence.doubted for sentence in one) for one in parts]
+        lost += [any(sentence.unsaid for sentence in one) for one in parts]
     hypotheses = [" ".join(glosses) for glosses in predicted]
     references = [" ".join(sample.glosses) for sample in samples]
     bleu = text_metrics.bleu(hypotheses, references)
@@ -32,16 +36,17 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
     result.metrics["gloss/exact"] = text_metrics.exact_match(hypotheses, references)
     wrong = [glosses != tuple(sample.glosses) for glosses, sample in zip(predicted, samples, strict=True)]
-    result.metrics |= doubt_figures(doubted, wrong)
-    baselines = gloss_baselines(signer.corpus, samples)
-    for name, guesses in baselines.items():
+    result.metrics |= told_figures("gloss/doubted", "gloss/doubt", doubted, wrong)
+    result.metrics |= told_figures("gloss/lost", "gloss/lost", lost, wrong)
+    bank = []
+    if signer.corpus.count("train", "text"):
+        train = signer.corpus.texts("train")
+        bank = [train[i] for i in range(len(train))]
+    for name, guesses in gloss_baselines(bank, samples).items():
         result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(guesses, references)["bleu4"])
         result.metrics[f"gloss/rouge_{name}"] = text_metrics.rouge_l(guesses, references)
     # Recurring sentences can make a system look perfect: the same figure on texts that training never saw.
-    seen = set()
-    if signer.corpus.count("train", "text"):
-        train = signer.corpus.texts("train")
-        seen = {train[i].text for i in range(len(train))}
+    seen = {sample.text for sample in bank}
     unseen = [i for i, sample in enumerate(samples) if sample.text not in seen]
     result.metrics["gloss/unseen_share"] = len(unseen) / len(samples)
     if unseen and len(unseen) < len(samples):
@@ -53,26 +58,26 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     ]
 
 
-def doubt_figures(doubted: Sequence[bool], wrong: Sequence[bool]) -> dict[str, float]:
-    """Of the sentences: the share of which doubt is told; of these, the share that is wrong (precision); of the wrong
-    ones, the share of which it is told (recall). What has no sentence to count is left out.
+def told_figures(share: str, of: str, told: Sequence[bool], wrong: Sequence[bool]) -> dict[str, float]:
+    """Of the sentences: the share of which something is told (doubt, a lost word); of these, the share that is wrong
+    (precision); of the wrong ones, the share of which it is told (recall). What has no sentence to count is left out.
     """
-    told, right = sum(doubted), sum(d and w for d, w in zip(doubted, wrong, strict=True))
-    figures = {"gloss/doubted": told / len(doubted)}
-    if told:
-        figures["gloss/doubt_precision"] = right / told
+    count, right = sum(told), sum(t and w for t, w in zip(told, wrong, strict=True))
+    figures = {share: count / len(told)}
+    if count:
+        figures[f"{of}_precision"] = right / count
     if any(wrong):
-        figures["gloss/doubt_recall"] = right / sum(wrong)
+        figures[f"{of}_recall"] = right / sum(wrong)
     return figures
 
 
-def gloss_baselines(corpus: Corpus, samples: list[Sample]) -> dict[str, list[str]]:
-    """What needs no model: the text itself in upper case, and the glosses of the nearest training text (TF-IDF)."""
+def gloss_baselines(bank: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """What needs no model: the text itself in upper case, and, where there are training texts, the glosses of the
+    nearest one (TF-IDF).
+    """
     guesses = {"copy": [text_metrics.copied(sample.text) for sample in samples]}
-    if not corpus.count("train", "text"):
+    if not bank:
         return guesses
-    train = corpus.texts("train")
-    bank = [train[i] for i in range(len(train))]
     nearest = nearest_training(samples, bank)
     return guesses | {"nearest_text": ["" if k is None else " ".join(bank[k].glosses) for k in nearest]}
 

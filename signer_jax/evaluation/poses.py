@@ -1,6 +1,8 @@
 """Poses on a split: the gates' choice of experts, the stabiliser, and text to pose as a whole, beside baselines."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -38,21 +40,15 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     records = signer.corpus.motions(split)
     rows: dict[str, list[float]] = defaultdict(list)
     choices: list[Choice] = []
-    scored: list[Sample] = []
     c, most = signer.settings.pose, signer.settings.data.max_glosses
     weigh_hands = joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
-    for i in progress(scorable(records, limit), "poses"):
-        sample = records[i]
-        assert sample.pose is not None and sample.spans is not None
-        scored.append(sample)
-        glosses, spans = list(sample.glosses)[:most], sample.spans[:most]
-        H, mask = semantics(sample.text, sample.language, signer.linker)
-        timing = Timing(spans, len(sample.pose))
-        performed = perform_many(
-            [glosses], H, mask, [sample.language], signer.performer, timings=[timing], without=[sample.name]
-        )[0]
+    scored = [replace(records[i], video=None) for i in scorable(records, limit)]  # all are held
+    timed = performed_in_time(signer, scored, most)
+    for sample, performed in zip(progress(scored, "poses"), timed, strict=True):
         if performed is None:  # the database knows none of its glosses
             continue
+        assert sample.pose is not None and sample.spans is not None
+        glosses, spans = list(sample.glosses)[:most], sample.spans[:most]
         slots = [signer.retrieval.slots(gloss, sample.language, without=sample.name) for gloss in glosses]
         experts = signer.retrieval.on_timeline(slots, spans, len(sample.pose), without=sample.name)
         n = len(glosses)
@@ -78,19 +74,16 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         variants = [(truth, spans)] + [
             (on_joints(pose, signer.model.joints, c.dims), at[: len(spans)]) for pose, at in sample.references
         ]
-        distances = np.stack(  # [experts and the mean pose, variants, glosses]
-            [
-                pose_metrics.variant_distances(pose, spans, variants, weights=weigh_hands)
-                for pose in [*alone, stable_mean]
-            ]
-        )
+        # [experts and the mean pose, variants, glosses]
+        distances = pose_metrics.variant_distances([*alone, stable_mean], spans, variants, weights=weigh_hands)
         choices.append(Choice(sample.signer, distances, weights, experts.candidate_mask[:n], chosen))
         filtered = {
             "before": before, "after": after, "binomial": binomial(before), "savitzky_golay": savitzky_golay(before),
             "truth": truth,
         }  # fmt: skip
-        for name, pose in filtered.items():
-            figures = {"smooth": smoothness(pose, c.smooth_order), "jerk": pose_metrics.jerk(pose)}
+        smooth = smoothness(list(filtered.values()), c.smooth_order)
+        for (name, pose), value in zip(filtered.items(), smooth, strict=True):
+            figures = {"smooth": value, "jerk": pose_metrics.jerk(pose)}
             if pose is not truth:
                 figures["hand"] = pose_metrics.hand_error(pose, truth, signer.model.hands)
             for kind, value in figures.items():
@@ -110,6 +103,20 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     result.metrics |= {f"pose/{name}": value for name, value in figures.items()}
     result.facts |= {f"pose/{name}": fact for name, fact in facts.items()}
     score_texts(signer, scored, order, result)
+
+
+def performed_in_time(signer: Signer, samples: Sequence[Sample], most: int) -> list[Performed | None]:
+    """The samples' first `most` glosses, performed in the truth's own time; None as `perform_many`."""
+    if not samples:
+        return []
+    read = [semantics(sample.text, sample.language, signer.linker) for sample in samples]
+    H, mask = (np.concatenate([one[k] for one in read]) for k in range(2))
+    glosses, timings = [sample.glosses[:most] for sample in samples], []
+    for sample in samples:
+        assert sample.pose is not None and sample.spans is not None
+        timings.append(Timing(sample.spans[:most], len(sample.pose)))
+    languages, names = [sample.language for sample in samples], [sample.name for sample in samples]
+    return perform_many(glosses, H, mask, languages, signer.performer, timings=timings, without=names)
 
 
 def scorable(records: Records, limit: int) -> list[int]:
@@ -140,7 +147,7 @@ _blend = jax.jit(blend)
 _smoothness = jax.jit(pose_losses.smoothness, static_argnames="order")
 
 
-def mean_of_variants(experts: Experts, truth: Pose, multiple: int = 32) -> Pose:
+def mean_of_variants(experts: Experts, truth: Pose, multiple: int = 64) -> Pose:
     """The even blend of the candidates, on the truth's frames; padded, so that few lengths are compiled."""
     experts = at_frames(experts, np.arange(len(truth) + -len(truth) % multiple))
     even = experts.candidate_mask / np.maximum(experts.candidate_mask.sum(axis=1, keepdims=True), 1)
@@ -149,8 +156,12 @@ def mean_of_variants(experts: Experts, truth: Pose, multiple: int = 32) -> Pose:
     return Pose(np.asarray(coordinates)[0, : len(truth)], np.asarray(confidence)[0, : len(truth)], truth.fps)
 
 
-def smoothness(pose: Pose, order: int, multiple: int = 32) -> float:
-    """L_smooth of a whole pose (paper 2.3); padded with missing frames, so that few lengths are compiled."""
-    extra = (0, -len(pose) % multiple)
-    coordinates = np.pad(pose.coordinates, (extra, (0, 0), (0, 0)))
-    return float(_smoothness(coordinates[None], np.pad(pose.confidence, (extra, (0, 0)))[None], order=order)[0])
+def smoothness(poses: Sequence[Pose], order: int, multiple: int = 64) -> list[float]:
+    """L_smooth of each whole pose (paper 2.3), of equally long ones; padded with missing frames, so that few lengths
+    are compiled.
+    """
+    extra = (0, -len(poses[0]) % multiple)
+    coordinates = np.stack([np.pad(pose.coordinates, (extra, (0, 0), (0, 0))) for pose in poses])
+    return np.asarray(
+        _smoothness(coordinates, np.stack([np.pad(pose.confidence, (extra, (0, 0))) for pose in poses]), order=order)
+    ).tolist()

@@ -11,10 +11,10 @@ from signer_jax.evaluation.glosses import nearest_training
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
-from signer_jax.pose.warping import HAND_WEIGHT, dtw, joint_weights
+from signer_jax.pose.warping import HAND_WEIGHT, dtw_each, joint_weights
 from signer_jax.progress import progress
 from signer_jax.slp_moe.retrieval import Retrieval
-from signer_jax.stations.perform import perform_many
+from signer_jax.stations.perform import Performed, perform_many
 from signer_jax.stations.understand import understand
 from signer_jax.types import Pose, Sample
 
@@ -36,17 +36,20 @@ def score_texts(signer: Signer, samples: Sequence[Sample], order: Sequence[int],
     signed, told = perform_texts(signer, samples)
     recorded = nearest_recordings(signer, samples)
     rows: dict[str, list[float]] = defaultdict(list)
-    for i, (sample, other) in enumerate(zip(samples, shuffled(samples), strict=True)):
+    others = shuffled(samples)
+    for i, sample in enumerate(progress(samples, "texts")):
         valid = [on_joints(pose, joints, dims) for pose in (sample.pose, *(r for r, _ in sample.references)) if pose]
         rest = on_joints(resting(signer.retrieval, order, sample.name), joints, dims)
         compared = {"": signed[i], "_true_glosses": told[i], "_rest": rest}
-        if other is not None:
+        if (other := others[i]) is not None:
             compared["_shuffled"] = signed[other]
         if (near := recorded[i]) is not None:
             compared["_nearest_text"] = on_joints(near, joints, dims)
-        for name, pose in compared.items():
-            ours = rest if pose is None else pose
-            rows[f"pose/text_dtw{name}"].append(min(dtw(ours, one, weights=weigh_hands) for one in valid))
+        ours = {name: rest if pose is None else pose for name, pose in compared.items()}
+        distinct = {id(pose): pose for pose in ours.values()}
+        nearest = dtw_each(list(distinct.values()), valid, weights=weigh_hands).min(axis=1)
+        for name, pose in ours.items():
+            rows[f"pose/text_dtw{name}"].append(float(nearest[list(distinct).index(id(pose))]))
         for name in {"_shuffled", "_nearest_text"} - set(compared):
             rows[f"pose/text_dtw{name}"].append(float("nan"))
     result.metrics |= means(rows)
@@ -59,26 +62,30 @@ def score_texts(signer: Signer, samples: Sequence[Sample], order: Sequence[int],
 
 def perform_texts(signer: Signer, samples: Sequence[Sample]) -> tuple[list[Pose | None], list[Pose | None]]:
     """The pose of each text by the glosses that are understood, and by the true ones, on the models' joints; None where
-    the database knows none of a sentence's glosses.
+    the database knows none of a sentence's glosses. Where the true glosses were understood it is one and the same pose.
     """
     joints, dims = signer.model.joints, signer.settings.pose.dims
     understood = understand([s.text for s in samples], [s.language for s in samples], signer.linker)
-    signed: list[Pose | None] = []
-    told: list[Pose | None] = []
-    for i, sample in enumerate(progress(samples, "texts")):
+    asked: list[tuple[bool, int, int, tuple[str, ...]]] = []  # by the true glosses, which text, which row, glosses
+    for i, sample in enumerate(samples):
         at = understood.signed_rows(i)
-        H, mask = understood.H[at], understood.mask[at]
-        for poses, glosses, b in (
-            (signed, [understood.sentences[k].glosses for k in at], len(at)),
-            (told, [sample.glosses], 1),
-        ):
-            done = perform_many(
-                glosses, H[:b], mask[:b], [sample.language] * b, signer.performer, timings=[None] * b,
-                without=[sample.name] * b,
-            )  # fmt: skip
-            parts = [on_joints(part.pose, joints, dims) for part in done if part is not None]
-            poses.append(Pose.joined(parts) if len(parts) == b else None)
-    return signed, told
+        asked += [(False, i, b, understood.sentences[b].glosses) for b in at]
+        if [understood.sentences[b].glosses for b in at] != [sample.glosses]:
+            asked.append((True, i, at[0], sample.glosses))
+    _, of, rows, glosses = zip(*asked, strict=True)
+    done = perform_many(
+        glosses, understood.H[[*rows]], understood.mask[[*rows]], [samples[i].language for i in of], signer.performer,
+        timings=[None] * len(asked), without=[samples[i].name for i in of],
+    )  # fmt: skip
+    parts: dict[tuple[bool, int], list[Performed | None]] = defaultdict(list)
+    for (told, i, *_), part in zip(asked, done, strict=True):
+        parts[told, i].append(part)
+    poses = {
+        key: Pose.joined([on_joints(part.pose, joints, dims) for part in known]) if len(known) == len(every) else None
+        for key, every in parts.items() for known in ([part for part in every if part is not None],)
+    }  # fmt: skip
+    signed = [poses[False, i] for i in range(len(samples))]
+    return signed, [poses.get((True, i), signed[i]) for i in range(len(samples))]
 
 
 def nearest_recordings(signer: Signer, samples: Sequence[Sample]) -> list[Pose | None]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
-from signer_jax import model as models
 from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread, video_indices
 from signer_jax.errors import SignerError
@@ -91,9 +90,10 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 candidates |= baselines(clip, list(others.values()))
             folder = "video" if seen else "video_unseen"
             keys = [folder, f"{folder}/{clip.signer}"] if len(corpus.about["signers"]) > 1 else [folder]
-            for key in keys:
-                score_clip(key, candidates, truth, pose, signer, rows)
-                clips[f"{key}/clips"] += 1
+            for kind, values in clip_scores(candidates, truth, pose, signer).items():
+                for key in keys:
+                    rows[f"{key}/{kind}"].append(values)
+            clips.update(f"{key}/clips" for key in keys)
             if others:
                 score_motion(candidates, truth, pose, distances(clip, list(others.values())), signer, rows)
             if i in first[:4] or not seen:
@@ -113,31 +113,41 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
 
 
 def _untrained(signer: Signer) -> Studio | None:
-    """The renderer with fresh parameters, in one step: what knows nothing makes nothing more of many.
+    """The studio with fresh parameters, in one step: what knows nothing makes nothing more of many.
 
-    None for one that began with published weights: there is room for one such model, and a fresh one is no baseline.
+    None for a renderer that began with published weights: a fresh one is no baseline of it.
     """
     if signer.settings.renderer.init:
         return None
-    fresh = models.init_renderer(signer.model, jax.random.key(signer.settings.seed))
-    renderer = signer.model.renderer
-    schedule = replace(renderer.schedule, steps=1, solver="euler")
-    model = replace(signer.model, renderer=replace(renderer, schedule=schedule))
-    return Signer(signer.settings, signer.workdir, model, {**signer.params, "renderer": fresh}).studio
+    studio = signer.studio
+    renderer = replace(studio.renderer, schedule=replace(studio.renderer.schedule, steps=1, solver="euler"))
+
+    def velocity(_: Any, x: Any, sigma: Any, conditions: dict, high: bool) -> Any:
+        return renderer.fresh_velocity(x, jnp.full(len(x), sigma), conditions["reference"])
+
+    def film(params: dict, noise: Any, conditions: dict) -> Any:
+        # All windows have one noise, so those of one look come out alike.
+        reference, which = np.unique(conditions["reference"], axis=0, return_inverse=True)
+        noise = renderer.whole(noise[: len(reference)], noise[: len(reference), 0])
+        clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), reference), reference)
+        return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
+
+    return replace(studio, renderer=renderer, velocity=velocity, film=film)
 
 
-def score_clip(
-    key: str, candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer, rows: Rows
-) -> None:
-    """Adds every candidate's SSIM of the frames and of the hands, and the hands' detail, under `key`."""
+def clip_scores(
+    candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, signer: Signer
+) -> dict[str, list[float]]:
+    """Every candidate's SSIM of the frames and of the hands, and the hands' detail."""
     centres, visible, crop = hands_of(truth, pose, signer)
     true_hands = video_metrics.hand_crops(truth, centres, visible, crop)
+    scores = {}
     for name, video in candidates.items():
-        rows[f"{key}/ssim{name}"].append(list(video_metrics.ssim(video, truth)))
-        hand_ssim = video_metrics.hand_ssim(video, truth, centres, visible, crop)
-        rows[f"{key}/hand_ssim{name}"].append(list(hand_ssim[visible]))
         hands = video_metrics.hand_crops(video, centres, visible, crop)
-        rows[f"{key}/detail{name}"].append(list(video_metrics.gradient_correlation(hands, true_hands)))
+        scores[f"ssim{name}"] = video_metrics.ssim(video, truth).tolist()
+        scores[f"hand_ssim{name}"] = video_metrics.ssim(hands, true_hands).tolist()
+        scores[f"detail{name}"] = video_metrics.gradient_correlation(hands, true_hands).tolist()
+    return scores
 
 
 def certainty(name: str, rows: Rows) -> tuple[dict[str, float], str]:

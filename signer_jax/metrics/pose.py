@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
-from signer_jax.pose.warping import MISSING, check_joints, dtw, warp
+from signer_jax.pose.warping import MISSING, check_joints, dtw_each, warp
 from signer_jax.types import Pose
 
 
@@ -36,33 +36,35 @@ def segment_dtw(
     Reproducing any one of the references scores 0, their average does not. NaN where no reference shows the gloss.
     Raises `SignerError` as `variant_distances` does.
     """
-    distances = variant_distances(hypothesis, spans, references, weights=weights)
+    distances = variant_distances([hypothesis], spans, references, weights=weights)[0]
     return np.fmin.reduce(distances, axis=0, initial=np.nan)
 
 
 def variant_distances(
-    hypothesis: Pose,
+    hypotheses: Sequence[Pose],
     spans: Int[np.ndarray, "n 2"],
     references: Sequence[tuple[Pose, Int[np.ndarray, "n 2"]]],
     *,
     weights: Float[np.ndarray, " j"] | None = None,
-) -> Float[np.ndarray, "r n"]:
-    """The `dtw` of each gloss's frames to each valid variant.
+) -> Float[np.ndarray, "h r n"]:
+    """The `dtw` of each gloss's frames, of hypotheses on one timeline, to each valid variant.
 
     `references` are the valid (pose, spans) of the same glosses. A reference whose span is empty does not show that
     gloss: NaN. Raises `SignerError` where a reference has another number of glosses.
     """
-    distances = np.full((len(references), len(spans)), np.nan)
-    for k, (pose, reference_spans) in enumerate(references):
-        if len(reference_spans) != len(spans):
+    for _, their_spans in references:
+        if len(their_spans) != len(spans):
             raise SignerError(
-                f"pose scores: the hypothesis has {len(spans)} glosses, a reference {len(reference_spans)}; "
+                f"pose scores: the hypothesis has {len(spans)} glosses, a reference {len(their_spans)}; "
                 "a variant must sign the same glosses"
             )
-        for i, ((start, end), (their_start, their_end)) in enumerate(zip(spans, reference_spans, strict=True)):
-            if their_end > their_start:
-                theirs = pose.slice(their_start, their_end)
-                distances[k, i] = dtw(hypothesis.slice(start, end), theirs, weights=weights)
+    distances = np.full((len(hypotheses), len(references), len(spans)), np.nan)
+    for i, (start, end) in enumerate(spans):
+        shown = [k for k, (_, theirs) in enumerate(references) if theirs[i][1] > theirs[i][0]]
+        if shown:
+            variants = [references[k][0].slice(*references[k][1][i]) for k in shown]
+            ours = [pose.slice(start, end) for pose in hypotheses]
+            distances[:, shown, i] = dtw_each(ours, variants, weights=weights)
     return distances
 
 

@@ -103,12 +103,12 @@ def frame_cost(
         distance = np.where(ours[:, None, counts] > 0, distance, MISSING) * theirs[:, counts]
         cost += np.moveaxis(distance @ weights[..., counts].reshape(-1, len(counts)).T, -1, 0).reshape(cost.shape)
     else:
-        whole = bool(ours.all())
+        distance, weighed = np.empty((2, len(hypothesis), len(reference)))  # written over and over: new ones cost more
         for j in counts:
-            distance = cdist(hypothesis[:, j], reference[:, j])
-            if not whole:
-                distance = np.where(ours[:, j, None] > 0, distance, MISSING)
-            cost += distance * (weights[..., j, None, None] * theirs[:, j])
+            cdist(hypothesis[:, j], reference[:, j], out=distance)
+            distance[ours[:, j] == 0] = MISSING
+            for row, weight in zip(cost.reshape(-1, *distance.shape), weights.reshape(-1, joints)[:, j], strict=True):
+                row += np.multiply(distance, weight * theirs[:, j], out=weighed)
     total = np.einsum("uj,...j->...u", theirs, weights)[..., None, :]
     return cost / np.where(total > 0, total, 1.0)
 
@@ -159,6 +159,33 @@ def dtw_by_weights(
         )  # fmt: skip
         row, first = _warp_on(row, cost, before), low
     return np.asarray(row)[..., -1] / u
+
+
+def dtw_each(
+    hypotheses: Sequence[Pose], references: Sequence[Pose], *, weights: Float[np.ndarray, " j"] | None = None
+) -> Float[np.ndarray, "h r"]:
+    """The `dtw` of each hypothesis to each reference: their frames are compared all at once, and all are warped at
+    once, but for what is too long to be held so. Raises `SignerError` as it does.
+    """
+    t, u = (np.array([len(pose) for pose in poses]) for poses in (hypotheses, references))
+    if not t.all() or not u.all() or t.sum() * u.sum() > _MOST_COSTS:
+        return np.array([[dtw(ours, theirs, weights=weights) for theirs in references] for ours in hypotheses])
+    for ours, theirs in ((ours, theirs) for ours in hypotheses for theirs in references):
+        check_joints(ours, theirs)
+    cost = frame_cost(
+        *(np.concatenate([pose.coordinates for pose in poses]) for poses in (hypotheses, references)),
+        hypothesis_confidence=np.concatenate([pose.confidence for pose in hypotheses]),
+        reference_confidence=np.concatenate([pose.confidence for pose in references]), weights=weights,
+    )  # fmt: skip
+    costs = np.zeros((len(t), len(u), t.max(), u.max()))  # what is behind an end changes nothing before it
+    for h, rows in enumerate(np.split(cost, np.cumsum(t)[:-1])):
+        for r, part in enumerate(np.split(rows, np.cumsum(u)[:-1], axis=1)):
+            costs[h, r, : t[h], : u[r]] = part
+    found, row = np.zeros((len(t), len(u))), None
+    for i in range(t.max()):
+        row = _warp_on(row, costs[:, :, i : i + 1])
+        found[t == i + 1] = row[t == i + 1][:, np.arange(len(u)), u - 1]
+    return found / u
 
 
 def nearest_candidate(

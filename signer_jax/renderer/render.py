@@ -216,6 +216,16 @@ class Renderer:
         latents, step = self._inputs(noisy, step, c)
         return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
 
+    def fresh_velocity(
+        self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[Array, "b h w z"]
+    ) -> Float[Array, "b t h w z"]:
+        """What `velocity` gives with fresh parameters, whatever they are: their last layers are zeros, so that the
+        transformer's is 0, and the head's leads to half of the reference.
+        """
+        if self.hybrid is None:
+            return jnp.zeros_like(noisy)
+        return velocity_to(jnp.broadcast_to(reference[:, None] / 2, noisy.shape), noisy, sigma)
+
     def _check(self, noisy: Array, c: Conditions) -> None:
         b, t, h, w, z = noisy.shape
         video = (b, t - self.variant.front, h, w, z)

@@ -24,7 +24,8 @@ from signer_jax.slul.linker import gloss_queries
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.types import Array, Pose
 
-_FRAMES = 32  # poses are padded to a multiple of so many frames, so that few lengths are compiled
+_FRAMES = 64  # poses are padded to a multiple of so many frames, so that few lengths are compiled
+_ROWS = 8  # poses that are stabilised at a time
 
 
 @dataclass(frozen=True)
@@ -182,19 +183,25 @@ def weigh(
 
 
 def stabilise(poses: Sequence[Pose], performer: Performer) -> list[Pose]:
-    """Refines poses on the models' joints, as one padded batch."""
-    total = _multiple(max(map(len, poses)), _FRAMES)
-    frames = [np.minimum(np.arange(total), len(pose) - 1) for pose in poses]
-    stable = _stabilise(
-        performer.stabiliser,
-        performer.params["stabiliser"],
-        np.stack([pose.coordinates[at] for pose, at in zip(poses, frames, strict=True)]),
-        np.stack([pose.confidence[at] for pose, at in zip(poses, frames, strict=True)]),
-        np.stack([np.arange(total) < len(pose) for pose in poses]),
-    )
-    return [
-        Pose(row[: len(pose)], pose.confidence, pose.fps) for row, pose in zip(np.asarray(stable), poses, strict=True)
-    ]
+    """Refines poses on the models' joints, some at a time, padded: the last one fills the batch."""
+    rows = min(_ROWS, 1 << (len(poses) - 1).bit_length())  # powers of two: few shapes are compiled
+    stable: list[Pose] = []
+    for i in range(0, len(poses), rows):
+        part = [poses[min(k, len(poses) - 1)] for k in range(i, i + rows)]
+        total = _multiple(max(map(len, part)), _FRAMES)
+        frames = [np.minimum(np.arange(total), len(pose) - 1) for pose in part]
+        coordinates = _stabilise(
+            performer.stabiliser,
+            performer.params["stabiliser"],
+            np.stack([pose.coordinates[at] for pose, at in zip(part, frames, strict=True)]),
+            np.stack([pose.confidence[at] for pose, at in zip(part, frames, strict=True)]),
+            np.stack([np.arange(total) < len(pose) for pose in part]),
+        )
+        stable += [
+            Pose(row[: len(pose)], pose.confidence, pose.fps)
+            for row, pose in zip(np.asarray(coordinates), part, strict=True)
+        ]
+    return stable[: len(poses)]
 
 
 # ---- The station -------------------------------------------------------------------------------------------------

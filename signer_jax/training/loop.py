@@ -227,7 +227,7 @@ def finished(stage: Stage, params: Params, learned: Params) -> Params:
     return lora.merged(params, learned, stage.scale) if learned else params
 
 
-_finite = partitioning.each(lambda leaf: jnp.isfinite(leaf).all())
+_finite = partitioning.each(lambda leaf: jnp.isfinite(leaf).all(), lambda leaf: np.isfinite(leaf).all())
 
 
 def all_finite(tree: Any) -> bool:

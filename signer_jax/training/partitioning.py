@@ -60,16 +60,21 @@ def abstract(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
 
 
-def each(function: Callable[[jax.Array], Any]) -> Callable[[Any], Any]:
-    """The function of each array of a tree, compiled: one at a time on one device, so that arrays of one shape share a
-    program; on several all in one, since collectives of programs that run side by side may wait for each other.
+def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:
+    """The function of each array of a tree: of those in this process's memory `here`, the same in numpy, for which
+    nothing is compiled. Compiled for others, one at a time on one device, so that arrays of one shape share a program;
+    on several all in one, since collectives of programs that run side by side may wait for each other.
     """
     one = jax.jit(function)
     together = jax.jit(lambda tree: jax.tree.map(function, tree))
 
+    def by_itself(leaf: Any) -> Any:
+        held = not isinstance(leaf, jax.Array) or [device.platform for device in leaf.devices()] == ["cpu"]
+        return here(np.asarray(leaf)) if held else one(leaf)
+
     def of(tree: Any) -> Any:
         spread = any(len(leaf.devices()) > 1 for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
-        return together(tree) if spread else jax.tree.map(one, tree)
+        return together(tree) if spread else jax.tree.map(by_itself, tree)
 
     return of
 

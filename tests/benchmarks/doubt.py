@@ -5,7 +5,8 @@
 On 1,000 sentences of the built-in corpus's dev split as they are, and on half of them with one word taken out (as an
 unknown word is), of a run that was trained on that corpus. "told": doubt is told of so many sentences; "precision": so
 many of these are wrong; "recall": it is told of so many of the wrong ones. "named": so many glosses are named as
-unsure, of which so many are not among the true glosses.
+unsure, of which so many are not among the true glosses. Beside it: the words that were read and whose gloss is not
+there (`Sentence.unsaid`), which are told whatever the line.
 """
 
 import sys
@@ -14,7 +15,7 @@ from random import Random
 import numpy as np
 
 from signer_jax.data.builtin.corpus import sentences
-from signer_jax.evaluation.glosses import doubt_figures
+from signer_jax.evaluation.glosses import told_figures
 from signer_jax.pipeline import Signer
 from signer_jax.stations import understand as station
 from signer_jax.writing import words_of
@@ -27,6 +28,12 @@ def without_a_word(text: str, rng: Random) -> str:
     return " ".join((text[: gone.start] + text[gone.end :]).split())
 
 
+def three(told: list[bool], wrong: list[bool]) -> list[float]:
+    """How often it is told, precision and recall."""
+    figures = told_figures("told", "", told, wrong)
+    return [figures.get(name, np.nan) for name in ("told", "_precision", "_recall")]
+
+
 def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[str, ...]], signer: Signer) -> None:
     understood = station.understand(texts, languages, signer.linker)
     wrong = [glosses != true for glosses, true in zip(understood.glosses, truth, strict=True)]
@@ -35,19 +42,18 @@ def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[
     print("below   told  precision  recall  named  not in the truth")
     for line in LINES:
         station.DOUBT = line
-        figures = doubt_figures([any(part.doubted for part in row) for row in rows], wrong)
+        told, precision, recall = three([any(part.doubted for part in row) for row in rows], wrong)
         named = [gloss not in true for row, true in zip(rows, truth, strict=True) for s in row for gloss, _ in s.unsure]
-        precision, recall = figures.get("gloss/doubt_precision", np.nan), figures.get("gloss/doubt_recall", np.nan)
         print(
-            f"{line:5.2f}  {figures['gloss/doubted']:5.3f}  {precision:9.3f}  {recall:6.3f}  {len(named):5d}  "
+            f"{line:5.2f}  {told:5.3f}  {precision:9.3f}  {recall:6.3f}  {len(named):5d}  "
             f"{np.mean(named) if named else np.nan:.3f}"
         )
     every = [[p for s in row for p in (*(p for _, p in s.probabilities), s.end)] for row in rows]
     for line in LINES:  # what was told before: the mean over all tokens
         means = [bool(ps) and float(np.exp(np.mean(np.log(ps)))) < line for ps in every]
-        figures = doubt_figures(means, wrong)
-        precision, recall = figures.get("gloss/doubt_precision", np.nan), figures.get("gloss/doubt_recall", np.nan)
-        print(f"mean of all glosses below {line:.2f}: {figures['gloss/doubted']:5.3f} {precision:.3f} {recall:.3f}")
+        print(f"mean of all glosses below {line:.2f}: {' '.join(f'{n:.3f}' for n in three(means, wrong))}")
+    lost = three([any(part.unsaid for part in row) for row in rows], wrong)
+    print(f"a word that was read lacks its gloss: {' '.join(f'{n:.3f}' for n in lost)}")
 
 
 def main(workdir: str) -> None:

@@ -1,14 +1,59 @@
-"""How often doubt is right, by hand; the nearest training text."""
+"""How often doubt and lost words are right, by hand; the nearest training text."""
 
-from signer_jax.evaluation.glosses import doubt_figures, nearest_training
+from collections import Counter
+from dataclasses import replace
+
+from signer_jax.data import records
+from signer_jax.evaluation import Evaluation, glosses
+from signer_jax.evaluation.glosses import nearest_training, told_figures
 from signer_jax.types import Sample
 
 
 def test_doubt_by_hand():
-    figures = doubt_figures([True, True, False, False, False], [True, False, True, True, False])
-    assert figures == {"gloss/doubted": 0.4, "gloss/doubt_precision": 0.5, "gloss/doubt_recall": 1 / 3}
-    assert doubt_figures([False, False], [False, True]) == {"gloss/doubted": 0.0, "gloss/doubt_recall": 0.0}
-    assert doubt_figures([True], [False]) == {"gloss/doubted": 1.0, "gloss/doubt_precision": 0.0}
+    def figures(*told_and_wrong):
+        return told_figures("gloss/doubted", "gloss/doubt", *told_and_wrong)
+
+    found = figures([True, True, False, False, False], [True, False, True, True, False])
+    assert found == {"gloss/doubted": 0.4, "gloss/doubt_precision": 0.5, "gloss/doubt_recall": 1 / 3}
+    assert figures([False, False], [False, True]) == {"gloss/doubted": 0.0, "gloss/doubt_recall": 0.0}
+    assert figures([True], [False]) == {"gloss/doubted": 1.0, "gloss/doubt_precision": 0.0}
+
+
+def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
+    """Of eight sentences the glosses of one are right; a word of two others is told as lost, and of the right one."""
+    from signer_jax import Signer
+
+    signer = Signer.load(tiny_run)
+    dev, understand = signer.corpus.texts("dev"), glosses.understand
+
+    def understood(texts, languages, linker):
+        done = understand(texts, languages, linker)
+        made = [
+            replace(one, glosses=dev[0].glosses if one.of == 0 else ("NONE",), probabilities=(), end=1.0,
+                    unsaid=(("word", "GLOSS"),) if one.of < 3 else ())
+            for one in done.sentences
+        ]  # fmt: skip
+        return replace(done, sentences=tuple(made))
+
+    monkeypatch.setattr(glosses, "understand", understood)
+    result = Evaluation()
+    glosses.evaluate_glosses(signer, "dev", 8, result)
+    found = {name: result.metrics.get(f"gloss/{name}") for name in ("doubted", "lost", "lost_precision", "lost_recall")}
+    assert found == {"doubted": 0.0, "lost": 3 / 8, "lost_precision": 2 / 3, "lost_recall": 2 / 7}
+
+
+def test_the_training_texts_are_read_once(tiny_run, monkeypatch):
+    from signer_jax import Signer
+
+    signer = Signer.load(tiny_run)
+    assert signer.linker  # which reads some of them for itself
+    reads = Counter()
+    get = records.Records.__getitem__
+    monkeypatch.setattr(
+        records.Records, "__getitem__", lambda self, index: reads.update([(self._path.name, index)]) or get(self, index)
+    )
+    glosses.evaluate_glosses(signer, "dev", 8, Evaluation())
+    assert len(reads) == signer.corpus.count("train", "text") + 8 and set(reads.values()) == {1}
 
 
 def test_the_nearest_text_is_of_the_language_and_not_its_own_record():

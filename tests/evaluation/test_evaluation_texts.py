@@ -54,6 +54,33 @@ def test_text_to_pose_goes_through_what_was_understood(tiny_run, monkeypatch):
     assert not any(name.startswith("pose/text_dtw") and name.endswith("_unscored") for name in again.metrics)
 
 
+def test_what_was_understood_right_is_performed_once(tiny_run, monkeypatch):
+    """One batch of all texts: the second time only of the text whose true glosses are others."""
+    from signer_jax import Signer
+
+    signer = Signer.load(tiny_run)
+    records = signer.corpus.motions("dev")
+    samples = [sample for i in range(len(records)) if (sample := records[i]).text]
+    understand, perform_many, batches = texts.understand, texts.perform_many, []
+
+    def understood(said, languages, linker):
+        found = understand(said, languages, linker)
+        made = [replace(s, glosses=samples[s.of].glosses[: 1 if s.of == 0 else None]) for s in found.sentences]
+        return replace(found, sentences=tuple(made))
+
+    def performed(glosses, *args, **named):
+        batches.append(list(glosses))
+        return perform_many(glosses, *args, **named)
+
+    monkeypatch.setattr(texts, "understand", understood)
+    monkeypatch.setattr(texts, "perform_many", performed)
+    signed, told = texts.perform_texts(signer, samples)
+    assert len(samples[0].glosses) > 1 and all(sample.glosses for sample in samples)
+    assert [one is other for one, other in zip(signed, told, strict=True)] == [False] + [True] * (len(samples) - 1)
+    assert len(batches) == 1 and len(batches[0]) == len(samples) + 1
+    assert len(told[0]) > len(signed[0])
+
+
 def test_a_training_text_is_not_its_own_nearest(tiny_run):
     """On the training split the recording of the nearest text is another one's."""
     from signer_jax import Signer

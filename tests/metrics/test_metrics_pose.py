@@ -50,6 +50,34 @@ def test_warp_of_a_stack():
     np.testing.assert_allclose(warp(costs), [warp_by_the_book(cost) for cost in costs], rtol=1e-12)
 
 
+@pytest.mark.parametrize("most", [4_000_000, 100])
+def test_several_sequences_against_several_at_once(monkeypatch, most):
+    """Each pair's distance is its own, whatever else is compared; the joints of all frames are compared once."""
+    monkeypatch.setattr(warping, "_MOST_COSTS", most)
+    ours = [random_pose(k, t) for k, t in enumerate((40, 1, 75, 9))]
+    theirs = [random_pose(9 + k, u) for k, u in enumerate((33, 70, 2))]
+    for pose in (ours[2], theirs[0], theirs[2]):  # joints that are not always shown
+        pose.confidence[1:, 3:20] = 0
+    weights = joint_weights(JOINTS, 3.0)
+    expected = [[warp_by_the_book(cost(a, b, weights)) / len(b) for b in theirs] for a in ours]
+    compared = []
+    monkeypatch.setattr(warping, "frame_cost", lambda *args, **named: compared.append(1) or frame_cost(*args, **named))
+    np.testing.assert_allclose(warping.dtw_each(ours, theirs, weights=weights), expected, rtol=1e-12)
+    assert len(compared) == 1 or most == 100
+    assert (warping.dtw_each([ours[0].slice(0, 0)], theirs) == MISSING).all()
+    with pytest.raises(SignerError, match="no frames"):
+        warping.dtw_each(ours, [theirs[0], theirs[1].slice(0, 0)])
+    with pytest.raises(SignerError, match="same skeleton"):
+        warping.dtw_each(ours, [random_pose(0, 3, joints=6)])
+
+
+def cost(a, b, weights):
+    return frame_cost(
+        a.coordinates, b.coordinates, hypothesis_confidence=a.confidence, reference_confidence=b.confidence,
+        weights=weights,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("t", "u"), [(40, 90), (90, 40), (120, 3), (3, 120), (70, 70)])
 def test_long_files_are_warped_within_a_band(monkeypatch, t, u):
     weights = np.stack([np.ones(50), joint_weights(JOINTS, 3.0)])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -210,3 +211,22 @@ def test_poses_are_joined_in_order():
     assert len(joined) == 5 and joined.fps == 16
     np.testing.assert_array_equal(joined.coordinates[3:], pose(2, 2).coordinates)
     np.testing.assert_array_equal(joined.slice(0, 3).coordinates, pose(3, 1).coordinates)
+
+
+def test_poses_are_stabilised_in_few_shapes(monkeypatch):
+    """Each pose comes back by itself, whatever was padded beside it."""
+    shapes = Counter()
+
+    def moved(stabiliser, params, pose, confidence, valid):
+        shapes[pose.shape[:2]] += 1
+        return pose + valid[..., None, None]
+
+    monkeypatch.setattr(station, "_stabilise", moved)
+    performer = SimpleNamespace(stabiliser=None, params={"stabiliser": None})
+    for lengths in ((5,), (70, 3, 40, 12, 9, 64), range(1, 30)):
+        poses = [Pose(np.full((n, 2, 2), k, np.float32), np.ones((n, 2), np.float32), 16.0)
+                 for k, n in enumerate(lengths)]  # fmt: skip
+        stable = station.stabilise(poses, performer)
+        assert [len(pose) for pose in stable] == list(lengths)
+        assert all((pose.coordinates == k + 1).all() for k, pose in enumerate(stable))
+    assert shapes == {(1, 64): 1, (8, 128): 1, (8, 64): 4}

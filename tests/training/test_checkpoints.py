@@ -101,13 +101,15 @@ def test_flipped_bytes_never_load_as_other_weights(tmp_path):
     assert refused > 10  # the others hit what is not read here: the optimizer, time stamps, white space
 
 
-def test_the_checksum_sees_every_word_whatever_the_mesh():
+def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
+    monkeypatch.setattr(ckpt, "_PIECE", 5)
     rng = np.random.default_rng(0)
     for array in (
         rng.normal(size=(8, 6)).astype(np.float32), rng.integers(0, 9, (8,), np.int32), np.ones((8, 2), bool),
         jnp.asarray(rng.normal(size=(8, 3)), jnp.bfloat16), np.float32(2.5),
     ):  # fmt: skip
         plain = np.asarray(checksum(jnp.asarray(array)))
+        np.testing.assert_array_equal(ckpt.checksum_here(np.asarray(array)), plain)
         if np.ndim(array):
             mesh = partitioning.make_mesh(MESH)
             sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))

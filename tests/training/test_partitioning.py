@@ -36,3 +36,19 @@ def test_batches_are_split_over_data_and_fsdp():
     np.testing.assert_array_equal(jax.device_get(batch["x"])[:, 0], np.arange(8.0))
     with pytest.raises(SignerError, match="batch 6 does not divide"):
         partitioning.put_batch({"x": np.zeros((6, 1))}, mesh)
+
+
+def test_nothing_is_compiled_for_each_array_of_a_cpus():
+    """Else it is a program a shape: fifty for the checksums alone, before the demo's run signs anything."""
+    traced = []
+
+    def total(x):
+        traced.append(x.shape)
+        return x.sum()
+
+    sums = partitioning.each(total, np.sum)
+    tree = {"a": jax.device_put(np.arange(5.0)), "b": [np.ones((2, 3)), jax.device_put(np.float32(4))]}
+    assert jax.tree.map(float, sums(tree)) == {"a": 10.0, "b": [6.0, 4.0]} and not traced
+    mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    split = jax.device_put(np.arange(8.0), jax.sharding.NamedSharding(mesh, P("fsdp")))
+    assert jax.tree.map(float, sums({"c": split})) == {"c": 28.0} and traced == [(8,)]
