@@ -15,9 +15,10 @@ from wan_runs import I2V, VARIANTS, Weights, claimed, config_of, shipped
 
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
+from signer_jax.interop import kept
 from signer_jax.renderer import variants
 from signer_jax.renderer.variants import find
-from signer_jax.training import lora, run
+from signer_jax.training import lora, partitioning, run
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.loop import fit
 from signer_jax.training.monitoring import Monitor
@@ -62,7 +63,7 @@ def started(tiny_run, weights, tmp_path_factory):
         with run.claimed(settings, workdir):
             model, params = run.train(settings, workdir)
         weights.keep(workdir)
-        return settings, workdir, model, jax.device_get(params)
+        return kept.local(settings, workdir), workdir, model, jax.device_get(params)
 
     return of
 
@@ -95,12 +96,13 @@ def test_the_mode_semantics_trains_what_reads_slul(started, name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), CASES)
 def test_a_mode_trains_all_that_it_names_and_nothing_else(started, tmp_path, name, mode):
-    settings, workdir, model, params = started(name)
+    settings, workdir, model, at_first = started(name)
     if mode == "branch":
         assert (model.renderer.control is None) == (find(VARIANTS[name]).pose == "tokens")
     changed = replace(settings.train.renderer, trains=(mode,))
     settings = replace(settings, train=replace(settings.train, renderer=changed))
     corpus, mesh = Corpus(workdir / "data"), run.mesh_of(settings)
+    params = jax.device_put(at_first, partitioning.tree_shardings(at_first, mesh))  # which training uses up
     stage = run.stage_of("renderer", model, settings, 0)
     tokenizer = run.open_tokenizer(settings, workdir, corpus)
     batches = run.stage_batches("renderer", settings, workdir, corpus, tokenizer, model, params, 0, mesh)
@@ -109,9 +111,9 @@ def test_a_mode_trains_all_that_it_names_and_nothing_else(started, tmp_path, nam
             stage, params, batches, mesh=mesh, seed=0, checkpoints=checkpoints, monitor=Monitor(tmp_path / "curves"),
             log_every=1, checkpoint_every=STEPS,
         )  # fmt: skip
-    before, now = flat(params), flat(trained)
+    before, now = flatten_dict(at_first, sep="/"), flat(trained)
     held = flat(read_params(tmp_path / "checkpoints"))
-    at = lora.places(params, ("renderer",), settings.lora.targets, "here")
+    at = lora.places(at_first, ("renderer",), settings.lora.targets, "here")
     known = {path for path in before if path.startswith("renderer/")}
     if mode == "lora":
         known |= {f"{place}/lora_{side}" for place in at for side in "ab"}
