@@ -25,7 +25,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.overlap = 0 if find(variant).continues else 16
     c.renderer.stride = 40
     c.renderer.references = 32
-    c.renderer.control = "branch"
+    c.renderer.control = "branch" if find(variant).pose == "branch" else "variant"  # which sees the pose by itself
     c.renderer.control_size = 480
     c.renderer.control_channels = (64, 128, 256, 512)  # 1.0 % of the 1.3B model
     c.renderer.shift = 0.0  # the variant's at this size
@@ -34,7 +34,8 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.shared_noise = False  # they know white noise alone
     c.renderer.solver, c.renderer.steps = "unipc", 30
     c.renderer.guidance_each.text, c.renderer.dropout_each.text = 5.0, 0.1  # as Wan 2.1 and TI2V are published
-    c.train.renderer.trains = ("branch",)
+    # Where there is no branch to train: adapters, and what reads SLUL's features.
+    c.train.renderer.trains = ("branch",) if find(variant).pose == "branch" else ("lora", "semantics")
     c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-4
     c.train.renderer.steps, c.train.renderer.warmup, c.train.renderer.batch = 4000, 100, 8
     c.train.renderer.frozen_dtype = "bfloat16"

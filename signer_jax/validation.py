@@ -12,6 +12,8 @@ from signer_jax.ranges import nearest, range_of
 from signer_jax.renderer.variants import VARIANTS, frames_fault, overlap_fault
 from signer_jax.settings import Rendering, Settings, flatten, known
 
+RENDERS = frozenset({"images", "renderer", "joint"})  # stages that train the renderer
+
 
 def read(config: Any) -> Settings:
     """The settings of a config (a ConfigDict, or a dict of dicts).
@@ -99,7 +101,7 @@ def _misfits(settings: Settings) -> Iterable[str]:
             f"{' or '.join(map(str, continues))} last frames of the one before, fewer than config.renderer.window "
             f"{renderer.window}; give so many, or 0"
         )
-    if {"images", "renderer", "joint"} & set(stages) and not renderer.window:
+    if RENDERS & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
     yield from _encoder_misfits(renderer)
     if renderer.variant != "own" and renderer.stem_features:
@@ -115,6 +117,13 @@ def _misfits(settings: Settings) -> Iterable[str]:
             yield (
                 f"config.train.{name}.accumulate {stage.accumulate}: must divide config.train.{name}.batch "
                 f"{stage.batch}, so that its parts are of one size"
+            )
+        unseen = VARIANTS[renderer.variant].pose == "tokens" and renderer.control == "none"
+        if "branch" in stage.trains and unseen and name in RENDERS:
+            yield (
+                f"config.train.{name}.trains {stage.trains}: 'branch' trains what reads the pose, and of "
+                "config.renderer.control 'none' the model is shown no pose; set config.renderer.control='variant', or "
+                "leave 'branch' out"
             )
         if "full" in stage.trains and len(stage.trains) > 1:
             yield f"config.train.{name}.trains {stage.trains}: 'full' is all there is; give it alone"
@@ -136,7 +145,7 @@ def _misfits(settings: Settings) -> Iterable[str]:
                     f"config.vae.{name}: principal components need {needs}; change it or set "
                     "config.vae.principal_start=false"
                 )
-    trained = {"images", "renderer", "joint"} & set(stages) and not renderer.init
+    trained = RENDERS & set(stages) and not renderer.init
     if trained and renderer.guidance != 1 and renderer.condition_dropout == 0:
         yield (
             f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "

@@ -1,96 +1,61 @@
 """The shipped configs of published Wan models, end to end on tiny folders of their classes: imported, trained, the
 folder deleted, resumed, signed with, exported, and read back as what signs.
-
-Data, SLUL and SLP-MoE are the tiny run's, whose stages are done; the renderer is the config's.
 """
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import tiny_pipeline
 from flax.traverse_util import flatten_dict
 from renderer import tiny_wan
+from wan_runs import I2V, VARIANTS, Weights, claimed, config_of
 
 from signer_jax import configuration, export, storage
 from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
-from signer_jax.interop import lora, names, pipelines, t5, wan
+from signer_jax.interop import importing, lora, names, pipelines, state_dict, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.variants import VARIANTS as ALL
 from signer_jax.renderer.variants import find, overlap_fault
 from signer_jax.stations.render import render, style
 from signer_jax.training import partitioning, run
 from signer_jax.training import trained as trained_parts
 from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.text_states import TextStates
 from signer_jax.validation import read
 
 STEPS = 3
 WHOLE = "wan_t2v_1_3b"  # with SLUL and SLP-MoE before the renderer, and killed on the way; the others have it alone
-# The modes of each config are its own, beside the others' for the smallest.
-CASES = [(config, ()) for config in CONFIGS.values()] + [(WHOLE, ("lora",)), (WHOLE, ("full",))]
-VARIANTS = {config: variant for variant, config in CONFIGS.items()}
+# The modes of each config are its own, beside two others for the smallest; more of them are in test_wan_modes.
+CASES = [(config, ()) for config in VARIANTS] + [(WHOLE, ("lora",)), (WHOLE, ("full",))]
+# With UMT5, and CLIP where the variant has it: text alone, a picture that is the first frame, one in front.
+ENCODED = [(WHOLE, ()), (I2V, ()), ("wan_animate_14b", ())]
 
 
 class Killed(Exception):
     pass
 
 
-def config_of(name: str, tiny: Path, folder: Path, trains: tuple[str, ...]):
-    """The shipped config at the tiny run's sizes."""
-    c = configuration.shipped(name)
-    small = read(configuration.load(tiny))
-    for section in ("data", "tokenizer", "slul", "pose", "loss", "evaluate", "mesh"):
-        c[section].update(asdict(getattr(small, section)))
-    c.train.slul.update(asdict(small.train.slul))
-    c.train.pose.update(asdict(small.train.pose))
-    c.seed, c.log_every, c.checkpoint_every, c.dtype = small.seed, small.log_every, 1, "float32"
+def settings_of(name: str, folder: Path, trains: tuple[str, ...]):
+    c = config_of(name, folder, trains)
     c.keep_checkpoints = STEPS
-    c.renderer.init, c.vae.init = str(folder), str(folder / "vae")
-    c.renderer.window, c.renderer.stride, c.renderer.steps, c.renderer.references = 5, 32, 2, 4
-    c.renderer.overlap = min(c.renderer.overlap, 4)
-    c.renderer.solver, c.renderer.control_size, c.renderer.control_channels = "euler", 32, (8, 8, 8)
-    c.renderer.control_fold = 1
     c.train.renderer.steps, c.train.renderer.warmup = STEPS, 1
-    c.train.renderer.trains = trains or c.train.renderer.trains
-    c.lora.rank, c.lora.alpha = 2, 3.0
     if name != WHOLE or trains:
         c.stages, c.remat = ("renderer",), False  # compiles in half the time
     return read(c)
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("wan")
-
-
-@pytest.fixture
-def weights_of(base):
-    """A variant's weights as they are published."""
-
-    def folder(variant: str) -> Path:
-        path = base / variant
-        return path if path.exists() else tiny_pipeline.write(path, variant, encoders=False)
-
-    return folder
-
-
-def claimed(tiny_run: Path, workdir: Path, settings, latents: Path) -> None:
-    """A run whose first stages are the tiny run's, with the latents of an earlier test: they have one autoencoder."""
-    workdir.mkdir()
-    for name in ("data", "prior", *(f"checkpoints/{stage}" for stage in settings.stages if stage != "renderer")):
-        shutil.copytree(tiny_run / name, workdir / name)
-    if latents.exists():
-        shutil.copytree(latents, workdir / "latents")
-    shutil.copy(tiny_run / "tokenizer.model", workdir)
-    (workdir / "config.json").write_text(json.dumps({"made_by": storage.MADE_BY, **asdict(settings)}))
+def weights(tmp_path_factory) -> Weights:
+    return Weights(tmp_path_factory.mktemp("wan"))
 
 
 def trained(settings, workdir: Path, monkeypatch, *, until: int | None = None):
@@ -113,16 +78,17 @@ def trained(settings, workdir: Path, monkeypatch, *, until: int | None = None):
 @pytest.mark.parametrize(
     ("name", "trains"), CASES, ids=lambda value: "-".join(value) if isinstance(value, tuple) else value
 )
-def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monkeypatch, capsys, name, trains):
-    from conftest import TINY
-
+def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeypatch, capsys, name, trains):
     variant, folder, workdir = VARIANTS[name], tmp_path / "weights", tmp_path / "run"
-    assert main(["import", "wan", str(weights_of(variant)), "--out", str(folder)]) == 0
+    encoded = (name, trains) in ENCODED
+    source = weights.of(variant, encoders=encoded)
+    assert main(["import", "wan", str(source), "--out", str(folder)]) == 0
     before = wan.load_experts(folder, find(variant).experts)[1]
-    settings = config_of(name, TINY, folder, trains)
+    settings = settings_of(name, folder, trains)
     assert settings.renderer.variant == variant
-    latents = weights_of(variant).parent / "latents"
-    claimed(tiny_run, workdir, settings, latents)
+    assert bool(settings.renderer.text_encoder) == encoded
+    assert bool(settings.renderer.image_encoder) == (encoded and find(variant).clip_dim is not None)
+    claimed(tiny_run, workdir, settings, weights)
 
     # ---- Trained, killed, the folder gone, resumed: the very parameters of the run that was not killed ---------------
     checkpoints, whole = workdir / "checkpoints" / "renderer", (name, trains) == CASES[0]
@@ -144,8 +110,7 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     if not whole:
         for path, value in flatten_dict(jax.device_get(params["renderer"]), sep="/").items():
             np.testing.assert_array_equal(value, uninterrupted[path], err_msg=path)
-    if not latents.exists():
-        shutil.copytree(workdir / "latents", latents)
+    weights.keep(workdir)
 
     # ---- What was trained ------------------------------------------------------------------------------------------
     modes = settings.train.renderer.trains
@@ -165,9 +130,15 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
         video = tmp_path / "sign.mp4"
         assert main(["sign", "the house is old", "--workdir", str(workdir), "--out", str(video)]) == 0
         assert video.stat().st_size > 1000
-        assert signer.sign("the house is old").look == ""  # T2V is shown no picture
+        with monkeypatch.context() as patch:
+            asked, of = [], signer.texts.of
+            patch.setattr(signer.texts, "of", lambda texts: asked.extend(texts) or of(texts))
+            assert signer.sign("the house is old").look == ""  # T2V is shown no picture
+        assert asked == ["the house is old"]
+    pose = signer.corpus.motions("train")[0].pose.slice(0, 5)
+    if encoded:
+        check_encoders(signer, pose)
     else:
-        pose = signer.corpus.motions("train")[0].pose.slice(0, 5)
         shown = render(pose, style(signer.studio), None, None, signer.studio).video
         assert shown.shape == (5, 32, 32, 3) and shown.std() > 0
 
@@ -183,7 +154,7 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
         jax.device_get(signer.params["vae"])["quant_conv"]["kernel"],
     )
     index = json.loads((out / "model_index.json").read_text())
-    assert f"diffusers.{index['_class_name']}.from_pretrained(" in said and "text_encoder=None" in said
+    assert f"diffusers.{index['_class_name']}.from_pretrained(" in said and ("text_encoder=None" in said) != encoded
     assert index.get("boundary_ratio") == find(variant).boundary
     scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["flow_shift"] == settings.renderer.shift == find(variant).shift_at((32, 32))
@@ -196,6 +167,16 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     assert set(rest) == beside
     for path, value in rest.items():
         np.testing.assert_array_equal(value, whole[path])
+    again = tmp_path / "again"  # and in once more: a published model like any other, with its encoders
+    assert main(["import", "wan", str(out), "--out", str(again)]) == 0
+    assert variant in importing.variants_of(importing.look_at_wan(again))
+    for path, value in flatten_dict(wan.load_experts(again, find(variant).experts)[1], sep="/").items():
+        np.testing.assert_array_equal(value, now[path], err_msg=path)
+    for part in ("vae", *(part for part in ("text_encoder", "image_encoder") if (source / part).is_dir())):
+        published, copied = (state_dict.read_tensors(folder / part) for folder in (source, again))
+        assert published.keys() == copied.keys()
+        for tensor, value in copied.items():
+            np.testing.assert_array_equal(value[...], published[tensor][...], err_msg=tensor)
     adapters = tmp_path / "lora"
     if "lora" not in modes:
         assert main(["export", "lora", str(workdir), "--out", str(adapters)]) == 2
@@ -205,6 +186,23 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights_of, monk
     said = capsys.readouterr().out
     assert "read back whole" in said and ("beside the adapters the run trained" in said) == ("branch" in modes)
     check_adapters(adapters, settings, workdir, before, now)
+
+
+def check_encoders(signer: Signer, pose) -> None:
+    """Each training text has its states; another text is another video, and so is a picture that CLIP is not shown."""
+    studio, videos = signer.studio, [i for i, (_, video, _) in enumerate(signer.corpus.listed("train")) if video]
+    motions = signer.corpus.motions("train")
+    known = TextStates.open(signer.workdir / "text_states")
+    assert known.places.keys() == {"", *(motions[i].text for i in videos)}
+    look = style(studio)
+    states = signer.texts.of(["the house is old", "rain in the north"])
+    shown, other = (render(pose, look, None, None, studio, one).video for one in states)
+    assert shown.shape == (5, 32, 32, 3) and shown.std() > 0 and (shown != other).any()
+    assert (look.clip is not None) == (signer.model.renderer.variant.clip_dim is not None)
+    if look.clip is not None:
+        np.testing.assert_allclose(look.clip, signer.looks.tokens(look.picture), atol=1e-5)
+        blind = render(pose, replace(look, clip=0 * look.clip), None, None, studio, states[0]).video
+        assert (blind != shown).any()
 
 
 def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
@@ -289,10 +287,64 @@ def test_what_no_adapter_holds_is_counted_in_every_stage(tmp_path, monkeypatch):
     assert export._adapters(read(c), tmp_path) == ({}, 0)
 
 
+def tensors_of(folder: Path) -> dict[str, np.ndarray]:
+    """All numbers of all models in a pipeline's folder."""
+    return {
+        f"{part.name}/{name}": tensor[...]
+        for part in importing.look_at_wan(folder).parts for name, tensor in part.tensors.items()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", [name for name, record in ALL.items() if record.sizes])
+def test_what_was_imported_goes_out_and_in_again(weights, tmp_path, capsys, variant):
+    source = weights.of(variant, encoders=True)
+    first, out, second = (tmp_path / name for name in ("first", "out", "second"))
+    assert main(["import", "wan", str(source), "--out", str(first)]) == 0
+    said = capsys.readouterr().out
+    assert main(["export", "wan", str(first), "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["import", "wan", str(out), "--out", str(second)]) == 0
+    assert capsys.readouterr().out.replace(str(second), str(first)) == said
+    expected = tensors_of(source)
+    for folder in (first, out, second):
+        found = tensors_of(folder)
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)
+        for file in (
+            path for path in source.rglob("*") if path.suffix in (".json", ".model") and path.stem != "manifest"
+        ):
+            assert (folder / file.relative_to(source)).exists(), file
+
+
+@pytest.mark.parametrize("variant", ["wan2.1-fun-control-14b", "wan2.2-i2v-a14b"])
+def test_runs_of_variants_without_a_config_go_out_and_in_too(weights, tmp_path, capsys, monkeypatch, variant):
+    source, workdir, out, again = weights.of(variant), *(tmp_path / name for name in ("run", "out", "again"))
+    config = tiny_wan.config_of(variant, str(source), str(source / "vae"))
+    config.renderer.control = "branch"
+    model, params, settings = tiny_wan.built(config)
+    changed = {**params, "renderer": jax.tree.map(lambda x: np.asarray(x) + 0.5, params["renderer"])}
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps({"made_by": storage.MADE_BY, **asdict(settings)}))
+    monkeypatch.setattr(export, "restored", lambda _: (settings, model, changed))
+    assert main(["export", "wan", str(workdir), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    pipeline = pipelines.pipeline_class(find(variant))
+    assert (f"diffusers.{pipeline}.from_pretrained(" if pipeline else "by their classes") in said
+    assert (out / "model_index.json").exists() == bool(pipeline) and "the control branch" in said
+    assert main(["import", "wan", str(out), "--out", str(again)]) == 0
+    assert variant in importing.variants_of(importing.look_at_wan(again))
+    read_again = flatten_dict(wan.load_experts(again, find(variant).experts)[1], sep="/")
+    expected = flatten_dict(changed["renderer"]["transformer"], sep="/")
+    assert read_again.keys() == expected.keys()
+    for path, value in read_again.items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
 @pytest.mark.parametrize("scheduler", [{"_class_name": "FlowMatchEulerDiscreteScheduler", "flow_shift": 7.5}, None])
-def test_an_imported_folder_without_an_index_gets_one_and_keeps_its_scheduler(weights_of, tmp_path, capsys, scheduler):
+def test_an_imported_folder_without_an_index_gets_one_and_keeps_its_scheduler(weights, tmp_path, capsys, scheduler):
     source, imported, out = tmp_path / "source", tmp_path / "imported", tmp_path / "out"
-    shutil.copytree(weights_of("wan2.1-t2v-1.3b"), source)
+    shutil.copytree(weights.of("wan2.1-t2v-1.3b"), source)
     (source / "model_index.json").unlink()
     file = Path("scheduler/scheduler_config.json")
     (source / file).write_text(json.dumps(scheduler)) if scheduler else shutil.rmtree(source / "scheduler")
@@ -306,8 +358,8 @@ def test_an_imported_folder_without_an_index_gets_one_and_keeps_its_scheduler(we
     assert found == scheduler if scheduler else found["flow_shift"] == 3.0
 
 
-def test_an_imported_folder_is_handed_on(weights_of, tmp_path, capsys):
-    source = weights_of("wan2.2-ti2v-5b")
+def test_an_imported_folder_is_handed_on(weights, tmp_path, capsys):
+    source = weights.of("wan2.2-ti2v-5b")
     imported, out = tmp_path / "imported", tmp_path / "out"
     assert main(["import", "wan", str(source), "--out", str(imported)]) == 0
     assert main(["export", "wan", str(imported), "--out", str(out), "--dtype", "bfloat16"]) == 0

@@ -61,10 +61,25 @@ def chosen(params: Mapping, parts: Sequence[str], trains: Sequence[str], where: 
     return frozenset(names)
 
 
+# Why a run may lack what these rules name, and what to do then.
+_LACKS = {
+    BRANCH: (
+        "this run has no control branch beside its transformer (config.renderer.control 'none', or the model's own "
+        "channels) and no SLUL; set config.renderer.control='branch', or train lora or full"
+    ),
+    SEMANTICS: (
+        "this run has no SLUL whose features a published model could read; add 'slul' to config.stages, or leave "
+        "'semantics' out"
+    ),
+}
+
+
 def matching(pattern: str, known: Iterable[str], where: str, rule: str | None = None) -> set[str]:
     """The paths that a pattern finds. Raises `SignerError` where there are none."""
     known = tuple(known)
     found = {name for name in known if re.search(pattern, name)}
+    if not found and rule in _LACKS:
+        raise SignerError(f"{where}: {rule!r} matches no parameter: {_LACKS[rule]}")
     if not found:
         raise SignerError(
             f"{where}: {rule or pattern!r} matches no parameter{_near(pattern, known)}; give regular expressions over "

@@ -1,17 +1,19 @@
 """What signer imports and exports, in the original libraries: they load it by the printed line and give our output."""
 
 import shutil
-from pathlib import Path
+from copy import deepcopy
+from functools import cache
 
 import jax
 import numpy as np
 import pytest
 import tiny_pipeline
 from renderer import tiny_wan
-from test_parity_wan_transformer import assert_equal, original, our_output, their_output
+from test_parity_wan_transformer import assert_equal, original
 
-from signer_jax import storage
+from signer_jax import configuration, storage
 from signer_jax.cli.main import main
+from signer_jax.errors import SignerError
 from signer_jax.interop import lora as interop
 from signer_jax.interop import pipelines, wan
 from signer_jax.renderer.variants import find
@@ -20,17 +22,16 @@ from signer_jax.training import lora
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
+safetensors = pytest.importorskip("safetensors.torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
-TARGETS = ("attention/(query|key|value|out)/kernel$", "/(wi|wo)/kernel$")
-
-
-def case(channels: int):
-    rng = np.random.default_rng(5)
-    latents = rng.standard_normal((2, 2, 8, 8, channels), np.float32)
-    text = rng.standard_normal((2, 12, tiny_wan.TEXT), np.float32)
-    return latents, np.array([37.0, 999.0], np.float32), text
+TARGETS = tuple(configuration.shipped("default").lora.targets)
+# Of the 14B T2V the layout is the small one's.
+LAID_OUT = [
+    "wan2.1-t2v-1.3b", "wan2.1-i2v-14b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b", "wan2.2-animate-14b",
+]  # fmt: skip
+FRAMES = 3  # latent frames
 
 
 @pytest.mark.parametrize("shards", [False, True])
@@ -46,66 +47,190 @@ def test_diffusers_loads_what_was_imported(tmp_path, shards):
         np.testing.assert_array_equal(loaded.state_dict()[name].numpy(), value.numpy())
 
 
-def exported(tmp_path: Path, variant: str):
+# ---- The same inputs on both sides -----------------------------------------------------------------------------------
+
+
+def case(variant: str) -> dict[str, np.ndarray]:
+    """What the variant's transformer takes, random; of TI2V a timestep a token, the first frame's 0."""
+    record, module, rng = find(variant), tiny_wan.module_of(variant), np.random.default_rng(5)
+    text = rng.standard_normal((2, 512 if module.image_dim else 12, tiny_wan.TEXT), np.float32)
+    text[1, 7:] = 0.0
+    given = {
+        "latents": rng.standard_normal((2, FRAMES, 8, 8, module.in_channels), np.float32),
+        "timestep": np.array([37.0, 999.0], np.float32),
+        "text": text,
+    }
+    if record.time == "token":
+        given["timestep"] = np.repeat(given["timestep"][:, None], FRAMES * 16, axis=1)
+        given["timestep"][:, :16] = 0.0
+    if module.image_dim:
+        given["image"] = rng.standard_normal((2, 5, module.image_dim), np.float32)
+    if module.face:
+        size = module.face.size
+        given["pose"] = rng.standard_normal((2, FRAMES - 1, 8, 8, tiny_wan.Z), np.float32)
+        given["face"] = rng.uniform(-1, 1, (2, 4 * (FRAMES - 2) + 1, size, size, 3)).astype(np.float32)
+    return given
+
+
+def theirs_of(model, given: dict[str, np.ndarray]) -> np.ndarray:
+    names = {
+        "timestep": "timestep", "text": "encoder_hidden_states", "image": "encoder_hidden_states_image",
+        "latents": "hidden_states", "pose": "pose_hidden_states", "face": "face_pixel_values",
+    }  # fmt: skip
+    first = ("latents", "pose", "face")  # whose channels they have in front
+    taken = {
+        names[name]: torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1) if name in first else x))
+        for name, x in given.items()
+    }
+    with torch.no_grad():
+        return np.moveaxis(model.eval()(**taken, return_dict=False)[0].numpy(), 1, -1)
+
+
+@cache
+def program_of(variant: str):
+    module = tiny_wan.module_of(variant)
+    return jax.jit(lambda params, given: module.apply({"params": params}, **given))
+
+
+def ours_of(variant: str, params) -> np.ndarray:
+    return np.asarray(program_of(variant)(params, case(variant)))
+
+
+# ---- A pipeline's folder ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
     """A pipeline's folder as `signer export wan` writes it, its parameters, and what diffusers makes of the line."""
-    record, module = find(variant), tiny_wan.module_of(variant)
-    parts = {name: tiny_wan.parameters(module, seed=i) for i, name in enumerate(record.experts or ("",))}
-    params = {"transformer": parts if record.experts else parts[""], "control": {"kernel": np.ones((2, 2), np.float32)}}
-    source = tiny_pipeline.write(tmp_path / "source", variant)
-    shutil.rmtree(source / "tokenizer")
-    shutil.rmtree(source / "image_processor", ignore_errors=True)
-    out = tmp_path / "out"
-    with storage.new_folder(out, "test") as folder:
-        rest = pipelines.write_transformers(folder, record, module, params, "F32", None)
-        pipelines.write_vae(folder, *wan.load_vae(source / "vae"), "F32", None)
-        there = pipelines.copy_encoders(folder, source, None, None)
-        code = pipelines.write_index(folder, record, 3.0, there)
-    assert set(rest) == {"control/kernel"} and "text_encoder" in there
-    pipe = eval(code.replace("FOLDER", repr(str(out))), {"diffusers": diffusers})
-    return module, parts, pipe, out
+
+    @cache
+    def of(variant: str):
+        place, record, module = tmp_path_factory.mktemp("exported"), find(variant), tiny_wan.module_of(variant)
+        parts = {name: tiny_wan.parameters(module, seed=i) for i, name in enumerate(record.experts or ("",))}
+        params = {
+            "transformer": parts if record.experts else parts[""], "control": {"kernel": np.ones((2, 2), np.float32)}
+        }  # fmt: skip
+        source = tiny_pipeline.write(place / "source", variant)
+        shutil.rmtree(source / "tokenizer")
+        shutil.rmtree(source / "image_processor", ignore_errors=True)
+        out = place / "out"
+        with storage.new_folder(out, "test") as folder:
+            rest = pipelines.write_transformers(folder, record, module, params, "F32", None)
+            pipelines.write_vae(folder, *wan.load_vae(source / "vae"), "F32", None)
+            there = pipelines.copy_encoders(folder, source, None, None)
+            code = pipelines.write_index(folder, record, 3.0, there)
+        assert set(rest) == {"control/kernel"} and "text_encoder" in there
+        return module, parts, eval(code.replace("FOLDER", repr(str(out))), {"diffusers": diffusers})
+
+    return of
 
 
-@pytest.mark.parametrize(
-    "variant", ["wan2.1-t2v-1.3b", "wan2.2-t2v-a14b", "wan2.2-ti2v-5b", "wan2.1-i2v-14b", "wan2.2-animate-14b"]
-)
-def test_diffusers_loads_an_exported_pipeline(tmp_path, variant):
+def transformers_of(pipe, variant: str) -> list:
+    return [pipe.transformer] + ([pipe.transformer_2] if find(variant).experts else [])
+
+
+@pytest.mark.parametrize("variant", LAID_OUT)
+def test_diffusers_loads_an_exported_pipeline(exported, variant):
     record = find(variant)
-    module, parts, pipe, _ = exported(tmp_path, variant)
+    module, parts, pipe = exported(variant)
     assert type(pipe).__name__ == pipelines.pipeline_class(record)
     assert pipe.scheduler.config.flow_shift == 3.0 and pipe.scheduler.config.prediction_type == "flow_prediction"
     assert pipe.vae.config.z_dim == tiny_wan.Z and type(pipe.text_encoder).__name__ == "UMT5EncoderModel"
-    theirs = [pipe.transformer] + ([pipe.transformer_2] if record.experts else [])
+    if record.clip_dim:
+        assert type(pipe.image_encoder).__name__.startswith("CLIPVisionModel")
     if type(pipe).__name__ != "WanAnimatePipeline":
         assert pipe.config.boundary_ratio == record.boundary
         assert pipe.config.expand_timesteps == (record.time == "token")
-    for model, params in zip(theirs, parts.values(), strict=True):
+    for model, params in zip(transformers_of(pipe, variant), parts.values(), strict=True):
         _, tensors, _ = wan.theirs(module, params)
         state = model.state_dict()
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(state[name].numpy(), tensor.make(), err_msg=name)
-        if module.image_dim is None:
-            given = case(module.in_channels)
-            assert_equal(our_output(module, params, *given), their_output(model.eval(), *given), variant)
+        assert_equal(ours_of(variant, params), theirs_of(model, case(variant)), variant)
 
 
-def test_a_pipeline_loads_an_exported_adapter(tmp_path):
-    module, parts, pipe, _ = exported(tmp_path, "wan2.2-t2v-a14b")
+# ---- Adapters --------------------------------------------------------------------------------------------------------
+
+
+def adapters_of(params, seed: int):
+    """Adapters that two stages leave beside each other, one of which left some layers out; and the merged weights."""
+    at = lora.places({"part": params}, ("part",), TARGETS, "here")
+    fresh, rng = lora.fresh({"part": params}, at, 3, jax.random.key(seed))["part"], np.random.default_rng(seed)
+    trees = [jax.tree.map(lambda x: rng.normal(0, 0.4, x.shape).astype(np.float32), fresh) for _ in range(2)]
+    left_out = trees[1]["layers"]
+    left_out.get("first", left_out).pop("wi")
+    merged = lora.merged(lora.merged(params, trees[0], 0.5), trees[1], 0.5)
+    return interop.combined(trees), merged
+
+
+def layers_with_adapters(model) -> set[str]:
+    return {name.partition(".lora_A")[0] for name, _ in model.named_modules() if name.endswith(".lora_A")}
+
+
+@pytest.mark.parametrize("variant", LAID_OUT)
+def test_every_loader_gives_the_merged_models_output(exported, tmp_path, variant):
+    """diffusers' pipeline and model, PEFT's model and its bare state dict: none loads nothing, or half."""
+    module, parts, pipe = exported(variant)
+    given = case(variant)
     for second, (name, params) in enumerate(parts.items()):
-        at = lora.places({"part": params}, ("part",), TARGETS, "here")
-        fresh = lora.fresh({"part": params}, at, 3, jax.random.key(second))["part"]
-        rng = np.random.default_rng(second)
-        trees = [
-            jax.tree.map(lambda x, rng=rng: rng.normal(0, 0.4, x.shape).astype(np.float32), fresh) for _ in range(2)
-        ]
-        trees[1]["layers"].pop("wi")  # a stage that left some layers out
-        adapters = interop.combined(trees)
-        folder = tmp_path / name
+        adapters, merged = adapters_of(params, second)
+        folder, peft_folder = tmp_path / f"a{name}", tmp_path / f"p{name}"
         interop.save_diffusers(folder, module, adapters, 0.5)
-        assert interop.check_written(folder, module, params, adapters, 0.5) == 2 * 10
-        merged = lora.merged(lora.merged(params, trees[0], 0.5), trees[1], 0.5)
-        plain = our_output(module, params, *case(module.in_channels))
-        ours = our_output(module, merged, *case(module.in_channels))
+        interop.save_peft(peft_folder, module, adapters, 0.5)
+        count = interop.check_written(folder, module, params, adapters, 0.5)
+        assert count == 2 * 10 + (4 if module.face else 0) == interop.check_written(
+            peft_folder, module, params, adapters, 0.5
+        )  # fmt: skip
+        ours, plain = ours_of(variant, merged), ours_of(variant, params)
         assert np.abs(ours - plain).max() > 0.05
-        pipe.load_lora_weights(str(folder), load_into_transformer_2=bool(second), adapter_name=name)
-        model = (pipe.transformer_2 if second else pipe.transformer).eval()
-        assert_equal(ours, their_output(model, *case(module.in_channels)), "LoRA in a pipeline")
+        bare = transformers_of(pipe, variant)[second]
+        config = peft.LoraConfig.from_pretrained(str(peft_folder))
+
+        def check(model, what: str, ours=ours, count=count) -> None:
+            assert len(layers_with_adapters(model)) == count, what
+            assert_equal(ours, theirs_of(model, given), f"{variant}, {what}")
+
+        model = deepcopy(bare)
+        model.load_lora_adapter(str(folder), weight_name=interop.DIFFUSERS_FILE, prefix="transformer")
+        check(model, "load_lora_adapter")
+        check(peft.PeftModel.from_pretrained(deepcopy(bare), str(peft_folder)).base_model.model, "PeftModel")
+        wrapped, state = (
+            peft.get_peft_model(deepcopy(bare), config),
+            safetensors.load_file(peft_folder / interop.PEFT_FILE),
+        )
+        assert not peft.set_peft_model_state_dict(wrapped, state).unexpected_keys
+        check(wrapped.base_model.model, "set_peft_model_state_dict")
+
+        # What a missing prefix would do: both loaders take nothing, and our reader refuses the file.
+        nothing = {
+            key.removeprefix("transformer."): value
+            for key, value in safetensors.load_file(folder / interop.DIFFUSERS_FILE).items()
+        }
+        safetensors.save_file(nothing, tmp_path / "bare.safetensors")
+        with pytest.raises(SignerError, match="the prefix is missing, and diffusers would load nothing of it"):
+            interop.check_written(tmp_path / "bare.safetensors", module, params, adapters, 0.5)
+        model = deepcopy(bare)
+        model.load_lora_adapter(nothing, prefix="transformer")
+        assert not layers_with_adapters(model)
+        assert_equal(plain, theirs_of(model, given), f"{variant}, no prefix in diffusers")
+        wrapped = peft.get_peft_model(deepcopy(bare), config)
+        stripped = {key.removeprefix("base_model.model."): value for key, value in state.items()}
+        assert len(peft.set_peft_model_state_dict(wrapped, stripped).unexpected_keys) == len(state)
+        assert_equal(plain, theirs_of(wrapped.base_model.model, given), f"{variant}, no prefix in PEFT")
+
+    # The line that `signer export lora` prints, at last: it changes the pipeline, which this module shares.
+    pipe = copy_of(pipe)
+    for second, name in enumerate(parts):
+        pipe.load_lora_weights(
+            str(tmp_path / f"a{name}"), load_into_transformer_2=bool(second), adapter_name=f"a{second}"
+        )
+    for second, (model, params) in enumerate(zip(transformers_of(pipe, variant), parts.values(), strict=True)):
+        ours = ours_of(variant, adapters_of(params, second)[1])
+        assert layers_with_adapters(model)
+        assert_equal(ours, theirs_of(model, given), f"{variant}, load_lora_weights")
+
+
+def copy_of(pipe):
+    """A pipeline of the same class with transformers of its own."""
+    own = {name: deepcopy(part) for name, part in pipe.components.items() if name.startswith("transformer")}
+    return type(pipe)(**{**pipe.components, **own})
