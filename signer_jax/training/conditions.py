@@ -16,9 +16,11 @@ from jaxtyping import Float
 
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.faces import face_video
+from signer_jax.data.prepare import posed
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
 from signer_jax.distributed import first_makes
+from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict
 from signer_jax.model import Model
 from signer_jax.renderer.conditions import encoder
@@ -39,14 +41,20 @@ STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
 
 
 def check(settings: Settings) -> None:
-    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, before anything
-    long starts.
+    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, and for a
+    control that nothing would teach, before anything long starts.
     """
     if not STAGES & set(settings.stages):
         return
     for reads in (text_encoder(settings), tower(settings)):
         if reads is not None:
             reads.check()
+    c = settings.renderer
+    if not posed(settings.data) and c.control != "none" and not c.stem_features:
+        raise SignerError(
+            f"config.renderer.control {c.control!r}: the videos of {settings.data.corpus} have no poses to learn it "
+            "from; set config.renderer.control=none, and begin the control with the next run, on sign video"
+        )
 
 
 def text_encoder(settings: Settings) -> TextEncoder | None:
