@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
     # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data -------------------------------
     c.data = ConfigDict()
-    c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips
+    c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid
     c.data.source = ""  # folder of a real corpus; the built-in one needs none
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
-    c.data.crop = 0.25  # share of a clip's area that may be cut off where it is put into a bucket
+    c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at data.size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready

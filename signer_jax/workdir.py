@@ -7,7 +7,7 @@
          published/          the weights from elsewhere that it starts from
          prior/              the pose prior database
          latents/            the training videos' latents
-         buckets/BUCKET/     these of each of the renderer's buckets
+         buckets/BUCKET/     these of each of the renderer's buckets, BUCKET.pictures/ the pictures of its size
          pictures/           reference pictures of a published image model, and CLIP's tokens of them
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax

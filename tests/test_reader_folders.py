@@ -357,6 +357,13 @@ def _of_phoenix(folder):
     return "signer_jax.data.corpora.phoenix14t._row", lambda: phoenix14t.samples(folder, "train")
 
 
+def _of_openvid(folder):
+    from signer_jax.data.corpora import openvid
+
+    files.make_openvid(folder)
+    return "signer_jax.data.corpora.openvid._row", lambda: openvid.rows(folder)
+
+
 def _of_clips(folder):
     files.make_how2sign(folder)
     return (
@@ -443,8 +450,8 @@ def _of_lines(folder):
     "reader",
     [
         _of_poses, _of_a_lexicon, _of_a_prior, _of_an_entry, _of_a_corpus, _of_a_record, _of_latents, _of_phoenix,
-        _of_clips, _of_a_video, _of_frames, _of_a_picture, _of_a_vocabulary, _of_tensors, _of_a_model, _of_a_checkpoint,
-        _of_a_run, _of_lines, _of_prompts,
+        _of_openvid, _of_clips, _of_a_video, _of_frames, _of_a_picture, _of_a_vocabulary, _of_tensors, _of_a_model,
+        _of_a_checkpoint, _of_a_run, _of_lines, _of_prompts,
     ],
 )  # fmt: skip
 def test_too_little_memory_and_too_deep_a_nest_are_one_line(tmp_path, monkeypatch, reader, error):

@@ -26,10 +26,15 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
         if data.source:
             raise SignerError(
                 f"config.data.source {data.source}: the built-in corpus reads no folder; name the folder's corpus, "
-                "--config.data.corpus=phoenix14t or how2sign_clips, or start from its config"
+                "--config.data.corpus=phoenix14t, how2sign_clips or openvid, or start from its config"
             )
     elif anew or not _prepared(directory):
         _source(data, directory)
+        if data.corpus == "openvid" and not data.fps:
+            raise SignerError(
+                "config.data.fps 0: videos of openvid have rates of their own; name one that all are brought to, such "
+                "as the 16 of published models"
+            )
 
 
 def trains(data: Data) -> dict[str, bool]:
@@ -41,7 +46,13 @@ def trains(data: Data) -> dict[str, bool]:
         sentences = data.sentences.train > 0
         poses = sentences and data.poses.train > 0
         return {"sentences": sentences, "poses": poses, "videos": poses and data.videos.train > 0}
-    return {"sentences": data.corpus == "phoenix14t", "poses": False, "videos": data.corpus == "how2sign_clips"}
+    filmed = data.corpus in ("how2sign_clips", "openvid")
+    return {"sentences": data.corpus == "phoenix14t", "poses": False, "videos": filmed}
+
+
+def posed(data: Data) -> bool:
+    """Whether the corpus's videos have poses beside them."""
+    return data.corpus != "openvid"
 
 
 def _prepared(directory: Path) -> bool:
@@ -78,6 +89,12 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
         source = _source(data, directory)
         splits = {split: _of(phoenix14t.samples, source, split) for split in phoenix14t.splits(source)}
         about["languages"] = {"gsg": "German"}
+    elif data.corpus == "openvid":
+        from signer_jax.data.corpora import openvid
+
+        size = {"size": data.size, "fps": data.fps, "crop": data.crop, "enlarge": data.enlarge}
+        splits = {"train": _of(openvid.samples, _source(data, directory), **size), "dev": list, "test": list}
+        about |= {"languages": {}, "fps": data.fps}
     else:
         from signer_jax.data.corpora import how2sign_clips
 

@@ -1,7 +1,8 @@
 """A prepared corpus on disk: ArrayRecord shards of samples beside one `corpus.json`.
 
 `<dir>/<split>.text.arrayrecord` holds every sentence without its frames, `<dir>/<split>.motion.arrayrecord` those that
-have a pose or a video, whole. Values are msgpack of plain types and arrays; nothing in a record is ever executed.
+have a pose or a video, whole. A text of no language is no sentence: a video's caption, that stands beside it alone.
+Values are msgpack of plain types and arrays; nothing in a record is ever executed.
 """
 
 import unicodedata
@@ -111,13 +112,20 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
-    def __init__(self, path: Path, size: tuple[int, int] | None = None):
-        """`size` is the height and width that videos have, where they are known."""
+    def __init__(self, path: Path, size: tuple[int, int] | None = None, unposed: float | None = None):
+        """`size` is the height and width that videos have, where they are known; `unposed` their frame rate in a corpus
+        of which `corpus.json` says that none has a pose.
+        """
         super().__init__(path, decode, storage.REMAKE)
-        self._size = size
+        self._size, self._unposed = size, unposed
 
     def posed(self, sample: Sample, index: int) -> Pose:
-        """The pose of a motion, the sample of record `index`. Raises `SignerError` where it has none."""
+        """The pose of a motion, the sample of record `index`; of a video in a corpus without poses one of which no
+        joint is seen. Raises `SignerError` where it has none.
+        """
+        if sample.pose is None and self._unposed is not None and sample.video is not None:
+            seen = np.zeros((len(sample.video), len(skeleton.JOINTS)), np.float32)
+            return Pose(np.zeros((*seen.shape, 3), np.float32), seen, self._unposed)
         if sample.pose is None:
             raise self._lacks(index, "pose")
         return sample.pose
@@ -196,7 +204,8 @@ class Corpus:
 
     def motions(self, split: str) -> Records:
         """Raises `SignerError` where the shard has another number of records than `corpus.json` lists."""
-        records = Records(self._shard(split, "motion"), self.size)
+        without = self.about["fps"] if self.count(split, "video") and not self.count(split, "pose") else None
+        records = Records(self._shard(split, "motion"), self.size, without)
         if len(records) != (listed := len(self.about["motions"].get(split, []))):
             raise SignerError(
                 f"{self.directory}: corpus.json lists {listed} motions of {split!r}, {len(records)} are there; "
@@ -226,7 +235,8 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
     """Writes a corpus: one pass over each split's samples, then `corpus.json`; the folder appears only when whole.
 
     `about` is kept in `corpus.json`, with the counts, the motions' frames, signers and frame rate added, and by
-    language the words and the glosses of the training split: what a run may be said to know.
+    language the words and the glosses of the training split: what a run may be said to know. Where no sample has a
+    pose, the frame rate is `about`'s.
     Raises `SignerError` where a sample's frame rate is not the corpus's, its video has not its pose's frames, or not
     every gloss has a span where there are spans.
     """
@@ -271,26 +281,27 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
             new_shard(partial / f"{split}.motion.arrayrecord") as write_motion,
         ):
             for sample in progress(samples(), f"data {split}"):
-                if sample.text:
+                if sample.text and sample.language:
                     write_text(encode(sample, frames=False))
                     count["text"] += 1
                     if split == "train":
                         words.setdefault(sample.language, set()).update(word.key for word in words_of(sample.text))
                         known = glosses.setdefault(sample.language, set())
                         known.update(unicodedata.normalize("NFC", gloss) for gloss in sample.glosses)
-                if sample.pose is not None:
-                    fps = _check_frames(sample, fps)
+                shown = sample.video if sample.pose is None else sample.pose
+                if shown is not None:
+                    fps = fps if sample.pose is None else _check_frames(sample, fps)
                     write_motion(encode(sample))
-                    count["pose"] += 1
+                    count["pose"] += sample.pose is not None
                     count["video"] += sample.video is not None
-                    listed.append([len(sample.pose), sample.video is not None, sample.signer])
+                    listed.append([len(shown), sample.video is not None, sample.signer])
                     signers.add(sample.signer)
     about = {
         **about,
         "counts": counts,
         "motions": motions,
         "signers": sorted(signers),
-        "fps": fps,
+        "fps": fps or about.get("fps", 0.0),
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
     }

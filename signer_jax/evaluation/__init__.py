@@ -20,6 +20,7 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
             evaluate_glosses(signer, split, c.sentences, result)
         if signer.model.slp_moe is not None and corpus.count(split, "pose"):
             evaluate_poses(signer, split, c.poses, result)
-        if signer.model.renderer is not None and corpus.count(split, "video"):
+        # A clip is rendered from its pose.
+        if signer.model.renderer is not None and corpus.count(split, "video") and corpus.count(split, "pose"):
             evaluate_videos(signer, split, c.videos, result)
     return result

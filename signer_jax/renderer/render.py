@@ -324,12 +324,32 @@ class Renderer:
     ) -> Field | Experts[Field]:
         """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; of two experts, of each.
 
-        `guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone.
-        `others`: what `conditions` takes beside these.
+        `guidance`, `apart`: see `field_of`. `others`: what `conditions` takes beside these.
         """
-        _, height, width, _ = reference.shape
-        conditions = self.conditions(reference, self.draw(pose, confidence, (height, width)), text, **others)
+        conditions = self.drawn_conditions(pose, confidence, reference, text, **others)
+        return self.field_of(params, conditions, guidance=guidance, apart=apart)
 
+    def drawn_conditions(
+        self,
+        pose: Float[Array, "b t j c"],
+        confidence: Float[Array, "b t j"],
+        reference: Float[Array, "b h w c"],
+        text: Float[Array, "b s d"],
+        **others: Any,
+    ) -> Conditions:
+        """`conditions` of a pose."""
+        _, height, width, _ = reference.shape
+        return self.conditions(reference, self.draw(pose, confidence, (height, width)), text, **others)
+
+    def field_of(
+        self,
+        params: dict,
+        conditions: Conditions,
+        *,
+        guidance: float,
+        apart: Mapping[str, float] = MappingProxyType({}),
+    ) -> Field | Experts[Field]:
+        """`guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone."""
         dropped = [Dropped(guidance, without(conditions, GUIDED))]
         dropped += [Dropped(alone, without(conditions, {name})) for name, alone in apart.items() if alone != 1.0]
 

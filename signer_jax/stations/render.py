@@ -7,8 +7,10 @@ time it encodes and decodes chunk by chunk (`renderer.vae_chunks`).
 `render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +23,7 @@ from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
-from signer_jax.renderer import vae_chunks, windows
+from signer_jax.renderer import solvers, vae_chunks, windows
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
@@ -82,6 +84,10 @@ class Studio:
     decode: Callable[..., Any]  # and back, in [-1, 1]
     null: Float[np.ndarray, "n e"] | None = None  # the text encoder's states of the prompt that says nothing
     see: Callable[[UInt8[np.ndarray, "y x 3"]], Any] | None = None  # CLIP's tokens of a picture, or None
+    # `film` in its parts, for windows of which each step is told: params, conditions -> what the model sees of them;
+    # and params, noisy latents, σ, that, which of two experts -> dx/dσ
+    look_at: Callable[..., Any] | None = None
+    lead: Callable[..., Any] | None = None
 
     @classmethod
     def of(
@@ -117,6 +123,15 @@ class Studio:
                 field = field.high if high else field.low
             return field(x, sigma)
 
+        def look_at(params: dict, conditions: dict) -> Any:
+            return renderer.drawn_conditions(**_in_model_range(conditions), encode=encoder(vae, params))
+
+        def lead(params: dict, x: jax.Array, sigma: jax.Array, seen: Any, high: bool) -> Any:
+            field = renderer.field_of(params["renderer"], seen, guidance=guidance, apart=guidance_each)
+            if isinstance(field, Experts):
+                field = field.high if high else field.low
+            return field(x, sigma)
+
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
             seen = _in_model_range(conditions)
             clean = renderer.render(
@@ -133,6 +148,7 @@ class Studio:
         return cls(
             renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
             jax.jit(film), jax.jit(velocity, static_argnames="high"), jax.jit(encode), jax.jit(decode), null, see,
+            jax.jit(look_at), jax.jit(lead, static_argnames="high"),
         )  # fmt: skip
 
     @property
@@ -151,7 +167,12 @@ class Studio:
 
     def shows(self, count: int) -> bool:
         """Whether a progress bar counts so many windows: many, or each of them long."""
-        return count > _MANY or self.places * self.renderer.schedule.steps >= _LONG
+        return count > _MANY or self.tells_steps
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether each step of a window is told, since one takes long."""
+        return self.places * self.renderer.schedule.steps >= _LONG and self.lead is not None
 
 
 def _in_model_range(conditions: dict) -> dict:
@@ -293,11 +314,40 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
     count = len(conditions["pose"])
     rows = studio.rows(count)
     noise, videos = jnp.repeat(studio.noise, rows, 0), []
-    for i in progress(range(0, count, rows), "windows rendered", shown=studio.shows(count)):
-        at = np.minimum(np.arange(i, i + rows), count - 1)
-        part = {name: values[at] for name, values in conditions.items()}
-        videos.append(to_pixels_range(studio.film(studio.params, noise, part))[: count - i])
+    with _filming(studio, -(-count // rows)) as film:
+        shown = studio.shows(count) and not studio.tells_steps
+        for i in progress(range(0, count, rows), "windows rendered", shown=shown):
+            at = np.minimum(np.arange(i, i + rows), count - 1)
+            part = {name: values[at] for name, values in conditions.items()}
+            videos.append(to_pixels_range(film(noise, part))[: count - i])
     return np.concatenate(videos)
+
+
+@contextmanager
+def _filming(studio: Studio, count: int) -> Iterator[Callable[[Any, dict], Any]]:
+    """(noise, conditions) -> windows in [-1, 1], called `count` times: the studio's one program, or, where each step
+    is told, a call of the model a step, under a bar over all steps.
+    """
+    if not studio.tells_steps:
+        yield lambda noise, conditions: studio.film(studio.params, noise, conditions)
+        return
+    renderer, params = studio.renderer, studio.params
+    method = solvers.solver(renderer.schedule.solver, renderer.schedule.levels())
+    with progress(range(count * len(method.table)), "steps") as bar:
+
+        def film(noise: Any, conditions: dict) -> Any:
+            assert studio.look_at is not None and studio.lead is not None
+            seen = studio.look_at(params, conditions)
+            state = method.start(jnp.asarray(renderer.whole(noise, noise[:, 0])))
+            for row in method.table:
+                high = bool(high_noise(row[0], renderer.variant.boundary or 0.0))
+                v = np.asarray(studio.lead(params, state.x, row[0], seen, high=high), np.float32)
+                state = method.advance(state, jnp.asarray(v), jnp.asarray(row))
+                bar.update()
+            made = renderer.made(state.x, jnp.asarray(conditions["reference"]))
+            return studio.decode(params["vae"], studio.latents.denormalise(made))
+
+        yield film
 
 
 def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.ndarray, "t h w 3"]]:
@@ -341,8 +391,9 @@ def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) ->
     look's own all the same), of one whose reference stands in front as given frames behind it.
     """
     variant = studio.renderer.variant
+    count = len(range(0, max(len(pose) - studio.overlap, 1), studio.window - studio.overlap))
 
-    def film(start: int, before: np.ndarray | None) -> np.ndarray:
+    def segment_of(filmed: Callable, start: int, before: np.ndarray | None) -> np.ndarray:
         at = np.minimum(np.arange(start, start + studio.window), len(pose) - 1)
         conditions = said | {"pose": pose.coordinates[None, at], "confidence": pose.confidence[None, at]}
         if face is not None:
@@ -354,17 +405,18 @@ def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) ->
             conditions["reference"] = studio.latents.normalise(np.asarray(latents))[:, 0]
             if "picture" in said:
                 conditions["picture"] = before[:, -1]
-        return np.asarray(studio.film(studio.params, studio.noise, conditions))
+        return np.asarray(filmed(studio.noise, conditions))
 
-    segments = windows.chain(
-        film,
-        len(pose),
-        length=studio.window,
-        overlap=studio.overlap,
-        ratio=studio.renderer.temporal_ratio,
-        shown=studio.shows(1) or len(pose) > studio.window,
-    )
-    return np.concatenate([to_pixels_range(segment)[0] for segment in segments])
+    with _filming(studio, count) as filmed:
+        segments = windows.chain(
+            partial(segment_of, filmed),
+            len(pose),
+            length=studio.window,
+            overlap=studio.overlap,
+            ratio=studio.renderer.temporal_ratio,
+            shown=len(pose) > studio.window and not studio.tells_steps,
+        )
+        return np.concatenate([to_pixels_range(segment)[0] for segment in segments])
 
 
 def _decoded(latents: Float[np.ndarray, "k h w z"], studio: Studio) -> UInt8[np.ndarray, "t h w 3"]:

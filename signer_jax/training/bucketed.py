@@ -49,6 +49,11 @@ class Windows:
     def motion(self, row: int) -> int:
         return self.motions[self.plan.placed[row].clip]
 
+    def brought_to(self, size: Bucket, *, crop: float, enlarge: float) -> dict[int, Placed]:
+        """How each motion that can be brought to the size of a bucket is, whatever its length."""
+        found = plan(self.clips, [size._replace(frames=1)], crop=crop, enlarge=enlarge).placed
+        return {self.motions[placed.clip]: placed for placed in found}
+
 
 def prepare(
     directory: Path, bucket: int, of: Windows, base: LatentStore, corpus: Corpus, poses: MotionWindows, vae: VideoVAE,
@@ -119,12 +124,11 @@ def _reference_frames(
 ) -> list[Shown]:
     """The reference frames, one signer after the other."""
     listed = corpus.listed("train")
-    places = plan(of.clips, [bucket._replace(frames=1)], crop=crop, enlarge=enlarge).placed
     there: dict[str, list[Shown]] = defaultdict(list)
-    for placed in places:
-        motion = of.motions[placed.clip]
-        there[listed[motion][2]] += [(motion, frame, placed) for frame in range(of.clips[placed.clip].frames)]
-    return [frames[i] for _, frames in sorted(there.items()) for i in spread(len(frames), most)]
+    for motion, placed in of.brought_to(bucket, crop=crop, enlarge=enlarge).items():
+        frames, _, signer = listed[motion]
+        there[signer] += [(motion, frame, placed) for frame in range(frames)]
+    return [shown[i] for _, shown in sorted(there.items()) for i in spread(len(shown), most)]
 
 
 def batches(
@@ -161,7 +165,7 @@ def batches(
             "latents_start": np.int32(before),
             "reference": store.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout),
             "noise_factor": store.noise_factor,
-            **(beside(motion, start, length, rng) if beside else {}),
+            **(beside(motion, start, length, rng, (placed, bucket)) if beside else {}),
         }
 
     examples = grain.MapDataset.source(Visits(of.plan, reading.batch, reading.seed)).seed(reading.seed)

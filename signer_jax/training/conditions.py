@@ -2,7 +2,7 @@
 training example gets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.faces import face_video
+from signer_jax.data.prepare import posed
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
 from signer_jax.distributed import first_makes
@@ -29,8 +31,9 @@ from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
+from signer_jax.training.bucketed import Windows
 from signer_jax.training.latents import Beside, window_starts
-from signer_jax.training.pictures import Pictures, Tower
+from signer_jax.training.pictures import Cut, Pictures, Tower
 from signer_jax.training.text_states import TextEncoder, TextStates
 from signer_jax.types import Pose
 
@@ -38,19 +41,19 @@ STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
 
 
 def check(settings: Settings) -> None:
-    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, and for buckets
-    of a variant that has none, before anything long starts.
+    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, and for a
+    control that nothing would teach, before anything long starts.
     """
     if not STAGES & set(settings.stages):
         return
     for reads in (text_encoder(settings), tower(settings)):
         if reads is not None:
             reads.check()
-    variant = VARIANTS[settings.renderer.variant]
-    if settings.renderer.buckets and (variant.front or variant.first):
+    c = settings.renderer
+    if not posed(settings.data) and c.control != "none" and not c.stem_features:
         raise SignerError(
-            f"config.renderer.buckets: {settings.renderer.variant!r} is shown pictures, which are kept at data.size "
-            "alone; leave the buckets () for it"
+            f"config.renderer.control {c.control!r}: the videos of {settings.data.corpus} have no poses to learn it "
+            "from; set config.renderer.control=none, and begin the control with the next run, on sign video"
         )
 
 
@@ -114,10 +117,11 @@ class Sources:
     corpus: Corpus
     texts: TextStates | None
     negative: str  # the prompt that says nothing
-    pictures: Pictures | None
+    sizes: Sequence[Bucket]  # of the windows: the buckets that have any, or the one size where there are no buckets
+    pictures: Mapping[Bucket, Pictures]  # at each of them; empty where a model is shown none
     reference_dropout: float
     faces: bool  # whether any example shows one
-    grey: Callable[[], Float[np.ndarray, "k h w z"]] | None = None  # latents of a grey window, where a model takes them
+    grey: Callable[[Bucket], Float[np.ndarray, "k h w z"]] | None = None  # of a grey window, where latents are taken
 
     def beside(self) -> Beside:
         """For a stream of windows.
@@ -125,31 +129,37 @@ class Sources:
         `text_states [rows, d]`, zeros past the end, and `text_null [n, d]`; `clip [i, c]` of the reference. Of a model
         whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
         uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip. `face
-        [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long.
+        [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long. All
+        but the face are as the window's bucket has them.
         """
         motions, signers = self.corpus.motions("train"), [signer for *_, signer in self.corpus.listed("train")]
         variant = self.renderer.variant
         text_of = lru_cache(maxsize=None)(lambda motion: motions[motion].text)
         rows, null = variant.text_rows or ROWS, self.texts and self.texts.of(self.negative)
-        grey = None if self.grey is None else self.grey()  # once: it depends on the autoencoder and the size alone
+        # Once: it depends on the autoencoder and the size alone.
+        grey = {} if self.grey is None else {size: self.grey(size) for size in self.sizes}
 
-        def arrays(motion: int, start: int, length: int, rng: np.random.Generator) -> dict[str, Any]:
+        def arrays(
+            motion: int, start: int, length: int, rng: np.random.Generator, at: tuple[Placed, Bucket] | None
+        ) -> dict[str, Any]:
             found: dict[str, Any] = {}
+            size = self.sizes[0] if at is None else at[1]
             if self.texts is not None:
                 states = self.texts.of(text_of(motion))
                 found["text_states"] = np.pad(states, ((0, rows - len(states)), (0, 0)))
                 found["text_null"] = null
-            if grey is not None:  # the encoding is causal: a shorter one begins alike
-                found["blank"] = grey[: 1 + (length - 1) // self.renderer.temporal_ratio]
+            if size in grey:  # the encoding is causal: a shorter one begins alike
+                found["blank"] = grey[size][: 1 + (length - 1) // self.renderer.temporal_ratio]
             if self.faces and (face := self.renderer.transformer.face) is not None:
                 video, pose = motions.video(motion), motions.posed(motions[motion], motion)
-                at = np.minimum(np.arange(start, start + length), len(video) - 1)
-                shown_pose = Pose(pose.coordinates[at], pose.confidence[at], pose.fps)
-                found["face"] = face_video(video[at], shown_pose, face.size)
-            if self.pictures is None:
+                frames = np.minimum(np.arange(start, start + length), len(video) - 1)
+                shown_pose = Pose(pose.coordinates[frames], pose.confidence[frames], pose.fps)
+                found["face"] = face_video(video[frames], shown_pose, face.size)
+            if size not in self.pictures:
                 return found
+            shown_here = self.pictures[size]
             if variant.front:
-                bank = self.pictures.banks[signers[motion]]
+                bank = shown_here.banks[signers[motion]]
                 place = bank.place_but(motion, rng, dropout=self.reference_dropout)
                 found["reference"] = bank.shown(place)
                 if bank.clip is not None:
@@ -159,9 +169,10 @@ class Sources:
             found["shown"] = shown
             if self.renderer.shows_picture:
                 video = motions.video(motion)
-                found["picture"] = video[min(start, len(video) - 1)]
-            if self.pictures.tower:
-                found["clip"] = self.pictures.tokens_at(motion, start) * shown
+                picture = video[min(start, len(video) - 1)][None]
+                found["picture"] = (picture if at is None else fitted(picture, *at))[0]
+            if shown_here.tower:
+                found["clip"] = shown_here.tokens_at(motion, start) * shown
             return found
 
         return arrays
@@ -169,14 +180,15 @@ class Sources:
 
 def prepare(
     settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, latents: LatentStore, model: Model,
-    vae: Any,
+    vae: Any, of: Windows | None = None,
 ) -> Sources:  # fmt: skip
     """Everything that the training videos' examples take, computed where it is not there yet.
 
-    `vae` are the autoencoder's parameters on this process's own devices.
+    `vae` are the autoencoder's parameters on this process's own devices; `of` the windows of a training on buckets,
+    whose examples are shown pictures of their bucket's size. Those of `data.size` are made in any case: for signing.
     """
     c, renderer = settings.renderer, model.renderer
-    encoder, seer, texts, shown = text_encoder(settings), tower(settings), None, None
+    encoder, seer, texts = text_encoder(settings), tower(settings), None
     if encoder is not None:
         mesh = partitioning.own_mesh(asdict(settings.mesh))
         motions = corpus.motions("train")
@@ -187,25 +199,40 @@ def prepare(
 
         texts = first_makes("text states", lambda: text_states.prepare(workdir / "text_states", encoder, wanted, mesh))
         texts.of(c.negative_prompt)  # refused here where it is of another one
+    shown: dict[Bucket, Pictures] = {}
+    sizes = [Bucket(c.window, *settings.data.size)]
+    if of is not None:
+        sizes = [size for k, size in enumerate(of.plan.buckets) if of.plan.members(k)]
     if renderer.variant.front or renderer.variant.first:
-        shown = first_makes(
-            "pictures",
-            lambda: pictures.prepare(
-                workdir / "pictures", corpus, windows, latents, model.vae, vae, seer,
-                references=c.references, first=renderer.variant.first, windows=lambda: window_starts(latents),
-            ),
-        )  # fmt: skip
+
+        def made(name: str, starts: Callable[[], list[tuple[int, int]]], cut: Cut | None = None) -> Pictures:
+            return pictures.prepare(
+                workdir / name, corpus, windows, latents, model.vae, vae, seer,
+                references=c.references, first=renderer.variant.first, windows=starts, cut=cut,
+            )  # fmt: skip
+
+        def made_at(size: Bucket) -> Pictures:
+            assert of is not None
+            rows = of.plan.members(of.plan.buckets.index(size))
+            cut = Cut(size, of.brought_to(size, crop=settings.data.crop, enlarge=settings.data.enlarge))
+            return made(f"buckets/{size}.pictures", lambda: [(of.motion(row), of.starts[row]) for row in rows], cut)
+
+        # No window that training on buckets reads is of data.size alone.
+        starts = list if c.buckets else partial(window_starts, latents)
+        whole = first_makes("pictures", partial(made, "pictures", starts))
+        shown = {sizes[0]: whole}
+        if of is not None:
+            shown = {size: first_makes(f"pictures {size}", partial(made_at, size)) for size in sizes}
     grey = None
     if renderer.variant.front and "image" in renderer.variant.streams:
-        grey = partial(_grey, model.vae, vae, (c.window, *settings.data.size))
-    return Sources(
-        renderer, corpus, texts, c.negative_prompt, shown, c.reference_dropout, c.dropout_each.face < 1.0, grey
-    )
+        grey = partial(_grey, model.vae, vae)
+    faces = c.dropout_each.face < 1.0
+    return Sources(renderer, corpus, texts, c.negative_prompt, sizes, shown, c.reference_dropout, faces, grey)
 
 
-def _grey(vae: VideoVAE, params: Any, shape: tuple[int, int, int]) -> Float[np.ndarray, "k h w z"]:
-    """Normalised latents of a grey video of these frames, height and width."""
-    encode = jax.jit(lambda params: encoder(vae, {"vae": params})(jnp.zeros((1, *shape, 3))))
+def _grey(vae: VideoVAE, params: Any, size: Bucket) -> Float[np.ndarray, "k h w z"]:
+    """Normalised latents of a grey video of this size."""
+    encode = jax.jit(lambda params: encoder(vae, {"vae": params})(jnp.zeros((1, *size, 3))))
     return np.asarray(encode(params))[0]
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from signer_jax import storage
+from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack, unpack
 from signer_jax.data.streams import Reading, iterate, spread, take_frames, to_model_range
@@ -30,8 +31,9 @@ from signer_jax.training.checkpoints import fingerprint
 _PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
 _MOST_ROWS = 8
 _UNSEEN = 0.05  # share of the frames that no window shows, above which it is said
-# (motion, its first frame, frames, the example's generator) -> arrays that stand beside a window's latents.
-Beside = Callable[[int, int, int, np.random.Generator], dict[str, Any]]
+# (motion, its first frame, frames, the example's generator, its place in a bucket where there are buckets) -> arrays
+# that stand beside a window's latents.
+Beside = Callable[[int, int, int, np.random.Generator, tuple[Placed, Bucket] | None], dict[str, Any]]
 
 
 def encoder_of(vae: VideoVAE, params: dict):
@@ -246,7 +248,7 @@ def latent_batches(
             "latents_start": np.int32(before),
             "reference": reference,
             "noise_factor": latents.noise_factor,
-            **(beside(motion, start, length, rng) if beside else {}),
+            **(beside(motion, start, length, rng, None) if beside else {}),
         }
 
     windows_of = Shard(

@@ -3,15 +3,16 @@
 A published model was shown pictures, each encoded by itself; the latents' own banks hold parts of encoded clips too.
 `<workdir>/pictures` holds, for each signer, frames spread evenly over the training videos with their poses, latents and
 tokens, and the tokens of each training window's first frame where that is what the model is shown.
+`<workdir>/buckets/BUCKET.pictures` is the same at the size of a bucket: what training on buckets is shown.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jaxtyping import Float, UInt8
 
 from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
+from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
 from signer_jax.data.streams import spread
@@ -37,11 +39,19 @@ from signer_jax.training.published import hashed
 
 KIND = "cache of reference pictures"
 KEY = "config.renderer.image_encoder"
+DTYPE = "float32"
 _BATCH = 8  # pictures
 _FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz")
 
 Picture = UInt8[np.ndarray, "y x 3"]
 Tokens = Float[np.ndarray, "i c"]
+
+
+class Cut(NamedTuple):
+    """A bucket, and how the frames of each motion that it is for are brought to its size."""
+
+    bucket: Bucket
+    placed: Mapping[int, Placed]
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class Pictures:
     banks: dict[str, ReferenceBank]
     windows: dict[tuple[int, int], int]  # (motion, first frame) -> its record
     shard: Shard | None
+    bucket: str = ""  # to whose size they were brought
+    dtype: str = DTYPE  # that their latents were encoded in
 
     @classmethod
     def open(cls, directory: Path) -> "Pictures":
@@ -104,6 +116,7 @@ class Pictures:
         try:
             about = read_json(directory / "about.json", LISTS)
             vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
+            of = {name: str(about[name]) for name in ("bucket", "dtype") if name in about}
             counts = {str(signer): int(count) for signer, count in about["signers"].items()}
             windows = {(int(motion), int(start)): i for i, (motion, start) in enumerate(about["windows"])}
             if min(counts.values(), default=0) < 1 or any(map(piled, counts)):
@@ -123,7 +136,7 @@ class Pictures:
         shard = Shard(directory / "windows.arrayrecord", _decode, storage.REMAKE) if windows else None
         if shard is not None and len(shard) != len(windows):
             raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
-        return cls(directory, vae, tower, banks, windows, shard)
+        return cls(directory, vae, tower, banks, windows, shard, **of)
 
     def tokens_at(self, motion: int, start: int) -> Tokens:
         """CLIP's of a window's first frame. Raises `SignerError` for a window that is not there."""
@@ -160,6 +173,7 @@ def _decode(record: bytes) -> Tokens:
 def prepare(
     directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
     tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
+    cut: Cut | None = None,
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer; a folder that is there is used as it is.
 
@@ -168,22 +182,30 @@ def prepare(
       latents: which normalises; `vae` and `params` are its autoencoder's.
       first: whether a clip is shown with its own first frame, so that the tokens of the `windows` (motion, first frame)
         are wanted where there is a `tower`.
+      cut: the bucket whose size they have; None for frames as the corpus has them.
 
-    Raises `SignerError` where the folder was made by another autoencoder or another tower.
+    Raises `SignerError` where the folder was made by another autoencoder or another tower, or is of another bucket or
+    type.
     """
+    bucket = str(cut.bucket) if cut else ""
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
         there = Pictures.open(directory)
         if there.vae != latents.encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
         check_same(there, tower)
+        if (there.bucket, there.dtype) != (bucket, DTYPE):
+            raise SignerError(
+                f"{directory}: holds pictures of {there.bucket or 'no bucket'} in {there.dtype}, this run needs "
+                f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
+            )
         return there
-    places = _places(corpus, references)
+    places = _places(corpus, references, cut)
     with storage.new_folder(directory, KIND) as partial:
         shown = [motions.window(motion, frame, 1) for motion, frame in places]
-        pictures = _saved(partial / "pictures.npy", ([one] for one in _frames(corpus, places)), len(places))
+        pictures = _saved(partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places))
         encode = encoder_of(vae, params)
-        parts = progress(range(0, len(pictures), _BATCH), "reference pictures")
+        parts = progress(range(0, len(pictures), _BATCH), f"reference pictures {bucket}".rstrip())
         made = [encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts]
         np.save(partial / "latents.npy", latents.normalise(np.concatenate(made)).astype(np.float32))
         np.savez(
@@ -199,14 +221,14 @@ def prepare(
             _saved(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
             if starts:
                 with new_shard(partial / "windows.arrayrecord") as write:
-                    for tokens in _seen(seer, _frames(corpus, starts), len(starts)):
+                    for tokens in _seen(seer, _frames(corpus, starts, cut), len(starts)):
                         for one in tokens:
                             write(pack({"tokens": one}))
             seer.close()
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
-            "vae": latents.encoder, "tower": tower.hash() if tower else "", "dtype": "float32", "own": first,
-            "signers": signers, "windows": starts,
+            "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
+            "own": first, "signers": signers, "windows": starts,
         }  # fmt: skip
         (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return Pictures.open(directory)
@@ -219,21 +241,25 @@ def check_same(pictures: Pictures, tower: Tower | None) -> None:
         raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
 
 
-def _places(corpus: Corpus, limit: int) -> list[tuple[int, int]]:
-    """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer."""
+def _places(corpus: Corpus, limit: int, cut: Cut | None) -> list[tuple[int, int]]:
+    """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer;
+    of those that can be brought to the bucket's size."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for motion, (frames, video, signer) in enumerate(corpus.listed("train")):
-        if video:
+        if video and (cut is None or motion in cut.placed):
             found[signer] += [(motion, frame) for frame in range(frames)]
     return [places[i] for _, places in sorted(found.items()) for i in spread(len(places), limit)]
 
 
-def _frames(corpus: Corpus, places: Iterable[tuple[int, int]]) -> Iterator[Picture]:
-    """The frames of these places; neighbours of one clip read it once."""
+def _frames(corpus: Corpus, places: Iterable[tuple[int, int]], cut: Cut | None) -> Iterator[Picture]:
+    """The frames of these places, as the bucket has them; neighbours of one clip read it once."""
     records = corpus.motions("train")
     for motion, some in groupby(places, key=lambda place: place[0]):
         video = records.video(motion)
-        yield from (video[min(frame, len(video) - 1)].copy() for _, frame in some)
+        for _, frame in some:
+            at = min(frame, len(video) - 1)
+            picture = video[at : at + 1]
+            yield (fitted(picture, cut.placed[motion], cut.bucket) if cut else picture)[0].copy()
 
 
 def _seen(seer: Seer, pictures: Iterable[Picture], total: int) -> Iterator[Float[np.ndarray, "b i c"]]:

@@ -241,9 +241,9 @@ def stage_batches(
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
     vae = partitioning.here(params["vae"], mesh)
-    sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     if c.buckets:
         of, stores = bucketed_latents(settings, workdir, corpus, windows, model, params, mesh, latents)
+        sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae, of)
         return bucketed.batches(
             of, stores, corpus, windows, reading,
             single=name == "images",
@@ -252,6 +252,7 @@ def stage_batches(
             around=settings.pose.window if name == "joint" else 0,
             beside=sources.beside(),
         )  # fmt: skip
+    sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return latent_cache.latent_batches(
         latents, corpus, windows, reading,
         length=1 if name == "images" else c.window,

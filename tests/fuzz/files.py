@@ -132,6 +132,15 @@ def make_phoenix(folder: Path, count: int = 4) -> None:
     (folder / "PHOENIX-2014-T.dev.corpus.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def make_openvid(folder: Path) -> None:
+    (folder / "video").mkdir()
+    rows = ["video,caption,aesthetic score"]
+    for i in range(4):
+        video.write(folder / "video" / f"a{i}.mp4", pictures(), 25.0)
+        rows.append(f'a{i}.mp4,"a dog, it runs",5.{i}')
+    (folder / "OpenVidHD.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 def make_how2sign(folder: Path) -> None:
     clips = folder / "sentence_level" / "train" / "rgb_front"
     (clips / "raw_videos").mkdir(parents=True)

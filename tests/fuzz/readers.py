@@ -29,7 +29,7 @@ from signer_jax import storage, workdir
 from signer_jax.cli import main as cli
 from signer_jax.cli.common import middle_of, open_picture
 from signer_jax.data import records, shards, video
-from signer_jax.data.corpora import how2sign_clips, phoenix14t
+from signer_jax.data.corpora import how2sign_clips, openvid, phoenix14t
 from signer_jax.errors import SignerError
 from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
 from signer_jax.interop.prompts import load_tokenizer
@@ -178,6 +178,13 @@ def _phoenix_harm(folder: Path, case: int, rng: Random) -> Changes:
     return {name: odd_rows(data, delimiter, rng) if rng.random() < 0.6 else harmed(data, case // 2, rng)}
 
 
+def _openvid_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = ("OpenVidHD.csv", "OpenVidHD.csv", "video/a1.mp4")[case % 3]
+    data = (folder / name).read_bytes()
+    odd = name.endswith(".csv") and rng.random() < 0.6
+    return {name: odd_rows(data, ",", rng) if odd else harmed(data, case // 3, rng)}
+
+
 def _text_harm(folder: Path, case: int, rng: Random) -> Changes:
     name = ("ref.txt", "hyp.txt")[case % 2]
     data = (folder / name).read_bytes()
@@ -279,6 +286,12 @@ def _read_phoenix(folder: Path, changes: Changes) -> None:
     for sample in phoenix14t.samples(folder, split):
         _sample(sample)
         assert len(sample.text) <= 100_000
+
+
+def _read_openvid(folder: Path, changes: Changes) -> None:
+    for sample in openvid.samples(folder, size=(16, 16), fps=10.0, crop=0.5, enlarge=1.0):
+        _sample(sample)
+        assert sample.video is not None and sample.video.shape[1:] == (16, 16, 3) and sample.text
 
 
 def _read_how2sign(folder: Path, changes: Changes) -> None:
@@ -412,7 +425,8 @@ READERS = (
     Reader("pose database", 7_900, files.make_prior, *_PRIOR),
     Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),
     Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),
-    Reader("PHOENIX14T", 7_940, files.make_phoenix, *_PHOENIX),
+    Reader("OpenVid", 1_000, files.make_openvid, _openvid_harm, _read_openvid),
+    Reader("PHOENIX14T", 6_940, files.make_phoenix, *_PHOENIX),
     Reader("How2Sign clips", 1_000, files.make_how2sign, _how2sign_harm, _read_how2sign),
     Reader("video", 4_940, files.make_videos, *_VIDEO),
     Reader(

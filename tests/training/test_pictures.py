@@ -15,12 +15,15 @@ from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
+from signer_jax.renderer.variants import find
+from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
 from signer_jax.training import conditions, partitioning, pictures, run
 from signer_jax.types import Pose
 from signer_jax.validation import read
 
 I2V, ANIMATE, TI2V = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b"
+EXPERTS = "wan2.2-i2v-a14b"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def chains(tmp_path_factory):
         config.data.poses = config.data.videos = {"train": 6, "dev": 1, "test": 1}
         config.renderer.control, config.renderer.references, config.renderer.reference_dropout = "variant", 6, 0.5
         config.renderer.dropout_each.face = 0.0
-        config.renderer.image_encoder = "" if name == TI2V else pipeline
+        config.renderer.image_encoder = pipeline if find(name).clip_dim else ""
         config.train.renderer.batch, config.renderer.steps, config.renderer.guidance = 8, 2, 1.0
         model, params, settings = built(config)
         workdir = place / f"run {name}"
@@ -235,6 +238,19 @@ def test_a_segment_begins_with_the_last_frames_of_the_one_before(chains, name):
         shown = np.asarray(signer.model.vae.apply({"params": signer.params["vae"]}, np.asarray(
             studio.latents.denormalise(latents))[:, None], method="decode"))[:, 0]  # fmt: skip
         np.testing.assert_allclose(calls[1][1][:, 0], shown, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [ANIMATE, TI2V, EXPERTS])
+def test_a_long_segment_tells_its_steps_and_is_the_same_video(chains, name, monkeypatch, capsys):
+    studio = chains(name).studio
+    look, steps = style(studio), studio.renderer.schedule.steps
+    assert steps == 2
+    at_once = render(moving(8), look, None, None, studio).video
+    assert "steps" not in capsys.readouterr().err
+    monkeypatch.setattr(station, "_LONG", 1)
+    told = render(moving(8), look, None, None, studio).video
+    assert "steps" in (err := capsys.readouterr().err) and "4/4" in err and "segments" not in err  # of two segments
+    assert at_once.std() > 1 and np.abs(told.astype(int) - at_once).max() <= 1
 
 
 def test_a_face_that_is_given_is_shown_and_none_is_black(chains):

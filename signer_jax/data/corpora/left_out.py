@@ -33,6 +33,10 @@ class LeftOut:
         if self._count:
             _say(f"{self._source}: {self._count} of {self._total} {self._items} left out")
 
+    def say(self, what: str) -> None:
+        """A line of what is to be known of the source."""
+        _say(f"{self._source}: {what}")
+
 
 def _say(line: str) -> None:
     tqdm.write(f"signer: {one_line(line)}", file=sys.stderr)  # above a progress bar
