@@ -190,7 +190,7 @@ def test_a_long_window_is_counted_from_the_first_one_on(studio, blending, monkey
         assert capsys.readouterr().err == ""
     monkeypatch.setattr(station, "_LONG", 100)
     render(shown, style(studio), None, None, studio)
-    assert "steps" in (err := capsys.readouterr().err) and "1/1" in err and "windows" not in err
+    assert "steps" in (err := capsys.readouterr().err) and "2/2" in err and "windows" not in err
     render(shown, style(blending), None, None, blending)
     assert "2/2" in (err := capsys.readouterr().err) and "frames decoded" in err  # a step each
     monkeypatch.undo()
