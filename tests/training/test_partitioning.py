@@ -10,10 +10,10 @@ from signer_jax.training import partitioning
 
 def test_one_axis_takes_what_the_others_leave():
     mesh = partitioning.make_mesh({"data": -1, "fsdp": 2, "tensor": 2})
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 1), (-1, -1, 1), (2, 2, 1), (0, 1, 1), (-1, 3, 1)])
+@pytest.mark.parametrize("shape", [(3, 1, 1, 1), (-1, 1, -1, 1), (2, 2, 1, 1), (0, 1, 1, 1), (-1, 1, 3, 1)])
 def test_a_mesh_that_does_not_fit_the_devices(shape):
     with pytest.raises(SignerError, match="config.mesh"):
         partitioning.make_mesh(dict(zip(partitioning.AXES, shape, strict=True)))

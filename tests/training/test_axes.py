@@ -1,0 +1,110 @@
+"""Every axis of the mesh alone, and every two together, compute the loss and the gradients of one device."""
+
+import math
+from functools import cache
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.layout import AXES
+from signer_jax.renderer.attention import ATTENTIONS
+from signer_jax.renderer.variants import FaceBranch
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.training import partitioning
+
+ALONE = [{axis: 4} for axis in AXES]
+PAIRS = [{one: 2, other: 2} for one, other in combinations(AXES, 2)]
+WITH = [shape for shape in ALONE + PAIRS if "context" in shape]
+SHAPES = [(shape, "ring") for shape in ALONE + PAIRS] + [(shape, "all_to_all") for shape in WITH]
+# 45 tokens, which neither 2 nor 4 divide: a device's part begins within a frame, and the last one is filled up.
+FRAMES, HEIGHT, WIDTH = 3, 6, 10
+FACE = FaceBranch(
+    channels=(4, 8), style_dim=8, motion_dim=4, motion_blocks=1, motion_out=8, hidden=8, heads=2, every=1, batch=4
+)
+
+
+def everything(kind: str) -> tuple[dict, dict]:
+    """Options of a kind of transformer, and arrays for all that it takes, every example its own."""
+    options: dict = {}
+    rng = np.random.default_rng(0)
+    shapes = {"latents": (4, FRAMES, HEIGHT, WIDTH, 4), "timestep": (4,), "text": (4, 6, 16)}
+    if kind == "animate":
+        options |= {"face": FACE, "image_dim": 12}
+        shapes |= {
+            "image": (4, 5, 12), "pose": (4, FRAMES - 1, HEIGHT, WIDTH, 4), "face": (4, 4 * (FRAMES - 2) + 1, 8, 8, 3),
+        }  # fmt: skip
+    if kind == "all":
+        options |= {"semantics_dim": 12, "image_dim": 12}
+        shapes |= {
+            "image": (4, 5, 12), "semantics": (4, 7, 12), "timestep": (4, FRAMES * HEIGHT * WIDTH // 4),
+            "control": (4, FRAMES, HEIGHT // 2, WIDTH // 2, 32), "control_scale": (4,),
+        }  # fmt: skip
+    return options, {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def module(kind: str, across: str) -> VideoTransformer:
+    return VideoTransformer(
+        in_channels=4, out_channels=4, dim=32, heads=4, ffn_dim=48, layers=2, text_dim=16, freq_dim=16, patch=(1, 2, 2),
+        eps=1e-6, remat=True, attend=ATTENTIONS[across], **everything(kind)[0],
+    )  # fmt: skip
+
+
+@cache
+def parameters(kind: str) -> dict:
+    shapes = jax.eval_shape(module(kind, "ring").init, jax.random.key(0), **everything(kind)[1])
+    rng = np.random.default_rng(1)  # none zero, as some are at the start
+    return jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
+
+
+def computed(kind: str, shape: dict[str, int], across: str = "ring") -> tuple[float, dict]:
+    mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())])
+    transformer, params = module(kind, across), parameters(kind)
+
+    def loss(params: dict, batch: dict) -> jax.Array:
+        return jnp.mean(jnp.sin(transformer.apply(params, **batch)))
+
+    placed = jax.device_put(params, partitioning.tree_shardings(params, mesh))
+    batch = partitioning.put_batch(everything(kind)[1], mesh)
+    return jax.device_get(jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(placed, batch))
+
+
+@cache
+def alone(kind: str) -> tuple[float, dict]:
+    return computed(kind, {"data": 1})
+
+
+def assert_same(found: tuple[float, dict], truth: tuple[float, dict]) -> None:
+    assert found[0] == pytest.approx(truth[0], rel=1e-5)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(truth[1]))
+    for path, true in jax.tree_util.tree_leaves_with_path(truth[1]):
+        ours = found[1]
+        for key in path:
+            ours = ours[key.key]
+        scale = np.abs(true).max()
+        assert scale > 0, path
+        # Of a key's bias the softmax leaves next to nothing: there the sums' own rounding shows.
+        np.testing.assert_allclose(ours, true, atol=2e-5 * scale + 1e-8 * largest, err_msg=str(path))
+
+
+@pytest.mark.parametrize(("shape", "across"), SHAPES, ids=str)
+def test_loss_and_gradients_are_one_devices(shape, across):
+    assert_same(computed("plain", shape, across), alone("plain"))
+
+
+def test_all_that_a_transformer_takes_reaches_its_own_tokens():
+    assert_same(computed("all", {"context": 4, "tensor": 2}), alone("all"))
+
+
+def test_animates_frames_may_be_split_anywhere():
+    assert_same(computed("animate", {"context": 4, "tensor": 2}), alone("animate"))
+
+
+def test_heads_that_cannot_be_exchanged_go_round_or_are_refused():
+    shape = {"context": 8}
+    assert_same(computed("plain", shape, "automatic"), alone("plain"))
+    with pytest.raises(SignerError, match="4 heads do not divide among mesh tensor 1 x context 8; .*'ring'.* 1, 2, 4$"):
+        computed("plain", shape, "all_to_all")
