@@ -1,8 +1,14 @@
 """Every axis of the mesh alone, and every two together, compute the loss and the gradients of one device."""
 
+import json
 import math
+import os
+import socket
+import subprocess
+import sys
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +35,7 @@ FACE = FaceBranch(
 
 def everything(kind: str) -> tuple[dict, dict]:
     """Options of a kind of transformer, and arrays for all that it takes, every example its own."""
-    options: dict = {}
+    options: dict = {"image_dim": None}
     rng = np.random.default_rng(0)
     shapes = {"latents": (4, FRAMES, HEIGHT, WIDTH, 4), "timestep": (4,), "text": (4, 6, 16)}
     if kind == "animate":
@@ -60,7 +66,7 @@ def parameters(kind: str) -> dict:
     return jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
 
 
-def computed(kind: str, shape: dict[str, int], across: str = "ring") -> tuple[float, dict]:
+def computed(kind: str, shape: dict[str, int], across: str = "ring", read=jax.device_get) -> tuple[float, dict]:
     mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())])
     transformer, params = module(kind, across), parameters(kind)
 
@@ -69,7 +75,7 @@ def computed(kind: str, shape: dict[str, int], across: str = "ring") -> tuple[fl
 
     placed = jax.device_put(params, partitioning.tree_shardings(params, mesh))
     batch = partitioning.put_batch(everything(kind)[1], mesh)
-    return jax.device_get(jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(placed, batch))
+    return read(jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(placed, batch))
 
 
 @cache
@@ -101,6 +107,53 @@ def test_all_that_a_transformer_takes_reaches_its_own_tokens():
 
 def test_animates_frames_may_be_split_anywhere():
     assert_same(computed("animate", {"context": 4, "tensor": 2}), alone("animate"))
+
+
+TWO = """
+import sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+import test_axes
+test_axes.print_computed()
+"""
+
+
+def print_computed() -> None:
+    """For each way across, the loss and the sum of every gradient's size, of all processes' devices along `context`."""
+    for across in ("ring", "all_to_all"):
+        loss, gradients = computed("plain", {"context": 4}, across, read=lambda tree: tree)
+        sizes = jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.sum(jnp.abs(leaf)), tree))(gradients)
+        print(json.dumps([float(loss), *map(float, jax.tree.leaves(sizes))]), flush=True)
+
+
+@pytest.mark.slow
+def test_a_videos_tokens_may_lie_in_two_processes():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": paths}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, address, str(i)], env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=600) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    loss, gradients = alone("plain")
+    truth = [loss, *(np.abs(leaf).sum() for leaf in jax.tree.leaves(gradients))]
+    for out, err in said:
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert len(lines) == 2, err[-2000:]
+        for line in lines:
+            np.testing.assert_allclose(line, truth, rtol=1e-4, atol=1e-7)
 
 
 def test_heads_that_cannot_be_exchanged_go_round_or_are_refused():
