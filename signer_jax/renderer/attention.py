@@ -1,5 +1,6 @@
 """Attention over long sequences without a mask: the implementation is picked by platform, by shape and by mesh."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -67,7 +68,7 @@ def attention(
         spec = [activation_spec(name, x.shape, mesh.shape) for x, name in zip((q, k), names, strict=False)]
         if spec[1][1] is None:
             out, named = _on_mesh(mesh, spec, q, k, v, keys, name)
-        elif _exchanges(across, q.shape[2], mesh):
+        elif exchanges(across, q.shape[2], mesh.shape):
             out, named = _all_to_all(mesh, spec[0], q, k, v, keys, name)
         else:
             part = k.shape[1] // mesh.shape["context"]
@@ -116,9 +117,12 @@ def _all_to_all(
     return out, named[-1]
 
 
-def _exchanges(across: Across, heads: int, mesh: AbstractMesh) -> bool:
-    """Whether heads are exchanged for tokens, and keys are not passed round."""
-    context, tensor = mesh.shape["context"], mesh.shape["tensor"]
+def exchanges(across: Across, heads: int, mesh: Mapping[str, int]) -> bool:
+    """Whether heads are exchanged for tokens (and keys are not passed round) on a mesh of these sizes.
+
+    Raises `SignerError` where they are to be, and do not divide.
+    """
+    context, tensor = mesh["context"], mesh["tensor"]
     tensor = tensor if heads % tensor == 0 else 1  # the heads are whole on the devices of `tensor`
     divide = heads // tensor % context == 0
     if across == "all_to_all" and not divide:

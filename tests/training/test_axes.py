@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -15,12 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.layout import AXES
 from signer_jax.renderer.attention import ATTENTIONS
 from signer_jax.renderer.variants import FaceBranch
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.training import partitioning
+from signer_jax.settings import Mesh
+from signer_jax.training import partitioning, run
+from signer_jax.validation import read
 
 ALONE = [{axis: 4} for axis in AXES]
 PAIRS = [{one: 2, other: 2} for one, other in combinations(AXES, 2)]
@@ -66,7 +70,7 @@ def parameters(kind: str) -> dict:
     return jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
 
 
-def computed(kind: str, shape: dict[str, int], across: str = "ring", read=jax.device_get) -> tuple[float, dict]:
+def computed(kind: str, shape: dict[str, int], across: str = "ring", fetch=jax.device_get) -> tuple[float, dict]:
     mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())])
     transformer, params = module(kind, across), parameters(kind)
 
@@ -75,7 +79,7 @@ def computed(kind: str, shape: dict[str, int], across: str = "ring", read=jax.de
 
     placed = jax.device_put(params, partitioning.tree_shardings(params, mesh))
     batch = partitioning.put_batch(everything(kind)[1], mesh)
-    return read(jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(placed, batch))
+    return fetch(jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(placed, batch))
 
 
 @cache
@@ -122,7 +126,7 @@ test_axes.print_computed()
 def print_computed() -> None:
     """For each way across, the loss and the sum of every gradient's size, of all processes' devices along `context`."""
     for across in ("ring", "all_to_all"):
-        loss, gradients = computed("plain", {"context": 4}, across, read=lambda tree: tree)
+        loss, gradients = computed("plain", {"context": 4}, across, fetch=lambda tree: tree)
         sizes = jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.sum(jnp.abs(leaf)), tree))(gradients)
         print(json.dumps([float(loss), *map(float, jax.tree.leaves(sizes))]), flush=True)
 
@@ -156,8 +160,16 @@ def test_a_videos_tokens_may_lie_in_two_processes():
             np.testing.assert_allclose(line, truth, rtol=1e-4, atol=1e-7)
 
 
-def test_heads_that_cannot_be_exchanged_go_round_or_are_refused():
-    shape = {"context": 8}
-    assert_same(computed("plain", shape, "automatic"), alone("plain"))
+def test_heads_that_cannot_be_exchanged_go_round():
+    assert_same(computed("plain", {"context": 8}, "automatic"), alone("plain"))
+
+
+def test_heads_that_cannot_be_exchanged_are_refused_before_a_run_begins(tmp_path):
+    settings = read(configuration.load(Path(__file__).parents[1] / "tiny.py"))
+    settings = replace(
+        settings, mesh=Mesh(data=-1, fsdp=1, context=8, tensor=1),
+        renderer=replace(settings.renderer, context_attention="all_to_all"),
+    )  # fmt: skip
     with pytest.raises(SignerError, match="4 heads do not divide among mesh tensor 1 x context 8; .*'ring'.* 1, 2, 4$"):
-        computed("plain", shape, "all_to_all")
+        run.claimed(settings, tmp_path / "w").__enter__()
+    assert not (tmp_path / "w").exists()
