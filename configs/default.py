@@ -157,6 +157,9 @@ def get_config() -> ConfigDict:
     # How its parameters lie in memory while it signs and is evaluated: float32 | bfloat16; "": published ones as
     # config.dtype computes, which changes no result, and others in float32. Of its text encoder "" is as its files are.
     c.renderer.dtype = ""
+    # How tokens of different devices meet where mesh.context splits them: all_to_all (heads for tokens, and back; the
+    # heads must divide), ring (keys go round), or automatic: the former where it can be. The numbers are the same.
+    c.renderer.context_attention = "automatic"
 
     # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------
     c.loss = ConfigDict()
@@ -216,11 +219,12 @@ def get_config() -> ConfigDict:
     c.remat = False  # recompute blocks in the backward pass
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
 
-    # -- Mesh: one table of rules in training/partitioning.py maps parameters to these axes; -1 takes what is left --
+    # -- Mesh: the table of layout.py says what is split along these axes; -1 takes what the others leave -----------
     c.mesh = ConfigDict()
-    c.mesh.data = -1
-    c.mesh.fsdp = 1
-    c.mesh.tensor = 1
+    c.mesh.data = -1  # replicas
+    c.mesh.fsdp = 1  # examples, and parameters with their optimizer's state
+    c.mesh.context = 1  # a video's tokens in the renderer's transformer, and parameters
+    c.mesh.tensor = 1  # heads and hidden units
 
     # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20  # steps; ten times a stage at least

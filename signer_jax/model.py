@@ -18,6 +18,7 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.warping import hand_index
 from signer_jax.ranges import nearest
 from signer_jax.renderer import pose_picture, variants
+from signer_jax.renderer.attention import ATTENTIONS
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.render import Renderer
@@ -218,7 +219,10 @@ def _transformer(
     """The video transformer in the variant's layout."""
     c, z = settings.renderer, vae.z_dim
     beside = slul is not None and variant.text == "encoder"  # SLUL's features beside a published text
-    compute = {**compute, "semantics_dim": slul.d_model if slul is not None and beside else None}
+    compute = {
+        **compute, "semantics_dim": slul.d_model if slul is not None and beside else None,
+        "attend": ATTENTIONS[c.context_attention],
+    }  # fmt: skip
     own_text = slul.d_model if slul is not None else settings.slul.d_model
     # With a stem and head the transformer takes and gives their features, alone latents.
     channels = (c.stem_features[-1],) * 2 if c.stem_features else (variant.channels(z, vae.temporal_ratio), z)

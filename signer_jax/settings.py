@@ -234,6 +234,7 @@ class Rendering:
     dropout_each: Dropouts
     hand_weight: NotNegative
     dtype: Literal["", "float32", "bfloat16"]
+    context_attention: Literal["automatic", "ring", "all_to_all"]
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,7 @@ class Optimizers:
 class Mesh:
     data: Axis
     fsdp: Axis
+    context: Axis
     tensor: Axis
 
 

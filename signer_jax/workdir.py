@@ -43,7 +43,7 @@ LOCK = ".signer_jax.lock"
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
     "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.dtype",
-    "slul.beams", "slul.length_penalty",
+    "renderer.context_attention", "slul.beams", "slul.length_penalty",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

@@ -118,7 +118,7 @@ def test_two_processes_train_one_run(tmp_path: Path):
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-2000:]
     result = json.loads((workdir / "result.json").read_text())
-    assert result["mesh"] == {"data": 2, "fsdp": 1, "tensor": 1} and result["step"] == 4
+    assert result["mesh"] == {"data": 2, "fsdp": 1, "context": 1, "tensor": 1} and result["step"] == 4
     # The same command finds it finished, and its parameters as they were.
     again = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr[-2000:]

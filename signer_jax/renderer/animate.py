@@ -15,7 +15,9 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
+from signer_jax.layout import constrain, ways
 from signer_jax.matmul import dense_dot
+from signer_jax.renderer.attention import frame_attention
 from signer_jax.renderer.variants import FaceBranch
 
 _TAPS = (0.125, 0.375, 0.375, 0.125)  # of the blur before every halving, in each direction
@@ -153,26 +155,33 @@ class FaceEncoder(nn.Module):
 
 
 class FaceAttention(nn.Module):
-    """The tokens of each latent frame attend to the face tokens of the same frame; what is to be added to them."""
+    """The tokens of each latent frame attend to the face tokens of the same frame; what is to be added to them.
+
+    `tokens` are a frame's; those after the last frame's only fill the length up, where a mesh splits it.
+    """
 
     heads: int
     eps: float
     dtype: jnp.dtype
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    attend: Callable[..., jax.Array]
+    tokens: int
 
     @nn.compact
     def __call__(self, x: Float[jax.Array, "b l d"], face: Float[jax.Array, "b k n d"]) -> Float[jax.Array, "b l d"]:
-        b, frames, tokens, dim = face.shape
+        b, frames, _, dim = face.shape
         dense = partial(nn.Dense, dim, dtype=self.dtype, dot_general=dense_dot)
 
-        def per_frame(y: jax.Array) -> jax.Array:  # [b, k·m, d] -> [b·k, m, h, d / h]
-            return y.reshape(b * frames, -1, self.heads, dim // self.heads)
+        def split(y: jax.Array) -> jax.Array:  # [..., d] -> [..., h, d / h]
+            return y.reshape(*y.shape[:-1], self.heads, dim // self.heads)
 
         def normed(y: jax.Array, name: str) -> jax.Array:  # each head for itself, unlike the blocks' own attention
-            return nn.RMSNorm(self.eps, dtype=jnp.float32, name=name)(per_frame(y)).astype(self.dtype)
+            return nn.RMSNorm(self.eps, dtype=jnp.float32, name=name)(split(y)).astype(self.dtype)
 
-        context = _plain_norm(self.eps)(face).astype(self.dtype).reshape(b, frames * tokens, dim)
+        context = _plain_norm(self.eps)(face).astype(self.dtype)
         query = normed(dense(name="query")(_plain_norm(self.eps)(x).astype(self.dtype)), "query_norm")
-        key = normed(dense(name="key")(context), "key_norm")
-        attended = self.attend(query, key, per_frame(dense(name="value")(context)))
-        return dense(name="out")(attended.reshape(x.shape))
+        key, value = normed(dense(name="key")(context), "key_norm"), split(dense(name="value")(context))
+        if ways("tokens") > 1:
+            attended = frame_attention(query, key, value, tokens=self.tokens)
+        else:
+            attended = self.attend(*(y.reshape(b * frames, -1, *y.shape[-2:]) for y in (query, key, value)))
+        return constrain(dense(name="out")(attended.reshape(x.shape)), "batch", "tokens", "embed")

@@ -1,52 +1,197 @@
-"""Attention over long sequences without a mask: the implementation is picked by platform and by shape."""
+"""Attention over long sequences without a mask: the implementation is picked by platform, by shape and by mesh."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Float
 
-from signer_jax.layout import constrain, on_one_device
+from signer_jax.errors import SignerError
+from signer_jax.layout import activation_spec, constrain, mesh_in_context, on_one_device, platform
+from signer_jax.renderer import splash
+from signer_jax.renderer.ring import Ring, ring_attention
 
 # Logits of one head that are held at once (16 MiB in float32). A longer product is computed in blocks of queries.
 LOGITS_LIMIT = 2**22
 # What the backward pass of a block keeps: its products, for what lies between them is made again in less time than it
 # takes to read it back. Where a block is computed again (`remat`) only one array `[b, l, h, d]`, of the attention of
 # tokens to each other, which costs as much as all of a block's other matrix products at a video's length.
+_KEPT = "attended"
 _policies = jax.checkpoint_policies
-attended = _policies.save_only_these_names("attended")
+attended = _policies.save_only_these_names(_KEPT)
 products = _policies.save_from_both_policies(_policies.dots_with_no_batch_dims_saveable, attended)
+
+Across = Literal["automatic", "ring", "all_to_all"]
 
 
 def attention(
-    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"]
+    q: Float[jax.Array, "b l h d"],
+    k: Float[jax.Array, "b m h d"],
+    v: Float[jax.Array, "b m h d"],
+    *,
+    lengths: tuple[str, str] = ("length", "length"),
+    keys: int | None = None,
+    across: Across = "automatic",
 ) -> Float[jax.Array, "b l h d"]:
     """softmax(q kᵀ / √d) v, the softmax in float32.
 
-    On a GPU, half precision runs cuDNN's flash attention (it takes heads of up to 128 in steps of 8). On a single CPU
-    device heads go one after the other (`attention_by_heads`). Everything else is XLA's, in blocks of queries where the
-    logits of a head would exceed `LOGITS_LIMIT`. Whether cuDNN is there is the default backend's to say, so a program
-    compiled ahead of time for a GPU on a CPU machine does without it.
+    On a mesh every device computes its own examples, heads and queries (`layout`). With what: half precision on a GPU
+    runs cuDNN's flash attention (it takes heads of up to 128 in steps of 8); a long product on a TPU the splash kernel
+    (heads in steps of 128); a CPU heads one after the other (`attention_by_heads`). Everything else is XLA's, in blocks
+    of queries where the logits of a head would exceed `LOGITS_LIMIT`.
+
+    Args:
+      lengths: the layout's names of the lengths of q and of k. Where the mesh splits the keys' too ("tokens", along
+        `context`), they meet the queries of other devices as `across` says.
+      keys: how many of the keys count, those in front; all where None.
+      across: "all_to_all" gives each device all tokens of a part of its heads, and back: one exchange before and after
+        the fastest kernel that there is. "ring" passes keys and values round, in blocks by XLA, whatever the number of
+        heads. "automatic" is the former where the heads divide among the devices, else the latter.
+
+    Raises:
+      SignerError: "all_to_all" where the heads do not divide.
     """
-    q, k, v = (constrain(x, "batch", "length", "heads", None) for x in (q, k, v))
-    out = constrain(_attention(q, k, v), "batch", "length", "heads", None)
-    return checkpoint_name(out, "attended") if k.shape[1] >= q.shape[1] else out
+    keys = k.shape[1] if keys is None else keys
+    names = [("batch", length, "heads", None) for length in (lengths[0], lengths[1], lengths[1])]
+    q, k, v = (constrain(x, *name) for x, name in zip((q, k, v), names, strict=True))
+    mesh, kept = mesh_in_context(), k.shape[1] >= q.shape[1]
+    name = _KEPT if kept else None
+    if mesh is None:
+        out, named = _local(q, k[:, :keys], v[:, :keys], name)
+    else:
+        spec = [activation_spec(name, x.shape, mesh.shape) for x, name in zip((q, k), names, strict=False)]
+        if spec[1][1] is None:
+            out, named = _on_mesh(mesh, spec, q, k, v, keys, name)
+        elif exchanges(across, q.shape[2], mesh.shape):
+            out, named = _all_to_all(mesh, spec[0], q, k, v, keys, name)
+        else:
+            part = k.shape[1] // mesh.shape["context"]
+            block = min(part, query_block(part, LOGITS_LIMIT))
+            out, named = ring_attention(Ring(mesh, spec[0], keys, block, _KEPT), q, k, v), True
+    out = constrain(out, *names[0])
+    return checkpoint_name(out, _KEPT) if kept and not named else out
 
 
-def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    half = q.dtype in (jnp.bfloat16, jnp.float16)
-    if jax.default_backend() == "gpu" and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128:
-        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+# The same, by what a config calls them: a module that is made twice has one and the same function both times.
+ATTENTIONS = {
+    "automatic": attention, "ring": partial(attention, across="ring"),
+    "all_to_all": partial(attention, across="all_to_all"),
+}  # fmt: skip
+
+
+def _on_mesh(
+    mesh: AbstractMesh, specs: list[PartitionSpec], q: jax.Array, k: jax.Array, v: jax.Array, keys: int,
+    name: str | None,
+) -> tuple[jax.Array, bool]:  # fmt: skip
+    """Each device its own queries, and all the keys of its examples and heads."""
+    named = []
+
+    def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        out, found = _local(q, k[:, :keys], v[:, :keys], name)
+        named.append(found)
+        return out
+
+    run = jax.shard_map(own, mesh=mesh, in_specs=(specs[0], specs[1], specs[1]), out_specs=specs[0], check_vma=False)
+    return run(q, k, v), named[-1]
+
+
+def _all_to_all(
+    mesh: AbstractMesh, spec: PartitionSpec, q: jax.Array, k: jax.Array, v: jax.Array, keys: int, name: str | None
+) -> tuple[jax.Array, bool]:
+    """From a part of the tokens and all of a device's heads to all tokens and a part of them, and back (Ulysses)."""
+    axis, named = str(spec[1]), []
+
+    def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        q, k, v = (lax.all_to_all(x, axis, split_axis=2, concat_axis=1, tiled=True) for x in (q, k, v))
+        out, found = _local(q, k[:, :keys], v[:, :keys], name)
+        named.append(found)
+        return lax.all_to_all(out, axis, split_axis=1, concat_axis=2, tiled=True)
+
+    out = jax.shard_map(own, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q, k, v)
+    return out, named[-1]
+
+
+def exchanges(across: Across, heads: int, mesh: Mapping[str, int]) -> bool:
+    """Whether heads are exchanged for tokens (and keys are not passed round) on a mesh of these sizes.
+
+    Raises `SignerError` where they are to be, and do not divide.
+    """
+    context, tensor = mesh["context"], mesh["tensor"]
+    tensor = tensor if heads % tensor == 0 else 1  # the heads are whole on the devices of `tensor`
+    divide = heads // tensor % context == 0
+    if across == "all_to_all" and not divide:
+        fits = [n for n in range(1, heads // tensor + 1) if heads // tensor % n == 0]
+        raise SignerError(
+            f"config.renderer.context_attention 'all_to_all': {heads} heads do not divide among mesh tensor {tensor} x "
+            f"context {context}; choose 'ring', or a context of {', '.join(map(str, fits))}"
+        )
+    return divide and across != "ring"
+
+
+def frame_attention(
+    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b f n h d"], v: Float[jax.Array, "b f n h d"], *, tokens: int
+) -> Float[jax.Array, "b l h d"]:
+    """Each frame's queries, `tokens` in a row, attend to the keys of their own frame; q is split along `context`.
+
+    A device's part may begin and end within a frame: it takes the keys of the frames that it touches, and lays its
+    queries among theirs. Rows after the last frame are filling.
+    """
+    mesh = mesh_in_context()
+    assert mesh is not None
+    spec = activation_spec(("batch", "tokens", "heads", None), q.shape, mesh.shape)
+    whole = PartitionSpec(spec[0], None, None, spec[2], None)
+
+    def part(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        b, rows, h, d = q.shape
+        first, before = jnp.divmod(lax.axis_index(str(spec[1])) * rows, tokens)
+        touched = (rows + tokens - 2) // tokens + 1
+        fill = ((0, 0), (0, touched), (0, 0), (0, 0), (0, 0))
+        k, v = (lax.dynamic_slice_in_dim(jnp.pad(x, fill), first, touched, 1) for x in (k, v))
+        laid = jnp.zeros((b, touched * tokens, h, d), q.dtype)
+        laid = lax.dynamic_update_slice_in_dim(laid, q, before, 1)
+        each, k, v = (x.reshape(b * touched, -1, h, d) for x in (laid, k, v))
+        out, _ = _local(each, k, v, None)
+        return lax.dynamic_slice_in_dim(out.reshape(laid.shape), before, rows, 1)
+
+    return jax.shard_map(part, mesh=mesh, in_specs=(spec, whole, whole), out_specs=spec, check_vma=False)(q, k, v)
+
+
+# ---- On a device -----------------------------------------------------------------------------------------------------
+
+
+def _local(q: jax.Array, k: jax.Array, v: jax.Array, name: str | None) -> tuple[jax.Array, bool]:
+    """Attention of arrays that lie on one device, or that the compiler splits.
+
+    Also whether what is to be kept of it bears the name already.
+    """
+    where, size = platform(), q.shape[-1]
+    if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn"), False
+    long = q.shape[1] * k.shape[1] > LOGITS_LIMIT
+    own = on_one_device() or bool(_manual())
+    if where == "tpu" and long and own and splash.takes(q):
+        return splash.splash_attention(q, k, v, name=name), name is not None
 
     def batched(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        if q.shape[1] * k.shape[1] > LOGITS_LIMIT:
+        if long:
             return blocked_attention(q, k, v, block=query_block(k.shape[1], LOGITS_LIMIT))
         return plain_attention(q, k, v)
 
-    # Heads one after the other would bring them all to every device of a mesh.
-    if jax.default_backend() == "cpu" and on_one_device():
-        return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=batched)
-    return batched(q, k, v)
+    # Of arrays that the compiler splits, heads one after the other would bring them all to every device.
+    if where == "cpu" and own:
+        return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=batched), False
+    return batched(q, k, v), False
+
+
+def _manual() -> tuple[str, ...]:
+    """The axes of a mesh along which a device's own part is traced."""
+    return jax.sharding.get_abstract_mesh().manual_axes
 
 
 def plain_attention(

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
-from signer_jax.layout import constrain
+from signer_jax.layout import constrain, ways
 from signer_jax.matmul import dense_dot
 from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
 from signer_jax.renderer.attention import attended, attention, products
@@ -25,6 +25,8 @@ from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.variants import FaceBranch
 
 Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and sin, one angle a pair of head channels
+# `attend(q, k, v, lengths=..., keys=...)`, with what `attention` takes.
+Attend = Callable[..., jax.Array]
 
 _dense = partial(nn.Dense, dot_general=dense_dot, kernel_init=nn.initializers.xavier_uniform())
 _norm = partial(nn.LayerNorm, dtype=jnp.float32, use_fast_variance=False)
@@ -47,6 +49,11 @@ def unpatchify(x: Float[jax.Array, "b t2 h2 w2 k"], patch: tuple[int, int, int])
     pt, ph, pw = patch
     x = x.reshape(b, t, h, w, pt, ph, pw, -1).transpose(0, 1, 4, 2, 5, 3, 6, 7)
     return x.reshape(b, t * pt, h * ph, w * pw, -1)
+
+
+def _filled(x: Float[jax.Array, "b l *d"], rows: int) -> Float[jax.Array, "b l2 *d"]:
+    """With rows of zeros behind."""
+    return jnp.pad(x, ((0, 0), (0, rows), *((0, 0),) * (x.ndim - 2))) if rows else x
 
 
 def rotation_3d(grid: tuple[int, int, int], head_dim: int) -> Rotation:
@@ -91,7 +98,7 @@ class Attention(nn.Module):
     heads: int
     eps: float
     dtype: jnp.dtype
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    attend: Attend
 
     @nn.compact
     def __call__(
@@ -102,8 +109,10 @@ class Attention(nn.Module):
         image: Float[jax.Array, "b i d"] | None = None,
         semantics: Float[jax.Array, "b s d"] | None = None,
         rotation: Rotation | None = None,
+        tokens: int | None = None,
     ) -> Float[jax.Array, "b l d"]:
-        dim = x.shape[-1]
+        """`tokens`: where the context is x itself, how many rows are tokens; the others only fill the length up."""
+        dim, across = x.shape[-1], partial(self.attend, lengths=("tokens", "length"))
         dense = partial(_dense, dim, dtype=self.dtype)
         norm = partial(nn.RMSNorm, self.eps, dtype=jnp.float32)
 
@@ -118,25 +127,32 @@ class Attention(nn.Module):
         key, value = normed(to_key(context), key_norm), split(to_value(context))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        attended = self.attend(query, key, value)
+        if tokens is None:
+            attended = across(query, key, value)
+        else:
+            attended = self.attend(query, key, value, lengths=("tokens", "tokens"), keys=tokens)
         if image is not None:
             image_key = normed(dense(name="image_key")(image), norm(name="image_key_norm"))
-            attended = attended + self.attend(query, image_key, split(dense(name="image_value")(image)))
+            attended = attended + across(query, image_key, split(dense(name="image_value")(image)))
         if semantics is not None:
             gate = self.param("semantics_gate", nn.initializers.zeros, (self.heads,)).astype(self.dtype)
-            found = self.attend(query, normed(to_key(semantics), key_norm), split(to_value(semantics)))
+            found = across(query, normed(to_key(semantics), key_norm), split(to_value(semantics)))
             attended = attended + gate[:, None] * found
-        return constrain(dense(name="out")(attended.reshape(x.shape)), "batch", "length", "embed")
+        return constrain(dense(name="out")(attended.reshape(x.shape)), "batch", "tokens", "embed")
 
 
 class Block(nn.Module):
-    """Self-attention and feed-forward, each modulated by the timestep and gated; between them plain cross-attention."""
+    """Self-attention and feed-forward, each modulated by the timestep and gated; between them plain cross-attention.
+
+    Rows of x after the first `tokens` only fill the length up: nothing attends to them.
+    """
 
     heads: int
     ffn_dim: int
     eps: float
     dtype: jnp.dtype
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    attend: Attend
+    tokens: int
 
     @nn.compact
     def __call__(
@@ -149,24 +165,24 @@ class Block(nn.Module):
         rotation: Rotation,
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`time` has k = 1 for one timestep an example or k = l for one a token. Returns a pair, as `nn.scan` wants."""
-        dim, x = x.shape[-1], constrain(x, "batch", "length", "embed")
+        dim, x = x.shape[-1], constrain(x, "batch", "tokens", "embed")
         table = self.param("modulation", nn.initializers.normal(dim**-0.5), (6, dim))
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = jnp.moveaxis(table + time, 2, 0)  # each [b, k, d]
         attend = partial(Attention, self.heads, self.eps, self.dtype, self.attend)
         dense = partial(_dense, dtype=self.dtype)
 
         h = (_plain_norm(self.eps)(x) * (1 + scale) + shift).astype(self.dtype)
-        h = attend(name="self_attention")(h, h, rotation=rotation)
+        h = attend(name="self_attention")(h, h, rotation=rotation, tokens=self.tokens)
         x = (x.astype(jnp.float32) + h.astype(jnp.float32) * gate).astype(self.dtype)
 
         h = _norm(self.eps, name="cross_norm")(x).astype(self.dtype)
         x = x + attend(name="cross_attention")(h, text, image=image, semantics=semantics)
 
         h = (_plain_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(self.dtype)
-        h = constrain(dense(self.ffn_dim, name="wi")(h), "batch", "length", "mlp")
-        h = constrain(dense(dim, name="wo")(nn.gelu(h, approximate=True)), "batch", "length", "embed")
+        h = constrain(dense(self.ffn_dim, name="wi")(h), "batch", "tokens", "mlp")
+        h = constrain(dense(dim, name="wo")(nn.gelu(h, approximate=True)), "batch", "tokens", "embed")
         x = (x.astype(jnp.float32) + h.astype(jnp.float32) * ffn_gate).astype(self.dtype)
-        return constrain(x, "batch", "length", "embed"), None
+        return constrain(x, "batch", "tokens", "embed"), None
 
 
 class FaceGroup(nn.Module):
@@ -179,7 +195,8 @@ class FaceGroup(nn.Module):
     ffn_dim: int
     eps: float
     dtype: jnp.dtype
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    attend: Attend
+    tokens: int
     every: int
     scan_unroll: int
     remat: bool
@@ -189,11 +206,12 @@ class FaceGroup(nn.Module):
         self, x: Float[jax.Array, "b l d"], face: Float[jax.Array, "b k n d"], *inputs: Any
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`inputs` are those of `Block`."""
-        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
+        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend, self.tokens)
         block: Any = nn.remat(Block, policy=attended if self.remat else products)
         adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
         x, _ = block(*values, name="first")(x, *inputs)
-        x = x + adapter(self.heads, self.eps, self.dtype, self.attend, name="face_attention")(x, face)
+        a_frame = self.tokens // face.shape[1]
+        x = x + adapter(self.heads, self.eps, self.dtype, self.attend, a_frame, name="face_attention")(x, face)
         if self.every > 1:
             rest = _scanned(Block, self.every - 1, self.scan_unroll, self.remat)(*values, name="rest")
             x, _ = rest(x, *inputs)
@@ -216,7 +234,8 @@ class VideoTransformer(nn.Module):
     `image_dim` is the width of CLIP's tokens in the 2.1 image models and Animate, and None elsewhere. `patch` is
     (t, y, x). `face` is Animate's branch: pose latents and a face video are then inputs too. `semantics_dim` is the
     width of further tokens beside the text, which change nothing at the start. `attend` computes attention
-    `[b, l, h, d]`; a caller who shards the sequence passes its own.
+    `[b, l, h, d]`. On a mesh with an axis `context` every device has a part of the tokens, from the patch embedding to
+    the projection back.
     """
 
     in_channels: int
@@ -235,7 +254,7 @@ class VideoTransformer(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan_unroll: int = 1
     remat: bool = False
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = attention
+    attend: Attend = attention
 
     @nn.compact
     def __call__(
@@ -280,21 +299,24 @@ class VideoTransformer(nn.Module):
             controlled = cross_normalise(x[:, before:], control, scale)
             x = jnp.concatenate([x[:, :before], controlled], axis=1) if before else controlled
         if pose is not None:
-            tokens = patchify(pose.astype(self.dtype), self.patch)
-            tokens = _dense(self.dim, dtype=self.dtype, name="pose_patch_embedding")(tokens)
-            x = jnp.concatenate([x[:, :1], x[:, 1:] + tokens], axis=1)
+            posed = patchify(pose.astype(self.dtype), self.patch)
+            posed = _dense(self.dim, dtype=self.dtype, name="pose_patch_embedding")(posed)
+            x = jnp.concatenate([x[:, :1], x[:, 1:] + posed], axis=1)
         grid = (x.shape[1], x.shape[2], x.shape[3])
-        x = constrain(x.reshape(x.shape[0], -1, self.dim), "batch", "length", "embed")
+        tokens = int(np.prod(grid))
+        fill = -tokens % ways("tokens")  # rows that nothing attends to, up to a length that the devices share evenly
+        x = constrain(_filled(x.reshape(x.shape[0], -1, self.dim), fill), "batch", "tokens", "embed")
 
-        time, modulation = self._time(timestep)
+        time, modulation = self._time(timestep, fill)
         text = self._text(text)
         image = None if image is None else self._image(image)
         if semantics is not None:
             semantics = _dense(self.dim, dtype=self.dtype, name="semantics")(semantics)
             semantics = constrain(semantics, "batch", "length", "embed")
 
-        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend)
-        inputs = (text, image, semantics, modulation, rotation_3d(grid, self.dim // self.heads))
+        values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend, tokens)
+        cos, sin = (_filled(part[None], fill)[0] for part in rotation_3d(grid, self.dim // self.heads))
+        inputs = (text, image, semantics, modulation, (cos, sin))
         if self.face is None:
             x, _ = _scanned(Block, self.layers, self.scan_unroll, self.remat)(*values, name="layers")(x, *inputs)
         else:
@@ -311,6 +333,7 @@ class VideoTransformer(nn.Module):
         # Zero at the start, so that an untrained model predicts a velocity of zero (as the original does).
         size = self.out_channels * int(np.prod(self.patch))
         x = nn.Dense(size, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="patch_projection")(x)
+        x = constrain(x, "batch", "tokens", None)[:, :tokens]
         return unpatchify(x.reshape(x.shape[0], *grid, -1), self.patch).astype(jnp.float32)
 
     def _check(self, latents: jax.Array, image: jax.Array | None, semantics: jax.Array | None) -> None:
@@ -361,14 +384,15 @@ class VideoTransformer(nn.Module):
         tokens = FaceEncoder(self.face, self.dim, self.dtype, name="face_encoder")(vectors)
         return jnp.pad(tokens, ((0, 0), (1, 0), (0, 0), (0, 0)))
 
-    def _time(self, timestep: jax.Array) -> tuple[Float[jax.Array, "b k d"], Float[jax.Array, "b k 6 d"]]:
+    def _time(self, timestep: jax.Array, fill: int) -> tuple[Float[jax.Array, "b k d"], Float[jax.Array, "b k 6 d"]]:
         """The time embedding and the six modulations of the blocks, k = 1 or the number of tokens; float32."""
         dense = partial(nn.Dense, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02))
-        timestep = timestep[:, None] if timestep.ndim == 1 else timestep
+        timestep = timestep[:, None] if timestep.ndim == 1 else _filled(timestep, fill)
+        rows = None if timestep.shape[1] == 1 else "tokens"
         time = nn.silu(dense(self.dim, name="time_in")(timestep_embedding(timestep, self.freq_dim)))
-        time = constrain(dense(self.dim, name="time_out")(time), "batch", None, "embed")
+        time = constrain(dense(self.dim, name="time_out")(time), "batch", rows, "embed")
         modulation = _dense(6 * self.dim, dtype=jnp.float32, name="time_modulation")(nn.silu(time))
-        modulation = constrain(modulation, "batch", None, "embed")
+        modulation = constrain(modulation, "batch", rows, "embed")
         return time, modulation.reshape(*time.shape[:2], 6, self.dim)
 
     def _text(self, text: jax.Array) -> Float[jax.Array, "b s d"]:

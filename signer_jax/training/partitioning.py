@@ -1,44 +1,79 @@
 """How arrays get onto the mesh: the mesh itself, the shardings of a state and a batch, a step that is laid out.
 
 Which axes there are and what is split along them is the table of `signer_jax.layout`. The same config runs from one CPU
-to a pod by `config.mesh` alone: data (replicas), fsdp (parameters and batch split together), tensor (heads and hidden
-units split).
+to a pod by `config.mesh` alone: data (replicas), fsdp (parameters and batch split together), context (a video's tokens
+and the parameters), tensor (heads and hidden units split).
 """
 
-from collections.abc import Callable, Mapping
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
-from signer_jax.layout import AXES, MESH_AXES, parameter_spec
+from signer_jax.layout import AXES, MESH_AXES, LayoutWarning, parameter_fault, parameter_spec
 
 Inputs, Output = ParamSpec("Inputs"), TypeVar("Output")
 
 
-def make_mesh(shape: dict[str, int], devices: list | None = None) -> Mesh:
-    """A mesh of `AXES` over the devices; one axis may be -1 and takes what the others leave.
+def make_mesh(shape: Mapping[str, int], devices: list | None = None) -> Mesh:
+    """A mesh of `AXES` over the devices; one axis may be -1 and takes what the others leave, one not named is 1.
 
-    Raises `SignerError` where the shape does not fit the number of devices.
+    Neighbours on the mesh are neighbours in the hardware (`arranged`). Raises `SignerError` where the shape does not
+    fit the devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [int(shape[axis]) for axis in AXES]
-    fixed = int(np.prod([size for size in sizes if size != -1]))
+    asked, sizes = f"config.mesh {dict(shape)}", [int(shape.get(axis, 1)) for axis in AXES]
+    fixed = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or min(sizes) < -1 or 0 in sizes:
-        raise SignerError(f"config.mesh {dict(shape)}: axes are positive, and at most one of them is -1")
+        raise SignerError(f"{asked}: axes are positive, and at most one of them is -1")
     if len(devices) % fixed or (-1 not in sizes and fixed != len(devices)):
         raise SignerError(
-            f"config.mesh {dict(shape)} does not fit {len(devices)} devices; "
+            f"{asked} does not fit {len(devices)} devices; "
             f"the axes' product must be {len(devices)} (-1 takes what the others leave)"
         )
     sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
     # Auto axes: Linen's modules are partitioned by the compiler from their parameters' and inputs' shardings.
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(arranged(sizes, devices, asked), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def arranged(sizes: Sequence[int], devices: Sequence[Any], asked: str) -> np.ndarray:
+    """The devices as an array of these sizes (of `AXES`), so that what lies near on the mesh lies near in the hardware.
+
+    A TPU's torus is cut along its own axes, and within one only where a shape needs it (8 x 8 of 4 x 4 x 4). Of several
+    slices, which a slower network joins, `data` goes from one to the other, and `fsdp` where `data` is too small; of
+    devices of other kinds the order of the processes says which are near.
+
+    Raises `SignerError` where context or tensor would go from slice to slice, or the torus cannot be cut so.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    options: dict[str, Any] = {}
+    make: Callable[..., np.ndarray] = mesh_utils.create_device_mesh
+    if slices > 1 and devices[0].platform == "tpu":
+        data = math.gcd(sizes[0], slices)
+        across = [data, slices // data, 1, 1]
+        if sizes[1] % across[1]:
+            raise SignerError(
+                f"{asked}: the devices are {slices} slices of {len(devices) // slices}, joined by a slower network "
+                f"that only data and fsdp can cross; their product must be a multiple of {slices}"
+            )
+        make = mesh_utils.create_hybrid_device_mesh
+        options["dcn_mesh_shape"] = across
+        sizes = [size // ways for size, ways in zip(sizes, across, strict=True)]
+    for split in (False, True):
+        try:
+            return make(tuple(sizes), devices=devices, allow_split_physical_axes=split, **options)
+        except (NotImplementedError, ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())
+    raise SignerError(f"{asked}: these {len(devices)} devices cannot be laid out so ({reason}); choose another shape")
 
 
 def path_name(path) -> str:
@@ -47,12 +82,32 @@ def path_name(path) -> str:
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
-    """A `NamedSharding` a leaf. Optimizer moments carry their parameter's path, so they are split alike."""
+    """A `NamedSharding` a leaf. Optimizer moments carry their parameter's path, so they are split alike.
+
+    Warns (`LayoutWarning`) of large arrays that stay whole on every device (`left_whole`).
+    """
+    if faults := left_whole(tree, mesh):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        warnings.warn(f"layout: a large array stays whole: {faults[0]}{more}", LayoutWarning, stacklevel=2)
 
     def sharding(path, leaf) -> NamedSharding:
         return NamedSharding(mesh, parameter_spec(path_name(path), leaf.shape, mesh.shape))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def left_whole(tree: Any, mesh: Mesh) -> list[str]:
+    """What of a state's arrays is large and stays whole, or nearly so, on every device though the mesh splits others.
+
+    The array, its size and why, a line each. Nothing where the mesh only has replicas (`data`).
+    """
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            continue
+        fault = parameter_fault(path_name(path), leaf.shape, np.dtype(leaf.dtype).itemsize, mesh.shape)
+        found += [] if fault is None else [fault]
+    return found
 
 
 def abstract(shapes: Any, shardings: Any) -> Any:
@@ -148,7 +203,7 @@ def batch_ways(mesh: Mesh) -> int:
 def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
     """The rows of a global batch that this process's devices hold, in order: what it has to read.
 
-    Processes whose devices differ only along an axis that does not split the batch (tensor) hold the same rows.
+    Processes whose devices differ only along axes that do not split the batch (context, tensor) hold the same rows.
     Raises `SignerError` where the batch does not divide among the devices that share it.
     """
     ways = batch_ways(mesh)
@@ -188,9 +243,13 @@ def own_mesh(shape: Mapping[str, int]) -> Mesh:
 
     One device where the run's parameters are whole on each, else all devices of the process, split like fsdp.
     """
-    whole = shape["fsdp"] == 1 and shape["tensor"] == 1
     devices = jax.local_devices()
-    return make_mesh({"data": 1, "fsdp": -1, "tensor": 1}, devices[:1] if whole else devices)
+    return make_mesh({"fsdp": -1}, devices[:1] if _replicas(shape) else devices)
+
+
+def _replicas(shape: Mapping[str, int]) -> bool:
+    """Whether every device of a mesh of this shape holds all parameters."""
+    return all(shape.get(axis, 1) == 1 for axis in AXES if axis != "data")
 
 
 def here(tree: Any, mesh: Mesh) -> Any:
@@ -198,14 +257,15 @@ def here(tree: Any, mesh: Mesh) -> Any:
 
     Every process of the mesh must call it: where they hold different shards, these go from device to device.
     """
-    if mesh.shape["fsdp"] == 1 and mesh.shape["tensor"] == 1:
+    if _replicas(mesh.shape):
         return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
     if jax.process_count() == 1:
         return tree
     devices = sorted(mesh.devices.flat, key=lambda device: (device.process_index, device.id))
-    by_process = np.array(devices).reshape(jax.process_count(), 1, -1, 1)
+    own = own_mesh(mesh.shape)
+    by_process = np.array(devices).reshape(jax.process_count(), *own.devices.shape)
     kinds = (AxisType.Auto,) * (1 + len(AXES))
-    every, own = Mesh(by_process, ("process", *AXES), axis_types=kinds), own_mesh(mesh.shape)
+    every = Mesh(by_process, ("process", *AXES), axis_types=kinds)
 
     def one(path, leaf: jax.Array) -> jax.Array:
         spec = parameter_spec(path_name(path), leaf.shape, own.shape)

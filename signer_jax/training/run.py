@@ -26,6 +26,7 @@ from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
+from signer_jax.renderer.attention import exchanges
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.settings import Data, Settings, flatten
@@ -405,6 +406,8 @@ def _check(settings: Settings) -> None:
         )
     conditions.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
+    if model.renderer is not None:
+        exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
     for described in published.values():
         described.check()
     for part, _ in bucketed_parts(settings):

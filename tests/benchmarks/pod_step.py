@@ -19,9 +19,7 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPL
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from signer_jax import configuration
 from signer_jax.renderer.control import ControlBranch
@@ -58,7 +56,7 @@ def batch_of(b: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct((b, *shape), jnp.float32) for name, shape in shapes.items()}
 
 
-def measure(topology: str, fsdp: int, tensor: int, size: str, layers: int) -> dict:
+def measure(topology: str, fsdp: int, context: int, tensor: int, size: str, layers: int) -> dict:
     transformer, control = modules(size, layers)
 
     def init(key: jax.Array) -> dict:
@@ -85,18 +83,19 @@ def measure(topology: str, fsdp: int, tensor: int, size: str, layers: int) -> di
         none = jnp.zeros((), jnp.int32)
         return TrainState(none, params, {}, tx.init(params), key, none, none)
 
-    devices = np.array(topologies.get_topology_desc(topology, "tpu").devices)
-    shape = (len(devices) // fsdp // tensor, fsdp, tensor)
-    mesh = Mesh(devices.reshape(shape), partitioning.AXES, axis_types=(AxisType.Auto,) * 3)
+    devices = topologies.get_topology_desc(topology, "tpu").devices
+    mesh = partitioning.make_mesh({"data": -1, "fsdp": fsdp, "context": context, "tensor": tensor}, devices)
     state = jax.eval_shape(initial, jax.random.key(0))
     shardings = partitioning.tree_shardings(state, mesh)
-    b = shape[0] * fsdp
+    b = partitioning.batch_ways(mesh)
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioning.batch_sharding(mesh))
         for name, x in batch_of(b).items()
     }
     # What the model needs, whoever computes it: three times the forward pass, nothing computed twice.
-    model = 3 * cost.model_flops(lambda *inputs: objective(*inputs)[0], state.params, batch_of(1), None) / tensor
+    model = (
+        3 * cost.model_flops(lambda *inputs: objective(*inputs)[0], state.params, batch_of(1), None) / tensor / context
+    )
 
     started = time.perf_counter()
     step = jax.jit(partitioning.laid_out(make_step(stage, tx), mesh), donate_argnums=0, out_shardings=(shardings, None))
@@ -116,9 +115,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topology", default="v5p:2x2x4")
     parser.add_argument("--fsdp", type=int, default=16)
+    parser.add_argument("--context", type=int, default=1)
     parser.add_argument("--tensor", type=int, default=1)
     parser.add_argument("--size", choices=SIZES, default="1.3B")
     parser.add_argument("--layers", type=int, help="fewer than the model's")
     given = parser.parse_args()
     layers = given.layers or SIZES[given.size][2]
-    print(json.dumps(measure(given.topology, given.fsdp, given.tensor, given.size, layers)))
+    print(json.dumps(measure(given.topology, given.fsdp, given.context, given.tensor, given.size, layers)))

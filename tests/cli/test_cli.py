@@ -267,7 +267,7 @@ def test_a_run_leaves_its_result(tiny_run):
         assert np.isfinite(result["metrics"][name]), name
     signers = {key.rsplit("/", 1)[1] for key in result["metrics"] if key.startswith("pose/jerk_after/")}
     assert signers and {f"pose/hand_after/{s}" for s in signers} <= result["metrics"].keys()
-    assert result["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert result["mesh"] == {"data": 8, "fsdp": 1, "context": 1, "tensor": 1}
     assert set(result["wall_seconds"]) == {"data", "slul", "pose", "vae", "images", "renderer", "joint", "evaluate"}
     assert (
         "nrefs:1" in result["facts"]["gloss/bleu_signature"] and "tok:none" in result["facts"]["gloss/bleu_signature"]
@@ -315,7 +315,7 @@ def test_figures_are_kept_where_the_runs_mesh_does_not_fit_the_machine(tiny_run,
     assert main(["evaluate", "--workdir", str(run), "--json", str(tmp_path / "f.json")]) == 0
     written = json.loads((tmp_path / "f.json").read_text())
     assert written["metrics"] == {"gloss/bleu4": 12.5} and "12.5" in capsys.readouterr().out
-    assert written["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1}  # where the parameters lay
+    assert written["mesh"] == {"data": 1, "fsdp": 1, "context": 1, "tensor": 1}  # where the parameters lay
 
 
 def test_gloss_prints_one_line(tiny_run, capsys):

@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from signer_jax.layout import AXES
 from signer_jax.renderer import attention as module
+from signer_jax.renderer import splash
 from signer_jax.renderer.attention import (
     attention,
     attention_by_heads,
@@ -105,3 +107,60 @@ def test_a_gpu_runs_cudnn_in_half_precision_only(monkeypatch, dtype, expected):
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, implementation: picked.append(implementation))
     attention(*qkv(dtype=dtype))
     assert picked == [expected]
+
+
+# ---- On a TPU --------------------------------------------------------------------------------------------------------
+
+
+def test_the_splash_kernels_numbers_and_gradients_are_plain_attentions(monkeypatch):
+    """In whole blocks and in some that are filled up; the kernel is run step by step."""
+    monkeypatch.setattr(splash, "_BLOCK", {2: 128, 4: 128})
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, g = (jax.random.normal(key, (1, n, 2, 128)) for key, n in zip(keys, (130, 256, 256, 130), strict=True))
+    k, v = k[:, :200], v[:, :200]
+
+    def found(attend):
+        def loss(*args):
+            out = attend(*args)
+            return jnp.sum(out * g), out
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+
+    ours, plain = found(lambda *args: splash.splash_attention(*args, interpret=True)), found(plain_attention)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), ours, plain)
+
+
+def kernels(mesh: dict[str, int], q: tuple, k: tuple, dtype=jnp.bfloat16, across="automatic", keys=None) -> str:
+    """The program of an attention on a mesh of TPUs, which need not be here."""
+    tpu = jax.sharding.AbstractDevice(device_kind="TPU v5p", num_cores=1, platform="tpu")
+    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+    sizes = tuple(mesh.get(axis, 1) for axis in AXES)
+    lengths = ("tokens", "tokens" if q == k else "length")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(sizes, AXES, kinds, abstract_device=tpu)):
+        attend = lambda q, k: attention(q, k, k, lengths=lengths, keys=keys, across=across)  # noqa: E731
+        return str(jax.make_jaxpr(attend)(jax.ShapeDtypeStruct(q, dtype), jax.ShapeDtypeStruct(k, dtype)))
+
+
+def test_a_tpu_takes_the_kernel_for_long_products_that_it_fits():
+    tokens, text = (4, 4096, 4, 128), (4, 5000, 4, 128)
+    for mesh in ({"data": 1}, {"fsdp": 4}, {"tensor": 2}, {"context": 4}, {"context": 2, "tensor": 2}):
+        assert "pallas_call" in kernels(mesh, tokens, tokens)
+        assert "pallas_call" in kernels(mesh, tokens, text)
+    assert "pallas_call" in kernels({"data": 4}, tokens, tokens, jnp.float32)
+    for q, dtype in (((4, 1024, 4, 128), jnp.bfloat16), ((4, 4096, 4, 64), jnp.bfloat16), (tokens, jnp.float16)):
+        assert "pallas_call" not in kernels({"data": 4}, q, q, dtype)
+
+
+def test_tokens_of_several_devices_are_exchanged_for_heads_or_keys_go_round():
+    tokens = (4, 64, 6, 128)
+    for mesh, across, exchanged in (
+        ({"context": 2}, "automatic", True),
+        ({"context": 2}, "ring", False),
+        ({"context": 4}, "automatic", False),  # 6 heads
+        ({"context": 3, "tensor": 2}, "automatic", True),
+        ({"context": 2, "tensor": 2}, "automatic", False),
+    ):
+        program = kernels(mesh, (4, 72, 6, 128), (4, 72, 6, 128), across=across, keys=70)
+        assert ("all_to_all" in program, "ppermute" in program) == (exchanged, not exchanged)
+        program = kernels(mesh, tokens, (4, 5, 6, 128), across=across)  # a text is whole on every device
+        assert "all_to_all" not in program and "ppermute" not in program

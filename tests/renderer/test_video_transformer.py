@@ -200,13 +200,16 @@ def test_the_caller_may_bring_its_own_attention(tiny, apply):
     module, params, inputs, _ = tiny
     shapes = []
 
-    def attend(q, k, v):
-        shapes.append((q.shape, k.shape))
+    def attend(q, k, v, lengths, keys=None):
+        shapes.append((q.shape, k.shape, lengths, keys))
         return plain_attention(q, k, v)
 
     ours = jax.jit(module.clone(attend=attend).apply)(params, **inputs)
     np.testing.assert_allclose(ours, apply(params, **inputs), atol=1e-5)
-    assert set(shapes) == {((2, 24, 2, 12), (2, 24, 2, 12)), ((2, 24, 2, 12), (2, 5, 2, 12))}
+    assert set(shapes) == {
+        ((2, 24, 2, 12), (2, 24, 2, 12), ("tokens", "tokens"), 24),
+        ((2, 24, 2, 12), (2, 5, 2, 12), ("tokens", "length"), None),
+    }
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tiny):

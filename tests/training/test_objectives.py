@@ -187,6 +187,32 @@ def test_a_mesh_of_eight_devices_computes_the_same_step(tiny, batch, name):
         )  # one Adam step of 1e-3: its sign may turn where gradients vanish
 
 
+def test_devices_that_share_a_video_share_its_noise_its_times_and_what_is_dropped(tiny, batch):
+    settings, model, params = tiny
+    shares = replace(settings.renderer.dropout_each, text=0.4, reference=0.4)
+    c = replace(settings.renderer, condition_dropout=0.4, dropout_each=shares)
+    keys = iter(jax.random.split(jax.random.key(7), 1000))  # the transformer predicts nothing at the start
+    params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)
+    names = ("latents", "reference", "noise_factor", "pose", "confidence", "source")
+
+    def losses(shape):
+        mesh = partitioning.make_mesh(shape, jax.devices()[: int(np.prod(list(shape.values())))])
+
+        def each(params, batch, key):
+            H, mask = objectives.semantic(model, params, batch)
+            return objectives.diffusion(
+                model, params, batch, batch["pose"], batch["confidence"], H, mask, key, c
+            )  # fmt: skip
+
+        placed = jax.device_put(params, partitioning.tree_shardings(params, mesh))
+        rows = partitioning.put_batch({name: batch[name] for name in names}, mesh)
+        return jax.device_get(jax.jit(partitioning.laid_out(each, mesh))(placed, rows, jax.random.key(5)))
+
+    alone = losses({"data": 1})
+    assert alone.std() > 0.05 * alone.mean()  # each example has its own
+    np.testing.assert_allclose(losses({"data": 2, "context": 2, "tensor": 2}), alone, rtol=1e-5)
+
+
 def test_past_a_clips_end_its_last_pose_is_drawn():
     poses = np.arange(2 * 6).reshape(2, 6, 1)
     drawn = objectives.frames_from(poses, np.array([1, 2]), np.array([5, 3]), 4)

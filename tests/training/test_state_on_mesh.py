@@ -83,7 +83,7 @@ def test_a_stage_takes_and_gives_arrays_of_the_mesh_and_resumes_onto_it(mesh, tm
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (1, 2, 2, 2), (8, 1, 1, 1)])
 def test_the_hash_of_split_parameters_is_that_of_whole_ones(shape, monkeypatch):
     mesh = partitioning.make_mesh(dict(zip(partitioning.AXES, shape, strict=True)))
     params = made_on(mesh)
@@ -100,7 +100,7 @@ def test_what_is_whole_on_every_device_is_used_on_one(mesh):
     assert partitioning.own_mesh(replicas.shape).size == 1
     split = made_on(mesh)
     assert partitioning.here(split, mesh) is split
-    assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "context": 1, "tensor": 1}
 
 
 def test_programs_of_parameters_on_a_mesh_are_traced_with_it(mesh):
