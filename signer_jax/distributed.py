@@ -9,13 +9,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import NoReturn, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.outside import line_of
 
 Made = TypeVar("Made")
@@ -94,6 +94,8 @@ def failing_at_once() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
+        if isinstance(error, Preempted):
+            _leave_together(str(error))
         line = line_of(error)
         if line is not None:
             print(f"signer: {line}", file=sys.stderr)
@@ -101,3 +103,12 @@ def failing_at_once() -> Iterator[None]:
             traceback.print_exc()
         sys.stderr.flush()
         os._exit(1 if line is None else 2)
+
+
+def _leave_together(line: str) -> NoReturn:
+    """All stop after the same step: each waits until the others have saved too, since the first one's end ends them."""
+    if jax.process_index() == 0:
+        print(f"signer: {line}", file=sys.stderr, flush=True)
+    with suppress(Exception):  # somebody may have been taken away before; what is saved is saved
+        jax.distributed.shutdown()
+    os._exit(RESTART)

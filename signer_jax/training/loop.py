@@ -19,10 +19,10 @@ import optax
 from flax import struct
 from jax import Array
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
-from signer_jax.training import lora, partitioning, trained
+from signer_jax.training import lora, partitioning, preemption, trained
 from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
@@ -154,6 +154,7 @@ def fit(
     monitor: Monitor,
     log_every: int,
     checkpoint_every: int,
+    notice: preemption.Notice | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
@@ -161,7 +162,8 @@ def fit(
 
     A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
-    before every save, so the checkpoints before it are whole.
+    before every save, so the checkpoints before it are whole. Raises `Preempted` where `notice` says that the run is to
+    stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
     c, tx = stage.training, optimizer(stage.training, stage.optimizers)
@@ -184,16 +186,17 @@ def fit(
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
-    step = jax.jit(
-        partitioning.laid_out(_with_key(make_step(stage, tx)), mesh), donate_argnums=0, out_shardings=(shardings, None)
-    )
+    notice = notice or preemption.Notice()
+    agreement = preemption.Agreement(notice, mesh)
+    step = partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+    step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     started, logged = time.perf_counter(), first
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    for k in bar:
-        state, metrics = step(state, frozen, partitioning.put_batch(next(batches), mesh))
-        last = k + 1 == stage.steps
-        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last
+    for k in notice.during(bar):
+        state, metrics, answer = step(state, frozen, partitioning.put_batch(next(batches), mesh), agreement.asked())
+        last, stops = k + 1 == stage.steps, agreement.stops(answer)
+        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
         if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
             after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
             what = f"the loss or its gradient is not finite at step {k + 2 - row}{after}"
@@ -213,7 +216,12 @@ def fit(
                 what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                 raise _diverged(stage, what, checkpoints)
             checkpoints.save(k + 1, state, batches)
+        if stops:
+            break
     checkpoints.wait()
+    if agreement.stops():
+        saved = f"step {int(state.step)} of {stage.steps} is saved"
+        raise Preempted(f"stage {stage.name!r}: stopped by SIGTERM; {saved}, the same command goes on from there")
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
         line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
         print(f"signer: {line}", file=sys.stderr)

@@ -39,6 +39,7 @@ from signer_jax.training.held import Weights, spent
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
+from signer_jax.training.preemption import Notice
 from signer_jax.training.trained import FULL, join
 
 # What a stage builds on: trained before it, or published (`init`).
@@ -131,10 +132,11 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
         yield
 
 
-def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
+def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> tuple[Model, dict[str, Any]]:
     """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
-    Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
+    Inside of `claimed`. Raises `SignerError` for bad input, and `Preempted` where `notice` stops it; what was trained
+    before it stays.
     """
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
@@ -201,7 +203,7 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             learned = fit(
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every,
+                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
             )  # fmt: skip
             left = params.keys() - spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
