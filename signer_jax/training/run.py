@@ -34,7 +34,7 @@ from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, partitioning
 from signer_jax.training import latents as latent_cache
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights, spent
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
@@ -138,6 +138,16 @@ def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> tu
     Inside of `claimed`. Raises `SignerError` for bad input, and `Preempted` where `notice` stops it; what was trained
     before it stays.
     """
+    while True:
+        try:
+            return _train(settings, workdir, notice)
+        except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
+            if jax.process_count() > 1:  # one may have met it alone
+                raise
+            pass_over(damage)
+
+
+def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Model, dict[str, Any]]:
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
     # ---- Data ------------------------------------------------------------------------------------------------------

@@ -68,12 +68,12 @@ class Spoken:
         self.say(step)
 
 
-def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, **changes):
+def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1):
     """The parameters, and the numbers of the examples of each step that was taken here."""
-    made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9, **changes)
+    made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
     try:
-        with Checkpoints(folder / "part") as checkpoints:
+        with Checkpoints(folder / "part", keep) as checkpoints:
             trained = fit(
                 made, params(), read, mesh=mesh, seed=0, checkpoints=checkpoints, monitor=Spoken(say), log_every=1,
                 checkpoint_every=every, notice=notice,

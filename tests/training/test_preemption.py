@@ -157,10 +157,10 @@ def test_the_launcher_passes_on_what_it_is_told(tmp_path, signals):
 def test_several_processes_stop_after_one_step_though_one_alone_was_told(tmp_path):
     """`signer train` through the launcher: one process is told, all save; a single one goes on from there."""
     workdir = tmp_path / "run"
-    steps = 400
+    steps = 100
     command = [
         "bash", ROOT / "launch" / "local.sh", TINY, workdir, "2", "--config.stages=slul", "--config.evaluate.split=",
-        f"--config.train.slul.steps={steps}", "--config.checkpoint_every=10", "--config.tokenizer.vocab_size=300",
+        f"--config.train.slul.steps={steps}", "--config.checkpoint_every=2", "--config.tokenizer.vocab_size=300",
     ]  # fmt: skip
     environment = ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
