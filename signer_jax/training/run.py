@@ -80,6 +80,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         optimizers=settings.optimizers,
         lora=settings.lora,
         nonfinite_steps=settings.nonfinite_steps,
+        spike=settings.spike,
     )
 
 
@@ -214,6 +215,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Mo
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
+                stopped=workdir / "stopped",
             )  # fmt: skip
             left = params.keys() - spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
