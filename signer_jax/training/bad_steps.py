@@ -20,9 +20,9 @@ _FIRST = 20  # steps that make the mean before anything is measured by it
 Usual = dict[str, Array]
 
 
-def usual_at_first(spike: float) -> Usual:
-    """Before the first step: the norms' running mean and of how many it is; {} where `spike`, the factor, is 0."""
-    return {"norm": jnp.zeros(()), "steps": jnp.zeros((), jnp.int32)} if spike else {}
+def usual_at_first() -> Usual:
+    """Before the first step: the norms' running mean, and of how many it is."""
+    return {"norm": jnp.zeros(()), "steps": jnp.zeros((), jnp.int32)}
 
 
 def is_spike(norm: Array, usual: Usual, spike: float) -> Array:

@@ -469,7 +469,7 @@ def _readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
 
 
 _CALLED_WRONGLY = (TypeError, AttributeError, NotImplementedError, ImportError)
-_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh)\b", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh|tree structures)\b", re.IGNORECASE)
 
 
 def _short(error: BaseException) -> str:

@@ -44,7 +44,13 @@ class TrainState:
     rng: Array  # never used itself: step k draws from fold_in(rng, k)
     skipped: Array  # steps that changed nothing, for their gradients were not finite or spikes
     skipped_in_row: Array  # of these, the last ones
-    usual: bad_steps.Usual = struct.field(default_factory=dict)  # what spikes are told by, or {}
+
+
+@struct.dataclass
+class SpikeState(TrainState):
+    """Where spikes are looked for; other checkpoints have no such place."""
+
+    usual: bad_steps.Usual
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,9 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
         norm = optax.tree.norm(gradients)
         # After the last step in a row that may be skipped nothing changes any more, until `fit` looks and stops.
         taken = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_row < stage.nonfinite_steps)
-        usual = state.usual
-        if usual:
-            taken &= ~bad_steps.is_spike(norm, usual, stage.spike)
-            usual = bad_steps.usual_after(usual, norm, taken)
+        if isinstance(state, SpikeState):
+            taken &= ~bad_steps.is_spike(norm, state.usual, stage.spike)
+            state = replace(state, usual=bad_steps.usual_after(state.usual, norm, taken))
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = {} if not state.ema else mean_of(state.ema, params, state.step - state.skipped, c.ema)
@@ -139,7 +144,6 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
             opt_state=opt_state,
             skipped=state.skipped + skipped,
             skipped_in_row=(state.skipped_in_row + 1) * skipped,
-            usual=usual,
         ), metrics
 
     return step
@@ -181,8 +185,8 @@ def fit(
     def initial(moving: Params) -> TrainState:
         none = jnp.zeros((), jnp.int32)
         key = jax.random.key_data(jax.random.key(seed))
-        ema, usual = _copied(moving) if c.ema else {}, bad_steps.usual_at_first(stage.spike)
-        return TrainState(none, moving, ema, tx.init(moving), key, none, none, usual)
+        values = (none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
+        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
 
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
