@@ -31,11 +31,16 @@ class Notice:
         self._lock = threading.Lock()
 
     def during(self, steps: Iterable) -> Iterator:
-        """The steps; while they go on SIGTERM is a question, before and after it is the end."""
-        with self._lock:
-            self._steps = True
+        """The steps; while they go on SIGTERM is a question, before and after it is the end.
+
+        The first one compiles for minutes, and there is nothing to save before it: one process alone ends then too.
+        Of several, some may be further.
+        """
         try:
-            yield from steps
+            for k, step in enumerate(steps):
+                with self._lock:
+                    self._steps = k > 0 or jax.process_count() > 1
+                yield step
         finally:
             with self._lock:
                 self._steps = False

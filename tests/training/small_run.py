@@ -2,6 +2,7 @@
 
 `python small_run.py FOLDER STEPS EVERY [AXIS=SIZE …]` trains in FOLDER to its last step, on this process's devices or
 as one of several; it says "step K" after each and "params HASH" at the end, and keeps what it read in `FOLDER/read`.
+After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps.
 """
 
 import json
@@ -88,16 +89,18 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
 def main() -> None:
     folder, steps, every, *axes = sys.argv[1:]
     mesh = WHOLE | {axis: int(size) for axis, _, size in (one.partition("=") for one in axes)}
+    pauses = [float(seconds) for seconds in os.environ.get("PAUSE", "0").split(",")]
     distributed.start()
     with distributed.failing_at_once(), preemption.watched() as notice:
 
         def say(step: int) -> None:
             print(f"step {step}", flush=True)
-            time.sleep(float(os.environ.get("PAUSE", "0")))
+            time.sleep(pauses[min(step, len(pauses)) - 1])
 
         trained = train(
-            Path(folder), partitioning.make_mesh(mesh), steps=int(steps), every=int(every), notice=notice, say=say
-        )
+            Path(folder), partitioning.make_mesh(mesh), steps=int(steps), every=int(every), notice=notice, say=say,
+            keep=int(os.environ.get("KEEP", "1")),
+        )  # fmt: skip
         print("params", result.params_sha256(partitioning.here(trained, partitioning.make_mesh(mesh))), flush=True)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from test_preemption import two_processes
 
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.training import partitioning
@@ -90,6 +91,28 @@ def test_two_are_passed_over_and_the_first_one_is_not(tmp_path, runs, capsys):
     with pytest.raises(SignerError, match=r"part/2: this checkpoint is damaged .*move that folder away"):
         small_run.train(tmp_path / "all", MESH, steps=10, every=2, keep=3)
     assert latest_step(tmp_path / "all" / "part") == 2
+
+
+@pytest.mark.slow
+def test_two_processes_pass_over_the_same_one(tmp_path, runs):
+    """Both read it, and one says it."""
+    run, whole = runs
+    shutil.copytree(run, tmp_path / "run")
+    cut_short(tmp_path / "run" / "part" / "6")
+    empty(tmp_path / "run" / "part" / "4")
+    both = two_processes(tmp_path / "run", 10, 2, KEEP="3")
+    try:
+        said = [process.communicate(timeout=300) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], said[0][1][-3000:]
+    for out, _ in said:
+        assert [line for line in out.splitlines() if line.startswith("step")] == [f"step {k}" for k in range(3, 11)]
+    assert "6.damaged, and step 4 is gone on from" in said[0][1] and "4.damaged, and step 2 is" in said[0][1]
+    assert "damaged" not in said[1][1]
+    read = read_params(tmp_path / "run" / "part")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), read, whole)
 
 
 def test_a_name_that_is_taken_is_left(tmp_path, capsys):

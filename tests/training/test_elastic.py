@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
-from test_preemption import ENVIRONMENT, HERE, read_until
+from test_preemption import read_until, two_processes
 
 from signer_jax.errors import RESTART, Preempted
 from signer_jax.training import partitioning
@@ -72,20 +69,10 @@ def test_eight_devices_then_four_two_and_one(tmp_path, whole):
     assert [len(run) for run in runs] == [4, 7, 6, 7] and list(chain(*runs)) == steps
 
 
+@pytest.mark.slow
 def test_two_processes_then_one(tmp_path, whole):
     """One of the two is told to stop; both hold half of each parameter and read half of each batch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = ENVIRONMENT | {"SIGNER_COORDINATOR": address, "SIGNER_PROCESSES": "2", "PAUSE": "0.3"}
-    command = [sys.executable, str(HERE / "small_run.py"), str(tmp_path), str(STEPS), "100"]
-    both = [
-        subprocess.Popen(
-            command, env=environment | {"SIGNER_PROCESS": str(i)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]  # fmt: skip
+    both = two_processes(tmp_path, STEPS, 100, PAUSE="0.3")
     try:
         read_until(both[1], "step 2")
         both[1].send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,15 @@ def read_until(process: subprocess.Popen, line: str) -> None:
 
 def small(folder: Path, **more: str) -> subprocess.Popen:
     return start(HERE / "small_run.py", folder, 12, 4, **more)
+
+
+def two_processes(folder: Path, steps: int, every: int, **more: str) -> list[subprocess.Popen]:
+    """A small run by two processes, each with one device."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        more["SIGNER_COORDINATOR"] = f"127.0.0.1:{free.getsockname()[1]}"
+    command = (HERE / "small_run.py", folder, steps, every)
+    return [start(*command, **more, SIGNER_PROCESSES="2", SIGNER_PROCESS=str(i)) for i in range(2)]
 
 
 def test_a_run_that_is_stopped_saves_between_two_steps_and_goes_on_as_if_it_had_not_been(tmp_path):
@@ -87,8 +97,8 @@ def test_a_process_ends_with_the_code_for_a_restart_and_resumes_exactly(tmp_path
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, RESTART), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_at_once(tmp_path, second, code):
     """Whatever the main thread does: here it sleeps, and would save after that."""
-    with small(tmp_path, PAUSE="600") as process:
-        read_until(process, "step 1")
+    with small(tmp_path, PAUSE="1,600") as process:
+        read_until(process, "step 2")
         process.send_signal(signal.SIGTERM)
         for line in process.stderr:
             if "another signal ends the run at once" in line:
@@ -96,6 +106,15 @@ def test_a_second_signal_ends_at_once(tmp_path, second, code):
         assert process.poll() is None
         process.send_signal(second)
         assert process.wait(timeout=60) == code
+    assert latest_step(tmp_path / "part") is None
+
+
+def test_before_the_second_step_there_is_nothing_to_save(tmp_path):
+    """The first one compiles, for longer than a cluster waits."""
+    with small(tmp_path, PAUSE="600") as process:
+        read_until(process, "step 1")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == RESTART
     assert latest_step(tmp_path / "part") is None
 
 
