@@ -123,9 +123,7 @@ class Checkpoints:
         try:
             iterator.set_state(about["data"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise Damaged(
-                folder, f"is damaged (its place in the data is none: {_short(error)})"
-            ) from error
+            raise Damaged(folder, f"is damaged (its place in the data is none: {_short(error)})") from error
         return restored["state"]
 
     @contextmanager
@@ -325,10 +323,10 @@ def _read_about(folder: Path) -> dict:
         about = dict(checkpointer.restore(folder / "about"))
     seal = about.pop("seal", None)
     if seal != _sealed(about)["seal"]:
-        raise Damaged(folder, f"is damaged (what it says of itself has changed)")
+        raise Damaged(folder, "is damaged (what it says of itself has changed)")
     arrays = about.get("arrays")
     if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
-        raise Damaged(folder, f"is damaged (it lists no arrays, or no place in the data)")
+        raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
     return about
 
 
@@ -356,9 +354,7 @@ def _check_claims(folder: Path, item: Any, saved: dict[str, dict]) -> None:
     claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in _named(item).values())
     there = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
     if claimed > max(_SMALL, _MOST_GROWTH * there):
-        raise Damaged(
-            folder, f"is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files)"
-        )
+        raise Damaged(folder, f"is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files)")
 
 
 def _check_same_arrays(folder: Path, saved: dict[str, dict], wanted: dict[str, dict]) -> None:
@@ -378,8 +374,8 @@ def _spoken(array: dict | None) -> str:
 def _check_sums(folder: Path, saved: dict[str, dict], found: dict[str, dict]) -> None:
     if changed := [name for name in sorted(saved.keys() | found.keys()) if saved.get(name) != found.get(name)]:
         raise Damaged(
-            folder, f"is damaged (the bytes of {changed[0]} have changed since they were saved, "
-            f"{len(changed)} arrays in all)"
+            folder,
+            f"is damaged (the bytes of {changed[0]} have changed since they were saved, {len(changed)} arrays in all)",
         )
 
 
@@ -392,7 +388,7 @@ def _for_all(folder: Path) -> Iterator[None]:
     except Damaged as found:
         damage = found
     if jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
-        damage = damage or Damaged(folder, f"is damaged (as another process reads it)")
+        damage = damage or Damaged(folder, "is damaged (as another process reads it)")
     if damage is not None:
         raise damage
 

@@ -118,9 +118,10 @@ def test_two_processes_pass_over_the_same_one(tmp_path, runs):
 def test_a_name_that_is_taken_is_left(tmp_path, capsys):
     for name in ("2", "3", "3.damaged"):
         (tmp_path / name).mkdir()
-    pass_over(tmp_path / "3", Damaged("it is damaged"))
+    pass_over(Damaged(tmp_path / "3", "is damaged"))
     assert {path.name for path in tmp_path.iterdir()} == {"2", "3.damaged", "3.damaged-1"}
-    assert capsys.readouterr().err == "signer: it is damaged; it is now 3.damaged-1, and step 2 is gone on from\n"
+    line = f"signer: {tmp_path / '3'}: this checkpoint is damaged; it is now 3.damaged-1, and step 2 is gone on from\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_finished_stage_whose_last_checkpoint_is_damaged_is_finished_again(tiny_run, tmp_path, capsys):
