@@ -214,7 +214,8 @@ def get_config() -> ConfigDict:
     c.optimizers.adafactor.clip = 1.0  # root mean square of an array's step, before the rate
     c.optimizers.adafactor.factored_from = 128  # matrices with a shorter side keep their whole second moment
     c.optimizers.muon = {"momentum": 0.95, "adam_rate": 0.1}  # share of the rate for AdamW on what is no matrix
-    c.nonfinite_steps = 5  # steps in a row that were left out, their gradients not finite, before a run stops
+    c.nonfinite_steps = 5  # steps in a row that were left out, their gradients not finite or spikes, before a run stops
+    c.spike = 0.0  # a step is left out whose gradient's norm is more than so many times the running mean; 0 for none
     c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
     c.remat = False  # recompute blocks in the backward pass
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU

@@ -2,23 +2,29 @@
 
 SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `launch/`; SLURM and TPU pods are found
                                                                      by jax itself with SIGNER_COORDINATOR=auto
+SIGNER_WAIT=MINUTES                                                  how long processes wait for each other (a day)
 """
 
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import NoReturn, TypeVar
 
 import jax
-from jax.experimental import multihost_utils
+from jax._src import distributed as coordination  # of its client's barriers jax has no public form
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.outside import line_of
 
 Made = TypeVar("Made")
+
+_DAY = 24 * 60.0  # minutes
+_JOINING = 60.0  # seconds until it is said what a process waits for
+_MISSING = re.compile(r"timed out task names:(.*?)(?:\n\s*\n|RPC:|$)", re.DOTALL)
 
 
 def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
@@ -50,8 +56,10 @@ def start() -> None:
     coordinator = os.environ.get("SIGNER_COORDINATOR")
     if not coordinator:
         return
+    longest_wait(os.environ)
     if coordinator == "auto":
-        jax.distributed.initialize(local_device_ids=slurm_devices(os.environ))
+        with _joining("its job"):
+            jax.distributed.initialize(local_device_ids=slurm_devices(os.environ))
         return
     try:
         count, index = int(os.environ["SIGNER_PROCESSES"]), int(os.environ["SIGNER_PROCESS"])
@@ -61,7 +69,35 @@ def start() -> None:
         ) from None
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator, count, index)
+    with _joining(f"{count} at {coordinator}, of which it is number {index}"):
+        jax.distributed.initialize(coordinator, count, index)
+
+
+@contextmanager
+def _joining(others: str) -> Iterator[None]:
+    """Says what is waited for: at its limit, of five minutes, jax ends the process and says little."""
+    line = f"signer: this process still waits for the others ({others}) to begin; look whether all run and reach it"
+    timer = threading.Timer(_JOINING, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def longest_wait(variables: Mapping[str, str]) -> float:
+    """Minutes that processes wait for each other, `SIGNER_WAIT`. Raises `SignerError` where that is no such number."""
+    given = variables.get("SIGNER_WAIT", "")
+    if not given:
+        return _DAY
+    try:
+        minutes = float(given)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes <= 366 * _DAY:
+        raise SignerError(f"SIGNER_WAIT={given}: give minutes, more than 0 and at most a year, or leave it unset")
+    return minutes
 
 
 def first_makes(what: str, make: Callable[[], Made]) -> Made:
@@ -78,9 +114,30 @@ def first_makes(what: str, make: Callable[[], Made]) -> Made:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here; `what` names the place. Nothing for a single process."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+    """Returns when every process has come here; `what` names the place. Nothing for a single process.
+
+    They wait for as long as `longest_wait` says, in no collective: the first process may work alone for hours before it
+    comes. Raises `SignerError`, which says who did not come.
+    """
+    if jax.process_count() == 1:
+        return
+    minutes, client = longest_wait(os.environ), coordination.global_state.client
+    assert client is not None
+    try:
+        client.wait_at_barrier(what, round(minutes * 60_000))
+    except jax.errors.JaxRuntimeError as error:
+        raise SignerError(_absent(what, minutes, str(error))) from None
+
+
+def _absent(what: str, minutes: float, said: str) -> str:
+    """The line for a barrier that was not passed, of what jax says: the tasks that did not come are named there."""
+    mend = "look at their own messages, or raise SIGNER_WAIT (minutes) if they are at work"
+    if "DEADLINE_EXCEEDED" not in said:
+        reason = " ".join(said.split())[:160]
+        return f"at {what!r} the processes did not come together ({reason}); start all of them again"
+    missing = sorted({int(task) for names in _MISSING.findall(said) for task in re.findall(r"(\d+)\s*$", names, re.M)})
+    who = f"process{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}" if missing else "some process"
+    return f"at {what!r} {who} of {jax.process_count()} did not come within {minutes:g} minutes; {mend}"
 
 
 @contextmanager
@@ -94,6 +151,8 @@ def failing_at_once() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
+        if isinstance(error, Preempted):
+            _leave_together(str(error))
         line = line_of(error)
         if line is not None:
             print(f"signer: {line}", file=sys.stderr)
@@ -101,3 +160,12 @@ def failing_at_once() -> Iterator[None]:
             traceback.print_exc()
         sys.stderr.flush()
         os._exit(1 if line is None else 2)
+
+
+def _leave_together(line: str) -> NoReturn:
+    """All stop after the same step: each waits until the others have saved too, since the first one's end ends them."""
+    if jax.process_index() == 0:
+        print(f"signer: {line}", file=sys.stderr, flush=True)
+    with suppress(Exception):  # somebody may have been taken away before; what is saved is saved
+        jax.distributed.shutdown()
+    os._exit(RESTART)

@@ -1,10 +1,11 @@
-"""The one exception for mistakes that a user can mend: the command line prints it as a single line."""
+"""What the command line prints as a single line: a mistake that a user can mend, and a run that was asked to stop."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+RESTART = 75  # exit code of a run that was told to make room and goes on when it is started again: EX_TEMPFAIL
 _NAME = 200  # characters of a name that others are compared with
 _LONGEST = 1000  # characters of a message
 MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
@@ -23,6 +24,10 @@ class SignerError(Exception):
         text = one_line(str(message))
         half = _LONGEST // 2
         super().__init__(text if len(text) <= _LONGEST else f"{text[: half - 1]}…{text[-half:]}")
+
+
+class Preempted(Exception):
+    """A run was asked to stop and is saved. The message says where, and how it goes on, in one line."""
 
 
 def one_line(text: str) -> str:

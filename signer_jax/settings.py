@@ -53,6 +53,10 @@ PerSecond = Annotated[
     float, Range("0 (the corpus's own) or 1 to 1000", lambda v: number(0.0, 1000.0).holds(v) and (v == 0 or v >= 1))
 ]
 
+Spike = Annotated[
+    float, Range("0 (off) or more than 1, at most 1e+06", lambda v: number(0.0, 1e6).holds(v) and (v == 0 or v > 1))
+]
+
 
 def _is_pattern(value: Any) -> bool:
     try:
@@ -345,6 +349,7 @@ class Settings:
     lora: Lora
     optimizers: Optimizers
     nonfinite_steps: Count
+    spike: Spike
     dtype: Literal["float32", "bfloat16", "float16"]
     remat: bool
     scan_unroll: Layers

@@ -12,6 +12,7 @@
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
+         stopped/            the batch of a step that ended the run
          result.json, report.html, sign.mp4
 """
 

@@ -13,7 +13,7 @@ from signer_jax.allocator import (
     threads_for_virtual_devices,
 )
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, prior, score, sign, train
-from signer_jax.errors import SignerError
+from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.outside import line_of
 
 COMMANDS = (demo, train, evaluate, gloss, sign, score, prior, import_, export)
@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0 done, 2 bad input, 130 interrupted, 141 nobody reads on."""
+    """Runs a command; returns the exit code: 0 done, 2 bad input, 75 preempted (start it again), 130 interrupted,
+    141 nobody reads on.
+    """
     top = parser()
     known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))
     overrides = [argument for argument in rest if argument.startswith("--config.")]
@@ -55,11 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         resumes = "; the same command resumes from the last checkpoint" if hasattr(known, "config") else ""
         print(f"signer: interrupted{resumes}", file=sys.stderr, flush=True)
-        if arguments is None:
-            # Threads of XLA's and Grain's may still be at work: a program that takes itself down in order crashes.
-            sys.stdout.flush()
-            os._exit(130)
-        return 130
+        return ended(130, arguments is None)
+    except Preempted as stopped:
+        print(f"signer: {stopped}", file=sys.stderr, flush=True)
+        return ended(RESTART, arguments is None)
     except BrokenPipeError:  # who reads has enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the flush at the end
         return 141
@@ -70,6 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"signer: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def ended(code: int, at_once: bool) -> int:
+    """The exit code of what was cut off, or the exit: threads of XLA's and Grain's may still be at work, and a program
+    that takes itself down in order then crashes.
+    """
+    if at_once:
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def with_equals(arguments: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
 def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) -> None:
     """Trains, evaluates on `config.evaluate.split` and writes `result.json`; `then` shows it (signer, evaluation, …).
 
-    The workdir is held from the first to the last file that is written there.
+    The workdir is held from the first to the last file that is written there. Raises `Preempted` where SIGTERM came.
     """
     import jax
 
@@ -44,12 +44,13 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
     from signer_jax.training.partitioning import here
+    from signer_jax.training.preemption import watched
     from signer_jax.validation import read
     from signer_jax.workdir import Clock
 
     settings = read(config)
-    with training.claimed(settings, workdir):
-        model, params = training.train(settings, workdir)
+    with watched() as notice, training.claimed(settings, workdir):
+        model, params = training.train(settings, workdir, notice)
         mesh = training.mesh_of(settings)
         params = here(params, mesh)
         if jax.process_index() == 0:

@@ -7,9 +7,11 @@ another model, and neither is ever loaded.
 
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,8 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.multihost_utils import process_allgather
 
 from signer_jax import outside
+from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
@@ -40,6 +44,14 @@ _MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, wher
 _PIECE = 1 << 18  # words of an array that are summed at a time: what stays in the cache
 _WEIGHTS = 0x9E37, 0x79B9
 _MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
+
+
+class Damaged(SignerError):
+    """A checkpoint does not hold what was saved. `what` is the message without how to mend it."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self.folder, self.what = folder, f"{folder}: this checkpoint {what}"
+        super().__init__(f"{self.what}; {_MOVE}")
 
 
 class Checkpoints:
@@ -86,16 +98,26 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def restore(self, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
-        """The newest state, on the shardings of `abstract_state`; `iterator` moves to where it stood.
+        """The newest state that is whole, on the shardings of `abstract_state`; `iterator` moves to where it stood.
 
-        Raises `SignerError` where there is none, it holds other arrays, cannot be read, or is damaged.
+        A damaged checkpoint is told and set aside (`pass_over`). Raises `SignerError` where there is none, it holds
+        other arrays, or cannot be read, and `Damaged` where there is none before a damaged one.
         """
-        folder = _newest(self.directory)
-        about = _read_about(folder)
-        _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
-        with _readable(folder):
-            pieces.check(folder / "state", about["arrays"])
-        with _readable(folder, whole=True):
+        while True:
+            folder = _newest(self.directory)
+            try:
+                return self._restore(folder, abstract_state, iterator)
+            except Damaged as damage:
+                pass_over(damage)
+                self._manager.reload()
+
+    def _restore(self, folder: Path, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
+        with _for_all(folder):
+            about = _read_about(folder)
+            _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
+            with _readable(folder):
+                pieces.check(folder / "state", about["arrays"])
+        with _alone(), _readable(folder, whole=True):
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
@@ -103,9 +125,7 @@ class Checkpoints:
         try:
             iterator.set_state(about["data"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise SignerError(
-                f"{folder}: this checkpoint is damaged (its place in the data is none: {_short(error)}); {_MOVE}"
-            ) from error
+            raise Damaged(folder, f"is damaged (its place in the data is none: {_short(error)})") from error
         return restored["state"]
 
     @contextmanager
@@ -124,8 +144,31 @@ class Checkpoints:
 
 def latest_step(directory: str | Path) -> int | None:
     """The newest complete step in a stage's folder, or None; writes nothing."""
-    steps = [int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal() and path.name.isascii()]
-    return max(steps, default=None)
+    return max(_steps(directory), default=None)
+
+
+def _steps(directory: str | Path) -> list[int]:
+    return [int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal() and path.name.isascii()]
+
+
+def pass_over(damage: Damaged) -> None:
+    """Sets a damaged checkpoint aside, to `STEP.damaged`, so that the one before it is the newest, and says so.
+
+    Every process calls it. Raises `damage` where there is none before it.
+    """
+    folder = damage.folder
+    before = max((step for step in _steps(folder.parent) if step < int(folder.name)), default=None)
+    if before is None:
+        raise damage
+    if jax.process_index() == 0:
+        names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
+        aside = next(folder.parent / name for name in names if not os.path.lexists(folder.parent / name))
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise SignerError(f"{damage.what}, and cannot be set aside ({reason_of(error)}); {_MOVE}") from None
+        print(f"signer: {damage.what}; it is now {aside.name}, and step {before} is gone on from", file=sys.stderr)
+    wait_for_all("damaged checkpoint")
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
@@ -284,7 +327,7 @@ def _newest(directory: Path) -> Path:
 def _read_about(folder: Path) -> dict:
     outside.check_tree(folder, _OUTSIDE)
     if not (folder / "about").is_dir():
-        raise SignerError(f"{folder}: this checkpoint does not say what it holds (no 'about'); {_MOVE}")
+        raise Damaged(folder, "does not say what it holds (no 'about')")
     with _readable(folder):
         for note in _NOTES:  # which Orbax parses whole
             for file in folder.glob(note):
@@ -294,12 +337,10 @@ def _read_about(folder: Path) -> dict:
         about = dict(checkpointer.restore(folder / "about"))
     seal = about.pop("seal", None)
     if seal != _sealed(about)["seal"]:
-        raise SignerError(f"{folder}: this checkpoint is damaged (what it says of itself has changed); {_MOVE}")
+        raise Damaged(folder, "is damaged (what it says of itself has changed)")
     arrays = about.get("arrays")
     if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
-        raise SignerError(
-            f"{folder}: this checkpoint is damaged (it lists no arrays, or no place in the data); {_MOVE}"
-        )
+        raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
     return about
 
 
@@ -323,13 +364,11 @@ def _check_claims(folder: Path, item: Any, saved: dict[str, dict]) -> None:
     listed = {name: {key: array[key] for key in ("dtype", "shape")} for name, array in saved.items()}
     if found != listed:
         name = min(name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name))
-        raise SignerError(f"{folder}: this checkpoint is damaged (its list and its arrays differ in {name}); {_MOVE}")
+        raise Damaged(folder, f"is damaged (its list and its arrays differ in {name})")
     claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in _named(item).values())
     there = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
     if claimed > max(_SMALL, _MOST_GROWTH * there):
-        raise SignerError(
-            f"{folder}: this checkpoint is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files); {_MOVE}"
-        )
+        raise Damaged(folder, f"is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files)")
 
 
 def _check_same_arrays(folder: Path, saved: dict[str, dict], wanted: dict[str, dict]) -> None:
@@ -348,10 +387,37 @@ def _spoken(array: dict | None) -> str:
 
 def _check_sums(folder: Path, saved: dict[str, dict], found: dict[str, dict]) -> None:
     if changed := [name for name in sorted(saved.keys() | found.keys()) if saved.get(name) != found.get(name)]:
-        raise SignerError(
-            f"{folder}: this checkpoint is damaged (the bytes of {changed[0]} have changed since they were saved, "
-            f"{len(changed)} arrays in all); {_MOVE}"
+        raise Damaged(
+            folder,
+            f"is damaged (the bytes of {changed[0]} have changed since they were saved, {len(changed)} arrays in all)",
         )
+
+
+@contextmanager
+def _for_all(folder: Path) -> Iterator[None]:
+    """What one process finds damaged is damaged for all: they go the same way."""
+    damage = None
+    try:
+        yield
+    except Damaged as found:
+        damage = found
+    if jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
+        damage = damage or Damaged(folder, "is damaged (as another process reads it)")
+    if damage is not None:
+        raise damage
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Around reading by several processes, each its own shards: damage that one meets ends the run, as the others wait
+    for it there.
+    """
+    try:
+        yield
+    except Damaged as damage:
+        if jax.process_count() == 1:
+            raise
+        raise SignerError(str(damage)) from damage
 
 
 @contextmanager
@@ -409,11 +475,11 @@ def _readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
                 f"{folder}: this checkpoint is whole, but could not be restored here ({_short(error)}); leave it where "
                 "it is, and use the devices, the number of processes and the versions that saved it"
             ) from error
-        raise SignerError(f"{folder}: this checkpoint is damaged ({_short(error)}); {_MOVE}") from error
+        raise Damaged(folder, f"is damaged ({_short(error)})") from error
 
 
 _CALLED_WRONGLY = (TypeError, AttributeError, NotImplementedError, ImportError)
-_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh)\b", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh|tree structures)\b", re.IGNORECASE)
 
 
 def _short(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -19,10 +20,10 @@ import optax
 from flax import struct
 from jax import Array
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
-from signer_jax.training import lora, partitioning, trained
+from signer_jax.training import bad_steps, lora, partitioning, preemption, trained
 from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
@@ -41,8 +42,15 @@ class TrainState:
     ema: Params  # their running mean, or {} where none is kept
     opt_state: Any
     rng: Array  # never used itself: step k draws from fold_in(rng, k)
-    skipped: Array  # steps that changed nothing, for their gradients were not finite
+    skipped: Array  # steps that changed nothing, for their gradients were not finite or spikes
     skipped_in_row: Array  # of these, the last ones
+
+
+@struct.dataclass
+class SpikeState(TrainState):
+    """Where spikes are looked for; other checkpoints have no such place."""
+
+    usual: bad_steps.Usual
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Stage:
     optimizers: Optimizers
     lora: Lora
     nonfinite_steps: int  # so many skipped steps in a row stop the run
+    spike: float = 0.0  # so many times the usual norm of the gradient, and a step is skipped; 0: never
 
     @property
     def steps(self) -> int:
@@ -117,6 +126,9 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
         norm = optax.tree.norm(gradients)
         # After the last step in a row that may be skipped nothing changes any more, until `fit` looks and stops.
         taken = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.skipped_in_row < stage.nonfinite_steps)
+        if isinstance(state, SpikeState):
+            taken &= ~bad_steps.is_spike(norm, state.usual, stage.spike)
+            state = replace(state, usual=bad_steps.usual_after(state.usual, norm, taken))
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = {} if not state.ema else mean_of(state.ema, params, state.step - state.skipped, c.ema)
@@ -154,14 +166,17 @@ def fit(
     monitor: Monitor,
     log_every: int,
     checkpoint_every: int,
+    notice: preemption.Notice | None = None,
+    stopped: Path | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given.
 
-    A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
-    `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at
-    before every save, so the checkpoints before it are whole.
+    A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
+    `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
+    that a checkpoint would hold is not finite: it is looked at before every save, so the checkpoints before it are
+    whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
     c, tx = stage.training, optimizer(stage.training, stage.optimizers)
@@ -170,7 +185,8 @@ def fit(
     def initial(moving: Params) -> TrainState:
         none = jnp.zeros((), jnp.int32)
         key = jax.random.key_data(jax.random.key(seed))
-        return TrainState(none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
+        values = (none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
+        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
 
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
@@ -184,20 +200,25 @@ def fit(
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
-    step = jax.jit(
-        partitioning.laid_out(_with_key(make_step(stage, tx)), mesh), donate_argnums=0, out_shardings=(shardings, None)
-    )
+    notice = notice or preemption.Notice()
+    agreement = preemption.Agreement(notice, mesh)
+    step = partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+    step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
+    bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
-    started, logged = time.perf_counter(), first
+    started, logged, looked = time.perf_counter(), first, bad_steps.Looked(first, batches)
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    for k in bar:
-        state, metrics = step(state, frozen, partitioning.put_batch(next(batches), mesh))
-        last = k + 1 == stage.steps
-        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last
+    for k in notice.during(bar):
+        state, metrics, answer = step(state, frozen, partitioning.put_batch(next(batches), mesh), agreement.asked())
+        last, stops = k + 1 == stage.steps, agreement.stops(answer)
+        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
         if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
             after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
-            what = f"the loss or its gradient is not finite at step {k + 2 - row}{after}"
-            raise _diverged(stage, what, checkpoints)
+            what = f"the loss or its gradient is {bad} at step {k + 2 - row}{after}"
+            kept = looked.keep(stopped, stage.name, k + 1 + stage.nonfinite_steps - row) if stopped else ""
+            raise _diverged(stage, what, checkpoints, kept)
+        if logs or saves:
+            looked = bad_steps.Looked(k + 1, batches)
         if logs:
             values = {name: float(value) for name, value in metrics.items()}
             values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
@@ -213,9 +234,14 @@ def fit(
                 what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                 raise _diverged(stage, what, checkpoints)
             checkpoints.save(k + 1, state, batches)
+        if stops:
+            break
     checkpoints.wait()
+    if agreement.stops():
+        saved = f"step {int(state.step)} of {stage.steps} is saved"
+        raise Preempted(f"stage {stage.name!r}: stopped by SIGTERM; {saved}, the same command goes on from there")
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
-        line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients not finite"
+        line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients {bad}"
         print(f"signer: {line}", file=sys.stderr)
     return state.ema or state.params
 
@@ -236,12 +262,12 @@ def all_finite(tree: Any) -> bool:
     return all(jax.device_get(_finite(leaves)))
 
 
-def _diverged(stage: Stage, what: str, checkpoints: Checkpoints) -> SignerError:
+def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = "") -> SignerError:
     checkpoints.wait()
     latest = checkpoints.latest()
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
     rate = f"config.train.{stage.name}.learning_rate ({stage.training.learning_rate:g})"
-    return SignerError(f"stage {stage.name!r}: {what}; {kept}; start a new run with a lower {rate}")
+    return SignerError(f"stage {stage.name!r}: {what}{batch}; {kept}; start a new run with a lower {rate}")
 
 
 def _copied(tree: Any) -> Any:

@@ -35,11 +35,12 @@ from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, partitioning
 from signer_jax.training import latents as latent_cache
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights, spent
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
+from signer_jax.training.preemption import Notice
 from signer_jax.training.trained import FULL, join
 
 # What a stage builds on: trained before it, or published (`init`).
@@ -80,6 +81,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         optimizers=settings.optimizers,
         lora=settings.lora,
         nonfinite_steps=settings.nonfinite_steps,
+        spike=settings.spike,
     )
 
 
@@ -132,11 +134,22 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
         yield
 
 
-def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
+def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> tuple[Model, dict[str, Any]]:
     """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
-    Inside of `claimed`. Raises `SignerError` for bad input; what was trained before it stays.
+    Inside of `claimed`. Raises `SignerError` for bad input, and `Preempted` where `notice` stops it; what was trained
+    before it stays.
     """
+    while True:
+        try:
+            return _train(settings, workdir, notice)
+        except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
+            if jax.process_count() > 1:  # one may have met it alone
+                raise
+            pass_over(damage)
+
+
+def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Model, dict[str, Any]]:
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
     # ---- Data ------------------------------------------------------------------------------------------------------
@@ -202,7 +215,8 @@ def train(settings: Settings, workdir: Path) -> tuple[Model, dict[str, Any]]:
             learned = fit(
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
-                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every,
+                log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
+                stopped=workdir / "stopped",
             )  # fmt: skip
             left = params.keys() - spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))

@@ -159,6 +159,7 @@ def test_only_damage_is_called_damage(tmp_path, error, says):
     [
         (TypeError("restore() got an unexpected keyword argument 'x'"), False),
         (ValueError("sharding is not compatible with 3 processes"), False),
+        (ValueError("restore item and on-disk value metadata tree structures do not match: usual"), False),
         (ValueError("Error decoding chunk: zstd"), True),
     ],
     ids=str,

@@ -1,0 +1,143 @@
+"""SIGTERM, by which a cluster takes a machine back: the step under way is ended and saved, then the run ends.
+
+It ends with a code that launchers restart on (`errors.RESTART`). Outside of steps it ends at once, with the same code:
+what is on the disk is whole at any moment.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from signer_jax.errors import RESTART
+
+_INTERRUPTED = 130
+
+
+class Notice:
+    """Whether this process was asked to stop, while there were steps that one can stop between."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._steps = False
+        self._lock = threading.Lock()
+
+    def during(self, steps: Iterable) -> Iterator:
+        """The steps; while they go on SIGTERM is a question, before and after it is the end.
+
+        The first one compiles for minutes, and there is nothing to save before it: one process alone ends then too.
+        Of several, some may be further.
+        """
+        try:
+            for k, step in enumerate(steps):
+                with self._lock:
+                    self._steps = k > 0 or jax.process_count() > 1
+                yield step
+        finally:
+            with self._lock:
+                self._steps = False
+
+    def hear(self, number: int) -> None:
+        """A signal has come: notes it or ends the process, whatever its main thread is waiting for."""
+        with self._lock:
+            first = self._steps and not self.asked
+            if number == signal.SIGTERM and first:
+                self.asked = True
+                _say("SIGTERM: the step under way is ended and saved; another signal ends the run at once")
+                return
+            again = self.asked
+        if number == signal.SIGTERM:
+            _say(f"ended by {'a second ' if again else ''}SIGTERM; the same command goes on from the last checkpoint")
+            os._exit(RESTART)
+        if number == signal.SIGINT and again:  # the first one of no SIGTERM is Python's
+            _say("interrupted; the same command resumes from the last checkpoint")
+            os._exit(_INTERRUPTED)
+
+
+def _say(line: str) -> None:
+    os.write(sys.stderr.fileno() if _has_file(sys.stderr) else 2, f"\nsigner: {line}\n".encode())
+
+
+def _has_file(stream: Any) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+@contextmanager
+def watched() -> Iterator[Notice]:
+    """Within the block SIGTERM is noticed, by a thread: the main one may be in a compilation for minutes, or in a
+    collective whose other side is gone. Inside of another thread than the main one nothing is.
+
+    After `jax.distributed.initialize`, whose own handler this takes the place of.
+    """
+    notice = Notice()
+    if threading.current_thread() is not threading.main_thread():
+        yield notice
+        return
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+
+    def listen() -> None:
+        while numbers := heard.recv(64):
+            for number in numbers:
+                notice.hear(number)
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)  # Python's own part is the byte to the listener
+    try:
+        yield notice
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(before)
+        told.close()
+        listener.join()
+        heard.close()
+
+
+class Agreement:
+    """One answer for all processes, at the same step of each: whether any of them was asked to stop.
+
+    The question goes with the step's own program, and its answer is read one step later: no process waits for it, and
+    no program of its own runs beside the step. One process asks itself.
+    """
+
+    def __init__(self, notice: Notice, mesh: Mesh):
+        self._notice = notice
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._devices = mesh.devices.size
+        self._many = jax.process_count() > 1
+        self._before: jax.Array | None = None
+
+    def beside(self, step: Callable) -> Callable:
+        """`step(state, frozen, batch, asked) -> (state, metrics, answer)`."""
+
+        def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
+            return (*step(state, frozen, batch), None if asked is None else asked.max())
+
+        return both
+
+    def asked(self) -> jax.Array | None:
+        """What this process has to say, `[devices]` int32 over all devices; None where there is nobody to tell."""
+        if not self._many:
+            return None
+        asked = np.full(1, self._notice.asked, np.int32)
+        return jax.make_array_from_callback((self._devices,), self._split, lambda _: asked)
+
+    def stops(self, answer: jax.Array | None = None) -> bool:
+        """Whether all stop after this step, of whose program `answer` is; without one, after the last step."""
+        before, self._before = self._before, answer
+        if not self._many:
+            return self._notice.asked
+        return before is not None and bool(before)

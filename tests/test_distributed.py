@@ -1,0 +1,80 @@
+"""Processes that wait for each other: who does not come is named, and for how long they wait can be said."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from signer_jax import distributed
+from signer_jax.errors import SignerError
+
+# Both pass a place twice; to the next one process 1 does not come in time.
+CODE = """
+    import time
+    import jax
+    from signer_jax import distributed
+    distributed.start()
+    with distributed.failing_at_once():
+        for _ in range(2):
+            print(distributed.first_makes("the corpus", lambda: f"made by {jax.process_index()}"), flush=True)
+        if jax.process_index() == 1:
+            time.sleep(600)
+        distributed.wait_for_all("latents")
+"""
+
+
+def test_who_does_not_come_is_named():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(CODE)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {
+                "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "SIGNER_COORDINATOR": address, "SIGNER_PROCESSES": "2",
+                "SIGNER_PROCESS": str(i), "SIGNER_WAIT": "0.25",
+            },
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        said, told = processes[0].communicate(timeout=120)
+    finally:
+        processes[1].kill()
+    assert said == "made by 0\nmade by 0\n" and processes[1].communicate()[0] == "made by 1\nmade by 1\n"
+    assert processes[0].returncode == 2
+    assert told.strip() == (
+        "signer: at 'latents' process 1 of 2 did not come within 0.25 minutes; look at their own messages, or raise "
+        "SIGNER_WAIT (minutes) if they are at work"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "who"),
+    [
+        ("1\n12\n3", "processes 1, 3, 12"),
+        ("/job:jax_worker/replica:0/task:7", "process 7"),
+        ("", "some process"),
+    ],
+)
+def test_the_names_that_jax_lists(names, who):
+    said = (
+        f"DEADLINE_EXCEEDED: Barrier timed out. Id: a 9::0. Some timed out task names:\n{names}\n\n\nRPC: /x/Barrier 4"
+    )
+    assert distributed._absent("a", 5.0, said).startswith(f"at 'a' {who} of ")
+
+
+def test_another_failure_is_no_absence():
+    line = distributed._absent("a", 5.0, "INTERNAL: Barrier (late::0) is invoked by the task\n\nRPC: x")
+    assert "did not come together (INTERNAL: Barrier (late::0) is" in line and "\n" not in line
+
+
+def test_how_long_they_wait():
+    assert distributed.longest_wait({}) == distributed.longest_wait({"SIGNER_WAIT": ""}) == 24 * 60
+    assert distributed.longest_wait({"SIGNER_WAIT": "90"}) == 90
+    for value in ("0", "-1", "nan", "inf", "an hour"):
+        with pytest.raises(SignerError, match="SIGNER_WAIT=.*: give minutes"):
+            distributed.longest_wait({"SIGNER_WAIT": value})

@@ -1,0 +1,37 @@
+"""A run that is killed at twenty random moments, saves included, ends with the parameters of the one that was not."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+HERE = Path(__file__).parent
+STEPS, EVERY, KILLS = 90, 3, 20
+
+
+def run(folder: Path, *moments: str) -> list[dict]:
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, HERE / "killed_run.py", folder, str(STEPS), str(EVERY), *moments]
+    environment = {
+        **os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISABLE": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every child would compile its small programs anew
+    }  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_twenty_kills_leave_the_run_as_it_would_have_been(tmp_path):
+    chance = Random(0)
+    steps = sorted(chance.randrange(1, STEPS) for _ in range(KILLS))
+    moments = [f"{step + chance.random():.3f}" for step in steps]
+    (whole,) = run(tmp_path / "whole")
+    *kills, last = run(tmp_path / "killed", *moments)
+    assert len(kills) == KILLS and whole["code"] == last["code"] == 0
+    assert last["params"] == whole["params"] and len(whole["params"]) == 64
+    # Some came within a save and some did not, and steps were lost that no save had.
+    assert any(kill["half"] for kill in kills) and not all(kill["half"] for kill in kills)
+    assert any(after["first"] <= before["at"] for before, after in pairwise(kills))

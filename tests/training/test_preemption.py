@@ -1,0 +1,197 @@
+"""SIGTERM: the step under way is saved, the run ends with the code that launchers restart on, and goes on exactly."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small_run
+from conftest import ROOT, TINY
+
+from signer_jax.errors import RESTART, Preempted
+from signer_jax.training import partitioning
+from signer_jax.training.checkpoints import latest_step
+from signer_jax.training.preemption import Notice
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def start(*command: object, **more: str) -> subprocess.Popen:
+    arguments = [sys.executable, *map(str, command)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, env=ENVIRONMENT | more, stdout=pipe, stderr=pipe, text=True)
+
+
+def read_until(process: subprocess.Popen, line: str) -> None:
+    for said in process.stdout:
+        if said.strip() == line:
+            return
+    raise AssertionError(process.stderr.read()[-3000:])
+
+
+def small(folder: Path, **more: str) -> subprocess.Popen:
+    return start(HERE / "small_run.py", folder, 12, 4, **more)
+
+
+def two_processes(folder: Path, steps: int, every: int, **more: str) -> list[subprocess.Popen]:
+    """A small run by two processes, each with one device."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        more["SIGNER_COORDINATOR"] = f"127.0.0.1:{free.getsockname()[1]}"
+    command = (HERE / "small_run.py", folder, steps, every)
+    return [start(*command, **more, SIGNER_PROCESSES="2", SIGNER_PROCESS=str(i)) for i in range(2)]
+
+
+def test_a_run_that_is_stopped_saves_between_two_steps_and_goes_on_as_if_it_had_not_been(tmp_path):
+    mesh = partitioning.make_mesh(small_run.WHOLE)
+    whole = small_run.train(tmp_path / "whole", mesh, steps=10)
+    notice = Notice()
+
+    def say(step: int) -> None:
+        notice.asked |= step == 5
+
+    with pytest.raises(Preempted, match=r"stage 'part': stopped by SIGTERM; step 6 of 10 is saved, the same command"):
+        small_run.train(tmp_path / "two", mesh, steps=10, notice=notice, say=say)
+    assert latest_step(tmp_path / "two" / "part") == 6
+    two = small_run.train(tmp_path / "two", mesh, steps=10, notice=Notice())
+    jax.tree.map(np.testing.assert_array_equal, two, whole)
+
+
+def test_a_run_that_is_stopped_in_its_last_step_is_saved_and_ends_too(tmp_path):
+    """Else the next stage would begin."""
+    mesh, notice = partitioning.make_mesh(small_run.WHOLE), Notice()
+
+    def say(step: int) -> None:
+        notice.asked |= step == 3
+
+    with pytest.raises(Preempted, match="step 3 of 3 is saved"):
+        small_run.train(tmp_path, mesh, steps=3, notice=notice, say=say)
+    assert latest_step(tmp_path / "part") == 3
+
+
+def test_a_process_ends_with_the_code_for_a_restart_and_resumes_exactly(tmp_path):
+    with small(tmp_path / "whole") as process:
+        whole = process.communicate(timeout=300)[0].splitlines()[-1]
+    assert whole.startswith("params ")
+    with small(tmp_path / "two", PAUSE="0.5") as process:
+        read_until(process, "step 5")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == RESTART, said[-3000:]
+    step = latest_step(tmp_path / "two" / "part")
+    assert step in (5, 6, 7) and f"step {step} of 12 is saved" in said and "Traceback" not in said
+    with small(tmp_path / "two") as process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert said.splitlines()[0] == f"step {step + 1}" and said.splitlines()[-1] == whole
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, RESTART), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_at_once(tmp_path, second, code):
+    """Whatever the main thread does: here it sleeps, and would save after that."""
+    with small(tmp_path, PAUSE="1,600") as process:
+        read_until(process, "step 2")
+        process.send_signal(signal.SIGTERM)
+        for line in process.stderr:
+            if "another signal ends the run at once" in line:
+                break
+        assert process.poll() is None
+        process.send_signal(second)
+        assert process.wait(timeout=60) == code
+    assert latest_step(tmp_path / "part") is None
+
+
+def test_before_the_second_step_there_is_nothing_to_save(tmp_path):
+    """The first one compiles, for longer than a cluster waits."""
+    with small(tmp_path, PAUSE="600") as process:
+        read_until(process, "step 1")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == RESTART
+    assert latest_step(tmp_path / "part") is None
+
+
+def test_outside_of_steps_a_run_ends_at_once():
+    code = """
+        import time
+        from signer_jax.training import preemption
+        with preemption.watched():
+            print("ready", flush=True)
+            time.sleep(600)
+    """
+    with start("-c", "\n".join(line[8:] for line in code.splitlines())) as process:
+        read_until(process, "ready")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == RESTART
+    assert said.strip() == "signer: ended by SIGTERM; the same command goes on from the last checkpoint"
+
+
+def test_what_watched_before_watches_after():
+    from signer_jax.training import preemption
+
+    before = signal.getsignal(signal.SIGTERM)
+    with preemption.watched():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+# ---- The launcher of several processes -------------------------------------------------------------------------------
+
+# Stands in for `python -m signer_jax train …`: it listens for TERM, takes a moment to save, and ends as we do.
+TASK = """#!/usr/bin/env bash
+if [ "$1" = -c ]; then echo 1; exit; fi
+trap 'sleep 0.5; exit 75' TERM
+echo ready
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_launcher_passes_on_what_it_is_told(tmp_path, signals):
+    (tmp_path / "python").write_text(TASK if signals == 1 else TASK.replace("exit 75", "sleep 600"))
+    (tmp_path / "python").chmod(0o755)
+    command = ["bash", ROOT / "launch" / "local.sh", TINY, tmp_path / "run", "3"]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(command, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            time.sleep(1)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == (RESTART if signals == 1 else 128 + signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_several_processes_stop_after_one_step_though_one_alone_was_told(tmp_path):
+    """`signer train` through the launcher: one process is told, all save; a single one goes on from there."""
+    workdir = tmp_path / "run"
+    steps = 100
+    command = [
+        "bash", ROOT / "launch" / "local.sh", TINY, workdir, "2", "--config.stages=slul", "--config.evaluate.split=",
+        f"--config.train.slul.steps={steps}", "--config.checkpoint_every=2", "--config.tokenizer.vocab_size=300",
+    ]  # fmt: skip
+    environment = ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while latest_step(workdir / "checkpoints" / "slul") is None and process.poll() is None:
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[1]), signal.SIGTERM)
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == RESTART, said[-3000:]
+    (saved,) = re.findall(rf"signer: stage 'slul': stopped by SIGTERM; step (\d+) of {steps} is saved", said)
+    assert latest_step(workdir / "checkpoints" / "slul") == int(saved) < steps
+    command[4] = "1"
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert latest_step(workdir / "checkpoints" / "slul") == steps
