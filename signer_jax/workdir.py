@@ -12,6 +12,7 @@
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
+         environment.json    versions, source, devices and flags of its newest start
          result.json, report.html, sign.mp4
 """
 
