@@ -167,8 +167,8 @@ def fit(
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
-    checkpoint, their shapes will do. What it leaves as it is lies as it was given. `profile` steps are traced, beside the
-    curves.
+    checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
+    traced.
 
     A step whose loss or gradient is not finite is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other, or anything that a checkpoint would hold is not finite: it is looked at

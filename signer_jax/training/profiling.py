@@ -7,6 +7,9 @@ from typing import Any
 
 import jax
 
+from signer_jax.errors import one_line
+from signer_jax.outside import reason_of
+
 WARM = 10  # steps before those that are traced: the first compile, and fill queues
 
 
@@ -20,32 +23,40 @@ def profiled(step: Callable, directory: Path, stage: str, steps: int, *, first: 
         return step
     start = max(first + 1, min(first + WARM, last - steps))
     end = min(start + steps, last)
-    k = first
+    k, tracing = first, False
+
+    def begin(args: Any) -> bool:
+        jax.block_until_ready(args)  # what was begun before is no part of it
+        return _told(lambda: jax.profiler.start_trace(directory), directory)
+
+    def finish(made: Any) -> None:
+        jax.block_until_ready(made)
+        if _told(jax.profiler.stop_trace, directory):
+            span = f"step {end}" if end == start + 1 else f"steps {start + 1} to {end}"
+            line = f"stage {stage!r}: profiled {span}; TensorBoard shows them, with `pip install xprof`, under Profile"
+            print(f"signer: {line}", file=sys.stderr)
 
     def traced(*args: Any) -> Any:
-        nonlocal k
+        nonlocal k, tracing
         k += 1
-        if not start < k <= end:
+        tracing = begin(args) if k == start + 1 else tracing
+        if not tracing:
             return step(*args)
-        if k == start + 1:
-            jax.block_until_ready(args)  # what was begun before is no part of it
-            jax.profiler.start_trace(directory)
         with jax.profiler.StepTraceAnnotation("train", step_num=k):
             made = step(*args)
         if k == end:
-            jax.block_until_ready(made)
-            try:
-                jax.profiler.stop_trace()
-            except (OSError, RuntimeError) as error:
-                print(
-                    f"signer: {directory}: no profile ({str(error).splitlines()[0]}); training goes on", file=sys.stderr
-                )
-            else:
-                span = f"step {k}" if steps == 1 else f"steps {start + 1} to {end}"
-                print(
-                    f"signer: stage {stage!r}: profiled {span}; `pip install xprof` shows it in TensorBoard",
-                    file=sys.stderr,
-                )
+            tracing = False
+            finish(made)
         return made
 
     return traced
+
+
+def _told(do: Callable[[], None], directory: Path) -> bool:
+    """Whether it went well; where not it is told."""
+    try:
+        do()
+    except (OSError, RuntimeError) as error:
+        print(f"signer: {directory}: no profile ({one_line(reason_of(error))}); training goes on", file=sys.stderr)
+        return False
+    return True

@@ -41,13 +41,14 @@ def stage(**changes):
     return small_stage.stage(objective, lora=LORA, **changes)
 
 
-def train(folder, *, poison=(), every=2, log=1, **changes):
+def train(folder, *, poison=(), every=2, log=1, profile=0, **changes):
     made, given = stage(**changes), params()
     given["frozen"]["a"] = given["frozen"]["a"].astype(made.training.frozen_dtype)
     with Checkpoints(folder / "part") as checkpoints:
         learned = fit(
             made, given, batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
             checkpoints=checkpoints, monitor=Monitor(folder / "tensorboard"), log_every=log, checkpoint_every=every,
+            profile=profile,
         )  # fmt: skip
     return finished(made, params(), learned)
 
