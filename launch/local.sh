@@ -1,46 +1,79 @@
 #!/usr/bin/env bash
-# launch/local.sh CONFIG WORKDIR [PROCESSES] [--config.key=value …]: one or several processes on this machine.
+# launch/local.sh [--dry-run] CONFIG WORKDIR [PROCESSES] [--config.key=value …]: one or several processes on this machine.
+# SIGNER_RESTARTS: how often a run that was stopped or killed is started again (3).
 set -eu -o pipefail
+dry=
+if [ "${1-}" = --dry-run ]; then
+  dry=1
+  shift
+fi
 if [ $# -lt 2 ]; then
-  echo "usage: launch/local.sh CONFIG WORKDIR [PROCESSES] [--config.key=value …]" >&2
+  echo "usage: launch/local.sh [--dry-run] CONFIG WORKDIR [PROCESSES] [--config.key=value …]" >&2
   exit 2
 fi
 config=$1 workdir=$2
 shift 2
 processes=1
-if [ $# -gt 0 ] && [[ $1 =~ ^[0-9]+$ ]]; then
+if [ $# -gt 0 ] && [[ $1 =~ ^[1-9][0-9]*$ ]]; then
   processes=$1
   shift
 fi
-if [ "$processes" -eq 1 ]; then
-  exec python -m signer_jax train --config "$config" --workdir "$workdir" "$@"
+command=(python -m signer_jax train --config "$config" --workdir "$workdir" "$@")
+
+free_port() { python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# The variables of process $1: which one it is.
+variables() {
+  if [ "$processes" -gt 1 ]; then
+    echo "SIGNER_COORDINATOR=127.0.0.1:$port SIGNER_PROCESSES=$processes SIGNER_PROCESS=$1"
+  fi
+}
+
+if [ -n "$dry" ]; then
+  [ "$processes" -eq 1 ] || port=$(free_port)
+  for ((i = 0; i < processes; i++)); do
+    echo "$(variables "$i")${port:+ }$(printf '%q ' "${command[@]}")"
+  done
+  exit
 fi
 
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-pids=() asked=''
-end() { kill -KILL "${pids[@]}" 2>/dev/null || true; }
-# The first TERM is passed on: all save after the same step and end with 75. Another one, or INT, ends them at once;
-# checkpoints are whole at any moment.
-stop() {
-  if [ "$asked" ]; then end; else kill -TERM "${pids[@]}" 2>/dev/null || true; fi
-  asked=1
+# TERM goes on to the processes, which save and exit with 75. Of several that are interrupted one may wait for another,
+# so these are killed: checkpoints are whole at any moment.
+pids=() asked='' woken=''
+send() { kill -"$1" "${pids[@]}" 2>/dev/null || true; }
+trap 'asked=1 woken=1; send TERM' TERM HUP
+trap 'asked=1 woken=1; if [ "$processes" -eq 1 ]; then send INT; else send KILL; fi' INT
+
+# Starts all processes and waits for them; `status` is that of the first that fails, which takes the others along: they
+# would wait for it.
+train() {
+  local i code left=$processes
+  pids=() status=0
+  [ "$processes" -eq 1 ] || port=$(free_port)
+  set -m # else they would ignore INT
+  for ((i = 0; i < processes; i++)); do
+    # shellcheck disable=SC2046 # one word a variable
+    env $(variables "$i") "${command[@]}" &
+    pids+=($!)
+  done
+  set +m
+  while [ "$left" -gt 0 ]; do
+    woken='' code=0
+    wait -n || code=$?
+    [ -z "$woken" ] || continue # by a signal to this script; no process has ended
+    left=$((left - 1))
+    if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+      status=$code
+      [ -n "$asked" ] || send KILL
+    fi
+  done
 }
-trap 'end; exit 130' INT
-trap stop TERM
-for ((i = 0; i < processes; i++)); do
-  SIGNER_COORDINATOR=127.0.0.1:$port SIGNER_PROCESSES=$processes SIGNER_PROCESS=$i \
-    python -m signer_jax train --config "$config" --workdir "$workdir" "$@" &
-  pids+=($!)
+
+for ((again = ${SIGNER_RESTARTS:-3}; ; again--)); do
+  train
+  # 75: it has saved and wants to go on; above 128: a signal ended it. Whatever else fails would fail once more.
+  if [ -n "$asked" ] || [ "$again" -le 0 ] || { [ "$status" -ne 75 ] && [ "$status" -le 128 ]; } || [ "$status" -eq 130 ]; then
+    exit "$status"
+  fi
+  echo "launch: the run ended with $status and starts again from its last checkpoint" >&2
 done
-# Whoever fails first takes the others along: they would wait for it.
-status=0 left=$processes
-while [ "$left" -gt 0 ]; do
-  code=0
-  wait -n || code=$?
-  if [ "$asked" ] && [ "$code" -eq 143 ]; then continue; fi # the signal itself, or a process that did not listen yet
-  if [ "$code" -eq 127 ]; then status=143; break; fi # there were only such
-  left=$((left - 1))
-  if [ "$code" -ne 0 ]; then status=$code; end; break; fi
-done
-wait || true
-exit "$status"

@@ -1,18 +1,52 @@
 #!/usr/bin/env bash
 # sbatch --nodes=N launch/slurm.sh CONFIG WORKDIR [--config.key=value …]: one process a GPU.
 # Nodes with G GPUs: sbatch --nodes=N --ntasks-per-node=G --gpus-per-node=G …
+# launch/slurm.sh --dry-run CONFIG WORKDIR …: what it would run.
+# SIGNER_RESTARTS: how often a job is queued again (100).
 #SBATCH --job-name=signer
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
 #SBATCH --requeue
 #SBATCH --open-mode=append
+#SBATCH --signal=TERM@300
 set -eu -o pipefail
+dry=
+if [ "${1-}" = --dry-run ]; then
+  dry=1
+  shift
+fi
 if [ $# -lt 2 ]; then
-  echo "usage: sbatch --nodes=N launch/slurm.sh CONFIG WORKDIR [--config.key=value …]" >&2
+  echo "usage: sbatch --nodes=N launch/slurm.sh [--dry-run] CONFIG WORKDIR [--config.key=value …]" >&2
   exit 2
 fi
 config=$1 workdir=$2
 shift 2
-# jax reads SLURM's own variables; a preempted job is queued again and resumes from its last checkpoint.
+# jax reads SLURM's own variables.
 export SIGNER_COORDINATOR=auto
-exec srun --kill-on-bad-exit=1 python -m signer_jax train --config "$config" --workdir "$workdir" "$@"
+# srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input
+# is bad (2) leaves a note. A task's shell waits for its process, which saves when TERM comes.
+export SIGNER_REFUSED="${SLURM_SUBMIT_DIR:-$PWD}/.signer-refused-${SLURM_JOB_ID:-0}"
+# shellcheck disable=SC2016 # the task's own
+task='trap : TERM; code=0; python -m signer_jax train "$@" || code=$?
+if [ "$code" -eq 2 ]; then : >"$SIGNER_REFUSED"; fi
+exit "$code"'
+command=(srun --kill-on-bad-exit=1 bash -c "$task" signer --config "$config" --workdir "$workdir" "$@")
+if [ -n "$dry" ]; then
+  echo "export SIGNER_COORDINATOR=auto SIGNER_REFUSED=$(printf '%q' "$SIGNER_REFUSED")"
+  printf '%q ' "${command[@]}"
+  echo
+  exit
+fi
+trap : TERM # of a job that is preempted: its tasks have it too, and are waited for
+status=0
+"${command[@]}" || status=$?
+if [ -e "$SIGNER_REFUSED" ]; then
+  rm -f "$SIGNER_REFUSED"
+  exit 2
+fi
+# Preempted, out of time (TERM comes 300 s before) or failed: queued again, it resumes from its last checkpoint.
+if [ "$status" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${SIGNER_RESTARTS:-100}" ]; then
+  echo "launch: the run ended with $status; the job is queued again" >&2
+  scontrol requeue "$SLURM_JOB_ID" || true
+fi
+exit "$status"

@@ -309,7 +309,7 @@ def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int
         series = {
             name.split("/", 1)[1]: [(event.step, event.value) for event in events.Scalars(name)]
             for name in names
-            if name.startswith(f"{stage}/") and not name.endswith(("steps_per_second", "gradient_norm"))
+            if name.startswith(f"{stage}/") and name.count("/") == 1 and not name.endswith("gradient_norm")
         }
         if series:
             curves.append((f"stage {stage}", series))

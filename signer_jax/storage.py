@@ -33,7 +33,7 @@ REMAKE = "remove the folder, if it is there, and run the same `signer train` to 
 # What a run writes beside its config: where one of these stands without the config, somebody else put it there.
 RUN_FILES = (
     "data", "tokenizer.model", "published", "prior", "latents", "buckets", "text_states", "pictures", "checkpoints",
-    "tensorboard", "stopped", "wall_time.json", "result.json", "report.html", "sign.mp4",
+    "tensorboard", "stopped", "environment.json", "wall_time.json", "result.json", "report.html", "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked

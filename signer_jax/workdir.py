@@ -13,6 +13,7 @@
          checkpoints/STAGE/  Orbax
          tensorboard/
          stopped/            the batch of a step that ended the run
+         environment.json    versions, source, devices and flags of its newest start
          result.json, report.html, sign.mp4
 """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.cli.common import command, figures, say_overrides
+from signer_jax.errors import SignerError
 
 
 def add(commands: Any) -> None:
@@ -18,19 +19,25 @@ def add(commands: Any) -> None:
         help="a config file, or the name of a shipped one; FILE.py:VARIANT calls its get_config(VARIANT)",
     )  # fmt: skip
     parser.add_argument("--workdir", required=True, help="where the run lives")
+    parser.add_argument(
+        "--profile", type=int, default=0, metavar="STEPS",
+        help="trace so many steps of each stage, after its tenth, for TensorBoard's Profile tab",
+    )  # fmt: skip
     say_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     from signer_jax import configuration, distributed
 
+    if arguments.profile < 0:
+        raise SignerError(f"--profile {arguments.profile}: give how many steps are to be traced, 3 for example")
     distributed.start()
     with distributed.failing_at_once():
         config = configuration.load(arguments.config, arguments.overrides)
-        finish(config, Path(arguments.workdir))
+        finish(config, Path(arguments.workdir), profile=arguments.profile)
 
 
-def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) -> None:
+def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, profile: int = 0) -> None:
     """Trains, evaluates on `config.evaluate.split` and writes `result.json`; `then` shows it (signer, evaluation, …).
 
     The workdir is held from the first to the last file that is written there. Raises `Preempted` where SIGTERM came.
@@ -50,7 +57,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None) 
 
     settings = read(config)
     with watched() as notice, training.claimed(settings, workdir):
-        model, params = training.train(settings, workdir, notice)
+        model, params = training.train(settings, workdir, notice, profile)
         mesh = training.mesh_of(settings)
         params = here(params, mesh)
         if jax.process_index() == 0:

@@ -5,7 +5,6 @@ and gradient. What an objective draws, or compares within a batch (the contrasti
 """
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,10 +22,12 @@ from jax import Array
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
-from signer_jax.training import bad_steps, lora, partitioning, preemption, trained
+from signer_jax.training import bad_steps, lora, meters, partitioning, preemption, trained
 from signer_jax.training.checkpoints import Checkpoints
+from signer_jax.training.cost import model_flops
 from signer_jax.training.monitoring import Monitor
-from signer_jax.training.optimizer import optimizer
+from signer_jax.training.optimizer import optimizer, rates
+from signer_jax.training.profiling import profiled
 
 Params = dict[str, Any]
 Batch = dict[str, Array]
@@ -65,6 +66,7 @@ class Stage:
     lora: Lora
     nonfinite_steps: int  # so many skipped steps in a row stop the run
     spike: float = 0.0  # so many times the usual norm of the gradient, and a step is skipped; 0: never
+    tokens: Callable[[Any], int] | None = None  # what its model reads of a batch, by the arrays' shapes
 
     @property
     def steps(self) -> int:
@@ -134,7 +136,14 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
         ema = {} if not state.ema else mean_of(state.ema, params, state.step - state.skipped, c.ema)
         before = (state.params, state.opt_state, state.ema)
         params, opt_state, ema = jax.tree.map(partial(jnp.where, taken), (params, opt_state, ema), before)
-        metrics = {"loss": loss, "gradient_norm": norm, **metrics}
+        metrics = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "optimizer/update_norm": optax.tree.norm(updates),
+            "optimizer/parameter_norm": optax.tree.norm(params),
+            **rates(c, stage.optimizers, state.step - state.skipped),
+            **metrics,
+        }
         skipped = 1 - taken.astype(jnp.int32)
         return replace(
             state,
@@ -168,10 +177,12 @@ def fit(
     checkpoint_every: int,
     notice: preemption.Notice | None = None,
     stopped: Path | None = None,
+    profile: int = 0,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
-    checkpoint, their shapes will do. What it leaves as it is lies as it was given.
+    checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
+    traced.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -204,12 +215,21 @@ def fit(
     agreement = preemption.Agreement(notice, mesh)
     step = partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
     step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
+    meter = meters.Meter(
+        list(mesh.devices.flat),
+        lambda given: model_flops(step, shapes, frozen, meters.abstract(given), agreement.asked()),
+        stage.tokens,
+    )
+    run = profiled(step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
     bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
-    started, logged, looked = time.perf_counter(), first, bad_steps.Looked(first, batches)
+    looked = bad_steps.Looked(first, batches)
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
     for k in notice.during(bar):
-        state, metrics, answer = step(state, frozen, partitioning.put_batch(next(batches), mesh), agreement.asked())
+        with meter.spent("data"):
+            batch = partitioning.put_batch(next(batches), mesh)
+        state, metrics, answer = run(state, frozen, batch, agreement.asked())
+        meter.step(batch, metrics)
         last, stops = k + 1 == stage.steps, agreement.stops(answer)
         logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
         if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
@@ -222,18 +242,18 @@ def fit(
         if logs:
             values = {name: float(value) for name, value in metrics.items()}
             values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
-            now = time.perf_counter()
-            values["steps_per_second"] = (k + 1 - logged) / (now - started)
             values["skipped_steps"] = int(state.skipped)
-            started, logged = now, k + 1
-            monitor.scalars(stage.name, k + 1, values)
+            monitor.scalars(stage.name, k + 1, values | meter.read())
             if "loss" in values:
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
         if saves:
-            if not all_finite(state):
+            with meter.spent("checkpoint"):
+                whole = all_finite(state)
+            if not whole:
                 what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                 raise _diverged(stage, what, checkpoints)
-            checkpoints.save(k + 1, state, batches)
+            with meter.spent("checkpoint"):
+                checkpoints.save(k + 1, state, batches)
         if stops:
             break
     checkpoints.wait()

@@ -50,7 +50,8 @@ class Monitor:
     def __init__(self, directory: str | Path):
         # A name of its own: two runs of one second must not share a file.
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-        self._file = Path(directory) / name
+        self.directory = Path(directory)
+        self._file = self.directory / name
         self._writes = jax.process_index() == 0
         self._failing = False
 

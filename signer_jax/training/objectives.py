@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from signer_jax.data.streams import to_model_range
+from signer_jax.masked import masked_mean
 from signer_jax.model import Model
 from signer_jax.renderer import vae_losses
 from signer_jax.renderer.conditions import encoder, without
@@ -104,6 +105,14 @@ def pose_terms(model: Model, batch: dict, confidence: Array, weights: Array, sta
     }
 
 
+def gate_figures(batch: dict, weights: Array) -> dict[str, Array]:
+    """How the gates decide: their mean entropy in nats over glosses that have a candidate, and each expert's share."""
+    there = batch["candidate_mask"].any(axis=-1)  # [b, n]
+    shares = masked_mean(weights.astype(jnp.float32), there[..., None], axis=(0, 1))  # [e]
+    entropy = masked_mean(-pose_losses.negative_entropy(weights, there), there.any(axis=-1), axis=0)
+    return {"gates/entropy": entropy, **{f"gates/expert_{k}": share for k, share in enumerate(shares)}}
+
+
 def frames_from(values: Array, start: Array, last: Array, length: int) -> Array:
     """`length` frames of each example `[b, t, ...]` from its own `start [b]`; what lies past `last [b]` repeats it."""
     at = jnp.minimum(start[:, None] + jnp.arange(length), last[:, None])
@@ -168,7 +177,9 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         H, mask = semantic(model, params, batch)
         assert H is not None and mask is not None
         _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
-        return weighted(pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order), weights)
+        terms = pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)
+        loss, means = weighted(terms, weights)
+        return loss, means | gate_figures(batch, gates)
 
     def vae(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         variables = {"params": params["vae"]}
@@ -200,7 +211,8 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
         terms["diffusion"] = diffusion(
             model, params, batch, drawn, shown, H, mask, diffusion_rng, settings.renderer
         )  # fmt: skip
-        return weighted(terms, weights)
+        loss, means = weighted(terms, weights)
+        return loss, means | gate_figures(batch, gates)
 
     objectives = {"slul": slul, "pose": pose, "vae": vae, "images": renderer, "renderer": renderer, "joint": joint}
     return objectives[stage]

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
@@ -26,6 +27,13 @@ def schedule(c: Training) -> optax.Schedule:
     if c.schedule == "linear":
         after = optax.linear_schedule(c.learning_rate, 0.0, max(c.steps - c.warmup, 1))
     return optax.join_schedules([warm, after], [c.warmup])
+
+
+def rates(c: Training, values: Optimizers, taken: jax.Array) -> dict[str, jax.Array]:
+    """The learning rates of the step after so many, by the names of their curves; `config.train.*.rates` aside."""
+    rate = jnp.asarray(schedule(c)(taken), jnp.float32)
+    beside = {"optimizer/adam_rate": values.muon.adam_rate * rate} if c.optimizer == "muon" else {}
+    return {"optimizer/learning_rate": rate, **beside}
 
 
 def optimizer(c: Training, values: Optimizers) -> optax.GradientTransformation:

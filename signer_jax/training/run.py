@@ -1,7 +1,8 @@
 """A whole run: the corpus, then each stage with what it needs, to the last checkpoint."""
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -33,7 +34,7 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import bucketed, conditions, partitioning
+from signer_jax.training import bucketed, conditions, environment, partitioning
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights, spent
@@ -82,7 +83,19 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         lora=settings.lora,
         nonfinite_steps=settings.nonfinite_steps,
         spike=settings.spike,
+        tokens=tokens_of(name, model, settings),
     )
+
+
+def tokens_of(name: str, model: Model, settings: Settings) -> Callable[[Mapping[str, Any]], int] | None:
+    """What a stage's transformer reads of a batch, by its shapes: pieces of text or patches of latents, padding too."""
+    if name == "slul":
+        return lambda batch: batch["source"].size + batch["target"].size
+    if model.renderer is None or "renderer" not in TRAINED[name]:
+        return None
+    halvings = max(len(settings.renderer.stem_features) - 1, 0)
+    patch = math.prod(model.renderer.transformer.patch) * 4**halvings
+    return lambda batch: math.prod(batch["latents"].shape[:4]) // patch
 
 
 def check_rules(stage: Stage, params: Any) -> None:
@@ -134,24 +147,31 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
         yield
 
 
-def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> tuple[Model, dict[str, Any]]:
+def train(
+    settings: Settings, workdir: Path, notice: Notice | None = None, profile: int = 0
+) -> tuple[Model, dict[str, Any]]:
     """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
-    Inside of `claimed`. Raises `SignerError` for bad input, and `Preempted` where `notice` stops it; what was trained
-    before it stays.
+    Inside of `claimed`. So many steps of each stage as `profile` says are traced. Raises `SignerError` for bad input,
+    and `Preempted` where `notice` stops it; what was trained before it stays.
     """
     while True:
         try:
-            return _train(settings, workdir, notice)
+            return _train(settings, workdir, notice, profile)
         except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
             if jax.process_count() > 1:  # one may have met it alone
                 raise
             pass_over(damage)
 
 
-def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Model, dict[str, Any]]:
+def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: int) -> tuple[Model, dict[str, Any]]:
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
+    monitor = Monitor(workdir / "tensorboard")
+    if jax.process_index() == 0:
+        facts = environment.environment(mesh)
+        environment.write(workdir, facts)
+        monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
@@ -183,7 +203,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Mo
         weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    monitor, params = Monitor(workdir / "tensorboard"), dict[str, Any]()
+    params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
         if latest_step(directory) == stage.steps:
@@ -216,7 +236,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None) -> tuple[Mo
                 stage, params, batches,
                 mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
-                stopped=workdir / "stopped",
+                stopped=workdir / "stopped", profile=profile,
             )  # fmt: skip
             left = params.keys() - spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))

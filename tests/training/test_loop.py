@@ -41,13 +41,14 @@ def stage(**changes):
     return small_stage.stage(objective, lora=LORA, **changes)
 
 
-def train(folder, *, poison=(), every=2, log=1, **changes):
+def train(folder, *, poison=(), every=2, log=1, profile=0, **changes):
     made, given = stage(**changes), params()
     given["frozen"]["a"] = given["frozen"]["a"].astype(made.training.frozen_dtype)
     with Checkpoints(folder / "part") as checkpoints:
         learned = fit(
             made, given, batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
             checkpoints=checkpoints, monitor=Monitor(folder / "tensorboard"), log_every=log, checkpoint_every=every,
+            profile=profile,
         )  # fmt: skip
     return finished(made, params(), learned)
 
@@ -255,3 +256,33 @@ def test_adapters_start_from_the_stages_seed_and_learn(tmp_path):
         if k == 0:
             assert float(metrics["loss"]) == first  # exactly: B is zero
     assert float(metrics["loss"]) < 0.5 * first
+
+
+# ---- What is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_the_curves_say_what_a_step_did(tmp_path):
+    """Norms, rates and speed, against what can be reckoned from the parameters."""
+    before, after = params()["part"], jax.device_get(train(tmp_path, steps=2, warmup=1, schedule="constant"))["part"]
+    norm = {name: scalars(tmp_path, f"optimizer/{name}") for name in ("update_norm", "parameter_norm", "learning_rate")}
+    assert norm["learning_rate"] == [0.0, pytest.approx(1e-2)]
+    assert norm["update_norm"][0] == 0.0  # at the first step's rate
+    moved = [np.asarray(new) - old for new, old in zip(*map(jax.tree.leaves, (after, before)), strict=True)]
+    assert norm["update_norm"][1] == pytest.approx(np.sqrt(sum(np.sum(one**2) for one in moved)), rel=1e-4)
+    length = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(after)))
+    assert norm["parameter_norm"][1] == pytest.approx(length, rel=1e-5)
+    # The first step, which compiles, is in no figure of speed.
+    (steps,), (examples,) = (scalars(tmp_path, f"speed/{name}_per_second") for name in ("steps", "examples"))
+    assert examples == pytest.approx(8 * steps)
+    parts = [scalars(tmp_path, f"speed/{name}_seconds")[0] for name in ("data", "compute", "checkpoint")]
+    assert min(parts) >= 0 and sum(parts) == pytest.approx(1 / steps, rel=1e-3)
+    (tflops,) = scalars(tmp_path, "speed/model_tflops")
+    # Forward, and the kernel's gradient; nobody asks for the inputs'.
+    assert tflops * 1e12 / steps == pytest.approx(2 * (2 * 8 * 8 * 16), rel=1e-4)
+    assert len(scalars(tmp_path, "memory/host_peak_gb")) == 2
+
+
+def test_muon_has_a_rate_beside_its_own(tmp_path):
+    train(tmp_path, steps=2, optimizer="muon")
+    own, beside = (scalars(tmp_path, f"optimizer/{name}") for name in ("learning_rate", "adam_rate"))
+    assert own[1] > 0 and beside[1] == pytest.approx(small_stage.OPTIMIZERS.muon.adam_rate * own[1])

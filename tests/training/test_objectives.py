@@ -217,3 +217,15 @@ def test_past_a_clips_end_its_last_pose_is_drawn():
     poses = np.arange(2 * 6).reshape(2, 6, 1)
     drawn = objectives.frames_from(poses, np.array([1, 2]), np.array([5, 3]), 4)
     np.testing.assert_array_equal(np.asarray(drawn)[..., 0], [[1, 2, 3, 4], [8, 9, 9, 9]])
+
+
+def test_gates_are_shown_over_the_glosses_that_have_a_candidate():
+    weights = jnp.asarray([[[1.0, 0.0], [0.5, 0.5], [0.9, 0.1]], [[0.5, 0.5], [0.7, 0.3], [0.2, 0.8]]])
+    there = jnp.asarray([[[1, 1], [1, 1], [0, 0]], [[1, 0], [0, 0], [0, 0]]], bool)
+    found = objectives.gate_figures({"candidate_mask": there}, weights)
+    assert found.keys() == {"gates/entropy", "gates/expert_0", "gates/expert_1"}
+    # Sentences count alike, as in the loss; shares are over glosses.
+    np.testing.assert_allclose(found["gates/entropy"], (np.log(2) / 2 + np.log(2)) / 2, rtol=1e-6)
+    np.testing.assert_allclose([found["gates/expert_0"], found["gates/expert_1"]], [2 / 3, 1 / 3], rtol=1e-6)
+    nobody = objectives.gate_figures({"candidate_mask": jnp.zeros_like(there)}, weights)
+    assert all(float(value) == 0.0 for value in nobody.values())

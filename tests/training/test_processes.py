@@ -34,7 +34,7 @@ def curves(workdir: Path) -> dict[str, np.ndarray]:
     """Every logged figure but the speed, by name, over the steps."""
     events = EventAccumulator(str(workdir / "tensorboard"))
     events.Reload()
-    names = [name for name in events.Tags()["scalars"] if not name.endswith("steps_per_second")]
+    names = [name for name in events.Tags()["scalars"] if "/speed/" not in name and "/memory/" not in name]
     return {name: np.array([event.value for event in events.Scalars(name)]) for name in names}
 
 

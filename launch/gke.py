@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""launch/gke.py tpu|gpu NAME CONFIG WORKDIR --image I … [--dry-run] [--config.key=value …]: a run on GKE, as a JobSet.
+
+Fills in `gke_tpu.yaml` or `gke_gpu.yaml` and gives it to kubectl; `--dry-run` prints it. Needs nothing but Python,
+kubectl and a cluster that has the JobSet controller.
+"""
+
+import argparse
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from string import Template
+
+PORT = 8482
+# Chips that a node of a slice of several has; a slice with fewer is one node.
+CHIPS = 4
+DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
+
+
+def main(arguments: list[str]) -> int:
+    given, overrides = parse(arguments)
+    try:
+        text = jobset(given, overrides)
+    except ValueError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return 2
+    if given.dry_run:
+        print(text, end="")
+        return 0
+    return subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True).returncode
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="launch/gke.py",
+        allow_abbrev=False,
+        description="Trains on GKE.",
+        epilog="--config.KEY=VALUE goes on to signer train.",
+    )
+    parser.add_argument("kind", choices=("tpu", "gpu"))
+    parser.add_argument("name", help="of the JobSet: letters, digits and dashes, at most 40")
+    parser.add_argument("config", help="a shipped config's name, or a file in the image or below --mount")
+    parser.add_argument("workdir", help="a folder below --mount")
+    parser.add_argument("--image", required=True, help="made with launch/Dockerfile.tpu or Dockerfile.gpu")
+    parser.add_argument("--accelerator", required=True, help="the nodes' label: tpu-v6e-slice, nvidia-h100-80gb, …")
+    parser.add_argument("--topology", default="", help="of TPUs: 4x4, 4x4x4")
+    parser.add_argument("--chips", type=int, default=CHIPS, help=f"of TPUs: chips a node has ({CHIPS})")
+    parser.add_argument("--nodes", type=int, default=1, help="of GPUs: how many nodes (1)")
+    parser.add_argument("--gpus", type=int, default=8, help="of GPUs: how many a node has (8)")
+    volume = parser.add_mutually_exclusive_group(required=True)
+    volume.add_argument(
+        "--claim", help="a PersistentVolumeClaim that all nodes may write (ReadWriteMany), as Filestore's"
+    )
+    volume.add_argument("--bucket", help="a bucket, through Cloud Storage FUSE")
+    parser.add_argument("--mount", default="/mnt/runs", help="where it lies in the pods (/mnt/runs)")
+    parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again (100)")
+    parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
+    given, rest = parser.parse_known_args(arguments)
+    overrides = [one for one in rest if one.startswith("--config.")]
+    if unknown := [one for one in rest if one not in overrides]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return given, overrides
+
+
+def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
+    """The JobSet. Raises `ValueError` for what cannot be one."""
+    if not re.fullmatch(DNS, given.name) or len(given.name) > 40:
+        raise ValueError(f"{given.name}: give a name of at most 40 small letters, digits and dashes, a letter first")
+    mount = given.mount.rstrip("/")
+    if not mount.startswith("/") or not f"{given.workdir}/".startswith(f"{mount}/"):
+        raise ValueError(f"{given.workdir}: lies not below {given.mount or '/'} (--mount), and would go with its pod")
+    nodes, devices = _tpus(given) if given.kind == "tpu" else (given.nodes, given.gpus)
+    if min(nodes, devices) < 1 or given.restarts < 0:
+        raise ValueError("nodes and devices are at least 1, restarts at least 0")
+    command = ["train", "--config", given.config, "--workdir", given.workdir, *overrides]
+    if given.claim:
+        volume, annotations = {"persistentVolumeClaim": {"claimName": given.claim}}, {}
+    else:
+        options = "implicit-dirs,uid=1000,gid=1000,rename-dir-limit=100000"
+        attributes = {"bucketName": given.bucket, "mountOptions": options}
+        volume = {"csi": {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes}}
+        annotations = {"gke-gcsfuse/volumes": "true"}
+    (source, where), *_ = volume.items()
+    values = {
+        "name": given.name, "image": given.image, "args": command, "mount": mount, "annotations": annotations,
+        "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
+        "restarts": given.restarts, "processes": str(nodes),
+        "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
+    }  # fmt: skip
+    text = (Path(__file__).parent / f"gke_{given.kind}.yaml").read_text(encoding="utf-8")
+    # JSON is YAML: whatever a value holds, it is one value.
+    filled = {name: json.dumps(value) for name, value in values.items()}
+    return Template(text).substitute(filled, volume=f"{source}: {json.dumps(where)}")
+
+
+def _tpus(given: argparse.Namespace) -> tuple[int, int]:
+    """Nodes of the slice, and the chips of each."""
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", given.topology):
+        raise ValueError(
+            f"--topology {given.topology or '(none)'}: give the slice's shape in chips, such as 4x4 or 4x4x4"
+        )
+    chips = math.prod(map(int, given.topology.split("x")))
+    each = min(chips, given.chips)
+    if each < 1 or chips % each:
+        raise ValueError(
+            f"--topology {given.topology}: {chips} chips do not divide among nodes of {given.chips} (--chips)"
+        )
+    return chips // each, each
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

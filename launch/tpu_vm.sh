@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [options] [--config.key=value …]
+#
+# Trains on a TPU slice that is asked for as a queued resource: makes it where it is not there, installs this checkout on
+# all of its workers, and starts the same command on each. A slice that is preempted is asked for anew, and the run
+# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it.
+#   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
+#   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
+set -eu -o pipefail
+usage() {
+  echo "usage: launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [--project P] [--spot]" >&2
+  echo "       [--setup COMMAND] [--restarts N] [--delete] [--dry-run] [--config.key=value …]" >&2
+  exit 2
+}
+refuse() {
+  echo "launch: $1" >&2
+  exit 2
+}
+words=() overrides=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 delete='' dry=''
+while [ $# -gt 0 ]; do
+  if [[ $1 == --*=* && $1 != --config.* ]]; then
+    set -- "${1%%=*}" "${1#*=}" "${@:2}"
+  fi
+  case $1 in
+    --config.*) overrides+=("$1") ;;
+    --spot) spot=(--spot) ;;
+    --delete) delete=1 ;;
+    --dry-run) dry=1 ;;
+    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts)
+      [ $# -gt 1 ] || usage
+      case $1 in
+        --zone) zone=$2 ;;
+        --project) place+=("--project=$2") ;;
+        --accelerator-type) accelerator=$2 ;;
+        --runtime-version) runtime=$2 ;;
+        --setup) setup=$2 ;;
+        --restarts) restarts=$2 ;;
+      esac
+      shift
+      ;;
+    -*) refuse "$1: no such option; launch/README.md has them" ;;
+    *) words+=("$1") ;;
+  esac
+  shift
+done
+[ ${#words[@]} -eq 3 ] && [ -n "$zone" ] && [ -n "$accelerator" ] && [ -n "$runtime" ] || usage
+name=${words[0]} config=${words[1]} workdir=${words[2]}
+[[ $restarts =~ ^[0-9]+$ ]] || refuse "--restarts $restarts: give a whole number"
+case $workdir in /*) ;; *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share" ;; esac
+place+=("--zone=$zone")
+root=$(cd "$(dirname "$0")/.." && pwd)
+queued=(gcloud compute tpus queued-resources)
+vm=(gcloud compute tpus tpu-vm)
+
+run() { # a command, or in a dry run its words
+  if [ -n "$dry" ]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+state() { "${queued[@]}" describe "$name" "${place[@]}" '--format=value(state.state)' 2>/dev/null || echo NONE; }
+# A slice that is gone is noticed after three minutes.
+on_workers() { run "${vm[@]}" ssh "$name" "${place[@]}" --worker=all --ssh-flag=-oServerAliveInterval=60 --command "$1"; }
+
+remove() {
+  run "${queued[@]}" delete "$name" "${place[@]}" --force --quiet
+}
+
+create() {
+  run "${queued[@]}" create "$name" "--node-id=$name" "--accelerator-type=$accelerator" "--runtime-version=$runtime" \
+    "${spot[@]}" "${place[@]}"
+}
+
+# Returns when the slice is there. One that was preempted or failed is deleted first: a queued resource is used once.
+ready() {
+  if [ -n "$dry" ]; then
+    echo "# until ACTIVE; where it is SUSPENDED or FAILED it is deleted and created again:"
+    run "${queued[@]}" describe "$name" "${place[@]}" '--format=value(state.state)'
+    return
+  fi
+  local now before=
+  while true; do
+    now=$(state)
+    [ "$now" = "$before" ] || echo "launch: the queued resource $name is $now" >&2
+    before=$now
+    case $now in
+      ACTIVE) return ;;
+      NONE) create ;;
+      SUSPENDED | FAILED) remove ;;
+      *) sleep "${SIGNER_POLL:-30}" ;;
+    esac
+  done
+}
+
+# What a worker runs. The images' own Python is older than ours: uv brings one.
+sent=$config
+if [ -e "$root/configs/${config%%:*}.py" ] && [ "$config" = "${config%%/*}" ]; then
+  : # a shipped one, by its name
+elif [ -e "${config%%:*}" ]; then
+  sent=own_$(basename "$config") # lies beside the package there
+fi
+install='mkdir -p signer && tar -xzf signer.tar.gz -C signer && cd signer && python3 -m pip install -q --user uv && '
+install+='python3 -m uv venv -q --allow-existing --python 3.12 venv && python3 -m uv pip install -q --python venv ".[tpu]"'
+printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" "${overrides[@]}"
+# One that is left of a start whose connection was lost is ended first. The last line says how it ended: of several
+# workers ssh gives the code of one.
+start="cd signer && if grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; then kill -KILL \"\$(cat pid)\"; sleep 5; fi
+SIGNER_COORDINATOR=auto ${train}& echo \$! >pid; code=0; wait \$! || code=\$?; echo \"signer-ended-with \$code\"; exit \$code"
+stop="kill -TERM \$(cat signer/pid)"
+
+packed=$(mktemp -d)
+trap 'rm -rf "$packed"' EXIT
+pack() {
+  local own=()
+  if [ "$sent" != "$config" ]; then
+    cp "${config%%:*}" "$packed/${sent%%:*}"
+    own=(-C "$packed" "${sent%%:*}")
+  fi
+  run tar -czf "$packed/signer.tar.gz" --exclude=__pycache__ -C "$root" pyproject.toml setup.py README.md LICENSE configs \
+    signer_jax "${own[@]}"
+}
+send() { run "${vm[@]}" scp "$packed/signer.tar.gz" "$name:signer.tar.gz" "${place[@]}" --worker=all; }
+
+asked='' woken=''
+# Starts the run and follows it to its end, whatever signals come; its status.
+follow() {
+  local code=0
+  (on_workers "$start" | tee "$packed/said") &
+  while true; do
+    woken='' code=0
+    wait $! || code=$?
+    [ -n "$woken" ] || return "$code"
+  done
+}
+
+[ -z "$dry" ] || create
+ready
+for ((tries = 0; ; tries++)); do
+  status=0
+  rm -f "$packed/said"
+  # shellcheck disable=SC2015 # one status of all
+  pack && send && on_workers "$install" && on_workers "$setup" || status=$?
+  if [ "$status" -eq 0 ]; then
+    trap 'asked=1 woken=1; on_workers "$stop" || true' INT TERM
+    follow || status=$?
+    trap - INT TERM
+  fi
+  if [ -n "$dry$asked" ] || [ "$status" -eq 0 ]; then
+    break
+  fi
+  if grep -qs 'signer-ended-with 2$' "$packed/said"; then
+    status=2 # bad input, which would be as bad again
+    break
+  fi
+  [ "$tries" -lt "$restarts" ] || break
+  echo "launch: the run ended with $status; it starts again from its last checkpoint" >&2
+  sleep "${SIGNER_POLL:-30}"
+  ready
+done
+if [ -n "$delete" ] && [ "$status" -eq 0 ]; then
+  remove
+elif [ -z "$dry" ]; then
+  echo "launch: the slice stays, and costs, until: ${queued[*]} delete $name ${place[*]} --force" >&2
+fi
+exit "$status"

@@ -1,0 +1,124 @@
+"""How fast a stage trains and what that takes: time by kind, rates, FLOP/s beside the devices' peak, memory."""
+
+import resource
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+Batch = Mapping[str, Any]
+Shapes = tuple[tuple[str, tuple[int, ...], str], ...]  # of a batch: name, shape, type of each array
+
+# Dense bfloat16 FLOP/s of one device of jax's. cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, "Peak compute per chip";
+# NVIDIA's data sheets of the A100, H100 (SXM) and H200, "BFLOAT16 Tensor Core" without sparsity.
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+_GB = 1e9
+
+
+class Meter:
+    """Counts a stage's steps between two lines of its log.
+
+    Its first step, which compiles, is left out. The time that the loop waits for a batch and for a checkpoint is taken
+    by the host's clock; the rest is `compute`. What is read while the devices work is no less read: `data` is what
+    would be won at most if batches cost nothing.
+    """
+
+    def __init__(
+        self, devices: list[jax.Device], flops: Callable[[Shapes], float], tokens: Callable[[Batch], int] | None = None
+    ):
+        """`flops` of a step are asked for once a shape, and on the first process alone; `tokens` are of a batch."""
+        self._devices, self._flops, self._tokens = devices, flops, tokens
+        self._known: dict[Shapes, float] = {}
+        self._begun = False
+        self._anew()
+
+    def _anew(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._shapes: Counter[Shapes] = Counter()
+        self._counted = 0  # tokens
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def spent(self, what: str) -> Iterator[None]:
+        """Adds a block's time to `data` or `checkpoint`."""
+        started = time.perf_counter()
+        yield
+        self._seconds[what] += time.perf_counter() - started
+
+    def step(self, batch: Batch, made: Any) -> None:
+        """A step was begun with a (global) batch; `made` is what it gives."""
+        if not self._begun:
+            jax.block_until_ready(made)
+            self._begun = True
+            self._anew()
+            return
+        self._shapes[tuple((name, x.shape, str(x.dtype)) for name, x in sorted(batch.items()))] += 1
+        self._counted += self._tokens(batch) if self._tokens else 0
+
+    def read(self) -> dict[str, float]:
+        """The figures since the last reading (`docs/training.md` says what each is); none where no step was counted.
+
+        What was begun must be over, or its time is the next reading's.
+        """
+        steps, seconds = sum(self._shapes.values()), time.perf_counter() - self._started
+        values = _memory(self._devices)
+        if steps and jax.process_index() == 0:
+            waited = sum(self._seconds.values())
+            examples = sum(count * shapes[0][1][0] for shapes, count in self._shapes.items())
+            values |= {
+                "speed/steps_per_second": steps / seconds,
+                "speed/examples_per_second": examples / seconds,
+                "speed/data_seconds": self._seconds["data"] / steps,
+                "speed/checkpoint_seconds": self._seconds["checkpoint"] / steps,
+                "speed/compute_seconds": (seconds - waited) / steps,
+            }
+            if self._tokens:
+                values["speed/tokens_per_second"] = self._counted / seconds
+            for shapes in self._shapes.keys() - self._known.keys():
+                self._known[shapes] = self._flops(shapes)
+            done = sum(count * self._known[shapes] for shapes, count in self._shapes.items())
+            values["speed/model_tflops"] = done / seconds / 1e12
+            if peak := peak_of(self._devices):
+                values["speed/mfu"] = done / seconds / peak
+        self._anew()
+        return values
+
+
+def peak_of(devices: list[jax.Device]) -> float | None:
+    """FLOP/s that the devices' maker names for all of them together; None where a kind is not in the table."""
+    peaks = [PEAKS.get(device.device_kind) for device in devices]
+    return None if None in peaks else sum(peak for peak in peaks if peak is not None)
+
+
+def abstract(shapes: Shapes, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """The batch of these shapes, without its numbers."""
+    return {name: jax.ShapeDtypeStruct(shape, np.dtype(kind), sharding=sharding) for name, shape, kind in shapes}
+
+
+def _memory(devices: list[jax.Device]) -> dict[str, float]:
+    """In gigabytes: of this process's fullest device, where the platform says it, and of the process at its peak."""
+    stats = [device.memory_stats() or {} for device in devices if device.process_index == jax.process_index()]
+    found = {
+        f"memory/{name}_gb": max(one[key] for one in stats) / _GB
+        for name, key in (("device", "bytes_in_use"), ("device_peak", "peak_bytes_in_use"))
+        if stats and all(key in one for one in stats)
+    }
+    unit = 1 if sys.platform == "darwin" else 1024
+    return found | {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GB}

