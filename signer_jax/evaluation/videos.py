@@ -129,7 +129,8 @@ def _untrained(signer: Signer) -> Studio | None:
         # All windows have one noise, so those of one look come out alike.
         reference, which = np.unique(conditions["reference"], axis=0, return_inverse=True)
         noise = renderer.whole(noise[: len(reference)], noise[: len(reference), 0])
-        clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), reference), reference)
+        shown = jnp.asarray(reference)
+        clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), shown), shown)
         return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
 
     return replace(studio, renderer=renderer, velocity=velocity, film=film)
