@@ -17,7 +17,7 @@ from typing import NoReturn, TypeVar
 import jax
 from jax._src import distributed as coordination  # of its client's barriers jax has no public form
 
-from signer_jax.errors import RESTART, Preempted, SignerError
+from signer_jax.errors import RESTART, Absent, Preempted, SignerError
 from signer_jax.outside import line_of
 
 Made = TypeVar("Made")
@@ -117,7 +117,7 @@ def wait_for_all(what: str) -> None:
     """Returns when every process has come here; `what` names the place. Nothing for a single process.
 
     They wait for as long as `longest_wait` says, in no collective: the first process may work alone for hours before it
-    comes. Raises `SignerError`, which says who did not come.
+    comes. Raises `Absent`, which says who did not come.
     """
     if jax.process_count() == 1:
         return
@@ -126,7 +126,7 @@ def wait_for_all(what: str) -> None:
     try:
         client.wait_at_barrier(what, round(minutes * 60_000))
     except jax.errors.JaxRuntimeError as error:
-        raise SignerError(_absent(what, minutes, str(error))) from None
+        raise Absent(_absent(what, minutes, str(error))) from None
 
 
 def _absent(what: str, minutes: float, said: str) -> str:
@@ -159,7 +159,8 @@ def failing_at_once() -> Iterator[None]:
         else:
             traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1 if line is None else 2)
+        # Nothing is wrong with the input where another process is gone, and a launcher starts all of them again.
+        os._exit(1 if line is None else RESTART if isinstance(error, Absent) else 2)
 
 
 def _leave_together(line: str) -> NoReturn:

@@ -26,6 +26,10 @@ class SignerError(Exception):
         super().__init__(text if len(text) <= _LONGEST else f"{text[: half - 1]}…{text[-half:]}")
 
 
+class Absent(SignerError):
+    """Another process of the run did not come to where all meet: the run may go on when all are started again."""
+
+
 class Preempted(Exception):
     """A run was asked to stop and is saved. The message says where, and how it goes on, in one line."""
 

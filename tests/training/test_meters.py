@@ -88,3 +88,18 @@ def test_shapes_come_back_as_a_batch():
     assert {name: (one.shape, str(one.dtype)) for name, one in found.items()} == {
         "x": ((8, 4), "float32"), "y": ((8,), "int32")
     }  # fmt: skip
+
+
+def test_tokens_are_what_a_transformer_reads():
+    from signer_jax.training.run import tokens_of
+
+    transformer = SimpleNamespace(patch=(1, 2, 2))
+    model = SimpleNamespace(renderer=SimpleNamespace(transformer=transformer))
+    settings = SimpleNamespace(renderer=SimpleNamespace(stem_features=(8, 16, 32)))
+    latents = {"latents": np.zeros((8, 3, 32, 16, 4)), "source": np.zeros((8, 10)), "target": np.zeros((8, 6))}
+    for stage in ("images", "renderer", "joint"):  # the stem halves both sides twice, patches once more
+        assert tokens_of(stage, model, settings)(latents) == 8 * 3 * 4 * 2
+    settings.renderer.stem_features = ()
+    assert tokens_of("renderer", model, settings)(latents) == 8 * 3 * 16 * 8
+    assert tokens_of("slul", model, settings)(latents) == 8 * 16
+    assert tokens_of("pose", model, settings) is None and tokens_of("vae", model, settings) is None
