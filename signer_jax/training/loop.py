@@ -96,15 +96,20 @@ def cut(stage: Stage, params: Params, seed: int) -> tuple[Params, Params]:
     return whole, frozen
 
 
-def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
-    """`step(state, frozen, batch) -> (state, metrics)`, pure."""
-    c = stage.training
+def loss_of(stage: Stage) -> Callable[[Params, Params, Batch, Array], tuple[Array, dict[str, Array]]]:
+    """The stage's objective by what it trains: `(params, frozen, batch, rng) -> (loss, metrics)`."""
 
-    def loss_of(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
         with lora.applied():
             return stage.objective(lora.with_lora(frozen, params, stage.scale), batch, rng)
 
-    one_part = jax.value_and_grad(loss_of, has_aux=True)
+    return loss
+
+
+def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
+    """`step(state, frozen, batch) -> (state, metrics)`, pure."""
+    c = stage.training
+    one_part = jax.value_and_grad(loss_of(stage), has_aux=True)
 
     def whole_batch(params: Params, frozen: Params, batch: Batch, rng: Array) -> Any:
         if c.accumulate == 1:
@@ -158,6 +163,24 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
     return step
 
 
+def starting(stage: Stage, tx: optax.GradientTransformation, seed: int) -> Callable[[Params], TrainState]:
+    """The state before a stage's first step, of what it trains (`cut`)."""
+
+    def initial(moving: Params) -> TrainState:
+        none = jnp.zeros((), jnp.int32)
+        key = jax.random.key_data(jax.random.key(seed))
+        mean = _copied(moving) if stage.training.ema else {}
+        values = (none, moving, mean, tx.init(moving), key, none, none)
+        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
+
+    return initial
+
+
+def laid_step(stage: Stage, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> Callable:
+    """The step as it is compiled, traced on a mesh; the key of its state is raw words, as checkpoints hold it."""
+    return partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+
+
 def mean_of(ema: Params, params: Params, step: Array, decay: float) -> Params:
     """The running mean after `step` earlier ones: its decay grows as (1 + step) / (10 + step) up to `decay`."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -193,12 +216,7 @@ def fit(
     c, tx = stage.training, optimizer(stage.training, stage.optimizers)
     moving, frozen = cut(stage, params, seed)
 
-    def initial(moving: Params) -> TrainState:
-        none = jnp.zeros((), jnp.int32)
-        key = jax.random.key_data(jax.random.key(seed))
-        values = (none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
-        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
-
+    initial = starting(stage, tx, seed)
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
     frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
@@ -213,7 +231,7 @@ def fit(
     # ---- Steps ----------------------------------------------------------------------------------------------------
     notice = notice or preemption.Notice()
     agreement = preemption.Agreement(notice, mesh)
-    step = partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+    step = laid_step(stage, tx, mesh)
     step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
     meter = meters.Meter(
         list(mesh.devices.flat),

@@ -1,13 +1,7 @@
 """A mesh splits the work of a step, not only its state: equal numbers, a share of the FLOPs, no activation summed."""
 
-import importlib.util
-import json
 import math
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +14,9 @@ from jax.sharding import PartitionSpec as P
 
 from signer_jax import layout
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.training import cost, partitioning
+from signer_jax.training import cost, flops, partitioning
 from signer_jax.training.loop import Stage, TrainState, make_step
 
-ROOT = Path(__file__).resolve().parents[2]
 TX = optax.sgd(1.0)  # so that what is compared is the gradients: Adam's first steps are their signs
 SHAPES = [{"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}]
 
@@ -67,7 +60,7 @@ def _compiled(shape: dict[str, int], **options):
 def test_the_devices_share_the_work_and_sum_no_activations(shape):
     options = {"remat": True}
     stage, params, batch = _stage(**options)
-    model = 3 * cost.model_flops(lambda *inputs: stage.objective(*inputs)[0], params, batch, None)
+    model = flops.training(lambda *inputs: stage.objective(*inputs)[0], params, batch, None)
     found = cost.read(_compiled(shape, **options)[0].as_text())
     assert found.flops < 1.4 * model / 8
     # Along data and fsdp only parameters and their gradients cross: nothing with an axis of tokens, or of text rows.
@@ -154,7 +147,7 @@ def test_what_is_written_is_counted():
     def function(x, w):
         return jax.lax.scan(jax.checkpoint(lambda x, w: (jnp.tanh(x @ w), None)), x, w)[0]
 
-    assert cost.model_flops(function, jnp.zeros((64, 32)), jnp.zeros((5, 32, 32))) == 5 * 2 * 64 * 32 * 32
+    assert flops.forward(function, jnp.zeros((64, 32)), jnp.zeros((5, 32, 32))) == 5 * 2 * 64 * 32 * 32
 
 
 # ---- The table -------------------------------------------------------------------------------------------------------
@@ -177,30 +170,3 @@ def test_an_axis_without_a_rule_is_an_error():
         layout.activation_spec(("batch", "lenght"), (8, 4), {"data": 1, "fsdp": 8, "tensor": 1})
     with pytest.raises(ValueError, match="are not those of an array"):
         layout.activation_spec(("batch",), (8, 4), {"data": 1, "fsdp": 8, "tensor": 1})
-
-
-# ---- A pod -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.libtpu
-@pytest.mark.parametrize(("topology", "fsdp", "size"), [("v5p:2x2x4", 16, "1.3B"), ("v5p:4x4x4", 64, "14B")])
-def test_a_pod_computes_little_more_than_the_model(topology, fsdp, size):
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("libtpu is not installed (the `tpu` extra)")
-    program = ROOT / "tests" / "benchmarks" / "pod_step.py"
-    command = [sys.executable, str(program), "--topology", topology, "--fsdp", str(fsdp), "--size", size]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert found["ratio"] <= 1.4
-    moved, size = found["bytes"], 4 * found["parameters"]
-    # Parameters in bfloat16, for the forward pass and again for the backward one, and their gradients once.
-    assert sum(moved.values()) < 4 * size / 2
-    # In a ring of 16 the compiler gathers and scatters, in part by permutations beside the product; whole are summed
-    # norms, biases, modulations and the control branch. In a torus of 64 it makes even a gather that is asked for by
-    # name of a sum, of shards beside zeros.
-    if fsdp == 16:
-        assert moved["all-reduce"] < 0.1 * size
-    # Nothing that moves has an axis of tokens, or of the text's rows.
-    assert not _with_an_axis(cost.Cost(0, moved, found["arrays"]), 21 * 30 * 52, 512, 8 * 21 * 30 * 52)
