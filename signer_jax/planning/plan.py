@@ -93,11 +93,11 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
 def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
     made = compiled.of(step, topology)
     if made.too_large:
-        # What a stage leaves alone and its step does not read lies there too, and the compiler does not know it.
+        total = max(made.too_large, found.total, found.limit + 1)
+        memory = found.memory | {"temporaries": total - found.total}
         return replace(
-            found, method="compiled", total=max(made.too_large, found.total, found.limit + 1), largest=made.largest,
-            compile_seconds=made.seconds,
-        )  # fmt: skip
+            found, method="compiled", memory=memory, total=total, largest=made.largest, compile_seconds=made.seconds
+        )
     more = {
         "padding to tiles": made.padding, "temporaries": made.temporaries, "results not in place": made.results,
         "program": made.code,

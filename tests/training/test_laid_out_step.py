@@ -135,6 +135,39 @@ def test_a_tpus_text_does_not_say_how_often_a_loop_runs_and_calls_a_product_of_h
         cost.read(TPU.replace("direction=LT", "direction=NE"))
 
 
+RING = """
+HloModule m, num_partitions=8
+
+%cut (p.0: f32[4,16,8], p.1: s32[]) -> f32[16,8] {
+  %p.0 = f32[4,16,8]{2,1,0} parameter(0)
+  %p.1 = s32[] parameter(1)
+  ROOT %slice = f32[1,16,8]{2,1,0} dynamic-slice(%p.0, %p.1), dynamic_slice_sizes={1,16,8}
+}
+
+ENTRY %main (a: f32[4,16,8], i: s32[]) -> f32[64,8] {
+  %a = f32[4,16,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %one = f32[1,16,8]{2,1,0} fusion(%a, %i), kind=kLoop, calls=%cut
+  %near = f32[16,8]{1,0:T(8,128)S(1)} bitcast(%one)
+  %kernel = f32[16,8]{1,0} custom-call(%near), custom_call_target="tpu_custom_call", backend_config={COST}
+  %sum = f32[16,8]{1,0} all-reduce(%kernel), replica_groups=[2,4]<=[8], to_apply=%add
+  %part = f32[4,8]{1,0} reduce-scatter(%sum), replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  ROOT %all = f32[32,8]{1,0} all-gather(%part), replica_groups=[1,8]<=[8], dimensions={0}
+}
+""".replace("COST", '"cost_estimate":{"flops":"1000"}')
+
+
+def test_what_is_sent_and_what_is_touched_is_counted():
+    found, array = cost.read(RING), 4 * 16 * 8  # bytes
+    assert found.flops == 1000  # what the kernel says of itself
+    # In a ring of four a sum goes round twice, a scatter once; in one of eight each gets seven eighths.
+    assert found.sent == 2 * array * 3 / 4 + array / 4 * 3 + 2 * array * 7 / 8
+    # The fusion reads a quarter of its array and an index; what lies beside the main memory costs nothing there.
+    operations = (2 * array + 4, array, 2 * array, array + array // 4, array // 4 + 2 * array)
+    assert found.touched == sum(operations)
+    assert cost.arguments(RING) == 4 * array + 4
+
+
 def _with_an_axis(found: cost.Cost, *sizes: int) -> list[str]:
     """The arrays that a collective moves with an axis of one of these sizes."""
     return [
