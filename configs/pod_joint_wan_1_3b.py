@@ -17,6 +17,6 @@ def get_config():
     c.renderer.text_encoder = config_dict.placeholder(str)
     c.train.slul.batch = c.train.pose.batch = 64
     c.train.renderer.batch = c.train.joint.batch = 16  # a clip a chip
-    c.train.joint.learning_rate = 1e-5
+    c.train.joint.optimizer, c.train.joint.learning_rate = "adamw", 1e-5
     c.train.joint.frozen_dtype = "bfloat16"
     return c

@@ -21,7 +21,7 @@ def get_config():
     c.slul.encoder_layers, c.slul.decoder_layers = 12, 12
     c.slul.dropout = 0.1
     c.train.slul.batch = 512
-    c.train.slul.learning_rate, c.train.slul.warmup = 1e-4, 200
+    c.train.slul.optimizer, c.train.slul.learning_rate, c.train.slul.warmup = "adamw", 1e-4, 200
     c.dtype = "bfloat16"
     c.mesh.data, c.mesh.fsdp = 1, -1
     return c

@@ -23,5 +23,5 @@ def get_config(size="480p"):
     c.train.slul.batch = c.train.pose.batch = 64
     c.train.renderer.trains = ("full",)
     c.train.renderer.batch = 64  # a clip a chip
-    c.train.renderer.learning_rate = 1e-5
+    c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-5
     return c
