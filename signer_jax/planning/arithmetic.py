@@ -7,8 +7,9 @@ between chips follows from the layout table.
 """
 
 import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,16 +47,9 @@ def of(step: Step) -> Arithmetic:
     """Activations are split as the batch is; what `tensor` splits of them, and moves for it, is not counted."""
     ways = partitioning.batch_ways(step.mesh)
     accumulate = step.stage.training.accumulate
-    part = {
-        name: jax.ShapeDtypeStruct((leaf.shape[0] // accumulate, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in step.batch.items()
-    }
-    gradient = partitioning.laid_out(jax.value_and_grad(loss_of(step.stage), has_aux=True), step.mesh)
-    jaxpr = jax.make_jaxpr(gradient)(step.state.params, step.frozen, part, jax.random.key(0)).jaxpr
-    parameters = {leaf.shape for leaf in jax.tree.leaves(step.state.params)}
-    sizes = _Sizes(frozenset(parameters | {shape[1:] for shape in parameters if len(shape) > 1}))
-    peak, touched = _walk(jaxpr, sizes)
-    computed = accumulate * flops.forward(gradient, step.state.params, step.frozen, part, jax.random.key(0))
+    gradient, inputs, sizes = _gradient(step)
+    peak, touched = _walk(jax.make_jaxpr(gradient)(*inputs).jaxpr, sizes)
+    computed = accumulate * flops.forward(gradient, *inputs)
     gradients = sum(map(held, jax.tree.leaves(step.state.params)))
     moved, sent = _parameters_move(step)
     tensor = math.prod(size for axis, size in step.mesh.shape.items() if axis not in ("data", "fsdp"))
@@ -64,6 +58,36 @@ def of(step: Step) -> Arithmetic:
         int(peak / ways), gradients, computed / ways / tensor, moved, sent,
         accumulate * touched / ways + 2.0 * states + 3.0 * gradients,
     )  # fmt: skip
+
+
+def largest(step: Step, most: int = 5) -> tuple[str, ...]:
+    """The largest arrays that a step makes, a chip's part of each, with the modules that make them; a line each."""
+    gradient, inputs, sizes = _gradient(step)
+    ways, found = partitioning.batch_ways(step.mesh), {}
+
+    def look(jaxpr: Any) -> None:
+        for equation in jaxpr.eqns:
+            for var in equation.outvars if _made(equation) else ():
+                size = sizes.of(var.aval) // ways
+                name = re.sub(r"\w+\((.*?)\)", r"\1", str(equation.source_info.name_stack)) or equation.primitive.name
+                found[f"{size / (1 << 30):.2f} GiB {var.aval.str_short()} / {ways} of {name}"] = size
+            for inner in jaxprs_in_params(equation.params):
+                look(inner)
+
+    look(jax.make_jaxpr(gradient)(*inputs).jaxpr)
+    return tuple(sorted(found, key=lambda line: -found[line])[:most])
+
+
+def _gradient(step: Step) -> tuple[Callable, tuple, "_Sizes"]:
+    """The gradient of a part of the batch and its (abstract) inputs; the sizes of what is no parameter."""
+    part = {
+        name: jax.ShapeDtypeStruct((leaf.shape[0] // step.stage.training.accumulate, *leaf.shape[1:]), leaf.dtype)
+        for name, leaf in step.batch.items()
+    }
+    gradient = partitioning.laid_out(jax.value_and_grad(loss_of(step.stage), has_aux=True), step.mesh)
+    shapes = {leaf.shape for leaf in jax.tree.leaves(step.state.params)}
+    sizes = _Sizes(frozenset(shapes | {shape[1:] for shape in shapes if len(shape) > 1}))
+    return gradient, (step.state.params, step.frozen, part, jax.random.key(0)), sizes
 
 
 def _parameters_move(step: Step) -> tuple[dict[str, float], float]:

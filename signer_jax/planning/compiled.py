@@ -17,7 +17,7 @@ class Compiled(NamedTuple):
     """Of one device. `temporaries` and what follows is 0 where the compiler found no room (`too_large`)."""
 
     seconds: float  # that tracing and compiling took
-    too_large: int  # bytes that the compiler wanted in all, where it gave up; else 0
+    too_large: int  # bytes of temporaries that the compiler wanted, where it gave up; else 0
     largest: tuple[str, ...]  # what took most there, a line each
     padding: int  # bytes of arguments beyond their numbers: tiles
     temporaries: int
@@ -51,9 +51,16 @@ def of(step: Step, topology: Topology) -> Compiled:
 
 
 def refused(message: str) -> tuple[int, tuple[str, ...]]:
-    """How many bytes the compiler wanted, of its "Used 42.9G of 31.25G hbm", and what took most."""
-    used = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", message)
-    wanted = int(float(used[1]) * _UNITS[used[2]]) if used else int(1 * GiB)
+    """How many bytes the compiler wanted beside what the program is given, and what took most of them.
+
+    It says "Used 42.9G of 31.25G hbm" of all, with the arguments' share, or "the total memory required for HLO
+    temporaries (42.75G)".
+    """
+    used = re.search(r"HLO temporaries \(([\d.]+)([KMG])\)", message)
+    used = used or re.search(r"Used ([\d.]+)([KMG]) of", message)
+    wanted = float(used[1]) * _UNITS[used[2]] if used else GiB
+    if "HLO temporaries" not in message and (given := re.search(r"arguments\s+([\d.]+)([KMG])", message)):
+        wanted -= float(given[1]) * _UNITS[given[2]]
     largest = []
     for part in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
         size = re.match(r"([\d.]+[KMG])", part)
@@ -63,4 +70,4 @@ def refused(message: str) -> tuple[int, tuple[str, ...]]:
         )
         if size and shape:
             largest.append(f"{size[1]}iB {shape[1]}{f' of {name[1].strip()}' if name else ''}")
-    return wanted, tuple(largest[:5])
+    return max(1, int(wanted)), tuple(largest[:5])

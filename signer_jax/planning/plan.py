@@ -93,10 +93,11 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
 def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
     made = compiled.of(step, topology)
     if made.too_large:
-        total = max(made.too_large, found.total, found.limit + 1)
+        total = max(made.too_large + found.total, found.limit + 1)
         memory = found.memory | {"temporaries": total - found.total}
+        largest = made.largest or arithmetic.largest(step)  # what the compiler says, or what is written
         return replace(
-            found, method="compiled", memory=memory, total=total, largest=made.largest, compile_seconds=made.seconds
+            found, method="compiled", memory=memory, total=total, largest=largest, compile_seconds=made.seconds
         )
     more = {
         "padding to tiles": made.padding, "temporaries": made.temporaries, "results not in place": made.results,

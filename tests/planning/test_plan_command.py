@@ -154,8 +154,52 @@ def test_what_the_compiler_says_of_too_little_room_is_read():
     from signer_jax.planning.compiled import refused
 
     wanted, largest = refused(REFUSED)
-    assert wanted == int(42.9 * 2**30)
+    assert wanted == int((42.9 - 7.9) * 2**30)  # without what the program is given, which the plan knows by itself
+    other = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (42.75G) exceeds"
+    )
+    assert refused(other) == (int(42.75 * 2**30), ())
     assert largest == ("7.50GiB bf16[16,33600,8960] of jit(step)/layers/wi/dot_general", "1.25GiB f32[8,128]")
+
+
+def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monkeypatch):
+    from signer_jax import configuration
+    from signer_jax.planning import chips, compiled, steps, weightless
+    from signer_jax.training.cost import Cost
+
+    given = compiled.Compiled(7.0, 42 * 2**30, (), 0, 0, 0, 0, Cost(0.0, {}, {}))
+    monkeypatch.setattr(compiled, "of", lambda step, topology: given)
+    settings = configuration.load_without_weights(TINY, FSDP)
+    described, where = weightless.described(settings), chips.topology("v5e:2x4")
+    found = planning.plan("slul", settings, where, described, steps.mesh_on(settings, where, None))
+    assert not found.fits and found.memory["temporaries"] == 42 * 2**30
+    assert found.estimate is None and found.figures()["estimate"] == {}
+    said = "\n".join(planning.lines(found))
+    assert "does not fit: 42.0 of 15.8 GiB a chip; most of it temporaries, 42.0 GiB" in said
+    # The logits are the largest, and it says of which module, a device's share of them.
+    assert len(found.largest) == 5 and "float32[16,32,400] / 8 of T5.logits" in found.largest[0]
+
+
+def test_large_arrays_that_no_axis_splits_are_named():
+    from jax.sharding import AbstractMesh, AxisType
+
+    from signer_jax import configuration
+    from signer_jax.layout import AXES
+    from signer_jax.planning import steps, weightless
+
+    def whole(fsdp: int) -> dict[str, int]:
+        given = [f"--config.slul.d_model={width}", "--config.tokenizer.vocab_size=50001", *FSDP]
+        settings = configuration.load_without_weights(TINY, given)
+        sizes = tuple(fsdp if axis == "fsdp" else 1 for axis in AXES)
+        mesh = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+        return steps.whole(steps.make("slul", settings, weightless.described(settings), mesh))
+
+    width = 500  # does not divide among eight
+    table = "token_embedding/embedding"
+    assert whole(1) == {} and whole(4) == {}
+    found = whole(8)
+    assert found[f"params/slul/{table}"] == 4 * 500 * 50001
+    assert any(name.startswith("opt_state/") and name.endswith(table) for name in found)
 
 
 def test_sizes_are_told_in_gib():
