@@ -20,5 +20,5 @@ def get_config():
     c.train.slul.batch = c.train.pose.batch = 64
     c.train.renderer.batch = c.train.joint.batch = 16  # a clip a chip
     c.train.joint.optimizer, c.train.joint.learning_rate = "adamw", 1e-5
-    c.train.joint.frozen_dtype = "bfloat16"
+    c.train.joint.trains = ("full",)
     return c

@@ -1,15 +1,17 @@
 """The batch of a stage as its data stream makes it: names, shapes and types, from the settings alone."""
 
-from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from signer_jax.data import buckets
+from signer_jax.interop import clip
 from signer_jax.model import Model
-from signer_jax.renderer.render import _CLIP_TOKENS
+from signer_jax.renderer.render import CLIP_TOKENS
 from signer_jax.renderer.text_encoder import ROWS
 from signer_jax.settings import Settings
+from signer_jax.training import conditions
 from signer_jax.training.run import bucket_sizes, trains
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # of one example
@@ -109,7 +111,7 @@ def _latents(settings: Settings, model: Model, length: int, size: tuple[int, int
     if model.renderer.shows_picture:
         found["picture"] = ((*size, 3), np.uint8)
     if c.image_encoder:
-        found["clip"] = ((_CLIP_TOKENS, variant.clip_dim or 0), np.float32)
+        found["clip"] = ((_clip_tokens(settings), model.renderer.transformer.image_dim or 0), np.float32)
     if variant.front and "image" in variant.streams:
         found["blank"] = ((k, h, w, z), np.float32)
     if (face := model.renderer.transformer.face) is not None and c.dropout_each.face < 1.0:
@@ -117,6 +119,11 @@ def _latents(settings: Settings, model: Model, length: int, size: tuple[int, int
     return found
 
 
-def of_one(batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, tuple[int, ...]]:
-    """The shapes of an example, to be shown."""
-    return {name: one.shape[1:] for name, one in batch.items()}
+def _clip_tokens(settings: Settings) -> int:
+    """The class token and a square picture's patches."""
+    if not Path(settings.renderer.image_encoder).exists():
+        return CLIP_TOKENS
+    tower = conditions.tower(settings)
+    assert tower is not None
+    module = clip.describe(tower.folder).module
+    return 1 + (module.image_size // module.patch) ** 2

@@ -1,7 +1,8 @@
 """A stage's training step as shapes: the state, the batch and the program, each array with its place on the mesh."""
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh
@@ -13,7 +14,8 @@ from signer_jax.planning.chips import CPU, Topology
 from signer_jax.planning.weightless import Described
 from signer_jax.settings import Settings
 from signer_jax.training import flops, partitioning
-from signer_jax.training.loop import Stage, TrainState, cut, frozen_types, loss_of, starting, step_on_mesh
+from signer_jax.training.held import Weights
+from signer_jax.training.loop import Stage, TrainState, cut, loss_of, starting, step_on_mesh
 from signer_jax.training.optimizer import optimizer
 from signer_jax.training.run import stage_of
 
@@ -71,10 +73,14 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     check(name, settings, mesh)
     stage = stage_of(name, described.model, settings, 0)
     c = stage.training
-    moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), described.params)
+    nowhere = cast(Mesh, mesh)  # nothing is read onto it
+    weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
+    trains, reads = weights.for_stage(name)
+    shapes = weights.shapes_of(trains | reads)
+    moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), shapes)
     state = jax.eval_shape(starting(stage, optimizer(c, stage.optimizers), 0), moving)
-    frozen = jax.tree.map(
-        lambda leaf, dtype: jax.ShapeDtypeStruct(leaf.shape, dtype), frozen, frozen_types(frozen, c.frozen_dtype)
+    frozen = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, reads[partitioning.path_name(path)]), frozen
     )
     state, frozen = (
         partitioning.abstract(tree, partitioning.tree_shardings(tree, mesh)) for tree in (state, frozen)

@@ -213,7 +213,7 @@ def fit(
     whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    c, tx = stage.training, optimizer(stage.training, stage.optimizers)
+    tx = optimizer(stage.training, stage.optimizers)
     moving, frozen = cut(stage, params, seed)
 
     initial = starting(stage, tx, seed)
