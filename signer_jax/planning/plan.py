@@ -28,6 +28,7 @@ class Plan:
     needed: float  # FLOPs of the model
     computed: float  # of the program; 0 where the compiler found no room
     moved: dict[str, float]  # bytes by kind of collective: what it gives back
+    arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape
     sent: float  # bytes that go over the links
     touched: float  # bytes read and written in memory
     whole: dict[str, int]  # large arrays that no axis splits
@@ -62,7 +63,8 @@ class Plan:
             "parameters": self.parameters, "trained_parameters": self.trained, "method": self.method,
             "fits": self.fits, "memory_bytes": self.memory, "total_bytes": self.total, "limit_bytes": self.limit,
             "model_flops": self.needed, "compiled_flops": self.computed, "ratio": self.ratio,
-            "collective_bytes": self.moved, "sent_bytes": self.sent, "touched_bytes": self.touched,
+            "collective_bytes": self.moved, "collective_arrays": self.arrays, "sent_bytes": self.sent,
+            "touched_bytes": self.touched,
             "whole_bytes": self.whole, "largest": list(self.largest), "compile_seconds": self.compile_seconds,
             "peak": {"flops": self.chip.flops, "memory": self.chip.bandwidth, "links": self.chip.link},
             "estimate": times, "assumed": list(self.assumed),
@@ -85,7 +87,7 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
         stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows,
         parameters=steps.numbers(described.params), trained=steps.numbers(step.state.params), method="",
         memory=memory, total=sum(memory.values()), limit=int(topology.chip.memory),
-        needed=step.needed / step.mesh.size, computed=0.0, moved={}, sent=0.0, touched=0.0,
+        needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, touched=0.0,
         whole=steps.whole(step), largest=(), compile_seconds=0.0, chip=topology.chip, assumed=described.assumed,
     )  # fmt: skip
 
@@ -107,7 +109,7 @@ def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
     cost = made.cost
     return replace(
         found, method="compiled", memory=memory, total=sum(memory.values()), computed=cost.flops, moved=cost.bytes,
-        sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds,
+        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds,
     )  # fmt: skip
 
 

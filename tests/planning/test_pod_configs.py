@@ -7,20 +7,15 @@ import subprocess
 import sys
 
 import pytest
+from benchmarks.scaling import PODS
 from conftest import ROOT
 
 from signer_jax import configuration
 from signer_jax.planning import weightless
 from signer_jax.settings import Settings
 
-# Config, topology, stage, whether it fits today.
-PODS = [
-    ("pod_slul_t5_base", "v5e:4x4", "slul"),
-    ("pod_joint_wan_1_3b", "v6e:4x4", "joint"),
-    ("pod_ti2v_5b", "v6e:8x8", "renderer"),
-    ("pod_wan_14b", "v5p:4x4x4", "renderer"),
-    ("pod_wan_14b:720p", "v5p:4x4x4", "renderer"),
-]
+TOKENS = {"pod_joint_wan_1_3b": 21 * 30 * 52, "pod_ti2v_5b": 31 * 15 * 26, "pod_wan_14b": 21 * 30 * 52,
+          "pod_wan_14b:720p": 21 * 45 * 80}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -41,9 +36,22 @@ def test_a_pod_config_fits_its_pod(tmp_path, config, topology, stage):
     (found,) = json.loads(file.read_text())
     assert found["method"] == "compiled" and found["fits"]
     assert 0.95 < found["ratio"] <= 1.4
+    if stage == "slul":
+        return
     # Parameters in bfloat16, for the forward pass and again for the backward one, and their gradients once.
-    moved = sum(found["collective_bytes"].values())
-    assert moved < 4 * 2 * found["parameters"]
+    moved, size = found["collective_bytes"], 4 * found["parameters"]
+    assert sum(moved.values()) < 4 * size / 2
+    # In a ring of 16 the compiler gathers and scatters, in part by permutations beside the product; whole are summed
+    # norms, biases, modulations and the control branch. In a torus of 64 it makes even a gather that is asked for by
+    # name of a sum, of shards beside zeros.
+    if found["mesh"]["fsdp"] == 16:
+        assert moved["all-reduce"] < 0.1 * size
+    # Nothing that moves has an axis of tokens, or is the text's states.
+    tokens, text = {str(TOKENS[config]), str(8 * TOKENS[config])}, {"512", "4096"}
+    for arrays in found["collective_arrays"].values():
+        for shape in arrays:
+            axes = set(shape.partition("[")[2].rstrip("]").split(","))
+            assert not tokens & axes and not text <= axes, shape
 
 
 @pytest.mark.parametrize("config", sorted({config for config, _, _ in PODS}))
