@@ -219,10 +219,15 @@ def _in_a_kernel(equation: Any) -> bool:
 
 def _inside(equation: Any, sizes: _Sizes) -> tuple[int, float]:
     """Of the functions that an equation calls: the most that one takes beside its results, and what all of it moves."""
-    walks = [_walk(inner, sizes) for inner in jaxprs_in_params(equation.params)]
+    name, params = equation.primitive.name, equation.params
+    if name == "cond" and (platforms := params.get("branches_platforms")):  # the form for GPUs, or for all others
+        chosen = next(i for i, some in enumerate(platforms) if some is None or "cuda" in some)
+        return _walk(params["branches"][chosen].jaxpr, sizes)
+    walks = [_walk(inner, sizes) for inner in jaxprs_in_params(params)]
     if not walks:
         return 0, 0.0
-    if equation.primitive.name == "cond":
+    if name == "cond":
         return max(peak for peak, _ in walks), max(touched for _, touched in walks)
-    times = equation.params["length"] if equation.primitive.name == "scan" else 1
-    return max(peak for peak, _ in walks), times * sum(touched for _, touched in walks)
+    times = params["length"] if name == "scan" else 1
+    devices = flops.sharing(params) if name == "shard_map" else 1  # its function is one device's
+    return devices * max(peak for peak, _ in walks), devices * times * sum(touched for _, touched in walks)

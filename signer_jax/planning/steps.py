@@ -1,5 +1,6 @@
 """A stage's training step as shapes: the state, the batch and the program, each array with its place on the mesh."""
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -8,14 +9,15 @@ import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from signer_jax.errors import SignerError
-from signer_jax.layout import AXES
+from signer_jax.layout import AXES, LayoutWarning
 from signer_jax.planning import examples
 from signer_jax.planning.chips import CPU, Topology
 from signer_jax.planning.weightless import Described
+from signer_jax.renderer.attention import exchanges
 from signer_jax.settings import Settings
 from signer_jax.training import flops, partitioning
 from signer_jax.training.held import Weights
-from signer_jax.training.loop import Stage, TrainState, cut, loss_of, starting, step_on_mesh
+from signer_jax.training.loop import Stage, TrainState, cut, laid_step, loss_of, starting
 from signer_jax.training.optimizer import optimizer
 from signer_jax.training.run import stage_of
 
@@ -42,7 +44,8 @@ class Step(NamedTuple):
         tx = optimizer(self.stage.training, self.stage.optimizers)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         assert isinstance(self.mesh, Mesh)
-        return step_on_mesh(self.stage, tx, self.mesh, shardings).trace(self.state, self.frozen, self.batch)
+        step = jax.jit(laid_step(self.stage, tx, self.mesh), donate_argnums=0, out_shardings=(shardings, None))
+        return step.trace(self.state, self.frozen, self.batch)
 
 
 def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> AnyMesh:
@@ -54,11 +57,6 @@ def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> Any
         sizes = partitioning.mesh_sizes(shape, topology.size)
     except SignerError as error:
         raise SignerError(f"--topology {topology.name}: {error}") from None
-    except (NotImplementedError, ValueError):
-        raise SignerError(
-            f"--topology {topology.name}: config.mesh {shape} cannot be laid over its torus; choose sizes that are "
-            "products of its sides and their parts"
-        ) from None
     return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -71,6 +69,8 @@ def check(name: str, settings: Settings, mesh: AnyMesh) -> None:
 def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> Step:
     """The step of a stage. Raises `SignerError` where what it trains names nothing, or as `check` does."""
     check(name, settings, mesh)
+    if described.model.renderer is not None:
+        exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
     stage = stage_of(name, described.model, settings, 0)
     c = stage.training
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
@@ -82,9 +82,11 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     frozen = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, reads[partitioning.path_name(path)]), frozen
     )
-    state, frozen = (
-        partitioning.abstract(tree, partitioning.tree_shardings(tree, mesh)) for tree in (state, frozen)
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayoutWarning)  # the plan says it: `whole`
+        state, frozen = (
+            partitioning.abstract(tree, partitioning.tree_shardings(tree, mesh)) for tree in (state, frozen)
+        )
     split = partitioning.batch_sharding(mesh)
     batch = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)

@@ -119,7 +119,7 @@ class _Counting:
         inner = _one_inside(equation)
         if inner is not None and name == "scan":
             return self._scan(inner, params, given, wants)
-        times = _devices(params) if name == "shard_map" else _grid(params)
+        times = sharing(params) if name == "shard_map" else _grid(params)
         if inner is not None:
             once, again, results = self.count(inner, given, wants)
             return times * once, times * again, results
@@ -158,7 +158,7 @@ def _product(equation: Any) -> float:
     return 2.0 * math.prod(out) * math.prod(right) / right[numbers.rhs_spec[0]]
 
 
-def _devices(params: dict[str, Any]) -> int:
+def sharing(params: dict[str, Any]) -> int:
     """How many devices share the work of a `shard_map`, whose function is written for one: along axes that split it."""
     used = {name for spec in (*params["in_specs"], *params["out_specs"]) for part in spec if part is not None
             for name in ((part,) if isinstance(part, str) else part)}  # fmt: skip
