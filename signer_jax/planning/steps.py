@@ -15,9 +15,9 @@ from signer_jax.planning.chips import CPU, Topology
 from signer_jax.planning.weightless import Described
 from signer_jax.renderer.attention import exchanges
 from signer_jax.settings import Settings
-from signer_jax.training import flops, partitioning
+from signer_jax.training import partitioning
 from signer_jax.training.held import Weights
-from signer_jax.training.loop import Stage, TrainState, cut, laid_step, loss_of, starting
+from signer_jax.training.loop import Stage, TrainState, cut, laid_step, needed_flops, starting
 from signer_jax.training.optimizer import optimizer
 from signer_jax.training.run import stage_of
 
@@ -92,8 +92,7 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)
         for name, leaf in examples.batch(name, settings, described.model).items()
     }
-    loss = partitioning.laid_out(lambda *inputs: loss_of(stage)(*inputs)[0], mesh)
-    needed = flops.training(loss, state.params, frozen, batch, jax.random.key(0))
+    needed = needed_flops(stage, mesh, state.params, frozen, batch)
     return Step(stage, mesh, state, frozen, batch, settings.dtype, needed)
 
 

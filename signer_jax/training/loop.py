@@ -22,9 +22,8 @@ from jax import Array
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
-from signer_jax.training import bad_steps, lora, meters, partitioning, preemption, trained
+from signer_jax.training import bad_steps, flops, lora, meters, partitioning, preemption, trained
 from signer_jax.training.checkpoints import Checkpoints
-from signer_jax.training.cost import model_flops
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer, rates
 from signer_jax.training.profiling import profiled
@@ -181,6 +180,12 @@ def laid_step(stage: Stage, tx: optax.GradientTransformation, mesh: jax.sharding
     return partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
 
 
+def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
+    """FLOPs of a step on a whole batch that the model needs (`flops.training`); the arguments may be shapes."""
+    loss = partitioning.laid_out(lambda *inputs: loss_of(stage)(*inputs)[0], mesh)
+    return flops.training(loss, params, frozen, batch, jax.random.key(0))
+
+
 def mean_of(ema: Params, params: Params, step: Array, decay: float) -> Params:
     """The running mean after `step` earlier ones: its decay grows as (1 + step) / (10 + step) up to `decay`."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -235,7 +240,7 @@ def fit(
     step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
     meter = meters.Meter(
         list(mesh.devices.flat),
-        lambda given: model_flops(step, shapes, frozen, meters.abstract(given), agreement.asked()),
+        lambda given: needed_flops(stage, mesh, shapes.params, frozen, meters.abstract(given)),
         stage.tokens,
     )
     run = profiled(step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
