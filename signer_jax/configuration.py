@@ -15,9 +15,10 @@ from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
 from signer_jax.ranges import finite
-from signer_jax.settings import Size, flatten, known
+from signer_jax.settings import Settings, Size, flatten, known
 from signer_jax.validation import check_keys, read
 
+UNSET = "(not set)"  # where a config asks for a folder and none is given
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")
 SHIPPED = next((place for place in _PLACES if (place / "default.py").is_file()), _PLACES[0])
@@ -30,12 +31,30 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     `configs/demo.py` is the shipped one where there is no such file. "FILE.py:VARIANT" calls `get_config(VARIANT)`.
     Raises `SignerError` for a missing or faulty file, an unknown key, or a value of the wrong type or out of range.
     """
+    made = _overridden(config, overrides)
+    read(made)
+    return made
+
+
+def load_without_weights(config: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """As `load`, of a config whose folders of published weights need not be named: `UNSET` stands in their place."""
+    made = _overridden(config, overrides)
+    for name, value in flatten(made).items():
+        if value is None and name.endswith((".init", "_encoder")):
+            *parents, leaf = name.split(".")
+            holder: Any = made
+            for part in parents:
+                holder = holder[part]
+            holder[leaf] = UNSET
+    return read(made)
+
+
+def _overridden(config: str | Path, overrides: Sequence[str]) -> ConfigDict:
     file, variant = _find(str(config))
     made = _run(file, variant, str(config))
     check_keys(made, f"--config {config}")
     for override in overrides:
         apply(made, override)
-    read(made)
     return made
 
 

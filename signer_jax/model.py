@@ -1,9 +1,9 @@
 """The stations' modules from the settings, and their parameters: the only place where values become modules."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,14 @@ TRAINED: dict[str, tuple[str, ...]] = {
 READ = {"pose": ("slul",), "images": ("slul", "vae"), "renderer": ("slul", "vae"), "joint": ("vae",)}
 
 
+class Readers(NamedTuple):
+    """What looks at published models' folders: the path of one in, what it holds out, as `interop` gives it."""
+
+    t5: Callable[[str], Any]
+    vae: Callable[[str], Any]
+    experts: Callable[[str, Sequence[str]], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Model:
     """The modules of a run; a station that its stages do not need is None.
@@ -72,12 +80,17 @@ def build(settings: Settings, vocab_size: int, place: Place | None = None) -> tu
     return model, unflatten_dict(params, sep="/")
 
 
-def describe(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Described]]:
+def describe(
+    settings: Settings, vocab_size: int, readers: Readers | None = None
+) -> tuple[Model, dict[str, Described]]:  # fmt: skip
     """Modules, and the published models whose weights are theirs, by their paths among the parameters; none is read.
+
+    `readers` look at the folders that the settings name; None for what reads them.
 
     Raises `SignerError` for values that do not fit each other, and for published models that are none, or do not fit
     each other or the config. Whether their folders hold all weights, in their configs' shapes, says `Described.check`.
     """
+    read = readers or Readers(interop_t5.describe, interop_wan.describe_vae, interop_wan.describe_experts)
     parts = {part for stage in settings.stages for part in TRAINED[stage]}
     dtype = jnp.dtype(settings.dtype)
     compute: dict[str, Any] = {"dtype": dtype, "scan_unroll": settings.scan_unroll, "remat": settings.remat}
@@ -87,7 +100,7 @@ def describe(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Desc
     slul = slp_moe = stabiliser = vae = renderer = None
 
     if parts & {"slul", "slp_moe"}:
-        slul = _slul(settings.slul, vocab_size, compute, published)
+        slul = _slul(settings.slul, vocab_size, compute, published, read)
     if "slp_moe" in parts:
         slp_moe = SLPMoE(
             experts=settings.pose.experts,
@@ -103,17 +116,17 @@ def describe(settings: Settings, vocab_size: int) -> tuple[Model, dict[str, Desc
             **compute,
         )
     if parts & {"vae", "renderer"}:
-        vae = _vae(settings.vae, dtype, settings.remat, published)
+        vae = _vae(settings.vae, dtype, settings.remat, published, read)
     if "renderer" in parts:
         assert vae is not None
-        renderer = _renderer(settings, vae, slul, names, compute, published)
+        renderer = _renderer(settings, vae, slul, names, compute, published, read)
     return Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer), published
 
 
-def _slul(c: Slul, vocab_size: int, compute: dict, published: dict[str, Described]) -> T5:
+def _slul(c: Slul, vocab_size: int, compute: dict, published: dict[str, Described], read: Readers) -> T5:
     """SLUL; where its weights are published, they are added to `published`, as by the others below."""
     if c.init:
-        published["slul"] = interop_t5.describe(c.init)
+        published["slul"] = read.t5(c.init)
         module = published["slul"].module
         if vocab_size > module.vocab_size:
             raise SignerError(
@@ -128,9 +141,9 @@ def _slul(c: Slul, vocab_size: int, compute: dict, published: dict[str, Describe
     return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute)
 
 
-def _vae(c: Vae, dtype: jnp.dtype, remat: bool, published: dict[str, Described]) -> VideoVAE:
+def _vae(c: Vae, dtype: jnp.dtype, remat: bool, published: dict[str, Described], read: Readers) -> VideoVAE:
     if c.init:
-        published["vae"] = interop_wan.describe_vae(c.init)
+        published["vae"] = read.vae(c.init)
         return published["vae"].module.clone(dtype=dtype, remat=remat)
     z = c.z_dim
     folded = 3 * c.patch_size**2
@@ -154,14 +167,14 @@ def _vae(c: Vae, dtype: jnp.dtype, remat: bool, published: dict[str, Described])
 
 def _renderer(
     settings: Settings, vae: VideoVAE, slul: T5 | None, joints: tuple[str, ...], compute: dict,
-    published: dict[str, Described],
+    published: dict[str, Described], read: Readers,
 ) -> Renderer:  # fmt: skip
     c, variant = settings.renderer, variants.find(settings.renderer.variant)
     if fault := variants.frames_fault(c.window, vae.temporal_ratio):
         raise SignerError(f"config.renderer.window {c.window}: {fault}")
     if not variant.continues and (fault := variants.overlap_fault(c.overlap, c.window, vae.temporal_ratio)):
         raise SignerError(f"config.renderer.overlap {c.overlap}: {fault}")
-    transformer = _transformer(settings, variant, vae, slul, compute, published)
+    transformer = _transformer(settings, variant, vae, slul, compute, published, read)
     unit, why = pixels_of_a_token(c, vae.spatial_ratio, transformer.patch)
     for fault in size_fault(settings.data.size, unit, why):
         raise SignerError(fault)
@@ -214,7 +227,7 @@ def pixels_of_a_token(c: Rendering, spatial: int, patch: tuple[int, int, int]) -
 
 def _transformer(
     settings: Settings, variant: Variant, vae: VideoVAE, slul: T5 | None, compute: dict,
-    published: dict[str, Described],
+    published: dict[str, Described], read: Readers,
 ) -> VideoTransformer:  # fmt: skip
     """The video transformer in the variant's layout."""
     c, z = settings.renderer, vae.z_dim
@@ -237,7 +250,7 @@ def _transformer(
         raise SignerError(
             "config.renderer.init: published weights take latents, not a stem's features; set renderer.stem_features=()"
         )
-    described = interop_wan.describe_experts(c.init, variant.experts)
+    described = read.experts(c.init, variant.experts)
     module = next(iter(described.values())).module
     published |= {f"renderer/transformer/{name}".rstrip("/"): one for name, one in described.items()}
     if (module.in_channels, module.out_channels) != channels:
@@ -366,6 +379,22 @@ def published_transformer(variant: Variant, *, ratio: int = 4, **compute: Any) -
         in_channels=variant.channels(z, ratio), out_channels=z, dim=128 * sizes.heads, heads=sizes.heads,
         ffn_dim=sizes.ffn_dim, layers=sizes.layers, text_dim=variant.text_dim, freq_dim=256, patch=(1, 2, 2),
         image_dim=variant.clip_dim, eps=1e-6, face=variant.face, **compute,
+    )  # fmt: skip
+
+
+def published_vae(latents: int, **compute: Any) -> VideoVAE:
+    """The module of the published autoencoder whose latents have so many channels: Wan 2.1's (16) or 2.2's (48).
+
+    Its constants say nothing: they are weights of a kind, and stand in the folder.
+    """
+    if latents not in (16, 48):
+        raise ValueError(f"published_vae: none has latents of {latents} channels; 16 and 48 do")
+    folded = latents == 48
+    return VideoVAE(
+        base_dim=160 if folded else 96, decoder_base_dim=256 if folded else 96, z_dim=latents, dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2, temporal_downsample=(False, True, True), in_channels=12 if folded else 3,
+        out_channels=12 if folded else 3, patch_size=2 if folded else None, is_residual=folded,
+        latents_mean=(0.0,) * latents, latents_std=(1.0,) * latents, **compute,
     )  # fmt: skip
 
 

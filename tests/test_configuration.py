@@ -17,8 +17,13 @@ CONFIGS = sorted(path.stem for path in configuration.SHIPPED.glob("*.py") if pat
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_config_has_the_default_keys(name):
     # Configs of published models leave their folders to be given.
-    given = ["--config.renderer.init=folder", "--config.vae.init=folder"] if name.startswith("wan") else []
+    unset = [key for key, value in flatten(configuration.shipped(name)).items() if value is None]
+    assert bool(unset) == name.startswith(("wan", "pod"))
+    given = [f"--config.{key}=folder" for key in unset]
     assert flatten(configuration.load(name, given)).keys() == flatten(configuration.load("default")).keys()
+    # A plan needs none of them.
+    settings = flatten(configuration.load_without_weights(name))
+    assert {key for key, value in settings.items() if value == configuration.UNSET} == set(unset)
 
 
 def test_overrides_take_the_type_that_stands_there():

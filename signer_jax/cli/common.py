@@ -30,7 +30,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines at U+202
 
 
 def command(
-    commands: Any, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], None]
+    commands: Any, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
     """A subcommand with an example in its help."""
     parser = commands.add_parser(

@@ -12,11 +12,11 @@ from signer_jax.allocator import (
     keep_freed_memory,
     threads_for_virtual_devices,
 )
-from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, prior, score, sign, train
+from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, plan, prior, score, sign, train
 from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.outside import line_of
 
-COMMANDS = (demo, train, evaluate, gloss, sign, score, prior, import_, export)
+COMMANDS = (demo, train, plan, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False}  # fmt: skip
@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0 done, 2 bad input, 75 preempted (start it again), 130 interrupted,
-    141 nobody reads on.
+    """Runs a command; returns the exit code: 0 done, 1 a plan that does not fit, 2 bad input, 75 preempted (start it
+    again), 130 interrupted, 141 nobody reads on.
     """
     top = parser()
     known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_empty(known)
         with logs.interruptible():
-            known.run(known)
+            code = known.run(known)
     except KeyboardInterrupt:
         resumes = "; the same command resumes from the last checkpoint" if hasattr(known, "config") else ""
         print(f"signer: interrupted{resumes}", file=sys.stderr, flush=True)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"signer: {line}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def ended(code: int, at_once: bool) -> int:

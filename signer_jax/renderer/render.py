@@ -32,7 +32,7 @@ from signer_jax.types import Array as AnyArray
 
 # What guidance leads away from, and what training drops for it, together. Animate's face is published to go with it.
 GUIDED = ("pose", "text", "semantics", "face")
-_CLIP_TOKENS = 257
+CLIP_TOKENS = 257  # of ViT-H/14, which published variants read
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Renderer:
         if variant.front or variant.first or "reference" in variant.streams:
             found["reference"] = reference
         if variant.clip_dim is not None:
-            found["clip"] = jnp.zeros((b, _CLIP_TOKENS, self.transformer.image_dim or 0)) if clip is None else clip
+            found["clip"] = jnp.zeros((b, CLIP_TOKENS, self.transformer.image_dim or 0)) if clip is None else clip
         if "image" in variant.streams and encode is not None:
             if variant.front and before is None:
                 found["blank"] = self._blank(encode, drawn.shape[1], reference) if blank is None else blank

@@ -1,4 +1,5 @@
-"""What a compiled program does, read from its text: FLOPs and the collectives' bytes, each loop as often as it runs.
+"""What a compiled program does, read from its text: FLOPs, the collectives' bytes and what operations read and write,
+each loop as often as it runs.
 
 XLA's own `cost_analysis` counts the body of a loop once, and a step is a loop over layers with a loop over blocks of
 queries in it.
@@ -6,13 +7,9 @@ queries in it.
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8,
@@ -29,55 +26,51 @@ _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false
 class Cost:
     """Of one device and one call."""
 
-    flops: float  # of matrix products and convolutions
+    flops: float  # of matrix products and convolutions, and what kernels say of theirs
     bytes: dict[str, float]  # of each kind of collective: what it gives back
     arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape, "bf16[96,8960]"
+    sent: float = 0.0  # bytes that a device sends for its collectives, each in a ring of those that take part
+    touched: float = 0.0  # bytes that operations read and write in the device's main memory
 
 
 def read(text: str) -> Cost:
     """The cost of a compiled program, `compiled.as_text()`."""
     computations, entry = _parse(text)
-    times = _times(computations, entry)
-    flops = 0.0
+    times, fused = _times(computations, entry), _inside_operations(computations)
+    partitions = re.search(r"num_partitions=(\d+)", text[: text.find("\n")])
+    devices = int(partitions[1]) if partitions else 1
+    flops = sent = touched = 0.0
     moved: dict[str, float] = {}
     arrays: dict[str, dict[str, float]] = {}
     for name, count in times.items():
         shapes = {op.name: op.shape for op in computations[name]}
+        by_name = {op.name: op for op in computations[name]}
         for op in computations[name]:
             kind = op.kind.removesuffix("-done")  # of an asynchronous one: its start gives more than the results
+            if name not in fused:
+                touched += count * _touched(op, shapes, computations)
             if op.kind == "dot":
                 flops += count * _dot(op, shapes)
             elif op.kind == "convolution":
                 flops += count * _convolution(op, shapes)
+            elif op.kind == "custom-call":
+                said = re.search(r'"flops":\s*"?([\d.e+]+)', op.rest)
+                flops += count * float(said[1]) if said else 0.0
             elif kind in COLLECTIVES:
                 for part in _SHAPE.findall(op.shape):
                     shape, among = f"{part[0]}[{part[1]}]", arrays.setdefault(kind, {})
                     among[shape] = among.get(shape, 0) + count
                     moved[kind] = moved.get(kind, 0) + count * _size(part)
-    return Cost(flops, moved, arrays)
+                begun = by_name.get(next(iter(op.operands()), ""), op) if op.kind.endswith("-done") else op
+                sent += count * _sent(kind, sum(map(_size, _SHAPE.findall(op.shape))), _together(begun, devices))
+    return Cost(flops, moved, arrays, sent, touched)
 
 
-def model_flops(function: Callable, *args: Any) -> float:
-    """FLOPs of the matrix products and convolutions of `function` at these (abstract) arguments, as it is written."""
-    return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _jaxpr_flops(jaxpr: Any) -> float:
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-            total += 2.0 * math.prod(out) * math.prod(left[i] for i in contracted)
-        elif name == "conv_general_dilated":
-            kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
-            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * math.prod(out) * math.prod(kernel) / outputs
-        else:
-            inner = sum(_jaxpr_flops(inner) for inner in jaxprs_in_params(params))
-            total += inner * (params["length"] if name == "scan" else 1)
-    return total
+def arguments(text: str) -> float:
+    """Bytes of the numbers that a program is given, without what pads them to tiles."""
+    computations, entry = _parse(text)
+    shapes = (op.shape for op in computations[entry] if op.kind == "parameter")
+    return sum(_size(part) for shape in shapes for part in _SHAPE.findall(shape))
 
 
 # ---- The text of a program -------------------------------------------------------------------------------------------
@@ -160,6 +153,83 @@ def _source(op: _Op, by_name: dict[str, _Op]) -> _Op:
     while op.kind in ("copy", "bitcast", "convert"):
         op = by_name[op.operands()[0]]
     return op
+
+
+def _together(op: _Op, devices: int) -> int:
+    """Among how many devices a collective runs: the size of its first group; all of them where it names none."""
+    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]", op.rest):
+        return int(iota[1])
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", op.rest)
+    return len(listed[1].split(",")) if listed else devices
+
+
+def _sent(kind: str, results: float, n: int) -> float:
+    """Bytes that each of n devices sends for a collective with these results, in a ring."""
+    share = (n - 1) / n
+    factors = {"all-reduce": 2 * share, "reduce-scatter": n - 1, "collective-permute": 1}
+    return results * factors.get(kind, share)
+
+
+# Operations that move nothing by themselves: what they call does, or what takes their results.
+_FREE = frozenset({
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
+    "partition-id", "replica-id", "iota", "opt-barrier", "copy-done", "async-start", "async-update",
+})  # fmt: skip
+
+
+def _inside_operations(computations: dict[str, list[_Op]]) -> set[str]:
+    """The computations that are one operation each where they are called: fusions, and functions of reductions."""
+    return {
+        called
+        for ops in computations.values() for op in ops if op.kind not in ("while", "conditional", "call")
+        for called in _CALLED.findall(op.rest)
+    }  # fmt: skip
+
+
+def _in_memory(shape: str) -> float:
+    """Bytes of a shape's arrays, but for those that lie in a memory of their own beside the device's (`S(1)`)."""
+    return sum(
+        _size((kind, sizes)) for kind, sizes, place in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](\{[^}]*\})?", shape)
+        if "S(" not in place
+    )  # fmt: skip
+
+
+def _touched(op: _Op, shapes: dict[str, str], computations: dict[str, list[_Op]]) -> float:
+    """Bytes that an operation reads and writes; of an array that it only cuts from or writes a part into, the part."""
+    if op.kind in _FREE or (op.kind.endswith("-start") and op.kind != "copy-start"):
+        return 0.0
+    if op.kind == "copy-start":
+        return _in_memory(op.shape)  # its result and what it copies
+    given = [shapes.get(name, "") for name in op.operands()]
+    if op.kind == "dynamic-slice":
+        return 2 * _in_memory(op.shape)
+    if op.kind == "dynamic-update-slice":
+        return 2 * _in_memory(given[1])
+    parts: dict[int, float] = {}
+    written = _in_memory(op.shape)
+    called = next((name for name in _CALLED.findall(op.rest) if name in computations), None)
+    if op.kind == "fusion" and called is not None:
+        parts, inside = _parts(computations[called])
+        written = min(written, inside) if inside else written
+    return written + sum(min(_in_memory(one), parts.get(i, math.inf)) for i, one in enumerate(given))
+
+
+def _parts(ops: list[_Op]) -> tuple[dict[int, float], float]:
+    """Of a fusion: how much of each parameter it reads, where that is cut from it alone, and how much it writes where
+    it writes into an array that it is given (0 where it writes all of its results).
+    """
+    places = {op.name: op.value() for op in ops if op.kind == "parameter"}
+    shapes = {op.name: op.shape for op in ops}
+    parts: dict[int, float] = {}
+    for name, place in places.items():
+        users = [op for op in ops if name in op.operands()]
+        if users and all(op.kind == "dynamic-slice" and op.operands()[0] == name for op in users):
+            parts[place] = sum(_in_memory(op.shape) for op in users)
+        elif users and all(op.kind == "dynamic-update-slice" and op.operands()[0] == name for op in users):
+            parts[place] = 0.0
+    root = next((op for op in ops if op.root), None)
+    into = root is not None and root.kind == "dynamic-update-slice"
+    return parts, _in_memory(shapes.get(root.operands()[1], "")) if into and root is not None else 0.0
 
 
 def _dimensions(shape: str) -> tuple[int, ...]:

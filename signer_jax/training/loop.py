@@ -22,9 +22,8 @@ from jax import Array
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
-from signer_jax.training import bad_steps, lora, meters, partitioning, preemption, trained
+from signer_jax.training import bad_steps, flops, lora, meters, partitioning, preemption, trained
 from signer_jax.training.checkpoints import Checkpoints
-from signer_jax.training.cost import model_flops
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer, rates
 from signer_jax.training.profiling import profiled
@@ -96,15 +95,20 @@ def cut(stage: Stage, params: Params, seed: int) -> tuple[Params, Params]:
     return whole, frozen
 
 
-def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
-    """`step(state, frozen, batch) -> (state, metrics)`, pure."""
-    c = stage.training
+def loss_of(stage: Stage) -> Callable[[Params, Params, Batch, Array], tuple[Array, dict[str, Array]]]:
+    """The stage's objective by what it trains: `(params, frozen, batch, rng) -> (loss, metrics)`."""
 
-    def loss_of(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
         with lora.applied():
             return stage.objective(lora.with_lora(frozen, params, stage.scale), batch, rng)
 
-    one_part = jax.value_and_grad(loss_of, has_aux=True)
+    return loss
+
+
+def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
+    """`step(state, frozen, batch) -> (state, metrics)`, pure."""
+    c = stage.training
+    one_part = jax.value_and_grad(loss_of(stage), has_aux=True)
 
     def whole_batch(params: Params, frozen: Params, batch: Batch, rng: Array) -> Any:
         if c.accumulate == 1:
@@ -158,6 +162,30 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
     return step
 
 
+def starting(stage: Stage, tx: optax.GradientTransformation, seed: int) -> Callable[[Params], TrainState]:
+    """The state before a stage's first step, of what it trains (`cut`)."""
+
+    def initial(moving: Params) -> TrainState:
+        none = jnp.zeros((), jnp.int32)
+        key = jax.random.key_data(jax.random.key(seed))
+        mean = _copied(moving) if stage.training.ema else {}
+        values = (none, moving, mean, tx.init(moving), key, none, none)
+        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
+
+    return initial
+
+
+def laid_step(stage: Stage, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> Callable:
+    """The step as it is compiled, traced on a mesh; the key of its state is raw words, as checkpoints hold it."""
+    return partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+
+
+def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
+    """FLOPs of a step on a whole batch that the model needs (`flops.training`); the arguments may be shapes."""
+    loss = partitioning.laid_out(lambda *inputs: loss_of(stage)(*inputs)[0], mesh)
+    return flops.training(loss, params, frozen, batch, jax.random.key(0))
+
+
 def mean_of(ema: Params, params: Params, step: Array, decay: float) -> Params:
     """The running mean after `step` earlier ones: its decay grows as (1 + step) / (10 + step) up to `decay`."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -190,15 +218,10 @@ def fit(
     whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    c, tx = stage.training, optimizer(stage.training, stage.optimizers)
+    tx = optimizer(stage.training, stage.optimizers)
     moving, frozen = cut(stage, params, seed)
 
-    def initial(moving: Params) -> TrainState:
-        none = jnp.zeros((), jnp.int32)
-        key = jax.random.key_data(jax.random.key(seed))
-        values = (none, moving, _copied(moving) if c.ema else {}, tx.init(moving), key, none, none)
-        return SpikeState(*values, usual=bad_steps.usual_at_first()) if stage.spike else TrainState(*values)
-
+    initial = starting(stage, tx, seed)
     shapes = jax.eval_shape(initial, moving)
     shardings = partitioning.tree_shardings(shapes, mesh)
     frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
@@ -213,11 +236,11 @@ def fit(
     # ---- Steps ----------------------------------------------------------------------------------------------------
     notice = notice or preemption.Notice()
     agreement = preemption.Agreement(notice, mesh)
-    step = partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+    step = laid_step(stage, tx, mesh)
     step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
     meter = meters.Meter(
         list(mesh.devices.flat),
-        lambda given: model_flops(step, shapes, frozen, meters.abstract(given), agreement.asked()),
+        lambda given: needed_flops(stage, mesh, shapes.params, frozen, meters.abstract(given)),
         stage.tokens,
     )
     run = profiled(step, monitor.directory, stage.name, profile, first=first, last=stage.steps)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import Place
@@ -31,18 +31,23 @@ def make_mesh(shape: Mapping[str, int], devices: list | None = None) -> Mesh:
     fit the devices.
     """
     devices = jax.devices() if devices is None else devices
+    asked, sizes = f"config.mesh {dict(shape)}", mesh_sizes(shape, len(devices))
+    # Auto axes: Linen's modules are partitioned by the compiler from their parameters' and inputs' shardings.
+    return Mesh(arranged(sizes, devices, asked), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_sizes(shape: Mapping[str, int], devices: int) -> tuple[int, ...]:
+    """The size of each of `AXES` over so many devices. Raises `SignerError` as `make_mesh`."""
     asked, sizes = f"config.mesh {dict(shape)}", [int(shape.get(axis, 1)) for axis in AXES]
     fixed = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or min(sizes) < -1 or 0 in sizes:
         raise SignerError(f"{asked}: axes are positive, and at most one of them is -1")
-    if len(devices) % fixed or (-1 not in sizes and fixed != len(devices)):
+    if devices % fixed or (-1 not in sizes and fixed != devices):
         raise SignerError(
-            f"{asked} does not fit {len(devices)} devices; "
-            f"the axes' product must be {len(devices)} (-1 takes what the others leave)"
+            f"{asked} does not fit {devices} devices; "
+            f"the axes' product must be {devices} (-1 takes what the others leave)"
         )
-    sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
-    # Auto axes: Linen's modules are partitioned by the compiler from their parameters' and inputs' shardings.
-    return Mesh(arranged(sizes, devices, asked), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return tuple(devices // fixed if size == -1 else size for size in sizes)
 
 
 def arranged(sizes: Sequence[int], devices: Sequence[Any], asked: str) -> np.ndarray:
@@ -81,7 +86,7 @@ def path_name(path) -> str:
     return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
 
 
-def tree_shardings(tree: Any, mesh: Mesh) -> Any:
+def tree_shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """A `NamedSharding` a leaf. Optimizer moments carry their parameter's path, so they are split alike.
 
     Warns (`LayoutWarning`) of large arrays that stay whole on every device (`left_whole`).
@@ -96,7 +101,7 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def left_whole(tree: Any, mesh: Mesh) -> list[str]:
+def left_whole(tree: Any, mesh: Mesh | AbstractMesh) -> list[str]:
     """What of a state's arrays is large and stays whole, or nearly so, on every device though the mesh splits others.
 
     The array, its size and why, a line each. Nothing where the mesh only has replicas (`data`).
@@ -169,7 +174,7 @@ def made(init: Callable[[], Any], shapes: Mapping[str, Any], mesh: Mesh) -> dict
     return jax.jit(wanted, out_shardings={name: place(name, leaf.shape) for name, leaf in shapes.items()})()
 
 
-def laid_out(function: Callable[Inputs, Output], mesh: Mesh) -> Callable[Inputs, Output]:
+def laid_out(function: Callable[Inputs, Output], mesh: Mesh | AbstractMesh) -> Callable[Inputs, Output]:
     """The function, traced with the mesh in context: its modules' activations are split as the table says."""
 
     def on_mesh(*args: Inputs.args, **options: Inputs.kwargs) -> Output:
@@ -190,14 +195,21 @@ def on_mesh_of(params: Any) -> AbstractContextManager:
     return nullcontext()
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(MESH_AXES["batch"].activation))
 
 
-def batch_ways(mesh: Mesh) -> int:
+def batch_ways(mesh: Mesh | AbstractMesh) -> int:
     """Among how many groups of devices a batch is split; the devices of a group hold the same rows."""
     axes = MESH_AXES["batch"].activation
     return int(np.prod([mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())]))
+
+
+def check_rows(batch: int, mesh: Mesh | AbstractMesh) -> None:
+    """Raises `SignerError` where a batch does not divide among the devices that share it."""
+    ways = batch_ways(mesh)
+    if batch % ways:
+        raise SignerError(f"batch {batch} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
 
 
 def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
@@ -206,9 +218,7 @@ def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
     Processes whose devices differ only along axes that do not split the batch (context, tensor) hold the same rows.
     Raises `SignerError` where the batch does not divide among the devices that share it.
     """
-    ways = batch_ways(mesh)
-    if batch % ways:
-        raise SignerError(f"batch {batch} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
+    check_rows(batch, mesh)
     held = batch_sharding(mesh).addressable_devices_indices_map((batch,))
     return tuple(sorted({row for index in held.values() for row in _rows(index, batch)}))
 

@@ -409,6 +409,23 @@ def _check(settings: Settings) -> None:
         named = name.endswith((".init", "_encoder")) or name == "tokenizer.path"
         if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
+    check_stages(settings)
+    conditions.check(settings)
+    model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
+    if model.renderer is not None:
+        exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
+    for described in published.values():
+        described.check()
+    for part, _ in bucketed_parts(settings):
+        bucket_sizes(part, settings, model)
+    ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
+    params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
+    for name in ruled:
+        check_rules(stage_of(name, model, settings, 0), params)
+
+
+def check_stages(settings: Settings) -> None:
+    """Raises `SignerError` for stages that are unknown, lack what they build on or the data that they learn from."""
     stages = settings.stages
     if unknown := [stage for stage in stages if stage not in TRAINED]:
         raise SignerError(
@@ -438,18 +455,6 @@ def _check(settings: Settings) -> None:
             f"config.tokenizer.mask {settings.tokenizer.mask!r}: the vocabulary that the run trains itself has "
             f"{MASK!r}; leave it so, or name a published one by config.tokenizer.path"
         )
-    conditions.check(settings)
-    model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
-    if model.renderer is not None:
-        exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
-    for described in published.values():
-        described.check()
-    for part, _ in bucketed_parts(settings):
-        bucket_sizes(part, settings, model)
-    ruled = [name for name in stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
-    params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
-    for name in ruled:
-        check_rules(stage_of(name, model, settings, 0), params)
 
 
 def _known_pieces(settings: Settings) -> int:

@@ -54,7 +54,7 @@ def test_the_version_is_the_packages(capsys):
     assert exit_.value.code == 0 and capsys.readouterr().out == f"signer {signer_jax.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["train", "demo"])
+@pytest.mark.parametrize("command", ["train", "demo", "plan"])
 def test_the_help_says_how_a_value_is_overridden(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -96,6 +96,7 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("the src", ["import", "wan", "", "--out", "x"]),
         ("--out", ["import", "t5", "x", "--out", ""]),
         ("the dir", ["export", "lora", "", "--out", "x"]),
+        ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
     ],
 )
 def test_an_empty_path_is_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
@@ -119,6 +120,9 @@ def test_every_path_of_every_command_is_among_those():
         "fps",
         "trim",
         "dtype",
+        "topology",
+        "stage",
+        "search",
     }
     found = set()
     for command in arguments_of(parser()):

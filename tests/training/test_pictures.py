@@ -14,6 +14,7 @@ from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
+from signer_jax.planning import examples
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
@@ -59,9 +60,15 @@ def on(params, mesh):
 def batch_of(signer: Signer, stage: str = "renderer") -> dict:
     mesh = run.mesh_of(signer.settings)
     params = on(signer.params, mesh)
-    return next(
+    batch = next(
         run.stage_batches(stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh)
     )
+    planned = examples.batch(stage, signer.settings, signer.model)  # what `signer plan` takes it for
+    texts = {"source", "target", "target_gloss"}  # which a run of this stage alone has no tokenizer for
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in planned.items() if name not in texts} == {
+        name: (array.shape, array.dtype) for name, array in batch.items()
+    }
+    return batch
 
 
 def frames_like(signer: Signer, picture: np.ndarray) -> list[tuple[int, int]]:

@@ -1,0 +1,77 @@
+"""What accelerators have, in their makers' figures, and how a topology is named: `v5p:4x4x4`, `h100:8`, `cpu:8`."""
+
+import math
+import re
+from typing import NamedTuple
+
+from signer_jax.errors import SignerError, closest
+
+GiB = float(1 << 30)
+
+
+class Chip(NamedTuple):
+    """Per chip, in bytes and seconds."""
+
+    memory: float  # that a program may use; 0 where nothing is said
+    flops: float = 0.0  # a second, of bfloat16 products; 0 where nothing is said
+    bandwidth: float = 0.0  # of its main memory
+    link: float = 0.0  # what it sends to other chips, over all of its links, one way
+
+
+# The compiler's own limits (libtpu 0.0.42: "Used … of 15.75G hbm", 95.74G, 31.25G). All else: cloud.google.com/tpu/docs
+# v5e, v5p and v6e, "Key specifications"; the links are given for both ways there, or as gigabits of one (4,800: v5p).
+TPUS = {
+    "v5e": Chip(15.75 * GiB, 197e12, 819e9, 200e9),
+    "v5p": Chip(95.74 * GiB, 459e12, 2765e9, 600e9),
+    "v6e": Chip(31.25 * GiB, 918e12, 1638e9, 400e9),
+}
+# NVIDIA's data sheets (A100 80GB SXM, H100 SXM, H200 SXM): dense bfloat16, NVLink one way, within a node of eight. The
+# driver and CUDA's context take about a GiB of the memory.
+GPUS = {
+    "a100": Chip(79.0 * GiB, 312e12, 2039e9, 300e9),
+    "h100": Chip(78.5 * GiB, 989e12, 3350e9, 450e9),
+    "h200": Chip(139.5 * GiB, 989e12, 4800e9, 450e9),
+}
+CPU = "cpu"
+NODE = 8  # GPUs that NVLink joins
+_BETWEEN = 50e9  # bytes a second that a GPU sends to another node: 400 Gbit/s InfiniBand, one port a GPU
+_DIMENSIONS = {"v5e": 2, "v5p": 3, "v6e": 2}
+
+
+class Topology(NamedTuple):
+    name: str  # as it was given
+    kind: str  # of the chips: a key of TPUS or GPUS, or CPU
+    size: int  # chips
+
+    @property
+    def tpu(self) -> bool:
+        return self.kind in TPUS
+
+    @property
+    def chip(self) -> Chip:
+        if self.kind == CPU:
+            return Chip(0.0)
+        chip = TPUS[self.kind] if self.tpu else GPUS[self.kind]
+        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN)
+
+
+def topology(text: str) -> Topology:
+    """Raises `SignerError` for a name that is none, with the known ones."""
+    found = re.fullmatch(r"(\w+):([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)", text.strip())
+    kinds = (*TPUS, *GPUS, CPU)
+    kind = found[1].lower() if found else text.partition(":")[0].lower()
+    if kind not in kinds:
+        raise SignerError(
+            f"--topology {text}: unknown chip {kind!r}{closest(kind, kinds)}; give a TPU's shape ({_examples()}), or "
+            f"GPUs by their number (h100:8; {', '.join(GPUS)})"
+        )
+    sizes = tuple(map(int, found[2].split("x"))) if found else ()
+    if kind in _DIMENSIONS and len(sizes) != _DIMENSIONS[kind]:
+        raise SignerError(f"--topology {text}: {kind} has a shape of {_DIMENSIONS[kind]} sides; such as {_examples()}")
+    if kind not in _DIMENSIONS and len(sizes) != 1:
+        raise SignerError(f"--topology {text}: give the number of chips, {kind}:8")
+    return Topology(text.strip().lower(), kind, math.prod(sizes))
+
+
+def _examples() -> str:
+    return "v5e:4x4, v6e:8x8, v5p:4x4x4"

@@ -1,0 +1,100 @@
+"""Other meshes, batches and remat for a stage: tried one after the other, most promising first, and ranked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+
+from signer_jax.errors import SignerError
+from signer_jax.layout import AXES
+from signer_jax.planning import weightless
+from signer_jax.planning.chips import Topology
+from signer_jax.planning.plan import Plan, gib, plan, verdict
+from signer_jax.planning.steps import mesh_on
+from signer_jax.settings import Mesh, Settings
+from signer_jax.training.partitioning import mesh_sizes
+
+_WIDEST = 8  # ways of an axis that splits what a layer computes: beyond it little is left to compute between its sums
+_ROWS = (1, 2, 4, 8)  # of a batch for each group of chips that shares it
+
+
+def search(
+    stage: str, settings: Settings, topology: Topology, devices: list | None, *, most: int, say: Callable[[str], None]
+) -> list[Plan]:
+    """At most `most` plans of a stage, the config's own first; no larger batch where a smaller one does not fit."""
+    found: list[Plan] = []
+    full: set[tuple] = set()  # meshes and remat whose memory is full
+    seen: set[tuple] = set()
+    for mesh, rows, remat in _candidates(stage, settings, topology):
+        key = (tuple(mesh.items()), remat)
+        if len(found) == most or key in full or (*key, rows) in seen:
+            continue
+        seen.add((*key, rows))
+        changed = _changed(settings, stage, mesh, rows, remat)
+        try:
+            laid = mesh_on(changed, topology, devices)
+        except SignerError as error:  # a mesh that the torus does not have
+            say(f"{_named(mesh, rows, remat)}: {error}")
+            continue
+        one = plan(stage, changed, topology, weightless.described(changed), laid)
+        one = replace(one, assumed=(*one.assumed, f"remat {str(remat).lower()}"))
+        found.append(one)
+        say(f"{len(found)} of {most}: {_named(mesh, rows, remat)}: {verdict(one)}{_speed(one)}")
+        if not one.fits:
+            full.add(key)
+    return found
+
+
+def ranking(plans: Sequence[Plan]) -> list[str]:
+    """What fits, by the estimated time that a row of the batch takes; then how many do not."""
+    fit = sorted((one for one in plans if one.fits), key=_seconds_a_row)
+    lines = [f"stage {plans[0].stage} on {plans[0].topology}: {len(fit)} of {len(plans)} tried fit"]
+    for place, one in enumerate(fit, 1):
+        mesh = {name: size for name, size in one.mesh.items() if size > 1} or one.mesh
+        flags = " ".join(f"--config.mesh.{name}={size}" for name, size in one.mesh.items())
+        remat = one.assumed[-1].removeprefix("remat ")
+        lines.append(
+            f"  {place}. {mesh} batch {one.rows}, remat {remat}: {gib(one.total)} GiB{_speed(one)}"
+        )  # fmt: skip
+        if place == 1:
+            lines.append(f"     {flags} --config.train.{one.stage}.batch={one.rows} --config.remat={remat}")
+    return lines
+
+
+def _seconds_a_row(one: Plan) -> float:
+    found = one.estimate
+    return found.least / one.rows if found else one.computed * 1e-15 / one.rows
+
+
+def _speed(one: Plan) -> str:
+    return f", {one.rows / one.estimate.least:.3g} examples/s at most" if one.estimate else ""
+
+
+def _named(mesh: dict[str, int], rows: int, remat: bool) -> str:
+    sizes = " × ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one chip"
+    return f"{sizes}, batch {rows}, remat {str(remat).lower()}"
+
+
+def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[tuple[dict[str, int], int, bool]]:
+    own = dict(zip(AXES, mesh_sizes(asdict(settings.mesh), topology.size), strict=True))
+    yield own, settings.stage(stage).batch, settings.remat
+    accumulate = settings.stage(stage).accumulate
+    for rows in _ROWS:
+        for mesh in _meshes(own, topology.size):
+            for remat in dict.fromkeys((settings.remat, True, False)):
+                yield mesh, rows * accumulate * mesh["data"] * mesh["fsdp"], remat
+
+
+def _meshes(own: dict[str, int], size: int) -> list[dict[str, int]]:
+    """The config's, all ways that split parameters and batch together, and a few that split a layer's work or hold
+    several whole copies.
+    """
+    one = dict.fromkeys(AXES, 1)
+    meshes = [own, one | {"fsdp": size}]
+    for axis in (axis for axis in AXES if axis not in ("data", "fsdp")):
+        meshes += [one | {"fsdp": size // n, axis: n} for n in (2, 4, _WIDEST) if size % n == 0 and n <= size]
+    meshes += [one | {"data": n, "fsdp": size // n} for n in (2, 4, size) if size % n == 0 and n <= size]
+    return list({tuple(mesh.items()): mesh for mesh in meshes}.values())
+
+
+def _changed(settings: Settings, stage: str, mesh: dict[str, int], rows: int, remat: bool) -> Settings:
+    training = replace(settings.stage(stage), batch=rows)
+    return replace(settings, mesh=Mesh(**mesh), remat=remat, train=replace(settings.train, **{stage: training}))

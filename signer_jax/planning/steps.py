@@ -1,0 +1,161 @@
+"""A stage's training step as shapes: the state, the batch and the program, each array with its place on the mesh."""
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, Mesh
+
+from signer_jax.errors import SignerError
+from signer_jax.layout import AXES, LayoutWarning
+from signer_jax.planning import examples
+from signer_jax.planning.chips import CPU, Topology
+from signer_jax.planning.weightless import Described
+from signer_jax.renderer.attention import exchanges
+from signer_jax.settings import Settings
+from signer_jax.training import partitioning
+from signer_jax.training.held import Weights
+from signer_jax.training.loop import Stage, TrainState, cut, laid_step, needed_flops, starting
+from signer_jax.training.optimizer import optimizer
+from signer_jax.training.run import stage_of
+
+AnyMesh = Mesh | AbstractMesh
+LARGE = 64_000_000  # bytes of an array that is worth splitting
+
+
+class Step(NamedTuple):
+    """Everything is shapes, with shardings; nothing is allocated."""
+
+    stage: Stage
+    mesh: AnyMesh
+    state: TrainState
+    frozen: Any
+    batch: dict[str, jax.ShapeDtypeStruct]
+    dtype: str  # that it computes in
+    needed: float  # FLOPs of the whole batch that the model needs, nothing computed twice
+
+    @property
+    def rows(self) -> int:
+        return self.stage.training.batch
+
+    def program(self) -> jax.stages.Traced:
+        tx = optimizer(self.stage.training, self.stage.optimizers)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+        assert isinstance(self.mesh, Mesh)
+        step = jax.jit(laid_step(self.stage, tx, self.mesh), donate_argnums=0, out_shardings=(shardings, None))
+        return step.trace(self.state, self.frozen, self.batch)
+
+
+def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> AnyMesh:
+    """The run's mesh on a topology's devices; without devices its sizes alone. Raises `SignerError`."""
+    shape = asdict(settings.mesh)
+    try:
+        if devices is not None:
+            return partitioning.make_mesh(shape, devices)
+        sizes = partitioning.mesh_sizes(shape, topology.size)
+    except SignerError as error:
+        raise SignerError(f"--topology {topology.name}: {error}") from None
+    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def check(name: str, settings: Settings, mesh: AnyMesh) -> None:
+    """Raises `SignerError` where a stage's batch does not divide among the devices that share it."""
+    c = settings.stage(name)
+    partitioning.check_rows(c.batch // c.accumulate, mesh)
+
+
+def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> Step:
+    """The step of a stage. Raises `SignerError` where what it trains names nothing, or as `check` does."""
+    check(name, settings, mesh)
+    if described.model.renderer is not None:
+        exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
+    stage = stage_of(name, described.model, settings, 0)
+    c = stage.training
+    nowhere = cast(Mesh, mesh)  # nothing is read onto it
+    weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
+    trains, reads = weights.for_stage(name)
+    shapes = weights.shapes_of(trains | reads)
+    moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), shapes)
+    state = jax.eval_shape(starting(stage, optimizer(c, stage.optimizers), 0), moving)
+    frozen = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, reads[partitioning.path_name(path)]), frozen
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayoutWarning)  # the plan says it: `whole`
+        state, frozen = (
+            partitioning.abstract(tree, partitioning.tree_shardings(tree, mesh)) for tree in (state, frozen)
+        )
+    split = partitioning.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)
+        for name, leaf in examples.batch(name, settings, described.model).items()
+    }
+    needed = needed_flops(stage, mesh, state.params, frozen, batch)
+    return Step(stage, mesh, state, frozen, batch, settings.dtype, needed)
+
+
+def held(leaf: jax.ShapeDtypeStruct) -> int:
+    """Bytes of an array that one device holds."""
+    assert leaf.sharding is not None
+    shape = leaf.sharding.shard_shape(leaf.shape)
+    return jax.ShapeDtypeStruct(shape, leaf.dtype).size * leaf.dtype.itemsize
+
+
+def numbers(tree: Any) -> int:
+    """How many there are in a tree's arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def by_kind(step: Step) -> dict[str, int]:
+    """Bytes that a device holds between steps, and the batch, by what they are."""
+    trees = {
+        "parameters that train": step.state.params,
+        "optimizer state": step.state.opt_state,
+        "running mean": step.state.ema,
+        "frozen parameters": step.frozen,
+        "batch": step.batch,
+    }
+    return {name: sum(map(held, jax.tree.leaves(tree))) for name, tree in trees.items()}
+
+
+def whole(step: Step) -> dict[str, int]:
+    """The large arrays that every device holds whole, by their paths, with their bytes; none on one device."""
+    if step.mesh.size == 1:
+        return {}
+    trees = {"params": step.state.params, "opt_state": step.state.opt_state, "ema": step.state.ema,
+             "frozen": step.frozen, "batch": step.batch}  # fmt: skip
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
+        size = leaf.size * leaf.dtype.itemsize
+        if size > LARGE and held(leaf) == size:
+            found[partitioning.path_name(path)] = size
+    return found
+
+
+def devices_of(topology: Topology) -> list | None:
+    """What a program is compiled for: a described TPU's chips, or this process's own; None where nothing compiles.
+
+    Raises `SignerError` where libtpu or virtual devices are missing, or the shape is none of that chip's.
+    """
+    if topology.kind == CPU:
+        here = jax.devices("cpu")
+        if len(here) < topology.size:
+            raise SignerError(
+                f"--topology {topology.name}: this process has {len(here)} virtual devices; set "
+                f"XLA_FLAGS=--xla_force_host_platform_device_count={topology.size}"
+            )
+        return here[: topology.size]
+    if not topology.tpu:
+        return None
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(topology.name, "tpu").devices)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SignerError(
+            f"--topology {topology.name}: libtpu describes no such slice ({reason}); give one of its shapes, such as "
+            "v5e:4x4, v6e:8x8 or v5p:4x4x4"
+        ) from None
