@@ -62,6 +62,8 @@ class Read:
 class Spoken:
     """Stands for TensorBoard: each step is said, and may take its time."""
 
+    directory = Path()
+
     def __init__(self, say=lambda step: None):
         self.say = say
 
