@@ -2,13 +2,14 @@
 
 import re
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 
 from signer_jax.planning.chips import CPU, GiB, Topology
 from signer_jax.planning.steps import Step
-from signer_jax.training import cost
+from signer_jax.training import cost, flops
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -30,7 +31,8 @@ def of(step: Step, topology: Topology) -> Compiled:
     """Raises what the compiler raises, but for too little memory."""
     started = time.perf_counter()
     platform = "cpu" if topology.kind == CPU else "tpu"
-    lowered = step.program().lower(lowering_platforms=(platform,))
+    traced = step.program()
+    lowered = traced.lower(lowering_platforms=(platform,))
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -42,11 +44,12 @@ def of(step: Step, topology: Topology) -> Compiled:
     seconds = time.perf_counter() - started
     text, memory = program.as_text() or "", program.memory_analysis()
     assert memory is not None
-    used = cost.arguments(text)
+    used, found = cost.arguments(text), cost.read(text)
+    found = replace(found, flops=found.flops + flops.kernels(traced.jaxpr.jaxpr))
     return Compiled(
         seconds, 0, (), max(0, int(memory.argument_size_in_bytes - used)), int(memory.temp_size_in_bytes),
         max(0, int(memory.output_size_in_bytes - memory.alias_size_in_bytes)),
-        int(memory.generated_code_size_in_bytes), cost.read(text),
+        int(memory.generated_code_size_in_bytes), found,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
 from jax.sharding import AxisType, PartitionSpec
 
 from signer_jax.training import flops
@@ -71,3 +72,21 @@ def test_convolutions():
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")).sum()
 
     assert flops.training(convolved, kernel, x) == 2 * 2 * (2 * 16 * 16 * 4) * 3 * 3 * 8
+
+
+def test_a_kernel_counts_as_often_as_its_grid():
+    def kernel(x, w, out):
+        out[...] = x[...] @ w[...]
+
+    def product(w, x):
+        shape = jax.ShapeDtypeStruct((64, 48), jnp.float32)
+        rows = pl.BlockSpec((16, 32), lambda i: (i, 0)), pl.BlockSpec((32, 48), lambda i: (0, 0))
+        call = pl.pallas_call(
+            kernel, shape, grid=(4,), in_specs=rows, out_specs=pl.BlockSpec((16, 48), lambda i: (i, 0)), interpret=True
+        )
+        return call(x, w)
+
+    assert flops.forward(product, W, X) == FIRST
+    assert flops.training(product, W, X) == 3 * FIRST
+    twice = jax.make_jaxpr(lambda w, x: jax.lax.scan(lambda x, _: (x + product(w, x).sum(), None), x, None, 2)[0])(W, X)
+    assert flops.kernels(twice.jaxpr) == 2 * FIRST
