@@ -92,6 +92,13 @@ def activation_spec(logical: Sequence[str | None], shape: Sequence[int], mesh: M
     return _spec("an activation", logical, shape, mesh, "activation")
 
 
+def naming_all(spec: PartitionSpec, mesh: Mapping[str, int]) -> PartitionSpec:
+    """The same, with every axis of one device named, for `jax.shard_map`: it sums gradients along what is not named."""
+    named = {axis for axes in spec for axis in _names(axes)}
+    single = tuple(axis for axis in mesh if mesh[axis] == 1 and axis not in named)
+    return PartitionSpec((*_names(spec[0]), *single), *spec[1:])
+
+
 def parameter_fault(name: str, shape: Sequence[int], itemsize: int, mesh: Mapping[str, int]) -> str | None:
     """What is to be said of a parameter (or its moments) that is large and whole where it might be split."""
     ways = math.prod(mesh.get(axis, 1) for split in MESH_AXES.values() for axis in set(_names(split.parameter)))

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
-from signer_jax.layout import activation_spec, constrain, mesh_in_context, on_one_device, platform
+from signer_jax.layout import activation_spec, constrain, mesh_in_context, naming_all, on_one_device, platform
 from signer_jax.renderer import splash
 from signer_jax.renderer.ring import Ring, ring_attention
 
@@ -97,7 +97,8 @@ def _on_mesh(
         named.append(found)
         return out
 
-    run = jax.shard_map(own, mesh=mesh, in_specs=(specs[0], specs[1], specs[1]), out_specs=specs[0], check_vma=False)
+    of_q, of_k = (naming_all(spec, mesh.shape) for spec in specs)
+    run = jax.shard_map(own, mesh=mesh, in_specs=(of_q, of_k, of_k), out_specs=of_q, check_vma=False)
     return run(q, k, v), named[-1]
 
 
@@ -105,7 +106,7 @@ def _all_to_all(
     mesh: AbstractMesh, spec: PartitionSpec, q: jax.Array, k: jax.Array, v: jax.Array, keys: int, name: str | None
 ) -> tuple[jax.Array, bool]:
     """From a part of the tokens and all of a device's heads to all tokens and a part of them, and back (Ulysses)."""
-    axis, named = str(spec[1]), []
+    axis, named, spec = str(spec[1]), [], naming_all(spec, mesh.shape)
 
     def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         q, k, v = (lax.all_to_all(x, axis, split_axis=2, concat_axis=1, tiled=True) for x in (q, k, v))
@@ -144,7 +145,7 @@ def frame_attention(
     """
     mesh = mesh_in_context()
     assert mesh is not None
-    spec = activation_spec(("batch", "tokens", "heads", None), q.shape, mesh.shape)
+    spec = naming_all(activation_spec(("batch", "tokens", "heads", None), q.shape, mesh.shape), mesh.shape)
     whole = PartitionSpec(spec[0], None, None, spec[2], None)
 
     def part(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
