@@ -46,10 +46,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("workdir", help="a folder below --mount")
     parser.add_argument("--image", required=True, help="made with launch/Dockerfile.tpu or Dockerfile.gpu")
     parser.add_argument("--accelerator", required=True, help="the nodes' label: tpu-v6e-slice, nvidia-h100-80gb, …")
-    parser.add_argument("--topology", default="", help="of TPUs: 4x4, 4x4x4")
-    parser.add_argument("--chips", type=int, default=CHIPS, help=f"of TPUs: chips a node has ({CHIPS})")
-    parser.add_argument("--nodes", type=int, default=1, help="of GPUs: how many nodes (1)")
-    parser.add_argument("--gpus", type=int, default=8, help="of GPUs: how many a node has (8)")
+    parser.add_argument("--topology", help="of TPUs: 4x4, 4x4x4")
+    parser.add_argument("--chips", type=int, help=f"of TPUs: chips a node has ({CHIPS})")
+    parser.add_argument("--nodes", type=int, help="of GPUs: how many nodes (1)")
+    parser.add_argument("--gpus", type=int, help="of GPUs: how many a node has (8)")
     volume = parser.add_mutually_exclusive_group(required=True)
     volume.add_argument(
         "--claim", help="a PersistentVolumeClaim that all nodes may write (ReadWriteMany), as Filestore's"
@@ -62,6 +62,13 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     overrides = [one for one in rest if one.startswith("--config.")]
     if unknown := [one for one in rest if one not in overrides]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    own = {"tpu": {"topology": "", "chips": CHIPS}, "gpu": {"nodes": 1, "gpus": 8}}
+    for kind, defaults in own.items():
+        for name, default in defaults.items():
+            if kind != given.kind and getattr(given, name) is not None:
+                parser.error(f"--{name} says nothing of {given.kind.upper()}s; leave it out, or start with {kind}")
+            if getattr(given, name) is None:
+                setattr(given, name, default)
     return given, overrides
 
 
@@ -88,6 +95,7 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
         "name": given.name, "image": given.image, "args": command, "mount": mount, "annotations": annotations,
         "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
         "restarts": given.restarts, "processes": str(nodes),
+        "compiled": f"{given.workdir.rstrip('/')}/compiled",
         "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
     }  # fmt: skip
     text = (Path(__file__).parent / f"gke_{given.kind}.yaml").read_text(encoding="utf-8")

@@ -2,6 +2,10 @@
 # launch/local.sh [--dry-run] CONFIG WORKDIR [PROCESSES] [--config.key=value …]: one or several processes on this machine.
 # SIGNER_RESTARTS: how often a run that was stopped or killed is started again (3).
 set -eu -o pipefail
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  echo "launch: bash $BASH_VERSION is too old; put 4.4 or newer first on PATH (on a Mac: brew install bash)" >&2
+  exit 2
+fi
 dry=
 if [ "${1-}" = --dry-run ]; then
   dry=1
@@ -39,10 +43,10 @@ fi
 
 # TERM goes on to the processes, which save and exit with 75. Of several that are interrupted one may wait for another,
 # so these are killed: checkpoints are whole at any moment.
-pids=() asked='' woken=''
+pids=() asked='' woken='' interrupted=''
 send() { kill -"$1" "${pids[@]}" 2>/dev/null || true; }
 trap 'asked=1 woken=1; send TERM' TERM HUP
-trap 'asked=1 woken=1; if [ "$processes" -eq 1 ]; then send INT; else send KILL; fi' INT
+trap 'asked=1 woken=1 interrupted=1; if [ "$processes" -eq 1 ]; then send INT; else send KILL; fi' INT
 
 # Starts all processes and waits for them; `status` is that of the first that fails, which takes the others along: they
 # would wait for it.
@@ -71,6 +75,7 @@ train() {
 
 for ((again = ${SIGNER_RESTARTS:-3}; ; again--)); do
   train
+  [ -z "$interrupted" ] || exit 130
   # 75: it has saved and wants to go on; above 128: a signal ended it. Whatever else fails would fail once more.
   if [ -n "$asked" ] || [ "$again" -le 0 ] || { [ "$status" -ne 75 ] && [ "$status" -le 128 ]; } || [ "$status" -eq 130 ]; then
     exit "$status"

@@ -24,25 +24,44 @@ shift 2
 # jax reads SLURM's own variables.
 export SIGNER_COORDINATOR=auto
 # srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input
-# is bad (2) leaves a note. A task's shell waits for its process, which saves when TERM comes.
+# is bad (2) leaves a note, and so does one that fails by itself (not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
+# Where programs that are compiled are kept for the next start.
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$workdir/compiled}"
 export SIGNER_REFUSED="${SLURM_SUBMIT_DIR:-$PWD}/.signer-refused-${SLURM_JOB_ID:-0}"
 # shellcheck disable=SC2016 # the task's own
 task='trap : TERM; code=0; python -m signer_jax train "$@" || code=$?
 if [ "$code" -eq 2 ]; then : >"$SIGNER_REFUSED"; fi
+if [ "$code" -ne 0 ] && [ "$code" -ne 75 ] && [ "$code" -le 128 ]; then : >"$SIGNER_REFUSED.failed"; fi
 exit "$code"'
 command=(srun --kill-on-bad-exit=1 bash -c "$task" signer --config "$config" --workdir "$workdir" "$@")
 if [ -n "$dry" ]; then
   echo "export SIGNER_COORDINATOR=auto SIGNER_REFUSED=$(printf '%q' "$SIGNER_REFUSED")"
+  echo "export JAX_COMPILATION_CACHE_DIR=$(printf '%q' "$JAX_COMPILATION_CACHE_DIR")"
   printf '%q ' "${command[@]}"
   echo
   exit
 fi
 trap : TERM # of a job that is preempted: its tasks have it too, and are waited for
-status=0
+# shellcheck disable=SC2010 # steps have numbers for names
+saved() { ls -d "$workdir"/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+$' || true; }
+rm -f "$SIGNER_REFUSED" "$SIGNER_REFUSED.failed" # of a start that was cut off
+before=$(saved) status=0
 "${command[@]}" || status=$?
 if [ -e "$SIGNER_REFUSED" ]; then
-  rm -f "$SIGNER_REFUSED"
+  rm -f "$SIGNER_REFUSED" "$SIGNER_REFUSED".*
   exit 2
+fi
+# Twice in a row failed by itself, and no new step saved: it would be so again.
+if [ -e "$SIGNER_REFUSED.failed" ] && [ "$(saved)" = "$before" ]; then
+  rm -f "$SIGNER_REFUSED.failed"
+  if [ -e "$SIGNER_REFUSED.idle" ]; then
+    rm -f "$SIGNER_REFUSED.idle"
+    echo "launch: the second start in a row ended with $status and saved no new step; the job is not queued again" >&2
+    exit "$status"
+  fi
+  : >"$SIGNER_REFUSED.idle"
+else
+  rm -f "$SIGNER_REFUSED".*
 fi
 # Preempted, out of time (TERM comes 300 s before) or failed: queued again, it resumes from its last checkpoint.
 if [ "$status" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${SIGNER_RESTARTS:-100}" ]; then

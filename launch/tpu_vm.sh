@@ -3,7 +3,7 @@
 #
 # Trains on a TPU slice that is asked for as a queued resource: makes it where it is not there, installs this checkout on
 # all of its workers, and starts the same command on each. A slice that is preempted is asked for anew, and the run
-# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it.
+# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
 #   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
@@ -60,7 +60,16 @@ run() { # a command, or in a dry run its words
     "$@"
   fi
 }
-state() { "${queued[@]}" describe "$name" "${place[@]}" '--format=value(state.state)' 2>/dev/null || echo NONE; }
+# The resource's state; NONE where there is none, UNKNOWN where gcloud cannot say (no network, an expired login).
+state() {
+  if "${queued[@]}" describe "$name" "${place[@]}" '--format=value(state.state)' 2>"$packed/error"; then return; fi
+  if grep -q NOT_FOUND "$packed/error"; then
+    echo NONE
+  else
+    cat "$packed/error" >&2
+    echo UNKNOWN
+  fi
+}
 # A slice that is gone is noticed after three minutes.
 on_workers() { run "${vm[@]}" ssh "$name" "${place[@]}" --worker=all --ssh-flag=-oServerAliveInterval=60 --command "$1"; }
 
@@ -70,29 +79,45 @@ remove() {
 
 create() {
   run "${queued[@]}" create "$name" "--node-id=$name" "--accelerator-type=$accelerator" "--runtime-version=$runtime" \
-    "${spot[@]}" "${place[@]}"
+    ${spot[@]+"${spot[@]}"} "${place[@]}"
 }
 
 # Returns when the slice is there. One that was preempted or failed is deleted first: a queued resource is used once.
+# What failed five times in a row (its type, its version, the quota, the login) is not asked for again.
 ready() {
   if [ -n "$dry" ]; then
     echo "# until ACTIVE; where it is SUSPENDED or FAILED it is deleted and created again:"
     run "${queued[@]}" describe "$name" "${place[@]}" '--format=value(state.state)'
     return
   fi
-  local now before=
+  local now before='' failed=0
   while true; do
     now=$(state)
     [ "$now" = "$before" ] || echo "launch: the queued resource $name is $now" >&2
     before=$now
+    [ "$now" = UNKNOWN ] || answered=1
     case $now in
       ACTIVE) return ;;
-      NONE) create ;;
-      SUSPENDED | FAILED) remove ;;
-      *) sleep "${SIGNER_POLL:-30}" ;;
+      NONE)
+        anew=1
+        create || failed=$((failed + 1))
+        ;;
+      SUSPENDED) remove || true ;;
+      FAILED)
+        failed=$((failed + 1))
+        "${queued[@]}" describe "$name" "${place[@]}" '--format=yaml(state)' >&2 || true # why
+        remove || true
+        ;;
+      UNKNOWN) [ -n "$answered" ] || failed=$((failed + 1)) ;; # later: the run goes on, and the network may come back
     esac
+    if [ "$failed" -ge 5 ]; then
+      echo "launch: there is no slice after $failed tries, for the reason above" >&2
+      exit 1
+    fi
+    sleep "${SIGNER_POLL:-30}"
   done
 }
+answered='' anew=''
 
 # What a worker runs. The images' own Python is older than ours: uv brings one.
 sent=$config
@@ -100,14 +125,28 @@ if [ -e "$root/configs/${config%%:*}.py" ] && [ "$config" = "${config%%/*}" ]; t
   : # a shipped one, by its name
 elif [ -e "${config%%:*}" ]; then
   sent=own_$(basename "$config") # lies beside the package there
+else
+  refuse "$config: is neither a shipped config's name nor a file here; a file of your own goes along"
 fi
 install='mkdir -p signer && tar -xzf signer.tar.gz -C signer && cd signer && python3 -m pip install -q --user uv && '
 install+='python3 -m uv venv -q --allow-existing --python 3.12 venv && python3 -m uv pip install -q --python venv ".[tpu]"'
-printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" "${overrides[@]}"
-# One that is left of a start whose connection was lost is ended first. The last line says how it ended: of several
-# workers ssh gives the code of one.
-start="cd signer && if grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; then kill -KILL \"\$(cat pid)\"; sleep 5; fi
-SIGNER_COORDINATOR=auto ${train}& echo \$! >pid; code=0; wait \$! || code=\$?; echo \"signer-ended-with \$code\"; exit \$code"
+printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" ${overrides[@]+"${overrides[@]}"}
+# One that is left of a start whose connection was lost saves and ends first; what does not is killed. The last lines say
+# how it ended and whether it saved: of several workers ssh gives the code of one.
+printf -v folder '%q' "$workdir"
+start="cd signer || exit
+left() { grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; }
+if left; then
+  kill -TERM \"\$(cat pid)\"
+  for ((i = 0; i < ${SIGNER_GRACE:-600}; i++)); do if left; then sleep 1; else break; fi; done
+  if left; then kill -KILL \"\$(cat pid)\"; sleep 5; fi
+fi
+saved() { ls -d $folder/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+\$'; }
+before=\$(saved)
+export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=$folder/compiled
+${train}& echo \$! >pid; code=0; wait \$! || code=\$?
+if [ \"\$(saved)\" != \"\$before\" ]; then echo signer-saved; fi
+echo \"signer-ended-with \$code\"; exit \$code"
 stop="kill -TERM \$(cat signer/pid)"
 
 packed=$(mktemp -d)
@@ -119,7 +158,7 @@ pack() {
     own=(-C "$packed" "${sent%%:*}")
   fi
   run tar -czf "$packed/signer.tar.gz" --exclude=__pycache__ -C "$root" pyproject.toml setup.py README.md LICENSE configs \
-    signer_jax "${own[@]}"
+    signer_jax ${own[@]+"${own[@]}"}
 }
 send() { run "${vm[@]}" scp "$packed/signer.tar.gz" "$name:signer.tar.gz" "${place[@]}" --worker=all; }
 
@@ -137,8 +176,9 @@ follow() {
 
 [ -z "$dry" ] || create
 ready
+anew='' idle=0
 for ((tries = 0; ; tries++)); do
-  status=0
+  status=0 limit=2
   rm -f "$packed/said"
   # shellcheck disable=SC2015 # one status of all
   pack && send && on_workers "$install" && on_workers "$setup" || status=$?
@@ -146,6 +186,8 @@ for ((tries = 0; ; tries++)); do
     trap 'asked=1 woken=1; on_workers "$stop" || true' INT TERM
     follow || status=$?
     trap - INT TERM
+  else
+    limit=5 # a worker that is new may not be reached at once
   fi
   if [ -n "$dry$asked" ] || [ "$status" -eq 0 ]; then
     break
@@ -154,10 +196,22 @@ for ((tries = 0; ; tries++)); do
     status=2 # bad input, which would be as bad again
     break
   fi
+  # Starts in a row that failed by themselves (no 75, no signal, no lost connection) and saved no new step.
+  if grep -qs 'signer-saved$' "$packed/said"; then
+    idle=0
+  elif [ "$limit" -eq 5 ] || sed -n 's/.*signer-ended-with //p' "$packed/said" | grep -qvE '^(0|75|129|1[3-9].|2..)$'; then
+    idle=$((idle + 1))
+  fi
+  if [ "$idle" -ge "$limit" ]; then
+    echo "launch: $idle starts in a row failed and saved no new step; the last one ended with $status" >&2
+    break
+  fi
   [ "$tries" -lt "$restarts" ] || break
   echo "launch: the run ended with $status; it starts again from its last checkpoint" >&2
   sleep "${SIGNER_POLL:-30}"
   ready
+  [ -z "$anew" ] || idle=0 # another slice
+  anew=''
 done
 if [ -n "$delete" ] && [ "$status" -eq 0 ]; then
   remove

@@ -153,6 +153,9 @@ def failing_at_once() -> Iterator[None]:
             raise
         if isinstance(error, Preempted):
             _leave_together(str(error))
+        if isinstance(error, KeyboardInterrupt):
+            print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
+            os._exit(130)
         line = line_of(error)
         if line is not None:
             print(f"signer: {line}", file=sys.stderr)

@@ -52,6 +52,15 @@ def test_who_does_not_come_is_named():
     )
 
 
+def test_one_of_several_that_is_interrupted_says_so_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(distributed.jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended, distributed.failing_at_once():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "signer: interrupted; the same command resumes from the last checkpoint\n"
+
+
 @pytest.mark.parametrize(
     ("names", "who"),
     [

@@ -147,6 +147,26 @@ def test_a_signal_reaches_the_run_which_does_not_start_again(sent, ends, tmp_pat
     assert (tmp_path / "up").read_text() == "up\n"
 
 
+def test_two_that_are_interrupted_end_as_interrupted(tmp_path):
+    stand_in(tmp_path, "python", f'[ "$1" = -m ] || {{ echo 12345; exit; }}\n: >{tmp_path}/up\nexec sleep 60')
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.Popen([LAUNCH / "local.sh", "demo", "runs/a", "2"], env=variables)
+    while not (tmp_path / "up").exists():
+        time.sleep(0.02)
+    time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=30) == 130
+
+
+@pytest.mark.parametrize(("version", "refused"), [("3 2", True), ("4 3", True), ("4 4", False), ("5 0", False)])
+def test_a_bash_without_what_it_takes_is_told(version, refused):
+    """`wait -n` is of 4.3, empty arrays under `set -u` of 4.4. Another name has the version here."""
+    script = (LAUNCH / "local.sh").read_text().replace("BASH_VERSINFO", "given")
+    words = ["bash", "-c", f"given=({version})\n{script}", "local.sh", "--dry-run", "demo", "runs/a"]
+    run = subprocess.run(words, capture_output=True, text=True)
+    assert (run.returncode, "put 4.4 or newer first on PATH" in run.stderr) == ((2, True) if refused else (0, False))
+
+
 def test_of_two_processes_the_first_that_fails_decides(tmp_path):
     (tmp_path / "starts").write_text("")
     stand_in(
@@ -181,6 +201,21 @@ def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status
     assert not list(tmp_path.glob(".signer-refused-*"))
 
 
+@pytest.mark.parametrize(
+    ("first", "saves", "again"), [(1, False, False), (127, False, False), (75, False, True), (1, True, True)]
+)
+def test_a_slurm_job_that_fails_twice_and_saves_nothing_is_not_queued_again(first, saves, again, tmp_path):
+    codes(tmp_path, "scontrol", 0)
+    stand_in(tmp_path, "srun", 'shift; exec "$@"')
+    for step, code in enumerate((first, 1)):
+        save = f"mkdir -p runs/a/checkpoints/slul/{step}" if saves else ":"
+        stand_in(tmp_path, "python", f"{save}; exit {code}")
+        run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7")
+        assert run.returncode == code
+    assert len(said(tmp_path, "scontrol")) == (2 if again else 1)
+    assert ("saved no new step" in run.stderr) is not again
+
+
 def test_a_slurm_task_waits_for_its_process_when_it_is_told_to_stop(tmp_path):
     (words,) = printed(launch("slurm.sh", "--dry-run", "demo", "runs/a").stdout)
     assert words[:4] == ["srun", "--kill-on-bad-exit=1", "bash", "-c"]
@@ -203,9 +238,10 @@ echo "$*" >>$folder/gcloud.said
 case $* in
   *" describe "*)
     state=$(head -n 1 $folder/states); sed -i 1d $folder/states
-    [ "$state" != NONE ] || exit 1
+    [ "$state" != NONE ] || {{ echo "ERROR: NOT_FOUND: Resource run1 was not found" >&2; exit 1; }}
+    [ "$state" != OFFLINE ] || {{ echo "ERROR: your login has expired" >&2; exit 1; }}
     echo "$state" ;;
-  *"--command cd signer &&"*) cd $folder/worker; bash -c "${{!#}}" ;;
+  *"--command cd signer ||"*) cd $folder/worker; bash -c "${{!#}}" ;;
 esac
 """
 
@@ -254,7 +290,8 @@ def test_a_dry_run_on_a_tpu_vm_prints_every_command_and_runs_none(tmp_path):
         assert subprocess.run(["bash", "-n", "-c", command[-1]]).returncode == 0
     assert ".[tpu]" in commands[4][-1] and commands[5][-1] == "sudo mount x"
     train = "-m signer_jax train --config demo --workdir /mnt/runs/a --config.seed=1"
-    assert f"SIGNER_COORDINATOR=auto venv/bin/python {train}" in commands[6][-1]
+    assert f"venv/bin/python {train}" in commands[6][-1]
+    assert "export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=/mnt/runs/a/compiled\n" in commands[6][-1]
     assert commands[7][4:] == ["delete", "run1", *place, "--force", "--quiet"] and len(commands) == 8
 
 
@@ -275,6 +312,16 @@ def test_the_arguments_of_gcloud_are_those_it_has(tmp_path):
         page = subprocess.run(command, capture_output=True, text=True, timeout=120, env=alone)
         assert page.returncode == 0
         assert all(flag in page.stdout for flag in flags), (words, flags)
+
+
+def test_an_array_that_may_be_empty_is_expanded_as_an_old_bash_can():
+    """A Mac's bash (3.2) takes the usual way to write it for a variable that is not set."""
+    text = (LAUNCH / "tpu_vm.sh").read_text()
+    empty = set(re.findall(r"(\w+)=\(\)", text)) - {"words", "place"}  # these are filled before they are used
+    assert empty == {"overrides", "spot", "own"}
+    for name in empty:
+        used, guarded = f'"${{{name}[@]}}"', f'${{{name}[@]+"${{{name}[@]}}"}}'
+        assert text.count(used) == text.count(guarded) == 1, name
 
 
 def test_a_slice_that_is_preempted_is_asked_for_anew(tmp_path):
@@ -298,6 +345,66 @@ def test_a_run_on_a_tpu_vm_starts_again_where_that_helps(ends, status, starts, t
     assert "the slice stays, and costs" in run.stderr
 
 
+def test_a_slice_that_always_fails_is_not_asked_for_for_ever(tmp_path):
+    workers(tmp_path, ["NONE", *["FAILED", "WHY", "NONE"] * 9], [0])
+    run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 1 and "there is no slice after 5 tries" in run.stderr
+    assert "WHY" in run.stderr  # what gcloud says of it
+    assert [verb.split()[0] for verb in asked_of_gcloud(tmp_path)].count("create") == 5
+
+
+def test_a_slice_that_cannot_be_made_is_not_asked_for_for_ever(tmp_path):
+    workers(tmp_path, ["NONE"] * 9, [])
+    text = (tmp_path / "gcloud").read_text()
+    stand_in(tmp_path, "gcloud", f'{text}\ncase $* in *" create "*) echo "no quota" >&2; exit 1 ;; esac')
+    run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 1 and run.stderr.count("no quota") == 5
+
+
+def test_gcloud_that_cannot_say_is_not_a_slice_that_is_gone(tmp_path):
+    workers(tmp_path, ["ACTIVE", *["OFFLINE"] * 7, "ACTIVE"], ["K", 0])
+    run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 0 and "your login has expired" in run.stderr
+    assert "create" not in " ".join(asked_of_gcloud(tmp_path))
+    never = tmp_path / "never"
+    workers(never, ["OFFLINE"] * 9, [])
+    run = launch("tpu_vm.sh", *TPU_VM, path=never, SIGNER_POLL="0")
+    assert run.returncode == 1 and "there is no slice after 5 tries" in run.stderr
+
+
+@pytest.mark.parametrize(("saves", "starts"), [(False, 2), (True, 4)])
+def test_a_run_that_fails_and_saves_nothing_new_is_not_started_for_ever(saves, starts, tmp_path):
+    workers(tmp_path, ["ACTIVE"] * 9, [1, 1, 1, 0])
+    runs = tmp_path / "runs"
+    if saves:
+        python = tmp_path / "worker/signer/venv/bin/python"
+        lines = python.read_text().split("\n", 1)
+        python.write_text(f"{lines[0]}\nmkdir -p {runs}/checkpoints/pose/$RANDOM$RANDOM\n{lines[1]}")
+    run = launch("tpu_vm.sh", *TPU_VM[:2], runs, *TPU_VM[3:], path=tmp_path, SIGNER_POLL="0")
+    assert (run.returncode, len(said(tmp_path, "worker"))) == (0 if saves else 1, starts), run.stderr
+    assert ("2 starts in a row failed and saved no new step" in run.stderr) is not saves
+
+
+def test_a_setup_that_fails_is_not_tried_for_ever(tmp_path):
+    workers(tmp_path, ["ACTIVE"] * 9, [])
+    text = (tmp_path / "gcloud").read_text()
+    stand_in(tmp_path, "gcloud", f'{text}\ncase $* in *"--command mount it") exit 32 ;; esac')
+    run = launch("tpu_vm.sh", *TPU_VM, "--setup", "mount it", path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 32 and "5 starts in a row failed" in run.stderr
+
+
+@pytest.mark.parametrize(("trap", "ends"), [(": >{}/saved; exit 75", "saved"), (":", "killed")])
+def test_a_run_whose_connection_was_lost_may_save_before_the_next_start(trap, ends, tmp_path):
+    workers(tmp_path, ["ACTIVE"] * 9, [0])
+    loop = f"trap '{trap.format(tmp_path)}' TERM; while :; do sleep .05; done # signer_jax"
+    left = subprocess.Popen(["bash", "-c", loop])
+    (tmp_path / "worker/signer/pid").write_text(str(left.pid))
+    time.sleep(0.3)
+    run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0", SIGNER_GRACE="2")
+    assert run.returncode == 0 and len(said(tmp_path, "worker")) == 1
+    assert left.wait(timeout=30) == (75 if ends == "saved" else -signal.SIGKILL)
+
+
 def test_a_config_of_ones_own_goes_along(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text("")
@@ -309,6 +416,7 @@ def test_a_config_of_ones_own_goes_along(tmp_path):
     ("words", "what"),
     [
         ((*TPU_VM[:2], "runs/a", *TPU_VM[3:]), "give WORKDIR as a full path"),
+        ((TPU_VM[0], "dmeo", *TPU_VM[2:]), "dmeo: is neither a shipped config's name nor a file here"),
         ((*TPU_VM, "--sport"), "--sport: no such option"),
         ((*TPU_VM, "--restarts", "many"), "give a whole number"),
         (TPU_VM[:4], "usage:"),
@@ -359,7 +467,10 @@ def test_a_slice_of_tpus(topology, more, nodes, chips):
     assert pod["nodeSelector"] == {
         "cloud.google.com/gke-tpu-accelerator": "tpu-v5p-slice", "cloud.google.com/gke-tpu-topology": topology
     }  # fmt: skip
-    assert container["env"] == [{"name": "SIGNER_COORDINATOR", "value": "auto"}]
+    assert container["env"] == [
+        {"name": "JAX_COMPILATION_CACHE_DIR", "value": "/mnt/runs/a/compiled"},
+        {"name": "SIGNER_COORDINATOR", "value": "auto"},
+    ]
     assert container["args"] == ["train", "--config", "demo", "--workdir", "/mnt/runs/a"]
     assert pod["volumes"] == [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
 
@@ -417,6 +528,10 @@ def test_a_value_stays_one_value():
         ((TPUS[0], "Run_1", *TPUS[2:], "--claim", "c"), "give a name"),
         ((*TPUS[:3], "/runs/a", *TPUS[4:], "--claim", "c"), "would go with its pod"),
         ((*GPUS[:-1], "0", "--claim", "c"), "at least 1"),
+        ((*TPUS, "--claim", "c", "--nodes", "2"), "--nodes says nothing of TPUs"),
+        ((*TPUS, "--claim", "c", "--gpus", "8"), "--gpus says nothing of TPUs"),
+        ((*GPUS, "--claim", "c", "--topology", "4x4"), "--topology says nothing of GPUs"),
+        ((*GPUS, "--claim", "c", "--chips", "4"), "--chips says nothing of GPUs"),
         (GPUS, "--claim --bucket is required"),
         ((*GPUS, "--claim", "c", "--node", "1"), "unrecognized arguments"),
     ],

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     distinct({"--config": arguments.config}, {"--json": arguments.json})
     if arguments.search is not None and not 1 <= arguments.search <= 1000:
         raise SignerError(f"--search {arguments.search}: give how many to try, 1 to 1000")
-    from signer_jax.planning.chips import CPU, topology
+    from signer_jax.chips import CPU, topology
 
     where = topology(arguments.topology)
     if where.tpu and importlib.util.find_spec("libtpu") is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from signer_jax.planning.chips import CPU, GiB, Topology
+from signer_jax.chips import CPU, GiB, Topology
 from signer_jax.planning.steps import Step
 from signer_jax.training import cost, flops
 

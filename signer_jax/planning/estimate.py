@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from signer_jax.planning.chips import Chip
+from signer_jax.chips import Chip
 
 
 class Estimate(NamedTuple):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from signer_jax.chips import CPU, Chip, GiB, Topology
 from signer_jax.planning import arithmetic, compiled, steps
-from signer_jax.planning.chips import CPU, Chip, GiB, Topology
 from signer_jax.planning.estimate import Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
 from signer_jax.planning.weightless import Described

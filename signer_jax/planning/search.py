@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
+from signer_jax.chips import Topology
 from signer_jax.errors import SignerError
 from signer_jax.layout import AXES
 from signer_jax.planning import weightless
-from signer_jax.planning.chips import Topology
 from signer_jax.planning.plan import Plan, gib, plan, verdict
 from signer_jax.planning.steps import mesh_on
 from signer_jax.settings import Mesh, Settings

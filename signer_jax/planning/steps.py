@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, cast
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
+from signer_jax.chips import CPU, Topology
 from signer_jax.errors import SignerError
 from signer_jax.layout import AXES, LayoutWarning
 from signer_jax.planning import examples
-from signer_jax.planning.chips import CPU, Topology
 from signer_jax.planning.weightless import Described
 from signer_jax.renderer.attention import exchanges
 from signer_jax.settings import Settings

@@ -13,8 +13,8 @@ import jax
 
 import signer_jax
 from signer_jax import storage
+from signer_jax.chips import peak
 from signer_jax.errors import SignerError
-from signer_jax.training.meters import PEAKS
 
 FILE = "environment.json"
 _PACKAGES = (
@@ -38,7 +38,7 @@ def environment(mesh: jax.sharding.Mesh) -> dict[str, Any]:
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
         "processes": jax.process_count(),
-        "devices": {"kinds": kinds, "count": mesh.size, "peak_flops_each": {kind: PEAKS.get(kind) for kind in kinds}},
+        "devices": {"kinds": kinds, "count": mesh.size, "peak_flops_each": {kind: peak(kind) for kind in kinds}},
         "mesh": dict(mesh.shape),
     }
 

@@ -11,24 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from signer_jax.chips import peak
+
 Batch = Mapping[str, Any]
 Shapes = tuple[tuple[str, tuple[int, ...], str], ...]  # of a batch: name, shape, type of each array
 
-# Dense bfloat16 FLOP/s of one device of jax's. cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, "Peak compute per chip";
-# NVIDIA's data sheets of the A100, H100 (SXM) and H200, "BFLOAT16 Tensor Core" without sparsity.
-PEAKS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-}
 _GB = 1e9
 
 
@@ -95,16 +82,16 @@ class Meter:
                 self._known[shapes] = self._flops(shapes)
             done = sum(count * self._known[shapes] for shapes, count in self._shapes.items())
             values["speed/model_tflops"] = done / seconds / 1e12
-            if peak := peak_of(self._devices):
-                values["speed/mfu"] = done / seconds / peak
+            if most := peak_of(self._devices):
+                values["speed/mfu"] = done / seconds / most
         self._anew()
         return values
 
 
 def peak_of(devices: list[jax.Device]) -> float | None:
-    """FLOP/s that the devices' maker names for all of them together; None where a kind is not in the table."""
-    peaks = [PEAKS.get(device.device_kind) for device in devices]
-    return None if None in peaks else sum(peak for peak in peaks if peak is not None)
+    """FLOP/s that the devices' maker names for all of them together; None where a kind is not known."""
+    peaks = [peak(device.device_kind) for device in devices]
+    return None if None in peaks else sum(each for each in peaks if each is not None)
 
 
 def abstract(shapes: Shapes, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from signer_jax.chips import GiB, Topology, topology
 from signer_jax.planning.arithmetic import _Sizes, _walk
-from signer_jax.planning.chips import GiB, Topology, topology
 from signer_jax.planning.estimate import estimate, utilisation
 
 X, W = jnp.zeros((1024, 256)), jnp.zeros((256, 256))

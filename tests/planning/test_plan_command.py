@@ -163,8 +163,8 @@ def test_what_the_compiler_says_of_too_little_room_is_read():
 
 
 def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monkeypatch):
-    from signer_jax import configuration
-    from signer_jax.planning import chips, compiled, steps, weightless
+    from signer_jax import chips, configuration
+    from signer_jax.planning import compiled, steps, weightless
     from signer_jax.training.cost import Cost
 
     given = compiled.Compiled(7.0, 42 * 2**30, (), 0, 0, 0, 0, Cost(0.0, {}, {}))

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from signer_jax.chips import DEVICES, GPUS, TPUS, peak, topology
 from signer_jax.training import meters
-from signer_jax.training.meters import PEAKS, Meter, peak_of
+from signer_jax.training.meters import Meter, peak_of
 
 
 class Clock:
@@ -52,7 +53,7 @@ def test_time_is_split_and_counted_by_what_was_run(monkeypatch):
         pytest.approx(0.25), pytest.approx(1.0), pytest.approx(0.25)
     )  # fmt: skip
     assert found["speed/model_tflops"] == pytest.approx(10 / 4.5)
-    assert found["speed/mfu"] == pytest.approx(10e12 / 4.5 / (2 * PEAKS["TPU v5p"]))
+    assert found["speed/mfu"] == pytest.approx(10e12 / 4.5 / (2 * 459e12))
     # Nothing of that is in the next reading, and a known shape is not asked for again.
     meter.step(batch(8), None)
     clock.now += 2.0
@@ -68,7 +69,14 @@ def test_a_device_that_nobody_knows_has_no_mfu(monkeypatch):
         clock.now += 1.0
     found = meter.read()
     assert "speed/model_tflops" in found and "speed/mfu" not in found and "speed/tokens_per_second" not in found
-    assert peak_of([device()] * 3) == 3 * PEAKS["TPU v5p"]
+    assert peak_of([device()] * 3) == 3 * 459e12
+
+
+def test_a_run_and_a_plan_take_the_same_figure_for_a_chip():
+    assert peak("TPU v6 lite") == topology("v6e:4x4").chip.flops == 918e12
+    assert peak("NVIDIA H100 80GB HBM3") == topology("h100:8").chip.flops == 989e12
+    assert {*TPUS.values(), *GPUS.values()} <= set(DEVICES.values())
+    assert peak("cpu") is None
 
 
 def test_the_fullest_device_and_the_process_at_its_peak():

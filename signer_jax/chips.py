@@ -32,10 +32,31 @@ GPUS = {
     "h100": Chip(78.5 * GiB, 989e12, 3350e9, 450e9),
     "h200": Chip(139.5 * GiB, 989e12, 4800e9, 450e9),
 }
+# jax's name of a device (`device_kind`) -> its chip. Of those that no topology names only the products are known here
+# (cloud.google.com/tpu/docs/v4; NVIDIA's data sheet of the A100 40GB).
+DEVICES = {
+    "TPU v4": Chip(0.0, 275e12),
+    "TPU v5 lite": TPUS["v5e"],
+    "TPU v5e": TPUS["v5e"],
+    "TPU v5": TPUS["v5p"],
+    "TPU v5p": TPUS["v5p"],
+    "TPU v6 lite": TPUS["v6e"],
+    "TPU v6e": TPUS["v6e"],
+    "NVIDIA A100-SXM4-40GB": Chip(0.0, 312e12),
+    "NVIDIA A100-SXM4-80GB": GPUS["a100"],
+    "NVIDIA H100 80GB HBM3": GPUS["h100"],
+    "NVIDIA H200": GPUS["h200"],
+}
 CPU = "cpu"
 NODE = 8  # GPUs that NVLink joins
 _BETWEEN = 50e9  # bytes a second that a GPU sends to another node: 400 Gbit/s InfiniBand, one port a GPU
 _DIMENSIONS = {"v5e": 2, "v5p": 3, "v6e": 2}
+
+
+def peak(device_kind: str) -> float | None:
+    """FLOP/s of bfloat16 products that the maker of a device of jax's names; None where nobody knows the kind."""
+    chip = DEVICES.get(device_kind)
+    return chip.flops if chip else None
 
 
 class Topology(NamedTuple):
