@@ -164,3 +164,21 @@ def test_tokens_of_several_devices_are_exchanged_for_heads_or_keys_go_round():
         assert ("all_to_all" in program, "ppermute" in program) == (exchanged, not exchanged)
         program = kernels(mesh, tokens, (4, 5, 6, 128), across=across)  # a text is whole on every device
         assert "all_to_all" not in program and "ppermute" not in program
+
+
+def test_gradients_are_summed_only_over_devices_that_share_a_texts_keys():
+    """Not along axes of one device either, whose sums a compiler may leave in the program."""
+
+    def sums(mesh: dict[str, int], keys: int) -> int:
+        tpu = jax.sharding.AbstractDevice(device_kind="TPU v5p", num_cores=1, platform="tpu")
+        kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+        sizes = tuple(mesh.get(axis, 1) for axis in AXES)
+        lengths = ("tokens", "tokens" if keys == 64 else "length")
+        q, k = (jax.ShapeDtypeStruct((8, length, 4, 16), jnp.float32) for length in (64, keys))
+        loss = lambda q, k: attention(q, k, k, lengths=lengths).sum()  # noqa: E731
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(sizes, AXES, kinds, abstract_device=tpu)):
+            return str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(q, k)).count("psum[")
+
+    for mesh in ({"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}):
+        assert sums(mesh, 64) == sums(mesh, 12) == 0
+    assert (sums({"context": 4}, 64), sums({"context": 4}, 12)) == (0, 2)
