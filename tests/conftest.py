@@ -1,9 +1,11 @@
 """Shared by all tests: eight virtual CPU devices, the tiny config, one tiny run of the whole chain."""
 
 import fcntl
+import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.py"
+MOST_RESIDENT = 4 << 30  # bytes of a test process
 sys.path.insert(0, str(ROOT / "tests"))
 
 
@@ -42,6 +45,19 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
         if not (workdir / "result.json").exists():
             finish(configuration.load(TINY), workdir)
     return workdir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go() -> Iterator[None]:
+    """Two processes of tests share one machine's memory: each lets its compiled programs go when they are many."""
+    yield
+    with open("/proc/self/statm", encoding="ascii") as sizes:
+        resident = int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident > MOST_RESIDENT:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
