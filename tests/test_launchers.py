@@ -367,6 +367,7 @@ def test_gcloud_that_cannot_say_is_not_a_slice_that_is_gone(tmp_path):
     assert run.returncode == 0 and "your login has expired" in run.stderr
     assert "create" not in " ".join(asked_of_gcloud(tmp_path))
     never = tmp_path / "never"
+    never.mkdir()
     workers(never, ["OFFLINE"] * 9, [])
     run = launch("tpu_vm.sh", *TPU_VM, path=never, SIGNER_POLL="0")
     assert run.returncode == 1 and "there is no slice after 5 tries" in run.stderr
