@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn, TypeVar
 
 import jax
+import numpy as np
 from jax._src import distributed as coordination  # of its client's barriers jax has no public form
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from signer_jax.errors import RESTART, Absent, Preempted, SignerError
-from signer_jax.outside import line_of
+from signer_jax.outside import code_of, line_of
 
 Made = TypeVar("Made")
 
@@ -113,6 +115,14 @@ def first_makes(what: str, make: Callable[[], Made]) -> Made:
     return make()
 
 
+def first_says(number: int) -> int:
+    """The first process's number, for all: each lists a shared folder by itself, and may see another state of it.
+
+    Every process calls it.
+    """
+    return int(broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
+
+
 def wait_for_all(what: str) -> None:
     """Returns when every process has come here; `what` names the place. Nothing for a single process.
 
@@ -162,8 +172,7 @@ def failing_at_once() -> Iterator[None]:
         else:
             traceback.print_exc()
         sys.stderr.flush()
-        # Nothing is wrong with the input where another process is gone, and a launcher starts all of them again.
-        os._exit(1 if line is None else RESTART if isinstance(error, Absent) else 2)
+        os._exit(1 if line is None else code_of(error))
 
 
 def _leave_together(line: str) -> NoReturn:

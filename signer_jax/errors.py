@@ -26,7 +26,13 @@ class SignerError(Exception):
         super().__init__(text if len(text) <= _LONGEST else f"{text[: half - 1]}…{text[-half:]}")
 
 
-class Absent(SignerError):
+class Trouble(SignerError):
+    """Nothing is wrong with the input: a disk, a network or another process was in the way, and the same command may do
+    next time. Its exit code is 1, on which launchers start again.
+    """
+
+
+class Absent(Trouble):
     """Another process of the run did not come to where all meet: the run may go on when all are started again."""
 
 

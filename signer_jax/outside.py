@@ -2,13 +2,37 @@
 may make a reader run into is one line.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from signer_jax.errors import SignerError, one_line
+from signer_jax.errors import RESTART, Absent, SignerError, Trouble, one_line
+
+# What a disk or a network gives as its reason today, and may not tomorrow; the rest is as true the next time.
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "EAGAIN", "EINTR", "EBUSY", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN",
+        "EHOSTUNREACH", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "ENOTCONN", "EPIPE", "ESHUTDOWN", "EREMOTEIO",
+        "EMFILE", "ENFILE", "ENOLCK", "ENOSPC", "EDQUOT", "ENOMEM",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error of the system's may be gone when the same is tried again."""
+    return isinstance(error, OSError) and (
+        error.errno in _PASSING or isinstance(error, TimeoutError | ConnectionError | BlockingIOError)
+    )
+
+
+def told(error: OSError, message: str) -> SignerError:
+    """The message as `Trouble` where the error is `passing`, as any mistake else."""
+    return (Trouble if passing(error) else SignerError)(message)
 
 
 def plain_file(path: str | Path, give: str) -> Path:
@@ -19,7 +43,9 @@ def plain_file(path: str | Path, give: str) -> Path:
     path = Path(path)
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise told(error, f"{path}: {reason_of(error)}; {give}") from None
+    except ValueError as error:
         raise SignerError(f"{path}: {reason_of(error)}; {give}") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a socket or a device)"
@@ -35,7 +61,7 @@ def reading(path: str | Path, mend: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SignerError(f"{path}: cannot be read ({reason_of(error)}); check the file") from None
+        raise told(error, f"{path}: cannot be read ({reason_of(error)}); check the file") from None
     except MemoryError:
         raise SignerError(f"{path}: takes more memory than there is; {mend}") from None
     except RecursionError:
@@ -68,7 +94,7 @@ def check_tree(folder: str | Path, mend: str) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise SignerError(f"{folder}: cannot be read ({reason_of(error)}); check its rights") from None
+            raise told(error, f"{folder}: cannot be read ({reason_of(error)}); check its rights") from None
         for entry in entries:
             if entry.is_symlink() and not _within(os.path.realpath(entry.path), home):
                 raise SignerError(f"{entry.path}: is a link out of its folder; {mend}")
@@ -102,3 +128,12 @@ def line_of(error: BaseException) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         return one_line(f"{where}{reason_of(error)}; check the place, its rights and its space")
     return None
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of what `line_of` has a line for: 2 for bad input, 1 where the same command may do next time, 75
+    where others have to be started with it.
+    """
+    if isinstance(error, Absent):
+        return RESTART
+    return 1 if isinstance(error, Trouble) or passing(error) else 2

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
-from signer_jax.outside import check_inside, plain_file, reason_of
+from signer_jax.outside import check_inside, plain_file, reason_of, told
 from signer_jax.renames import exchange
 
 MADE_BY = "signer_jax"
@@ -242,9 +242,9 @@ def recover(path: str | Path) -> None:
 def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
     """Holds a lock file; it ends with the process, however that ends. `holder` is written into it for others to read.
 
-    Raises `SignerError` where another process holds it: its holder's words, then `refusal`; and where the name is no
-    plain file (its content is replaced, so that a link would lose what it leads to). A file system without locks is
-    said on standard error, and the block runs.
+    Raises `Trouble` where another process holds it: its holder's words, then `refusal`; and `SignerError` where the
+    name is no plain file (its content is replaced, so that a link would lose what it leads to). A file system without
+    locks is said on standard error, and the block runs.
     """
     path = Path(path)
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
@@ -255,7 +255,7 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise SignerError(
+            raise Trouble(  # also of the run before this one, which is still ending
                 f"{path.parent}: in use by {file.read(200).strip() or 'another process'}; {refusal}"
             ) from None
         except OSError as error:
@@ -270,8 +270,8 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
             if os.write(descriptor, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise SignerError(
-                f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
+            raise told(
+                error, f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
             ) from None
         yield
 
@@ -307,8 +307,8 @@ def _room(path: Path) -> Iterator[Path]:
         ours = room is None or str(error.filename or "").startswith(str(room)) or error.filename == str(path)
         if not (ours or error.errno in _NO_SPACE):
             raise
-        raise SignerError(
-            f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
+        raise told(
+            error, f"{path}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
         ) from None
     finally:
         if room is not None and not _kept(room, path):

@@ -45,7 +45,7 @@ LOCK = ".signer_jax.lock"
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
     "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.dtype",
-    "renderer.context_attention", "slul.beams", "slul.length_penalty",
+    "renderer.context_attention", "slul.beams", "slul.length_penalty", "remat", "scan_unroll",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 
@@ -65,7 +65,8 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SignerError(f"--workdir {workdir}: cannot be made ({outside.reason_of(error)}); choose another") from None
+        said = f"--workdir {workdir}: cannot be made ({outside.reason_of(error)}); choose another"
+        raise outside.told(error, said) from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
         for note in check_claim(workdir, settings):  # it may have been made in between

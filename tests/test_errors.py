@@ -1,9 +1,13 @@
 """A message is one line that a terminal shows as it is, whatever the data that it quotes."""
 
+import errno
+
 import pytest
 from fuzz import memory
 
-from signer_jax.errors import SignerError, closest, one_line, piled
+from signer_jax import outside
+from signer_jax.cli import main
+from signer_jax.errors import Absent, SignerError, Trouble, closest, one_line, piled
 
 
 @pytest.mark.parametrize(
@@ -16,6 +20,39 @@ from signer_jax.errors import SignerError, closest, one_line, piled
 )  # fmt: skip
 def test_what_acts_is_shown_by_its_number(text, shown):
     assert one_line(text) == shown == str(SignerError(text))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SignerError("bad"), 2),
+        (Trouble("busy"), 1),
+        (Absent("gone"), 75),
+        (OSError(errno.ESTALE, "Stale file handle"), 1),
+        (OSError(errno.EIO, "Input/output error"), 1),
+        (TimeoutError("timed out"), 1),
+        (FileNotFoundError(errno.ENOENT, "No such file"), 2),
+        (PermissionError(errno.EACCES, "Permission denied"), 2),
+        (MemoryError(), 2),
+    ],
+    ids=repr,
+)
+def test_only_what_would_be_as_bad_again_has_the_code_of_bad_input(error, code, monkeypatch, capsys):
+    """Launchers end on 2."""
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(main, "refuse_empty", fail)
+    assert main.main(["train", "--config", "x", "--workdir", "y"]) == code
+    assert capsys.readouterr().err.startswith("signer: ")
+
+
+def test_a_reader_tells_a_lost_disk_from_a_bad_file(tmp_path):
+    for number, kind in ((errno.EIO, Trouble), (errno.EACCES, SignerError)):
+        with pytest.raises(SignerError, match="cannot be read") as raised, outside.reading(tmp_path, "mend it"):
+            raise OSError(number, "said so")
+        assert type(raised.value) is kind
 
 
 def test_a_long_message_keeps_both_ends():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,21 @@ def test_a_second_command_is_told_who_is_at_work(tmp_path):
     c = read(configuration.load(TINY))
     with run.claimed(c, tmp_path / "w"):
         done = signer("train", "--config", str(TINY), "--workdir", str(tmp_path / "w"))
-        assert done.returncode == 2 and f"in use by process {os.getpid()} on" in done.stderr
+        assert done.returncode == 1 and f"in use by process {os.getpid()} on" in done.stderr
         assert done.stderr.count("\n") == 1
     with run.claimed(c, tmp_path / "w"):
         pass
+
+
+def test_what_makes_room_may_change_within_a_run(tmp_path):
+    """Fewer chips may need it; numbers differ in their last digits alone."""
+    c, w = read(configuration.load(TINY)), tmp_path / "w"
+    with run.claimed(c, w):
+        pass
+    (w / "checkpoints" / "slul" / "4").mkdir(parents=True)
+    workdir.check_claim(w, replace(c, remat=not c.remat, scan_unroll=c.scan_unroll + 1))
+    with pytest.raises(SignerError, match="another config"):
+        workdir.check_claim(w, replace(c, nonfinite_steps=c.nonfinite_steps + 1))
 
 
 def test_a_lock_of_a_killed_run_is_free_again(tmp_path):

@@ -14,7 +14,7 @@ from signer_jax.allocator import (
 )
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, plan, prior, score, sign, train
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.outside import line_of
+from signer_jax.outside import code_of, line_of
 
 COMMANDS = (demo, train, plan, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0 done, 1 a plan that does not fit, 2 bad input, 75 preempted (start it
-    again), 130 interrupted, 141 nobody reads on.
+    """Runs a command; returns the exit code: 0 done, 1 a plan that does not fit or trouble that may pass (a disk, a
+    network, a folder in use), 2 bad input, 75 preempted (start it again), 130 interrupted, 141 nobody reads on.
     """
     top = parser()
     known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         print(f"signer: {line}", file=sys.stderr)
-        return 2
+        return code_of(error)
     return code or 0
 
 

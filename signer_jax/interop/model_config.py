@@ -96,7 +96,7 @@ def read_json(file: Path, give: str, most: int = CONFIG) -> dict:
             raise SignerError(f"{file}: has {size} bytes, which is no description of a model; {give}")
         value = parse_json(file.read_bytes(), most, constants=_no_number)
     except OSError as error:
-        raise SignerError(f"{file}: cannot be read ({outside.reason_of(error)}); check the file") from None
+        raise outside.told(error, f"{file}: cannot be read ({outside.reason_of(error)}); check the file") from None
     except MemoryError:
         raise SignerError(f"{file}: takes more memory than there is; {give}") from None
     except (ValueError, RecursionError) as error:  # both of UTF-8 and of JSON

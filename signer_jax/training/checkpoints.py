@@ -5,14 +5,12 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded.
 """
 
-import errno
 import hashlib
 import itertools
 import json
 import logging
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,14 +25,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
+from orbax.checkpoint._src.multihost import multihost as coordination
 
 from signer_jax import outside
-from signer_jax.distributed import wait_for_all
-from signer_jax.errors import SignerError
+from signer_jax.distributed import first_says, longest_wait, wait_for_all
+from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
+from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import each, path_name
 
 _NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
@@ -43,15 +43,6 @@ _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
 _MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
 _PIECE = 1 << 18  # words of an array that are summed at a time: what stays in the cache
 _WEIGHTS = 0x9E37, 0x79B9
-_MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
-
-
-class Damaged(SignerError):
-    """A checkpoint does not hold what was saved. `what` is the message without how to mend it."""
-
-    def __init__(self, folder: Path, what: str) -> None:
-        self.folder, self.what = folder, f"{folder}: this checkpoint {what}"
-        super().__init__(f"{self.what}; {_MOVE}")
 
 
 class Checkpoints:
@@ -60,12 +51,19 @@ class Checkpoints:
     def __init__(self, directory: str | Path, keep: int = 1):
         self.directory = Path(directory).absolute()
         outside.check_tree(self.directory, _OUTSIDE)
+        seconds = math.ceil(60 * longest_wait(os.environ))
+        if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
+            coordination._DEFAULT_BARRIER_TIMEOUT = seconds
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(timeout_secs=seconds),
+        )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
-        self._quiet = _without_stragglers()
+        self._quiet = without_stragglers()
         self._quiet.__enter__()
         return self
 
@@ -82,8 +80,9 @@ class Checkpoints:
                 self._quiet.__exit__(None, None, None)
 
     def latest(self) -> int | None:
-        """The newest complete step, or None."""
-        return self._manager.latest_step()
+        """The newest complete step, or None, as the first process finds it. Every process calls it."""
+        step = first_says(max(_steps(self.directory), default=-1))
+        return None if step < 0 else step
 
     def save(self, step: int, state: Any, iterator: grain.DatasetIterator) -> None:
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed."""
@@ -104,7 +103,9 @@ class Checkpoints:
         other arrays, or cannot be read, and `Damaged` where there is none before a damaged one.
         """
         while True:
-            folder = _newest(self.directory)
+            if (step := self.latest()) is None:
+                raise _no_checkpoint(self.directory)
+            folder = self.directory / str(step)
             try:
                 return self._restore(folder, abstract_state, iterator)
             except Damaged as damage:
@@ -115,9 +116,14 @@ class Checkpoints:
         with _for_all(folder):
             about = _read_about(folder)
             _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
-            with _readable(folder):
-                pieces.check(folder / "state", about["arrays"])
-        with _alone(), _readable(folder, whole=True):
+            # Each process looks at its share of the bytes. The database is opened once all its files are looked at.
+            share = jax.process_index(), jax.process_count()
+            with readable(folder):
+                pieces.check_nodes(pieces.nodes(folder / "state", *share))
+        with _for_all(folder), readable(folder):
+            sizes = {name: math.prod(array["shape"]) for name, array in about["arrays"].items()}
+            pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+        with _alone(), readable(folder, whole=True):
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
@@ -125,7 +131,7 @@ class Checkpoints:
         try:
             iterator.set_state(about["data"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise Damaged(folder, f"is damaged (its place in the data is none: {_short(error)})") from error
+            raise Damaged(folder, f"is damaged (its place in the data is none: {short(error)})") from error
         return restored["state"]
 
     @contextmanager
@@ -136,8 +142,8 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             step = latest_step(self.directory)
             kept = "there is none before it" if step is None else f"the one of step {step} is whole"
-            raise SignerError(
-                f"{self.directory}: a checkpoint could not be saved ({_short(error)}); {kept}; "
+            raise Trouble(
+                f"{self.directory}: a checkpoint could not be saved ({short(error)}); {kept}; "
                 "check the place and its space, then run the same command again"
             ) from error
 
@@ -157,8 +163,8 @@ def pass_over(damage: Damaged) -> None:
     Every process calls it. Raises `damage` where there is none before it.
     """
     folder = damage.folder
-    before = max((step for step in _steps(folder.parent) if step < int(folder.name)), default=None)
-    if before is None:
+    before = first_says(max((step for step in _steps(folder.parent) if step < int(folder.name)), default=-1))
+    if before < 0:
         raise damage
     if jax.process_index() == 0:
         names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
@@ -166,7 +172,8 @@ def pass_over(damage: Damaged) -> None:
         try:
             folder.rename(aside)
         except OSError as error:
-            raise SignerError(f"{damage.what}, and cannot be set aside ({reason_of(error)}); {_MOVE}") from None
+            said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
+            raise outside.told(error, said) from None
         print(f"signer: {damage.what}; it is now {aside.name}, and step {before} is gone on from", file=sys.stderr)
     wait_for_all("damaged checkpoint")
 
@@ -211,7 +218,7 @@ def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype
         if name.startswith(f"{key}/") and (kinds is None or name.removeprefix(f"{key}/") in kinds)
     }  # fmt: skip
     path = folder / "state"
-    with _readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         pieces.check(path, arrays)
         whole = flatten_dict({key: checkpointer.metadata(path).item_metadata.tree[key]}, sep="/")
         item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
@@ -226,7 +233,7 @@ def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype
         for names in _groups(arrays, {} if kinds is None else {f"{key}/{name}": of for name, of in kinds.items()}):
             some = unflatten_dict({name: item[name] for name in names}, sep="/")
             how = jax.tree_util.tree_map_with_path(there, some)
-            with _readable(folder, whole=True):
+            with readable(folder, whole=True):
                 restored = checkpointer.restore(
                     path, args=ocp.args.PyTreeRestore(item=some, restore_args=how, partial_restore=True)
                 )
@@ -320,20 +327,24 @@ def _sealed(about: dict) -> dict:
 def _newest(directory: Path) -> Path:
     step = latest_step(directory)
     if step is None:
-        raise SignerError(f"{directory}: holds no checkpoint; train this stage first")
+        raise _no_checkpoint(directory)
     return directory / str(step)
+
+
+def _no_checkpoint(directory: Path) -> SignerError:
+    return SignerError(f"{directory}: holds no checkpoint; train this stage first")
 
 
 def _read_about(folder: Path) -> dict:
     outside.check_tree(folder, _OUTSIDE)
     if not (folder / "about").is_dir():
         raise Damaged(folder, "does not say what it holds (no 'about')")
-    with _readable(folder):
+    with readable(folder):
         for note in _NOTES:  # which Orbax parses whole
             for file in folder.glob(note):
                 with file.open("rb") as data:
                     check_bounds(data.read(LISTS + 1), LISTS)
-    with _readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+    with readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         about = dict(checkpointer.restore(folder / "about"))
     seal = about.pop("seal", None)
     if seal != _sealed(about)["seal"]:
@@ -417,7 +428,7 @@ def _alone() -> Iterator[None]:
     except Damaged as damage:
         if jax.process_count() == 1:
             raise
-        raise SignerError(str(damage)) from damage
+        raise Trouble(str(damage)) from damage
 
 
 @contextmanager
@@ -430,57 +441,3 @@ def _only_errors() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _without_stragglers() -> Iterator[None]:
-    """Where one array fails, those under way report to Orbax's event loop, which is closed by then: a traceback each.
-
-    They come late, so after a failure they stay unheard to the end.
-    """
-    heard = sys.unraisablehook
-
-    def hook(straggler: Any) -> None:
-        if str(straggler.exc_value) != "Event loop is closed":
-            heard(straggler)
-
-    sys.unraisablehook = hook
-    yield
-    if sys.unraisablehook is hook:
-        sys.unraisablehook = heard
-
-
-@contextmanager
-def _readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
-    """Around a call of Orbax's that reads, and nothing else: it raises many kinds of errors for damaged files.
-
-    With `whole` the files' form has been looked at: what is then refused for how it was called, or for where the arrays
-    would lie, is no damage.
-    """
-    try:
-        with _without_stragglers():
-            yield
-    except SignerError:
-        raise
-    except Exception as error:
-        system = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-        if system or memory:
-            reason = "too little memory" if memory else reason_of(error)
-            raise SignerError(
-                f"{folder}: this checkpoint could not be read ({reason}); mend that and try again"
-            ) from error
-        if whole and (isinstance(error, _CALLED_WRONGLY) or _ELSEWHERE.search(str(error))):
-            raise SignerError(
-                f"{folder}: this checkpoint is whole, but could not be restored here ({_short(error)}); leave it where "
-                "it is, and use the devices, the number of processes and the versions that saved it"
-            ) from error
-        raise Damaged(folder, f"is damaged ({_short(error)})") from error
-
-
-_CALLED_WRONGLY = (TypeError, AttributeError, NotImplementedError, ImportError)
-_ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh|tree structures)\b", re.IGNORECASE)
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

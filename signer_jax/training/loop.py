@@ -23,7 +23,7 @@ from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
 from signer_jax.training import bad_steps, flops, lora, meters, partitioning, preemption, trained
-from signer_jax.training.checkpoints import Checkpoints
+from signer_jax.training.checkpoints import Checkpoints, latest_step
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer, rates
 from signer_jax.training.profiling import profiled
@@ -248,39 +248,41 @@ def fit(
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked = bad_steps.Looked(first, batches)
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    for k in notice.during(bar):
-        with meter.spent("data"):
-            batch = partitioning.put_batch(next(batches), mesh)
-        state, metrics, answer = run(state, frozen, batch, agreement.asked())
-        meter.step(batch, metrics)
-        last, stops = k + 1 == stage.steps, agreement.stops(answer)
-        logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
-        if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
-            after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
-            what = f"the loss or its gradient is {bad} at step {k + 2 - row}{after}"
-            kept = looked.keep(stopped, stage.name, k + 1 + stage.nonfinite_steps - row) if stopped else ""
-            raise _diverged(stage, what, checkpoints, kept)
-        if logs or saves:
-            looked = bad_steps.Looked(k + 1, batches)
-        if logs:
-            values = {name: float(value) for name, value in metrics.items()}
-            values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
-            values["skipped_steps"] = int(state.skipped)
-            monitor.scalars(stage.name, k + 1, values | meter.read())
-            if "loss" in values:
-                bar.set_postfix(loss=f"{values['loss']:.3f}")
-        if saves:
-            with meter.spent("checkpoint"):
-                whole = all_finite(state)
-            if not whole:
-                what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
-                raise _diverged(stage, what, checkpoints)
-            with meter.spent("checkpoint"):
-                checkpoints.save(k + 1, state, batches)
-        if stops:
-            break
-    checkpoints.wait()
-    if agreement.stops():
+    with notice.until_saved():
+        for k in notice.during(bar):
+            with meter.spent("data"):
+                batch = partitioning.put_batch(next(batches), mesh)
+            state, metrics, answer = run(state, frozen, batch, agreement.asked())
+            meter.step(batch, metrics)
+            last, stops = k + 1 == stage.steps, agreement.stops(answer)
+            logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
+            if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
+                after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
+                what = f"the loss or its gradient is {bad} at step {k + 2 - row}{after}"
+                kept = looked.keep(stopped, stage.name, k + 1 + stage.nonfinite_steps - row) if stopped else ""
+                raise _diverged(stage, what, checkpoints, kept)
+            if logs or saves:
+                looked = bad_steps.Looked(k + 1, batches)
+            if logs:
+                values = {name: float(value) for name, value in metrics.items()}
+                values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
+                values["skipped_steps"] = int(state.skipped)
+                monitor.scalars(stage.name, k + 1, values | meter.read())
+                if "loss" in values:
+                    bar.set_postfix(loss=f"{values['loss']:.3f}")
+            if saves:
+                with meter.spent("checkpoint"):
+                    whole = all_finite(state)
+                if not whole:
+                    what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
+                    raise _diverged(stage, what, checkpoints)
+                with meter.spent("checkpoint"):
+                    checkpoints.save(k + 1, state, batches)
+            if stops:
+                break
+        checkpoints.wait()
+        asked = agreement.over()
+    if asked:
         saved = f"step {int(state.step)} of {stage.steps} is saved"
         raise Preempted(f"stage {stage.name!r}: stopped by SIGTERM; {saved}, the same command goes on from there")
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
@@ -307,7 +309,7 @@ def all_finite(tree: Any) -> bool:
 
 def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = "") -> SignerError:
     checkpoints.wait()
-    latest = checkpoints.latest()
+    latest = latest_step(checkpoints.directory)
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
     rate = f"config.train.{stage.name}.learning_rate ({stage.training.learning_rate:g})"
     return SignerError(f"stage {stage.name!r}: {what}{batch}; {kept}; start a new run with a lower {rate}")

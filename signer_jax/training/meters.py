@@ -22,9 +22,10 @@ _GB = 1e9
 class Meter:
     """Counts a stage's steps between two lines of its log.
 
-    Its first step, which compiles, is left out. The time that the loop waits for a batch and for a checkpoint is taken
-    by the host's clock; the rest is `compute`. What is read while the devices work is no less read: `data` is what
-    would be won at most if batches cost nothing.
+    The first step of each shape, which compiles, is left out, and what was counted before it since the last line: its
+    end is where counting begins anew. The time that the loop waits for a batch and for a checkpoint is taken by the
+    host's clock; the rest is `compute`. What is read while the devices work is no less read: `data` is what would be
+    won at most if batches cost nothing.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Meter:
         """`flops` of a step are asked for once a shape, and on the first process alone; `tokens` are of a batch."""
         self._devices, self._flops, self._tokens = devices, flops, tokens
         self._known: dict[Shapes, float] = {}
-        self._begun = False
+        self._begun: set[Shapes] = set()
         self._anew()
 
     def _anew(self) -> None:
@@ -51,12 +52,13 @@ class Meter:
 
     def step(self, batch: Batch, made: Any) -> None:
         """A step was begun with a (global) batch; `made` is what it gives."""
-        if not self._begun:
+        shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(batch.items()))
+        if shapes not in self._begun:
             jax.block_until_ready(made)
-            self._begun = True
+            self._begun.add(shapes)
             self._anew()
             return
-        self._shapes[tuple((name, x.shape, str(x.dtype)) for name, x in sorted(batch.items()))] += 1
+        self._shapes[shapes] += 1
         self._counted += self._tokens(batch) if self._tokens else 0
 
     def read(self) -> dict[str, float]:

@@ -254,7 +254,19 @@ def own_mesh(shape: Mapping[str, int]) -> Mesh:
     One device where the run's parameters are whole on each, else all devices of the process, split like fsdp.
     """
     devices = jax.local_devices()
-    return make_mesh({"fsdp": -1}, devices[:1] if _replicas(shape) else devices)
+    return _own(devices[:1] if _replicas(shape) else devices)
+
+
+def _own(devices: Sequence[Any]) -> Mesh:
+    return make_mesh({"fsdp": -1}, sorted(devices, key=lambda device: device.id))
+
+
+def _processes(mesh: Mesh) -> list[list[Any]]:
+    """The mesh's devices by the processes that they belong to."""
+    found: dict[int, list[Any]] = {}
+    for device in mesh.devices.flat:
+        found.setdefault(device.process_index, []).append(device)
+    return [found[index] for index in sorted(found)]
 
 
 def _replicas(shape: Mapping[str, int]) -> bool:
@@ -271,16 +283,17 @@ def here(tree: Any, mesh: Mesh) -> Any:
         return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
     if jax.process_count() == 1:
         return tree
-    devices = sorted(mesh.devices.flat, key=lambda device: (device.process_index, device.id))
     own = own_mesh(mesh.shape)
-    by_process = np.array(devices).reshape(jax.process_count(), *own.devices.shape)
+    # Each process's devices in the order that its own mesh has, which on a TPU is not that of their numbers.
+    by_process = np.stack([_own(devices).devices for devices in _processes(mesh)])
     kinds = (AxisType.Auto,) * (1 + len(AXES))
     every = Mesh(by_process, ("process", *AXES), axis_types=kinds)
 
     def one(path, leaf: jax.Array) -> jax.Array:
         spec = parameter_spec(path_name(path), leaf.shape, own.shape)
         spread = jax.device_put(leaf, NamedSharding(every, spec))  # split within a process, the same in all
-        shards = [shard.data for shard in spread.addressable_shards]
+        lies = {shard.device: shard.data for shard in spread.addressable_shards}
+        shards = [lies[device] for device in own.devices.flat]
         return jax.make_array_from_single_device_arrays(leaf.shape, NamedSharding(own, spec), shards)
 
     return jax.tree_util.tree_map_with_path(one, tree)

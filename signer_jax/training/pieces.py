@@ -7,8 +7,9 @@ which pieces an array is cut, `NAME/0.0` is one. The database's own nodes are pa
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,46 @@ def check(state: Path, names: Iterable[str]) -> None:
     """Raises `ValueError` where the database, its nodes, or a piece of one of the arrays `names` ("params/a/kernel")
     are not as they are written here, or may unpack to more than they should hold.
     """
-    import tensorstore
+    check_nodes(_files(state))
+    check_arrays(state, names)
 
+
+def check_nodes(files: Iterable[Path]) -> None:
+    """The part of `check` that comes first: files of the database, before it is opened."""
+    for file in files:
+        _check_nodes(file)
+
+
+def nodes(state: Path, index: int = 0, count: int = 1) -> list[Path]:
+    """The files of the database that process `index` of `count` looks at: each is some one's.
+
+    Raises `ValueError` where there is no database.
+    """
+    files = _files(state)
+    return _dealt(files, [file.stat().st_size for file in files], index, count)
+
+
+def arrays(sizes: Mapping[str, int], index: int, count: int) -> list[str]:
+    """The arrays that process `index` of `count` looks at, of these and their sizes: each is some one's."""
+    return _dealt(sorted(sizes), [sizes[name] for name in sorted(sizes)], index, count)
+
+
+def _dealt(all_: list[Any], sizes: list[int], index: int, count: int) -> list[Any]:
+    order = sorted(range(len(all_)), key=lambda k: -sizes[k])  # the largest first, so that all have about as much
+    return [all_[k] for k in order[index::count]]
+
+
+def _files(state: Path) -> list[Path]:
     if not (state / "manifest.ocdbt").is_file():
         raise ValueError("its arrays have no manifest.ocdbt")
-    size = 0
-    for file in state.rglob("*"):
-        if file.is_file():
-            _check_nodes(file)
-            size += file.stat().st_size
+    return sorted(file for file in state.rglob("*") if file.is_file())
+
+
+def check_arrays(state: Path, names: Iterable[str]) -> None:
+    """The part of `check` that comes second: the pieces of these arrays."""
+    import tensorstore
+
+    size = sum(file.stat().st_size for file in _files(state))
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{state}/"}, context=context).result()
     for name in names:

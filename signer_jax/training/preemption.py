@@ -4,22 +4,26 @@ It ends with a code that launchers restart on (`errors.RESTART`). Outside of ste
 what is on the disk is whole at any moment.
 """
 
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import RESTART
 
 _INTERRUPTED = 130
+_SAME = 10.0  # seconds: a SIGTERM so soon after the first is the same one (SLURM's may reach a task twice)
 
 
 class Notice:
@@ -27,33 +31,48 @@ class Notice:
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = -math.inf
         self._steps = False
         self._lock = threading.Lock()
 
+    @contextmanager
+    def until_saved(self) -> Iterator[None]:
+        """Around the steps (`during`) and the wait for the last one's save, up to `over`."""
+        try:
+            yield
+        finally:
+            self.over()
+
     def during(self, steps: Iterable) -> Iterator:
-        """The steps; while they go on SIGTERM is a question, before and after it is the end.
+        """The steps; while they go on, and until `over`, SIGTERM is a question, before and after it is the end.
 
         The first one compiles for minutes, and there is nothing to save before it: one process alone ends then too.
         Of several, some may be further.
         """
-        try:
-            for k, step in enumerate(steps):
-                with self._lock:
-                    self._steps = k > 0 or jax.process_count() > 1
-                yield step
-        finally:
+        for k, step in enumerate(steps):
             with self._lock:
-                self._steps = False
+                self._steps = k > 0 or jax.process_count() > 1
+            yield step
+            with self._lock:
+                self._steps = True  # there is something to save
+
+    def over(self) -> bool:
+        """Whether the process was asked; from here on SIGTERM ends it, so that none goes unheard in between."""
+        with self._lock:
+            self._steps = False
+            return self.asked
 
     def hear(self, number: int) -> None:
         """A signal has come: notes it or ends the process, whatever its main thread is waiting for."""
         with self._lock:
             first = self._steps and not self.asked
             if number == signal.SIGTERM and first:
-                self.asked = True
-                _say("SIGTERM: the step under way is ended and saved; another signal ends the run at once")
+                self.asked, self._since = True, time.monotonic()
+                _say(f"SIGTERM: the step under way is ended and saved; one {_SAME:g} seconds later ends it at once")
                 return
             again = self.asked
+            if number == signal.SIGTERM and again and time.monotonic() - self._since < _SAME:
+                return
         if number == signal.SIGTERM:
             _say(f"ended by {'a second ' if again else ''}SIGTERM; the same command goes on from the last checkpoint")
             os._exit(RESTART)
@@ -135,9 +154,14 @@ class Agreement:
         asked = np.full(1, self._notice.asked, np.int32)
         return jax.make_array_from_callback((self._devices,), self._split, lambda _: asked)
 
-    def stops(self, answer: jax.Array | None = None) -> bool:
-        """Whether all stop after this step, of whose program `answer` is; without one, after the last step."""
+    def stops(self, answer: jax.Array | None) -> bool:
+        """Whether all stop after this step, of whose program `answer` is."""
         before, self._before = self._before, answer
         if not self._many:
             return self._notice.asked
         return before is not None and bool(before)
+
+    def over(self) -> bool:
+        """Whether any of them was asked to stop, the last step and its save too. Every process calls it after these."""
+        asked = self._notice.over()
+        return bool(process_allgather(np.int32(asked)).any()) if self._many else asked

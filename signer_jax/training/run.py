@@ -21,7 +21,7 @@ from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.prepare import trains
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import Limits, MotionWindows, too_long
-from signer_jax.distributed import first_makes
+from signer_jax.distributed import first_makes, first_says
 from signer_jax.errors import SignerError, closest
 from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
@@ -206,7 +206,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
-        if latest_step(directory) == stage.steps:
+        if first_says(latest_step(directory) or 0) == stage.steps:
             params = {part: tree for part, tree in params.items() if part not in stage.parts}
             continue
         warmup = settings.stage(name).warmup
@@ -223,12 +223,13 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
                 params |= weights.read(encoder, settings.stages[:k])
             # With it alone: text encoders are there for a while, and there may be no room for them and the renderer.
             batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
-            if checkpoints.latest() is None:
+            begun = checkpoints.latest() is not None
+            if not begun:
                 params = weights.ready(params, moving | frozen, settings.stages[:k])
             else:  # which has what the stage trains
                 params = weights.ready(params, frozen, settings.stages[:k])
                 params = join(weights.shapes_of(moving), params)
-            fresh = checkpoints.latest() is None and not settings.vae.init  # published weights are a start already
+            fresh = not begun and not settings.vae.init  # published weights are a start already
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))

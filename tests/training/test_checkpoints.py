@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import small_stage
 
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 from signer_jax.training import checkpoints as ckpt
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Checkpoints, checksum, latest_step, read_params
+from signer_jax.training.checkpoints import Checkpoints, Damaged, checksum, latest_step, read_params
 from signer_jax.training.loop import Stage, fit
 from signer_jax.training.monitoring import Monitor
 
@@ -144,11 +144,22 @@ def test_another_model_is_told_from_damage(tmp_path):
     [
         (OSError(116, "Stale file handle"), "could not be read (stale file handle)"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "could not be read (too little memory)"),
+        (TimeoutError("timed out"), "could not be read (timed out)"),
+        (ValueError("PERMISSION_DENIED: Opening: x [os_error_code='13']"), "could not be read (ValueError: PERMISSION"),
+        (
+            ValueError("RESOURCE_EXHAUSTED: Too many open files [os_error_code='24']"),
+            "could not be read (ValueError: RES",
+        ),
+        (ValueError("UNKNOWN: Reading: Input/output error [os_error_code='5']"), "could not be read (ValueError: UNKN"),
+        (ValueError("ABORTED: Stale file handle [os_error_code='116']"), "could not be read (ValueError: ABORTED"),
+        (ValueError("UNAVAILABLE: connection lost"), "could not be read (ValueError: UNAVAILABLE: connection lost)"),
+        (ValueError("NOT_FOUND: d/1 [os_error_code='2']"), "is damaged (ValueError: NOT_FOUND"),
+        (ValueError("DATA_LOSS: checksum of d/1"), "is damaged (ValueError: DATA_LOSS"),
         (ValueError("bad chunk"), "is damaged (ValueError: bad chunk)"),
     ],
 )
 def test_only_damage_is_called_damage(tmp_path, error, says):
-    with pytest.raises(SignerError) as raised, ckpt._readable(tmp_path):
+    with pytest.raises(SignerError) as raised, ckpt.readable(tmp_path):
         raise error
     assert says in str(raised.value)
     assert ("move that folder away" in str(raised.value)) == ("damaged" in says)
@@ -177,6 +188,44 @@ def test_a_whole_checkpoint_that_cannot_be_put_here_is_not_called_damaged(tmp_pa
         read_params(tmp_path / "part")
     assert ("damaged" in str(raised.value)) == ("move that folder away" in str(raised.value)) == damage
     assert damage or "leave it where it is" in str(raised.value)
+
+
+def test_a_path_says_nothing_of_where_arrays_lie(tmp_path):
+    folder = tmp_path / "mesh-4x4" / "2"
+    with pytest.raises(Damaged), ckpt.readable(folder, whole=True):
+        raise ValueError(f"Error decoding chunk of file://{folder}/state/d/1")
+
+
+def test_which_checkpoint_is_the_newest_is_the_first_process_to_say(tmp_path, monkeypatch):
+    """Of a shared folder each may list another state."""
+    for step in "24":
+        (tmp_path / "part" / step).mkdir(parents=True)
+    with Checkpoints(tmp_path / "part") as checkpoints:
+        assert checkpoints.latest() == 4
+        for said, step in ((2, 2), (-1, None)):
+            monkeypatch.setattr(ckpt, "first_says", lambda _, said=said: said)
+            assert checkpoints.latest() == step
+        with pytest.raises(SignerError, match="holds no checkpoint"):
+            checkpoints.restore({}, None)
+        with pytest.raises(Damaged):  # it has one before it here, but not there
+            ckpt.pass_over(Damaged(tmp_path / "part" / "4", "is damaged"))
+
+
+def test_a_save_that_fails_is_no_bad_input(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "part")
+    with checkpoints, pytest.raises(Trouble, match="could not be saved"), checkpoints._saving():
+        raise ValueError("UNAVAILABLE: the disk is gone")
+
+
+def test_a_save_takes_as_long_as_processes_wait(tmp_path, monkeypatch):
+    """Orbax's own limits are 20 minutes, and 5 where processes meet."""
+    made = []
+    monkeypatch.setenv("SIGNER_WAIT", "90")
+    monkeypatch.setattr(ckpt.coordination, "_DEFAULT_BARRIER_TIMEOUT", 300)
+    monkeypatch.setattr(ckpt.ocp, "CheckpointManager", lambda directory, options: made.append(options))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    Checkpoints(tmp_path / "part")
+    assert made[0].async_options.timeout_secs == ckpt.coordination.coordination_timeout() == 5400
 
 
 def test_an_error_keeps_the_pending_save_and_stays_short(tmp_path):

@@ -38,6 +38,9 @@ def test_time_is_split_and_counted_by_what_was_run(monkeypatch):
     clock.now += 50  # compiles
     meter.step(batch(8), None)
     assert "speed/steps_per_second" not in meter.read()
+    clock.now += 50  # and so does another shape, after a step that was measured
+    meter.step(batch(8), None)
+    meter.step(batch(8, 2), None)
     for width in (4, 4, 2):
         with meter.spent("data"):
             clock.now += 0.25
@@ -64,7 +67,7 @@ def test_time_is_split_and_counted_by_what_was_run(monkeypatch):
 def test_a_device_that_nobody_knows_has_no_mfu(monkeypatch):
     clock = Clock(monkeypatch)
     meter = Meter([device(), device("TPU v99")], lambda shapes: 1.0)
-    for _ in range(2):
+    for _ in range(2):  # the first one compiles
         meter.step(batch(8), None)
         clock.now += 1.0
     found = meter.read()

@@ -1,8 +1,10 @@
 """A checkpoint's stored pieces: what one may unpack to is told before it is unpacked."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from fuzz import files, memory
 
 from signer_jax.errors import SignerError
 from signer_jax.packed import most_unpacked
+from signer_jax.training import checkpoints, pieces
 from signer_jax.training.checkpoints import Checkpoints, read_params
 
 
@@ -75,6 +78,36 @@ def test_a_node_unpacks_to_little(tmp_path, large):
     (folder / "1" / "state" / "d" / "x").write_bytes(b"anything" + head + large + bytes(4))
     with pytest.raises(SignerError, match=r"byte 8 of x, unpacks to more than 64 MB"):
         read_params(folder)
+
+
+def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
+    state = _forged(tmp_path, "params.part.bias/0", lambda old: old) / "1" / "state"
+    files, names = pieces.nodes(state), {f"a{k}": k % 3 for k in range(7)}
+    for count in (2, 3):
+        shares = [pieces.nodes(state, k, count) for k in range(count)]
+        assert sorted(chain(*shares)) == sorted(files) and max(map(len, shares)) <= -(-len(files) // count)
+        shares = [pieces.arrays(names, k, count) for k in range(count)]
+        assert sorted(chain(*shares)) == sorted(names) and max(map(len, shares)) <= -(-len(names) // count)
+
+    looked = []
+
+    def look(state, names):
+        looked.append(sorted(names))
+        raise ValueError("enough")
+
+    about = checkpoints._read_about(tmp_path / "part" / "1")
+    monkeypatch.setattr(checkpoints, "_read_about", lambda _: about)
+    monkeypatch.setattr(checkpoints, "_check_same_arrays", lambda *_: None)
+    monkeypatch.setattr(checkpoints, "process_allgather", np.atleast_1d)
+    monkeypatch.setattr(pieces, "check_arrays", look)
+    with Checkpoints(tmp_path / "part") as saved:
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        for k in range(2):
+            monkeypatch.setattr(jax, "process_index", lambda k=k: k)
+            with pytest.raises(SignerError, match="enough"):
+                saved._restore(tmp_path / "part" / "1", {}, files)
+        monkeypatch.undo()
+    assert sorted(chain(*looked)) == sorted(about["arrays"]) and all(looked)
 
 
 def test_a_frame_holds_what_its_blocks_say(large):

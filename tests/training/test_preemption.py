@@ -16,8 +16,8 @@ import small_run
 from conftest import ROOT, TINY
 
 from signer_jax.errors import RESTART, Preempted
-from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import latest_step
+from signer_jax.training import partitioning, preemption
+from signer_jax.training.checkpoints import Checkpoints, latest_step
 from signer_jax.training.preemption import Notice
 
 HERE = Path(__file__).parent
@@ -101,12 +101,66 @@ def test_a_second_signal_ends_at_once(tmp_path, second, code):
         read_until(process, "step 2")
         process.send_signal(signal.SIGTERM)
         for line in process.stderr:
-            if "another signal ends the run at once" in line:
+            if "10 seconds later ends it at once" in line:
                 break
+        if second == signal.SIGTERM:
+            process.send_signal(second)  # the same question, which a launcher may pass on twice
+            time.sleep(10.5)
         assert process.poll() is None
         process.send_signal(second)
         assert process.wait(timeout=60) == code
     assert latest_step(tmp_path / "part") is None
+
+
+def test_a_signal_during_the_last_save_waits_for_it(tmp_path, monkeypatch):
+    """It is written beside the steps, and those are over by then."""
+    mesh, notice, wait, ended = partitioning.make_mesh(small_run.WHOLE), Notice(), Checkpoints.wait, []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def told(checkpoints: Checkpoints) -> None:
+        if not notice.asked:
+            notice.hear(signal.SIGTERM)
+        wait(checkpoints)
+
+    monkeypatch.setattr(Checkpoints, "wait", told)
+    with pytest.raises(Preempted, match="step 3 of 3 is saved"):
+        small_run.train(tmp_path, mesh, steps=3, notice=notice)
+    assert not ended and latest_step(tmp_path / "part") == 3
+
+
+def test_of_several_a_signal_in_the_last_step_is_heard_by_all(monkeypatch):
+    """No step comes after it in which they could tell each other."""
+    mesh, said = partitioning.make_mesh(small_run.WHOLE), []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def gather(asked: np.ndarray) -> np.ndarray:
+        said.append(int(asked))
+        return np.array([1, asked])  # the other one was told
+
+    monkeypatch.setattr(preemption, "process_allgather", gather)
+    told, not_told = Notice(), Notice()
+    told.asked = True
+    for notice in (told, not_told):
+        agreement = preemption.Agreement(notice, mesh)
+        assert not agreement.stops(np.zeros((), np.int32))  # of the last step, before it was told
+        assert agreement.over()
+    assert said == [1, 0]
+    monkeypatch.setattr(preemption, "process_allgather", lambda asked: np.array([0, asked]))
+    assert not preemption.Agreement(not_told, mesh).over()
+
+
+def test_two_signals_in_a_row_are_one(monkeypatch):
+    now, ended, notice = [100.0], [], Notice()
+    monkeypatch.setattr(preemption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "_exit", ended.append)
+    steps = notice.during(range(3))
+    next(steps), next(steps)
+    for now[0] in (100.0, 100.1, 109.0):
+        notice.hear(signal.SIGTERM)
+    assert notice.asked and not ended
+    now[0] = 110.5
+    notice.hear(signal.SIGTERM)
+    assert ended == [RESTART]
 
 
 def test_before_the_second_step_there_is_nothing_to_save(tmp_path):
@@ -135,8 +189,6 @@ def test_outside_of_steps_a_run_ends_at_once():
 
 
 def test_what_watched_before_watches_after():
-    from signer_jax.training import preemption
-
     before = signal.getsignal(signal.SIGTERM)
     with preemption.watched():
         assert signal.getsignal(signal.SIGTERM) is not before

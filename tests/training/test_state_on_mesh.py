@@ -103,6 +103,28 @@ def test_what_is_whole_on_every_device_is_used_on_one(mesh):
     assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "context": 1, "tensor": 1}
 
 
+def test_a_process_gets_each_slice_where_its_own_mesh_has_it(monkeypatch):
+    """Also where a mesh follows the hardware and not the devices' numbers, as on four chips of a TPU v5e or v6e."""
+    mesh, plain = partitioning.make_mesh({"fsdp": -1}), partitioning.arranged
+    params = made_on(mesh)
+    halves = [list(mesh.devices.flat[:4]), list(mesh.devices.flat[4:])]
+
+    def crossed(sizes, devices, asked):
+        order = [*devices[:2], devices[3], devices[2]] if len(devices) == 4 else devices
+        return plain(sizes, order, asked)
+
+    monkeypatch.setattr(partitioning, "arranged", crossed)
+    monkeypatch.setattr(partitioning, "_processes", lambda mesh: halves)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for half in halves:
+        monkeypatch.setattr(jax, "local_devices", lambda half=half: half)
+        found = partitioning.here(params, mesh)
+        assert [device.id for device in partitioning.own_mesh(mesh.shape).devices.flat] == [
+            half[k].id for k in (0, 1, 3, 2)
+        ]
+        jax.tree.map(np.testing.assert_array_equal, found, params)
+
+
 def test_programs_of_parameters_on_a_mesh_are_traced_with_it(mesh):
     split = made_on(mesh)
     seen = []
