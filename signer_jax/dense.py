@@ -6,23 +6,21 @@ An adapter (Hu et al. 2021) makes y = x W + α/r · (x A) B. Its A and B are par
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Float
-
-from signer_jax.types import Array
 
 A, B = "lora_a", "lora_b"
 
 
 class Dense(nn.Dense):
-    """`nn.Dense`, and the term of an adapter where its parameters carry one.
+    """`nn.Dense` of [*b, c], and the term of an adapter where its parameters carry one: [*b, o].
 
     The term is computed apart from the kernel: added to it, in bfloat16 most of it would be rounded away.
     """
 
-    def __call__(self, inputs: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
-        y: Any = super().__call__(inputs)
+    def __call__(self, inputs: Any) -> jax.Array:
+        y = super().__call__(inputs)
         if not self.has_variable("params", A):
             return y
         a, b = (jnp.asarray(self.get_variable("params", name), y.dtype) for name in (A, B))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,6 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import names, state_dict
 from signer_jax.interop.names import BFLOAT16, FLOAT32
 from signer_jax.model import TRAINED
+from signer_jax.renderer import variants
 from signer_jax.training import held, loop, lora, partitioning, run, trained
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.held import Weights
@@ -243,6 +245,16 @@ def test_checkpoints_are_read_some_at_a_time_where_they_are_rounded(tmp_path, mo
     for i in range(4):
         assert found[f"w{i}"].dtype == kinds[f"part/w{i}"]
         np.testing.assert_array_equal(found[f"w{i}"], values[f"w{i}"].astype(kinds[f"part/w{i}"]))
+
+
+def test_a_stage_knows_which_parameters_a_step_may_leave_alone(folders, tmp_path):
+    model = weights_of(folders, tmp_path).model
+    assert run.experts_of("renderer", model) == ()
+    variant = variants.VARIANTS["wan2.2-t2v-a14b"]
+    two = replace(model, renderer=replace(model.renderer, variant=variant))
+    assert run.experts_of("slul", two) == ()
+    for stage in ("images", "renderer", "joint"):
+        assert run.experts_of(stage, two) == ("renderer/transformer/high", "renderer/transformer/low")
 
 
 # ---- The same results ------------------------------------------------------------------------------------------------
