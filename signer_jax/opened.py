@@ -137,8 +137,8 @@ class Opened:
 def restored(
     workdir: Path, *, parts: Collection[str] | None = None, whole: bool = False
 ) -> tuple[Settings, Model, dict[str, Any]]:
-    """A run's settings, its modules, and their parameters after its last stage: adapters merged, running means where
-    they were kept. They lie as signing has them, or `whole`, as they were trained; of these `parts` alone, if any.
+    """A run's settings, its modules, and their parameters after its last stage, running means where they were kept.
+    They lie as signing has them, or `whole`: in float32, adapters merged; of these `parts` alone, if any.
 
     Raises `SignerError` where there is no run, or an unfinished one.
     """
@@ -153,7 +153,7 @@ def restored(
             stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
             raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
     kinds = weights.whole(parts) if whole else weights.for_signing(parts)
-    return settings, weights.model, weights.ready({}, kinds, settings.stages)
+    return settings, weights.model, weights.ready({}, kinds, settings.stages, merged=kinds if whole else ())
 
 
 def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:

@@ -112,13 +112,12 @@ def combined(trees: Sequence[Mapping]) -> dict:
 def check_written(path: Path, module: Any, shapes: Mapping, adapters: Mapping, scale: float) -> int:
     """Reads what was written back as a loader would, by its names; returns how many layers have an adapter.
 
-    Raises `SignerError` unless every number of `adapters` is found again.
+    Raises `SignerError` unless every number of `adapters` is found again, to the bit: a trained B may be of any size.
     """
     found, wanted = load(path, module, shapes), dict(adapters)
     flat, other = flatten_dict(found, sep="/"), flatten_dict(wanted, sep="/")
     same = flat.keys() == other.keys() and all(
-        np.allclose(flat[name], value * (scale if name.endswith("/lora_b") else 1.0), atol=1e-6, rtol=1e-6)
-        for name, value in other.items()
+        np.array_equal(flat[name], _scaled(name, value, scale)) for name, value in other.items()
     )
     if not same:
         raise SignerError(f"{path}: what was written does not read back as what was trained; nothing is left there")
@@ -269,7 +268,7 @@ def _alpha(path: Path, name: str, value: np.ndarray) -> float:
 
 
 def _to_theirs(rows: Sequence[Row], adapters: Mapping, scale: float, prefix: str) -> dict[str, np.ndarray]:
-    flat = {name: np.asarray(value, np.float32) for name, value in flatten_dict(dict(adapters), sep="/").items()}
+    flat = flatten_dict(dict(adapters), sep="/")
     places = {name.removesuffix("/lora_a") for name in flat if name.endswith("/lora_a")}
     if not places:
         raise SignerError("there is no adapter to export; train with config.train.STAGE.trains=lora")
@@ -282,7 +281,7 @@ def _to_theirs(rows: Sequence[Row], adapters: Mapping, scale: float, prefix: str
         for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B"))
     ]
     with np.errstate(over="ignore"):
-        scaled = {n: value * np.float32(scale) if n.endswith("/lora_b") else value for n, value in flat.items()}
+        scaled = {name: _scaled(name, value, scale) for name, value in flat.items()}
     if broken := sorted(name for name, value in scaled.items() if not np.isfinite(value).all()):
         raise SignerError(
             f"the adapter {broken[0]}, times alpha over r ({scale:g}), is not finite in float32; export an earlier "
@@ -290,6 +289,12 @@ def _to_theirs(rows: Sequence[Row], adapters: Mapping, scale: float, prefix: str
         )
     tensors = names.to_theirs(table, unflatten_dict(scaled, sep="/"))
     return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+
+
+def _scaled(name: str, value: Any, scale: float) -> np.ndarray:
+    """A number as it is written: float32, B times α/r."""
+    value = np.asarray(value, np.float32)
+    return value * np.float32(scale) if name.endswith("/lora_b") else value
 
 
 def _to_ours(

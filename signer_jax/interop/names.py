@@ -96,6 +96,11 @@ class Described(NamedTuple):
         """Raises `SignerError` unless the folder has what the class needs; reads no tensor (`to_ours`)."""
         _checked(self.path, self.table, self.tensors, self.init, self.optional)
 
+    def stored(self) -> dict[str, np.dtype]:
+        """The type that each of our parameters is stored in. Raises `SignerError` as `check`."""
+        _, _, names, _ = _checked(self.path, self.table, self.tensors, self.init, self.optional)
+        return {ours: _stored([self.tensors[name] for name in theirs]) for ours, theirs in names.items()}
+
     def load(
         self, place: Place | None = None, kind: Kind | None = None, finish: Finish | None = None
     ) -> tuple[Any, dict]:

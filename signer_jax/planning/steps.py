@@ -18,7 +18,6 @@ from signer_jax.settings import Settings
 from signer_jax.training import partitioning
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Stage, TrainState, cut, laid_step, needed_flops, starting
-from signer_jax.training.optimizer import optimizer
 from signer_jax.training.run import stage_of
 
 AnyMesh = Mesh | AbstractMesh
@@ -41,7 +40,7 @@ class Step(NamedTuple):
         return self.stage.training.batch
 
     def program(self) -> jax.stages.Traced:
-        tx = optimizer(self.stage.training, self.stage.optimizers)
+        tx = self.stage.optimizer()
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         assert isinstance(self.mesh, Mesh)
         step = jax.jit(laid_step(self.stage, tx, self.mesh), donate_argnums=0, out_shardings=(shardings, None))
@@ -72,13 +71,12 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     if described.model.renderer is not None:
         exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
     stage = stage_of(name, described.model, settings, 0)
-    c = stage.training
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
     trains, reads = weights.for_stage(name)
     shapes = weights.shapes_of(trains | reads)
     moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), shapes)
-    state = jax.eval_shape(starting(stage, optimizer(c, stage.optimizers), 0), moving)
+    state = jax.eval_shape(starting(stage, stage.optimizer(), 0), moving)
     frozen = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, reads[partitioning.path_name(path)]), frozen
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Float
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.layout import constrain, ways
 from signer_jax.matmul import dense_dot
@@ -148,7 +149,7 @@ class FaceEncoder(nn.Module):
         x = x.reshape(b, -1, heads, hidden).swapaxes(1, 2).reshape(b * heads, -1, hidden)
         for name in ("down_0", "down_1"):
             x = conv(normed(x), hidden, 2, name)
-        x = nn.Dense(self.dim, dtype=self.dtype, name="out")(normed(x))
+        x = Dense(self.dim, dtype=self.dtype, name="out")(normed(x))
         x = x.reshape(b, heads, -1, self.dim).swapaxes(1, 2)
         learned = self.param("token", nn.initializers.zeros, (self.dim,)).astype(self.dtype)
         return jnp.concatenate([x, jnp.broadcast_to(learned, (*x.shape[:2], 1, self.dim))], axis=2)
@@ -169,7 +170,7 @@ class FaceAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[jax.Array, "b l d"], face: Float[jax.Array, "b k n d"]) -> Float[jax.Array, "b l d"]:
         b, frames, _, dim = face.shape
-        dense = partial(nn.Dense, dim, dtype=self.dtype, dot_general=dense_dot)
+        dense = partial(Dense, dim, dtype=self.dtype, dot_general=dense_dot)
 
         def split(y: jax.Array) -> jax.Array:  # [..., d] -> [..., h, d / h]
             return y.reshape(*y.shape[:-1], self.heads, dim // self.heads)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Float
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.renderer.schedule import timestep_embedding
 
@@ -58,7 +59,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[jax.Array, "n y x c"], time: Float[jax.Array, "n k"]) -> Float[jax.Array, "n y x w"]:
         h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype, name="norm_in")(x))
         h = nn.Conv(self.width, (3, 3), padding=1, dtype=self.dtype, name="conv_in")(h)
-        h = h + nn.Dense(self.width, dtype=self.dtype, name="time")(nn.silu(time))[:, None, None]
+        h = h + Dense(self.width, dtype=self.dtype, name="time")(nn.silu(time))[:, None, None]
         h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype, name="norm_out")(h))
         h = nn.Conv(self.width, (3, 3), padding=1, dtype=self.dtype, name="conv_out")(h)
         if x.shape[-1] != self.width:
@@ -105,8 +106,8 @@ class ControlBranch(nn.Module):
             )
 
         frequencies = timestep_embedding(jnp.broadcast_to(timestep.reshape(b, -1), (b, t)), self.freq_dim)
-        time = nn.silu(nn.Dense(self.time_dim, name="time_in")(frequencies))
-        time = nn.Dense(self.time_dim, name="time_out")(time).reshape(b * t, self.time_dim)
+        time = nn.silu(Dense(self.time_dim, name="time_in")(frequencies))
+        time = Dense(self.time_dim, name="time_out")(time).reshape(b * t, self.time_dim)
 
         # Frames are independent: a larger batch of pictures.
         h = control.reshape(b * t, y // fold, fold, x // fold, fold, c).swapaxes(2, 3).astype(self.dtype)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from signer_jax.dense import Dense
 from signer_jax.renderer.convolution import Convolution
 from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.vae import RMSNorm
@@ -41,7 +42,7 @@ class TimedBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[jax.Array, "b t h w c"], time: Float[jax.Array, "b k"]) -> jax.Array:
-        modulation = nn.Dense(2 * self.features, kernel_init=nn.initializers.zeros, name="time")(time)
+        modulation = Dense(2 * self.features, kernel_init=nn.initializers.zeros, name="time")(time)
         scale, shift = jnp.split(modulation[:, None, None, None], 2, axis=-1)
         y = nn.silu(RMSNorm(name="norm1")(x))
         y = Convolution(self.features, (1, 3, 3), dtype=self.dtype, name="conv1")(y)
@@ -52,7 +53,7 @@ class TimedBlock(nn.Module):
 
 
 def _time(sigma_step: jax.Array, freq_dim: int, features: int) -> Float[jax.Array, "b k"]:
-    return nn.silu(nn.Dense(features, name="time_in")(timestep_embedding(sigma_step, freq_dim)))
+    return nn.silu(Dense(features, name="time_in")(timestep_embedding(sigma_step, freq_dim)))
 
 
 class Stem(nn.Module):
@@ -80,12 +81,12 @@ class Stem(nn.Module):
         folded = fold_space(picture.astype(self.dtype), picture.shape[2] // guess.shape[2])
         # One linear map of all three; the reference's share is the same for every frame and is computed once.
         moving = jnp.concatenate([guess.astype(self.dtype), folded], axis=-1)
-        x = nn.Dense(self.features[0], dtype=self.dtype, name="embedding")(moving)
-        x = x + nn.Dense(self.features[0], dtype=self.dtype, name="reference")(reference)[:, None]
+        x = Dense(self.features[0], dtype=self.dtype, name="embedding")(moving)
+        x = x + Dense(self.features[0], dtype=self.dtype, name="reference")(reference)[:, None]
         levels: list[jax.Array] = []
         for level, features in enumerate(self.features):
             if level:
-                x = nn.Dense(features, dtype=self.dtype, name=f"down_{level}")(fold_space(x, 2))
+                x = Dense(features, dtype=self.dtype, name=f"down_{level}")(fold_space(x, 2))
             for i in range(self.blocks):
                 x = TimedBlock(features, self.dtype, name=f"block_{level}_{i}")(x, time)
             levels.append(x)
@@ -114,17 +115,17 @@ class Head(nn.Module):
         At the start half the reference and half the mean.
         """
         time = _time(timestep, self.freq_dim, self.features[0])
-        x = levels[-1] + nn.Dense(self.features[-1], dtype=self.dtype, name="merge")(deep.astype(self.dtype))
+        x = levels[-1] + Dense(self.features[-1], dtype=self.dtype, name="merge")(deep.astype(self.dtype))
         for level in reversed(range(len(self.features) - 1)):
             features = self.features[level]
-            x = unfold_space(nn.Dense(4 * features, dtype=self.dtype, name=f"up_{level}")(x), 2)
-            x = nn.Dense(features, dtype=self.dtype, name=f"skip_{level}")(jnp.concatenate([x, levels[level]], axis=-1))
+            x = unfold_space(Dense(4 * features, dtype=self.dtype, name=f"up_{level}")(x), 2)
+            x = Dense(features, dtype=self.dtype, name=f"skip_{level}")(jnp.concatenate([x, levels[level]], axis=-1))
             for i in range(self.blocks):
                 x = TimedBlock(features, self.dtype, name=f"block_{level}_{i}")(x, time)
         x = nn.silu(RMSNorm(name="norm_out")(x))
         z, zero = guess.shape[-1], nn.initializers.zeros
         out = Convolution(z + 1, (1, 3, 3), dtype=self.dtype, kernel_init=zero, name="conv_out")(x).astype(jnp.float32)
-        made = out[..., :z] + nn.Dense(z, use_bias=False, kernel_init=zero, name="straight")(guess)
+        made = out[..., :z] + Dense(z, use_bias=False, kernel_init=zero, name="straight")(guess)
         # Stretched beyond 0 and 1 and cut (Louizos et al. 2018), so that a share can be whole: nothing then flickers.
         share = jnp.clip((1 + 2 * _STRETCH) * nn.sigmoid(out[..., z:]) - _STRETCH, 0.0, 1.0)
         return share * reference[:, None] + (1 - share) * made

@@ -16,13 +16,14 @@ from flax import linen as nn
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from signer_jax.dense import Dense
 from signer_jax.matmul import dense_dot
 from signer_jax.renderer.attention import attention
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, red, green, blue in 0…1
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
-_dense = partial(nn.Dense, dot_general=dense_dot)
+_dense = partial(Dense, dot_general=dense_dot)
 _norm = partial(nn.LayerNorm, dtype=jnp.float32, use_fast_variance=False)
 
 

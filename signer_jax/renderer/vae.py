@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.renderer.convolution import Convolution, after_the_chunk_before, in_chunks, is_first_chunk
 
@@ -120,8 +121,8 @@ class AttentionBlock(nn.Module):
     def __call__(self, x):
         b, t, h, w, c = x.shape
         y = RMSNorm(name="norm")(x).reshape(b, t, h * w, c)
-        q, k, v = jnp.split(nn.Dense(3 * c, dtype=self.dtype, name="qkv")(y), 3, axis=-1)
-        y = nn.Dense(c, dtype=self.dtype, name="out")(frame_attention(q, k, v))
+        q, k, v = jnp.split(Dense(3 * c, dtype=self.dtype, name="qkv")(y), 3, axis=-1)
+        y = Dense(c, dtype=self.dtype, name="out")(frame_attention(q, k, v))
         return x + y.reshape(x.shape)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.layout import constrain, ways
 from signer_jax.matmul import dense_dot
@@ -28,7 +29,7 @@ Rotation = tuple[Float[jax.Array, "l k"], Float[jax.Array, "l k"]]  # cos and si
 # `attend(q, k, v, lengths=..., keys=...)`, with what `attention` takes.
 Attend = Callable[..., jax.Array]
 
-_dense = partial(nn.Dense, dot_general=dense_dot, kernel_init=nn.initializers.xavier_uniform())
+_dense = partial(Dense, dot_general=dense_dot, kernel_init=nn.initializers.xavier_uniform())
 _norm = partial(nn.LayerNorm, dtype=jnp.float32, use_fast_variance=False)
 _plain_norm = partial(_norm, use_bias=False, use_scale=False)
 
@@ -332,7 +333,7 @@ class VideoTransformer(nn.Module):
         x = (_plain_norm(self.eps)(x) * (1 + scale) + shift).astype(self.dtype)
         # Zero at the start, so that an untrained model predicts a velocity of zero (as the original does).
         size = self.out_channels * int(np.prod(self.patch))
-        x = nn.Dense(size, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="patch_projection")(x)
+        x = Dense(size, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="patch_projection")(x)
         x = constrain(x, "batch", "tokens", None)[:, :tokens]
         return unpatchify(x.reshape(x.shape[0], *grid, -1), self.patch).astype(jnp.float32)
 
@@ -386,7 +387,7 @@ class VideoTransformer(nn.Module):
 
     def _time(self, timestep: jax.Array, fill: int) -> tuple[Float[jax.Array, "b k d"], Float[jax.Array, "b k 6 d"]]:
         """The time embedding and the six modulations of the blocks, k = 1 or the number of tokens; float32."""
-        dense = partial(nn.Dense, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02))
+        dense = partial(Dense, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02))
         timestep = timestep[:, None] if timestep.ndim == 1 else _filled(timestep, fill)
         rows = None if timestep.shape[1] == 1 else "tokens"
         time = nn.silu(dense(self.dim, name="time_in")(timestep_embedding(timestep, self.freq_dim)))
@@ -396,7 +397,7 @@ class VideoTransformer(nn.Module):
         return time, modulation.reshape(*time.shape[:2], 6, self.dim)
 
     def _text(self, text: jax.Array) -> Float[jax.Array, "b s d"]:
-        dense = partial(nn.Dense, self.dim, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
+        dense = partial(Dense, self.dim, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
         h = constrain(dense(name="text_in")(text), "batch", "length", "mlp")
         return constrain(dense(name="text_out")(nn.gelu(h, approximate=True)), "batch", "length", "embed")
 

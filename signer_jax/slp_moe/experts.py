@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from signer_jax.dense import Dense
 from signer_jax.masked import masked_mean
 from signer_jax.slp_moe.gates import Gates, combine, sentence_scores
 from signer_jax.types import Array, Pose
@@ -57,13 +58,13 @@ class PoseChosenNetwork(nn.Module):
     @nn.compact
     def __call__(self, query: Float[Array, "b *n d"], features: Float[Array, "b n e f"]) -> Float[Array, "b n e"]:
         query = query[:, None] if query.ndim == 2 else query
-        from_query = nn.Dense(self.hidden, dtype=self.dtype, name="query")(query)
-        from_features = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="features")(features)
+        from_query = Dense(self.hidden, dtype=self.dtype, name="query")(query)
+        from_features = Dense(self.hidden, use_bias=False, dtype=self.dtype, name="features")(features)
         states = from_query[:, :, None] + from_features
         for i in range(self.layers - 1):
-            states = nn.Dense(self.hidden, dtype=self.dtype, name=f"hidden_{i}")(nn.gelu(states))
+            states = Dense(self.hidden, dtype=self.dtype, name=f"hidden_{i}")(nn.gelu(states))
         # No bias: a constant added to every candidate's score changes no weight.
-        out = nn.Dense(
+        out = Dense(
             1, use_bias=False, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02), name="out"
         )(nn.gelu(states).astype(jnp.float32))  # fmt: skip
         return out[..., 0]

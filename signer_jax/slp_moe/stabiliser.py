@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from signer_jax.dense import Dense
 from signer_jax.matmul import conv_over_time
 from signer_jax.types import Array
 
@@ -43,7 +44,7 @@ class StabiliserBlock(nn.Module):
             self.hidden, (self.kernel,), padding="VALID", dtype=self.dtype, conv_general_dilated=conv_over_time,
             name="conv",
         )(inner)  # fmt: skip
-        return states + nn.Dense(self.hidden, dtype=self.dtype, name="out")(nn.gelu(inner))
+        return states + Dense(self.hidden, dtype=self.dtype, name="out")(nn.gelu(inner))
 
 
 def low_pass(
@@ -90,7 +91,7 @@ class Stabiliser(nn.Module):
         shown = (confidence > 0)[..., None]
 
         inputs = jnp.concatenate([jnp.where(shown, pose, 0.0).reshape(b, t, j * c), confidence], axis=-1)
-        states = nn.Dense(self.hidden, dtype=self.dtype, name="embed")(inputs.astype(self.dtype))
+        states = Dense(self.hidden, dtype=self.dtype, name="embed")(inputs.astype(self.dtype))
         block = nn.remat(StabiliserBlock, prevent_cse=False) if self.remat else StabiliserBlock
         states, _ = nn.scan(
             lambda layer, carry, lengths: (layer(carry, lengths), None),
@@ -101,7 +102,7 @@ class Stabiliser(nn.Module):
             unroll=self.scan_unroll,
         )(block(self.hidden, self.kernel, self.dtype, name="layers"), states, lengths)
         states = nn.LayerNorm(dtype=jnp.float32, name="norm")(states)
-        change = nn.Dense(j * c, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="out")(states)
+        change = Dense(j * c, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="out")(states)
         change = change * self.param("scale", nn.initializers.constant(FIRST_SCALE), (j * c,))
         taps = self.param("taps", lambda _, joints: jnp.tile(FIRST_TAPS[:, None], (1, joints)), j)  # logits [3, j]
         filtered = low_pass(pose, shown, lengths, jnp.asarray(nn.softmax(taps, axis=0)))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from signer_jax.dense import Dense
 from signer_jax.layout import constrain
 from signer_jax.matmul import dense_dot
 from signer_jax.slul.tokenizer import PAD
@@ -481,9 +482,9 @@ def _float32_dot(*args: Any, **kwargs: Any) -> Array:
     return jax.lax.dot_general(*args, **{**kwargs, "preferred_element_type": jnp.float32})
 
 
-def _dense(width: int, deviation: float, dtype: jnp.dtype, **kwargs: Any) -> nn.Dense:
+def _dense(width: int, deviation: float, dtype: jnp.dtype, **kwargs: Any) -> Dense:
     kwargs = {"dot_general": dense_dot, "kernel_init": nn.initializers.normal(deviation)} | kwargs
-    return nn.Dense(width, use_bias=False, dtype=dtype, **kwargs)
+    return Dense(width, use_bias=False, dtype=dtype, **kwargs)
 
 
 def _bias_table(buckets: int, heads: int, d_model: int) -> nn.Embed:

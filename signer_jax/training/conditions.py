@@ -37,6 +37,8 @@ from signer_jax.training.pictures import Cut, Pictures, Tower
 from signer_jax.training.text_states import TextEncoder, TextStates
 from signer_jax.types import Pose
 
+_KEPT = 32  # texts whose states a signer holds: up to 8 MB each
+
 STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
 
 
@@ -240,7 +242,10 @@ def _grey(vae: VideoVAE, params: Any, size: Bucket) -> Float[np.ndarray, "k h w 
 
 
 class Texts:
-    """A trained run's text encoder, for the texts that are signed: read where one is new, and given back at once."""
+    """A trained run's text encoder, for the texts that are signed: read where one is new, and given back at once.
+
+    The states of the last texts are kept.
+    """
 
     def __init__(self, encoder: TextEncoder, known: TextStates, negative: str, mesh: Mesh):
         self._encoder, self._known, self._mesh = encoder, known, mesh
@@ -252,11 +257,15 @@ class Texts:
 
         Raises `SignerError` where the encoder is another one than the run was trained with.
         """
-        self._states |= {text: self._known.of(text) for text in texts if text in self._known.places}
-        if new := [text for text in dict.fromkeys(texts) if text not in self._states]:
+        asked = list(dict.fromkeys(texts))
+        states = {text: self._states[text] for text in asked if text in self._states}
+        states |= {text: self._known.of(text) for text in asked if text not in states and text in self._known.places}
+        if new := [text for text in asked if text not in states]:
             text_states.check_same(self._known, self._encoder)
-            self._states |= dict(text_states.encode(self._encoder, new, self._mesh))
-        return [self._states[text] for text in texts]
+            states |= dict(text_states.encode(self._encoder, new, self._mesh))
+        before = {text: one for text, one in self._states.items() if text not in states}
+        self._states = dict(list({**before, **states}.items())[-_KEPT:])
+        return [states[text] for text in texts]
 
 
 def open_texts(settings: Settings, workdir: Path) -> Texts | None:

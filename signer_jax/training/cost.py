@@ -1,5 +1,5 @@
 """What a compiled program does, read from its text: FLOPs, the collectives' bytes and what operations read and write,
-each loop as often as it runs.
+each loop as often as it runs, and of several branches the one with most FLOPs: of two experts one is run.
 
 XLA's own `cost_analysis` counts the body of a loop once, and a step is a loop over layers with a loop over blocks of
 queries in it.
@@ -8,6 +8,7 @@ queries in it.
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -19,7 +20,8 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
-_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+_BRANCH = re.compile(r"\b(?:true|false)_computation=%?([\w.\-]+)")
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,8 @@ def read(text: str) -> Cost:
             kind = op.kind.removesuffix("-done")  # of an asynchronous one: its start gives more than the results
             if name not in fused:
                 touched += count * _touched(op, shapes, computations)
-            if op.kind == "dot":
-                flops += count * _dot(op, shapes)
-            elif op.kind == "convolution":
-                flops += count * _convolution(op, shapes)
-            elif op.kind == "custom-call":
-                said = re.search(r'"flops":\s*"?([\d.e+]+)', op.rest)
-                flops += count * float(said[1]) if said else 0.0
-            elif kind in COLLECTIVES:
+            flops += count * _flops(op, shapes)
+            if kind in COLLECTIVES:
                 for part in _SHAPE.findall(op.shape):
                     shape, among = f"{part[0]}[{part[1]}]", arrays.setdefault(kind, {})
                     among[shape] = among.get(shape, 0) + count
@@ -109,19 +105,40 @@ def _parse(text: str) -> tuple[dict[str, list[_Op]], str]:
 
 
 def _times(computations: dict[str, list[_Op]], entry: str) -> dict[str, float]:
-    """How often each computation runs."""
+    """How often each computation runs; of the branches of a conditional the dearest, the others not at all."""
     times: dict[str, float] = {}
+
+    @cache
+    def called(name: str) -> list[tuple[str, int]]:
+        """What a computation calls, and how often."""
+        found = []
+        for op in computations[name]:
+            trips = _trips(op, computations[name], computations) if op.kind == "while" else 1
+            found += [(one, trips) for one in _CALLED.findall(op.rest) if one in computations]
+            if op.kind == "conditional":
+                found.append((max(_branches(op), key=cost), 1))
+        return found
+
+    @cache
+    def cost(name: str) -> tuple[float, int]:
+        """FLOPs of one run, and operations, which tell branches without any apart."""
+        shapes = {op.name: op.shape for op in computations[name]}
+        inside = [(trips * cost(one)[0], trips * cost(one)[1]) for one, trips in called(name)]
+        flops = sum(_flops(op, shapes) for op in computations[name]) + sum(flops for flops, _ in inside)
+        return flops, len(computations[name]) + sum(ops for _, ops in inside)
 
     def run(name: str, count: float) -> None:
         times[name] = times.get(name, 0) + count
-        for op in computations[name]:
-            trips = _trips(op, computations[name], computations) if op.kind == "while" else 1
-            for called in _CALLED.findall(op.rest):
-                if called in computations:
-                    run(called, count * trips)
+        for one, trips in called(name):
+            run(one, count * trips)
 
     run(entry, 1)
     return times
+
+
+def _branches(op: _Op) -> list[str]:
+    """The computations of which a conditional runs one."""
+    return re.findall(r"%?([\w.\-]+)", op.attribute("branch_computations").strip("{}")) or _BRANCH.findall(op.rest)
 
 
 def _trips(loop: _Op, around: list[_Op], computations: dict[str, list[_Op]]) -> int:
@@ -239,6 +256,16 @@ def _dimensions(shape: str) -> tuple[int, ...]:
 
 def _size(part: tuple[str, str]) -> float:
     return _BYTES.get(part[0], 0) * math.prod(int(n) for n in part[1].split(",") if n)
+
+
+def _flops(op: _Op, shapes: dict[str, str]) -> float:
+    """Of an operation by itself, without what it calls."""
+    if op.kind == "dot":
+        return _dot(op, shapes)
+    if op.kind == "convolution":
+        return _convolution(op, shapes)
+    said = re.search(r'"flops":\s*"?([\d.e+]+)', op.rest) if op.kind == "custom-call" else None
+    return float(said[1]) if said else 0.0
 
 
 def _dot(op: _Op, shapes: dict[str, str]) -> float:

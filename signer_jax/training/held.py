@@ -15,6 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax import model as models
+from signer_jax.dense import A, B, is_adapters
 from signer_jax.errors import SignerError
 from signer_jax.interop.names import FLOAT32, Described, inside
 from signer_jax.model import READ, TRAINED, Model
@@ -77,29 +78,37 @@ class Weights:
         return split(self.shapes, kinds)[0]
 
     # ---- From the files ----------------------------------------------------------------------------------------------
-    def ready(self, have: Params, kinds: Kinds, after: Sequence[str]) -> Params:
-        """The parameters of these paths: the parts of `have` that lie so already, the others read. What else `have`
-        holds is used up.
+    def ready(self, have: Params, kinds: Kinds, after: Sequence[str], merged: Collection[str] = ()) -> Params:
+        """The parameters of these paths as `read` gives them: the parts of `have` that lie so already, the others read.
+        What else `have` holds is used up.
         """
         parts = {path.partition("/")[0] for path in kinds}
         kept = {}
         for part in sorted(have):
             lie = {name: leaf.dtype for name, leaf in flatten_dict({part: have[part]}, sep="/").items()}
-            if lie == {path: kind for path, kind in kinds.items() if path.startswith(f"{part}/")}:
+            apart = {_kernel_of(name) for name in lie if is_adapters(name)}
+            lie = {name: kind for name, kind in lie.items() if not is_adapters(name)}
+            asked = {path: kind for path, kind in kinds.items() if path.startswith(f"{part}/")}
+            if lie == asked and not apart & set(merged):
                 kept[part] = have[part]
             else:
                 partitioning.free(have[part])
-        read = self.read({path: kind for path, kind in kinds.items() if path.partition("/")[0] not in kept}, after)
+        lacking = {path: kind for path, kind in kinds.items() if path.partition("/")[0] not in kept}
+        read = self.read(lacking, after, merged)
         return {part: kept.get(part, read.get(part)) for part in self.shapes if part in parts}
 
-    def read(self, kinds: Kinds, after: Sequence[str]) -> Params:
+    def read(self, kinds: Kinds, after: Sequence[str], merged: Collection[str] = ()) -> Params:
         """The parameters of these paths after these stages, on the mesh, each read once.
 
-        Adapters are merged in float32, one kernel after the other. Raises `SignerError` where files are none.
+        Adapters come beside their kernels, as they were trained, where these lie or are computed with in bfloat16: a
+        kernel that held them would be rounded, and most of them lost. In float32, and into the kernels of `merged`,
+        they are merged, one kernel after the other. Raises `SignerError` where files are none.
         """
         place, shapes = partitioning.placing(self.mesh), flatten_dict(self.shapes, sep="/")
-        owners, adapters = self._learned(kinds, after)
+        owners, learned_beside = self._learned(kinds, after)
         scale = self.settings.lora.alpha / self.settings.lora.rank
+        apart = {path for path in learned_beside if path not in merged and self._is_rounded(kinds[path])}
+        adapters = {path: some for path, some in learned_beside.items() if path not in apart}
 
         def read_as(path: str) -> np.dtype:
             return FLOAT32 if path in adapters else kinds[path]
@@ -135,7 +144,25 @@ class Weights:
                 lambda: models.init(model, self.settings, self.known, seed, parts), lacking, self.mesh
             )
             found |= {path: finish(path, value) for path, value in fresh.items()}
+        for path in sorted(apart):
+            layer, some = path.removesuffix("/kernel"), learned_beside.pop(path)
+            beside = {A: [a for a, _ in some], B: [b * scale for _, b in some]}
+            for name in (f"{layer}/{A}", f"{layer}/{B}"):
+                both = lora.together(name, beside[name.rpartition("/")[2]])
+                found[name] = jax.device_put(both, place(name, both.shape))
         return unflatten_dict(found, sep="/")
+
+    def spent(self, params: Params, learned: Params) -> set[str]:
+        """The parts whose adapters a stage trained and `read` leaves beside the kernels: these are read anew."""
+        return {
+            part for part, tree in params.items()
+            if lora.has_adapters(learned.get(part, {}))
+            and any(self._is_rounded(leaf.dtype) for leaf in jax.tree.leaves(tree))
+        }  # fmt: skip
+
+    def _is_rounded(self, kind: np.dtype) -> bool:
+        """Whether a kernel of this type is used in less than float32."""
+        return kind != FLOAT32 or self.settings.dtype != "float32"
 
     def _learned(
         self, kinds: Kinds, after: Sequence[str]
@@ -153,7 +180,7 @@ class Weights:
             self._check(stage, sizes)
             for path in sizes:
                 layer, _, leaf = path.rpartition("/")
-                if leaf == lora.A and f"{layer}/kernel" in kinds:
+                if leaf == A and f"{layer}/kernel" in kinds:
                     added.setdefault(f"{layer}/kernel", []).append((stage, layer))
                 elif path in kinds:
                     owners[path] = stage
@@ -162,10 +189,10 @@ class Weights:
         for stage in after:
             layers = [(kernel, layer) for kernel, some in added.items() for of, layer in some if of == stage]
             if layers:
-                names = {f"{layer}/{leaf}": FLOAT32 for _, layer in layers for leaf in (lora.A, lora.B)}
+                names = {f"{layer}/{leaf}": FLOAT32 for _, layer in layers for leaf in (A, B)}
                 found = flatten_dict(read_params(self._checkpoints(stage), place, names), sep="/")
                 for kernel, layer in layers:
-                    pair = (found[f"{layer}/{lora.A}"], found[f"{layer}/{lora.B}"])
+                    pair = (found[f"{layer}/{A}"], found[f"{layer}/{B}"])
                     adapters.setdefault(kernel, []).append(pair)
         return owners, adapters
 
@@ -184,12 +211,8 @@ class Weights:
         return self.workdir / "checkpoints" / stage
 
 
-def spent(params: Params, learned: Params) -> set[str]:
-    """The parts whose kernels lay rounded while a stage trained adapters: these are merged as the part is read anew."""
-    return {
-        part for part, tree in params.items()
-        if lora.has_adapters(learned.get(part, {})) and any(leaf.dtype != FLOAT32 for leaf in jax.tree.leaves(tree))
-    }  # fmt: skip
+def _kernel_of(adapter: str) -> str:
+    return f"{adapter.rpartition('/')[0]}/kernel"
 
 
 def signing_dtype(settings: Settings) -> np.dtype:

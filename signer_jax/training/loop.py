@@ -66,6 +66,10 @@ class Stage:
     nonfinite_steps: int  # so many skipped steps in a row stop the run
     spike: float = 0.0  # so many times the usual norm of the gradient, and a step is skipped; 0: never
     tokens: Callable[[Any], int] | None = None  # what its model reads of a batch, by the arrays' shapes
+    experts: tuple[str, ...] = ()  # beginnings of paths: of these parameters a step may run only some
+
+    def optimizer(self) -> optax.GradientTransformation:
+        return optimizer(self.training, self.optimizers, self.experts)
 
     @property
     def steps(self) -> int:
@@ -99,8 +103,7 @@ def loss_of(stage: Stage) -> Callable[[Params, Params, Batch, Array], tuple[Arra
     """The stage's objective by what it trains: `(params, frozen, batch, rng) -> (loss, metrics)`."""
 
     def loss(params: Params, frozen: Params, batch: Batch, rng: Array) -> tuple[Array, dict[str, Array]]:
-        with lora.applied():
-            return stage.objective(lora.with_lora(frozen, params, stage.scale), batch, rng)
+        return stage.objective(lora.with_lora(frozen, params, stage.scale), batch, rng)
 
     return loss
 
@@ -218,7 +221,7 @@ def fit(
     whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    tx = optimizer(stage.training, stage.optimizers)
+    tx = stage.optimizer()
     moving, frozen = cut(stage, params, seed)
 
     initial = starting(stage, tx, seed)
@@ -293,7 +296,7 @@ def fit(
 
 def finished(stage: Stage, params: Params, learned: Params) -> Params:
     """All parameters after a stage: `params` with what it trained (`fit`) in its place, adapters merged into their
-    kernels.
+    kernels. For parts whose adapters stay beside them (`held.Weights.spent`) it is none.
     """
     return lora.merged(params, learned, stage.scale) if learned else params
 

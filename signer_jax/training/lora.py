@@ -2,25 +2,23 @@
 
 An adapter's A and B stand in the tree of parameters beside their kernel, as `lora_a [.., in, r]` and
 `lora_b [.., r, out]` (a leading axis where layers are stacked), so that a tree of adapters joins its base like any
-other part of it, and the scan over layers takes each layer's own. The modules know nothing of them: `applied` adds the
-low-rank term to the dense layers whose parameters have one. So no gradient of a frozen kernel is ever computed, nor a
-second copy of it made, and in bfloat16 the term is not rounded away against the kernel.
+other part of it, and the scan over layers takes each layer's own. `Dense` adds the low-rank term where its parameters
+have one. So no gradient of a frozen kernel is ever computed, nor a second copy of it made, and in bfloat16 the term is
+not rounded away against the kernel: neither while it is trained nor afterwards (`held.Weights.read`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
+from signer_jax.dense import A, B, is_adapters
 from signer_jax.errors import SignerError
 from signer_jax.training.trained import join, matching, paths
-
-A, B = "lora_a", "lora_b"
 
 
 def places(params: Mapping, parts: Sequence[str], targets: Sequence[str], where: str) -> tuple[str, ...]:
@@ -52,22 +50,20 @@ def fresh(params: Mapping, at: Sequence[str], rank: int, key: Array) -> dict:
 
 
 def with_lora(params: Mapping, adapters: Mapping, scale: float) -> dict:
-    """The parameters with adapters beside them, each B times `scale` = α/r: what `applied` runs on."""
-    flat = flatten_dict(dict(adapters), sep="/")
-    return join(params, unflatten_dict({n: v * scale if _is(n, B) else v for n, v in flat.items()}, sep="/"))
+    """The parameters with adapters beside them, each B times `scale` = α/r; those that lie there already stay."""
+    there, flat = flatten_dict(dict(params), sep="/"), flatten_dict(dict(adapters), sep="/")
+    both = {name: value * scale if _is(name, B) else value for name, value in flat.items()}
+    both |= {
+        name: together(name, (there[name], value))
+        for name, value in both.items()
+        if is_adapters(name) and name in there
+    }
+    return join(params, unflatten_dict(both, sep="/"))
 
 
-def applied():
-    """A context in which dense layers add the low-rank term that their parameters carry."""
-    return nn.intercept_methods(_with_term)
-
-
-def _with_term(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    y, layer = call(*args, **kwargs), context.module
-    if context.method_name != "__call__" or not isinstance(layer, nn.Dense) or not layer.has_variable("params", A):
-        return y
-    a, b = (jnp.asarray(layer.get_variable("params", name), y.dtype) for name in (A, B))
-    return y + args[0].astype(y.dtype) @ a @ b
+def together(name: str, some: Iterable[Any]) -> Array:
+    """One A, or one B, that does what several do beside each other: their ranks follow each other."""
+    return jnp.concatenate(tuple(some), axis=-1 if _is(name, A) else -2)
 
 
 def merged(params: Mapping, adapters: Mapping, scale: float) -> dict:
@@ -76,7 +72,7 @@ def merged(params: Mapping, adapters: Mapping, scale: float) -> dict:
     What else `adapters` holds replaces its like.
     """
     flat, found = flatten_dict(dict(params), sep="/"), flatten_dict(dict(adapters), sep="/")
-    result = flat | {name: value for name, value in found.items() if not _is(name, A, B)}
+    result = flat | {name: value for name, value in found.items() if not is_adapters(name)}
     for name in found:
         if _is(name, A):
             place = name.removesuffix(f"/{A}")
@@ -97,8 +93,8 @@ def _sum(kernel: Array, a: Array, b: Array, scale: float) -> Array:
 
 
 def has_adapters(tree: Mapping) -> bool:
-    return any(_is(name, A, B) for name in flatten_dict(dict(tree), sep="/"))
+    return any(map(is_adapters, flatten_dict(dict(tree), sep="/")))
 
 
-def _is(name: str, *leaves: str) -> bool:
-    return name.rpartition("/")[2] in leaves
+def _is(name: str, leaf: str) -> bool:
+    return name.rpartition("/")[2] == leaf

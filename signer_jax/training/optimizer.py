@@ -1,6 +1,7 @@
 """The optimizers: AdamW, Adafactor, and Muon for the matrices; a clipped global norm, a warm-up and what follows it."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from signer_jax.training.trained import factors
 # What is no matrix to Muon: tables of vectors, and layers with so narrow a side that turning it buys nothing.
 _NO_MATRIX = re.compile(r"(embedding|lm_head/kernel)$")
 _NARROW = 24
+_REST = "rest"  # what is of no expert
 _DECAYS = re.compile(r"(kernel|lora_a|lora_b)$")
 
 
@@ -36,17 +38,35 @@ def rates(c: Training, values: Optimizers, taken: jax.Array) -> dict[str, jax.Ar
     return {"optimizer/learning_rate": rate, **beside}
 
 
-def optimizer(c: Training, values: Optimizers) -> optax.GradientTransformation:
+def optimizer(c: Training, values: Optimizers, experts: Sequence[str] = ()) -> optax.GradientTransformation:
     """AdamW; Adafactor (Shazeer and Stern 2018: second moments of matrices by rows and columns); or Muon (Jordan et al.
     2024: momentum made orthogonal) for the matrices and AdamW for what is none.
 
     `learning_rate` is Adam's and Adafactor's; of Muon, whose steps are one in spectral norm, it is the matrices', and
     `adam_rate` of it is Adam's beside it. Biases, norms and tables do not decay. `rates` are factors of whole steps,
     decay included.
+
+    `experts` are the beginnings of the paths of parameters of which a step may run only some. Those that have no
+    gradient in a step were not run: nothing of them moves or decays, and their moments and the count that these are
+    corrected by stay. The rate is of all steps.
     """
-    rate, adam = schedule(c), values.adamw
+    steps = [optax.clip_by_global_norm(c.clip)]
+    if experts:
+        # All three are linear in the rate. Each group counts its own steps, so the rate, which is of all, comes after.
+        each = {name: _where_run(_inner(c, values, _one)) for name in map(_name, experts)}
+        each[_REST] = _inner(c, values, _one)
+        steps += [optax.partition(each, lambda params: _groups(params, experts)), optax.scale_by_schedule(schedule(c))]
+    else:
+        steps.append(_inner(c, values, schedule(c)))
+    if c.rates:
+        steps.append(optax.stateless(lambda updates, _: jax.tree.map(_times, updates, factors(updates, c.rates))))
+    return optax.chain(*steps)
+
+
+def _inner(c: Training, values: Optimizers, rate: optax.Schedule) -> optax.GradientTransformation:
+    adam = values.adamw
     if c.optimizer == "muon":
-        inner = muon(
+        return muon(
             rate,
             beta=values.muon.momentum,
             eps=adam.eps,
@@ -57,14 +77,38 @@ def optimizer(c: Training, values: Optimizers) -> optax.GradientTransformation:
             adam_b2=adam.b2,
             muon_weight_dimension_numbers=matrices,
         )
-    elif c.optimizer == "adafactor":
-        inner = _adafactor(c, values, rate)
-    else:
-        inner = optax.adamw(rate, adam.b1, adam.b2, adam.eps, weight_decay=c.weight_decay, mask=_decays)
-    steps = [optax.clip_by_global_norm(c.clip), inner]
-    if c.rates:
-        steps.append(optax.stateless(lambda updates, _: jax.tree.map(_times, updates, factors(updates, c.rates))))
-    return optax.chain(*steps)
+    if c.optimizer == "adafactor":
+        return _adafactor(c, values, rate)
+    return optax.adamw(rate, adam.b1, adam.b2, adam.eps, weight_decay=c.weight_decay, mask=_decays)
+
+
+def _one(_: Any) -> float:
+    return 1.0
+
+
+def _groups(params: Any, experts: Sequence[str]) -> Any:
+    """The name of the expert that each parameter is of, or `_REST`."""
+
+    def of(path: Any, _: Any) -> str:
+        return next((_name(expert) for expert in experts if path_name(path).startswith(f"{expert}/")), _REST)
+
+    return jax.tree_util.tree_map_with_path(of, params)
+
+
+def _name(expert: str) -> str:
+    return expert.rpartition("/")[2]
+
+
+def _where_run(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, but nothing at all where every gradient is exactly zero."""
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        run = sum(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradients)) > 0
+        updates, after = inner.update(gradients, state, params)
+        updates = jax.tree.map(lambda leaf: jnp.where(run, leaf, jnp.zeros_like(leaf)), updates)
+        return updates, jax.tree.map(lambda new, old: jnp.where(run, new, old), after, state)
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def _adafactor(c: Training, values: Optimizers, rate: optax.Schedule) -> optax.GradientTransformation:

@@ -37,7 +37,7 @@ from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, environment, partitioning
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
-from signer_jax.training.held import Weights, spent
+from signer_jax.training.held import Weights
 from signer_jax.training.loop import Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
@@ -84,6 +84,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         nonfinite_steps=settings.nonfinite_steps,
         spike=settings.spike,
         tokens=tokens_of(name, model, settings),
+        experts=experts_of(name, model),
     )
 
 
@@ -96,6 +97,13 @@ def tokens_of(name: str, model: Model, settings: Settings) -> Callable[[Mapping[
     halvings = max(len(settings.renderer.stem_features) - 1, 0)
     patch = math.prod(model.renderer.transformer.patch) * 4**halvings
     return lambda batch: math.prod(batch["latents"].shape[:4]) // patch
+
+
+def experts_of(name: str, model: Model) -> tuple[str, ...]:
+    """The beginnings of the paths of the video transformer's experts, where the stage trains a model of several."""
+    if model.renderer is None or "renderer" not in TRAINED[name]:
+        return ()
+    return tuple(f"renderer/transformer/{expert}" for expert in model.renderer.variant.experts)
 
 
 def check_rules(stage: Stage, params: Any) -> None:
@@ -225,7 +233,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
             batches = stage_batches(name, settings, workdir, corpus, tokenizer, model, params, settings.seed + k, mesh)
             begun = checkpoints.latest() is not None
             if not begun:
-                params = weights.ready(params, moving | frozen, settings.stages[:k])
+                params = weights.ready(params, moving | frozen, settings.stages[:k], merged=moving)
             else:  # which has what the stage trains
                 params = weights.ready(params, frozen, settings.stages[:k])
                 params = join(weights.shapes_of(moving), params)
@@ -239,7 +247,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
                 stopped=workdir / "stopped", profile=profile,
             )  # fmt: skip
-            left = params.keys() - spent(params, learned)
+            left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
             params = finished(stage, params, learned)
             del learned, batches  # and what they hold

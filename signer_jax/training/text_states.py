@@ -2,7 +2,8 @@
 
 UMT5-XXL's encoder has 5.7 billion parameters, so it is there for as long as it takes to encode some texts, and its
 memory is given back. `<workdir>/text_states` holds the states of each training video's text and of the negative prompt
-(ArrayRecord, trimmed to the true rows, float32 whatever the run computes in), under the hash of the encoder's files.
+(ArrayRecord, trimmed to the true rows, float32 whatever the run computes in), under the hash of the encoder's files and
+what its weights were rounded to.
 """
 
 import json
@@ -19,7 +20,7 @@ from signer_jax import storage
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
 from signer_jax.errors import SignerError
 from signer_jax.interop import prompts, t5
-from signer_jax.interop.names import inside
+from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
@@ -73,6 +74,14 @@ class TextEncoder:
         """The type in which a parameter lies (`names.Kind`); float32 is computed in."""
         return held_as(path, np.dtype(self.dtype)) if self.dtype else stored
 
+    def rounded(self) -> str:
+        """ "bfloat16" where weights that are stored in float32 are rounded to it, which changes the states; else ""."""
+        if self.dtype != "bfloat16":
+            return ""
+        stored = t5.describe_encoder(self.encoder, width=self.width).stored()
+        changed = (self.kind(path, kind) != kind for path, kind in stored.items() if kind == FLOAT32)
+        return self.dtype if any(changed) else ""
+
     def hash(self) -> str:
         """Of the bytes of both folders."""
         return hashed(self.encoder, self.tokenizer)
@@ -124,6 +133,7 @@ class TextStates:
 
     directory: Path
     source: str  # the hash of the encoder
+    rounded: str  # what its weights were rounded to (`TextEncoder.rounded`)
     width: int
     places: dict[str, int]  # text -> its record
     shard: Shard
@@ -135,6 +145,7 @@ class TextStates:
         try:
             about = read_json(directory / "about.json", LISTS)
             source, width, texts = str(about["encoder"]), about["width"], about["texts"]
+            rounded = str(about.get("rounded", ""))  # older folders do not say it
             if about["dtype"] != _DTYPE or type(width) is not int or not all(isinstance(text, str) for text in texts):
                 raise ValueError("its texts, dtype or width are none")
         except BROKEN as error:
@@ -145,7 +156,7 @@ class TextStates:
             raise SignerError(
                 f"{directory}: the {KIND} is damaged ({len(shard)} records of {len(texts)} texts); {storage.REMAKE}"
             )
-        return cls(directory, source, width, {text: i for i, text in enumerate(texts)}, shard)
+        return cls(directory, source, rounded, width, {text: i for i, text in enumerate(texts)}, shard)
 
     def of(self, text: str) -> States:
         """Raises `SignerError` for a text that is not there."""
@@ -173,21 +184,28 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
         there = TextStates.open(directory)
         check_same(there, source)
         return there
-    digest = source.hash()
+    digest, rounded = source.hash(), source.rounded()
     with storage.new_folder(directory, KIND) as partial:
         with new_shard(partial / "states.arrayrecord") as write:
             order = []
             for text, states in encode(source, sorted(set(texts())), mesh):
                 write(pack({"states": states}))
                 order.append(text)
-        about = {"encoder": digest, "dtype": _DTYPE, "width": source.width, "texts": order}
+        about = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width, "texts": order}
         (partial / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return TextStates.open(directory)
 
 
 def check_same(states: TextStates, source: TextEncoder) -> None:
-    """Raises `SignerError` where the states are not this encoder's."""
+    """Raises `SignerError` where the states are not this encoder's, or its weights were rounded otherwise."""
     if states.width != source.width or states.source != source.hash():
         raise SignerError(
             f"{states.directory}: was encoded by another text encoder than {KEY} {source.encoder}; {storage.REMAKE}"
+        )
+    if states.rounded != (rounded := source.rounded()):
+        was = f"rounded to {states.rounded}" if states.rounded else "as they are stored"
+        now = f"rounds them to {rounded}" if rounded else "rounds none"
+        raise SignerError(
+            f"{states.directory}: was encoded with weights {was}, and config.renderer.dtype {source.dtype!r} {now}; "
+            f"set that back, or {storage.REMAKE}"
         )

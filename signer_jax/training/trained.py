@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from signer_jax.dense import is_adapters
 from signer_jax.errors import SignerError, closest
 from signer_jax.interop.names import FLOAT32
 from signer_jax.training.partitioning import path_name
@@ -37,8 +38,9 @@ def held_as(path: str, dtype: np.dtype) -> np.dtype:
 
 
 def paths(params: Mapping, parts: Sequence[str]) -> tuple[str, ...]:
-    """The paths of the parts' parameters, in order."""
-    return tuple(sorted(flatten_dict({part: params[part] for part in parts}, sep="/")))
+    """The paths of the parts' parameters, in order; without the adapters of earlier stages, which train no further."""
+    flat = flatten_dict({part: params[part] for part in parts}, sep="/")
+    return tuple(sorted(name for name in flat if not is_adapters(name)))
 
 
 def chosen(params: Mapping, parts: Sequence[str], trains: Sequence[str], where: str) -> frozenset[str]:

@@ -195,3 +195,19 @@ def test_an_adapter_that_is_not_finite_is_not_exported(tmp_path, scale):
         with pytest.raises(SignerError, match=r"times alpha over r .* is not finite in float32; export an earlier"):
             save(tmp_path / "adapter", module, adapters(module), scale * 1e3)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7, 1e-3])
+def test_what_is_written_is_read_back_to_the_bit(tmp_path, scale):
+    """A B of some 1e-8 is not zeros: a short training at a low rate makes such."""
+    small = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * np.float32(1e-7 if path[-1].key == "lora_b" else 1), adapters(WAN)
+    )
+    lora.save_diffusers(tmp_path / "a", WAN, small, scale)
+    file = tmp_path / "a" / lora.DIFFUSERS_FILE
+    assert lora.check_written(file, WAN, shapes(WAN), small, scale)
+    tensors = load_file(file)
+    name = next(name for name in tensors if ".lora_B." in name)
+    save_file(tensors | {name: np.zeros_like(tensors[name])}, file, metadata={"format": "pt"})
+    with pytest.raises(SignerError, match="does not read back as what was trained"):
+        lora.check_written(file, WAN, shapes(WAN), small, scale)

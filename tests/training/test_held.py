@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from renderer import tiny_wan
 
 from signer_jax import model as models
+from signer_jax.dense import is_adapters
 from signer_jax.errors import SignerError
 from signer_jax.interop import names, state_dict
 from signer_jax.interop.names import BFLOAT16, FLOAT32
 from signer_jax.model import TRAINED
-from signer_jax.training import held, lora, partitioning, trained
+from signer_jax.renderer import variants
+from signer_jax.training import held, loop, lora, partitioning, run, trained
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.held import Weights
 from signer_jax.validation import read
@@ -129,32 +133,39 @@ def test_nothing_is_in_memory_but_what_a_stage_uses(folders, tmp_path):
         arrays = [array for array in jax.live_arrays() if id(array) not in before]
         return sum(array.size for array in arrays), sum(array.nbytes for array in arrays)
 
-    def size(kinds) -> tuple[int, int]:
+    def size(kinds, beside: int) -> tuple[int, int]:
+        """With so many numbers of adapters, float32."""
         shapes = flat(weights.shapes)
         return (
-            sum(shapes[path].size for path in kinds),
-            sum(shapes[path].size * kind.itemsize for path, kind in kinds.items()),
+            sum(shapes[path].size for path in kinds) + beside,
+            sum(shapes[path].size * kind.itemsize for path, kind in kinds.items()) + 4 * beside,
         )
 
     params: dict = {}
+    adapters = 0
     for i, stage in enumerate(weights.settings.stages):
-        kinds = {path: kind for some in weights.for_stage(stage) for path, kind in some.items()}
-        params = weights.ready(params, kinds, weights.settings.stages[:i])
-        assert {path: leaf.dtype for path, leaf in flat(params).items()} == kinds
-        assert live() == size(kinds)  # to the byte
-        keep(weights, stage, learned_by(weights, stage, i))
+        moving, frozen = weights.for_stage(stage)
+        params = weights.ready(params, moving | frozen, weights.settings.stages[:i], merged=moving)
+        lie = {path: leaf.dtype for path, leaf in flat(params).items() if not is_adapters(path)}
+        assert lie == moving | frozen
+        beside = sum(leaf.size for path, leaf in flat(params).items() if is_adapters(path))
+        assert beside == (adapters if stage == "joint" else 0) and live() == size(lie, beside)  # to the byte
+        learned = learned_by(weights, stage, i)
+        adapters += sum(leaf.size for path, leaf in flat(learned).items() if is_adapters(path))
+        keep(weights, stage, learned)
         params = {part: tree for part, tree in params.items() if part not in TRAINED[stage]}
     params = weights.ready(params, weights.for_signing(), weights.settings.stages)
-    assert live() == size(weights.for_signing())
+    assert live() == size(weights.for_signing(), adapters)
     assert list(params) == list(weights.shapes)
 
 
 # ---- The right numbers -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_read_is_what_the_stages_made_of_it(folders, tmp_path):
-    """By hand: the published weights or the seed's, then each stage's, adapters merged in float32 and rounded last."""
-    weights = weights_of(folders, tmp_path)
+@pytest.mark.parametrize("changes", [{}, {"dtype": "float32"}])
+def test_what_is_read_is_what_the_stages_made_of_it(folders, tmp_path, changes):
+    """By hand: the published weights or the seed's, then each stage's, adapters merged in float32."""
+    weights = weights_of(folders, tmp_path, **changes)
     settings = weights.settings
     model, published = models.build(settings, VOCABULARY)
     expected = jax.device_get(models.init(model, settings, published, settings.seed))
@@ -162,12 +173,15 @@ def test_what_is_read_is_what_the_stages_made_of_it(folders, tmp_path):
         learned = learned_by(weights, stage, i)
         keep(weights, stage, learned)
         expected = lora.merged(expected, learned, settings.lora.alpha / settings.lora.rank)
-    whole = weights.read(weights.whole(), settings.stages)
+    whole = weights.read(weights.whole(), settings.stages, merged=weights.whole())
     for path, value in flat(whole).items():
         np.testing.assert_array_equal(value, flat(expected)[path], err_msg=path)
-    mixed = weights.for_signing()
-    for path, value in flat(weights.read(mixed, settings.stages)).items():
-        np.testing.assert_array_equal(value, flat(expected)[path].astype(mixed[path]), err_msg=path)
+    mixed, apart = weights.for_signing(), flat(weights.read(weights.for_signing(), settings.stages))
+    beside = {f"{path.rpartition('/')[0]}/kernel" for path in apart if is_adapters(path)}
+    assert bool(beside) == (settings.dtype == "bfloat16")  # in float32 they are merged for signing too
+    for path in mixed:
+        if path not in beside:
+            np.testing.assert_array_equal(apart[path], flat(expected)[path].astype(mixed[path]), err_msg=path)
     part = weights.read(weights.whole(("vae",)), settings.stages)
     assert part.keys() == {"vae"}
 
@@ -233,7 +247,66 @@ def test_checkpoints_are_read_some_at_a_time_where_they_are_rounded(tmp_path, mo
         np.testing.assert_array_equal(found[f"w{i}"], values[f"w{i}"].astype(kinds[f"part/w{i}"]))
 
 
+def test_a_stage_knows_which_parameters_a_step_may_leave_alone(folders, tmp_path):
+    model = weights_of(folders, tmp_path).model
+    assert run.experts_of("renderer", model) == ()
+    variant = variants.VARIANTS["wan2.2-t2v-a14b"]
+    two = replace(model, renderer=replace(model.renderer, variant=variant))
+    assert run.experts_of("slul", two) == ()
+    for stage in ("images", "renderer", "joint"):
+        assert run.experts_of(stage, two) == ("renderer/transformer/high", "renderer/transformer/low")
+
+
 # ---- The same results ------------------------------------------------------------------------------------------------
+
+
+def moved_by_hand(weights: Weights, stage: str, seed: int) -> dict:
+    """Made-up results of a stage whose adapters move kernels by some thousandths, as trained ones do."""
+    learned = flat(learned_by(weights, stage, seed))
+    return unflatten_dict({p: v * np.float32(0.03 if is_adapters(p) else 0.2) for p, v in learned.items()}, sep="/")
+
+
+@pytest.mark.parametrize("frozen_dtype", ["bfloat16", "float32"])
+def test_adapters_sign_as_they_were_trained(folders, tmp_path, frozen_dtype):
+    """In bfloat16, beside the kernels: after the renderer's stage, at the start of `joint`, and after that."""
+    changes = {f"train.{stage}.frozen_dtype": frozen_dtype for stage in ("renderer", "joint")}
+    weights = weights_of(folders, tmp_path, **changes, **{"train.joint.trains": ("lora",)})
+    stages = weights.settings.stages
+    module = weights.model.renderer.transformer
+    inputs, options = models.transformer_inputs(weights.model.renderer)
+    rng = np.random.default_rng(5)
+    inputs, options = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), (inputs, options))
+
+    @partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
+    def answer(params):
+        return module.apply({"params": params}, *inputs, **options)
+
+    def forward(params) -> np.ndarray:
+        return np.asarray(answer(params["renderer"]["transformer"]))
+
+    for i, stage in enumerate(stages[:2]):
+        keep(weights, stage, learned_by(weights, stage, i))
+    params, ended = {}, np.empty(0)
+    for i, name in enumerate(stages[2:], 2):
+        moving, frozen = weights.for_stage(name)
+        params = weights.ready(params, moving | frozen, stages[:i], merged=moving)
+        stage = run.stage_of(name, weights.model, weights.settings, 0)
+        new, rest = loop.cut(stage, params, 0)
+        started = forward(lora.with_lora(rest, new, stage.scale))
+        if name == "joint":
+            np.testing.assert_array_equal(started, ended)  # B is zero: nothing of the stage before is lost
+        learned = moved_by_hand(weights, name, i)
+        assert jax.tree.map(np.shape, learned) == jax.tree.map(np.shape, new)
+        keep(weights, name, learned)
+        ended = forward(lora.with_lora(rest, learned, stage.scale))
+        assert np.abs(ended - started).max() > 1e-3
+        assert "renderer" in weights.spent(params, learned)  # and so is read anew
+        params = {part: tree for part, tree in params.items() if part not in stage.parts}
+        signing = weights.read(weights.for_signing(("renderer",)), stages[: i + 1])
+        np.testing.assert_array_equal(forward(signing), ended)
+    whole = weights.whole(("renderer",))
+    merged = forward(weights.read(whole, stages, merged=whole))
+    assert np.abs(merged - ended).max() > 0  # what exports have is float32's, rounded where it is used
 
 
 @pytest.mark.parametrize("variant", ["wan2.1-t2v-1.3b", "wan2.2-animate-14b"])

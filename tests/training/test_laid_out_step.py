@@ -168,6 +168,55 @@ def test_what_is_sent_and_what_is_touched_is_counted():
     assert cost.arguments(RING) == 4 * array + 4
 
 
+EITHER = """
+HloModule m
+
+%small (a: (f32[8,4], f32[4,4])) -> f32[8,4] {
+  %a = (f32[8,4]{1,0}, f32[4,4]{1,0}) parameter(0)
+  %a.x = f32[8,4]{1,0} get-tuple-element(%a), index=0
+  %a.w = f32[4,4]{1,0} get-tuple-element(%a), index=1
+  ROOT %a.y = f32[8,4]{1,0} dot(%a.x, %a.w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%large (b: (f32[8,4], f32[4,4])) -> f32[8,4] {
+  %b = (f32[8,4]{1,0}, f32[4,4]{1,0}) parameter(0)
+  %b.x = f32[8,4]{1,0} get-tuple-element(%b), index=0
+  %b.w = f32[4,4]{1,0} get-tuple-element(%b), index=1
+  %b.y = f32[8,4]{1,0} dot(%b.x, %b.w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %b.z = f32[8,4]{1,0} dot(%b.y, %b.w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (which: pred[], x: f32[8,4], w: f32[4,4]) -> f32[8,4] {
+  %which = pred[] parameter(0)
+  %x = f32[8,4]{1,0} parameter(1)
+  %w = f32[4,4]{1,0} parameter(2)
+  %both = (f32[8,4]{1,0}, f32[4,4]{1,0}) tuple(%x, %w)
+  ROOT %out = f32[8,4]{1,0} conditional(%which, %both, %both), BRANCHES
+}
+"""
+
+
+@pytest.mark.parametrize("order", [("small", "large"), ("large", "small")])
+@pytest.mark.parametrize(
+    "branches", ["true_computation=%{}, false_computation=%{}", "branch_computations={{%{}, %{}}}"]
+)
+def test_of_a_conditionals_branches_the_dearest_counts_alone(branches, order):
+    found = cost.read(EITHER.replace("BRANCHES", branches.format(*order)))
+    product, moved = 2 * 8 * 4 * 4, 4 * (2 * 8 * 4 + 4 * 4)
+    assert (found.flops, found.touched) == (2 * product, 2 * moved)
+
+
+def test_of_two_experts_one_is_counted():
+    """Compiled, with their gradients, as a training step has them."""
+    w = jnp.zeros((2, 32, 32))
+
+    def loss(w, x, high):
+        return jax.lax.cond(high, lambda: jnp.tanh(x @ w[0]).sum(), lambda: jnp.tanh(x @ w[1]).sum())
+
+    text = jax.jit(jax.grad(loss)).lower(w, jnp.zeros((64, 32)), True).compile().as_text()
+    assert cost.read(text).flops == 2 * 2 * 64 * 32 * 32  # forward, and the kernel's gradient
+
+
 def _with_an_axis(found: cost.Cost, *sizes: int) -> list[str]:
     """The arrays that a collective moves with an axis of one of these sizes."""
     return [

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.slul.t5 import T5
@@ -46,8 +46,7 @@ def adapted(request):
 
 def run(module, params, inputs, adapters=None, scale=0.7):
     def call(params, adapters):
-        with lora.applied():
-            return module.apply({"params": lora.with_lora(params, adapters or {}, scale)}, *inputs)
+        return module.apply({"params": lora.with_lora(params, adapters or {}, scale)}, *inputs)
 
     return jax.jit(call)(params, adapters)
 
@@ -74,8 +73,7 @@ def test_every_target_has_an_adapter_that_counts(adapted):
     }
 
     def loss(adapters):
-        with lora.applied():
-            out = module.apply({"params": lora.with_lora(params, adapters, 1.0)}, *inputs)
+        out = module.apply({"params": lora.with_lora(params, adapters, 1.0)}, *inputs)
         return jnp.square(jax.tree.leaves(out)[0]).sum()
 
     for name, gradient in flatten_dict(jax.jit(jax.grad(loss))(moved), sep="/").items():
@@ -111,9 +109,8 @@ def test_in_bfloat16_a_small_term_is_not_lost():
     turns = jnp.array([[1.0, -1, 1, -1, 1, -1, 1, -1]])  # what the kernel alone sums to zero
     layer = {"dense": {"kernel": jnp.ones((8, 8), jnp.bfloat16)}}
     adapters = {"dense": {"lora_a": turns.T, "lora_b": jnp.full((1, 8), 1e-3)}}
-    dense = nn.Dense(8, use_bias=False, dtype=jnp.bfloat16)
-    with lora.applied():
-        y = dense.apply({"params": lora.with_lora(layer, adapters, 0.5)["dense"]}, turns)
+    dense = Dense(8, use_bias=False, dtype=jnp.bfloat16)
+    y = dense.apply({"params": lora.with_lora(layer, adapters, 0.5)["dense"]}, turns)
     np.testing.assert_allclose(np.asarray(y, np.float32), 0.5 * 8e-3, rtol=0.01)
     whole = lora.merged(layer, adapters, 0.5)["dense"]["kernel"]
     assert whole.dtype == jnp.bfloat16 and (whole == 1).all()

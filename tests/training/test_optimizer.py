@@ -46,8 +46,8 @@ def test_a_step_of_muon_turns_every_matrix_alike_and_follows_the_rate():
     assert 0.0015 < float(jnp.abs(second["stem"]["conv"]["bias"]).max()) < 0.0025  # Adam's, a tenth
 
 
-def steps_of(c, gradients, p):
-    tx = optimizer(c, OPTIMIZERS)
+def steps_of(c, gradients, p, experts=()):
+    tx = optimizer(c, OPTIMIZERS, experts)
     state, moved = tx.init(p), p
     for gradient in gradients:
         updates, state = tx.update(gradient, state, moved)
@@ -102,3 +102,41 @@ def test_a_group_has_its_rate(name):
     assert not changed["stem"]["narrow"]["kernel"].any() and change["stem"]["narrow"]["kernel"].any()
     np.testing.assert_allclose(changed["stem"]["conv"]["kernel"], 0.25 * change["stem"]["conv"]["kernel"], atol=1e-6)
     np.testing.assert_array_equal(changed["slul"]["lm_head"]["kernel"], change["slul"]["lm_head"]["kernel"])
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_an_expert_that_was_not_run_keeps_its_parameters_and_moments(name):
+    """Each expert goes as if it had been trained alone, in its own steps; what both have goes in all of them."""
+    rng = np.random.default_rng(0)
+    expert = {"wi": {"kernel": (32, 48), "bias": (48,)}}
+    shapes = {"transformer": {"high": expert, "low": expert}, "control": {"kernel": (32, 48)}}
+
+    def made(some=("control", "high", "low")):
+        def one(path, shape):
+            name = path[-3].key if len(path) > 2 else path[0].key
+            return jnp.asarray(rng.normal(size=shape) * (name in some), jnp.float32)
+
+        return jax.tree_util.tree_map_with_path(one, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+    c = training(optimizer=name, warmup=0, schedule="constant", weight_decay=0.1, learning_rate=0.05, clip=1e9)
+    p, drawn = made(), ["high", "low", "low", "high", "high"]
+    gradients = [made(("control", side)) for side in drawn]
+    moved = steps_of(c, gradients, p, ("transformer/high", "transformer/low"))
+    for side in ("high", "low"):
+        alone = steps_of(c, [g["transformer"][side] for g, s in zip(gradients, drawn, strict=True) if s == side],
+                         p["transformer"][side])  # fmt: skip
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), moved["transformer"][side], alone)
+    alone = steps_of(c, [{"control": g["control"]} for g in gradients], {"control": p["control"]})
+    np.testing.assert_allclose(moved["control"]["kernel"], alone["control"]["kernel"], atol=1e-6)
+    before = steps_of(c, gradients[:1], p, ("transformer/high", "transformer/low"))
+    jax.tree.map(np.testing.assert_array_equal, before["transformer"]["low"], p["transformer"]["low"])
+
+
+def test_the_rate_is_of_all_steps_whichever_expert_they_ran():
+    p = {"high": {"kernel": jnp.ones((4, 4))}, "low": {"kernel": jnp.ones((4, 4))}}
+    c = training(warmup=0, schedule="linear", steps=4, learning_rate=0.4, weight_decay=0.0, clip=1e9)
+    nothing = {"kernel": jnp.zeros((4, 4))}
+    run = [p | {"low": nothing}, p | {"high": nothing}]
+    moved = steps_of(c, run, p, ("high", "low"))
+    np.testing.assert_allclose(moved["high"]["kernel"], 1 - 0.4, atol=1e-5)  # Adam's first step is one times the rate
+    np.testing.assert_allclose(moved["low"]["kernel"], 1 - 0.3, atol=1e-5)

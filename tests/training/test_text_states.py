@@ -91,6 +91,47 @@ def test_the_cache_is_asked_again_only_of_the_same_encoder(pipeline, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_weights_that_are_rounded_otherwise_are_another_encoder(pipeline, tmp_path):
+    """`config.renderer.dtype` may change in a run, and the files stay what they are."""
+    mesh = partitioning.own_mesh(MESH)
+    plain, rounding, widening = (TextEncoder.at(pipeline, TEXT, 512, dtype) for dtype in ("", "bfloat16", "float32"))
+    made = text_states.prepare(tmp_path / "text_states", rounding, lambda: TEXTS, mesh)
+    assert (made.rounded, rounding.rounded(), plain.rounded(), widening.rounded()) == ("bfloat16", "bfloat16", "", "")
+    text_states.check_same(made, rounding)
+    for other in (plain, widening):
+        with pytest.raises(SignerError, match="rounded to bfloat16, and config.renderer.dtype .* rounds none") as error:
+            text_states.check_same(made, other)
+        assert "\n" not in str(error.value)
+    exact = replace(made, rounded="")
+    text_states.check_same(exact, widening)
+    with pytest.raises(SignerError, match="as they are stored, .* 'bfloat16' rounds them"):
+        text_states.check_same(exact, rounding)
+
+
+def test_the_last_texts_are_kept_and_no_more(pipeline, tmp_path, monkeypatch):
+    mesh = partitioning.own_mesh(MESH)
+    source = TextEncoder.at(pipeline, TEXT, 512)
+    known = text_states.prepare(tmp_path / "text_states", source, lambda: ["", "yes"], mesh)
+    read = []
+
+    def encode(_, texts, __):
+        read.append(list(texts))
+        return ((text, np.full((1, TEXT), len(text), np.float32)) for text in texts)
+
+    monkeypatch.setattr(text_states, "encode", encode)
+    monkeypatch.setattr(conditions, "_KEPT", 3)
+    texts = conditions.Texts(source, known, "", mesh)
+    found = texts.of(["a", "yes", "bb", "a", "ccc", "dddd"])  # more than are kept
+    np.testing.assert_array_equal(found[1], known.of("yes"))
+    assert [one[0, 0] for one in (*found[:1], *found[2:])] == [1, 2, 1, 3, 4]
+    assert read == [["a", "bb", "ccc", "dddd"]] and len(texts._states) == 3
+    texts.of(["bb"]), texts.of(["eeeee"]), texts.of(["bb"])
+    assert read[1:] == [["eeeee"]]  # what was asked for last is there
+    for i in range(20):
+        texts.of(["x" * (10 + i)])
+    assert len(texts._states) == 3
+
+
 def test_harmed_folders_are_read_or_one_line(pipeline, tmp_path):
     from random import Random
     from shutil import copytree
