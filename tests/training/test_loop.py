@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from test_checkpoints import MESH, batches
 
+from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params, read_sizes
@@ -18,7 +19,7 @@ from signer_jax.training.loop import TrainState, cut, finished, fit, make_step, 
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
 
-MODULE = nn.Dense(16)
+MODULE = Dense(16)
 
 
 def objective(params, batch, rng):
