@@ -16,6 +16,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c = shipped("default")
     c.stages = ("slul", "pose", "renderer")
     c.data.size = (480, 832)
+    c.data.fps = find(variant).fps or c.data.fps
     c.vae.init = config_dict.placeholder(str)
     c.renderer.variant = variant
     c.renderer.init = config_dict.placeholder(str)
@@ -33,7 +34,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.velocity_floor = 0.0
     c.renderer.shared_noise = False  # they know white noise alone
     c.renderer.solver, c.renderer.steps = "unipc", 30
-    c.renderer.guidance_each.text, c.renderer.dropout_each.text = 5.0, 0.1  # as Wan 2.1 and TI2V are published
+    c.renderer.guidance_each.text, c.renderer.dropout_each.text = find(variant).guidance, 0.1
     # Where there is no branch to train: adapters, and what reads SLUL's features.
     c.train.renderer.trains = ("branch",) if find(variant).pose == "branch" else ("lora", "semantics")
     c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-4
