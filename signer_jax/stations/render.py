@@ -102,7 +102,7 @@ class Studio:
         """
         if not renderer.variant.continues and (fault := overlap_fault(overlap, window, renderer.temporal_ratio)):
             raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
-        grid = next(iter(latents.banks.values())).latents.shape[1:]
+        grid = latents.grid
         shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone

@@ -32,7 +32,7 @@ from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
 from signer_jax.training.bucketed import Windows
-from signer_jax.training.latents import Beside, window_starts
+from signer_jax.training.latents import FEW, Beside, window_starts
 from signer_jax.training.pictures import Cut, Pictures, Tower
 from signer_jax.training.text_states import TextEncoder, TextStates
 from signer_jax.types import Pose
@@ -211,6 +211,7 @@ def prepare(
             return pictures.prepare(
                 workdir / name, corpus, windows, latents, model.vae, vae, seer,
                 references=c.references, first=renderer.variant.first, windows=starts, cut=cut,
+                most=FEW if renderer.variant.first else None,
             )  # fmt: skip
 
         def made_at(size: Bucket) -> Pictures:
