@@ -258,6 +258,15 @@ def test_frame_rate_and_guidance_are_the_published_models_in_every_config(varian
         assert (c.data.fps, c.renderer.guidance_each.text) == PUBLISHED[variant]
 
 
+def test_who_is_never_without_a_picture():
+    """TI2V and Fun-Control are published to make videos of a text, or of a control, alone too."""
+    share = {name: configuration.shipped("wan", name).renderer.reference_dropout for name in PUBLISHED}
+    assert {name for name in share if not share[name]} == {
+        "wan2.1-i2v-14b", "wan2.2-i2v-a14b", "wan2.2-animate-14b"
+    }  # fmt: skip
+    assert configuration.shipped("wan_general", "wan2.2-animate-14b").renderer.references > 1
+
+
 def test_a_run_exports_its_slul_and_says_what_it_has_not(tiny_run, tmp_path, capsys):
     out = tmp_path / "t5"
     assert main(["export", "t5", str(tiny_run), "--out", str(out)]) == 0

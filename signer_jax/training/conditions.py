@@ -130,7 +130,8 @@ class Sources:
 
         `text_states [rows, d]`, zeros past the end, and `text_null [n, d]`; `clip [i, c]` of the reference. Of a model
         whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
-        uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip. `face
+        uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip, or of a
+        signer who has none a distant frame. `face
         [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long. All
         but the face are as the window's bucket has them.
         """
@@ -162,7 +163,7 @@ class Sources:
             shown_here = self.pictures[size]
             if variant.front:
                 bank = shown_here.banks[signers[motion]]
-                place = bank.place_but(motion, rng, dropout=self.reference_dropout)
+                place = bank.place_but(motion, rng, dropout=self.reference_dropout, window=(start, length))
                 found["reference"] = bank.shown(place)
                 if bank.clip is not None:
                     found["clip"] = np.zeros_like(bank.clip[0]) if place is None else np.array(bank.clip[place])

@@ -123,7 +123,7 @@ class Pictures:
             pictures, latents = (open_npy(directory / f"{name}.npy") for name in ("pictures", "latents"))
             tokens = open_npy(directory / "tokens.npy") if tower else None
             bank = read_npz(directory / "places.npz")
-            whole = ReferenceBank(latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own)
+            whole = ReferenceBank(latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own, bank["frame"])
             _check(whole, sum(counts.values()))
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -166,6 +166,8 @@ def _check(bank: ReferenceBank, rows: int) -> None:
     for name, (value, axes) in (numbers | ({} if bank.clip is None else {"tokens": (bank.clip, 3)})).items():
         if value.dtype != np.float32 or value.ndim != axes or not plausible(value):
             raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, or no numbers")
+    if bank.frame is None or bank.frame.dtype.kind not in "iu" or bank.frame.ndim != 1:
+        raise ValueError("a frame is no number")
     if bank.confidence.shape != bank.pose.shape[:2] or bank.motion.dtype.kind not in "iu" or bank.motion.ndim != 1:
         raise ValueError("its poses do not fit their confidences, or a motion is no number")
 
@@ -236,7 +238,7 @@ def prepare(
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "own": first, "signers": signers,
+            "own": True, "signers": signers,
         }  # fmt: skip
         np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
         storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
