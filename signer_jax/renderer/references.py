@@ -33,7 +33,14 @@ class ReferenceBank:
         """Some of the frames, by a mask or by their places."""
         pictures, clip, frame = (None if one is None else one[kept] for one in (self.pictures, self.clip, self.frame))
         return ReferenceBank(
-            self.latents[kept], self.pose[kept], self.confidence[kept], self.motion[kept], pictures, clip, self.own, frame
+            self.latents[kept],
+            self.pose[kept],
+            self.confidence[kept],
+            self.motion[kept],
+            pictures,
+            clip,
+            self.own,
+            frame,
         )
 
     def any_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> Float[np.ndarray, "h w z"]:

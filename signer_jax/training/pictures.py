@@ -123,7 +123,9 @@ class Pictures:
             pictures, latents = (open_npy(directory / f"{name}.npy") for name in ("pictures", "latents"))
             tokens = open_npy(directory / "tokens.npy") if tower else None
             bank = read_npz(directory / "places.npz")
-            whole = ReferenceBank(latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own, bank["frame"])
+            whole = ReferenceBank(
+                latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own, bank["frame"]
+            )
             _check(whole, sum(counts.values()))
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
