@@ -16,6 +16,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c = shipped("default")
     c.stages = ("slul", "pose", "renderer")
     c.data.size = (480, 832)
+    c.data.fps = find(variant).fps or c.data.fps
     c.vae.init = config_dict.placeholder(str)
     c.renderer.variant = variant
     c.renderer.init = config_dict.placeholder(str)
@@ -25,6 +26,8 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.overlap = 0 if find(variant).continues else 16
     c.renderer.stride = 40
     c.renderer.references = 32
+    if "mask" in find(variant).streams:
+        c.renderer.reference_dropout = 0.0  # published image models have never been without a picture
     c.renderer.control = "branch" if find(variant).pose == "branch" else "variant"  # which sees the pose by itself
     c.renderer.control_size = 480
     c.renderer.control_channels = (64, 128, 256, 512)  # 1.0 % of the 1.3B model
@@ -33,7 +36,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.velocity_floor = 0.0
     c.renderer.shared_noise = False  # they know white noise alone
     c.renderer.solver, c.renderer.steps = "unipc", 30
-    c.renderer.guidance_each.text, c.renderer.dropout_each.text = 5.0, 0.1  # as Wan 2.1 and TI2V are published
+    c.renderer.guidance_each.text, c.renderer.dropout_each.text = find(variant).guidance, 0.1
     # Where there is no branch to train: adapters, and what reads SLUL's features.
     c.train.renderer.trains = ("branch",) if find(variant).pose == "branch" else ("lora", "semantics")
     c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-4

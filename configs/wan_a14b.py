@@ -10,7 +10,6 @@ from signer_jax.configuration import shipped
 
 def get_config():
     c = shipped("wan", "wan2.2-t2v-a14b")
-    c.renderer.guidance_each.text = 3.5  # published: 4 at high noise, 3 at low
     c.train.renderer.trains = ("lora", "branch")
     c.train.joint.trains = (*c.train.joint.trains, "lora")
     c.lora.rank, c.lora.alpha = 32, 32.0

@@ -11,9 +11,7 @@ from signer_jax.configuration import shipped
 
 def get_config():
     c = shipped("wan", "wan2.2-animate-14b")
-    c.data.fps = 30.0  # as published (animate_14B.sample_fps)
     c.renderer.control = "variant"  # pose tokens
-    c.renderer.guidance_each.text = 1.0  # as published (animate_14B.sample_guide_scale): none
     c.train.renderer.trains = ("lora", "semantics")
     c.train.joint.trains = ("^slul/", "^slp_moe/", "^stabiliser/", "lora", "semantics")
     c.lora.rank, c.lora.alpha = 32, 32.0

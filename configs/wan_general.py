@@ -21,7 +21,9 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     # leave what reads them as it is.
     c.renderer.control = "none"
     c.renderer.dropout_each.face = 1.0
-    c.renderer.references = 1  # a video; its own first frame is shown where the model is shown one
+    # A video; its own first frame is shown where the model is shown one, and of a model with the picture in front the
+    # frame of these that is farthest from the window.
+    c.renderer.references = 4 if find(variant).front else 1
     c.train.renderer.trains = ("full",) if find(variant).pose == "branch" else ("lora",)
     # Of attention not the face branch's, which is in every layer's group.
     c.lora.targets = ("(self|cross)_attention/(query|key|value|out)/kernel$", "/(wi|wi_0|wi_1|wo)/kernel$")

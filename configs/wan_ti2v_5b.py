@@ -10,6 +10,5 @@ from signer_jax.configuration import shipped
 
 def get_config():
     c = shipped("wan", "wan2.2-ti2v-5b")
-    c.data.fps = 24.0  # as published (ti2v_5B.sample_fps); the other Wan models have the default's 16
     c.renderer.control_fold = 2
     return c

@@ -88,13 +88,22 @@ class Opened:
         """Pose -> video, for `stations.render`."""
         if self.model.renderer is None:
             raise self._lacks("renderer")
+        return self._studio(spoken=self.model.renderer.variant.text == "slul" or self.texts is not None)
+
+    @cached_property
+    def wordless(self) -> Studio:
+        """The studio for poses without a text: no guidance away from what was not said."""
+        studio = self.studio
+        return studio if self.settings.renderer.guidance_each.text == 1.0 else self._studio(spoken=False)
+
+    def _studio(self, *, spoken: bool) -> Studio:
         model, c = self.model, self.settings
         return Studio.of(
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
             share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
             null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
-            guidance_each=vars(c.renderer.guidance_each),
+            guidance_each=vars(c.renderer.guidance_each) | ({} if spoken else {"text": 1.0}),
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------

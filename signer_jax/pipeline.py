@@ -57,7 +57,7 @@ class Signer(Opened):
         features are left out. `style`, `signer`: see `sign`. Raises `SignerError` where the run has no renderer, for a
         text without a text encoder, or a style that the video model is not shown.
         """
-        studio = self.studio
+        studio = self.studio if text else self.wordless
         self._check_style(style)
         if text and self.texts is None:
             raise SignerError(

@@ -73,12 +73,17 @@ def write_list(path: Path, value: Any, what: str, mend: str) -> None:
     Raises `SignerError`, which begins with `what`, for a longer list than `json_files.LISTS`: the folder would be
     there, in an older one's place, and nothing could open it.
     """
+    path.write_bytes(list_bytes(value, what, mend))
+
+
+def list_bytes(value: Any, what: str, mend: str) -> bytes:
+    """What `write_list` writes; raises as it does, before anything long is begun."""
     data = (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode("utf-8", "backslashreplace")
     try:
         check_bounds(data, LISTS)
     except ValueError as error:
         raise SignerError(f"{what} is too long to be read again ({error}); {mend}") from None
-    path.write_bytes(data)
+    return data
 
 
 @contextmanager

@@ -241,9 +241,30 @@ def test_slul_s_features_can_act_in_every_config(name):
     assert new <= trained_parts.chosen(params, ("renderer",), tuple(c.train.renderer.trains), name)
 
 
-@pytest.mark.parametrize(("name", "guidance"), [("wan", 5.0), ("wan_a14b", 3.5), ("wan_animate_14b", 1.0)])
-def test_the_texts_guidance_is_the_published_models(name, guidance):
-    assert configuration.shipped(name).renderer.guidance_each.text == guidance
+# Frames a second, the text's guidance.
+PUBLISHED = {
+    "wan2.1-t2v-1.3b": (16, 5.0), "wan2.1-t2v-14b": (16, 5.0), "wan2.1-i2v-14b": (16, 5.0),
+    "wan2.1-fun-control-14b": (16, 6.0), "wan2.2-t2v-a14b": (16, 3.5), "wan2.2-i2v-a14b": (16, 3.5),
+    "wan2.2-ti2v-5b": (24, 5.0), "wan2.2-animate-14b": (30, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", [name for name, record in ALL.items() if record.sizes])
+def test_frame_rate_and_guidance_are_the_published_models_in_every_config(variant):
+    configs = [configuration.shipped(name, variant) for name in ("wan", "wan_general")]
+    if variant in CONFIGS:
+        configs.append(configuration.shipped(CONFIGS[variant]))
+    for c in configs:
+        assert (c.data.fps, c.renderer.guidance_each.text) == PUBLISHED[variant]
+
+
+def test_who_is_never_without_a_picture():
+    """TI2V and Fun-Control are published to make videos of a text, or of a control, alone too."""
+    share = {name: configuration.shipped("wan", name).renderer.reference_dropout for name in PUBLISHED}
+    assert {name for name in share if not share[name]} == {
+        "wan2.1-i2v-14b", "wan2.2-i2v-a14b", "wan2.2-animate-14b"
+    }  # fmt: skip
+    assert configuration.shipped("wan_general", "wan2.2-animate-14b").renderer.references > 1
 
 
 def test_a_run_exports_its_slul_and_says_what_it_has_not(tiny_run, tmp_path, capsys):

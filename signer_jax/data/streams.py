@@ -6,7 +6,7 @@ own, so that a global batch is the same for any number of processes and any mesh
 (`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,14 @@ def bucketed_videos(load: Callable[[int], np.ndarray], plan: Plan, reading: Read
 def spread(count: int, limit: int) -> np.ndarray:
     """At most `limit` places among `count`, evenly over all of them, `[k]`."""
     return np.linspace(0, count - 1, min(limit, count)).round().astype(int)
+
+
+def spread_over(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """At most `limit` of the items of groups of so many each, evenly over all of them: (group, its item)."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    places = spread(int(ends[-1]), limit) if len(ends) else np.zeros(0, int)
+    groups = np.searchsorted(ends, places, side="right")
+    return [(int(k), int(at - ends[k] + counts[k])) for k, at in zip(groups, places, strict=True)]
 
 
 def take_frames(video: np.ndarray, start: int, length: int) -> np.ndarray:

@@ -52,8 +52,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
-    known = [i for i in filmed_at if listed[i][2] in studio.latents.banks]
-    guests = [i for i in filmed_at if listed[i][2] not in studio.latents.banks]
+    trained = {name for _, video, name in corpus.listed("train") if video}
+    known = [i for i in filmed_at if listed[i][2] in trained]
+    guests = [i for i in filmed_at if listed[i][2] not in trained]
     first, shown = [known[k] for k in spread(len(known), limit)], {}
     picked = sorted([*first, *(guests[k] for k in spread(len(guests), limit))])
     rows: Rows = defaultdict(list)
@@ -65,7 +66,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     # One signer after the other, so that each one's training videos are read once, and one signer's are held.
     in_turn = iter(progress(sorted(picked, key=lambda i: listed[i][2]), "video"))
     for name, places in groupby(in_turn, key=lambda i: listed[i][2]):
-        seen = name in studio.latents.banks
+        seen = name in trained
         training = filmed_by(corpus, name) if seen else {}
         for i in places:
             sample = records[i]
@@ -77,7 +78,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
             if signer.model.slul is not None:
                 H, mask = semantics(clip.text, clip.language, signer.linker)
             others = {k: other for k, other in training.items() if other.name != clip.name}
-            bank = bank_of(studio.latents.banks[name], others) if others else None
+            bank = studio.latents.banks.get(name)  # of many signers a published model's run keeps some alone
+            bank = bank_of(bank, others) if bank and others else None
             look = style_of(bank, name) if bank else borrowed(studio, corpus, split, i)
             candidates = {
                 "": render(whole, look, H, mask, studio, states[i]).video,

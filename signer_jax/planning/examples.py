@@ -98,6 +98,8 @@ def _latents(settings: Settings, model: Model, length: int, size: tuple[int, int
         "reference": ((h, w, z), np.float32),
         "noise_factor": ((z, z), np.float32),
     }
+    if conditions.corpus_constants(settings, model):
+        found["constants"] = ((2, z), np.float32)
     if c.text_encoder:
         width = model.renderer.transformer.text_dim
         found["text_states"] = ((variant.text_rows or ROWS, width), np.float32)

@@ -18,11 +18,14 @@ from signer_jax.types import Array
 Encode = Callable[[Array], Array]
 
 
-def encoder(vae: Any, params: Mapping) -> Encode:
-    """The autoencoder with its parameters (`params["vae"]`), latents normalised by its constants; it is not trained."""
+def encoder(vae: Any, params: Mapping, normalise: Callable[[Any], Any] | None = None) -> Encode:
+    """The autoencoder with its parameters (`params["vae"]`); it is not trained. Latents are normalised as those of the
+    videos are (`LatentStore.normalise`), by the autoencoder's own constants where None.
+    """
+    normal = vae.normalise if normalise is None else normalise
 
     def encode(video: Array) -> jax.Array:
-        return vae.normalise(vae_chunks.to_latents(vae, jax.lax.stop_gradient(params["vae"]), video))
+        return jnp.asarray(normal(vae_chunks.to_latents(vae, jax.lax.stop_gradient(params["vae"]), video)))
 
     return encode
 

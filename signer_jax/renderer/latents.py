@@ -5,6 +5,7 @@ and for each signer a bank of frames with their poses, of which one gives the st
 written by `training.latents`. `<workdir>/buckets/BUCKET` is the same of a bucket, written by `training.bucketed`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ KIND = "latent cache"
 # What reading JSON or an array that is not whole raises.
 _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, MemoryError)
 _LARGEST = 1e6
+_AT_ONCE = 1 << 22  # numbers of the banks, 32 MB in float64
 _SMALLEST_STD = 1e-4  # what is divided by it is still a plausible number
 _MOST_CHANNELS = 1024  # of a latent: time and memory grow with the square of their number
 _FILES = ("statistics.json", "references.npz", "references.npy")
@@ -31,15 +33,23 @@ def plausible(array: np.ndarray) -> bool:
 
 
 def noise_factor(latents: np.ndarray) -> np.ndarray:
-    """F `[z, z]` float32, lower triangular: F F' is the covariance of the channels of latents `[..., z]`.
+    """F `[z, z]` float32, lower triangular: F F' is the covariance of the channels of latents `[m, ..., z]`.
 
-    Raises `ValueError` where there are fewer than two.
+    Rows are read some at a time: they may be mapped. Raises `ValueError` where there are fewer than two latents.
     """
-    flat = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
-    if len(flat) < 2:
+    z = latents.shape[-1]
+    count = latents.size // z
+    if count < 2:
         raise ValueError("a covariance needs two latents")
-    covariance = np.cov(flat, rowvar=False) + 1e-6 * np.eye(flat.shape[1])
-    return np.linalg.cholesky(covariance).astype(np.float32)
+    rows = max(1, _AT_ONCE * len(latents) // latents.size)
+
+    def parts() -> Iterator[np.ndarray]:
+        for i in range(0, len(latents), rows):
+            yield np.asarray(latents[i : i + rows], np.float64).reshape(-1, z)
+
+    mean = sum((part.sum(axis=0) for part in parts()), np.zeros(z)) / count
+    products = sum(((part - mean).T @ (part - mean) for part in parts()), np.zeros((z, z)))
+    return np.linalg.cholesky(products / (count - 1) + 1e-6 * np.eye(z)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,11 @@ class LatentStore:
             raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}, or is no number")
         of = {name: str(statistics[name]) for name in ("bucket", "dtype") if name in statistics}
         return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), **of)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Height, width and channels of a latent frame."""
+        return next(iter(self.banks.values())).latents.shape[1:]
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std

@@ -23,16 +23,24 @@ class ReferenceBank:
     motion: np.ndarray  # [m] the clip that each comes from
     pictures: np.ndarray | None = None  # [m, y, x, 3] uint8, of published models: each frame's latents are its own
     clip: np.ndarray | None = None  # [m, i, c] CLIP's tokens of them
-    own: bool = False  # clips are shown with a frame of their own in training
+    own: bool = False  # clips may be shown with a frame of their own in training
+    frame: np.ndarray | None = None  # [m] which of the clip's each is, where they are pictures
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def of(self, kept: np.ndarray | slice) -> "ReferenceBank":
         """Some of the frames, by a mask or by their places."""
-        pictures, clip = (None if one is None else one[kept] for one in (self.pictures, self.clip))
+        pictures, clip, frame = (None if one is None else one[kept] for one in (self.pictures, self.clip, self.frame))
         return ReferenceBank(
-            self.latents[kept], self.pose[kept], self.confidence[kept], self.motion[kept], pictures, clip, self.own
+            self.latents[kept],
+            self.pose[kept],
+            self.confidence[kept],
+            self.motion[kept],
+            pictures,
+            clip,
+            self.own,
+            frame,
         )
 
     def any_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> Float[np.ndarray, "h w z"]:
@@ -41,10 +49,23 @@ class ReferenceBank:
         """
         return self.shown(self.place_but(motion, rng, dropout=dropout))
 
-    def place_but(self, motion: int, rng: np.random.Generator, *, dropout: float) -> int | None:
-        """`any_but`'s place in the bank; None for no picture."""
+    def place_but(
+        self, motion: int, rng: np.random.Generator, *, dropout: float, window: tuple[int, int] | None = None
+    ) -> int | None:
+        """`any_but`'s place in the bank; None for no picture.
+
+        With a `window` of the clip (first frame, frames) a signer without another clip is shown with the frame of this
+        one that is farthest from it, of a bank that knows frames.
+        """
         others = np.flatnonzero(self.motion != motion)
-        return None if rng.random() < dropout or len(others) == 0 else int(rng.choice(others))
+        if rng.random() < dropout:
+            return None
+        if len(others):
+            return int(rng.choice(others))
+        if window is None or self.frame is None:
+            return None
+        start, length = window
+        return int(np.argmax(np.maximum(start - self.frame, self.frame - (start + length - 1))))
 
     def shown(self, place: int | None) -> Float[np.ndarray, "h w z"]:
         """The latents of a place."""

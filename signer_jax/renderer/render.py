@@ -403,7 +403,8 @@ class Renderer:
     ) -> Float[Array, "b k h w 1"]:
         """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`).
 
-        1 of a frame in front; 0 of a first frame that is given clean (`reference`), of which nothing is predicted.
+        Of a frame in front 1 where there is a `reference`, whose copy it becomes, else 0; 0 of a first frame that is
+        given clean, of which nothing is predicted.
         """
         hands = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         if self.shapes is None:
@@ -415,7 +416,8 @@ class Renderer:
         shown = jax.lax.stop_gradient(shown)
         weight = hand_weight(shown, time_ratio=self.temporal_ratio, space_ratio=ratio, gain=gain)
         if self.variant.front:
-            return in_front(jnp.ones_like(weight[:, 0]), weight)
+            there = jnp.ones(len(weight)) if reference is None else given(reference)
+            return in_front(jnp.ones_like(weight[:, 0]) * there[:, None, None, None], weight)
         if self.variant.first and self.variant.time == "token" and reference is not None:
             return weight.at[:, 0].multiply(1.0 - given(reference)[:, None, None, None])
         return weight

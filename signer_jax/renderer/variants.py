@@ -76,6 +76,8 @@ class Variant:
     threshold: float = 0.3  # confidence below which a joint is not drawn
     face: FaceBranch | None = None
     shift_480p: float | None = None  # that of small videos, where another one is published for them
+    fps: float | None = None  # frames a second of the videos that it was trained on; None where a config gives them
+    guidance: float = 1.0  # of the text, as it is published; 1: none
     boundary: float | None = None  # two experts: the first has σ in [boundary, 1], the second σ in [0, boundary)
 
     def channels(self, latents: int, ratio: int) -> int:
@@ -102,7 +104,7 @@ def _published(sizes: Sizes, **changes: Any) -> Variant:
     """Wan's common part: text to video, with the autoencoder of 2.1."""
     common: dict[str, Any] = {
         "latent_channels": 16, "streams": ("noise",), "time": "example", "constants": "vae", "shift": 5.0,
-        "frames": 81, "text": "encoder", "text_rows": 512, "text_dim": 4096,
+        "frames": 81, "text": "encoder", "text_rows": 512, "text_dim": 4096, "fps": 16.0, "guidance": 5.0,
     }  # fmt: skip
     return Variant(sizes, **common | changes)
 
@@ -114,6 +116,8 @@ def _sizes_14b(parameters: int) -> Sizes:
 _IMAGE: tuple[Stream, ...] = ("noise", "mask", "image")
 # Wan 2.1 is sampled with shift 5 at 720p and 3 at 480p; 2.2 with one shift for all sizes.
 _BY_SIZE: dict[str, Any] = {"shift_480p": 3.0}
+# Frame rates and guidance are `sample_fps` and `sample_guide_scale` of each model's own config (wan/configs of
+# github.com/Wan-Video/Wan2.1 and Wan2.2; Fun-Control: examples/wan2.1_fun of github.com/aigc-apps/VideoX-Fun).
 _FIRST: dict[str, Any] = {"first": True, "continues": (1,)}
 _FACE = FaceBranch(
     channels=(32, 64, 128, 256, 512, 512, 512, 512), style_dim=512, motion_dim=20, motion_blocks=5, motion_out=512,
@@ -132,16 +136,17 @@ VARIANTS: dict[str, Variant] = {
     "wan2.1-i2v-14b": _published(_sizes_14b(16_394_878_784), streams=_IMAGE, clip_dim=1280, **_BY_SIZE, **_FIRST),
     "wan2.1-fun-control-14b": _published(
         _sizes_14b(16_395_124_544), streams=("noise", "control", "image"), clip_dim=1280, rest="zeros",
-        pose="channels", **_BY_SIZE, **_FIRST,
+        pose="channels", guidance=6.0, **_BY_SIZE, **_FIRST,
     ),
-    "wan2.2-t2v-a14b": _published(_sizes_14b(14_288_491_584), shift=12.0, boundary=0.875),
-    "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, **_FIRST),
+    # 4 for the expert of high noise, 3 for that of low.
+    "wan2.2-t2v-a14b": _published(_sizes_14b(14_288_491_584), shift=12.0, boundary=0.875, guidance=3.5),
+    "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, guidance=3.5, **_FIRST),
     "wan2.2-ti2v-5b": _published(
-        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, **_FIRST
+        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, fps=24.0, **_FIRST
     ),
     "wan2.2-animate-14b": _published(
         _sizes_14b(17_274_816_884), streams=_IMAGE, clip_dim=1280, front=True, frames=77, pose="tokens", threshold=0.5,
-        face=_FACE, continues=(1, 5),
+        face=_FACE, continues=(1, 5), fps=30.0, guidance=1.0,
     ),
 }  # fmt: skip
 

@@ -102,7 +102,7 @@ class Studio:
         """
         if not renderer.variant.continues and (fault := overlap_fault(overlap, window, renderer.temporal_ratio)):
             raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
-        grid = next(iter(latents.banks.values())).latents.shape[1:]
+        grid = latents.grid
         shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone
@@ -117,14 +117,20 @@ class Studio:
         def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict, high: bool) -> Any:
             seen = _in_model_range(conditions)
             field = renderer.field(
-                params["renderer"], **seen, guidance=guidance, apart=guidance_each, encode=encoder(vae, params)
+                params["renderer"],
+                **seen,
+                guidance=guidance,
+                apart=guidance_each,
+                encode=encoder(vae, params, latents.normalise),
             )
             if isinstance(field, Experts):
                 field = field.high if high else field.low
             return field(x, sigma)
 
         def look_at(params: dict, conditions: dict) -> Any:
-            return renderer.drawn_conditions(**_in_model_range(conditions), encode=encoder(vae, params))
+            return renderer.drawn_conditions(
+                **_in_model_range(conditions), encode=encoder(vae, params, latents.normalise)
+            )
 
         def lead(params: dict, x: jax.Array, sigma: jax.Array, seen: Any, high: bool) -> Any:
             field = renderer.field_of(params["renderer"], seen, guidance=guidance, apart=guidance_each)
@@ -135,7 +141,12 @@ class Studio:
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
             seen = _in_model_range(conditions)
             clean = renderer.render(
-                params["renderer"], noise, **seen, guidance=guidance, apart=guidance_each, encode=encoder(vae, params)
+                params["renderer"],
+                noise,
+                **seen,
+                guidance=guidance,
+                apart=guidance_each,
+                encode=encoder(vae, params, latents.normalise),
             )
             return vae_chunks.to_video(vae, params["vae"], latents.denormalise(clean))
 

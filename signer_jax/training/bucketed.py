@@ -6,7 +6,6 @@ its latents depend on: the autoencoder's hash, the bucket, and the type that the
 All of them are normalised by the statistics of `<workdir>/latents`, which signing reads.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,23 @@ from signer_jax import storage
 from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, Visits, fitted, plan, seen, windows
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack
-from signer_jax.data.streams import Reading, batched, spread, take_frames, video_indices
+from signer_jax.data.streams import Reading, batched, spread_over, take_frames, video_indices
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training.latents import Beside, decode, encoder_of, one_frame, rows_at_once, write_banks
+from signer_jax.training.latents import (
+    Beside,
+    any_reference,
+    decode,
+    encoder_of,
+    one_frame,
+    rows_at_once,
+    shares,
+    write_array,
+    write_shown,
+)  # fmt: skip
 
 Shown = tuple[int, int, Placed]  # motion, first frame, place in a bucket
 DTYPE = "float32"
@@ -57,12 +66,13 @@ class Windows:
 
 def prepare(
     directory: Path, bucket: int, of: Windows, base: LatentStore, corpus: Corpus, poses: MotionWindows, vae: VideoVAE,
-    params: dict, *, references: int, crop: float, enlarge: float,
+    params: dict, *, references: int, crop: float, enlarge: float, most: int | None = None,
 ) -> LatentStore:  # fmt: skip
     """The latents of a bucket's windows, encoded where they are not yet, and reference frames of its size.
 
     `references`: the most frames that a signer's bank keeps, spread evenly over the clips that can be brought to the
-    size, whatever their length. Raises `SignerError` where a folder that is there has another encoder, bucket or type.
+    size, whatever their length; `most`: those of all signers. Raises `SignerError` where a folder that is there has
+    another encoder, bucket or type.
     """
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
     storage.recover(directory)
@@ -82,14 +92,15 @@ def prepare(
             latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
             yield from zip(shown[i : i + batch], latents, strict=False)
 
-    frames = _reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge)
+    frames = _reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
     with storage.new_folder(directory, KIND) as partial:
         with new_shard(partial / "train.arrayrecord") as write:
             items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
             for (motion, start, _), latents in encoded(items, size.frames):
                 write(pack({"motion": motion, "start": start, "latents": latents}))
-        normal = np.stack([base.normalise(one[0]).astype(np.float32) for _, one in encoded(frames, 1)])
-        write_banks(partial, normal, [(motion, frame) for motion, frame, _ in frames], poses)
+        normal = (base.normalise(one).astype(np.float32) for _, one in encoded(frames, 1))
+        write_array(partial / "references.npy", normal, len(frames))
+        write_shown(partial, [(motion, frame) for motion, frame, _ in frames], poses)
         signers = [signer for _, _, signer in corpus.listed("train")]
         statistics = {
             "encoder": base.encoder,
@@ -101,7 +112,7 @@ def prepare(
             "window": size.frames,
             "references": Counter(signers[motion] for motion, _, _ in frames),
         }
-        (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
+        storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
     return LatentStore.open(directory)
 
 
@@ -120,20 +131,24 @@ def _opened(directory: Path, bucket: Bucket, base: LatentStore) -> LatentStore:
 
 
 def _reference_frames(
-    corpus: Corpus, of: Windows, bucket: Bucket, most: int, *, crop: float, enlarge: float
+    corpus: Corpus, of: Windows, bucket: Bucket, limit: int, *, crop: float, enlarge: float, most: int | None
 ) -> list[Shown]:
-    """The reference frames, one signer after the other."""
+    """The reference frames, one signer after the other; `most` in all."""
     listed = corpus.listed("train")
-    there: dict[str, list[Shown]] = defaultdict(list)
+    there: dict[str, list[tuple[int, Placed]]] = defaultdict(list)
     for motion, placed in of.brought_to(bucket, crop=crop, enlarge=enlarge).items():
-        frames, _, signer = listed[motion]
-        there[signer] += [(motion, frame, placed) for frame in range(frames)]
-    return [shown[i] for _, shown in sorted(there.items()) for i in spread(len(shown), most)]
+        there[listed[motion][2]].append((motion, placed))
+    return [
+        (motions[k][0], frame, motions[k][1])
+        for motions, each in shares(there, limit, most)
+        for k, frame in spread_over([listed[motion][0] for motion, _ in motions], each)
+    ]
 
 
 def batches(
     of: Windows, stores: Sequence[LatentStore | None], corpus: Corpus, poses: MotionWindows, reading: Reading, *,
     single: bool, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
+    referenced: bool = True,
 ) -> grain.DatasetIterator:  # fmt: skip
     """As `latents.latent_batches`, each batch of one bucket; `view [b, 2, 2]` brings a pose to its bucket's picture.
 
@@ -145,7 +160,7 @@ def batches(
     firsts: list[int] = []
     for k, store in enumerate(stores):
         firsts.append(min(of.plan.members(k), default=0))
-        shards.append(None if store is None else _shard(store, of, k, listed, temporal_ratio))
+        shards.append(None if store is None else _shard(store, of, k, listed, temporal_ratio, referenced))
 
     def transform(row: int, rng: np.random.Generator) -> dict:
         placed = of.plan.placed[row]
@@ -163,7 +178,7 @@ def batches(
             "view": seen(placed, of.clips[placed.clip], bucket),
             "latents": store.normalise(encoded),
             "latents_start": np.int32(before),
-            "reference": store.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout),
+            "reference": any_reference(store, signers[motion], motion, rng, reference_dropout),
             "noise_factor": store.noise_factor,
             **(beside(motion, start, length, rng, (placed, bucket)) if beside else {}),
         }
@@ -173,13 +188,21 @@ def batches(
 
 
 def _shard(
-    store: LatentStore, of: Windows, bucket: int, listed: list[tuple[int, bool, str]], temporal_ratio: int
+    store: LatentStore,
+    of: Windows,
+    bucket: int,
+    listed: list[tuple[int, bool, str]],
+    temporal_ratio: int,
+    referenced: bool,
 ) -> Shard:
     """A bucket's windows. Raises `SignerError` where they are not as many as the plan has."""
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
-    motions = {i: frames for i, (frames, video, signer) in enumerate(listed) if video and signer in store.banks}
-    latents = next(iter(store.banks.values())).latents
-    shape = (1 + (size.frames - 1) // temporal_ratio, *latents.shape[1:])
+    motions = {
+        i: frames
+        for i, (frames, video, signer) in enumerate(listed)
+        if video and (not referenced or signer in store.banks)
+    }
+    shape = (1 + (size.frames - 1) // temporal_ratio, *store.grid)
     shard = Shard(store.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE)
     if len(shard) != len(rows):
         raise SignerError(

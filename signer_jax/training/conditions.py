@@ -22,7 +22,7 @@ from signer_jax.data.windows import MotionWindows
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict
-from signer_jax.model import Model
+from signer_jax.model import Model, latent_constants
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.render import Renderer
@@ -32,7 +32,7 @@ from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
 from signer_jax.training.bucketed import Windows
-from signer_jax.training.latents import Beside, window_starts
+from signer_jax.training.latents import FEW, Beside, window_starts
 from signer_jax.training.pictures import Cut, Pictures, Tower
 from signer_jax.training.text_states import TextEncoder, TextStates
 from signer_jax.types import Pose
@@ -124,13 +124,16 @@ class Sources:
     reference_dropout: float
     faces: bool  # whether any example shows one
     grey: Callable[[Bucket], Float[np.ndarray, "k h w z"]] | None = None  # of a grey window, where latents are taken
+    constants: Float[np.ndarray, "2 z"] | None = None  # mean and deviation of latents, where they are the corpus's
 
     def beside(self) -> Beside:
         """For a stream of windows.
 
         `text_states [rows, d]`, zeros past the end, and `text_null [n, d]`; `clip [i, c]` of the reference. Of a model
         whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
-        uint8, where it is taken in pixels. Of one that has it in front: `reference [h, w, z]`, of another clip. `face
+        uint8, where it is taken in pixels. `constants [2, z]`, which normalise what is encoded at a step, where they
+        are not the autoencoder's. Of one that has it in front: `reference [h, w, z]`, of another clip, or of a
+        signer who has none a distant frame. `face
         [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long. All
         but the face are as the window's bucket has them.
         """
@@ -144,7 +147,7 @@ class Sources:
         def arrays(
             motion: int, start: int, length: int, rng: np.random.Generator, at: tuple[Placed, Bucket] | None
         ) -> dict[str, Any]:
-            found: dict[str, Any] = {}
+            found: dict[str, Any] = {} if self.constants is None else {"constants": self.constants}
             size = self.sizes[0] if at is None else at[1]
             if self.texts is not None:
                 states = self.texts.of(text_of(motion))
@@ -162,7 +165,7 @@ class Sources:
             shown_here = self.pictures[size]
             if variant.front:
                 bank = shown_here.banks[signers[motion]]
-                place = bank.place_but(motion, rng, dropout=self.reference_dropout)
+                place = bank.place_but(motion, rng, dropout=self.reference_dropout, window=(start, length))
                 found["reference"] = bank.shown(place)
                 if bank.clip is not None:
                     found["clip"] = np.zeros_like(bank.clip[0]) if place is None else np.array(bank.clip[place])
@@ -211,6 +214,7 @@ def prepare(
             return pictures.prepare(
                 workdir / name, corpus, windows, latents, model.vae, vae, seer,
                 references=c.references, first=renderer.variant.first, windows=starts, cut=cut,
+                most=FEW if renderer.variant.first else None,
             )  # fmt: skip
 
         def made_at(size: Bucket) -> Pictures:
@@ -227,14 +231,24 @@ def prepare(
             shown = {size: first_makes(f"pictures {size}", partial(made_at, size)) for size in sizes}
     grey = None
     if renderer.variant.front and "image" in renderer.variant.streams:
-        grey = partial(_grey, model.vae, vae)
+        grey = partial(_grey, model.vae, vae, latents)
     faces = c.dropout_each.face < 1.0
-    return Sources(renderer, corpus, texts, c.negative_prompt, sizes, shown, c.reference_dropout, faces, grey)
+    constants = np.stack([latents.mean, latents.std]) if corpus_constants(settings, model) else None
+    return Sources(
+        renderer, corpus, texts, c.negative_prompt, sizes, shown, c.reference_dropout, faces, grey, constants
+    )
 
 
-def _grey(vae: VideoVAE, params: Any, size: Bucket) -> Float[np.ndarray, "k h w z"]:
+def corpus_constants(settings: Settings, model: Model) -> bool:
+    """Whether pictures that are encoded at a step are normalised by the corpus's constants: a published variant's with
+    an autoencoder of the run's own, which has none.
+    """
+    return VARIANTS[settings.renderer.variant].constants == "vae" and latent_constants(model, settings) is None
+
+
+def _grey(vae: VideoVAE, params: Any, latents: LatentStore, size: Bucket) -> Float[np.ndarray, "k h w z"]:
     """Normalised latents of a grey video of this size."""
-    encode = jax.jit(lambda params: encoder(vae, {"vae": params})(jnp.zeros((1, *size, 3))))
+    encode = jax.jit(lambda params: encoder(vae, {"vae": params}, latents.normalise)(jnp.zeros((1, *size, 3))))
     return np.asarray(encode(params))[0]
 
 

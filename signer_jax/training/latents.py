@@ -3,11 +3,12 @@
 `renderer.latents` says what their folder holds, and reads it.
 """
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import jax
@@ -18,7 +19,7 @@ from signer_jax import storage
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack, unpack
-from signer_jax.data.streams import Reading, iterate, spread, take_frames, to_model_range
+from signer_jax.data.streams import Reading, iterate, spread, spread_over, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -28,6 +29,8 @@ from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training.checkpoints import fingerprint
 
+T = TypeVar("T")
+FEW = 256  # reference frames of all signers, where training reads none of them: looks to sign with, and baselines
 _PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
 _MOST_ROWS = 8
 _UNSEEN = 0.05  # share of the frames that no window shows, above which it is said
@@ -51,11 +54,12 @@ def rows_at_once(frames: int, height: int, width: int) -> int:
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
     window: int, stride: int, references: int, batch: int, constants: tuple[np.ndarray, np.ndarray] | None = None,
-    banks_only: bool = False,
+    banks_only: bool = False, most: int | None = None,
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
 
-    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is. `constants` are
+    `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is, and `most` the
+    most of all banks, where not every signer needs one (`FEW`). `constants` are
     the mean and deviation that latents are normalised by, where they are not those of these videos. `banks_only`: only
     the windows whose first latent, which shows one frame, is in a bank; a training on buckets reads no others. Raises
     `SignerError` where a folder that is there was encoded by another autoencoder, or normalised by others.
@@ -72,15 +76,19 @@ def prepare(
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = _items(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
-    kept = _reference_places(corpus, items, times[:1] if banks_only else times, references)
+    kept = _reference_places(corpus, items, times[:1] if banks_only else times, references, most)
     if banks_only:
         items = [items[row] for row, _ in sorted(kept)]
         kept = {(row, 0) for row in range(len(items))}
+    # One signer after the other.
+    signers = [signer for _, _, signer in corpus.listed("train")]
+    places = sorted(kept, key=lambda place: (signers[items[place[0]][0]], place))
+    order = {place: i for i, place in enumerate(places)}
     # ---- Encode ---------------------------------------------------------------------------------------------------
     encode = encoder_of(vae, params)
-    bank: dict[tuple[int, int], np.ndarray] = {}
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
+    bank: np.ndarray | None = None
     with storage.new_folder(directory, KIND) as partial:
         with new_shard(partial / "train.arrayrecord") as write:
             for i in progress(range(0, len(items), batch), "latents"):
@@ -88,45 +96,71 @@ def prepare(
                 latents = encode(_load(corpus, part, window, batch))[: len(part)]
                 total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
                 count += latents[..., 0].size
+                if bank is None:  # on disk: it may be larger than the memory
+                    shape = (len(places), *latents.shape[2:])
+                    bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
                 for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
                     write(pack({"motion": motion, "start": start, "latents": value}))
-                    bank |= {(row, k): value[k] for k in range(len(times)) if (row, k) in kept}
+                    for k in range(len(times)):
+                        if (row, k) in order:
+                            bank[order[row, k]] = value[k]
         mean = total[0] / count
         std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
         if constants is not None:
             mean, std = constants
-        # ---- The banks, one signer after the other ----------------------------------------------------------------
-        signers = [signer for _, _, signer in corpus.listed("train")]
-        places = sorted(bank, key=lambda place: (signers[items[place[0]][0]], place))
-        names = [signers[items[row][0]] for row, _ in places]
-        normal = np.stack([((bank[place] - mean) / std).astype(np.float32) for place in places])
-        if normal[..., 0].size < 2:
+        # ---- The banks --------------------------------------------------------------------------------------------
+        assert bank is not None
+        if bank[..., 0].size < 2:
             raise SignerError("data: the videos make one latent alone; give more of them, or larger ones")
-        write_banks(partial, normal, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
+        for one in bank:
+            one[...] = (one - mean) / std
+        bank.flush()
+        write_shown(partial, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
         statistics = {
             "encoder": encoder,
             "mean": mean.tolist(),
             "std": std.tolist(),
-            "noise_factor": noise_factor(normal).tolist(),
+            "noise_factor": noise_factor(bank).tolist(),
             "window": window,
-            "references": Counter(names),
+            "references": Counter(signers[items[row][0]] for row, _ in places),
         }
-        (partial / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
+        storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
     return LatentStore.open(directory)
 
 
-def write_banks(
-    partial: Path, normal: np.ndarray, frames: Sequence[tuple[int, int]], windows: MotionWindows
-) -> None:  # fmt: skip
-    """The banks of reference frames, one signer after the other: their latents, and of (motion, frame) the poses."""
+def write_shown(partial: Path, frames: Sequence[tuple[int, int]], windows: MotionWindows) -> None:
+    """What a bank's frames (motion, frame) show, one signer after the other: their poses, and whose they are."""
     shown = [windows.window(motion, frame, 1) for motion, frame in frames]
-    np.save(partial / "references.npy", normal)
     np.savez(
         partial / "references.npz",
         pose=np.concatenate([one["pose"] for one in shown]),
         confidence=np.concatenate([one["confidence"] for one in shown]),
         motion=np.array([motion for motion, _ in frames]),
     )
+
+
+def write_array(file: Path, parts: Iterable[Any], total: int) -> np.ndarray:
+    """Writes an array of `total` rows part by part, as `np.save` would; returns it, mapped."""
+    whole, place = None, 0
+    for part in map(np.asarray, parts):
+        if whole is None:
+            whole = np.lib.format.open_memmap(file, "w+", part.dtype, (total, *part.shape[1:]))
+        whole[place : place + len(part)] = part
+        place += len(part)
+    assert whole is not None and place == total
+    whole.flush()
+    return whole
+
+
+def shares(found: Mapping[str, list[T]], limit: int, most: int | None) -> list[tuple[list[T], int]]:
+    """What each signer has, in the order of their names, and how many of it are kept: at most `limit` of each, and
+    `most` of all, for which signers are left out only where they are more.
+    """
+    names = sorted(found)
+    if most is not None and names:
+        limit = min(limit, max(1, most // len(names)))
+        names = [names[i] for i in spread(len(names), most)]
+    return [(found[name], limit) for name in names]
 
 
 def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
@@ -166,19 +200,28 @@ def told(corpus: Corpus, window: int, stride: int) -> list[str]:
 
 
 def _reference_places(
-    corpus: Corpus, items: list[tuple[int, int]], times: np.ndarray, limit: int
+    corpus: Corpus, items: list[tuple[int, int]], times: np.ndarray, limit: int, most: int | None = None
 ) -> set[tuple[int, int]]:
-    """(row of `items`, latent frame) of the banks: each video frame once, at most `limit` a signer, spread evenly."""
+    """(row of `items`, latent frame) of the banks: each video frame once, at most `limit` a signer, spread evenly, and
+    `most` in all."""
     signers = [signer for _, _, signer in corpus.listed("train")]
-    found: dict[str, dict[tuple[int, int], tuple[int, int]]] = defaultdict(dict)
-    for row, (motion, start) in enumerate(items):
-        for k, time in enumerate(times):
-            found[signers[motion]].setdefault((motion, start + int(time)), (row, k))
-    kept: set[tuple[int, int]] = set()
-    for unique in found.values():
-        places = list(unique.values())
-        kept |= {places[i] for i in spread(len(places), limit)}
-    return kept
+
+    @cache
+    def once(starts: tuple[int, ...]) -> np.ndarray:
+        """Places in `[windows, times]` of a motion's frames, each where it is first."""
+        return np.sort(np.unique(np.add.outer(starts, times), return_index=True)[1])
+
+    found: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
+    row = 0
+    for motion, some in groupby(items, key=lambda item: item[0]):
+        starts = tuple(start for _, start in some)
+        found[signers[motion]].append((row, once(starts)))
+        row += len(starts)
+    return {
+        (clips[c][0] + int(place) // len(times), int(place) % len(times))
+        for clips, each in shares(found, limit, most)
+        for c, place in ((c, clips[c][1][at]) for c, at in spread_over([len(places) for _, places in clips], each))
+    }
 
 
 def _load(corpus: Corpus, items: list[tuple[int, int]], window: int, rows: int) -> np.ndarray:
@@ -220,19 +263,25 @@ def window_starts(latents: LatentStore) -> list[tuple[int, int]]:
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
+    referenced: bool = True,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
     With `around`, the motion is of so many frames around those of the latents, which begin at `latents_start [b]`. With
     `length` 1 one latent frame of a window that shows one video frame alone: the first, or any where no frames are put
     together. The reference is a random frame of the signer's other clips, and for a share `reference_dropout` none
-    (`ReferenceBank.any_but`). What `beside` gives for a window comes with it.
+    (`ReferenceBank.any_but`); every signer has some, but where they are not `referenced`. What `beside` gives for a
+    window comes with it.
     """
     listed = corpus.listed("train")
     signers = [signer for _, _, signer in listed]
-    motions = {i: frames for i, (frames, video, signer) in enumerate(listed) if video and signer in latents.banks}
+    motions = {
+        i: frames
+        for i, (frames, video, signer) in enumerate(listed)
+        if video and (not referenced or signer in latents.banks)
+    }
     times = None if length == 1 else len(latent_frame_times(length, temporal_ratio))
-    shape = (times, *next(iter(latents.banks.values())).latents.shape[1:])
+    shape = (times, *latents.grid)
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         motion = record["motion"]
@@ -241,7 +290,7 @@ def latent_batches(
             start, encoded = one_frame(start, encoded, temporal_ratio, rng)
         before = min(start, max(around - length, 0) // 2)
         shown = windows.window(motion, start - before, max(length, around))
-        reference = latents.banks[signers[motion]].any_but(motion, rng, dropout=reference_dropout)
+        reference = any_reference(latents, signers[motion], motion, rng, reference_dropout)
         return {
             **shown,
             "latents": latents.normalise(encoded),
@@ -255,6 +304,14 @@ def latent_batches(
         latents.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE
     )
     return iterate(windows_of, transform, reading, "videos")
+
+
+def any_reference(
+    latents: LatentStore, signer: str, motion: int, rng: np.random.Generator, dropout: float
+) -> np.ndarray:
+    """`ReferenceBank.any_but` of a signer's bank, `[h, w, z]`; zeros where none is kept, since none is read."""
+    bank = latents.banks.get(signer)
+    return np.zeros(latents.grid, np.float32) if bank is None else bank.any_but(motion, rng, dropout=dropout)
 
 
 def one_frame(

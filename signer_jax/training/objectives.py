@@ -149,8 +149,12 @@ def diffusion(
         noise = colour(noise, batch["noise_factor"])
     keep = (jax.random.uniform(drops, (b,)) >= c.condition_dropout).astype(jnp.float32)
     drawn = renderer.draw(pose, confidence, clean.shape[2:4])
+    normalise = None
+    if "constants" in batch:  # the same for every example
+        mean, std = batch["constants"][0]
+        normalise = lambda latents: (latents - mean) / std  # noqa: E731
     conditions = renderer.conditions(
-        reference, drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params),
+        reference, drawn, renderer.text(H, mask, b), encode=encoder(model.vae, params, normalise),
         states=batch.get("text_states"), null=batch.get("text_null"), clip=batch.get("clip"),
         blank=batch.get("blank"),
         **{name: to_model_range(batch[name]) for name in ("picture", "face") if name in batch},

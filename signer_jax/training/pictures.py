@@ -6,13 +6,12 @@ tokens, and the tokens of each training window's first frame where that is what 
 `<workdir>/buckets/BUCKET.pictures` is the same at the size of a bucket: what training on buckets is shown.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +22,7 @@ from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
-from signer_jax.data.streams import spread
+from signer_jax.data.streams import spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
 from signer_jax.interop import clip
@@ -33,7 +32,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training.latents import encoder_of
+from signer_jax.training.latents import encoder_of, shares, write_array
 from signer_jax.training.partitioning import free
 from signer_jax.training.published import hashed
 
@@ -41,7 +40,7 @@ KIND = "cache of reference pictures"
 KEY = "config.renderer.image_encoder"
 DTYPE = "float32"
 _BATCH = 8  # pictures
-_FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz")
+_FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz", "windows.npy")
 
 Picture = UInt8[np.ndarray, "y x 3"]
 Tokens = Float[np.ndarray, "i c"]
@@ -118,13 +117,15 @@ class Pictures:
             vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
             of = {name: str(about[name]) for name in ("bucket", "dtype") if name in about}
             counts = {str(signer): int(count) for signer, count in about["signers"].items()}
-            windows = {(int(motion), int(start)): i for i, (motion, start) in enumerate(about["windows"])}
+            windows = _windows(directory / "windows.npy")
             if min(counts.values(), default=0) < 1 or any(map(piled, counts)):
                 raise ValueError("a signer has no picture, or a name that piles more than 30 marks on a letter")
             pictures, latents = (open_npy(directory / f"{name}.npy") for name in ("pictures", "latents"))
             tokens = open_npy(directory / "tokens.npy") if tower else None
             bank = read_npz(directory / "places.npz")
-            whole = ReferenceBank(latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own)
+            whole = ReferenceBank(
+                latents, bank["pose"], bank["confidence"], bank["motion"], pictures, tokens, own, bank["frame"]
+            )
             _check(whole, sum(counts.values()))
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -147,6 +148,14 @@ class Pictures:
         return self.shard[self.windows[motion, start]]
 
 
+def _windows(file: Path) -> dict[tuple[int, int], int]:
+    """(motion, first frame) -> its record: as many as the corpus has windows. Raises `ValueError` for what is none."""
+    windows = open_npy(file)
+    if windows.dtype != np.int64 or windows.ndim != 2 or windows.shape[1] != 2:
+        raise ValueError(f"its windows are {windows.dtype} {list(windows.shape)}")
+    return {(motion, start): i for i, (motion, start) in enumerate(windows.tolist())}
+
+
 def _check(bank: ReferenceBank, rows: int) -> None:
     """Raises `ValueError` where the arrays of a bank do not fit each other, or are no numbers."""
     assert bank.pictures is not None
@@ -159,6 +168,8 @@ def _check(bank: ReferenceBank, rows: int) -> None:
     for name, (value, axes) in (numbers | ({} if bank.clip is None else {"tokens": (bank.clip, 3)})).items():
         if value.dtype != np.float32 or value.ndim != axes or not plausible(value):
             raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, or no numbers")
+    if bank.frame is None or bank.frame.dtype.kind not in "iu" or bank.frame.ndim != 1:
+        raise ValueError("a frame is no number")
     if bank.confidence.shape != bank.pose.shape[:2] or bank.motion.dtype.kind not in "iu" or bank.motion.ndim != 1:
         raise ValueError("its poses do not fit their confidences, or a motion is no number")
 
@@ -173,9 +184,9 @@ def _decode(record: bytes) -> Tokens:
 def prepare(
     directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
     tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
-    cut: Cut | None = None,
+    cut: Cut | None = None, most: int | None = None,
 ) -> Pictures:  # fmt: skip
-    """At most `references` frames a signer; a folder that is there is used as it is.
+    """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
 
     Args:
       motions: whose poses stand beside the frames.
@@ -200,14 +211,15 @@ def prepare(
                 f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
             )
         return there
-    places = _places(corpus, references, cut)
+    places = _places(corpus, references, cut, most)
     with storage.new_folder(directory, KIND) as partial:
         shown = [motions.window(motion, frame, 1) for motion, frame in places]
-        pictures = _saved(partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places))
+        pictures = write_array(partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places))
         encode = encoder_of(vae, params)
         parts = progress(range(0, len(pictures), _BATCH), f"reference pictures {bucket}".rstrip())
-        made = [encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts]
-        np.save(partial / "latents.npy", latents.normalise(np.concatenate(made)).astype(np.float32))
+        made = (encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts)
+        normal = (latents.normalise(one).astype(np.float32) for one in made)
+        write_array(partial / "latents.npy", normal, len(places))
         np.savez(
             partial / "places.npz",
             pose=np.concatenate([one["pose"] for one in shown]),
@@ -218,7 +230,7 @@ def prepare(
         starts = sorted(set(windows())) if first and tower else []
         if tower:
             seer = Seer(tower)
-            _saved(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
+            write_array(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
             if starts:
                 with new_shard(partial / "windows.arrayrecord") as write:
                     for tokens in _seen(seer, _frames(corpus, starts, cut), len(starts)):
@@ -228,9 +240,10 @@ def prepare(
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "own": first, "signers": signers, "windows": starts,
+            "own": True, "signers": signers,
         }  # fmt: skip
-        (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
+        storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
     return Pictures.open(directory)
 
 
@@ -241,14 +254,19 @@ def check_same(pictures: Pictures, tower: Tower | None) -> None:
         raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
 
 
-def _places(corpus: Corpus, limit: int, cut: Cut | None) -> list[tuple[int, int]]:
+def _places(corpus: Corpus, limit: int, cut: Cut | None, most: int | None) -> list[tuple[int, int]]:
     """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer;
-    of those that can be brought to the bucket's size."""
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for motion, (frames, video, signer) in enumerate(corpus.listed("train")):
+    of those that can be brought to the bucket's size, and `most` in all."""
+    found: dict[str, list[int]] = defaultdict(list)
+    listed = corpus.listed("train")
+    for motion, (_, video, signer) in enumerate(listed):
         if video and (cut is None or motion in cut.placed):
-            found[signer] += [(motion, frame) for frame in range(frames)]
-    return [places[i] for _, places in sorted(found.items()) for i in spread(len(places), limit)]
+            found[signer].append(motion)
+    return [
+        (motions[k], frame)
+        for motions, each in shares(found, limit, most)
+        for k, frame in spread_over([listed[motion][0] for motion in motions], each)
+    ]
 
 
 def _frames(corpus: Corpus, places: Iterable[tuple[int, int]], cut: Cut | None) -> Iterator[Picture]:
@@ -266,19 +284,6 @@ def _seen(seer: Seer, pictures: Iterable[Picture], total: int) -> Iterator[Float
     rest = iter(pictures)
     parts = progress(iter(lambda: list(islice(rest, _BATCH)), []), "pictures seen by CLIP", total=-(-total // _BATCH))
     yield from map(seer, parts)
-
-
-def _saved(file: Path, parts: Iterable[Any], total: int) -> np.ndarray:
-    """Writes an array of `total` rows part by part, as `np.save` would; returns it, mapped."""
-    whole, place = None, 0
-    for part in map(np.asarray, parts):
-        if whole is None:
-            whole = np.lib.format.open_memmap(file, "w+", part.dtype, (total, *part.shape[1:]))
-        whole[place : place + len(part)] = part
-        place += len(part)
-    assert whole is not None and place == total
-    whole.flush()
-    return whole
 
 
 def _filled(pictures: np.ndarray) -> np.ndarray:

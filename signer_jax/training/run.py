@@ -294,7 +294,7 @@ def stage_batches(
             temporal_ratio=model.vae.temporal_ratio,
             reference_dropout=c.reference_dropout,
             around=settings.pose.window if name == "joint" else 0,
-            beside=sources.beside(),
+            beside=sources.beside(), referenced=most_references(model) is None,
         )  # fmt: skip
     sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return latent_cache.latent_batches(
@@ -303,7 +303,7 @@ def stage_batches(
         temporal_ratio=model.vae.temporal_ratio,
         reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
-        beside=sources.beside(),
+        beside=sources.beside(), referenced=most_references(model) is None,
     )  # fmt: skip
 
 
@@ -374,8 +374,15 @@ def cached_latents(
             window=c.window, stride=c.stride, references=c.references,
             batch=latent_cache.rows_at_once(c.window, *settings.data.size),
             constants=models.latent_constants(model, settings), banks_only=bool(c.buckets),
+            most=most_references(model),
         ),
     )  # fmt: skip
+
+
+def most_references(model: Model) -> int | None:
+    """How many reference frames all signers' latents keep; None: each signer's own, of a variant that reads them."""
+    assert model.renderer is not None
+    return None if "reference" in model.renderer.variant.streams else latent_cache.FEW
 
 
 def bucketed_latents(
@@ -391,6 +398,7 @@ def bucketed_latents(
         return bucketed.prepare(
             workdir / "buckets" / str(plan.buckets[k]), k, of, base, corpus, windows, model.vae, vae,
             references=settings.renderer.references, crop=settings.data.crop, enlarge=settings.data.enlarge,
+            most=most_references(model),
         )  # fmt: skip
 
     stores = [

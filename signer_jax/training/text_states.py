@@ -3,12 +3,13 @@
 UMT5-XXL's encoder has 5.7 billion parameters, so it is there for as long as it takes to encode some texts, and its
 memory is given back. `<workdir>/text_states` holds the states of each training video's text and of the negative prompt
 (ArrayRecord, trimmed to the true rows, float32 whatever the run computes in), under the hash of the encoder's files and
-what its weights were rounded to.
+what its weights were rounded to; the texts beside them are as many as a corpus has videos, and lie as bytes.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -17,11 +18,12 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from signer_jax import storage
+from signer_jax.arrays import read_npz
 from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
 from signer_jax.errors import SignerError
 from signer_jax.interop import prompts, t5
 from signer_jax.interop.names import FLOAT32, inside
-from signer_jax.json_files import LISTS, read_json
+from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.training import partitioning
@@ -141,16 +143,21 @@ class TextStates:
     @classmethod
     def open(cls, directory: Path) -> "TextStates":
         """Raises `SignerError` where the folder is missing, is none of ours, or is damaged."""
-        storage.check_folder(directory, KIND, storage.REMAKE, ("about.json", "states.arrayrecord"))
+        storage.check_folder(directory, KIND, storage.REMAKE, ("about.json", "texts.npz", "states.arrayrecord"))
         try:
-            about = read_json(directory / "about.json", LISTS)
-            source, width, texts = str(about["encoder"]), about["width"], about["texts"]
-            rounded = str(about.get("rounded", ""))  # older folders do not say it
-            if about["dtype"] != _DTYPE or type(width) is not int or not all(isinstance(text, str) for text in texts):
-                raise ValueError("its texts, dtype or width are none")
+            about = read_json(directory / "about.json", CONFIG)
+            source, width = str(about["encoder"]), about["width"]
+            rounded = str(about["rounded"])
+            if about["dtype"] != _DTYPE or type(width) is not int:
+                raise ValueError("its dtype or width is none")
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{directory / 'about.json'}: is damaged ({reason}); {storage.REMAKE}") from None
+        try:
+            texts = _read_texts(directory / "texts.npz")
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{directory / 'texts.npz'}: is damaged ({reason}); {storage.REMAKE}") from None
         shard = Shard(directory / "states.arrayrecord", lambda record: _decode(record, width), storage.REMAKE)
         if len(shard) != len(texts):
             raise SignerError(
@@ -163,6 +170,26 @@ class TextStates:
         if text not in self.places:
             raise SignerError(f"{self.directory}: has no states of the text {text[:60]!r}; {storage.REMAKE}")
         return self.shard[self.places[text]]
+
+
+def _save_texts(file: Path, texts: Sequence[str]) -> None:
+    """UTF-8, one after the other, and where each of them ends."""
+    data = [text.encode() for text in texts]
+    ends = np.cumsum([len(one) for one in data], dtype=np.int64)
+    np.savez(file, bytes=np.frombuffer(b"".join(data), np.uint8), ends=ends)
+
+
+def _read_texts(file: Path) -> list[str]:
+    """Raises `ValueError` for what is none."""
+    arrays = read_npz(file)
+    data, ends = arrays["bytes"], arrays["ends"]
+    if data.dtype != np.uint8 or ends.dtype != np.int64 or data.ndim != 1 or ends.ndim != 1:
+        raise ValueError("it holds no texts")
+    starts = np.concatenate([[0], ends])
+    if (np.diff(starts) < 0).any() or starts[-1] != len(data):
+        raise ValueError("its texts do not end where they should")
+    whole = data.tobytes()
+    return [whole[start:end].decode() for start, end in pairwise(starts.tolist())]
 
 
 def _decode(record: bytes, width: int) -> States:
@@ -191,8 +218,9 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
             for text, states in encode(source, sorted(set(texts())), mesh):
                 write(pack({"states": states}))
                 order.append(text)
-        about = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width, "texts": order}
-        (partial / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _save_texts(partial / "texts.npz", order)
+        about = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width}
+        (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return TextStates.open(directory)
 
 

@@ -43,6 +43,17 @@ def test_a_video_has_its_caption_the_runs_size_and_its_rate(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_more_videos_than_a_corpus_can_list_are_refused_before_the_first_is_read(tmp_path, monkeypatch):
+    make(tmp_path)
+    read = []
+    monkeypatch.setattr(openvid, "_fitted", lambda *args: read.append(args))
+    rows = [openvid.Row(f"{k:040}.mp4", "a thing") for k in range(600_000)]
+    monkeypatch.setattr(openvid, "rows", lambda source: rows)
+    with pytest.raises(SignerError, match="list of its 600000 videos is too long .*; divide the table") as error:
+        samples(tmp_path)
+    assert not read and "\n" not in str(error.value)
+
+
 def test_the_frames_of_another_rate_by_hand():
     timed = [(0.0, "a"), (0.1, "b"), (0.2, "c"), (0.5, "d")]
     assert list(openvid.at_rate(timed, 10.0, 10.0)) == ["a", "b", "c", "c", "c", "d"]

@@ -237,7 +237,8 @@ def test_guests_take_no_places_of_other_clips(signer, monkeypatch):
     known = next(iter(signer.latents.banks))
     scored = []
     monkeypatch.setattr(videos, "video_indices", lambda corpus, split: list(range(6)))
-    monkeypatch.setattr(signer.corpus, "listed", lambda split: [(9, True, known)] * 4 + [(9, True, "guest")] * 2)
+    rows = [(9, True, known)] * 4 + [(9, True, "guest")] * 2
+    monkeypatch.setattr(signer.corpus, "listed", lambda split: rows[:4] if split == "train" else rows)
     monkeypatch.setattr(
         signer.corpus, "motions", lambda split: [clip(str(i), known if i < 4 else "guest", i) for i in range(6)]
     )
@@ -257,11 +258,13 @@ def test_guests_take_no_places_of_other_clips(signer, monkeypatch):
     assert evaluated(signer, "dev", 1).metrics["video_unseen/clips"] == 1
 
 
-def test_a_signer_without_a_training_video_has_rows_of_his_own(signer):
-    """A bank is taken away: the clips of that signer are scored without baselines, and no figure of the others is."""
+def test_a_signer_without_a_training_video_has_rows_of_his_own(signer, monkeypatch):
+    """A signer's training videos are taken away: these clips are scored without baselines, no figure of the others."""
     dev = signer.corpus.listed("dev")
     name = next(who for _, filmed, who in dev if filmed)
     banks = {key: bank for key, bank in signer.latents.banks.items() if key != name}
+    rows = [[frames, video and who != name, who] for frames, video, who in signer.corpus.listed("train")]
+    monkeypatch.setitem(signer.corpus.about["motions"], "train", rows)
     signer.__dict__["studio"] = replace(signer.studio, latents=replace(signer.latents, banks=banks))
     found = evaluated(signer, "dev", 8)
     assert {"video_unseen/ssim", "video_unseen/hand_ssim", f"video_unseen/{name}/ssim_reference"} <= set(found.metrics)

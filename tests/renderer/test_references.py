@@ -1,5 +1,7 @@
 """Reference pictures: never from the clip itself, and one typical frame that stands for a signer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,13 @@ def test_the_typical_frame_is_nearest_to_the_median_pose():
 @pytest.mark.parametrize(("frames", "ratio", "times"), [(5, 1, [0, 1, 2, 3, 4]), (9, 4, [0, 2, 6]), (1, 4, [0])])
 def test_latent_frames_stand_in_the_middle_of_what_they_cover(frames, ratio, times):
     np.testing.assert_array_equal(latent_frame_times(frames, ratio), times)
+
+
+def test_a_signer_with_one_clip_is_shown_with_its_farthest_frame():
+    one = replace(bank(motion=(5, 5, 5)), frame=np.array([0, 40, 80]))
+    rng = np.random.default_rng(0)
+    assert [one.place_but(5, rng, dropout=0.0, window=(start, 9)) for start in (0, 30, 76)] == [2, 2, 0]
+    assert one.place_but(5, rng, dropout=0.0) is None and one.place_but(5, rng, dropout=1.0, window=(0, 9)) is None
+    assert one.of(np.array([True, False, True])).place_but(5, rng, dropout=0.0, window=(76, 5)) == 0
+    two = replace(bank(motion=(5, 5, 6)), frame=np.array([0, 40, 80]))
+    assert two.place_but(5, rng, dropout=0.0, window=(70, 20)) == 2  # another clip's comes first

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ import pytest
 from tiny_wan import CLIP, RATIO, TEXT, Z, built, config_of, module_of, parameters, write_transformer, write_vae
 
 from signer_jax import model as models
+from signer_jax.data.buckets import Bucket
 from signer_jax.errors import SignerError
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
-from signer_jax.training import objectives
+from signer_jax.training import conditions, objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read
 
@@ -175,12 +177,20 @@ def test_latents_are_normalised_by_a_published_autoencoders_constants(folders):
     video = np.random.default_rng(0).uniform(-1, 1, (1, 5, 16, 16, 3)).astype(np.float32)
     raw, _ = model.vae.apply({"params": params["vae"]}, video, method="encode")
     np.testing.assert_allclose(encoder(model.vae, params)(video), (raw - mean) / std, atol=1e-5)
+    np.testing.assert_allclose(encoder(model.vae, params, lambda x: 2 * x + 1)(video), 2 * raw + 1, atol=1e-5)
+    # A grey video as the latents are that it stands beside.
+    latents = SimpleNamespace(normalise=lambda x: (x - 3.0) / 2.0)
+    grey, _ = model.vae.apply({"params": params["vae"]}, np.zeros((1, 5, 16, 16, 3), np.float32), method="encode")
+    made = conditions._grey(model.vae, params["vae"], latents, Bucket(5, 16, 16))
+    np.testing.assert_allclose(made, (grey[0] - 3.0) / 2.0, atol=1e-5)
+    assert not conditions.corpus_constants(settings, model)
     # A run's own autoencoder has none: its corpus's are measured.
     config = config_of(name, folders(name)[0], "")
     config.vae.z_dim, config.vae.dim_mult, config.vae.temporal_downsample = Z, (1, 1, 1), (True, True)
     config.vae.patch_size, config.stages = 1, ("vae", "renderer")
     settings = read(config)
-    assert models.latent_constants(models.build(settings, 0)[0], settings) is None
+    model = models.build(settings, 0)[0]
+    assert models.latent_constants(model, settings) is None and conditions.corpus_constants(settings, model)
 
 
 def test_a_grey_video_that_is_known_is_not_encoded_at_every_step(folders, monkeypatch):
@@ -190,10 +200,10 @@ def test_a_grey_video_that_is_known_is_not_encoded_at_every_step(folders, monkey
     model, params, settings = built(config)
     calls = []
 
-    def counted(vae, params):
+    def counted(vae, params, normalise):
         def encode(video):
             calls.append(video.shape)
-            return encoder(vae, params)(video)
+            return encoder(vae, params, normalise)(video)
 
         return encode
 
@@ -355,6 +365,9 @@ def test_a_first_frame_that_is_given_clean_is_kept_and_weighs_nothing(folders):
     drawn, seen = np.zeros((B, 5, 16, 16, 12), np.float32), np.ones((B, 5, 74), np.float32)
     weight = np.asarray(r.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference))
     assert not weight[0, 0].any() and (weight[1] == 1).all() and (weight[0, 1:] == 1).all()
+    front = renderer_of(folders, "wan2.2-animate-14b")  # its frame in front is a copy of the reference
+    weight = np.asarray(front.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference))
+    assert (weight[0] == 1).all() and not weight[1, 0].any() and (weight[1, 1:] == 1).all()
     i2v = renderer_of(folders, "wan2.2-i2v-a14b")
     assert (np.asarray(i2v.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference)) == 1).all()
 

@@ -1,7 +1,9 @@
 """The renderer's buckets: latents a bucket, batches of one, poses that go with their frames, resumed exactly."""
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import jax
@@ -123,6 +125,38 @@ def test_latents_are_cached_a_bucket_and_kept_by_what_they_depend_on(corpus, par
         with pytest.raises(SignerError, match=says):
             made(0)
         write_statistics(statistics, json.loads(kept))
+
+
+def test_a_bank_keeps_no_batch_in_memory(corpus, tmp_path, monkeypatch):
+    """Each bank's frame goes to the disk as its batch is encoded; a signer without any is shown none."""
+    alive = []
+
+    def encode(video):
+        gc.collect()
+        assert sum(one() is not None for one in alive) <= 1  # the batch before, still named
+        latents = pooled(video)
+        alive.append(weakref.ref(latents))
+        return latents
+
+    monkeypatch.setattr(cache, "encoder_of", lambda vae, params: encode)
+    poses = MotionWindows(corpus.motions("train"), np.arange(5), 2, Limits(4, 4, 2))
+
+    def prepared(name, **options):
+        return cache.prepare(
+            tmp_path / name, corpus, poses, Vae(), PARAMS, window=5, stride=4, references=9, batch=2, **options
+        )
+
+    whole = prepared("whole")
+    assert len(alive) > 3 and {name: len(bank) for name, bank in whole.banks.items()} == {"a": 9, "b": 9}
+    raw = pooled(take_frames(corpus.motions("train").video(0), 0, 5)[None])[0]
+    np.testing.assert_allclose(whole.banks["a"].latents[0], whole.normalise(raw[0]), atol=1e-5)
+    few = prepared("few", most=1)
+    assert [len(bank) for bank in few.banks.values()] == [1]
+    options = {"length": 5, "temporal_ratio": 4, "reference_dropout": 0.0}
+    batch = next(cache.latent_batches(few, corpus, poses, Reading(8, 0, 1, 1), **options, referenced=False))
+    assert batch["reference"].shape == (8, 4, 4, 3)
+    with pytest.raises(SignerError, match="with a video and references"):
+        next(cache.latent_batches(few, corpus, poses, Reading(8, 0, 1, 1), **options))
 
 
 def write_statistics(file: Path, values: dict) -> None:

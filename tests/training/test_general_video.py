@@ -1,6 +1,5 @@
 """Stage 1: a published model on captioned videos without poses, then sign video from what it has become."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -20,6 +19,7 @@ from signer_jax.renderer.variants import find
 from signer_jax.stations.render import style
 from signer_jax.training import run
 from signer_jax.training.checkpoints import read_params
+from signer_jax.training.text_states import TextStates
 from signer_jax.validation import read
 
 T2V, ANIMATE = "wan2.1-t2v-1.3b", "wan2.2-animate-14b"
@@ -83,10 +83,10 @@ def test_general_video_and_then_sign_video(weights, tmp_path, capsys):
     config = general(T2V, source, folder)
     config.evaluate.split = "dev"  # nothing is there to score, which is no fault
     finish(config, tmp_path / "general")
-    known = json.loads((tmp_path / "general" / "text_states" / "about.json").read_text())
+    known = TextStates.open(tmp_path / "general" / "text_states")
     before, learned = wan.load_transformer(folder / "transformer")[1], Signer.load(tmp_path / "general")
     assert learned.corpus.listed("train") == [(13, True, name) for name in CAPTIONS]  # .8 seconds at 16 a second
-    assert set(known["texts"]) >= set(CAPTIONS.values())
+    assert known.places.keys() >= set(CAPTIONS.values())
     now = leaves(learned.params["renderer"])
     assert not any(path.startswith("control/") for path in now)
     assert any((now[f"transformer/{path}"] != value).any() for path, value in leaves(before).items())

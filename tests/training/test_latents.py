@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import Counter
 from types import SimpleNamespace
 
 import jax
@@ -10,14 +11,15 @@ import pytest
 from fuzz.files import make_latents
 
 from signer_jax.data.shards import new_shard, pack
-from signer_jax.data.streams import Reading
+from signer_jax.data.streams import Reading, spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer import latents as store
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
-from signer_jax.training.latents import _reference_places, latent_batches
+from signer_jax.training import pictures
+from signer_jax.training.latents import _reference_places, latent_batches, shares
 from signer_jax.training.objectives import frames_from
 from signer_jax.training.run import limits
 
@@ -95,6 +97,31 @@ def test_a_bank_is_thinned_evenly(tiny_run):
         min(2, 4 * sum(corpus.listed("train")[m][2] == name for m in motions))
         for name in {corpus.listed("train")[m][2] for m in motions}
     )
+
+
+def test_where_no_bank_is_read_few_frames_are_kept_of_all_signers():
+    """Of 300 signers of a clip each, and of two of many: no frame is listed one by one."""
+    for signers, clips, rows in ((300, 1, 8), (2, 50, 8), (3, 1, 3)):
+        listed = [(10**6, True, f"s{k:03}") for k in range(signers) for _ in range(clips)]
+        corpus = SimpleNamespace(listed=lambda split, listed=listed: listed)
+        items = [(motion, 0) for motion in range(len(listed))]
+        kept = _reference_places(corpus, items, np.array([0, 2]), 1, 8)
+        of = Counter(listed[items[row][0]][2] for row, _ in kept)
+        assert len(kept) == min(rows, signers) and set(of.values()) == {1}
+        assert pictures._places(corpus, 1, None, 8) == sorted(pictures._places(corpus, 1, None, 8))
+        assert len(pictures._places(corpus, 1, None, 8)) == min(rows, signers)
+        assert len(pictures._places(corpus, 3, None, None)) == 3 * signers
+    assert shares({"b": [1], "a": [2]}, 9, 8) == [([2], 4), ([1], 4)]
+    assert spread_over([3, 0, 2], 9) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+    assert spread_over([10, 10], 2) == [(0, 0), (1, 9)] and spread_over([], 4) == []
+
+
+def test_the_covariance_is_of_parts(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(50, 3, 2, 4)).astype(np.float32)
+    whole = store.noise_factor(values)
+    monkeypatch.setattr(store, "_AT_ONCE", 100)
+    np.testing.assert_allclose(store.noise_factor(values), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole @ whole.T, np.cov(values.reshape(-1, 4), rowvar=False), atol=1e-5)
 
 
 def test_an_examples_reference_comes_from_another_clip(tiny_run):

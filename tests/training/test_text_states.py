@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from renderer.tiny_wan import TEXT, config_of, write_text_encoder, write_transformer, write_vae
 
+from signer_jax import json_files
 from signer_jax.cli.main import main
 from signer_jax.data.video import read as read_video
 from signer_jax.errors import SignerError
@@ -132,6 +133,17 @@ def test_the_last_texts_are_kept_and_no_more(pipeline, tmp_path, monkeypatch):
     assert len(texts._states) == 3
 
 
+def test_the_texts_of_a_large_corpus_are_read_again(pipeline, tmp_path, monkeypatch):
+    """What is JSON stays small, however many captions there are: it is bounded when it is read."""
+    texts = [f"a caption, the {k}th" for k in range(40)] + ["", "Grüße, 世界"]
+    monkeypatch.setattr(text_states, "read_json", lambda path, most: json_files.read_json(path, 256))
+    made = text_states.prepare(
+        tmp_path / "text_states", TextEncoder.at(pipeline, TEXT, 512), lambda: texts, partitioning.own_mesh(MESH)
+    )
+    assert made.places.keys() == set(texts)
+    np.testing.assert_array_equal(made.of(texts[-1]), encoded(pipeline, texts[-1:])[texts[-1]])
+
+
 def test_harmed_folders_are_read_or_one_line(pipeline, tmp_path):
     from random import Random
     from shutil import copytree
@@ -141,7 +153,7 @@ def test_harmed_folders_are_read_or_one_line(pipeline, tmp_path):
     source = TextEncoder.at(pipeline, TEXT, 512)
     text_states.prepare(tmp_path / "whole", source, lambda: TEXTS, partitioning.own_mesh(MESH))
     refused = 0
-    for name in ("about.json", "states.arrayrecord"):
+    for name in ("about.json", "texts.npz", "states.arrayrecord"):
         for case in range(24):
             folder = copytree(tmp_path / "whole", tmp_path / f"{name} {case}")
             (folder / name).write_bytes(harmed((folder / name).read_bytes(), case, Random(case)))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from signer_jax import outside
+from signer_jax import outside, storage
 from signer_jax.data import video
 from signer_jax.data.buckets import Bucket, Clip, fitted, plan
 from signer_jax.data.corpora.left_out import LeftOut
@@ -28,6 +28,7 @@ _VIDEOS = "video"
 _COLUMNS = ("video", "caption")
 _ENOUGH = MOST_BYTES - (1 << 20)  # of a clip's frames: a record has its caption too
 _SAME_TIME = 1e-6  # seconds
+_MANY_FRAMES = 9999  # a number as long as a clip's has
 
 
 class Row(NamedTuple):
@@ -45,10 +46,15 @@ def samples(
     A video keeps its aspect: it is resized until it covers the size, at most `enlarge` times, and its middle is kept,
     where at most the share `crop` is cut off. Of a video, `fps` frames a second are those that it shows at these times.
     Each is a `signer` of its own: what another one shows says nothing of it. What cannot be read, or does not fit the
-    size, is left out, with a line on standard error. Raises `SignerError` as `rows`, before the first video, and where
-    more than half of them are left out.
+    size, is left out, with a line on standard error. Raises `SignerError` as `rows`, and for more videos than a corpus
+    can list, before the first video, and where more than half of them are left out.
     """
     found = rows(source)
+    names = [row.name for row in found]
+    storage.list_bytes(  # as `records.write` will list them
+        {"motions": {"train": [[_MANY_FRAMES, True, name] for name in names]}, "signers": names},
+        f"{source}: the list of its {len(names)} videos", "divide the table, and give each run a part",
+    )  # fmt: skip
     return _samples(Path(source) / _VIDEOS, found, size, fps, crop, enlarge)
 
 
