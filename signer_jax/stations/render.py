@@ -102,16 +102,16 @@ class Studio:
         """
         if not renderer.variant.continues and (fault := overlap_fault(overlap, window, renderer.temporal_ratio)):
             raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
-        grid = latents.grid
-        shape = (1, 1 + (window - 1) // renderer.temporal_ratio, *grid)
+        h, w, z = latents.grid
+        shape = (1, 1 + (window - 1) // renderer.temporal_ratio, h, w, z)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone
             noise = colour(noise, jnp.asarray(latents.noise_factor))
 
         def noise_of(frames: int) -> jax.Array:
             if share_noise:
-                return jnp.broadcast_to(noise[0, :1], (frames, *grid))
-            own = windows.noise_of(jax.random.key(seed), 0, frames, grid)
+                return jnp.broadcast_to(noise[0, :1], (frames, h, w, z))
+            own = windows.noise_of(jax.random.key(seed), 0, frames, (h, w, z))
             return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
 
         def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict, high: bool) -> Any:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_stage
-from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from test_checkpoints import MESH, batches
 
