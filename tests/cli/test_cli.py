@@ -123,6 +123,7 @@ def test_every_path_of_every_command_is_among_those():
         "topology",
         "stage",
         "search",
+        "profile",
     }
     found = set()
     for command in arguments_of(parser()):
@@ -165,7 +166,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
 
 
 def test_an_interruption_says_what_it_may(monkeypatch, capsys):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     for name, arguments, more in (
