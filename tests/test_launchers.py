@@ -1,5 +1,6 @@
 """What the launchers would run, and what they do when a run ends: with stand-ins for python, srun, gcloud, kubectl."""
 
+import contextlib
 import json
 import os
 import re
@@ -131,31 +132,38 @@ def test_a_run_here_starts_again_where_that_helps(ends, status, starts, tmp_path
     assert (run.returncode, len(said(tmp_path, "python"))) == (status, starts), run.stderr
 
 
+def signalled(sent: signal.Signals, folder: Path, *words: str) -> int:
+    """The exit code of `local.sh`, sent a signal once its run is up; nothing of it is left."""
+    variables = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+    def hears() -> None:  # a shell's background jobs ignore it, and so does what they start
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    run = subprocess.Popen([LAUNCH / "local.sh", *words], env=variables, preexec_fn=hears, start_new_session=True)
+    try:
+        while not (folder / "up").exists():
+            time.sleep(0.02)
+        time.sleep(0.1)
+        run.send_signal(sent)
+        return run.wait(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(("sent", "ends"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_reaches_the_run_which_does_not_start_again(sent, ends, tmp_path):
     name = sent.name.removeprefix("SIG")
     stand_in(
         tmp_path, "python", f"trap 'sleep 1; exit {ends}' {name}\necho up >>{tmp_path}/up\nwhile :; do sleep .05; done"
     )
-    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    run = subprocess.Popen([LAUNCH / "local.sh", "demo", "runs/a"], env=variables)
-    while not (tmp_path / "up").exists():
-        time.sleep(0.02)
-    time.sleep(0.1)
-    run.send_signal(sent)
-    assert run.wait(timeout=30) == ends
+    assert signalled(sent, tmp_path, "demo", "runs/a") == ends
     assert (tmp_path / "up").read_text() == "up\n"
 
 
 def test_two_that_are_interrupted_end_as_interrupted(tmp_path):
     stand_in(tmp_path, "python", f'[ "$1" = -m ] || {{ echo 12345; exit; }}\n: >{tmp_path}/up\nexec sleep 60')
-    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    run = subprocess.Popen([LAUNCH / "local.sh", "demo", "runs/a", "2"], env=variables)
-    while not (tmp_path / "up").exists():
-        time.sleep(0.02)
-    time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=30) == 130
+    assert signalled(signal.SIGINT, tmp_path, "demo", "runs/a", "2") == 130
 
 
 @pytest.mark.parametrize(("version", "refused"), [("3 2", True), ("4 3", True), ("4 4", False), ("5 0", False)])
