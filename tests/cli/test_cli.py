@@ -518,20 +518,20 @@ def test_an_unfinished_run_signs_nothing(tiny_run, tmp_path, capsys):
 
 
 def test_a_corrupt_checkpoint_is_named_and_nothing_is_lost(tiny_run, tmp_path, capsys):
-    copy = tmp_path / "copy"
+    copy = tmp_path / "copy"  # of whose SLUL the last stage has the newest; that of "slul" is not read any more
     shutil.copytree(tiny_run, copy)
-    state = copy / "checkpoints" / "slul" / "4" / "state"
+    state = copy / "checkpoints" / "joint" / "4" / "state"
     for file in state.rglob("*"):
         if file.is_file():
             file.write_bytes(b"\0" * 16)
     before = sorted(path.relative_to(copy) for path in copy.rglob("*"))
     for command in (["gloss", "the house"], ["train", "--config", str(TINY)]):
         line = fails(capsys, *command, "--workdir", str(copy))
-        assert str(copy / "checkpoints" / "slul" / "4") in line and "is damaged" in line
+        assert str(copy / "checkpoints" / "joint" / "4") in line and "is damaged" in line
     after = sorted(path.relative_to(copy) for path in copy.rglob("*"))
     assert set(before) <= set(after)
     # Its own advice mends it: without that stage, training starts it again.
-    shutil.rmtree(copy / "checkpoints" / "slul" / "4")
+    shutil.rmtree(copy / "checkpoints" / "joint" / "4")
     assert main(["train", "--config", str(TINY), "--workdir", str(copy)]) == 0
     again, first = (json.loads((folder / "result.json").read_text()) for folder in (copy, tiny_run))
     assert again["params_sha256"] == first["params_sha256"]
