@@ -88,7 +88,7 @@ def prepare(
     encode = encoder_of(vae, params)
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
-    bank: np.ndarray | None = None
+    bank: np.memmap | None = None
     with storage.new_folder(directory, KIND) as partial:
         with new_shard(partial / "train.arrayrecord") as write:
             for i in progress(range(0, len(items), batch), "latents"):
