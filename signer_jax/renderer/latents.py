@@ -120,9 +120,10 @@ class LatentStore:
         return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), **of)
 
     @property
-    def grid(self) -> tuple[int, ...]:
+    def grid(self) -> tuple[int, int, int]:
         """Height, width and channels of a latent frame."""
-        return next(iter(self.banks.values())).latents.shape[1:]
+        _, height, width, channels = next(iter(self.banks.values())).latents.shape
+        return height, width, channels
 
     def normalise(self, latents):
         return (latents - self.mean) / self.std
