@@ -282,7 +282,8 @@ def test_adapters_sign_as_they_were_trained(folders, tmp_path, frozen_dtype):
         return module.apply({"params": params}, *inputs, **options)
 
     def forward(params) -> np.ndarray:
-        return np.asarray(answer(params["renderer"]["transformer"]))
+        # By one program, wherever they lie: several devices round bfloat16's sums in another order.
+        return np.asarray(answer(jax.device_get(params["renderer"]["transformer"])))
 
     for i, stage in enumerate(stages[:2]):
         keep(weights, stage, learned_by(weights, stage, i))
