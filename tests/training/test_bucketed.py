@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -299,7 +300,8 @@ def test_a_run_on_buckets_compiles_once_a_bucket_and_resumes_exactly(tmp_path, c
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
     shapes = [("images", (8, 1, 8, 8, 4)), ("images", (8, 1, 8, 4, 4)), ("renderer", (8, 41, 8, 8, 4))]
-    assert sorted(traced) == sorted([*shapes, ("renderer", (8, 25, 8, 4, 4))])
+    # Once to compile it, and at most once to count its FLOPs.
+    assert set(traced) == {*shapes, ("renderer", (8, 25, 8, 4, 4))} and max(Counter(traced).values()) <= 2
     assert "training clips a bucket: 81x32x32 4, 49x32x16 3, 301x32x32 0" in capfd.readouterr().err
     assert sorted(folder.name for folder in (place / "buckets").iterdir()) == ["49x32x16", "81x32x32"]
     for step in (place / "checkpoints" / "renderer").iterdir():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -216,7 +217,8 @@ def test_a_run_compiles_once_a_bucket_and_resumes_exactly(config, signers, tmp_p
     settings, place = read(config(name, TWO)), tmp_path / "run"
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
-    assert sorted(traced) == [(8, 4, 4, 2, 4), (8, 10, 4, 4, 4)]
+    # Once to compile it, and at most once to count its FLOPs.
+    assert set(traced) == {(8, 4, 4, 2, 4), (8, 10, 4, 4, 4)} and max(Counter(traced).values()) <= 2
     made_there = sorted(folder.name for folder in (place / "buckets").iterdir())
     assert made_there == ["13x16x8", "13x16x8.pictures", "37x16x16", "37x16x16.pictures"]
     checkpoints = place / "checkpoints" / "renderer"

@@ -27,7 +27,11 @@ ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISA
 def start(*command: object, **more: str) -> subprocess.Popen:
     arguments = [sys.executable, *map(str, command)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(arguments, env=ENVIRONMENT | more, stdout=pipe, stderr=pipe, text=True)
+
+    def hears() -> None:  # a shell's background jobs ignore it, and so does what they start
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(arguments, env=ENVIRONMENT | more, stdout=pipe, stderr=pipe, text=True, preexec_fn=hears)
 
 
 def read_until(process: subprocess.Popen, line: str) -> None:
