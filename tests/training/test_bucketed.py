@@ -4,7 +4,6 @@ import gc
 import json
 import shutil
 import weakref
-from collections import Counter
 from pathlib import Path
 
 import jax
@@ -20,7 +19,7 @@ from signer_jax.data.streams import Reading, take_frames
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.renderer.render import Renderer
-from signer_jax.training import bucketed, objectives, run
+from signer_jax.training import bucketed, loop, objectives, run
 from signer_jax.training import latents as cache
 from signer_jax.training.checkpoints import fingerprint, latest_step
 from signer_jax.types import Pose, Sample
@@ -292,6 +291,7 @@ def test_a_run_on_buckets_compiles_once_a_bucket_and_resumes_exactly(tmp_path, c
         return traces
 
     monkeypatch.setattr(run, "make_objective", recorded)
+    monkeypatch.setattr(loop, "needed_flops", lambda *_: 0.0)  # which traces it too, and compiles nothing
     c = config_of()
     c.keep_checkpoints = 9
     c.renderer.buckets, c.data.crop = ("81x32x32", "49x32x16", "301x32x32"), 0.5
@@ -300,8 +300,7 @@ def test_a_run_on_buckets_compiles_once_a_bucket_and_resumes_exactly(tmp_path, c
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
     shapes = [("images", (8, 1, 8, 8, 4)), ("images", (8, 1, 8, 4, 4)), ("renderer", (8, 41, 8, 8, 4))]
-    # Once to compile it, and at most once to count its FLOPs.
-    assert set(traced) == {*shapes, ("renderer", (8, 25, 8, 4, 4))} and max(Counter(traced).values()) <= 2
+    assert sorted(traced) == sorted([*shapes, ("renderer", (8, 25, 8, 4, 4))])
     assert "training clips a bucket: 81x32x32 4, 49x32x16 3, 301x32x32 0" in capfd.readouterr().err
     assert sorted(folder.name for folder in (place / "buckets").iterdir()) == ["49x32x16", "81x32x32"]
     for step in (place / "checkpoints" / "renderer").iterdir():

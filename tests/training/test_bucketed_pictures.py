@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -17,7 +16,7 @@ from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
-from signer_jax.training import bucketed, conditions, objectives, partitioning, pictures, run
+from signer_jax.training import bucketed, conditions, loop, objectives, partitioning, pictures, run
 from signer_jax.training import latents as cached
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.latents import window_starts
@@ -214,11 +213,11 @@ def test_a_run_compiles_once_a_bucket_and_resumes_exactly(config, signers, tmp_p
         return traces
 
     monkeypatch.setattr(run, "make_objective", recorded)
+    monkeypatch.setattr(loop, "needed_flops", lambda *_: 0.0)  # which traces it too, and compiles nothing
     settings, place = read(config(name, TWO)), tmp_path / "run"
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
-    # Once to compile it, and at most once to count its FLOPs.
-    assert set(traced) == {(8, 4, 4, 2, 4), (8, 10, 4, 4, 4)} and max(Counter(traced).values()) <= 2
+    assert sorted(traced) == [(8, 4, 4, 2, 4), (8, 10, 4, 4, 4)]
     made_there = sorted(folder.name for folder in (place / "buckets").iterdir())
     assert made_there == ["13x16x8", "13x16x8.pictures", "37x16x16", "37x16x16.pictures"]
     checkpoints = place / "checkpoints" / "renderer"
