@@ -43,15 +43,18 @@ fi
 
 # TERM goes on to the processes, which save and exit with 75. Of several that are interrupted one may wait for another,
 # so these are killed: checkpoints are whole at any moment.
-pids=() asked='' woken='' interrupted=''
-send() { kill -"$1" "${pids[@]}" 2>/dev/null || true; }
-trap 'asked=1 woken=1; send TERM' TERM HUP
-trap 'asked=1 woken=1 interrupted=1; if [ "$processes" -eq 1 ]; then send INT; else send KILL; fi' INT
+pids=() asked='' interrupted=''
+send() { kill -"$1" ${pids[@]+"${pids[@]}"} 2>/dev/null || true; }
+pass_on() {
+  if [ -z "$interrupted" ]; then send TERM; elif [ "$processes" -eq 1 ]; then send INT; else send KILL; fi
+}
+trap 'asked=1; pass_on' TERM HUP
+trap 'asked=1 interrupted=1; pass_on' INT
 
 # Starts all processes and waits for them; `status` is that of the first that fails, which takes the others along: they
-# would wait for it.
+# would wait for it. They are looked at twice a second: `wait -n` misses one that has ended before it begins to wait.
 train() {
-  local i code left=$processes
+  local i code pid running
   pids=() status=0
   [ "$processes" -eq 1 ] || port=$(free_port)
   set -m # else they would ignore INT
@@ -61,15 +64,24 @@ train() {
     pids+=($!)
   done
   set +m
-  while [ "$left" -gt 0 ]; do
-    woken='' code=0
-    wait -n || code=$?
-    [ -z "$woken" ] || continue # by a signal to this script; no process has ended
-    left=$((left - 1))
-    if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
-      status=$code
-      [ -n "$asked" ] || send KILL
-    fi
+  [ -z "$asked" ] || pass_on # a signal that came before they were known
+  local left=("${pids[@]}")
+  while [ "${#left[@]}" -gt 0 ]; do
+    running=()
+    for pid in "${left[@]}"; do
+      if kill -0 "$pid" 2>/dev/null; then
+        running+=("$pid")
+        continue
+      fi
+      code=0
+      wait "$pid" || code=$?
+      if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+        status=$code
+        [ -n "$asked" ] || send KILL
+      fi
+    done
+    left=(${running[@]+"${running[@]}"})
+    [ "${#left[@]}" -eq 0 ] || sleep .5 || true # which Ctrl-C ends too
   done
 }
 

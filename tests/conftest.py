@@ -29,6 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.py"
 MOST_RESIDENT = 4 << 30  # bytes of a test process
 sys.path.insert(0, str(ROOT / "tests"))
+# In front of a command: it hears SIGINT also where the tests are a shell's background job, which ignores it and so does
+# what it starts.
+HEARING = [
+    sys.executable, "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

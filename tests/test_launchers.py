@@ -15,7 +15,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import HEARING, ROOT
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(file.name for file in LAUNCH.glob("*.sh"))
@@ -135,11 +135,7 @@ def test_a_run_here_starts_again_where_that_helps(ends, status, starts, tmp_path
 def signalled(sent: signal.Signals, folder: Path, *words: str) -> int:
     """The exit code of `local.sh`, sent a signal once its run is up; nothing of it is left."""
     variables = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-
-    def hears() -> None:  # a shell's background jobs ignore it, and so does what they start
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    run = subprocess.Popen([LAUNCH / "local.sh", *words], env=variables, preexec_fn=hears, start_new_session=True)
+    run = subprocess.Popen([*HEARING, LAUNCH / "local.sh", *words], env=variables, start_new_session=True)
     try:
         while not (folder / "up").exists():
             time.sleep(0.02)
@@ -168,7 +164,7 @@ def test_two_that_are_interrupted_end_as_interrupted(tmp_path):
 
 @pytest.mark.parametrize(("version", "refused"), [("3 2", True), ("4 3", True), ("4 4", False), ("5 0", False)])
 def test_a_bash_without_what_it_takes_is_told(version, refused):
-    """`wait -n` is of 4.3, empty arrays under `set -u` of 4.4. Another name has the version here."""
+    """Empty arrays under `set -u` are of 4.4. Another name has the version here."""
     script = (LAUNCH / "local.sh").read_text().replace("BASH_VERSINFO", "given")
     words = ["bash", "-c", f"given=({version})\n{script}", "local.sh", "--dry-run", "demo", "runs/a"]
     run = subprocess.run(words, capture_output=True, text=True)

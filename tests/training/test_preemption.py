@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
-from conftest import ROOT, TINY
+from conftest import HEARING, ROOT, TINY
 
 from signer_jax.errors import RESTART, Preempted
 from signer_jax.training import partitioning, preemption
@@ -27,11 +27,7 @@ ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISA
 def start(*command: object, **more: str) -> subprocess.Popen:
     arguments = [sys.executable, *map(str, command)]
     pipe = subprocess.PIPE
-
-    def hears() -> None:  # a shell's background jobs ignore it, and so does what they start
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen(arguments, env=ENVIRONMENT | more, stdout=pipe, stderr=pipe, text=True, preexec_fn=hears)
+    return subprocess.Popen([*HEARING, *arguments], env=ENVIRONMENT | more, stdout=pipe, stderr=pipe, text=True)
 
 
 def read_until(process: subprocess.Popen, line: str) -> None:
