@@ -27,11 +27,12 @@ def run(folder: Path, *moments: str) -> list[dict]:
 def test_twenty_kills_leave_the_run_as_it_would_have_been(tmp_path):
     chance = Random(0)
     steps = sorted(chance.randrange(1, STEPS) for _ in range(KILLS))
-    moments = [f"{step + chance.random():.3f}" for step in steps]
+    # Most come at any moment, which mostly is within a save: every fourth comes between two.
+    moments = [f"{step + chance.random():.3f}" if k % 4 else f"{step}" for k, step in enumerate(steps)]
     (whole,) = run(tmp_path / "whole")
     *kills, last = run(tmp_path / "killed", *moments)
     assert len(kills) == KILLS and whole["code"] == last["code"] == 0
     assert last["params"] == whole["params"] and len(whole["params"]) == 64
     # Some came within a save and some did not, and steps were lost that no save had.
-    assert any(kill["half"] for kill in kills) and not all(kill["half"] for kill in kills)
+    assert any(kill["half"] for kill in kills) and not any(kill["half"] for kill in kills[::4])
     assert any(after["first"] <= before["at"] for before, after in pairwise(kills))
