@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from signer_jax.beside import beside
 from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
 from signer_jax.pose.skeleton import on_joints
@@ -324,14 +325,22 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
     """Windows, some at a time; the last one fills the batch."""
     count = len(conditions["pose"])
     rows = studio.rows(count)
-    noise, videos = jnp.repeat(studio.noise, rows, 0), []
-    with _filming(studio, -(-count // rows)) as film:
+    noise, starts = jnp.repeat(studio.noise, rows, 0), range(0, count, rows)
+
+    def part(i: int) -> dict[str, np.ndarray]:
+        at = np.minimum(np.arange(i, i + rows), count - 1)
+        return {name: values[at] for name, values in conditions.items()}
+
+    with _filming(studio, len(starts)) as film:
+
+        def pixels(part: dict[str, np.ndarray]) -> UInt8[np.ndarray, "b t h w 3"]:
+            return to_pixels_range(film(noise, part))
+
+        parts = map(part, starts)
+        filmed = map(pixels, parts) if studio.tells_steps else beside(pixels, parts)
         shown = studio.shows(count) and not studio.tells_steps
-        for i in progress(range(0, count, rows), "windows rendered", shown=shown):
-            at = np.minimum(np.arange(i, i + rows), count - 1)
-            part = {name: values[at] for name, values in conditions.items()}
-            videos.append(to_pixels_range(film(noise, part))[: count - i])
-    return np.concatenate(videos)
+        videos = list(progress(filmed, "windows rendered", total=len(starts), shown=shown))
+    return np.concatenate(videos)[:count]
 
 
 @contextmanager

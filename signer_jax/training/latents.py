@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from signer_jax import storage
+from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard, new_shard, pack, unpack
@@ -91,9 +92,11 @@ def prepare(
     bank: np.memmap | None = None
     with storage.new_folder(directory, KIND) as partial:
         with new_shard(partial / "train.arrayrecord") as write:
-            for i in progress(range(0, len(items), batch), "latents"):
+            starts = range(0, len(items), batch)
+            loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
+            for i, whole in zip(progress(starts, "latents"), beside(encode, loaded), strict=True):
                 part = items[i : i + batch]
-                latents = encode(_load(corpus, part, window, batch))[: len(part)]
+                latents = whole[: len(part)]
                 total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
                 count += latents[..., 0].size
                 if bank is None:  # on disk: it may be larger than the memory

@@ -1,0 +1,70 @@
+"""Calls beside each other give what calls after each other do."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from signer_jax.beside import beside
+
+# In a process of its own: these tests have eight devices, over which calls follow each other.
+ON_ONE_DEVICE = """
+import threading
+import jax, jax.numpy as jnp, numpy as np
+from signer_jax.beside import beside
+assert jax.device_count() == 1
+traced, threads, both = [], set(), threading.Barrier(2, timeout=60)
+mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+@jax.jit
+def program(x):
+    traced.append(jax.sharding.get_abstract_mesh())
+    return jnp.sin(x).sum()
+def call(k):
+    threads.add(threading.get_ident())
+    if k:
+        both.wait()  # two are under way at once, or this fails
+    return float(program(np.full(8, k, np.float32)))
+with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    made = list(beside(call, range(9)))
+assert np.allclose(made, [8 * np.sin(k) for k in range(9)]), made
+assert len(traced) == 1 and traced[0] == mesh.abstract_mesh, traced
+assert len(threads) == 3, threads
+def fails(k):
+    if k == 5:
+        raise ValueError("five")
+    return k
+seen = []
+try:
+    for k in beside(fails, range(9)):
+        seen.append(k)
+except ValueError as error:
+    assert str(error) == "five"
+assert seen == [0, 1, 2, 3, 4], seen
+assert list(beside(call, [])) == []
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_on_one_device_two_calls_are_under_way_at_once():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ONE_DEVICE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_over_several_devices_they_follow_each_other():
+    assert jax.device_count() > 1
+    threads = set()
+
+    def call(k):
+        threads.add(threading.get_ident())
+        return np.asarray(jnp.square(k))
+
+    assert list(beside(call, range(6))) == [k * k for k in range(6)]
+    assert threads == {threading.get_ident()}
