@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, muon
+from optax.contrib import MuonDimensionNumbers
 
 from signer_jax.settings import Optimizers, Training
+from signer_jax.training import muon
 from signer_jax.training.partitioning import path_name
 from signer_jax.training.trained import factors
 
@@ -66,20 +67,32 @@ def optimizer(c: Training, values: Optimizers, experts: Sequence[str] = ()) -> o
 def _inner(c: Training, values: Optimizers, rate: optax.Schedule) -> optax.GradientTransformation:
     adam = values.adamw
     if c.optimizer == "muon":
-        return muon(
-            rate,
-            beta=values.muon.momentum,
-            eps=adam.eps,
-            weight_decay=c.weight_decay,
-            weight_decay_mask=_decays,
-            adam_learning_rate=lambda step: values.muon.adam_rate * rate(step),
-            adam_b1=adam.b1,
-            adam_b2=adam.b2,
-            muon_weight_dimension_numbers=matrices,
-        )
+        return _muon(c, values, rate)
     if c.optimizer == "adafactor":
         return _adafactor(c, values, rate)
     return optax.adamw(rate, adam.b1, adam.b2, adam.eps, weight_decay=c.weight_decay, mask=_decays)
+
+
+def _muon(c: Training, values: Optimizers, rate: optax.Schedule) -> optax.GradientTransformation:
+    """`optax.contrib.muon`, composed as there and with its state, of our cheaper `scale_by_muon`."""
+    adam = values.adamw
+    parts = {
+        "muon": optax.chain(
+            muon.scale_by_muon(values.muon.momentum, adam.eps, matrices),
+            muon.scale_by_shape(matrices),
+            optax.add_decayed_weights(c.weight_decay, _decays),
+            optax.scale_by_learning_rate(rate),
+        ),
+        "adam": optax.nadamw(
+            lambda step: values.muon.adam_rate * rate(step), adam.b1, adam.b2, adam.eps, weight_decay=0.0
+        ),
+    }
+
+    def labels(params: Any) -> Any:
+        found = matrices(params)
+        return jax.tree.map(lambda _, axes: "adam" if axes is None else "muon", params, found)
+
+    return optax.partition(parts, labels)
 
 
 def _one(_: Any) -> float:
