@@ -76,14 +76,10 @@ def newton_schulz(x: jax.Array, coefficients: jax.Array) -> jax.Array:
         return newton_schulz(x.mT, coefficients).mT
     a, b, c = coefficients
     identity = jnp.eye(x.shape[-2], dtype=x.dtype)
-    gram, product = _times(x, x.mT), identity
+    gram, product = x @ x.mT, identity
     for step in range(STEPS):
-        polynomial = a * identity + b * gram + c * _times(gram, gram)
-        product = _times(polynomial, product) if step else polynomial
+        polynomial = a * identity + b * gram + c * gram @ gram
+        product = polynomial @ product if step else polynomial
         if step < STEPS - 1:
-            gram = _times(_times(polynomial, gram), polynomial)
-    return _times(product, x)
-
-
-def _times(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+            gram = polynomial @ gram @ polynomial
+    return product @ x

@@ -108,8 +108,8 @@ def test_a_group_has_its_rate(name):
 def test_an_expert_that_was_not_run_keeps_its_parameters_and_moments(name):
     """Each expert goes as if it had been trained alone, in its own steps; what both have goes in all of them."""
     rng = np.random.default_rng(0)
-    expert = {"wi": {"kernel": (32, 48), "bias": (48,)}}
-    shapes = {"transformer": {"high": expert, "low": expert}, "control": {"kernel": (32, 48)}}
+    expert = {"wi": {"kernel": (32, 64), "bias": (64,)}}
+    shapes = {"transformer": {"high": expert, "low": expert}, "control": {"kernel": (32, 64)}}
 
     def made(some=("control", "high", "low")):
         def one(path, shape):
