@@ -4,9 +4,9 @@ A step of Newton-Schulz takes X [m, n], m <= n, to (aI + bG + cG²) X with G = X
 But P = aI + bG + cG² needs G alone, and the next step's G is P G P: the product of all P is found in [m, m], and X is
 met at the start and at the end, for 2m²n + 17m³. That is less where 2n > 3m.
 
-G holds squares: what is 1e-3 of X's largest singular value comes out with an error of 1e-3 of itself where products are
-float32's. A GPU and a TPU round them more unless told otherwise, and telling them costs what is saved; so optax's own
-steps are taken there.
+G holds squares: what is 1e-3 of X's largest singular value comes out with an error of some 1e-3 of itself where
+products are float32's. A GPU and a TPU round them more unless told otherwise, and telling them costs what is saved; so
+optax's own steps are taken there.
 """
 
 import math
