@@ -92,7 +92,7 @@ class MotionWindows:
     def _sentence(self, index: int) -> dict[str, np.ndarray]:
         sample = self.records[index]
         pose = on_joints(self.records.posed(sample, index), self.joints, self.dims)
-        arrays = {"pose": pose.coordinates.astype(np.float32), "confidence": pose.confidence.astype(np.float32)}
+        arrays = {"pose": pose.coordinates, "confidence": pose.confidence}
         if self.tokenizer is not None:
             arrays |= tokens(sample, self.tokenizer, self.limits)
         if self.retrieval is not None and sample.spans is not None:

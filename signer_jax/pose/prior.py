@@ -166,15 +166,27 @@ class Prior:
 
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
-        frames = slice(entry.start, entry.end)
+        return self.poses([entry])[0]
+
+    def poses(self, entries: Sequence[Entry]) -> list[Pose]:
+        """`pose` of each, copied and looked at all at once."""
+        frames = [slice(entry.start, entry.end) for entry in entries]
         with outside.reading(self.path, "close other programs"):
-            pose = Pose(np.array(self._coordinates[frames]), np.array(self._confidence[frames]), self.fps)
-        if fault := skeleton.fault(pose):
-            raise SignerError(
-                f"{self.path}: the pose database is damaged ({entry.gloss[:40]!r} from frame {entry.start}: {fault}); "
-                "build it again"
+            coordinates, confidence = (  # of plain views: a slice of numpy's class of mapped files is ten times as dear
+                np.concatenate([array[part] for part in frames])
+                for array in map(np.asarray, (self._coordinates, self._confidence))
             )
-        return pose
+        whole, first = Pose(coordinates, confidence, self.fps), 0
+        found = []
+        for entry in entries:
+            found.append(whole.slice(first, first := first + entry.end - entry.start))
+        for entry, pose in zip(entries, found, strict=True) if skeleton.fault(whole) else ():
+            if fault := skeleton.fault(pose):
+                raise SignerError(
+                    f"{self.path}: the pose database is damaged ({entry.gloss[:40]!r} from frame {entry.start}: "
+                    f"{fault}); build it again"
+                )
+        return found
 
     def rest(self, signer: str, *, without: str = "") -> Pose | None:
         """A signer's preferred rest pose, one frame; None where the database has none of this signer.

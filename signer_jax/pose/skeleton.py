@@ -58,8 +58,13 @@ def positions(joints: Sequence[str], among: Sequence[str]) -> np.ndarray:
 
 
 def on_joints(pose: Pose, joints: np.ndarray, dims: int) -> Pose:
-    """The pose on some joints (indices into `JOINTS`) and its first `dims` coordinates."""
-    return Pose(pose.coordinates[:, joints, :dims], pose.confidence[:, joints], pose.fps)
+    """The pose on some joints (indices into `JOINTS`) and its first `dims` coordinates: a copy."""
+    frames, count, axes = pose.coordinates.shape
+    kept = min(dims, axes)
+    # Column by column: numpy takes ten times as long for joints and a slice of the axes behind them.
+    columns = (joints[:, None] * axes + np.arange(kept)).reshape(-1)
+    coordinates = pose.coordinates.reshape(frames, count * axes).take(columns, axis=1)
+    return Pose(coordinates.reshape(frames, len(joints), kept), pose.confidence.take(joints, axis=1), pose.fps)
 
 
 def fault(pose: Pose) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import bridge
+from signer_jax.pose.skeleton import on_joints
 from signer_jax.types import Pose
 
 # Heights in shoulder widths above the shoulders: hands rest at -1.1 to -1.6 in real clips.
@@ -34,6 +36,7 @@ for _side in _SIDES:
     _ANCHOR[_HAND[_side]] = skeleton.INDEX[f"{_side}_wrist"]
 _ANCHOR[[skeleton.INDEX[name] for name in skeleton.FACE]] = skeleton.INDEX["nose"]
 _ARM = {side: [skeleton.INDEX[f"{side}_elbow"], skeleton.INDEX[f"{side}_wrist"], *_HAND[side]] for side in _SIDES}
+_ARMS = [joint for arm in _ARM.values() for joint in arm]
 
 
 def resample(pose: Pose, frames: int, *, fps: float | None = None) -> Pose:
@@ -48,25 +51,40 @@ def resample(pose: Pose, frames: int, *, fps: float | None = None) -> Pose:
     return Pose(*_resampled([pose], [frames]), fps)
 
 
-def _resampled(segments: Sequence[Pose], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and confidence of all segments, each in so many frames, one after the other."""
-    firsts = np.cumsum([0, *(len(segment) for segment in segments)])
-    at, last = [], []
-    for segment, first, frames in zip(segments, firsts, lengths, strict=False):
-        end = len(segment) - 1
-        at.append(first + (np.linspace(0, end, frames) if frames > 1 else np.array([end / 2])))
-        last.append(np.full(frames, first + end))
-    places = np.concatenate(at)
+def _resampled(
+    segments: Sequence[Pose], lengths: Sequence[int] | np.ndarray, joints: np.ndarray | None = None, dims: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and confidence of all segments, each in so many frames, one after the other.
+
+    `joints`: of these alone, in their first `dims` coordinates.
+    """
+    frames, sizes = np.asarray(lengths), np.array([len(segment) for segment in segments])
+    which, nth = _counted(frames)
+    ends = sizes - 1
+    # As np.linspace counts, for all segments at once: the last frame is met exactly.
+    inside = np.where(nth < frames[which] - 1, nth * (ends / np.maximum(frames - 1, 1))[which], ends[which])
+    inside = np.where(frames[which] > 1, inside, ends[which] / 2)
+    firsts = np.cumsum(sizes) - sizes
+    places = firsts[which] + inside
     before = np.floor(places).astype(int)
-    after = np.minimum(before + 1, np.concatenate(last))
+    after = np.minimum(before + 1, (firsts + ends)[which])
     share = (places - before).astype(np.float32)[:, None]
-    coordinates = np.concatenate([segment.coordinates for segment in segments])
-    confidence = np.concatenate([segment.confidence for segment in segments])
+    pose = Pose.joined(segments) if joints is None else on_joints(Pose.joined(segments), joints, dims)
+    coordinates, confidence = pose.coordinates, pose.confidence
     c0, c1 = confidence[before], confidence[after]
+    if confidence.min() > 0:  # as below, where nothing is missing
+        weight = share[..., None]
+        return coordinates[before] * (1 - weight) + coordinates[after] * weight, c0 + share * (c1 - c0)
     weight = np.where(c1 <= 0, 0, np.where(c0 <= 0, 1, share))[..., None].astype(np.float32)
     coordinates = coordinates[before] * (1 - weight) + coordinates[after] * weight
     confidence = np.where((c0 > 0) & (c1 > 0), c0 + share * (c1 - c0), np.where(share < 0.5, c0, c1))
     return coordinates * (confidence[..., None] > 0), confidence.astype(np.float32)
+
+
+def _counted(lengths: np.ndarray) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"]]:
+    """Of things of so many frames, one after the other: which of them each frame is of, and its number in it from 0."""
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    return which, np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
 
 
 def transition_seconds(before: Pose, after: Pose, least: float) -> float:
@@ -107,40 +125,93 @@ def stitch(
     the body moves from and to it.
     Raises `SignerError` where spans overlap, leave `0…total` or do not fit the segments.
     """
+    coordinates, confidence = stitch_each([segments], spans, total, fps=fps, rests=[rest])
+    return Pose(coordinates[0], confidence[0], fps)
+
+
+def stitch_each(
+    sequences: Sequence[Sequence[Pose]], spans: Int[np.ndarray, "n 2"], total: int, *, fps: float,
+    rests: Sequence[Pose | None], joints: Int[np.ndarray, " j"] | None = None, dims: int = 3,
+) -> tuple[Float[np.ndarray, "k t j c"], Float[np.ndarray, "k t j"]]:  # fmt: skip
+    """`stitch` of k sequences of n segments on the same spans, each with its rest: coordinates and confidence.
+
+    Of poses on the canonical skeleton, `joints` (indices into it) and the first `dims` coordinates alone are stitched
+    where they are given. All sequences are stitched at once, since a call of numpy costs more than one's few frames.
+    """
     spans = np.asarray(spans)
-    _check_spans(spans, len(segments), total)
-    joints, axes = segments[0].coordinates.shape[1:]
-    coordinates = np.zeros((total, joints, axes), np.float32)
-    confidence = np.zeros((total, joints), np.float32)
-    segments = [steady(segment, rest) for segment in segments]
-    lengths = list(spans[:, 1] - spans[:, 0])
-    # ---- The signs themselves, and the rest pose behind them -------------------------------------------------------
-    if rest is not None:
-        segments, lengths = [*segments, steady(rest, None).slice(0, 1)], [*lengths, 1]
-    pieces, shown = _resampled(segments, lengths)
-    firsts = np.cumsum([0, *lengths])
-    signed = np.concatenate([np.arange(start, end) for start, end in spans])
-    coordinates[signed], confidence[signed] = pieces[: len(signed)], shown[: len(signed)]
-    # ---- What is held before and after -----------------------------------------------------------------------------
+    for count in {len(sequence) for sequence in sequences}:
+        _check_spans(spans, count, total)
+    k, n = len(sequences), len(spans)
+    segments = _steady_all([*chain(*sequences)], [rest for rest in rests for _ in range(n)])
+    lengths = np.tile(spans[:, 1] - spans[:, 0], k)
+    signs = int(lengths.sum())
+    # ---- The signs themselves, and the rest poses behind them ------------------------------------------------------
+    resting = [i for i in range(k) if rests[i] is not None]
+    segments += [steady(rest, None).slice(0, 1) for rest in rests if rest is not None]
+    lengths = np.concatenate([lengths, np.ones(len(resting), int)])
+    stitched, anchor = _with_anchors(joints, segments[0].confidence.shape[1])
+    pieces, shown = _resampled(segments, lengths, stitched, dims)
+    firsts = np.concatenate([[0], np.cumsum(lengths)])
+    coordinates = np.zeros((k * total, *pieces.shape[1:]), np.float32)
+    confidence = np.zeros(coordinates.shape[:2], np.float32)
+    which, nth = _counted(lengths[: k * n])
+    signed = (np.arange(k)[:, None] * total + spans[:, 0]).reshape(-1)[which] + nth
+    coordinates[signed], confidence[signed] = pieces[:signs], shown[:signs]
+    # ---- What is held before and after, and transitions: from which piece to which, and into which frames ----------
     lead, end = int(spans[0, 0]), int(spans[-1, 1])
-    before, after = (0, len(signed) - 1) if rest is None else (-1, -1)
-    coordinates[:lead], confidence[:lead] = pieces[before], shown[before]
-    coordinates[end:], confidence[end:] = pieces[after], shown[after]
-    # ---- Transitions: from which piece to which, and into which frames ---------------------------------------------
-    n = len(spans)
-    moves = [(i, i + 1, int(spans[i, 1]), int(spans[i + 1, 0] - spans[i, 1])) for i in range(n - 1)]
-    if rest is not None:
-        move = round(REST_SECONDS * fps)
-        # One frame is left for the rest pose itself.
-        to, back = min(move, lead - 1), min(move, total - end - 1)
-        moves += [(n, 0, lead - to, to), (n - 1, n, end, back)]
+    move = round(REST_SECONDS * fps)
+    # One frame is left for the rest pose itself.
+    to, back = min(move, lead - 1), min(move, total - end - 1)
+    moves = []
+    for i in range(k):
+        own, at = i * n, i * total
+        moves += [
+            (own + s, own + s + 1, at + int(spans[s, 1]), int(spans[s + 1, 0] - spans[s, 1])) for s in range(n - 1)
+        ]
+        before, after = firsts[own], firsts[own + n] - 1
+        if rests[i] is not None:
+            rest = k * n + resting.index(i)
+            before = after = firsts[rest]
+            moves += [(rest, own, at + lead - to, to), (own + n - 1, rest, at + end, back)]
+        coordinates[at : at + lead], confidence[at : at + lead] = pieces[before], shown[before]
+        coordinates[at + end : at + total], confidence[at + end : at + total] = pieces[after], shown[after]
     moves = [one for one in moves if one[3] > 0]
     if moves:
         left, right, starts, frames = np.array(moves).T
-        into = np.concatenate([np.arange(start, start + count) for start, count in zip(starts, frames, strict=True)])
+        which, nth = _counted(frames)
+        into = starts[which] + nth
         edges = (_edges(pieces, shown, firsts, left, at_end=True), _edges(pieces, shown, firsts, right, at_end=False))
-        coordinates[into], confidence[into] = _transitions(*edges, frames, fps)
-    return Pose(coordinates * (confidence[..., None] > 0), confidence, fps)
+        coordinates[into], confidence[into] = _transitions(*edges, frames, fps, anchor)
+    if confidence.min(initial=1) <= 0:
+        coordinates *= confidence[..., None] > 0
+    asked = slice(None if joints is None else len(joints))  # the anchors stand behind
+    return (
+        coordinates.reshape(k, total, *pieces.shape[1:])[:, :, asked],
+        confidence.reshape(k, total, -1)[:, :, asked],
+    )
+
+
+def _with_anchors(joints: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The joints that are stitched, of poses on so many, and where the one that carries each stands among them."""
+    if count != len(_ANCHOR):
+        return None, None
+    if joints is None:
+        return None, _ANCHOR
+    where = np.full(count, -1)
+    where[joints] = np.arange(len(joints))
+    carriers = _ANCHOR[joints]
+    stitched = np.concatenate([joints, np.unique(carriers[where[carriers] < 0])])
+    where[stitched] = np.arange(len(stitched))
+    return stitched, where[_ANCHOR[stitched]]
+
+
+def _steady_all(segments: list[Pose], rests: Sequence[Pose | None]) -> list[Pose]:
+    """`steady` of each segment with its rest."""
+    if segments[0].confidence.shape[1] != len(_ANCHOR):
+        return segments
+    if (np.concatenate([segment.confidence for segment in segments])[:, _ARMS] > 0).all():
+        return segments
+    return [steady(segment, rest) for segment, rest in zip(segments, rests, strict=True)]
 
 
 def steady(segment: Pose, rest: Pose | None) -> Pose:
@@ -149,8 +220,7 @@ def steady(segment: Pose, rest: Pose | None) -> Pose:
 
     A hand whose arm is seen, but which itself is not, stays as it is.
     """
-    arms = [joint for arm in _ARM.values() for joint in arm]
-    if segment.confidence.shape[1] != len(_ANCHOR) or (segment.confidence[:, arms] > 0).all():
+    if segment.confidence.shape[1] != len(_ANCHOR) or (segment.confidence[:, _ARMS] > 0).all():
         return segment
     segment = bridge(segment)
     coordinates, confidence = segment.coordinates.copy(), segment.confidence.copy()
@@ -267,7 +337,9 @@ def _edges(
     factors = np.stack([_parabola(int(tail), at_end) for tail in tails])
     joints, axes = coordinates.shape[1:]
     fit = (factors @ coordinates[frames].reshape(len(pieces), _TAIL, -1)).reshape(len(pieces), 2, joints, axes)
-    fit *= (confidence[frames] > 0).all(axis=1)[:, None, :, None]
+    seen = (confidence[frames] > 0).all(axis=1)
+    if not seen.all():
+        fit *= seen[:, None, :, None]
     edge = last if at_end else first
     return _Edges(coordinates[edge], confidence[edge], fit[:, 0], 2 * fit[:, 1])
 
@@ -283,18 +355,20 @@ def _parabola(frames: int, at_end: bool) -> Float[np.ndarray, "2 tail"]:
 
 
 def _transitions(
-    before: _Edges, after: _Edges, frames: Int[np.ndarray, " n"], fps: float
+    before: _Edges, after: _Edges, frames: Int[np.ndarray, " n"], fps: float, anchor: np.ndarray | None
 ) -> tuple[Float[np.ndarray, "t j c"], Float[np.ndarray, "t j"]]:
-    """So many frames between each two edges, one transition after the other: coordinates and confidence."""
+    """So many frames between each two edges, one transition after the other: coordinates and confidence.
+
+    `anchor`: where among the joints the one stands that carries each; None where nothing is carried.
+    """
     steps = (frames + 1).astype(np.float32)[:, None, None]
-    distance = np.linalg.norm((after.place - before.place)[..., :2], axis=-1, keepdims=True)
+    distance = _length(after.place - before.place)
     (m0, a0), (m1, a1) = (
         (_clamped(edge.velocity * steps, reach), _clamped(edge.acceleration * steps**2, 2 * reach))
         for edge, reach in ((edge, _reach(edge.velocity, distance, fps)) for edge in (before, after))
     )
-    which = np.repeat(np.arange(len(frames)), frames)
-    nth = np.concatenate([np.arange(1, count + 1, dtype=np.float32) for count in frames])
-    share = (nth / (frames[which] + 1).astype(np.float32))[:, None]
+    which, nth = _counted(frames)
+    share = ((nth + 1).astype(np.float32) / (frames[which] + 1).astype(np.float32))[:, None]
     u = share[..., None]
     # Quintic Hermite: each factor is 1 in one of position, velocity and acceleration at one end and 0 in the others.
     u2, u3, u4, u5 = u**2, u**3, u**4, u**5
@@ -307,16 +381,17 @@ def _transitions(
         + (10 * u3 - 15 * u4 + 6 * u5) * after.place[which]
     )
     c0, c1 = before.confidence, after.confidence
-    confidence = np.where((c0 > 0) & (c1 > 0), c0, 0)[which] + share * np.where((c0 > 0) & (c1 > 0), c1 - c0, 0)[which]
-    if c0.shape[1] != len(_ANCHOR):
+    both = (c0 > 0) & (c1 > 0)
+    confidence = np.where(both, c0, 0)[which] + share * np.where(both, c1 - c0, 0)[which]
+    if anchor is None:
         return curve, confidence
-    carried = ((c0 > 0) != (c1 > 0)) & (c0[:, _ANCHOR] > 0) & (c1[:, _ANCHOR] > 0)
-    one, joint = np.nonzero(carried[which])
-    if len(one):
-        of, anchor = which[one], _ANCHOR[joint]
+    carried = ((c0 > 0) != (c1 > 0)) & (c0[:, anchor] > 0) & (c1[:, anchor] > 0)
+    if carried.any():
+        one, joint = np.nonzero(carried[which])
+        of, by = which[one], anchor[joint]
         early = c0[of, joint] > 0  # it is the side before that knows it
-        apart = [edge.place[of, joint] - edge.place[of, anchor] for edge in (before, after)]
-        curve[one, joint] = curve[one, anchor] + np.where(early[:, None], *apart)
+        apart = [edge.place[of, joint] - edge.place[of, by] for edge in (before, after)]
+        curve[one, joint] = curve[one, by] + np.where(early[:, None], *apart)
         fade = np.where(early, 1 - 2 * share[one, 0], 2 * share[one, 0] - 1)
         confidence[one, joint] = np.where(early, c0[of, joint], c1[of, joint]) * np.maximum(fade, 0)
     return curve, confidence
@@ -324,13 +399,19 @@ def _transitions(
 
 def _reach(velocity: np.ndarray, distance: np.ndarray, fps: float) -> np.ndarray:
     """The longest way `[n, j, 1]` that `velocity` (a frame) may cover; one that no hand has is the detector's error."""
-    human = np.linalg.norm(velocity[..., :2], axis=-1, keepdims=True) * fps <= _PEAK_SPEED
+    human = _length(velocity) * fps <= _PEAK_SPEED
     return np.maximum(distance * _OVERSHOOT, np.where(human, _HUMAN_OVERSHOOT, 0.0))
 
 
 def _clamped(tangent: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Depth is held by itself: it is no measure of the others."""
     plane, depth = tangent[..., :2], tangent[..., 2:]
-    length = np.linalg.norm(plane, axis=-1, keepdims=True)
-    plane = plane * np.minimum(1, reach / np.maximum(length, 1e-9))
+    held = np.minimum(1, reach / np.maximum(_length(plane), 1e-9))
+    plane = plane * held.repeat(plane.shape[-1], axis=-1)  # numpy is slow over two numbers that one is held against
     return np.concatenate([plane, np.clip(depth, -reach, reach)], axis=-1)
+
+
+def _length(vectors: Float[np.ndarray, "n j c"]) -> Float[np.ndarray, "n j 1"]:
+    """In the plane; for two numbers ten times as quick as `np.linalg.norm`."""
+    x, y = vectors[..., 0], vectors[..., 1]
+    return np.sqrt(x * x + y * y)[..., None]

@@ -140,26 +140,23 @@ class Retrieval:
         belongs = frame_gloss(spans, total, self.glosses)
         slots, spans = list(slots)[: self.glosses], spans[: self.glosses]
         features, mask = self.features(slots, self.glosses)
-        sequences = []
-        for k in range(self.experts):
-            segments, places, signers = [], [], []
-            for row, span in zip(slots, spans, strict=True):
-                entry = row[k] or next((other for other in row if other is not None), None)
-                if entry is not None:
-                    segments.append(self.prior.pose(entry))
-                    places.append(span)
-                    signers.append(entry.signer)
-            if segments:
-                rest = self.prior.rest(signers[0], without=without)
-                whole = stitching.stitch(segments, np.array(places, np.int32), total, fps=self.prior.fps, rest=rest)
-                sequences.append(on_joints(whole, self.joints, self.dims))
-            else:
-                shape = (total, len(self.joints))
-                nothing = np.zeros((*shape, self.dims), np.float32)
-                sequences.append(Pose(nothing, np.zeros(shape, np.float32), self.prior.fps))
+        shown = [(row, span) for row, span in zip(slots, spans, strict=True) if any(row)]
+        chosen = [[row[k] or next(filter(None, row)) for row, _ in shown] for k in range(self.experts)]
+        if shown:
+            once = list(dict.fromkeys(entry for entries in chosen for entry in entries))
+            poses = dict(zip(once, self.prior.poses(once), strict=True))
+            candidates, confidence = stitching.stitch_each(
+                [[poses[entry] for entry in entries] for entries in chosen],
+                np.array([span for _, span in shown], np.int32), total, fps=self.prior.fps,
+                rests=[self.prior.rest(entries[0].signer, without=without) for entries in chosen],
+                joints=self.joints, dims=self.dims,
+            )  # fmt: skip
+        else:
+            confidence = np.zeros((self.experts, total, len(self.joints)), np.float32)
+            candidates = np.zeros((*confidence.shape, self.dims), np.float32)
         return Experts(
-            candidates=np.stack([pose.coordinates for pose in sequences]).astype(np.float32),
-            candidate_confidence=np.stack([pose.confidence for pose in sequences]).astype(np.float32),
+            candidates=candidates,
+            candidate_confidence=confidence,
             candidate_features=features,
             candidate_mask=mask,
             frame_gloss=belongs,

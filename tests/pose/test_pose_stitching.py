@@ -46,6 +46,18 @@ def test_resample_is_linear_and_keeps_the_ends():
         resample(pose.slice(0, 0), 3)
 
 
+@pytest.mark.parametrize(("frames", "wanted"), [(7, 5), (5, 23), (1, 4), (2, 1), (90, 61)])
+def test_resample_counts_as_linspace_does(frames, wanted):
+    places = np.linspace(0, frames - 1, wanted) if wanted > 1 else np.array([(frames - 1) / 2])
+    before = np.floor(places).astype(int)
+    share = (places - before).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=frames).astype(np.float32)
+    pose = _pose(frames, 0)
+    pose.coordinates[:, 5, 0] = values
+    by_hand = values[before] * (1 - share) + values[np.minimum(before + 1, frames - 1)] * share
+    np.testing.assert_array_equal(resample(pose, wanted).coordinates[:, 5, 0], by_hand)
+
+
 def test_resample_never_moves_towards_a_missing_joint():
     pose = resample(_without(_pose(3, 5.0), RIGHT, slice(1, 2)), 9)
     seen = pose.confidence[:, RIGHT[0]] > 0

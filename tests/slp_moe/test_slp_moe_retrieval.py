@@ -4,7 +4,9 @@ import numpy as np
 
 from signer_jax.data import records
 from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.pose import skeleton
 from signer_jax.pose.prior import REST, Entry, Prior
+from signer_jax.pose.stitching import stitch
 from signer_jax.slp_moe import retrieval
 from signer_jax.types import Pose, Sample
 
@@ -35,6 +37,40 @@ def test_frames_belong_to_glosses_with_cross_fades():
     # Of three signs two are kept: from the third one on, frames belong to none.
     cut = retrieval.frame_gloss(np.array([[1, 3], [5, 6], [7, 8]]), 8, 2)
     np.testing.assert_allclose(cut, [*by_hand[:7], [0, 0]], atol=1e-6)
+
+
+def moving(seed: int, frames: int) -> Pose:
+    """A pose with movement, of which some joints are seen now and then, and one arm not in every sign."""
+    rng = np.random.default_rng(seed)
+    coordinates = rng.normal(0, 0.3, (frames, 128, 3)).cumsum(axis=0).astype(np.float32)
+    confidence = rng.choice(np.array([0, 0.5, 1], np.float32), (frames, 128), p=[0.2, 0.3, 0.5])
+    if seed % 2:
+        confidence[:] = 1
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, 16.0)
+
+
+def test_experts_at_once_are_each_of_them_stitched_alone_to_the_bit(tmp_path):
+    glosses, signers = ("A", "B", "C"), ("a", "b", "c")
+    entries = [
+        (entry(signer, gloss), moving(10 * i + k, 3 + i + k))
+        for i, gloss in enumerate(glosses) for k, signer in enumerate(signers)
+        if (signer, gloss) not in {("a", "B"), ("c", "C")}
+    ]  # fmt: skip
+    entries += [(Entry(REST, "", signer), moving(90 + k, 1)) for k, signer in enumerate("ab")]  # c has none
+    prior = Prior.build(entries, tmp_path / "prior", fps=16.0)
+    spans, total = np.array([[9, 14], [18, 19], [19, 26]], np.int32), 40
+    for joints in (skeleton.subset("signing_74"), skeleton.subset("full_128"), np.array([120, 3, 40])):  # no wrist
+        for dims in (2, 3):
+            lookup = retrieval.Retrieval(prior, joints, dims, experts=3, glosses=3)
+            slots = [lookup.slots(gloss, "ase") for gloss in glosses]
+            experts = lookup.on_timeline(slots, spans, total)
+            for k in range(3):
+                chosen = [row[k] or next(one for one in row if one) for row in slots]
+                whole = stitch(
+                    [prior.pose(one) for one in chosen], spans, total, fps=16.0, rest=prior.rest(chosen[0].signer)
+                )
+                np.testing.assert_array_equal(experts.candidates[k], whole.coordinates[:, joints, :dims])
+                np.testing.assert_array_equal(experts.candidate_confidence[k], whole.confidence[:, joints])
 
 
 def small_prior(tmp_path) -> Prior:
