@@ -78,6 +78,25 @@ def test_quaternions_and_rotations_agree():
         np.testing.assert_allclose(kinematics.rotations(kinematics.quaternion(frame)), frame, atol=1e-9)
 
 
+def test_quick_forms_give_the_bits_of_the_plain_ones():
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(size=(2, 9, 4))
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    np.testing.assert_array_equal(kinematics.rotations(q), np.stack([np.stack(row, -1) for row in rows], -2))
+    np.testing.assert_array_equal(kinematics.rotations(q[4]), kinematics.rotations(q)[4])
+    np.testing.assert_array_equal(kinematics.multiply(p, q)[4], kinematics.multiply(p[4], q[4]))
+    patch, cover = rng.normal(size=(3, 5, 4, 3)).astype(np.float32), rng.random((1, 5, 4)).astype(np.float32)
+    colour = np.array((1, 50, 200), np.float32)
+    by_hand = patch + cover[..., None] * (colour - patch)
+    avatar._blend(patch, cover, colour)
+    np.testing.assert_array_equal(patch, by_hand)
+
+
 def test_a_right_palm_towards_the_viewer_has_its_thumb_at_the_viewers_right():
     hand = kinematics.hand(
         np.zeros((1, 3)), phonology.frame_of("out", "up")[None], phonology.HANDSHAPES["5"][None], 1.0

@@ -167,3 +167,14 @@ def test_bfloat16_compute_keeps_float32_parameters_and_weights():
     weights = jax.jit(model.apply)(params, **data)[2]
     assert weights.dtype == jnp.float32
     np.testing.assert_allclose(weights, exact, atol=5e-3)
+
+
+@pytest.mark.parametrize(("seen", "dims"), [(1.0, 2), (1.0, 3), (0.6, 2), (0.6, 3)])
+def test_a_candidates_mean_speed_is_that_of_the_plain_form(seen, dims):
+    rng = np.random.default_rng(0)
+    confidence = (rng.random((9, 5)) < seen).astype(np.float32)
+    pose = Pose(rng.normal(size=(9, 5, dims)).astype(np.float32), confidence, 16.0)
+    place, shown = np.where(confidence[..., None] > 0, pose.coordinates, 0), confidence > 0
+    both = shown[1:] & shown[:-1]
+    way = np.linalg.norm(place[1:] - place[:-1], axis=-1) * both
+    np.testing.assert_allclose(candidate_features(pose)[-5:], way.sum(0) / np.maximum(both.sum(0), 1), rtol=1e-6)

@@ -63,7 +63,12 @@ class _Canvas:
 
 def _blend(patch: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
     """Paints `colour` (`[..., 3]`) over the patch where `cover` (`[...]`) says, in place."""
-    patch += cover[..., None] * (colour - patch)
+    patch += _threefold(cover) * (colour - patch)
+
+
+def _threefold(values: np.ndarray) -> np.ndarray:
+    """`[..., 3]`: a number for each colour, all the same; numpy is slow over three that one is held against."""
+    return values[..., None].repeat(3, axis=-1)
 
 
 def _light(nx: np.ndarray, ny: np.ndarray, flatness: float = 1.0) -> np.ndarray:
@@ -105,7 +110,7 @@ def _capsule(
     distance, nx, ny, along = _capsule_field(x, y, a, b, ra * ones, rb * ones)
     patch = canvas.pixels[canvas.at, rows, columns]
     tint = colour if cuff is None else np.where((along > until)[..., None], cuff, colour)
-    _blend(patch, alpha * _coverage(distance), tint * _light(nx, ny, flatness)[..., None])
+    _blend(patch, alpha * _coverage(distance), tint * _threefold(_light(nx, ny, flatness)))
     canvas.pixels[canvas.at, rows, columns] = patch
 
 
@@ -243,7 +248,7 @@ def _hand(canvas: _Canvas, joints: np.ndarray, first: np.ndarray, skin: np.ndarr
         rim = np.clip(-distance / (0.5 * radius[:, None, None]), 0, 1)
         rim = np.where(palm, np.float32(1), 0.62 + 0.38 * rim)
         patch = canvas.pixels[canvas.at, rows, columns]
-        _blend(patch, _coverage(distance), skin * (_light(nx * flatness, ny * flatness) * rim)[..., None])
+        _blend(patch, _coverage(distance), skin * _threefold(_light(nx * flatness, ny * flatness) * rim))
         canvas.pixels[canvas.at, rows, columns] = patch
 
 

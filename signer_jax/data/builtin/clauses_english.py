@@ -33,7 +33,8 @@ class Picker:
 
 
 def tagged(nouns: Sequence[Item], tags: str) -> list[Item]:
-    return [noun for noun in nouns if set(noun.tags) & set(tags)]
+    wanted = set(tags)
+    return [noun for noun in nouns if not wanted.isdisjoint(noun.tags)]
 
 
 class English:

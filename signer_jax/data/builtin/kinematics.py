@@ -53,18 +53,23 @@ def quaternion(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
 
 def rotations(q: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 3 3"]:
     """Rotation matrices of unit quaternions."""
-    w, x, y, z = np.moveaxis(q, -1, 0)
-    rows = [
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    ]
-    return np.stack([np.stack(row, -1) for row in rows], -2)
+    w, x, y, z = (q[..., i] for i in range(4))
+    matrix = np.empty((*q.shape[:-1], 3, 3))
+    matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2] = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    )  # fmt: skip
+    matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2] = (
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    )  # fmt: skip
+    matrix[..., 2, 0], matrix[..., 2, 1], matrix[..., 2, 2] = (
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    )  # fmt: skip
+    return matrix
 
 
 def multiply(p: Float[np.ndarray, "*n 4"], q: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
     """The product of quaternions: first `q`, then `p`."""
-    (a, b, c, d), (e, f, g, h) = np.moveaxis(p, -1, 0), np.moveaxis(q, -1, 0)
+    (a, b, c, d), (e, f, g, h) = ([one[..., i] for i in range(4)] for one in (p, q))
     return np.stack([
         a * e - b * f - c * g - d * h, a * f + b * e + c * h - d * g,
         a * g - b * h + c * e + d * f, a * h + b * g - c * f + d * e,

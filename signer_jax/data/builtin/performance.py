@@ -42,6 +42,7 @@ class _Tracks:
 
 
 _FRAMES = {(palm, fingers): k.quaternion(frame_of(palm, fingers)) for palm, fingers in ORIENTATIONS}
+_ALONG = {key: k.rotations(turn)[:, 1] for key, turn in _FRAMES.items()}  # where the fingers point
 
 
 def _rest_turn() -> Float[np.ndarray, "4"]:
@@ -63,7 +64,7 @@ def _sign(
     point, along = LOCATIONS[entry.location]
     place = np.array(point) + rng.normal(0, variation, 3) * (1, 1, 0.5)
     turn = _FRAMES[entry.palm, entry.fingers]
-    finger = k.rotations(turn)[:, 1]
+    finger = _ALONG[entry.palm, entry.fingers]
     first, last = HANDSHAPES[entry.handshape], HANDSHAPES[entry.end_handshape]
     for hand in range(2):
         if hand == 1 and entry.hands in ("one", "base"):
@@ -101,7 +102,7 @@ _REST_PLACES = np.stack([_REST, _REST])
 def _places(entry: Phonology) -> Float[np.ndarray, "2 3"]:
     """About where the two wrists (as right wrists) are in a sign."""
     point, along = LOCATIONS[entry.location]
-    place = np.array(point) - along * k.rotations(_FRAMES[entry.palm, entry.fingers])[:, 1]
+    place = np.array(point) - along * _ALONG[entry.palm, entry.fingers]
     return np.stack([place, _REST if entry.hands == "one" else place])
 
 
@@ -182,10 +183,12 @@ def sign_glosses(
     elbow, wrist, fingers = _arm(tracks, 1, who)
     joints, seen = k.assemble((right, (k.mirror(elbow), k.mirror(wrist), k.mirror(fingers))), face, features, who.body)
     if jitter > 0:
-        joints = joints + np.random.default_rng([seed, 2]).standard_normal(joints.shape) * (jitter * _NOISE)[:, None]
+        # A number an axis, though they are the same: numpy is slow over three numbers that one is held against.
+        spread = (jitter * _NOISE)[:, None].repeat(3, axis=1)
+        joints = joints + np.random.default_rng([seed, 2]).standard_normal(joints.shape) * spread
         for side in ("right", "left"):  # one point of the body under two names stays one point
             joints[:, INDEX[f"{side}_hand_wrist_root"]] = joints[:, INDEX[f"{side}_wrist"]]
-    joints = joints * (seen > 0)[:, None]
+    joints = joints * (seen > 0)[:, None].repeat(3, axis=1)
     confidence = np.broadcast_to(seen.astype(np.float32), joints.shape[:2]).copy()
     return Pose(joints.astype(np.float32), confidence, float(fps)), np.array(spans, np.int32).reshape(-1, 2)
 
