@@ -14,7 +14,7 @@ def get_config():
     c.data.poses.dev = 120
     c.data.videos.train = 60
     c.data.read_threads = 1  # stitching is Python: two threads wait for each other, .3 s of CPU a batch in place of .1
-    for stage, steps in (("slul", 900), ("pose", 300), ("vae", 4), ("images", 1000), ("renderer", 300), ("joint", 4)):
+    for stage, steps in (("slul", 900), ("pose", 300), ("vae", 4), ("images", 900), ("renderer", 280), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a

@@ -40,7 +40,7 @@ _UNSEEN = 0.05  # share of the frames that no window shows, above which it is sa
 Beside = Callable[[int, int, int, np.random.Generator, tuple[Placed, Bucket] | None], dict[str, Any]]
 
 
-def encoder_of(vae: VideoVAE, params: dict):
+def encoder_of(vae: VideoVAE, params: dict) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32: bfloat16 drifts."""
     vae = vae.clone(dtype=jnp.float32)
     encode = jax.jit(lambda p, video: vae_chunks.to_latents(vae, p, video))
