@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import jax
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 _AT_ONCE = 2  # calls
 
 
