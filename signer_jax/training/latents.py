@@ -94,15 +94,15 @@ def prepare(
         with new_shard(partial / "train.arrayrecord") as write:
             starts = range(0, len(items), batch)
             loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
-            for i, whole in zip(progress(starts, "latents"), beside(encode, loaded), strict=True):
+            for i, encoded in zip(progress(starts, "latents"), beside(encode, loaded), strict=True):
                 part = items[i : i + batch]
-                latents = whole[: len(part)]
-                total += [latents.sum(axis=(0, 1, 2, 3)), np.square(latents, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
-                count += latents[..., 0].size
+                means = encoded[: len(part)]
+                total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
+                count += means[..., 0].size
                 if bank is None:  # on disk: it may be larger than the memory
-                    shape = (len(places), *latents.shape[2:])
+                    shape = (len(places), *means.shape[2:])
                     bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
-                for row, ((motion, start), value) in enumerate(zip(part, latents, strict=True), start=i):
+                for row, ((motion, start), value) in enumerate(zip(part, means, strict=True), start=i):
                     write(pack({"motion": motion, "start": start, "latents": value}))
                     for k in range(len(times)):
                         if (row, k) in order:
