@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ def beside(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     mesh = jax.sharding.get_abstract_mesh()  # a thread's own: what is traced on another one is compiled anew
 
     def there(item: T) -> R:
-        with jax.sharding.use_abstract_mesh(mesh):
+        with nullcontext() if mesh.empty else jax.sharding.use_abstract_mesh(mesh):
             return call(item)
 
     begun: deque[Future[R]] = deque()

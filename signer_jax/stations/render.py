@@ -336,8 +336,8 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
         def pixels(part: dict[str, np.ndarray]) -> UInt8[np.ndarray, "b t h w 3"]:
             return to_pixels_range(film(noise, part))
 
-        parts = map(part, starts)
-        filmed = map(pixels, parts) if studio.tells_steps else beside(pixels, parts)
+        parts, small = map(part, starts), rows == _ROWS and not studio.tells_steps
+        filmed = beside(pixels, parts) if small else map(pixels, parts)  # of large ones memory has no two
         shown = studio.shows(count) and not studio.tells_steps
         videos = list(progress(filmed, "windows rendered", total=len(starts), shown=shown))
     return np.concatenate(videos)[:count]

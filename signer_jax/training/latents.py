@@ -94,7 +94,8 @@ def prepare(
         with new_shard(partial / "train.arrayrecord") as write:
             starts = range(0, len(items), batch)
             loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
-            for i, encoded in zip(progress(starts, "latents"), beside(encode, loaded), strict=True):
+            made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
+            for i, encoded in zip(progress(starts, "latents"), made, strict=True):
                 part = items[i : i + batch]
                 means = encoded[: len(part)]
                 total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
