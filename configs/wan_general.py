@@ -22,7 +22,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.control = "none"
     c.renderer.dropout_each.face = 1.0
     # A video; its own first frame is shown where the model is shown one, and of a model with the picture in front the
-    # frame of these that is farthest from the window.
+    # frame of these that is farthest from the window, or none where all lie within it.
     c.renderer.references = 4 if find(variant).front else 1
     c.train.renderer.trains = ("full",) if find(variant).pose == "branch" else ("lora",)
     # Of attention not the face branch's, which is in every layer's group.

@@ -1,7 +1,7 @@
 """Reference pictures: one frame of the signer, which gives a video its style, as in every animation model.
 
 In training it is any frame of the signer's other clips, so that the renderer learns to read the style off whatever
-picture it is given; never one of the clip that it is to show, which would give the answer away. A small share of the
+picture it is given; never one of what it is to show, which would give the answer away. A small share of the
 examples has no picture, for the signers of whom there is no other clip, and has them in training as in signing.
 """
 
@@ -55,7 +55,7 @@ class ReferenceBank:
         """`any_but`'s place in the bank; None for no picture.
 
         With a `window` of the clip (first frame, frames) a signer without another clip is shown with the frame of this
-        one that is farthest from it, of a bank that knows frames.
+        one that is farthest from it, of a bank that knows frames; with none where all of them lie in the window.
         """
         others = np.flatnonzero(self.motion != motion)
         if rng.random() < dropout:
@@ -65,7 +65,8 @@ class ReferenceBank:
         if window is None or self.frame is None:
             return None
         start, length = window
-        return int(np.argmax(np.maximum(start - self.frame, self.frame - (start + length - 1))))
+        away = np.maximum(start - self.frame, self.frame - (start + length - 1))  # frames; none of the window's own
+        return int(away.argmax()) if away.max() > 0 else None
 
     def shown(self, place: int | None) -> Float[np.ndarray, "h w z"]:
         """The latents of a place."""

@@ -133,7 +133,7 @@ class Sources:
         whose reference is the first frame: whether it is `shown`, never on single frames, and `picture [y, x, 3]`,
         uint8, where it is taken in pixels. `constants [2, z]`, which normalise what is encoded at a step, where they
         are not the autoencoder's. Of one that has it in front: `reference [h, w, z]`, of another clip, or of a
-        signer who has none a distant frame. `face
+        signer who has none a frame outside the window, zeros where none is kept. `face
         [t, s, s, 3]`, uint8, of a model that takes it, and `blank [k, h, w, z]`, latents of a grey video as long. All
         but the face are as the window's bucket has them.
         """

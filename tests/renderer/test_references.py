@@ -58,5 +58,10 @@ def test_a_signer_with_one_clip_is_shown_with_its_farthest_frame():
     assert [one.place_but(5, rng, dropout=0.0, window=(start, 9)) for start in (0, 30, 76)] == [2, 2, 0]
     assert one.place_but(5, rng, dropout=0.0) is None and one.place_but(5, rng, dropout=1.0, window=(0, 9)) is None
     assert one.of(np.array([True, False, True])).place_but(5, rng, dropout=0.0, window=(76, 5)) == 0
+    # A window over all the frames that are kept holds each of them: no picture rather than one of what is to be shown.
+    four = replace(bank(motion=(5,) * 4), frame=np.array([0, 27, 54, 80]))
+    assert [four.place_but(5, rng, dropout=0.0, window=window) for window in ((0, 81), (0, 200))] == [None, None]
+    assert [four.place_but(5, rng, dropout=0.0, window=window) for window in ((0, 80), (1, 81))] == [3, 0]
+    assert replace(four.of(slice(1)), frame=np.zeros(1, int)).place_but(5, rng, dropout=0.0, window=(0, 1)) is None
     two = replace(bank(motion=(5, 5, 6)), frame=np.array([0, 40, 80]))
     assert two.place_but(5, rng, dropout=0.0, window=(70, 20)) == 2  # another clip's comes first
