@@ -8,6 +8,7 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - A word that the training texts of the language do not have is taken out of the text. A name or a number
   (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
   glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
+- A text of nothing but articles and the like has nothing to sign (`unknown_words.ties`).
 - Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
 - A text is understood sentence by sentence, each as one row of everything below (`sentences`).
 - What the model itself holds for less likely than not is said, but named (`DOUBT`).
@@ -38,7 +39,7 @@ from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
 from signer_jax.stations.meanings import unsaid
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
-from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, ties
+from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
 from signer_jax.writing import Word, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
@@ -346,9 +347,14 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             gone += [] if linker.reads_unknown else [word]
     unknown += ["'s"] if owners else []
     rest, said = _without(whole, gone), ""
-    telling = [is_known and not ties(word.written, spoken) for word, is_known in zip(words, familiar, strict=True)]
-    # Beside a word that is gone, articles and the like are no text.
-    count = before if any(telling) or guessed or not gone else 0
+    telling = [
+        is_known and (not ties(word.written, spoken) or (not gone and signed_alone(word, language, linker)))
+        for word, is_known in zip(words, familiar, strict=True)
+    ]
+    # Articles and the like are no text: a model that is given nothing else makes one up.
+    count = before if any(telling) or guessed else 0
+    if before and not count and not gone:
+        said = f"{_shortened(text)} was not signed: its words say nothing by themselves"
     part = Sentence(
         text, language, of, carried=tuple(carried), nouns=tuple(nouns), unknown=tuple(unknown), first=tuple(first),
         guessed=tuple(guessed),
@@ -358,7 +364,7 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
     for asked in _ASKED.finditer(whole):
         start, end = asked.span(asked.lastindex or 0)
         inside = [i for i, word in enumerate(words) if start <= word.start and word.end <= end]
-        if count and not all(familiar[i] for i in inside) and not any(telling[i] for i in inside):
+        if count and inside and not any(telling[i] for i in inside):
             rest, count = "", 0
             part = replace(part, nouns=())  # what is asked for is meant, noun or name
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
@@ -374,6 +380,11 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
         part = replace(part, carried=reached, nouns=tuple(noun for noun in nouns if noun in names))
         count = min(count, read_words)
     return replace(part, read=kept, known=count, cut=cut)
+
+
+def signed_alone(word: Word, language: str, linker: Linker) -> bool:
+    """Whether a word that mostly ties others together has a gloss of its own: a pronoun, or by the training texts."""
+    return points(word.written, linker.spoken.get(language, "")) or word.key in linker.meanings.get(language, {})
 
 
 def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None) -> str | None:

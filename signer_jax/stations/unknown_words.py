@@ -21,7 +21,7 @@ _ENDS = re.compile(r"[.!?\u2026]")
 _TIES = {
     "english": frozenset({
         "a", "an", "the", "of", "and", "or", "to", "in", "on", "at", "for", "from", "with", "by", "as", "is", "are",
-        "am", "was", "were", "be", "it", "this", "that",
+        "am", "was", "were", "be", "been", "do", "does", "it", "this", "that",
     }),
     "german": frozenset({
         "der", "die", "das", "den", "dem", "des", "ein", "eine", "einen", "einem", "einer", "eines", "und", "oder",
@@ -29,11 +29,18 @@ _TIES = {
         "ist", "sind", "bin", "bist", "war", "waren", "es",
     }),
 }  # fmt: skip
+# Of these the pronouns: what stands for a thing is signed where nothing else is there.
+_POINTS = {"english": frozenset({"it", "this", "that"}), "german": frozenset({"es"})}
 
 
 def ties(word: str, spoken: str) -> bool:
     """Whether a known word of a spoken language ("english", "german") says nothing by itself."""
     return word.lower() in _TIES.get(spoken, ())
+
+
+def points(word: str, spoken: str) -> bool:
+    """Whether a word that `ties` is a pronoun."""
+    return word.lower() in _POINTS.get(spoken, ())
 
 
 def negates(word: str) -> bool:

@@ -108,9 +108,37 @@ def test_articles_are_no_text_beside_an_unknown_word(linker, phrase, prompt):
     assert (named.read, named.known) == ("", 0) and set(named.spelled) <= {"#ZEBRA"}
     german = [read(text, "gsg", 0, linker) for text in ("bitte: Elefant", "bitte: der Elefant")]
     assert all(one.to_sign and (one.read, one.spelled) == ("", ("#ELEFANT",)) for one in german)
-    # A known word among them is read, and so are articles alone.
+    # A known word among them is read.
     assert read(prompt.format(phrase + " dog"), "ase", 0, known).read.count("dog") == 1
-    assert read(prompt.format("the"), "ase", 0, known).known >= 1
+
+
+@pytest.mark.parametrize("prompt", ["{}", "please sign: {}", "please sign {}", "how do you sign '{}'?", "{}, {}"])
+def test_articles_alone_are_no_text(linker, prompt):
+    ties = {"and", "a", "does", "with", "it", "i", "three", "not", "who", "is"}
+    known = replace(
+        linker, words={**linker.words, "ase": linker.words["ase"] | ties}, meanings={"ase": {"with": "WITH"}}
+    )
+    for text in ("the", "The.", "the and", "a", "does", "do"):
+        for of in (known, replace(known, reads_unknown=True)):
+            understood = understand([prompt.format(text, text)], ["ase"], of)
+            assert understood.glosses == [()] and not understood.sentences[0].to_sign
+            with pytest.raises(SignerError, match="knows no word of it to sign, nor") as error:
+                understood.check()
+            assert "\n" not in str(error.value)
+    for text in ("der", "das", "der das"):
+        with pytest.raises(SignerError, match="knows no word of it to sign in gsg, nor"):
+            understand([text], ["gsg"], linker).check("gsg")
+    # What has a gloss of its own is read: what training texts sign for it, pronouns, numbers, negations.
+    for text in ("with", "it", "is it", "I", "three", "not", "who?", "the dog"):
+        asked = prompt.format(text, text)
+        assert read(asked, "ase", 0, known).read == asked, text
+
+
+def test_a_sentence_that_says_nothing_is_told_beside_others(linker):
+    understood = understand(["the dog is old. the. my name is new."], ["ase"], linker)
+    understood.check()
+    assert [sentence.known for sentence in understood.sentences] == [4, 0, 4]
+    assert understood.remarks(0).count("'the.' was not signed: its words say nothing by themselves") == 1
 
 
 def test_one_word_has_one_fate(linker):

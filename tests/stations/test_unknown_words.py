@@ -2,7 +2,7 @@
 
 import pytest
 
-from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, OTHER, kinds, negates, ties
+from signer_jax.stations.unknown_words import FIRST, NAME, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
 from signer_jax.writing import words_of
 
 
@@ -46,6 +46,8 @@ def test_what_says_nothing_by_itself():
     # Each language's own: "war" and "die" are English words that say something, "was" asks in German.
     assert not ties("war", "english") and not ties("die", "english") and not ties("was", "german")
     assert not ties("the", "french")
+    assert points("It", "english") and points("es", "german") and not points("it", "german")
+    assert not points("the", "english") and not points("it", "french")
 
 
 def test_negations():
