@@ -135,8 +135,9 @@ def stitch_each(
 ) -> tuple[Float[np.ndarray, "k t j c"], Float[np.ndarray, "k t j"]]:  # fmt: skip
     """`stitch` of k sequences of n segments on the same spans, each with its rest: coordinates and confidence.
 
-    Of poses on the canonical skeleton, `joints` (indices into it) and the first `dims` coordinates alone are stitched
-    where they are given. All sequences are stitched at once, since a call of numpy costs more than one's few frames.
+    Of poses on the canonical skeleton, `joints` (indices into it) alone are stitched where they are given; of any the
+    first `dims` coordinates. All sequences are stitched at once: a call of numpy costs more than one's few frames.
+    Raises `SignerError` as `stitch`, and for `joints` of another skeleton.
     """
     spans = np.asarray(spans)
     for count in {len(sequence) for sequence in sequences}:
@@ -186,7 +187,7 @@ def stitch_each(
         coordinates *= confidence[..., None] > 0
     asked = slice(None if joints is None else len(joints))  # the anchors stand behind
     return (
-        coordinates.reshape(k, total, *pieces.shape[1:])[:, :, asked],
+        coordinates.reshape(k, total, *pieces.shape[1:])[:, :, asked, :dims],
         confidence.reshape(k, total, -1)[:, :, asked],
     )
 
@@ -194,6 +195,11 @@ def stitch_each(
 def _with_anchors(joints: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The joints that are stitched, of poses on so many, and where the one that carries each stands among them."""
     if count != len(_ANCHOR):
+        if joints is not None:
+            raise SignerError(
+                f"stitching: joints can be chosen of poses on the {len(_ANCHOR)} canonical joints alone, these have "
+                f"{count}; choose them before (skeleton.on_joints), or stitch all"
+            )
         return None, None
     if joints is None:
         return None, _ANCHOR

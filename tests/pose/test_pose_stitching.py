@@ -7,7 +7,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.stitching import resample, stitch, timeline, transition_seconds, trim
+from signer_jax.pose.stitching import resample, stitch, stitch_each, timeline, transition_seconds, trim
 from signer_jax.stations.perform import join
 from signer_jax.types import Pose
 
@@ -33,6 +33,24 @@ def test_timeline_by_hand():
     spans, total = timeline([_pose(10, 0), _pose(15, 0, fps=30)], 0.2, 20.0)
     assert spans.tolist() == [[0, 20], [24, 34]] and total == 34
     assert timeline([], 0.2, 20.0)[1] == 0
+
+
+def test_chosen_joints_are_stitched_or_refused():
+    spans, deep = np.array([[0, 10], [14, 24]]), np.random.default_rng(0).normal(size=(2, 10, 128, 3))
+    segments = [Pose(one.astype(np.float32), np.ones((10, 128), np.float32), 10.0) for one in deep]
+    whole = stitch(segments, spans, 24, fps=10.0)
+    joints = np.array([LEFT[3], 0, WRISTS[0]])
+    some, confidence = stitch_each([segments], spans, 24, fps=10.0, rests=[None], joints=joints, dims=2)
+    np.testing.assert_allclose(some[0], whole.coordinates[:, joints, :2], atol=1e-6)
+    assert confidence.shape == (1, 24, 3)
+    plane, _ = stitch_each([segments], spans, 24, fps=10.0, rests=[None], dims=2)
+    np.testing.assert_array_equal(plane[0], whole.coordinates[..., :2])
+    # Indices into the canonical skeleton are none into another.
+    fewer = [skeleton.on_joints(segment, np.arange(50), 3) for segment in segments]
+    with pytest.raises(SignerError, match="canonical joints alone, these have 50; choose") as error:
+        stitch_each([fewer], spans, 24, fps=10.0, rests=[None], joints=joints)
+    assert "\n" not in str(error.value)
+    assert stitch(fewer, spans, 24, fps=10.0).coordinates.shape == (24, 50, 3)
 
 
 def test_resample_is_linear_and_keeps_the_ends():
