@@ -19,7 +19,6 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.renderer.variants import VARIANTS
 from signer_jax.renderer.windows import seams
 from signer_jax.stations.render import Studio, Style, picture, render, roundtrip, style, style_of
 from signer_jax.stations.understand import semantics
@@ -173,10 +172,9 @@ def score_motion(
     """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
     centres, visible, crop = hands_of(truth, pose, signer)
     rows["far"].append(list(far[np.nonzero(visible)[0]]))
-    windows = signer.settings.renderer
-    goes_on = bool(VARIANTS[windows.variant].continues)
-    ratio = signer.model.vae.temporal_ratio
-    seam = seams(len(truth), windows.window, windows.overlap, ratio=ratio, goes_on=goes_on)
+    studio = signer.studio
+    goes_on, ratio = bool(studio.renderer.variant.continues), studio.renderer.temporal_ratio
+    seam = seams(len(truth), studio.window, studio.overlap, ratio=ratio, goes_on=goes_on)
     for name, video in {**candidates, "_truth": truth}.items():
         hands = video_metrics.hand_crops(video, centres, visible, crop)
         rows[f"energy{name}"].append(list(video_metrics.gradient_energy(hands)))

@@ -25,12 +25,10 @@ from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations.render import Style
 from signer_jax.types import Pose, Sample
 
+RENDERER = SimpleNamespace(variant=SimpleNamespace(continues=0), temporal_ratio=1)
 SIGNER = SimpleNamespace(
-    settings=SimpleNamespace(
-        pose=SimpleNamespace(joints="full_128"),
-        renderer=SimpleNamespace(window=4, overlap=0, variant="own"),
-    ),
-    model=SimpleNamespace(vae=SimpleNamespace(temporal_ratio=1)),
+    settings=SimpleNamespace(pose=SimpleNamespace(joints="full_128")),
+    studio=SimpleNamespace(window=4, overlap=0, renderer=RENDERER),
 )
 
 
@@ -83,6 +81,22 @@ def test_motion_by_hand():
     assert found["video/flicker_noise"] > 15 and 0 < found["video/flicker_truth"] < 0.1
     assert found["video/change_inside"] == 0 and found["video/change_seam"] > 50
     assert not any("change" in name and "noise" in name for name in found)
+
+
+def test_seams_lie_where_the_studio_has_its_windows():
+    """Which may be others than those of the run's settings."""
+    truth, pose = motion()
+    truth[::2, :, :2] += 1
+    stepped = truth.copy()
+    stepped[5:] += 10  # a step at the one seam of windows of five frames
+    settings = SimpleNamespace(**vars(SIGNER.settings), renderer=SimpleNamespace(window=4, overlap=0, variant="own"))
+    model = SimpleNamespace(vae=SimpleNamespace(temporal_ratio=1))
+    studio = SimpleNamespace(window=5, overlap=0, renderer=RENDERER)
+    rows = defaultdict(list)
+    signer = SimpleNamespace(settings=settings, model=model, studio=studio)
+    score_motion({"": stepped}, truth, pose, np.arange(10.0), signer, rows)
+    found = motion_figures(rows)
+    assert found["video/change_inside"] == pytest.approx(1) and found["video/change_seam"] > 5
 
 
 def test_only_the_farthest_frames_are_far():
