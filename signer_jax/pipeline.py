@@ -13,7 +13,7 @@ from signer_jax.language import resolve_language
 from signer_jax.opened import Opened
 from signer_jax.pose.stitching import resample
 from signer_jax.progress import progress
-from signer_jax.stations.perform import perform
+from signer_jax.stations.perform import most_by, perform
 from signer_jax.stations.render import Rendered, look_of, render
 from signer_jax.stations.render import style as style_of
 from signer_jax.stations.understand import understand
@@ -91,8 +91,7 @@ class Signer(Opened):
             perform(understood.sentences[b].glosses, H[i : i + 1], mask[i : i + 1], language, self.performer)
             for i, b in enumerate(progress(rows, "sentences performed", shown=many))
         ]
-        performers = [part.signer for part in performed]
-        performer = max(dict.fromkeys(performers), key=performers.count)
+        performer = most_by([entry for part in performed for entry in part.entries])
         video, look = None, ""
         if self.model.renderer is not None:
             chosen = style_of(self.studio, picture=style, signer=signer or look_of(performer, self.studio))

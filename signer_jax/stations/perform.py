@@ -72,11 +72,6 @@ class Performed:
         """By which expert each sign was performed."""
         return tuple(sign.slots.index(entry) for sign, entry in zip(self.signs, self.entries, strict=True))
 
-    @property
-    def signer(self) -> str:
-        """Who performs most of the signs; of equals the first to appear."""
-        return Counter(entry.signer for entry in self.entries).most_common(1)[0][0]
-
 
 @dataclass(frozen=True)
 class Performer:
@@ -285,6 +280,11 @@ def best(slots: Sequence[Entry | None], weights: Float[np.ndarray, " e"]) -> Ent
     entry = slots[int(np.argmax(np.where([entry is not None for entry in slots], weights, -np.inf)))]
     assert entry is not None
     return entry
+
+
+def most_by(entries: Sequence[Entry]) -> str:
+    """Who performs most of the signs; of equals the first to appear. Raises `IndexError` for no sign."""
+    return Counter(entry.signer for entry in entries).most_common(1)[0][0]
 
 
 def join(
