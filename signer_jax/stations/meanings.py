@@ -8,6 +8,7 @@ is not looked for.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from signer_jax.stations.unknown_words import ties
 from signer_jax.writing import words_of
 
 LEAST, SHARE = 5, 0.95  # a word's texts; in how many of them its gloss must be
@@ -41,3 +42,11 @@ def unsaid(read: str, glosses: Collection[str], meaning: Mapping[str, str]) -> l
     """The words of what was read whose gloss is not among the glosses, each once with that gloss."""
     lost = {word.key: (word.key, meaning[word.key]) for word in words_of(read) if word.key in meaning}
     return [(word, gloss) for word, gloss in lost.values() if gloss not in glosses]
+
+
+def only_meaning(read: str, spoken: str, meaning: Mapping[str, str]) -> tuple[str, str] | None:
+    """The one word of what was read that says anything, with its gloss; None where more words do, or it has none."""
+    keys = {word.key for word in words_of(read)}
+    telling = {key for key in keys if not ties(key, spoken)} or keys & meaning.keys()
+    word = telling.pop() if len(telling) == 1 else ""
+    return (word, meaning[word]) if word in meaning else None

@@ -12,7 +12,8 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
 - A text is understood sentence by sentence, each as one row of everything below (`sentences`).
 - What the model itself holds for less likely than not is said, but named (`DOUBT`).
-- A word that was read, and whose gloss is not there, is named (`meanings`).
+- A word that was read, and whose gloss is not there, is named (`meanings`); where no other one says anything, and the
+  model is unsure, its gloss is the answer.
 
 Each sentence passes the encoder once.
 """
@@ -36,7 +37,7 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
-from signer_jax.stations.meanings import unsaid
+from signer_jax.stations.meanings import only_meaning, unsaid
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
@@ -70,6 +71,7 @@ class Linker:
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
     meanings: Mapping[str, Mapping[str, str]]  # by language: the gloss that a word always brings (`stations.meanings`)
+    sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
     @classmethod
     def of(
@@ -92,7 +94,7 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
-            meanings,
+            meanings, sayable,
         )  # fmt: skip
 
     @functools.cached_property
@@ -121,6 +123,7 @@ class Sentence:
     probabilities: tuple[tuple[str, float], ...] = ()  # of each gloss that the model said, after those before it
     end: float = 1.0  # probability that the glosses end where they do
     unsaid: tuple[tuple[str, str], ...] = ()  # words that were read without the gloss that they bring, and that gloss
+    instead: tuple[str, str] | None = None  # a word, and its gloss, which stands there in place of the model's own
 
     @property
     def spelled(self) -> tuple[str, ...]:
@@ -218,8 +221,13 @@ class Understood:
         if guessed := [word for sentence in part for word in sentence.guessed]:
             lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
         for sentence in part:
-            if sentence.known and len(sentence.glosses) == len(sentence.carried):
-                lines.append(f"the model gives no gloss for {_shortened(sentence.read)}")
+            signed = ""
+            if sentence.instead is not None:
+                word, gloss = sentence.instead
+                signed = f"; signed instead is what the training texts sign for {word}: {gloss}"
+            empty = signed and not sentence.probabilities
+            if empty or (sentence.known and len(sentence.glosses) == len(sentence.carried)):
+                lines.append(f"the model gives no gloss for {_shortened(sentence.read)}{signed}")
             elif sentence.unsaid:
                 lost = listed([f"{word} ({gloss})" for word, gloss in sentence.unsaid])
                 lines.append(
@@ -230,10 +238,10 @@ class Understood:
             if sentence.unsure:
                 least = dict(sorted(sentence.unsure, key=lambda one: -one[1]))
                 named = listed([f"{gloss} ({least[gloss]:.0%})" for gloss, _ in sentence.unsure])
-                lines.append(f"the model is unsure of {named}, for {_shortened(sentence.read)}")
-            elif sentence.doubted and sentence.glosses:
-                said = _shortened(sentence.read)
-                lines.append(f"the model is unsure whether its glosses for {said} are all ({sentence.end:.0%})")
+                lines.append(f"the model is unsure of {named}, for {_shortened(sentence.read)}{signed}")
+            elif sentence.doubted and sentence.glosses and not empty:
+                said = f"{_shortened(sentence.read)} are all ({sentence.end:.0%})"
+                lines.append(f"the model is unsure whether its glosses for {said}{signed}")
             if sentence.unfinished:
                 lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
         return lines
@@ -443,19 +451,30 @@ def answered(
         return replace(part, glosses=part.spelled)
     kept = whole_glosses(linker.rules, language, ids.tolist())
     glosses = linker.tokenizer.decode_gloss(kept)
-    words, known = words_of(part.read), linker.words.get(part.language, ())
-    before = [sum(one.key in known for one in words[:i]) for i in range(len(words))]
-    every, invented = without_invented(glosses, part.carried, [word.written for word in words], before, part.known)
     index = np.array(linker.tokenizer.gloss_index(kept), int)
     own = log_probs[: len(kept)]
     probabilities = tuple((gloss, float(np.exp(own[index == i].sum()))) for i, gloss in enumerate(glosses))
     unfinished = EOS not in ids
     end = 1.0 if unfinished else float(np.exp(log_probs[ids.tolist().index(EOS)]))
-    lost = unsaid(part.read, every, linker.meanings.get(part.language, {})) if glosses else ()
-    return replace(
-        part, glosses=every, invented=tuple(invented), unfinished=unfinished, probabilities=probabilities, end=end,
-        unsaid=tuple(lost),
-    )  # fmt: skip
+    part = replace(part, unfinished=unfinished, probabilities=probabilities, end=end)
+    meaning = linker.meanings.get(part.language, {})
+    if (instead := _instead(part, glosses, meaning, linker)) is not None:
+        part, glosses = replace(part, unfinished=False, instead=instead), (instead[1],)
+    words, known = words_of(part.read), linker.words.get(part.language, ())
+    before = [sum(one.key in known for one in words[:i]) for i in range(len(words))]
+    every, invented = without_invented(glosses, part.carried, [word.written for word in words], before, part.known)
+    lost = unsaid(part.read, every, meaning) if glosses else ()
+    return replace(part, glosses=every, invented=tuple(invented), unsaid=tuple(lost))
+
+
+def _instead(
+    part: Sentence, glosses: Sequence[str], meaning: Mapping[str, str], linker: Linker
+) -> tuple[str, str] | None:
+    """The only word that says anything, and its gloss, where the model has none for it, or doubts another one."""
+    one = only_meaning(part.read, linker.spoken.get(part.language, ""), meaning)
+    if one is None or one[1] in glosses or is_letter(one[1]) or one[1] not in linker.sayable[part.language]:
+        return None
+    return one if part.doubted or not glosses else None
 
 
 def listed(words: Sequence[str], most: int = 12) -> str:

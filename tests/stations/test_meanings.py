@@ -1,6 +1,6 @@
 """The gloss that a word always brings with it, and the words of which it is lost."""
 
-from signer_jax.stations.meanings import LEAST, meanings_of, unsaid
+from signer_jax.stations.meanings import LEAST, meanings_of, only_meaning, unsaid
 
 TEXTS = [
     ("my mother is old.", ("IX-1", "POSS", "MOTHER", "OLD")),
@@ -28,3 +28,12 @@ def test_what_is_lost():
     meaning = meanings_of(TEXTS)
     assert unsaid("the mother dog is Old, is it old?", ("DOG",), meaning) == [("mother", "MOTHER"), ("old", "OLD")]
     assert unsaid("the dog is it", ("DOG",), meaning) == []
+
+
+def test_the_only_word_that_says_anything():
+    meaning = {"dog": "DOG", "with": "WITH", "old": "OLD"}
+    assert only_meaning("The dog, the DOG!", "english", meaning) == ("dog", "DOG") == only_meaning("dog", "", meaning)
+    assert only_meaning("with", "english", meaning) == ("with", "WITH")
+    assert only_meaning("with the dog", "english", meaning) == ("dog", "DOG")
+    for text in ("the old dog", "my dog", "my", "the", "", "the dog's"):
+        assert only_meaning(text, "english", meaning) is None, text

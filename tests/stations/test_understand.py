@@ -225,10 +225,39 @@ def test_a_read_word_whose_gloss_is_lost_is_told(linker):
     assert remarks("my name is Anna", "IX-1") == [
         "not in the training texts, spelled, placed by the order of the words: #ANNA"
     ]
-    assert remarks("the dog") == ["the model gives no gloss for 'the dog'"]
+    assert remarks("the dog house") == ["the model gives no gloss for 'the dog house'"]
     # Without its negation a sentence says the opposite.
     said = remarks("the dog is not old", "DOG", "OLD")
     assert said[0] == "WARNING: a negation was left out (not): the glosses may say the opposite" and len(said) == 2
+
+
+def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
+    """Where the model doubts its own answer, or has none; and it is said."""
+    known = replace(
+        linker, words={**linker.words, "ase": linker.words["ase"] | {"and"}},
+        meanings={"ase": {"dog": "DOG", "house": "HOUSE", "carried": "CARRY", "new": "#N"}},
+    )  # fmt: skip
+
+    def told(text: str, *glosses: str, p: float = 0.1, end: float = 0.9) -> tuple[tuple[str, ...], list[str]]:
+        ids = np.array(known.tokenizer.encode_gloss(glosses))
+        index = np.array(known.tokenizer.gloss_index(ids))
+        log_probs = np.array([np.log(end) if i < 0 else np.log(p) / (index == i).sum() for i in index])
+        done = station.answered(read(text, "ase", 0, known), ids, log_probs.astype(np.float32), 0, known)
+        return done.glosses, station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
+
+    signed = "; signed instead is what the training texts sign for dog: DOG"
+    unsure = f"the model is unsure of OLD (10%), for 'The dog'{signed}"
+    assert told("The dog", "OLD") == (("DOG",), [unsure])
+    assert told("dog", end=0.9) == (("DOG",), [f"the model gives no gloss for 'dog'{signed}"]) == told("dog", end=0.1)
+    ended = f"the model is unsure whether its glosses for 'dog' are all (30%){signed}"
+    assert told("dog", "OLD", p=0.9, end=0.3) == (("DOG",), [ended])
+    glosses, remarks = told("the dog and Anna", "OLD")
+    assert glosses == ("DOG", "#ANNA") and remarks[-1].endswith(signed)
+    # What the model is sure of stands, and what it doubts beside the word's own gloss.
+    assert told("dog", "OLD", p=0.9)[0] == ("OLD",)
+    assert told("dog", "OLD", "DOG")[0] == ("OLD", "DOG")
+    # Neither one of two words, nor what cannot be performed, nor one letter of a name.
+    assert told("the dog house", "OLD")[0] == ("OLD",) == told("carried", "OLD")[0] == told("new", "OLD")[0]
 
 
 def test_numbers_are_read_spelled_or_told(linker):
