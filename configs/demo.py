@@ -17,6 +17,9 @@ def get_config():
     for stage, steps in (("slul", 900), ("pose", 300), ("vae", 4), ("images", 900), ("renderer", 280), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
+    # In so few steps the gate's one matrix, from its small start, hardly moves at the others' rate: it reads less of a
+    # text than counts of its words do. 10 to 60 times are alike within the errors.
+    c.train.pose.rates = ("^slp_moe/gates/=30",)
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a
     # window apart by their place, which flickers by half a grey level.
     c.train.vae.optimizer, c.train.vae.learning_rate = "adamw", 1e-7

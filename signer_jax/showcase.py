@@ -55,12 +55,16 @@ TARGETS = (
         "pose/form_accuracy_constant",
         "baseline, chosen on this split: the best without reading",
     ),
+    ("form accuracy, signer of the nearest training text", "pose/form_accuracy_nearest_text", "baseline (TF-IDF)"),
+    ("form accuracy, counts of the text's words", "pose/form_accuracy_word_counts", "baseline (naive Bayes)"),
     (
         "form accuracy above the best constant expert's",
         "pose/form_accuracy_over_constant",
         "above twice its standard error",
     ),
     ("its standard error", "pose/form_accuracy_over_constant_error", "over sentences"),
+    ("form accuracy above the word counts'", "pose/form_accuracy_over_word_counts", "above 0 if gates pay"),
+    ("its standard error", "pose/form_accuracy_over_word_counts_error", "over sentences"),
     (
         "expert accuracy: the gates choose the signer whom the truth follows",
         "pose/expert_accuracy",
@@ -79,11 +83,23 @@ TARGETS = (
         "baseline, chosen on this split: the best without reading",
     ),
     (
+        "expert accuracy, signer of the nearest training text",
+        "pose/expert_accuracy_nearest_text",
+        "baseline (TF-IDF)",
+    ),
+    ("expert accuracy, counts of the text's words", "pose/expert_accuracy_word_counts", "baseline (naive Bayes)"),
+    (
         "expert accuracy above the best constant expert's",
         "pose/expert_accuracy_over_constant",
         "above twice its standard error",
     ),
     ("its standard error", "pose/expert_accuracy_over_constant_error", "over sentences"),
+    (
+        "expert accuracy above the word counts'",
+        "pose/expert_accuracy_over_word_counts",
+        "above 0 if gates pay",
+    ),
+    ("its standard error", "pose/expert_accuracy_over_word_counts_error", "over sentences"),
     (
         "DTW to the truth, top expert",
         "pose/dtw_followed_top_expert",
@@ -92,6 +108,8 @@ TARGETS = (
     ("DTW to the truth, random expert", "pose/dtw_followed_random_expert", "baseline"),
     ("DTW to the truth, training's most frequent expert", "pose/dtw_followed_majority_expert", "baseline"),
     ("DTW to the truth, the best constant expert", "pose/dtw_followed_constant_expert", "baseline"),
+    ("DTW to the truth, signer of the nearest training text", "pose/dtw_followed_nearest_text_expert", "baseline"),
+    ("DTW to the truth, by counts of the text's words", "pose/dtw_followed_word_counts_expert", "baseline"),
     (
         "DTW to the truth, top expert's over the best constant one's",
         "pose/dtw_followed_top_expert_over_constant",

@@ -214,6 +214,7 @@ def test_every_label_says_what_it_is_measured_against():
     # What a still picture, noise or a constant choice reaches stands beside each figure that it reaches.
     for row in ("video/sharpness_untrained", "video/detail_untrained", "video/flicker_nearest_pose",
                 "pose/expert_accuracy_constant", "pose/form_accuracy_constant", "pose/text_dtw_shuffled",
+                "pose/expert_accuracy_word_counts", "pose/form_accuracy_nearest_text",
                 "pose/text_dtw_nearest_text", "pose/text_dtw_failed"):  # fmt: skip
         assert row in labels
     # Whatever is compared with baselines is compared with all of them, and they are counted rightly.

@@ -1,8 +1,10 @@
-"""How the gates choose among the experts, beside choices that read nothing: the signer, the form, the distance."""
+"""How the gates choose among the experts, beside choices that read nothing and choices by plain readers of the text:
+the signer, the form, the distance.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,6 +25,7 @@ class Choice:
     weights: Float[np.ndarray, "n e"]  # the gates'
     mask: Bool[np.ndarray, "n e"]  # gloss n has a candidate k
     followed: Int[np.ndarray, " n"]  # the candidate that the truth follows, -1: none
+    readers: Mapping[str, Sequence[int]] = field(default_factory=dict)  # the experts as other readers rank them
 
     @property
     def counted(self) -> Bool[np.ndarray, " n"]:
@@ -47,9 +50,10 @@ def choice_figures(
     each gloss to the truth's own performance; `dtw_nearest_*`: to the nearest of all valid variants, which any expert
     comes close to. Beside each: a random expert (the mean over the candidates), training's most frequent one, the
     constant one (of all the best for this very figure on these very glosses: what gates that read nothing could reach
-    at best), the followed one (a ceiling) and the mean of the candidates. `…_error`: the standard error over
-    sentences, since the gates choose once a sentence; `…_over_constant`: the difference to the constant expert, with
-    its own error. All of them over the glosses with a choice, so that every row counts the same glosses.
+    at best), the choices of the `readers` (`nearest_text`, `word_counts`: what reading the text gives without these
+    gates), the followed one (a ceiling) and the mean of the candidates. `…_error`: the standard error over sentences,
+    since the gates choose once a sentence; `…_over_constant`, `…_over_word_counts`, …: the difference to that choice,
+    with its own error. All of them over the glosses with a choice, so that every row counts the same glosses.
     """
     choices = [choice for choice in choices if choice.counted.any()]
     if not choices:
@@ -75,19 +79,24 @@ def choice_figures(
                 rows[name] += values
                 rows[f"{name}/{choice.signer}"] += values
     figures = means(rows) | {"form_distance": limit, "glosses": float(len(rows["expert_accuracy"]))}
-    return figures | errors(sentences), facts
+    return figures | errors(sentences, [*choices[0].readers]), facts
 
 
-def errors(sentences: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    """How sure the choice's figures are over sentences, and how far from the constant expert's."""
+def errors(sentences: Sequence[Mapping[str, Sequence[float]]], readers: Sequence[str]) -> dict[str, float]:
+    """How sure the choice's figures are over sentences, and how far from those of the constant expert and of every
+    reader of the text.
+    """
     figures: dict[str, float] = {}
-    for name, constant in (
-        ("expert_accuracy", "expert_accuracy_constant"),
-        ("form_accuracy", "form_accuracy_constant"),
-        ("dtw_followed_top_expert", "dtw_followed_constant_expert"),
+    for name, beside in (
+        ("expert_accuracy", "expert_accuracy_{}"),
+        ("form_accuracy", "form_accuracy_{}"),
+        ("dtw_followed_top_expert", "dtw_followed_{}_expert"),
     ):
-        own, other = [rows[name] for rows in sentences], [rows[constant] for rows in sentences]
-        figures |= error_of(name, own) | differences(f"{name}_over_constant", own, other)
+        own = [rows[name] for rows in sentences]
+        figures |= error_of(name, own)
+        for other in ("constant", *readers):
+            others = [rows[beside.format(other)] for rows in sentences]
+            figures |= differences(f"{name}_over_{other}", own, others)
     return figures
 
 
@@ -118,7 +127,9 @@ def expert_rows(choice: Choice, order: Sequence[int], limit: float) -> dict[str,
     own = np.arange(len(experts))[:, None] == followed
     same = ((experts[:, 0] <= limit) | own).astype(float)  # [e, n]: it has the truth's form
     accuracies = {"": chosen["top_expert"], "_majority": chosen["majority_expert"]}
-    accuracies |= {f"_{name}": picked for name, picked in always.items()}
+    read = {name: first_present(ranked, mask) for name, ranked in choice.readers.items()}
+    accuracies |= {f"_{name}": picked for name, picked in (always | read).items()}
+    chosen |= {f"{name}_expert": picked for name, picked in read.items()}
     rows: dict[str, np.ndarray] = {
         "expert_accuracy_chance": 1 / np.maximum(mask.sum(axis=1), 1),
         "form_accuracy_random": of_random_choice(same, mask),

@@ -11,6 +11,7 @@ from signer_jax.data.records import Records
 from signer_jax.data.streams import spread
 from signer_jax.evaluation.experts import Choice, choice_figures, expert_order
 from signer_jax.evaluation.figures import Evaluation, means
+from signer_jax.evaluation.readers import performed_texts, readers
 from signer_jax.evaluation.texts import score_texts
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.pipeline import Signer
@@ -44,7 +45,9 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     weigh_hands = joint_weights(skeleton.SUBSETS[c.joints], HAND_WEIGHT)
     scored = [replace(records[i], video=None) for i in scorable(records, limit)]  # all are held
     timed = performed_in_time(signer, scored, most)
-    for sample, performed in zip(progress(scored, "poses"), timed, strict=True):
+    order, bank = expert_order(signer), performed_texts(signer.corpus) if scored else {}
+    ranked = readers(scored, list(bank.values()), signer.retrieval.signers, order)
+    for sample, performed, by_readers in zip(progress(scored, "poses"), timed, ranked, strict=True):
         if performed is None:  # the database knows none of its glosses
             continue
         assert sample.pose is not None and sample.spans is not None
@@ -76,7 +79,8 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         ]
         # [experts and the mean pose, variants, glosses]
         distances = pose_metrics.variant_distances([*alone, stable_mean], spans, variants, weights=weigh_hands)
-        choices.append(Choice(sample.signer, distances, weights, experts.candidate_mask[:n], chosen))
+        mask = experts.candidate_mask[:n]
+        choices.append(Choice(sample.signer, distances, weights, mask, chosen, by_readers))
         filtered = {
             "before": before, "after": after, "binomial": binomial(before), "savitzky_golay": savitzky_golay(before),
             "truth": truth,
@@ -95,14 +99,13 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 ("top expert on the truth's glosses and timing, stabilised", top),
                 ("mean of the variants", stable_mean),
             ]
-    order = expert_order(signer)
     figures, facts = choice_figures(choices, order, signer.retrieval.signers)
     figures |= means(rows) | {"sentences": float(len(scored))}
     if unknown := len(scored) - len(choices):
         figures["sentences_unknown"] = float(unknown)
     result.metrics |= {f"pose/{name}": value for name, value in figures.items()}
     result.facts |= {f"pose/{name}": fact for name, fact in facts.items()}
-    score_texts(signer, scored, order, result)
+    score_texts(signer, scored, bank, order, result)
 
 
 def performed_in_time(signer: Signer, samples: Sequence[Sample], most: int) -> list[Performed | None]:

@@ -1,8 +1,7 @@
 """From the text alone to a pose, beside poses that need no model and the pose of another text."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,22 +18,24 @@ from signer_jax.stations.understand import understand
 from signer_jax.types import Pose, Sample
 
 
-def score_texts(signer: Signer, samples: Sequence[Sample], order: Sequence[int], result: Evaluation) -> None:
+def score_texts(
+    signer: Signer, samples: Sequence[Sample], bank: Mapping[int, Sample], order: Sequence[int], result: Evaluation
+) -> None:
     """From the text alone, as `Signer.sign` goes: its own glosses, its own timing, rest to rest.
 
     `pose/text_dtw`: hand-weighted DTW of the whole pose to the nearest of the truth and the valid variants, in shoulder
     widths; `…_true_glosses`: the true glosses in place of those understood; `…_nearest_text`: the recording of the
     nearest training text (TF-IDF), without a model; `…_shuffled`: the pose of the next sentence of the same language
     instead; `…_rest`: a signer who stands still. A text that cannot be signed counts as standing still does, and
-    `…_failed` says how many. `order`: whose rest pose that is, see `expert_order`. No such figure is of the video: two
-    videos of different timing cannot be compared frame by frame.
+    `…_failed` says how many. `bank`: see `performed_texts`; `order`: whose rest pose that is, see `expert_order`. No
+    such figure is of the video: two videos of different timing cannot be compared frame by frame.
     """
     if not samples:
         return
     joints, dims = signer.model.joints, signer.settings.pose.dims
     weigh_hands = joint_weights(skeleton.SUBSETS[signer.settings.pose.joints], HAND_WEIGHT)
     signed, told = perform_texts(signer, samples)
-    recorded = nearest_recordings(signer, samples)
+    recorded = nearest_recordings(signer, samples, bank)
     rows: dict[str, list[float]] = defaultdict(list)
     others = shuffled(samples)
     for i, sample in enumerate(progress(samples, "texts")):
@@ -88,16 +89,12 @@ def perform_texts(signer: Signer, samples: Sequence[Sample]) -> tuple[list[Pose 
     return signed, [poses.get((True, i), signed[i]) for i in range(len(samples))]
 
 
-def nearest_recordings(signer: Signer, samples: Sequence[Sample]) -> list[Pose | None]:
-    """The pose, as recorded, of the nearest training text that has one (`nearest_training`)."""
-    if not signer.corpus.count("train", "pose"):
+def nearest_recordings(signer: Signer, samples: Sequence[Sample], bank: Mapping[int, Sample]) -> list[Pose | None]:
+    """The pose, as recorded, of the nearest training text of the `bank`, places and samples (`nearest_training`)."""
+    if not bank:
         return [None] * len(samples)
-    records, texts, places = signer.corpus.motions("train"), [], []
-    for k in progress(range(len(records)), "training texts"):
-        if (sample := records[k]).text:
-            texts.append(replace(sample, pose=None, spans=None, video=None, references=()))  # all are held
-            places.append(k)
-    nearest = nearest_training(samples, texts)
+    records, places = signer.corpus.motions("train"), list(bank)
+    nearest = nearest_training(samples, list(bank.values()))
     return [None if k is None else records.posed(records[places[k]], places[k]) for k in nearest]
 
 

@@ -106,6 +106,24 @@ def test_gates_that_always_say_the_same_are_not_above_the_constant_expert():
     assert choice_figures([], [0, 1, 2], []) == ({}, {})
 
 
+def test_readers_of_the_text_stand_beside_the_gates():
+    """One reads the second sentence rightly, the other never; an expert without a candidate gives way to the next."""
+    gates = np.tile([0.1, 0.2, 0.7], (4, 1))
+    sentences = [
+        replace(choice(gates), readers={"nearest_text": [0, 1, 2], "word_counts": [2, 1, 0]}),
+        replace(choice(gates, [2, 1, 1, 2]), readers={"nearest_text": [0, 1, 2], "word_counts": [1, 0, 2]}),
+    ]
+    found, _ = choice_figures(sentences, [0, 1, 2], ["ann", "bea", "cy"])
+    assert found["expert_accuracy"] == pytest.approx(4 / 6)
+    assert found["expert_accuracy_word_counts"] == pytest.approx(5 / 6)
+    assert found["expert_accuracy_nearest_text"] == pytest.approx(1 / 6)  # expert 1 stands in for 0 in the third gloss
+    assert found["expert_accuracy_over_word_counts"] == pytest.approx(-1 / 6)
+    assert found["dtw_followed_word_counts_expert"] == pytest.approx((3 * 0.1 + 3 * 0.9) / 6)
+    assert 0 < found["expert_accuracy_over_word_counts_error"] < 1
+    without, _ = choice_figures([choice(gates)], [0, 1, 2], ["ann", "bea", "cy"])
+    assert not any("word_counts" in name or "nearest_text" in name for name in without)
+
+
 def test_experts_are_ordered_by_how_often_training_follows_them():
     listed = [(9, True, "b"), (9, False, "c"), (9, False, "b"), (9, False, "guest"), (9, False, "guest")]
     signer = SimpleNamespace(

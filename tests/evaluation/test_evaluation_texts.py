@@ -8,6 +8,7 @@ import pytest
 
 from signer_jax.evaluation import Evaluation, texts
 from signer_jax.evaluation.poses import evaluate_poses
+from signer_jax.evaluation.readers import performed_texts
 from signer_jax.evaluation.texts import nearest_recordings, resting, shuffled
 from signer_jax.types import Pose, Sample
 
@@ -39,6 +40,12 @@ def test_text_to_pose_goes_through_what_was_understood(tiny_run, monkeypatch):
     assert 0 < found["pose/text_dtw"] < found["pose/text_dtw_shuffled"]  # a run of four steps: in the demo a sixth
     assert {"pose/hand_before", "pose/hand_after", "pose/jerk_after"} <= set(found)
     assert found["pose/expert_accuracy_constant"] >= found["pose/expert_accuracy_majority"]
+    for reader in ("nearest_text", "word_counts"):
+        assert 0 <= found[f"pose/expert_accuracy_{reader}"] <= found[f"pose/form_accuracy_{reader}"] <= 1
+        assert found[f"pose/dtw_followed_{reader}_expert"] > 0
+        assert found[f"pose/expert_accuracy_over_{reader}"] == pytest.approx(
+            found["pose/expert_accuracy"] - found[f"pose/expert_accuracy_{reader}"]
+        )
     assert found["pose/text_dtw"] < found["pose/text_dtw_rest"] and found["pose/text_dtw_failed"] == 0
     assert found["pose/text_dtw_over_nearest_text"] == pytest.approx(
         found["pose/text_dtw"] - found["pose/text_dtw_nearest_text"]
@@ -88,7 +95,8 @@ def test_a_training_text_is_not_its_own_nearest(tiny_run):
     signer = Signer.load(tiny_run)
     records = signer.corpus.motions("train")
     samples = [records[i] for i in range(3)]
-    for sample, pose in zip(samples, nearest_recordings(signer, samples), strict=True):
+    bank = performed_texts(signer.corpus)
+    for sample, pose in zip(samples, nearest_recordings(signer, samples, bank), strict=True):
         assert pose is not None and not np.array_equal(pose.coordinates, sample.pose.coordinates)
 
 
