@@ -1,8 +1,8 @@
-"""The demo: the whole chain on the built-in corpus, in 13 to 17 minutes on two CPU cores.
+"""The demo: the whole chain on the built-in corpus, in 12 to 17 minutes on two CPU cores.
 
 signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
 
-Expected on two cores: the table in the README, from this config as it stands.
+Expected on two cores: the table in the README.
 """
 
 from signer_jax.configuration import shipped
