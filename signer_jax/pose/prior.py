@@ -176,8 +176,8 @@ class Prior:
                 np.concatenate([array[part] for part in frames])
                 for array in map(np.asarray, (self._coordinates, self._confidence))
             )
-        whole, first = Pose(coordinates, confidence, self.fps), 0
-        found = []
+            whole = Pose(coordinates, confidence, self.fps)
+        first, found = 0, []
         for entry in entries:
             found.append(whole.slice(first, first := first + entry.end - entry.start))
         for entry, pose in zip(entries, found, strict=True) if skeleton.fault(whole) else ():
