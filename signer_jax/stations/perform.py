@@ -72,6 +72,11 @@ class Performed:
         """By which expert each sign was performed."""
         return tuple(sign.slots.index(entry) for sign, entry in zip(self.signs, self.entries, strict=True))
 
+    @property
+    def signer(self) -> str:
+        """Who performs most of the signs (`most_by`)."""
+        return most_by(self.entries)
+
 
 @dataclass(frozen=True)
 class Performer:
