@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import RESTART
 
@@ -132,10 +132,10 @@ class Agreement:
     no program of its own runs beside the step. One process asks itself.
     """
 
-    def __init__(self, notice: Notice, mesh: Mesh):
-        self._notice = notice
+    def __init__(self, notice: Notice, mesh: Mesh | AbstractMesh):
+        self.notice = notice
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._devices = mesh.devices.size
+        self._devices = mesh.size
         self._many = jax.process_count() > 1
         self._before: jax.Array | None = None
 
@@ -151,17 +151,17 @@ class Agreement:
         """What this process has to say, `[devices]` int32 over all devices; None where there is nobody to tell."""
         if not self._many:
             return None
-        asked = np.full(1, self._notice.asked, np.int32)
+        asked = np.full(1, self.notice.asked, np.int32)
         return jax.make_array_from_callback((self._devices,), self._split, lambda _: asked)
 
     def stops(self, answer: jax.Array | None) -> bool:
         """Whether all stop after this step, of whose program `answer` is."""
         before, self._before = self._before, answer
         if not self._many:
-            return self._notice.asked
+            return self.notice.asked
         return before is not None and bool(before)
 
     def over(self) -> bool:
         """Whether any of them was asked to stop, the last step and its save too. Every process calls it after these."""
-        asked = self._notice.over()
+        asked = self.notice.over()
         return bool(process_allgather(np.int32(asked)).any()) if self._many else asked

@@ -10,8 +10,8 @@ from conftest import TINY
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.data.prepare import prepare as prepare_corpus
-from signer_jax.planning import examples
-from signer_jax.training import partitioning, run
+from signer_jax.training import examples, partitioning, run
+from signer_jax.training.held import Weights
 from signer_jax.validation import read
 
 
@@ -40,6 +40,19 @@ def same_as_the_streams(stage: str, settings, workdir, corpus, tokenizer, model,
 @pytest.mark.parametrize("stage", models.TRAINED)
 def test_each_stages_batch_is_its_streams(ready, stage):
     same_as_the_streams(stage, *ready)
+
+
+@pytest.mark.parametrize("stage", models.TRAINED)
+def test_each_stages_program_is_for_its_parameters(ready, stage):
+    """Made before they are there, as it is compiled while an earlier stage trains."""
+    settings, workdir, _, tokenizer, model, params, mesh = ready
+    weights = Weights.of(settings, tokenizer.vocab_size, workdir, mesh)
+    made, batch = run.program_of(run.stage_of(stage, model, settings, tokenizer.mask_id), weights, None)
+    theirs = {part: params[part] for part in {*models.TRAINED[stage], *models.READ.get(stage, ())}}
+    assert made.is_for(theirs) and batch.keys() == examples.batch(stage, settings, model).keys()
+    part = models.TRAINED[stage][0]
+    rounded = theirs | {part: jax.tree.map(lambda leaf: leaf.astype("bfloat16"), theirs[part])}
+    assert not made.is_for(rounded)
 
 
 def test_of_buckets_the_largest_is_planned(ready):
