@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from signer_jax import __version__
@@ -68,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = line_of(error)
         if line is None:
             raise
-        print(f"signer: {line}", file=sys.stderr)
-        return code_of(error)
+        print(f"signer: {line}", file=sys.stderr, flush=True)
+        return ended(code_of(error), arguments is None and is_compiling())
     return code or 0
 
 
@@ -81,6 +82,11 @@ def ended(code: int, at_once: bool) -> int:
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def is_compiling() -> bool:
+    """Whether a later stage's step is being compiled (`training/ahead.py`), which nobody waits for any more."""
+    return any(thread.name.startswith("ahead") for thread in threading.enumerate())
 
 
 def with_equals(arguments: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 import small_run
 import small_stage
 
+from signer_jax.cli.main import is_compiling
 from signer_jax.errors import SignerError
 from signer_jax.training import ahead, partitioning
 from signer_jax.training.checkpoints import Checkpoints
@@ -66,6 +67,7 @@ def test_one_whose_turn_has_not_come_is_not_waited_for():
         held.wait()
         return a_program()
 
+    assert not is_compiling()
     made: list[int] = []
 
     def second() -> tuple[Program, ahead.Batch]:
@@ -74,6 +76,7 @@ def test_one_whose_turn_has_not_come_is_not_waited_for():
 
     with ahead.Ahead({"one": slow, "part": second}) as compiling:
         going.wait()
+        assert is_compiling()  # an error ends the program at once, and does not wait for it
         assert compiling.program("part", small_run.params()) is None
         held.set()
         assert compiling.program("one", small_run.params()) is not None
