@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Sequence
 
 from signer_jax import __version__
@@ -64,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended(RESTART, arguments is None)
     except BrokenPipeError:  # who reads has enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the flush at the end
-        return 141
+        return ended(141, arguments is None)
     except Exception as error:
         line = line_of(error)
         if line is None:
             raise
         print(f"signer: {line}", file=sys.stderr, flush=True)
-        return ended(code_of(error), arguments is None and is_compiling())
+        return ended(code_of(error), arguments is None)
     return code or 0
 
 
@@ -82,11 +81,6 @@ def ended(code: int, at_once: bool) -> int:
         sys.stdout.flush()
         os._exit(code)
     return code
-
-
-def is_compiling() -> bool:
-    """Whether a later stage's step is being compiled (`training/ahead.py`), which nobody waits for any more."""
-    return any(thread.name.startswith("ahead") for thread in threading.enumerate())
 
 
 def with_equals(arguments: Sequence[str]) -> list[str]:

@@ -184,43 +184,38 @@ class Program:
     Nothing is allocated, and nothing is compiled before `compile` or the first call of `step`.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        params: Params,
-        mesh: jax.sharding.Mesh,
-        notice: preemption.Notice | None = None,
-    ):
+    def __init__(self, stage: Stage, params: Params, mesh: jax.sharding.Mesh):
         """`params` are the parameters that the stage uses, or their shapes, in the types that they lie in. Raises
         `SignerError` where a rule on what it trains names nothing.
         """
         self.stage, self.mesh, self.tx = stage, mesh, stage.optimizer()
-        self.agreement = preemption.Agreement(notice or preemption.Notice(), mesh)
         self._params = _shapes(params)
         moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), params)
         state = jax.eval_shape(starting(stage, self.tx, 0), moving)
         self.shardings = partitioning.tree_shardings(state, mesh)
-        self.state: TrainState = partitioning.abstract(state, self.shardings)
+        self.state: TrainState = partitioning.abstract(state, self.shardings)  # shapes, as `frozen` is
         self.frozen: Params = partitioning.abstract(frozen, partitioning.tree_shardings(frozen, mesh))
-        step = partitioning.laid_out(_with_key(make_step(stage, self.tx)), mesh)
         # (state, frozen, batch, asked) -> (state, metrics, answer); the state's key is raw words, as in checkpoints.
-        step = self.agreement.beside(step)
+        step = preemption.with_question(partitioning.laid_out(_with_key(make_step(stage, self.tx)), mesh))
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None, None))
 
     def is_for(self, params: Params) -> bool:
         """Whether these are such parameters as it was made for."""
         return _shapes(params) == self._params
 
-    def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
-        """The step on a (global) batch of these shapes."""
-        return self.step.trace(self.state, self.frozen, self.placed(batch), self.agreement.asked())
-
     def placed(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of a (global) batch where the step reads it."""
         split = partitioning.batch_sharding(self.mesh)
         return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split) for name, leaf in batch.items()}
 
+    def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
+        """The step on a batch of these shapes, of one process."""
+        return self.step.trace(self.state, self.frozen, self.placed(batch), None)
+
     def compile(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-        """Compiles the step for such batches; their first step finds it there."""
+        """Compiles the step for such batches; its first call finds the executable among those that jax keeps of
+        `step` (`tests/training/test_ahead.py` sees that it does).
+        """
         self.trace(batch).lower().compile()
 
 
@@ -246,6 +241,7 @@ def fit(
     monitor: Monitor,
     log_every: int,
     checkpoint_every: int,
+    notice: preemption.Notice | None = None,
     stopped: Path | None = None,
     profile: int = 0,
 ) -> Params:
@@ -257,10 +253,10 @@ def fit(
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
     that a checkpoint would hold is not finite: it is looked at before every save, so the checkpoints before it are
-    whole. Raises `Preempted` where the program's `notice` says that the run is to stop, after it has saved.
+    whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    stage, mesh, agreement = program.stage, program.mesh, program.agreement
+    stage, mesh = program.stage, program.mesh
     moving, frozen = cut(stage, params, seed)
     frozen = jax.device_put(frozen, jax.tree.map(lambda leaf: leaf.sharding, program.frozen))
     if checkpoints.latest() is None:
@@ -273,7 +269,8 @@ def fit(
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
-    notice = agreement.notice
+    notice = notice or preemption.Notice()
+    agreement = preemption.Agreement(notice, mesh)
     meter = meters.Meter(
         list(mesh.devices.flat),
         lambda given: needed_flops(stage, mesh, program.state.params, frozen, meters.abstract(given)),

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import RESTART
 
@@ -125,6 +125,15 @@ def watched() -> Iterator[Notice]:
         heard.close()
 
 
+def with_question(step: Callable) -> Callable:
+    """`step(state, frozen, batch, asked) -> (state, metrics, answer)`; see `Agreement`."""
+
+    def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
+        return (*step(state, frozen, batch), None if asked is None else asked.max())
+
+    return both
+
+
 class Agreement:
     """One answer for all processes, at the same step of each: whether any of them was asked to stop.
 
@@ -132,36 +141,28 @@ class Agreement:
     no program of its own runs beside the step. One process asks itself.
     """
 
-    def __init__(self, notice: Notice, mesh: Mesh | AbstractMesh):
-        self.notice = notice
+    def __init__(self, notice: Notice, mesh: Mesh):
+        self._notice = notice
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._devices = mesh.size
+        self._devices = mesh.devices.size
         self._many = jax.process_count() > 1
         self._before: jax.Array | None = None
-
-    def beside(self, step: Callable) -> Callable:
-        """`step(state, frozen, batch, asked) -> (state, metrics, answer)`."""
-
-        def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
-            return (*step(state, frozen, batch), None if asked is None else asked.max())
-
-        return both
 
     def asked(self) -> jax.Array | None:
         """What this process has to say, `[devices]` int32 over all devices; None where there is nobody to tell."""
         if not self._many:
             return None
-        asked = np.full(1, self.notice.asked, np.int32)
+        asked = np.full(1, self._notice.asked, np.int32)
         return jax.make_array_from_callback((self._devices,), self._split, lambda _: asked)
 
     def stops(self, answer: jax.Array | None) -> bool:
         """Whether all stop after this step, of whose program `answer` is."""
         before, self._before = self._before, answer
         if not self._many:
-            return self.notice.asked
+            return self._notice.asked
         return before is not None and bool(before)
 
     def over(self) -> bool:
         """Whether any of them was asked to stop, the last step and its save too. Every process calls it after these."""
-        asked = self.notice.over()
+        asked = self._notice.over()
         return bool(process_allgather(np.int32(asked)).any()) if self._many else asked

@@ -78,8 +78,8 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
     try:
         with Checkpoints(folder / "part", keep) as checkpoints:
             trained = fit(
-                Program(made, params(), mesh, notice), params(), read, seed=0, checkpoints=checkpoints,
-                monitor=Spoken(say), log_every=1, checkpoint_every=every,
+                Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
+                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice,
             )  # fmt: skip
     finally:
         kept = folder / "read" / f"{time.time_ns()}-{os.getpid()}.json"
