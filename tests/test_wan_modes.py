@@ -20,7 +20,7 @@ from signer_jax.renderer import variants
 from signer_jax.renderer.variants import find
 from signer_jax.training import lora, partitioning, run
 from signer_jax.training.checkpoints import Checkpoints, read_params
-from signer_jax.training.loop import cut, fit
+from signer_jax.training.loop import Program, cut, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.validation import read
 
@@ -115,8 +115,8 @@ def test_a_mode_trains_all_that_it_names_and_nothing_else(started, tmp_path, nam
     batches = run.stage_batches("renderer", settings, workdir, corpus, tokenizer, model, params, 0, mesh)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         learned = fit(
-            stage, params, batches, mesh=mesh, seed=0, checkpoints=checkpoints, monitor=Monitor(tmp_path / "curves"),
-            log_every=1, checkpoint_every=STEPS,
+            Program(stage, params, mesh), params, batches, seed=0, checkpoints=checkpoints,
+            monitor=Monitor(tmp_path / "curves"), log_every=1, checkpoint_every=STEPS,
         )  # fmt: skip
     before, now = flat(cut(stage, at_first, 0)[0]), flat(learned)
     held = flat(read_params(tmp_path / "checkpoints"))

@@ -63,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended(RESTART, arguments is None)
     except BrokenPipeError:  # who reads has enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the flush at the end
-        return 141
+        return ended(141, arguments is None)
     except Exception as error:
         line = line_of(error)
         if line is None:
             raise
-        print(f"signer: {line}", file=sys.stderr)
-        return code_of(error)
+        print(f"signer: {line}", file=sys.stderr, flush=True)
+        return ended(code_of(error), arguments is None)
     return code or 0
 
 

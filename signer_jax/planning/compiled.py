@@ -31,7 +31,7 @@ def of(step: Step, topology: Topology) -> Compiled:
     """Raises what the compiler raises, but for too little memory."""
     started = time.perf_counter()
     platform = "cpu" if topology.kind == CPU else "tpu"
-    traced = step.program()
+    traced = step.program.trace(step.batch)
     lowered = traced.lower(lowering_platforms=(platform,))
     try:
         program = lowered.compile()

@@ -11,13 +11,12 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 from signer_jax.chips import CPU, Topology
 from signer_jax.errors import SignerError
 from signer_jax.layout import AXES, LayoutWarning
-from signer_jax.planning import examples
 from signer_jax.planning.weightless import Described
 from signer_jax.renderer.attention import exchanges
 from signer_jax.settings import Settings
-from signer_jax.training import partitioning
+from signer_jax.training import examples, partitioning
 from signer_jax.training.held import Weights
-from signer_jax.training.loop import Stage, TrainState, cut, laid_step, needed_flops, starting
+from signer_jax.training.loop import Program, Stage, TrainState, needed_flops
 from signer_jax.training.run import stage_of
 
 AnyMesh = Mesh | AbstractMesh
@@ -27,24 +26,30 @@ LARGE = 64_000_000  # bytes of an array that is worth splitting
 class Step(NamedTuple):
     """Everything is shapes, with shardings; nothing is allocated."""
 
-    stage: Stage
-    mesh: AnyMesh
-    state: TrainState
-    frozen: Any
+    program: Program
     batch: dict[str, jax.ShapeDtypeStruct]
     dtype: str  # that it computes in
     needed: float  # FLOPs of the whole batch that the model needs, nothing computed twice
 
     @property
+    def stage(self) -> Stage:
+        return self.program.stage
+
+    @property
+    def mesh(self) -> AnyMesh:
+        return self.program.mesh
+
+    @property
+    def state(self) -> TrainState:
+        return self.program.state
+
+    @property
+    def frozen(self) -> Any:
+        return self.program.frozen
+
+    @property
     def rows(self) -> int:
         return self.stage.training.batch
-
-    def program(self) -> jax.stages.Traced:
-        tx = self.stage.optimizer()
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        assert isinstance(self.mesh, Mesh)
-        step = jax.jit(laid_step(self.stage, tx, self.mesh), donate_argnums=0, out_shardings=(shardings, None))
-        return step.trace(self.state, self.frozen, self.batch)
 
 
 def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> AnyMesh:
@@ -74,24 +79,12 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
     trains, reads = weights.for_stage(name)
-    shapes = weights.shapes_of(trains | reads)
-    moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), shapes)
-    state = jax.eval_shape(starting(stage, stage.optimizer(), 0), moving)
-    frozen = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, reads[partitioning.path_name(path)]), frozen
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)  # the plan says it: `whole`
-        state, frozen = (
-            partitioning.abstract(tree, partitioning.tree_shardings(tree, mesh)) for tree in (state, frozen)
-        )
-    split = partitioning.batch_sharding(mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)
-        for name, leaf in examples.batch(name, settings, described.model).items()
-    }
-    needed = needed_flops(stage, mesh, state.params, frozen, batch)
-    return Step(stage, mesh, state, frozen, batch, settings.dtype, needed)
+        program = Program(stage, weights.shapes_of(trains | reads), nowhere)
+    batch = program.placed(examples.batch(name, settings, described.model))
+    needed = needed_flops(stage, mesh, program.state.params, program.frozen, batch)
+    return Step(program, batch, settings.dtype, needed)
 
 
 def held(leaf: jax.ShapeDtypeStruct) -> int:

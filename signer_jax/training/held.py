@@ -74,8 +74,12 @@ class Weights:
         return sorted(flatten_dict(some, sep="/"))
 
     def shapes_of(self, kinds: Kinds) -> Params:
-        """The shapes of these parameters, in place of themselves."""
-        return split(self.shapes, kinds)[0]
+        """The shapes of these parameters, in their types, in place of themselves."""
+
+        def typed(path, leaf) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, kinds[partitioning.path_name(path)])
+
+        return jax.tree_util.tree_map_with_path(typed, split(self.shapes, kinds)[0])
 
     # ---- From the files ----------------------------------------------------------------------------------------------
     def ready(self, have: Params, kinds: Kinds, after: Sequence[str], merged: Collection[str] = ()) -> Params:

@@ -5,7 +5,7 @@ and gradient. What an objective draws, or compares within a batch (the contrasti
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -178,9 +178,45 @@ def starting(stage: Stage, tx: optax.GradientTransformation, seed: int) -> Calla
     return initial
 
 
-def laid_step(stage: Stage, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> Callable:
-    """The step as it is compiled, traced on a mesh; the key of its state is raw words, as checkpoints hold it."""
-    return partitioning.laid_out(_with_key(make_step(stage, tx)), mesh)
+class Program:
+    """A stage's step as it is compiled on a mesh; the shapes and places of its state and of what it leaves as it is.
+
+    Nothing is allocated, and nothing is compiled before `compile` or the first call of `step`.
+    """
+
+    def __init__(self, stage: Stage, params: Params, mesh: jax.sharding.Mesh):
+        """`params` are the parameters that the stage uses, or their shapes, in the types that they lie in. Raises
+        `SignerError` where a rule on what it trains names nothing.
+        """
+        self.stage, self.mesh, self.tx = stage, mesh, stage.optimizer()
+        self._params = _shapes(params)
+        moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), params)
+        state = jax.eval_shape(starting(stage, self.tx, 0), moving)
+        self.shardings = partitioning.tree_shardings(state, mesh)
+        self.state: TrainState = partitioning.abstract(state, self.shardings)  # shapes, as `frozen` is
+        self.frozen: Params = partitioning.abstract(frozen, partitioning.tree_shardings(frozen, mesh))
+        # (state, frozen, batch, asked) -> (state, metrics, answer); the state's key is raw words, as in checkpoints.
+        step = preemption.with_question(partitioning.laid_out(_with_key(make_step(stage, self.tx)), mesh))
+        self.step = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None, None))
+
+    def is_for(self, params: Params) -> bool:
+        """Whether these are such parameters as it was made for."""
+        return _shapes(params) == self._params
+
+    def placed(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of a (global) batch where the step reads it."""
+        split = partitioning.batch_sharding(self.mesh)
+        return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split) for name, leaf in batch.items()}
+
+    def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
+        """The step on a batch of these shapes, of one process."""
+        return self.step.trace(self.state, self.frozen, self.placed(batch), None)
+
+    def compile(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+        """Compiles the step for such batches; its first call finds the executable among those that jax keeps of
+        `step` (`tests/training/test_ahead.py` sees that it does).
+        """
+        self.trace(batch).lower().compile()
 
 
 def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
@@ -196,11 +232,10 @@ def mean_of(ema: Params, params: Params, step: Array, decay: float) -> Params:
 
 
 def fit(
-    stage: Stage,
+    program: Program,
     params: Params,
     batches: grain.DatasetIterator,
     *,
-    mesh: jax.sharding.Mesh,
     seed: int,
     checkpoints: Checkpoints,
     monitor: Monitor,
@@ -221,32 +256,27 @@ def fit(
     whole. Raises `Preempted` where `notice` says that the run is to stop, after it has saved.
     """
     # ---- State, on the mesh ----------------------------------------------------------------------------------------
-    tx = stage.optimizer()
+    stage, mesh = program.stage, program.mesh
     moving, frozen = cut(stage, params, seed)
-
-    initial = starting(stage, tx, seed)
-    shapes = jax.eval_shape(initial, moving)
-    shardings = partitioning.tree_shardings(shapes, mesh)
-    frozen = jax.device_put(frozen, partitioning.tree_shardings(frozen, mesh))
+    frozen = jax.device_put(frozen, jax.tree.map(lambda leaf: leaf.sharding, program.frozen))
     if checkpoints.latest() is None:
-        moving = jax.device_put(moving, shardings.params)
-        state = jax.jit(initial, out_shardings=shardings, donate_argnums=0)(moving)
+        moving = jax.device_put(moving, program.shardings.params)
+        initial = starting(stage, program.tx, seed)
+        state = jax.jit(initial, out_shardings=program.shardings, donate_argnums=0)(moving)
     else:
         partitioning.free(moving)  # there is no room for two
-        state = checkpoints.restore(partitioning.abstract(shapes, shardings), batches)
+        state = checkpoints.restore(program.state, batches)
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
     notice = notice or preemption.Notice()
     agreement = preemption.Agreement(notice, mesh)
-    step = laid_step(stage, tx, mesh)
-    step = jax.jit(agreement.beside(step), donate_argnums=0, out_shardings=(shardings, None, None))
     meter = meters.Meter(
         list(mesh.devices.flat),
-        lambda given: needed_flops(stage, mesh, shapes.params, frozen, meters.abstract(given)),
+        lambda given: needed_flops(stage, mesh, program.state.params, frozen, meters.abstract(given)),
         stage.tokens,
     )
-    run = profiled(step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
+    run = profiled(program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
     bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked = bad_steps.Looked(first, batches)
@@ -316,6 +346,10 @@ def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = ""
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
     rate = f"config.train.{stage.name}.learning_rate ({stage.training.learning_rate:g})"
     return SignerError(f"stage {stage.name!r}: {what}{batch}; {kept}; start a new run with a lower {rate}")
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), tree)
 
 
 def _copied(tree: Any) -> Any:

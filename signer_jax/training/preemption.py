@@ -125,6 +125,15 @@ def watched() -> Iterator[Notice]:
         heard.close()
 
 
+def with_question(step: Callable) -> Callable:
+    """`step(state, frozen, batch, asked) -> (state, metrics, answer)`; see `Agreement`."""
+
+    def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
+        return (*step(state, frozen, batch), None if asked is None else asked.max())
+
+    return both
+
+
 class Agreement:
     """One answer for all processes, at the same step of each: whether any of them was asked to stop.
 
@@ -138,14 +147,6 @@ class Agreement:
         self._devices = mesh.devices.size
         self._many = jax.process_count() > 1
         self._before: jax.Array | None = None
-
-    def beside(self, step: Callable) -> Callable:
-        """`step(state, frozen, batch, asked) -> (state, metrics, answer)`."""
-
-        def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
-            return (*step(state, frozen, batch), None if asked is None else asked.max())
-
-        return both
 
     def asked(self) -> jax.Array | None:
         """What this process has to say, `[devices]` int32 over all devices; None where there is nobody to tell."""

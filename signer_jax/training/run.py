@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -34,11 +34,11 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import bucketed, conditions, environment, partitioning
+from signer_jax.training import ahead, bucketed, conditions, environment, examples, partitioning
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights
-from signer_jax.training.loop import Stage, cut, finished, fit
+from signer_jax.training.loop import Program, Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 from signer_jax.training.preemption import Notice
@@ -211,10 +211,55 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
         weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
+    with ahead.Ahead(programs_ahead(stages, weights, profile)) as compiling:
+        params = _train_stages(stages, weights, corpus, tokenizer, compiling, monitor, notice, profile)
+    params = weights.ready(params, weights.for_signing(), settings.stages)
+    # What signing reads is there at the end, also where all stages were done and somebody removed it.
+    if model.slp_moe is not None or model.renderer is not None:
+        windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
+        if model.renderer is not None:
+            latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+            vae = partitioning.here(params["vae"], mesh)
+            conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
+    return model, params
+
+
+def is_over(workdir: Path, stage: Stage) -> bool:
+    """Whether its last step is saved; the first process looks, for all."""
+    return first_says(latest_step(workdir / "checkpoints" / stage.name) or 0) == stage.steps
+
+
+def programs_ahead(stages: Sequence[Stage], weights: Weights, profile: int) -> dict[str, ahead.Make]:
+    """What makes the programs of the stages after the one to be trained next; none where that gains nothing, or would
+    stand in a profile. Of buckets and of a negative prompt the batches are not known before they are there.
+    """
+    c = weights.settings
+    if profile or not ahead.worth(weights.mesh):
+        return {}
+    left = [stage for stage in stages if not is_over(weights.workdir, stage)]
+    guessed = {"vae"} if c.vae.buckets else set()
+    if c.renderer.buckets or c.renderer.negative_prompt:
+        guessed |= {"images", "renderer", "joint"}
+    return {stage.name: partial(program_of, stage, weights) for stage in left[1:] if stage.name not in guessed}
+
+
+def program_of(stage: Stage, weights: Weights) -> tuple[Program, ahead.BatchShapes]:
+    """A stage's program before its parameters are there, and the shapes of its batches."""
+    moving, frozen = weights.for_stage(stage.name)
+    program = Program(stage, weights.shapes_of(moving | frozen), weights.mesh)
+    return program, examples.batch(stage.name, weights.settings, weights.model)
+
+
+def _train_stages(
+    stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, compiling: ahead.Ahead,
+    monitor: Monitor, notice: Notice | None, profile: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains every stage that is not over; returns the parameters that the last ones left in memory."""
+    settings, workdir, mesh, model = weights.settings, weights.workdir, weights.mesh, weights.model
     params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
-        if first_says(latest_step(directory) or 0) == stage.steps:
+        if is_over(workdir, stage):
             params = {part: tree for part, tree in params.items() if part not in stage.parts}
             continue
         warmup = settings.stage(name).warmup
@@ -241,25 +286,18 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
+            program = compiling.program(name, params) or Program(stage, params, mesh)
             learned = fit(
-                stage, params, batches,
-                mesh=mesh, seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
+                program, params, batches,
+                seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
                 stopped=workdir / "stopped", profile=profile,
             )  # fmt: skip
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
             params = finished(stage, params, learned)
-            del learned, batches  # and what they hold
-    params = weights.ready(params, weights.for_signing(), settings.stages)
-    # What signing reads is there at the end, also where all stages were done and somebody removed it.
-    if model.slp_moe is not None or model.renderer is not None:
-        windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
-        if model.renderer is not None:
-            latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
-            vae = partitioning.here(params["vae"], mesh)
-            conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
-    return model, params
+            del learned, batches, program  # and what they hold
+    return params
 
 
 def stage_batches(
@@ -317,15 +355,6 @@ def bucketed_parts(settings: Settings) -> list[tuple[str, int]]:
     return [(part, max(batches)) for part, batches in sizes.items() if batches]
 
 
-def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
-    """The buckets of `config.PART.buckets`, and what their sides are multiples of. Raises `SignerError`."""
-    spatial = model.vae.spatial_ratio
-    if part == "renderer":
-        spatial, _ = models.pixels_of_a_token(settings.renderer, spatial, model.renderer.transformer.patch)
-    texts, where = getattr(settings, part).buckets, f"config.{part}.buckets"
-    return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
-
-
 def training_clips(corpus: Corpus) -> list[buckets.Clip]:
     """The training videos' sizes; none where the corpus says none."""
     size = corpus.size or (0, 0)
@@ -334,7 +363,7 @@ def training_clips(corpus: Corpus) -> list[buckets.Clip]:
 
 def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
     """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` for an aspect that none has."""
-    sizes, spatial = bucket_sizes(part, settings, model)
+    sizes, spatial = examples.bucket_sizes(part, settings, model)
     clips, most = training_clips(corpus), {"crop": settings.data.crop, "enlarge": settings.data.enlarge}
     buckets.check_aspects(clips, sizes, spatial=spatial, where=f"config.{part}.buckets", **most)
     return buckets.plan(clips, sizes, **most)
@@ -434,7 +463,7 @@ def _check(settings: Settings) -> None:
     for described in published.values():
         described.check()
     for part, _ in bucketed_parts(settings):
-        bucket_sizes(part, settings, model)
+        examples.bucket_sizes(part, settings, model)
     ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
     params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
     for name in ruled:

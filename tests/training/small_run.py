@@ -22,7 +22,7 @@ from signer_jax.data import streams
 from signer_jax.errors import Preempted
 from signer_jax.training import partitioning, preemption
 from signer_jax.training.checkpoints import Checkpoints
-from signer_jax.training.loop import fit
+from signer_jax.training.loop import Program, fit
 
 EXAMPLES, BATCH = 48, 8
 WHOLE = {"data": 1, "fsdp": -1, "tensor": 1}
@@ -78,8 +78,8 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
     try:
         with Checkpoints(folder / "part", keep) as checkpoints:
             trained = fit(
-                made, params(), read, mesh=mesh, seed=0, checkpoints=checkpoints, monitor=Spoken(say), log_every=1,
-                checkpoint_every=every, notice=notice,
+                Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
+                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice,
             )  # fmt: skip
     finally:
         kept = folder / "read" / f"{time.time_ns()}-{os.getpid()}.json"

@@ -18,7 +18,7 @@ from signer_jax.errors import SignerError, Trouble
 from signer_jax.training import checkpoints as ckpt
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, Damaged, checksum, latest_step, read_params
-from signer_jax.training.loop import Stage, fit
+from signer_jax.training.loop import Program, Stage, fit
 from signer_jax.training.monitoring import Monitor
 
 MESH = {"data": 1, "fsdp": -1, "tensor": 1}
@@ -51,8 +51,9 @@ def batches(poison: int | tuple = -1) -> grain.DatasetIterator:
 def train(folder: Path, *, poison: int = -1, every: int = 2, log: int = 1, width: int = 16, **values) -> dict:
     monitor = Monitor(folder / "tensorboard")
     with Checkpoints(folder / "part") as checkpoints:
+        program = Program(stage(**values), params(width), partitioning.make_mesh(MESH))
         return fit(
-            stage(**values), params(width), batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
+            program, params(width), batches(poison), seed=0,
             checkpoints=checkpoints, monitor=monitor, log_every=log, checkpoint_every=every,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params, read_sizes
-from signer_jax.training.loop import TrainState, cut, finished, fit, make_step, mean_of
+from signer_jax.training.loop import Program, TrainState, cut, finished, fit, make_step, mean_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
 
@@ -46,7 +46,7 @@ def train(folder, *, poison=(), every=2, log=1, profile=0, **changes):
     given["frozen"]["a"] = given["frozen"]["a"].astype(made.training.frozen_dtype)
     with Checkpoints(folder / "part") as checkpoints:
         learned = fit(
-            made, given, batches(poison), mesh=partitioning.make_mesh(MESH), seed=0,
+            Program(made, given, partitioning.make_mesh(MESH)), given, batches(poison), seed=0,
             checkpoints=checkpoints, monitor=Monitor(folder / "tensorboard"), log_every=log, checkpoint_every=every,
             profile=profile,
         )  # fmt: skip
@@ -224,7 +224,7 @@ def test_what_is_frozen_is_used_as_it_lies_and_stays(tmp_path):
     noted = replace(stage(trains=("lora",)), objective=noting)
     with Checkpoints(tmp_path / "part") as checkpoints:
         fit(
-            noted, given, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
+            Program(noted, given, mesh), given, batches(), seed=0, checkpoints=checkpoints,
             monitor=Monitor(tmp_path / "tensorboard"), log_every=1, checkpoint_every=8,
         )  # fmt: skip
     assert seen == {"a": jnp.bfloat16} and not given["frozen"]["a"].is_deleted()
@@ -240,7 +240,7 @@ def test_where_there_is_a_checkpoint_shapes_of_what_trains_will_do(tmp_path):
     made = stage(trains=("other",))
     with Checkpoints(tmp_path / "two" / "part") as checkpoints:
         learned = fit(
-            made, given, batches(), mesh=partitioning.make_mesh(MESH), seed=0, checkpoints=checkpoints,
+            Program(made, given, partitioning.make_mesh(MESH)), given, batches(), seed=0, checkpoints=checkpoints,
             monitor=Monitor(tmp_path / "tensorboard"), log_every=1, checkpoint_every=8,
         )  # fmt: skip
     np.testing.assert_array_equal(learned["part"]["other"], whole["part"]["other"])

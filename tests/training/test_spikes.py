@@ -13,7 +13,7 @@ from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.training import bad_steps, partitioning
 from signer_jax.training.checkpoints import Checkpoints, latest_step
-from signer_jax.training.loop import fit
+from signer_jax.training.loop import Program, fit
 from signer_jax.validation import read
 
 MESH = partitioning.make_mesh(small_run.WHOLE)
@@ -44,8 +44,8 @@ def train(folder, steps=(), *, times=1000.0, spike=4.0, log=1, every=10, nonfini
     monitor.scalars = lambda stage, step, values: told.append(values)
     with Checkpoints(folder / "part") as checkpoints:
         trained = fit(
-            made, small_run.params(), Harmed(steps, times), mesh=MESH, seed=0, checkpoints=checkpoints, monitor=monitor,
-            log_every=log, checkpoint_every=every, stopped=folder / "stopped",
+            Program(made, small_run.params(), MESH), small_run.params(), Harmed(steps, times), seed=0,
+            checkpoints=checkpoints, monitor=monitor, log_every=log, checkpoint_every=every, stopped=folder / "stopped",
         )  # fmt: skip
     return trained, told
 
@@ -96,8 +96,9 @@ def test_one_that_is_not_finite_leaves_its_batch_too(tmp_path):
         pytest.raises(SignerError, match=r"not finite at step 3; the batch of step 3 is kept in .*part-3.npz; no"),
         Checkpoints(tmp_path / "part") as checkpoints,
     ):
+        made = small_stage.stage(small_run.objective, batch=8)
         fit(
-            small_stage.stage(small_run.objective, batch=8), small_run.params(), Poisoned(()), mesh=MESH, seed=0,
+            Program(made, small_run.params(), MESH), small_run.params(), Poisoned(()), seed=0,
             checkpoints=checkpoints, monitor=small_run.Spoken(), log_every=1, checkpoint_every=9,
             stopped=tmp_path / "stopped",
         )  # fmt: skip

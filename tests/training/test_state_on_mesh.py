@@ -16,7 +16,7 @@ from signer_jax import layout, result
 from signer_jax.pipeline import Signer
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, read_params
-from signer_jax.training.loop import fit
+from signer_jax.training.loop import Program, fit
 from signer_jax.training.monitoring import Monitor
 
 SPLIT = {"part": {"wi": {"kernel": P("fsdp", "tensor"), "bias": P("tensor")}, "scale": P()}}
@@ -42,7 +42,7 @@ def train(folder: Path, params: dict, mesh: jax.sharding.Mesh, steps: int) -> di
     stage = small_stage.stage(objective, steps=steps)
     with Checkpoints(folder / "part") as checkpoints:
         return fit(
-            stage, params, batches(), mesh=mesh, seed=0, checkpoints=checkpoints,
+            Program(stage, params, mesh), params, batches(), seed=0, checkpoints=checkpoints,
             monitor=Monitor(folder / "tensorboard"), log_every=10, checkpoint_every=2,
         )  # fmt: skip
 
