@@ -118,6 +118,16 @@ def test_each_variant_is_given_what_it_was_published_for(folders, name):
             np.testing.assert_array_equal(given[3]["pose"], LATENTS)
 
 
+def test_no_control_shows_animate_what_a_dropped_pose_does(folders):
+    shown, hidden = (renderer_of(folders, "wan2.2-animate-14b", control=how) for how in ("variant", "none"))
+    assert hidden.shapes is None and hidden.control is None
+    shown.velocity({"transformer": 1.0}, FRAMES, SIGMA, without(SAID, {"pose"}))
+    hidden.velocity({"transformer": 1.0}, FRAMES, SIGMA, SAID._replace(pose=None))
+    for r in (shown, hidden):
+        ((*_, options),) = r.transformer.calls
+        np.testing.assert_array_equal(options["pose"], np.zeros_like(LATENTS))
+
+
 def test_one_experts_levels_do_not_ask_the_other(folders):
     """What the other would say is NaN: it is not in the answer, nor in the gradient."""
     r = renderer_of(folders, "wan2.2-t2v-a14b", control="none")
