@@ -35,7 +35,7 @@ def covered(drawn: Float[jax.Array, "b t y x"], *, time_ratio: int, space_ratio:
 
 
 def hand_weight(hands: Float[jax.Array, "b k h w 1"], gain: float) -> Float[jax.Array, "b k h w 1"]:
-    """Weights over the latents, `gain` where `hands` is 1 (`covered`) and 1 elsewhere (ControlNeXt: hands weigh more)."""
+    """Weights over the latents: `gain` where hands cover one, 1 elsewhere (ControlNeXt: hands weigh more)."""
     return 1.0 + (gain - 1.0) * hands
 
 

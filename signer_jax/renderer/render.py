@@ -404,8 +404,8 @@ class Renderer:
         hand: float,
         face: float,
     ) -> Float[Array, "b k h w 1"]:
-        """Loss weights on the latent grid: `hand` where a hand is drawn, `face` where the face is and no hand before it,
-        1 elsewhere (`losses.hand_and_face_weight`).
+        """Loss weights on the latent grid: `hand` where a hand is drawn, `face` where the face is and no hand before
+        it, 1 elsewhere (`losses.hand_and_face_weight`).
 
         Of a frame in front 1 where there is a `reference`, whose copy it becomes, else 0; 0 of a first frame that is
         given clean, of which nothing is predicted.
