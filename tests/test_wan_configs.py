@@ -155,7 +155,8 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeyp
     _, params = wan.load_experts(out, find(variant).experts)
     for path, value in flatten_dict(params, sep="/").items():
         assert value.dtype == np.float32
-        np.testing.assert_allclose(value, exact[path], rtol=0, atol=1e-7 if path in merged else 0, err_msg=path)
+        near = 1e-6 if path in merged else 0.0
+        np.testing.assert_allclose(value, exact[path], rtol=near, atol=near / 10, err_msg=path)
     exported = flatten_dict(params, sep="/")
     np.testing.assert_array_equal(
         wan.load_vae(out / "vae")[1]["quant_conv"]["kernel"],
