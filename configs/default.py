@@ -154,6 +154,7 @@ def get_config() -> ConfigDict:
     # Shares of examples trained without each of them alone; half without Animate's face, since signing has none.
     c.renderer.dropout_each = {"text": 0.0, "semantics": 0.0, "pose": 0.0, "face": 0.5, "reference": 0.0}
     c.renderer.hand_weight = 3.0  # loss weight where the hands are, 1 elsewhere
+    c.renderer.face_weight = 1.0  # and where the face is with no hand before it; 1: as everything else
     # How its parameters lie in memory while it signs and is evaluated: float32 | bfloat16; "": published ones as
     # config.dtype computes, which changes no result, and others in float32. Of its text encoder "" is as its files are.
     c.renderer.dtype = ""

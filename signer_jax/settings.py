@@ -237,6 +237,7 @@ class Rendering:
     condition_dropout: Share
     dropout_each: Dropouts
     hand_weight: NotNegative
+    face_weight: NotNegative
     dtype: Literal["", "float32", "bfloat16"]
     context_attention: Literal["automatic", "ring", "all_to_all"]
 

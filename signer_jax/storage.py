@@ -32,8 +32,9 @@ MANIFEST = "manifest.json"
 REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
 # What a run writes beside its config: where one of these stands without the config, somebody else put it there.
 RUN_FILES = (
-    "data", "tokenizer.model", "published", "prior", "latents", "buckets", "text_states", "pictures", "checkpoints",
-    "tensorboard", "stopped", "environment.json", "wall_time.json", "result.json", "report.html", "sign.mp4",
+    "data", "tokenizer.model", "published", "prior", "latents", "buckets", "text_states", "pictures", "begun",
+    "checkpoints", "tensorboard", "stopped", "environment.json", "wall_time.json", "result.json", "report.html",
+    "sign.mp4",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked
@@ -240,6 +241,13 @@ def recover(path: str | Path) -> None:
                 old.rename(path)
 
 
+def sweep(path: Path) -> None:
+    """Removes what killed writers of this path left beside it."""
+    for left in _rooms(path):
+        _sweep(left, path)
+    _sweep_unmarked(path)
+
+
 # ---- Locking ---------------------------------------------------------------------------------------------------------
 
 
@@ -301,9 +309,7 @@ def _room(path: Path) -> Iterator[Path]:
     room: Path | None = None
     try:
         recover(path)
-        for left in _rooms(path):
-            _sweep(left, path)
-        _sweep_unmarked(path)
+        sweep(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         room, mark = _marked(path)
         with mark:

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from signer_jax.errors import SignerError, closest
+from signer_jax.pose import skeleton
 from signer_jax.ranges import nearest, range_of
 from signer_jax.renderer.variants import VARIANTS, frames_fault, overlap_fault
 from signer_jax.settings import Rendering, Settings, flatten, known
@@ -104,6 +105,11 @@ def _misfits(settings: Settings) -> Iterable[str]:
     if RENDERS & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
     yield from _encoder_misfits(renderer)
+    if RENDERS & set(stages) and renderer.face_weight != 1 and not faced(settings.pose.joints):
+        yield (
+            f"config.renderer.face_weight {renderer.face_weight:g}: config.pose.joints {settings.pose.joints!r} has no "
+            f"face to weigh; take one of {', '.join(filter(faced, skeleton.SUBSETS))}, or leave it at 1"
+        )
     if renderer.variant != "own" and renderer.stem_features:
         yield (
             f"config.renderer.variant {renderer.variant!r}: a published model takes latents, not a stem's features; "
@@ -158,6 +164,11 @@ def _misfits(settings: Settings) -> Iterable[str]:
                 f"config.renderer.guidance_each.{name} {guidance}: guidance needs a renderer trained without it too; "
                 f"set config.renderer.dropout_each.{name} above 0, or the guidance to 1"
             )
+
+
+def faced(joints: str) -> bool:
+    """Whether a subset of the joints has the face's."""
+    return bool(len(skeleton.face_area(skeleton.SUBSETS[joints])[0]))
 
 
 def _encoder_misfits(renderer: Rendering) -> Iterable[str]:

@@ -145,6 +145,7 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
         "buckets": bool(changed),
         "text_states": bool(changed),
         "pictures": bool(changed),
+        "begun": bool(changed),
         "tensorboard": bool(changed),
     }
     return [name for name, remove in of.items() if remove and os.path.lexists(workdir / name)]
@@ -153,8 +154,13 @@ def outdated(workdir: Path, settings: Settings) -> list[str]:
 def _make_room(workdir: Path, settings: Settings) -> None:
     for name in outdated(workdir, settings):
         # Folders of ours without a manifest, where a user may have put other files.
-        inside = {"tensorboard": "events.out.tfevents.*", "buckets": "[0-9]*x[0-9]*x[0-9]*"}.get(name)
-        for path in (workdir / name,) if inside is None else (workdir / name).glob(inside):
+        inside = {
+            "tensorboard": ("events.out.tfevents.*",),
+            "buckets": ("[0-9]*x[0-9]*x[0-9]*", "begun/*.arrayrecord"),
+            "begun": ("*.arrayrecord",),
+        }.get(name)
+        found = [workdir / name] if inside is None else [path for one in inside for path in (workdir / name).glob(one)]
+        for path in found:
             storage.discard(path)
 
 

@@ -19,6 +19,7 @@ from signer_jax import configuration, export, storage
 from signer_jax import model as models
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.cli.main import main
+from signer_jax.dense import is_adapters
 from signer_jax.interop import importing, lora, names, pipelines, state_dict, t5, wan
 from signer_jax.interop.kept import local
 from signer_jax.pipeline import Signer
@@ -45,7 +46,8 @@ class Killed(Exception):
 
 
 def settings_of(name: str, folder: Path, trains: tuple[str, ...]):
-    c = config_of(name, folder, trains)
+    c = config_of(name, folder, trains, exact=False)
+    assert (c.dtype, c.renderer.solver) == ("bfloat16", "unipc")
     c.keep_checkpoints = STEPS
     c.train.renderer.steps, c.train.renderer.warmup = STEPS, 1
     if name != WHOLE or trains:
@@ -118,8 +120,12 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeyp
     assert any(path.endswith("lora_a") for path in learned) == ("lora" in modes)
     assert any("renderer/control/" in path for path in learned) == bool({"branch", "full"} & set(modes))
     now = flatten_dict(jax.device_get(params["renderer"]["transformer"]), sep="/")
-    moved = [path for path, value in flatten_dict(before, sep="/").items() if not np.array_equal(value, now[path])]
-    assert bool(moved) == bool({"lora", "full"} & set(modes))
+    published = flatten_dict(jax.device_get(before), sep="/")
+    moved = [path for path, value in published.items() if not np.array_equal(value.astype(now[path].dtype), now[path])]
+    assert bool(moved) == ("full" in modes)
+    assert any(map(is_adapters, now)) == ("lora" in modes)  # beside kernels in bfloat16, in which they would be lost
+    assert {str(value.dtype) for path, value in now.items() if path.endswith("/wi/kernel")} == {"bfloat16"}
+    exact, merged = as_trained(published, learned, settings)
 
     # ---- Signed with -----------------------------------------------------------------------------------------------
     signer = Signer.load(workdir)
@@ -148,7 +154,10 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeyp
     said = capsys.readouterr().out
     _, params = wan.load_experts(out, find(variant).experts)
     for path, value in flatten_dict(params, sep="/").items():
-        np.testing.assert_array_equal(value, now[path], err_msg=path)
+        assert value.dtype == np.float32
+        near = 1e-6 if path in merged else 0.0
+        np.testing.assert_allclose(value, exact[path], rtol=near, atol=near / 10, err_msg=path)
+    exported = flatten_dict(params, sep="/")
     np.testing.assert_array_equal(
         wan.load_vae(out / "vae")[1]["quant_conv"]["kernel"],
         jax.device_get(signer.params["vae"])["quant_conv"]["kernel"],
@@ -159,19 +168,20 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeyp
     scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["flow_shift"] == settings.renderer.shift == find(variant).shift_at((32, 32))
     whole = flatten_dict(jax.device_get(signer.params["renderer"]), sep="/")
-    beside = set(whole) - {f"transformer/{path}" for path in flatten_dict(params, sep="/")}
+    beside = {path for path in whole if not is_adapters(path)} - {f"transformer/{path}" for path in exported}
     assert (out / "signer_jax.safetensors").exists() == ("diffusers has no place for " in said) == bool(beside)
     assert ("the control branch" in said) == any(path.startswith("control/") for path in beside)
     assert ("SLUL's features" in said) == any("semantics" in path for path in beside) == ("slul" in settings.stages)
     rest = flatten_dict(pipelines.read_rest(out), sep="/") if beside else {}
     assert set(rest) == beside
-    for path, value in rest.items():
-        np.testing.assert_array_equal(value, whole[path])
+    for path, value in rest.items():  # in float32, as it was trained
+        np.testing.assert_array_equal(value.astype(whole[path].dtype), whole[path])
+        np.testing.assert_array_equal(value, learned.get(f"renderer/{path}", value))
     again = tmp_path / "again"  # and in once more: a published model like any other, with its encoders
     assert main(["import", "wan", str(out), "--out", str(again)]) == 0
     assert variant in importing.variants_of(importing.look_at_wan(again))
     for path, value in flatten_dict(wan.load_experts(again, find(variant).experts)[1], sep="/").items():
-        np.testing.assert_array_equal(value, now[path], err_msg=path)
+        np.testing.assert_array_equal(value, exported[path], err_msg=path)
     for part in ("vae", *(part for part in ("text_encoder", "image_encoder") if (source / part).is_dir())):
         published, copied = (state_dict.read_tensors(folder / part) for folder in (source, again))
         assert published.keys() == copied.keys()
@@ -185,7 +195,20 @@ def test_from_published_weights_to_ones_own(tiny_run, tmp_path, weights, monkeyp
     assert main(["export", "lora", str(workdir), "--out", str(adapters)]) == 0
     said = capsys.readouterr().out
     assert "read back whole" in said and ("beside the adapters the run trained" in said) == ("branch" in modes)
-    check_adapters(adapters, settings, workdir, before, now)
+    check_adapters(adapters, settings, workdir, exported)
+
+
+def as_trained(published: dict, learned: dict, settings) -> tuple[dict, set[str]]:
+    """The video transformer in float32, of the published weights and of what a checkpoint holds; into which kernels
+    adapters were merged."""
+    inside = {path.removeprefix("renderer/transformer/"): value for path, value in learned.items()}
+    exact = published | {path: value for path, value in inside.items() if not is_adapters(path)}
+    scale, merged = settings.lora.alpha / settings.lora.rank, set()
+    for path in (path for path in inside if path.endswith("/lora_a")):
+        layer = path.removesuffix("/lora_a")
+        merged.add(f"{layer}/kernel")
+        exact[f"{layer}/kernel"] = published[f"{layer}/kernel"] + inside[path] @ inside[f"{layer}/lora_b"] * scale
+    return exact, merged
 
 
 def check_encoders(signer: Signer, pose) -> None:
@@ -205,15 +228,15 @@ def check_encoders(signer: Signer, pose) -> None:
         assert (blind != shown).any()
 
 
-def check_adapters(folder: Path, settings, workdir: Path, before, now) -> None:
-    """The published weights with what the files hold are the run's."""
+def check_adapters(folder: Path, settings, workdir: Path, whole: dict) -> None:
+    """The published weights with what the files hold are the `whole` that is exported."""
     experts = find(settings.renderer.variant).experts
     init = local(settings, workdir).renderer.init
     for i, path in enumerate(wan.folders_of(init, experts)):
         inside = folder / wan.PIPELINE[i] if experts else folder
         module, params = wan.load_transformer(path)
         prefix = f"{experts[i]}/" if experts else ""
-        expected = {key.removeprefix(prefix): value for key, value in now.items() if key.startswith(prefix)}
+        expected = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
         for file in (inside / lora.DIFFUSERS_FILE, inside / "peft" / lora.PEFT_FILE):
             adapters = flatten_dict(lora.load(file, module, params), sep="/")
             assert adapters

@@ -217,6 +217,10 @@ def test_a_run_that_trained_nothing_is_the_corrected_configs(tmp_path, capsys):
         (w / "tensorboard").mkdir()
         for name in ("events.out.tfevents.1", "mine.txt"):
             (w / "tensorboard" / name).write_text("a")
+        for place in (w / "begun", w / "buckets" / "begun"):
+            place.mkdir(parents=True)
+            for name in ("latents.0123456789abcdef.0.arrayrecord", "mine.txt"):
+                (place / name).write_text("a")
         (w / "tokenizer.model").write_text("a")
     capsys.readouterr()
     with run.claimed(read(configuration.load(TINY)), w):
@@ -224,8 +228,10 @@ def test_a_run_that_trained_nothing_is_the_corrected_configs(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "nothing was trained there yet" in said and "tokenizer.vocab_size was 10, is now 400" in said
     assert workdir.load_settings(w).tokenizer.vocab_size == 400
-    assert {path.name for path in w.iterdir()} == {workdir.LOCK, "config.json", "data", "prior", "tensorboard"}
-    assert [path.name for path in (w / "tensorboard").iterdir()] == ["mine.txt"]
+    kept = {"data", "prior", "tensorboard", "begun", "buckets"}
+    assert {path.name for path in w.iterdir()} == {workdir.LOCK, "config.json", *kept}
+    for name in ("tensorboard", "begun", "buckets/begun"):
+        assert [path.name for path in (w / name).iterdir()] == ["mine.txt"]
     with run.claimed(read(configuration.load(TINY, ["--config.data.size=64", "--config.stages=slul"])), w):
         assert not (w / "data").exists() and not (w / "prior").exists()
     # The same config resumes, and once a stage has a checkpoint the folder is its run's.

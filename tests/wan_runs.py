@@ -24,8 +24,11 @@ def shipped(name: str):
     return configuration.shipped(*name.split(":"))
 
 
-def config_of(name: str, folder: Path, trains: tuple[str, ...]):
-    """The shipped config at the tiny run's sizes, on a folder of weights; `trains`: () is the config's own."""
+def config_of(name: str, folder: Path, trains: tuple[str, ...], *, exact: bool = True):
+    """The shipped config at the tiny run's sizes, on a folder of weights; `trains`: () is the config's own.
+
+    `exact`: in float32, and by Euler's steps; else in the type and by the solver that the config names.
+    """
     from conftest import TINY
 
     c, small = shipped(name), read(configuration.load(TINY))
@@ -33,14 +36,16 @@ def config_of(name: str, folder: Path, trains: tuple[str, ...]):
         c[section].update(asdict(getattr(small, section)))
     c.train.slul.update(asdict(small.train.slul))
     c.train.pose.update(asdict(small.train.pose))
-    c.seed, c.log_every, c.checkpoint_every, c.dtype = small.seed, small.log_every, 1, "float32"
+    c.seed, c.log_every, c.checkpoint_every = small.seed, small.log_every, 1
+    if exact:
+        c.dtype, c.renderer.solver = "float32", "euler"
     c.renderer.init, c.vae.init = str(folder), str(folder / "vae")
     for encoder in ("text_encoder", "image_encoder"):
         if (folder / encoder).is_dir():
             c.renderer[encoder] = str(folder)
     c.renderer.window, c.renderer.stride, c.renderer.steps, c.renderer.references = 5, 32, 2, 4
     c.renderer.overlap = min(c.renderer.overlap, 4)
-    c.renderer.solver, c.renderer.control_size, c.renderer.control_channels = "euler", 32, (8, 8, 8)
+    c.renderer.control_size, c.renderer.control_channels = 32, (8, 8, 8)
     c.renderer.control_fold = 1
     c.train.renderer.trains = trains or c.train.renderer.trains
     c.lora.rank, c.lora.alpha = 2, 3.0

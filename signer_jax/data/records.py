@@ -5,6 +5,7 @@ have a pose or a video, whole. A text of no language is no sentence: a video's c
 Values are msgpack of plain types and arrays; nothing in a record is ever executed.
 """
 
+import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -131,16 +132,22 @@ class Records(Shard):
         return sample.pose
 
     def video(self, index: int) -> np.ndarray:
-        """The video of a motion that `corpus.json` says has one. Raises `SignerError` where its record has none, or
-        one of another size.
+        """The video of a motion that `corpus.json` says has one; raises as `filmed`."""
+        return self.filmed(index)[1]
+
+    def filmed(self, index: int) -> tuple[Sample, np.ndarray]:
+        """A motion that `corpus.json` says has a video, and that: unpacking a record of many pixels takes a second.
+
+        Raises `SignerError` where its record has none, or one of another size.
         """
-        if (video := self[index].video) is None:
+        sample = self[index]
+        if (video := sample.video) is None:
             raise self._lacks(index, "video")
         if self._size is not None and video.shape[1:3] != self._size:
             height, width = self._size
             sides = f"its video is {video.shape[2]}x{video.shape[1]}, corpus.json's size {width}x{height}"
             raise self._damaged(f"record {index}", ValueError(sides))
-        return video
+        return sample, video
 
     def _lacks(self, index: int, what: str) -> SignerError:
         return self._damaged(f"record {index}", ValueError(f"it has no {what}, though corpus.json lists one"))
@@ -192,6 +199,11 @@ class Corpus:
         "".join(texts).encode()  # JSON may hold halves of characters
         if any(map(piled, texts)):
             raise ValueError("a word, gloss, language or signer piles more than 30 marks on a letter")
+
+    def hash(self) -> str:
+        """Of what is said of it, and of its files' sizes: what is made of another corpus is told by it."""
+        said = ((self.directory / name).read_bytes() for name in ("corpus.json", storage.MANIFEST))
+        return hashlib.sha256(b"\n".join(said)).hexdigest()
 
     @property
     def size(self) -> tuple[int, int] | None:

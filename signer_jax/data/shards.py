@@ -7,8 +7,10 @@ arrays, held to that form before an array is made of them.
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,37 @@ class Shard:
     def _damaged(self, what: str, error: BaseException) -> SignerError:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
+
+
+def file_of(name: str, part: int) -> str:
+    """The file of a part of the records `name`; the first one's has no number, and may be all there is."""
+    return f"{name}.{part}.arrayrecord" if part else f"{name}.arrayrecord"
+
+
+class Parts:
+    """Several `Shard`s, one after the other, as one."""
+
+    def __init__(self, shards: Sequence[Shard]):
+        self._shards = tuple(shards)
+        self._ends = list(accumulate(map(len, self._shards)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index):
+        if not 0 <= (place := int(index)) < len(self):
+            raise IndexError(place)
+        part = bisect_right(self._ends, place)
+        return self._shards[part][place - (self._ends[part - 1] if part else 0)]
+
+    def __repr__(self) -> str:  # as a shard's
+        return f"{type(self).__name__}({self._shards[0]!r}, {len(self._shards)})"
+
+
+def open_parts(directory: Path, name: str, parts: int, decode: Callable[[bytes], Any], mend: str) -> Shard | Parts:
+    """The records `name` of a folder that has them in so many files (`file_of`). Raises as `Shard`."""
+    shards = [Shard(directory / file_of(name, part), decode, mend) for part in range(parts)]
+    return shards[0] if parts == 1 else Parts(shards)
 
 
 def check_chunks(path: Path) -> int:

@@ -1,7 +1,8 @@
 """Videos on a split: rendered clips beside what gives their figures a meaning."""
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -24,6 +25,7 @@ from signer_jax.stations.render import Studio, Style, picture, render, roundtrip
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
+_HELD = 4 << 30  # bytes of a signer's training videos: 44 clips of 81 x 480 x 832, 5,000 of 80 x 64 x 64
 Rows = dict[str, list[list[float]]]  # of each figure the values of each clip: what is drawn is a clip
 # What knows no network, or an untrained one; the autoencoder is no baseline but the ceiling.
 BASELINES = ("_reference", "_untrained", "_mean_frame", "_nearest_pose", "_composite")
@@ -46,7 +48,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     still, in levels of 255; a still picture has none. `video/change_…`: the change from frame to frame over the
     truth's, across the seams of the windows and inside them. Signers without a training video have rows of their own,
     `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
-    left out of its signer's reference frames and baselines. `…/clips`: how many were scored; `…_error`: the standard
+    left out of its signer's reference frames and baselines, which are of as many training clips as memory holds
+    (`filmed_by`). `…/clips`: how many were scored; `…_error`: the standard
     error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair, with its own.
     """
     corpus, studio = signer.corpus, signer.studio
@@ -78,7 +81,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 H, mask = semantics(clip.text, clip.language, signer.linker)
             others = {k: other for k, other in training.items() if other.name != clip.name}
             bank = studio.latents.banks.get(name)  # of many signers a published model's run keeps some alone
-            bank = bank_of(bank, others) if bank and others else None
+            own = {i} if split == "train" else set()
+            left = set(clips_of(corpus, name)) - own - (training.keys() - others.keys())
+            bank = bank_of(bank, left) if bank and others else None
             look = style_of(bank, name) if bank else borrowed(studio, corpus, split, i)
             candidates = {
                 "": render(whole, look, H, mask, studio, states[i]).video,
@@ -225,7 +230,7 @@ def motion_figures(rows: Rows) -> dict[str, float]:
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def bank_of(bank: ReferenceBank, clips: dict[int, Sample]) -> ReferenceBank | None:
+def bank_of(bank: ReferenceBank, clips: Collection[int]) -> ReferenceBank | None:
     """A signer's reference frames that are from these training clips (by their places); None where there are none."""
     kept = np.isin(bank.motion, list(clips))
     if kept.all():
@@ -256,10 +261,35 @@ def distances(clip: Sample, training: Sequence[Sample]) -> np.ndarray:
     )
 
 
+def clips_of(corpus: Corpus, name: str) -> list[int]:
+    """The places of a signer's training samples that have a video."""
+    listed = corpus.listed("train")
+    return [i for i in video_indices(corpus, "train") if listed[i][2] == name]
+
+
 def filmed_by(corpus: Corpus, name: str) -> dict[int, Sample]:
-    """The training samples of a signer that have a video, by their places."""
-    records, listed = corpus.motions("train"), corpus.listed("train")
-    return {i: records[i] for i in video_indices(corpus, "train") if listed[i][2] == name}
+    """The training samples of a signer that have a video, by their places: all, or where these take more than `_HELD`
+    so many as do not, spread evenly, which is said on standard error.
+    """
+    listed, every = corpus.listed("train"), clips_of(corpus, name)
+    height, width = corpus.size or (0, 0)
+    places = [every[k] for k in held([listed[i][0] * height * width * 3 for i in every], _HELD)]
+    if len(places) < len(every):
+        print(
+            f"signer: of {name}'s {len(every)} training clips {len(places)}, spread evenly, are what the videos are "
+            f"compared with: all are more than the {_HELD / 1e9:.1f} GB that are held at a time",
+            file=sys.stderr,
+        )
+    records = corpus.motions("train")
+    return {i: records[i] for i in places}
+
+
+def held(sizes: Sequence[int], most: int) -> list[int]:
+    """Places of as many items as take `most` bytes together, spread evenly; two of them in any case."""
+    count = len(sizes)
+    while count > 2 and sum(sizes[k] for k in spread(len(sizes), count)) > most:
+        count -= max(1, count // 20)
+    return spread(len(sizes), max(count, 2)).tolist()
 
 
 def reconstruct(video: np.ndarray, studio: Studio) -> np.ndarray:

@@ -130,6 +130,19 @@ def limb_groups(joints: Sequence[str]) -> list[tuple[str, np.ndarray, float]]:
     return groups
 
 
+_FACE_AREA = tuple(("face_30", name) for name in (*FACE[:27], "nose", "right_eye", "left_eye"))  # jaw and brows
+_FACE_WIDTH = 0.06  # half width in shoulder widths: neighbouring limbs of the fan meet at the jaw
+
+
+def face_area(joints: Sequence[str]) -> tuple[np.ndarray, float]:
+    """Limbs that together cover the face, a fan from the tip of the nose: `[limbs, 2]` positions in `joints`, and their
+    half width in shoulder widths; none of joints without a face.
+    """
+    where = {name: i for i, name in enumerate(joints)}
+    pairs = [(where[a], where[b]) for a, b in _FACE_AREA if a in where and b in where]
+    return np.array(pairs, np.int32).reshape(-1, 2), _FACE_WIDTH
+
+
 _FARTHEST = 1000  # shoulder widths: the 75 real files at hand stay below 4
 _ROUNDING = 1e-5  # shoulder widths
 _OUTLYING = 10 * _FARTHEST  # what cleaning may make of it

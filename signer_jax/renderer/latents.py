@@ -24,6 +24,7 @@ _LARGEST = 1e6
 _AT_ONCE = 1 << 22  # numbers of the banks, 32 MB in float64
 _SMALLEST_STD = 1e-4  # what is divided by it is still a plausible number
 _MOST_CHANNELS = 1024  # of a latent: time and memory grow with the square of their number
+_MOST_PARTS = 10**6
 _FILES = ("statistics.json", "references.npz", "references.npy")
 
 
@@ -64,6 +65,7 @@ class LatentStore:
     noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
     bucket: str = ""  # frames x height x width that its clips were put into
     dtype: str = "float32"  # that they were encoded in
+    parts: int = 1  # files of its windows (`data.shards.file_of`)
 
     @classmethod
     def open(cls, directory: Path) -> "LatentStore":
@@ -116,8 +118,13 @@ class LatentStore:
         factor = noise_factor(latents) if stored is None else np.array(stored, np.float64)
         if factor.shape != (len(mean), len(mean)) or not plausible(factor):
             raise ValueError(f"noise_factor {factor.shape} does not fit latents {latents.shape}, or is no number")
+        parts = statistics.get("parts", 1)
+        if type(parts) is not int or not 1 <= parts <= _MOST_PARTS:
+            raise ValueError(f"its windows are in {parts!r} files")
         of = {name: str(statistics[name]) for name in ("bucket", "dtype") if name in statistics}
-        return cls(directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), **of)
+        return cls(
+            directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), parts=parts, **of
+        )
 
     @property
     def grid(self) -> tuple[int, int, int]:

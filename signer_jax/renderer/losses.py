@@ -1,4 +1,4 @@
-"""The renderer's loss, and the extra weight of the hands."""
+"""The renderer's loss, and the extra weight of hands and face."""
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +22,25 @@ def flow_matching(
     return masked_mean(error, weight, axis=tuple(range(1, error.ndim)))
 
 
-def hand_weight(
-    hands: Float[jax.Array, "b t y x"], *, time_ratio: int, space_ratio: int, gain: float
-) -> Float[jax.Array, "b k h w 1"]:
-    """Weights over the latents, `gain` where a hand is (mask 1) and 1 elsewhere (ControlNeXt: hands weigh more).
+def covered(drawn: Float[jax.Array, "b t y x"], *, time_ratio: int, space_ratio: int) -> Float[jax.Array, "b k h w 1"]:
+    """How much of each latent what is `drawn` (0…1 a pixel) covers.
 
-    A latent covers `time_ratio` frames (see `fold_time`) and a square of `space_ratio` pixels; it counts as a hand as
-    much as its strongest pixel does. Raises `SignerError` unless t = time_ratio·k + 1.
+    A latent covers `time_ratio` frames (see `fold_time`) and a square of `space_ratio` pixels; it counts as covered as
+    much as its strongest pixel is. Raises `SignerError` unless t = time_ratio·k + 1.
     """
-    mask = fold_time(hands[..., None], time_ratio).max(-1)  # [b, k, y, x]
+    mask = fold_time(drawn[..., None], time_ratio).max(-1)  # [b, k, y, x]
     b, k, y, x = mask.shape
     mask = mask.reshape(b, k, y // space_ratio, space_ratio, x // space_ratio, space_ratio).max((3, 5))
-    return 1.0 + (gain - 1.0) * mask[..., None]
+    return mask[..., None]
+
+
+def hand_weight(hands: Float[jax.Array, "b k h w 1"], gain: float) -> Float[jax.Array, "b k h w 1"]:
+    """Weights over the latents: `gain` where hands cover one, 1 elsewhere (ControlNeXt: hands weigh more)."""
+    return 1.0 + (gain - 1.0) * hands
+
+
+def hand_and_face_weight(
+    hands: Float[jax.Array, "b k h w 1"], faces: Float[jax.Array, "b k h w 1"], *, hand: float, face: float
+) -> Float[jax.Array, "b k h w 1"]:
+    """`hand_weight`, and `face` where a face is that no hand covers: a hand before the face weighs as hands do."""
+    return hand_weight(hands, hand) + (face - 1.0) * faces * (1.0 - hands)

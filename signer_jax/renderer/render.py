@@ -22,7 +22,7 @@ from signer_jax.renderer import pose_picture
 from signer_jax.renderer.conditions import Conditions, Encode, given, in_front, without
 from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
-from signer_jax.renderer.losses import hand_weight
+from signer_jax.renderer.losses import covered, hand_and_face_weight, hand_weight
 from signer_jax.renderer.pose_picture import Shapes
 from signer_jax.renderer.sampler import Dropped, Experts, Field, guided, solve
 from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
@@ -49,6 +49,7 @@ class Renderer:
     hybrid: tuple[Stem, Head] | None
     schedule: NoiseSchedule
     groups: Sequence[tuple[str, np.ndarray, float]]  # limbs a control channel, `pose.skeleton.limb_groups`
+    face: tuple[np.ndarray, float]  # limbs that cover the face, `pose.skeleton.face_area`
     shapes: Shapes | None  # of pictures in DWPose's convention, instead of the limbs' channels
     control_size: tuple[int, int]  # height and width of the control picture
     grid: tuple[int, int]  # of the latents of the videos that it is for; others have a picture of the same scale
@@ -392,35 +393,48 @@ class Renderer:
             return in_front(there * reference + (1.0 - there) * latents[:, 0], latents[:, 1:])
         return latents
 
-    def hand_weight(
+    def loss_weight(
         self,
         pose: Float[Array, "b t j c"],
         confidence: Float[Array, "b t j"],
         drawn: Float[Array, "b t y x g"],
         grid: tuple[int, int],
-        gain: float,
         reference: Float[Array, "b h w z"] | None = None,
+        *,
+        hand: float,
+        face: float,
     ) -> Float[Array, "b k h w 1"]:
-        """Loss weights on the latent grid: `gain` where a hand is drawn, 1 elsewhere (`losses.hand_weight`).
+        """Loss weights on the latent grid: `hand` where a hand is drawn, `face` where the face is and no hand before
+        it, 1 elsewhere (`losses.hand_and_face_weight`).
 
         Of a frame in front 1 where there is a `reference`, whose copy it becomes, else 0; 0 of a first frame that is
         given clean, of which nothing is predicted.
         """
-        hands = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
+        groups = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         if self.shapes is None:
-            shown, ratio = drawn[..., np.array(hands)].max(axis=-1), drawn.shape[2] // grid[0]
+            shown, ratio = drawn[..., np.array(groups)].max(axis=-1), drawn.shape[2] // grid[0]
+            hands = covered(jax.lax.stop_gradient(shown), time_ratio=self.temporal_ratio, space_ratio=ratio)
         else:  # in DWPose's colours a hand is not told from the rest
-            limbs, ratio = pose_picture.plain([self.groups[i][1:] for i in hands]), 2
-            size = (ratio * grid[0], ratio * grid[1])
-            shown = pose_picture.draw(pose[..., :2], confidence, limbs, size, threshold=0.0, softness=0.5)[..., 0]
-        shown = jax.lax.stop_gradient(shown)
-        weight = hand_weight(shown, time_ratio=self.temporal_ratio, space_ratio=ratio, gain=gain)
+            hands = self._covered(pose, confidence, [self.groups[i][1:] for i in groups], grid)
+        weight = hand_weight(hands, hand)
+        if face != 1.0:  # which no control picture has as an area
+            faces = self._covered(pose, confidence, [self.face], grid)
+            weight = hand_and_face_weight(hands, faces, hand=hand, face=face)
         if self.variant.front:
             there = jnp.ones(len(weight)) if reference is None else given(reference)
             return in_front(jnp.ones_like(weight[:, 0]) * there[:, None, None, None], weight)
         if self.variant.first and self.variant.time == "token" and reference is not None:
             return weight.at[:, 0].multiply(1.0 - given(reference)[:, None, None, None])
         return weight
+
+    def _covered(
+        self, pose: Array, confidence: Array, limbs: Sequence[tuple[np.ndarray, float]], grid: tuple[int, int]
+    ) -> Array:
+        """What these limbs of the pose cover of the latent grid, `[b, k, h, w, 1]`; no gradient passes."""
+        size = (2 * grid[0], 2 * grid[1])
+        drawing = pose_picture.plain(limbs)
+        shown = pose_picture.draw(pose[..., :2], confidence, drawing, size, threshold=0.0, softness=0.5)[..., 0]
+        return covered(jax.lax.stop_gradient(shown), time_ratio=self.temporal_ratio, space_ratio=2)
 
 
 def padded_rows(states: Float[AnyArray, "b r e"], rows: int) -> Float[Array, "b rows e"]:

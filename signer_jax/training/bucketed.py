@@ -7,7 +7,7 @@ All of them are normalised by the statistics of `<workdir>/latents`, which signi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,27 +17,31 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, Visits, fitted, plan, seen, windows
 from signer_jax.data.records import Corpus
-from signer_jax.data.shards import Shard, new_shard, pack
+from signer_jax.data.shards import Parts, Shard, pack
 from signer_jax.data.streams import Reading, batched, spread_over, take_frames, video_indices
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training import begun
 from signer_jax.training.latents import (
+    DTYPE,
     Beside,
     any_reference,
     decode,
     encoder_of,
+    key_of,
     one_frame,
+    part_sizes,
     rows_at_once,
     shares,
+    windows_of,
     write_array,
     write_shown,
 )  # fmt: skip
 
 Shown = tuple[int, int, Placed]  # motion, first frame, place in a bucket
-DTYPE = "float32"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def prepare(
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
+        begun.clear(directory)
         return _opened(directory, size, base)
     directory.parent.mkdir(exist_ok=True)
     encode, records = encoder_of(vae, params), corpus.motions("train")
@@ -92,12 +97,17 @@ def prepare(
             latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
             yield from zip(shown[i : i + batch], latents, strict=False)
 
-    frames = _reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
+    def packed(first: int) -> Generator[bytes, None, None]:
+        for (motion, start, _), latents in encoded(items[first:], size.frames):
+            yield pack({"motion": motion, "start": start, "latents": latents})
+
+    items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
+    batch = rows_at_once(*size)
+    key = key_of(base.encoder, corpus, items, size.frames, batch) | {"bucket": str(size)}
+    files = begun.made(directory, key, part_sizes(len(items), batch, size.frames, size[1:]), packed)
+    frames = reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
     with storage.new_folder(directory, KIND) as partial:
-        with new_shard(partial / "train.arrayrecord") as write:
-            items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
-            for (motion, start, _), latents in encoded(items, size.frames):
-                write(pack({"motion": motion, "start": start, "latents": latents}))
+        begun.take(files, partial, "train")
         normal = (base.normalise(one).astype(np.float32) for _, one in encoded(frames, 1))
         write_array(partial / "references.npy", normal, len(frames))
         write_shown(partial, [(motion, frame) for motion, frame, _ in frames], poses)
@@ -110,9 +120,11 @@ def prepare(
             "std": base.std.tolist(),
             "noise_factor": base.noise_factor.tolist(),
             "window": size.frames,
+            "parts": len(files),
             "references": Counter(signers[motion] for motion, _, _ in frames),
         }
         storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
+    begun.clear(directory)
     return LatentStore.open(directory)
 
 
@@ -130,7 +142,7 @@ def _opened(directory: Path, bucket: Bucket, base: LatentStore) -> LatentStore:
     return store
 
 
-def _reference_frames(
+def reference_frames(
     corpus: Corpus, of: Windows, bucket: Bucket, limit: int, *, crop: float, enlarge: float, most: int | None
 ) -> list[Shown]:
     """The reference frames, one signer after the other; `most` in all."""
@@ -156,7 +168,7 @@ def batches(
     """
     listed = corpus.listed("train")
     signers = [signer for _, _, signer in listed]
-    shards: list[Shard | None] = []
+    shards: list[Shard | Parts | None] = []
     firsts: list[int] = []
     for k, store in enumerate(stores):
         firsts.append(min(of.plan.members(k), default=0))
@@ -194,7 +206,7 @@ def _shard(
     listed: list[tuple[int, bool, str]],
     temporal_ratio: int,
     referenced: bool,
-) -> Shard:
+) -> Shard | Parts:
     """A bucket's windows. Raises `SignerError` where they are not as many as the plan has."""
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
     motions = {
@@ -203,7 +215,7 @@ def _shard(
         if video and (not referenced or signer in store.banks)
     }
     shape = (1 + (size.frames - 1) // temporal_ratio, *store.grid)
-    shard = Shard(store.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE)
+    shard = windows_of(store, lambda record: decode(record, motions, shape))
     if len(shard) != len(rows):
         raise SignerError(
             f"{store.directory}: has {len(shard)} windows where the corpus gives {len(rows)}; {storage.REMAKE}"

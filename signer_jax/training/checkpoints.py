@@ -34,6 +34,8 @@ from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
+from signer_jax.training.base import Base, base_of, is_base
+from signer_jax.training.base import check as check_base
 from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import each, path_name
 
@@ -48,7 +50,10 @@ _WEIGHTS = 0x9E37, 0x79B9
 class Checkpoints:
     """The checkpoints of one stage; saves are asynchronous and atomic. A context: its end waits for what was begun."""
 
-    def __init__(self, directory: str | Path, keep: int = 1):
+    def __init__(self, directory: str | Path, keep: int = 1, beside: Mapping[str, str | Path] | None = None):
+        """`beside`: the folders of the published weights that what is trained stands beside, by their parts' paths."""
+        self.beside = beside or {}
+        self._base: Base | None = None
         self.directory = Path(directory).absolute()
         outside.check_tree(self.directory, _OUTSIDE)
         seconds = math.ceil(60 * longest_wait(os.environ))
@@ -86,7 +91,11 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, iterator: grain.DatasetIterator) -> None:
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed."""
-        about = _sealed({"data": iterator.get_state(), "arrays": described(state)})
+        about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
+        if self.beside and jax.process_index() == 0:  # which alone writes it
+            self._base = self._base or base_of(self.beside)
+            about["base"] = self._base
+        about = _sealed(about)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         with self._saving():
             self._manager.save(step, args=items)
@@ -115,6 +124,9 @@ class Checkpoints:
     def _restore(self, folder: Path, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
         with _for_all(folder):
             about = _read_about(folder)
+            check_base(folder, about.get("base", {}), self.beside)
+            if self.beside and jax.process_index() == 0:
+                self._base = base_of(self.beside, about.get("base"))
             _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
             # Each process looks at its share of the bytes. The database is opened once all its files are looked at.
             share = jax.process_index(), jax.process_count()
@@ -203,7 +215,22 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
     Raises `SignerError` as `read_params`.
     """
-    arrays = _read_about(_newest(Path(directory).absolute()))["arrays"]
+    return _sizes(_read_about(_newest(Path(directory).absolute())))
+
+
+def read_sizes_beside(directory: str | Path, beside: Mapping[str, str | Path]) -> dict[str, int]:
+    """`read_sizes`, where the checkpoint belongs to the published weights in the folders `beside`.
+
+    Raises `SignerError` where it belongs to others.
+    """
+    folder = _newest(Path(directory).absolute())
+    about = _read_about(folder)
+    check_base(folder, about.get("base", {}), beside)
+    return _sizes(about)
+
+
+def _sizes(about: dict) -> dict[str, int]:
+    arrays = about["arrays"]
     return {
         name.removeprefix("params/"): math.prod(array["shape"])
         for name, array in arrays.items() if name.startswith("params/")
@@ -352,6 +379,8 @@ def _read_about(folder: Path) -> dict:
     arrays = about.get("arrays")
     if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
         raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
+    if not is_base(about.get("base", {})):
+        raise Damaged(folder, "is damaged (it does not say which weights it belongs to)")
     return about
 
 

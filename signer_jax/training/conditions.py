@@ -156,7 +156,8 @@ class Sources:
             if size in grey:  # the encoding is causal: a shorter one begins alike
                 found["blank"] = grey[size][: 1 + (length - 1) // self.renderer.temporal_ratio]
             if self.faces and (face := self.renderer.transformer.face) is not None:
-                video, pose = motions.video(motion), motions.posed(motions[motion], motion)
+                sample, video = motions.filmed(motion)
+                pose = motions.posed(sample, motion)
                 frames = np.minimum(np.arange(start, start + length), len(video) - 1)
                 shown_pose = Pose(pose.coordinates[frames], pose.confidence[frames], pose.fps)
                 found["face"] = face_video(video[frames], shown_pose, face.size)

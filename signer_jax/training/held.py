@@ -21,7 +21,7 @@ from signer_jax.interop.names import FLOAT32, Described, inside
 from signer_jax.model import READ, TRAINED, Model
 from signer_jax.settings import Settings
 from signer_jax.training import lora, partitioning
-from signer_jax.training.checkpoints import read_params, read_sizes
+from signer_jax.training.checkpoints import read_params, read_sizes_beside
 from signer_jax.training.trained import chosen, held_as, split
 
 Params = dict[str, Any]
@@ -59,6 +59,14 @@ class Weights:
         paths = self._paths((*TRAINED[name], *READ.get(name, ())))
         frozen = {path: held_as(path, np.dtype(c.frozen_dtype)) for path in paths if path not in moving}
         return dict.fromkeys(sorted(moving), FLOAT32), frozen
+
+    def beside(self, name: str) -> dict[str, Path]:
+        """The folders of the published weights that stand beside what a stage trains of its parts, by their paths."""
+        _, frozen = self.for_stage(name)
+        still = [path for path in frozen if path.partition("/")[0] in TRAINED[name]]
+        return {
+            at: Path(one.path) for at, one in self.published.items() if any(path.startswith(f"{at}/") for path in still)
+        }
 
     def for_signing(self, parts: Collection[str] | None = None) -> Kinds:
         """What signing and evaluation use, or these parts of it."""
@@ -180,7 +188,7 @@ class Weights:
         for stage in after:
             if not parts & set(TRAINED[stage]):
                 continue
-            sizes = read_sizes(self._checkpoints(stage))
+            sizes = read_sizes_beside(self._checkpoints(stage), self.beside(stage))
             self._check(stage, sizes)
             for path in sizes:
                 layer, _, leaf = path.rpartition("/")

@@ -3,8 +3,10 @@
 `renderer.latents` says what their folder holds, and reads it.
 """
 
+import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +21,7 @@ from signer_jax import storage
 from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
-from signer_jax.data.shards import Shard, new_shard, pack, unpack
+from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import Reading, iterate, spread, spread_over, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
@@ -28,12 +30,16 @@ from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training import begun
 from signer_jax.training.checkpoints import fingerprint
 
 T = TypeVar("T")
 FEW = 256  # reference frames of all signers, where training reads none of them: looks to sign with, and baselines
 _PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
 _MOST_ROWS = 8
+_PART_PIXELS = 1 << 30  # of a part (`begun`): 32 windows of 81 x 480 x 832, a minute or so of an accelerator
+_SIDE = 256  # pixels, of a corpus that does not say its size
+DTYPE = "float32"
 _UNSEEN = 0.05  # share of the frames that no window shows, above which it is said
 # (motion, its first frame, frames, the example's generator, its place in a bucket where there are buckets) -> arrays
 # that stand beside a window's latents.
@@ -58,6 +64,7 @@ def prepare(
     banks_only: bool = False, most: int | None = None,
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
+    After a kill the parts that were done are not encoded again (`begun`).
 
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is, and `most` the
     most of all banks, where not every signer needs one (`FEW`). `constants` are
@@ -68,6 +75,7 @@ def prepare(
     encoder = fingerprint(params)
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
+        begun.clear(directory)  # of a run that was killed when it had made it whole
         latents = LatentStore.open(directory)
         if latents.encoder != encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
@@ -75,9 +83,9 @@ def prepare(
             raise SignerError(f"{directory}: was normalised by other constants than this variant's; {storage.REMAKE}")
         return latents
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
-    items = _items(corpus, window, stride)
+    items = training_windows(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
-    kept = _reference_places(corpus, items, times[:1] if banks_only else times, references, most)
+    kept = reference_places(corpus, items, times[:1] if banks_only else times, references, most)
     if banks_only:
         items = [items[row] for row, _ in sorted(kept)]
         kept = {(row, 0) for row in range(len(items))}
@@ -86,28 +94,35 @@ def prepare(
     places = sorted(kept, key=lambda place: (signers[items[place[0]][0]], place))
     order = {place: i for i, place in enumerate(places)}
     # ---- Encode ---------------------------------------------------------------------------------------------------
-    encode = encoder_of(vae, params)
+    counts = part_sizes(len(items), batch, window, corpus.size)
+
+    def records(first: int) -> Generator[bytes, None, None]:
+        encode = encoder_of(vae, params)
+        starts = range(first, len(items), batch)
+        loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
+        made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
+        for i, encoded in zip(progress(starts, "latents"), made, strict=True):
+            for (motion, start), value in zip(items[i : i + batch], encoded, strict=False):
+                yield pack({"motion": motion, "start": start, "latents": value})
+
+    files = begun.made(directory, key_of(encoder, corpus, items, window, batch), counts, records)
     total = np.zeros((2, vae.z_dim), np.float64)
     count = 0
     bank: np.memmap | None = None
     with storage.new_folder(directory, KIND) as partial:
-        with new_shard(partial / "train.arrayrecord") as write:
-            starts = range(0, len(items), batch)
-            loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
-            made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
-            for i, encoded in zip(progress(starts, "latents"), made, strict=True):
-                part = items[i : i + batch]
-                means = encoded[: len(part)]
-                total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
-                count += means[..., 0].size
-                if bank is None:  # on disk: it may be larger than the memory
-                    shape = (len(places), *means.shape[2:])
-                    bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
-                for row, ((motion, start), value) in enumerate(zip(part, means, strict=True), start=i):
-                    write(pack({"motion": motion, "start": start, "latents": value}))
-                    for k in range(len(times)):
-                        if (row, k) in order:
-                            bank[order[row, k]] = value[k]
+        begun.take(files, partial, "train")
+        encoded = open_parts(partial, "train", len(files), unpack, storage.REMAKE)
+        for i in range(0, len(items), batch):
+            means = np.stack([encoded[row]["latents"] for row in range(i, min(i + batch, len(items)))])
+            total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
+            count += means[..., 0].size
+            if bank is None:  # on disk: it may be larger than the memory
+                shape = (len(places), *means.shape[2:])
+                bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
+            for row, value in enumerate(means, start=i):
+                for k in range(len(times)):
+                    if (row, k) in order:
+                        bank[order[row, k]] = value[k]
         mean = total[0] / count
         std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
         if constants is not None:
@@ -126,10 +141,27 @@ def prepare(
             "std": std.tolist(),
             "noise_factor": noise_factor(bank).tolist(),
             "window": window,
+            "parts": len(files),
             "references": Counter(signers[items[row][0]] for row, _ in places),
         }
         storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
+    begun.clear(directory)
     return LatentStore.open(directory)
+
+
+def key_of(encoder: str, corpus: Corpus, shown: Sequence[Any], frames: int, batch: int) -> dict[str, Any]:
+    """What the latents of windows depend on (`begun.made`): plain values. `shown` says which windows, in order."""
+    rows = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    return {
+        "encoder": encoder, "corpus": corpus.hash(), "windows": rows, "frames": frames, "batch": batch, "dtype": DTYPE,
+    }  # fmt: skip
+
+
+def part_sizes(windows: int, batch: int, frames: int, size: tuple[int, int] | None) -> list[int]:
+    """How many windows of this size go into each part: whole batches, so that a resumed run encodes the same ones."""
+    height, width = size or (_SIDE, _SIDE)
+    each = batch * max(1, _PART_PIXELS // (frames * height * width * batch))
+    return [min(each, windows - first) for first in range(0, windows, each)]
 
 
 def write_shown(partial: Path, frames: Sequence[tuple[int, int]], windows: MotionWindows) -> None:
@@ -167,7 +199,7 @@ def shares(found: Mapping[str, list[T]], limit: int, most: int | None) -> list[t
     return [(found[name], limit) for name in names]
 
 
-def _items(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
+def training_windows(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
     """(motion, start) of every training window, in order."""
     items = [
         (motion, start)
@@ -203,7 +235,7 @@ def told(corpus: Corpus, window: int, stride: int) -> list[str]:
     return lines
 
 
-def _reference_places(
+def reference_places(
     corpus: Corpus, items: list[tuple[int, int]], times: np.ndarray, limit: int, most: int | None = None
 ) -> set[tuple[int, int]]:
     """(row of `items`, latent frame) of the banks: each video frame once, at most `limit` a signer, spread evenly, and
@@ -258,9 +290,14 @@ def decode(record: bytes, motions: Mapping[int, int], shape: tuple[int | None, .
     return {"motion": motion, "start": start, "latents": latents}
 
 
+def windows_of(latents: LatentStore, decode: Callable[[bytes], Any]) -> Shard | Parts:
+    """The cached windows, each turned by `decode` into what it holds."""
+    return open_parts(latents.directory, "train", latents.parts, decode, storage.REMAKE)
+
+
 def window_starts(latents: LatentStore) -> list[tuple[int, int]]:
     """(motion, first frame) of the cached windows."""
-    records = Shard(latents.directory / "train.arrayrecord", unpack, storage.REMAKE)
+    records = windows_of(latents, unpack)
     return [(int(values["motion"]), int(values["start"])) for values in (records[i] for i in range(len(records)))]
 
 
@@ -304,10 +341,8 @@ def latent_batches(
             **(beside(motion, start, length, rng, None) if beside else {}),
         }
 
-    windows_of = Shard(
-        latents.directory / "train.arrayrecord", lambda record: decode(record, motions, shape), storage.REMAKE
-    )
-    return iterate(windows_of, transform, reading, "videos")
+    records = windows_of(latents, lambda record: decode(record, motions, shape))
+    return iterate(records, transform, reading, "videos")
 
 
 def any_reference(

@@ -125,9 +125,9 @@ def diffusion(
 ) -> Array:  # fmt: skip
     """The flow matching loss `[b]`: the velocity's squared error at levels that the schedule draws.
 
-    It weighs more at the hands (`hand_weight`), and less at the lowest levels (`schedule.velocity_weight`). Pose and
-    text are dropped together for a share `condition_dropout`, and each condition alone for its of `dropout_each`, which
-    guidance needs.
+    It weighs more at hands and face (`hand_weight`, `face_weight`), and less at the lowest levels
+    (`schedule.velocity_weight`). Pose and text are dropped together for a share `condition_dropout`, and each condition
+    alone for its of `dropout_each`, which guidance needs.
     """
     renderer = model.renderer
     assert renderer is not None
@@ -166,7 +166,9 @@ def diffusion(
             conditions = without(conditions, {name}, alone.astype(jnp.float32))
     noisy = interpolate(clean, noise, sigma)
     predicted = renderer.velocity(params["renderer"], noisy, sigma, conditions, high=high)
-    weight = renderer.hand_weight(pose, confidence, drawn, clean.shape[2:4], c.hand_weight, conditions.reference)
+    weight = renderer.loss_weight(
+        pose, confidence, drawn, clean.shape[2:4], conditions.reference, hand=c.hand_weight, face=c.face_weight
+    )
     return velocity_weight(sigma, c.velocity_floor) * flow_matching(predicted, velocity(clean, noise), weight)
 
 

@@ -6,8 +6,10 @@ tokens, and the tokens of each training window's first frame where that is what 
 `<workdir>/buckets/BUCKET.pictures` is the same at the size of a bucket: what training on buckets is shown.
 """
 
+import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,7 +23,7 @@ from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.records import Corpus
-from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
@@ -32,6 +34,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training import begun
 from signer_jax.training.latents import encoder_of, shares, write_array
 from signer_jax.training.partitioning import free
 from signer_jax.training.published import hashed
@@ -40,6 +43,7 @@ KIND = "cache of reference pictures"
 KEY = "config.renderer.image_encoder"
 DTYPE = "float32"
 _BATCH = 8  # pictures
+_PART = 4096  # pictures whose tokens are kept on the way: a minute or so of an accelerator
 _FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz", "windows.npy")
 
 Picture = UInt8[np.ndarray, "y x 3"]
@@ -104,7 +108,7 @@ class Pictures:
     tower: str  # the hash of CLIP's, "" for none
     banks: dict[str, ReferenceBank]
     windows: dict[tuple[int, int], int]  # (motion, first frame) -> its record
-    shard: Shard | None
+    shard: Shard | Parts | None
     bucket: str = ""  # to whose size they were brought
     dtype: str = DTYPE  # that their latents were encoded in
 
@@ -116,6 +120,9 @@ class Pictures:
             about = read_json(directory / "about.json", LISTS)
             vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
             of = {name: str(about[name]) for name in ("bucket", "dtype") if name in about}
+            parts = about.get("parts", 1)
+            if type(parts) is not int or parts < 1:
+                raise ValueError("the number of its parts is none")
             counts = {str(signer): int(count) for signer, count in about["signers"].items()}
             windows = _windows(directory / "windows.npy")
             if min(counts.values(), default=0) < 1 or any(map(piled, counts)):
@@ -134,7 +141,7 @@ class Pictures:
         for signer, count in counts.items():
             banks[signer] = whole.of(slice(first, first + count))
             first += count
-        shard = Shard(directory / "windows.arrayrecord", _decode, storage.REMAKE) if windows else None
+        shard = open_parts(directory, "windows", parts, _decode, storage.REMAKE) if windows else None
         if shard is not None and len(shard) != len(windows):
             raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
         return cls(directory, vae, tower, banks, windows, shard, **of)
@@ -187,6 +194,7 @@ def prepare(
     cut: Cut | None = None, most: int | None = None,
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
+    After a kill CLIP's tokens that were done are not made again (`begun`).
 
     Args:
       motions: whose poses stand beside the frames.
@@ -201,6 +209,7 @@ def prepare(
     bucket = str(cut.bucket) if cut else ""
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
+        begun.clear(directory)
         there = Pictures.open(directory)
         if there.vae != latents.encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
@@ -211,7 +220,9 @@ def prepare(
                 f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
             )
         return there
-    places = _places(corpus, references, cut, most)
+    places = picture_places(corpus, references, cut, most)
+    starts = sorted(set(windows())) if first and tower else []
+    files = _tokens_of(directory, corpus, starts, tower, cut) if starts and tower else []
     with storage.new_folder(directory, KIND) as partial:
         shown = [motions.window(motion, frame, 1) for motion, frame in places]
         pictures = write_array(partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places))
@@ -227,24 +238,42 @@ def prepare(
             motion=np.array([motion for motion, _ in places]),
             frame=np.array([frame for _, frame in places]),
         )
-        starts = sorted(set(windows())) if first and tower else []
         if tower:
             seer = Seer(tower)
             write_array(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
-            if starts:
-                with new_shard(partial / "windows.arrayrecord") as write:
-                    for tokens in _seen(seer, _frames(corpus, starts, cut), len(starts)):
-                        for one in tokens:
-                            write(pack({"tokens": one}))
             seer.close()
+        begun.take(files, partial, "windows")
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "own": True, "signers": signers,
+            "own": True, "signers": signers, "parts": max(1, len(files)),
         }  # fmt: skip
         np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
         storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
+    begun.clear(directory)
     return Pictures.open(directory)
+
+
+def _tokens_of(
+    directory: Path, corpus: Corpus, starts: list[tuple[int, int]], tower: Tower, cut: Cut | None
+) -> list[Path]:
+    """CLIP's tokens of the windows' first frames, in parts (`begun`)."""
+    shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
+    key = {
+        "tower": tower.hash(), "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
+    }  # fmt: skip
+
+    def records(first: int) -> Generator[bytes, None, None]:
+        seer, rest = Seer(tower), starts[first:]
+        try:
+            for tokens in _seen(seer, _frames(corpus, rest, cut), len(rest)):
+                yield from (pack({"tokens": one}) for one in tokens)
+        finally:
+            seer.close()
+
+    counts = [min(_PART, len(starts) - i) for i in range(0, len(starts), _PART)]
+    return begun.made(directory, key, counts, records)
 
 
 def check_same(pictures: Pictures, tower: Tower | None) -> None:
@@ -254,7 +283,7 @@ def check_same(pictures: Pictures, tower: Tower | None) -> None:
         raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
 
 
-def _places(corpus: Corpus, limit: int, cut: Cut | None, most: int | None) -> list[tuple[int, int]]:
+def picture_places(corpus: Corpus, limit: int, cut: Cut | None, most: int | None) -> list[tuple[int, int]]:
     """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer;
     of those that can be brought to the bucket's size, and `most` in all."""
     found: dict[str, list[int]] = defaultdict(list)

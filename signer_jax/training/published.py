@@ -7,8 +7,8 @@ from pathlib import Path
 from signer_jax import outside
 from signer_jax.interop.model_config import plain_inside
 
-_READ = (".json", ".safetensors", ".model")  # what readers of a pipeline's folders open
-_GIVE = "give the folder as it was published"
+READ = (".json", ".safetensors", ".model")  # what readers of a pipeline's folders open
+GIVE = "give the folder as it was published"
 
 
 def hashed(*folders: Path) -> str:
@@ -18,11 +18,11 @@ def hashed(*folders: Path) -> str:
     """
     whole = hashlib.sha256()
     for folder in folders:
-        with outside.reading(folder, _GIVE):
-            files = sorted(file for file in folder.iterdir() if file.suffix in _READ)
+        with outside.reading(folder, GIVE):
+            files = sorted(file for file in folder.iterdir() if file.suffix in READ)
         for file in files:
-            plain_inside(file, _GIVE)
-            with outside.reading(file, _GIVE):
+            plain_inside(file, GIVE)
+            with outside.reading(file, GIVE):
                 state = file.stat()
                 digest = _digest(file.absolute(), state.st_size, state.st_mtime_ns, state.st_ino)
             whole.update(f"{file.name}\0{digest}\n".encode())

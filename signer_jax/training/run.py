@@ -34,7 +34,7 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import ahead, bucketed, conditions, environment, examples, partitioning
+from signer_jax.training import ahead, bucketed, conditions, environment, examples, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights
@@ -204,6 +204,10 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     if conditions.STAGES & set(settings.stages) and not settings.renderer.buckets and jax.process_index() == 0:
         for line in latent_cache.told(corpus, settings.renderer.window, settings.renderer.stride):
             print(f"signer: {line}", file=sys.stderr)
+    if conditions.STAGES & set(settings.stages) and jax.process_index() == 0:
+        of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
+        for line in unreferenced.told(settings, corpus, model, of):
+            print(f"signer: {line}", file=sys.stderr)
     if said := first_makes("published", lambda: kept.keep(named, workdir)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
@@ -269,7 +273,8 @@ def _train_stages(
                 f"{stage.steps}, so the learning rate is not reached; a twentieth of the steps is usual",
                 file=sys.stderr,
             )
-        with Checkpoints(directory, settings.keep_checkpoints) as checkpoints, folder.Clock(workdir, name):
+        beside = weights.beside(name)
+        with Checkpoints(directory, settings.keep_checkpoints, beside) as checkpoints, folder.Clock(workdir, name):
             moving, frozen = weights.for_stage(name)
             encoder = {path: kind for path, kind in frozen.items() if path.startswith("vae/")}
             if encoder and "vae" not in params:
@@ -369,6 +374,12 @@ def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> 
     return buckets.plan(clips, sizes, **most)
 
 
+def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed.Windows:
+    """The training windows of the renderer's buckets."""
+    plan = bucket_plan("renderer", settings, model, corpus)
+    return bucketed.Windows.of(corpus, training_clips(corpus), plan, settings.renderer.stride)
+
+
 def motion_windows(
     settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, *, experts: bool
 ) -> MotionWindows:
@@ -420,8 +431,8 @@ def bucketed_latents(
 ) -> tuple[bucketed.Windows, list[LatentStore | None]]:  # fmt: skip
     """The windows of the renderer's buckets and their latents, encoded where they are not yet; None of an empty one."""
     vae = partitioning.here(params["vae"], mesh)
-    plan = bucket_plan("renderer", settings, model, corpus)
-    of = bucketed.Windows.of(corpus, training_clips(corpus), plan, settings.renderer.stride)
+    of = bucket_windows(settings, model, corpus)
+    plan = of.plan
 
     def made(k: int) -> LatentStore:
         return bucketed.prepare(

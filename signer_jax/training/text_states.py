@@ -6,11 +6,13 @@ memory is given back. `<workdir>/text_states` holds the states of each training 
 what its weights were rounded to; the texts beside them are as many as a corpus has videos, and lie as bytes.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,14 +21,14 @@ from jaxtyping import Float
 
 from signer_jax import storage
 from signer_jax.arrays import read_npz
-from signer_jax.data.shards import BROKEN, Shard, new_shard, pack, unpack
+from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
 from signer_jax.errors import SignerError
 from signer_jax.interop import prompts, t5
 from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
-from signer_jax.training import partitioning
+from signer_jax.training import begun, partitioning
 from signer_jax.training.published import hashed
 from signer_jax.training.trained import held_as
 
@@ -34,6 +36,7 @@ KIND = "cache of text states"
 KEY = "config.renderer.text_encoder"
 _DTYPE = "float32"
 _BATCH = 8  # prompts
+_PART = 128  # groups of texts a part (`begun`): about 1,000 texts, some minutes of an accelerator at most
 _SHORTEST = 16  # rows that are encoded at least: few lengths are compiled
 
 States = Float[np.ndarray, "n d"]  # of one text, its end token among the rows
@@ -89,37 +92,56 @@ class TextEncoder:
         return hashed(self.encoder, self.tokenizer)
 
 
-def encode(source: TextEncoder, texts: Sequence[str], mesh: Mesh) -> Iterator[tuple[str, States]]:
+class Read(NamedTuple):
+    """Texts in pieces, and in which order, and which of them together, they are encoded."""
+
+    pieces: int  # that the tokenizer has
+    ids: np.ndarray  # [texts, rows]
+    mask: np.ndarray
+    lengths: list[int]  # that each is padded to
+    groups: list[list[int]]  # places of the texts; short ones come first
+
+    @classmethod
+    def of(cls, source: TextEncoder, texts: Sequence[str]) -> "Read":
+        tokenizer = prompts.load_tokenizer(source.tokenizer)
+        read = tokenizer.batch(texts, source.rows)
+        # The length that a text is padded to is its own, so that its states do not depend on what is encoded beside it.
+        lengths = [
+            min(source.rows, max(_SHORTEST, 1 << (int(count) - 1).bit_length())) for count in read.mask.sum(axis=1)
+        ]
+        groups: list[list[int]] = []
+        for i in sorted(range(len(texts)), key=lambda i: lengths[i]):
+            if groups and len(groups[-1]) < _BATCH and lengths[groups[-1][0]] == lengths[i]:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return cls(tokenizer.vocab_size, read.ids, read.mask, lengths, groups)
+
+
+def encode(
+    source: TextEncoder, texts: Sequence[str], mesh: Mesh, *, first: int = 0, read: Read | None = None
+) -> Generator[tuple[str, States], None, None]:
     """Each text with its states, float32, as many rows as it has pieces; the encoder is read for this and freed after.
 
     Short texts come first. `mesh` is this process's own (`partitioning.own_mesh`). A text of more than `source.rows`
-    pieces is cut, as published pipelines do. Raises `SignerError` where the folders do not hold what they should.
+    pieces is cut, as published pipelines do. `read`: the texts, where they are read already; of its groups those before
+    number `first` are left out. Raises `SignerError` where the folders do not hold what they should.
     """
-    tokenizer = prompts.load_tokenizer(source.tokenizer)
-    read = tokenizer.batch(texts, source.rows)
+    read = read or Read.of(source, texts)
     place = inside(partitioning.placing(mesh), "text_encoder")
     module, params = t5.load_encoder(source.encoder, width=source.width, place=place, kind=source.kind)
-    if tokenizer.vocab_size > module.vocab_size:
+    if read.pieces > module.vocab_size:
         partitioning.free(params)
         raise SignerError(
-            f"{source.tokenizer}: has {tokenizer.vocab_size} ids, its text encoder {module.vocab_size}; give the "
+            f"{source.tokenizer}: has {read.pieces} ids, its text encoder {module.vocab_size}; give the "
             "tokenizer and the text_encoder of one pipeline"
         )
-    # The length that a text is padded to is its own, so that its states do not depend on what is encoded beside it.
     counts = read.mask.sum(axis=1)
-    lengths = [min(source.rows, max(_SHORTEST, 1 << (int(count) - 1).bit_length())) for count in counts]
-    order = sorted(range(len(texts)), key=lambda i: lengths[i])
-    parts: list[list[int]] = []
-    for i in order:
-        if parts and len(parts[-1]) < _BATCH and lengths[parts[-1][0]] == lengths[i]:
-            parts[-1].append(i)
-        else:
-            parts.append([i])
     states = jax.jit(partitioning.laid_out(text_encoder.states, mesh), static_argnums=0)
     try:
-        for part in progress(parts, "texts encoded", shown=len(parts) > 1):
+        for part in progress(read.groups[first:], "texts encoded", shown=len(read.groups) > 1):
             at = np.array([*part, *part[-1:] * (_BATCH - len(part))])  # the last one fills the batch
-            length = lengths[part[0]]
+            length = read.lengths[part[0]]
             rows = np.asarray(states(module, params, read.ids[at, :length], read.mask[at, :length]))
             yield from ((texts[i], rows[k, : counts[i]].copy()) for k, i in enumerate(part))
     finally:
@@ -138,7 +160,7 @@ class TextStates:
     rounded: str  # what its weights were rounded to (`TextEncoder.rounded`)
     width: int
     places: dict[str, int]  # text -> its record
-    shard: Shard
+    shard: Shard | Parts
 
     @classmethod
     def open(cls, directory: Path) -> "TextStates":
@@ -148,8 +170,11 @@ class TextStates:
             about = read_json(directory / "about.json", CONFIG)
             source, width = str(about["encoder"]), about["width"]
             rounded = str(about["rounded"])
+            parts = about.get("parts", 1)
             if about["dtype"] != _DTYPE or type(width) is not int:
                 raise ValueError("its dtype or width is none")
+            if type(parts) is not int or parts < 1:
+                raise ValueError("the number of its parts is none")
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{directory / 'about.json'}: is damaged ({reason}); {storage.REMAKE}") from None
@@ -158,7 +183,7 @@ class TextStates:
         except BROKEN as error:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{directory / 'texts.npz'}: is damaged ({reason}); {storage.REMAKE}") from None
-        shard = Shard(directory / "states.arrayrecord", lambda record: _decode(record, width), storage.REMAKE)
+        shard = open_parts(directory, "states", parts, lambda record: _decode(record, width), storage.REMAKE)
         if len(shard) != len(texts):
             raise SignerError(
                 f"{directory}: the {KIND} is damaged ({len(shard)} records of {len(texts)} texts); {storage.REMAKE}"
@@ -203,24 +228,38 @@ def _decode(record: bytes, width: int) -> States:
 
 def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> TextStates:
     """The states of what `texts` gives, each once; a folder that is there is used as it is, and `texts` is not asked.
+    After a kill the parts that were done are not encoded again (`begun`).
 
     Raises `SignerError` where it was encoded by another encoder.
     """
     storage.recover(directory)
     if directory.exists() and any(directory.iterdir()):
+        begun.clear(directory)
         there = TextStates.open(directory)
         check_same(there, source)
         return there
     digest, rounded = source.hash(), source.rounded()
+    asked = sorted(set(texts()))
+    read = Read.of(source, asked)
+    parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
+    counts = [sum(map(len, part)) for part in parts]
+
+    def records(first: int) -> Generator[bytes, None, None]:
+        done = _PART * list(accumulate(counts, initial=0)).index(first)  # groups
+        for _, states in encode(source, asked, mesh, first=done, read=read):
+            yield pack({"states": states})
+
+    said = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    key = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "rows": source.rows, "texts": said}
+    files = begun.made(directory, key, counts, records)
     with storage.new_folder(directory, KIND) as partial:
-        with new_shard(partial / "states.arrayrecord") as write:
-            order = []
-            for text, states in encode(source, sorted(set(texts())), mesh):
-                write(pack({"states": states}))
-                order.append(text)
-        _save_texts(partial / "texts.npz", order)
-        about = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width}
+        begun.take(files, partial, "states")
+        _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
+        about = {
+            "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width, "parts": len(files),
+        }  # fmt: skip
         (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    begun.clear(directory)
     return TextStates.open(directory)
 
 

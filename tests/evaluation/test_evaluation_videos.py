@@ -53,6 +53,22 @@ def test_the_baselines_are_made_of_the_signers_own_training_frames(tmp_path):
     np.testing.assert_array_equal(baselines(clip("4", "b", 5), list(theirs.values()))["_mean_frame"][0], 40)
 
 
+def test_no_more_training_videos_are_held_than_the_memory_is_for(tmp_path, monkeypatch, capsys):
+    train = [clip(str(i), "ab"[i % 2], i) for i in range(20)]  # of 2,304 bytes each
+    corpus = records.write(tmp_path / "data", {"train": lambda: train}, {"languages": {}, "size": [16, 16]})
+    assert list(filmed_by(corpus, "a")) == list(range(0, 20, 2)) and not capsys.readouterr().err
+    read = Counter()
+    get = records.Records.__getitem__
+    monkeypatch.setattr(records.Records, "__getitem__", lambda self, i: read.update([i]) or get(self, i))
+    monkeypatch.setattr(videos, "_HELD", 4 * 2304)
+    theirs = filmed_by(corpus, "a")
+    assert list(theirs) == [0, 6, 12, 18] == list(read)  # the others are not read at all
+    assert "of a's 10 training clips 4, spread evenly, are what the videos are compared with" in capsys.readouterr().err
+    assert videos.held([9, 9, 9], 1) == [0, 2] and videos.held([9], 1) == [0] and videos.held([], 1) == []
+    monkeypatch.setattr(videos, "_HELD", 0)
+    assert list(filmed_by(corpus, "a")) == [0, 18]
+
+
 def motion(frames: int = 10) -> tuple[np.ndarray, Pose]:
     """A still picture with edges, and a pose whose hands are in the middle of it."""
     picture = np.random.default_rng(0).integers(60, 120, (48, 48, 3)).astype(np.uint8)

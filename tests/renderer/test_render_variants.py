@@ -13,6 +13,7 @@ from tiny_wan import CLIP, RATIO, TEXT, Z, built, config_of, module_of, paramete
 from signer_jax import model as models
 from signer_jax.data.buckets import Bucket
 from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
 from signer_jax.training import conditions, objectives
@@ -115,6 +116,16 @@ def test_each_variant_is_given_what_it_was_published_for(folders, name):
         }  # fmt: skip
         if variant.face:
             np.testing.assert_array_equal(given[3]["pose"], LATENTS)
+
+
+def test_no_control_shows_animate_what_a_dropped_pose_does(folders):
+    shown, hidden = (renderer_of(folders, "wan2.2-animate-14b", control=how) for how in ("variant", "none"))
+    assert hidden.shapes is None and hidden.control is None
+    shown.velocity({"transformer": 1.0}, FRAMES, SIGMA, without(SAID, {"pose"}))
+    hidden.velocity({"transformer": 1.0}, FRAMES, SIGMA, SAID._replace(pose=None))
+    for r in (shown, hidden):
+        ((*_, options),) = r.transformer.calls
+        np.testing.assert_array_equal(options["pose"], np.zeros_like(LATENTS))
 
 
 def test_one_experts_levels_do_not_ask_the_other(folders):
@@ -363,14 +374,34 @@ def test_a_first_frame_that_is_given_clean_is_kept_and_weighs_nothing(folders):
     np.testing.assert_array_equal(made[:, 1:], NOISY[:, 1:])
     pose = np.zeros((B, 5, len(r.groups), 2), np.float32)
     drawn, seen = np.zeros((B, 5, 16, 16, 12), np.float32), np.ones((B, 5, 74), np.float32)
-    weight = np.asarray(r.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference))
+    weights = {"hand": 3.0, "face": 1.0}
+    weight = np.asarray(r.loss_weight(pose, seen, drawn, (GRID, GRID), reference, **weights))
     assert not weight[0, 0].any() and (weight[1] == 1).all() and (weight[0, 1:] == 1).all()
     front = renderer_of(folders, "wan2.2-animate-14b")  # its frame in front is a copy of the reference
     still = np.zeros((B, 5, 74, 2), np.float32)
-    weight = np.asarray(front.hand_weight(still, seen, drawn, (GRID, GRID), 3.0, reference))
+    weight = np.asarray(front.loss_weight(still, seen, drawn, (GRID, GRID), reference, **weights))
     assert (weight[0, 0] == 1).all() and not weight[1, 0].any() and (weight[:, 1:] >= 1).all()
     i2v = renderer_of(folders, "wan2.2-i2v-a14b")
-    assert (np.asarray(i2v.hand_weight(pose, seen, drawn, (GRID, GRID), 3.0, reference)) == 1).all()
+    assert (np.asarray(i2v.loss_weight(pose, seen, drawn, (GRID, GRID), reference, **weights)) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "wan2.2-animate-14b"])  # by limbs, and in DWPose's colours
+def test_the_face_weighs_where_the_pose_has_it(folders, name):
+    r, names = renderer_of(folders, name), skeleton.SUBSETS["signing_74"]
+    grid = (52, 52)  # a latent is 1/20 of a shoulder width
+    pose, seen = np.full((1, 5, 74, 2), 50.0, np.float32), np.zeros((1, 5, 74), np.float32)
+    jaw = {f"face_{i}": (0.3 * np.cos(i / 16 * np.pi), -0.5 + 0.3 * np.sin(i / 16 * np.pi)) for i in (0, 3, 8, 13, 16)}
+    for joint, place in (jaw | {"face_30": (0.0, -0.5)}).items():
+        pose[:, :, names.index(joint)], seen[:, :, names.index(joint)] = place, 1.0
+    drawn = np.asarray(r.draw(pose, seen, grid))
+    plain = np.asarray(r.loss_weight(pose, seen, drawn, grid, REFERENCE[:1], hand=3.0, face=1.0))
+    weight = np.asarray(r.loss_weight(pose, seen, drawn, grid, REFERENCE[:1], hand=3.0, face=2.0))[0, -1, :, :, 0]
+    assert (plain[:, -1] == plain[0, -1, 0, 0]).all()  # no hand is seen
+    x, y = (skeleton.to_pixels(np.array([0.0, -0.4], np.float32), 52)).astype(int)
+    assert weight[y, x] == pytest.approx(2, abs=0.05) and weight[y + 12, x] == pytest.approx(1, abs=0.01)
+    assert 60 < (weight > 1.5).sum() < 250  # of a half disc of .3 shoulder widths, 57 latents, with its limbs' width
+    unseen = np.asarray(r.loss_weight(pose, 0 * seen, drawn, grid, REFERENCE[:1], hand=3.0, face=2.0))
+    np.testing.assert_allclose(unseen[:, -1], 1, atol=1e-6)
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.renderer.losses import flow_matching, hand_weight
+from signer_jax.renderer.losses import covered, flow_matching, hand_and_face_weight, hand_weight
 
 SHAPE = (2, 3, 4, 4, 2)
 
@@ -39,14 +39,22 @@ def test_half_precision_predictions_are_compared_in_float32():
     np.testing.assert_allclose(loss, 2.0**-20, rtol=1e-5)
 
 
-def test_hand_weight_marks_the_latents_that_cover_a_hand():
-    hands = jnp.zeros((1, 5, 4, 4)).at[0, 0, 3, 0].set(1.0).at[0, 4, 0, 2].set(0.5)
-    weight = hand_weight(hands, time_ratio=4, space_ratio=2, gain=5.0)
-    assert weight.shape == (1, 2, 2, 2, 1)
-    # Latent 0 is frame 0, latent 1 the frames 1 to 4; half a hand counts half.
-    np.testing.assert_allclose(weight[0, :, :, :, 0], [[[1, 1], [5, 1]], [[1, 3], [1, 1]]])
+def test_latents_are_covered_as_much_as_their_strongest_pixel():
+    drawn = jnp.zeros((1, 5, 4, 4)).at[0, 0, 3, 0].set(1.0).at[0, 4, 0, 2].set(0.5)
+    shares = covered(drawn, time_ratio=4, space_ratio=2)
+    assert shares.shape == (1, 2, 2, 2, 1)
+    # Latent 0 is frame 0, latent 1 the frames 1 to 4.
+    np.testing.assert_allclose(shares[0, :, :, :, 0], [[[0, 0], [1, 0]], [[0, 0.5], [0, 0]]])
+    np.testing.assert_allclose(hand_weight(shares, 5.0)[0, :, :, :, 0], [[[1, 1], [5, 1]], [[1, 3], [1, 1]]])
 
 
-def test_hand_weight_refuses_frames_that_do_not_fold():
+def test_a_face_weighs_where_no_hand_is_before_it():
+    hands, faces = (jnp.array(row)[None, None, None, :, None] for row in ([0.0, 1.0, 1.0, 0.5], [1.0, 0.0, 1.0, 1.0]))
+    weight = hand_and_face_weight(hands, faces, hand=5.0, face=2.0)
+    np.testing.assert_allclose(weight[0, 0, 0, :, 0], [2, 5, 5, 3.5])
+    np.testing.assert_array_equal(hand_and_face_weight(hands, faces, hand=5.0, face=1.0), hand_weight(hands, 5.0))
+
+
+def test_frames_that_do_not_fold_are_refused():
     with pytest.raises(SignerError, match="fold"):
-        hand_weight(jnp.zeros((1, 4, 4, 4)), time_ratio=4, space_ratio=2, gain=5.0)
+        covered(jnp.zeros((1, 4, 4, 4)), time_ratio=4, space_ratio=2)

@@ -1,9 +1,11 @@
 """What is in memory: of the parts that a stage or signing uses, each in its type, and read straight into it."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from signer_jax.interop import names, state_dict
 from signer_jax.interop.names import BFLOAT16, FLOAT32
 from signer_jax.model import TRAINED
 from signer_jax.renderer import variants
-from signer_jax.training import held, loop, lora, partitioning, run, trained
+from signer_jax.training import base, held, loop, lora, partitioning, published, run, trained
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.held import Weights
 from signer_jax.validation import read
@@ -379,3 +381,49 @@ def test_a_text_encoder_in_bfloat16_files_lies_in_it_and_says_the_same(tmp_path,
     np.testing.assert_array_equal(held_, read_)
     states(source, ""), states(source, "bfloat16")
     assert seen[2] == {FLOAT32} and seen[3] == {FLOAT32, BFLOAT16}
+
+
+# ---- The weights that a checkpoint belongs to ------------------------------------------------------------------------
+
+
+def test_adapters_are_refused_on_other_weights_than_those_they_were_trained_beside(folders, tmp_path, monkeypatch):
+    """Of the same classes and shapes, so that nothing else tells them apart."""
+    mine = tuple(shutil.copytree(folder, tmp_path / Path(folder).name) for folder in folders)
+    weights = weights_of(tuple(map(str, mine)), tmp_path / "run", **{"train.renderer.trains": ("lora",)})
+    theirs = mine[0] / "transformer"
+    assert weights.beside("slul") == {} and weights.beside("renderer") == {"renderer/transformer": theirs}
+    place = tmp_path / "run" / "checkpoints" / "renderer"
+    with Checkpoints(place, beside=weights.beside("renderer")) as checkpoints:
+        checkpoints.save(1, {"params": learned_by(weights, "renderer", 0)}, Place())
+    kinds = weights.whole(("renderer",))
+    hashes = []
+    monkeypatch.setattr(base, "hashed", lambda folder: hashes.append(folder) or published.hashed(folder))
+    before = flat(weights.read(kinds, ("renderer",)))
+    assert not hashes  # the files are as they were: their bytes are not read for it
+    (file,) = theirs.glob("*.safetensors")
+    os.utime(file, ns=(0, 0))  # as a copy has it
+    assert flat(weights.read(kinds, ("renderer",))).keys() == before.keys() and hashes == [theirs]
+    # ---- Another model of these shapes -------------------------------------------------------------------------------
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(
+        SignerError, match=r"trained beside other weights of renderer/transformer than .*; put"
+    ) as error:
+        weights.read(kinds, ("renderer",))
+    assert "\n" not in str(error.value)
+    with Checkpoints(place, beside=weights.beside("renderer")) as checkpoints:
+        state = {"params": learned_by(weights, "renderer", 0)}
+        with pytest.raises(SignerError, match="trained beside other weights"):
+            checkpoints.restore(state, Place())
+    data[-3] ^= 1
+    file.write_bytes(bytes(data))
+    weights.read(kinds, ("renderer",))
+
+
+def test_what_holds_a_whole_part_belongs_to_no_other_weights(folders, tmp_path):
+    weights = weights_of(folders, tmp_path, **{"train.renderer.trains": ("full",)})
+    assert weights.beside("renderer") == {}
+    both = tiny_wan.write_transformer(tmp_path / "a14b", "wan2.2-t2v-a14b")
+    two = weights_of((both, folders[1]), tmp_path, "wan2.2-t2v-a14b", **{"train.renderer.trains": ("lora",)})
+    assert sorted(two.beside("renderer")) == ["renderer/transformer/high", "renderer/transformer/low"]

@@ -19,7 +19,7 @@ from signer_jax.renderer import latents as store
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
 from signer_jax.training import pictures
-from signer_jax.training.latents import _reference_places, latent_batches, shares
+from signer_jax.training.latents import latent_batches, reference_places, shares
 from signer_jax.training.objectives import frames_from
 from signer_jax.training.run import limits
 
@@ -64,8 +64,8 @@ def test_latents_are_normalised_by_given_constants(tiny_run, tmp_path, monkeypat
     signer = Signer.load(tiny_run)
     c, vae = signer.settings, signer.params["vae"]
     windows = MotionWindows(signer.corpus.motions("train"), signer.model.joints, c.pose.dims, limits(c.data))
-    some = cache._items(signer.corpus, c.renderer.window, c.renderer.stride)[:3]
-    monkeypatch.setattr(cache, "_items", lambda *_: some)
+    some = cache.training_windows(signer.corpus, c.renderer.window, c.renderer.stride)[:3]
+    monkeypatch.setattr(cache, "training_windows", lambda *_: some)
     z = signer.model.vae.z_dim
     mean, std = np.linspace(-1, 1, z).astype(np.float32), np.linspace(0.5, 2, z).astype(np.float32)
 
@@ -91,9 +91,9 @@ def test_a_bank_is_thinned_evenly(tiny_run):
     motions = [i for i, (_, has_video, _) in enumerate(corpus.listed("train")) if has_video]
     items = [(motion, start) for motion in motions for start in (0, 2, 4)]
     times = np.array([0, 2])  # windows overlap: (0, 2), (2, 4), (4, 6) are four frames, not six
-    every = _reference_places(corpus, items, times, 1000)
+    every = reference_places(corpus, items, times, 1000)
     assert len(every) == 4 * len(motions)
-    assert len(_reference_places(corpus, items, times, 2)) == sum(
+    assert len(reference_places(corpus, items, times, 2)) == sum(
         min(2, 4 * sum(corpus.listed("train")[m][2] == name for m in motions))
         for name in {corpus.listed("train")[m][2] for m in motions}
     )
@@ -105,12 +105,12 @@ def test_where_no_bank_is_read_few_frames_are_kept_of_all_signers():
         listed = [(10**6, True, f"s{k:03}") for k in range(signers) for _ in range(clips)]
         corpus = SimpleNamespace(listed=lambda split, listed=listed: listed)
         items = [(motion, 0) for motion in range(len(listed))]
-        kept = _reference_places(corpus, items, np.array([0, 2]), 1, 8)
+        kept = reference_places(corpus, items, np.array([0, 2]), 1, 8)
         of = Counter(listed[items[row][0]][2] for row, _ in kept)
         assert len(kept) == min(rows, signers) and set(of.values()) == {1}
-        assert pictures._places(corpus, 1, None, 8) == sorted(pictures._places(corpus, 1, None, 8))
-        assert len(pictures._places(corpus, 1, None, 8)) == min(rows, signers)
-        assert len(pictures._places(corpus, 3, None, None)) == 3 * signers
+        assert pictures.picture_places(corpus, 1, None, 8) == sorted(pictures.places(corpus, 1, None, 8))
+        assert len(pictures.picture_places(corpus, 1, None, 8)) == min(rows, signers)
+        assert len(pictures.picture_places(corpus, 3, None, None)) == 3 * signers
     assert shares({"b": [1], "a": [2]}, 9, 8) == [([2], 4), ([1], 4)]
     assert spread_over([3, 0, 2], 9) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
     assert spread_over([10, 10], 2) == [(0, 0), (1, 9)] and spread_over([], 4) == []

@@ -3,12 +3,15 @@
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from renderer.tiny_wan import CLIP, FACE, RATIO, built, config_of, write_image_encoder, write_transformer, write_vae
 
+from signer_jax.data import records
+from signer_jax.data.buckets import Bucket
 from signer_jax.data.faces import face_video
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.streams import to_model_range
@@ -19,7 +22,7 @@ from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
 from signer_jax.training import conditions, examples, partitioning, pictures, run
-from signer_jax.types import Pose
+from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 
 I2V, ANIMATE, TI2V = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b"
@@ -258,6 +261,21 @@ def test_a_long_segment_tells_its_steps_and_is_the_same_video(chains, name, monk
     told = render(moving(8), look, None, None, studio).video
     assert "steps" in (err := capsys.readouterr().err) and "4/4" in err and "segments" not in err  # of two segments
     assert at_once.std() > 1 and np.abs(told.astype(int) - at_once).max() <= 1
+
+
+def test_a_record_is_unpacked_once_an_example(tmp_path, monkeypatch):
+    """A clip of 123 frames of 480 x 832 takes 1.4 seconds of CPU."""
+    pose = Pose(
+        np.random.default_rng(0).normal(size=(6, 128, 2)).astype(np.float32), np.ones((6, 128), np.float32), 16.0
+    )
+    one = Sample("s", "", "ase", (), "a", pose=pose, video=np.zeros((6, 16, 16, 3), np.uint8))
+    corpus = records.write(tmp_path / "data", {"train": lambda: [one]}, {"languages": {}, "size": [16, 16]})
+    renderer = SimpleNamespace(variant=find(ANIMATE), transformer=SimpleNamespace(face=FACE))
+    arrays = conditions.Sources(renderer, corpus, None, "", [Bucket(5, 16, 16)], {}, 0.0, True).beside()
+    read, get = [], records.Records.__getitem__
+    monkeypatch.setattr(records.Records, "__getitem__", lambda self, i: read.append(i) or get(self, i))
+    assert arrays(0, 0, 5, np.random.default_rng(0), None)["face"].shape == (5, FACE.size, FACE.size, 3)
+    assert read == [0]
 
 
 def test_a_face_that_is_given_is_shown_and_none_is_black(chains):

@@ -1,0 +1,104 @@
+"""What a kill leaves of a long encoding: the parts that were done are not made again, and the whole is the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import killed_encoding
+import numpy as np
+import pytest
+from killed_encoding import COUNTS, KINDS, make
+from renderer.tiny_wan import write_text_encoder
+
+from signer_jax import storage
+from signer_jax.data.shards import Parts, Shard, file_of, open_parts
+from signer_jax.errors import SignerError
+from signer_jax.training import begun
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """A folder in which the encoding of each kind was killed in a process of its own."""
+    folder = tmp_path_factory.mktemp("killed")
+    write_text_encoder(folder / "pipeline")
+    paths = os.pathsep.join([str(Path(killed_encoding.__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, killed_encoding.__file__, str(folder)],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [word for kind in KINDS for word in (kind, "-9")], done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_done_before_a_kill_is_not_encoded_again_and_the_whole_is_the_same(killed, tmp_path, capfd, kind):
+    count, each, _ = COUNTS[kind]
+    places = {"latents": "latents", "bucket": "buckets/9x16x16", "texts": "text_states"}
+    directory = killed / kind / places[kind]
+    assert not directory.exists() and len(list((directory.parent / "begun").glob("*.arrayrecord"))) == 2
+    assert list((directory.parent / "begun").glob(".*.partial"))  # the part that it was killed in
+    written: list[int] = []
+    assert make(kind, killed / kind, killed / "pipeline", lambda: written.append(1)) == directory
+    assert len(written) == count - 2 * each
+    assert f"{directory}: {2 * each} of {count} records were made before a stop, and are kept" in capfd.readouterr().err
+    assert not (directory.parent / "begun").exists()
+    # ---- Without a kill ------------------------------------------------------------------------------------------
+    written.clear()
+    whole = make(kind, tmp_path / kind, killed / "pipeline", lambda: written.append(1))
+    assert len(written) == count + (COUNTS["latents"][0] if kind == "bucket" else 0)
+    names = sorted(file.name for file in whole.iterdir())
+    assert sum(name.endswith(".arrayrecord") for name in names) == -(-count // each)
+    assert names == sorted(file.name for file in directory.iterdir())
+    for name in names:
+        assert (directory / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def numbers(directory: Path, key: dict, counts: list[int], asked: list[int]) -> list[Path]:
+    def records(first: int):
+        asked.append(first)
+        yield from (str(i).encode() for i in range(first, sum(counts)))
+
+    return begun.made(directory, key, counts, records)
+
+
+def test_parts_of_another_key_are_removed_and_a_damaged_one_is_made_anew(tmp_path):
+    asked: list[int] = []
+    first = numbers(tmp_path / "a", {"of": 1}, [2, 2, 1], asked)
+    other = numbers(tmp_path / "b", {"of": 1}, [3], asked)
+    assert numbers(tmp_path / "a", {"of": 1}, [2, 2, 1], asked) == first and asked == [0, 0]
+    first[1].write_bytes(first[1].read_bytes()[:-1])
+    numbers(tmp_path / "a", {"of": 1}, [2, 2, 1], asked)
+    assert asked == [0, 0, 2]
+    second = numbers(tmp_path / "a", {"of": 2}, [2, 2, 1], asked)
+    assert asked == [0, 0, 2, 0] and not any(file.exists() for file in first) and other[0].exists()
+    assert all(file.exists() for file in second)
+    begun.clear(tmp_path / "a")
+    assert not any(file.exists() for file in second) and other[0].exists()
+    begun.clear(tmp_path / "b")
+    assert not (tmp_path / "begun").exists()
+
+
+def test_parts_are_taken_by_links_and_read_as_one(tmp_path):
+    files = numbers(tmp_path / "a", {}, [2, 3, 1], [])
+    with storage.new_folder(tmp_path / "a", "test") as partial:
+        begun.take(files, partial, "train")
+    assert [os.path.samefile(file, tmp_path / "a" / file_of("train", i)) for i, file in enumerate(files)] == [True] * 3
+    read = open_parts(tmp_path / "a", "train", 3, int, "mend")
+    assert isinstance(read, Parts) and [read[i] for i in range(len(read))] == list(range(6))
+    with pytest.raises(IndexError):
+        read[6]
+    with pytest.raises(IndexError):
+        read[-1]
+    assert read[np.int64(2)] == 2 and repr(read) == "Parts(Shard('train.arrayrecord'), 3)"
+    assert isinstance(open_parts(tmp_path / "a", "train", 1, int, "mend"), Shard)
+    with pytest.raises(SignerError, match=r"train.3.arrayrecord.*mend"):
+        open_parts(tmp_path / "a", "train", 4, int, "mend")
+
+
+def test_too_few_records_are_no_part(tmp_path):
+    with pytest.raises(ValueError, match="2 records of 3"):
+        begun.made(tmp_path / "a", {}, [3], lambda first: (b"x" for _ in range(2)))
+    assert not list((tmp_path / "begun").glob("*"))
+    with pytest.raises(ValueError, match="more than 3 records"):
+        begun.made(tmp_path / "a", {}, [2, 1], lambda first: (b"x" for _ in range(4)))
