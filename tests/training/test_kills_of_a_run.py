@@ -19,7 +19,6 @@ def run(folder: Path, *moments: str) -> list[dict]:
     command = [sys.executable, HERE / "killed_run.py", folder, str(STEPS), str(EVERY), *moments]
     environment = {
         **os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "TQDM_DISABLE": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every child would compile its small programs anew
     }  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
