@@ -116,12 +116,35 @@ def samples() -> Path:
     return Path(folder)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Files are given out in the order of `long_files_first`; xdist would begin with those of the most tests."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long run over harmed files is left out unless `-m` names it."""
     if "fuzz" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("fuzz")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items[:] = long_files_first(items)
+
+
+def long_files_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests file by file: those with the most slow ones begin, so that no process has a long one left at the end.
+
+    The second file does without the tiny run, which the process of the first one makes meanwhile.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = {path: sum(item.get_closest_marker("slow") is not None for item in own) for path, own in files.items()}
+    order = sorted(files, key=lambda path: (-slow[path], -len(files[path])))
+    alone = [path for path in order if not any("tiny_run" in item.fixturenames for item in files[path])]
+    if order[:1] != alone[:1] and alone:
+        order.remove(alone[0])
+        order.insert(1, alone[0])
+    return [item for path in order for item in files[path]]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
