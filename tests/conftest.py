@@ -2,6 +2,8 @@
 
 import fcntl
 import gc
+import importlib.util
+import mmap
 import os
 import sys
 import tempfile
@@ -13,16 +15,35 @@ import pytest
 from signer_jax.allocator import threads_for_virtual_devices
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+
+
+def _known(flag: str) -> bool:
+    """Whether this XLA has a flag: one that it has not ends the process that is given it."""
+    for library in Path(str(importlib.util.find_spec("jaxlib").origin)).parent.glob("*.so"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(flag.encode()) >= 0:
+                return True
+    return False
+
+
+# Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact. The emitters of
+# fusions that go through MLIR take more than half of what is left. These are for what tests start, too.
+QUICK = " ".join(
+    f"--{flag}={value}"
+    for flag, value in {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}.items()
+    if _known(flag)
 )
+# `compiler_options` of what is compared to its last digits: those emitters sum in an order that rounds less.
+ROUNDS_LESS = {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in QUICK else {}
+if "PYTEST_XDIST_WORKER" not in os.environ:  # such a one has them of the process that started it
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count=8 {QUICK}".strip()
 threads_for_virtual_devices()
 # A program is compiled once for all test processes and what they start; the first makes the folder and removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="signer_jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # each process has hundreds of small programs
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,12 +118,35 @@ def samples() -> Path:
     return Path(folder)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Files are given out in the order of `long_files_first`; xdist would begin with those of the most tests."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long run over harmed files is left out unless `-m` names it."""
     if "fuzz" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("fuzz")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items[:] = long_files_first(items)
+
+
+def long_files_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests file by file: those with the most slow ones begin, so that no process has a long one left at the end.
+
+    The second file does without the tiny run, which the process of the first one makes meanwhile.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = {path: sum(item.get_closest_marker("slow") is not None for item in own) for path, own in files.items()}
+    order = sorted(files, key=lambda path: (-slow[path], -len(files[path])))
+    alone = [path for path in order if not any("tiny_run" in item.fixturenames for item in files[path])]
+    if order[:1] != alone[:1] and alone:
+        order.remove(alone[0])
+        order.insert(1, alone[0])
+    return [item for path in order for item in files[path]]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import QUICK, ROOT, TINY
 
 # The launcher calls `python`: that of this environment, also where it is not activated.
 ENVIRONMENT = {
-    **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
+    **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import QUICK, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -25,7 +25,7 @@ def test_runs_from_top_to_bottom(path: Path, tiny_run, monkeypatch):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("SIGNER_RUN", str(tiny_run))
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", QUICK)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": os.getcwd()}}

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import QUICK, TINY
 
 from signer_jax import configuration, storage, workdir
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.training import run
 from signer_jax.validation import read
-
-TINY = Path(__file__).resolve().parent / "tiny.py"
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -27,7 +26,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def signer(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "signer_jax", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": QUICK})
 
 
 def write_phoenix(folder: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import QUICK
 
 from kills.writers import WRITERS
 
@@ -18,7 +19,7 @@ def outcomes(tmp_path_factory) -> dict[str, dict]:
     path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "kills.server", str(tmp_path_factory.mktemp("kills")), "0", str(ROUNDS)],
-        env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": "", "TQDM_DISABLE": "1"}, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": QUICK, "TQDM_DISABLE": "1"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     found = {outcome["name"]: outcome for outcome in map(json.loads, done.stdout.splitlines())}

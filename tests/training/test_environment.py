@@ -13,10 +13,10 @@ from signer_jax.training import environment, partitioning
 
 
 def test_the_facts_of_a_start(monkeypatch, tmp_path):
+    mesh = partitioning.make_mesh(MESH)  # before: XLA ends a process that starts it with a flag that it does not know
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_b=2")
     monkeypatch.setenv("A_SECRET", "s3cret")
-    mesh = partitioning.make_mesh(MESH)
     facts = environment.environment(mesh)
     assert facts["versions"]["jax"] == jax.__version__ and facts["signer_jax"] == signer_jax.__version__
     assert facts["variables"]["XLA_FLAGS"] == "--xla_a=1" and facts["variables"]["LIBTPU_INIT_ARGS"] == "--xla_b=2"

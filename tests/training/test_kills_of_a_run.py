@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+from conftest import QUICK
+
 HERE = Path(__file__).parent
 STEPS, EVERY, KILLS = 90, 3, 20
 
@@ -16,8 +18,7 @@ def run(folder: Path, *moments: str) -> list[dict]:
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, HERE / "killed_run.py", folder, str(STEPS), str(EVERY), *moments]
     environment = {
-        **os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISABLE": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every child would compile its small programs anew
+        **os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "TQDM_DISABLE": "1",
     }  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
-from conftest import HEARING, ROOT, TINY
+from conftest import HEARING, QUICK, ROOT, TINY
 
 from signer_jax.errors import RESTART, Preempted
 from signer_jax.training import partitioning, preemption
@@ -21,7 +21,7 @@ from signer_jax.training.checkpoints import Checkpoints, latest_step
 from signer_jax.training.preemption import Notice
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def start(*command: object, **more: str) -> subprocess.Popen:

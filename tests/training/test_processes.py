@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import QUICK, ROOT, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 STEPS = 3
@@ -17,7 +17,7 @@ def train(workdir: Path, processes: int, devices: int, *overrides: str) -> Path:
     """Trains SLUL with `devices` virtual devices in each process."""
     environment = {
         **os.environ, "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
     command = [

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import QUICK, TINY
 
-TINY = Path(__file__).resolve().parent.parent / "tiny.py"
 STEPS = 6
 
 
@@ -21,7 +21,7 @@ def start(workdir: Path) -> subprocess.Popen:
     ]
     command = [sys.executable, "-m", "signer_jax", "train", "--config", str(TINY), "--workdir", str(workdir),
                *overrides, "--config.checkpoint_every=2", "--config.evaluate.split="]  # fmt: skip
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
