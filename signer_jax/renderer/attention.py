@@ -222,7 +222,7 @@ def plain_attention(
     scale: float | None = None,
 ) -> Float[jax.Array, "b l h d"]:  # fmt: skip
     """Attention with all logits `[b, h, l, m]` in memory; their scale is 1 / √d where None."""
-    return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="xla")
+    return jax.nn.dot_product_attention(q.astype(k.dtype), k, v, scale=scale, implementation="xla")
 
 
 def query_block(keys: int, limit: int) -> int:
