@@ -71,7 +71,7 @@ def examples(shapes: dict[str, Any], mesh: Any) -> Any:
     return streams.iterate(range(64), example, reading, "examples")
 
 
-def step_seconds(tiny: bool, axis: str, devices: int, steps: int) -> float:
+def step_seconds(tiny: bool, steps: int, axis: str, devices: int) -> float:
     """The median of a step along one axis."""
     import jax
 
@@ -155,19 +155,11 @@ def started(what: dict[str, Any], devices: int, cache: Path | None = None) -> An
 def axes_table(tiny: bool, devices: list[int], steps: int) -> None:
     from signer_jax.layout import AXES
 
-    print("| steps a second (over one device's step) | " + " | ".join(map(str, devices)) + " |")
+    print("| steps a second (a step over one device's) | " + " | ".join(map(str, devices)) + " |")
     print("|---" * (1 + len(devices)) + "|", flush=True)
-    alone = 0.0
-    for axis in AXES:
-        cells = []
-        for count in devices:
-            if not (alone and count == 1):
-                what = {"axis": axis, "devices": count, "steps": steps, "tiny": tiny}
-                seconds = started(what, count)["seconds"]
-                alone = alone or seconds
-            else:
-                seconds = alone
-            cells.append(f"{1 / seconds:.3g} ({seconds / alone:.2f})")
+    seconds = started({"axes": list(AXES), "devices": devices, "steps": steps, "tiny": tiny}, max(devices))["seconds"]
+    for axis, row in zip(AXES, seconds, strict=True):
+        cells = [f"{1 / one:.3g} ({one / row[0]:.2f})" for one in row]
         print(f"| {axis} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -201,9 +193,14 @@ def main() -> None:
         keep_freed_memory()  # all three as the `signer` program does
         compile_quickly()
         threads_for_virtual_devices()
-        if "axis" in what:
+        if "axes" in what:
+            size = what["tiny"], what["steps"]
+            alone = step_seconds(*size, what["axes"][0], 1)  # the same program along every axis
             found: dict[str, Any] = {
-                "seconds": step_seconds(what["tiny"], what["axis"], what["devices"], what["steps"])
+                "seconds": [
+                    [alone if n == 1 else step_seconds(*size, axis, n) for n in what["devices"]]
+                    for axis in what["axes"]
+                ]
             }
         else:
             found = run(what["tiny"], Path(what["folder"]), what["begins"], what["ends"])
