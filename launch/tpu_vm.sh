@@ -134,6 +134,8 @@ printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --wor
 # One that is left of a start whose connection was lost saves and ends first; what does not is killed. The last lines say
 # how it ended and whether it saved: of several workers ssh gives the code of one.
 printf -v folder '%q' "$workdir"
+tuned= # the compiler, where it is here (README, "Overlap")
+if [ -n "${LIBTPU_INIT_ARGS-}" ]; then printf -v tuned ' LIBTPU_INIT_ARGS=%q' "$LIBTPU_INIT_ARGS"; fi
 start="cd signer || exit
 left() { grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; }
 if left; then
@@ -143,7 +145,7 @@ if left; then
 fi
 saved() { ls -d $folder/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+\$'; }
 before=\$(saved)
-export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=$folder/compiled
+export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=$folder/compiled$tuned
 ${train}& echo \$! >pid; code=0; wait \$! || code=\$?
 if [ \"\$(saved)\" != \"\$before\" ]; then echo signer-saved; fi
 echo \"signer-ended-with \$code\"; exit \$code"

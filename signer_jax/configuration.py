@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
+from signer_jax.outside import check_local
 from signer_jax.ranges import finite
 from signer_jax.settings import Settings, Size, flatten, known
 from signer_jax.validation import check_keys, read
 
+_PATHS = (".init", "_encoder", ".source", "tokenizer.path")  # ends of the names of values that are paths
 UNSET = "(not set)"  # where a config asks for a folder and none is given
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")
@@ -55,6 +57,9 @@ def _overridden(config: str | Path, overrides: Sequence[str]) -> ConfigDict:
     check_keys(made, f"--config {config}")
     for override in overrides:
         apply(made, override)
+    for name, value in flatten(made).items():
+        if isinstance(value, str) and name.endswith(_PATHS):
+            check_local(value, f"config.{name}")
     return made
 
 

@@ -4,6 +4,7 @@ may make a reader run into is one line.
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ _PASSING = frozenset(
     if hasattr(errno, name)
 )  # fmt: skip
 
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+)://")
+
 
 def passing(error: BaseException) -> bool:
     """Whether an error of the system's may be gone when the same is tried again."""
@@ -33,6 +36,15 @@ def passing(error: BaseException) -> bool:
 def told(error: OSError, message: str) -> SignerError:
     """The message as `Trouble` where the error is `passing`, as any mistake else."""
     return (Trouble if passing(error) else SignerError)(message)
+
+
+def check_local(path: str, name: str) -> None:
+    """Raises `SignerError` for a URL (`gs://bucket/run`): as a path it would name a folder "gs:" of this machine."""
+    if found := _URL.match(path):
+        raise SignerError(
+            f"{name} {path}: {found[1]}:// is no path of this machine's file system; mount what it names (a bucket by "
+            "Cloud Storage FUSE, for example), and give the folder"
+        )
 
 
 def plain_file(path: str | Path, give: str) -> Path:

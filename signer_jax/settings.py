@@ -358,6 +358,7 @@ class Settings:
     log_every: Count
     checkpoint_every: Count
     keep_checkpoints: Count
+    keep_best: bool
     evaluate: Evaluate
 
     def stage(self, name: str) -> Training:

@@ -43,9 +43,9 @@ LOCK = ".signer_jax.lock"
 
 # Values that may change between the start of a run and its resumption: they do not change what is trained.
 FREE = (
-    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "data.read_threads", "data.prefetch",
-    "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.dtype",
-    "renderer.context_attention", "slul.beams", "slul.length_penalty", "remat", "scan_unroll",
+    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
+    "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
+    "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty", "remat", "scan_unroll",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

@@ -43,7 +43,7 @@ def test_only_what_would_be_as_bad_again_has_the_code_of_bad_input(error, code, 
     def fail(_):
         raise error
 
-    monkeypatch.setattr(main, "refuse_empty", fail)
+    monkeypatch.setattr(main, "check_paths", fail)
     assert main.main(["train", "--config", "x", "--workdir", "y"]) == code
     assert capsys.readouterr().err.startswith("signer: ")
 

@@ -82,6 +82,35 @@ def printed(text: str) -> list[list[str]]:
 # ---- As files --------------------------------------------------------------------------------------------------------
 
 
+def overlap() -> dict[str, str]:
+    """The compilers' flags that the README names, by their variable."""
+    text = (LAUNCH / "README.md").read_text().partition("## Overlap")[2].partition("\n## ")[0]
+    return dict(re.findall(r'^export (\w+)="(.*)"$', text, re.MULTILINE))
+
+
+def test_the_overlap_flags_are_known_to_this_jax():
+    """Of the TPU's a test that needs its compiler says the same (tests/planning)."""
+    flags = overlap()
+    assert flags.keys() == {"LIBTPU_INIT_ARGS", "XLA_FLAGS"}
+    code = "import jax; print(jax.jit(lambda x: x + 1)(1.0))"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    for more, known in (("", True), (" --xla_gpu_no_such_flag=true", False)):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=environment | {"XLA_FLAGS": flags["XLA_FLAGS"] + more},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert (run.stdout == "2.0\n") == known, run.stderr[-2000:]
+
+
+def test_the_compilers_flags_go_to_every_worker_of_a_tpu_vm(tmp_path):
+    flags = overlap()["LIBTPU_INIT_ARGS"]
+    run = launch("tpu_vm.sh", *TPU_VM, "--dry-run", path=tmp_path, LIBTPU_INIT_ARGS=flags)
+    (command,) = [words[-1] for words in printed(run.stdout) if "export SIGNER_COORDINATOR=auto" in words[-1]]
+    line = next(line for line in command.splitlines() if line.startswith("export "))
+    heard = subprocess.run(["bash", "-c", f'{line}; printf %s "$LIBTPU_INIT_ARGS"'], capture_output=True, text=True)
+    assert heard.stdout == flags
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_shellcheck_finds_nothing(name):
     program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -14,7 +14,7 @@ from signer_jax.allocator import (
 )
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, plan, prior, score, sign, train
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.outside import code_of, line_of
+from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, train, plan, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compile_quickly()
     threads_for_virtual_devices()
     try:
-        refuse_empty(known)
+        check_paths(known)
         with logs.interruptible():
             code = known.run(known)
     except KeyboardInterrupt:
@@ -100,13 +100,18 @@ def with_equals(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def refuse_empty(arguments: argparse.Namespace) -> None:
-    """Raises `SignerError` for a path that is given and empty: of a shell's variable that is not set, most often."""
+def check_paths(arguments: argparse.Namespace) -> None:
+    """Raises `SignerError` for a path that is given and empty (of a shell's variable that is not set, most often), or
+    is a URL.
+    """
     for name, flag in PATHS.items():
         given = getattr(arguments, name, None)
-        if isinstance(given, str) and not given.strip():
-            shown = f"--{name.replace('_', '-')}" if flag else f"the {name}"
+        if not isinstance(given, str):
+            continue
+        shown = f"--{name.replace('_', '-')}" if flag else f"the {name}"
+        if not given.strip():
             raise SignerError(f"{shown} is empty; give a path, or leave it out where it may be left out")
+        check_local(given, shown)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Attention over long sequences without a mask: the implementation is picked by platform, by shape and by mesh."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal
@@ -47,6 +48,7 @@ def attention(
     of queries where the logits of a head would exceed `LOGITS_LIMIT`.
 
     Args:
+      q: of the type of k and v, or in float32, of which it is rounded to that type once (`_as_keys`).
       lengths: the layout's names of the lengths of q and of k. Where the mesh splits the keys' too ("tokens", along
         `context`), they meet the queries of other devices as `across` says.
       keys: how many of the keys count, those in front; all where None.
@@ -58,22 +60,23 @@ def attention(
       SignerError: "all_to_all" where the heads do not divide.
     """
     keys = k.shape[1] if keys is None else keys
+    q, scale = _as_keys(q, k.dtype)
     names = [("batch", length, "heads", None) for length in (lengths[0], lengths[1], lengths[1])]
     q, k, v = (constrain(x, *name) for x, name in zip((q, k, v), names, strict=True))
     mesh, kept = mesh_in_context(), k.shape[1] >= q.shape[1]
     name = _KEPT if kept else None
     if mesh is None:
-        out, named = _local(q, k[:, :keys], v[:, :keys], name)
+        out, named = _local(q, k[:, :keys], v[:, :keys], scale, name)
     else:
         spec = [activation_spec(name, x.shape, mesh.shape) for x, name in zip((q, k), names, strict=False)]
         if spec[1][1] is None:
-            out, named = _on_mesh(mesh, spec, q, k, v, keys, name)
+            out, named = _on_mesh(mesh, spec, q, k, v, keys, scale, name)
         elif exchanges(across, q.shape[2], mesh.shape):
-            out, named = _all_to_all(mesh, spec[0], q, k, v, keys, name)
+            out, named = _all_to_all(mesh, spec[0], q, k, v, keys, scale, name)
         else:
             part = k.shape[1] // mesh.shape["context"]
             block = min(part, query_block(part, LOGITS_LIMIT))
-            out, named = ring_attention(Ring(mesh, spec[0], keys, block, _KEPT), q, k, v), True
+            out, named = ring_attention(Ring(mesh, spec[0], keys, block, scale, _KEPT), q, k, v), True
     out = constrain(out, *names[0])
     return checkpoint_name(out, _KEPT) if kept and not named else out
 
@@ -87,13 +90,13 @@ ATTENTIONS = {
 
 def _on_mesh(
     mesh: AbstractMesh, specs: list[PartitionSpec], q: jax.Array, k: jax.Array, v: jax.Array, keys: int,
-    name: str | None,
+    scale: float, name: str | None,
 ) -> tuple[jax.Array, bool]:  # fmt: skip
     """Each device its own queries, and all the keys of its examples and heads."""
     named = []
 
     def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        out, found = _local(q, k[:, :keys], v[:, :keys], name)
+        out, found = _local(q, k[:, :keys], v[:, :keys], scale, name)
         named.append(found)
         return out
 
@@ -103,14 +106,15 @@ def _on_mesh(
 
 
 def _all_to_all(
-    mesh: AbstractMesh, spec: PartitionSpec, q: jax.Array, k: jax.Array, v: jax.Array, keys: int, name: str | None
-) -> tuple[jax.Array, bool]:
+    mesh: AbstractMesh, spec: PartitionSpec, q: jax.Array, k: jax.Array, v: jax.Array, keys: int, scale: float,
+    name: str | None,
+) -> tuple[jax.Array, bool]:  # fmt: skip
     """From a part of the tokens and all of a device's heads to all tokens and a part of them, and back (Ulysses)."""
     axis, named, spec = str(spec[1]), [], naming_all(spec, mesh.shape)
 
     def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         q, k, v = (lax.all_to_all(x, axis, split_axis=2, concat_axis=1, tiled=True) for x in (q, k, v))
-        out, found = _local(q, k[:, :keys], v[:, :keys], name)
+        out, found = _local(q, k[:, :keys], v[:, :keys], scale, name)
         named.append(found)
         return lax.all_to_all(out, axis, split_axis=1, concat_axis=2, tiled=True)
 
@@ -145,6 +149,7 @@ def frame_attention(
     """
     mesh = mesh_in_context()
     assert mesh is not None
+    q, scale = _as_keys(q, k.dtype)
     spec = naming_all(activation_spec(("batch", "tokens", "heads", None), q.shape, mesh.shape), mesh.shape)
     whole = PartitionSpec(spec[0], None, None, spec[2], None)
 
@@ -157,7 +162,7 @@ def frame_attention(
         laid = jnp.zeros((b, touched * tokens, h, d), q.dtype)
         laid = lax.dynamic_update_slice_in_dim(laid, q, before, 1)
         each, k, v = (x.reshape(b * touched, -1, h, d) for x in (laid, k, v))
-        out, _ = _local(each, k, v, None)
+        out, _ = _local(each, k, v, scale, None)
         return lax.dynamic_slice_in_dim(out.reshape(laid.shape), before, rows, 1)
 
     return jax.shard_map(part, mesh=mesh, in_specs=(spec, whole, whole), out_specs=spec, check_vma=False)(q, k, v)
@@ -166,23 +171,40 @@ def frame_attention(
 # ---- On a device -----------------------------------------------------------------------------------------------------
 
 
-def _local(q: jax.Array, k: jax.Array, v: jax.Array, name: str | None) -> tuple[jax.Array, bool]:
-    """Attention of arrays that lie on one device, or that the compiler splits.
+def _as_keys(q: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, float]:
+    """The queries in the keys' type, and by what their logits are still to be multiplied.
+
+    A TPU's kernel knows no scale. Queries that are to be rounded are multiplied first there, so that they are rounded
+    once; elsewhere the logits are multiplied, in float32.
+    """
+    scale = 1 / math.sqrt(q.shape[-1])
+    if platform() != "tpu" or q.dtype == dtype:
+        return q.astype(dtype), scale
+    return _times(q, scale).astype(dtype), 1.0
+
+
+def _times(q: jax.Array, scale: float) -> jax.Array:
+    return q.astype(jnp.float32) * np.float32(scale)
+
+
+def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | None) -> tuple[jax.Array, bool]:
+    """softmax(scale · q kᵀ) v of arrays that lie on one device, or that the compiler splits.
 
     Also whether what is to be kept of it bears the name already.
     """
     where, size = platform(), q.shape[-1]
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128:
-        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn"), False
+        return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn"), False
     long = q.shape[1] * k.shape[1] > LOGITS_LIMIT
     own = on_one_device() or bool(_manual())
     if where == "tpu" and long and own and splash.takes(q):
-        return splash.splash_attention(q, k, v, name=name), name is not None
+        scaled = q if scale == 1 else _times(q, scale).astype(q.dtype)
+        return splash.splash_attention(scaled, k, v, name=name), name is not None
 
     def batched(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if long:
-            return blocked_attention(q, k, v, block=query_block(k.shape[1], LOGITS_LIMIT))
-        return plain_attention(q, k, v)
+            return blocked_attention(q, k, v, block=query_block(k.shape[1], LOGITS_LIMIT), scale=scale)
+        return plain_attention(q, k, v, scale=scale)
 
     # Of arrays that the compiler splits, heads one after the other would bring them all to every device.
     if where == "cpu" and own:
@@ -196,10 +218,11 @@ def _manual() -> tuple[str, ...]:
 
 
 def plain_attention(
-    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"]
-) -> Float[jax.Array, "b l h d"]:
-    """Attention with all logits `[b, h, l, m]` in memory."""
-    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"],
+    scale: float | None = None,
+) -> Float[jax.Array, "b l h d"]:  # fmt: skip
+    """Attention with all logits `[b, h, l, m]` in memory; their scale is 1 / √d where None."""
+    return jax.nn.dot_product_attention(q.astype(k.dtype), k, v, scale=scale, implementation="xla")
 
 
 def query_block(keys: int, limit: int) -> int:
@@ -209,8 +232,9 @@ def query_block(keys: int, limit: int) -> int:
 
 
 def blocked_attention(
-    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"], *, block: int
-) -> Float[jax.Array, "b l h d"]:
+    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"], *, block: int,
+    scale: float | None = None,
+) -> Float[jax.Array, "b l h d"]:  # fmt: skip
     """The same numbers as `plain_attention`, `block` queries at a time: memory grows with `block`·m instead of l·m.
 
     The backward pass computes each block's softmax again, so that it holds no more than the forward pass does.
@@ -220,7 +244,7 @@ def blocked_attention(
     # The last block is filled with zero queries; their rows are cut off again.
     padded = jnp.pad(q, ((0, 0), (0, blocks * block - l), (0, 0), (0, 0)))
     per_block = jnp.moveaxis(padded.reshape(b, blocks, block, h, d), 1, 0)  # [blocks, b, block, h, d]
-    attended = jax.lax.map(jax.checkpoint(lambda queries: plain_attention(queries, k, v)), per_block)
+    attended = jax.lax.map(jax.checkpoint(lambda queries: plain_attention(queries, k, v, scale)), per_block)
     return jnp.moveaxis(attended, 0, 1).reshape(b, blocks * block, h, d)[:, :l]
 
 

@@ -26,6 +26,7 @@ class Ring(NamedTuple):
     spec: PartitionSpec  # of `[b, l, h, d]`
     keys: int  # those of the whole sequence after the first `keys` only fill it up to the number of devices
     block: int  # queries at a time
+    scale: float  # of the logits
     name: str  # of what the backward pass needs (`checkpoint_name`)
 
     @property
@@ -47,7 +48,7 @@ class Ring(NamedTuple):
 def ring_attention(
     ring: Ring, q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b l h d"], v: Float[jax.Array, "b l h d"]
 ) -> Float[jax.Array, "b l h d"]:
-    """softmax(q kᵀ / √d) v of global arrays, the softmax and all sums in float32. Not differentiable twice."""
+    """softmax(scale · q kᵀ) v of global arrays, the softmax and all sums in float32. Not differentiable twice."""
     return _there(ring, q, k, v)[0]
 
 
@@ -79,7 +80,7 @@ ring_attention.defvjp(_there, _back)
 def _forward(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What the device's queries find, and the logarithms of their sums of exponentials `[b, h, l]`."""
     b, l, h, _ = q.shape
-    queries = _in_blocks(_scaled(q), ring.block)
+    queries = _in_blocks(_heads_first(q), ring.block)
     empty = jnp.zeros(queries.shape, jnp.float32)
     state = (jnp.full(empty.shape[:-1], _NONE), empty[..., 0], empty)
 
@@ -89,7 +90,7 @@ def _forward(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.
 
         def block(arrays: tuple) -> tuple[jax.Array, jax.Array, jax.Array]:
             queries, largest, total, found = arrays
-            logits = jnp.where(seen, _product("bhld,bhmd->bhlm", queries, keys), _NONE)
+            logits = jnp.where(seen, _logits(ring, queries, keys), _NONE)
             now = jnp.maximum(largest, logits.max(axis=-1))
             weights = jnp.where(seen, jnp.exp(logits - now[..., None]), 0.0)
             before = jnp.exp(largest - now)
@@ -115,10 +116,11 @@ def _backward(
     ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array, out: jax.Array, sums: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     l, d = q.shape[1], q.shape[3]
+    scale = np.float32(ring.scale)
     inner = (gradient.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1)
     inner = jnp.moveaxis(inner, 1, 2)  # [b, h, l]
     # Rows that fill the last block have a gradient of zero, and add nothing.
-    whole = tuple(_in_blocks(x, ring.block) for x in (_scaled(q), _heads_first(gradient)))
+    whole = tuple(_in_blocks(x, ring.block) for x in (_heads_first(q), _heads_first(gradient)))
     whole += tuple(_in_blocks(x[..., None], ring.block)[..., 0] for x in (sums, inner))
 
     def met(carry: tuple, turn: jax.Array) -> tuple[tuple, None]:
@@ -129,12 +131,11 @@ def _backward(
         def block(carry: tuple, arrays: tuple) -> tuple[tuple, jax.Array]:
             dk, dv = carry
             queries, gradient, sums, inner = arrays
-            logits = _product("bhld,bhmd->bhlm", queries, keys)
-            weights = jnp.where(seen, jnp.exp(logits - sums[..., None]), 0.0)
+            weights = jnp.where(seen, jnp.exp(_logits(ring, queries, keys) - sums[..., None]), 0.0)
             by_weight = _product("bhld,bhmd->bhlm", gradient, values)
             dlogits = (weights * (by_weight - inner[..., None])).astype(q.dtype)
             dv = dv + _product("bhlm,bhld->bhmd", weights.astype(q.dtype), gradient)
-            dk = dk + _product("bhlm,bhld->bhmd", dlogits, queries)
+            dk = dk + scale * _product("bhlm,bhld->bhmd", dlogits, queries)
             return (dk, dv), _product("bhlm,bhmd->bhld", dlogits, keys)
 
         (dk, dv), more = lax.scan(block, (dk, dv), whole)
@@ -144,7 +145,7 @@ def _backward(
     none = jnp.zeros((q.shape[0], q.shape[2], l, d), jnp.float32)
     start = ((k, v), (none, none), jnp.zeros(whole[0].shape, jnp.float32))
     (_, (dk, dv), dq), _ = lax.scan(met, start, jnp.arange(ring.ways))
-    dq = _from_blocks(dq, l) / np.sqrt(d).astype(np.float32)
+    dq = scale * _from_blocks(dq, l)
     dq, dk, dv = (jnp.moveaxis(x, 1, 2).astype(q.dtype) for x in (dq, dk, dv))
     return dq, dk, dv
 
@@ -164,9 +165,9 @@ def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
-def _scaled(q: Float[jax.Array, "b l h d"]) -> Float[jax.Array, "b h l d"]:
-    scaled = q.astype(jnp.float32) / np.sqrt(q.shape[-1]).astype(np.float32)
-    return _heads_first(scaled.astype(q.dtype))
+def _logits(ring: Ring, queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """Scaled as float32 numbers: queries in half precision would be rounded by it once more."""
+    return np.float32(ring.scale) * _product("bhld,bhmd->bhlm", queries, keys)
 
 
 def _heads_first(x: Float[jax.Array, "b l h d"]) -> Float[jax.Array, "b h l d"]:

@@ -31,18 +31,17 @@ def splash_attention(
     name: str | None = None,
     interpret: bool = False,
 ) -> Float[jax.Array, "b l h d"]:
-    """softmax(q kᵀ / √d) v of one device's arrays.
+    """softmax(q kᵀ) v of one device's arrays: the kernel knows no scale, q has it already.
 
     Args:
       name: of what the backward pass needs (`checkpoint_name`): the result and the logarithms of the softmax's sums.
       interpret: runs the kernel step by step, on any platform.
     """
-    l, m, h, d = q.shape[1], k.shape[1], q.shape[2], q.shape[3]
+    l, m, h = q.shape[1], k.shape[1], q.shape[2]
     rows, columns = (_blocks(length, _BLOCK[q.dtype.itemsize]) for length in (l, m))
     with jax.ensure_compile_time_eval():  # its tables are constants, the same for every layer and every trace
         kernel = _kernel(h, rows, columns, m, name, interpret)
-    scaled = (q.astype(jnp.float32) / np.sqrt(d).astype(np.float32)).astype(q.dtype)
-    out = jax.vmap(kernel)(_padded(scaled, rows), _padded(k, columns), _padded(v, columns))
+    out = jax.vmap(kernel)(_padded(q, rows), _padded(k, columns), _padded(v, columns))
     return jnp.moveaxis(out, 1, 2)[:, :l]
 
 

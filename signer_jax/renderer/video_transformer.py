@@ -124,7 +124,8 @@ class Attention(nn.Module):
             return split(module(y).astype(self.dtype))
 
         to_key, key_norm, to_value = dense(name="key"), norm(name="key_norm"), dense(name="value")
-        query = normed(dense(name="query")(x), norm(name="query_norm"))
+        # In float32: who attends scales it, and rounds it once.
+        query = split(norm(name="query_norm")(dense(name="query")(x)))
         key, value = normed(to_key(context), key_norm), split(to_value(context))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)

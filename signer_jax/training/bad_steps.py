@@ -1,6 +1,7 @@
 """Steps that are left out: how a spike is told from a usual gradient, and the batch that is kept where a run ends."""
 
 import copy
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,32 @@ def usual_after(usual: Usual, norm: Array, taken: Array) -> Usual:
     kept = jnp.minimum(_DECAY, n / (n + 1.0))
     mean = kept * usual["norm"] + (1.0 - kept) * norm
     return {"norm": jnp.where(taken, mean, usual["norm"]), "steps": n + taken}
+
+
+class Mean:
+    """The mean loss of the steps since it was last taken, without those of no finite loss."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Array] = []
+        self._total, self._steps = 0.0, 0
+
+    def add(self, loss: Array) -> None:
+        """Waits for no device."""
+        self._waiting.append(loss)
+
+    def read(self) -> None:
+        """Fetches what was added."""
+        for loss in map(float, jax.device_get(self._waiting)):
+            if math.isfinite(loss):
+                self._total, self._steps = self._total + loss, self._steps + 1
+        self._waiting = []
+
+    def taken(self) -> float | None:
+        """None of no step. It begins anew."""
+        self.read()
+        mean = self._total / self._steps if self._steps else None
+        self._total, self._steps = 0.0, 0
+        return mean
 
 
 class Looked:

@@ -12,8 +12,9 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from signer_jax import outside
 from signer_jax.distributed import first_says, longest_wait, wait_for_all
@@ -50,8 +52,14 @@ _WEIGHTS = 0x9E37, 0x79B9
 class Checkpoints:
     """The checkpoints of one stage; saves are asynchronous and atomic. A context: its end waits for what was begun."""
 
-    def __init__(self, directory: str | Path, keep: int = 1, beside: Mapping[str, str | Path] | None = None):
-        """`beside`: the folders of the published weights that what is trained stands beside, by their parts' paths."""
+    def __init__(
+        self, directory: str | Path, keep: int = 1, best: bool = False,
+        beside: Mapping[str, str | Path] | None = None,
+    ):  # fmt: skip
+        """Keeps the last `keep`, with `best` also the one of the lowest loss (`save`).
+
+        `beside`: the folders of the published weights that what is trained stands beside, by their parts' paths.
+        """
         self.beside = beside or {}
         self._base: Base | None = None
         self.directory = Path(directory).absolute()
@@ -60,8 +68,9 @@ class Checkpoints:
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
             coordination._DEFAULT_BARRIER_TIMEOUT = seconds
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
+        self._best, self._losses = best, _losses(self.directory) if best else {}
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            preservation_policy=_LastAndBest(keep, self._losses),
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=seconds),
         )
@@ -89,9 +98,16 @@ class Checkpoints:
         step = first_says(max(_steps(self.directory), default=-1))
         return None if step < 0 else step
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator) -> None:
-        """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed."""
+    def save(self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None) -> None:
+        """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
+
+        `loss` says how good the state is, the same number in every process; without it is never the best.
+        """
         about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
+        if loss is not None:
+            about["loss"] = loss
+        if self._best and loss is not None:
+            self._losses[step] = loss
         if self.beside and jax.process_index() == 0:  # which alone writes it
             self._base = self._base or base_of(self.beside)
             about["base"] = self._base
@@ -158,6 +174,34 @@ class Checkpoints:
                 f"{self.directory}: a checkpoint could not be saved ({short(error)}); {kept}; "
                 "check the place and its space, then run the same command again"
             ) from error
+
+
+@dataclass(frozen=True)
+class _LastAndBest(PreservationPolicy):
+    """Which checkpoints stay when another one comes. `losses`, of those among which the best is sought, grows as they
+    are saved.
+    """
+
+    last: int
+    losses: Mapping[int, float]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [info.step for info in checkpoints]
+        best = min((step for step in steps if step in self.losses), key=lambda step: self.losses[step], default=None)
+        return [step == best or step in sorted(steps)[-self.last :] for step in steps]
+
+
+def _losses(directory: Path) -> dict[int, float]:
+    """Of the checkpoints that are there, each that says one and whose list is whole."""
+    found = {}
+    for step in _steps(directory):
+        try:
+            loss = _read_about(directory / str(step)).get("loss")
+        except SignerError:
+            continue  # told where it is read for its arrays
+        if isinstance(loss, float) and math.isfinite(loss):
+            found[step] = loss
+    return found
 
 
 def latest_step(directory: str | Path) -> int | None:

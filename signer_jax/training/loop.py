@@ -279,7 +279,7 @@ def fit(
     run = profiled(program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
     bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
-    looked = bad_steps.Looked(first, batches)
+    looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
     with notice.until_saved():
         for k in notice.during(bar):
@@ -287,6 +287,7 @@ def fit(
                 batch = partitioning.put_batch(next(batches), mesh)
             state, metrics, answer = run(state, frozen, batch, agreement.asked())
             meter.step(batch, metrics)
+            losses.add(metrics["loss"])
             last, stops = k + 1 == stage.steps, agreement.stops(answer)
             logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
             if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
@@ -296,6 +297,7 @@ def fit(
                 raise _diverged(stage, what, checkpoints, kept)
             if logs or saves:
                 looked = bad_steps.Looked(k + 1, batches)
+                losses.read()
             if logs:
                 values = {name: float(value) for name, value in metrics.items()}
                 values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
@@ -310,7 +312,7 @@ def fit(
                     what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                     raise _diverged(stage, what, checkpoints)
                 with meter.spent("checkpoint"):
-                    checkpoints.save(k + 1, state, batches)
+                    checkpoints.save(k + 1, state, batches, losses.taken())
             if stops:
                 break
         checkpoints.wait()

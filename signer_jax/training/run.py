@@ -273,8 +273,8 @@ def _train_stages(
                 f"{stage.steps}, so the learning rate is not reached; a twentieth of the steps is usual",
                 file=sys.stderr,
             )
-        beside = weights.beside(name)
-        with Checkpoints(directory, settings.keep_checkpoints, beside) as checkpoints, folder.Clock(workdir, name):
+        keeping = settings.keep_checkpoints, settings.keep_best, weights.beside(name)
+        with Checkpoints(directory, *keeping) as checkpoints, folder.Clock(workdir, name):
             moving, frozen = weights.for_stage(name)
             encoder = {path: kind for path, kind in frozen.items() if path.startswith("vae/")}
             if encoder and "vae" not in params:

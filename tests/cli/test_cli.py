@@ -99,9 +99,20 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
     ],
 )
-def test_an_empty_path_is_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
+def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert fails(capsys, *arguments).startswith(f"signer: {flag} is empty; give a path")
+    remote = [argument.strip() or "gs://bucket/run" for argument in arguments]
+    said = f"signer: {flag} gs://bucket/run: gs:// is no path of this machine's file system; mount what it names"
+    assert fails(capsys, *remote).startswith(said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["data.source", "vae.init", "renderer.text_encoder", "tokenizer.path"])
+def test_a_url_in_a_config_is_one_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = fails(capsys, "train", "--config", "demo", "--workdir", "w", f"--config.{name}=https://x.org/a")
+    assert said.startswith(f"signer: config.{name} https://x.org/a: https:// is no path of this machine's file system")
     assert not list(tmp_path.iterdir())
 
 

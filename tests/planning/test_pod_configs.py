@@ -9,6 +9,7 @@ import sys
 import pytest
 from benchmarks.scaling import PODS
 from conftest import ROOT
+from test_launchers import overlap
 
 from signer_jax import configuration
 from signer_jax.planning import weightless
@@ -52,6 +53,22 @@ def test_a_pod_config_fits_its_pod(tmp_path, config, topology, stage):
         for shape in arrays:
             axes = set(shape.partition("[")[2].rstrip("]").split(","))
             assert not tokens & axes and not text <= axes, shape
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+def test_the_overlap_flags_are_known_to_libtpu():
+    """An unknown one ends the process."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the `tpu` extra)")
+    command = [sys.executable, "-m", "signer_jax", "plan", "--config", "demo", "--topology", "v5e:2x2"]
+    # A batch that does not divide is refused once the topology has been described.
+    command += ["--stage", "slul", "--config.train.slul.batch=3", "--config.mesh.data=4"]
+    for more, says in (("", "batch 3 does not divide"), (" --xla_tpu_no_such_flag=true", "xla_tpu_no_such_flag")):
+        environment = os.environ | {"LIBTPU_INIT_ARGS": overlap()["LIBTPU_INIT_ARGS"] + more}
+        environment.pop("XLA_FLAGS", None)
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert run.returncode != 0 and says in run.stderr
 
 
 @pytest.mark.parametrize("config", sorted({config for config, _, _ in PODS}))

@@ -243,6 +243,49 @@ def test_an_error_keeps_the_pending_save_and_stays_short(tmp_path):
     assert latest_step(tmp_path / "part") == 2 and read_params(tmp_path / "part")
 
 
+def kept_after(folder: Path, losses: list[float | None], keep: int, best: bool) -> list[int]:
+    """The steps that are there after saves of these losses, at steps 1, 2, …; each by a process of its own."""
+    state = {"x": jnp.ones(3)}
+    before = max(ckpt._steps(folder), default=0)
+    for step, loss in enumerate(losses, before + 1):
+        with Checkpoints(folder, keep, best) as checkpoints:
+            checkpoints.save(step, state, batches(), loss)
+    return sorted(ckpt._steps(folder))
+
+
+def test_the_best_checkpoint_stays_beside_the_last_ones(tmp_path):
+    losses = [3.0, 1.0, 2.0, None, 2.5]
+    assert kept_after(tmp_path / "last", losses, 2, False) == [4, 5]
+    assert kept_after(tmp_path / "best", losses, 2, True) == [2, 4, 5]
+    assert kept_after(tmp_path / "best", [0.5, 0.75], 2, True) == [6, 7]
+    # One whose list has changed is not held to be the best; it goes with its turn.
+    about = next(path for path in (tmp_path / "best" / "6" / "about").iterdir() if b"0.5" in path.read_bytes())
+    about.write_bytes(about.read_bytes().replace(b"0.5", b"0.1"))
+    assert kept_after(tmp_path / "best", [0.75, 0.6, 0.7], 2, True) == [9, 10]
+
+
+def test_a_stage_keeps_the_checkpoint_before_which_its_loss_was_lowest_in_the_mean(tmp_path):
+    """The losses follow the data: here 4, 4, 1, 3, 9, 9, 4, 4, with a rate that changes nothing."""
+    sizes = (2.0, 2.0, 1.0, 3**0.5, 3.0, 3.0, 2.0, 2.0)
+
+    def example(i: int) -> dict:
+        return {"x": np.full(8, sizes[i // 8 % 8], np.float32)}
+
+    def measured(params, batch, rng):
+        return jnp.square(batch["x"] * params["part"]["scale"]).mean(), {}
+
+    stream = iter(grain.MapDataset.range(64).map(example).batch(8).to_iter_dataset(grain.ReadOptions(1, 1)))
+    with Checkpoints(tmp_path / "part", keep=1, best=True) as checkpoints:
+        fit(
+            small_stage.stage(measured, steps=8, learning_rate=1e-9), {"part": {"scale": np.float32(1)}}, stream,
+            mesh=partitioning.make_mesh(MESH), seed=0, checkpoints=checkpoints,
+            monitor=Monitor(tmp_path / "tensorboard"), log_every=3, checkpoint_every=2,
+        )  # fmt: skip
+    assert sorted(ckpt._steps(tmp_path / "part")) == [4, 8]
+    assert ckpt._read_about(tmp_path / "part" / "4")["loss"] == pytest.approx(2, rel=1e-5)
+    assert ckpt._read_about(tmp_path / "part" / "8")["loss"] == pytest.approx(4, rel=1e-5)
+
+
 def test_a_full_disk_stops_with_one_line_and_the_old_checkpoint(tmp_path):
     code = f"""
         import resource, signal, sys
