@@ -108,8 +108,8 @@ def test_where_no_bank_is_read_few_frames_are_kept_of_all_signers():
         kept = reference_places(corpus, items, np.array([0, 2]), 1, 8)
         of = Counter(listed[items[row][0]][2] for row, _ in kept)
         assert len(kept) == min(rows, signers) and set(of.values()) == {1}
-        assert pictures.picture_places(corpus, 1, None, 8) == sorted(pictures.places(corpus, 1, None, 8))
-        assert len(pictures.picture_places(corpus, 1, None, 8)) == min(rows, signers)
+        places = pictures.picture_places(corpus, 1, None, 8)
+        assert places == sorted(places) and len(places) == min(rows, signers)
         assert len(pictures.picture_places(corpus, 3, None, None)) == 3 * signers
     assert shares({"b": [1], "a": [2]}, 9, 8) == [([2], 4), ([1], 4)]
     assert spread_over([3, 0, 2], 9) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
