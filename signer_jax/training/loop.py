@@ -181,7 +181,7 @@ def starting(stage: Stage, tx: optax.GradientTransformation, seed: int) -> Calla
 class Program:
     """A stage's step as it is compiled on a mesh; the shapes and places of its state and of what it leaves as it is.
 
-    Nothing is allocated, and nothing is compiled before `compile` or the first call of `step`.
+    Nothing is allocated, and nothing is compiled before the first call of `step`.
     """
 
     def __init__(self, stage: Stage, params: Params, mesh: jax.sharding.Mesh):
@@ -189,7 +189,6 @@ class Program:
         `SignerError` where a rule on what it trains names nothing.
         """
         self.stage, self.mesh, self.tx = stage, mesh, stage.optimizer()
-        self._params = _shapes(params)
         moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), params)
         state = jax.eval_shape(starting(stage, self.tx, 0), moving)
         self.shardings = partitioning.tree_shardings(state, mesh)
@@ -199,10 +198,6 @@ class Program:
         step = preemption.with_question(partitioning.laid_out(_with_key(make_step(stage, self.tx)), mesh))
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None, None))
 
-    def is_for(self, params: Params) -> bool:
-        """Whether these are such parameters as it was made for."""
-        return _shapes(params) == self._params
-
     def placed(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
         """The shapes of a (global) batch where the step reads it."""
         split = partitioning.batch_sharding(self.mesh)
@@ -211,12 +206,6 @@ class Program:
     def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
         """The step on a batch of these shapes, of one process."""
         return self.step.trace(self.state, self.frozen, self.placed(batch), None)
-
-    def compile(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-        """Compiles the step for such batches; its first call finds the executable among those that jax keeps of
-        `step` (`tests/training/test_ahead.py` sees that it does).
-        """
-        self.trace(batch).lower().compile()
 
 
 def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
@@ -348,10 +337,6 @@ def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = ""
     kept = "no checkpoint was saved before" if latest is None else f"the checkpoint of step {latest} is whole"
     rate = f"config.train.{stage.name}.learning_rate ({stage.training.learning_rate:g})"
     return SignerError(f"stage {stage.name!r}: {what}{batch}; {kept}; start a new run with a lower {rate}")
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), tree)
 
 
 def _copied(tree: Any) -> Any:

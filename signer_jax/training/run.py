@@ -34,7 +34,7 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import ahead, bucketed, conditions, environment, examples, partitioning, unreferenced
+from signer_jax.training import bucketed, conditions, environment, examples, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights
@@ -215,8 +215,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
         weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    with ahead.Ahead(programs_ahead(stages, weights, profile)) as compiling:
-        params = _train_stages(stages, weights, corpus, tokenizer, compiling, monitor, notice, profile)
+    params = _train_stages(stages, weights, corpus, tokenizer, monitor, notice, profile)
     params = weights.ready(params, weights.for_signing(), settings.stages)
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
@@ -233,30 +232,9 @@ def is_over(workdir: Path, stage: Stage) -> bool:
     return first_says(latest_step(workdir / "checkpoints" / stage.name) or 0) == stage.steps
 
 
-def programs_ahead(stages: Sequence[Stage], weights: Weights, profile: int) -> dict[str, ahead.Make]:
-    """What makes the programs of the stages after the one to be trained next; none where that gains nothing, or would
-    stand in a profile. Of buckets and of a negative prompt the batches are not known before they are there.
-    """
-    c = weights.settings
-    if profile or not ahead.worth(weights.mesh):
-        return {}
-    left = [stage for stage in stages if not is_over(weights.workdir, stage)]
-    guessed = {"vae"} if c.vae.buckets else set()
-    if c.renderer.buckets or c.renderer.negative_prompt:
-        guessed |= {"images", "renderer", "joint"}
-    return {stage.name: partial(program_of, stage, weights) for stage in left[1:] if stage.name not in guessed}
-
-
-def program_of(stage: Stage, weights: Weights) -> tuple[Program, ahead.BatchShapes]:
-    """A stage's program before its parameters are there, and the shapes of its batches."""
-    moving, frozen = weights.for_stage(stage.name)
-    program = Program(stage, weights.shapes_of(moving | frozen), weights.mesh)
-    return program, examples.batch(stage.name, weights.settings, weights.model)
-
-
 def _train_stages(
-    stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, compiling: ahead.Ahead,
-    monitor: Monitor, notice: Notice | None, profile: int,
+    stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, monitor: Monitor,
+    notice: Notice | None, profile: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains every stage that is not over; returns the parameters that the last ones left in memory."""
     settings, workdir, mesh, model = weights.settings, weights.workdir, weights.mesh, weights.model
@@ -291,9 +269,8 @@ def _train_stages(
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
-            program = compiling.program(name, params) or Program(stage, params, mesh)
             learned = fit(
-                program, params, batches,
+                Program(stage, params, mesh), params, batches,
                 seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
                 stopped=workdir / "stopped", profile=profile,
@@ -301,7 +278,7 @@ def _train_stages(
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
             params = finished(stage, params, learned)
-            del learned, batches, program  # and what they hold
+            del learned, batches  # and what they hold
     return params
 
 
