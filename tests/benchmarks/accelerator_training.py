@@ -117,7 +117,7 @@ def ours(tiny: bool, rows: int, steps: int) -> dict[str, Any]:
 
     from signer_jax import configuration
     from signer_jax.training import partitioning
-    from signer_jax.training.loop import Stage, laid_step, starting
+    from signer_jax.training.loop import Program, Stage, starting
     from signer_jax.validation import read
 
     settings = read(configuration.load("default"))
@@ -128,15 +128,15 @@ def ours(tiny: bool, rows: int, steps: int) -> dict[str, Any]:
         settings.nonfinite_steps,
     )  # fmt: skip
     mesh = partitioning.make_mesh({"data": 1}, jax.devices()[:1])
-    batch, tx = batch_of(tiny, rows), stage.optimizer()
-    start = starting(stage, tx, 0)
-    state = jax.jit(lambda: start({"transformer": parameters(module, batch)}))()
-    step = jax.jit(laid_step(stage, tx, mesh), donate_argnums=0)
+    batch = batch_of(tiny, rows)
+    program = Program(stage, {"transformer": jax.eval_shape(lambda: parameters(module, batch))}, mesh)
+    start = starting(stage, program.tx, 0)
+    state = jax.jit(lambda: start({"transformer": parameters(module, batch)}), out_shardings=program.shardings)()
     placed = partitioning.put_batch(batch, mesh)
 
     def once() -> float:
         nonlocal state
-        state, metrics = step(state, {}, placed)
+        state, metrics, _ = program.step(state, {}, placed, None)
         return float(jax.block_until_ready((state, metrics))[1]["loss"])
 
     found = timed(once, steps)

@@ -76,18 +76,17 @@ def step_seconds(tiny: bool, steps: int, axis: str, devices: int) -> float:
     import jax
 
     from signer_jax.training import partitioning
-    from signer_jax.training.loop import laid_step, starting
+    from signer_jax.training.loop import Program, starting
 
     stage, params, shapes = stage_and_params(tiny, 10 * steps)
-    mesh, tx = partitioning.make_mesh({axis: devices}, jax.devices()[:devices]), stage.optimizer()
-    start = starting(stage, tx, 0)
-    shardings = partitioning.tree_shardings(jax.eval_shape(start, params), mesh)
-    state = jax.jit(start, out_shardings=shardings)(jax.device_put(params, shardings.params))
-    step = jax.jit(laid_step(stage, tx, mesh), donate_argnums=0, out_shardings=(shardings, None))
+    mesh = partitioning.make_mesh({axis: devices}, jax.devices()[:devices])
+    program = Program(stage, params, mesh)
+    start = jax.jit(starting(stage, program.tx, 0), out_shardings=program.shardings)
+    state = start(jax.device_put(params, program.shardings.params))
     batch, times = partitioning.put_batch(next(examples(shapes, mesh)), mesh), []
     for _ in range(2 + steps):
         began = time.perf_counter()
-        state, metrics = step(state, {}, batch)
+        state, metrics, _ = program.step(state, {}, batch, None)
         jax.block_until_ready((state, metrics))
         times.append(time.perf_counter() - began)
     return statistics.median(times[2:])
@@ -113,7 +112,7 @@ def run(tiny: bool, folder: Path, begins: int, ends: int) -> dict[str, Any]:
 
     from signer_jax.training import partitioning
     from signer_jax.training.checkpoints import Checkpoints
-    from signer_jax.training.loop import fit
+    from signer_jax.training.loop import Program, fit
 
     compiling: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -123,8 +122,8 @@ def run(tiny: bool, folder: Path, begins: int, ends: int) -> dict[str, Any]:
     mesh, watched = partitioning.make_mesh({"fsdp": -1}), Watched()
     with Checkpoints(folder) as checkpoints:
         fit(
-            stage, params, examples(shapes, mesh), mesh=mesh, seed=0, checkpoints=checkpoints, monitor=watched,
-            log_every=1, checkpoint_every=EVERY,
+            Program(stage, params, mesh), params, examples(shapes, mesh), seed=0, checkpoints=checkpoints,
+            monitor=watched, log_every=1, checkpoint_every=EVERY,
         )  # fmt: skip
     assert len(watched.times) == ends - begins
     return {

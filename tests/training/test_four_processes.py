@@ -17,7 +17,7 @@ import test_axes
 from signer_jax import distributed
 from signer_jax.data import streams
 from signer_jax.training import partitioning
-from signer_jax.training.loop import laid_step, starting
+from signer_jax.training.loop import Program, starting
 
 STEPS, BATCH, EXAMPLES = 3, 4, 12
 # Every axis goes from process to process, tokens by their heads and by their keys.
@@ -50,17 +50,15 @@ def losses(shape: dict[str, int], across: str) -> list[float]:
         return jnp.square(velocity - (noise - latents)).mean(), {}
 
     stage = small_stage.stage(objective, steps=STEPS, batch=BATCH)
-    tx = stage.optimizer()
     params = {"part": test_axes.parameters("plain")}
-    initial = starting(stage, tx, 0)
-    shardings = partitioning.tree_shardings(jax.eval_shape(initial, params), mesh)
-    state = jax.jit(initial, out_shardings=shardings)(jax.device_put(params, shardings.params))
-    step = jax.jit(laid_step(stage, tx, mesh), donate_argnums=0, out_shardings=(shardings, None))
+    program = Program(stage, params, mesh)
+    initial = jax.jit(starting(stage, program.tx, 0), out_shardings=program.shardings)
+    state = initial(jax.device_put(params, program.shardings.params))
     rows = partitioning.local_rows(BATCH, mesh)
     reading = streams.Reading(BATCH, 3, threads=1, prefetch=1, rows=rows)
     batches, found = streams.iterate(range(EXAMPLES), example, reading, "examples"), []
     for _ in range(STEPS):
-        state, metrics = step(state, {}, partitioning.put_batch(next(batches), mesh))
+        state, metrics, _ = program.step(state, {}, partitioning.put_batch(next(batches), mesh), None)
         found.append(float(metrics["loss"]))
     return found
 
