@@ -276,9 +276,9 @@ def test_a_stage_keeps_the_checkpoint_before_which_its_loss_was_lowest_in_the_me
 
     stream = iter(grain.MapDataset.range(64).map(example).batch(8).to_iter_dataset(grain.ReadOptions(1, 1)))
     with Checkpoints(tmp_path / "part", keep=1, best=True) as checkpoints:
+        made, given = small_stage.stage(measured, steps=8, learning_rate=1e-9), {"part": {"scale": np.float32(1)}}
         fit(
-            small_stage.stage(measured, steps=8, learning_rate=1e-9), {"part": {"scale": np.float32(1)}}, stream,
-            mesh=partitioning.make_mesh(MESH), seed=0, checkpoints=checkpoints,
+            Program(made, given, partitioning.make_mesh(MESH)), given, stream, seed=0, checkpoints=checkpoints,
             monitor=Monitor(tmp_path / "tensorboard"), log_every=3, checkpoint_every=2,
         )  # fmt: skip
     assert sorted(ckpt._steps(tmp_path / "part")) == [4, 8]
