@@ -140,6 +140,8 @@ def _write_latents(folder: Path, i: int) -> None:
         (folder / "latents").rename(folder / "before")
     clips = [np.zeros((9, 8, 8, 3), np.uint8)] * 3
     corpus = SimpleNamespace(
+        size=(8, 8),
+        hash=lambda: "corpus",
         listed=lambda split: [(9, True, "x") for _ in clips],
         motions=lambda split: SimpleNamespace(video=clips.__getitem__),
     )
