@@ -11,10 +11,11 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 from signer_jax.chips import CPU, Topology
 from signer_jax.errors import SignerError
 from signer_jax.layout import AXES, LayoutWarning
+from signer_jax.planning import examples
 from signer_jax.planning.weightless import Described
 from signer_jax.renderer.attention import exchanges
 from signer_jax.settings import Settings
-from signer_jax.training import examples, partitioning
+from signer_jax.training import partitioning
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, TrainState, needed_flops
 from signer_jax.training.run import stage_of

@@ -204,8 +204,8 @@ class Program:
         return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split) for name, leaf in batch.items()}
 
     def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
-        """The step on a batch of these shapes, of one process."""
-        return self.step.trace(self.state, self.frozen, self.placed(batch), None)
+        """The step on a batch of these shapes, `placed`, of one process."""
+        return self.step.trace(self.state, self.frozen, batch, None)
 
 
 def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:

@@ -34,7 +34,7 @@ from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import bucketed, conditions, environment, examples, partitioning, unreferenced
+from signer_jax.training import bucketed, conditions, environment, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
 from signer_jax.training.held import Weights
@@ -227,11 +227,6 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     return model, params
 
 
-def is_over(workdir: Path, stage: Stage) -> bool:
-    """Whether its last step is saved; the first process looks, for all."""
-    return first_says(latest_step(workdir / "checkpoints" / stage.name) or 0) == stage.steps
-
-
 def _train_stages(
     stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, monitor: Monitor,
     notice: Notice | None, profile: int,
@@ -241,7 +236,7 @@ def _train_stages(
     params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
-        if is_over(workdir, stage):
+        if first_says(latest_step(directory) or 0) == stage.steps:
             params = {part: tree for part, tree in params.items() if part not in stage.parts}
             continue
         warmup = settings.stage(name).warmup
@@ -337,6 +332,15 @@ def bucketed_parts(settings: Settings) -> list[tuple[str, int]]:
     return [(part, max(batches)) for part, batches in sizes.items() if batches]
 
 
+def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
+    """The buckets of `config.PART.buckets`, and what their sides are multiples of. Raises `SignerError`."""
+    spatial = model.vae.spatial_ratio
+    if part == "renderer":
+        spatial, _ = models.pixels_of_a_token(settings.renderer, spatial, model.renderer.transformer.patch)
+    texts, where = getattr(settings, part).buckets, f"config.{part}.buckets"
+    return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
+
+
 def training_clips(corpus: Corpus) -> list[buckets.Clip]:
     """The training videos' sizes; none where the corpus says none."""
     size = corpus.size or (0, 0)
@@ -345,7 +349,7 @@ def training_clips(corpus: Corpus) -> list[buckets.Clip]:
 
 def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
     """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` for an aspect that none has."""
-    sizes, spatial = examples.bucket_sizes(part, settings, model)
+    sizes, spatial = bucket_sizes(part, settings, model)
     clips, most = training_clips(corpus), {"crop": settings.data.crop, "enlarge": settings.data.enlarge}
     buckets.check_aspects(clips, sizes, spatial=spatial, where=f"config.{part}.buckets", **most)
     return buckets.plan(clips, sizes, **most)
@@ -451,7 +455,7 @@ def _check(settings: Settings) -> None:
     for described in published.values():
         described.check()
     for part, _ in bucketed_parts(settings):
-        examples.bucket_sizes(part, settings, model)
+        bucket_sizes(part, settings, model)
     ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
     params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
     for name in ruled:

@@ -17,11 +17,12 @@ from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
+from signer_jax.planning import examples
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
-from signer_jax.training import conditions, examples, partitioning, pictures, run
+from signer_jax.training import conditions, partitioning, pictures, run
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 

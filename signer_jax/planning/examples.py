@@ -5,15 +5,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from signer_jax import model as models
 from signer_jax.data import buckets
-from signer_jax.data.prepare import trains
 from signer_jax.interop import clip
 from signer_jax.model import Model
 from signer_jax.renderer.render import CLIP_TOKENS
 from signer_jax.renderer.text_encoder import ROWS
 from signer_jax.settings import Settings
 from signer_jax.training import conditions
+from signer_jax.training.run import bucket_sizes, trains
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # of one example
 
@@ -25,15 +24,6 @@ def batch(stage: str, settings: Settings, model: Model) -> dict[str, jax.ShapeDt
         name: jax.ShapeDtypeStruct((rows, *shape), np.dtype(dtype))
         for name, (shape, dtype) in _example(stage, settings, model).items()
     }
-
-
-def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
-    """The buckets of `config.PART.buckets`, and what their sides are multiples of. Raises `SignerError`."""
-    spatial = model.vae.spatial_ratio
-    if part == "renderer":
-        spatial, _ = models.pixels_of_a_token(settings.renderer, spatial, model.renderer.transformer.patch)
-    texts, where = getattr(settings, part).buckets, f"config.{part}.buckets"
-    return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
 
 
 def largest_bucket(part: str, settings: Settings, model: Model) -> buckets.Bucket | None:

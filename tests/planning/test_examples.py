@@ -10,7 +10,8 @@ from conftest import TINY
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.data.prepare import prepare as prepare_corpus
-from signer_jax.training import examples, partitioning, run
+from signer_jax.planning import examples
+from signer_jax.training import partitioning, run
 from signer_jax.validation import read
 
 
