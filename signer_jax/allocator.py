@@ -5,9 +5,20 @@ import importlib.util
 import os
 import re
 import sys
+from pathlib import Path
 
 # <malloc.h> of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always [madvise] never"
+
+
+def tune(restart: bool = True) -> None:
+    """All that is below, where it is of use. `restart`: whether this is a program that may be started anew."""
+    if not accelerator_installed():
+        if not (restart and with_large_pages()):
+            keep_freed_memory()
+        compile_quickly()
+    threads_for_virtual_devices()
 
 
 def accelerator_installed() -> bool:
@@ -15,13 +26,48 @@ def accelerator_installed() -> bool:
     return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
 
 
+def with_large_pages() -> bool:
+    """Starts this program anew with memory in large pages, where its C library and its system give them on request;
+    whether it has them, or a setting of the user's in `GLIBC_TUNABLES` in their place.
+
+    XLA's CPU client allocates the temporary buffers of a program at every call and frees them after it. They are large,
+    so glibc maps them anew from the system each time, a page fault for every 4 KiB; of 2 MiB pages there are 500 times
+    fewer (`glibc.malloc.hugetlb` in glibc's manual, from 2.35 on). It is read when a program starts, so this one is
+    replaced by itself: call it before anything was done.
+    """
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc." in given:
+        return True
+    if not sys.platform.startswith("linux") or _glibc() < (2, 35) or not sys.executable:
+        return False
+    try:
+        pages = _LARGE_PAGES.read_text()
+    except OSError:
+        return False
+    if "[madvise]" not in pages:  # all have them without a request, or none
+        return "[always]" in pages
+    os.environ["GLIBC_TUNABLES"] = f"{given}:glibc.malloc.hugetlb=1".strip(":")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _glibc() -> tuple[int, ...]:
+    """The C library's version; (0,) for another one."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        return (0,)
+    return tuple(map(int, version.split("."))) if name == "glibc" else (0,)
+
+
 def keep_freed_memory() -> bool:
     """Lets the process keep freed memory for its next step; whether that could be set (glibc only).
 
-    XLA's CPU client allocates the temporary buffers of a program at every call and frees them after it. They are large,
-    so glibc maps them anew from the system each time: a training step of the T5 in `tests/benchmarks/models.py` took
-    46,000 page faults, a fifth of its CPU time; with this it takes none. Memory stays at its peak, which the next step
-    would reach again. Call it before the first thread starts. It is of no use where an accelerator holds the arrays.
+    Second to large pages. A training step of the T5 in `tests/benchmarks/models.py` took 46,000 page faults, a fifth of
+    its CPU time; with this it takes none. Memory stays at its peak, which the next step would reach again. What it
+    costs: all threads share one heap, and in one that a large compilation has left in pieces each looks for room while
+    the others wait. Call it before the first thread starts.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -6,14 +6,16 @@ import sys
 
 import pytest
 
-from signer_jax.allocator import compile_quickly, threads_for_virtual_devices
+from signer_jax.allocator import _LARGE_PAGES, _glibc, compile_quickly, threads_for_virtual_devices, with_large_pages
 
 PROGRAM = """
 import ctypes, resource, sys, threading
-from signer_jax.allocator import keep_freed_memory
+from signer_jax.allocator import keep_freed_memory, with_large_pages
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
+if sys.argv[1] == "large":
+    assert with_large_pages()
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
@@ -35,15 +37,63 @@ thread.join()
 """
 
 
+def alone(program: str, *arguments: str, given: str = "", **more: str) -> str:
+    """What a program says, without this process's own settings of memory."""
+    kept = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | more
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=kept, input=given, check=True, capture_output=True, text=True).stdout
+
+
 def faults(which: str) -> int:
-    run = subprocess.run([sys.executable, "-c", PROGRAM, which], check=True, capture_output=True, text=True)
-    return int(run.stdout)
+    return int(alone(PROGRAM, which))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own settings")
 def test_freed_memory_is_kept():
     assert faults("kept") < 1000
     assert faults("as it is") > 50 * faults("kept")
+
+
+def gives_large_pages() -> bool:
+    return _LARGE_PAGES.exists() and "[madvise]" in _LARGE_PAGES.read_text() and _glibc() >= (2, 35)
+
+
+@pytest.mark.skipif(not gives_large_pages(), reason="a system that gives large pages on request")
+def test_large_pages_take_a_fault_for_many():
+    assert faults("as it is") > 50 * faults("large")
+
+
+STARTED = """
+import os, sys
+from signer_jax.allocator import with_large_pages
+print(os.getpid(), flush=True)
+print(with_large_pages(), sys.argv[1:], sys.stdin.read(), os.environ.get("GLIBC_TUNABLES"))
+"""
+
+
+@pytest.mark.skipif(not gives_large_pages(), reason="a system that gives large pages on request")
+def test_a_program_that_starts_anew_is_the_same():
+    first, second, said = alone(STARTED, "a b", "--c=1", given="said").splitlines()
+    assert first == second  # the process that a launcher knows
+    assert said == "True ['a b', '--c=1'] said glibc.malloc.hugetlb=1"
+
+
+def test_what_the_user_asks_of_memory_stands():
+    _, said = alone(STARTED, GLIBC_TUNABLES="glibc.malloc.arena_max=2").splitlines()
+    assert said.endswith("glibc.malloc.arena_max=2")
+
+
+def test_without_large_pages_nothing_starts_anew(monkeypatch, tmp_path):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started anew"))
+    never, always = tmp_path / "never", tmp_path / "always"
+    never.write_text("always madvise [never]\n")
+    always.write_text("[always] madvise never\n")
+    for pages, has in ((never, False), (always, sys.platform.startswith("linux") and _glibc() >= (2, 35))):
+        monkeypatch.setattr("signer_jax.allocator._LARGE_PAGES", pages)
+        assert with_large_pages() == has
+    monkeypatch.setattr("signer_jax.allocator._LARGE_PAGES", tmp_path / "none")
+    assert not with_large_pages()
 
 
 def test_programs_are_compiled_quickly_unless_the_user_says_otherwise(monkeypatch):

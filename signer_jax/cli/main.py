@@ -6,12 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from signer_jax import __version__
-from signer_jax.allocator import (
-    accelerator_installed,
-    compile_quickly,
-    keep_freed_memory,
-    threads_for_virtual_devices,
-)
+from signer_jax.allocator import tune
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, plan, prior, score, sign, train
 from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.outside import check_local, code_of, line_of
@@ -46,10 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"{overrides[0]}: this command takes no config")
     known.overrides = overrides
     logs.keep_to_one_line()
-    if not accelerator_installed():
-        keep_freed_memory()
-        compile_quickly()
-    threads_for_virtual_devices()
+    tune(restart=arguments is None)
     try:
         check_paths(known)
         with logs.interruptible():

@@ -46,10 +46,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     size = parser.parse_args()
 
-    from signer_jax.allocator import compile_quickly, keep_freed_memory
+    from signer_jax.allocator import tune
 
-    keep_freed_memory()  # both as the `signer` program does
-    compile_quickly()
+    tune()  # as the `signer` program does
     from signer_jax.renderer.attention import LOGITS_LIMIT, attention_by_heads, blocked_attention, query_block
 
     rng = np.random.default_rng(0)

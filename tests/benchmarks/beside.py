@@ -20,10 +20,9 @@ def main() -> None:
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir
 
-    from signer_jax.allocator import compile_quickly, keep_freed_memory
+    from signer_jax.allocator import tune
 
-    keep_freed_memory()  # both as the `signer` program does
-    compile_quickly()
+    tune()  # as the `signer` program does
     from signer_jax import beside as module
     from signer_jax import model as models
     from signer_jax.pipeline import Signer

@@ -79,10 +79,9 @@ def arrays(model: str) -> tuple[np.ndarray, ...]:
 
 def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
     """(forward, train), each of which waits for its result."""
-    from signer_jax.allocator import compile_quickly, keep_freed_memory
+    from signer_jax.allocator import tune
 
-    keep_freed_memory()  # both as the `signer` program does
-    compile_quickly()
+    tune()  # as the `signer` program does
 
     import jax
     import jax.numpy as jnp

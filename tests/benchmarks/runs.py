@@ -187,11 +187,9 @@ def main() -> None:
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if (what := given.worker) is not None:
-        from signer_jax.allocator import compile_quickly, keep_freed_memory, threads_for_virtual_devices
+        from signer_jax.allocator import tune
 
-        keep_freed_memory()  # all three as the `signer` program does
-        compile_quickly()
-        threads_for_virtual_devices()
+        tune()  # as the `signer` program does
         if "axes" in what:
             size = what["tiny"], what["steps"]
             alone = step_seconds(*size, what["axes"][0], 1)  # the same program along every axis

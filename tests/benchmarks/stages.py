@@ -46,10 +46,9 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+")
     known, overrides = parser.parse_known_args()
 
-    from signer_jax.allocator import compile_quickly, keep_freed_memory
+    from signer_jax.allocator import tune
 
-    keep_freed_memory()  # both as the `signer` program does
-    compile_quickly()
+    tune()  # as the `signer` program does
     import jax
 
     from signer_jax import configuration
