@@ -4,17 +4,19 @@
 
 Each stage of the config on its own corpus, from fresh parameters. Printed: seconds of compilation (gradient and
 optimizer); CPU milliseconds, all cores together, of reading a batch (the mean of many) and of the gradient and the
-optimizer (the least of a few runs).
+optimizer (the least of a few runs); milliseconds on the clock of a step as the train loop takes it (the median of
+some), in the process that compiled it.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-RUNS, BATCHES = 6, 20
+RUNS, BATCHES, STEPS = 6, 20, 20
 
 
 def timed(function: Callable, *inputs: Any) -> tuple[Any, float, float]:
@@ -29,6 +31,25 @@ def timed(function: Callable, *inputs: Any) -> tuple[Any, float, float]:
         jax.block_until_ready(function(*inputs))
         least = min(least, 1000 * (time.process_time() - cpu))
     return result, first, least
+
+
+def step_ms(program: Any, params: Any, batch: Any) -> float:
+    """Milliseconds of a stage's step as the train loop takes it, one after the other."""
+    import jax
+    import jax.numpy as jnp
+
+    from signer_jax.training.loop import cut, starting
+    from signer_jax.training.partitioning import put_batch
+
+    moving, frozen = cut(program.stage, params, 0)
+    state = jax.jit(starting(program.stage, program.tx, 0))(jax.tree.map(jnp.copy, moving))  # a step uses it up
+    taken = []
+    for _ in range(STEPS + 1):
+        start = time.perf_counter()
+        state, metrics, _ = program.step(state, frozen, put_batch(batch, program.mesh), None)
+        jax.block_until_ready((state, metrics))
+        taken.append(1000 * (time.perf_counter() - start))
+    return statistics.median(taken[1:])
 
 
 def gradient_of(stage: Any) -> Callable:
@@ -54,12 +75,12 @@ def main() -> None:
     from signer_jax import configuration
     from signer_jax import model as models
     from signer_jax.training import run
-    from signer_jax.training.loop import cut
+    from signer_jax.training.loop import Program, cut
     from signer_jax.training.optimizer import optimizer
     from signer_jax.validation import read
 
     settings = read(configuration.load(known.config, overrides))
-    print(f"{'':12}{'batch':>10}{'gradient':>10}{'optimizer':>10}{'compiled':>10}")
+    print(f"{'':12}{'batch':>10}{'gradient':>10}{'optimizer':>10}{'compiled':>10}{'a step':>10}")
     with tempfile.TemporaryDirectory() as name, run.claimed(settings, Path(name) / "run"):
         workdir, mesh = Path(name) / "run", run.mesh_of(settings)
         corpus = run.prepare_corpus(settings.data, settings.data.seed, workdir / "data")
@@ -79,7 +100,10 @@ def main() -> None:
             tx = optimizer(settings.stage(stage), settings.optimizers)
             state = jax.jit(tx.init)(moving)
             _, second, update = timed(jax.jit(tx.update), gradients, state, moving)
-            print(f"{stage:12}{reading:10.0f}{gradient:10.0f}{update:10.0f}{first + second:10.1f}", flush=True)
+            step = step_ms(Program(made, params, mesh), params, batch)
+            print(
+                f"{stage:12}{reading:10.0f}{gradient:10.0f}{update:10.0f}{first + second:10.1f}{step:10.0f}", flush=True
+            )
 
 
 if __name__ == "__main__":
