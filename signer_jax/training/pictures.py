@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Float, UInt8
 
 from signer_jax import storage
@@ -34,7 +35,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun
+from signer_jax.training import begun, precision
 from signer_jax.training.latents import encoder_of, shares, write_array
 from signer_jax.training.partitioning import free
 from signer_jax.training.published import hashed
@@ -86,10 +87,11 @@ class Seer:
     """CLIP's tower with its weights on the first of this process's devices: pictures to tokens, float32."""
 
     def __init__(self, tower: Tower):
-        module, params = clip.load(tower.folder, width=tower.width)
-        self._params = jax.device_put(params, jax.local_devices()[0])
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        module, params = clip.load(tower.folder, width=tower.width, place=lambda *_: here)
+        self._params = params
         self._module: ImageEncoder = module
-        self._see = jax.jit(lambda params, pictures: module.apply({"params": params}, pictures))
+        self._see = jax.jit(precision.exact(lambda params, pictures: module.apply({"params": params}, pictures)))
 
     def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
         seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])
@@ -111,6 +113,7 @@ class Pictures:
     shard: Shard | Parts | None
     bucket: str = ""  # to whose size they were brought
     dtype: str = DTYPE  # that their latents were encoded in
+    precision: str = ""  # of the products in that, and in CLIP; "": not noted, of a folder of before
 
     @classmethod
     def open(cls, directory: Path) -> "Pictures":
@@ -119,7 +122,7 @@ class Pictures:
         try:
             about = read_json(directory / "about.json", LISTS)
             vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
-            of = {name: str(about[name]) for name in ("bucket", "dtype") if name in about}
+            of = {name: str(about[name]) for name in ("bucket", "dtype", "precision") if name in about}
             parts = about.get("parts", 1)
             if type(parts) is not int or parts < 1:
                 raise ValueError("the number of its parts is none")
@@ -219,6 +222,7 @@ def prepare(
                 f"{directory}: holds pictures of {there.bucket or 'no bucket'} in {there.dtype}, this run needs "
                 f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
             )
+        precision.check(directory, there.precision)
         return there
     places = picture_places(corpus, references, cut, most)
     starts = sorted(set(windows())) if first and tower else []
@@ -246,7 +250,7 @@ def prepare(
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "own": True, "signers": signers, "parts": max(1, len(files)),
+            "precision": precision.PRECISION, "own": True, "signers": signers, "parts": max(1, len(files)),
         }  # fmt: skip
         np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
         storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
@@ -261,6 +265,7 @@ def _tokens_of(
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
         "tower": tower.hash(), "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "precision": precision.PRECISION,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip
 
