@@ -411,10 +411,11 @@ class Renderer:
         given clean, of which nothing is predicted.
         """
         groups = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
-        if self.shapes is None:
-            shown, ratio = drawn[..., np.array(groups)].max(axis=-1), drawn.shape[2] // grid[0]
+        ratio = drawn.shape[2] // grid[0]
+        if self.shapes is None and drawn.shape[2:4] == (ratio * grid[0], ratio * grid[1]):
+            shown = drawn[..., np.array(groups)].max(axis=-1)
             hands = covered(jax.lax.stop_gradient(shown), time_ratio=self.temporal_ratio, space_ratio=ratio)
-        else:  # in DWPose's colours a hand is not told from the rest
+        else:  # in DWPose's colours a hand is not told from the rest, nor a place in a coarser picture
             hands = self._covered(pose, confidence, [self.groups[i][1:] for i in groups], grid)
         weight = hand_weight(hands, hand)
         if face != 1.0:  # which no control picture has as an area
