@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun, precision
+from signer_jax.training import base, begun, precision
 from signer_jax.training.latents import encoder_of, shares, write_array
 from signer_jax.training.partitioning import free
 from signer_jax.training.published import hashed
@@ -91,7 +91,11 @@ class Seer:
         module, params = clip.load(tower.folder, width=tower.width, place=lambda *_: here)
         self._params = params
         self._module: ImageEncoder = module
-        self._see = jax.jit(precision.exact(lambda params, pictures: module.apply({"params": params}, pictures)))
+
+        def see(params: dict, pictures: jax.Array) -> Any:
+            return module.apply({"params": params}, pictures)
+
+        self._see = jax.jit(precision.exact(see))
 
     def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
         seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])
@@ -114,6 +118,7 @@ class Pictures:
     bucket: str = ""  # to whose size they were brought
     dtype: str = DTYPE  # that their latents were encoded in
     precision: str = ""  # of the products in that, and in CLIP; "": not noted, of a folder of before
+    files: Any = None  # of the tower, as they were then (`base.noted`)
 
     @classmethod
     def open(cls, directory: Path) -> "Pictures":
@@ -147,7 +152,7 @@ class Pictures:
         shard = open_parts(directory, "windows", parts, _decode, storage.REMAKE) if windows else None
         if shard is not None and len(shard) != len(windows):
             raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
-        return cls(directory, vae, tower, banks, windows, shard, **of)
+        return cls(directory, vae, tower, banks, windows, shard, files=about.get("tower_files"), **of)
 
     def tokens_at(self, motion: int, start: int) -> Tokens:
         """CLIP's of a window's first frame. Raises `SignerError` for a window that is not there."""
@@ -224,6 +229,7 @@ def prepare(
             )
         precision.check(directory, there.precision)
         return there
+    noted = base.noted(tower.folder) if tower else []
     places = picture_places(corpus, references, cut, most)
     starts = sorted(set(windows())) if first and tower else []
     files = _tokens_of(directory, corpus, starts, tower, cut) if starts and tower else []
@@ -250,7 +256,8 @@ def prepare(
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "precision": precision.PRECISION, "own": True, "signers": signers, "parts": max(1, len(files)),
+            "tower_files": noted, "precision": precision.PRECISION, "own": True, "signers": signers,
+            "parts": max(1, len(files)),
         }  # fmt: skip
         np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
         storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
@@ -283,7 +290,7 @@ def _tokens_of(
 
 def check_same(pictures: Pictures, tower: Tower | None) -> None:
     """Raises `SignerError` where the tokens are not this tower's."""
-    if pictures.tower != (tower.hash() if tower else ""):
+    if pictures.tower if tower is None else not base.same(pictures.files, pictures.tower, tower.folder):
         where = f"{KEY} {tower.folder}" if tower else "this run's, which has none"
         raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
 
