@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax import model as models
@@ -20,16 +21,16 @@ from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
 from signer_jax.interop.names import Described
-from signer_jax.interop.shards import Watch
+from signer_jax.interop.shards import TYPES, Watch
 from signer_jax.model import Model
-from signer_jax.opened import restored
+from signer_jax.opened import described, restored
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.slul.t5 import T5
 from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
 
-KIND = "export of signer_jax"
+KIND = "set of exported weights"
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.
 _ADAPTER = re.compile(r"(renderer/transformer|slul)/.*/lora_[ab]$")
 
@@ -67,7 +68,9 @@ def _indexed(folder: Path, *, variant: Any, there: list[str], out: Path, lines: 
 def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None = None) -> list[str]:
     """A run's renderer as a pipeline of diffusers. Raises `SignerError` where it has none, or one of its own kind."""
     variant = _published_variant(workdir)
-    settings, model, params = restored(workdir, parts=("renderer", "vae"), whole=True)
+    weights = described(workdir)
+    _check_place(out, weights.shapes["renderer"], type_, float32=weights.shapes["vae"], encoders=workdir / kept.NAME)
+    settings, model, params = restored(weights, parts=("renderer", "vae"), whole=True)
     module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
     lines = []
     with storage.new_folder(out, KIND) as folder:
@@ -108,6 +111,18 @@ def _published_variant(workdir: Path) -> Any:
     return VARIANTS[name]
 
 
+def _check_place(out: Path, shapes: Any, type_: str, *, float32: Any = None, encoders: Path | None = None) -> None:
+    """Raises `SignerError` where the name is taken or the disk too full, before gigabytes of weights are read.
+
+    Written are parameters of these shapes in `type_`, others in float32, and copies of the `encoders` of a folder.
+    """
+    storage.check_replaceable(out, KIND)
+    numbers, plain = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, float32))
+    folders = [encoders / name for name in ("text_encoder", "image_encoder")] if encoders else []
+    copied = sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors"))
+    storage.check_room(out, numbers * TYPES[type_].itemsize + 4 * plain + copied)
+
+
 def _with_constants(settings: Settings, model: Model, workdir: Path) -> Any:
     """The autoencoder, its config's constants being those that the transformer's latents were normalised by."""
     if models.latent_constants(model, settings) is not None:
@@ -136,7 +151,9 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     settings = folders.load_settings(workdir)
     if not any("slul" in models.TRAINED[stage] for stage in settings.stages):
         raise SignerError(f"{workdir}: this run has no SLUL (stages {settings.stages}), so there is no T5 to export")
-    settings, model, params = restored(workdir, parts=("slul",), whole=True)
+    weights = described(workdir)
+    _check_place(out, weights.shapes["slul"], type_)
+    settings, model, params = restored(weights, parts=("slul",), whole=True)
     vocabulary = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
     config, tensors = t5.theirs(model.slul, params["slul"])
     with storage.new_folder(out, KIND) as folder:
@@ -155,6 +172,7 @@ def export_lora(workdir: Path, out: Path) -> list[str]:
     Raises `SignerError` where the run trained none, or none on published weights.
     """
     settings = folders.load_settings(workdir)
+    storage.check_replaceable(out, KIND)
     trees, others = _adapters(settings, workdir)
     settings = kept.local(settings, workdir)
     if not trees:

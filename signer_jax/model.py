@@ -284,19 +284,25 @@ def _transformer(
 
 def _control(c: Rendering, tokens: int, dim: int, dtype: jnp.dtype) -> ControlBranch:
     """ControlNeXt's branch, strided from the control picture down to a grid of `tokens` rows."""
-    stages = len(c.control_channels)
-    halvings = int(np.log2(c.control_size // c.control_fold // tokens)) if tokens else 0
-    if tokens * 2**halvings * c.control_fold != c.control_size or halvings > stages:
+    stages, groups = len(c.control_channels), min(8, c.control_channels[0] // 4)
+    sizes = [tokens * c.control_fold * 2**i for i in range(stages + 1)]
+    if c.control_size not in sizes:
         raise SignerError(
             f"config.renderer.control_size {c.control_size} must be the token grid {tokens} (data.size / VAE / patch) "
-            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}: "
-            + ", ".join(str(tokens * c.control_fold * 2**i) for i in range(stages + 1))
+            f"times control_fold {c.control_fold} times a power of two up to 2^{stages}: " + ", ".join(map(str, sizes))
         )
+    if odd := [width for width in c.control_channels if width % groups]:
+        raise SignerError(
+            f"config.renderer.control_channels {','.join(map(str, c.control_channels))}: each must be a multiple of "
+            f"{groups}, the groups that they are normed in (a quarter of the first, at most 8); in place of {odd[0]} "
+            f"take {nearest(odd[0], groups)}"
+        )
+    halvings = sizes.index(c.control_size)
     return ControlBranch(
         channels=tuple(c.control_channels),
         strides=(2,) * halvings + (1,) * (stages - halvings),
         dim=dim,
-        groups=min(8, c.control_channels[0] // 4),
+        groups=groups,
         freq_dim=c.freq_dim,
         time_dim=c.control_channels[-1],
         fold=c.control_fold,

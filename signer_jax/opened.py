@@ -11,7 +11,7 @@ from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread
 from signer_jax.errors import SignerError
 from signer_jax.interop import kept
-from signer_jax.model import Model
+from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
@@ -26,6 +26,7 @@ from signer_jax.training import conditions, partitioning
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.held import Weights
 
+_NAMES = {"slul": "SLUL", "slp_moe": "SLP-MoE", "renderer": "renderer"}
 TEXTS = 10_000  # training texts, spread over the corpus, from which it is learned which gloss a word brings; a second
 
 
@@ -45,7 +46,7 @@ class Opened:
         Raises `SignerError` where there is no run, or an unfinished one.
         """
         workdir = Path(workdir)
-        settings, model, params = restored(workdir, parts=parts)
+        settings, model, params = restored(described(workdir), parts=parts)
         return cls(settings, workdir, model, params)
 
     # ---- The stations: each a struct for the functions of its file under `stations/` ------------------------------
@@ -86,8 +87,7 @@ class Opened:
     @cached_property
     def studio(self) -> Studio:
         """Pose -> video, for `stations.render`."""
-        if self.model.renderer is None:
-            raise self._lacks("renderer")
+        check_parts(self.settings, self.workdir, ("renderer",))
         return self._studio(spoken=self.model.renderer.variant.text == "slul" or self.texts is not None)
 
     @cached_property
@@ -109,16 +109,15 @@ class Opened:
     # ---- What they read from the run's folder ---------------------------------------------------------------------
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        tokenizer = None if self.model.slul is None else _tokenizer(self.settings, self.workdir)
+        check_parts(self.settings, self.workdir, ("slul",))
+        tokenizer = _tokenizer(self.settings, self.workdir)
         if tokenizer is None:
-            renders = "; `signer sign --from-pose FILE.pose` renders a pose" if self.model.renderer is not None else ""
-            raise self._lacks("SLUL", f", so it reads no text{renders}")
+            raise SignerError(f"{self.workdir}: this run has no tokenizer, so it reads no text; restore it")
         return tokenizer
 
     @cached_property
     def retrieval(self) -> Retrieval:
-        if self.model.slp_moe is None:
-            raise self._lacks("SLP-MoE")
+        check_parts(self.settings, self.workdir, ("slp_moe",))
         c = self.settings
         prior = Prior.open(self.workdir / "prior", REMAKE)
         return Retrieval(prior, self.model.joints, c.pose.dims, c.pose.experts, c.data.max_glosses)
@@ -139,30 +138,48 @@ class Opened:
         """A published model's text encoder, None where the run names none."""
         return conditions.open_texts(self.settings, self.workdir)
 
-    def _lacks(self, part: str, so: str = "") -> SignerError:
-        return SignerError(f"{self.workdir}: this run has no {part} (stages {self.settings.stages}){so}")
 
-
-def restored(
-    workdir: Path, *, parts: Collection[str] | None = None, whole: bool = False
-) -> tuple[Settings, Model, dict[str, Any]]:
-    """A run's settings, its modules, and their parameters after its last stage, running means where they were kept.
-    They lie as signing has them, or `whole`: in float32, adapters merged; of these `parts` alone, if any.
-
-    Raises `SignerError` where there is no run, or an unfinished one.
-    """
+def described(workdir: Path) -> Weights:
+    """A run, before its parameters are read. Raises `SignerError` where there is none, or an unfinished one."""
     settings = kept.local(folder.load_settings(workdir), workdir)
     tokenizer = _tokenizer(settings, workdir)
     mesh = partitioning.own_mesh(asdict(settings.mesh))
     weights = Weights.of(settings, tokenizer.vocab_size if tokenizer else 0, workdir, mesh)
+    check_finished(settings, workdir)
+    return weights
+
+
+def check_finished(settings: Settings, workdir: Path) -> None:
+    """Raises `SignerError` where a stage has not taken its last step."""
     for stage in settings.stages:
         directory = workdir / "checkpoints" / stage
         step, steps = latest_step(directory), settings.stage(stage).steps
         if step != steps:
             stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"
             raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
+
+
+def restored(
+    weights: Weights, *, parts: Collection[str] | None = None, whole: bool = False
+) -> tuple[Settings, Model, dict[str, Any]]:
+    """A run's settings, its modules, and their parameters after its last stage, running means where they were kept.
+    They lie as signing has them, or `whole`: in float32, adapters merged; of these `parts` alone, if any.
+    """
     kinds = weights.whole(parts) if whole else weights.for_signing(parts)
-    return settings, weights.model, weights.ready({}, kinds, settings.stages, merged=kinds if whole else ())
+    params = weights.ready({}, kinds, weights.settings.stages, merged=kinds if whole else ())
+    return weights.settings, weights.model, params
+
+
+def check_parts(settings: Settings, workdir: Path, parts: Collection[str]) -> None:
+    """Raises `SignerError` where a run lacks one of these: `slul`, `slp_moe`, `renderer`."""
+    there = {part for stage in settings.stages for part in TRAINED[stage]}
+    there |= {"slul"} if "slp_moe" in there else set()  # a published one
+    for part in parts:
+        if part in there:
+            continue
+        renders = "; `signer sign --from-pose FILE.pose` renders a pose" if "renderer" in there else ""
+        so = f", so it reads no text{renders}" if part == "slul" else ""
+        raise SignerError(f"{workdir}: this run has no {_NAMES[part]} (stages {settings.stages}){so}")
 
 
 def _tokenizer(settings: Settings, workdir: Path) -> Tokenizer | None:

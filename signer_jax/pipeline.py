@@ -6,13 +6,20 @@ from signer_jax import Signer
 signed = Signer.load("runs/demo").sign("tomorrow i will open the door")
 """
 
+from pathlib import Path
+
 import numpy as np
 
+from signer_jax import workdir as folder
+from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.language import resolve_language
-from signer_jax.opened import Opened
+from signer_jax.model import TRAINED
+from signer_jax.opened import Opened, check_finished, check_parts
 from signer_jax.pose.stitching import resample
 from signer_jax.progress import progress
+from signer_jax.renderer.variants import VARIANTS
+from signer_jax.settings import Settings
 from signer_jax.stations.perform import most_by, perform
 from signer_jax.stations.render import Rendered, look_of, render
 from signer_jax.stations.render import style as style_of
@@ -21,6 +28,42 @@ from signer_jax.training import partitioning
 from signer_jax.types import Pose, Signed
 
 MANY = 3  # sentences: what has more shows how far it is
+
+
+def check_asked(
+    workdir: str | Path, text: str, *, language: str | None = None, styled: bool = False, posed: bool = False
+) -> None:
+    """What a run's settings and its corpus say of a request before any weights are read, which may take minutes.
+
+    Raises `SignerError` where there is no run, or an unfinished one, and, for these alone, as `Signer.sign` does, or,
+    where a pose is `posed`, as `Signer.film`. `styled`: whether a picture is given.
+    """
+    workdir = Path(workdir)
+    settings = folder.load_settings(workdir)
+    check_finished(settings, workdir)
+    check_parts(settings, workdir, ("renderer",) if posed else ("slul", "slp_moe"))
+    _check_style(settings, workdir, styled=styled)
+    if posed:
+        _check_beside(settings, workdir, text)
+    else:
+        resolve_language(text, language, Corpus(workdir / "data").about)
+
+
+def _check_style(settings: Settings, workdir: Path, *, styled: bool) -> None:
+    renders = any("renderer" in TRAINED[stage] for stage in settings.stages)
+    if styled and renders and not VARIANTS[settings.renderer.variant].takes_picture:
+        raise SignerError(
+            f"{workdir}: the video model ({settings.renderer.variant}) is shown no picture of a signer, so a style has "
+            "no effect; leave it out"
+        )
+
+
+def _check_beside(settings: Settings, workdir: Path, text: str) -> None:
+    if text and not settings.renderer.text_encoder:
+        raise SignerError(
+            f"{workdir}: this run has no text encoder (config.renderer.text_encoder), so no text can go with a pose; "
+            "leave it out"
+        )
 
 
 class Signer(Opened):
@@ -44,7 +87,7 @@ class Signer(Opened):
         A text is signed sentence by sentence. Raises `SignerError` for an empty text, one without a known word, an
         unknown language, glosses that the prior database lacks, or a style that the video model is not shown.
         """
-        self._check_style(style)
+        _check_style(self.settings, self.workdir, styled=style is not None)
         with partitioning.on_mesh_of(self.params):
             return self._sign(text, language, style, signer)
 
@@ -58,26 +101,14 @@ class Signer(Opened):
         text without a text encoder, or a style that the video model is not shown.
         """
         studio = self.studio if text else self.wordless
-        self._check_style(style)
-        if text and self.texts is None:
-            raise SignerError(
-                f"{self.workdir}: this run has no text encoder (config.renderer.text_encoder), so no text can go with "
-                "a pose; leave it out"
-            )
+        _check_style(self.settings, self.workdir, styled=style is not None)
+        _check_beside(self.settings, self.workdir, text)
         pose = resample(pose, max(1, round(len(pose) / pose.fps * self.fps)), fps=self.fps)
         with partitioning.on_mesh_of(self.params):
             states = None
             if self.texts is not None:
                 states = self.texts.of([text])[0] if text else self.texts.null
             return render(pose, style_of(studio, picture=style, signer=signer or ""), None, None, studio, states)
-
-    def _check_style(self, style: np.ndarray | None) -> None:
-        renderer = self.model.renderer
-        if style is not None and renderer is not None and not renderer.variant.takes_picture:
-            raise SignerError(
-                f"{self.workdir}: the video model ({self.settings.renderer.variant}) is shown no picture of a signer, "
-                "so a style has no effect; leave it out"
-            )
 
     def _sign(self, text: str, language: str | None, style: np.ndarray | None, signer: str | None) -> Signed:
         asked, (language, said) = language, self.language(text, language)

@@ -180,6 +180,29 @@ def check_is_folder(path: Path, what: str) -> None:
             return
 
 
+def check_replaceable(path: str | Path, kind: str) -> None:
+    """Raises `SignerError` where `new_folder` would not take the name, before there is anything to write."""
+    path = _followed(path)
+    recover(path)
+    _replaceable(path, kind)
+
+
+def check_room(out: str | Path, size: int) -> None:
+    """Raises `SignerError` where a file system has less room than so many bytes for a command's --out."""
+    place = next(folder for folder in (Path(out).absolute(), *Path(out).absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < size:
+        raise SignerError(f"--out {out}: needs {gigabytes(size)}, there are {gigabytes(free)}; choose another place")
+
+
+def gigabytes(size: int) -> str:
+    """Bytes in the unit that files of weights are told in."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}" if size < 10 * unit else f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
+
+
 def check_outside(path: str | Path, what: str) -> None:
     """Raises `SignerError` where a path lies in a folder of ours or a lexicon's, or is a part of a run: written there,
     it would replace a part, or have the folder taken for somebody else's. `what` begins the message.

@@ -96,6 +96,12 @@ def test_a_corpus_of_before_says_a_squares_side(tmp_path):
         (["data.size=32,64", "renderer.control_size=36"], "a multiple of the latents' height 8 (data.size 32 / VAE 4): "
                                                           "32 or 40"),
         (["data.size=32,64", "renderer.control_size=24", "renderer.stem_features="], "up to 2^3: 4, 8, 16, 32"),
+        (["renderer.control_size=1", "renderer.stem_features="], "control_size 1 must be the token grid 4"),
+        (["renderer.control_channels=64,100,8", "renderer.stem_features="],
+         "control_channels 64,100,8: each must be a multiple of 8, the groups that they are normed in (a quarter of "
+         "the first, at most 8); in place of 100 take 96 or 104"),
+        (["renderer.buckets='9x32x96',"], "renderer.buckets: 9x32x96 fits no training clip (height x width 32x32;"),
+        (["vae.window=4"], "config.vae.window 4: must be 2n + 1 frames (the autoencoder's); the nearest are 3 and 5"),
     ],
 )  # fmt: skip
 def test_a_size_that_does_not_fit_is_told_with_the_nearest(overrides, says, tmp_path):

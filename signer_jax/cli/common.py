@@ -269,14 +269,6 @@ def inside_one_another(paths: Mapping[str, str]) -> None:
         raise SignerError(f"{other} {second}: must not lie in {one} {first}, nor {one} in it; choose another place")
 
 
-def gigabytes(size: int) -> str:
-    """Bytes in the unit that files of weights are told in."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.2f} {name}" if size < 10 * unit else f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
-
-
 def check_database(path: str) -> None:
     """Raises `SignerError` where something else than a plain file stands for one of a pose database's files."""
     folder = Path(path)

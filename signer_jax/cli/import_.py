@@ -1,12 +1,10 @@
 """`signer import`: published weights into a folder of ours, looked at on the way."""
 
 import argparse
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signer_jax.cli.common import command, distinct, gigabytes, inside_one_another, table
-from signer_jax.errors import SignerError, one_line
+from signer_jax.cli.common import command, distinct, inside_one_another, table
+from signer_jax.errors import one_line
 
 if TYPE_CHECKING:
     from signer_jax.interop.importing import Found
@@ -39,28 +37,22 @@ def run(arguments: argparse.Namespace) -> None:
     distinct({"SRC": arguments.src}, {"--out": arguments.out})
     inside_one_another({"SRC": arguments.src, "--out": arguments.out})
 
+    from signer_jax import storage
     from signer_jax.interop import importing
     from signer_jax.progress import progress
 
     found = (importing.look_at_wan if arguments.kind == "wan" else importing.look_at_t5)(arguments.src)
     kind = TYPES[arguments.dtype] if arguments.dtype else None
     size = importing.written_size(found, kind)
-    check_room(arguments.out, size)
+    storage.check_room(arguments.out, size)
     with progress((), "copied", total=size, unit="B", unit_scale=True) as bar:
         importing.copy(found, arguments.out, kind=kind, watch=bar.update)
     print("\n".join(map(one_line, said(found, arguments.out, arguments.dtype))))
 
 
-def check_room(out: str, size: int) -> None:
-    """Raises `SignerError` where a file system has less room than so many bytes."""
-    place = next(folder for folder in (Path(out).absolute(), *Path(out).absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    if free < size:
-        raise SignerError(f"--out {out}: needs {gigabytes(size)}, there are {gigabytes(free)}; choose another place")
-
-
 def said(found: "Found", out: str, dtype: str | None) -> list[str]:
     """What was found, in lines: the kind, a table of its models, what was left out, and the next command."""
+    from signer_jax import storage
     from signer_jax.interop import importing
 
     variants = importing.variants_of(found)
@@ -73,7 +65,7 @@ def said(found: "Found", out: str, dtype: str | None) -> list[str]:
         known = importing.published(found, part)
         shown = f"{known:,}" if known else "-"
         stored = part.types if importing.kind_of(part, dtype) is None else str(dtype)
-        rows.append((part.name, part.kind, f"{part.parameters:,}", shown, stored, gigabytes(part.size)))
+        rows.append((part.name, part.kind, f"{part.parameters:,}", shown, stored, storage.gigabytes(part.size)))
     lines += table(rows, ("part", "class", "parameters", "published", "stored as", "read")).splitlines()
     if found.left_out:
         more = f" and {len(found.left_out) - 5} more" if len(found.left_out) > 5 else ""

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from signer_jax.pipeline import Signer
+    from signer_jax.pipeline import Signer, check_asked
     from signer_jax.pose.clean import clean
     from signer_jax.pose.draw import draw
     from signer_jax.pose.formats import pose_file as pose_format
@@ -67,10 +67,14 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.stations.understand import listed
 
     if arguments.workdir:
+        pose = clean(normalised(Path(given))[0]) if given else None
+        check_asked(
+            arguments.workdir, arguments.text, language=arguments.language, styled=picture is not None,
+            posed=pose is not None,
+        )  # fmt: skip
         signer = Signer.load(arguments.workdir)
         style = middle_of(picture, signer.settings.data.size) if picture else None
-        if given:
-            pose = clean(normalised(Path(given))[0])
+        if pose is not None:
             filmed = signer.film(pose, text=arguments.text, style=style).video
             write(video_file, filmed, signer.fps)
             return

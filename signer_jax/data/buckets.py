@@ -149,10 +149,11 @@ def _place(i: int, clip: Clip, k: int, bucket: Bucket) -> Placed:
     return Placed(i, k, height, width, (height - bucket.height) // 2, (width - bucket.width) // 2)
 
 
-def told(plan: Plan, batch: int, where: str) -> list[str]:
+def told(plan: Plan, batch: int, where: str, rows: Plan | None = None) -> list[str]:
     """What is to be known before training: clips a bucket, and a line for each reason why clips are left out.
 
-    Raises `SignerError` where none is left.
+    `rows`: the plan of the windows that batches are of (`windows`), where they are not of whole clips. Raises
+    `SignerError` where no clip is left.
     """
     total = len(plan.placed) + sum(map(len, plan.left_over.values()))
     lines = [
@@ -162,11 +163,13 @@ def told(plan: Plan, batch: int, where: str) -> list[str]:
     if not plan.placed:
         reason = f": {lines[0]}" if lines else ""
         raise SignerError(f"{where}: no training clip fits a bucket{reason}; add smaller or shorter ones")
-    counts = [len(plan.members(k)) for k in range(len(plan.buckets))]
-    rows = [f"{bucket} {count}" for bucket, count in zip(plan.buckets, counts, strict=True)]
-    lines.append(f"training clips a bucket: {', '.join(rows)}")
+    what, counts = "", list[int]()
+    for what, one in ({"clips": plan} if rows is None else {"clips": plan, "windows": rows}).items():
+        counts = [len(one.members(k)) for k in range(len(plan.buckets))]
+        each = (f"{bucket} {count}" for bucket, count in zip(plan.buckets, counts, strict=True))
+        lines.append(f"training {what} a bucket: {', '.join(each)}")
     if few := [str(b) for b, n in zip(plan.buckets, counts, strict=True) if 0 < n < batch]:
-        lines.append(f"{', '.join(few)}: fewer clips than a batch of {batch}, so that a batch shows one several times")
+        lines.append(f"{', '.join(few)}: fewer {what} than a batch of {batch}, so that a batch shows one several times")
     return lines
 
 

@@ -134,8 +134,7 @@ def _untrained(signer: Signer) -> Studio | None:
     def film(params: dict, noise: Any, conditions: dict) -> Any:
         # All windows have one noise, so those of one look come out alike.
         reference, which = np.unique(conditions["reference"], axis=0, return_inverse=True)
-        noise = renderer.whole(noise[: len(reference)], noise[: len(reference), 0])
-        shown = jnp.asarray(reference)
+        noise, shown = noise[: len(reference)], jnp.asarray(reference)
         clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), shown), shown)
         return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
 

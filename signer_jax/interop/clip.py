@@ -55,15 +55,17 @@ def _table(module: ImageEncoder) -> list[Row]:
     return rows
 
 
-def load(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> tuple[ImageEncoder, dict]:
-    """The module and its parameters (float32 numpy) from a folder that CLIPVisionModel or
+def load(
+    path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None
+) -> tuple[ImageEncoder, dict]:
+    """The module and its parameters (float32; numpy, or where `place` says) from a folder that CLIPVisionModel or
     CLIPVisionModelWithProjection saved, such as a diffusers pipeline's `image_encoder/`.
 
     The last block is left out: the states that are read come before it. `width` is the width that the video transformer
     takes (its `image_dim`). Raises `SignerError` where the folder holds another class, one of another width (before its
     tensors are read), or lacks tensors.
     """
-    return describe(path, width=width, dtype=dtype).load()
+    return describe(path, width=width, dtype=dtype).load(place)
 
 
 def describe(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = jnp.float32) -> names.Described:

@@ -65,6 +65,7 @@ class LatentStore:
     noise_factor: np.ndarray  # [z, z] F: noise F ε has the covariance of the normalised latents' channels
     bucket: str = ""  # frames x height x width that its clips were put into
     dtype: str = "float32"  # that they were encoded in
+    precision: str = ""  # of the products in that; "": not noted, of a folder of before
     parts: int = 1  # files of its windows (`data.shards.file_of`)
 
     @classmethod
@@ -121,7 +122,7 @@ class LatentStore:
         parts = statistics.get("parts", 1)
         if type(parts) is not int or not 1 <= parts <= _MOST_PARTS:
             raise ValueError(f"its windows are in {parts!r} files")
-        of = {name: str(statistics[name]) for name in ("bucket", "dtype") if name in statistics}
+        of = {name: str(statistics[name]) for name in ("bucket", "dtype", "precision") if name in statistics}
         return cls(
             directory, str(statistics["encoder"]), mean, std, banks, factor.astype(np.float32), parts=parts, **of
         )

@@ -367,7 +367,7 @@ class Renderer:
     def render(
         self,
         params: dict,
-        noise: Float[Array, "b k h w c"],
+        noise: Float[Array, "b f h w c"],
         pose: Float[Array, "b t j c"],
         confidence: Float[Array, "b t j"],
         reference: Float[Array, "b h w c"],
@@ -378,10 +378,12 @@ class Renderer:
     ) -> Float[Array, "b k h w c"]:
         """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
 
+        The noise is of all frames that `whole` gives, one more where the reference stands in front: each its own, as in
+        training.
+
         `others`: what `field` takes beside these.
         """
         field = self.field(params, pose, confidence, reference, text, guidance=guidance, **others)
-        noise = self.whole(noise, noise[:, 0])  # the frame in front has the noise of the first: it is not shown
         return self.made(solve(field, noise, self.schedule.levels(), solver=self.schedule.solver), reference)
 
     def made(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Float[Array, "b t h w z"]:
@@ -411,10 +413,11 @@ class Renderer:
         given clean, of which nothing is predicted.
         """
         groups = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
-        if self.shapes is None:
-            shown, ratio = drawn[..., np.array(groups)].max(axis=-1), drawn.shape[2] // grid[0]
+        ratio = drawn.shape[2] // grid[0]
+        if self.shapes is None and drawn.shape[2:4] == (ratio * grid[0], ratio * grid[1]):
+            shown = drawn[..., np.array(groups)].max(axis=-1)
             hands = covered(jax.lax.stop_gradient(shown), time_ratio=self.temporal_ratio, space_ratio=ratio)
-        else:  # in DWPose's colours a hand is not told from the rest
+        else:  # in DWPose's colours a hand is not told from the rest, nor a place in a coarser picture
             hands = self._covered(pose, confidence, [self.groups[i][1:] for i in groups], grid)
         weight = hand_weight(hands, hand)
         if face != 1.0:  # which no control picture has as an area

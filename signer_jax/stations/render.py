@@ -77,7 +77,8 @@ class Studio:
     window: int  # frames
     overlap: int  # frames that two neighbouring windows share
     vae: Any
-    noise: Float[Array, "1 k h w z"]  # the same for every window: what does not move looks the same in all of them
+    # Of all frames that `Renderer.whole` gives. The same for every window: what does not move looks the same in all.
+    noise: Float[Array, "1 f h w z"]
     noise_of: Callable[[int], Float[Array, "k h w z"]]  # a clip's, for so many latent frames; the longer begins alike
     film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
     velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions, which of two experts -> dx/dσ
@@ -104,7 +105,7 @@ class Studio:
         if not renderer.variant.continues and (fault := overlap_fault(overlap, window, renderer.temporal_ratio)):
             raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
         h, w, z = latents.grid
-        shape = (1, 1 + (window - 1) // renderer.temporal_ratio, h, w, z)
+        shape = (1, renderer.variant.front + 1 + (window - 1) // renderer.temporal_ratio, h, w, z)
         noise = shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone
             noise = colour(noise, jnp.asarray(latents.noise_factor))
@@ -358,7 +359,7 @@ def _filming(studio: Studio, count: int) -> Iterator[Callable[[Any, dict], Any]]
         def film(noise: Any, conditions: dict) -> Any:
             assert studio.look_at is not None and studio.lead is not None
             seen = studio.look_at(params, conditions)
-            state = method.start(jnp.asarray(renderer.whole(noise, noise[:, 0])))
+            state = method.start(jnp.asarray(noise))
             for row in method.table:
                 high = bool(high_noise(row[0], renderer.variant.boundary or 0.0))
                 v = np.asarray(studio.lead(params, state.x, row[0], seen, high=high), np.float32)

@@ -38,6 +38,18 @@ def check(checkpoint: Path, known: Base, folders: Mapping[str, str | Path]) -> N
         )
 
 
+def noted(*folders: Path) -> list[dict[str, list[int]]]:
+    """The sizes and times of what is read of each folder, to be kept beside a hash of them (`same`)."""
+    return [_files(folder) for folder in folders]
+
+
+def same(files: Any, digest: str, *folders: Path) -> bool:
+    """Whether folders hold what has this hash (`hashed`): their files are those that were noted, or else their bytes
+    say so.
+    """
+    return files == noted(*folders) or digest == hashed(*folders)
+
+
 def is_base(value: Any) -> bool:
     """Whether it is what `base_of` gives, as JSON has it."""
     return isinstance(value, dict) and all(

@@ -24,7 +24,7 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun
+from signer_jax.training import begun, precision
 from signer_jax.training.latents import (
     DTYPE,
     Beside,
@@ -76,7 +76,7 @@ def prepare(
 
     `references`: the most frames that a signer's bank keeps, spread evenly over the clips that can be brought to the
     size, whatever their length; `most`: those of all signers. Raises `SignerError` where a folder that is there has
-    another encoder, bucket or type.
+    another encoder, bucket, type or precision.
     """
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
     storage.recover(directory)
@@ -116,6 +116,7 @@ def prepare(
             "encoder": base.encoder,
             "bucket": str(size),
             "dtype": DTYPE,
+            "precision": precision.PRECISION,
             "mean": base.mean.tolist(),
             "std": base.std.tolist(),
             "noise_factor": base.noise_factor.tolist(),
@@ -137,6 +138,7 @@ def _opened(directory: Path, bucket: Bucket, base: LatentStore) -> LatentStore:
             f"{directory}: holds latents of {store.bucket or 'no bucket'} in {store.dtype}, this run needs {bucket} in "
             f"{DTYPE}; {storage.REMAKE}"
         )
+    precision.check(directory, store.precision)
     if not (np.array_equal(store.mean, base.mean) and np.array_equal(store.std, base.std)):
         raise SignerError(f"{directory}: was normalised by others than {base.directory}; {storage.REMAKE}")
     return store

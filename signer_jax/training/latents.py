@@ -30,7 +30,7 @@ from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun
+from signer_jax.training import begun, precision
 from signer_jax.training.checkpoints import fingerprint
 
 T = TypeVar("T")
@@ -47,9 +47,14 @@ Beside = Callable[[int, int, int, np.random.Generator, tuple[Placed, Bucket] | N
 
 
 def encoder_of(vae: VideoVAE, params: dict) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32: bfloat16 drifts."""
+    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32, its products too:
+    bfloat16 drifts."""
     vae = vae.clone(dtype=jnp.float32)
-    encode = jax.jit(lambda p, video: vae_chunks.to_latents(vae, p, video))
+
+    def to_latents(params: dict, video: jax.Array) -> jax.Array:
+        return vae_chunks.to_latents(vae, params, video)
+
+    encode = jax.jit(precision.exact(to_latents))
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
 
 
@@ -81,6 +86,7 @@ def prepare(
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
         if constants is not None and not np.allclose((latents.mean, latents.std), constants, rtol=1e-5):
             raise SignerError(f"{directory}: was normalised by other constants than this variant's; {storage.REMAKE}")
+        precision.check(directory, latents.precision)
         return latents
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
     items = training_windows(corpus, window, stride)
@@ -137,6 +143,7 @@ def prepare(
         write_shown(partial, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
         statistics = {
             "encoder": encoder,
+            "precision": precision.PRECISION,
             "mean": mean.tolist(),
             "std": std.tolist(),
             "noise_factor": noise_factor(bank).tolist(),
@@ -154,6 +161,7 @@ def key_of(encoder: str, corpus: Corpus, shown: Sequence[Any], frames: int, batc
     rows = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
     return {
         "encoder": encoder, "corpus": corpus.hash(), "windows": rows, "frames": frames, "batch": batch, "dtype": DTYPE,
+        "precision": precision.PRECISION,
     }  # fmt: skip
 
 

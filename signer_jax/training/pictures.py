@@ -13,10 +13,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Float, UInt8
 
 from signer_jax import storage
@@ -34,7 +35,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun
+from signer_jax.training import base, begun, precision
 from signer_jax.training.latents import encoder_of, shares, write_array
 from signer_jax.training.partitioning import free
 from signer_jax.training.published import hashed
@@ -86,10 +87,15 @@ class Seer:
     """CLIP's tower with its weights on the first of this process's devices: pictures to tokens, float32."""
 
     def __init__(self, tower: Tower):
-        module, params = clip.load(tower.folder, width=tower.width)
-        self._params = jax.device_put(params, jax.local_devices()[0])
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        module, params = clip.load(tower.folder, width=tower.width, place=lambda *_: here)
+        self._params = params
         self._module: ImageEncoder = module
-        self._see = jax.jit(lambda params, pictures: module.apply({"params": params}, pictures))
+
+        def see(params: dict, pictures: jax.Array) -> Any:
+            return module.apply({"params": params}, pictures)
+
+        self._see = jax.jit(precision.exact(see))
 
     def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
         seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])
@@ -111,6 +117,8 @@ class Pictures:
     shard: Shard | Parts | None
     bucket: str = ""  # to whose size they were brought
     dtype: str = DTYPE  # that their latents were encoded in
+    precision: str = ""  # of the products in that, and in CLIP; "": not noted, of a folder of before
+    files: Any = None  # of the tower, as they were then (`base.noted`)
 
     @classmethod
     def open(cls, directory: Path) -> "Pictures":
@@ -119,7 +127,7 @@ class Pictures:
         try:
             about = read_json(directory / "about.json", LISTS)
             vae, tower, own = str(about["vae"]), str(about["tower"]), bool(about["own"])
-            of = {name: str(about[name]) for name in ("bucket", "dtype") if name in about}
+            of = {name: str(about[name]) for name in ("bucket", "dtype", "precision") if name in about}
             parts = about.get("parts", 1)
             if type(parts) is not int or parts < 1:
                 raise ValueError("the number of its parts is none")
@@ -144,7 +152,7 @@ class Pictures:
         shard = open_parts(directory, "windows", parts, _decode, storage.REMAKE) if windows else None
         if shard is not None and len(shard) != len(windows):
             raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
-        return cls(directory, vae, tower, banks, windows, shard, **of)
+        return cls(directory, vae, tower, banks, windows, shard, files=about.get("tower_files"), **of)
 
     def tokens_at(self, motion: int, start: int) -> Tokens:
         """CLIP's of a window's first frame. Raises `SignerError` for a window that is not there."""
@@ -219,7 +227,9 @@ def prepare(
                 f"{directory}: holds pictures of {there.bucket or 'no bucket'} in {there.dtype}, this run needs "
                 f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
             )
+        precision.check(directory, there.precision)
         return there
+    noted = base.noted(tower.folder) if tower else []
     places = picture_places(corpus, references, cut, most)
     starts = sorted(set(windows())) if first and tower else []
     files = _tokens_of(directory, corpus, starts, tower, cut) if starts and tower else []
@@ -246,7 +256,8 @@ def prepare(
         signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
         about = {
             "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "own": True, "signers": signers, "parts": max(1, len(files)),
+            "tower_files": noted, "precision": precision.PRECISION, "own": True, "signers": signers,
+            "parts": max(1, len(files)),
         }  # fmt: skip
         np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
         storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
@@ -261,6 +272,7 @@ def _tokens_of(
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
         "tower": tower.hash(), "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "precision": precision.PRECISION,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip
 
@@ -278,7 +290,7 @@ def _tokens_of(
 
 def check_same(pictures: Pictures, tower: Tower | None) -> None:
     """Raises `SignerError` where the tokens are not this tower's."""
-    if pictures.tower != (tower.hash() if tower else ""):
+    if pictures.tower if tower is None else not base.same(pictures.files, pictures.tower, tower.folder):
         where = f"{KEY} {tower.folder}" if tower else "this run's, which has none"
         raise SignerError(f"{pictures.directory}: was seen by another image encoder than {where}; {storage.REMAKE}")
 

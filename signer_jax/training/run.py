@@ -30,6 +30,7 @@ from signer_jax.progress import progress
 from signer_jax.renderer.attention import exchanges
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
+from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Data, Settings, flatten
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import MASK, Tokenizer
@@ -198,7 +199,9 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     for stage in stages:
         check_rules(stage, weights.shapes)
     for part, batch in bucketed_parts(settings):
-        lines = buckets.told(bucket_plan(part, settings, model, corpus), batch, f"config.{part}.buckets")
+        plan = bucket_plan(part, settings, model, corpus)
+        rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
+        lines = buckets.told(plan, batch, f"config.{part}.buckets", rows)
         if jax.process_index() == 0:
             print(*(f"signer: {line}" for line in lines), sep="\n", file=sys.stderr)
     if conditions.STAGES & set(settings.stages) and not settings.renderer.buckets and jax.process_index() == 0:
@@ -341,6 +344,18 @@ def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buc
     return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
 
 
+def fitting_buckets(
+    part: str, settings: Settings, model: Model, clips: Sequence[buckets.Clip]
+) -> tuple[buckets.Bucket, ...]:
+    """The buckets of `config.PART.buckets`. Raises `SignerError` for an aspect that none of the clips has."""
+    sizes, spatial = bucket_sizes(part, settings, model)
+    buckets.check_aspects(
+        clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge, spatial=spatial,
+        where=f"config.{part}.buckets",
+    )  # fmt: skip
+    return sizes
+
+
 def training_clips(corpus: Corpus) -> list[buckets.Clip]:
     """The training videos' sizes; none where the corpus says none."""
     size = corpus.size or (0, 0)
@@ -349,10 +364,9 @@ def training_clips(corpus: Corpus) -> list[buckets.Clip]:
 
 def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
     """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` for an aspect that none has."""
-    sizes, spatial = bucket_sizes(part, settings, model)
-    clips, most = training_clips(corpus), {"crop": settings.data.crop, "enlarge": settings.data.enlarge}
-    buckets.check_aspects(clips, sizes, spatial=spatial, where=f"config.{part}.buckets", **most)
-    return buckets.plan(clips, sizes, **most)
+    clips = training_clips(corpus)
+    sizes = fitting_buckets(part, settings, model, clips)
+    return buckets.plan(clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
 
 
 def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed.Windows:
@@ -454,8 +468,11 @@ def _check(settings: Settings) -> None:
         exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
     for described in published.values():
         described.check()
-    for part, _ in bucketed_parts(settings):
-        bucket_sizes(part, settings, model)
+    read = model.vae is not None and "vae" in settings.stages and not settings.vae.buckets
+    if read and (fault := frames_fault(settings.vae.window, model.vae.temporal_ratio)):
+        raise SignerError(f"config.vae.window {settings.vae.window}: {fault}")
+    for part, _ in bucketed_parts(settings):  # of a corpus all videos have one size
+        fitting_buckets(part, settings, model, [buckets.Clip(1, *settings.data.size)])
     ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
     params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
     for name in ruled:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
-from signer_jax.training import begun, partitioning
+from signer_jax.training import base, begun, partitioning, precision
 from signer_jax.training.published import hashed
 from signer_jax.training.trained import held_as
 
@@ -91,6 +91,14 @@ class TextEncoder:
         """Of the bytes of both folders."""
         return hashed(self.encoder, self.tokenizer)
 
+    def files(self) -> list[dict[str, list[int]]]:
+        """Of both folders (`base.noted`)."""
+        return base.noted(self.encoder, self.tokenizer)
+
+    def is_of(self, states: "TextStates") -> bool:
+        """Whether the states are this encoder's; its gigabytes are read where its files are not those of then."""
+        return states.width == self.width and base.same(states.files, states.source, self.encoder, self.tokenizer)
+
 
 class Read(NamedTuple):
     """Texts in pieces, and in which order, and which of them together, they are encoded."""
@@ -137,7 +145,7 @@ def encode(
             "tokenizer and the text_encoder of one pipeline"
         )
     counts = read.mask.sum(axis=1)
-    states = jax.jit(partitioning.laid_out(text_encoder.states, mesh), static_argnums=0)
+    states = jax.jit(precision.exact(partitioning.laid_out(text_encoder.states, mesh)), static_argnums=0)
     try:
         for part in progress(read.groups[first:], "texts encoded", shown=len(read.groups) > 1):
             at = np.array([*part, *part[-1:] * (_BATCH - len(part))])  # the last one fills the batch
@@ -158,9 +166,11 @@ class TextStates:
     directory: Path
     source: str  # the hash of the encoder
     rounded: str  # what its weights were rounded to (`TextEncoder.rounded`)
+    precision: str  # of the products; "": not noted, of a folder of before
     width: int
     places: dict[str, int]  # text -> its record
     shard: Shard | Parts
+    files: Any = None  # of the encoder, as they were then (`base.noted`)
 
     @classmethod
     def open(cls, directory: Path) -> "TextStates":
@@ -170,6 +180,7 @@ class TextStates:
             about = read_json(directory / "about.json", CONFIG)
             source, width = str(about["encoder"]), about["width"]
             rounded = str(about["rounded"])
+            noted = str(about.get("precision", ""))
             parts = about.get("parts", 1)
             if about["dtype"] != _DTYPE or type(width) is not int:
                 raise ValueError("its dtype or width is none")
@@ -188,7 +199,16 @@ class TextStates:
             raise SignerError(
                 f"{directory}: the {KIND} is damaged ({len(shard)} records of {len(texts)} texts); {storage.REMAKE}"
             )
-        return cls(directory, source, rounded, width, {text: i for i, text in enumerate(texts)}, shard)
+        return cls(
+            directory,
+            source,
+            rounded,
+            noted,
+            width,
+            {text: i for i, text in enumerate(texts)},
+            shard,
+            about.get("files"),
+        )
 
     def of(self, text: str) -> States:
         """Raises `SignerError` for a text that is not there."""
@@ -237,8 +257,9 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
         begun.clear(directory)
         there = TextStates.open(directory)
         check_same(there, source)
+        precision.check(directory, there.precision)
         return there
-    digest, rounded = source.hash(), source.rounded()
+    noted, digest, rounded = source.files(), source.hash(), source.rounded()
     asked = sorted(set(texts()))
     read = Read.of(source, asked)
     parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
@@ -250,13 +271,17 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
             yield pack({"states": states})
 
     said = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    key = {"encoder": digest, "rounded": rounded, "dtype": _DTYPE, "rows": source.rows, "texts": said}
+    key = {
+        "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION, "rows": source.rows,
+        "texts": said,
+    }  # fmt: skip
     files = begun.made(directory, key, counts, records)
     with storage.new_folder(directory, KIND) as partial:
         begun.take(files, partial, "states")
         _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
         about = {
-            "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "width": source.width, "parts": len(files),
+            "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
+            "width": source.width, "parts": len(files), "files": noted,
         }  # fmt: skip
         (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     begun.clear(directory)
@@ -265,7 +290,7 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
 
 def check_same(states: TextStates, source: TextEncoder) -> None:
     """Raises `SignerError` where the states are not this encoder's, or its weights were rounded otherwise."""
-    if states.width != source.width or states.source != source.hash():
+    if not source.is_of(states):
         raise SignerError(
             f"{states.directory}: was encoded by another text encoder than {KEY} {source.encoder}; {storage.REMAKE}"
         )

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.pose.formats import pose_file
 from signer_jax.training import run as training
+from signer_jax.types import Pose
 from signer_jax.validation import read
 
 # A run says so of its clips before it reads a checkpoint.
@@ -378,6 +380,49 @@ def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
     assert not any("shown as" in line for line in printed)
     assert signer.sign("the house", style=picture).look == ""
     assert signer.sign("the house").look in signer.latents.banks
+
+
+def test_what_is_known_without_weights_is_refused_before_they_are_read(tiny_run, tmp_path, capsys, monkeypatch):
+    from signer_jax import pipeline
+    from signer_jax.renderer.variants import find
+    from signer_jax.training.held import Weights
+
+    def must_not(*_, **__):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(Weights, "ready", must_not)
+    places = np.random.default_rng(0).normal(size=(3, 128, 3)).astype(np.float32)
+    pose_file.write(tmp_path / "some.pose", Pose(places, np.ones((3, 128), np.float32), 16.0))
+    (tmp_path / "text.pose").write_text("no pose")
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "style.png")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    sign = ["sign", "--workdir", str(tiny_run), "--out", str(tmp_path / "x.mp4")]
+    export = ["export", "t5", str(tiny_run), "--out"]
+    given = [*sign, "--from-pose", str(tmp_path / "some.pose")]
+    cases = [
+        ([*sign, "the house", "--language", "xyz"], "--language xyz: not a sign language of this run"),
+        ([*sign, "--from-pose", str(tmp_path / "text.pose")], "text.pose"),
+        ([*given, "the house"], "this run has no text encoder"),
+        ([*export, str(tmp_path / "taken")], "exists and is no set of exported weights of signer_jax; choose another"),
+        (
+            ["export", "lora", str(tiny_run), "--out", str(tmp_path / "taken")],
+            "exists and is no set of exported weights",
+        ),
+    ]
+    for arguments, says in cases:
+        assert main(arguments) == 2, arguments
+        told = capsys.readouterr().err.strip().splitlines()
+        assert len(told) == 1 and says in told[0], told
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        assert main([*export, str(tmp_path / "new")]) == 2
+        assert "needs " in (said := capsys.readouterr().err) and "there are 1.00 kB; choose another place" in said
+    with monkeypatch.context() as patch:
+        patch.setitem(pipeline.VARIANTS, "own", find("wan2.1-t2v-1.3b"))
+        assert main([*sign, "the house", "--style", str(tmp_path / "style.png")]) == 2
+        assert "is shown no picture of a signer, so a style has no effect" in capsys.readouterr().err
+    assert not (tmp_path / "x.mp4").exists() and not (tmp_path / "new").exists()
 
 
 def test_score_text(tmp_path, capsys):

@@ -190,6 +190,14 @@ def test_windows_leave_no_frame_of_a_placed_clip_out():
     shown = [(one.clip, one.bucket, start) for one, start in zip(windows.placed, starts, strict=True)]
     assert shown == [(0, 1, 0), (1, 1, 0), (1, 1, 8), (1, 1, 14), (3, 1, 0), (3, 1, 3)]
     assert windows.members(1) == tuple(range(6)) and windows.left_over == found.left_over
+    # Batches are of these: what is told of them counts them, and of the clips who is where.
+    *_, whole, cut = b.told(found, 4, "here", windows)
+    assert (whole, cut) == (
+        "training clips a bucket: 5x32x32 0, 9x32x32 3",
+        "training windows a bucket: 5x32x32 0, 9x32x32 6",
+    )
+    assert b.told(found, 4, "here")[-1].startswith("9x32x32: fewer clips than a batch of 4")
+    assert b.told(found, 7, "here", windows)[-1].startswith("9x32x32: fewer windows than a batch of 7")
 
 
 VIDEOS = [np.full((n, h, w, 3), 10 * i, np.uint8) for i, (n, h, w) in enumerate(

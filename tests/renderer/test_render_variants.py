@@ -268,7 +268,7 @@ def test_published_weights_train_and_sign(folders, name):
             guidance=2.0, encode=encoder(model.vae, params),
         )  # fmt: skip
 
-    video = jax.jit(render)(NOISY)
+    video = jax.jit(render)(FRAMES if r.variant.front else NOISY)
     assert video.shape == NOISY.shape and np.isfinite(video).all()
 
 
@@ -402,6 +402,25 @@ def test_the_face_weighs_where_the_pose_has_it(folders, name):
     assert 60 < (weight > 1.5).sum() < 250  # of a half disc of .3 shoulder widths, 57 latents, with its limbs' width
     unseen = np.asarray(r.loss_weight(pose, 0 * seen, drawn, grid, REFERENCE[:1], hand=3.0, face=2.0))
     np.testing.assert_allclose(unseen[:, -1], 1, atol=1e-6)
+
+
+def test_hands_weigh_beside_a_control_picture_that_is_coarser_than_the_latents(folders):
+    """As large as the token grid, or between two sizes of latents: then they are drawn by themselves."""
+    fine = renderer_of(folders, "wan2.1-t2v-1.3b")
+    names = skeleton.SUBSETS["signing_74"]
+    pose, seen = np.full((1, 5, 74, 2), 50.0, np.float32), np.zeros((1, 5, 74), np.float32)
+    for i, name in enumerate(name for name in names if name.startswith("right_hand")):
+        joint, place = names.index(name), (0.9 + 0.05 * (i % 4), 0.9 + 0.05 * (i // 4))
+        pose[:, :, joint], seen[:, :, joint] = place, 1.0
+    grid, given = (GRID, GRID), {"hand": 3.0, "face": 1.0}
+    expected = np.asarray(fine.loss_weight(pose, seen, np.asarray(fine.draw(pose, seen, grid)), grid, **given))
+    for changes in ({"control_size": GRID // 2}, {"control_size": 3 * GRID // 2, "control_fold": 3}):
+        r = renderer_of(folders, "wan2.1-t2v-1.3b", **changes)
+        drawn = np.asarray(r.draw(pose, seen, grid))
+        assert drawn.shape[2] == changes["control_size"]
+        weight = np.asarray(r.loss_weight(pose, seen, drawn, grid, **given))
+        assert weight.shape == expected.shape and weight.max() > 1.5
+        assert weight.argmax() == expected.argmax() and weight[0, 0, 0, 0] == pytest.approx(1, abs=0.05)
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from signer_jax.data.streams import to_pixels_range
 from signer_jax.renderer import windows
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
+from signer_jax.stations import render as station
 from signer_jax.stations.render import Studio, render, style
 from signer_jax.types import Pose
 
@@ -118,3 +119,29 @@ def test_a_segment_begins_with_the_last_frames_of_the_one_before(name, overlap, 
     # The changes that are told from those inside are between the frames of two segments.
     seams = np.flatnonzero(windows.seams(FRAMES, SEGMENT, overlap, ratio=RATIO, goes_on=True)) + 1
     assert list(seams) == [start + overlap for start in starts[1:]]
+
+
+def test_the_frame_in_front_has_noise_of_its_own(vae, tmp_path, monkeypatch):
+    """As in training, unless all frames are to share one: where nothing is learned the noise is what comes out."""
+    studio, _ = studio_of("wan2.2-animate-14b", 5, vae, tmp_path)
+    noise = np.asarray(studio.noise)
+    assert noise.shape == (1, 2 + (SEGMENT - 1) // RATIO, GRID, GRID, Z)
+    assert len(np.unique(noise)) == noise.size
+    monkeypatch.setattr(type(studio.renderer), "velocity", lambda self, params, noisy, *_, **__: 0 * noisy)
+    j = len(studio.joints)
+    conditions = {
+        "pose": np.zeros((1, SEGMENT, j, 2), np.float32), "confidence": np.ones((1, SEGMENT, j), np.float32),
+        "reference": style(studio).reference[None], "text": np.asarray(studio.renderer.text(None, None, 1)),
+    }  # fmt: skip
+    made = studio.renderer.render(studio.params["renderer"], studio.noise, **conditions, guidance=1.0)
+    np.testing.assert_array_equal(made, noise[:, 1:])
+    expected = studio.decode(studio.params["vae"], studio.latents.denormalise(noise[:, 1:]))
+    told = replace(studio, look_at=lambda *_: None, lead=lambda params, x, *_, **__: 0 * x)
+    monkeypatch.setattr(station, "_LONG", 0)  # each step is told
+    with station._filming(told, 1) as film:
+        np.testing.assert_allclose(film(studio.noise, conditions), expected, atol=1e-6)
+    shared = Studio.of(
+        studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2, size=(SIZE, SIZE), window=SEGMENT,
+        overlap=5, guidance=1.0, share_noise=True, seed=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(shared.noise, np.repeat(shared.noise[:, :1], noise.shape[1], 1))

@@ -1,5 +1,6 @@
 """A published model's text: encoded once, kept under its encoder's hash, freed; the null is the empty prompt's."""
 
+import os
 from dataclasses import asdict, replace
 
 import jax
@@ -18,7 +19,7 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose.formats import pose_file
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.conditions import Conditions, without
-from signer_jax.training import conditions, partitioning, run, text_states
+from signer_jax.training import conditions, partitioning, published, run, text_states
 from signer_jax.training.text_states import TextEncoder
 from signer_jax.validation import read
 
@@ -90,6 +91,30 @@ def test_the_cache_is_asked_again_only_of_the_same_encoder(pipeline, tmp_path):
     with pytest.raises(SignerError, match="was encoded by another text encoder .*remove the folder") as error:
         text_states.prepare(tmp_path / "text_states", other, must_not, mesh)
     assert "\n" not in str(error.value)
+
+
+def test_an_encoder_whose_files_have_not_changed_is_not_hashed_again(tmp_path, monkeypatch):
+    """At every start of a run, and for every new text: UMT5's are 11 GB."""
+    mesh, folder = partitioning.own_mesh(MESH), write_text_encoder(tmp_path / "pipeline")
+    source = TextEncoder.at(folder, TEXT, 512)
+    text_states.prepare(tmp_path / "text_states", source, lambda: TEXTS, mesh)
+    before = replace(text_states.TextStates.open(tmp_path / "text_states"), files=None)
+    read, digest = [], published._digest
+    monkeypatch.setattr(published, "_digest", lambda file, *state: read.append(file) or digest(file, *state))
+    text_states.check_same(text_states.prepare(tmp_path / "text_states", source, lambda: TEXTS, mesh), source)
+    assert not read
+    text_states.check_same(before, source)  # a cache that notes none
+    assert len(read) > 3
+    weights = next((tmp_path / "pipeline" / "text_encoder").glob("*.safetensors"))
+    os.utime(weights, (1, 1))  # as in a copy: the bytes decide
+    read.clear()
+    text_states.prepare(tmp_path / "text_states", source, lambda: TEXTS, mesh)
+    assert weights in read
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(SignerError, match="was encoded by another text encoder"):
+        text_states.prepare(tmp_path / "text_states", source, lambda: TEXTS, mesh)
 
 
 def test_weights_that_are_rounded_otherwise_are_another_encoder(pipeline, tmp_path):
