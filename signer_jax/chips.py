@@ -50,6 +50,7 @@ DEVICES = {
 CPU = "cpu"
 NODE = 8  # GPUs that NVLink joins
 _BETWEEN = 50e9  # bytes a second that a GPU sends to another node: 400 Gbit/s InfiniBand, one port a GPU
+_MOST_VIRTUAL = 512  # devices of a CPU: each has threads of its own
 _DIMENSIONS = {"v5e": 2, "v5p": 3, "v6e": 2}
 
 
@@ -80,6 +81,8 @@ def topology(text: str) -> Topology:
     """Raises `SignerError` for a name that is none, with the known ones."""
     found = re.fullmatch(r"(\w+):([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)", text.strip())
     kinds = (*TPUS, *GPUS, CPU)
+    if slice_ := re.fullmatch(r"(v5e|v5litepod|v5p|v6e)-([1-9]\d{0,4})", text.strip().lower()):
+        raise SignerError(f"--topology {text}: give the slice's shape{_shape_of(slice_[1], int(slice_[2]))}")
     kind = found[1].lower() if found else text.partition(":")[0].lower()
     if kind not in kinds:
         raise SignerError(
@@ -91,7 +94,21 @@ def topology(text: str) -> Topology:
         raise SignerError(f"--topology {text}: {kind} has a shape of {_DIMENSIONS[kind]} sides; such as {_examples()}")
     if kind not in _DIMENSIONS and len(sizes) != 1:
         raise SignerError(f"--topology {text}: give the number of chips, {kind}:8")
+    if kind == CPU and sizes[0] > _MOST_VIRTUAL:
+        raise SignerError(f"--topology {text}: at most {_MOST_VIRTUAL} virtual devices are made; give fewer")
     return Topology(text.strip().lower(), kind, math.prod(sizes))
+
+
+def _shape_of(kind: str, number: int) -> str:
+    """What Google's name of a slice means, where its chips are a power of two: v5p-128 has 128 cores on 64 chips."""
+    kind = "v5e" if kind == "v5litepod" else kind
+    chips, sides = number // 2 if kind == "v5p" else number, _DIMENSIONS[kind]
+    twos = chips.bit_length() - 1
+    if chips < 4 or chips != 1 << twos or (kind == "v5p" and number % 2):
+        return f", such as {_examples()}"
+    lengths = [1 << (twos + side) // sides for side in range(sides)]
+    lengths.sort(key=lambda length: (length == 1, length))  # v5p:2x2x1
+    return f"; that is {kind}:{'x'.join(map(str, lengths))}"
 
 
 def _examples() -> str:

@@ -36,12 +36,11 @@ def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
     shows its own GPU only (`--gpus-per-task`) looks for one that is not there. Raises `SignerError` where the GPUs do
     not divide among the tasks.
     """
-    # "2(x3),1": tasks on each node of the step. Shared evenly, as srun does with --ntasks-per-node.
-    tasks = re.match(r"\d+", variables.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = _tasks_here(variables)
     task, visible = variables.get("SLURM_LOCALID", ""), variables.get("CUDA_VISIBLE_DEVICES", "")
     if not (tasks and task and visible):
         return None
-    count, share = len(visible.split(",")), int(tasks[0])
+    count, share = len(visible.split(",")), tasks
     if variables.get("SLURM_GPUS_PER_TASK") or (count == 1 and share > 1):
         return list(range(count))  # SLURM has shared them out
     if count % share:
@@ -53,22 +52,53 @@ def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
     return list(range(int(task) * each, (int(task) + 1) * each))
 
 
+def _tasks_here(variables: Mapping[str, str]) -> int:
+    """The step's tasks on this node, of the list "2(x3),1" of all its nodes; 0 where SLURM says none."""
+    listed = re.findall(r"(\d+)(?:\(x(\d+)\))?", variables.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = [int(each) for each, nodes in listed for _ in range(int(nodes or 1))]
+    node = variables.get("SLURM_NODEID", "0")
+    return tasks[int(node)] if node.isdecimal() and int(node) < len(tasks) else 0
+
+
+def explicit(variables: Mapping[str, str]) -> tuple[str, int, int]:
+    """The coordinator, how many processes there are and which this is. Raises `SignerError` where they cannot be so."""
+    coordinator = variables["SIGNER_COORDINATOR"]
+    _, _, port = coordinator.rpartition(":")
+    if not (re.fullmatch(r"[^\s/]+:[0-9]{1,5}", coordinator) and 0 < int(port) < 1 << 16):
+        raise SignerError(
+            f"SIGNER_COORDINATOR={coordinator}: give host:port of process 0, or auto in a SLURM or TPU job"
+        )
+    try:
+        count, index = int(variables["SIGNER_PROCESSES"]), int(variables["SIGNER_PROCESS"])
+    except (KeyError, ValueError):
+        raise SignerError(
+            "SIGNER_COORDINATOR is set: SIGNER_PROCESSES and SIGNER_PROCESS must be whole numbers"
+        ) from None
+    if count < 1:
+        raise SignerError(f"SIGNER_PROCESSES={count}: give how many processes the run has, 1 or more")
+    if not 0 <= index < count:
+        raise SignerError(f"SIGNER_PROCESS={index}: of {count} processes the numbers are 0 to {count - 1}")
+    return coordinator, count, index
+
+
 def start() -> None:
-    """Joins the other processes; does nothing for a single one. Raises `SignerError` for half-set variables."""
+    """Joins the other processes; does nothing for a single one. Raises `SignerError` for variables that are wrong."""
     coordinator = os.environ.get("SIGNER_COORDINATOR")
     if not coordinator:
         return
     longest_wait(os.environ)
     if coordinator == "auto":
-        with _joining("its job"):
-            jax.distributed.initialize(local_device_ids=slurm_devices(os.environ))
+        mine = slurm_devices(os.environ)
+        try:
+            with _joining("its job"):
+                jax.distributed.initialize(local_device_ids=mine)
+        except ValueError as error:  # jax found nothing that says where the others are
+            raise SignerError(
+                f"SIGNER_COORDINATOR=auto: jax knows no job of several processes here ({str(error)[:120]}); give "
+                "host:port with SIGNER_PROCESSES and SIGNER_PROCESS, or leave it unset"
+            ) from None
         return
-    try:
-        count, index = int(os.environ["SIGNER_PROCESSES"]), int(os.environ["SIGNER_PROCESS"])
-    except (KeyError, ValueError):
-        raise SignerError(
-            "SIGNER_COORDINATOR is set: SIGNER_PROCESSES and SIGNER_PROCESS must be whole numbers"
-        ) from None
+    coordinator, count, index = explicit(os.environ)
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     with _joining(f"{count} at {coordinator}, of which it is number {index}"):

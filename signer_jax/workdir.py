@@ -33,7 +33,7 @@ import jax
 from signer_jax import outside, storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
-from signer_jax.errors import SignerError, closest
+from signer_jax.errors import SignerError, Trouble, closest
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.settings import Settings, flatten, known
 from signer_jax.validation import read
@@ -76,6 +76,15 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
         storage.write_file(workdir / "config.json", json.dumps(values, indent=1) + "\n")
         wait_for_all("workdir")
         yield
+
+
+def check_there(workdir: Path) -> None:
+    """Raises `Trouble` where a claimed folder has gone in mid-run: what a run then wrote could never be resumed."""
+    if not (workdir / "config.json").exists():
+        raise Trouble(
+            f"{workdir}: the workdir has gone since the run began (its config.json is not there); mount it again, or "
+            "put it back, then run the same command"
+        )
 
 
 def check_claim(workdir: Path, settings: Settings) -> list[str]:

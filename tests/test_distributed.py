@@ -87,3 +87,50 @@ def test_how_long_they_wait():
     for value in ("0", "-1", "nan", "inf", "an hour"):
         with pytest.raises(SignerError, match="SIGNER_WAIT=.*: give minutes"):
             distributed.longest_wait({"SIGNER_WAIT": value})
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "processes", "process", "says"),
+    [
+        ("garbage", "2", "0", "SIGNER_COORDINATOR=garbage: give host:port"),
+        ("host:0", "2", "0", "SIGNER_COORDINATOR=host:0: give host:port"),
+        ("host:port", "2", "0", "SIGNER_COORDINATOR=host:port: give host:port"),
+        ("a:1", "2", "5", "SIGNER_PROCESS=5: of 2 processes the numbers are 0 to 1"),
+        ("a:1", "2", "-1", "SIGNER_PROCESS=-1: of 2 "),
+        ("a:1", "0", "0", "SIGNER_PROCESSES=0: give how many"),
+        ("a:1", "-1", "0", "SIGNER_PROCESSES=-1: give how many"),
+        ("a:1", "x", "0", "must be whole numbers"),
+    ],
+)
+def test_variables_that_cannot_be_are_refused(monkeypatch, coordinator, processes, process, says):
+    given = {"SIGNER_COORDINATOR": coordinator, "SIGNER_PROCESSES": processes, "SIGNER_PROCESS": process}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda *_: pytest.fail("joins"))
+    with pytest.raises(SignerError, match=says):
+        distributed.start()
+
+
+def test_a_plain_machine_is_no_job(monkeypatch):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setenv("SIGNER_COORDINATOR", "auto")
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", initialize)
+    with pytest.raises(SignerError, match="auto: jax knows no job of several processes here"):
+        distributed.start()
+
+
+def test_a_config_is_looked_at_before_the_others_are_waited_for(monkeypatch, tmp_path):
+    from signer_jax.cli.main import main
+
+    monkeypatch.setattr(distributed, "start", lambda: pytest.fail("joins"))
+    for wrong in (["--config", "nosuch"], ["--config", "demo", "--config.train.slul.steps=-1"]):
+        assert main(["train", "--workdir", str(tmp_path / "w"), *wrong]) == 2
+
+
+def test_tasks_of_an_uneven_slurm_step():
+    step = {"SLURM_STEP_TASKS_PER_NODE": "2(x3),1", "CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_LOCALID": "0"}
+    assert distributed.slurm_devices(step | {"SLURM_NODEID": "2"}) == [0, 1]
+    assert distributed.slurm_devices(step | {"SLURM_NODEID": "3"}) == [0, 1, 2, 3]
+    assert distributed.slurm_devices(step) == [0, 1]

@@ -74,6 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     stages = [arguments.stage] if arguments.stage else list(settings.stages)
     devices = steps.devices_of(where)
     plans: list[planning.Plan] = []
+
+    def write() -> None:  # after each stage: what was planned stays where a later one fails
+        if target:
+            storage.write_file(target, storage.to_json([plan.figures() for plan in plans]))
+
     if arguments.search is None:
         mesh = steps.mesh_on(settings, where, devices)
         for name in stages:  # before minutes go by
@@ -83,13 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
             _say(f"stage {name}: tracing{' and compiling' if devices else ''} …")
             plans.append(planning.plan(name, settings, where, described, mesh))
             _print(planning.lines(plans[-1]))
+            write()
     else:
         for name in stages:
             tried = search.search(name, settings, where, devices, most=arguments.search, say=_say)
             plans += tried
             _print(search.ranking(tried))
-    if target:
-        storage.write_file(target, storage.to_json([plan.figures() for plan in plans]))
+            write()
     found = any if arguments.search is not None else all
     return 0 if all(found(plan.fits for plan in plans if plan.stage == name) for name in stages) else DOES_NOT_FIT
 

@@ -28,12 +28,14 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from signer_jax import configuration, distributed
+    from signer_jax.validation import read
 
     if arguments.profile < 0:
         raise SignerError(f"--profile {arguments.profile}: give how many steps are to be traced, 3 for example")
+    config = configuration.load(arguments.config, arguments.overrides)
+    read(config)  # what is wrong with it is told before this process waits for the others
     distributed.start()
     with distributed.failing_at_once():
-        config = configuration.load(arguments.config, arguments.overrides)
         finish(config, Path(arguments.workdir), profile=arguments.profile)
 
 

@@ -68,7 +68,7 @@ def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> Any
 def check(name: str, settings: Settings, mesh: AnyMesh) -> None:
     """Raises `SignerError` where a stage's batch does not divide among the devices that share it."""
     c = settings.stage(name)
-    partitioning.check_rows(c.batch // c.accumulate, mesh)
+    partitioning.check_batch(name, c.batch, c.accumulate, cast(Mesh, mesh))
 
 
 def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> Step:

@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,27 @@ def usual_after(usual: Usual, norm: Array, taken: Array) -> Usual:
 
 
 class Mean:
-    """The mean loss of the steps since it was last taken, without those of no finite loss."""
+    """The mean loss of the steps since it was last taken, without those that were left out."""
 
     def __init__(self) -> None:
-        self._waiting: list[Array] = []
+        self._waiting: list[tuple[int, dict[str, Array]]] = []
         self._total, self._steps = 0.0, 0
 
-    def add(self, loss: Array) -> None:
-        """Waits for no device."""
-        self._waiting.append(loss)
+    def add(self, step: int, metrics: Mapping[str, Array]) -> None:
+        """Waits for no device. `metrics` has the step's loss, its gradient's norm and whether it was `skipped`."""
+        self._waiting.append((step, {name: metrics[name] for name in ("loss", "gradient_norm", "skipped")}))
 
-    def read(self) -> None:
-        """Fetches what was added."""
-        for loss in map(float, jax.device_get(self._waiting)):
-            if math.isfinite(loss):
+    def read(self) -> list[str]:
+        """Fetches what was added; what is to be said of each step that was left out."""
+        left = []
+        for step, values in jax.device_get(self._waiting):
+            loss = float(values["loss"])
+            if values["skipped"]:
+                left.append(f"step {step} (loss {loss:.4g}, gradient norm {float(values['gradient_norm']):.4g})")
+            elif math.isfinite(loss):
                 self._total, self._steps = self._total + loss, self._steps + 1
         self._waiting = []
+        return left
 
     def taken(self) -> float | None:
         """None of no step. It begins anew."""

@@ -13,11 +13,11 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import grain
 import jax
@@ -31,7 +31,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from signer_jax import outside
 from signer_jax.distributed import first_says, longest_wait, wait_for_all
-from signer_jax.errors import SignerError, Trouble
+from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
 from signer_jax.outside import reason_of
@@ -101,8 +101,14 @@ class Checkpoints:
     def save(self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None) -> None:
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
 
-        `loss` says how good the state is, the same number in every process; without it is never the best.
+        `loss` says how good the state is, the same number in every process; without it is never the best. Raises
+        `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume.
         """
+        if not self.directory.is_dir():  # by its name: a mounted bucket gives a folder new inode numbers
+            raise Trouble(
+                f"{self.directory}: has gone since the run began, so step {step} is not saved; mount the workdir "
+                "again, or put it back, then run the same command"
+            )
         about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
         if loss is not None:
             about["loss"] = loss
@@ -223,15 +229,35 @@ def pass_over(damage: Damaged) -> None:
     if before < 0:
         raise damage
     if jax.process_index() == 0:
-        names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
-        aside = next(folder.parent / name for name in names if not os.path.lexists(folder.parent / name))
-        try:
-            folder.rename(aside)
-        except OSError as error:
-            said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
-            raise outside.told(error, said) from None
+        aside = _set_aside(damage)
         print(f"signer: {damage.what}; it is now {aside.name}, and step {before} is gone on from", file=sys.stderr)
     wait_for_all("damaged checkpoint")
+
+
+def leave_behind(damage: Damaged) -> NoReturn:
+    """`pass_over` by one of several processes alone: sets the checkpoint aside and ends, so that all start again.
+
+    Raises `Absent`, or `damage` where there is none before it.
+    """
+    before = max((step for step in _steps(damage.folder.parent) if step < int(damage.folder.name)), default=-1)
+    if before < 0:
+        raise damage
+    with suppress(FileNotFoundError):  # another process met it too
+        _set_aside(damage)
+    raise Absent(f"{damage.what}; it is set aside, start all processes again to go on from step {before}") from damage
+
+
+def _set_aside(damage: Damaged) -> Path:
+    folder = damage.folder
+    names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
+    aside = next(folder.parent / name for name in names if not os.path.lexists(folder.parent / name))
+    try:
+        return folder.rename(aside)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
+        raise outside.told(error, said) from None
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:

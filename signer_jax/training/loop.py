@@ -150,8 +150,8 @@ def make_step(stage: Stage, tx: optax.GradientTransformation) -> Callable:
             "optimizer/parameter_norm": optax.tree.norm(params),
             **rates(c, stage.optimizers, state.step - state.skipped),
             **metrics,
+            "skipped": (skipped := 1 - taken.astype(jnp.int32)),
         }
-        skipped = 1 - taken.astype(jnp.int32)
         return replace(
             state,
             step=state.step + 1,
@@ -276,7 +276,7 @@ def fit(
                 batch = partitioning.put_batch(next(batches), mesh)
             state, metrics, answer = run(state, frozen, batch, agreement.asked())
             meter.step(batch, metrics)
-            losses.add(metrics["loss"])
+            losses.add(k + 1, metrics)
             last, stops = k + 1 == stage.steps, agreement.stops(answer)
             logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
             if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
@@ -286,9 +286,12 @@ def fit(
                 raise _diverged(stage, what, checkpoints, kept)
             if logs or saves:
                 looked = bad_steps.Looked(k + 1, batches)
-                losses.read()
+                if (left := losses.read()) and jax.process_index() == 0:
+                    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+                    line = f"stage {stage.name!r}: left out: {', '.join(left[:3])}{more}"
+                    bar.write(f"signer: {line}", file=sys.stderr)
             if logs:
-                values = {name: float(value) for name, value in metrics.items()}
+                values = {name: float(value) for name, value in metrics.items() if name != "skipped"}
                 values = {name: value for name, value in values.items() if np.isfinite(value)}  # of a skipped step
                 values["skipped_steps"] = int(state.skipped)
                 monitor.scalars(stage.name, k + 1, values | meter.read())

@@ -88,7 +88,7 @@ class Monitor:
             self._failing = True
 
     def _append(self, event: Event) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.parent.mkdir(exist_ok=True)  # alone: a workdir that has gone is not made anew
         records = io.BytesIO()
         with self._file.open("ab", buffering=0) as file:
             start = file.tell()

@@ -212,6 +212,18 @@ def check_rows(batch: int, mesh: Mesh | AbstractMesh) -> None:
         raise SignerError(f"batch {batch} does not divide among {ways} devices (mesh data x fsdp); choose a multiple")
 
 
+def check_batch(stage: str, batch: int, accumulate: int, mesh: Mesh | AbstractMesh) -> None:
+    """`check_rows` of each part of a stage's batch; the message has the config's own numbers."""
+    ways = batch_ways(mesh)
+    if batch // accumulate % ways:
+        step = ways * accumulate
+        parts = f" / accumulate {accumulate}" if accumulate > 1 else ""
+        raise SignerError(
+            f"config.train.{stage}.batch {batch}{parts} does not divide among {ways} devices (mesh data x fsdp); "
+            f"nearest: {max(1, round(batch / step)) * step}"
+        )
+
+
 def local_rows(batch: int, mesh: Mesh) -> tuple[int, ...]:
     """The rows of a global batch that this process's devices hold, in order: what it has to read.
 

@@ -37,7 +37,7 @@ from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, environment, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
-from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, pass_over
+from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
@@ -151,7 +151,7 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
     mesh = mesh_of(settings)
     for stage in settings.stages:
         c = settings.stage(stage)
-        partitioning.local_rows(c.batch // c.accumulate, mesh)  # refused where it does not divide
+        partitioning.check_batch(stage, c.batch, c.accumulate, mesh)
     with folder.claimed(workdir, settings):
         yield
 
@@ -168,8 +168,8 @@ def train(
         try:
             return _train(settings, workdir, notice, profile)
         except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
-            if jax.process_count() > 1:  # one may have met it alone
-                raise
+            if jax.process_count() > 1:  # one may have met it alone, and the others wait elsewhere
+                leave_behind(damage)
             pass_over(damage)
 
 
@@ -239,6 +239,7 @@ def _train_stages(
     params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
         directory = workdir / "checkpoints" / name
+        folder.check_there(workdir)
         if first_says(latest_step(directory) or 0) == stage.steps:
             params = {part: tree for part, tree in params.items() if part not in stage.parts}
             continue

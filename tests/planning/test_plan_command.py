@@ -95,6 +95,27 @@ def test_bad_input_is_one_line(capsys, arguments, says):
     assert says in line and line.count("\n") == 1
 
 
+def test_what_was_planned_stays_where_a_later_stage_fails(monkeypatch, tmp_path):
+    import json
+    from types import SimpleNamespace
+
+    from signer_jax.errors import SignerError
+    from signer_jax.planning import plan as planning
+    from signer_jax.planning import weightless
+
+    def plan(name, *_):
+        if name != "slul":
+            raise SignerError("no more")
+        return SimpleNamespace(figures=lambda: {"stage": name}, fits=True, stage=name)
+
+    monkeypatch.setattr(planning, "plan", plan)
+    monkeypatch.setattr(planning, "lines", lambda one: [])
+    monkeypatch.setattr(weightless, "described", lambda settings: None)
+    file = tmp_path / "plan.json"
+    assert main(["plan", "--config", str(TINY), "--topology", "h100:1", "--json", str(file)]) == 2
+    assert json.loads(file.read_text()) == [{"stage": "slul"}]
+
+
 def test_without_libtpu_it_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert main(["plan", "--config", str(TINY), "--topology", "v5e:4x4"]) == 2

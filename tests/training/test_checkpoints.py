@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import small_stage
 
+from signer_jax import workdir
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.training import checkpoints as ckpt
 from signer_jax.training import partitioning
@@ -315,3 +316,20 @@ def test_a_full_disk_stops_with_one_line_and_the_old_checkpoint(tmp_path):
 def test_a_folder_whose_name_is_a_digit_of_no_number_is_no_step(tmp_path):
     (tmp_path / "²").mkdir()
     assert latest_step(tmp_path) is None
+
+
+def test_a_workdir_that_vanishes_in_mid_run_is_not_made_anew(tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "tensorboard").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    workdir.check_there(run)
+    monitor = Monitor(run / "tensorboard")
+    with Checkpoints(run / "checkpoints" / "part") as checkpoints:
+        shutil.rmtree(run)
+        with pytest.raises(Trouble, match="has gone since the run began, so step 4 is not saved"):
+            checkpoints.save(4, {}, None)
+        monitor.scalars("part", 4, {"loss": 1.0})
+        assert "no curves for now (no such file or directory)" in capsys.readouterr().err
+    with pytest.raises(Trouble, match="the workdir has gone since the run began"):
+        workdir.check_there(run)
+    assert not run.exists()

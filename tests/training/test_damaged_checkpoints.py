@@ -9,9 +9,9 @@ import pytest
 import small_run
 from test_preemption import two_processes
 
-from signer_jax.errors import Preempted, SignerError
+from signer_jax.errors import RESTART, Absent, Preempted, SignerError
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Damaged, latest_step, pass_over, read_params
+from signer_jax.training.checkpoints import Damaged, latest_step, leave_behind, pass_over, read_params
 from signer_jax.training.preemption import Notice
 
 MESH = partitioning.make_mesh(small_run.WHOLE)
@@ -147,3 +147,35 @@ def test_a_finished_stage_whose_last_checkpoint_is_damaged_is_finished_again(tin
     shutil.rmtree(stage / "2")
     finish(config, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["params_sha256"] == whole
+
+
+def test_one_of_several_processes_that_meets_damage_alone_has_all_start_again(tmp_path):
+    """With the code on which launchers do, the checkpoint set aside; without one before it as bad input."""
+    from signer_jax.outside import code_of
+
+    for name in ("2", "3"):
+        (tmp_path / name).mkdir()
+    damage = Damaged(tmp_path / "3", "is damaged")
+    for _ in range(2):  # another met it too
+        with pytest.raises(Absent, match=r"3: this checkpoint is damaged; it is set aside, start all .* step 2") as met:
+            leave_behind(damage)
+        assert code_of(met.value) == RESTART
+    assert {path.name for path in tmp_path.iterdir()} == {"2", "3.damaged"}
+    with pytest.raises(Damaged) as last:
+        leave_behind(Damaged(tmp_path / "2", "is damaged"))
+    assert code_of(last.value) == 2
+
+
+def test_a_run_of_several_processes_leaves_a_damaged_stage_behind(tmp_path, monkeypatch):
+    from signer_jax.training import run
+
+    for name in ("2", "3"):
+        (tmp_path / name).mkdir()
+
+    def met(*_):
+        raise Damaged(tmp_path / "3", "is damaged")
+
+    monkeypatch.setattr(run, "_train", met)
+    monkeypatch.setattr(run.jax, "process_count", lambda: 2)
+    with pytest.raises(Absent):
+        run.train(None, tmp_path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from signer_jax.chips import DEVICES, GPUS, TPUS, peak, topology
+from signer_jax.errors import SignerError
 from signer_jax.training import meters
 from signer_jax.training.meters import Meter, peak_of
 
@@ -114,3 +115,19 @@ def test_tokens_are_what_a_transformer_reads():
     assert tokens_of("renderer", model, settings)(latents) == 8 * 3 * 16 * 8
     assert tokens_of("slul", model, settings)(latents) == 8 * 16
     assert tokens_of("pose", model, settings) is None and tokens_of("vae", model, settings) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cpu:513", "at most 512 virtual devices"),
+        ("v5p-128", "that is v5p:4x4x4$"),
+        ("v5p-8", "that is v5p:2x2x1$"),
+        ("v5litepod-16", "that is v5e:4x4$"),
+        ("v6e-8", "that is v6e:2x4$"),
+        ("v5p-6", "give the slice's shape, such as v5e:4x4"),
+    ],
+)
+def test_topologies_that_are_refused(name, says):
+    with pytest.raises(SignerError, match=says):
+        topology(name)

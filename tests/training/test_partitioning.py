@@ -157,3 +157,18 @@ def test_nothing_is_compiled_for_each_array_of_a_cpus():
     mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     split = jax.device_put(np.arange(8.0), jax.sharding.NamedSharding(mesh, P("fsdp")))
     assert jax.tree.map(float, sums({"c": split})) == {"c": 28.0} and traced == [(8,)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "says"),
+    [
+        (16, 4, "config.train.slul.batch 16 / accumulate 4 does not divide among 8 devices .*; nearest: 32"),
+        (3, 1, "config.train.slul.batch 3 does not divide among 8 devices .*; nearest: 8"),
+        (21, 1, "nearest: 24"),
+    ],
+)
+def test_a_batch_is_refused_by_its_own_numbers(batch, accumulate, says):
+    mesh = partitioning.make_mesh({"data": 2, "fsdp": 4, "tensor": 1})
+    with pytest.raises(SignerError, match=says):
+        partitioning.check_batch("slul", batch, accumulate, mesh)
+    partitioning.check_batch("slul", 32, 4, mesh)

@@ -139,3 +139,17 @@ def test_a_factor_is_above_one_or_off(value, good):
         return
     with pytest.raises(SignerError, match=r"config.spike is .*0 \(off\) or more than 1"):
         read(config.to_dict())
+
+
+def test_a_step_that_is_left_out_is_told_at_the_next_log_and_not_in_the_mean_loss(tmp_path, capsys, monkeypatch):
+    losses = []
+    save = Checkpoints.save
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda self, *given: (losses.append(given[-1]), save(self, *given))[1]
+    )  # fmt: skip
+    train(tmp_path / "harmed", (25,))
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out: step" in line]
+    assert len(said) == 1 and "signer: stage 'part': left out: step 25 (loss " in said[0]
+    assert "gradient norm" in said[0]
+    usual = losses[0]
+    assert len(losses) == 4 and losses[2] < 10 * usual  # its loss is a million times the usual one

@@ -58,7 +58,7 @@ def test_what_signs_is_what_was_trained(tmp_path, capfd):
         ({"train.slul.trains": ("branch",)}, "config.train.slul.trains: 'branch' matches no parameter"),
         ({"train.slul.rates": ("mlp/wi_0/kernel=2",)}, "config.train.slul.rates"),
         ({"lora.targets": ("norm/scale$",)}, "config.lora.targets: .* no dense layer's kernel"),
-        ({"train.slul.accumulate": 4}, "batch 4 does not divide among 8 devices"),
+        ({"train.slul.accumulate": 4}, "batch 16 / accumulate 4 does not divide among 8 devices"),
     ],
 )
 def test_a_rule_that_names_nothing_is_refused_before_the_folder_is_claimed(tmp_path, changes, says):
