@@ -1,4 +1,4 @@
-"""The demo: the whole chain on the built-in corpus, in 12 to 14 minutes on two CPU cores.
+"""The demo: the whole chain on the built-in corpus, in 8 to 11 minutes on two CPU cores.
 
 signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
 

@@ -19,8 +19,12 @@ _ROWS = (1, 2, 4, 8)  # of a batch for each group of chips that shares it
 def search(
     stage: str, settings: Settings, topology: Topology, devices: list | None, *, most: int, say: Callable[[str], None]
 ) -> list[Plan]:
-    """At most `most` plans of a stage, the config's own first; no larger batch where a smaller one does not fit."""
+    """At most `most` plans of a stage, the config's own first; no larger batch where a smaller one does not fit.
+
+    Raises `SignerError` where nothing that was tried can be.
+    """
     found: list[Plan] = []
+    refused: list[SignerError] = []
     full: set[tuple] = set()  # meshes and remat whose memory is full
     seen: set[tuple] = set()
     for mesh, rows, remat in _candidates(stage, settings, topology):
@@ -30,16 +34,20 @@ def search(
         seen.add((*key, rows))
         changed = _changed(settings, stage, mesh, rows, remat)
         try:
-            laid = mesh_on(changed, topology, devices)
-        except SignerError as error:  # a mesh that the torus does not have
+            one = plan(stage, changed, topology, weightless.described(changed), mesh_on(changed, topology, devices))
+        except SignerError as error:  # a mesh that the torus does not have, a batch that does not divide, …
+            refused.append(error)
             say(f"{_named(mesh, rows, remat)}: {error}")
             continue
-        one = plan(stage, changed, topology, weightless.described(changed), laid)
         one = replace(one, assumed=(*one.assumed, f"remat {str(remat).lower()}"))
         found.append(one)
         say(f"{len(found)} of {most}: {_named(mesh, rows, remat)}: {verdict(one)}{_speed(one)}")
         if not one.fits:
             full.add(key)
+    if not found:
+        raise SignerError(
+            f"--search: stage {stage!r} on {topology.name}: none of what was tried can be; the first: {refused[0]}"
+        )
     return found
 
 
@@ -77,22 +85,34 @@ def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[
     own = dict(zip(AXES, mesh_sizes(asdict(settings.mesh), topology.size), strict=True))
     yield own, settings.stage(stage).batch, settings.remat
     accumulate = settings.stage(stage).accumulate
-    for rows in _ROWS:
-        for mesh in _meshes(own, topology.size):
-            for remat in dict.fromkeys((settings.remat, True, False)):
+    batched, divided = _meshes(own, topology.size)
+    other = not settings.remat
+    ways = (
+        (batched[:2], _ROWS, settings.remat),
+        (batched[:2], _ROWS, other),
+        (batched[2:], _ROWS, settings.remat),
+        (divided, _ROWS[:1], settings.remat),
+        (divided, _ROWS[:1], other),
+        (batched[2:], _ROWS, other),
+        (divided, _ROWS[1:], settings.remat),
+    )
+    for meshes, batches, remat in ways:
+        for rows in batches:
+            for mesh in meshes:
                 yield mesh, rows * accumulate * mesh["data"] * mesh["fsdp"], remat
 
 
-def _meshes(own: dict[str, int], size: int) -> list[dict[str, int]]:
-    """The config's, all ways that split parameters and batch together, and a few that split a layer's work or hold
-    several whole copies.
-    """
+def _meshes(own: dict[str, int], size: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """The config's and those that split the batch, with parameters or without; a few that split a layer's work."""
     one = dict.fromkeys(AXES, 1)
-    meshes = [own, one | {"fsdp": size}]
-    for axis in (axis for axis in AXES if axis not in ("data", "fsdp")):
-        meshes += [one | {"fsdp": size // n, axis: n} for n in (2, 4, _WIDEST) if size % n == 0 and n <= size]
-    meshes += [one | {"data": n, "fsdp": size // n} for n in (2, 4, size) if size % n == 0 and n <= size]
-    return list({tuple(mesh.items()): mesh for mesh in meshes}.values())
+    batched = [own, one | {"fsdp": size}]
+    batched += [one | {"data": n, "fsdp": size // n} for n in (2, 4, size) if size % n == 0 and n <= size]
+    divided = [
+        one | {"fsdp": size // n, axis: n}
+        for axis in AXES if axis not in ("data", "fsdp")
+        for n in (2, 4, _WIDEST) if size % n == 0 and n <= size
+    ]  # fmt: skip
+    return batched, [mesh for mesh in divided if mesh not in batched]
 
 
 def _changed(settings: Settings, stage: str, mesh: dict[str, int], rows: int, remat: bool) -> Settings:

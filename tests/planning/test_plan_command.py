@@ -122,6 +122,16 @@ def test_without_libtpu_it_says_what_to_install(capsys, monkeypatch):
     assert "pip install 'signer-jax[tpu]' in a second environment" in capsys.readouterr().err
 
 
+def test_a_search_begins_where_the_configs_own_batch_cannot_be(capsys, tmp_path):
+    """The demo's renderer has batches of three, which eight chips do not share; larger ones come before other axes."""
+    found, said = planned(
+        capsys, tmp_path, "--config", "demo", "--topology", "h100:8", "--stage", "renderer", "--search", "6"
+    )
+    assert len(found) == 6 and "6 of 6 tried fit" in said
+    assert [plan["batch"] for plan in found][:4] == [8, 8, 16, 16]  # of the mesh that it has, data 8, and of fsdp 8
+    assert all(plan["mesh"]["tensor"] == plan["mesh"]["context"] == 1 for plan in found)
+
+
 def test_a_search_raises_batches_as_long_as_they_fit_and_ranks(capsys, tmp_path):
     found, said = planned(
         capsys, tmp_path, "--config", str(TINY), "--topology", "h100:4", "--stage", "slul", "--search", "5"
