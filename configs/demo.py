@@ -1,6 +1,7 @@
 """The demo: the whole chain on the built-in corpus, in 8 to 11 minutes on two CPU cores.
 
 signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
+signer train --config demo:8 --workdir runs/demo8    on eight devices, which share a batch: batches of their multiples
 
 Expected on two cores: the table in the README.
 """
@@ -8,7 +9,9 @@ Expected on two cores: the table in the README.
 from signer_jax.configuration import shipped
 
 
-def get_config():
+def get_config(devices="1"):
+    if not devices.isdecimal() or not int(devices):
+        raise ValueError(f"{devices!r} is no number of devices; demo:8, for example")
     c = shipped("default")
     c.data.poses.train = 2000
     c.data.poses.dev = 120
@@ -17,6 +20,7 @@ def get_config():
     for stage, steps in (("slul", 900), ("pose", 300), ("vae", 4), ("images", 750), ("renderer", 250), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
+        c.train[stage].batch = -(-c.train[stage].batch // int(devices)) * int(devices)
     # With Muon, in so few steps, a straight line to zero goes further than a cosine.
     for stage in ("slul", "images", "renderer"):
         c.train[stage].schedule = "linear"

@@ -4,10 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from conftest import QUICK, ROOT, TINY
+from jax.sharding import AbstractMesh
+
+from signer_jax import configuration
+from signer_jax.layout import AXES
+from signer_jax.training.partitioning import check_batch, mesh_sizes
+from signer_jax.validation import read
 
 # The launcher calls `python`: that of this environment, also where it is not activated.
 ENVIRONMENT = {
@@ -22,6 +29,27 @@ def test_a_launcher_parses_and_says_how_it_is_used(name):
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     run = subprocess.run(["bash", script], capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("usage:")
+
+
+README_LINES = {
+    "launch/local.sh demo runs/demo": 1,
+    "launch/local.sh demo:2 runs/two 2": 2,
+    "--nodes=4 launch/slurm.sh demo:32": 4 * 8,
+    "launch/tpu_vm.sh run1 demo:64 /mnt/runs/demo --zone us-east5-a --accelerator-type v5p-128": 128 // 2,
+    "launch/gke.py tpu run1 demo:64": 4 * 4 * 4,
+    "launch/gke.py gpu run1 demo:32": 4 * 8,
+}
+
+
+@pytest.mark.parametrize("line", README_LINES)
+def test_the_configs_of_the_readme_train_on_the_devices_that_it_asks_for(line):
+    assert line in (ROOT / "launch" / "README.md").read_text(encoding="utf-8")
+    name = next(word for word in line.split() if word.startswith("demo"))
+    settings = read(configuration.load(name))
+    mesh = AbstractMesh(mesh_sizes(asdict(settings.mesh), README_LINES[line]), AXES)
+    for stage in settings.stages:
+        c = settings.stage(stage)
+        check_batch(stage, c.batch, c.accumulate, mesh)
 
 
 # What a stand-in for srun does with the tasks of one node: it runs them side by side with SLURM's variables set.
