@@ -59,7 +59,8 @@ def test_published_weights_are_not_started_anew(published, init, tmp_path, monke
     monkeypatch.setattr(training, "fit", fit)
     monkeypatch.setattr(training, "open_tokenizer", lambda *_: None)
     settings = settings_of(published if init else "", principal_start=True)
-    training.train(settings, tmp_path)
+    with training.claimed(settings, tmp_path):
+        training.train(settings, tmp_path)
     model, found = models.build(settings, 0)
     before = models.init(model, settings, found, settings.seed)["vae"]
     same = jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b), seen["vae"], before))

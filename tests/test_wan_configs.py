@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -369,6 +370,7 @@ def test_runs_of_variants_without_a_config_go_out_and_in_too(weights, tmp_path, 
     changed = {**params, "renderer": jax.tree.map(lambda x: np.asarray(x) + 0.5, params["renderer"])}
     workdir.mkdir()
     (workdir / "config.json").write_text(json.dumps({"made_by": storage.MADE_BY, **asdict(settings)}))
+    monkeypatch.setattr(export, "described", lambda _: SimpleNamespace(shapes=changed))
     monkeypatch.setattr(export, "restored", lambda _, **__: (settings, model, changed))
     assert main(["export", "wan", str(workdir), "--out", str(out)]) == 0
     said = capsys.readouterr().out

@@ -280,7 +280,7 @@ def test_places_that_would_lose_something(source, tmp_path, capsys, monkeypatch)
     assert "exists and is no copy of published weights of signer_jax" in capsys.readouterr().err
     assert os.listdir(tmp_path / "mine") == ["file"]
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(import_.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert "there are 1.00 kB; choose another place" in fails(capsys, tmp_path / "full", "wan", source)
 
 

@@ -160,8 +160,8 @@ def test_the_last_texts_are_kept_and_no_more(pipeline, tmp_path, monkeypatch):
 
 def test_the_texts_of_a_large_corpus_are_read_again(pipeline, tmp_path, monkeypatch):
     """What is JSON stays small, however many captions there are: it is bounded when it is read."""
-    texts = [f"a caption, the {k}th" for k in range(40)] + ["", "Grüße, 世界"]
-    monkeypatch.setattr(text_states, "read_json", lambda path, most: json_files.read_json(path, 256))
+    texts = [f"a caption, the {k}th" for k in range(100)] + ["", "Grüße, 世界"]
+    monkeypatch.setattr(text_states, "read_json", lambda path, most: json_files.read_json(path, 1024))
     made = text_states.prepare(
         tmp_path / "text_states", TextEncoder.at(pipeline, TEXT, 512), lambda: texts, partitioning.own_mesh(MESH)
     )
