@@ -192,7 +192,7 @@ def test_pictures_of_another_bucket_or_type_are_refused(signers):
         ("dtype", "bfloat16", "holds pictures of 13x16x8 in bfloat16"), ("vae", "0", "by another autoencoder"),
         ("tower", "0", "seen by another image encoder"),
     ):  # fmt: skip
-        changed = {name: value} | ({"tower_files": []} if name == "tower" else {})  # whose files are none that were seen
+        changed = {name: value} | ({"tower_files": []} if name == "tower" else {})
         written(json.dumps(json.loads(kept) | changed))
         with pytest.raises(SignerError, match=says):
             batches_of(signer)
