@@ -7,11 +7,12 @@ Expected on two cores: the table in the README.
 """
 
 from signer_jax.configuration import shipped
+from signer_jax.errors import SignerError
 
 
 def get_config(devices="1"):
     if not devices.isdecimal() or not int(devices):
-        raise ValueError(f"{devices!r} is no number of devices; demo:8, for example")
+        raise SignerError(f"--config demo:{devices}: give a number of devices behind the colon, demo:8 for example")
     c = shipped("default")
     c.data.poses.train = 2000
     c.data.poses.dev = 120
