@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
     c.pose.experts = 4  # K: candidates a gloss
     c.pose.gating = "sentence"  # sentence (the paper) | gloss
     c.pose.follow = "chosen"  # what the stabiliser is trained on: chosen | soft (the paper's blend of all candidates)
+    # Width of a layer over each token of H before the gates' query is their mean, for gating by sentence; 0: none
+    c.pose.pool_hidden = 0
     c.pose.gate_hidden = 64  # Pose Chosen Network
     c.pose.window = 48  # frames a training window
     c.pose.smooth_order = 2  # 2: the paper's second difference; 3: the jerk proper
@@ -145,6 +147,9 @@ def get_config() -> ConfigDict:
     )
     c.renderer.steps = 16  # of the solver; fewer blur hands that no training frame shows, and score higher on the rest
     c.renderer.solver = "euler"  # euler | unipc (order 2, as published Wan; 8 steps or more) | dpm++ (2M)
+    # A factor of the noise from which a video is made. Below 1 a model that was trained for a short time leaves less of
+    # it in the picture as speckle, and blurs more.
+    c.renderer.temperature = 1.0
     c.renderer.shared_noise = True  # one noise tensor for all frames: static pixels do not flicker
     c.renderer.guidance = 1.0  # away from neither pose nor text; 1 turns classifier-free guidance off
     # Beside it a guidance for each condition that is dropped alone; all add up, and each that is not 1 takes a row more

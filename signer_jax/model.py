@@ -108,6 +108,7 @@ def describe(
             hidden=settings.pose.gate_hidden,
             layers=2,
             dtype=dtype,
+            pool_hidden=settings.pose.pool_hidden,
         )
         stabiliser = Stabiliser(
             hidden=settings.pose.stabiliser_hidden,

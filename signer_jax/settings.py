@@ -145,6 +145,7 @@ class Posing:
     experts: Annotated[int, whole(1, 10**4)]
     gating: Literal["sentence", "gloss"]
     follow: Literal["chosen", "soft"]
+    pool_hidden: Annotated[int, whole(0, 10**5)]
     gate_hidden: Width
     window: Annotated[int, whole(4, 10**5)]  # the third difference needs four frames
     smooth_order: Literal[2, 3]
@@ -232,6 +233,7 @@ class Rendering:
     steps: Annotated[int, whole(1, 10**4)]
     solver: Literal["euler", "unipc", "dpm++"]
     shared_noise: bool
+    temperature: Annotated[float, number(0.0, 10.0)]
     guidance: Guidance
     guidance_each: Guidances
     condition_dropout: Share

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from signer_jax.dense import Dense
-from signer_jax.masked import masked_mean
-from signer_jax.slp_moe.gates import Gates, combine, sentence_scores
+from signer_jax.slp_moe.gates import Gates, Pool, combine, sentence_scores
 from signer_jax.types import Array, Pose
 
 # How sharply the "start" and "end" features look at the two ends of a sign; 4 puts 97 % of the weight on one half.
@@ -108,6 +107,7 @@ class SLPMoE(nn.Module):
 
     `gating` is "sentence" (the paper: q = Pool(H), the network's scores averaged over the sentence's glosses, the same
     weights for all of them) or "gloss" (q = `gloss_query` `[b, n, d]`, weights of its own for each gloss).
+    `pool_hidden`: see `gates.Pool`; of no effect with "gloss".
     """
 
     experts: int
@@ -115,10 +115,12 @@ class SLPMoE(nn.Module):
     hidden: int
     layers: int
     dtype: jnp.dtype = jnp.float32
+    pool_hidden: int = 0
 
     def setup(self) -> None:
         if self.gating not in ("sentence", "gloss"):
             raise ValueError(f"SLPMoE: gating is {self.gating!r}, it must be 'sentence' or 'gloss'")
+        self.pool = Pool(self.pool_hidden, self.dtype)
         self.gates = Gates(self.experts)
         self.chosen = PoseChosenNetwork(self.hidden, self.layers, self.dtype)
 
@@ -133,7 +135,7 @@ class SLPMoE(nn.Module):
     ) -> Float[Array, "b n e"]:
         """The weights alone (for `top`). Rows sum to 1, or to 0 where a gloss has no candidate."""
         if self.gating == "sentence":
-            query = masked_mean(H, source_mask[..., None], axis=1)  # q = Pool(H)
+            query = self.pool(H, source_mask)
             scores = sentence_scores(self.chosen(query, candidate_features), candidate_mask)
             return combine(self.gates(query)[:, None], scores, candidate_mask)
         if gloss_query is None:

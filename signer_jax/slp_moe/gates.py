@@ -1,7 +1,8 @@
 """Gates over the pose experts: w = softmax(qᵀW + scores) over the candidates that exist (PAPER 2.3).
 
-The paper gates once a sentence, q = Pool(H). Gating once a gloss takes one query a gloss instead. In both the Pose
-Chosen Network's scores (`experts.py`) are added to the gate's logits, so the two decide together.
+The paper gates once a sentence, q = Pool(H), which it says no more of. Gating once a gloss takes one query a gloss
+instead. In both the Pose Chosen Network's scores (`experts.py`) are added to the gate's logits, so the two decide
+together.
 """
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from signer_jax.dense import Dense
 from signer_jax.masked import masked_mean
 from signer_jax.types import Array
 
@@ -38,6 +40,25 @@ def combine(
     # A row of nothing but -inf would make the softmax NaN, in the gradient too: it is evened before and zeroed after.
     safe = jnp.where(any_candidate, jnp.where(mask, joint, -jnp.inf), 0.0)
     return jnp.where(any_candidate, jax.nn.softmax(safe, axis=-1), 0.0)
+
+
+class Pool(nn.Module):
+    """q = Pool(H): the mean over the tokens, `[b, s, d]` -> `[b, d]`, of H, or with `hidden` of a layer over each one.
+
+    SLUL keeps of a text what its glosses ask for. What else tells who would sign it ("mum" or "mother", a greeting) is
+    still in its tokens but hardly in the line through their mean, which has no room for each word: with 128 features
+    the best linear gates on the plain mean find 64 of 100 signers in the texts that they were fitted to
+    (docs/performance.md). `hidden`: 0, or that layer's width, which is then q's.
+    """
+
+    hidden: int = 0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, H: Float[Array, "b s d"], mask: Bool[Array, "b s"]) -> Float[Array, "b q"]:
+        if self.hidden:
+            H = nn.gelu(Dense(self.hidden, dtype=self.dtype, name="token")(H))
+        return masked_mean(H, mask[..., None], axis=1)
 
 
 class Gates(nn.Module):

@@ -136,12 +136,12 @@ def test_unknown_gating_is_refused():
         SLPMoE(experts=4, gating="frame", hidden=16, layers=1).init(jax.random.key(0), **example())
 
 
-@pytest.mark.parametrize("gating", ["sentence", "gloss"])
-def test_gradients_reach_the_semantic_features_and_every_parameter(gating):
+@pytest.mark.parametrize(("gating", "pool"), [("sentence", 0), ("sentence", 12), ("gloss", 0)])
+def test_gradients_reach_the_semantic_features_and_every_parameter(gating, pool):
     data = example()
     semantic = data.pop("H")
     target = np.random.default_rng(2).normal(size=(2, 9, 5, 2)).astype(np.float32)
-    model = SLPMoE(experts=4, gating=gating, hidden=16, layers=2)
+    model = SLPMoE(experts=4, gating=gating, hidden=16, layers=2, pool_hidden=pool)
 
     def query(H):
         return H[:, :3] if gating == "gloss" else None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from signer_jax.slp_moe.gates import Gates, combine, gate_logits, sentence_scores
+from signer_jax.slp_moe.gates import Gates, Pool, combine, gate_logits, sentence_scores
 
 
 def test_gate_logits_are_q_times_w_for_sentences_and_glosses():
@@ -56,3 +56,27 @@ def test_gates_hold_one_matrix_and_start_nearly_even(shape):
     np.testing.assert_allclose(logits, query @ variables["params"]["kernel"], atol=1e-6)
     assert logits.shape == (*shape[:-1], 4)
     assert 0 < np.abs(logits).max() < 0.5
+
+
+def test_the_plain_pool_is_the_mean_over_the_tokens_that_exist():
+    H = jnp.array([[[1.0, 10.0], [3.0, 20.0], [jnp.nan, jnp.inf]], [[5.0, 6.0], [7.0, 8.0], [9.0, 10.0]]])
+    mask = jnp.array([[True, True, False], [False, False, False]])
+    variables = Pool().init(jax.random.key(0), H, mask)
+    assert not variables
+    np.testing.assert_allclose(Pool().apply(variables, H, mask), [[2.0, 15.0], [0.0, 0.0]])
+
+
+def test_a_pool_with_a_layer_keeps_what_the_mean_loses():
+    """Two texts of other tokens and one mean: equal for the plain pool, apart for one that looks at each token."""
+    H = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])
+    mask = jnp.ones((2, 2), bool)
+    np.testing.assert_array_equal(*Pool().apply({}, H, mask))
+    pool = Pool(hidden=3)
+    variables = pool.init(jax.random.key(0), H, mask)
+    assert jax.tree.map(jnp.shape, variables) == {"params": {"token": {"kernel": (2, 3), "bias": (3,)}}}
+    query = pool.apply(variables, H, mask)
+    kernel = variables["params"]["token"]["kernel"]
+    np.testing.assert_allclose(query, jax.nn.gelu(H @ kernel).mean(axis=1), rtol=1e-5)
+    assert np.abs(query[0] - query[1]).max() > 1e-2
+    changed = pool.apply(variables, H.at[0, 1].set(9.0), mask.at[0, 1].set(False))
+    np.testing.assert_allclose(changed[0], jax.nn.gelu(H[0, 0] @ kernel), rtol=1e-5)

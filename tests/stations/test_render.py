@@ -127,6 +127,15 @@ def again(studio, **changes) -> Studio:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("share", "overlap"), [(True, 0), (False, 2)])
+def test_the_temperature_is_a_factor_of_the_noise(studio, share, overlap):
+    warm, cool = (again(studio, share_noise=share, overlap=overlap, temperature=t) for t in (1.0, 0.5))
+    np.testing.assert_array_equal(cool.noise, warm.noise / 2)
+    np.testing.assert_array_equal(cool.noise_of(4), warm.noise_of(4) / 2)
+    seen = [render(pose(7, 0), style(one), None, None, one).video for one in (warm, cool)]
+    assert np.abs(seen[0].astype(int) - seen[1]).max() > 1
+
+
 def test_signing_never_takes_more_than_a_chunk_of_the_autoencoder_at_once(studio, by_chunks_alone):
     """Its latents are of two frames. Windows of three latents: whole ones would be refused."""
     vae = studio.vae.clone(name="fresh")  # so that nothing is known of it
