@@ -97,7 +97,7 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
 
     about = checkpoints._read_about(tmp_path / "part" / "1")
     monkeypatch.setattr(checkpoints, "_read_about", lambda _: about)
-    monkeypatch.setattr(checkpoints, "_check_same_arrays", lambda *_: None)
+    monkeypatch.setattr(checkpoints, "check_same_arrays", lambda *_: None)
     monkeypatch.setattr(checkpoints, "process_allgather", np.atleast_1d)
     monkeypatch.setattr(pieces, "check_arrays", look)
     with Checkpoints(tmp_path / "part") as saved:
