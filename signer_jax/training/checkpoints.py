@@ -153,13 +153,7 @@ class Checkpoints:
             if self.beside and jax.process_index() == 0:
                 self._base = base_of(self.beside, about.get("base"))
             check_same_arrays(folder, about["arrays"], shapes(abstract_state))
-            # Each process looks at its share of the bytes. The database is opened once all its files are looked at.
-            share = jax.process_index(), jax.process_count()
-            with readable(folder):
-                pieces.check_nodes(pieces.nodes(folder / "state", *share))
-        with _for_all(folder), readable(folder):
-            sizes = {name: math.prod(array["shape"]) for name, array in about["arrays"].items()}
-            pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+        _check_pieces(folder, about["arrays"])
         with _alone(), readable(folder, whole=True):
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
@@ -311,15 +305,17 @@ def _sizes(about: dict) -> dict[str, int]:
 
 
 def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype] | None) -> Any:
-    described_as = _read_about(folder)["arrays"]
+    together = place is not None and not place("", ()).is_fully_addressable  # all processes read, each its own shards
+    with _for_all(folder, together):
+        described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
     arrays = {
         name: array for name, array in described_as.items()
         if name.startswith(f"{key}/") and (kinds is None or name.removeprefix(f"{key}/") in kinds)
     }  # fmt: skip
+    _check_pieces(folder, arrays, together)
     path = folder / "state"
     with readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        pieces.check(path, arrays)
         whole = flatten_dict({key: checkpointer.metadata(path).item_metadata.tree[key]}, sep="/")
         item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
         check_claims(folder, unflatten_dict(item, sep="/"), arrays)
@@ -391,15 +387,29 @@ def _read_about(folder: Path) -> dict:
     return about
 
 
+def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = True) -> None:
+    """Raises `Damaged` where the stored pieces of these arrays are not as they are written here (`pieces`).
+
+    Of processes that read `together` each looks at its share of the bytes; the database is opened once all its files
+    are looked at.
+    """
+    share = (jax.process_index(), jax.process_count()) if together else (0, 1)
+    with _for_all(folder, together), readable(folder):
+        pieces.check_nodes(pieces.nodes(folder / "state", *share))
+    with _for_all(folder, together), readable(folder):
+        sizes = {name: math.prod(array["shape"]) for name, array in arrays.items()}
+        pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+
+
 @contextmanager
-def _for_all(folder: Path) -> Iterator[None]:
-    """What one process finds damaged is damaged for all: they go the same way."""
+def _for_all(folder: Path, together: bool = True) -> Iterator[None]:
+    """What one process finds damaged is damaged for all that read `together`: they go the same way."""
     damage = None
     try:
         yield
     except Damaged as found:
         damage = found
-    if jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
+    if together and jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
         damage = damage or Damaged(folder, "is damaged (as another process reads it)")
     if damage is not None:
         raise damage
