@@ -231,7 +231,7 @@ def get_config() -> ConfigDict:
     # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20  # steps; ten times a stage at least
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
-    c.keep_checkpoints = 1  # a stage, the last ones
+    c.keep_checkpoints = 2  # a stage, the last ones: where one is damaged, the one before it is gone on from
     c.keep_best = False  # beside them the one before which the mean loss was lowest, since the one before that
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
