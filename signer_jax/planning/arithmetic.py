@@ -28,6 +28,7 @@ _MADE = frozenset({
     "dot_general", "conv_general_dilated", "scan", "while", "cond", "gather", "scatter", "scatter-add", "scatter_add",
     "concatenate", "sort", "cumsum", "reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "rng_bit_generator",
     "threefry2x32", "random_bits", "dynamic_update_slice", "pallas_call", "shard_map", "triangular_solve", "ffi_call",
+    "device_put",
 })  # fmt: skip
 
 
@@ -156,6 +157,8 @@ class _Sizes(NamedTuple):
 
     def of(self, aval: Any) -> int:
         if not hasattr(aval, "shape") or tuple(aval.shape) in self.parameters:
+            return 0
+        if getattr(aval, "memory_space", None) == jax.memory.Space.Host:
             return 0
         return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 8) // self.split(aval)  # 8: a key
 

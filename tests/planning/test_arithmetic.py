@@ -13,7 +13,8 @@ from signer_jax.planning import arithmetic, compiled, traffic
 from signer_jax.planning.arithmetic import _Sizes, _walk
 from signer_jax.planning.estimate import estimate, utilisation
 from signer_jax.planning.steps import Step
-from signer_jax.renderer.attention import ATTENTIONS, attended
+from signer_jax.renderer.attention import ATTENTIONS
+from signer_jax.renderer.remat import POLICIES
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.training import partitioning
 from signer_jax.training.loop import Program
@@ -96,7 +97,7 @@ def test_what_attention_exchanges(again):
 
     def found(across: str) -> traffic.Traffic:
         attend = lambda q, k, v: ATTENTIONS[across](q, k, v, lengths=("tokens", "tokens"))  # noqa: E731
-        attend = jax.checkpoint(attend, policy=attended) if again else attend
+        attend = jax.checkpoint(attend, policy=POLICIES["attention"]) if again else attend
         gradient = jax.grad(lambda q, k, v: jnp.sin(attend(q, k, v)).sum(), (0, 1, 2))
         return traffic.exchanged(jax.make_jaxpr(partitioning.laid_out(gradient, mesh))(x, x, x).jaxpr, mesh.shape)
 
@@ -107,11 +108,13 @@ def test_what_attention_exchanges(again):
     assert found("ring") == ({"collective-permute": (2 * 3 + 4 * 4) * p}, (2 * 3 + 4 * 4) * p)
 
 
-def step_of(shape: dict[str, int], across: str, rows: int = 8, side: int = 32, accumulate: int = 1) -> Step:
+def step_of(
+    shape: dict[str, int], across: str, rows: int = 8, side: int = 32, accumulate: int = 1, remat: str = "attention"
+) -> Step:  # fmt: skip
     """A video transformer's on tokens of a quarter of `side`² × 3."""
     module = VideoTransformer(
         in_channels=4, out_channels=4, dim=64, heads=8, ffn_dim=128, layers=2, text_dim=32, freq_dim=32,
-        patch=(1, 2, 2), image_dim=None, eps=1e-6, remat=True, attend=ATTENTIONS[across],
+        patch=(1, 2, 2), image_dim=None, eps=1e-6, remat=remat, attend=ATTENTIONS[across],
     )  # fmt: skip
     video = (rows, 3, side, side, 4)
     shapes = {"latents": video, "step": (rows,), "text": (rows, 12, 32), "target": video}
@@ -145,6 +148,13 @@ def test_what_is_compiled_moves_what_is_counted(shape, across, kind):
     results = found.moved["all-gather"] * (1.5 if "fsdp" in shape else 1)
     assert results == pytest.approx(program.bytes["all-gather"], rel=0.2)
     assert found.flops == pytest.approx(program.flops, rel=0.15)
+
+
+def test_what_the_backward_pass_keeps_follows_from_the_policys_name():
+    """The host's memory is none of the chip's."""
+    names = ("none", "dots_no_batch", "attention", "offload", "full")
+    held = [arithmetic.of(step_of({"fsdp": 8}, "ring", side=64, remat=name)).activations for name in names]
+    assert held[0] > held[1] > held[2] > held[3] >= held[4]
 
 
 def test_tokens_are_split_along_context_and_each_part_of_a_batch_moves_the_parameters():
