@@ -219,9 +219,9 @@ def get_config() -> ConfigDict:
     c.spike = 0.0  # a step is left out whose gradient's norm is more than so many times the running mean; 0 for none
     c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
     # What the backward pass of a block has of its forward pass: none (all is kept) | dots (all products, also the
-    # logits of attention that no kernel computes) | dots_no_batch (products with weights; false) | attention (that of video
-    # tokens; all else is computed again; true) | offload (the same, in the host's memory) | full (all is computed
-    # again). Models without video tokens compute all again from "attention" on, else nothing.
+    # logits of attention that no kernel computes) | dots_no_batch (products with weights; false) | attention (that of
+    # video tokens; all else is computed again; true) | offload (the same, in the host's memory) | full (all is
+    # computed again). Models without video tokens compute all again from "attention" on, else nothing.
     c.remat = FieldReference("dots_no_batch", field_type=object)
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
 
