@@ -172,7 +172,7 @@ class _Sizes(NamedTuple):
         """Of an equation's functions: that of a `shard_map` is a chip's own, in which a ring attends by products."""
         if equation.primitive.name != "shard_map":
             return self
-        return _Sizes(self.parameters, flash="ppermute" not in str(equation.params["jaxpr"]))
+        return _Sizes(self.parameters, flash=not any(map(_passes_round, jaxprs_in_params(equation.params))))
 
 
 class _Value:
@@ -244,6 +244,14 @@ def _inlined(jaxpr: Any, given: list[_Value], operations: list[_Operation]) -> l
             operations.append(_Operation(equation, reads, writes))
         values |= dict(zip(equation.outvars, writes, strict=True))
     return list(map(value, jaxpr.outvars))
+
+
+def _passes_round(jaxpr: Any) -> bool:
+    """Whether chips pass arrays to their neighbours in it."""
+    return any(
+        equation.primitive.name == "ppermute" or any(map(_passes_round, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
 
 
 def _made(equation: Any, flash: bool) -> bool:
