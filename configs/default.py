@@ -223,7 +223,11 @@ def get_config() -> ConfigDict:
     c.nonfinite_steps = 5  # steps in a row that were left out, their gradients not finite or spikes, before a run stops
     c.spike = 0.0  # a step is left out whose gradient's norm is more than so many times the running mean; 0 for none
     c.dtype = "float32"  # compute dtype; parameters and optimizer state are always float32
-    c.remat = False  # recompute blocks in the backward pass
+    # What the backward pass of a block has of its forward pass: none (all is kept) | dots (all products, also the
+    # logits of attention that no kernel computes) | dots_no_batch (products with weights; false) | attention (that of
+    # video tokens; all else is computed again; true) | offload (the same, in the host's memory) | full (all is
+    # computed again). Models without video tokens compute all again from "attention" on, else nothing.
+    c.remat = FieldReference("dots_no_batch", field_type=object)
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
 
     # -- Mesh: the table of layout.py says what is split along these axes; -1 takes what the others leave -----------
@@ -236,7 +240,7 @@ def get_config() -> ConfigDict:
     # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20  # steps; ten times a stage at least
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
-    c.keep_checkpoints = 1  # a stage, the last ones
+    c.keep_checkpoints = 2  # a stage, the last ones: where one is damaged, the one before it is gone on from
     c.keep_best = False  # beside them the one before which the mean loss was lowest, since the one before that
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none

@@ -48,7 +48,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.train.joint.batch = 8
     c.train.joint.frozen_dtype = "bfloat16"
     c.dtype = "bfloat16"
-    c.remat = True
+    c.remat = "attention"
     c.mesh.data, c.mesh.fsdp = 1, -1
     c.evaluate.videos = 4
     return c

@@ -159,7 +159,8 @@ def apply(config: ConfigDict, override: str) -> None:
         else:
             # A placeholder holds None but knows its type.
             kind = holder.get_type(leaf)
-            holder[leaf] = _parse(text, kind() if before is None and kind in (bool, int, float, str, tuple) else before)
+            like = None if kind is object and not isinstance(before, tuple) else before  # of several types
+            holder[leaf] = _parse(text, kind() if before is None and kind in (bool, int, float, str, tuple) else like)
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         raise SignerError(f"{override}: {name} must be {_kind(before)}, like {_shown(before)}") from None
 

@@ -21,6 +21,7 @@ from signer_jax.renderer import pose_picture, variants
 from signer_jax.renderer.attention import ATTENTIONS
 from signer_jax.renderer.control import ControlBranch
 from signer_jax.renderer.hybrid import Head, Stem
+from signer_jax.renderer.remat import again
 from signer_jax.renderer.render import Renderer
 from signer_jax.renderer.schedule import NoiseSchedule
 from signer_jax.renderer.vae import VideoVAE
@@ -93,7 +94,7 @@ def describe(
     read = readers or Readers(interop_t5.describe, interop_wan.describe_vae, interop_wan.describe_experts)
     parts = {part for stage in settings.stages for part in TRAINED[stage]}
     dtype = jnp.dtype(settings.dtype)
-    compute: dict[str, Any] = {"dtype": dtype, "scan_unroll": settings.scan_unroll, "remat": settings.remat}
+    compute: dict[str, Any] = {"dtype": dtype, "scan_unroll": settings.scan_unroll, "remat": again(settings.remat)}
     names = skeleton.SUBSETS.get(settings.pose.joints, ())
     joints = skeleton.subset(settings.pose.joints)
     published: dict[str, Described] = {}
@@ -117,9 +118,10 @@ def describe(
             **compute,
         )
     if parts & {"vae", "renderer"}:
-        vae = _vae(settings.vae, dtype, settings.remat, published, read)
+        vae = _vae(settings.vae, dtype, again(settings.remat), published, read)
     if "renderer" in parts:
         assert vae is not None
+        compute["remat"] = settings.remat  # by its name: long attention has a choice
         renderer = _renderer(settings, vae, slul, names, compute, published, read)
     return Model(joints, hand_index(names), slul, slp_moe, stabiliser, vae, renderer), published
 

@@ -49,6 +49,16 @@ Axis = Annotated[
     int,
     Range("-1 (what the other axes leave) or at least 1", lambda v: type(v) is int and (v == -1 or 1 <= v <= 10**6)),
 ]
+_REMAT = ("none", "dots", "dots_no_batch", "attention", "offload", "full")  # renderer/remat.py
+Remat = Annotated[
+    str,
+    Range(
+        f"true, false or one of {', '.join(map(repr, _REMAT))}",
+        lambda v: v is None or type(v) is bool or v in _REMAT,  # None is how a command line's "none" is read
+        _REMAT,
+        lambda v: {True: "attention", False: "dots_no_batch", None: "none"}.get(v, v),
+    ),
+]
 PerSecond = Annotated[
     float, Range("0 (the corpus's own) or 1 to 1000", lambda v: number(0.0, 1000.0).holds(v) and (v == 0 or v >= 1))
 ]
@@ -354,7 +364,7 @@ class Settings:
     nonfinite_steps: Count
     spike: Spike
     dtype: Literal["float32", "bfloat16", "float16"]
-    remat: bool
+    remat: Remat
     scan_unroll: Layers
     mesh: Mesh
     log_every: Count

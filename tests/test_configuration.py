@@ -7,6 +7,7 @@ from ml_collections.config_dict import placeholder
 
 from signer_jax import configuration
 from signer_jax.errors import SignerError
+from signer_jax.renderer.remat import POLICIES
 from signer_jax.settings import flatten
 from signer_jax.validation import read
 from signer_jax.workdir import claimed, load_settings
@@ -35,12 +36,21 @@ def test_overrides_take_the_type_that_stands_there():
     c = configuration.load("default", overrides)
     assert c.train.slul.steps == 7
     assert c.slul.dropout == 0.0 and isinstance(c.slul.dropout, float)
-    assert c.remat is True
+    assert c.remat is True and read(c).remat == "attention"
     assert c.stages == ("slul", "pose")
     assert c.data.source == "somewhere"
     assert c.vae.dim_mult == (1, 2, 4)
     assert c.vae.temporal_downsample == (False, True)
     assert c.data.sentences.to_dict() == {"train": 5, "dev": 120, "test": 120}
+
+
+def test_remat_is_a_policys_name_or_true_or_false():
+    for given, is_ in ({"true": "attention", "false": "dots_no_batch"} | {name: name for name in POLICIES}).items():
+        assert read(configuration.load("default", [f"--config.remat={given}"])).remat == is_
+    for given, is_ in ((True, "attention"), (False, "dots_no_batch"), ("full", "full")):
+        config = configuration.shipped("demo")
+        config.remat = given
+        assert read(config).remat == read(config.to_dict()).remat == is_
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,9 @@ def test_a_placeholder_takes_its_type():
         ("--config.slul.d_modle=3", "did you mean 'slul.d_model'"),
         ("--config.slul.d_model=wide", "must be a whole number"),
         ("--config.slul.d_model", "give a value"),
-        ("--config.remat=maybe", "must be true or false"),
+        ("--config.remat=maybe", "config.remat is 'maybe': it must be true, false or one of 'none', 'dots'"),
+        ("--config.remat=ofload", "did you mean 'offload'"),
+        ("--config.remat=3", "it must be true, false or one of"),
         ("--config.vae.dim_mult=(a", "must be a list"),
         ("--config.slul=3", "slul must be a dict"),
         ("--config.slul.d_model.x=3", "no key 'slul.d_model.x'"),

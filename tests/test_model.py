@@ -22,7 +22,7 @@ def settings_of(init: str = "", **vae) -> Settings:
     for name, value in vae.items():
         config.vae[name] = value
     config.train.vae.batch = 8
-    config.dtype, config.remat = "bfloat16", True
+    config.dtype, config.remat = "bfloat16", "offload"
     return read(config)
 
 
@@ -65,3 +65,12 @@ def test_published_weights_are_not_started_anew(published, init, tmp_path, monke
     before = models.init(model, settings, found, settings.seed)["vae"]
     same = jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b), seen["vae"], before))
     assert all(same) == init
+
+
+@pytest.mark.parametrize(("name", "again"), [("none", False), ("dots", False), ("offload", True), ("full", True)])
+def test_a_remat_policys_name_is_the_video_transformers_and_others_compute_all_again_or_nothing(name, again):
+    config = configuration.shipped("default")
+    config.remat = name
+    model, _ = models.describe(read(config), 400)
+    assert model.renderer.transformer.remat == name
+    assert model.slul.remat == model.stabiliser.remat == model.vae.remat == again

@@ -20,7 +20,7 @@ from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.training import checkpoints, partitioning
+from signer_jax.training import checkpoints, contents, partitioning
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 
@@ -120,7 +120,7 @@ def resealed(step: Path, change) -> None:
     about = json.loads(place.read_bytes())
     about.pop("seal")
     change(about)
-    place.write_text(json.dumps(checkpoints._sealed(about)))
+    place.write_text(json.dumps(contents.sealed(about)))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_more_than_its_files_can_hold(tmp_path, monkeypatch):
     with checkpoints.Checkpoints(tmp_path / "part") as opened:
         opened.save(1, {"params": {"zeros": jnp.zeros((2000, 2000))}}, files._Place())
     checkpoints.read_params(tmp_path / "part")
-    monkeypatch.setattr(checkpoints, "_SMALL", 1 << 20)
+    monkeypatch.setattr(contents, "_SMALL", 1 << 20)
     assert "15 MB of arrays in 0 MB of files" in line(checkpoints.read_params, tmp_path / "part")
 
 
@@ -430,7 +430,7 @@ def _of_a_model(folder):
 
 def _of_a_checkpoint(folder):
     saved(folder)
-    return "signer_jax.training.checkpoints._check_claims", lambda: checkpoints.read_params(folder / "part")
+    return "signer_jax.training.checkpoints.check_claims", lambda: checkpoints.read_params(folder / "part")
 
 
 def _of_a_run(folder):

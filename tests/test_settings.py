@@ -76,7 +76,7 @@ def test_settings_are_frozen():
     ("key", "value", "says"),
     [
         ("slul.d_model", 1.0, "a whole number of at least 1"), ("slul.d_model", True, "a whole number"),
-        ("slul.dropout", 1.0, "below 1"), ("remat", 1, "true or false"), ("data.source", None, "text"),
+        ("slul.dropout", 1.0, "below 1"), ("remat", 1, "true, false or one of"), ("data.source", None, "text"),
         ("pose.dims", 2.0, "one of 2, 3"), ("pose.gating", "glosses", "did you mean 'gloss'"),
         ("renderer.patch", (1, 2), "a list of 3"), ("vae.temporal_downsample", (1,), "each true or false"),
         ("slul.length_penalty", float("nan"), "a finite number"), ("mesh.data", 0, "-1"),

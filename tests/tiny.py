@@ -34,5 +34,6 @@ def get_config():
         c.train[stage].optimizer, c.train[stage].learning_rate = "adamw", 2e-3
     c.log_every = 2
     c.checkpoint_every = 2
+    c.keep_checkpoints = 1  # what tests harm has none before it, unless they say so
     c.evaluate.sentences = c.evaluate.poses = c.evaluate.videos = 4
     return c

@@ -2,21 +2,23 @@
 
 Activations come from the step's gradient as it is written (its jaxpr, with what `remat` computes again): results of
 products, convolutions, sums and loops lie in memory from where they are made to their last use; everything else is
-taken to be fused into what reads it, the logits of long attention too (cuDNN's flash attention). What parameters move
-between chips follows from the layout table.
+taken to be fused into what reads it, the logits of long attention too (cuDNN's flash attention). All is split as the
+batch is, and what has an axis of tokens along `context` too. What parameters move between chips follows from the layout
+table, what attention exchanges from the gradient (`traffic.py`).
 """
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
 
-from signer_jax.layout import AXES
+from signer_jax.planning import traffic
 from signer_jax.planning.steps import Step, held
 from signer_jax.training import flops, partitioning
 from signer_jax.training.loop import loss_of
@@ -26,6 +28,7 @@ _MADE = frozenset({
     "dot_general", "conv_general_dilated", "scan", "while", "cond", "gather", "scatter", "scatter-add", "scatter_add",
     "concatenate", "sort", "cumsum", "reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "rng_bit_generator",
     "threefry2x32", "random_bits", "dynamic_update_slice", "pallas_call", "shard_map", "triangular_solve", "ffi_call",
+    "device_put",
 })  # fmt: skip
 
 
@@ -44,92 +47,132 @@ class Arithmetic(NamedTuple):
 
 
 def of(step: Step) -> Arithmetic:
-    """Activations are split as the batch is; what `tensor` splits of them, and moves for it, is not counted."""
-    ways = partitioning.batch_ways(step.mesh)
+    """What `tensor` splits of activations, and moves for it, is not counted.
+
+    A stage without tokens does the same work on all chips of `context`; of one with tokens all work counts as split.
+    """
     accumulate = step.stage.training.accumulate
-    gradient, inputs, sizes = _gradient(step)
-    peak, touched = _walk(jax.make_jaxpr(gradient)(*inputs).jaxpr, sizes)
+    gradient, inputs, jaxpr, sizes = _gradient(step)
+    peak, touched = _walk(jaxpr, sizes)
     computed = accumulate * flops.forward(gradient, *inputs)
     gradients = sum(map(held, jax.tree.leaves(step.state.params)))
-    moved, sent = _parameters_move(step)
-    tensor = math.prod(size for axis, size in step.mesh.shape.items() if axis not in ("data", "fsdp"))
+    ways = sizes.ways * step.mesh.shape["tensor"] * (sizes.context if sizes.tokens else 1)
     states = sum(map(held, jax.tree.leaves((step.state.params, step.state.opt_state, step.state.ema))))
+    between = _parameters_move(step, bool(sizes.tokens)) + traffic.exchanged(jaxpr, step.mesh.shape)
+    between = between.times(accumulate)
     return Arithmetic(
-        int(peak / ways), gradients, computed / ways / tensor, moved, sent,
-        accumulate * touched / ways + 2.0 * states + 3.0 * gradients,
+        int(peak), gradients, computed / ways, between.moved, between.sent,
+        accumulate * touched + 2.0 * states + 3.0 * gradients,
     )  # fmt: skip
 
 
 def largest(step: Step, most: int = 5) -> tuple[str, ...]:
     """The largest arrays that a step makes, a chip's part of each, with the modules that make them; a line each."""
-    gradient, inputs, sizes = _gradient(step)
-    ways, found = partitioning.batch_ways(step.mesh), {}
+    _, _, whole, sizes = _gradient(step)
+    found = {}
 
-    def look(jaxpr: Any) -> None:
+    def look(jaxpr: Any, sizes: _Sizes) -> None:
         for equation in jaxpr.eqns:
-            for var in equation.outvars if _made(equation) else ():
-                size = sizes.of(var.aval) // ways
+            for var in equation.outvars if _made(equation, sizes.flash) else ():
+                size = sizes.of(var.aval)
                 name = re.sub(r"\w+\((.*?)\)", r"\1", str(equation.source_info.name_stack)) or equation.primitive.name
-                found[f"{size / (1 << 30):.2f} GiB {var.aval.str_short()} / {ways} of {name}"] = size
+                line = f"{size / (1 << 30):.2f} GiB {var.aval.str_short()} / {sizes.split(var.aval)} of {name}"
+                found[line] = size
             for inner in jaxprs_in_params(equation.params):
-                look(inner)
+                look(inner, sizes.inside(equation))
 
-    look(jax.make_jaxpr(gradient)(*inputs).jaxpr)
+    look(whole, sizes)
     return tuple(sorted(found, key=lambda line: -found[line])[:most])
 
 
-def _gradient(step: Step) -> tuple[Callable, tuple, "_Sizes"]:
-    """The gradient of a part of the batch and its (abstract) inputs; the sizes of what is no parameter."""
+def _gradient(step: Step) -> tuple[Callable, tuple, Any, "_Sizes"]:
+    """The gradient of a part of the batch, its (abstract) inputs, its jaxpr; a chip's sizes of what is no parameter."""
     part = {
         name: jax.ShapeDtypeStruct((leaf.shape[0] // step.stage.training.accumulate, *leaf.shape[1:]), leaf.dtype)
         for name, leaf in step.batch.items()
     }
     gradient = partitioning.laid_out(jax.value_and_grad(loss_of(step.stage), has_aux=True), step.mesh)
     shapes = {leaf.shape for leaf in jax.tree.leaves(step.state.params)}
-    sizes = _Sizes(frozenset(shapes | {shape[1:] for shape in shapes if len(shape) > 1}))
-    return gradient, (step.state.params, step.frozen, part, jax.random.key(0)), sizes
+    inputs = (step.state.params, step.frozen, part, jax.random.key(0))
+    jaxpr = jax.make_jaxpr(gradient)(*inputs).jaxpr
+    small = frozenset(shapes | {shape[1:] for shape in shapes if len(shape) > 1})
+    tokens, parts = set[int](), dict[tuple[int, ...], int]()
+    _look_for_splits(jaxpr, step.mesh, tokens, parts)
+    ways, context = partitioning.batch_ways(step.mesh), step.mesh.shape["context"]
+    return gradient, inputs, jaxpr, _Sizes(small, ways, context, frozenset(tokens), parts)
 
 
-def _parameters_move(step: Step) -> tuple[dict[str, float], float]:
-    """All-gathers before use, forward and backward, in the compute type; gradients scattered, and summed over data."""
-    moved: dict[str, float] = defaultdict(float)
-    sent = 0.0
-    itemsize = jnp.dtype(step.dtype).itemsize
-    data, fsdp = (step.mesh.shape[axis] for axis in ("data", "fsdp"))
+def _look_for_splits(jaxpr: Any, mesh: Any, tokens: set[int], parts: dict[tuple[int, ...], int]) -> None:
+    """Adds the lengths of axes that are said to be split along `context` (`layout.constrain`), and among how many chips
+    arrays of the shapes lie that `shard_map` gives.
+    """
+    for equation in jaxpr.eqns:
+        shapes = [tuple(var.aval.shape) for var in equation.outvars]
+        if equation.primitive.name == "sharding_constraint":
+            axes = zip(equation.params["sharding"].spec, shapes[0], strict=False)
+            tokens |= {size for part, size in axes if "context" in _names(part)}
+        if equation.primitive.name == "shard_map":
+            for shape, spec in zip(shapes, equation.params["out_specs"], strict=True):
+                parts[shape] = _product(mesh, {axis for part in spec for axis in _names(part)})
+        for inner in jaxprs_in_params(equation.params):
+            _look_for_splits(inner, mesh, tokens, parts)
+
+
+def _parameters_move(step: Step, tokens: bool) -> traffic.Traffic:
+    """For a part of the batch, in the compute type. Gradients differ between chips with other rows, or other tokens."""
+    itemsize, found = jnp.dtype(step.dtype).itemsize, traffic.NONE
+    differ = ("data", "fsdp", "context") if tokens else ("data", "fsdp")
     for trains, tree in ((True, step.state.params), (False, step.frozen)):
         for leaf in jax.tree.leaves(tree):
-            split = _splits(leaf, "fsdp")
-            size = held(leaf) // leaf.dtype.itemsize * itemsize * (fsdp if split else 1)
-            if split and fsdp > 1:
-                moved["all-gather"] += 2.0 * size
-                sent += 2.0 * size * (fsdp - 1) / fsdp
-            if trains and split and fsdp > 1:
-                moved["reduce-scatter"] += size / fsdp
-                sent += size * (fsdp - 1) / fsdp
-            others = data * (1 if split else fsdp)
-            if trains and others > 1:
-                shard = size / (fsdp if split else 1)
-                moved["all-reduce"] += shard
-                sent += 2.0 * shard * (others - 1) / others
-    return dict(moved), sent
+            split = {axis for part in getattr(leaf.sharding, "spec", ()) for axis in _names(part)} - {"tensor"}
+            part = float(held(leaf) // leaf.dtype.itemsize * itemsize)
+            ways = _product(step.mesh, split)
+            found += traffic.gathers(part, ways)
+            if trains:
+                scattered = _product(step.mesh, split.intersection(differ))
+                found += traffic.gradient_sums(part * ways, scattered, _product(step.mesh, differ) // scattered)
+    return found
 
 
-def _splits(leaf: jax.ShapeDtypeStruct, axis: str) -> bool:
-    assert axis in AXES
-    spec: Any = getattr(leaf.sharding, "spec", ())
-    return any(axis == part or (isinstance(part, tuple) and axis in part) for part in spec)
+def _product(mesh: Any, axes: Iterable[str]) -> int:
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def _names(part: Any) -> tuple[str, ...]:
+    return (part,) if isinstance(part, str) else part or ()
 
 
 # ---- Memory of a jaxpr -----------------------------------------------------------------------------------------------
 
 
 class _Sizes(NamedTuple):
+    """How much of an array a chip holds."""
+
     parameters: frozenset[tuple[int, ...]]  # shapes that are parameters' or their gradients', which count elsewhere
+    ways: int = 1  # of the batch
+    context: int = 1
+    tokens: frozenset[int] = frozenset()  # lengths of axes that are split along context
+    parts: Mapping[tuple[int, ...], int] = MappingProxyType({})  # of what chips compute each by itself: among how many
+    flash: bool = True  # whether long attention runs in a kernel
 
     def of(self, aval: Any) -> int:
         if not hasattr(aval, "shape") or tuple(aval.shape) in self.parameters:
             return 0
-        return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 8)  # 8: a key
+        if getattr(aval, "memory_space", None) == jax.memory.Space.Host:
+            return 0
+        return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 8) // self.split(aval)  # 8: a key
+
+    def split(self, aval: Any) -> int:
+        """Among how many chips."""
+        shape = tuple(aval.shape)
+        known = self.parts.get(shape) or self.parts.get(shape[1:])  # or a stack of them, of a loop over layers
+        return known or self.ways * (self.context if self.tokens.intersection(shape) else 1)
+
+    def inside(self, equation: Any) -> "_Sizes":
+        """Of an equation's functions: that of a `shard_map` is a chip's own, in which a ring attends by products."""
+        if equation.primitive.name != "shard_map":
+            return self
+        return _Sizes(self.parameters, flash=not any(map(_passes_round, jaxprs_in_params(equation.params))))
 
 
 class _Value:
@@ -146,11 +189,11 @@ class _Operation(NamedTuple):
 
 
 def _walk(jaxpr: Any, sizes: _Sizes) -> tuple[int, float]:
-    """The most bytes that its own values take at once, without its inputs, and how many are read and written in all."""
+    """Of a chip: the most bytes that values take at once, without the inputs, and how many are read and written."""
     given = [_Value(var.aval) for var in jaxpr.invars]
     operations: list[_Operation] = []
     results = _inlined(jaxpr, given, operations)
-    made = [_made(operation.equation) for operation in operations]
+    made = [_made(operation.equation, sizes.flash) for operation in operations]
     uses: dict[_Value, int] = {}  # of what lies in memory, its last
     behind: dict[_Value, set[_Value]] = {}  # what a fused value is read from
 
@@ -203,9 +246,17 @@ def _inlined(jaxpr: Any, given: list[_Value], operations: list[_Operation]) -> l
     return list(map(value, jaxpr.outvars))
 
 
-def _made(equation: Any) -> bool:
+def _passes_round(jaxpr: Any) -> bool:
+    """Whether chips pass arrays to their neighbours in it."""
+    return any(
+        equation.primitive.name == "ppermute" or any(map(_passes_round, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _made(equation: Any, flash: bool) -> bool:
     """Whether an equation has results of its own in memory."""
-    return equation.primitive.name in _MADE and not _in_a_kernel(equation)
+    return equation.primitive.name in _MADE and not (flash and _in_a_kernel(equation))
 
 
 def _in_a_kernel(equation: Any) -> bool:
@@ -223,11 +274,10 @@ def _inside(equation: Any, sizes: _Sizes) -> tuple[int, float]:
     if name == "cond" and (platforms := params.get("branches_platforms")):  # the form for GPUs, or for all others
         chosen = next(i for i, some in enumerate(platforms) if some is None or "cuda" in some)
         return _walk(params["branches"][chosen].jaxpr, sizes)
-    walks = [_walk(inner, sizes) for inner in jaxprs_in_params(params)]
+    walks = [_walk(inner, sizes.inside(equation)) for inner in jaxprs_in_params(params)]
     if not walks:
         return 0, 0.0
     if name == "cond":
         return max(peak for peak, _ in walks), max(touched for _, touched in walks)
     times = params["length"] if name == "scan" else 1
-    devices = flops.sharing(params) if name == "shard_map" else 1  # its function is one device's
-    return devices * max(peak for peak, _ in walks), devices * times * sum(touched for _, touched in walks)
+    return max(peak for peak, _ in walks), times * sum(touched for _, touched in walks)

@@ -1,4 +1,4 @@
-"""Other meshes, batches and remat for a stage: tried one after the other, most promising first, and ranked."""
+"""Other meshes, batches and remat policies for a stage: tried one by one, most promising first, and ranked."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -9,10 +9,13 @@ from signer_jax.layout import AXES
 from signer_jax.planning import weightless
 from signer_jax.planning.plan import Plan, gib, plan, verdict
 from signer_jax.planning.steps import mesh_on
+from signer_jax.renderer.remat import POLICIES, again
 from signer_jax.settings import Mesh, Settings
 from signer_jax.training.partitioning import mesh_sizes
+from signer_jax.validation import RENDERS
 
 _WIDEST = 8  # ways of an axis that splits what a layer computes: beyond it little is left to compute between its sums
+_POLICIES = ("dots_no_batch", "attention")  # what a model without a video's tokens can do: nothing again, or all
 _ROWS = (1, 2, 4, 8)  # of a batch for each group of chips that shares it
 
 
@@ -27,9 +30,10 @@ def search(
     refused: list[SignerError] = []
     full: set[tuple] = set()  # meshes and remat whose memory is full
     seen: set[tuple] = set()
+    barred: set[tuple] = set()  # meshes and batches that cannot be
     for mesh, rows, remat in _candidates(stage, settings, topology):
-        key = (tuple(mesh.items()), remat)
-        if len(found) == most or key in full or (*key, rows) in seen:
+        key, size = (tuple(mesh.items()), remat), (tuple(mesh.items()), rows)
+        if len(found) == most or key in full or size in barred or (*key, rows) in seen:
             continue
         seen.add((*key, rows))
         changed = _changed(settings, stage, mesh, rows, remat)
@@ -37,9 +41,10 @@ def search(
             one = plan(stage, changed, topology, weightless.described(changed), mesh_on(changed, topology, devices))
         except SignerError as error:  # a mesh that the torus does not have, a batch that does not divide, …
             refused.append(error)
+            barred.add(size)
             say(f"{_named(mesh, rows, remat)}: {error}")
             continue
-        one = replace(one, assumed=(*one.assumed, f"remat {str(remat).lower()}"))
+        one = replace(one, assumed=(*one.assumed, f"remat {remat}"))
         found.append(one)
         say(f"{len(found)} of {most}: {_named(mesh, rows, remat)}: {verdict(one)}{_speed(one)}")
         if not one.fits:
@@ -76,17 +81,19 @@ def _speed(one: Plan) -> str:
     return f", {one.rows / one.estimate.least:.3g} examples/s at most" if one.estimate else ""
 
 
-def _named(mesh: dict[str, int], rows: int, remat: bool) -> str:
+def _named(mesh: dict[str, int], rows: int, remat: str) -> str:
     sizes = " × ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one chip"
-    return f"{sizes}, batch {rows}, remat {str(remat).lower()}"
+    return f"{sizes}, batch {rows}, remat {remat}"
 
 
-def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[tuple[dict[str, int], int, bool]]:
+def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[tuple[dict[str, int], int, str]]:
     own = dict(zip(AXES, mesh_sizes(asdict(settings.mesh), topology.size), strict=True))
-    yield own, settings.stage(stage).batch, settings.remat
+    policies = [name for name in (POLICIES if stage in RENDERS else _POLICIES) if name != settings.remat]
+    for remat in (settings.remat, *policies):
+        yield own, settings.stage(stage).batch, remat
     accumulate = settings.stage(stage).accumulate
     batched, divided = _meshes(own, topology.size)
-    other = not settings.remat
+    other = _POLICIES[not again(settings.remat)]
     ways = (
         (batched[:2], _ROWS, settings.remat),
         (batched[:2], _ROWS, other),
@@ -115,6 +122,6 @@ def _meshes(own: dict[str, int], size: int) -> tuple[list[dict[str, int]], list[
     return batched, [mesh for mesh in divided if mesh not in batched]
 
 
-def _changed(settings: Settings, stage: str, mesh: dict[str, int], rows: int, remat: bool) -> Settings:
+def _changed(settings: Settings, stage: str, mesh: dict[str, int], rows: int, remat: str) -> Settings:
     training = replace(settings.stage(stage), batch=rows)
     return replace(settings, mesh=Mesh(**mesh), remat=remat, train=replace(settings.train, **{stage: training}))

@@ -20,13 +20,8 @@ from signer_jax.renderer.ring import Ring, ring_attention
 
 # Logits of one head that are held at once (16 MiB in float32). A longer product is computed in blocks of queries.
 LOGITS_LIMIT = 2**22
-# What the backward pass of a block keeps: its products, for what lies between them is made again in less time than it
-# takes to read it back. Where a block is computed again (`remat`) only one array `[b, l, h, d]`, of the attention of
-# tokens to each other, which costs as much as all of a block's other matrix products at a video's length.
-_KEPT = "attended"
-_policies = jax.checkpoint_policies
-attended = _policies.save_only_these_names(_KEPT)
-products = _policies.save_from_both_policies(_policies.dots_with_no_batch_dims_saveable, attended)
+# The name of what the backward pass needs of the attention of tokens to each other (`renderer/remat.py`).
+KEPT = "attended"
 
 Across = Literal["automatic", "ring", "all_to_all"]
 
@@ -64,7 +59,7 @@ def attention(
     names = [("batch", length, "heads", None) for length in (lengths[0], lengths[1], lengths[1])]
     q, k, v = (constrain(x, *name) for x, name in zip((q, k, v), names, strict=True))
     mesh, kept = mesh_in_context(), k.shape[1] >= q.shape[1]
-    name = _KEPT if kept else None
+    name = KEPT if kept else None
     if mesh is None:
         out, named = _local(q, k[:, :keys], v[:, :keys], scale, name)
     else:
@@ -76,9 +71,9 @@ def attention(
         else:
             part = k.shape[1] // mesh.shape["context"]
             block = min(part, query_block(part, LOGITS_LIMIT))
-            out, named = ring_attention(Ring(mesh, spec[0], keys, block, scale, _KEPT), q, k, v), True
+            out, named = ring_attention(Ring(mesh, spec[0], keys, block, scale, KEPT), q, k, v), True
     out = constrain(out, *names[0])
-    return checkpoint_name(out, _KEPT) if kept and not named else out
+    return checkpoint_name(out, KEPT) if kept and not named else out
 
 
 # The same, by what a config calls them: a module that is made twice has one and the same function both times.
@@ -284,7 +279,7 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tupl
     out, sums = jax.lax.map(head, (_in_blocks(scaled, block), _heads_first(k), _heads_first(v)))
     out = _heads_back(out, b, l).astype(q.dtype)
     sums = sums.reshape(b * h, -1)[:, :l]  # the logarithm of each row's sum of exponentials
-    out, sums = checkpoint_name(out, "attended"), checkpoint_name(sums, "attended")
+    out, sums = checkpoint_name(out, KEPT), checkpoint_name(sums, KEPT)
     return out, (q, k, v, out, sums)
 
 

@@ -20,8 +20,9 @@ from signer_jax.errors import SignerError
 from signer_jax.layout import constrain, ways
 from signer_jax.matmul import dense_dot
 from signer_jax.renderer.animate import FaceAttention, FaceEncoder, MotionEncoder
-from signer_jax.renderer.attention import attended, attention, products
+from signer_jax.renderer.attention import attention
 from signer_jax.renderer.control import cross_normalise
+from signer_jax.renderer.remat import again, remat
 from signer_jax.renderer.schedule import timestep_embedding
 from signer_jax.renderer.variants import FaceBranch
 
@@ -201,7 +202,7 @@ class FaceGroup(nn.Module):
     tokens: int
     every: int
     scan_unroll: int
-    remat: bool
+    remat: str
 
     @nn.compact
     def __call__(
@@ -209,8 +210,8 @@ class FaceGroup(nn.Module):
     ) -> tuple[Float[jax.Array, "b l d"], None]:
         """`inputs` are those of `Block`."""
         values = (self.heads, self.ffn_dim, self.eps, self.dtype, self.attend, self.tokens)
-        block: Any = nn.remat(Block, policy=attended if self.remat else products)
-        adapter: Any = nn.remat(FaceAttention) if self.remat else FaceAttention
+        block = remat(Block, self.remat)
+        adapter: Any = nn.remat(FaceAttention) if again(self.remat) else FaceAttention
         x, _ = block(*values, name="first")(x, *inputs)
         a_frame = self.tokens // face.shape[1]
         x = x + adapter(self.heads, self.eps, self.dtype, self.attend, a_frame, name="face_attention")(x, face)
@@ -220,10 +221,10 @@ class FaceGroup(nn.Module):
         return x, None
 
 
-def _scanned(module: type[nn.Module], length: int, unroll: int, remat: bool) -> Any:
+def _scanned(module: type[nn.Module], length: int, unroll: int, policy: str) -> Any:
     """`module` over a stack of `length` parameters, whatever else it is given the same for all."""
     # A rolled scan already keeps XLA from merging the recomputation with the forward pass; an unrolled one not.
-    module = nn.remat(module, prevent_cse=unroll > 1, policy=attended if remat else products)
+    module = remat(module, policy, prevent_cse=unroll > 1)
     return nn.scan(
         module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=length,
         unroll=unroll,
@@ -237,7 +238,7 @@ class VideoTransformer(nn.Module):
     (t, y, x). `face` is Animate's branch: pose latents and a face video are then inputs too. `semantics_dim` is the
     width of further tokens beside the text, which change nothing at the start. `attend` computes attention
     `[b, l, h, d]`. On a mesh with an axis `context` every device has a part of the tokens, from the patch embedding to
-    the projection back.
+    the projection back. `remat`: one of `POLICIES`.
     """
 
     in_channels: int
@@ -255,7 +256,7 @@ class VideoTransformer(nn.Module):
     semantics_dim: int | None = None
     dtype: jnp.dtype = jnp.float32
     scan_unroll: int = 1
-    remat: bool = False
+    remat: str = "dots_no_batch"
     attend: Attend = attention
 
     @nn.compact

@@ -5,9 +5,7 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded.
 """
 
-import hashlib
 import itertools
-import json
 import logging
 import math
 import os
@@ -21,7 +19,6 @@ from typing import Any, NoReturn
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -38,15 +35,21 @@ from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of, is_base
 from signer_jax.training.base import check as check_base
+from signer_jax.training.contents import (
+    check_claims,
+    check_same_arrays,
+    check_sums,
+    described,
+    describes,
+    sealed,
+    shapes,
+)
 from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
-from signer_jax.training.partitioning import each, path_name
+from signer_jax.training.partitioning import path_name
 
 _NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
 _OUTSIDE = "move what it leads to here, or take it away"
 _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
-_MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
-_PIECE = 1 << 18  # words of an array that are summed at a time: what stays in the cache
-_WEIGHTS = 0x9E37, 0x79B9
 
 
 class Checkpoints:
@@ -117,7 +120,7 @@ class Checkpoints:
         if self.beside and jax.process_index() == 0:  # which alone writes it
             self._base = self._base or base_of(self.beside)
             about["base"] = self._base
-        about = _sealed(about)
+        about = sealed(about)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         with self._saving():
             self._manager.save(step, args=items)
@@ -149,19 +152,13 @@ class Checkpoints:
             check_base(folder, about.get("base", {}), self.beside)
             if self.beside and jax.process_index() == 0:
                 self._base = base_of(self.beside, about.get("base"))
-            _check_same_arrays(folder, about["arrays"], _shapes(abstract_state))
-            # Each process looks at its share of the bytes. The database is opened once all its files are looked at.
-            share = jax.process_index(), jax.process_count()
-            with readable(folder):
-                pieces.check_nodes(pieces.nodes(folder / "state", *share))
-        with _for_all(folder), readable(folder):
-            sizes = {name: math.prod(array["shape"]) for name, array in about["arrays"].items()}
-            pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+            check_same_arrays(folder, about["arrays"], shapes(abstract_state))
+        _check_pieces(folder, about["arrays"])
         with _alone(), readable(folder, whole=True):
             restored = self._manager.restore(
                 int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
-        _check_sums(folder, about["arrays"], described(restored["state"]))
+        check_sums(folder, about["arrays"], described(restored["state"]))
         try:
             iterator.set_state(about["data"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -308,18 +305,20 @@ def _sizes(about: dict) -> dict[str, int]:
 
 
 def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype] | None) -> Any:
-    described_as = _read_about(folder)["arrays"]
+    together = place is not None and not place("", ()).is_fully_addressable  # all processes read, each its own shards
+    with _for_all(folder, together):
+        described_as = _read_about(folder)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
     arrays = {
         name: array for name, array in described_as.items()
         if name.startswith(f"{key}/") and (kinds is None or name.removeprefix(f"{key}/") in kinds)
     }  # fmt: skip
+    _check_pieces(folder, arrays, together)
     path = folder / "state"
     with readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        pieces.check(path, arrays)
         whole = flatten_dict({key: checkpointer.metadata(path).item_metadata.tree[key]}, sep="/")
         item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
-        _check_claims(folder, unflatten_dict(item, sep="/"), arrays)
+        check_claims(folder, unflatten_dict(item, sep="/"), arrays)
 
         def there(path: Any, array: Any) -> ocp.RestoreArgs:
             if place is None:
@@ -334,7 +333,7 @@ def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype
                 restored = checkpointer.restore(
                     path, args=ocp.args.PyTreeRestore(item=some, restore_args=how, partial_restore=True)
                 )
-            _check_sums(folder, {name: arrays[name] for name in names}, described(restored))
+            check_sums(folder, {name: arrays[name] for name in names}, described(restored))
             for name, value in flatten_dict(restored[key], sep="/").items():
                 found[name] = value if kinds is None else partitioning.as_type(value, kinds[name])
     return unflatten_dict(found, sep="/")
@@ -353,72 +352,6 @@ def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[l
         groups[-1].append(name)
         size += bytes_
     return [group for group in groups if group]
-
-
-# ---- What a checkpoint says of itself --------------------------------------------------------------------------------
-
-
-def checksum(x: jax.Array) -> jax.Array:
-    """Two words `[2]` uint32 over an array's bits: Σ bits · odd(place) mod 2³², with two different weights.
-
-    A changed word always changes both, since odd weights are invertible; several changed words go unseen once in 2⁶⁴.
-    Integer sums do not depend on their order, so the words are the same on any mesh, and no array leaves its devices.
-    """
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
-    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-    place = jnp.zeros(bits.shape, jnp.uint32)
-    for axis, size in enumerate(bits.shape):
-        place = place * np.uint32(size & 0xFFFFFFFF) + jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-    return jnp.stack([(bits * (_mixed(place + np.uint32(k)) | 1)).sum(dtype=jnp.uint32) for k in _WEIGHTS])
-
-
-def _mixed(x: Any) -> Any:
-    """The finaliser of MurmurHash3 (Austin Appleby, public domain): neighbouring places get unrelated weights."""
-    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
-
-
-def checksum_here(x: np.ndarray) -> np.ndarray:
-    """`checksum` of an array in this process's memory, piece by piece: nothing is compiled for its shape."""
-    flat = np.ascontiguousarray(x).reshape(-1)
-    bits = flat.view({1: np.uint8, 2: np.uint16}.get(flat.itemsize, np.uint32))
-    words = np.zeros(2, np.uint32)
-    for start in range(0, len(bits), _PIECE):
-        part = bits[start : start + _PIECE].astype(np.uint32)
-        place = np.arange(start, start + len(part)).astype(np.uint32)
-        words += np.array([(part * (_mixed(place + np.uint32(k)) | 1)).sum(dtype=np.uint32) for k in _WEIGHTS])
-    return words
-
-
-_checksums = each(checksum, checksum_here)
-
-
-def described(tree: Any) -> dict[str, dict]:
-    """`{path: {dtype, shape, sum}}` of a tree of arrays, as JSON has it."""
-    words = _named(jax.device_get(_checksums(tree)))
-    return {
-        name: {**array, "sum": "".join(f"{word:08x}" for word in words[name])} for name, array in _shapes(tree).items()
-    }
-
-
-def fingerprint(tree: Any) -> str:
-    """One hash of a tree of arrays: what was made with other ones is told by it."""
-    return hashlib.sha256(json.dumps(described(tree), sort_keys=True).encode()).hexdigest()
-
-
-def _shapes(tree: Any) -> dict[str, dict]:
-    return {name: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)} for name, leaf in _named(tree).items()}
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _sealed(about: dict) -> dict:
-    return {**about, "seal": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
 
 
 def _newest(directory: Path) -> Path:
@@ -444,74 +377,39 @@ def _read_about(folder: Path) -> dict:
     with readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         about = dict(checkpointer.restore(folder / "about"))
     seal = about.pop("seal", None)
-    if seal != _sealed(about)["seal"]:
+    if seal != sealed(about)["seal"]:
         raise Damaged(folder, "is damaged (what it says of itself has changed)")
     arrays = about.get("arrays")
-    if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
+    if "data" not in about or not isinstance(arrays, dict) or not all(map(describes, arrays.values())):
         raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
     if not is_base(about.get("base", {})):
         raise Damaged(folder, "is damaged (it does not say which weights it belongs to)")
     return about
 
 
-def _describes(array: Any) -> bool:
-    """Whether it is what `described` says of an array."""
-    return (
-        isinstance(array, dict)
-        and array.keys() == {"dtype", "shape", "sum"}
-        and isinstance(array["dtype"], str)
-        and isinstance(array["sum"], str)
-        and isinstance(array["shape"], list)
-        and all(type(side) is int and side >= 0 for side in array["shape"])
-    )
+def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = True) -> None:
+    """Raises `Damaged` where the stored pieces of these arrays are not as they are written here (`pieces`).
 
-
-def _check_claims(folder: Path, item: Any, saved: dict[str, dict]) -> None:
-    """Raises `SignerError` unless the arrays' own headers name the types and shapes of the list, of a size that the
-    bytes on disk can hold: what is not stored is filled with zeros, of whatever shape is claimed.
+    Of processes that read `together` each looks at its share of the bytes; the database is opened once all its files
+    are looked at.
     """
-    found = _shapes(item)
-    listed = {name: {key: array[key] for key in ("dtype", "shape")} for name, array in saved.items()}
-    if found != listed:
-        name = min(name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name))
-        raise Damaged(folder, f"is damaged (its list and its arrays differ in {name})")
-    claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in _named(item).values())
-    there = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
-    if claimed > max(_SMALL, _MOST_GROWTH * there):
-        raise Damaged(folder, f"is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files)")
-
-
-def _check_same_arrays(folder: Path, saved: dict[str, dict], wanted: dict[str, dict]) -> None:
-    for name in sorted(saved.keys() | wanted.keys()):
-        theirs, ours = ({k: of[name][k] for k in ("dtype", "shape")} if name in of else None for of in (saved, wanted))
-        if theirs != ours:
-            raise SignerError(
-                f"{folder}: this checkpoint is of another model: it has {_spoken(theirs)} for {name}, this config "
-                f"makes {_spoken(ours)}; give the config it was trained with, or another --workdir"
-            )
-
-
-def _spoken(array: dict | None) -> str:
-    return "nothing" if array is None else f"{array['dtype']} {array['shape']}"
-
-
-def _check_sums(folder: Path, saved: dict[str, dict], found: dict[str, dict]) -> None:
-    if changed := [name for name in sorted(saved.keys() | found.keys()) if saved.get(name) != found.get(name)]:
-        raise Damaged(
-            folder,
-            f"is damaged (the bytes of {changed[0]} have changed since they were saved, {len(changed)} arrays in all)",
-        )
+    share = (jax.process_index(), jax.process_count()) if together else (0, 1)
+    with _for_all(folder, together), readable(folder):
+        pieces.check_nodes(pieces.nodes(folder / "state", *share))
+    with _for_all(folder, together), readable(folder):
+        sizes = {name: math.prod(array["shape"]) for name, array in arrays.items()}
+        pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
 
 
 @contextmanager
-def _for_all(folder: Path) -> Iterator[None]:
-    """What one process finds damaged is damaged for all: they go the same way."""
+def _for_all(folder: Path, together: bool = True) -> Iterator[None]:
+    """What one process finds damaged is damaged for all that read `together`: they go the same way."""
     damage = None
     try:
         yield
     except Damaged as found:
         damage = found
-    if jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
+    if together and jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
         damage = damage or Damaged(folder, "is damaged (as another process reads it)")
     if damage is not None:
         raise damage

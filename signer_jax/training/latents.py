@@ -31,7 +31,7 @@ from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausib
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import begun, precision
-from signer_jax.training.checkpoints import fingerprint
+from signer_jax.training.contents import fingerprint
 
 T = TypeVar("T")
 FEW = 256  # reference frames of all signers, where training reads none of them: looks to sign with, and baselines

@@ -25,16 +25,11 @@ _ZSTD = 1
 _READ = 1 << 24
 
 
-def check(state: Path, names: Iterable[str]) -> None:
-    """Raises `ValueError` where the database, its nodes, or a piece of one of the arrays `names` ("params/a/kernel")
-    are not as they are written here, or may unpack to more than they should hold.
-    """
-    check_nodes(_files(state))
-    check_arrays(state, names)
-
-
 def check_nodes(files: Iterable[Path]) -> None:
-    """The part of `check` that comes first: files of the database, before it is opened."""
+    """Raises `ValueError` where a node in these files of the database may unpack to more than one holds.
+
+    All of its files are to be looked at before it is opened.
+    """
     for file in files:
         _check_nodes(file)
 
@@ -65,7 +60,9 @@ def _files(state: Path) -> list[Path]:
 
 
 def check_arrays(state: Path, names: Iterable[str]) -> None:
-    """The part of `check` that comes second: the pieces of these arrays."""
+    """Raises `ValueError` where a piece of one of the arrays `names` ("params/a/kernel") is not as it is written here,
+    or may unpack to more than it should hold.
+    """
     import tensorstore
 
     size = sum(file.stat().st_size for file in _files(state))

@@ -29,6 +29,7 @@ from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
 from signer_jax.renderer.attention import exchanges
 from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.remat import check_offload
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Data, Settings, flatten
@@ -467,6 +468,7 @@ def _check(settings: Settings) -> None:
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
     if model.renderer is not None:
         exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
+        check_offload(settings.remat, jax.local_devices()[0])
     for described in published.values():
         described.check()
     read = model.vae is not None and "vae" in settings.stages and not settings.vae.buckets

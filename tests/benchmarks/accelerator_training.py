@@ -59,7 +59,7 @@ def transformer(tiny: bool, **changes: Any) -> Any:
     return VideoTransformer(
         in_channels=16, out_channels=16, dim=of["num_attention_heads"] * of["attention_head_dim"],
         heads=of["num_attention_heads"], ffn_dim=of["ffn_dim"], layers=of["num_layers"], text_dim=of["text_dim"],
-        freq_dim=256, patch=(1, 2, 2), image_dim=None, eps=1e-6, dtype=jnp.bfloat16, remat=True, **changes,
+        freq_dim=256, patch=(1, 2, 2), image_dim=None, eps=1e-6, dtype=jnp.bfloat16, remat="attention", **changes,
     )  # fmt: skip
 
 

@@ -1,12 +1,26 @@
-"""The memory of a jaxpr, against what is counted by hand."""
+"""The memory of a jaxpr and what chips send, against what is counted by hand and what is compiled."""
+
+import math
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from signer_jax.chips import GiB, Topology, topology
+from signer_jax.planning import arithmetic, compiled, traffic
 from signer_jax.planning.arithmetic import _Sizes, _walk
 from signer_jax.planning.estimate import estimate, utilisation
+from signer_jax.planning.steps import Step
+from signer_jax.renderer.attention import ATTENTIONS
+from signer_jax.renderer.remat import POLICIES
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.training import partitioning
+from signer_jax.training.loop import Program
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+import small_stage
 
 X, W = jnp.zeros((1024, 256)), jnp.zeros((256, 256))
 ONE = 4 * 1024 * 256  # bytes of a layer's result
@@ -61,3 +75,100 @@ def test_the_roofline_is_the_longest_of_three():
     assert found.least == 2.0 and found.most == 3.5 and found.bound == "memory"
     assert utilisation(chip, 0.5 * 459e12, found.least) == pytest.approx(0.25)
     assert estimate(topology("cpu:8").chip, 1.0, 1.0, 1.0) is None
+
+
+# ---- What chips send -------------------------------------------------------------------------------------------------
+
+
+def test_what_parameters_and_their_gradients_move():
+    # A chip holds 10 bytes, a quarter of a parameter: it is given 40 twice, and passes on three parts each time.
+    assert traffic.gathers(10, 4) == ({"all-gather": 80}, 60)
+    # Its gradient of 40 bytes is scattered among the four, 10 to each; two groups of them sum these and give them back.
+    assert traffic.gradient_sums(40, 4, 2) == ({"reduce-scatter": 10, "all-reduce": 10}, 30 + 2 * 10 / 2)
+    assert traffic.gradient_sums(40, 1, 8) == ({"all-reduce": 40}, 2 * 40 * 7 / 8)
+    assert traffic.gathers(10, 1) == traffic.gradient_sums(40, 1, 1) == traffic.NONE
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_attention_exchanges(again):
+    """Of 4 chips, a part of q, k, v and of the result having 2 rows of 16 of 64 tokens, 8 heads of 4: p bytes."""
+    mesh, p = partitioning.make_mesh({"data": 2, "context": 4}), 2 * 16 * 8 * 4 * 4
+    x = jnp.zeros((4, 64, 8, 4))
+
+    def found(across: str) -> traffic.Traffic:
+        attend = lambda q, k, v: ATTENTIONS[across](q, k, v, lengths=("tokens", "tokens"))  # noqa: E731
+        attend = jax.checkpoint(attend, policy=POLICIES["attention"]) if again else attend
+        gradient = jax.grad(lambda q, k, v: jnp.sin(attend(q, k, v)).sum(), (0, 1, 2))
+        return traffic.exchanged(jax.make_jaxpr(partitioning.laid_out(gradient, mesh))(x, x, x).jaxpr, mesh.shape)
+
+    # q, k, v there and the result back, and so their gradients; what is computed again needs q, k, v.
+    times = 4 + 4 + 3 * again
+    assert found("all_to_all") == ({"all-to-all": times * p}, times * p * 3 / 4)
+    # k and v to three others, then to all four and on, with their gradients.
+    assert found("ring") == ({"collective-permute": (2 * 3 + 4 * 4) * p}, (2 * 3 + 4 * 4) * p)
+
+
+def step_of(
+    shape: dict[str, int], across: str, rows: int = 8, side: int = 32, accumulate: int = 1, remat: str = "attention"
+) -> Step:  # fmt: skip
+    """A video transformer's on tokens of a quarter of `side`² × 3."""
+    module = VideoTransformer(
+        in_channels=4, out_channels=4, dim=64, heads=8, ffn_dim=128, layers=2, text_dim=32, freq_dim=32,
+        patch=(1, 2, 2), image_dim=None, eps=1e-6, remat=remat, attend=ATTENTIONS[across],
+    )  # fmt: skip
+    video = (rows, 3, side, side, 4)
+    shapes = {"latents": video, "step": (rows,), "text": (rows, 12, 32), "target": video}
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+    def objective(params, batch, _):
+        velocity = module.apply({"params": params["transformer"]}, *(batch[name] for name in list(shapes)[:3]))
+        return jnp.mean((velocity - batch["target"]) ** 2), {}
+
+    first = [jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32) for shape in list(shapes.values())[:3]]
+    params = jax.eval_shape(module.init, jax.random.key(0), *first)["params"]
+    stage = small_stage.stage(objective, ("transformer",), name="renderer", batch=rows, accumulate=accumulate)
+    mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())])
+    program = Program(stage, {"transformer": params}, mesh)
+    return Step(program, program.placed(batch), "float32", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "across", "kind"),
+    [({"fsdp": 2, "context": 4}, "ring", "collective-permute"), ({"context": 8}, "all_to_all", "all-to-all")],
+    ids=("ring", "all_to_all"),
+)
+def test_what_is_compiled_moves_what_is_counted(shape, across, kind):
+    step = step_of(shape, across)
+    found, program = arithmetic.of(step), compiled.of(step, topology("cpu:8")).cost
+    # Beside attention's some hundred bytes; a CPU's compiler sums a gradient whole and cuts its part.
+    assert found.moved[kind] == pytest.approx(program.bytes[kind], rel=0.1)
+    sums = found.moved["all-reduce"] + 8 * found.moved["reduce-scatter"]
+    assert 0.7 * program.bytes["all-reduce"] < sums < 1.1 * program.bytes["all-reduce"]
+    # Along two axes it gathers over one and then over the other: results of a half, then of all.
+    results = found.moved["all-gather"] * (1.5 if "fsdp" in shape else 1)
+    assert results == pytest.approx(program.bytes["all-gather"], rel=0.2)
+    assert found.flops == pytest.approx(program.flops, rel=0.15)
+
+
+def test_what_the_backward_pass_keeps_follows_from_the_policys_name():
+    """The host's memory is none of the chip's."""
+    names = ("none", "dots_no_batch", "attention", "offload", "full")
+    held = [arithmetic.of(step_of({"fsdp": 8}, "ring", side=64, remat=name)).activations for name in names]
+    assert held[0] > held[1] > held[2] > held[3] >= held[4]
+
+
+def test_tokens_are_split_along_context_and_each_part_of_a_batch_moves_the_parameters():
+    """8 rows of 3,072 tokens: a row on each chip, or two chips' rows by four parts of them."""
+    rows, parts, ring = (
+        arithmetic.of(step_of(shape, across, side=64))
+        for shape, across in (
+            ({"fsdp": 8}, "ring"), ({"fsdp": 2, "context": 4}, "all_to_all"), ({"fsdp": 2, "context": 4}, "ring"),
+        )
+    )  # fmt: skip
+    assert parts.activations == pytest.approx(rows.activations, rel=0.2)
+    assert parts.touched == pytest.approx(rows.touched, rel=0.2) and parts.flops == pytest.approx(rows.flops, rel=0.01)
+    # Parameters are split along both; a ring holds a block of logits that no kernel hides.
+    assert parts.moved["all-gather"] == rows.moved["all-gather"]
+    assert ring.activations > parts.activations
+    once, twice = (arithmetic.of(step_of({"fsdp": 4}, "ring", accumulate=n)).moved for n in (1, 2))
+    assert twice == {kind: 2 * size for kind, size in once.items()}

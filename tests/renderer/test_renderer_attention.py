@@ -16,6 +16,7 @@ from signer_jax.renderer.attention import (
     plain_attention,
     query_block,
 )
+from signer_jax.renderer.remat import POLICIES
 from signer_jax.renderer.video_transformer import Attention
 from signer_jax.training import partitioning
 
@@ -59,7 +60,7 @@ def test_blocks_change_neither_the_output_nor_the_gradients(block):
 def test_heads_one_by_one_change_neither_the_output_nor_the_gradients(monkeypatch, limit, remat):
     monkeypatch.setattr(module, "LOGITS_LIMIT", limit)
     q, k, v = qkv()
-    by_heads = jax.checkpoint(attention_by_heads, policy=module.attended) if remat else attention_by_heads
+    by_heads = jax.checkpoint(attention_by_heads, policy=POLICIES["attention"]) if remat else attention_by_heads
     np.testing.assert_allclose(by_heads(q, k, v), plain_attention(q, k, v), atol=1e-6)
     ours, plain = (
         jax.grad(lambda *args, f=f: jnp.sum(jnp.sin(f(*args))), argnums=(0, 1, 2))(q, k, v)

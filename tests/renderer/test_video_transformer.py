@@ -5,6 +5,7 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.renderer.attention import plain_attention
+from signer_jax.renderer.remat import POLICIES, check_offload
 from signer_jax.renderer.video_transformer import (
     VideoTransformer,
     patchify,
@@ -179,13 +180,28 @@ def test_zero_rows_of_the_text_take_part(tiny, apply):
     assert np.abs(short - long).max() > 1e-3
 
 
-def test_gradients_do_not_depend_on_remat_or_unroll(tiny, plain_gradients):
+@pytest.mark.parametrize("remat", POLICIES)
+def test_gradients_do_not_depend_on_remat_or_unroll(tiny, plain_gradients, remat):
     module, params, inputs, control = tiny
     plain = jax.tree.leaves(plain_gradients(params, control))
-    changed = jax.tree.leaves(gradients(module.clone(remat=True, scan_unroll=2), inputs)(params, control))
+    unroll = 2 if remat == "attention" else 1
+    changed = jax.tree.leaves(gradients(module.clone(remat=remat, scan_unroll=unroll), inputs)(params, control))
     for a, b in zip(changed, plain, strict=True):
         assert np.abs(b).max() > 0
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
+
+def test_the_hosts_memory_is_asked_for_where_there_is_some():
+    class Device:
+        platform = "tpu"
+
+        def addressable_memories(self) -> list:
+            return []
+
+    check_offload("offload", jax.devices()[0])
+    check_offload("attention", Device())
+    with pytest.raises(SignerError, match=r"^config.remat 'offload': tpu devices reach no memory of the host's here"):
+        check_offload("offload", Device())
 
 
 def test_half_precision_stays_close_and_returns_float32(tiny, apply):

@@ -59,7 +59,7 @@ def everything(kind: str) -> tuple[dict, dict]:
 def module(kind: str, across: str) -> VideoTransformer:
     return VideoTransformer(
         in_channels=4, out_channels=4, dim=32, heads=4, ffn_dim=48, layers=2, text_dim=16, freq_dim=16, patch=(1, 2, 2),
-        eps=1e-6, remat=True, attend=ATTENTIONS[across], **everything(kind)[0],
+        eps=1e-6, remat="attention", attend=ATTENTIONS[across], **everything(kind)[0],
     )  # fmt: skip
 
 

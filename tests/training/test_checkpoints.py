@@ -17,8 +17,9 @@ import small_stage
 from signer_jax import workdir
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.training import checkpoints as ckpt
-from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Checkpoints, Damaged, checksum, latest_step, read_params
+from signer_jax.training import contents, partitioning
+from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, read_params
+from signer_jax.training.contents import checksum
 from signer_jax.training.loop import Program, Stage, fit
 from signer_jax.training.monitoring import Monitor
 
@@ -104,14 +105,14 @@ def test_flipped_bytes_never_load_as_other_weights(tmp_path):
 
 
 def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
-    monkeypatch.setattr(ckpt, "_PIECE", 5)
+    monkeypatch.setattr(contents, "_PIECE", 5)
     rng = np.random.default_rng(0)
     for array in (
         rng.normal(size=(8, 6)).astype(np.float32), rng.integers(0, 9, (8,), np.int32), np.ones((8, 2), bool),
         jnp.asarray(rng.normal(size=(8, 3)), jnp.bfloat16), np.float32(2.5),
     ):  # fmt: skip
         plain = np.asarray(checksum(jnp.asarray(array)))
-        np.testing.assert_array_equal(ckpt.checksum_here(np.asarray(array)), plain)
+        np.testing.assert_array_equal(contents.checksum_here(np.asarray(array)), plain)
         if np.ndim(array):
             mesh = partitioning.make_mesh(MESH)
             sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
@@ -125,7 +126,7 @@ def test_the_checksum_sees_every_word_whatever_the_mesh(monkeypatch):
     assert (np.asarray(checksum(jnp.asarray(swapped))) != np.asarray(checksum(jnp.arange(6.0)))).all()
     # By hand: one word at place 0 is weighted by the odd hash of its place.
     word = np.float32(1.5).view(np.uint32)
-    weight = int(np.asarray(ckpt._mixed(jnp.uint32(0x9E37)))) | 1
+    weight = int(np.asarray(contents._mixed(jnp.uint32(0x9E37)))) | 1
     assert int(checksum(jnp.asarray([1.5], jnp.float32))[0]) == int(word) * weight % 2**32
 
 

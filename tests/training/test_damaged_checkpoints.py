@@ -9,6 +9,7 @@ import pytest
 import small_run
 from test_preemption import two_processes
 
+from signer_jax import configuration
 from signer_jax.errors import RESTART, Absent, Preempted, SignerError
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Damaged, latest_step, leave_behind, pass_over, read_params
@@ -73,6 +74,18 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_as_ever(tmp_path, 
     kept = {path.name for path in (tmp_path / "run" / "part").iterdir()}
     assert kept == {"6", "6.damaged", "8", "10"}
     read_params(tmp_path / "run" / "part")
+
+
+def test_of_those_that_are_kept_by_default_one_may_be_damaged(tmp_path, runs, capsys):
+    run, whole = runs
+    shutil.copytree(run, tmp_path / "run")
+    steps = sorted(int(folder.name) for folder in (tmp_path / "run" / "part").iterdir() if folder.name.isdecimal())
+    for step in steps[: -configuration.load("default").keep_checkpoints]:
+        shutil.rmtree(tmp_path / "run" / "part" / str(step))
+    cut_short(tmp_path / "run" / "part" / str(steps[-1]))
+    found = small_run.train(tmp_path / "run", MESH, steps=10, every=2, keep=3)
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    assert "6.damaged, and step 4 is gone on from" in capsys.readouterr().err
 
 
 def test_two_are_passed_over_and_the_first_one_is_not(tmp_path, runs, capsys):

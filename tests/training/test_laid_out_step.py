@@ -58,7 +58,7 @@ def _compiled(shape: dict[str, int], **options):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_devices_share_the_work_and_sum_no_activations(shape):
-    options = {"remat": True}
+    options = {"remat": "attention"}
     stage, params, batch = _stage(**options)
     model = flops.training(lambda *inputs: stage.objective(*inputs)[0], params, batch, None)
     found = cost.read(_compiled(shape, **options)[0].as_text())

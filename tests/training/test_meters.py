@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from benchmarks import runs
 
 from signer_jax.chips import DEVICES, GPUS, TPUS, peak, topology
 from signer_jax.errors import SignerError
@@ -131,3 +132,13 @@ def test_tokens_are_what_a_transformer_reads():
 def test_topologies_that_are_refused(name, says):
     with pytest.raises(SignerError, match=says):
         topology(name)
+
+
+def test_the_benchmarks_stall_is_the_step_after_a_save_beside_the_others():
+    """Saves after steps 15, 20 and 25 of steps of a second: the first compiles, the others take 2 and 4 seconds."""
+    longer = {15: 30.0, 20: 2.0, 25: 4.0}
+    times = [100.0]  # step 11 is over
+    for step in range(12, 31):
+        times.append(times[-1] + 1.0 + longer.get(step - 1, 0.0))
+    assert runs.stall(times, 10, 5) == pytest.approx(3.0)
+    assert runs.stall([at + 7 for at in times], 10, 5) == pytest.approx(3.0)

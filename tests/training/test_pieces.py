@@ -3,6 +3,7 @@
 import json
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -89,15 +90,19 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
         shares = [pieces.arrays(names, k, count) for k in range(count)]
         assert sorted(chain(*shares)) == sorted(names) and max(map(len, shares)) <= -(-len(names) // count)
 
-    looked = []
+    looked, opened = [], []
 
     def look(state, names):
         looked.append(sorted(names))
         raise ValueError("enough")
 
+    def spread(several):
+        """A place whose devices belong to several processes, or to one."""
+        return lambda name, shape: SimpleNamespace(is_fully_addressable=not several)
+
     about = checkpoints._read_about(tmp_path / "part" / "1")
     monkeypatch.setattr(checkpoints, "_read_about", lambda _: about)
-    monkeypatch.setattr(checkpoints, "_check_same_arrays", lambda *_: None)
+    monkeypatch.setattr(checkpoints, "check_same_arrays", lambda *_: None)
     monkeypatch.setattr(checkpoints, "process_allgather", np.atleast_1d)
     monkeypatch.setattr(pieces, "check_arrays", look)
     with Checkpoints(tmp_path / "part") as saved:
@@ -106,8 +111,18 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
             monkeypatch.setattr(jax, "process_index", lambda k=k: k)
             with pytest.raises(SignerError, match="enough"):
                 saved._restore(tmp_path / "part" / "1", {}, files)
+        # What a stage trained, when another one begins.
+        trained = {name for name in about["arrays"] if name.startswith("params/")}
+        monkeypatch.setattr(pieces, "check_nodes", opened.append)
+        for k in range(2):
+            monkeypatch.setattr(jax, "process_index", lambda k=k: k)
+            for place in (spread(True), spread(False)):
+                with pytest.raises(SignerError, match="enough"):
+                    read_params(tmp_path / "part", place)
         monkeypatch.undo()
-    assert sorted(chain(*looked)) == sorted(about["arrays"]) and all(looked)
+    assert sorted(chain(*looked[:2])) == sorted(about["arrays"]) and all(looked)
+    assert sorted(looked[2] + looked[4]) == looked[3] == looked[5] == sorted(trained)  # one alone looks at all
+    assert sorted(opened[0] + opened[2]) == sorted(opened[1]) == sorted(opened[3]) == sorted(files) and opened[0]
 
 
 def test_a_frame_holds_what_its_blocks_say(large):
