@@ -19,9 +19,9 @@ from signer_jax.renderer import latents as store
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
 from signer_jax.training import pictures
+from signer_jax.training.input_pipeline import limits
 from signer_jax.training.latents import latent_batches, reference_places, shares
 from signer_jax.training.objectives import frames_from
-from signer_jax.training.run import limits
 
 
 def test_banks_hold_each_frame_once_with_its_pose(tiny_run):

@@ -9,7 +9,7 @@ from signer_jax import configuration
 from signer_jax.data import buckets
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.variants import find
-from signer_jax.training import bucketed, run, unreferenced
+from signer_jax.training import bucketed, input_pipeline, unreferenced
 from signer_jax.training.unreferenced import count
 from signer_jax.validation import read
 
@@ -54,10 +54,9 @@ def said(variant: str, *clips: tuple[int, str], sizes: tuple[str, ...] = (), sta
     model = SimpleNamespace(renderer=SimpleNamespace(variant=find(variant)), vae=SimpleNamespace(temporal_ratio=4))
     of = None
     if sizes:
-        plan = buckets.plan(
-            run.training_clips(data), buckets.read(sizes, temporal=4, spatial=16, where=""), crop=0.25, enlarge=1.0
-        )
-        of = bucketed.Windows.of(data, run.training_clips(data), plan, settings.renderer.stride)
+        clips = input_pipeline.training_clips(data)
+        plan = buckets.plan(clips, buckets.read(sizes, temporal=4, spatial=16, where=""), crop=0.25, enlarge=1.0)
+        of = bucketed.Windows.of(data, clips, plan, settings.renderer.stride)
     return unreferenced.told(settings, data, model, of)
 
 
