@@ -15,6 +15,7 @@ from signer_jax.data import buckets, streams
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.distributed import first_makes
+from signer_jax.errors import SignerError
 from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
@@ -180,12 +181,28 @@ def bucketed_latents(
 
 def bucketed_parts(settings: Settings) -> list[tuple[str, int]]:
     """The parts that train on buckets, each with the largest batch of its stages."""
-    stages: dict[str, list[str]] = {"vae": ["vae"], "renderer": ["images", "renderer", "joint"]}
-    sizes = {
-        part: [settings.stage(stage).batch for stage in stages[part] if stage in settings.stages]
-        for part in stages if getattr(settings, part).buckets
-    }  # fmt: skip
-    return [(part, max(batches)) for part, batches in sizes.items() if batches]
+    return [
+        (part, max(settings.stage(stage).batch for stage in stages))
+        for part, stages in _stages_of_videos(settings).items()
+        if getattr(settings, part).buckets
+    ]
+
+
+def check_all_bucketed(settings: Settings) -> None:
+    """Raises `SignerError` for a part that trains on one size where videos have several."""
+    for part in _stages_of_videos(settings) if settings.data.other_sizes else ():
+        if not getattr(settings, part).buckets:
+            raise SignerError(
+                f"config.{part}.buckets is (): videos of several sizes (config.data.other_sizes) come in buckets; name "
+                f"one of each size in config.{part}.buckets"
+            )
+
+
+def _stages_of_videos(settings: Settings) -> dict[str, list[str]]:
+    """The parts that a run trains on videos, with their stages."""
+    stages = {"vae": ("vae",), "renderer": ("images", "renderer", "joint")}
+    mine = {part: [stage for stage in names if stage in settings.stages] for part, names in stages.items()}
+    return {part: names for part, names in mine.items() if names}
 
 
 def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
@@ -198,28 +215,30 @@ def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buc
 
 
 def fitting_buckets(
-    part: str, settings: Settings, model: Model, clips: Sequence[buckets.Clip]
+    part: str, settings: Settings, model: Model, videos: Sequence[tuple[int, int]]
 ) -> tuple[buckets.Bucket, ...]:
-    """The buckets of `config.PART.buckets`. Raises `SignerError` for an aspect that none of the clips has."""
+    """The buckets of `config.PART.buckets`. Raises `SignerError` for an aspect that no size of `videos` has."""
     sizes, spatial = bucket_sizes(part, settings, model)
+    own = settings.data.corpus == "openvid"  # whose videos have aspects of their own
     buckets.check_aspects(
-        clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge, spatial=spatial,
-        where=f"config.{part}.buckets",
+        [buckets.Clip(1, *size) for size in videos], sizes,
+        crop=settings.data.crop, enlarge=settings.data.enlarge, spatial=spatial, where=f"config.{part}.buckets",
+        other="; or name its height x width in config.data.other_sizes" if own else "",
     )  # fmt: skip
     return sizes
 
 
 def training_clips(corpus: Corpus) -> list[buckets.Clip]:
     """The training videos' sizes; none where the corpus says none."""
-    size = corpus.size or (0, 0)
-    return [buckets.Clip(frames, *size) for frames, video, _ in corpus.listed("train") if video]
+    listed = corpus.listed("train")
+    sizes = corpus.sizes_of("train") or [(0, 0)] * len(listed)
+    return [buckets.Clip(frames, *size) for (frames, video, _), size in zip(listed, sizes, strict=True) if video]
 
 
 def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
-    """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` for an aspect that none has."""
-    clips = training_clips(corpus)
-    sizes = fitting_buckets(part, settings, model, clips)
-    return buckets.plan(clips, sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
+    """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` as `fitting_buckets`."""
+    sizes = fitting_buckets(part, settings, model, corpus.sizes)
+    return buckets.plan(training_clips(corpus), sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
 
 
 def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed.Windows:
@@ -237,6 +256,7 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
         lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
     if conditions.STAGES & set(settings.stages):
         of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
+        latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none
         if of is None:
             lines += latent_cache.told(corpus, settings.renderer.window, settings.renderer.stride)
         lines += unreferenced.told(settings, corpus, model, of)

@@ -22,7 +22,7 @@ from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
-from signer_jax.data.streams import Reading, iterate, spread, spread_over, take_frames, to_model_range
+from signer_jax.data.streams import Reading, indices_of_size, iterate, spread, spread_over, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -208,13 +208,19 @@ def shares(found: Mapping[str, list[T]], limit: int, most: int | None) -> list[t
 
 
 def training_windows(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
-    """(motion, start) of every training window, in order."""
+    """(motion, start) of every training window, in order: of the videos of `corpus.size`."""
+    listed = corpus.listed("train")
     items = [
         (motion, start)
-        for motion, (frames, video, _) in enumerate(corpus.listed("train"))
-        if video
-        for start in range(0, max(frames - window, 0) + 1, stride)
+        for motion in indices_of_size(corpus, "train")
+        for start in range(0, max(listed[motion][0] - window, 0) + 1, stride)
     ]
+    if not items and corpus.count("train", "video"):
+        first, *others = (f"{height},{width}" for height, width in corpus.sizes)
+        raise SignerError(
+            f"config.data.size {first}: no training video fits it, and the run signs at it; set it to one of "
+            f"config.data.other_sizes ({' or '.join(others)}) that has some"
+        )
     if not items:
         raise SignerError("data: the training split holds no videos; raise data.videos, or check the source")
     return items

@@ -25,7 +25,7 @@ from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
-from signer_jax.data.streams import spread_over
+from signer_jax.data.streams import indices_of_size, spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
 from signer_jax.interop import clip
@@ -297,12 +297,11 @@ def check_same(pictures: Pictures, tower: Tower | None) -> None:
 
 def picture_places(corpus: Corpus, limit: int, cut: Cut | None, most: int | None) -> list[tuple[int, int]]:
     """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer;
-    of those that can be brought to the bucket's size, and `most` in all."""
+    of those that can be brought to the bucket's size, or else have `corpus.size`, and `most` in all."""
     found: dict[str, list[int]] = defaultdict(list)
     listed = corpus.listed("train")
-    for motion, (_, video, signer) in enumerate(listed):
-        if video and (cut is None or motion in cut.placed):
-            found[signer].append(motion)
+    for motion in indices_of_size(corpus, "train") if cut is None else sorted(cut.placed):
+        found[listed[motion][2]].append(motion)
     return [
         (motions[k], frame)
         for motions, each in shares(found, limit, most)

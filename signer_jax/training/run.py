@@ -13,10 +13,10 @@ import numpy as np
 
 from signer_jax import model as models
 from signer_jax import workdir as folder
-from signer_jax.data import buckets, streams
+from signer_jax.data import streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
-from signer_jax.data.prepare import trains
+from signer_jax.data.prepare import trains, video_sizes
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import too_long
 from signer_jax.distributed import first_makes, first_says
@@ -232,7 +232,7 @@ def _train_stages(
 
 def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
     """The autoencoder's first weights from the principal components of some training frames, spread over the videos."""
-    records, videos = corpus.motions("train"), streams.video_indices(corpus, "train")
+    records, videos = corpus.motions("train"), streams.indices_of_size(corpus, "train")
     each = max(1, frames // max(len(videos), 1))
     chosen = []
     for i in videos:
@@ -258,8 +258,9 @@ def _check(settings: Settings) -> None:
     read = model.vae is not None and "vae" in settings.stages and not settings.vae.buckets
     if read and (fault := frames_fault(settings.vae.window, model.vae.temporal_ratio)):
         raise SignerError(f"config.vae.window {settings.vae.window}: {fault}")
-    for part, _ in input_pipeline.bucketed_parts(settings):  # of a corpus all videos have one size
-        input_pipeline.fitting_buckets(part, settings, model, [buckets.Clip(1, *settings.data.size)])
+    for part, _ in input_pipeline.bucketed_parts(settings):
+        input_pipeline.fitting_buckets(part, settings, model, video_sizes(settings.data))
+    input_pipeline.check_all_bucketed(settings)
     ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
     params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
     for name in ruled:
