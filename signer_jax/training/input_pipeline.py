@@ -3,7 +3,6 @@ stage's batches.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +134,11 @@ def cached_latents(
 ) -> LatentStore:
     """The training videos' latents, encoded where they are not yet."""
     c, vae = settings.renderer, partitioning.here(params["vae"], mesh)
-    return first_makes(
-        "latents",
-        lambda: latent_cache.prepare(
-            workdir / "latents", corpus, windows, model.vae, vae,
-            window=c.window, stride=c.stride, references=c.references,
-            batch=latent_cache.rows_at_once(c.window, *settings.data.size),
-            constants=models.latent_constants(model, settings), banks_only=bool(c.buckets),
-            most=most_references(model),
-        ),
+    return latent_cache.prepare(
+        workdir / "latents", corpus, windows, model.vae, vae,
+        window=c.window, stride=c.stride, references=c.references,
+        batch=latent_cache.rows_at_once(c.window, *settings.data.size),
+        constants=models.latent_constants(model, settings), banks_only=bool(c.buckets), most=most_references(model),
     )  # fmt: skip
 
 
@@ -169,11 +164,7 @@ def bucketed_latents(
             most=most_references(model),
         )  # fmt: skip
 
-    stores = [
-        first_makes(f"latents {size}", partial(made, k)) if plan.members(k) else None
-        for k, size in enumerate(plan.buckets)
-    ]
-    return of, stores
+    return of, [made(k) if plan.members(k) else None for k in range(len(plan.buckets))]
 
 
 # ---- Buckets ---------------------------------------------------------------------------------------------------------
