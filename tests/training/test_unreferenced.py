@@ -42,7 +42,10 @@ def test_the_count_is_what_the_banks_give(own):
 
 def corpus(*clips: tuple[int, str]) -> SimpleNamespace:
     listed = [(frames, True, signer) for frames, signer in clips]
-    return SimpleNamespace(listed=lambda split: listed if split == "train" else [], size=(480, 832))
+    size = (480, 832)
+    return SimpleNamespace(
+        listed=lambda split: listed if split == "train" else [], size=size, sizes_of=lambda split: [size] * len(listed)
+    )
 
 
 def said(variant: str, *clips: tuple[int, str], sizes: tuple[str, ...] = (), stages=("renderer",)) -> list[str]:
