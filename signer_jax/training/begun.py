@@ -83,8 +83,10 @@ def made(
 
 
 def share(parts: Sequence[int], process: int, processes: int) -> Sequence[int]:
-    """A process's share of the parts: neighbours, as many as another's or one more."""
-    ends = [len(parts) * k // processes for k in (process, process + 1)]
+    """A process's share of the parts: neighbours, as many as another's or one more; the first, whose bar is seen, has
+    the single one.
+    """
+    ends = [-(-len(parts) * k // processes) for k in (process, process + 1)]
     return parts[ends[0] : ends[1]]
 
 

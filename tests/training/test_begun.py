@@ -108,6 +108,7 @@ def test_each_missing_part_is_one_processs(processes):
     shares = [begun.share(parts, process, processes) for process in range(processes)]
     assert [part for share in shares for part in share] == parts
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert begun.share([3], 0, processes) == [3]
     assert list(begun._in_a_row(parts)) == [[0, 1], [4, 5, 6], [9]] and not list(begun._in_a_row([]))
 
 
