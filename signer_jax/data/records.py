@@ -225,7 +225,7 @@ class Corpus:
     def sizes_of(self, split: str) -> list[tuple[int, int]]:
         """Height and width of the video of each motion record of a split; none where `corpus.json` says none."""
         sizes, rows = self.sizes, self.about["motions"].get(split, [])
-        return [sizes[row[3]] if len(row) > 3 else sizes[0] for row in rows] if sizes else []
+        return [sizes[row[3]] for row in rows] if "sizes" in self.about else sizes * len(rows)
 
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))
