@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)
+    # Of openvid: "832x480", further heights x widths; a video is brought to the one that cuts off least of it.
+    c.data.other_sizes = ()
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own (the built-in one's is 16)
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
@@ -33,7 +35,7 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
-    c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at data.size
+    c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready

@@ -5,6 +5,7 @@ SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `lau
 SIGNER_WAIT=MINUTES                                                  how long processes wait for each other (a day)
 """
 
+import json
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -143,6 +144,23 @@ def first_makes(what: str, make: Callable[[], Made]) -> Made:
         return made
     wait_for_all(what)
     return make()
+
+
+def first_does(what: str, do: Callable[[], object]) -> None:
+    """Runs `do` on the first process; the others go on when it is done."""
+    if jax.process_index() == 0:
+        do()
+    wait_for_all(what)
+
+
+def first_tells(what: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives on the first process, on every one: plain values as JSON has them."""
+    if jax.process_count() == 1:
+        return make()
+    data = json.dumps(make()).encode() if jax.process_index() == 0 else b""
+    wait_for_all(what)  # in no collective: it may take long
+    data = data.ljust(first_says(len(data)))
+    return json.loads(np.asarray(broadcast_one_to_all(np.frombuffer(data, np.uint8))).tobytes())
 
 
 def first_says(number: int) -> int:

@@ -37,6 +37,11 @@ Size = Annotated[
         read=lambda v: (v, v) if type(v) is int else v if len(v) == 2 else v * 2,
     ),
 ]
+Sides = Range(
+    "HEIGHTxWIDTH such as 832x480",
+    lambda v: type(v) is str and re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", v) is not None
+    and all(map(_SIDE.holds, map(int, v.split("x")))),
+)  # fmt: skip
 Share = Annotated[float, number(0.0, 1.0)]
 Positive = Annotated[float, number(0.0, 1e6, above=True)]
 NotNegative = Annotated[float, number(0.0, 1e6)]
@@ -104,6 +109,7 @@ class Data:
     source: str
     seed: Seed
     size: Size
+    other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]
     fps: PerSecond
     sentences: Splits
     poses: Splits

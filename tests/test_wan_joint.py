@@ -19,7 +19,7 @@ from signer_jax import configuration, storage
 from signer_jax.cli.import_ import CONFIGS
 from signer_jax.pipeline import Signer
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.training import partitioning, run, trained
+from signer_jax.training import input_pipeline, partitioning, run, trained
 from signer_jax.training.checkpoints import latest_step, read_params
 from signer_jax.training.held import Weights
 from signer_jax.training.objectives import make_objective
@@ -96,7 +96,7 @@ def test_the_videos_loss_reaches_slul_and_slp_moe(tiny_run, tmp_path, weights_of
     tokenizer = Tokenizer.load(workdir / "tokenizer.model", mask=settings.tokenizer.mask)
     weights = Weights.of(settings, tokenizer.vocab_size, workdir, mesh)
     params = weights.ready({}, weights.whole(), ("slul", "pose"))
-    batches = run.stage_batches(
+    batches = input_pipeline.stage_batches(
         "joint", settings, workdir, corpus, tokenizer, weights.model, params, settings.seed, mesh
     )  # fmt: skip
     batch = partitioning.put_batch(next(batches), mesh)
@@ -134,13 +134,13 @@ def test_the_videos_loss_reaches_slul_and_slp_moe(tiny_run, tmp_path, weights_of
 def test_a_joint_run_on_published_weights_resumes_exactly_and_signs(
     tiny_run, tmp_path, weights_of, variant, monkeypatch
 ):
-    there, made = [], run.stage_batches
+    there, made = [], input_pipeline.stage_batches
 
     def noted(name, *others):
         there.append((name, set(others[5])))
         return made(name, *others)
 
-    monkeypatch.setattr(run, "stage_batches", noted)
+    monkeypatch.setattr(input_pipeline, "stage_batches", noted)
     settings, workdir = config_of(variant, weights_of(variant)), tmp_path / "run"
     claimed(tiny_run, workdir, settings)
 

@@ -18,7 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import kept
 from signer_jax.renderer import variants
 from signer_jax.renderer.variants import find
-from signer_jax.training import lora, partitioning, run
+from signer_jax.training import input_pipeline, lora, partitioning, run
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.loop import Program, cut, fit
 from signer_jax.training.monitoring import Monitor
@@ -111,8 +111,8 @@ def test_a_mode_trains_all_that_it_names_and_nothing_else(started, tmp_path, nam
     at_first = with_open_gates(at_first)
     params = jax.device_put(at_first, partitioning.tree_shardings(at_first, mesh))  # which training uses up
     stage = run.stage_of("renderer", model, settings, 0)
-    tokenizer = run.open_tokenizer(settings, workdir, corpus)
-    batches = run.stage_batches("renderer", settings, workdir, corpus, tokenizer, model, params, 0, mesh)
+    tokenizer = input_pipeline.open_tokenizer(settings, workdir, corpus)
+    batches = input_pipeline.stage_batches("renderer", settings, workdir, corpus, tokenizer, model, params, 0, mesh)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         learned = fit(
             Program(stage, params, mesh), params, batches, seed=0, checkpoints=checkpoints,

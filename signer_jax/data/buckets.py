@@ -195,9 +195,12 @@ def seen(placed: Placed, clip: Clip, bucket: Bucket) -> Float[np.ndarray, "2 2"]
 
 
 def check_aspects(
-    clips: Iterable[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float, spatial: int, where: str
-) -> None:
-    """Raises `SignerError` for a bucket whose height and width no clip fits, with the nearest that one does."""
+    clips: Iterable[Clip], buckets: Sequence[Bucket], *, crop: float, enlarge: float, spatial: int, where: str,
+    other: str = "",
+) -> None:  # fmt: skip
+    """Raises `SignerError` for a bucket whose height and width no clip fits, with the nearest that one does, and what
+    `other` says.
+    """
     sizes = {Clip(1, clip.height, clip.width) for clip in clips if min(clip) > 0}
     for bucket in buckets:
         if not sizes or any(_fits(size, bucket._replace(frames=1), crop, enlarge) for size in sizes):
@@ -215,7 +218,7 @@ def check_aspects(
         raise SignerError(
             f"{where}: {bucket} fits no training clip (height x width {listed}; at most {crop:g} of it may be cut off, "
             f"config.data.crop, and it may grow {enlarge:g} times, config.data.enlarge); the nearest that fits is "
-            f"{near._replace(frames=bucket.frames)}"
+            f"{near._replace(frames=bucket.frames)}{other}"
         )
 
 

@@ -22,6 +22,11 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
             f"config.data.corpus: unknown corpus {data.corpus!r}{closest(data.corpus, CORPORA)}; "
             f"known: {', '.join(CORPORA)}"
         )
+    if data.other_sizes and data.corpus != "openvid":
+        raise SignerError(
+            f"config.data.other_sizes {','.join(data.other_sizes)}: the videos of {data.corpus} all have "
+            "config.data.size; leave it ()"
+        )
     if data.corpus == "builtin":
         if data.source:
             raise SignerError(
@@ -53,6 +58,12 @@ def trains(data: Data) -> dict[str, bool]:
 def posed(data: Data) -> bool:
     """Whether the corpus's videos have poses beside them."""
     return data.corpus != "openvid"
+
+
+def video_sizes(data: Data) -> list[tuple[int, int]]:
+    """The heights and widths that the corpus's videos may have, `data.size` first."""
+    others = (tuple(map(int, text.split("x"))) for text in data.other_sizes)
+    return list(dict.fromkeys((data.size, *((height, width) for height, width in others))))
 
 
 def _prepared(directory: Path) -> bool:
@@ -92,9 +103,10 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     elif data.corpus == "openvid":
         from signer_jax.data.corpora import openvid
 
-        size = {"size": data.size, "fps": data.fps, "crop": data.crop, "enlarge": data.enlarge}
-        splits = {"train": _of(openvid.samples, _source(data, directory), **size), "dev": list, "test": list}
-        about |= {"languages": {}, "fps": data.fps}
+        sizes = video_sizes(data)
+        how = {"sizes": sizes, "fps": data.fps, "crop": data.crop, "enlarge": data.enlarge}
+        splits = {"train": _of(openvid.samples, _source(data, directory), **how), "dev": list, "test": list}
+        about |= {"languages": {}, "fps": data.fps} | ({"sizes": sizes} if len(sizes) > 1 else {})
     else:
         from signer_jax.data.corpora import how2sign_clips
 

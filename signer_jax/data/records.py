@@ -7,7 +7,7 @@ Values are msgpack of plain types and arrays; nothing in a record is ever execut
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +113,12 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
-    def __init__(self, path: Path, size: tuple[int, int] | None = None, unposed: float | None = None):
-        """`size` is the height and width that videos have, where they are known; `unposed` their frame rate in a corpus
-        of which `corpus.json` says that none has a pose.
+    def __init__(self, path: Path, sizes: Sequence[tuple[int, int]] = (), unposed: float | None = None):
+        """`sizes` are the height and width that each record's video has, none where they are not known; `unposed` their
+        frame rate in a corpus of which `corpus.json` says that none has a pose.
         """
         super().__init__(path, decode, storage.REMAKE)
-        self._size, self._unposed = size, unposed
+        self._sizes, self._unposed = sizes, unposed
 
     def posed(self, sample: Sample, index: int) -> Pose:
         """The pose of a motion, the sample of record `index`; of a video in a corpus without poses one of which no
@@ -143,8 +143,8 @@ class Records(Shard):
         sample = self[index]
         if (video := sample.video) is None:
             raise self._lacks(index, "video")
-        if self._size is not None and video.shape[1:3] != self._size:
-            height, width = self._size
+        if self._sizes and video.shape[1:3] != self._sizes[index]:
+            height, width = self._sizes[index]
             sides = f"its video is {video.shape[2]}x{video.shape[1]}, corpus.json's size {width}x{height}"
             raise self._damaged(f"record {index}", ValueError(sides))
         return sample, video
@@ -170,7 +170,8 @@ class Corpus:
     def _check(self) -> None:
         about = self.about
         numbers = [n for count in about["counts"].values() for n in count.values()]
-        listed = [(frames, video, signer) for rows in about["motions"].values() for frames, video, signer in rows]
+        rows = [row for rows in about["motions"].values() for row in rows]
+        listed = [(frames, video, signer) for frames, video, signer, *_ in rows]
         if not all(type(n) is int and 0 <= n <= _MOST_COUNT for n in numbers):
             raise ValueError(f"a count is no number within 0 to {_MOST_COUNT}")
         if not all(type(frames) is int and 0 < frames <= _MOST_FRAMES for frames, _, _ in listed):
@@ -179,11 +180,15 @@ class Corpus:
             raise ValueError("whether a motion has a video is neither true nor false")
         if type(about["fps"]) not in (int, float) or not 0 <= about["fps"] <= _MOST_RATE:
             raise ValueError("a frame rate that is none")
-        size = self.size or ()
-        if about.get("size") is not None and not (
-            len(size) == 2 and all(type(side) is int and 0 < side <= _MOST_SIDE for side in size)
+        if not all(
+            len(size) == 2 and all(type(side) is int and 0 < side <= _MOST_SIDE for side in size) for size in self.sizes
         ):
             raise ValueError("a size that is none")
+        several = len(about.get("sizes", ()))
+        if not all(len(row) == 3 + bool(several) for row in rows) or not all(
+            type(which) is int and 0 <= which < several for row in rows for which in row[3:]
+        ):
+            raise ValueError("a motion's size is none of the corpus's")
         known = [about[name].items() for name in ("words", "glosses")]
         texts = [
             *about["languages"],
@@ -211,13 +216,24 @@ class Corpus:
         size = self.about.get("size")
         return size if size is None else (size, size) if type(size) is int else tuple(size)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """The heights and widths that its videos may have, `size` first; none where `corpus.json` says none."""
+        one = [] if self.size is None else [self.size]
+        return [tuple(size) for size in self.about["sizes"]] if "sizes" in self.about else one
+
+    def sizes_of(self, split: str) -> list[tuple[int, int]]:
+        """Height and width of the video of each motion record of a split; none where `corpus.json` says none."""
+        sizes, rows = self.sizes, self.about["motions"].get(split, [])
+        return [sizes[row[3]] for row in rows] if "sizes" in self.about else sizes * len(rows)
+
     def texts(self, split: str) -> Records:
         return Records(self._shard(split, "text"))
 
     def motions(self, split: str) -> Records:
         """Raises `SignerError` where the shard has another number of records than `corpus.json` lists."""
         without = self.about["fps"] if self.count(split, "video") and not self.count(split, "pose") else None
-        records = Records(self._shard(split, "motion"), self.size, without)
+        records = Records(self._shard(split, "motion"), self.sizes_of(split), without)
         if len(records) != (listed := len(self.about["motions"].get(split, []))):
             raise SignerError(
                 f"{self.directory}: corpus.json lists {listed} motions of {split!r}, {len(records)} are there; "
@@ -231,7 +247,7 @@ class Corpus:
 
     def listed(self, split: str) -> list[tuple[int, bool, str]]:
         """For each motion record of a split: its frames, whether it has a video, and its signer."""
-        return [(frames, video, signer) for frames, video, signer in self.about["motions"].get(split, [])]
+        return [(frames, video, signer) for frames, video, signer, *_ in self.about["motions"].get(split, [])]
 
     def _shard(self, split: str, kind: str) -> Path:
         if split not in self.about["counts"]:
@@ -248,7 +264,7 @@ def write(directory: str | Path, splits: dict[str, Callable[[], Iterable[Sample]
 
     `about` is kept in `corpus.json`, with the counts, the motions' frames, signers and frame rate added, and by
     language the words and the glosses of the training split: what a run may be said to know. Where no sample has a
-    pose, the frame rate is `about`'s.
+    pose, the frame rate is `about`'s. Where it has `sizes`, videos have one of these, and each motion says which.
     Raises `SignerError` where a sample's frame rate is not the corpus's, its video has not its pose's frames, or not
     every gloss has a span where there are spans.
     """
@@ -276,6 +292,20 @@ def _check_frames(sample: Sample, fps: float) -> float:
             f"sample {sample.name!r}: {len(sample.spans)} spans of {len(sample.glosses)} glosses; give each gloss one"
         )
     return fps or own
+
+
+def _size_of(sample: Sample, sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Which of several sizes a sample's video has; nothing where there are not several."""
+    if not sizes or sample.video is None:
+        return [0] if sizes else []
+    height, width = sample.video.shape[1:3]
+    if (height, width) not in sizes:
+        listed = ", ".join("x".join(map(str, size)) for size in sizes)
+        raise SignerError(
+            f"sample {sample.name!r}: its video of {height}x{width} (height x width) has none of the corpus's sizes "
+            f"{listed}; prepare it at one of them"
+        )
+    return [sizes.index((height, width))]
 
 
 def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], about: dict) -> None:
@@ -306,7 +336,8 @@ def _write(partial: Path, splits: dict[str, Callable[[], Iterable[Sample]]], abo
                     write_motion(encode(sample))
                     count["pose"] += sample.pose is not None
                     count["video"] += sample.video is not None
-                    listed.append([len(shown), sample.video is not None, sample.signer])
+                    which = _size_of(sample, about.get("sizes", ()))
+                    listed.append([len(shown), sample.video is not None, sample.signer, *which])
                     signers.add(sample.signer)
     about = {
         **about,

@@ -102,6 +102,14 @@ def video_indices(corpus: Corpus, split: str) -> list[int]:
     return [i for i, (_, video, _) in enumerate(corpus.listed(split)) if video]
 
 
+def indices_of_size(corpus: Corpus, split: str) -> list[int]:
+    """Of `video_indices` those whose video has `corpus.size`, at which a run signs: all but where videos have several
+    sizes.
+    """
+    sizes = corpus.sizes_of(split)
+    return [i for i in video_indices(corpus, split) if not sizes or sizes[i] == corpus.size]
+
+
 def video_batches(corpus: Corpus, split: str, length: int, reading: Reading) -> grain.DatasetIterator:
     """`video [b, t, h, w, 3]` float32 in [-1, 1]: `length` frames at random starts, for the autoencoder."""
     records, indices = corpus.motions(split), video_indices(corpus, split)

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from signer_jax.data import buckets
+from signer_jax.data.prepare import trains
 from signer_jax.interop import clip
 from signer_jax.model import Model
 from signer_jax.renderer.render import CLIP_TOKENS
 from signer_jax.renderer.text_encoder import ROWS
 from signer_jax.settings import Settings
 from signer_jax.training import conditions
-from signer_jax.training.run import bucket_sizes, trains
+from signer_jax.training.input_pipeline import bucket_sizes
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # of one example
 

@@ -9,6 +9,7 @@ import jax
 
 from signer_jax import model as models
 from signer_jax.configuration import UNSET
+from signer_jax.data.prepare import trains
 from signer_jax.interop import t5 as interop_t5
 from signer_jax.interop import wan as interop_wan
 from signer_jax.model import Model, Readers
@@ -18,7 +19,6 @@ from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.settings import Settings
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.training.run import trains
 
 
 class Module(NamedTuple):

@@ -3,6 +3,9 @@
 Beside the folder that is to be stands `begun/`, with the parts that are done: ArrayRecord files `NAME.KEY.PART`, where
 KEY is a hash of all that their records depend on. The whole folder takes them over as they are, by links, so that they
 are on the disk once; then they are gone from `begun/`. Parts of another key are of no use, and are removed.
+
+Of several processes, which share the folder, each makes a share of the parts that are missing. So all of them call
+`there`, `made` and `put_together`, in that order; the first alone removes, and makes the folder of the parts.
 """
 
 import hashlib
@@ -11,49 +14,92 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from signer_jax import storage
 from signer_jax.data.shards import Shard, file_of, new_shard
+from signer_jax.distributed import first_does, first_tells, wait_for_all
 from signer_jax.errors import SignerError
 
 FOLDER = "begun"
+
+
+def there(directory: Path) -> bool:
+    """Whether the folder is there already, as the first process sees it."""
+
+    def look() -> bool:
+        storage.recover(directory)
+        if not (directory.exists() and any(directory.iterdir())):
+            return False
+        clear(directory)  # of a run that was killed when it had made it whole
+        return True
+
+    return first_tells(f"{directory.name} there", look)
+
+
+def told(directory: Path, make: Callable[[], Any]) -> Any:
+    """What the first process makes (plain values), on all: of what takes long to read."""
+    return first_tells(f"{directory.name} told", make)
 
 
 def made(
     directory: Path,
     key: Mapping[str, Any],
     counts: Sequence[int],
-    records: Callable[[int], Generator[bytes, None, None]],
+    records: Callable[[int, int], Generator[bytes, None, None]],
 ) -> list[Path]:
     """The files of the parts of `directory`, of `counts` records each, those that were done before among them.
 
-    `key`: what the records depend on, plain values. `records(first)` gives them from number `first` on, to the end; it
-    is asked where a part is missing, of the first that is.
+    `key`: what the records depend on, plain values. `records(first, end)` gives those of some missing parts in a row,
+    from number `first` to before `end`. Returns when all processes have made theirs.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     place = directory.parent / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
     files = [place / f"{directory.name}.{digest}.{part}.arrayrecord" for part in range(len(counts))]
-    clear(directory, but=files)
-    done = 0
-    while done < len(files) and _whole(files[done], counts[done]):
-        done += 1
-    first = sum(counts[:done])
-    if done:
-        print(
-            f"signer: {directory}: {first} of {sum(counts)} records were made before a stop, and are kept",
-            file=sys.stderr,
-        )
-    if done == len(files):
-        return files
-    rest = records(first)
+
+    def missing() -> list[int]:
+        place.mkdir(parents=True, exist_ok=True)
+        clear(directory, but=files)
+        absent = [part for part, (file, count) in enumerate(zip(files, counts, strict=True)) if not _whole(file, count)]
+        if kept := sum(counts) - sum(counts[part] for part in absent):
+            print(
+                f"signer: {directory}: {kept} of {sum(counts)} records were made before a stop, and are kept",
+                file=sys.stderr,
+            )
+        return absent
+
+    absent = first_tells(f"{directory.name} missing", missing)
+    for run in _in_a_row(share(absent, jax.process_index(), jax.process_count())):
+        _make([files[part] for part in run], [counts[part] for part in run],
+              records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])))  # fmt: skip
+    wait_for_all(f"{directory.name} made")
+    return files
+
+
+def share(parts: Sequence[int], process: int, processes: int) -> Sequence[int]:
+    """A process's share of the parts: neighbours, as many as another's or one more; the first, whose bar is seen, has
+    the single one.
+    """
+    ends = [-(-len(parts) * k // processes) for k in (process, process + 1)]
+    return parts[ends[0] : ends[1]]
+
+
+def _in_a_row(parts: Sequence[int]) -> Iterator[list[int]]:
+    """The parts, those together that follow on each other."""
+    for _, run in groupby(enumerate(parts), key=lambda one: one[1] - one[0]):
+        yield [part for _, part in run]
+
+
+def _make(files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, None, None]) -> None:
+    """Writes parts in a row, of so many of these records each."""
     try:
-        for file, count in zip(files[done:], counts[done:], strict=True):
+        for file, count in zip(files, counts, strict=True):
             with storage.new_file(file) as partial, new_shard(partial) as write:
                 written = 0
                 for record in islice(rest, count):
@@ -62,10 +108,19 @@ def made(
                 if written < count:
                     raise ValueError(f"{file.name}: {written} records of {count}")
         if next(rest, None) is not None:  # its end also ends its progress bar
-            raise ValueError(f"{directory.name}: more than {sum(counts)} records")
+            raise ValueError(f"{files[0].name}: more than {sum(counts)} records")
     finally:
         rest.close()
-    return files
+
+
+def put_together(directory: Path, do: Callable[[], object]) -> None:
+    """Has the first process make the folder, of the parts and whatever else it has; then nothing of it is begun."""
+
+    def whole() -> None:
+        do()
+        clear(directory)
+
+    first_does(f"{directory.name} whole", whole)
 
 
 def take(files: Sequence[Path], folder: Path, name: str) -> None:

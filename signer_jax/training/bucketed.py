@@ -79,11 +79,8 @@ def prepare(
     another encoder, bucket, type or precision.
     """
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
-    storage.recover(directory)
-    if directory.exists() and any(directory.iterdir()):
-        begun.clear(directory)
+    if begun.there(directory):
         return _opened(directory, size, base)
-    directory.parent.mkdir(exist_ok=True)
     encode, records = encoder_of(vae, params), corpus.motions("train")
 
     def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
@@ -97,8 +94,8 @@ def prepare(
             latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
             yield from zip(shown[i : i + batch], latents, strict=False)
 
-    def packed(first: int) -> Generator[bytes, None, None]:
-        for (motion, start, _), latents in encoded(items[first:], size.frames):
+    def packed(first: int, end: int) -> Generator[bytes, None, None]:
+        for (motion, start, _), latents in encoded(items[first:end], size.frames):
             yield pack({"motion": motion, "start": start, "latents": latents})
 
     items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
@@ -106,26 +103,31 @@ def prepare(
     key = key_of(base.encoder, corpus, items, size.frames, batch) | {"bucket": str(size)}
     files = begun.made(directory, key, part_sizes(len(items), batch, size.frames, size[1:]), packed)
     frames = reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
-    with storage.new_folder(directory, KIND) as partial:
-        begun.take(files, partial, "train")
-        normal = (base.normalise(one).astype(np.float32) for _, one in encoded(frames, 1))
-        write_array(partial / "references.npy", normal, len(frames))
-        write_shown(partial, [(motion, frame) for motion, frame, _ in frames], poses)
-        signers = [signer for _, _, signer in corpus.listed("train")]
-        statistics = {
-            "encoder": base.encoder,
-            "bucket": str(size),
-            "dtype": DTYPE,
-            "precision": precision.PRECISION,
-            "mean": base.mean.tolist(),
-            "std": base.std.tolist(),
-            "noise_factor": base.noise_factor.tolist(),
-            "window": size.frames,
-            "parts": len(files),
-            "references": Counter(signers[motion] for motion, _, _ in frames),
-        }
-        storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
-    begun.clear(directory)
+
+    def whole() -> None:
+        with storage.new_folder(directory, KIND) as partial:
+            begun.take(files, partial, "train")
+            normal = (base.normalise(one).astype(np.float32) for _, one in encoded(frames, 1))
+            write_array(partial / "references.npy", normal, len(frames))
+            write_shown(partial, [(motion, frame) for motion, frame, _ in frames], poses)
+            signers = [signer for _, _, signer in corpus.listed("train")]
+            statistics = {
+                "encoder": base.encoder,
+                "bucket": str(size),
+                "dtype": DTYPE,
+                "precision": precision.PRECISION,
+                "mean": base.mean.tolist(),
+                "std": base.std.tolist(),
+                "noise_factor": base.noise_factor.tolist(),
+                "window": size.frames,
+                "parts": len(files),
+                "references": Counter(signers[motion] for motion, _, _ in frames),
+            }
+            storage.write_list(
+                partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus"
+            )
+
+    begun.put_together(directory, whole)
     return LatentStore.open(directory)
 
 

@@ -19,7 +19,6 @@ from signer_jax.data.faces import face_video
 from signer_jax.data.prepare import posed
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
-from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict
 from signer_jax.model import Model, latent_constants
@@ -203,7 +202,7 @@ def prepare(
             videos = (motions[i].text for i, (_, video, _) in enumerate(corpus.listed("train")) if video)
             return [c.negative_prompt, *videos]
 
-        texts = first_makes("text states", lambda: text_states.prepare(workdir / "text_states", encoder, wanted, mesh))
+        texts = text_states.prepare(workdir / "text_states", encoder, wanted, mesh)
         texts.of(c.negative_prompt)  # refused here where it is of another one
     shown: dict[Bucket, Pictures] = {}
     sizes = [Bucket(c.window, *settings.data.size)]
@@ -226,10 +225,10 @@ def prepare(
 
         # No window that training on buckets reads is of data.size alone.
         starts = list if c.buckets else partial(window_starts, latents)
-        whole = first_makes("pictures", partial(made, "pictures", starts))
+        whole = made("pictures", starts)
         shown = {sizes[0]: whole}
         if of is not None:
-            shown = {size: first_makes(f"pictures {size}", partial(made_at, size)) for size in sizes}
+            shown = {size: made_at(size) for size in sizes}
     grey = None
     if renderer.variant.front and "image" in renderer.variant.streams:
         grey = partial(_grey, model.vae, vae, latents)

@@ -22,7 +22,7 @@ from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
-from signer_jax.data.streams import Reading, iterate, spread, spread_over, take_frames, to_model_range
+from signer_jax.data.streams import Reading, indices_of_size, iterate, spread, spread_over, take_frames, to_model_range
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -69,7 +69,7 @@ def prepare(
     banks_only: bool = False, most: int | None = None,
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
-    After a kill the parts that were done are not encoded again (`begun`).
+    After a kill the parts that were done are not encoded again, and several processes share the work (`begun`).
 
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is, and `most` the
     most of all banks, where not every signer needs one (`FEW`). `constants` are
@@ -78,9 +78,7 @@ def prepare(
     `SignerError` where a folder that is there was encoded by another autoencoder, or normalised by others.
     """
     encoder = fingerprint(params)
-    storage.recover(directory)
-    if directory.exists() and any(directory.iterdir()):
-        begun.clear(directory)  # of a run that was killed when it had made it whole
+    if begun.there(directory):
         latents = LatentStore.open(directory)
         if latents.encoder != encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
@@ -102,9 +100,9 @@ def prepare(
     # ---- Encode ---------------------------------------------------------------------------------------------------
     counts = part_sizes(len(items), batch, window, corpus.size)
 
-    def records(first: int) -> Generator[bytes, None, None]:
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
         encode = encoder_of(vae, params)
-        starts = range(first, len(items), batch)
+        starts = range(first, end, batch)
         loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
         made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
         for i, encoded in zip(progress(starts, "latents"), made, strict=True):
@@ -112,47 +110,52 @@ def prepare(
                 yield pack({"motion": motion, "start": start, "latents": value})
 
     files = begun.made(directory, key_of(encoder, corpus, items, window, batch), counts, records)
-    total = np.zeros((2, vae.z_dim), np.float64)
-    count = 0
-    bank: np.memmap | None = None
-    with storage.new_folder(directory, KIND) as partial:
-        begun.take(files, partial, "train")
-        encoded = open_parts(partial, "train", len(files), unpack, storage.REMAKE)
-        for i in range(0, len(items), batch):
-            means = np.stack([encoded[row]["latents"] for row in range(i, min(i + batch, len(items)))])
-            total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
-            count += means[..., 0].size
-            if bank is None:  # on disk: it may be larger than the memory
-                shape = (len(places), *means.shape[2:])
-                bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
-            for row, value in enumerate(means, start=i):
-                for k in range(len(times)):
-                    if (row, k) in order:
-                        bank[order[row, k]] = value[k]
-        mean = total[0] / count
-        std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
-        if constants is not None:
-            mean, std = constants
-        # ---- The banks --------------------------------------------------------------------------------------------
-        assert bank is not None
-        if bank[..., 0].size < 2:
-            raise SignerError("data: the videos make one latent alone; give more of them, or larger ones")
-        for one in bank:
-            one[...] = (one - mean) / std
-        bank.flush()
-        write_shown(partial, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
-        statistics = {
-            "encoder": encoder,
-            "precision": precision.PRECISION,
-            "mean": mean.tolist(),
-            "std": std.tolist(),
-            "noise_factor": noise_factor(bank).tolist(),
-            "window": window,
-            "parts": len(files),
-            "references": Counter(signers[items[row][0]] for row, _ in places),
-        }
-        storage.write_list(partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
-    begun.clear(directory)
+
+    def whole() -> None:
+        with storage.new_folder(directory, KIND) as partial:
+            total = np.zeros((2, vae.z_dim), np.float64)
+            count = 0
+            bank: np.memmap | None = None
+            begun.take(files, partial, "train")
+            encoded = open_parts(partial, "train", len(files), unpack, storage.REMAKE)
+            for i in range(0, len(items), batch):
+                means = np.stack([encoded[row]["latents"] for row in range(i, min(i + batch, len(items)))])
+                total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
+                count += means[..., 0].size
+                if bank is None:  # on disk: it may be larger than the memory
+                    shape = (len(places), *means.shape[2:])
+                    bank = np.lib.format.open_memmap(partial / "references.npy", "w+", np.float32, shape)
+                for row, value in enumerate(means, start=i):
+                    for k in range(len(times)):
+                        if (row, k) in order:
+                            bank[order[row, k]] = value[k]
+            mean = total[0] / count
+            std = np.sqrt(np.maximum(total[1] / count - mean**2, 1e-6))
+            if constants is not None:
+                mean, std = constants
+            # ---- The banks ----------------------------------------------------------------------------------------
+            assert bank is not None
+            if bank[..., 0].size < 2:
+                raise SignerError("data: the videos make one latent alone; give more of them, or larger ones")
+            for one in bank:
+                one[...] = (one - mean) / std
+            bank.flush()
+            write_shown(partial, [(items[row][0], items[row][1] + int(times[k])) for row, k in places], windows)
+            statistics = {
+                "encoder": encoder,
+                "precision": precision.PRECISION,
+                "mean": mean.tolist(),
+                "std": std.tolist(),
+                "noise_factor": noise_factor(bank).tolist(),
+                "window": window,
+                "parts": len(files),
+                "references": Counter(signers[items[row][0]] for row, _ in places),
+            }
+            storage.write_list(
+                partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus"
+            )
+
+    begun.put_together(directory, whole)
     return LatentStore.open(directory)
 
 
@@ -208,13 +211,19 @@ def shares(found: Mapping[str, list[T]], limit: int, most: int | None) -> list[t
 
 
 def training_windows(corpus: Corpus, window: int, stride: int) -> list[tuple[int, int]]:
-    """(motion, start) of every training window, in order."""
+    """(motion, start) of every training window, in order: of the videos of `corpus.size`."""
+    listed = corpus.listed("train")
     items = [
         (motion, start)
-        for motion, (frames, video, _) in enumerate(corpus.listed("train"))
-        if video
-        for start in range(0, max(frames - window, 0) + 1, stride)
+        for motion in indices_of_size(corpus, "train")
+        for start in range(0, max(listed[motion][0] - window, 0) + 1, stride)
     ]
+    if not items and corpus.count("train", "video"):
+        first, *others = (f"{height},{width}" for height, width in corpus.sizes)
+        raise SignerError(
+            f"config.data.size {first}: no training video fits it, and the run signs at it; set it to one of "
+            f"config.data.other_sizes ({' or '.join(others)}) that has some"
+        )
     if not items:
         raise SignerError("data: the training split holds no videos; raise data.videos, or check the source")
     return items

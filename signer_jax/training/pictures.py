@@ -25,7 +25,7 @@ from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
-from signer_jax.data.streams import spread_over
+from signer_jax.data.streams import indices_of_size, spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
 from signer_jax.interop import clip
@@ -202,7 +202,7 @@ def prepare(
     cut: Cut | None = None, most: int | None = None,
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
-    After a kill CLIP's tokens that were done are not made again (`begun`).
+    After a kill CLIP's tokens that were done are not made again, and several processes share them (`begun`).
 
     Args:
       motions: whose poses stand beside the frames.
@@ -215,69 +215,79 @@ def prepare(
     type.
     """
     bucket = str(cut.bucket) if cut else ""
-    storage.recover(directory)
-    if directory.exists() and any(directory.iterdir()):
-        begun.clear(directory)
-        there = Pictures.open(directory)
-        if there.vae != latents.encoder:
+    if begun.there(directory):
+        known = Pictures.open(directory)
+        if known.vae != latents.encoder:
             raise SignerError(f"{directory}: was encoded by another autoencoder than this run's; {storage.REMAKE}")
-        check_same(there, tower)
-        if (there.bucket, there.dtype) != (bucket, DTYPE):
+        check_same(known, tower)
+        if (known.bucket, known.dtype) != (bucket, DTYPE):
             raise SignerError(
-                f"{directory}: holds pictures of {there.bucket or 'no bucket'} in {there.dtype}, this run needs "
+                f"{directory}: holds pictures of {known.bucket or 'no bucket'} in {known.dtype}, this run needs "
                 f"{bucket or 'no bucket'} in {DTYPE}; {storage.REMAKE}"
             )
-        precision.check(directory, there.precision)
-        return there
-    noted = base.noted(tower.folder) if tower else []
+        precision.check(directory, known.precision)
+        return known
+    noted, digest, starts = begun.told(
+        directory,
+        lambda: [
+            base.noted(tower.folder) if tower else [],
+            tower.hash() if tower else "",
+            sorted(set(windows())) if first and tower else [],
+        ],
+    )
+    starts = [(motion, start) for motion, start in starts]
     places = picture_places(corpus, references, cut, most)
-    starts = sorted(set(windows())) if first and tower else []
-    files = _tokens_of(directory, corpus, starts, tower, cut) if starts and tower else []
-    with storage.new_folder(directory, KIND) as partial:
-        shown = [motions.window(motion, frame, 1) for motion, frame in places]
-        pictures = write_array(partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places))
-        encode = encoder_of(vae, params)
-        parts = progress(range(0, len(pictures), _BATCH), f"reference pictures {bucket}".rstrip())
-        made = (encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts)
-        normal = (latents.normalise(one).astype(np.float32) for one in made)
-        write_array(partial / "latents.npy", normal, len(places))
-        np.savez(
-            partial / "places.npz",
-            pose=np.concatenate([one["pose"] for one in shown]),
-            confidence=np.concatenate([one["confidence"] for one in shown]),
-            motion=np.array([motion for motion, _ in places]),
-            frame=np.array([frame for _, frame in places]),
-        )
-        if tower:
-            seer = Seer(tower)
-            write_array(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
-            seer.close()
-        begun.take(files, partial, "windows")
-        signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
-        about = {
-            "vae": latents.encoder, "tower": tower.hash() if tower else "", "bucket": bucket, "dtype": DTYPE,
-            "tower_files": noted, "precision": precision.PRECISION, "own": True, "signers": signers,
-            "parts": max(1, len(files)),
-        }  # fmt: skip
-        np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
-        storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
-    begun.clear(directory)
+    files = _tokens_of(directory, corpus, starts, tower, digest, cut) if starts and tower else []
+
+    def whole() -> None:
+        with storage.new_folder(directory, KIND) as partial:
+            shown = [motions.window(motion, frame, 1) for motion, frame in places]
+            pictures = write_array(
+                partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places)
+            )
+            encode = encoder_of(vae, params)
+            parts = progress(range(0, len(pictures), _BATCH), f"reference pictures {bucket}".rstrip())
+            made = (encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts)
+            normal = (latents.normalise(one).astype(np.float32) for one in made)
+            write_array(partial / "latents.npy", normal, len(places))
+            np.savez(
+                partial / "places.npz",
+                pose=np.concatenate([one["pose"] for one in shown]),
+                confidence=np.concatenate([one["confidence"] for one in shown]),
+                motion=np.array([motion for motion, _ in places]),
+                frame=np.array([frame for _, frame in places]),
+            )
+            if tower:
+                seer = Seer(tower)
+                write_array(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
+                seer.close()
+            begun.take(files, partial, "windows")
+            signers = Counter(corpus.listed("train")[motion][2] for motion, _ in places)
+            about = {
+                "vae": latents.encoder, "tower": digest, "bucket": bucket, "dtype": DTYPE,
+                "tower_files": noted, "precision": precision.PRECISION, "own": True, "signers": signers,
+                "parts": max(1, len(files)),
+            }  # fmt: skip
+            np.save(partial / "windows.npy", np.array(starts, np.int64).reshape(-1, 2))
+            storage.write_list(partial / "about.json", about, f"{directory}: its signers", "divide the corpus")
+
+    begun.put_together(directory, whole)
     return Pictures.open(directory)
 
 
 def _tokens_of(
-    directory: Path, corpus: Corpus, starts: list[tuple[int, int]], tower: Tower, cut: Cut | None
+    directory: Path, corpus: Corpus, starts: list[tuple[int, int]], tower: Tower, digest: str, cut: Cut | None
 ) -> list[Path]:
     """CLIP's tokens of the windows' first frames, in parts (`begun`)."""
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
-        "tower": tower.hash(), "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "tower": digest, "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
         "precision": precision.PRECISION,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip
 
-    def records(first: int) -> Generator[bytes, None, None]:
-        seer, rest = Seer(tower), starts[first:]
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
+        seer, rest = Seer(tower), starts[first:end]
         try:
             for tokens in _seen(seer, _frames(corpus, rest, cut), len(rest)):
                 yield from (pack({"tokens": one}) for one in tokens)
@@ -297,12 +307,11 @@ def check_same(pictures: Pictures, tower: Tower | None) -> None:
 
 def picture_places(corpus: Corpus, limit: int, cut: Cut | None, most: int | None) -> list[tuple[int, int]]:
     """(motion, frame) of at most `limit` frames a signer, spread evenly over the training videos, signer by signer;
-    of those that can be brought to the bucket's size, and `most` in all."""
+    of those that can be brought to the bucket's size, or else have `corpus.size`, and `most` in all."""
     found: dict[str, list[int]] = defaultdict(list)
     listed = corpus.listed("train")
-    for motion, (_, video, signer) in enumerate(listed):
-        if video and (cut is None or motion in cut.placed):
-            found[signer].append(motion)
+    for motion in indices_of_size(corpus, "train") if cut is None else sorted(cut.placed):
+        found[listed[motion][2]].append(motion)
     return [
         (motions[k], frame)
         for motions, each in shares(found, limit, most)

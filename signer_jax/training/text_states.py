@@ -127,13 +127,13 @@ class Read(NamedTuple):
 
 
 def encode(
-    source: TextEncoder, texts: Sequence[str], mesh: Mesh, *, first: int = 0, read: Read | None = None
+    source: TextEncoder, texts: Sequence[str], mesh: Mesh, *, groups: slice = slice(None), read: Read | None = None
 ) -> Generator[tuple[str, States], None, None]:
     """Each text with its states, float32, as many rows as it has pieces; the encoder is read for this and freed after.
 
     Short texts come first. `mesh` is this process's own (`partitioning.own_mesh`). A text of more than `source.rows`
-    pieces is cut, as published pipelines do. `read`: the texts, where they are read already; of its groups those before
-    number `first` are left out. Raises `SignerError` where the folders do not hold what they should.
+    pieces is cut, as published pipelines do. `read`: the texts, where they are read already; of its groups only
+    these `groups` are encoded. Raises `SignerError` where the folders do not hold what they should.
     """
     read = read or Read.of(source, texts)
     place = inside(partitioning.placing(mesh), "text_encoder")
@@ -147,7 +147,7 @@ def encode(
     counts = read.mask.sum(axis=1)
     states = jax.jit(precision.exact(partitioning.laid_out(text_encoder.states, mesh)), static_argnums=0)
     try:
-        for part in progress(read.groups[first:], "texts encoded", shown=len(read.groups) > 1):
+        for part in progress(read.groups[groups], "texts encoded", shown=len(read.groups) > 1):
             at = np.array([*part, *part[-1:] * (_BATCH - len(part))])  # the last one fills the batch
             length = read.lengths[part[0]]
             rows = np.asarray(states(module, params, read.ids[at, :length], read.mask[at, :length]))
@@ -248,26 +248,27 @@ def _decode(record: bytes, width: int) -> States:
 
 def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> TextStates:
     """The states of what `texts` gives, each once; a folder that is there is used as it is, and `texts` is not asked.
-    After a kill the parts that were done are not encoded again (`begun`).
+    After a kill the parts that were done are not encoded again, and several processes share the work (`begun`).
 
     Raises `SignerError` where it was encoded by another encoder.
     """
-    storage.recover(directory)
-    if directory.exists() and any(directory.iterdir()):
-        begun.clear(directory)
-        there = TextStates.open(directory)
-        check_same(there, source)
-        precision.check(directory, there.precision)
-        return there
-    noted, digest, rounded = source.files(), source.hash(), source.rounded()
-    asked = sorted(set(texts()))
+    if begun.there(directory):
+        known = TextStates.open(directory)
+        check_same(known, source)
+        precision.check(directory, known.precision)
+        return known
+    # The first process alone reads the weights for their hash, and the corpus for its texts.
+    noted, digest, rounded, asked = begun.told(
+        directory, lambda: [source.files(), source.hash(), source.rounded(), sorted(set(texts()))]
+    )
     read = Read.of(source, asked)
     parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
     counts = [sum(map(len, part)) for part in parts]
 
-    def records(first: int) -> Generator[bytes, None, None]:
-        done = _PART * list(accumulate(counts, initial=0)).index(first)  # groups
-        for _, states in encode(source, asked, mesh, first=done, read=read):
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
+        ends = list(accumulate(counts, initial=0))
+        groups = slice(_PART * ends.index(first), _PART * ends.index(end))
+        for _, states in encode(source, asked, mesh, groups=groups, read=read):
             yield pack({"states": states})
 
     said = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
@@ -276,15 +277,18 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
         "texts": said,
     }  # fmt: skip
     files = begun.made(directory, key, counts, records)
-    with storage.new_folder(directory, KIND) as partial:
-        begun.take(files, partial, "states")
-        _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
-        about = {
-            "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
-            "width": source.width, "parts": len(files), "files": noted,
-        }  # fmt: skip
-        (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    begun.clear(directory)
+
+    def whole() -> None:
+        with storage.new_folder(directory, KIND) as partial:
+            begun.take(files, partial, "states")
+            _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
+            about = {
+                "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
+                "width": source.width, "parts": len(files), "files": noted,
+            }  # fmt: skip
+            (partial / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+    begun.put_together(directory, whole)
     return TextStates.open(directory)
 
 

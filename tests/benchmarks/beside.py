@@ -27,13 +27,13 @@ def main() -> None:
     from signer_jax import model as models
     from signer_jax.pipeline import Signer
     from signer_jax.stations import render
-    from signer_jax.training import latents, run
+    from signer_jax.training import input_pipeline, latents
 
     signer = Signer.load(workdir)
     c, studio = signer.settings, signer.studio
     records = signer.corpus.motions("train")
     pose = max((records[i].pose for i in range(8)), key=len)
-    windows = run.motion_windows(c, workdir, signer.corpus, None, signer.model, experts=False)
+    windows = input_pipeline.motion_windows(c, workdir, signer.corpus, None, signer.model, experts=False)
 
     def film() -> None:
         render.render(pose, render.style(studio), None, None, studio)

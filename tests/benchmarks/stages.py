@@ -74,7 +74,7 @@ def main() -> None:
 
     from signer_jax import configuration
     from signer_jax import model as models
-    from signer_jax.training import run
+    from signer_jax.training import input_pipeline, run
     from signer_jax.training.loop import Program, cut
     from signer_jax.training.optimizer import optimizer
     from signer_jax.validation import read
@@ -84,12 +84,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, run.claimed(settings, Path(name) / "run"):
         workdir, mesh = Path(name) / "run", run.mesh_of(settings)
         corpus = run.prepare_corpus(settings.data, settings.data.seed, workdir / "data")
-        tokenizer = run.open_tokenizer(settings, workdir, corpus)
+        tokenizer = input_pipeline.open_tokenizer(settings, workdir, corpus)
         model, published = models.build(settings, tokenizer.vocab_size if tokenizer else 0)
         params = models.init(model, settings, published, settings.seed)
         for stage in known.stages or settings.stages:
             made = run.stage_of(stage, model, settings, tokenizer.mask_id if tokenizer else 0)
-            batches = run.stage_batches(stage, settings, workdir, corpus, tokenizer, model, params, 0, mesh)
+            batches = input_pipeline.stage_batches(stage, settings, workdir, corpus, tokenizer, model, params, 0, mesh)
             batch, start = next(batches), time.process_time()
             for _ in range(BATCHES):
                 batch = next(batches)

@@ -1,9 +1,11 @@
 """OpenVid's table beside its videos, made here: what is read, at which size and rate, what is left out and told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from signer_jax import configuration
 from signer_jax.data import records, video
@@ -28,8 +30,8 @@ def make(folder: Path, *rows: str, table: str = "OpenVidHD.csv", videos: tuple[s
     (folder / table).write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
 
 
-def samples(folder: Path, size: tuple[int, int] = SIZE, fps: float = 12.5, crop: float = 0.25, enlarge: float = 1.0):
-    return list(openvid.samples(folder, size=size, fps=fps, crop=crop, enlarge=enlarge))
+def samples(folder: Path, *sizes: tuple[int, int], fps: float = 12.5, crop: float = 0.25, enlarge: float = 1.0):
+    return list(openvid.samples(folder, sizes=sizes or [SIZE], fps=fps, crop=crop, enlarge=enlarge))
 
 
 def test_a_video_has_its_caption_the_runs_size_and_its_rate(tmp_path, capsys):
@@ -68,7 +70,7 @@ def test_the_middle_is_kept_and_nothing_is_stretched(tmp_path):
     y, x = np.mgrid[:64, :96]
     dot = (np.hypot(y - 31.5, x - 47.5) < 16)[None, ..., None] * np.full((3, 1, 1, 3), 255)
     video.write(tmp_path / "video" / "a.mp4", dot.astype(np.uint8), 12.5)
-    seen = samples(tmp_path, size=(32, 32), crop=0.4)[0].video[0, ..., 0] > 128
+    seen = samples(tmp_path, (32, 32), crop=0.4)[0].video[0, ..., 0] > 128
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     assert (len(rows), len(columns)) == (16, 16) and (rows[0], columns[0]) == (8, 8)
 
@@ -148,15 +150,45 @@ def test_a_video_that_cannot_be_read_or_does_not_fit_is_left_out(tmp_path, capsy
     (tmp_path / "video" / "b.mp4").write_bytes(b"no video")
     tall = np.zeros((4, 64, 32, 3), np.uint8)
     video.write(tmp_path / "video" / "c.mp4", tall, 25.0)
-    assert [one.name for one in samples(tmp_path, size=(24, 32))] == ["a.mp4", "d.mp4"]
+    assert [one.name for one in samples(tmp_path, (24, 32))] == ["a.mp4", "d.mp4"]
     said = capsys.readouterr().err
     assert "c.mp4: its frames of 32x64 would lose too much at their sides at config.data.size 24,32" in said
     assert "raise config.data.crop" in said and "2 of 4 videos left out" in said and "b.mp4" in said
     with pytest.raises(SignerError, match="would be enlarged more than 1 times .* raise config.data.enlarge"):
-        samples(tmp_path, size=(96, 128))
+        samples(tmp_path, (96, 128))
     monkeypatch.setattr(openvid, "_ENOUGH", 3 * 24 * 32 * 3)
     with pytest.raises(SignerError, match="takes more than .* cut it into clips"):
-        samples(tmp_path, size=(24, 32))
+        samples(tmp_path, (24, 32))
+
+
+def several(folder: Path) -> dict[str, np.ndarray]:
+    """Videos of aspects of their own beside their table: wide, tall, square, and one that is much too wide."""
+    sides = {"wide.mp4": (48, 64), "tall.mp4": (64, 48), "square.mp4": (48, 48), "line.mp4": (16, 96)}
+    make(folder, *(f"{name},a thing,1,1,1,1" for name in sides), videos=())
+    rng = np.random.default_rng(0)
+    for name, (height, width) in sides.items():
+        coarse = rng.integers(0, 255, (6, height // 16, width // 16, 3)).astype(np.uint8)
+        video.write(folder / "video" / name, coarse.repeat(16, axis=1).repeat(16, axis=2), 12.5)
+    return {name: video.read(folder / "video" / name)[0] for name in sides}
+
+
+def test_a_video_is_brought_to_the_size_that_cuts_off_least(tmp_path, capsys):
+    """Nothing is stretched: what comes is the video, resized by one number, its middle."""
+    whole = several(tmp_path)
+    found = {one.name: one.video for one in samples(tmp_path, (24, 32), (32, 24), (16, 16))}
+    assert {name: frames.shape[1:3] for name, frames in found.items()} == {
+        "wide.mp4": (24, 32), "tall.mp4": (32, 24), "square.mp4": (16, 16)
+    }  # fmt: skip
+    for name, frames in found.items():
+        size = frames.shape[2], frames.shape[1]
+        direct = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.LANCZOS)) for one in whole[name]]
+        np.testing.assert_array_equal(frames, direct)
+        assert whole[name].shape[1] * size[0] == whole[name].shape[2] * size[1]
+    said = capsys.readouterr().err
+    assert "line.mp4: its frames of 96x16 would lose too much at their sides at config.data.size 24,32" in said
+    assert "24,32 and config.data.other_sizes; raise config.data.crop" in said and "1 of 4 videos left out" in said
+    # Of one size alone the others are cut to it, or left out.
+    assert [one.name for one in samples(tmp_path, (24, 32), crop=0.3)] == ["wide.mp4", "square.mp4"]
 
 
 def settings_of(folder: Path, *overrides: str):
@@ -176,11 +208,33 @@ def test_a_prepared_corpus_has_captions_beside_videos_and_no_poses(tmp_path):
     assert window["pose"].shape == (3, 7, 2) and not window["pose"].any() and not window["confidence"].any()
 
 
+def test_a_corpus_of_several_sizes_says_which_each_video_has(tmp_path):
+    several(tmp_path / "source")
+    data = settings_of(tmp_path / "source", "data.other_sizes=32x24,16x16").data
+    corpus = prepare(data, 0, tmp_path / "run" / "data")
+    assert corpus.size == (24, 32) and corpus.sizes == [(24, 32), (32, 24), (16, 16)]
+    assert corpus.sizes_of("train") == corpus.sizes and corpus.sizes_of("dev") == []
+    assert corpus.listed("train") == [(6, True, f"{name}.mp4") for name in ("wide", "tall", "square")]
+    motions = corpus.motions("train")
+    assert [motions.video(i).shape[1:3] for i in range(3)] == corpus.sizes
+    other = records.Records(corpus.directory / "train.motion.arrayrecord", corpus.sizes[::-1])
+    with pytest.raises(SignerError, match="its video is 32x24, corpus.json's size 16x16"):
+        other.video(0)
+    one = prepare(settings_of(tmp_path / "source").data, 0, tmp_path / "one" / "data")  # as ever
+    assert "sizes" not in one.about and all(len(row) == 3 for row in one.about["motions"]["train"])
+    with pytest.raises(
+        SignerError, match="config.data.other_sizes 32x24: the videos of builtin all have config.data.size"
+    ):
+        prepare(replace(data, corpus="builtin", source="", other_sizes=("32x24",)), 0, tmp_path / "two" / "data")
+    with pytest.raises(SignerError, match="config.data.other_sizes is .*each HEIGHTxWIDTH such as 832x480"):
+        settings_of(tmp_path / "source", "data.other_sizes=32,")
+
+
 def test_a_corpus_with_poses_still_misses_one(tmp_path):
     """Of a corpus that lists poses, a motion without one is damaged, as ever."""
     make(tmp_path / "source")
     corpus = prepare(settings_of(tmp_path / "source").data, 0, tmp_path / "run" / "data")
-    other = records.Records(corpus.directory / "train.motion.arrayrecord", corpus.size)
+    other = records.Records(corpus.directory / "train.motion.arrayrecord", corpus.sizes_of("train"))
     with pytest.raises(SignerError, match="it has no pose, though corpus.json lists one"):
         other.posed(other[0], 0)
 

@@ -120,6 +120,9 @@ def test_a_damaged_corpus_is_one_line(tmp_path):
         {name: value for name, value in about.items() if name != "glosses"},
         {**about, "counts": {"train": {"text": -1}}}, {**about, "counts": {"train": {"text": 10**10}}},
         {**about, "motions": {"train": [[10**15, True, "x"]] * 2}}, {**about, "size": "8"}, {**about, "size": 0},
+        {**about, "sizes": [[8, 8], [8, 0]]}, {**about, "sizes": [[8, 8], [8, 4]]},
+        {**about, "motions": {"train": [[7, True, "x", 0]] * 2}},
+        {**about, "sizes": [[8, 8], [8, 4]], "motions": {"train": [[7, True, "x", 2]] * 2}},
     ):  # fmt: skip
         put("corpus.json", json.dumps(bad).encode())
         assert "corpus.json: is damaged" in message()
@@ -134,6 +137,14 @@ def test_a_damaged_corpus_is_one_line(tmp_path):
     assert "is damaged" in message()
     put(shard.name, bytes(len(whole)))
     assert "is damaged" in message()
+
+
+def test_a_video_of_a_size_that_the_corpus_has_not_is_refused(tmp_path):
+    sizes = {"languages": {}, "size": [8, 8], "sizes": [(8, 8), (4, 8)]}
+    corpus = records.write(tmp_path / "data", {"train": lambda: [sample(0, True), sample(1)]}, sizes)
+    assert corpus.sizes_of("train") == [(8, 8), (8, 8)]  # what has no video has the first
+    with pytest.raises(SignerError, match=r"sample 's0': its video of 8x8 .* has none of the corpus's sizes 8x4, 4x8"):
+        records.write(tmp_path / "other", {"train": lambda: [sample(0, True)]}, sizes | {"sizes": [(8, 4), (4, 8)]})
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100, 1000])

@@ -289,7 +289,7 @@ def _read_phoenix(folder: Path, changes: Changes) -> None:
 
 
 def _read_openvid(folder: Path, changes: Changes) -> None:
-    for sample in openvid.samples(folder, size=(16, 16), fps=10.0, crop=0.5, enlarge=1.0):
+    for sample in openvid.samples(folder, sizes=[(16, 16)], fps=10.0, crop=0.5, enlarge=1.0):
         _sample(sample)
         assert sample.video is not None and sample.video.shape[1:] == (16, 16, 3) and sample.text
 

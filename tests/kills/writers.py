@@ -141,6 +141,7 @@ def _write_latents(folder: Path, i: int) -> None:
     clips = [np.zeros((9, 8, 8, 3), np.uint8)] * 3
     corpus = SimpleNamespace(
         size=(8, 8),
+        sizes_of=lambda split: [(8, 8)] * len(clips),
         hash=lambda: "corpus",
         listed=lambda split: [(9, True, "x") for _ in clips],
         motions=lambda split: SimpleNamespace(video=clips.__getitem__),

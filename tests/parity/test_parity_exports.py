@@ -1,5 +1,6 @@
 """What signer imports and exports, in the original libraries: they load it by the printed line and give our output."""
 
+import json
 import shutil
 from copy import deepcopy
 from functools import cache
@@ -13,9 +14,11 @@ from test_parity_wan_transformer import assert_equal, original
 
 from signer_jax import configuration, storage
 from signer_jax.cli.main import main
+from signer_jax.data import video
 from signer_jax.errors import SignerError
 from signer_jax.interop import lora as interop
 from signer_jax.interop import pipelines, wan
+from signer_jax.pipeline import Signer
 from signer_jax.renderer.variants import find
 from signer_jax.training import lora
 
@@ -147,6 +150,42 @@ def test_diffusers_loads_an_exported_pipeline(exported, variant):
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(state[name].numpy(), tensor.make(), err_msg=name)
         assert_equal(ours_of(variant, params), theirs_of(model, case(variant)), variant)
+
+
+# ---- A run of one's own ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["wan2.1-t2v-1.3b", "wan2.2-animate-14b"])
+def test_what_a_run_has_learned_diffusers_has_too(tmp_path, variant):
+    """Trained and exported by the commands: in full, and by adapters, which the export merges into the kernels."""
+    weights, videos, run, out = (tmp_path / name for name in ("weights", "videos", "run", "out"))
+    tiny_pipeline.write(weights, variant, encoders=False)
+    (videos / "video").mkdir(parents=True)
+    coarse = np.random.default_rng(0).integers(0, 255, (4, 12, 2, 2, 3), np.uint8)
+    for i, frames in enumerate(coarse.repeat(8, axis=2).repeat(8, axis=3)):
+        video.write(videos / "video" / f"{i}.mp4", frames, 16.0)
+    (videos / "OpenVidHD.csv").write_text("video,caption\n" + "".join(f"{i}.mp4,rain\n" for i in range(len(coarse))))
+    overrides = {
+        "data.source": videos, "renderer.init": weights, "vae.init": weights / "vae", "data.size": "16,16",
+        "renderer.window": 5, "renderer.stride": 4, "renderer.control_size": 16, "renderer.overlap": 0,
+        "renderer.text_encoder": "", "renderer.image_encoder": "", "train.renderer.steps": 3,
+        "train.renderer.warmup": 1, "train.renderer.batch": 8, "train.renderer.learning_rate": 0.03,
+        "train.renderer.ema": 0.0, "lora.rank": 2, "dtype": "float32", "remat": False, "checkpoint_every": 3,
+        "log_every": 1,
+    }  # fmt: skip
+    given = [f"--config.{name}={value}" for name, value in overrides.items()]
+    assert main(["train", "--config", f"wan_general:{variant}", "--workdir", str(run), *given]) == 0
+    assert main(["export", "wan", str(run), "--out", str(out)]) == 0
+
+    signer, kind = Signer.load(run), json.loads((out / "model_index.json").read_text())["transformer"][1]
+    model, info = getattr(diffusers, kind).from_pretrained(out / "transformer", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    module = signer.model.renderer.transformer
+    learned = signer.params["renderer"]["transformer"]
+    ours = np.asarray(jax.jit(lambda params, given: module.apply({"params": params}, **given))(learned, case(variant)))
+    assert np.abs(ours - ours_of(variant, tiny_wan.parameters(tiny_wan.module_of(variant), seed=0))).max() > 0.05
+    assert_equal(ours, theirs_of(model, case(variant)), f"{variant}, a run's export")
 
 
 # ---- Adapters --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.planning import examples
-from signer_jax.training import partitioning, run
+from signer_jax.training import input_pipeline, partitioning, run
 from signer_jax.validation import read
 
 
@@ -21,7 +21,7 @@ def ready(tmp_path_factory) -> tuple:
     workdir: Path = tmp_path_factory.mktemp("examples")
     settings = read(configuration.load(TINY))
     corpus = prepare_corpus(settings.data, settings.data.seed, workdir / "data")
-    tokenizer = run.open_tokenizer(settings, workdir, corpus)
+    tokenizer = input_pipeline.open_tokenizer(settings, workdir, corpus)
     model, published = models.build(settings, tokenizer.vocab_size)
     mesh = run.mesh_of(settings)
     params = models.init(model, settings, published, 0)
@@ -30,7 +30,7 @@ def ready(tmp_path_factory) -> tuple:
 
 
 def same_as_the_streams(stage: str, settings, workdir, corpus, tokenizer, model, params, mesh) -> None:
-    batch = next(run.stage_batches(stage, settings, workdir, corpus, tokenizer, model, params, 0, mesh))
+    batch = next(input_pipeline.stage_batches(stage, settings, workdir, corpus, tokenizer, model, params, 0, mesh))
     planned = examples.batch(stage, settings, model)
     assert {name: (leaf.shape, leaf.dtype) for name, leaf in planned.items()} == {
         name: (array.shape, array.dtype) for name, array in batch.items()

@@ -16,7 +16,7 @@ import numpy as np
 
 from signer_jax.data import buckets, records
 from signer_jax.data.windows import Limits, MotionWindows
-from signer_jax.training import begun, bucketed, partitioning, run, text_states
+from signer_jax.training import begun, bucketed, input_pipeline, partitioning, text_states
 from signer_jax.training import latents as cache
 from signer_jax.types import Pose, Sample
 
@@ -78,7 +78,8 @@ def make(kind: str, folder: Path, pipeline: Path, wrote: Callable[[], None]) -> 
         base = cache.prepare(folder / "latents", data, poses, _VAE, _PARAMS, **options)
         if kind == "latents":
             return base.directory
-        clips, sizes = run.training_clips(data), buckets.read(("9x16x16",), temporal=4, spatial=4, where="here")
+        clips = input_pipeline.training_clips(data)
+        sizes = buckets.read(("9x16x16",), temporal=4, spatial=4, where="here")
         most = {"crop": 0.5, "enlarge": 1.0}
         of = bucketed.Windows.of(data, clips, buckets.plan(clips, sizes, **most), stride=4)
         place = folder / "buckets" / "9x16x16"

@@ -1,6 +1,8 @@
 """What a kill leaves of a long encoding: the parts that were done are not made again, and the whole is the same."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 import killed_encoding
 import numpy as np
 import pytest
+import shared_encoding
+from conftest import QUICK
 from killed_encoding import COUNTS, KINDS, make
 from renderer.tiny_wan import write_text_encoder
 
@@ -54,10 +58,64 @@ def test_what_was_done_before_a_kill_is_not_encoded_again_and_the_whole_is_the_s
         assert (directory / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def two_processes(folder: Path) -> list[dict[str, int]]:
+    """How many records of each kind each of them wrote."""
+    paths = os.pathsep.join([str(Path(killed_encoding.__file__).parents[1]), *sys.path])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "PYTHONPATH": paths,
+        "SIGNER_COORDINATOR": address, "SIGNER_PROCESSES": "2", "SIGNER_WAIT": "5",
+    }  # fmt: skip
+    both = [
+        subprocess.Popen(
+            [sys.executable, shared_encoding.__file__, str(folder)], env=environment | {"SIGNER_PROCESS": str(i)},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=300) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert not any(process.returncode for process in both), said
+    lines = [[line.split() for line in out.splitlines() if line.startswith("wrote ")] for out, _ in said]
+    return [{kind: int(count) for _, kind, count in mine} for mine in lines]
+
+
+def test_two_processes_share_the_parts_and_the_whole_is_that_of_one(killed, tmp_path):
+    shutil.copytree(killed / "pipeline", tmp_path / "pipeline")
+    first, second = two_processes(tmp_path)
+    for kind in KINDS:
+        count, each, _ = COUNTS[kind]
+        before = {"bucket": COUNTS["latents"][0]}.get(kind, 0)  # what lies under a bucket's
+        assert first[kind] + second[kind] == count + before
+        assert min(first[kind], second[kind]) >= each
+        alone = make(kind, tmp_path / "alone" / kind, tmp_path / "pipeline", lambda: None)
+        shared = tmp_path / alone.relative_to(tmp_path / "alone")
+        assert not (shared.parent / "begun").exists()
+        names = sorted(file.name for file in alone.iterdir())
+        assert names == sorted(file.name for file in shared.iterdir())
+        for name in names:
+            assert (alone / name).read_bytes() == (shared / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_each_missing_part_is_one_processs(processes):
+    parts = [0, 1, 4, 5, 6, 9]
+    shares = [begun.share(parts, process, processes) for process in range(processes)]
+    assert [part for share in shares for part in share] == parts
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert begun.share([3], 0, processes) == [3]
+    assert list(begun._in_a_row(parts)) == [[0, 1], [4, 5, 6], [9]] and not list(begun._in_a_row([]))
+
+
 def numbers(directory: Path, key: dict, counts: list[int], asked: list[int]) -> list[Path]:
-    def records(first: int):
+    def records(first: int, end: int):
         asked.append(first)
-        yield from (str(i).encode() for i in range(first, sum(counts)))
+        yield from (str(i).encode() for i in range(first, end))
 
     return begun.made(directory, key, counts, records)
 
@@ -68,8 +126,9 @@ def test_parts_of_another_key_are_removed_and_a_damaged_one_is_made_anew(tmp_pat
     other = numbers(tmp_path / "b", {"of": 1}, [3], asked)
     assert numbers(tmp_path / "a", {"of": 1}, [2, 2, 1], asked) == first and asked == [0, 0]
     first[1].write_bytes(first[1].read_bytes()[:-1])
+    kept = first[2].stat().st_ino
     numbers(tmp_path / "a", {"of": 1}, [2, 2, 1], asked)
-    assert asked == [0, 0, 2]
+    assert asked == [0, 0, 2] and first[2].stat().st_ino == kept  # those behind it are as good as ever
     second = numbers(tmp_path / "a", {"of": 2}, [2, 2, 1], asked)
     assert asked == [0, 0, 2, 0] and not any(file.exists() for file in first) and other[0].exists()
     assert all(file.exists() for file in second)
@@ -98,7 +157,7 @@ def test_parts_are_taken_by_links_and_read_as_one(tmp_path):
 
 def test_too_few_records_are_no_part(tmp_path):
     with pytest.raises(ValueError, match="2 records of 3"):
-        begun.made(tmp_path / "a", {}, [3], lambda first: (b"x" for _ in range(2)))
+        begun.made(tmp_path / "a", {}, [3], lambda *_: (b"x" for _ in range(2)))
     assert not list((tmp_path / "begun").glob("*"))
     with pytest.raises(ValueError, match="more than 3 records"):
-        begun.made(tmp_path / "a", {}, [2, 1], lambda first: (b"x" for _ in range(4)))
+        begun.made(tmp_path / "a", {}, [2, 1], lambda *_: (b"x" for _ in range(4)))

@@ -19,7 +19,7 @@ from signer_jax.data.streams import Reading, take_frames
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.renderer.render import Renderer
-from signer_jax.training import bucketed, loop, objectives, run
+from signer_jax.training import bucketed, input_pipeline, loop, objectives, run
 from signer_jax.training import latents as cache
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.contents import fingerprint
@@ -76,7 +76,7 @@ def parts(corpus, tmp_path, monkeypatch):
         tmp_path / "latents", corpus, poses, Vae(), PARAMS, window=5, stride=4, references=3, batch=2, banks_only=True
     )
     sizes = buckets.read(SIZES, temporal=4, spatial=4, where="here")
-    clips = run.training_clips(corpus)
+    clips = input_pipeline.training_clips(corpus)
     of = bucketed.Windows.of(corpus, clips, buckets.plan(clips, sizes, **MOST), stride=4)
 
     def made(k: int, base=base):

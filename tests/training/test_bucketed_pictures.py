@@ -16,7 +16,7 @@ from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
-from signer_jax.training import bucketed, conditions, loop, objectives, partitioning, pictures, run
+from signer_jax.training import conditions, input_pipeline, loop, objectives, partitioning, pictures, run
 from signer_jax.training import latents as cached
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.latents import window_starts
@@ -64,7 +64,9 @@ def signers(config, tmp_path_factory):
 def batches_of(signer: Signer, stage: str = "renderer"):
     mesh = run.mesh_of(signer.settings)
     params = jax.device_put(signer.params, partitioning.tree_shardings(signer.params, mesh))
-    return run.stage_batches(stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh)
+    return input_pipeline.stage_batches(
+        stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh
+    )
 
 
 def without_buckets(signer: Signer) -> Signer:
@@ -93,10 +95,7 @@ def test_one_bucket_of_the_runs_size_gives_what_no_bucket_gives(signers, monkeyp
     expected = sources_of(plain, monkeypatch).beside()
     store = plain.latents
     given = sources_of(signer, monkeypatch).beside()
-    of = bucketed.Windows.of(
-        signer.corpus, run.training_clips(signer.corpus),
-        run.bucket_plan("renderer", signer.settings, signer.model, signer.corpus), signer.settings.renderer.stride,
-    )  # fmt: skip
+    of = input_pipeline.bucket_windows(signer.settings, signer.model, signer.corpus)
     placed = {(of.motion(row), of.starts[row]): one for row, one in enumerate(of.plan.placed)}
     starts = window_starts(store)
     assert set(starts) <= set(placed) and len(starts) > 20

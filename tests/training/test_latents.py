@@ -19,9 +19,9 @@ from signer_jax.renderer import latents as store
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
 from signer_jax.training import pictures
+from signer_jax.training.input_pipeline import limits
 from signer_jax.training.latents import latent_batches, reference_places, shares
 from signer_jax.training.objectives import frames_from
-from signer_jax.training.run import limits
 
 
 def test_banks_hold_each_frame_once_with_its_pose(tiny_run):
@@ -103,7 +103,7 @@ def test_where_no_bank_is_read_few_frames_are_kept_of_all_signers():
     """Of 300 signers of a clip each, and of two of many: no frame is listed one by one."""
     for signers, clips, rows in ((300, 1, 8), (2, 50, 8), (3, 1, 3)):
         listed = [(10**6, True, f"s{k:03}") for k in range(signers) for _ in range(clips)]
-        corpus = SimpleNamespace(listed=lambda split, listed=listed: listed)
+        corpus = SimpleNamespace(listed=lambda split, listed=listed: listed, sizes_of=lambda split: [])
         items = [(motion, 0) for motion in range(len(listed))]
         kept = reference_places(corpus, items, np.array([0, 2]), 1, 8)
         of = Counter(listed[items[row][0]][2] for row, _ in kept)

@@ -22,7 +22,7 @@ from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
-from signer_jax.training import conditions, partitioning, pictures, run
+from signer_jax.training import conditions, input_pipeline, partitioning, pictures, run
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 
@@ -50,7 +50,9 @@ def chains(tmp_path_factory):
         prepare_corpus(settings.data, settings.data.seed, workdir / "data")
         signer = Signer(settings, workdir, model, params)
         mesh = run.mesh_of(settings)
-        run.stage_batches("renderer", settings, workdir, signer.corpus, None, model, on(params, mesh), 0, mesh)
+        input_pipeline.stage_batches(
+            "renderer", settings, workdir, signer.corpus, None, model, on(params, mesh), 0, mesh
+        )
         return signer
 
     return of
@@ -64,7 +66,9 @@ def batch_of(signer: Signer, stage: str = "renderer") -> dict:
     mesh = run.mesh_of(signer.settings)
     params = on(signer.params, mesh)
     batch = next(
-        run.stage_batches(stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh)
+        input_pipeline.stage_batches(
+            stage, signer.settings, signer.workdir, signer.corpus, None, signer.model, params, 1, mesh
+        )
     )
     planned = examples.batch(stage, signer.settings, signer.model)  # what `signer plan` takes it for
     texts = {"source", "target", "target_gloss"}  # which a run of this stage alone has no tokenizer for

@@ -19,7 +19,7 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose.formats import pose_file
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.conditions import Conditions, without
-from signer_jax.training import conditions, partitioning, published, run, text_states
+from signer_jax.training import conditions, input_pipeline, partitioning, published, run, text_states
 from signer_jax.training.text_states import TextEncoder
 from signer_jax.validation import read
 
@@ -242,7 +242,9 @@ def test_training_batches_carry_each_texts_states(trained, pipeline):
     settings = signer.settings  # which names the weights that the run keeps
     mesh = run.mesh_of(settings)
     batch = next(
-        run.stage_batches("renderer", settings, workdir, signer.corpus, None, signer.model, signer.params, 0, mesh)
+        input_pipeline.stage_batches(
+            "renderer", settings, workdir, signer.corpus, None, signer.model, signer.params, 0, mesh
+        )
     )
     assert batch["text_states"].shape == (8, 512, TEXT) and batch["text_null"].shape == (8, 1, TEXT)
     known = [record.text for record in map(signer.corpus.motions("train").__getitem__, range(4))]

@@ -9,7 +9,7 @@ from signer_jax import configuration
 from signer_jax.data import buckets
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.variants import find
-from signer_jax.training import bucketed, run, unreferenced
+from signer_jax.training import bucketed, input_pipeline, unreferenced
 from signer_jax.training.unreferenced import count
 from signer_jax.validation import read
 
@@ -42,7 +42,10 @@ def test_the_count_is_what_the_banks_give(own):
 
 def corpus(*clips: tuple[int, str]) -> SimpleNamespace:
     listed = [(frames, True, signer) for frames, signer in clips]
-    return SimpleNamespace(listed=lambda split: listed if split == "train" else [], size=(480, 832))
+    size = (480, 832)
+    return SimpleNamespace(
+        listed=lambda split: listed if split == "train" else [], size=size, sizes_of=lambda split: [size] * len(listed)
+    )
 
 
 def said(variant: str, *clips: tuple[int, str], sizes: tuple[str, ...] = (), stages=("renderer",)) -> list[str]:
@@ -54,10 +57,9 @@ def said(variant: str, *clips: tuple[int, str], sizes: tuple[str, ...] = (), sta
     model = SimpleNamespace(renderer=SimpleNamespace(variant=find(variant)), vae=SimpleNamespace(temporal_ratio=4))
     of = None
     if sizes:
-        plan = buckets.plan(
-            run.training_clips(data), buckets.read(sizes, temporal=4, spatial=16, where=""), crop=0.25, enlarge=1.0
-        )
-        of = bucketed.Windows.of(data, run.training_clips(data), plan, settings.renderer.stride)
+        clips = input_pipeline.training_clips(data)
+        plan = buckets.plan(clips, buckets.read(sizes, temporal=4, spatial=16, where=""), crop=0.25, enlarge=1.0)
+        of = bucketed.Windows.of(data, clips, plan, settings.renderer.stride)
     return unreferenced.told(settings, data, model, of)
 
 

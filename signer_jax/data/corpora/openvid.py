@@ -6,7 +6,7 @@ Layout: `OpenVidHD.csv`, `OpenVid-1M.csv` or the only other csv, in the folder o
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -39,34 +39,36 @@ class Row(NamedTuple):
 
 
 def samples(
-    source: str | Path, *, size: tuple[int, int], fps: float, crop: float, enlarge: float
+    source: str | Path, *, sizes: Sequence[tuple[int, int]], fps: float, crop: float, enlarge: float
 ) -> Iterator[Sample]:  # fmt: skip
-    """The videos in the table's order, `size` (height, width) at `fps`, each beside its caption; no pose, no language.
+    """The videos in the table's order, each of one of the `sizes` (height, width), at `fps` and beside its caption; no
+    pose, no language.
 
-    A video keeps its aspect: it is resized until it covers the size, at most `enlarge` times, and its middle is kept,
-    where at most the share `crop` is cut off. Of a video, `fps` frames a second are those that it shows at these times.
-    Each is a `signer` of its own: what another one shows says nothing of it. What cannot be read, or does not fit the
+    A video keeps its aspect: of the sizes it has the one that cuts off least of it (`buckets.plan`). It is resized
+    until it covers that, at most `enlarge` times, and its middle is kept, where at most the share `crop` is cut off.
+    Of a video, `fps` frames a second are those that it shows at these times.
+    Each is a `signer` of its own: what another one shows says nothing of it. What cannot be read, or fits no
     size, is left out, with a line on standard error. Raises `SignerError` as `rows`, and for more videos than a corpus
     can list, before the first video, and where more than half of them are left out.
     """
     found = rows(source)
     names = [row.name for row in found]
     storage.list_bytes(  # as `records.write` will list them
-        {"motions": {"train": [[_MANY_FRAMES, True, name] for name in names]}, "signers": names},
+        {"motions": {"train": [[_MANY_FRAMES, True, name, len(sizes)] for name in names]}, "signers": names},
         f"{source}: the list of its {len(names)} videos", "divide the table, and give each run a part",
     )  # fmt: skip
-    return _samples(Path(source) / _VIDEOS, found, size, fps, crop, enlarge)
+    return _samples(Path(source) / _VIDEOS, found, [Bucket(1, *size) for size in sizes], fps, crop, enlarge)
 
 
 def _samples(
-    folder: Path, found: list[Row], size: tuple[int, int], fps: float, crop: float, enlarge: float
+    folder: Path, found: list[Row], sizes: Sequence[Bucket], fps: float, crop: float, enlarge: float
 ) -> Iterator[Sample]:
     left_out = LeftOut(folder, "videos", len(found))
     for name, caption in found:
         file = folder / name
         try:
             with outside.reading(file, "cut it into shorter clips"):
-                frames = np.stack(list(_enough(file, _fitted(file, size, fps, crop, enlarge))))
+                frames = np.stack(list(_enough(file, _fitted(file, sizes, fps, crop, enlarge))))
         except SignerError as error:
             left_out.add(str(error))
             continue
@@ -177,22 +179,23 @@ def _row(cells: list[str] | str, width: int, where: list[int]) -> Row:
 
 
 def _fitted(
-    file: Path, size: tuple[int, int], fps: float, crop: float, enlarge: float
+    file: Path, sizes: Sequence[Bucket], fps: float, crop: float, enlarge: float
 ) -> Iterator[UInt8[np.ndarray, "y x 3"]]:
-    bucket, placed, before, made = Bucket(1, *size), None, None, None
+    placed, before, made = None, None, None
     for frame in at_rate(video.timed_frames(file), video.frame_rate(file), fps):
         if placed is None:
             height, width = frame.shape[:2]
-            found = plan([Clip(1, height, width)], [bucket], crop=crop, enlarge=enlarge)
+            found = plan([Clip(1, height, width)], sizes, crop=crop, enlarge=enlarge)
             if not found.placed:
-                why = next(iter(found.left_over))
+                (_, *size), *others = sizes
+                why, more = next(iter(found.left_over)), " and config.data.other_sizes" if others else ""
                 raise SignerError(
-                    f"{file}: its frames of {width}x{height} {why} at config.data.size {size[0]},{size[1]}; raise "
-                    f"config.data.{'enlarge' if 'enlarged' in why else 'crop'}"
+                    f"{file}: its frames of {width}x{height} {why} at config.data.size {size[0]},{size[1]}{more}; "
+                    f"raise config.data.{'enlarge' if 'enlarged' in why else 'crop'}"
                 )
             placed = found.placed[0]
         if frame is not before:
-            before, made = frame, fitted(frame[None], placed, bucket)[0]
+            before, made = frame, fitted(frame[None], placed, sizes[placed.bucket])[0]
         assert made is not None
         yield made
     if placed is None:

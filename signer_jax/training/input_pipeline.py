@@ -1,0 +1,254 @@
+"""What feeds the stages: the tokenizer and the prior of a corpus, its clips in their buckets, their latents, and each
+stage's batches.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+
+from signer_jax import model as models
+from signer_jax.data import buckets, streams
+from signer_jax.data.records import Corpus
+from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.distributed import first_makes
+from signer_jax.errors import SignerError
+from signer_jax.model import Model
+from signer_jax.pose.prior import Prior
+from signer_jax.progress import progress
+from signer_jax.renderer.latents import LatentStore
+from signer_jax.settings import Data, Settings
+from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
+from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.storage import REMAKE, recover
+from signer_jax.training import bucketed, conditions, partitioning, unreferenced
+from signer_jax.training import latents as latent_cache
+
+
+def limits(data: Data) -> Limits:
+    return Limits(data.max_source, data.max_target, data.max_glosses)
+
+
+def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
+    """The published tokenizer that the settings name, or the run's own, trained on the training split's texts."""
+    if not corpus.count("train", "text"):
+        return None
+    if settings.tokenizer.path:
+        return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask)
+    path = workdir / "tokenizer.model"
+    if path.exists():
+        return Tokenizer.load(path, mask=settings.tokenizer.mask)
+    records = corpus.texts("train")
+    samples = [records[i] for i in range(len(records))]
+    return Tokenizer.train(
+        (sample.text for sample in samples),
+        path,
+        settings.tokenizer.vocab_size,
+        sorted(corpus.about["languages"]),
+        glosses=(sample.glosses for sample in samples),
+    )
+
+
+def open_prior(workdir: Path, corpus: Corpus) -> Prior:
+    """The pose prior database, built from the training split's performances and from nothing else."""
+    path = workdir / "prior"
+    recover(path)
+    if not path.exists():
+        records = corpus.motions("train")
+        samples = (records[i] for i in progress(range(len(records)), "prior"))
+        Prior.build(prior_entries(samples), path, fps=corpus.about["fps"])
+    return Prior.open(path, REMAKE)
+
+
+def stage_batches(
+    name: str, settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model,
+    params: Any, seed: int, mesh: jax.sharding.Mesh,
+) -> grain.DatasetIterator:  # fmt: skip
+    """The stage's training examples, made ready where they are not yet; of each batch, this process's rows."""
+    batch, rows = settings.stage(name).batch, partitioning.local_rows(settings.stage(name).batch, mesh)
+    reading = streams.Reading(batch, seed, settings.data.read_threads, settings.data.prefetch, rows)
+    if name == "slul":
+        assert tokenizer is not None
+        return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
+    if name == "vae" and settings.vae.buckets:
+        plan = bucket_plan("vae", settings, model, corpus)
+        videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
+        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading)
+    if name == "vae":
+        return streams.video_batches(corpus, "train", settings.vae.window, reading)
+    # The renderer's own stages read no candidates: none are laid out for them.
+    windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name in ("pose", "joint"))
+    if name == "pose":
+        return streams.pose_batches(windows, settings.pose.window, reading)
+    c = settings.renderer
+    latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+    vae = partitioning.here(params["vae"], mesh)
+    if c.buckets:
+        of, stores = bucketed_latents(settings, workdir, corpus, windows, model, params, mesh, latents)
+        sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae, of)
+        return bucketed.batches(
+            of, stores, corpus, windows, reading,
+            single=name == "images",
+            temporal_ratio=model.vae.temporal_ratio,
+            reference_dropout=c.reference_dropout,
+            around=settings.pose.window if name == "joint" else 0,
+            beside=sources.beside(), referenced=most_references(model) is None,
+        )  # fmt: skip
+    sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
+    return latent_cache.latent_batches(
+        latents, corpus, windows, reading,
+        length=1 if name == "images" else c.window,
+        temporal_ratio=model.vae.temporal_ratio,
+        reference_dropout=c.reference_dropout,
+        around=settings.pose.window if name == "joint" else 0,
+        beside=sources.beside(), referenced=most_references(model) is None,
+    )  # fmt: skip
+
+
+def motion_windows(
+    settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, *, experts: bool
+) -> MotionWindows:
+    """Windows of the training motions, with `experts` the candidates beside them where there is SLP-MoE, from the prior
+    that is built where it is not yet.
+    """
+    retrieval = None
+    if experts and model.slp_moe is not None:
+        prior = first_makes("prior", lambda: open_prior(workdir, corpus))
+        retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
+    return MotionWindows(
+        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,
+        settings.pose.gating,
+    )  # fmt: skip
+
+
+def cached_latents(
+    settings: Settings,
+    workdir: Path,
+    corpus: Corpus,
+    windows: MotionWindows,
+    model: Model,
+    params: Any,
+    mesh: jax.sharding.Mesh,
+) -> LatentStore:
+    """The training videos' latents, encoded where they are not yet."""
+    c, vae = settings.renderer, partitioning.here(params["vae"], mesh)
+    return latent_cache.prepare(
+        workdir / "latents", corpus, windows, model.vae, vae,
+        window=c.window, stride=c.stride, references=c.references,
+        batch=latent_cache.rows_at_once(c.window, *settings.data.size),
+        constants=models.latent_constants(model, settings), banks_only=bool(c.buckets), most=most_references(model),
+    )  # fmt: skip
+
+
+def most_references(model: Model) -> int | None:
+    """How many reference frames all signers' latents keep; None: each signer's own, of a variant that reads them."""
+    assert model.renderer is not None
+    return None if "reference" in model.renderer.variant.streams else latent_cache.FEW
+
+
+def bucketed_latents(
+    settings: Settings, workdir: Path, corpus: Corpus, windows: MotionWindows, model: Model, params: Any,
+    mesh: jax.sharding.Mesh, base: LatentStore,
+) -> tuple[bucketed.Windows, list[LatentStore | None]]:  # fmt: skip
+    """The windows of the renderer's buckets and their latents, encoded where they are not yet; None of an empty one."""
+    vae = partitioning.here(params["vae"], mesh)
+    of = bucket_windows(settings, model, corpus)
+    plan = of.plan
+
+    def made(k: int) -> LatentStore:
+        return bucketed.prepare(
+            workdir / "buckets" / str(plan.buckets[k]), k, of, base, corpus, windows, model.vae, vae,
+            references=settings.renderer.references, crop=settings.data.crop, enlarge=settings.data.enlarge,
+            most=most_references(model),
+        )  # fmt: skip
+
+    return of, [made(k) if plan.members(k) else None for k in range(len(plan.buckets))]
+
+
+# ---- Buckets ---------------------------------------------------------------------------------------------------------
+
+
+def bucketed_parts(settings: Settings) -> list[tuple[str, int]]:
+    """The parts that train on buckets, each with the largest batch of its stages."""
+    return [
+        (part, max(settings.stage(stage).batch for stage in stages))
+        for part, stages in _stages_of_videos(settings).items()
+        if getattr(settings, part).buckets
+    ]
+
+
+def check_all_bucketed(settings: Settings) -> None:
+    """Raises `SignerError` for a part that trains on one size where videos have several."""
+    for part in _stages_of_videos(settings) if settings.data.other_sizes else ():
+        if not getattr(settings, part).buckets:
+            raise SignerError(
+                f"config.{part}.buckets is (): videos of several sizes (config.data.other_sizes) come in buckets; name "
+                f"one of each size in config.{part}.buckets"
+            )
+
+
+def _stages_of_videos(settings: Settings) -> dict[str, list[str]]:
+    """The parts that a run trains on videos, with their stages."""
+    stages = {"vae": ("vae",), "renderer": ("images", "renderer", "joint")}
+    mine = {part: [stage for stage in names if stage in settings.stages] for part, names in stages.items()}
+    return {part: names for part, names in mine.items() if names}
+
+
+def bucket_sizes(part: str, settings: Settings, model: Model) -> tuple[tuple[buckets.Bucket, ...], int]:
+    """The buckets of `config.PART.buckets`, and what their sides are multiples of. Raises `SignerError`."""
+    spatial = model.vae.spatial_ratio
+    if part == "renderer":
+        spatial, _ = models.pixels_of_a_token(settings.renderer, spatial, model.renderer.transformer.patch)
+    texts, where = getattr(settings, part).buckets, f"config.{part}.buckets"
+    return buckets.read(texts, temporal=model.vae.temporal_ratio, spatial=spatial, where=where), spatial
+
+
+def fitting_buckets(
+    part: str, settings: Settings, model: Model, videos: Sequence[tuple[int, int]]
+) -> tuple[buckets.Bucket, ...]:
+    """The buckets of `config.PART.buckets`. Raises `SignerError` for an aspect that no size of `videos` has."""
+    sizes, spatial = bucket_sizes(part, settings, model)
+    own = settings.data.corpus == "openvid"  # whose videos have aspects of their own
+    buckets.check_aspects(
+        [buckets.Clip(1, *size) for size in videos], sizes,
+        crop=settings.data.crop, enlarge=settings.data.enlarge, spatial=spatial, where=f"config.{part}.buckets",
+        other="; or name its height x width in config.data.other_sizes" if own else "",
+    )  # fmt: skip
+    return sizes
+
+
+def training_clips(corpus: Corpus) -> list[buckets.Clip]:
+    """The training videos' sizes; none where the corpus says none."""
+    listed = corpus.listed("train")
+    sizes = corpus.sizes_of("train") or [(0, 0)] * len(listed)
+    return [buckets.Clip(frames, *size) for (frames, video, _), size in zip(listed, sizes, strict=True) if video]
+
+
+def bucket_plan(part: str, settings: Settings, model: Model, corpus: Corpus) -> buckets.Plan:
+    """Where the training videos go, of `config.PART.buckets`. Raises `SignerError` as `fitting_buckets`."""
+    sizes = fitting_buckets(part, settings, model, corpus.sizes)
+    return buckets.plan(training_clips(corpus), sizes, crop=settings.data.crop, enlarge=settings.data.enlarge)
+
+
+def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed.Windows:
+    """The training windows of the renderer's buckets."""
+    plan = bucket_plan("renderer", settings, model, corpus)
+    return bucketed.Windows.of(corpus, training_clips(corpus), plan, settings.renderer.stride)
+
+
+def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
+    """What is to be known of the training videos before training, in lines. Raises `SignerError` where no clip fits."""
+    lines = []
+    for part, batch in bucketed_parts(settings):
+        plan = bucket_plan(part, settings, model, corpus)
+        rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
+        lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
+    if conditions.STAGES & set(settings.stages):
+        of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
+        latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none
+        if of is None:
+            lines += latent_cache.told(corpus, settings.renderer.window, settings.renderer.stride)
+        lines += unreferenced.told(settings, corpus, model, of)
+    return lines
