@@ -1,4 +1,4 @@
-"""The demo: the whole chain on the built-in corpus, in 8 to 11 minutes on two CPU cores.
+"""The demo: the whole chain on the built-in corpus, in about ten minutes on two CPU cores.
 
 signer demo                   or    signer train --config configs/demo.py --workdir runs/demo
 signer train --config demo:8 --workdir runs/demo8    on eight devices, which share a batch: batches of their multiples
@@ -28,7 +28,7 @@ def get_config(devices="1"):
     c.renderer.solver, c.renderer.steps = "dpm++", 8  # what Euler's 16 steps give, in half the time
     c.renderer.temperature = 0.75  # less speckle; the hands keep seven tenths of the truth's sharpness
     # So small a SLUL keeps little of a text but what its glosses ask for. Gates on the mean of its features find fewer
-    # signers than counts of the words do; on the mean of a layer over each token, at a rate of their own, more.
+    # signers than counts of the words do; on the mean of a layer over each token, at a rate of their own, as many.
     c.pose.pool_hidden = 256
     c.train.pose.rates = ("^slp_moe/(pool|gates)/=8",)
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a
