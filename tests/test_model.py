@@ -57,7 +57,7 @@ def test_published_weights_are_not_started_anew(published, init, tmp_path, monke
         return params
 
     monkeypatch.setattr(training, "fit", fit)
-    monkeypatch.setattr(training, "open_tokenizer", lambda *_: None)
+    monkeypatch.setattr(training.input_pipeline, "open_tokenizer", lambda *_: None)
     settings = settings_of(published if init else "", principal_start=True)
     with training.claimed(settings, tmp_path):
         training.train(settings, tmp_path)

@@ -495,7 +495,7 @@ def test_a_study_over_seeds_keeps_its_corpus(tmp_path, monkeypatch):
     def dev(*overrides: str) -> list[str]:
         workdir = tmp_path / overrides[0]
         settings = read(configuration.load(TINY, ["--config.stages=slul", *overrides]))
-        monkeypatch.setattr(training, "open_tokenizer", no_further)
+        monkeypatch.setattr(training.input_pipeline, "open_tokenizer", no_further)
         with pytest.raises(SignerError, match="far enough"):
             training.train(settings, workdir)
         records = Corpus(workdir / "data").texts("dev")
