@@ -1,7 +1,9 @@
 """What a block's backward pass has of its forward pass: kept, kept in the host's memory, or computed again.
 
 The names are `config.remat`'s. Attention of tokens to each other costs as much as all other matrix products of a block
-at a video's length, and what it gives is one array `[b, l, h, d]`: of all but "full" it is kept.
+at a video's length, and what it gives is one array `[b, l, h, d]`: of all but "full" it is kept. cuDNN's attention is
+one operation that gives its backward pass more than that array, the logarithms of the softmax's sums: where it alone
+were kept, the whole operation would run again for them.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,14 @@ from signer_jax.errors import SignerError
 from signer_jax.renderer.attention import KEPT
 
 _policies = jax.checkpoint_policies
-_attended = _policies.save_only_these_names(KEPT)
+
+
+def _by_cudnn(operation: Any, *arrays: Any, **_: Any) -> bool:
+    """Whether it is cuDNN's attention, of tokens to each other or to more keys; jax gives its results no name."""
+    return operation.name == "dot_product_attention_fwd_wrapper" and arrays[1].shape[1] >= arrays[0].shape[1]
+
+
+_attended = _policies.save_from_both_policies(_policies.save_only_these_names(KEPT), _by_cudnn)
 POLICIES: dict[str, Callable[..., Any] | None] = {
     "none": None,  # all is kept
     "dots": _policies.save_from_both_policies(_policies.dots_saveable, _attended),

@@ -111,7 +111,7 @@ def ours(size: dict, folder: Path) -> dict:
     }  # fmt: skip
 
 
-def theirs(size: dict, folder: Path, *, compiler: str) -> dict:
+def theirs(size: dict, folder: Path, *, compiler: str, kernel: str) -> dict:
     from contextlib import nullcontext
 
     import diffusers
@@ -159,7 +159,7 @@ def theirs(size: dict, folder: Path, *, compiler: str) -> dict:
         return frames
 
     found: dict[str, Any] = {"device": torch.cuda.get_device_name() if cuda else "cpu"}
-    with torch.no_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION) if cuda else nullcontext():
+    with torch.no_grad(), sdpa_kernel(getattr(SDPBackend, f"{kernel.upper()}_ATTENTION")) if cuda else nullcontext():
         for name, batched in (("two calls", False), ("one batch", True)):
             first, taken, latents = timed(lambda batched=batched: sample(batched=batched), size["runs"])
             found |= {f"first, {name}": first, f"sample, {name}": min(taken)}
@@ -174,8 +174,8 @@ def theirs(size: dict, folder: Path, *, compiler: str) -> dict:
     }  # fmt: skip
 
 
-def worker(side: str, size: dict, folder: Path, compiler: str) -> None:
-    found = ours(size, folder) if side == "ours" else theirs(size, folder, compiler=compiler)
+def worker(side: str, size: dict, folder: Path, compiler: str, kernel: str) -> None:
+    found = ours(size, folder) if side == "ours" else theirs(size, folder, compiler=compiler, kernel=kernel)
     (folder / f"{side}.json").write_text(json.dumps(found))
 
 
@@ -203,15 +203,17 @@ def printed(size: dict, found: dict[str, dict], apart: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small model in float32, without a compiler for torch")
-    parser.add_argument("--steps", type=int, help="of the solver")
+    parser.add_argument("--steps", type=int, help="of the solver (10)")
+    parser.add_argument("--runs", type=int, help="that are timed, after the first (3); the quickest counts")
     parser.add_argument("--compiler", help="torch.compile's backend; '' for none")
+    parser.add_argument("--kernel", choices=("flash", "cudnn"), default="flash", help="torch's attention (flash)")
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     size = TINY if arguments.tiny else FULL
-    size = size | ({"steps": arguments.steps} if arguments.steps else {})
+    size = size | {name: n for name, n in (("steps", arguments.steps), ("runs", arguments.runs)) if n}
     compiler = ("" if arguments.tiny else "inductor") if arguments.compiler is None else arguments.compiler
     if arguments.worker:
-        worker(arguments.worker[0], size, Path(arguments.worker[1]), compiler)
+        worker(arguments.worker[0], size, Path(arguments.worker[1]), compiler, arguments.kernel)
         return
     with tempfile.TemporaryDirectory() as name:
         for side in SIDES:

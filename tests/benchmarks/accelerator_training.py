@@ -1,17 +1,18 @@
 """A training step of Wan 2.1 T2V 1.3B on one accelerator, beside the same step in torch with diffusers' model.
 
     python tests/benchmarks/accelerator_training.py                        480x832x81, one GPU or TPU chip
-    python tests/benchmarks/accelerator_training.py --sides ours torch compiled
+    python tests/benchmarks/accelerator_training.py --sides ours compiled kept --remat attention dots_no_batch
     python tests/benchmarks/accelerator_training.py --tiny                 of a size that a CPU does
 
 The transformer alone, from random weights, on random latents and text states: flow matching, bfloat16 products of
-float32 parameters, every block computed again in the backward pass, the gradient's norm clipped, AdamW. "ours" is the
-train loop's own step; "torch" is autocast, gradient checkpointing, scaled_dot_product_attention and fused AdamW;
-"compiled" the same through torch.compile. One side after the other, each in a process of its own, so that its memory is
-its own. Printed for each: seconds until the first step is over (compilation in it), the median step of those after the
-first two, model TFLOP/s (three forward passes; nothing that is computed twice counts), MFU against the maker's bfloat16
-peak where the device is known, and the peak of memory. The torch sides need the [parity] extra, and torch for the
-device.
+float32 parameters, blocks computed again in the backward pass, the gradient's norm clipped, AdamW. "ours" is the train
+loop's own step, a row for each of `--remat` (`config.remat`); "torch" is autocast, gradient checkpointing,
+scaled_dot_product_attention and fused AdamW; "compiled" the same through torch.compile; "kept" is compiled, prefers
+cuDNN's attention, and does without checkpointing: nothing is computed again, if the memory is enough. One side after
+the other, each in a process of its own, so that its memory is its own. Printed for each: seconds until the first step
+is over (compilation in it), the median step of those after the first two, model TFLOP/s (three forward passes; nothing
+that is computed twice counts), MFU against the maker's bfloat16 peak where the device is known, and the peak of memory.
+The torch sides need the [parity] extra, and torch for the device.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-SIDES = ("ours", "torch", "compiled")
+SIDES = ("ours", "torch", "compiled", "kept")
 RATE = 1e-5
 ANSWER = "answer:"
 
@@ -59,7 +60,7 @@ def transformer(tiny: bool, **changes: Any) -> Any:
     return VideoTransformer(
         in_channels=16, out_channels=16, dim=of["num_attention_heads"] * of["attention_head_dim"],
         heads=of["num_attention_heads"], ffn_dim=of["ffn_dim"], layers=of["num_layers"], text_dim=of["text_dim"],
-        freq_dim=256, patch=(1, 2, 2), image_dim=None, eps=1e-6, dtype=jnp.bfloat16, remat="attention", **changes,
+        freq_dim=256, patch=(1, 2, 2), image_dim=None, eps=1e-6, dtype=jnp.bfloat16, **changes,
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def needed(tiny: bool, rows: int) -> float:
     return flops.training(lambda params, batch, rng: loss(params, batch, rng)[0], params, batch, jax.random.key(0))
 
 
-def ours(tiny: bool, rows: int, steps: int) -> dict[str, Any]:
+def ours(tiny: bool, rows: int, steps: int, *, remat: str) -> dict[str, Any]:
     import jax
 
     from signer_jax import configuration
@@ -122,7 +123,7 @@ def ours(tiny: bool, rows: int, steps: int) -> dict[str, Any]:
 
     settings = read(configuration.load("default"))
     training = replace(settings.train.renderer, steps=1000, batch=rows, optimizer="adamw", learning_rate=RATE, warmup=1)
-    module = transformer(tiny)
+    module = transformer(tiny, remat=remat)
     stage = Stage(
         "renderer", objective_of(module), ("transformer",), training, settings.optimizers, settings.lora,
         settings.nonfinite_steps,
@@ -145,18 +146,24 @@ def ours(tiny: bool, rows: int, steps: int) -> dict[str, Any]:
     return found | {"device": device.device_kind, "memory": memory or _resident()}
 
 
-def theirs(tiny: bool, rows: int, steps: int, *, compiled: bool) -> dict[str, Any]:
+def theirs(tiny: bool, rows: int, steps: int, *, compiled: bool, again: bool) -> dict[str, Any]:
+    from contextlib import nullcontext
+
     import diffusers
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
+    fastest = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    attention = nullcontext() if again or device == "cpu" else sdpa_kernel(fastest, set_priority=True)
     torch.backends.cuda.matmul.allow_tf32 = True  # of what autocast leaves in float32
     with torch.device(device):
         module = diffusers.WanTransformer3DModel(
             patch_size=(1, 2, 2), in_channels=16, out_channels=16, freq_dim=256, **sizes(tiny)["model"]
         ).train()
-    module.enable_gradient_checkpointing()
+    if again:
+        module.enable_gradient_checkpointing()
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, betas=(0.9, 0.99), fused=device == "cuda")
     batch = {name: torch.from_numpy(x).to(device) for name, x in batch_of(tiny, rows).items()}
     clean = batch["latents"].permute(0, 4, 1, 2, 3).contiguous()
@@ -180,7 +187,8 @@ def theirs(tiny: bool, rows: int, steps: int, *, compiled: bool) -> dict[str, An
             torch.cuda.synchronize()
         return loss
 
-    found = timed(waited, steps)
+    with attention:
+        found = timed(waited, steps)
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
     memory = torch.cuda.max_memory_allocated() if device == "cuda" else _resident()
     return found | {"device": name, "memory": memory}
@@ -190,9 +198,22 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measured(side: str, tiny: bool, rows: int, steps: int, environment: dict[str, str]) -> dict[str, Any] | None:
+def measured(
+    side: str, remat: str, tiny: bool, rows: int, steps: int, environment: dict[str, str]
+) -> dict[str, Any] | None:
     """What a side's own process says; None where it failed, which it told itself."""
-    command = [sys.executable, __file__, "--worker", side, "--batch", str(rows), "--steps", str(steps)]
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        side,
+        "--remat",
+        remat,
+        "--batch",
+        str(rows),
+        "--steps",
+        str(steps),
+    ]
     run = subprocess.run(command + ["--tiny"] * tiny, env=environment, stdout=subprocess.PIPE, text=True)
     said = [line for line in run.stdout.splitlines() if line.startswith(ANSWER)]
     return json.loads(said[-1].removeprefix(ANSWER)) if run.returncode == 0 and said else None
@@ -201,6 +222,7 @@ def measured(side: str, tiny: bool, rows: int, steps: int, environment: dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
+    parser.add_argument("--remat", nargs="+", default=["attention"], help="of ours, a row each (attention)")
     parser.add_argument("--batch", type=int, default=1, help="clips a step (1)")
     parser.add_argument("--steps", type=int, default=10, help="steps that are measured, after two (10)")
     parser.add_argument("--tiny", action="store_true")
@@ -208,7 +230,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.worker:
         size = given.tiny, given.batch, given.steps
-        found = ours(*size) if given.worker == "ours" else theirs(*size, compiled=given.worker == "compiled")
+        compiled, again = given.worker in ("compiled", "kept"), given.worker != "kept"
+        mine = given.worker == "ours"
+        found = ours(*size, remat=given.remat[0]) if mine else theirs(*size, compiled=compiled, again=again)
         print(ANSWER, json.dumps(found), flush=True)
         return
     environment = dict(os.environ)
@@ -220,15 +244,17 @@ def main() -> None:
     print("| side | device | first step, s | step, s | model TFLOP/s | MFU | peak memory, GiB | loss, first and last |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     failed = False
-    for side in given.sides:
-        found = measured(side, given.tiny, given.batch, given.steps, environment)
+    rows = [(side, remat) for side in given.sides for remat in (given.remat if side == "ours" else [""])]
+    for side, remat in rows:
+        found = measured(side, remat, given.tiny, given.batch, given.steps, environment)
+        name = f"{side}, {remat}" if remat else side
         failed |= found is None
         if found is None:
-            print(f"| {side} | failed: see above |||||||", flush=True)
+            print(f"| {name} | failed: see above |||||||", flush=True)
             continue
         rate, most = flops / found["step"], peak(found["device"])
         print(
-            f"| {side} | {found['device']} | {found['first']:.1f} | {found['step']:.4g} | {rate / 1e12:.4g} | "
+            f"| {name} | {found['device']} | {found['first']:.1f} | {found['step']:.4g} | {rate / 1e12:.4g} | "
             f"{f'{rate / most:.1%}' if most else '–'} | {found['memory'] / 2**30:.2f} | "
             f"{found['losses'][0]:.3f}, {found['losses'][-1]:.3f} |",
             flush=True,

@@ -17,7 +17,7 @@ from signer_jax.renderer.attention import (
     query_block,
 )
 from signer_jax.renderer.remat import POLICIES
-from signer_jax.renderer.video_transformer import Attention
+from signer_jax.renderer.video_transformer import Attention, VideoTransformer
 from signer_jax.training import partitioning
 
 
@@ -238,3 +238,22 @@ def test_gradients_are_summed_only_over_devices_that_share_a_texts_keys():
     for mesh in ({"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}):
         assert sums(mesh, 64) == sums(mesh, 12) == 0
     assert (sums({"context": 4}, 64), sums({"context": 4}, 12)) == (0, 2)
+
+
+@pytest.mark.parametrize(("remat", "runs"), [("none", 2), ("attention", 3), ("dots_no_batch", 3), ("full", 4)])
+def test_cudnns_attention_of_tokens_to_each_other_is_not_made_again(monkeypatch, remat, runs):
+    """Traced as on a GPU: one of two attentions of a block, the one to the text, runs again in the backward pass."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda _: True)
+    monkeypatch.setattr(module, "platform", lambda: "gpu")
+    transformer = VideoTransformer(
+        in_channels=4, out_channels=4, dim=32, heads=2, ffn_dim=32, layers=3, text_dim=8, freq_dim=32, patch=(1, 2, 2),
+        image_dim=None, eps=1e-6, dtype=jnp.bfloat16, remat=remat,
+    )  # fmt: skip
+    inputs = jnp.zeros((1, 2, 8, 8, 4)), jnp.zeros(1), jnp.zeros((1, 8, 8))
+    params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), *inputs))
+    traced = str(jax.make_jaxpr(jax.grad(lambda params: transformer.apply(params, *inputs).sum()))(params))
+    assert traced.count("dot_product_attention_fwd_wrapper[") == runs
+    assert traced.count("dot_product_attention_bwd_wrapper[") == 2
