@@ -105,7 +105,7 @@ class _Counting:
             return every
         if name != "scan":
             return self._inputs(inner, wants)
-        constants, carried = params["num_consts"], params["num_carry"]
+        constants, carried = _constants_and_carried(params)
         while True:  # what a round's carry is wanted for, the round before makes
             found = self._inputs(inner, wants)
             before = [a or b for a, b in zip(wants[:carried], found[constants : constants + carried], strict=True)]
@@ -148,7 +148,7 @@ class _Counting:
     def _scan(
         self, body: Any, params: dict[str, Any], given: list[bool], wants: list[bool]
     ) -> tuple[float, float, list[bool]]:
-        constants, carried = params["num_consts"], params["num_carry"]
+        constants, carried = _constants_and_carried(params)
         while True:  # what a round makes of the carry goes into the next, and the gradient comes back that way
             once, again, results = self.count(body, given, wants)
             carry = [a or b for a, b in zip(given[constants : constants + carried], results[:carried], strict=True)]
@@ -158,6 +158,14 @@ class _Counting:
                 return params["length"] * once, params["length"] * again, results
             given = given[:constants] + carry + given[constants + carried :]
             wants = before + wants[carried:]
+
+
+def _constants_and_carried(scan: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's inputs all rounds have the same, and how many each hands to the next."""
+    if (inputs := scan.get("ft_in")) is None:  # before jax 0.11
+        return scan["num_consts"], scan["num_carry"]
+    constants, carried, _ = inputs.unpack()
+    return len(constants), len(carried)
 
 
 def _one_inside(equation: Any) -> Any:
