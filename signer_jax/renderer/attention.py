@@ -189,7 +189,7 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
     """
     where, size = platform(), q.shape[-1]
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128:
-        return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn"), False
+        return cudnn_attention(q, k, v, scale), False
     long = q.shape[1] * k.shape[1] > LOGITS_LIMIT
     own = on_one_device() or bool(_manual())
     if where == "tpu" and long and own and splash.takes(q):
@@ -205,6 +205,21 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
     if where == "cpu" and own:
         return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=batched), False
     return batched(q, k, v), False
+
+
+def cudnn_attention(
+    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"], scale: float
+) -> Float[jax.Array, "b l h d"]:
+    """softmax(scale · q kᵀ) v by cuDNN, in half precision.
+
+    jax takes no gradient of odd lengths (CLIP has 257 tokens): such ones get a row more, which nobody sees.
+    """
+    rows, keys = q.shape[1], k.shape[1]
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    seen = jnp.full(len(k), keys, jnp.int32) if keys % 2 else None
+    return jax.nn.dot_product_attention(
+        q, k, v, scale=scale, key_value_seq_lengths=seen, implementation="cudnn"
+    )[:, :rows]  # fmt: skip
 
 
 def _manual() -> tuple[str, ...]:
