@@ -205,7 +205,7 @@ def _renderer(
         transformer,
         control,
         hybrid,
-        NoiseSchedule(c.shift, c.steps, c.noise_share, c.times, c.times_mean, c.times_std, c.solver),
+        NoiseSchedule(c.shift, c.steps, c.noise_share, c.times, c.times_mean, c.times_std, c.solver, c.temperature),
         skeleton.limb_groups(joints),
         skeleton.face_area(joints),
         pose_picture.shapes(joints, face=variant.face is None) if coloured else None,

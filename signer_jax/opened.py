@@ -104,7 +104,6 @@ class Opened:
             share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
             null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
             guidance_each=vars(c.renderer.guidance_each) | ({} if spoken else {"text": 1.0}),
-            temperature=c.renderer.temperature,
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------

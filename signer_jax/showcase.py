@@ -175,6 +175,9 @@ TARGETS = (
     ("Hand SSIM, the reference picture alone", "video/hand_ssim_reference", "baseline"),
     ("Hand SSIM, the renderer untrained, in one step", "video/hand_ssim_untrained", "baseline"),
     ("Hand SSIM, autoencoder alone", "video/hand_ssim_reconstruction", "ceiling of this renderer"),
+    ("Hand SSIM, farthest tenth of the frames", "video/hand_ssim_far", "farthest from any training pose"),
+    ("Hand SSIM, nearest pose, of these", "video/hand_ssim_far_nearest_pose", "baseline"),
+    ("Hand SSIM, the reference picture, of these", "video/hand_ssim_far_reference", "baseline"),
     (
         "detail of the hands",
         "video/detail",
@@ -187,6 +190,9 @@ TARGETS = (
     ("detail, the reference picture alone", "video/detail_reference", "baseline"),
     ("detail, the renderer untrained, in one step", "video/detail_untrained", "baseline: about 0, as of any noise"),
     ("detail, autoencoder alone", "video/detail_reconstruction", "ceiling of this renderer"),
+    ("detail, farthest tenth of the frames", "video/detail_far", "farthest from any training pose"),
+    ("detail, nearest pose, of these", "video/detail_far_nearest_pose", "baseline"),
+    ("detail, the reference picture, of these", "video/detail_far_reference", "baseline"),
     (
         "sharpness of the hands",
         "video/sharpness",
@@ -194,6 +200,7 @@ TARGETS = (
     ),
     ("sharpness, standard error", "video/sharpness_error", "over clips"),
     ("sharpness, farthest tenth of the frames", "video/sharpness_far", "farthest from any training pose: .7 to 1.3"),
+    ("sharpness, the reference picture, of these", "video/sharpness_far_reference", "filmed: 1, but for the place"),
     ("sharpness, mean frame", "video/sharpness_mean_frame", "blur"),
     ("sharpness, nearest pose", "video/sharpness_nearest_pose", "filmed: 1, but for the pose"),
     ("sharpness, that with its hands pasted", "video/sharpness_composite", "filmed, but for the seams of the pasting"),

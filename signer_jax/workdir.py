@@ -45,7 +45,8 @@ LOCK = ".signer_jax.lock"
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
     "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
-    "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty", "remat", "scan_unroll",
+    "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
+    "remat", "scan_unroll",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

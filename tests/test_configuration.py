@@ -238,6 +238,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     assert load_settings(tmp_path / "run").slul.d_model == 128
     c.slul.d_model = 128
     c.renderer.overlap, c.renderer.solver, c.renderer.steps = 1, "unipc", 8  # of signing alone
+    c.renderer.temperature = 0.5
     with claimed(tmp_path / "run", read(c)):
         assert load_settings(tmp_path / "run").renderer.overlap == 1
 

@@ -41,16 +41,16 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
 
     SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (`_untrained`), the
     reference picture alone, the signer's mean training frame, their training frame of the nearest pose, this with hands
-    pasted from other frames (a composite without a network), the autoencoder as the ceiling.
-    `video/detail`: correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in
-    other places reach. `video/sharpness`: gradient energy in the hand crops over the truth's, which noise has too;
-    `…_far`: in the tenth of the frames that is farthest from any training pose. `video/flicker` where the truth stands
+    pasted from other frames (a composite without a network), the autoencoder as the ceiling. `video/detail`:
+    correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in other places
+    reach. `video/sharpness`: gradient energy in the hand crops over the truth's, which noise has too; `…_far`: of the
+    hands in the tenth of the frames that is farthest from any training pose. `video/flicker` where the truth stands
     still, in levels of 255; a still picture has none. `video/change_…`: the change from frame to frame over the
     truth's, across the seams of the windows and inside them. Signers without a training video have rows of their own,
     `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
     left out of its signer's reference frames and baselines, which are of as many training clips as memory holds
-    (`filmed_by`). `…/clips`: how many were scored; `…_error`: the standard
-    error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair, with its own.
+    (`filmed_by`). `…/clips`: how many were scored; `…_error`: the standard error over them; `…_over_best`: the
+    difference to the best of `BASELINES`, pair by pair, with its own.
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
@@ -96,12 +96,13 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 candidates |= baselines(clip, list(others.values()))
             folder = "video" if seen else "video_unseen"
             keys = [folder, f"{folder}/{clip.signer}"] if len(corpus.about["signers"]) > 1 else [folder]
-            for kind, values in clip_scores(candidates, truth, pose, signer).items():
+            scored = clip_scores(candidates, truth, pose, signer)
+            for kind, values in scored.items():
                 for key in keys:
                     rows[f"{key}/{kind}"].append(values)
             clips.update(f"{key}/clips" for key in keys)
             if others:
-                score_motion(candidates, truth, pose, distances(clip, list(others.values())), signer, rows)
+                score_motion(candidates, scored, truth, pose, distances(clip, list(others.values())), signer, rows)
             if i in first[:4] or not seen:
                 names = SHOWN if others else {"": "rendered", "_reference": "reference"}
                 shown[i] = {"ground truth": truth, **{names[name]: candidates[name] for name in names}}
@@ -170,12 +171,17 @@ def certainty(name: str, rows: Rows) -> tuple[dict[str, float], str]:
 
 
 def score_motion(
-    candidates: dict[str, np.ndarray], truth: np.ndarray, pose: Pose, far: np.ndarray, signer: Signer,
-    rows: Rows,
+    candidates: dict[str, np.ndarray], scored: dict[str, list[float]], truth: np.ndarray, pose: Pose, far: np.ndarray,
+    signer: Signer, rows: Rows,
 ) -> None:  # fmt: skip
-    """Adds what sharpness, flicker and the seams are computed from; `far [t]`: the distance to the training poses."""
+    """Adds what sharpness, flicker, the seams and the far hands' figures are computed from.
+
+    `scored`: what `clip_scores` says of these; `far [t]`: the distance to the training poses.
+    """
     centres, visible, crop = hands_of(truth, pose, signer)
     rows["far"].append(list(far[np.nonzero(visible)[0]]))
+    for kind in (kind for kind in scored if kind.startswith(("hand_ssim", "detail"))):
+        rows[kind].append(scored[kind])
     studio = signer.studio
     goes_on, ratio = bool(studio.renderer.variant.continues), studio.renderer.temporal_ratio
     seam = seams(len(truth), studio.window, studio.overlap, ratio=ratio, goes_on=goes_on)
@@ -214,12 +220,19 @@ def motion_figures(rows: Rows) -> dict[str, float]:
     figures: dict[str, float] = {}
     far = [np.array(clip) for clip in rows["far"]]
     if any(map(len, far)):
-        for row in [row for row in rows if row.startswith("energy") and row != "energy_truth"]:
-            name = f"video/sharpness{row.removeprefix('energy')}"
-            found = ratio(name, row, "energy_truth")
-            figures |= found if row == "energy" else {key: value for key, value in found.items() if key == name}
         limit = np.quantile(np.concatenate(far), 0.9)
-        figures |= ratio("video/sharpness_far", "energy", "energy_truth", [clip >= limit for clip in far])
+        kept = [clip >= limit for clip in far]
+        for row in [row for row in rows if row.startswith("energy") and row != "energy_truth"]:
+            for part, frames in (("", None), ("_far", kept)):
+                name = f"video/sharpness{part}{row.removeprefix('energy')}"
+                found = ratio(name, row, "energy_truth", frames)
+                figures |= found if row == "energy" else {key: value for key, value in found.items() if key == name}
+        for kind in ("hand_ssim", "detail"):
+            for row in [row for row in rows if row.startswith(kind)]:
+                groups = [list(np.array(clip)[where]) for clip, where in zip(rows[row], kept, strict=True)]
+                name = f"video/{kind}_far{row.removeprefix(kind)}"
+                figures |= means({name: [value for clip in groups for value in clip]})
+                figures |= error_of(name, groups) if row == kind else {}
     for part in ("seam", "inside"):
         figures |= ratio(f"video/change_{part}", part, f"{part}_truth")
     for row in [row for row in rows if row.startswith("flicker")]:

@@ -46,6 +46,9 @@ class NoiseSchedule:
     quantiles of what training sees but for a share `noise_share` of the training levels, which is exactly 1, where
     every sampling begins and a draw never falls. With "logit-normal" u is the logistic function of a normal number of
     mean `mean` and deviation `std` (Esser et al. 2024): more levels in the middle, or at an end.
+
+    Sampling begins with noise times `temperature`. With 1 it visits what training saw; below it leaves that on purpose,
+    for what is likelier: less of the noise is left where too few steps do not take it out.
     """
 
     shift: float
@@ -55,6 +58,7 @@ class NoiseSchedule:
     mean: float = 0.0
     std: float = 1.0
     solver: solvers.Name = "euler"
+    temperature: float = 1.0
 
     def draw(self, rng: jax.Array, b: int, *, between: tuple[float, float] = (0.0, 1.0)) -> Float[jax.Array, "b"]:
         """Noise levels of `b` training examples, stratified: one in each b-th of the draws, in ascending order.

@@ -96,10 +96,9 @@ class Studio:
         cls, renderer: Renderer, vae: Any, params: dict[str, Any], latents: LatentStore, joints: np.ndarray, dims: int,
         *, size: tuple[int, int], window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
         null: Float[np.ndarray, "n e"] | None = None, see: Callable | None = None,
-        guidance_each: Mapping[str, float] = MappingProxyType({}), temperature: float = 1.0,
+        guidance_each: Mapping[str, float] = MappingProxyType({}),
     ) -> "Studio":  # fmt: skip
-        """`share_noise`, `seed`, `temperature`: of the noise that every window is made from, and what it is multiplied
-        by; `null`, `see`: see the fields.
+        """`share_noise`, `seed`: of the noise that every window is made from; `null`, `see`: see the fields.
 
         Raises `SignerError` where windows of `window` frames cannot share `overlap`.
         """
@@ -107,6 +106,7 @@ class Studio:
             raise SignerError(f"config.renderer.overlap {overlap}: {fault}")
         h, w, z = latents.grid
         shape = (1, renderer.variant.front + 1 + (window - 1) // renderer.temporal_ratio, h, w, z)
+        temperature = renderer.schedule.temperature
         noise = temperature * shared_noise(jax.random.key(seed), shape, shared=share_noise)
         if renderer.hybrid is not None:  # published weights know white noise alone
             noise = colour(noise, jnp.asarray(latents.noise_factor))

@@ -87,7 +87,7 @@ def test_motion_by_hand():
     candidates = {"": stepped, "_noise": noise, "_reference": truth, "_mean_frame": np.full_like(truth, 90)}
     truth_moves = truth.copy()
     truth_moves[::2, :, :2] += 1  # so that its change is not 0
-    score_motion(candidates, truth_moves, pose, np.arange(10.0), SIGNER, rows)
+    score_motion(candidates, {}, truth_moves, pose, np.arange(10.0), SIGNER, rows)
     found = motion_figures(rows)
     assert found["video/sharpness"] == pytest.approx(1, rel=1e-3) == found["video/sharpness_reference"]
     assert found["video/sharpness_mean_frame"] == 0 and found["video/sharpness_noise"] > 0.7
@@ -111,7 +111,7 @@ def test_seams_lie_where_the_studio_has_its_windows():
     studio = SimpleNamespace(window=5, overlap=0, renderer=RENDERER)
     rows = defaultdict(list)
     signer = SimpleNamespace(settings=settings, model=model, studio=studio)
-    score_motion({"": stepped}, truth, pose, np.arange(10.0), signer, rows)
+    score_motion({"": stepped}, {}, truth, pose, np.arange(10.0), signer, rows)
     found = motion_figures(rows)
     assert found["video/change_inside"] == pytest.approx(1) and found["video/change_seam"] > 5
 
@@ -121,8 +121,13 @@ def test_only_the_farthest_frames_are_far():
     flat = truth.copy()
     flat[-2:] = 90
     rows = defaultdict(list)
-    score_motion({"": flat}, truth, pose, np.arange(20.0), SIGNER, rows)
+    candidates = {"": flat, "_reference": truth}
+    scored = clip_scores(candidates, truth, pose, SIGNER)
+    score_motion(candidates, scored, truth, pose, np.arange(20.0), SIGNER, rows)
     found = motion_figures(rows)
+    assert found["video/hand_ssim_far"] < 0.5 < found["video/hand_ssim_far_reference"] == 1
+    assert found["video/detail_far_reference"] == found["video/sharpness_far_reference"] == pytest.approx(1, rel=1e-3)
+    assert found.get("video/detail_far", 0) < 0.1
     assert found["video/sharpness"] == pytest.approx(0.9, abs=0.02) and found["video/sharpness_far"] == 0
     # A truth that never changes has nothing to be compared with, and nothing is divided by it.
     assert "video/change_seam" not in found and "video/change_inside" not in found
@@ -159,7 +164,7 @@ def test_sharpness_and_flicker_are_as_sure_as_their_clips():
     blurred = ((truth.astype(int) + 90) // 2).astype(np.uint8)
     rows = defaultdict(list)
     for video in (truth, blurred):
-        score_motion({"": video, "_mean_frame": truth}, truth, pose, np.arange(10.0), SIGNER, rows)
+        score_motion({"": video, "_mean_frame": truth}, {}, truth, pose, np.arange(10.0), SIGNER, rows)
     found = motion_figures(rows)
     assert found["video/sharpness"] == pytest.approx(0.625, abs=0.02)  # energy goes with the square
     assert found["video/sharpness_error"] == pytest.approx(0.375, abs=0.02)

@@ -122,14 +122,19 @@ def test_the_noise_of_a_longer_clip_begins_as_a_shorter_ones(studio, blending):
 def again(studio, **changes) -> Studio:
     """The same station, its programs anew."""
     options = {"size": (32, 32), "window": WINDOW, "guidance": 1.0, "share_noise": True, "seed": 0} | changes
+    renderer = options.pop("renderer", studio.renderer)
     return Studio.of(
-        studio.renderer, studio.vae, studio.params, studio.latents, studio.joints, 2, **options
+        renderer, studio.vae, studio.params, studio.latents, studio.joints, 2, **options
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("share", "overlap"), [(True, 0), (False, 2)])
 def test_the_temperature_is_a_factor_of_the_noise(studio, share, overlap):
-    warm, cool = (again(studio, share_noise=share, overlap=overlap, temperature=t) for t in (1.0, 0.5))
+    schedules = (replace(studio.renderer.schedule, temperature=t) for t in (1.0, 0.5))
+    warm, cool = (
+        again(studio, share_noise=share, overlap=overlap, renderer=replace(studio.renderer, schedule=one))
+        for one in schedules
+    )
     np.testing.assert_array_equal(cool.noise, warm.noise / 2)
     np.testing.assert_array_equal(cool.noise_of(4), warm.noise_of(4) / 2)
     seen = [render(pose(7, 0), style(one), None, None, one).video for one in (warm, cool)]
