@@ -238,11 +238,11 @@ MEASURED = (
 
 
 def show(signer: Signer, evaluation: Evaluation, result: dict, workdir: Path) -> None:
-    """Writes the video of one dev sentence (where the run signs), the run's pictures to TensorBoard, and the report."""
+    """Writes the video of one dev sentence (where the run signs), also to TensorBoard, and the report."""
     caption, frames = side_by_side(signer) or ("", None)
     if frames is not None:
         videos.write(workdir / "sign.mp4", frames, signer.fps)
-    log_pictures(evaluation, result["step"], workdir / "tensorboard", signer.fps, frames)
+        Monitor(workdir / "tensorboard").video("video/signed", result["step"], frames[:, ::2, ::2], signer.fps)
     write_report(evaluation, result, workdir, caption)
 
 
@@ -303,16 +303,13 @@ def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(rows, axis=0).repeat(2, axis=0).repeat(2, axis=1)
 
 
-def log_pictures(evaluation: Evaluation, step: int, directory: Path, fps: float, signed: np.ndarray | None) -> None:
+def log_samples(evaluation: Evaluation, step: int, monitor: Monitor, fps: float) -> None:
     """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard."""
-    monitor = Monitor(directory)
     monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
     for label, pose in evaluation.poses:
         monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
     for i, clip in enumerate(evaluation.clips):
         monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
-    if signed is not None:
-        monitor.video("video/signed", step, signed[:, ::2, ::2], fps)
 
 
 def png(picture: np.ndarray) -> bytes:

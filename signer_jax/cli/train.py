@@ -50,6 +50,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     from signer_jax.distributed import wait_for_all
     from signer_jax.evaluation import Evaluation, evaluate
     from signer_jax.pipeline import Signer
+    from signer_jax.showcase import log_samples
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
     from signer_jax.training.partitioning import here
@@ -71,7 +72,9 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
             result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split, mesh.shape)
             results.write(workdir / "result.json", result)
             if split:  # beside the curves: `dev/gloss/bleu4`, …
-                Monitor(workdir / "tensorboard").scalars(split, result["step"], evaluation.metrics)
+                monitor = Monitor(workdir / "tensorboard")
+                monitor.scalars(split, result["step"], evaluation.metrics)
+                log_samples(evaluation, result["step"], monitor, signer.fps)
             print(figures(evaluation.metrics, split))
             if then:
                 then(signer, evaluation, result, workdir)

@@ -309,6 +309,9 @@ def test_tensorboard_holds_the_curves(tiny_run):
     for name in ("gloss/bleu4", "pose/expert_accuracy", "video/ssim"):
         (event,) = events.Scalars(f"dev/{name}")
         assert event.step == result["step"] and event.value == pytest.approx(result["metrics"][name])
+    # And samples of all three: what the model says, signs and shows.
+    assert "glosses/text_summary" in events.Tags()["tensors"]
+    assert {"pose", "video"} <= {tag.split("/")[0] for tag in events.Tags()["images"]}
 
 
 def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
