@@ -18,7 +18,7 @@ def get_config(devices="1"):
     c.data.poses.dev = 120
     c.data.videos.train = 60
     c.data.read_threads = 1  # stitching is Python: two threads wait for each other, .3 s of CPU a batch in place of .1
-    for stage, steps in (("slul", 900), ("pose", 600), ("vae", 4), ("images", 950), ("renderer", 300), ("joint", 4)):
+    for stage, steps in (("slul", 900), ("pose", 450), ("vae", 4), ("images", 820), ("renderer", 270), ("joint", 4)):
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
         c.train[stage].batch = -(-c.train[stage].batch // int(devices)) * int(devices)
@@ -26,7 +26,7 @@ def get_config(devices="1"):
     for stage in ("slul", "images", "renderer"):
         c.train[stage].schedule = "linear"
     c.renderer.solver, c.renderer.steps = "dpm++", 8  # what Euler's 16 steps give, in half the time
-    c.renderer.temperature = 0.75  # less speckle; the hands keep seven tenths of the truth's sharpness
+    c.renderer.temperature = 0.8  # less speckle; the hands keep seven tenths of the truth's sharpness
     # So small a SLUL keeps little of a text but what its glosses ask for. Gates on the mean of its features find fewer
     # signers than counts of the words do; on the mean of a layer over each token, at a rate of their own, as many.
     c.pose.pool_hidden = 256
