@@ -10,6 +10,7 @@ signer train --config pod_wan_14b --workdir runs/t2v --config.renderer.init=weig
 from ml_collections import config_dict
 
 from signer_jax.configuration import shipped
+from signer_jax.errors import SignerError
 
 
 def get_config(size="480p"):
@@ -18,7 +19,7 @@ def get_config(size="480p"):
         c.data.size = (720, 1280)
         c.renderer.control_size = 720
     elif size != "480p":
-        raise ValueError(f"{size}: give 480p or 720p")
+        raise SignerError(f"--config pod_wan_14b:{size}: give 480p or 720p behind the colon")
     c.renderer.text_encoder = config_dict.placeholder(str)
     c.train.slul.batch = c.train.pose.batch = 64
     c.train.renderer.trains = ("full",)

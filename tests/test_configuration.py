@@ -198,6 +198,8 @@ def test_a_variant_is_given_to_get_config(tmp_path: Path):
         configuration.load("phoenix14t:large")
     with pytest.raises(SignerError, match="^--config demo:large: give a number of devices"):
         configuration.load("demo:large")
+    with pytest.raises(SignerError, match="^--config pod_wan_14b:foo: give 480p or 720p"):
+        configuration.load("pod_wan_14b:foo")
     with pytest.raises(SignerError, match="no such file"):
         configuration.load(f"{tmp_path / 'y.py'}:large")
 
