@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from signer_jax.errors import SignerError
 from signer_jax.layout import activation_spec, constrain, mesh_in_context, naming_all, on_one_device, platform
-from signer_jax.renderer import splash
+from signer_jax.renderer import cudnn, splash
 from signer_jax.renderer.ring import Ring, ring_attention
 
 # Logits of one head that are held at once (16 MiB in float32). A longer product is computed in blocks of queries.
@@ -187,9 +187,10 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
 
     Also whether what is to be kept of it bears the name already.
     """
-    where, size = platform(), q.shape[-1]
-    if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128:
-        return cudnn_attention(q, k, v, scale), False
+    where = platform()
+    if where == "gpu" and cudnn.takes(q):
+        out = cudnn.cudnn_attention(q, k, v, scale)
+        return checkpoint_name(out, cudnn.RESULT) if name else out, True
     long = q.shape[1] * k.shape[1] > LOGITS_LIMIT
     own = on_one_device() or bool(_manual())
     if where == "tpu" and long and own and splash.takes(q):
@@ -205,21 +206,6 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
     if where == "cpu" and own:
         return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=batched), False
     return batched(q, k, v), False
-
-
-def cudnn_attention(
-    q: Float[jax.Array, "b l h d"], k: Float[jax.Array, "b m h d"], v: Float[jax.Array, "b m h d"], scale: float
-) -> Float[jax.Array, "b l h d"]:
-    """softmax(scale · q kᵀ) v by cuDNN, in half precision.
-
-    jax takes no gradient of odd lengths (CLIP has 257 tokens): such ones get a row more, which nobody sees.
-    """
-    rows, keys = q.shape[1], k.shape[1]
-    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
-    seen = jnp.full(len(k), keys, jnp.int32) if keys % 2 else None
-    return jax.nn.dot_product_attention(
-        q, k, v, scale=scale, key_value_seq_lengths=seen, implementation="cudnn"
-    )[:, :rows]  # fmt: skip
 
 
 def _manual() -> tuple[str, ...]:

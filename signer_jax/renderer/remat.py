@@ -14,13 +14,14 @@ from flax import linen as nn
 
 from signer_jax.errors import SignerError
 from signer_jax.renderer.attention import KEPT
+from signer_jax.renderer.cudnn import FORWARD, RESULT
 
 _policies = jax.checkpoint_policies
 
 
 def _by_cudnn(operation: Any, *arrays: Any, **_: Any) -> bool:
     """Whether it is cuDNN's attention, of tokens to each other or to more keys; jax gives its results no name."""
-    return operation.name == "dot_product_attention_fwd_wrapper" and arrays[1].shape[1] >= arrays[0].shape[1]
+    return operation.name in FORWARD and arrays[1].shape[1] >= arrays[0].shape[1]
 
 
 _attended = _policies.save_from_both_policies(_policies.save_only_these_names(KEPT), _by_cudnn)
@@ -31,7 +32,7 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
     "dots_no_batch": _policies.save_from_both_policies(_policies.dots_with_no_batch_dims_saveable, _attended),
     "attention": _attended,
     "offload": _policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[], names_which_can_be_offloaded=[KEPT], offload_src="device",
+        names_which_can_be_saved=[], names_which_can_be_offloaded=[KEPT, RESULT], offload_src="device",
         offload_dst="pinned_host",
     ),
     "full": _policies.nothing_saveable,

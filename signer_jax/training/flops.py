@@ -1,6 +1,6 @@
 """The FLOPs that a model needs, read from its functions as they are written, at the shapes that they are given.
 
-Products and convolutions alone. A loop counts as often as it runs, of several branches the one that costs most: of two
+Products and convolutions alone, those within cuDNN's attention too. A loop counts as often as it runs, of several branches the one that costs most: of two
 experts one is run, and of a function's forms for several platforms one is compiled.
 """
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 from jax.extend.core import Literal, jaxprs_in_params
+
+from signer_jax.renderer import cudnn
 
 
 def forward(function: Callable, *args: Any) -> float:
@@ -31,7 +33,7 @@ def training(function: Callable, moving: Any, *args: Any) -> float:
 
 
 def kernels(jaxpr: Any) -> float:
-    """Of one device, what a traced program's kernels (`pallas_call`) compute: its compiled text does not say it."""
+    """Of one device, what a traced program's kernels (`pallas_call`, cuDNN's) compute: its text does not say it."""
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -39,6 +41,8 @@ def kernels(jaxpr: Any) -> float:
         if name == "pallas_call":
             said = params.get("cost_estimate") is not None  # then the text says it
             total += 0.0 if said else _grid(params) * sum(_Counting().count(one, None)[0] for one in inner)
+        elif name in cudnn.FORWARD or name in cudnn.BACKWARD:
+            total += _attention(equation)
         elif name == "cond":
             total += max((kernels(one) for one in inner), default=0.0)
         else:
@@ -123,6 +127,11 @@ class _Counting:
         if name in ("dot_general", "conv_general_dilated"):
             cost = _product(equation)
             return cost, cost * sum(given[:2]) * any(wants), results
+        if name in cudnn.FORWARD or name in cudnn.BACKWARD:
+            q, k, v = given[:3]
+            cost = _attention(equation)
+            factors = q + k + (q or k) + v  # of q kᵀ, and of the softmax's product with v
+            return cost, cost / 2 * factors * any(wants), results
         if name == "stop_gradient":
             return 0.0, 0.0, [False] * len(results)
         if name == "cond":
@@ -183,6 +192,12 @@ def _product(equation: Any) -> float:
     if equation.primitive.name == "dot_general":
         return 2.0 * math.prod(out) * math.prod(left[i] for i in numbers[0][0])
     return 2.0 * math.prod(out) * math.prod(right) / right[numbers.rhs_spec[0]]
+
+
+def _attention(equation: Any) -> float:
+    """Of cuDNN's attention, two products; of its gradient five, since it makes the softmax again."""
+    queries, keys = (atom.aval.shape for atom in equation.invars[:2])  # [b, l, h, d], [b, m, h, d]
+    return (4.0 if equation.primitive.name in cudnn.FORWARD else 10.0) * math.prod(queries) * keys[1]
 
 
 def sharing(params: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from signer_jax.renderer.attention import (
 )
 from signer_jax.renderer.remat import POLICIES
 from signer_jax.renderer.video_transformer import Attention, VideoTransformer
-from signer_jax.training import partitioning
+from signer_jax.training import flops, partitioning
 
 
 def qkv(l=11, m=7, dtype=jnp.float32):
@@ -244,14 +244,23 @@ def test_gradients_are_summed_only_over_devices_that_share_a_texts_keys():
     assert (sums({"context": 4}, 64), sums({"context": 4}, 12)) == (0, 2)
 
 
-@pytest.mark.parametrize(("remat", "runs"), [("none", 2), ("attention", 3), ("dots_no_batch", 3), ("full", 4)])
-def test_cudnns_attention_of_tokens_to_each_other_is_not_made_again(monkeypatch, remat, runs):
-    """Traced as on a GPU: one of two attentions of a block, the one to the text, runs again in the backward pass."""
-    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+@pytest.fixture(params=["cuDNN's own", "described"])
+def traced_for_a_gpu(request, monkeypatch):
+    """As on a GPU, and as a plan for one is traced on another machine."""
+    from jax._src.cudnn import fused_attention_stablehlo as private
 
-    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(cudnn, "check_compute_capability", lambda _: True)
     monkeypatch.setattr(module, "platform", lambda: "gpu")
+    if request.param == "described":
+        return
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(private, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(private, "check_compute_capability", lambda _: True)
+
+
+@pytest.mark.usefixtures("traced_for_a_gpu")
+@pytest.mark.parametrize(("remat", "runs"), [("none", 2), ("attention", 3), ("dots_no_batch", 3), ("full", 4)])
+def test_cudnns_attention_of_tokens_to_each_other_is_not_made_again(remat, runs):
+    """One of two attentions of a block, the one to the text, runs again in the backward pass."""
     transformer = VideoTransformer(
         in_channels=4, out_channels=4, dim=32, heads=2, ffn_dim=32, layers=3, text_dim=8, freq_dim=32, patch=(1, 2, 2),
         image_dim=None, eps=1e-6, dtype=jnp.bfloat16, remat=remat,
@@ -259,5 +268,28 @@ def test_cudnns_attention_of_tokens_to_each_other_is_not_made_again(monkeypatch,
     inputs = jnp.zeros((1, 2, 8, 8, 4)), jnp.zeros(1), jnp.zeros((1, 8, 8))
     params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), *inputs))
     traced = str(jax.make_jaxpr(jax.grad(lambda params: transformer.apply(params, *inputs).sum()))(params))
-    assert traced.count("dot_product_attention_fwd_wrapper[") == runs
-    assert traced.count("dot_product_attention_bwd_wrapper[") == 2
+    assert traced.count("dot_product_attention_fwd_wrapper") == runs
+    assert traced.count("dot_product_attention_bwd_wrapper") == 2
+
+
+@pytest.mark.usefixtures("traced_for_a_gpu")
+def test_cudnns_attention_is_kept_once(capsys):
+    """In three layers: an array of 32 tokens for it, with its sums, and for the block's input, of none a second one."""
+    kept = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((1, 32, 2, 16), jnp.bfloat16),) * 3]
+    attend = jax.checkpoint(lambda *args: jnp.sin(2 * attention(*args)), policy=POLICIES["attention"])
+    jax.ad_checkpoint.print_saved_residuals(attend, *kept)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "argument" not in line]
+    assert sorted(line.split()[0] for line in lines) == ["bf16[1,32,2,16]", "f32[1,2,32]"]
+
+
+@pytest.mark.usefixtures("traced_for_a_gpu")
+def test_the_products_of_cudnns_attention_are_counted():
+    """Two of l x m x d a head; their gradients two each, of which one is of the softmax, and the first made again."""
+    q, k = (jnp.zeros((2, l, 3, 16), jnp.bfloat16) for l in (32, 48))
+    loss = lambda q, k, v: attention(q, k, v).astype(jnp.float32).sum()  # noqa: E731
+    product = 2 * 2 * 3 * 32 * 48 * 16
+    assert flops.forward(loss, q, k, k) == 2 * product
+    assert flops.forward(jax.grad(loss, (0, 1, 2)), q, k, k) == 7 * product
+    assert flops.training(lambda qkv: loss(*qkv), (q, k, k)) == 6 * product
+    assert flops.training(loss, q, k, k) == (2 + 2) * product  # of q, and of the softmax
+    assert flops.training(lambda v, q, k: loss(q, k, v), k, q, k) == (2 + 1) * product
