@@ -2,7 +2,7 @@
 
 Activations come from the step's gradient as it is written (its jaxpr, with what `remat` computes again): results of
 products, convolutions, sums and loops lie in memory from where they are made to their last use; everything else is
-taken to be fused into what reads it, the logits of long attention too (cuDNN's flash attention). All is split as the
+taken to be fused into what reads it, the logits of long attention too. All is split as the
 batch is, and what has an axis of tokens along `context` too. What parameters move between chips follows from the layout
 table, what attention exchanges from the gradient (`traffic.py`).
 """
@@ -20,6 +20,7 @@ from jax.extend.core import Literal, jaxprs_in_params
 
 from signer_jax.planning import traffic
 from signer_jax.planning.steps import Step, held
+from signer_jax.renderer import cudnn
 from signer_jax.training import flops, partitioning
 from signer_jax.training.loop import loss_of
 
@@ -28,7 +29,7 @@ _MADE = frozenset({
     "dot_general", "conv_general_dilated", "scan", "while", "cond", "gather", "scatter", "scatter-add", "scatter_add",
     "concatenate", "sort", "cumsum", "reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "rng_bit_generator",
     "threefry2x32", "random_bits", "dynamic_update_slice", "pallas_call", "shard_map", "triangular_solve", "ffi_call",
-    "device_put",
+    "device_put", *cudnn.FORWARD, *cudnn.BACKWARD,
 })  # fmt: skip
 
 

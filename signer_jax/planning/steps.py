@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh
 
 from signer_jax.chips import CPU, Topology
 from signer_jax.errors import SignerError
@@ -54,7 +54,10 @@ class Step(NamedTuple):
 
 
 def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> AnyMesh:
-    """The run's mesh on a topology's devices; without devices its sizes alone. Raises `SignerError`."""
+    """The run's mesh on a topology's devices; without devices (GPUs) its sizes, and what kind they are.
+
+    Raises `SignerError`.
+    """
     shape = asdict(settings.mesh)
     try:
         if devices is not None:
@@ -62,7 +65,9 @@ def mesh_on(settings: Settings, topology: Topology, devices: list | None) -> Any
         sizes = partitioning.mesh_sizes(shape, topology.size)
     except SignerError as error:
         raise SignerError(f"--topology {topology.name}: {error}") from None
-    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    # What is traced on it is what a GPU runs, whatever this machine has.
+    gpu = AbstractDevice(device_kind=topology.kind, num_cores=None, platform="gpu")
+    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), abstract_device=gpu)
 
 
 def check(name: str, settings: Settings, mesh: AnyMesh) -> None:

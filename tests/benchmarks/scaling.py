@@ -1,9 +1,9 @@
-"""The table of docs/scaling.md: every pod config planned for its pod, a row each.
+"""The tables of docs/scaling.md: every pod config planned for its pod, a row each; and GPUs.
 
-python tests/benchmarks/scaling.py [PLAN.json …]
+python tests/benchmarks/scaling.py [gpus | PLAN.json …]
 
-Without files each row is compiled (libtpu; minutes of one core each, several gigabytes). With files, which
-`signer plan --json` wrote, their rows are printed.
+Without files each row is compiled (libtpu; minutes of one core each, several gigabytes). `gpus` prints those of GPUs, by
+arithmetic: a quarter of a minute each. With files, which `signer plan --json` wrote, their rows are printed.
 """
 
 import json
@@ -20,13 +20,18 @@ PODS = [
     ("pod_wan_14b", "v5p:4x4x4", "renderer"),
     ("pod_wan_14b:720p", "v5p:4x4x4", "renderer"),
 ]
+GPUS = [
+    ("pod_wan_14b", "h100:64", "renderer"),
+    ("pod_wan_14b:720p", "h200:64", "renderer"),
+    ("wan_a14b", "h200:8", "renderer"),
+]
 HEADER = (
     "stage, topology", "mesh, batch", "trained / all, billions", "GiB a chip", "compiled / model FLOPs",
     "collectives, GB", "products / memory / links, s", "MFU at most", "compiled in, s",
 )  # fmt: skip
 
 
-def compiled(config: str, topology: str, stage: str) -> list[dict]:
+def planned(config: str, topology: str, stage: str) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plan.json"
         command = [sys.executable, "-m", "signer_jax", "plan", "--config", config, "--topology", topology]
@@ -56,8 +61,9 @@ def row(one: dict) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    given = [json.loads(Path(file).read_text()) for file in sys.argv[1:]]
+    gpus = sys.argv[1:] == ["gpus"]
+    given = [] if gpus else [json.loads(Path(file).read_text()) for file in sys.argv[1:]]
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
-    for plans in given or (compiled(*pod) for pod in PODS):
+    for plans in given or (planned(*pod) for pod in (GPUS if gpus else PODS)):
         for one in plans:
             print("| " + " | ".join(row(one)) + " |", flush=True)

@@ -3,21 +3,24 @@
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from signer_jax.chips import GiB, Topology, topology
+from signer_jax.layout import AXES
 from signer_jax.planning import arithmetic, compiled, traffic
 from signer_jax.planning.arithmetic import _Sizes, _walk
 from signer_jax.planning.estimate import estimate, utilisation
-from signer_jax.planning.steps import Step
+from signer_jax.planning.steps import Step, mesh_on
 from signer_jax.renderer.attention import ATTENTIONS
 from signer_jax.renderer.remat import POLICIES
 from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.settings import Mesh
 from signer_jax.training import partitioning
-from signer_jax.training.loop import Program
+from signer_jax.training.loop import Program, needed_flops
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 import small_stage
@@ -109,12 +112,13 @@ def test_what_attention_exchanges(again):
 
 
 def step_of(
-    shape: dict[str, int], across: str, rows: int = 8, side: int = 32, accumulate: int = 1, remat: str = "attention"
+    shape: dict[str, int], across: str, rows: int = 8, side: int = 32, accumulate: int = 1, remat: str = "attention",
+    *, on: Topology | None = None, layers: int = 2, dtype=jnp.float32,
 ) -> Step:  # fmt: skip
-    """A video transformer's on tokens of a quarter of `side`² × 3."""
+    """A video transformer's on tokens of a quarter of `side`² × 3; on devices of this process, or described ones."""
     module = VideoTransformer(
-        in_channels=4, out_channels=4, dim=64, heads=8, ffn_dim=128, layers=2, text_dim=32, freq_dim=32,
-        patch=(1, 2, 2), image_dim=None, eps=1e-6, remat=remat, attend=ATTENTIONS[across],
+        in_channels=4, out_channels=4, dim=64, heads=8, ffn_dim=128, layers=layers, text_dim=32, freq_dim=32,
+        patch=(1, 2, 2), image_dim=None, eps=1e-6, remat=remat, attend=ATTENTIONS[across], dtype=dtype,
     )  # fmt: skip
     video = (rows, 3, side, side, 4)
     shapes = {"latents": video, "step": (rows,), "text": (rows, 12, 32), "target": video}
@@ -127,9 +131,34 @@ def step_of(
     first = [jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32) for shape in list(shapes.values())[:3]]
     params = jax.eval_shape(module.init, jax.random.key(0), *first)["params"]
     stage = small_stage.stage(objective, ("transformer",), name="renderer", batch=rows, accumulate=accumulate)
-    mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())])
+    mesh = partitioning.make_mesh(shape, jax.devices()[: math.prod(shape.values())]) if on is None else (
+        mesh_on(SimpleNamespace(mesh=Mesh(**dict.fromkeys(AXES, 1) | shape)), on, None)
+    )  # fmt: skip
     program = Program(stage, {"transformer": params}, mesh)
-    return Step(program, program.placed(batch), "float32", 0.0)
+    needed = needed_flops(stage, mesh, program.state.params, program.frozen, program.placed(batch))
+    return Step(program, program.placed(batch), str(jnp.dtype(dtype)), needed)
+
+
+@pytest.mark.parametrize(
+    ("remat", "kept"),
+    # Of 3,072 tokens in bfloat16: a block's input, and what attention gives, with a float32 for each of 8 heads.
+    [("full", 64 * 2), ("attention", 64 * 2 + 64 * 2 + 8 * 4), ("offload", 64 * 2)],
+)
+def test_a_gpus_step_is_one_that_a_gpu_runs(remat, kept):
+    """With cuDNN's attention, whatever this machine has: its memory a layer and its FLOPs, counted by hand."""
+    few, many = (
+        step_of({"fsdp": 8}, "automatic", side=64, remat=remat, on=topology("h100:8"), layers=n, dtype=jnp.bfloat16)
+        for n in (4, 12)
+    )
+    found, more = arithmetic.of(few), arithmetic.of(many)
+    assert more.activations - found.activations == 8 * 3072 * kept
+    # Once a layer, of a row: products of the tokens with themselves and with 12 of a text, and with kernels.
+    attends, reads = 4 * 3072 * 3072 * 64, 4 * 3072 * 12 * 64
+    products = 2 * 3072 * (6 * 64 * 64 + 2 * 64 * 128) + 2 * 12 * (2 * 64 * 64)
+    assert (many.needed - few.needed) / 8 == pytest.approx(8 * 3 * (attends + reads + products), rel=0.01)
+    # The backward pass makes the softmax again, 5 products for 4, and all that is not kept, too.
+    run = (3.5 + (remat != "attention")) * attends + 4.5 * reads + 4 * products
+    assert more.flops - found.flops == pytest.approx(8 * run, rel=0.01)
 
 
 @pytest.mark.parametrize(
