@@ -2,9 +2,9 @@
 
 Activations come from the step's gradient as it is written (its jaxpr, with what `remat` computes again): results of
 products, convolutions, sums and loops lie in memory from where they are made to their last use; everything else is
-taken to be fused into what reads it, the logits of long attention too. All is split as the
-batch is, and what has an axis of tokens along `context` too. What parameters move between chips follows from the layout
-table, what attention exchanges from the gradient (`traffic.py`).
+taken to be fused into what reads it, the logits of long attention too. All is split as the batch is, and what has an
+axis of tokens along `context` too. What parameters move between chips follows from the layout table, what attention
+exchanges from the gradient (`traffic.py`).
 """
 
 import math

@@ -1,7 +1,8 @@
 """The FLOPs that a model needs, read from its functions as they are written, at the shapes that they are given.
 
-Products and convolutions alone, those within cuDNN's attention too. A loop counts as often as it runs, of several branches the one that costs most: of two
-experts one is run, and of a function's forms for several platforms one is compiled.
+Products and convolutions alone, those within cuDNN's attention too. A loop counts as often as it runs, of several
+branches the one that costs most: of two experts one is run, and of a function's forms for several platforms one is
+compiled.
 """
 
 import math

@@ -2,8 +2,8 @@
 
 python tests/benchmarks/scaling.py [gpus | PLAN.json …]
 
-Without files each row is compiled (libtpu; minutes of one core each, several gigabytes). `gpus` prints those of GPUs, by
-arithmetic: a quarter of a minute each. With files, which `signer plan --json` wrote, their rows are printed.
+Without files each row is compiled (libtpu; minutes of one core each, several gigabytes). `gpus` prints those of GPUs,
+by arithmetic: a quarter of a minute each. With files, which `signer plan --json` wrote, their rows are printed.
 """
 
 import json
