@@ -20,14 +20,20 @@ from jaxtyping import Float
 
 from signer_jax.progress import progress
 from signer_jax.renderer.convolution import CHUNK
+from signer_jax.renderer.exact import exact
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.types import Array
 
 
+@exact
 def to_latents(module: VideoVAE, params: Any, video: Float[Array, "b t h w c"]) -> Float[jax.Array, "b t2 h2 w2 z"]:
     """The posterior's mean, not normalised, to be jitted: in level memory, or in one pass where none is put together in
     time, which is faster for windows of few frames. Raises `SignerError` as `VideoVAE.encode`.
+
+    In float32, its products too, whatever the module computes in: bfloat16 drifts, and what a step encodes beside
+    cached latents must be what the cache would hold.
     """
+    module = module.clone(dtype=jnp.float32)
     if module.temporal_ratio > 1:
         return encode(module, params, jnp.asarray(video))[0]
     return module.apply({"params": params}, video, method="encode")[0]

@@ -47,14 +47,12 @@ Beside = Callable[[int, int, int, np.random.Generator, tuple[Placed, Bucket] | N
 
 
 def encoder_of(vae: VideoVAE, params: dict) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted, in float32, its products too:
-    bfloat16 drifts."""
-    vae = vae.clone(dtype=jnp.float32)
+    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted (`vae_chunks.to_latents`)."""
 
     def to_latents(params: dict, video: jax.Array) -> jax.Array:
         return vae_chunks.to_latents(vae, params, video)
 
-    encode = jax.jit(precision.exact(to_latents))
+    encode = jax.jit(to_latents)
     return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
 
 

@@ -31,6 +31,7 @@ from signer_jax.errors import SignerError, piled
 from signer_jax.interop import clip
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.progress import progress
+from signer_jax.renderer.exact import exact
 from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
@@ -95,7 +96,7 @@ class Seer:
         def see(params: dict, pictures: jax.Array) -> Any:
             return module.apply({"params": params}, pictures)
 
-        self._see = jax.jit(precision.exact(see))
+        self._see = jax.jit(exact(see))
 
     def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
         seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])

@@ -28,6 +28,7 @@ from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
+from signer_jax.renderer.exact import exact
 from signer_jax.training import base, begun, partitioning, precision
 from signer_jax.training.published import hashed
 from signer_jax.training.trained import held_as
@@ -145,7 +146,7 @@ def encode(
             "tokenizer and the text_encoder of one pipeline"
         )
     counts = read.mask.sum(axis=1)
-    states = jax.jit(precision.exact(partitioning.laid_out(text_encoder.states, mesh)), static_argnums=0)
+    states = jax.jit(exact(partitioning.laid_out(text_encoder.states, mesh)), static_argnums=0)
     try:
         for part in progress(read.groups[groups], "texts encoded", shown=len(read.groups) > 1):
             at = np.array([*part, *part[-1:] * (_BATCH - len(part))])  # the last one fills the batch

@@ -12,10 +12,10 @@ import pytest
 
 from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.attention import attention, plain_attention
+from signer_jax.renderer.exact import exact
 from signer_jax.renderer.remat import POLICIES
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer
-from signer_jax.training.precision import exact
 
 pytestmark = pytest.mark.accelerator
 

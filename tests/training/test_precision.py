@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,10 +11,14 @@ import numpy as np
 import pytest
 from renderer.tiny_wan import CLIP, TEXT, write_image_encoder, write_text_encoder
 
+from signer_jax.data.buckets import Bucket
+from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.interop import clip
+from signer_jax.renderer import conditions
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents, partitioning, pictures, precision, text_states
+from signer_jax.training.conditions import _grey
 
 MESH = {"data": -1, "fsdp": 1, "tensor": 1}
 
@@ -57,6 +62,23 @@ def test_the_autoencoders_products(traced, ratio):
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
     latents.encoder_of(vae, params)(np.zeros((1, 3, 8, 8, 3), np.uint8))
     check(traced, 8)
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_what_is_encoded_beside_the_latents_is_encoded_as_they_are(traced, ratio):
+    """A step's pictures (`conditions.encoder`) and a grey video, of an autoencoder that trains in half precision."""
+    made = [(ratio > 1,), 3, 3, None, False, (0.0,) * 3, (1.0,) * 3]
+    vae = VideoVAE(4, 4, 3, (1, 1), 1, *made, dtype=jnp.bfloat16)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))["params"]
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    params = jax.tree.map(lambda leaf: 0.1 * jax.random.normal(next(keys), leaf.shape), shapes)
+    video = np.asarray(jax.random.randint(jax.random.key(2), (1, 3, 8, 8, 3), 0, 256), np.uint8)
+    cached = latents.encoder_of(vae, params)(video)
+    encode = conditions.encoder(vae, {"vae": params})
+    np.testing.assert_array_equal(jax.jit(encode)(to_model_range(video)), cached)
+    own = SimpleNamespace(normalise=lambda latents: latents)
+    _grey(vae, params, own, Bucket(3, 8, 8))
+    check(traced, 3 * 8)
 
 
 def test_clips_products(traced, tmp_path, monkeypatch):
