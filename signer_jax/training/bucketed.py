@@ -9,6 +9,7 @@ All of them are normalised by the statistics of `<workdir>/latents`, which signi
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import grain
@@ -35,6 +36,7 @@ from signer_jax.training.latents import (
     one_frame,
     part_sizes,
     rows_at_once,
+    shared_among,
     shares,
     windows_of,
     write_array,
@@ -81,11 +83,13 @@ def prepare(
     size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
     if begun.there(directory):
         return _opened(directory, size, base)
-    encode, records = encoder_of(vae, params), corpus.motions("train")
+    encoders, records = cache(partial(encoder_of, vae, params)), corpus.motions("train")
 
     def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
         """The windows with their latents, encoded some at a time and always as many: one program."""
-        batch = rows_at_once(frames, size.height, size.width)
+        each = rows_at_once(frames, size.height, size.width)
+        ways = shared_among(len(shown), each)
+        encode, batch = encoders(ways), ways * each
         for i in progress(range(0, len(shown), batch), f"latents {size}"):
             clips = [
                 fitted(take_frames(records.video(motion), start, frames), placed, size)
@@ -105,11 +109,11 @@ def prepare(
     frames = reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
 
     def whole() -> None:
-        with storage.new_folder(directory, KIND) as partial:
-            begun.take(files, partial, "train")
+        with storage.new_folder(directory, KIND) as folder:
+            begun.take(files, folder, "train")
             normal = (base.normalise(one).astype(np.float32) for _, one in encoded(frames, 1))
-            write_array(partial / "references.npy", normal, len(frames))
-            write_shown(partial, [(motion, frame) for motion, frame, _ in frames], poses)
+            write_array(folder / "references.npy", normal, len(frames))
+            write_shown(folder, [(motion, frame) for motion, frame, _ in frames], poses)
             signers = [signer for _, _, signer in corpus.listed("train")]
             statistics = {
                 "encoder": base.encoder,
@@ -123,9 +127,7 @@ def prepare(
                 "parts": len(files),
                 "references": Counter(signers[motion] for motion, _, _ in frames),
             }
-            storage.write_list(
-                partial / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus"
-            )
+            storage.write_list(folder / "statistics.json", statistics, f"{directory}: its signers", "divide the corpus")
 
     begun.put_together(directory, whole)
     return LatentStore.open(directory)

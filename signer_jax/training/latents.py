@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from signer_jax import storage
@@ -30,7 +29,7 @@ from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun, precision
+from signer_jax.training import begun, partitioning, precision
 from signer_jax.training.contents import fingerprint
 
 T = TypeVar("T")
@@ -46,18 +45,25 @@ _UNSEEN = 0.05  # share of the frames that no window shows, above which it is sa
 Beside = Callable[[int, int, int, np.random.Generator, tuple[Placed, Bucket] | None], dict[str, Any]]
 
 
-def encoder_of(vae: VideoVAE, params: dict) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted (`vae_chunks.to_latents`)."""
+def encoder_of(vae: VideoVAE, params: dict, ways: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 `[b, t, h, w, 3]` -> the posterior's mean `[b, t', h', w', z]`, jitted (`vae_chunks.to_latents`); b is a
+    multiple of `ways`, the devices that share it.
+    """
 
     def to_latents(params: dict, video: jax.Array) -> jax.Array:
         return vae_chunks.to_latents(vae, params, video)
 
-    encode = jax.jit(to_latents)
-    return lambda video: np.asarray(encode(params, jnp.asarray(to_model_range(video))))
+    encode = partitioning.by_rows(to_latents, params, ways)
+    return lambda video: encode(to_model_range(video))
+
+
+def shared_among(count: int, rows: int) -> int:
+    """Among how many of this process's devices `count` windows are encoded, each `rows` of them at a time."""
+    return max(1, min(jax.local_device_count(), -(-count // rows)))
 
 
 def rows_at_once(frames: int, height: int, width: int) -> int:
-    """How many windows of this size are encoded at once."""
+    """How many windows of this size a device encodes at once."""
     return min(_MOST_ROWS, max(1, _PIXELS // (frames * height * width)))
 
 
@@ -99,12 +105,13 @@ def prepare(
     counts = part_sizes(len(items), batch, window, corpus.size)
 
     def records(first: int, end: int) -> Generator[bytes, None, None]:
-        encode = encoder_of(vae, params)
-        starts = range(first, end, batch)
-        loaded = (_load(corpus, items[i : i + batch], window, batch) for i in starts)
+        ways = shared_among(end - first, batch)
+        encode, rows = encoder_of(vae, params, ways), ways * batch
+        starts = range(first, end, rows)
+        loaded = (_load(corpus, items[i : min(i + rows, end)], window, rows) for i in starts)
         made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
         for i, encoded in zip(progress(starts, "latents"), made, strict=True):
-            for (motion, start), value in zip(items[i : i + batch], encoded, strict=False):
+            for (motion, start), value in zip(items[i : min(i + rows, end)], encoded, strict=False):
                 yield pack({"motion": motion, "start": start, "latents": value})
 
     files = begun.made(directory, key_of(encoder, corpus, items, window, batch), counts, records)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.experimental import mesh_utils
@@ -258,6 +259,23 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
         return jax.make_array_from_callback((rows, *local.shape[1:]), sharding, shard)
 
     return {name: put(np.asarray(local)) for name, local in batch.items()}
+
+
+def by_rows(
+    function: Callable[[Any, jax.Array], jax.Array], params: Any, ways: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`function(params, rows)` of rows that are split among `ways` of this process's devices; each has all parameters.
+
+    Each device runs the program that one device alone runs of so many rows, so that the numbers are the same. With one
+    it runs where the parameters lie.
+    """
+    if ways == 1:
+        alone = jax.jit(function)
+        return lambda rows: np.asarray(alone(params, jnp.asarray(rows)))
+    mesh, whole, split = Mesh(jax.local_devices()[:ways], ("data",)), PartitionSpec(), PartitionSpec("data")
+    held = jax.device_put(params, NamedSharding(mesh, whole))
+    run = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False))
+    return lambda rows: np.asarray(run(held, jax.device_put(rows, NamedSharding(mesh, split))))
 
 
 def own_mesh(shape: Mapping[str, int]) -> Mesh:

@@ -37,8 +37,8 @@ from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import base, begun, precision
-from signer_jax.training.latents import encoder_of, shares, write_array
-from signer_jax.training.partitioning import free
+from signer_jax.training.latents import encoder_of, shared_among, shares, write_array
+from signer_jax.training.partitioning import by_rows, free
 from signer_jax.training.published import hashed
 
 KIND = "cache of reference pictures"
@@ -85,9 +85,12 @@ class Tower:
 
 
 class Seer:
-    """CLIP's tower with its weights on the first of this process's devices: pictures to tokens, float32."""
+    """CLIP's tower with its weights on the first of this process's devices, or on several: pictures to tokens, float32.
 
-    def __init__(self, tower: Tower):
+    At most `rows` pictures at a time.
+    """
+
+    def __init__(self, tower: Tower, ways: int = 1):
         here = SingleDeviceSharding(jax.local_devices()[0])
         module, params = clip.load(tower.folder, width=tower.width, place=lambda *_: here)
         self._params = params
@@ -96,11 +99,11 @@ class Seer:
         def see(params: dict, pictures: jax.Array) -> Any:
             return module.apply({"params": params}, pictures)
 
-        self._see = jax.jit(exact(see))
+        self._see, self.rows = by_rows(exact(see), params, ways), ways * _BATCH
 
     def __call__(self, pictures: list[Picture]) -> Float[np.ndarray, "b i c"]:
         seen = np.stack([preprocess(picture, self._module.image_size) for picture in pictures])
-        return np.asarray(self._see(self._params, np.pad(seen, ((0, _BATCH - len(seen)), *((0, 0),) * 3))))[: len(seen)]
+        return self._see(np.pad(seen, ((0, self.rows - len(seen)), *((0, 0),) * 3)))[: len(seen)]
 
     def close(self) -> None:
         free(self._params)
@@ -246,9 +249,10 @@ def prepare(
             pictures = write_array(
                 partial / "pictures.npy", ([one] for one in _frames(corpus, places, cut)), len(places)
             )
-            encode = encoder_of(vae, params)
-            parts = progress(range(0, len(pictures), _BATCH), f"reference pictures {bucket}".rstrip())
-            made = (encode(_filled(pictures[i : i + _BATCH])[:, None])[: len(pictures) - i, 0] for i in parts)
+            ways = shared_among(len(pictures), _BATCH)
+            encode, rows = encoder_of(vae, params, ways), ways * _BATCH
+            parts = progress(range(0, len(pictures), rows), f"reference pictures {bucket}".rstrip())
+            made = (encode(_filled(pictures[i : i + rows], rows)[:, None])[: len(pictures) - i, 0] for i in parts)
             normal = (latents.normalise(one).astype(np.float32) for one in made)
             write_array(partial / "latents.npy", normal, len(places))
             np.savez(
@@ -259,7 +263,7 @@ def prepare(
                 frame=np.array([frame for _, frame in places]),
             )
             if tower:
-                seer = Seer(tower)
+                seer = Seer(tower, ways)
                 write_array(partial / "tokens.npy", _seen(seer, pictures, len(places)), len(places))
                 seer.close()
             begun.take(files, partial, "windows")
@@ -288,7 +292,7 @@ def _tokens_of(
     }  # fmt: skip
 
     def records(first: int, end: int) -> Generator[bytes, None, None]:
-        seer, rest = Seer(tower), starts[first:end]
+        seer, rest = Seer(tower, shared_among(end - first, _BATCH)), starts[first:end]
         try:
             for tokens in _seen(seer, _frames(corpus, rest, cut), len(rest)):
                 yield from (pack({"tokens": one}) for one in tokens)
@@ -333,10 +337,12 @@ def _frames(corpus: Corpus, places: Iterable[tuple[int, int]], cut: Cut | None) 
 
 def _seen(seer: Seer, pictures: Iterable[Picture], total: int) -> Iterator[Float[np.ndarray, "b i c"]]:
     rest = iter(pictures)
-    parts = progress(iter(lambda: list(islice(rest, _BATCH)), []), "pictures seen by CLIP", total=-(-total // _BATCH))
+    parts = progress(
+        iter(lambda: list(islice(rest, seer.rows)), []), "pictures seen by CLIP", total=-(-total // seer.rows)
+    )
     yield from map(seer, parts)
 
 
-def _filled(pictures: np.ndarray) -> np.ndarray:
+def _filled(pictures: np.ndarray, rows: int) -> np.ndarray:
     """A batch's pictures, the last one repeated up to a whole batch."""
-    return pictures[np.minimum(np.arange(_BATCH), len(pictures) - 1)]
+    return pictures[np.minimum(np.arange(rows), len(pictures) - 1)]

@@ -152,7 +152,7 @@ def _write_latents(folder: Path, i: int) -> None:
     latents.prepare(folder / "latents", corpus, windows, vae, i, window=5, stride=2, references=8, batch=2)  # type: ignore[arg-type]
 
 
-def _encoder(vae: Any, params: Any) -> Callable:
+def _encoder(vae: Any, params: Any, ways: int) -> Callable:
     rng = np.random.default_rng(params)
     return lambda clip: rng.normal(size=(len(clip), 2, 2, 2, 4)).astype(np.float32)
 

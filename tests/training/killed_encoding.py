@@ -65,7 +65,7 @@ def make(kind: str, folder: Path, pipeline: Path, wrote: Callable[[], None]) -> 
 
     before = cache._MOST_ROWS, cache._PART_PIXELS, text_states._PART
     begun.new_shard = told
-    cache.encoder_of = bucketed.encoder_of = lambda vae, params: pooled
+    cache.encoder_of = bucketed.encoder_of = lambda *_: pooled
     cache._MOST_ROWS, cache._PART_PIXELS, text_states._PART = 2, 4 * 5 * 16 * 16, 1
     try:
         if kind == "texts":

@@ -62,7 +62,7 @@ def parts(corpus, tmp_path, monkeypatch):
     """What a run has: the base's latents, the buckets' windows, and a function that gives a bucket's latents."""
     calls: list[tuple[int, ...]] = []
 
-    def encoder_of(vae, params):
+    def encoder_of(vae, params, ways):
         def encode(video):
             calls.append(video.shape)
             return pooled(video)
@@ -139,7 +139,8 @@ def test_a_bank_keeps_no_batch_in_memory(corpus, tmp_path, monkeypatch):
         alive.append(weakref.ref(latents))
         return latents
 
-    monkeypatch.setattr(cache, "encoder_of", lambda vae, params: encode)
+    monkeypatch.setattr(cache, "encoder_of", lambda *_: encode)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     poses = MotionWindows(corpus.motions("train"), np.arange(5), 2, Limits(4, 4, 2))
 
     def prepared(name, **options):

@@ -263,6 +263,30 @@ def test_what_windows_leave_out_or_fill_up_is_told():
     assert cache.told(corpus(100), 3, 3) == []  # one frame of a hundred
 
 
+def test_a_process_encodes_on_all_of_its_devices(monkeypatch):
+    """Each as many windows as one alone at a time: its share of the work, to the bit."""
+    vae = VideoVAE(4, 4, 3, (1, 1), 1, (True,), 3, 3, None, False, (0.0,) * 3, (1.0,) * 3)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))["params"]
+    draw = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: draw.normal(scale=0.1, size=leaf.shape).astype(np.float32), shapes)
+    video = draw.integers(0, 255, (8, 5, 8, 8, 3), np.uint8)
+    made, jit = [], jax.jit
+
+    def noted(function):
+        def call(*args):
+            made.append(jit(function).lower(*args).compile())
+            return made[-1](*args)
+
+        return call
+
+    monkeypatch.setattr(jax, "jit", noted)
+    alone, among = cache.encoder_of(vae, params), cache.encoder_of(vae, params, 4)
+    np.testing.assert_array_equal(among(video), np.concatenate([alone(video[i : i + 2]) for i in range(0, 8, 2)]))
+    split, one = (program.cost_analysis()["flops"] for program in made[:2])
+    assert split == pytest.approx(one, rel=0.01)
+    assert [cache.shared_among(count, 2) for count in (1, 2, 3, 16, 99)] == [1, 1, 2, 8, 8]
+
+
 def test_windows_are_encoded_by_chunks_and_no_more_at_once_than_fit(by_chunks_alone):
     vae = VideoVAE(4, 4, 3, (1, 1), 1, (True,), 3, 3, None, False, (0.0,) * 3, (1.0,) * 3)
     shapes = jax.eval_shape(vae.init, jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))["params"]

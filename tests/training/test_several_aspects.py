@@ -46,7 +46,7 @@ def direct(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def test_each_clip_is_in_the_bucket_of_its_aspect_and_its_pose_lies_on_its_frames(corpus, tmp_path, monkeypatch):
     for module in (cache, bucketed):
-        monkeypatch.setattr(module, "encoder_of", lambda vae, params: pooled)
+        monkeypatch.setattr(module, "encoder_of", lambda *_: pooled)
     motions = corpus.motions("train")
     poses = MotionWindows(motions, np.arange(5), 2, Limits(4, 4, 2))
     base = cache.prepare(
