@@ -204,7 +204,9 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
 
     # Of arrays that the compiler splits, heads one after the other would bring them all to every device.
     if where == "cpu" and own:
-        return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=batched), False
+        # Each form names what it gives, the first with what its gradient needs beside it.
+        others = (lambda *given: checkpoint_name(batched(*given), name)) if name else batched
+        return jax.lax.platform_dependent(q, k, v, cpu=attention_by_heads, default=others), True
     return batched(q, k, v), False
 
 

@@ -274,7 +274,7 @@ def test_cudnns_attention_of_tokens_to_each_other_is_not_made_again(remat, runs)
 
 @pytest.mark.usefixtures("traced_for_a_gpu")
 def test_cudnns_attention_is_kept_once(capsys):
-    """In three layers: an array of 32 tokens for it, with its sums, and for the block's input, of none a second one."""
+    """An array of 32 tokens, with the sums of its softmax."""
     kept = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((1, 32, 2, 16), jnp.bfloat16),) * 3]
     attend = jax.checkpoint(lambda *args: jnp.sin(2 * attention(*args)), policy=POLICIES["attention"])
     jax.ad_checkpoint.print_saved_residuals(attend, *kept)
@@ -293,3 +293,15 @@ def test_the_products_of_cudnns_attention_are_counted():
     assert flops.training(lambda qkv: loss(*qkv), (q, k, k)) == 6 * product
     assert flops.training(loss, q, k, k) == (2 + 2) * product  # of q, and of the softmax
     assert flops.training(lambda v, q, k: loss(q, k, v), k, q, k) == (2 + 1) * product
+
+
+def test_a_cpu_keeps_its_attention_once(capsys):
+    """Its result, with the logarithms of the sums for each of 2 x 3 heads, and the block's input."""
+    given = jnp.zeros((2, 16, 3, 8))
+
+    def block(x):
+        return jnp.sin(attention(jnp.sin(x), jnp.cos(x), 2 * x))
+
+    jax.ad_checkpoint.print_saved_residuals(jax.checkpoint(block, policy=POLICIES["attention"]), given)
+    kept = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(kept) == ["f32[2,16,3,8]", "f32[2,16,3,8]", "f32[6,16]"]
