@@ -17,10 +17,10 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.stations.meanings import meanings_of
-from signer_jax.stations.repeats import most_in_a_row
+from signer_jax.stations.meanings import companions_of, meanings_of
 from signer_jax.stations.perform import Performer
 from signer_jax.stations.render import Studio
+from signer_jax.stations.repeats import most_in_a_row
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE
 from signer_jax.training import conditions, partitioning
@@ -62,6 +62,7 @@ class Opened:
             length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
             meanings={language: meanings_of(texts) for language, texts in self.taught.items()},
+            companions={language: companions_of(texts) for language, texts in self.taught.items()},
             in_a_row={language: most_in_a_row(g for _, g in texts) for language, texts in self.taught.items()},
         )  # fmt: skip
 
