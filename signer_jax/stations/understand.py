@@ -468,7 +468,7 @@ def answered(
         part, unfinished=unfinished, probabilities=probabilities, end=end,
         repeated=tuple(dict.fromkeys(glosses[place] for place in gone)),
     )  # fmt: skip
-    glosses = [gloss for place, gloss in enumerate(glosses) if place not in gone]
+    glosses = tuple(gloss for place, gloss in enumerate(glosses) if place not in gone)
     meaning = linker.meanings.get(part.language, {})
     if (instead := _instead(part, glosses, meaning, linker)) is not None:
         part, glosses = replace(part, unfinished=False, instead=instead), (instead[1],)
