@@ -17,9 +17,10 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.stations.meanings import meanings_of
+from signer_jax.stations.meanings import companions_of, meanings_of
 from signer_jax.stations.perform import Performer
 from signer_jax.stations.render import Studio
+from signer_jax.stations.repeats import most_in_a_row
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE
 from signer_jax.training import conditions, partitioning
@@ -60,20 +61,22 @@ class Opened:
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
-            meanings=self.meanings,
+            meanings={language: meanings_of(texts) for language, texts in self.taught.items()},
+            companions={language: companions_of(texts) for language, texts in self.taught.items()},
+            in_a_row={language: most_in_a_row(g for _, g in texts) for language, texts in self.taught.items()},
         )  # fmt: skip
 
     @cached_property
-    def meanings(self) -> dict[str, dict[str, str]]:
-        """By language, the gloss that a word always brings, of at most `TEXTS` training texts."""
+    def taught(self) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+        """By language, at most `TEXTS` training texts in all, with their glosses."""
         if not self.corpus.count("train", "text"):
             return {}
         records = self.corpus.texts("train")
-        samples = [records[i] for i in spread(len(records), TEXTS)]
-        return {
-            one: meanings_of((sample.text, sample.glosses) for sample in samples if sample.language == one)
-            for one in sorted({sample.language for sample in samples})
-        }
+        found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        for i in spread(len(records), TEXTS):
+            sample = records[i]
+            found.setdefault(sample.language, []).append((sample.text, tuple(sample.glosses)))
+        return found
 
     @cached_property
     def performer(self) -> Performer:

@@ -14,7 +14,6 @@ from signer_jax.model import TRAINED
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import draw
-from signer_jax.stations.render import look_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.types import Pose, Sample
 
@@ -181,14 +180,19 @@ TARGETS = (
     (
         "detail of the hands",
         "video/detail",
-        "correlation of gradients with the truth's: 1 has its edges in their places; above the five baselines",
+        "correlation of gradients with the truth's: 1 has its edges in their places, noise about 0, a still picture "
+        "what it shares with the truth; above the five baselines",
     ),
     ("detail, standard error", "video/detail_error", "over clips"),
     ("detail, mean frame", "video/detail_mean_frame", "baseline"),
     ("detail, nearest pose", "video/detail_nearest_pose", "baseline"),
     ("detail, that with its hands pasted", "video/detail_composite", "baseline: no network"),
     ("detail, the reference picture alone", "video/detail_reference", "baseline"),
-    ("detail, the renderer untrained, in one step", "video/detail_untrained", "baseline: about 0, as of any noise"),
+    (
+        "detail, the renderer untrained, in one step",
+        "video/detail_untrained",
+        "baseline: a blur, whose edges lie as a still picture's may",
+    ),
     ("detail, autoencoder alone", "video/detail_reconstruction", "ceiling of this renderer"),
     ("detail, farthest tenth of the frames", "video/detail_far", "farthest from any training pose"),
     ("detail, nearest pose, of these", "video/detail_far_nearest_pose", "baseline"),
@@ -205,7 +209,7 @@ TARGETS = (
     ("sharpness, nearest pose", "video/sharpness_nearest_pose", "filmed: 1, but for the pose"),
     ("sharpness, that with its hands pasted", "video/sharpness_composite", "filmed, but for the seams of the pasting"),
     ("sharpness, the reference picture alone", "video/sharpness_reference", "filmed: 1, but for the place"),
-    ("sharpness, the renderer untrained, in one step", "video/sharpness_untrained", "noise"),
+    ("sharpness, the renderer untrained, in one step", "video/sharpness_untrained", "blur"),
     ("sharpness, autoencoder alone", "video/sharpness_reconstruction", "ceiling of this renderer"),
     ("flicker", "video/flicker", "≤ .5 levels of 255 where the truth stands still; a still picture has 0"),
     ("flicker, standard error", "video/flicker_error", "over clips"),
@@ -247,7 +251,8 @@ def show(signer: Signer, evaluation: Evaluation, result: dict, workdir: Path) ->
 
 
 def side_by_side(signer: Signer) -> tuple[str, np.ndarray] | None:
-    """A dev sentence through the chain, beside its ground truth: skeleton, rendered signer, ground truth.
+    """A dev sentence through the chain, beside its ground truth: skeleton, rendered signer, ground truth. As in `sign`,
+    who is rendered is whom the gates chose, who need not be the truth's signer.
 
     As far as the run goes: without a renderer, or without a video of any sentence, skeletons alone; None where it makes
     no pose of a text, or dev has no text with a pose.
@@ -255,8 +260,7 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray] | None:
     sample = _shown(signer)
     if sample is None or sample.pose is None:
         return None
-    look = None if signer.model.renderer is None else look_of(sample.signer, signer.studio)
-    signed = signer.sign(sample.text, language=sample.language, signer=look)
+    signed = signer.sign(sample.text, language=sample.language)
     filmed = {"rendered signer": signed.video, "ground truth": sample.video}
     panels = {name: enlarge(video) for name, video in filmed.items() if video is not None}
     size = next((panel.shape[1:3] for panel in panels.values()), (PANEL, PANEL))  # as large as what was filmed
@@ -266,6 +270,8 @@ def side_by_side(signer: Signer) -> tuple[str, np.ndarray] | None:
     index = np.arange(max(map(len, panels.values())))
     frames = np.concatenate([panel[np.minimum(index, len(panel) - 1)] for panel in panels.values()], axis=2)
     caption = f"“{sample.text}” [{sample.language}] → {' '.join(signed.glosses)}: {', '.join(panels)}"
+    if signed.look and sample.video is not None:
+        caption += f" (rendered: {signed.look}; truth: {sample.signer})"
     return caption, frames
 
 

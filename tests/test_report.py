@@ -217,6 +217,8 @@ def test_every_label_says_what_it_is_measured_against():
                 "pose/expert_accuracy_word_counts", "pose/form_accuracy_nearest_text",
                 "pose/text_dtw_nearest_text", "pose/text_dtw_failed"):  # fmt: skip
         assert row in labels
+    # An untrained renderer shows a blur.
+    assert all("blur" in labels[f"video/{kind}_untrained"][1] for kind in ("sharpness", "detail"))
     # Whatever is compared with baselines is compared with all of them, and they are counted rightly.
     for kind in ("ssim", "hand_ssim", "detail"):
         assert all(f"video/{kind}{baseline}" in labels for baseline in BASELINES)

@@ -58,7 +58,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         weights = np.zeros((n, signer.retrieval.experts))
         for sign, row in zip(performed.signs, performed.weights, strict=True):
             weights[sign.gloss] = row  # a spelled gloss has no candidate of its own and is not counted below
-        chosen = chosen_candidates(sample, slots, signer.retrieval)[:n]
+        chosen = chosen_candidates(sample, slots, signer.retrieval, c.gating)[:n]
         truth, top, before = (
             on_joints(pose, signer.model.joints, c.dims)
             for pose in (

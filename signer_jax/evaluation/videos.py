@@ -42,15 +42,16 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     SSIM and Hand SSIM as in the paper's tables; rows beside them: the same renderer untrained (`_untrained`), the
     reference picture alone, the signer's mean training frame, their training frame of the nearest pose, this with hands
     pasted from other frames (a composite without a network), the autoencoder as the ceiling. `video/detail`:
-    correlation of the hand crops' gradients with the truth's, which neither noise nor sharp hands in other places
-    reach. `video/sharpness`: gradient energy in the hand crops over the truth's, which noise has too; `…_far`: of the
-    hands in the tenth of the frames that is farthest from any training pose. `video/flicker` where the truth stands
-    still, in levels of 255; a still picture has none. `video/change_…`: the change from frame to frame over the
-    truth's, across the seams of the windows and inside them. Signers without a training video have rows of their own,
-    `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
-    left out of its signer's reference frames and baselines, which are of as many training clips as memory holds
-    (`filmed_by`). `…/clips`: how many were scored; `…_error`: the standard error over them; `…_over_best`: the
-    difference to the best of `BASELINES`, pair by pair, with its own.
+    correlation of the hand crops' gradients with the truth's: of noise about 0, of sharp hands in other places less
+    than of hands in theirs (a still picture shares some edges with every frame). `video/sharpness`: gradient energy in
+    the hand crops over the truth's, which noise has too; `…_far`: of the hands in the tenth of the frames that is
+    farthest from any training pose. `video/flicker` where the truth stands still, in levels of 255; a still picture has
+    none. `video/change_…`: the change from frame to frame over the truth's, across the seams of the windows and inside
+    them. Signers without a training video have rows of their own, `video_unseen/…`; their reference is a frame of
+    another clip of theirs. A clip that is itself a training clip is left out of its signer's reference frames and
+    baselines, which are of as many training clips as memory holds (`filmed_by`). `…/clips`: how many were scored;
+    `…_error`: the standard error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair,
+    with its own.
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)

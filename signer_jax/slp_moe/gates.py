@@ -45,9 +45,9 @@ def combine(
 class Pool(nn.Module):
     """q = Pool(H): the mean over the tokens, `[b, s, d]` -> `[b, d]`, of H, or with `hidden` of a layer over each one.
 
-    SLUL keeps of a text what its glosses ask for. What else tells who would sign it ("mum" or "mother", a greeting) is
-    still in its tokens but hardly in the line through their mean, which has no room for each word: with 128 features
-    the best linear gates on the plain mean find 64 of 100 signers in the texts that they were fitted to
+    SLUL keeps of a text what its glosses ask for. What else tells who would sign it (a greeting, "please", of whom it
+    speaks) is still in its tokens but hardly in the line through their mean, which has no room for each word: with 128
+    features the best linear gates on the plain mean find 64 of 100 signers in the texts that they were fitted to
     (docs/performance.md). `hidden`: 0, or that layer's width, which is then q's.
     """
 

@@ -164,7 +164,7 @@ class Retrieval:
 
 
 def chosen_candidates(
-    sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval, gating: str = "gloss"
+    sample: Sample, slots: Sequence[Sequence[Entry | None]], retrieval: Retrieval, gating: str
 ) -> np.ndarray:
     """y `[n]` int32: the candidate that the ground truth follows, -1 where there is none (paper 2.3).
 

@@ -14,11 +14,11 @@ from signer_jax.writing import words_of
 LEAST, SHARE = 5, 0.95  # a word's texts; in how many of them its gloss must be
 
 
-def meanings_of(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
+def meanings_of(texts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
     """By word, the gloss that is in `SHARE` of the texts with that word, of several the one that is in fewest others.
 
     `texts`: each a text and its glosses, of one language. Words of fewer than `LEAST` texts, and those without such a
-    gloss, are left out.
+    gloss, are left out; so is "habe", of which ICH would be found, that "ich" brings, which is always beside it.
     """
     in_words: Counter[str] = Counter()
     in_glosses: Counter[str] = Counter()
@@ -35,7 +35,12 @@ def meanings_of(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
         if count >= LEAST and always:
             # Of equally frequent ones (#A and #D of a name) the first in the alphabet: the same whatever the run.
             found[word] = min(always, key=lambda gloss: (in_glosses[gloss] - together[word][gloss], gloss))
-    return found
+    beside = companions_of(texts)
+    return {
+        word: gloss
+        for word, gloss in found.items()
+        if not any(found.get(other) == gloss and word not in beside[other] for other in beside[word])
+    }
 
 
 def unsaid(read: str, glosses: Collection[str], meaning: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -44,9 +49,24 @@ def unsaid(read: str, glosses: Collection[str], meaning: Mapping[str, str]) -> l
     return [(word, gloss) for word, gloss in lost.values() if gloss not in glosses]
 
 
-def only_meaning(read: str, spoken: str, meaning: Mapping[str, str]) -> tuple[str, str] | None:
-    """The one word of what was read that says anything, with its gloss; None where more words do, or it has none."""
+def companions_of(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, frozenset[str]]:
+    """By word, the others that each text with it has: "you" of "thank", "ich" of "habe"."""
+    found: dict[str, frozenset[str]] = {}
+    for text, _ in texts:
+        keys = frozenset(word.key for word in words_of(text))
+        for key in keys:
+            found[key] = found[key] & keys if key in found else keys
+    return {key: others - {key} for key, others in found.items()}
+
+
+def only_meaning(
+    read: str, spoken: str, meaning: Mapping[str, str], companions: Mapping[str, Collection[str]]
+) -> tuple[str, str] | None:
+    """The one word of what was read that says anything, with its gloss; None where more words do, or it has none. What
+    is there whenever that word is says nothing more.
+    """
     keys = {word.key for word in words_of(read)}
     telling = {key for key in keys if not ties(key, spoken)} or keys & meaning.keys()
-    word = telling.pop() if len(telling) == 1 else ""
-    return (word, meaning[word]) if word in meaning else None
+    known = telling & meaning.keys()
+    word = known.pop() if len(known) == 1 else ""
+    return (word, meaning[word]) if word and telling <= {word, *companions.get(word, ())} else None

@@ -12,8 +12,9 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - Letters that spell no word of the text are a name that the model makes up: they are not said (`spelled_names`).
 - A text is understood sentence by sentence, each as one row of everything below (`sentences`).
 - What the model itself holds for less likely than not is said, but named (`DOUBT`).
-- A word that was read, and whose gloss is not there, is named (`meanings`); where no other one says anything, and the
-  model is unsure, its gloss is the answer.
+- No gloss is said more often in a row than twice, or than training has it (`repeats`); what is left out is told.
+- A word that was read, and whose gloss is not there, is named (`meanings`); where no other one says anything (of what
+  is asked for), its gloss is the answer.
 
 Each sentence passes the encoder once.
 """
@@ -37,19 +38,15 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
+from signer_jax.stations.asked import asked, asked_alone
 from signer_jax.stations.meanings import only_meaning, unsaid
+from signer_jax.stations.repeats import TWICE, beyond
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
 from signer_jax.writing import Word, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
-_ASKED = re.compile(  # in a `plain` text
-    r"(?<!\w)['\"](.+?)['\"](?!\w)|:\s+([^:]+)$"
-    r"|\b(?:how (?:do|does|can|would|should) \w+ sign|sign for|please sign|wie gebärde[nt]? \w+|gebärde für"
-    r"|bitte gebärden?)\s+(?!['\"])([^:]+)$",
-    re.IGNORECASE,
-)
 _AT_THE_END = re.compile(r"[.,;:!?\s]*[.!?]\s*$")
 
 
@@ -71,6 +68,8 @@ class Linker:
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
     meanings: Mapping[str, Mapping[str, str]]  # by language: the gloss that a word always brings (`stations.meanings`)
+    companions: Mapping[str, Mapping[str, Collection[str]]]  # by language: the words that all texts with a word have
+    in_a_row: Mapping[str, int]  # by language: how often one gloss may be said after itself (`stations.repeats`)
     sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
     @classmethod
@@ -79,7 +78,8 @@ class Linker:
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
         max_source: int, max_target: int, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
-        meanings: Mapping[str, Mapping[str, str]],
+        meanings: Mapping[str, Mapping[str, str]], companions: Mapping[str, Mapping[str, Collection[str]]],
+        in_a_row: Mapping[str, int],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -94,7 +94,7 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
-            meanings, sayable,
+            meanings, companions, in_a_row, sayable,
         )  # fmt: skip
 
     @functools.cached_property
@@ -120,6 +120,7 @@ class Sentence:
     glosses: tuple[str, ...] = ()
     invented: tuple[str, ...] = ()  # names that the model spelled and the text does not have, left out
     unfinished: bool = False  # the glosses were cut at the model's length
+    repeated: tuple[str, ...] = ()  # glosses that the model said too often in a row: the rest of them is left out
     probabilities: tuple[tuple[str, float], ...] = ()  # of each gloss that the model said, after those before it
     end: float = 1.0  # probability that the glosses end where they do
     unsaid: tuple[tuple[str, str], ...] = ()  # words that were read without the gloss that they bring, and that gloss
@@ -138,8 +139,8 @@ class Sentence:
 
     @property
     def doubted(self) -> bool:
-        """Whether a gloss, or that there are no more, is less likely than not."""
-        return bool(self.unsure) or (self.end < DOUBT and not self.unfinished)
+        """Whether a gloss, or that there are no more, is less likely than not; or the model found no end."""
+        return bool(self.unsure or self.repeated) or self.unfinished or self.end < DOUBT
 
     @property
     def to_sign(self) -> bool:
@@ -235,13 +236,20 @@ class Understood:
                 )
             if sentence.invented:
                 lines.append(f"spelled by the model, but not in the text, left out: {listed(sentence.invented)}")
+            if sentence.repeated:
+                said = f"{listed(sentence.repeated)} again and again, for {_shortened(sentence.read)}"
+                lines.append(f"the model says {said}: the repetitions were left out{signed}")
+                signed = ""  # once is enough
             if sentence.unsure:
                 least = dict(sorted(sentence.unsure, key=lambda one: -one[1]))
                 named = listed([f"{gloss} ({least[gloss]:.0%})" for gloss, _ in sentence.unsure])
                 lines.append(f"the model is unsure of {named}, for {_shortened(sentence.read)}{signed}")
-            elif sentence.doubted and sentence.glosses and not empty:
+            elif sentence.end < DOUBT and sentence.glosses and not empty:
                 said = f"{_shortened(sentence.read)} are all ({sentence.end:.0%})"
                 lines.append(f"the model is unsure whether its glosses for {said}{signed}")
+            elif signed and not empty:
+                own = listed([gloss for gloss, _ in sentence.probabilities])
+                lines.append(f"the model gives {own} for {_shortened(sentence.read)}{signed}")
             if sentence.unfinished:
                 lines.append(f"the glosses of {_shortened(sentence.text)} were cut at {self.max_target} tokens")
         return lines
@@ -369,8 +377,7 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
     )  # fmt: skip
     # "how do you sign 'Anna'?", "please sign: the zebra": what is asked for stands there, and nothing of it is left to
     # read.
-    for asked in _ASKED.finditer(whole):
-        start, end = asked.span(asked.lastindex or 0)
+    for start, end in asked(whole):
         inside = [i for i, word in enumerate(words) if start <= word.start and word.end <= end]
         if count and inside and not any(telling[i] for i in inside):
             rest, count = "", 0
@@ -456,7 +463,12 @@ def answered(
     probabilities = tuple((gloss, float(np.exp(own[index == i].sum()))) for i, gloss in enumerate(glosses))
     unfinished = EOS not in ids
     end = 1.0 if unfinished else float(np.exp(log_probs[ids.tolist().index(EOS)]))
-    part = replace(part, unfinished=unfinished, probabilities=probabilities, end=end)
+    gone = beyond(glosses, linker.in_a_row.get(part.language, TWICE))
+    part = replace(
+        part, unfinished=unfinished, probabilities=probabilities, end=end,
+        repeated=tuple(dict.fromkeys(glosses[place] for place in gone)),
+    )  # fmt: skip
+    glosses = tuple(gloss for place, gloss in enumerate(glosses) if place not in gone)
     meaning = linker.meanings.get(part.language, {})
     if (instead := _instead(part, glosses, meaning, linker)) is not None:
         part, glosses = replace(part, unfinished=False, instead=instead), (instead[1],)
@@ -470,11 +482,14 @@ def answered(
 def _instead(
     part: Sentence, glosses: Sequence[str], meaning: Mapping[str, str], linker: Linker
 ) -> tuple[str, str] | None:
-    """The only word that says anything, and its gloss, where the model has none for it, or doubts another one."""
-    one = only_meaning(part.read, linker.spoken.get(part.language, ""), meaning)
-    if one is None or one[1] in glosses or is_letter(one[1]) or one[1] not in linker.sayable[part.language]:
+    """The only word that says anything, of what is asked for where something is, and its gloss; where the model's own
+    glosses lack it, or it is repeated among them.
+    """
+    text, spoken = asked_alone(part.read, meaning), linker.spoken.get(part.language, "")
+    one = only_meaning(text, spoken, meaning, linker.companions.get(part.language, {}))
+    if one is None or is_letter(one[1]) or one[1] not in linker.sayable[part.language]:
         return None
-    return one if part.doubted or not glosses else None
+    return one if one[1] not in glosses or part.repeated else None
 
 
 def listed(words: Sequence[str], most: int = 12) -> str:

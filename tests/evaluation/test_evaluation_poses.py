@@ -164,9 +164,12 @@ def test_guests_take_no_places_of_what_can_be_scored():
     assert scorable(records, 2) == [0, 12] and scorable(records[6:7], 2) == []
 
 
-def test_no_sample_is_given_its_own_rest_pose(tiny_run, monkeypatch):
-    """On the training split, whose first frames are the database's rest poses."""
+def test_no_sample_is_given_its_own_rest_pose_and_the_run_says_how_it_is_labelled(tiny_run, monkeypatch):
+    """On the training split, whose first frames are the database's rest poses; gates that choose once a sentence are
+    scored on the labels that they were trained on.
+    """
     from signer_jax import Signer
+    from signer_jax.evaluation import poses
     from signer_jax.pose.prior import Prior
 
     asked = []
@@ -176,7 +179,12 @@ def test_no_sample_is_given_its_own_rest_pose(tiny_run, monkeypatch):
         asked.append(without)
         return rest(self, signer, without=without)
 
+    labels, chosen_candidates = [], poses.chosen_candidates
+    monkeypatch.setattr(
+        poses, "chosen_candidates", lambda *given: labels.append(given[3:]) or chosen_candidates(*given)
+    )
     monkeypatch.setattr(Prior, "rest", counted)
     result = Evaluation(joints="full_128")
     evaluate_poses(Signer.load(tiny_run), "train", 3, result)
+    assert set(labels) == {("sentence",)}
     assert asked and all(asked) and result.metrics["pose/sentences"] == 3

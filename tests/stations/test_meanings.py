@@ -1,6 +1,6 @@
 """The gloss that a word always brings with it, and the words of which it is lost."""
 
-from signer_jax.stations.meanings import LEAST, meanings_of, only_meaning, unsaid
+from signer_jax.stations.meanings import LEAST, companions_of, meanings_of, only_meaning, unsaid
 
 TEXTS = [
     ("my mother is old.", ("IX-1", "POSS", "MOTHER", "OLD")),
@@ -30,10 +30,24 @@ def test_what_is_lost():
     assert unsaid("the dog is it", ("DOG",), meaning) == []
 
 
+def test_a_gloss_is_of_the_word_that_brings_it():
+    texts = [("ich habe Zeit", ("ICH", "ZEIT")), ("ich habe Mut", ("ICH", "MUT"))] * LEAST
+    texts += [("ich lese", ("ICH", "LESEN")), ("every day", ("EVERY-DAY",))] * LEAST
+    assert companions_of(texts)["habe"] == {"ich"} and companions_of(texts)["ich"] == frozenset()
+    meaning = meanings_of(texts)
+    assert "habe" not in meaning and (meaning["ich"], meaning["lese"], meaning["zeit"]) == ("ICH", "LESEN", "ZEIT")
+    # Two words that are never apart bring it together.
+    assert meaning["every"] == meaning["day"] == "EVERY-DAY"
+
+
 def test_the_only_word_that_says_anything():
-    meaning = {"dog": "DOG", "with": "WITH", "old": "OLD"}
-    assert only_meaning("The dog, the DOG!", "english", meaning) == ("dog", "DOG") == only_meaning("dog", "", meaning)
-    assert only_meaning("with", "english", meaning) == ("with", "WITH")
-    assert only_meaning("with the dog", "english", meaning) == ("dog", "DOG")
-    for text in ("the old dog", "my dog", "my", "the", "", "the dog's"):
-        assert only_meaning(text, "english", meaning) is None, text
+    meaning = {"dog": "DOG", "with": "WITH", "old": "OLD", "thank": "THANK-YOU"}
+    companions = {"thank": {"you"}, "dog": {"old"}}
+    one = only_meaning("The dog, the DOG!", "english", meaning, {})
+    assert one == ("dog", "DOG") == only_meaning("dog", "", meaning, {})
+    assert only_meaning("with", "english", meaning, {}) == ("with", "WITH")
+    assert only_meaning("with the dog", "english", meaning, {}) == ("dog", "DOG")
+    for text in ("the old dog", "my dog", "my", "the", "", "the dog's", "thank me"):
+        assert only_meaning(text, "english", meaning, companions) is None, text
+    assert only_meaning("thank you", "english", meaning, companions) == ("thank", "THANK-YOU")
+    assert only_meaning("thank you", "english", meaning, {}) is None

@@ -35,6 +35,7 @@ def linker(tmp_path_factory) -> Linker:
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
         spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, meanings={},
+        companions={}, in_a_row={},
     )  # fmt: skip
 
 
@@ -176,6 +177,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
         max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
+        companions={}, in_a_row={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -232,7 +234,7 @@ def test_a_read_word_whose_gloss_is_lost_is_told(linker):
 
 
 def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
-    """Where the model doubts its own answer, or has none; and it is said."""
+    """Where the model's own answer lacks it, in a prompt too; and it is said."""
     known = replace(
         linker, words={**linker.words, "ase": linker.words["ase"] | {"and"}},
         meanings={"ase": {"dog": "DOG", "house": "HOUSE", "carried": "CARRY", "new": "#N"}},
@@ -253,9 +255,16 @@ def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
     assert told("dog", "OLD", p=0.9, end=0.3) == (("DOG",), [ended])
     glosses, remarks = told("the dog and Anna", "OLD")
     assert glosses == ("DOG", "#ANNA") and remarks[-1].endswith(signed)
-    # What the model is sure of stands, and what it doubts beside the word's own gloss.
-    assert told("dog", "OLD", p=0.9)[0] == ("OLD",)
+    # Whatever the model thinks of its own; what it doubts beside the word's own gloss stands.
+    assert told("dog", "OLD", p=0.9) == (("DOG",), [f"the model gives OLD for 'dog'{signed}"])
     assert told("dog", "OLD", "DOG")[0] == ("OLD", "DOG")
+    # Of a prompt, what is asked for; the words around it say nothing, or are no prompt.
+    for text in ("how do you sign 'the dog'?", "how do you sign dog?", "please sign: the dog"):
+        assert told(text, "OLD")[0] == told(text, "OLD", p=0.9)[0] == ("DOG",), text
+    assert told("in the house: 'the dog'", "OLD")[0] == ("OLD",)
+    # A gloss that the model does not get away from is said once.
+    again = "the model says DOG again and again, for 'the dog': the repetitions were left out"
+    assert told("the dog", "DOG", "DOG", "DOG", p=0.9) == (("DOG",), [again + signed])
     # Neither one of two words, nor what cannot be performed, nor one letter of a name.
     assert told("the dog house", "OLD")[0] == ("OLD",) == told("carried", "OLD")[0] == told("new", "OLD")[0]
 
@@ -299,6 +308,7 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24, beams=2,
         length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
+        companions={}, in_a_row={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
@@ -386,16 +396,38 @@ def test_glosses_that_do_not_end_are_told(linker):
     row = np.array((dog * 10)[:10])
     sure = np.log(np.full(10, 0.9))
     done = station.answered(part, row, sure, linker.languages.index("ase"), linker)
-    assert done.unfinished and set(done.glosses) == {"DOG"}
-    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
-    assert understood.remarks(0) == ["the glosses of 'the dog' were cut at 10 tokens"]
+    assert done.unfinished and done.doubted and set(done.glosses) == {"DOG"}
+    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (replace(done, repeated=()),), 10)
+    assert (
+        understood.remarks(0) == ["the glosses of 'the dog' were cut at 10 tokens"] and understood.sentences[0].doubted
+    )
     ended = np.array([*linker.tokenizer.encode_gloss(["DOG"]), 0])
     assert not station.answered(part, ended, sure[: len(ended)], 0, linker).unfinished
-    nothing = replace(understood, sentences=(replace(done, unfinished=False, glosses=()),))
+    nothing = replace(understood, sentences=(replace(done, unfinished=False, repeated=(), glosses=()),))
     assert nothing.remarks(0) == ["the model gives no gloss for 'the dog'"]
     with pytest.raises(SignerError, match="'the dog': no gloss came out of it; the model gives no gloss for 'the dog'"):
         nothing.require_glosses(0)
     understood.require_glosses(0)
+
+
+def test_no_gloss_is_said_again_and_again(linker):
+    part = read("the dog is old", "ase", 0, linker)
+
+    def told(*glosses: str, of: Linker = linker) -> tuple[tuple[str, ...], bool, list[str]]:
+        ids = np.array(of.tokenizer.encode_gloss(glosses))
+        done = station.answered(part, ids, np.full(len(ids), np.log(0.99)), of.languages.index("ase"), of)
+        understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+        return done.glosses, done.doubted, understood.remarks(0)
+
+    said = "the model says DOG again and again, for 'the dog is old': the repetitions were left out"
+    assert told("DOG", "DOG", "DOG", "DOG", "OLD") == (("DOG", "DOG", "OLD"), True, [said])
+    assert told("OLD", "DOG", "DOG", "DOG") == (("OLD", "DOG", "DOG"), True, [said])
+    for glosses in (("DOG", "DOG", "OLD"), ("DOG", "OLD", "DOG", "OLD", "DOG")):
+        assert told(*glosses) == (glosses, False, [])
+    # What the training texts have is said: "as always" four times in PHOENIX14T.
+    four = ("OLD", "OLD", "OLD", "OLD")
+    assert told(*four, of=replace(linker, in_a_row={"ase": 4, "gsg": 2})) == (four, False, [])
+    assert told(*four, of=replace(linker, in_a_row={"ase": 2, "gsg": 4}))[0] == four[:2]
 
 
 def test_the_gloss_that_is_in_doubt_is_named(linker):
