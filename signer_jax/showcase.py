@@ -329,6 +329,8 @@ def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     outside.check_tree(directory, "remove it: what this run has not written there is none of its curves")
+    if not directory.is_dir():  # no curve could be written
+        return []
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
     events.Reload()
     names = events.Tags()["scalars"]
