@@ -28,7 +28,7 @@ def get_config(devices="1"):
     c.renderer.solver, c.renderer.steps = "dpm++", 8  # what Euler's 16 steps give, in half the time
     c.renderer.temperature = 0.8  # less speckle; the hands keep seven tenths of the truth's sharpness
     # So small a SLUL keeps little of a text but what its glosses ask for. Gates on the mean of its features find fewer
-    # signers than counts of the words do; on the mean of a layer over each token, at a rate of their own, as many.
+    # signers than counts of the words do; on the mean of a layer over each token, at a rate of their own, more.
     c.pose.pool_hidden = 256
     c.train.pose.rates = ("^slp_moe/(pool|gates)/=8",)
     # So few steps must not spoil the principal components it starts from: at 2e-6 they already tell the frames of a

@@ -18,6 +18,7 @@ from signer_jax.training.monitoring import Monitor
 from signer_jax.types import Pose, Sample
 
 PANEL = 256  # pixels of a panel of the video
+SAMPLES, SAMPLE_FRAMES = 6, 81  # clips in TensorBoard, and how much of each
 STRIP = 8  # frames of a pose strip
 
 # A row that names no other input is measured on the truth's glosses, timing or poses: one station, not the chain.
@@ -290,6 +291,12 @@ def enlarge(video: np.ndarray) -> np.ndarray:
     return video.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
+def reduced(video: np.ndarray) -> np.ndarray:
+    """Every n-th pixel of it, so that no frame is higher than the panel."""
+    each = -(-video.shape[1] // PANEL)
+    return video[:, ::each, ::each]
+
+
 def strip(pose: Pose, joints: str) -> np.ndarray:
     """Some frames of a pose on a subset of joints, side by side: uint8 `[h, STRIP·h, 3]`."""
     index = np.linspace(0, len(pose) - 1, STRIP).round().astype(int)
@@ -310,12 +317,16 @@ def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def log_samples(evaluation: Evaluation, step: int, monitor: Monitor, fps: float) -> None:
-    """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard."""
+    """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard.
+
+    Of few clips, small and short: an animated image of large ones takes minutes and a hundred megabytes.
+    """
     monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
     for label, pose in evaluation.poses:
         monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
-    for i, clip in enumerate(evaluation.clips):
-        monitor.video(f"video/{i}", step, np.concatenate(list(clip.values()), axis=2), fps)
+    for i, clip in enumerate(evaluation.clips[:SAMPLES]):
+        shown = [reduced(video[:SAMPLE_FRAMES]) for video in clip.values()]
+        monitor.video(f"video/{i}", step, np.concatenate(shown, axis=2), fps)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -189,8 +189,7 @@ def _local(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, name: str | N
     """
     where = platform()
     if where == "gpu" and cudnn.takes(q):
-        out = cudnn.cudnn_attention(q, k, v, scale)
-        return checkpoint_name(out, cudnn.RESULT) if name else out, True
+        return cudnn.cudnn_attention(q, k, v, scale), True  # kept as one operation (`renderer/remat.py`)
     long = q.shape[1] * k.shape[1] > LOGITS_LIMIT
     own = on_one_device() or bool(_manual())
     if where == "tpu" and long and own and splash.takes(q):

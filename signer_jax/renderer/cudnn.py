@@ -15,10 +15,6 @@ from jaxtyping import Float
 FORWARD = ("dot_product_attention_fwd_wrapper", "dot_product_attention_fwd")
 BACKWARD = ("dot_product_attention_bwd_wrapper", "dot_product_attention_bwd")
 
-# The name of what it gives, for the host's memory. Where the device's keeps it, the operation itself is kept, with the
-# sums that its gradient needs (`renderer/remat.py`), and by the name as well it would lie there twice.
-RESULT = "attended by cuDNN"
-
 
 def takes(q: jax.Array) -> bool:
     """Whether it takes queries of this type and size."""

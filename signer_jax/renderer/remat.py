@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.ad_checkpoint import Offloadable
 
 from signer_jax.errors import SignerError
 from signer_jax.renderer.attention import KEPT
-from signer_jax.renderer.cudnn import FORWARD, RESULT
+from signer_jax.renderer.cudnn import FORWARD
 
 _policies = jax.checkpoint_policies
 
@@ -24,6 +25,18 @@ def _by_cudnn(operation: Any, *arrays: Any, **_: Any) -> bool:
     return operation.name in FORWARD and arrays[1].shape[1] >= arrays[0].shape[1]
 
 
+_HOST = {"offload_src": "device", "offload_dst": "pinned_host"}
+_named_to_the_host = _policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=[], names_which_can_be_offloaded=[KEPT], **_HOST
+)
+
+
+def _to_the_host(operation: Any, *arrays: Any, **options: Any) -> Any:
+    if _by_cudnn(operation, *arrays):
+        return Offloadable(src=_HOST["offload_src"], dst=_HOST["offload_dst"])
+    return _named_to_the_host(operation, *arrays, **options)
+
+
 _attended = _policies.save_from_both_policies(_policies.save_only_these_names(KEPT), _by_cudnn)
 POLICIES: dict[str, Callable[..., Any] | None] = {
     "none": None,  # all is kept
@@ -31,10 +44,7 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
     # Products with weights: what lies between them is made again in less time than it takes to read it back.
     "dots_no_batch": _policies.save_from_both_policies(_policies.dots_with_no_batch_dims_saveable, _attended),
     "attention": _attended,
-    "offload": _policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[], names_which_can_be_offloaded=[KEPT, RESULT], offload_src="device",
-        offload_dst="pinned_host",
-    ),
+    "offload": _to_the_host,
     "full": _policies.nothing_saveable,
 }  # fmt: skip
 

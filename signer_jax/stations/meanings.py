@@ -14,11 +14,11 @@ from signer_jax.writing import words_of
 LEAST, SHARE = 5, 0.95  # a word's texts; in how many of them its gloss must be
 
 
-def meanings_of(texts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """By word, the gloss that is in `SHARE` of the texts with that word, of several the one that is in fewest others.
+def always_of(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
+    """By word, the glosses that are in `SHARE` of the texts with that word, the one first that is in fewest others.
 
     `texts`: each a text and its glosses, of one language. Words of fewer than `LEAST` texts, and those without such a
-    gloss, are left out; so is "habe", of which ICH would be found, that "ich" brings, which is always beside it.
+    gloss, are left out.
     """
     in_words: Counter[str] = Counter()
     in_glosses: Counter[str] = Counter()
@@ -34,12 +34,21 @@ def meanings_of(texts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
         always = [gloss for gloss, both in together[word].items() if both >= SHARE * count]
         if count >= LEAST and always:
             # Of equally frequent ones (#A and #D of a name) the first in the alphabet: the same whatever the run.
-            found[word] = min(always, key=lambda gloss: (in_glosses[gloss] - together[word][gloss], gloss))
-    beside = companions_of(texts)
+            seldom = sorted((in_glosses[gloss] - together[word][gloss], gloss) for gloss in always)
+            found[word] = tuple(gloss for _, gloss in seldom)
+    return found
+
+
+def meanings_of(always: Mapping[str, Sequence[str]], companions: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """By word, the gloss that it brings, of several (`always_of`) the first.
+
+    Left out is "habe", of which ICH would be found, that "ich" brings, which is always beside it (`companions_of`).
+    """
+    found = {word: glosses[0] for word, glosses in always.items()}
     return {
         word: gloss
         for word, gloss in found.items()
-        if not any(found.get(other) == gloss and word not in beside[other] for other in beside[word])
+        if not any(found.get(other) == gloss and word not in companions[other] for other in companions[word])
     }
 
 

@@ -69,6 +69,7 @@ class Linker:
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
     meanings: Mapping[str, Mapping[str, str]]  # by language: the gloss that a word always brings (`stations.meanings`)
     companions: Mapping[str, Mapping[str, Collection[str]]]  # by language: the words that all texts with a word have
+    several: Mapping[str, Collection[str]]  # by language: the words that bring more glosses than one
     in_a_row: Mapping[str, int]  # by language: how often one gloss may be said after itself (`stations.repeats`)
     sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
@@ -79,7 +80,7 @@ class Linker:
         max_source: int, max_target: int, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
         meanings: Mapping[str, Mapping[str, str]], companions: Mapping[str, Mapping[str, Collection[str]]],
-        in_a_row: Mapping[str, int],
+        several: Mapping[str, Collection[str]], in_a_row: Mapping[str, int],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -94,7 +95,7 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
-            meanings, companions, in_a_row, sayable,
+            meanings, companions, several, in_a_row, sayable,
         )  # fmt: skip
 
     @functools.cached_property
@@ -483,11 +484,14 @@ def _instead(
     part: Sentence, glosses: Sequence[str], meaning: Mapping[str, str], linker: Linker
 ) -> tuple[str, str] | None:
     """The only word that says anything, of what is asked for where something is, and its gloss; where the model's own
-    glosses lack it, or it is repeated among them.
+    glosses lack it, or it is repeated among them. A model that is sure gives way only to a word's one gloss: of a word
+    that brings several none is the answer alone.
     """
-    text, spoken = asked_alone(part.read, meaning), linker.spoken.get(part.language, "")
+    text, spoken = asked_alone(part.read), linker.spoken.get(part.language, "")
     one = only_meaning(text, spoken, meaning, linker.companions.get(part.language, {}))
     if one is None or is_letter(one[1]) or one[1] not in linker.sayable[part.language]:
+        return None
+    if glosses and not part.doubted and one[0] in linker.several.get(part.language, ()):
         return None
     return one if one[1] not in glosses or part.repeated else None
 

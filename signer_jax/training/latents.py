@@ -34,7 +34,7 @@ from signer_jax.training.contents import fingerprint
 
 T = TypeVar("T")
 FEW = 256  # reference frames of all signers, where training reads none of them: looks to sign with, and baselines
-_PIXELS = 1 << 24  # of all frames that are encoded at once, but for a single window that has more
+_PIXELS = 1 << 24  # of all frames that a device encodes at once, but for a single window that has more
 _MOST_ROWS = 8
 _PART_PIXELS = 1 << 30  # of a part (`begun`): 32 windows of 81 x 480 x 832, a minute or so of an accelerator
 _SIDE = 256  # pixels, of a corpus that does not say its size

@@ -267,7 +267,7 @@ def by_rows(
     """`function(params, rows)` of rows that are split among `ways` of this process's devices; each has all parameters.
 
     Each device runs the program that one device alone runs of so many rows, so that the numbers are the same. With one
-    it runs where the parameters lie.
+    it runs where the parameters lie, else they are copied to where they do not lie yet.
     """
     if ways == 1:
         alone = jax.jit(function)

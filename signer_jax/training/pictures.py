@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Float, UInt8
 
 from signer_jax import storage
@@ -91,7 +91,9 @@ class Seer:
     """
 
     def __init__(self, tower: Tower, ways: int = 1):
-        here = SingleDeviceSharding(jax.local_devices()[0])
+        first = jax.local_devices()[:ways]
+        alone, all_of_them = SingleDeviceSharding(first[0]), NamedSharding(Mesh(first, ("data",)), PartitionSpec())
+        here: Any = alone if ways == 1 else all_of_them
         module, params = clip.load(tower.folder, width=tower.width, place=lambda *_: here)
         self._params = params
         self._module: ImageEncoder = module

@@ -113,7 +113,7 @@ def needed(tiny: bool, rows: int) -> float:
     return flops.training(lambda params, batch, rng: loss(params, batch, rng)[0], params, batch, jax.random.key(0))
 
 
-def ours(tiny: bool, rows: int, steps: int, *, remat: str) -> dict[str, Any]:
+def ours(tiny: bool, rows: int, steps: int, *, remat: str, traced: bool) -> dict[str, Any]:
     import jax
 
     from signer_jax import configuration
@@ -141,9 +141,33 @@ def ours(tiny: bool, rows: int, steps: int, *, remat: str) -> dict[str, Any]:
         return float(jax.block_until_ready((state, metrics))[1]["loss"])
 
     found = timed(once, steps)
+    if traced:
+        kernels(once)
     device = jax.devices()[0]
     memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
     return found | {"device": device.device_kind, "memory": memory or _resident()}
+
+
+def kernels(step: Callable[[], float]) -> None:
+    """Prints the kernels of a step on a GPU by their time together."""
+    import tempfile
+    from collections import Counter
+    from pathlib import Path
+
+    import jax
+
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            step()
+        for path in Path(folder).rglob("*.xplane.pb"):
+            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+                for line in (line for line in plane.lines if "GPU" in plane.name and "Stream" in line.name):
+                    taken: Counter[str] = Counter()
+                    for event in line.events:
+                        taken[event.name] += event.duration_ns
+                    print(f"{plane.name} {line.name}: {sum(taken.values()) / 1e6:.1f} ms", file=sys.stderr)
+                    for name, ns in taken.most_common(30):
+                        print(f"{ns / 1e6:10.2f} ms  {name[:100]}", file=sys.stderr)
 
 
 def theirs(tiny: bool, rows: int, steps: int, *, compiled: bool, again: bool) -> dict[str, Any]:
@@ -199,7 +223,7 @@ def _resident() -> int:
 
 
 def measured(
-    side: str, remat: str, tiny: bool, rows: int, steps: int, environment: dict[str, str]
+    side: str, remat: str, tiny: bool, rows: int, steps: int, environment: dict[str, str], traced: bool
 ) -> dict[str, Any] | None:
     """What a side's own process says; None where it failed, which it told itself."""
     command = [
@@ -214,7 +238,8 @@ def measured(
         "--steps",
         str(steps),
     ]
-    run = subprocess.run(command + ["--tiny"] * tiny, env=environment, stdout=subprocess.PIPE, text=True)
+    command += ["--tiny"] * tiny + ["--kernels"] * traced
+    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     said = [line for line in run.stdout.splitlines() if line.startswith(ANSWER)]
     return json.loads(said[-1].removeprefix(ANSWER)) if run.returncode == 0 and said else None
 
@@ -222,17 +247,25 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
-    parser.add_argument("--remat", nargs="+", default=["attention"], help="of ours, a row each (attention)")
+    kept = ("none", "dots", "dots_no_batch", "attention", "offload", "full")
+    parser.add_argument(
+        "--remat", nargs="+", choices=kept, default=["attention"], help="of ours, a row each (attention)"
+    )
     parser.add_argument("--batch", type=int, default=1, help="clips a step (1)")
     parser.add_argument("--steps", type=int, default=10, help="steps that are measured, after two (10)")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--kernels", action="store_true", help="of a step of ours too, by time (on a GPU)")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         size = given.tiny, given.batch, given.steps
         compiled, again = given.worker in ("compiled", "kept"), given.worker != "kept"
         mine = given.worker == "ours"
-        found = ours(*size, remat=given.remat[0]) if mine else theirs(*size, compiled=compiled, again=again)
+        found = (
+            ours(*size, remat=given.remat[0], traced=given.kernels)
+            if mine
+            else theirs(*size, compiled=compiled, again=again)
+        )
         print(ANSWER, json.dumps(found), flush=True)
         return
     environment = dict(os.environ)
@@ -246,7 +279,7 @@ def main() -> None:
     failed = False
     rows = [(side, remat) for side in given.sides for remat in (given.remat if side == "ours" else [""])]
     for side, remat in rows:
-        found = measured(side, remat, given.tiny, given.batch, given.steps, environment)
+        found = measured(side, remat, given.tiny, given.batch, given.steps, environment, given.kernels)
         name = f"{side}, {remat}" if remat else side
         failed |= found is None
         if found is None:

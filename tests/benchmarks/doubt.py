@@ -6,7 +6,9 @@ On 1,000 sentences of the built-in corpus's dev split as they are, and on half o
 unknown word is), of a run that was trained on that corpus. "told": doubt is told of so many sentences; "precision": so
 many of these are wrong; "recall": it is told of so many of the wrong ones. "named": so many glosses are named as
 unsure, of which so many are not among the true glosses. Beside it: the words that were read and whose gloss is not
-there (`Sentence.unsaid`), which are told whatever the line.
+there (`Sentence.unsaid`), which are told whatever the line, and how many sentences were answered by a word's gloss in
+place of the model's (`Sentence.instead`). Last: of how many words that bring a gloss that gloss is not in the answer to
+a prompt for the word.
 """
 
 import sys
@@ -20,6 +22,9 @@ from signer_jax.pipeline import Signer
 from signer_jax.stations import understand as station
 from signer_jax.writing import words_of
 
+PROMPTS = {
+    "ase": ("how do you sign '{}'?", "what is the sign for '{}'?", "{}"), "gsg": ("wie gebärdet man '{}'?", "{}"),
+}  # fmt: skip
 LINES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -54,6 +59,19 @@ def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[
         print(f"mean of all glosses below {line:.2f}: {' '.join(f'{n:.3f}' for n in three(means, wrong))}")
     lost = three([any(part.unsaid for part in row) for row in rows], wrong)
     print(f"a word that was read lacks its gloss: {' '.join(f'{n:.3f}' for n in lost)}")
+    instead = [wrong[i] for i, row in enumerate(rows) if any(part.instead for part in row)]
+    print(f"answered by a word's gloss: {len(instead)}, of which wrong: {sum(instead)}")
+
+
+def asked(signer: Signer) -> None:
+    for language, prompts in PROMPTS.items():
+        meaning = signer.linker.meanings.get(language, {})
+        words = [word for word, gloss in meaning.items() if not gloss.startswith("#")]
+        for prompt in prompts if words else ():
+            texts = [prompt.format(word) for word in words]
+            answers = station.understand(texts, [language] * len(texts), signer.linker).glosses
+            lost = sum(meaning[word] not in answer for word, answer in zip(words, answers, strict=True))
+            print(f"{prompt.format('…')}: {len(words)} words, the gloss of {lost} is lost")
 
 
 def main(workdir: str) -> None:
@@ -66,6 +84,8 @@ def main(workdir: str) -> None:
         "without a word", [without_a_word(found[i].text, rng) for i in less], [languages[i] for i in less],
         [truth[i] for i in less], signer,
     )  # fmt: skip
+    station.DOUBT = 0.5
+    asked(signer)
 
 
 if __name__ == "__main__":

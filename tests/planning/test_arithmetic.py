@@ -157,7 +157,7 @@ def test_a_gpus_step_is_one_that_a_gpu_runs(remat, kept):
     products = 2 * 3072 * (6 * 64 * 64 + 2 * 64 * 128) + 2 * 12 * (2 * 64 * 64)
     assert (many.needed - few.needed) / 8 == pytest.approx(8 * 3 * (attends + reads + products), rel=0.01)
     # The backward pass makes the softmax again, 5 products for 4, and all that is not kept, too.
-    run = (3.5 + (remat != "attention")) * attends + 4.5 * reads + 4 * products
+    run = (3.5 + (remat == "full")) * attends + 4.5 * reads + 4 * products
     assert more.flops - found.flops == pytest.approx(8 * run, rel=0.01)
 
 

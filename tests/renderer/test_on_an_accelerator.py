@@ -108,7 +108,7 @@ def test_in_bfloat16_it_learns_what_the_cpu_does_whatever_is_computed_again(give
 
 
 def test_twice_the_same_step_gives_the_same_bits(given):
-    """A GPU sums some gradients in an order that changes, unless it is told not to (launch/README.md)."""
+    """A GPU sums some gradients in an order that changes, unless it is told not to (docs/training.md)."""
     if jax.default_backend() == "gpu" and "xla_gpu_deterministic_ops=true" not in os.environ.get("XLA_FLAGS", ""):
         pytest.skip("give XLA_FLAGS=--xla_gpu_deterministic_ops=true")
     run = _gradients(small(remat="attention", dtype=jnp.bfloat16))

@@ -14,13 +14,13 @@ from signer_jax.stations.asked import asked, asked_alone
     ],
 )  # fmt: skip
 def test_what_is_asked_for(text, wanted):
-    assert asked_alone(text, {"dog", "cat", "danke", "thank"}) == wanted
+    assert asked_alone(text) == wanted
     assert " ".join(text[start:end] for start, end in asked(text)) == wanted
 
 
 def test_a_sentence_that_quotes_is_no_prompt():
-    assert asked_alone("my mother said 'sorry'", {"mother", "sorry"}) == "my mother said 'sorry'"
-    assert (
-        asked_alone("the dog is old", {"dog"}) == "the dog is old"
-        and asked_alone("sign: '...'", set()) == "sign: '...'"
-    )
+    assert asked_alone("my mother said 'sorry'") == "my mother said 'sorry'"
+    assert asked_alone("the dog is old") == "the dog is old" and asked_alone("sign: '...'") == "sign: '...'"
+    # Whatever words the training texts say something of.
+    assert asked_alone("my friend the teacher said 'sorry'") == "my friend the teacher said 'sorry'"
+    assert asked_alone("two things were there: a dog") == "two things were there: a dog"

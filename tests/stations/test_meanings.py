@@ -1,6 +1,6 @@
 """The gloss that a word always brings with it, and the words of which it is lost."""
 
-from signer_jax.stations.meanings import LEAST, companions_of, meanings_of, only_meaning, unsaid
+from signer_jax.stations.meanings import LEAST, always_of, companions_of, meanings_of, only_meaning, unsaid
 
 TEXTS = [
     ("my mother is old.", ("IX-1", "POSS", "MOTHER", "OLD")),
@@ -11,21 +11,26 @@ TEXTS = [
 ] * LEAST
 
 
+def meanings(texts):
+    return meanings_of(always_of(texts), companions_of(texts))
+
+
 def test_a_word_brings_the_gloss_that_is_in_its_texts_and_in_fewest_others():
-    meaning = meanings_of([*TEXTS, *[("the rare dog", ("RARE", "DOG"))] * (LEAST - 1)])
+    meaning = meanings([*TEXTS, *[("the rare dog", ("RARE", "DOG"))] * (LEAST - 1)])
     # POSS and IX-1 are in every text of "mother" too; "is" and "the" bring none, and "rare" is too rare to tell.
     assert meaning == {"mother": "MOTHER", "old": "OLD", "new": "NEW", "dog": "DOG", "cat": "CAT", "my": "IX-1"}
-    assert meanings_of([]) == {}
+    assert meanings([]) == {}
+    assert always_of(TEXTS)["my"] == ("IX-1", "POSS") and always_of(TEXTS)["cat"] == ("CAT",)
 
 
 def test_one_text_in_twenty_may_differ():
     other = ("a mother", ("WOMAN",))
-    assert meanings_of([("mother", ("MOTHER",))] * 19 + [other])["mother"] == "MOTHER"
-    assert "mother" not in meanings_of([("mother", ("MOTHER",))] * 18 + [other] * 2)
+    assert meanings([("mother", ("MOTHER",))] * 19 + [other])["mother"] == "MOTHER"
+    assert "mother" not in meanings([("mother", ("MOTHER",))] * 18 + [other] * 2)
 
 
 def test_what_is_lost():
-    meaning = meanings_of(TEXTS)
+    meaning = meanings(TEXTS)
     assert unsaid("the mother dog is Old, is it old?", ("DOG",), meaning) == [("mother", "MOTHER"), ("old", "OLD")]
     assert unsaid("the dog is it", ("DOG",), meaning) == []
 
@@ -34,7 +39,7 @@ def test_a_gloss_is_of_the_word_that_brings_it():
     texts = [("ich habe Zeit", ("ICH", "ZEIT")), ("ich habe Mut", ("ICH", "MUT"))] * LEAST
     texts += [("ich lese", ("ICH", "LESEN")), ("every day", ("EVERY-DAY",))] * LEAST
     assert companions_of(texts)["habe"] == {"ich"} and companions_of(texts)["ich"] == frozenset()
-    meaning = meanings_of(texts)
+    meaning = meanings(texts)
     assert "habe" not in meaning and (meaning["ich"], meaning["lese"], meaning["zeit"]) == ("ICH", "LESEN", "ZEIT")
     # Two words that are never apart bring it together.
     assert meaning["every"] == meaning["day"] == "EVERY-DAY"

@@ -35,7 +35,7 @@ def linker(tmp_path_factory) -> Linker:
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
         spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, meanings={},
-        companions={}, in_a_row={},
+        companions={}, several={}, in_a_row={},
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
         max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
-        companions={}, in_a_row={},
+        companions={}, several={}, in_a_row={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -308,7 +308,7 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24, beams=2,
         length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
-        companions={}, in_a_row={},
+        companions={}, several={}, in_a_row={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
@@ -397,10 +397,12 @@ def test_glosses_that_do_not_end_are_told(linker):
     sure = np.log(np.full(10, 0.9))
     done = station.answered(part, row, sure, linker.languages.index("ase"), linker)
     assert done.unfinished and done.doubted and set(done.glosses) == {"DOG"}
-    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (replace(done, repeated=()),), 10)
-    assert (
-        understood.remarks(0) == ["the glosses of 'the dog' were cut at 10 tokens"] and understood.sentences[0].doubted
-    )
+    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+    again = "the model says DOG again and again, for 'the dog': the repetitions were left out"
+    cut = "the glosses of 'the dog' were cut at 10 tokens"
+    assert understood.remarks(0) == [again, cut]
+    alone = replace(understood, sentences=(replace(done, repeated=()),))
+    assert alone.remarks(0) == [cut] and alone.sentences[0].doubted
     ended = np.array([*linker.tokenizer.encode_gloss(["DOG"]), 0])
     assert not station.answered(part, ended, sure[: len(ended)], 0, linker).unfinished
     nothing = replace(understood, sentences=(replace(done, unfinished=False, repeated=(), glosses=()),))
