@@ -30,7 +30,7 @@ def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
         done = understand(texts, languages, linker)
         made = [
             replace(one, glosses=dev[0].glosses if one.of == 0 else ("NONE",), probabilities=(), end=1.0,
-                    unsaid=(("word", "GLOSS"),) if one.of < 3 else ())
+                    unfinished=False, repeated=(), unsaid=(("word", "GLOSS"),) if one.of < 3 else ())
             for one in done.sentences
         ]  # fmt: skip
         return replace(done, sentences=tuple(made))
