@@ -28,6 +28,7 @@ from dataclasses import replace
 from typing import Any
 
 SIDES = ("ours", "torch", "compiled", "kept")
+REMATS = ("none", "dots", "dots_no_batch", "attention", "offload", "full")
 RATE = 1e-5
 ANSWER = "answer:"
 
@@ -222,24 +223,9 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measured(
-    side: str, remat: str, tiny: bool, rows: int, steps: int, environment: dict[str, str], traced: bool
-) -> dict[str, Any] | None:
+def measured(options: list[str], environment: dict[str, str]) -> dict[str, Any] | None:
     """What a side's own process says; None where it failed, which it told itself."""
-    command = [
-        sys.executable,
-        __file__,
-        "--worker",
-        side,
-        "--remat",
-        remat,
-        "--batch",
-        str(rows),
-        "--steps",
-        str(steps),
-    ]
-    command += ["--tiny"] * tiny + ["--kernels"] * traced
-    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    run = subprocess.run([sys.executable, __file__, *options], env=environment, stdout=subprocess.PIPE, text=True)
     said = [line for line in run.stdout.splitlines() if line.startswith(ANSWER)]
     return json.loads(said[-1].removeprefix(ANSWER)) if run.returncode == 0 and said else None
 
@@ -247,10 +233,7 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
-    kept = ("none", "dots", "dots_no_batch", "attention", "offload", "full")
-    parser.add_argument(
-        "--remat", nargs="+", choices=kept, default=["attention"], help="of ours, a row each (attention)"
-    )
+    parser.add_argument("--remat", nargs="+", default=["attention"], choices=REMATS, help="of ours, a row each")
     parser.add_argument("--batch", type=int, default=1, help="clips a step (1)")
     parser.add_argument("--steps", type=int, default=10, help="steps that are measured, after two (10)")
     parser.add_argument("--tiny", action="store_true")
@@ -259,13 +242,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.worker:
         size = given.tiny, given.batch, given.steps
-        compiled, again = given.worker in ("compiled", "kept"), given.worker != "kept"
-        mine = given.worker == "ours"
-        found = (
-            ours(*size, remat=given.remat[0], traced=given.kernels)
-            if mine
-            else theirs(*size, compiled=compiled, again=again)
-        )
+        if given.worker == "ours":
+            found = ours(*size, remat=given.remat[0], traced=given.kernels)
+        else:
+            found = theirs(*size, compiled=given.worker in ("compiled", "kept"), again=given.worker != "kept")
         print(ANSWER, json.dumps(found), flush=True)
         return
     environment = dict(os.environ)
@@ -277,9 +257,11 @@ def main() -> None:
     print("| side | device | first step, s | step, s | model TFLOP/s | MFU | peak memory, GiB | loss, first and last |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     failed = False
+    same = ["--batch", str(given.batch), "--steps", str(given.steps)]
+    same += ["--tiny"] * given.tiny + ["--kernels"] * given.kernels
     rows = [(side, remat) for side in given.sides for remat in (given.remat if side == "ours" else [""])]
     for side, remat in rows:
-        found = measured(side, remat, given.tiny, given.batch, given.steps, environment, given.kernels)
+        found = measured(["--worker", side, *(["--remat", remat] if remat else []), *same], environment)
         name = f"{side}, {remat}" if remat else side
         failed |= found is None
         if found is None:
