@@ -17,10 +17,9 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.stations.meanings import always_of, companions_of, meanings_of
 from signer_jax.stations.perform import Performer
 from signer_jax.stations.render import Studio
-from signer_jax.stations.repeats import most_in_a_row
+from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE
 from signer_jax.training import conditions, partitioning
@@ -56,33 +55,25 @@ class Opened:
         """Text -> glosses, for `stations.understand`."""
         c, about, tokenizer = self.settings, self.corpus.about, self.tokenizer  # refused where there is no SLUL
         retrieval = self.retrieval if self.model.slp_moe is not None else None
-        companions = {language: companions_of(texts) for language, texts in self.taught.items()}
-        always = {language: always_of(texts) for language, texts in self.taught.items()}
         return Linker.of(
             self.model.slul, self.params["slul"], tokenizer, about["words"], about["glosses"],
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
-            meanings={language: meanings_of(always[language], companions[language]) for language in self.taught},
-            companions=companions,
-            several={
-                language: {word for word, glosses in each.items() if len(glosses) > 1}
-                for language, each in always.items()
-            },
-            in_a_row={language: most_in_a_row(g for _, g in texts) for language, texts in self.taught.items()},
+            taught=self.taught,
         )  # fmt: skip
 
     @cached_property
-    def taught(self) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
-        """By language, at most `TEXTS` training texts in all, with their glosses."""
+    def taught(self) -> dict[str, Taught]:
+        """By language, of at most `TEXTS` training texts in all."""
         if not self.corpus.count("train", "text"):
             return {}
         records = self.corpus.texts("train")
-        found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        texts: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
         for i in spread(len(records), TEXTS):
             sample = records[i]
-            found.setdefault(sample.language, []).append((sample.text, tuple(sample.glosses)))
-        return found
+            texts.setdefault(sample.language, []).append((sample.text, tuple(sample.glosses)))
+        return {language: Taught.of(each) for language, each in texts.items()}
 
     @cached_property
     def performer(self) -> Performer:

@@ -40,9 +40,10 @@ from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
 from signer_jax.stations.asked import asked, asked_alone
 from signer_jax.stations.meanings import only_meaning, unsaid
-from signer_jax.stations.repeats import TWICE, beyond
+from signer_jax.stations.repeats import beyond
 from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
+from signer_jax.stations.taught import Taught
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
 from signer_jax.writing import Word, words_of
 
@@ -67,10 +68,7 @@ class Linker:
     length_penalty: float
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
-    meanings: Mapping[str, Mapping[str, str]]  # by language: the gloss that a word always brings (`stations.meanings`)
-    companions: Mapping[str, Mapping[str, Collection[str]]]  # by language: the words that all texts with a word have
-    several: Mapping[str, Collection[str]]  # by language: the words that bring more glosses than one
-    in_a_row: Mapping[str, int]  # by language: how often one gloss may be said after itself (`stations.repeats`)
+    taught: Mapping[str, Taught]  # by language: what its training texts say of words and glosses
     sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
     @classmethod
@@ -79,8 +77,7 @@ class Linker:
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
         max_source: int, max_target: int, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
-        meanings: Mapping[str, Mapping[str, str]], companions: Mapping[str, Mapping[str, Collection[str]]],
-        several: Mapping[str, Collection[str]], in_a_row: Mapping[str, int],
+        taught: Mapping[str, Taught],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -95,8 +92,11 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
-            meanings, companions, several, in_a_row, sayable,
+            taught, sayable,
         )  # fmt: skip
+
+    def taught_of(self, language: str) -> Taught:
+        return self.taught.get(language, Taught())
 
     @functools.cached_property
     def device_rules(self) -> Automaton:
@@ -400,7 +400,7 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
 
 def signed_alone(word: Word, language: str, linker: Linker) -> bool:
     """Whether a word that mostly ties others together has a gloss of its own: a pronoun, or by the training texts."""
-    return points(word.written, linker.spoken.get(language, "")) or word.key in linker.meanings.get(language, {})
+    return points(word.written, linker.spoken.get(language, "")) or word.key in linker.taught_of(language).meanings
 
 
 def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None) -> str | None:
@@ -464,34 +464,32 @@ def answered(
     probabilities = tuple((gloss, float(np.exp(own[index == i].sum()))) for i, gloss in enumerate(glosses))
     unfinished = EOS not in ids
     end = 1.0 if unfinished else float(np.exp(log_probs[ids.tolist().index(EOS)]))
-    gone = beyond(glosses, linker.in_a_row.get(part.language, TWICE))
+    taught = linker.taught_of(part.language)
+    gone = beyond(glosses, taught.in_a_row)
     part = replace(
         part, unfinished=unfinished, probabilities=probabilities, end=end,
         repeated=tuple(dict.fromkeys(glosses[place] for place in gone)),
     )  # fmt: skip
     glosses = tuple(gloss for place, gloss in enumerate(glosses) if place not in gone)
-    meaning = linker.meanings.get(part.language, {})
-    if (instead := _instead(part, glosses, meaning, linker)) is not None:
+    if (instead := _instead(part, glosses, taught, linker)) is not None:
         part, glosses = replace(part, unfinished=False, instead=instead), (instead[1],)
     words, known = words_of(part.read), linker.words.get(part.language, ())
     before = [sum(one.key in known for one in words[:i]) for i in range(len(words))]
     every, invented = without_invented(glosses, part.carried, [word.written for word in words], before, part.known)
-    lost = unsaid(part.read, every, meaning) if glosses else ()
+    lost = unsaid(part.read, every, taught.meanings) if glosses else ()
     return replace(part, glosses=every, invented=tuple(invented), unsaid=tuple(lost))
 
 
-def _instead(
-    part: Sentence, glosses: Sequence[str], meaning: Mapping[str, str], linker: Linker
-) -> tuple[str, str] | None:
+def _instead(part: Sentence, glosses: Sequence[str], taught: Taught, linker: Linker) -> tuple[str, str] | None:
     """The only word that says anything, of what is asked for where something is, and its gloss; where the model's own
     glosses lack it, or it is repeated among them. A model that is sure gives way only to a word's one gloss: of a word
     that brings several none is the answer alone.
     """
     text, spoken = asked_alone(part.read), linker.spoken.get(part.language, "")
-    one = only_meaning(text, spoken, meaning, linker.companions.get(part.language, {}))
+    one = only_meaning(text, spoken, taught.meanings, taught.companions)
     if one is None or is_letter(one[1]) or one[1] not in linker.sayable[part.language]:
         return None
-    if glosses and not part.doubted and one[0] in linker.several.get(part.language, ()):
+    if glosses and not part.doubted and one[0] in taught.several:
         return None
     return one if one[1] not in glosses or part.repeated else None
 

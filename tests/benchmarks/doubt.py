@@ -65,7 +65,7 @@ def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[
 
 def asked(signer: Signer) -> None:
     for language, prompts in PROMPTS.items():
-        meaning = signer.linker.meanings.get(language, {})
+        meaning = signer.linker.taught_of(language).meanings
         words = [word for word, gloss in meaning.items() if not gloss.startswith("#")]
         for prompt in prompts if words else ():
             texts = [prompt.format(word) for word in words]

@@ -11,6 +11,7 @@ from slul.tiny_t5 import tiny, weights
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
+from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand
 from signer_jax.writing import words_of
 
@@ -34,8 +35,7 @@ def linker(tmp_path_factory) -> Linker:
         {code: [word.key for text in texts for word in words_of(text)] for code, texts in TEXTS.items()}, GLOSSES,
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
-        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, meanings={},
-        companions={}, several={}, in_a_row={},
+        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, taught={},
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_articles_are_no_text_beside_an_unknown_word(linker, phrase, prompt):
 def test_articles_alone_are_no_text(linker, prompt):
     ties = {"and", "a", "does", "with", "it", "i", "three", "not", "who", "is"}
     known = replace(
-        linker, words={**linker.words, "ase": linker.words["ase"] | ties}, meanings={"ase": {"with": "WITH"}}
+        linker, words={**linker.words, "ase": linker.words["ase"] | ties}, taught={"ase": Taught({"with": "WITH"})}
     )
     for text in ("the", "The.", "the and", "a", "does", "do"):
         for of in (known, replace(known, reads_unknown=True)):
@@ -176,8 +176,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     # The words of a corpus that was prepared with a typographic apostrophe.
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
-        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
-        companions={}, several={}, in_a_row={},
+        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -211,7 +210,7 @@ def test_short_forms_are_read_and_a_lost_negation_is_told_loudly(linker):
 def test_a_read_word_whose_gloss_is_lost_is_told(linker):
     known = replace(
         linker, words={**linker.words, "ase": linker.words["ase"] | {"not"}},
-        meanings={"ase": {"dog": "DOG", "house": "HOUSE", "old": "OLD", "not": "NOT"}},
+        taught={"ase": Taught({"dog": "DOG", "house": "HOUSE", "old": "OLD", "not": "NOT"})},
     )  # fmt: skip
 
     def remarks(text: str, *glosses: str) -> list[str]:
@@ -237,7 +236,7 @@ def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
     """Where the model's own answer lacks it, in a prompt too; and it is said."""
     known = replace(
         linker, words={**linker.words, "ase": linker.words["ase"] | {"and"}},
-        meanings={"ase": {"dog": "DOG", "house": "HOUSE", "carried": "CARRY", "new": "#N"}},
+        taught={"ase": Taught({"dog": "DOG", "house": "HOUSE", "carried": "CARRY", "new": "#N"})},
     )  # fmt: skip
 
     def told(text: str, *glosses: str, p: float = 0.1, end: float = 0.9) -> tuple[tuple[str, ...], list[str]]:
@@ -258,6 +257,14 @@ def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
     # Whatever the model thinks of its own; what it doubts beside the word's own gloss stands.
     assert told("dog", "OLD", p=0.9) == (("DOG",), [f"the model gives OLD for 'dog'{signed}"])
     assert told("dog", "OLD", "DOG")[0] == ("OLD", "DOG")
+    # Of a word that brings several glosses none is the answer alone, unless the model is unsure of its own.
+    alone, known = known, replace(known, taught={"ase": replace(known.taught["ase"], several={"dog"})})
+    assert told("dog", "OLD", p=0.9) == (
+        ("OLD",),
+        ["the glosses lack what the training texts sign for dog (DOG), of 'dog'"],
+    )
+    assert told("dog", "OLD") == (("DOG",), [unsure.replace("The dog", "dog")])
+    known = alone
     # Of a prompt, what is asked for; the words around it say nothing, or are no prompt.
     for text in ("how do you sign 'the dog'?", "how do you sign dog?", "please sign: the dog"):
         assert told(text, "OLD")[0] == told(text, "OLD", p=0.9)[0] == ("DOG",), text
@@ -307,8 +314,7 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     t5 = tiny(vocab_size=tokenizer.vocab_size)
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24, beams=2,
-        length_penalty=0.6, performs=None, spells=None, reads_unknown=False, meanings={},
-        companions={}, several={}, in_a_row={},
+        length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
@@ -428,8 +434,8 @@ def test_no_gloss_is_said_again_and_again(linker):
         assert told(*glosses) == (glosses, False, [])
     # What the training texts have is said: "as always" four times in PHOENIX14T.
     four = ("OLD", "OLD", "OLD", "OLD")
-    assert told(*four, of=replace(linker, in_a_row={"ase": 4, "gsg": 2})) == (four, False, [])
-    assert told(*four, of=replace(linker, in_a_row={"ase": 2, "gsg": 4}))[0] == four[:2]
+    assert told(*four, of=replace(linker, taught={"ase": Taught(in_a_row=4), "gsg": Taught()})) == (four, False, [])
+    assert told(*four, of=replace(linker, taught={"ase": Taught(), "gsg": Taught(in_a_row=4)}))[0] == four[:2]
 
 
 def test_the_gloss_that_is_in_doubt_is_named(linker):
