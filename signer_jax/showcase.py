@@ -210,7 +210,11 @@ TARGETS = (
     ("sharpness, nearest pose", "video/sharpness_nearest_pose", "filmed: 1, but for the pose"),
     ("sharpness, that with its hands pasted", "video/sharpness_composite", "filmed, but for the seams of the pasting"),
     ("sharpness, the reference picture alone", "video/sharpness_reference", "filmed: 1, but for the place"),
-    ("sharpness, the renderer untrained, in one step", "video/sharpness_untrained", "blur"),
+    (
+        "sharpness, the renderer untrained, in one step",
+        "video/sharpness_untrained",
+        "blur; noise without a hybrid head",
+    ),
     ("sharpness, autoencoder alone", "video/sharpness_reconstruction", "ceiling of this renderer"),
     ("flicker", "video/flicker", "≤ .5 levels of 255 where the truth stands still; a still picture has 0"),
     ("flicker, standard error", "video/flicker_error", "over clips"),
