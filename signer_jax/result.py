@@ -2,20 +2,21 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+import signer_jax
 from signer_jax import storage
 from signer_jax.settings import Settings
 from signer_jax.workdir import read_times
 
 _PIECE = 1 << 26  # bytes
-PACKAGES = ("signer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
 
 
 def params_sha256(params: Any) -> str:
@@ -53,12 +54,27 @@ def build(
         "split": split,
         "metrics": metrics,
         "facts": facts,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "signer_jax": signer_jax.__version__,  # of the code that runs, which need not be installed
+            **versions(PACKAGES),
+        },
         "mesh": {axis: int(size) for axis, size in mesh.items()},
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "seed": settings.seed,
         "wall_seconds": read_times(workdir),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of each that is installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def write(path: Path, result: dict) -> None:

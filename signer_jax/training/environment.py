@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import signer_jax
 from signer_jax import storage
 from signer_jax.chips import peak
 from signer_jax.errors import SignerError
+from signer_jax.result import versions
 
 FILE = "environment.json"
 _PACKAGES = (
@@ -35,7 +35,7 @@ def environment(mesh: jax.sharding.Mesh) -> dict[str, Any]:
         "source": source(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": versions(_PACKAGES),
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
         "processes": jax.process_count(),
         "devices": {"kinds": kinds, "count": mesh.size, "peak_flops_each": {kind: peak(kind) for kind in kinds}},
@@ -80,10 +80,3 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return run.stdout.strip() if run.returncode == 0 else None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,6 +1,7 @@
 """What a run was started with stands in its folder."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ import pytest
 from test_checkpoints import MESH
 
 import signer_jax
+from signer_jax import result
+from signer_jax.configuration import load
 from signer_jax.training import environment, partitioning
+from signer_jax.validation import read
 
 
 def test_the_facts_of_a_start(monkeypatch, tmp_path):
@@ -28,6 +32,15 @@ def test_the_facts_of_a_start(monkeypatch, tmp_path):
     assert json.loads(text) == facts and "s3cret" not in text
     rows = dict(environment.rows(facts))
     assert rows["versions.jax"] == jax.__version__ and rows["devices.kinds"] == "cpu"
+
+
+def test_a_source_tree_that_is_not_installed_has_its_version(monkeypatch, tmp_path):
+    def nothing(name):
+        raise result.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(result.metadata, "version", nothing)
+    built = result.build(read(load("default")), {}, tmp_path, {}, {}, "dev", {})
+    assert built["versions"] == {"python": platform.python_version(), "signer_jax": signer_jax.__version__}
 
 
 def test_a_folder_that_takes_no_file_is_told(tmp_path, capsys):
