@@ -70,7 +70,7 @@ def said(found: "Found", out: str, dtype: str | None) -> list[str]:
     if found.left_out:
         more = f" and {len(found.left_out) - 5} more" if len(found.left_out) > 5 else ""
         lines.append(f"left out: {', '.join(found.left_out[:5])}{more}")
-    return [*lines, f"next: {next_command(found, out)}"]
+    return [*lines, *found.notes, f"next: {next_command(found, out)}"]
 
 
 def next_command(found: "Found", out: str) -> str:

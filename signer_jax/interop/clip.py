@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, names, state_dict
+from signer_jax.interop import model_config, names, state_dict, wan_original
 from signer_jax.interop.names import Row, Turn, layer, layer_norm
 from signer_jax.renderer.image_encoder import ImageEncoder
 
@@ -113,6 +113,7 @@ def check_width(path: str | Path, width: int) -> None:
 
 def _read_config(path: str | Path) -> dict:
     config = state_dict.read_config(path)
+    wan_original.check_not(path, config)
     model_config.check(path, config, _MODEL_TYPE, _MODEL)
     table = {key: kind for key, (_, kind) in _CONFIG.items()}
     return {key: silent for key, (silent, _) in _CONFIG.items()} | model_config.check(path, config, table, _MODEL)

@@ -12,10 +12,13 @@ _T5X = (
     "--pytorch_dump_path NEW (of one with scanned layers, such as UMT5: transformers.models.umt5."
     "convert_umt5_checkpoint_to_pytorch)"
 )
+# Wan's own form has its transformers in safetensors, which are read, and the rest in these.
 ORIGINAL = (
-    "Wan's own form, which is not read; take the folder that ends in -Diffusers, or convert it with diffusers' "
+    "a pickle of Wan's own form, which may run any program and is not read; the folder that ends in -Diffusers has the "
+    "same as safetensors (vae, text_encoder, image_encoder), or convert it with diffusers' "
     "scripts/convert_wan_to_diffusers.py"
 )
+PICKLES = r"Wan.+\.pth|models_.+\.pth"
 _AGAIN = "in Python, from_pretrained(FOLDER{}) and save_pretrained(NEW) of its class in transformers{}"
 # A pattern that one of the names must match, what the folder is then and what to do with it; the first that fits.
 _KINDS = (
@@ -38,7 +41,7 @@ _KINDS = (
     ),
     (r".+\.msgpack", f"Flax's msgpack, which is not read; {_AGAIN.format(', from_flax=True', ' 4')} write safetensors"),
     (r".+\.h5", f"TensorFlow's h5, which is not read; {_AGAIN.format(', from_tf=True', ' 4')} write safetensors"),
-    (r"Wan.+\.pth|models_.+\.pth", ORIGINAL),
+    (PICKLES, ORIGINAL),
     (
         r".+\.(bin|pth|pt|ckpt|pkl)",
         f"PyTorch's pickle, which may run any program and is not read; {_AGAIN.format('', ' or diffusers')} write "

@@ -7,18 +7,19 @@ original; it holds plain files, and each tensor is read once, some megabytes at 
 """
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError
-from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, wan
-from signer_jax.interop.foreign import recognise
+from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, wan, wan_original
+from signer_jax.interop.foreign import ORIGINAL, PICKLES, recognise
 from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.json_files import LISTS
-from signer_jax.renderer.variants import VARIANTS
+from signer_jax.renderer.variants import EXPERTS, VARIANTS
 from signer_jax.slul.tokenizer import Tokenizer
 
 KIND = "copy of published weights"
@@ -44,7 +45,7 @@ class Part:
     name: str  # its folder in a pipeline
     model: names.Described
     config: Mapping[str, Any]
-    tensors: Mapping[str, state_dict.FileTensor]  # all of them, by the names that they have in the files
+    tensors: Mapping[str, state_dict.FileTensor]  # all of them, by the names that they have in the copy
 
     @property
     def kind(self) -> str:
@@ -77,6 +78,7 @@ class Found:
     index: Mapping[str, Any] = field(default_factory=dict)  # `model_index.json`
     plain: tuple[Path, ...] = ()  # small files that are copied as they are
     left_out: tuple[str, ...] = ()  # names that are not
+    notes: tuple[str, ...] = ()  # what else is to be known, a line each
 
     def part(self, name: str) -> Part | None:
         return next((part for part in self.parts if part.name == name), None)
@@ -94,16 +96,19 @@ def look_at_wan(path: str | Path) -> Found:
     folder = _folder(path)
     index = read_json(folder / INDEX, _WHOLE) if (folder / INDEX).exists() else {}
     if not index and (folder / "config.json").exists():
-        return Found(folder, (_only(folder),), whole=False, left_out=_others(folder, ()))
-    there = [name for name in MODELS if (folder / name).is_dir()]
+        part, others = _only(folder), _others(folder, ())
+        return Found(folder, (part,), whole=False, left_out=others, notes=_notes([part], others))
+    there = {name: folder / name for name in MODELS if (folder / name).is_dir()}
+    if not index and all((folder / name).is_dir() for name in wan_original.EXPERTS):
+        there = dict(zip(wan.PIPELINE, wan.folders_of(folder, EXPERTS), strict=True))
     if missing := [name for name in MODELS if _named(index, name) and name not in there]:
         raise SignerError(f"{folder}: its {INDEX} names {missing[0]!r}, and there is no such folder; download it again")
     if not there:
         what = recognise(folder)
         raise SignerError(f"{folder}: {f'is {what}' if what else f'holds no model (no config.json); {_WHOLE}'}")
     parts: dict[str, Part] = {}
-    for name in there:
-        parts[name] = _part(name, folder / name, parts)
+    for name, inside in there.items():
+        parts[name] = _part(name, inside, parts)
     plain = [folder / INDEX] if index else []
     for name, files in SETTINGS.items():
         plain += [folder / name / file for file in files if (folder / name / file).exists()]
@@ -114,8 +119,10 @@ def look_at_wan(path: str | Path) -> Found:
     if (folder / "tokenizer").is_dir():
         encoder = parts.get("text_encoder")
         prompts.load_tokenizer(folder / "tokenizer", vocab_size=encoder.model.module.vocab_size if encoder else None)
-    known = (*MODELS, *(name for name in SETTINGS if (folder / name).is_dir()), INDEX)
-    return Found(folder, tuple(parts.values()), True, index, tuple(plain), _others(folder, known))
+    settings = (name for name in SETTINGS if (folder / name).is_dir())
+    known = (*(inside.name for inside in there.values()), *settings, INDEX)
+    others = _others(folder, known)
+    return Found(folder, tuple(parts.values()), True, index, tuple(plain), others, _notes(parts.values(), others))
 
 
 def look_at_t5(path: str | Path) -> Found:
@@ -163,6 +170,16 @@ def _others(folder: Path, known: Any) -> tuple[str, ...]:
     return tuple(name for name in found if name not in known and not name.endswith(parts))
 
 
+def _notes(parts: Iterable[Part], others: Sequence[str]) -> tuple[str, ...]:
+    """What is to be known of models in Wan's own form."""
+    own = [part for part in parts if part.name in wan.PIPELINE and wan_original.holds(part.model.tensors)]
+    notes = ["read in Wan's own names, written in diffusers'"] if own else []
+    notes += dict.fromkeys(filter(None, (wan_original.left_out(part.model.tensors) for part in own)))
+    if pickles := [name for name in others if re.fullmatch(PICKLES, name)]:
+        notes.append(f"{pickles[0]} is {ORIGINAL}")
+    return tuple(notes)
+
+
 def _only(folder: Path) -> Part:
     """A folder that is a model's own: which one its config says."""
     config = state_dict.read_config(folder)
@@ -193,6 +210,8 @@ def _part(name: str, folder: Path, before: Mapping[str, Part]) -> Part:
         width = transformer.image_dim if transformer else None
         model = clip.describe(folder, width=width)
     model.check()
+    if name in wan.PIPELINE:
+        return Part(name, model, *wan.in_diffusers_form(model))
     return Part(name, model, state_dict.read_config(folder), state_dict.read_tensors(folder))
 
 

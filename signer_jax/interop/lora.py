@@ -21,6 +21,7 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.interop import names, state_dict, t5, wan
 from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.interop.names import TRANSPOSED, Row
+from signer_jax.interop.wan_original import LAYERS
 from signer_jax.json_files import CONFIG, parse_json
 from signer_jax.slul.t5 import T5
 
@@ -32,11 +33,6 @@ _LEAST, _MOST = 1e-9, 1e9  # of an α
 _KIND = "LoRA adapter"
 _KEY = re.compile(r"(?P<layer>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.default)?\.weight")
 _SIDES = {"lora_A": "lora_a", "lora_down": "lora_a", "lora_B": "lora_b", "lora_up": "lora_b"}
-# Wan's own names of the layers, which ComfyUI's and kohya's files have behind `diffusion_model.`
-_FROM_ORIGINAL = {
-    "self_attn": "attn1", "cross_attn": "attn2", "q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0",
-    "k_img": "add_k_proj", "v_img": "add_v_proj", "ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2",
-}  # fmt: skip
 
 
 class _Place(NamedTuple):
@@ -207,15 +203,12 @@ def _prefix_of(path: Path, tensors: Mapping[str, np.ndarray], layers: Mapping[st
 
 
 def _renamed(layer: str, prefix: str) -> str:
-    """Wan's own name of a layer as diffusers has it; others as they are."""
+    """Wan's own name of a layer, which ComfyUI's and kohya's files have, as diffusers has it; others as they are."""
     if prefix != _ORIGINAL:
         return layer
-    block = re.fullmatch(r"(blocks\.\d+)\.(?:(self_attn|cross_attn)\.(\w+)|(ffn\.[02]))", layer)
-    if block is None:
-        return layer
-    number, attention, letter, ffn = block.groups()
-    names = _FROM_ORIGINAL
-    return f"{number}.{names[ffn]}" if ffn else f"{number}.{names[attention]}.{names.get(letter, letter)}"
+    number = re.match(r"blocks\.(\d+)\.", layer)
+    theirs = LAYERS.get(layer if number is None else f"blocks.{{}}.{layer[number.end() :]}")
+    return layer if theirs is None else theirs.replace("{}", number[1] if number else "")
 
 
 def _layer_of(name: str) -> str:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, names, state_dict
+from signer_jax.interop import model_config, names, state_dict, wan_original
 from signer_jax.interop.names import TRANSPOSED, Row
 from signer_jax.slul.t5 import EPSILON, T5
 
@@ -180,6 +180,7 @@ def save_encoder(path: str | Path, module: T5, params: dict) -> None:
 def _read_config(path: str | Path) -> tuple[str, dict]:
     """The family (`model_type`), and the values of `_CONFIG`'s keys."""
     config = state_dict.read_config(path)
+    wan_original.check_not(path, config)
     kind = model_config.check(path, config, _MODEL_TYPE, "a T5 model")["model_type"]
     return kind, model_config.check(path, config, _CONFIG, "a T5 model")
 

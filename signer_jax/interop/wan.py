@@ -1,10 +1,11 @@
 """Wan's transformers as published for diffusers: read into ours, written back.
 
-`WanTransformer3DModel` and `WanAnimateTransformer3DModel` (whose face branch is in `wan_animate`). The VAE's functions
-live in `wan_vae` and are exported from here too.
+`WanTransformer3DModel` and `WanAnimateTransformer3DModel` (whose face branch is in `wan_animate`). Wan's own form of
+the first (`wan_original`) is read too. The VAE's functions live in `wan_vae` and are exported from here too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, names, state_dict, wan_animate
-from signer_jax.interop.foreign import ORIGINAL
+from signer_jax.interop import model_config, names, state_dict, wan_animate, wan_original
 from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
 from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae, vae_theirs
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -28,7 +28,6 @@ __all__ = [
 PIPELINE = ("transformer", "transformer_2")  # their folders in a pipeline's
 STEM = "diffusion_pytorch_model"  # of the weights' files
 _CLASS = "WanTransformer3DModel"
-_ORIGINAL = "WanModel"  # the class in the folders that Wan's own code reads
 WRITTEN_FOR = "0.42.1"  # the diffusers version whose config keys are written
 _WIDTH = 1 << 20
 _CONFIG = {
@@ -142,7 +141,7 @@ def _module(config: Mapping, path: str | Path) -> VideoTransformer:
 
 
 def load_transformer(path: str | Path, place: names.Place | None = None) -> tuple[VideoTransformer, dict]:
-    """The module and its parameters from a folder that diffusers' `save_pretrained` wrote.
+    """The module and its parameters from a folder that diffusers' `save_pretrained` wrote, or of Wan's own form.
 
     The parameters are float32, on the host or where `place` has them (`names.to_ours`). Change how the module runs with
     `module.clone(dtype=..., remat=...)`. Raises `SignerError` for another class, for a configuration that no published
@@ -154,14 +153,35 @@ def load_transformer(path: str | Path, place: names.Place | None = None) -> tupl
 def describe_transformer(path: str | Path) -> names.Described:
     """The transformer of a folder, before its tensors are read; raises as `load_transformer` does."""
     config = state_dict.read_config(path)
-    if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS):
-        if found == _ORIGINAL:
-            raise SignerError(f"{path}: is {ORIGINAL}")
+    if (found := config.get("_class_name", _CLASS)) not in (_CLASS, wan_animate.CLASS, *wan_original.CLASSES):
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not a {_CLASS}; give one")
+    tensors = state_dict.read_tensors(path)
+    if original := wan_original.holds(tensors):
+        config = wan_original.config_of(path, config, tensors)
     module = _module(config, path)
+    table = _table(module)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
-    optional = ("norm_added_q.weight",)
-    return names.Described(path, module, _table(module), state_dict.read_tensors(path), _init(module), optional)
+    optional: tuple[str, ...] = ("norm_added_q.weight",)
+    if original:
+        table, optional = wan_original.renamed(table), wan_original.UNREAD
+    return names.Described(path, module, table, tensors, _init(module), optional)
+
+
+def in_diffusers_form(described: names.Described) -> tuple[dict[str, Any], dict[str, state_dict.FileTensor]]:
+    """The config and the tensors of a transformer in a folder, by diffusers' names and with them.
+
+    Those of a folder in diffusers' form are as they are there.
+    """
+    tensors: dict[str, Any] = dict(described.tensors)
+    if not wan_original.holds(tensors):
+        return state_dict.read_config(described.path), tensors
+    rows = _table(described.module)
+    named = {
+        row.theirs.format(i): tensors[own.theirs.format(i)]
+        for row, own in zip(rows, wan_original.renamed(rows), strict=True)
+        for i in range(described.module.layers if "{}" in row.theirs else 1)
+    }
+    return config_of(described.module), {name: replace(tensor, name=name) for name, tensor in named.items()}
 
 
 def load_experts(
@@ -169,7 +189,8 @@ def load_experts(
 ) -> tuple[VideoTransformer, dict]:
     """The transformer of a folder, or of a pipeline's folder that holds it; of `experts` one each, by their names.
 
-    A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`.
+    A pipeline has its models in folders: `transformer`, and of two experts the one for less noise in `transformer_2`
+    (Wan's own form: `high_noise_model` and `low_noise_model`).
     Raises `SignerError` where one is missing or the two are of different sizes; see `load_transformer`.
     """
     found = describe_experts(path, experts)
@@ -194,23 +215,24 @@ def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
     Raises `SignerError` where one is missing, or there are two where one is asked for: half of a model is none.
     """
     folder = Path(path)
+    both = PIPELINE if not all((folder / part).is_dir() for part in wan_original.EXPERTS) else wan_original.EXPERTS
     if not experts:
-        inside = folder / PIPELINE[0]
+        inside = folder / both[0]
         if not inside.is_dir() or (folder / "config.json").exists():
             return [folder]
-        if (folder / PIPELINE[1]).is_dir():
+        if (folder / both[1]).is_dir():
             raise SignerError(
-                f"{folder}: holds a model of two experts ({' and '.join(PIPELINE)}), and config.renderer.variant is of "
+                f"{folder}: holds a model of two experts ({' and '.join(both)}), and config.renderer.variant is of "
                 "one; choose the variant that it is, wan2.2-t2v-a14b or wan2.2-i2v-a14b"
             )
         return [inside]
-    for part in PIPELINE:
+    for part in both:
         if not (folder / part).is_dir():
             raise SignerError(
                 f"{folder}: holds no folder {part!r}; a model of two experts needs the whole pipeline's folder, with "
-                f"{' and '.join(PIPELINE)} in it"
+                f"{' and '.join(both)} in it"
             )
-    return [folder / part for part in PIPELINE]
+    return [folder / part for part in both]
 
 
 def save_transformer(path: str | Path, module: VideoTransformer, params: Mapping) -> None:
@@ -234,6 +256,14 @@ def class_of(face: bool) -> str:
 
 def theirs(module: VideoTransformer, params: Mapping) -> tuple[dict, dict[str, names.Theirs], dict[str, Any]]:
     """The config and the tensors of diffusers' class, and what of `params` has no place there, by its path."""
+    table = _table(module)
+    placed = {row.ours for row in table}
+    rest = {name: value for name, value in flatten_dict(dict(params), sep="/").items() if name not in placed}
+    return config_of(module), names.theirs_of(table, params), rest
+
+
+def config_of(module: VideoTransformer) -> dict[str, Any]:
+    """The config of diffusers' class."""
     config = {
         "_class_name": _CLASS,
         "_diffusers_version": WRITTEN_FOR,
@@ -254,12 +284,7 @@ def theirs(module: VideoTransformer, params: Mapping) -> tuple[dict, dict[str, n
         "rope_max_seq_len": 1024,
         "pos_embed_seq_len": None,
     }
-    if module.face is not None:
-        config |= wan_animate.config_of(module)
-    table = _table(module)
-    placed = {row.ours for row in table}
-    rest = {name: value for name, value in flatten_dict(dict(params), sep="/").items() if name not in placed}
-    return config, names.theirs_of(table, params), rest
+    return config if module.face is None else config | wan_animate.config_of(module)
 
 
 def _init(module: VideoTransformer) -> Callable[[], Any]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config
+from signer_jax.interop import model_config, wan_original
 from signer_jax.interop.names import Described, Place, Row, Theirs, Turn, layer, theirs_of
 from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
@@ -141,6 +141,7 @@ def load_vae(path: str | Path, place: Place | None = None) -> tuple[VideoVAE, di
 def describe_vae(path: str | Path) -> Described:
     """The autoencoder of a folder, before its tensors are read; raises as `load_vae` does."""
     config = read_config(path)
+    wan_original.check_not(path, config)
     if (found := config.get("_class_name", _CLASS)) != _CLASS:
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not an {_CLASS}; give one")
     module = _module(config, path)

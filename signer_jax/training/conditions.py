@@ -20,7 +20,7 @@ from signer_jax.data.prepare import posed
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
-from signer_jax.interop import state_dict
+from signer_jax.interop import wan, wan_original
 from signer_jax.model import Model, latent_constants
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
@@ -78,22 +78,23 @@ def tower(settings: Settings) -> Tower | None:
 
 def _width(settings: Settings, key: str, published: int | None) -> int:
     """A width that the video transformer takes: its config's where published weights are named, else the variant's."""
-    if settings.renderer.init:
-        folder = Path(settings.renderer.init)
-        inside = folder / "transformer"
-        found = state_dict.read_config(inside if inside.is_dir() and not (folder / "config.json").exists() else folder)
-        if type(found.get(key)) is int:
-            return found[key]
+    if init := settings.renderer.init:
+        found = wan.describe_experts(init, VARIANTS[settings.renderer.variant].experts)
+        return getattr(next(iter(found.values())).module, key) or published or 0
     return published or 0
 
 
 def said(settings: Settings) -> list[str]:
-    """What is to be known of encoders that are not there, a line each."""
+    """What is to be known of encoders that are not there, and of published weights that are not read, a line each."""
     c = settings.renderer
     variant = VARIANTS[c.variant]
     if not STAGES & set(settings.stages) or variant.text == "slul":
         return []
     lines = []
+    if c.init:
+        found = wan.describe_experts(c.init, variant.experts).values()
+        notes = dict.fromkeys(wan_original.left_out(described.tensors) for described in found)
+        lines += [f"config.renderer.init {c.init!r}: {note}" for note in notes if note]
     if not c.text_encoder:
         lines.append(
             f"config.renderer.text_encoder is '': the text says nothing to {c.variant!r}, zeros stand in place of its "

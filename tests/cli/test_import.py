@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_pipeline
+from renderer import tiny_wan
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from slul.tiny_t5 import tiny, weights
@@ -16,6 +17,7 @@ from slul.tiny_t5 import tiny, weights
 from signer_jax import storage
 from signer_jax.cli import import_
 from signer_jax.cli.main import main
+from signer_jax.errors import SignerError
 from signer_jax.interop import clip, importing, shards, state_dict, t5, wan
 from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.slul.tokenizer import Tokenizer
@@ -177,6 +179,92 @@ def test_two_experts_and_one_that_is_missing(tmp_path, capsys):
     assert "names 'transformer_2', and there is no such folder" in fails(capsys, tmp_path / "x", "wan", folder)
 
 
+# ---- Wan's own form --------------------------------------------------------------------------------------------------
+
+
+def original(folder: Path, name: str, **values) -> Path:
+    """One transformer as Wan-AI and VideoX-Fun publish it."""
+    tiny_wan.save_transformer(folder, module := tiny_wan.module_of(name), tiny_wan.parameters(module, seed=0))
+    return tiny_wan.in_original_form(folder, **values)
+
+
+def with_tensors(folder: Path, **tensors: np.ndarray) -> None:
+    save_file({**load_file(folder / FILE), **tensors}, folder / FILE)
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "wan2.1-i2v-14b", "wan2.1-fun-control-14b"])
+def test_wans_own_form_is_read_and_written_in_diffusers_names(name, tmp_path, capsys):
+    source = original(tmp_path / "source", name)
+    (source / "Wan2.1_VAE.pth").write_bytes(b"a pickle")
+    equal(wan.load_transformer(source)[1], tiny_wan.parameters(tiny_wan.module_of(name), seed=0))
+    said = runs(capsys, "import", "wan", source, "--out", tmp_path / "out")
+    assert name in said.splitlines()[0] and "read in Wan's own names, written in diffusers'" in said
+    assert "Wan2.1_VAE.pth is a pickle of Wan's own form, which may run any program and is not read; the fold" in said
+    (again, read), (module, expected) = (wan.load_transformer(tmp_path / each) for each in ("out", "source"))
+    assert again == module
+    equal(read, expected)
+    assert "proj_out.weight" in load_file(tmp_path / "out" / FILE)
+
+
+def test_two_experts_of_wans_own_form(tmp_path, capsys):
+    for part in ("high_noise_model", "low_noise_model"):
+        original(tmp_path / "a14b" / part, "wan2.2-i2v-a14b")
+    said = runs(capsys, "import", "wan", tmp_path / "a14b", "--out", tmp_path / "out")
+    assert "laid out as wan2.2-i2v-a14b" in said
+    equal(*(wan.load_experts(tmp_path / each, ("high", "low"))[1] for each in ("a14b", "out")))
+    assert (tmp_path / "out" / "transformer_2" / FILE).exists()
+    with pytest.raises(SignerError, match=r"holds a model of two experts \(high_noise_model and low_noise_model\)"):
+        wan.load_experts(tmp_path / "a14b", ())
+
+
+def test_what_fun_control_has_no_place_for(tmp_path, capsys):
+    source = original(tmp_path / "source", "wan2.1-fun-control-14b", add_ref_conv=True)
+    with_tensors(source, **{"ref_conv.weight": np.zeros((24, 4, 2, 2)), "ref_conv.bias": np.zeros(24)})
+    assert "ref_conv is left out: " in runs(capsys, "import", "wan", source, "--out", tmp_path / "out")
+    assert not any("ref_conv" in name for name in load_file(tmp_path / "out" / FILE))
+    with_tensors(source, **{"control_adapter.conv.weight": np.zeros(2)})
+    assert "a camera control (control_adapter) is not sup" in fails(capsys, tmp_path / "camera", "wan", source)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda folder: with_tensors(folder, surprise=np.zeros(2)), "has 1 unknown tensors, the first 'surprise'"),
+        (
+            lambda folder: with_tensors(folder, **{"head.head.bias": np.zeros(3)}),
+            "head.head.bias makes patch_projection/bias of shape (3,), its config says (16,)",
+        ),
+        (
+            lambda folder: with_tensors(folder, **{"img_emb.emb_pos": np.zeros((1, 2, 3))}),
+            "a first-and-last-frame model (img_emb.emb_pos) is not supported",
+        ),
+        (
+            lambda folder: (folder / f"{FILE}.index.json").write_text('{"weight_map": {"a": "b.safetensors"}}'),
+            "b.safetensors: no such file or directory; the folder's weights",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"_class_name": "WanModel", "dim": 24}'),
+            "config.json: lacks 'num_heads'; give the folder of Wan's transformer in its own form",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"_class_name": "VaceWanModel"}'),
+            "holds a VaceWanModel, not a WanTransformer3DModel",
+        ),
+    ],
+)  # fmt: skip
+def test_wans_own_form_is_refused_as_diffusers_is(harm, says, tmp_path, capsys):
+    source = original(tmp_path / "source", "wan2.1-t2v-1.3b")
+    harm(source)
+    assert says in fails(capsys, tmp_path / "out", "wan", source)
+
+
+def test_the_pickles_of_wans_own_form_are_named(tmp_path):
+    source = original(tmp_path / "source", "wan2.1-t2v-1.3b")
+    for load in (wan.load_vae, t5.load_encoder, clip.load):
+        with pytest.raises(SignerError, match=r"holds Wan's transformer alone; each \.pth beside it is a pickle of W"):
+            load(source, **({"width": 16} if load is not wan.load_vae else {}))
+
+
 def test_a_t5_with_its_vocabulary(tmp_path, capsys):
     source = tmp_path / "t5"
     t5.save(source, tiny(vocab_size=220), weights(tiny(vocab_size=220)))
@@ -250,7 +338,7 @@ HARMS = {
     "another width": (_another_config("text_encoder", d_model=20), "d_model is 20, so its states have that width"),
     "not finite": (_not_finite, "tensor 'quant_conv.bias' holds a value that is not finite in float32"),
     "pickled": (_pickled, "is PyTorch's pickle, which may run any program and is not read"),
-    "Wan's own": (_originals, "is Wan's own form, which is not read; take the folder that ends in -Diffusers"),
+    "Wan's own": (_originals, "is a pickle of Wan's own form, which may run any program and is not read; the folder"),
     "vocabulary": (_small_vocabulary, "has 1020 ids, its text encoder 220; give the tokenizer and the text_encoder"),
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ def adapters(module, rank=2):
     flat = flatten_dict(shapes(module), sep="/")
     rng, made = np.random.default_rng(0), {}
     for name, leaf in flat.items():
-        if ("attention/" in name or "/wi" in name or "/wo" in name) and name.endswith("/kernel"):
+        if any(part in name for part in ("attention/", "/wi", "/wo", "text_in")) and name.endswith("/kernel"):
             *stack, inputs, outputs = leaf.shape
             made[name.replace("kernel", "lora_a")] = rng.normal(size=(*stack, inputs, rank)).astype(np.float32)
             made[name.replace("kernel", "lora_b")] = rng.normal(size=(*stack, rank, outputs)).astype(np.float32)
@@ -77,6 +77,7 @@ def saved(tmp_path, change):
 def test_wans_own_names_with_an_alpha_are_the_same_adapters(tmp_path):
     names = {"attn1": "self_attn", "attn2": "cross_attn", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o",
              "ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2", "transformer.": "diffusion_model.",
+             "condition_embedder.text_embedder.linear_1": "text_embedding.0",
              "lora_A": "lora_down", "lora_B": "lora_up"}  # fmt: skip
 
     def renamed(tensors):

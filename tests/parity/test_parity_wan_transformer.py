@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from renderer import tiny_wan
 
 from signer_jax.errors import SignerError
 from signer_jax.interop.wan import load_transformer, save_transformer
@@ -104,6 +105,25 @@ def test_image_to_video(folder):
     theirs = their_output(original(True), latents, timestep, text, image)
     assert ours.shape == (2, 3, 8, 12, 4)
     assert_equal(ours, theirs, "I2V")
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_wans_own_names_are_the_same_model(folder, image):
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+    from safetensors.torch import load_file
+
+    path = tiny_wan.in_original_form(folder(image))
+    tensors = load_file(path / "diffusion_pytorch_model.safetensors")
+    converted = convert_wan_transformer_to_diffusers(dict(tensors))  # the names are indeed Wan's
+    assert not tensors.keys() & (converted.keys() - {"patch_embedding.weight", "patch_embedding.bias"})
+    for name, value in original(image).state_dict().items():
+        torch.testing.assert_close(converted[name], value, rtol=0, atol=0)
+    module, params = load_transformer(path)
+    latents, text = inputs(module.in_channels, 512)
+    pictures = np.random.default_rng(1).standard_normal((2, 5, 20), np.float32) if image else None
+    timestep = np.array([250.0, 750.0], np.float32)
+    ours = our_output(module, params, latents, timestep, text, pictures)
+    assert_equal(ours, their_output(original(image), latents, timestep, text, pictures), "Wan's own names")
 
 
 def test_a_timestep_per_token(folder):

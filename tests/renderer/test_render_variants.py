@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_wan
+from safetensors.numpy import load_file, save_file
 from tiny_wan import CLIP, RATIO, TEXT, Z, built, config_of, module_of, parameters, write_transformer, write_vae
 
 from signer_jax import model as models
@@ -482,6 +484,19 @@ def test_a_guidance_needs_its_dropout_and_an_encoder_its_reader(folders):
         read(config)
     config.renderer.dropout_each.pose = 0.1
     assert read(config).renderer.guidance_each.pose == 2.0
+
+
+def test_a_run_begins_with_wans_own_form_and_says_what_is_left_out(folders, tmp_path):
+    name = "wan2.1-fun-control-14b"
+    tiny_wan.save_transformer(tmp_path / "fun", module_of(name), parameters(module_of(name), seed=0))
+    file = tiny_wan.in_original_form(tmp_path / "fun") / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(file), "ref_conv.weight": np.ones((24, 4, 2, 2)), "ref_conv.bias": np.ones(24)}, file)
+    config = config_of(name, str(tmp_path / "fun"), folders(name)[1])
+    _, params, settings = built(config)
+    _, expected, _ = built(config_of(name, *folders(name)))
+    jax.tree.map(np.testing.assert_array_equal, params["renderer"]["transformer"], expected["renderer"]["transformer"])
+    assert any("ref_conv is left out" in line for line in conditions.said(settings))
+    assert conditions._width(settings, "image_dim", 1280) == CLIP
 
 
 def test_config_values_that_do_not_go_with_a_variant(folders):

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from safetensors.numpy import load_file, save_file
 
 from signer_jax import configuration
 from signer_jax import model as models
@@ -16,6 +17,7 @@ from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.variants import FaceBranch, find
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.slul.t5 import T5
+from signer_jax.storage import MANIFEST
 
 Z, RATIO, TEXT, CLIP = 4, 4, 16, 20
 FACE = FaceBranch(
@@ -60,6 +62,46 @@ def write_transformer(folder: Path, name: str) -> str:
     for i, part in enumerate(("transformer", "transformer_2")[: max(1, len(experts))]):
         save_transformer(folder / part, module, parameters(module, seed=i))
     return str(folder)
+
+
+# diffusers' names of a transformer's layers -> those that Wan's own code has, in the order in which they are replaced.
+ORIGINAL = (
+    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+    ("condition_embedder.time_proj", "time_projection.1"),
+    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+    ("condition_embedder.image_embedder.norm1", "img_emb.proj.0"),
+    ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
+    ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
+    ("condition_embedder.image_embedder.norm2", "img_emb.proj.4"),
+    ("ffn.net.0.proj", "ffn.0"), ("ffn.net.2", "ffn.2"), (".norm2.", ".norm3."), ("attn1.", "self_attn."),
+    ("attn2.", "cross_attn."), ("to_out.0", "o"), ("to_", ""), ("add_k_proj", "k_img"), ("add_v_proj", "v_img"),
+    ("norm_added_k", "norm_k_img"), ("proj_out", "head.head"),
+)  # fmt: skip
+
+
+def in_original_form(folder: Path, **values) -> Path:
+    """A transformer's folder of diffusers, turned into Wan's own names and config; `values` go into this one too."""
+    file = folder / "diffusion_pytorch_model.safetensors"
+    tensors = {}
+    for name, value in load_file(file).items():
+        for theirs, own in ORIGINAL:
+            name = name.replace(theirs, own)
+        table = "modulation" if name.startswith("blocks.") else "head.modulation"
+        tensors[name.replace("scale_shift_table", table)] = value
+    config = json.loads((folder / "config.json").read_text())
+    heads = config["num_attention_heads"]
+    own = {
+        "_class_name": "WanModel", "_diffusers_version": "0.30.0", "dim": heads * config["attention_head_dim"],
+        "num_heads": heads, "in_dim": config["in_channels"], "out_dim": config["out_channels"], "text_len": 512,
+        "model_type": "i2v" if config.get("image_dim") else "t2v",
+        **{key: config[key] for key in ("eps", "ffn_dim", "freq_dim", "num_layers", "text_dim")},
+    }  # fmt: skip
+    save_file(tensors, file)
+    (folder / "config.json").write_text(json.dumps(own | values))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    return folder
 
 
 def write_vae(folder: Path) -> str:
