@@ -157,6 +157,7 @@ def get_config() -> ConfigDict:
     # Beside it a guidance for each condition that is dropped alone; all add up, and each that is not 1 takes a row more
     # of a step's one batch: v + Σ (g - 1) (v - v without it).
     c.renderer.guidance_each = {"text": 1.0, "semantics": 1.0, "pose": 1.0, "face": 1.0, "reference": 1.0}
+    c.renderer.guidance_low_noise = 0.0  # guidance_each.text of the expert of low noise, of two; 0: the same
     c.renderer.condition_dropout = 0.0  # share of examples trained without pose and text; guidance needs some
     # Shares of examples trained without each of them alone; half without Animate's face, since signing has none.
     c.renderer.dropout_each = {"text": 0.0, "semantics": 0.0, "pose": 0.0, "face": 0.5, "reference": 0.0}

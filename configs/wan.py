@@ -37,6 +37,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.shared_noise = False  # they know white noise alone
     c.renderer.solver, c.renderer.steps = "unipc", 30
     c.renderer.guidance_each.text, c.renderer.dropout_each.text = find(variant).guidance, 0.1
+    c.renderer.guidance_low_noise = find(variant).guidance_low or 0.0
     # Where there is no branch to train: adapters, and what reads SLUL's features.
     c.train.renderer.trains = ("branch",) if find(variant).pose == "branch" else ("lora", "semantics")
     c.train.renderer.optimizer, c.train.renderer.learning_rate = "adamw", 1e-4

@@ -94,16 +94,20 @@ class Opened:
     def wordless(self) -> Studio:
         """The studio for poses without a text: no guidance away from what was not said."""
         studio = self.studio
-        return studio if self.settings.renderer.guidance_each.text == 1.0 else self._studio(spoken=False)
+        c = self.settings.renderer
+        led = c.guidance_each.text != 1.0 or c.guidance_low_noise not in (0.0, 1.0)
+        return self._studio(spoken=False) if led else studio
 
     def _studio(self, *, spoken: bool) -> Studio:
         model, c = self.model, self.settings
+        low = c.renderer.guidance_low_noise
         return Studio.of(
             model.renderer, model.vae, {name: self.params[name] for name in ("renderer", "vae")}, self.latents,
             model.joints, c.pose.dims, size=c.data.size, window=c.renderer.window, guidance=c.renderer.guidance,
             share_noise=c.renderer.shared_noise, seed=c.seed, overlap=c.renderer.overlap,
             null=self.texts.null if self.texts else None, see=self.looks.tokens if self.looks else None,
             guidance_each=vars(c.renderer.guidance_each) | ({} if spoken else {"text": 1.0}),
+            guidance_low={"text": low} if spoken and low else {},
         )  # fmt: skip
 
     # ---- What they read from the run's folder ---------------------------------------------------------------------

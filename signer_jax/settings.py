@@ -252,6 +252,7 @@ class Rendering:
     temperature: Annotated[float, number(0.0, 10.0)]
     guidance: Guidance
     guidance_each: Guidances
+    guidance_low_noise: Guidance
     condition_dropout: Share
     dropout_each: Dropouts
     hand_weight: NotNegative

@@ -157,6 +157,17 @@ def _misfits(settings: Settings) -> Iterable[str]:
             f"config.renderer.guidance {renderer.guidance}: guidance needs a renderer trained without pose and text "
             "too; set config.renderer.condition_dropout above 0, or guidance to 1"
         )
+    low = renderer.guidance_low_noise
+    if low and not VARIANTS[renderer.variant].experts:
+        yield (
+            f"config.renderer.guidance_low_noise {low}: the variant {renderer.variant!r} has no two experts; set it to "
+            "0, and config.renderer.guidance_each.text to the guidance"
+        )
+    if trained and low not in (0, 1) and not renderer.dropout_each.text:
+        yield (
+            f"config.renderer.guidance_low_noise {low}: guidance needs a renderer trained without text too; set "
+            "config.renderer.dropout_each.text above 0, or guidance_low_noise to 0"
+        )
     for name, guidance in vars(renderer.guidance_each).items():
         share = getattr(renderer.dropout_each, name) or (renderer.reference_dropout if name == "reference" else 0.0)
         if trained and guidance != 1 and not share:

@@ -267,7 +267,7 @@ def test_slul_s_features_can_act_in_every_config(name):
 # Frames a second, the text's guidance.
 PUBLISHED = {
     "wan2.1-t2v-1.3b": (16, 5.0), "wan2.1-t2v-14b": (16, 5.0), "wan2.1-i2v-14b": (16, 5.0),
-    "wan2.1-fun-control-14b": (16, 6.0), "wan2.2-t2v-a14b": (16, 3.5), "wan2.2-i2v-a14b": (16, 3.5),
+    "wan2.1-fun-control-14b": (16, 6.0), "wan2.2-t2v-a14b": (16, 4.0), "wan2.2-i2v-a14b": (16, 3.5),
     "wan2.2-ti2v-5b": (24, 5.0), "wan2.2-animate-14b": (30, 1.0),
 }  # fmt: skip
 
@@ -279,6 +279,7 @@ def test_frame_rate_and_guidance_are_the_published_models_in_every_config(varian
         configs.append(configuration.shipped(CONFIGS[variant]))
     for c in configs:
         assert (c.data.fps, c.renderer.guidance_each.text) == PUBLISHED[variant]
+        assert c.renderer.guidance_low_noise == (3.0 if variant == "wan2.2-t2v-a14b" else 0.0)
 
 
 def test_who_is_never_without_a_picture():

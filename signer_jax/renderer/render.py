@@ -321,14 +321,15 @@ class Renderer:
         *,
         guidance: float,
         apart: Mapping[str, float] = MappingProxyType({}),
+        apart_low: Mapping[str, float] = MappingProxyType({}),
         **others: Any,
     ) -> Field | Experts[Field]:
         """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; of two experts, of each.
 
-        `guidance`, `apart`: see `field_of`. `others`: what `conditions` takes beside these.
+        `guidance`, `apart`, `apart_low`: see `field_of`. `others`: what `conditions` takes beside these.
         """
         conditions = self.drawn_conditions(pose, confidence, reference, text, **others)
-        return self.field_of(params, conditions, guidance=guidance, apart=apart)
+        return self.field_of(params, conditions, guidance=guidance, apart=apart, apart_low=apart_low)
 
     def drawn_conditions(
         self,
@@ -349,16 +350,21 @@ class Renderer:
         *,
         guidance: float,
         apart: Mapping[str, float] = MappingProxyType({}),
+        apart_low: Mapping[str, float] = MappingProxyType({}),
     ) -> Field | Experts[Field]:
-        """`guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone."""
-        dropped = [Dropped(guidance, without(conditions, GUIDED))]
-        dropped += [Dropped(alone, without(conditions, {name})) for name, alone in apart.items() if alone != 1.0]
+        """`guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone;
+        `apart_low` is in its place for the expert of low noise, for the names that it has.
+        """
+        together = Dropped(guidance, without(conditions, GUIDED))
 
         def by(high: bool | None) -> Field:
+            each = {**apart, **apart_low} if high is False else apart
+            alone = [Dropped(value, without(conditions, {name})) for name, value in each.items() if value != 1.0]
+
             def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
                 return self.velocity(params, x, sigma, conditions, high=high)
 
-            return guided(velocity, conditions, dropped)
+            return guided(velocity, conditions, [together, *alone])
 
         if self.variant.boundary is None:
             return by(None)

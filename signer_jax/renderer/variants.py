@@ -78,6 +78,7 @@ class Variant:
     shift_480p: float | None = None  # that of small videos, where another one is published for them
     fps: float | None = None  # frames a second of the videos that it was trained on; None where a config gives them
     guidance: float = 1.0  # of the text, as it is published; 1: none
+    guidance_low: float | None = None  # of the expert of low noise, where that is another
     boundary: float | None = None  # two experts: the first has σ in [boundary, 1], the second σ in [0, boundary)
 
     def channels(self, latents: int, ratio: int) -> int:
@@ -138,8 +139,9 @@ VARIANTS: dict[str, Variant] = {
         _sizes_14b(16_395_124_544), streams=("noise", "control", "image"), clip_dim=1280, rest="zeros",
         pose="channels", guidance=6.0, **_BY_SIZE, **_FIRST,
     ),
-    # 4 for the expert of high noise, 3 for that of low.
-    "wan2.2-t2v-a14b": _published(_sizes_14b(14_288_491_584), shift=12.0, boundary=0.875, guidance=3.5),
+    "wan2.2-t2v-a14b": _published(
+        _sizes_14b(14_288_491_584), shift=12.0, boundary=0.875, guidance=4.0, guidance_low=3.0
+    ),
     "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, guidance=3.5, **_FIRST),
     "wan2.2-ti2v-5b": _published(
         Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, fps=24.0, **_FIRST

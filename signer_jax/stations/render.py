@@ -97,8 +97,10 @@ class Studio:
         *, size: tuple[int, int], window: int, guidance: float, share_noise: bool, seed: int, overlap: int = 0,
         null: Float[np.ndarray, "n e"] | None = None, see: Callable | None = None,
         guidance_each: Mapping[str, float] = MappingProxyType({}),
+        guidance_low: Mapping[str, float] = MappingProxyType({}),
     ) -> "Studio":  # fmt: skip
         """`share_noise`, `seed`: of the noise that every window is made from; `null`, `see`: see the fields.
+        `guidance_each`, `guidance_low`: `Renderer.field_of`'s `apart` and `apart_low`.
 
         Raises `SignerError` where windows of `window` frames cannot share `overlap`.
         """
@@ -117,13 +119,14 @@ class Studio:
             own = temperature * windows.noise_of(jax.random.key(seed), 0, frames, (h, w, z))
             return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
 
+        led: dict[str, Any] = {"guidance": guidance, "apart": guidance_each, "apart_low": guidance_low}
+
         def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict, high: bool) -> Any:
             seen = _in_model_range(conditions)
             field = renderer.field(
                 params["renderer"],
                 **seen,
-                guidance=guidance,
-                apart=guidance_each,
+                **led,
                 encode=encoder(vae, params, latents.normalise),
             )
             if isinstance(field, Experts):
@@ -136,7 +139,7 @@ class Studio:
             )
 
         def lead(params: dict, x: jax.Array, sigma: jax.Array, seen: Any, high: bool) -> Any:
-            field = renderer.field_of(params["renderer"], seen, guidance=guidance, apart=guidance_each)
+            field = renderer.field_of(params["renderer"], seen, **led)
             if isinstance(field, Experts):
                 field = field.high if high else field.low
             return field(x, sigma)
@@ -147,8 +150,7 @@ class Studio:
                 params["renderer"],
                 noise,
                 **seen,
-                guidance=guidance,
-                apart=guidance_each,
+                **led,
                 encode=encoder(vae, params, latents.normalise),
             )
             return vae_chunks.to_video(vae, params["vae"], latents.denormalise(clean))

@@ -60,7 +60,7 @@ def test_there_and_back(tmp_path, scale):
         same(adapters(module), lora.load(folder, module, shapes(module), scale))
     file = tmp_path / "save_diffusersVideoTransformer" / lora.DIFFUSERS_FILE
     found = load_file(file)
-    assert len(found) == 3 * 10 * 2
+    assert len(found) == (3 * 10 + 1) * 2
     a = adapters(WAN)["layers"]["self_attention"]["query"]
     np.testing.assert_array_equal(found["transformer.blocks.2.attn1.to_q.lora_A.weight"], a["lora_a"][2].T)
     np.testing.assert_allclose(found["transformer.blocks.2.attn1.to_q.lora_B.weight"], scale * a["lora_b"][2].T)

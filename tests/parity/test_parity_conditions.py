@@ -1,11 +1,13 @@
 """What the image models are given, against diffusers' pipelines on a tiny autoencoder: mask and image channels."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from renderer.tiny_wan import RATIO, Z, built, config_of, write_transformer, write_vae
+from renderer.tiny_wan import RATIO, TEXT, Z, built, config_of, write_transformer, write_vae
 
 from signer_jax.renderer.conditions import encoder
+from signer_jax.renderer.sampler import solve
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -67,6 +69,46 @@ def test_i2v_is_given_what_diffusers_prepares(name, vae, theirs, picture, tmp_pa
     assert ours.shape == channels_last(condition).shape == (1, K, GRID, GRID, RATIO + Z)
     np.testing.assert_allclose(ours, channels_last(condition), atol=TOLERANCE)
     assert np.abs(ours[:, 1, ..., RATIO:]).max() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("low", [3.0, 1.5])
+def test_two_experts_are_guided_as_diffusers_guides_them(low, vae, tmp_path):
+    """A guidance each, 4 for high noise: the latents that WanPipeline makes with `guidance_scale_2`."""
+    name, levels = "wan2.2-t2v-a14b", np.array([1.0, 0.95, 0.875, 0.6, 0.3, 0.0], np.float32)
+
+    class Levels(diffusers.FlowMatchEulerDiscreteScheduler):
+        def set_timesteps(self, count, device=None, **_):
+            super().set_timesteps(sigmas=list(levels[:-1]), device=device)
+
+    config = config_of(name, write_transformer(tmp_path, name), vae)
+    config.renderer.control = "none"
+    model, params, _ = built(config)
+    experts = [
+        diffusers.WanTransformer3DModel.from_pretrained(tmp_path / part) for part in ("transformer", "transformer_2")
+    ]
+    pipeline = diffusers.WanPipeline(None, None, None, Levels(), experts[0], experts[1], boundary_ratio=0.875)
+    pipeline.set_progress_bar_config(disable=True)
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(1, K, GRID, GRID, Z)).astype(np.float32)
+    states, null = (np.zeros((1, 512, TEXT), np.float32) for _ in range(2))
+    states[:, :7], null[:, :1] = rng.normal(size=(1, 7, TEXT)), rng.normal(size=(1, 1, TEXT))
+    theirs = pipeline(
+        prompt_embeds=torch.from_numpy(states), negative_prompt_embeds=torch.from_numpy(null),
+        latents=torch.from_numpy(noise.transpose(0, 4, 1, 2, 3).copy()), height=8 * GRID, width=8 * GRID,
+        num_frames=FRAMES, num_inference_steps=len(levels) - 1, guidance_scale=4.0, guidance_scale_2=low,
+        output_type="latent",
+    ).frames  # fmt: skip
+    pose, confidence = np.zeros((1, FRAMES, 74, 2), np.float32), np.ones((1, FRAMES, 74), np.float32)
+    field = model.renderer.field(
+        params["renderer"], pose, confidence, np.zeros((1, GRID, GRID, Z), np.float32),
+        np.zeros((1, 4, 0), np.float32), guidance=1.0, apart={"text": 4.0}, apart_low={"text": low}, states=states,
+        null=null,
+    )  # fmt: skip
+    ours = np.asarray(jax.jit(lambda noise: solve(field, noise, levels, solver="euler"))(noise))
+    print(f"guidance 4 and {low}: largest difference {np.abs(ours - channels_last(theirs)).max():.2e}")
+    np.testing.assert_allclose(ours, channels_last(theirs), atol=TOLERANCE)
+    assert np.abs(ours).max() > 0.5
 
 
 @torch.no_grad()

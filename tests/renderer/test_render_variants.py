@@ -18,6 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
+from signer_jax.stations.render import Studio
 from signer_jax.training import conditions, objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read
@@ -331,6 +332,42 @@ def test_each_condition_has_a_guidance_of_its_own_in_one_batch(folders):
     assert at(1.0, reference=1.0, text=1.0) == said and batches == [B]
 
 
+def test_the_expert_of_low_noise_has_a_text_guidance_of_its_own(folders):
+    """4 and 3, as T2V-A14B is published; in the field, and in each of the studio's programs."""
+    r = renderer_of(folders, "wan2.2-t2v-a14b", control="none")
+
+    class Sums:
+        def __getattr__(self, name):
+            return getattr(r.transformer, name)
+
+        def apply(self, variables, latents, step, text, **options):
+            return jnp.broadcast_to(text.sum((1, 2))[:, None, None, None, None], latents.shape)
+
+    summed = replace(r, transformer=Sums())
+    given = {
+        "pose": np.zeros((B, 5, 74, 2), np.float32), "confidence": np.ones((B, 5, 74), np.float32),
+        "reference": REFERENCE, "text": np.zeros((B, 4, 0), np.float32), "states": np.ones((B, 3, TEXT), np.float32),
+        "null": 0.25 * np.ones((B, 1, TEXT), np.float32),
+    }  # fmt: skip
+    weights, said, null = {"transformer": {"high": 0.0, "low": 0.0}}, 3.0 * TEXT, 0.25 * TEXT
+    led = {True: null + 4.0 * (said - null), False: null + 3.0 * (said - null)}
+    field = summed.field(weights, **given, guidance=1.0, apart={"text": 4.0}, apart_low={"text": 3.0})
+    grid = SimpleNamespace(grid=(GRID, GRID, Z), normalise=np.asarray)
+    studio = Studio.of(
+        summed, None, {"renderer": weights, "vae": {}}, grid, np.arange(74), 2, size=(16, 16), window=5, guidance=1.0,
+        share_noise=False, seed=0, guidance_each={"text": 4.0}, guidance_low={"text": 3.0},
+    )  # fmt: skip
+    for high, sigma in ((True, 0.9), (False, 0.5)):
+        chosen = field.high if high else field.low
+        made = [
+            chosen(NOISY, jnp.float32(sigma)),
+            studio.velocity(studio.params, NOISY, sigma, given, high=high),
+            studio.lead(studio.params, NOISY, sigma, studio.look_at(studio.params, given), high=high),
+        ]
+        for v in made:
+            np.testing.assert_allclose(v, led[high], rtol=1e-6)
+
+
 def test_a_dropped_reference_leaves_nothing_given(folders):
     """The mask and the image stream of I2V are then empty, and TI2V's first frame is noise like the others."""
     for name in ("wan2.2-i2v-a14b", "wan2.2-ti2v-5b"):
@@ -484,6 +521,14 @@ def test_a_guidance_needs_its_dropout_and_an_encoder_its_reader(folders):
         read(config)
     config.renderer.dropout_each.pose = 0.1
     assert read(config).renderer.guidance_each.pose == 2.0
+    config.renderer.guidance_low_noise = 3.0
+    with pytest.raises(SignerError, match="guidance_low_noise 3.0: the variant 'wan2.1-t2v-14b' has no two experts"):
+        read(config)
+    config.renderer.variant = "wan2.2-t2v-a14b"
+    with pytest.raises(SignerError, match="guidance_low_noise 3.0: .*dropout_each.text above 0"):
+        read(config)
+    config.renderer.dropout_each.text = 0.1
+    assert read(config).renderer.guidance_low_noise == 3.0
 
 
 def test_a_run_begins_with_wans_own_form_and_says_what_is_left_out(folders, tmp_path):
