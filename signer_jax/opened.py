@@ -14,6 +14,7 @@ from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
 from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ from signer_jax.storage import REMAKE
 from signer_jax.training import conditions, partitioning
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.held import Weights
+from signer_jax.validation import RENDERS
 
 _NAMES = {"slul": "SLUL", "slp_moe": "SLP-MoE", "renderer": "renderer"}
 TEXTS = 10_000  # training texts, spread over the corpus, from which it is learned which gloss a word brings; a second
@@ -143,11 +145,19 @@ class Opened:
         return conditions.open_texts(self.settings, self.workdir)
 
 
+def along(settings: Settings) -> str:
+    """The axis of the mesh along which a process's devices share what it does alone (`partitioning.own_mesh`): the
+    tokens of a published video model, whose windows are large and few; the rows of a batch elsewhere.
+    """
+    renders = RENDERS & set(settings.stages) and VARIANTS[settings.renderer.variant].sizes is not None
+    return "context" if renders else "fsdp"
+
+
 def described(workdir: Path) -> Weights:
     """A run, before its parameters are read. Raises `SignerError` where there is none, or an unfinished one."""
     settings = kept.local(folder.load_settings(workdir), workdir)
     tokenizer = _tokenizer(settings, workdir)
-    mesh = partitioning.own_mesh(asdict(settings.mesh))
+    mesh = partitioning.own_mesh(asdict(settings.mesh), along=along(settings))
     weights = Weights.of(settings, tokenizer.vocab_size if tokenizer else 0, workdir, mesh)
     check_finished(settings, workdir)
     return weights

@@ -23,13 +23,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     from signer_jax import result as results
     from signer_jax.evaluation import evaluate
+    from signer_jax.opened import along
     from signer_jax.pipeline import Signer
     from signer_jax.training.partitioning import own_mesh
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
     distinct({"--workdir": arguments.workdir}, {"--json": arguments.json})
     signer = Signer.load(arguments.workdir)
-    mesh = own_mesh(asdict(signer.settings.mesh)).shape  # what its parameters lie on here, whatever it trained on
+    c = signer.settings  # what its parameters lie on here, whatever it trained on
+    mesh = own_mesh(asdict(c.mesh), along=along(c)).shape
     evaluation = evaluate(signer, arguments.split)
     result = results.build(
         signer.settings, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split,

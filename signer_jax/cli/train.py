@@ -49,6 +49,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     from signer_jax import result as results
     from signer_jax.distributed import wait_for_all
     from signer_jax.evaluation import Evaluation, evaluate
+    from signer_jax.opened import along
     from signer_jax.pipeline import Signer
     from signer_jax.showcase import log_samples
     from signer_jax.training import run as training
@@ -62,7 +63,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     with watched() as notice, training.claimed(settings, workdir):
         model, params = training.train(settings, workdir, notice, profile)
         mesh = training.mesh_of(settings)
-        params = here(params, mesh)
+        params = here(params, mesh, along=along(settings))
         if jax.process_index() == 0:
             split, evaluation = settings.evaluate.split, Evaluation()
             signer = Signer(settings, workdir, model, params)

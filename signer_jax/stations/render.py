@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, UInt8
 from signer_jax.beside import beside
 from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
+from signer_jax.layout import ways
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
 from signer_jax.renderer import solvers, vae_chunks, windows
@@ -175,11 +176,11 @@ class Studio:
     def rows(self, count: int) -> int:
         """How many of `count` windows go through the renderer at a time.
 
-        Small ones are always filled up to as many, so that clips of any length are one program. Of large ones a copy
-        that nobody sees costs more than a program.
+        Small ones are always filled up to as many, so that clips of any length are one program; devices that share a
+        batch's rows divide them evenly. Of large ones a copy that nobody sees costs more than a program.
         """
         most = min(_ROWS, max(1, _PLACES // self.places))
-        return most if most == _ROWS else min(most, count)
+        return -(-most // ways("batch")) * ways("batch") if most == _ROWS else min(most, count)
 
     def shows(self, count: int) -> bool:
         """Whether a progress bar counts so many windows: many, or each of them long."""
@@ -340,7 +341,7 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
         def pixels(part: dict[str, np.ndarray]) -> UInt8[np.ndarray, "b t h w 3"]:
             return to_pixels_range(film(noise, part))
 
-        parts, small = map(part, starts), rows == _ROWS and not studio.tells_steps
+        parts, small = map(part, starts), rows >= _ROWS and not studio.tells_steps
         filmed = beside(pixels, parts) if small else map(pixels, parts)  # of large ones memory has no two
         shown = studio.shows(count) and not studio.tells_steps
         videos = list(progress(filmed, "windows rendered", total=len(starts), shown=shown))

@@ -278,17 +278,18 @@ def by_rows(
     return lambda rows: np.asarray(run(held, jax.device_put(rows, NamedSharding(mesh, split))))
 
 
-def own_mesh(shape: Mapping[str, int]) -> Mesh:
+def own_mesh(shape: Mapping[str, int], *, along: str = "fsdp") -> Mesh:
     """The mesh of what one process does alone (signing, evaluation), for a run whose mesh has this shape.
 
-    One device where the run's parameters are whole on each, else all devices of the process, split like fsdp.
+    One device where the run's parameters are whole on each, else all devices of the process: `along` "fsdp" they share
+    the rows of a batch, along "context" a video's tokens, of which one window has many. Parameters are split alike.
     """
     devices = jax.local_devices()
-    return _own(devices[:1] if _replicas(shape) else devices)
+    return _own(devices[:1] if _replicas(shape) else devices, along)
 
 
-def _own(devices: Sequence[Any]) -> Mesh:
-    return make_mesh({"fsdp": -1}, sorted(devices, key=lambda device: device.id))
+def _own(devices: Sequence[Any], along: str) -> Mesh:
+    return make_mesh({along: -1}, sorted(devices, key=lambda device: device.id))
 
 
 def _processes(mesh: Mesh) -> list[list[Any]]:
@@ -304,18 +305,19 @@ def _replicas(shape: Mapping[str, int]) -> bool:
     return all(shape.get(axis, 1) == 1 for axis in AXES if axis != "data")
 
 
-def here(tree: Any, mesh: Mesh) -> Any:
+def here(tree: Any, mesh: Mesh, *, along: str = "fsdp") -> Any:
     """The mesh's arrays on this process's own devices, as on its `own_mesh`: what one process does alone uses them.
 
+    Of a single process they stay where they are; a mesh of fsdp and context alone is then taken to be `along` one.
     Every process of the mesh must call it: where they hold different shards, these go from device to device.
     """
     if _replicas(mesh.shape):
         return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
     if jax.process_count() == 1:
-        return tree
-    own = own_mesh(mesh.shape)
+        return tree if mesh.shape[along] == mesh.size else _taken(tree, mesh, along)
+    own = own_mesh(mesh.shape, along=along)
     # Each process's devices in the order that its own mesh has, which on a TPU is not that of their numbers.
-    by_process = np.stack([_own(devices).devices for devices in _processes(mesh)])
+    by_process = np.stack([_own(devices, along).devices for devices in _processes(mesh)])
     kinds = (AxisType.Auto,) * (1 + len(AXES))
     every = Mesh(by_process, ("process", *AXES), axis_types=kinds)
 
@@ -327,3 +329,21 @@ def here(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_single_device_arrays(leaf.shape, NamedSharding(own, spec), shards)
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _taken(tree: Any, mesh: Mesh, along: str) -> Any:
+    """The arrays as those of a mesh that has all devices along one axis; none is copied that lies so already."""
+    if mesh.shape["data"] > 1 or mesh.shape["tensor"] > 1:
+        return tree
+    sizes = [mesh.size if axis == along else 1 for axis in AXES]
+    one = Mesh(mesh.devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+    def of(path, leaf: jax.Array) -> jax.Array:
+        place = NamedSharding(one, parameter_spec(path_name(path), leaf.shape, one.shape))
+        if not leaf.sharding.is_equivalent_to(place, leaf.ndim):
+            return jax.device_put(leaf, place)
+        lies = {shard.device: shard.data for shard in leaf.addressable_shards}
+        shards = [lies[device] for device in one.devices.flat]
+        return jax.make_array_from_single_device_arrays(leaf.shape, place, shards)
+
+    return jax.tree_util.tree_map_with_path(of, tree)

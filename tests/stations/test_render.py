@@ -14,6 +14,7 @@ from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
 from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
+from signer_jax.training import partitioning
 from signer_jax.types import Pose
 from signer_jax.validation import read
 
@@ -81,6 +82,12 @@ def test_every_window_starts_from_the_same_noise(studio):
     windows = render(still, style(studio), None, None, studio).video.reshape(3, WINDOW, 32, 32, 3)
     np.testing.assert_array_equal(windows[0], windows[1])
     np.testing.assert_array_equal(windows[0], windows[2])
+
+
+def test_small_windows_are_as_many_as_devices_share(studio):
+    assert studio.rows(1) == 4
+    with jax.sharding.use_abstract_mesh(partitioning.make_mesh({"fsdp": 8}).abstract_mesh):
+        assert studio.rows(1) == studio.rows(30) == 8
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,22 @@ def test_what_is_whole_on_every_device_is_used_on_one(mesh):
     assert dict(partitioning.own_mesh(mesh.shape).shape) == {"data": 1, "fsdp": 8, "context": 1, "tensor": 1}
 
 
+@pytest.mark.parametrize("shape", [{"fsdp": 8}, {"fsdp": 4, "context": 2}])
+def test_parameters_are_taken_along_the_tokens_where_they_lie(shape):
+    mesh = partitioning.make_mesh(shape)
+    params = made_on(mesh)
+    assert partitioning.here(params, partitioning.make_mesh({"context": 8}), along="context") is params
+    taken = partitioning.here(params, mesh, along="context")
+    kernel, before = taken["part"]["wi"]["kernel"], params["part"]["wi"]["kernel"]
+    assert kernel.sharding.mesh.shape == partitioning.own_mesh(mesh.shape, along="context").shape
+    assert kernel.sharding.mesh.shape["context"] == 8 and kernel.addressable_shards[0].data.shape == (1, 16)
+    for one, other in zip(kernel.addressable_shards, before.addressable_shards, strict=True):
+        assert one.data.unsafe_buffer_pointer() == other.data.unsafe_buffer_pointer()
+    jax.tree.map(np.testing.assert_array_equal, taken, params)
+    with partitioning.on_mesh_of(taken):
+        assert layout.ways("tokens") == 8 and layout.ways("batch") == 1
+
+
 def test_a_process_gets_each_slice_where_its_own_mesh_has_it(monkeypatch):
     """Also where a mesh follows the hardware and not the devices' numbers, as on four chips of a TPU v5e or v6e."""
     mesh, plain = partitioning.make_mesh({"fsdp": -1}), partitioning.arranged
