@@ -31,7 +31,7 @@ from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
 from signer_jax.training.bucketed import Windows
-from signer_jax.training.latents import FEW, Beside, window_starts
+from signer_jax.training.latents import FEW, Beside, training_windows
 from signer_jax.training.pictures import Cut, Pictures, Tower
 from signer_jax.training.text_states import TextEncoder, TextStates
 from signer_jax.types import Pose
@@ -225,7 +225,7 @@ def prepare(
             return made(f"buckets/{size}.pictures", lambda: [(of.motion(row), of.starts[row]) for row in rows], cut)
 
         # No window that training on buckets reads is of data.size alone.
-        starts = list if c.buckets else partial(window_starts, latents)
+        starts = list if c.buckets else partial(training_windows, corpus, c.window, c.stride)
         whole = made("pictures", starts)
         shown = {sizes[0]: whole}
         if of is not None:

@@ -317,12 +317,6 @@ def windows_of(latents: LatentStore, decode: Callable[[bytes], Any]) -> Shard | 
     return open_parts(latents.directory, "train", latents.parts, decode, storage.REMAKE)
 
 
-def window_starts(latents: LatentStore) -> list[tuple[int, int]]:
-    """(motion, first frame) of the cached windows."""
-    records = windows_of(latents, unpack)
-    return [(int(values["motion"]), int(values["start"])) for values in (records[i] for i in range(len(records)))]
-
-
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,

@@ -19,7 +19,7 @@ from signer_jax.renderer.conditions import encoder
 from signer_jax.training import conditions, input_pipeline, loop, objectives, partitioning, pictures, run
 from signer_jax.training import latents as cached
 from signer_jax.training.checkpoints import latest_step
-from signer_jax.training.latents import window_starts
+from signer_jax.training.latents import training_windows
 from signer_jax.validation import read
 
 I2V, ANIMATE, TI2V, FUN = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b", "wan2.1-fun-control-14b"
@@ -93,11 +93,10 @@ def test_one_bucket_of_the_runs_size_gives_what_no_bucket_gives(signers, monkeyp
     signer = signers(name, ONE)
     plain = without_buckets(signer)
     expected = sources_of(plain, monkeypatch).beside()
-    store = plain.latents
     given = sources_of(signer, monkeypatch).beside()
     of = input_pipeline.bucket_windows(signer.settings, signer.model, signer.corpus)
     placed = {(of.motion(row), of.starts[row]): one for row, one in enumerate(of.plan.placed)}
-    starts = window_starts(store)
+    starts = training_windows(plain.corpus, plain.settings.renderer.window, plain.settings.renderer.stride)
     assert set(starts) <= set(placed) and len(starts) > 20
     for k, (motion, start) in enumerate(starts[:40]):
         ours = given(motion, start, 5, np.random.default_rng(k), (placed[motion, start], of.plan.buckets[0]))

@@ -14,7 +14,9 @@ from signer_jax.data import records
 from signer_jax.data.buckets import Bucket
 from signer_jax.data.faces import face_video
 from signer_jax.data.prepare import prepare as prepare_corpus
+from signer_jax.data.shards import unpack
 from signer_jax.data.streams import to_model_range
+from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.planning import examples
@@ -23,6 +25,7 @@ from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
 from signer_jax.training import conditions, input_pipeline, partitioning, pictures, run
+from signer_jax.training import latents as latent_cache
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 
@@ -168,6 +171,21 @@ def test_a_style_has_the_picture_and_clips_tokens(chains):
     assert (videos[0] != videos[1]).any()  # the image stream is of the pixels
     unseen = render(pose, replace(look, clip=-look.clip), None, None, signer.studio).video
     assert (videos[0] != unseen).any()
+
+
+def test_which_windows_there_are_is_known_without_reading_their_latents(chains, tmp_path, monkeypatch):
+    """They are all of the folder, tens of megabytes each."""
+    signer = chains(I2V)
+    store = signer.latents
+    records = latent_cache.windows_of(store, unpack)
+    cached = {(one["motion"], one["start"]) for one in (records[i] for i in range(len(records)))}
+    monkeypatch.setattr(latent_cache, "windows_of", lambda *_: pytest.fail("the latents were read"))
+    motions = MotionWindows(signer.corpus.motions("train"), signer.model.joints, 2, Limits(1, 1, 1))
+    sources = conditions.prepare(
+        signer.settings, tmp_path, signer.corpus, motions, store, signer.model, signer.params["vae"]
+    )
+    (made,) = sources.pictures.values()
+    assert made.windows.keys() == cached and len(cached) > 8
 
 
 def test_another_tower_and_another_autoencoder_are_refused(chains, tmp_path):
