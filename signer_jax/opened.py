@@ -23,7 +23,7 @@ from signer_jax.stations.render import Studio
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE
-from signer_jax.training import conditions, partitioning
+from signer_jax.training import partitioning, signing
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.held import Weights
 from signer_jax.validation import RENDERS
@@ -135,14 +135,14 @@ class Opened:
         return replace(store, banks=self.looks.banks) if self.looks else store
 
     @cached_property
-    def looks(self) -> conditions.Looks | None:
+    def looks(self) -> signing.Looks | None:
         """A published model's reference pictures, None where the variant is shown none."""
-        return conditions.open_looks(self.settings, self.workdir)
+        return signing.open_looks(self.settings, self.workdir)
 
     @cached_property
-    def texts(self) -> conditions.Texts | None:
+    def texts(self) -> signing.Texts | None:
         """A published model's text encoder, None where the run names none."""
-        return conditions.open_texts(self.settings, self.workdir)
+        return signing.open_texts(self.settings, self.workdir)
 
 
 def along(settings: Settings) -> str:

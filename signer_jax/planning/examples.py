@@ -12,7 +12,7 @@ from signer_jax.model import Model
 from signer_jax.renderer.render import CLIP_TOKENS
 from signer_jax.renderer.text_encoder import ROWS
 from signer_jax.settings import Settings
-from signer_jax.training import conditions
+from signer_jax.training import conditions, encoders
 from signer_jax.training.input_pipeline import bucket_sizes
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]  # of one example
@@ -126,7 +126,7 @@ def _clip_tokens(settings: Settings) -> int:
     """The class token and a square picture's patches."""
     if not Path(settings.renderer.image_encoder).exists():
         return CLIP_TOKENS
-    tower = conditions.tower(settings)
+    tower = encoders.tower(settings)
     assert tower is not None
     module = clip.describe(tower.folder).module
     return 1 + (module.image_size // module.patch) ** 2

@@ -1,6 +1,4 @@
-"""What a published model reads beside the latents and the pose: where its encoders lie, and the share of it that each
-training example gets.
-"""
+"""What a published model reads beside the latents and the pose, and the share of it that each training example gets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from signer_jax.data.buckets import Bucket, Placed, fitted
 from signer_jax.data.faces import face_video
-from signer_jax.data.prepare import posed
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
-from signer_jax.errors import SignerError
-from signer_jax.interop import wan, wan_original
 from signer_jax.model import Model, latent_constants
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.latents import LatentStore
@@ -31,84 +25,11 @@ from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning, pictures, text_states
 from signer_jax.training.bucketed import Windows
+from signer_jax.training.encoders import text_encoder, tower
 from signer_jax.training.latents import FEW, Beside, training_windows
-from signer_jax.training.pictures import Cut, Pictures, Tower
-from signer_jax.training.text_states import TextEncoder, TextStates
+from signer_jax.training.pictures import Cut, Pictures
+from signer_jax.training.text_states import TextStates
 from signer_jax.types import Pose
-
-_KEPT = 32  # texts whose states a signer holds: up to 8 MB each
-
-STAGES = frozenset({"images", "renderer", "joint"})  # that train the renderer
-
-
-def check(settings: Settings) -> None:
-    """Raises `SignerError` for an encoder that the video transformer cannot read, or that is not whole, and for a
-    control that nothing would teach, before anything long starts.
-    """
-    if not STAGES & set(settings.stages):
-        return
-    for reads in (text_encoder(settings), tower(settings)):
-        if reads is not None:
-            reads.check()
-    c = settings.renderer
-    if not posed(settings.data) and c.control != "none" and not c.stem_features:
-        raise SignerError(
-            f"config.renderer.control {c.control!r}: the videos of {settings.data.corpus} have no poses to learn it "
-            "from; set config.renderer.control=none, and begin the control with the next run, on sign video"
-        )
-
-
-def text_encoder(settings: Settings) -> TextEncoder | None:
-    """The text encoder that the settings name, if any. Raises `SignerError` where it does not fit."""
-    c = settings.renderer
-    if not c.text_encoder:
-        return None
-    variant = VARIANTS[c.variant]
-    width = _width(settings, "text_dim", variant.text_dim)
-    return TextEncoder.at(c.text_encoder, width, variant.text_rows or ROWS, c.dtype)
-
-
-def tower(settings: Settings) -> Tower | None:
-    """CLIP's tower that the settings name, if any. Raises `SignerError` where it does not fit."""
-    c = settings.renderer
-    if not c.image_encoder:
-        return None
-    return Tower.at(c.image_encoder, _width(settings, "image_dim", VARIANTS[c.variant].clip_dim))
-
-
-def _width(settings: Settings, key: str, published: int | None) -> int:
-    """A width that the video transformer takes: its config's where published weights are named, else the variant's."""
-    if init := settings.renderer.init:
-        found = wan.describe_experts(init, VARIANTS[settings.renderer.variant].experts)
-        return getattr(next(iter(found.values())).module, key) or published or 0
-    return published or 0
-
-
-def said(settings: Settings) -> list[str]:
-    """What is to be known of encoders that are not there, and of published weights that are not read, a line each."""
-    c = settings.renderer
-    variant = VARIANTS[c.variant]
-    if not STAGES & set(settings.stages) or variant.text == "slul":
-        return []
-    lines = []
-    if c.init:
-        found = wan.describe_experts(c.init, variant.experts).values()
-        notes = dict.fromkeys(wan_original.left_out(described.tensors) for described in found)
-        lines += [f"config.renderer.init {c.init!r}: {note}" for note in notes if note]
-    if not c.text_encoder:
-        lines.append(
-            f"config.renderer.text_encoder is '': the text says nothing to {c.variant!r}, zeros stand in place of its "
-            "encoder's states; give the folder of its pipeline"
-        )
-    if variant.clip_dim is not None and not c.image_encoder:
-        lines.append(
-            f"config.renderer.image_encoder is '': zeros stand in place of CLIP's tokens of the reference, which "
-            f"{c.variant!r} was trained with; give the folder of its pipeline"
-        )
-    return lines
-
-
-# ---- Training --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -251,68 +172,3 @@ def _grey(vae: VideoVAE, params: Any, latents: LatentStore, size: Bucket) -> Flo
     """Normalised latents of a grey video of this size."""
     encode = jax.jit(lambda params: encoder(vae, {"vae": params}, latents.normalise)(jnp.zeros((1, *size, 3))))
     return np.asarray(encode(params))[0]
-
-
-# ---- Signing ---------------------------------------------------------------------------------------------------------
-
-
-class Texts:
-    """A trained run's text encoder, for the texts that are signed: read where one is new, and given back at once.
-
-    The states of the last texts are kept.
-    """
-
-    def __init__(self, encoder: TextEncoder, known: TextStates, negative: str, mesh: Mesh):
-        self._encoder, self._known, self._mesh = encoder, known, mesh
-        self._states: dict[str, text_states.States] = {}
-        self.null = known.of(negative)
-
-    def of(self, texts: Sequence[str]) -> list[text_states.States]:
-        """The states of each text; all that are new are encoded in one go.
-
-        Raises `SignerError` where the encoder is another one than the run was trained with.
-        """
-        asked = list(dict.fromkeys(texts))
-        states = {text: self._states[text] for text in asked if text in self._states}
-        states |= {text: self._known.of(text) for text in asked if text not in states and text in self._known.places}
-        if new := [text for text in asked if text not in states]:
-            text_states.check_same(self._known, self._encoder)
-            states |= dict(text_states.encode(self._encoder, new, self._mesh))
-        before = {text: one for text, one in self._states.items() if text not in states}
-        self._states = dict(list({**before, **states}.items())[-_KEPT:])
-        return [states[text] for text in texts]
-
-
-def open_texts(settings: Settings, workdir: Path) -> Texts | None:
-    """None where the run names no text encoder. Raises `SignerError` where it, or what training kept, is gone."""
-    encoder = text_encoder(settings)
-    if encoder is None:
-        return None
-    known = TextStates.open(workdir / "text_states")
-    return Texts(encoder, known, settings.renderer.negative_prompt, partitioning.own_mesh(asdict(settings.mesh)))
-
-
-class Looks:
-    """A trained run's reference pictures, and CLIP for a picture that is none of them: read where one is given."""
-
-    def __init__(self, known: Pictures, seer: Tower | None):
-        self.banks = known.banks
-        self._known, self._tower = known, seer
-        self._seer: pictures.Seer | None = None
-
-    def tokens(self, picture: pictures.Picture) -> pictures.Tokens | None:
-        """CLIP's tokens, None where the run has no tower. Raises `SignerError` where it is another than in training."""
-        if self._tower is None:
-            return None
-        if self._seer is None:
-            pictures.check_same(self._known, self._tower)
-            self._seer = pictures.Seer(self._tower)
-        return self._seer([picture])[0]
-
-
-def open_looks(settings: Settings, workdir: Path) -> Looks | None:
-    """None for a variant whose reference is no picture of its own. Raises `SignerError` as `Pictures.open`."""
-    variant = VARIANTS[settings.renderer.variant]
-    if not (variant.front or variant.first):
-        return None
-    return Looks(Pictures.open(workdir / "pictures"), tower(settings))

@@ -23,7 +23,7 @@ from signer_jax.settings import Data, Settings
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, recover
-from signer_jax.training import bucketed, conditions, partitioning, unreferenced
+from signer_jax.training import bucketed, conditions, encoders, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
 
 
@@ -245,7 +245,7 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
         plan = bucket_plan(part, settings, model, corpus)
         rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
         lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
-    if conditions.STAGES & set(settings.stages):
+    if encoders.STAGES & set(settings.stages):
         of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
         latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none
         if of is None:

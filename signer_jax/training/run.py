@@ -29,7 +29,7 @@ from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Settings, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
-from signer_jax.training import conditions, environment, input_pipeline, partitioning
+from signer_jax.training import conditions, encoders, environment, input_pipeline, partitioning
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
@@ -147,7 +147,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
             for line in too_long(corpus.texts("train"), tokenizer, input_pipeline.limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
         if jax.process_index() == 0:
-            for line in conditions.said(settings):
+            for line in encoders.said(settings):
                 print(f"signer: {line}", file=sys.stderr)
     # ---- Model -----------------------------------------------------------------------------------------------------
     vocab_size = tokenizer.vocab_size if tokenizer else 0
@@ -250,7 +250,7 @@ def _check(settings: Settings) -> None:
         if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
     check_stages(settings)
-    conditions.check(settings)
+    encoders.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
     if model.renderer is not None:
         exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)

@@ -19,7 +19,7 @@ from signer_jax.pose import skeleton
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
 from signer_jax.stations.render import Studio
-from signer_jax.training import conditions, objectives
+from signer_jax.training import conditions, encoders, objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read
 
@@ -540,8 +540,8 @@ def test_a_run_begins_with_wans_own_form_and_says_what_is_left_out(folders, tmp_
     _, params, settings = built(config)
     _, expected, _ = built(config_of(name, *folders(name)))
     jax.tree.map(np.testing.assert_array_equal, params["renderer"]["transformer"], expected["renderer"]["transformer"])
-    assert any("ref_conv is left out" in line for line in conditions.said(settings))
-    assert conditions._width(settings, "image_dim", 1280) == CLIP
+    assert any("ref_conv is left out" in line for line in encoders.said(settings))
+    assert encoders._width(settings, "image_dim", 1280) == CLIP
 
 
 def test_config_values_that_do_not_go_with_a_variant(folders):

@@ -16,7 +16,7 @@ from signer_jax.data.streams import to_model_range
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
-from signer_jax.training import conditions, input_pipeline, loop, objectives, partitioning, pictures, run
+from signer_jax.training import conditions, encoders, input_pipeline, loop, objectives, partitioning, pictures, run
 from signer_jax.training import latents as cached
 from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.latents import training_windows
@@ -130,7 +130,7 @@ def test_what_is_shown_is_of_the_bucket(signers, name):
         batch = next(stream)
         seen.setdefault(batch["latents"].shape[1:4], batch)
     assert set(seen) == {(10, 4, 4), (4, 4, 2)}
-    seer = None if name == TI2V else pictures.Seer(conditions.tower(signer.settings))
+    seer = None if name == TI2V else pictures.Seer(encoders.tower(signer.settings))
     objective = objectives.make_objective("renderer", signer.model, signer.settings, 0)
     for (k, h, w), batch in seen.items():
         loss, _ = jax.eval_shape(objective, signer.params, batch, jax.random.key(0))  # every condition is of its size

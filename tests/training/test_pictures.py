@@ -24,7 +24,7 @@ from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.variants import find
 from signer_jax.stations import render as station
 from signer_jax.stations.render import render, render_many, style
-from signer_jax.training import conditions, input_pipeline, partitioning, pictures, run
+from signer_jax.training import conditions, encoders, input_pipeline, partitioning, pictures, run, signing
 from signer_jax.training import latents as latent_cache
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
@@ -96,7 +96,7 @@ def test_i2v_is_shown_its_clips_first_frame(chains):
     signer = chains(I2V)
     batch = batch_of(signer)
     encode = encoder(signer.model.vae, signer.params)
-    seer = pictures.Seer(conditions.tower(signer.settings))
+    seer = pictures.Seer(encoders.tower(signer.settings))
     assert batch["picture"].dtype == np.uint8 and batch["clip"].shape == (8, 5, CLIP)
     assert set(batch["shown"]) == {0.0, 1.0}
     for picture, tokens, shown, latents in zip(
@@ -193,7 +193,7 @@ def test_another_tower_and_another_autoencoder_are_refused(chains, tmp_path):
     other = write_image_encoder(tmp_path / "other", seed=9)
     tower = pictures.Tower.at(other, CLIP)
     known = pictures.Pictures.open(signer.workdir / "pictures")
-    looks = conditions.Looks(known, tower)
+    looks = signing.Looks(known, tower)
     with pytest.raises(SignerError, match="seen by another image encoder than config.renderer.image_encoder"):
         looks.tokens(np.zeros((16, 16, 3), np.uint8))
     with pytest.raises(SignerError, match="hidden_size is 12, .* takes pictures of width 20"):
@@ -206,10 +206,10 @@ def test_another_tower_and_another_autoencoder_are_refused(chains, tmp_path):
         )  # fmt: skip
 
     with pytest.raises(SignerError, match="encoded by another autoencoder"):
-        again(replace(signer.latents, encoder="other"), conditions.tower(signer.settings))
+        again(replace(signer.latents, encoder="other"), encoders.tower(signer.settings))
     with pytest.raises(SignerError, match="seen by another image encoder"):
         again(signer.latents, None)
-    assert again(signer.latents, conditions.tower(signer.settings)).windows == known.windows
+    assert again(signer.latents, encoders.tower(signer.settings)).windows == known.windows
 
 
 def test_harmed_folders_are_read_or_one_line(chains, tmp_path):

@@ -19,7 +19,7 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose.formats import pose_file
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.conditions import Conditions, without
-from signer_jax.training import conditions, input_pipeline, partitioning, published, run, text_states
+from signer_jax.training import encoders, input_pipeline, partitioning, published, run, signing, text_states
 from signer_jax.training.text_states import TextEncoder
 from signer_jax.validation import read
 
@@ -145,8 +145,8 @@ def test_the_last_texts_are_kept_and_no_more(pipeline, tmp_path, monkeypatch):
         return ((text, np.full((1, TEXT), len(text), np.float32)) for text in texts)
 
     monkeypatch.setattr(text_states, "encode", encode)
-    monkeypatch.setattr(conditions, "_KEPT", 3)
-    texts = conditions.Texts(source, known, "", mesh)
+    monkeypatch.setattr(signing, "_KEPT", 3)
+    texts = signing.Texts(source, known, "", mesh)
     found = texts.of(["a", "yes", "bb", "a", "ccc", "dddd"])  # more than are kept
     np.testing.assert_array_equal(found[1], known.of("yes"))
     assert [one[0, 0] for one in (*found[:1], *found[2:])] == [1, 2, 1, 3, 4]
@@ -279,7 +279,7 @@ def test_signing_reads_the_texts_states_and_other_encoders_are_refused(trained, 
     np.testing.assert_array_equal(signer.studio.null, encoded(settings.renderer.text_encoder, [""])[""])
     copytree(settings.renderer.text_encoder, tmp_path / "pipeline")
     write_text_encoder(tmp_path / "pipeline", seed=8)
-    moved = conditions.Texts(
+    moved = signing.Texts(
         TextEncoder.at(str(tmp_path / "pipeline"), TEXT, 512), signer.texts._known, "",
         partitioning.own_mesh(asdict(settings.mesh)),
     )  # fmt: skip
@@ -318,9 +318,9 @@ def test_a_style_that_the_model_is_not_shown_is_refused(trained):
 
 def test_what_is_not_there_is_said_and_what_does_not_fit_is_refused(trained, pipeline, tmp_path):
     settings, _ = trained
-    assert conditions.said(settings) == []
+    assert encoders.said(settings) == []
     without_it = replace(settings, renderer=replace(settings.renderer, text_encoder=""))
-    (line,) = conditions.said(without_it)
+    (line,) = encoders.said(without_it)
     assert "the text says nothing to 'wan2.1-t2v-1.3b'" in line
     wide = write_text_encoder(tmp_path / "wide", width=24)
     other = replace(settings, renderer=replace(settings.renderer, text_encoder=wide))
