@@ -8,9 +8,12 @@ import pytest
 from renderer.tiny_wan import RATIO, TEXT, Z, built, config_of, write_transformer, write_vae
 
 from signer_jax import model as models
+from signer_jax.cli.train import finish
 from signer_jax.opened import along
+from signer_jax.pipeline import Signer
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
+from signer_jax.result import params_sha256
 from signer_jax.stations.render import Studio, Style, render_many
 from signer_jax.training import partitioning
 from signer_jax.types import Pose
@@ -91,3 +94,31 @@ def test_each_device_has_its_share_of_the_work_and_of_the_memory(run):
         shared = cost(split)
     print(f"FLOPs a device {flops:,} and {shared[0]:,}, bytes {memory:,} and {shared[1]:,}")
     assert shared[0] < flops / 4 and shared[1] < memory
+
+
+@pytest.mark.slow
+def test_a_run_on_several_devices_evaluates_and_signs_with_them(tmp_path):
+    """Trained along fsdp; evaluated as it lies, and read again, along context."""
+    name = "wan2.1-t2v-1.3b"
+    config = config_of(name, write_transformer(tmp_path / "wan", name), write_vae(tmp_path / "vae"))
+    config.data.sentences = {"train": 8, "dev": 2, "test": 1}
+    config.data.poses = config.data.videos = {"train": 6, "dev": 2, "test": 1}
+    config.renderer.control, config.renderer.steps, config.renderer.guidance = "branch", 2, 1.0
+    config.train.renderer.batch, config.train.renderer.steps, config.evaluate.videos = 8, 1, 1
+    config.mesh.data, config.mesh.fsdp = 1, -1
+    seen = []
+
+    def noted(signer, evaluation, result, workdir) -> None:
+        seen.append((signer, result))
+
+    finish(config, tmp_path / "run", noted)
+    again = Signer.load(tmp_path / "run")
+    ((signer, result),) = seen
+    for one in (signer, again):
+        kernel = one.params["renderer"]["transformer"]["layers"]["wi"]["kernel"]
+        assert dict(kernel.sharding.mesh.shape) == {"data": 1, "fsdp": 1, "context": WAYS, "tensor": 1}
+        assert kernel.addressable_shards[0].data.shape[-2] == kernel.shape[-2] // WAYS
+    assert params_sha256(again.params) == result["params_sha256"]
+    pose = signer.corpus.motions("dev")[0].pose
+    films = [one.film(pose).video for one in (signer, again)]
+    np.testing.assert_array_equal(*films)
