@@ -15,8 +15,8 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from signer_jax import mirror, outside, storage
 from signer_jax import model as models
-from signer_jax import outside, storage
 from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
@@ -223,7 +223,7 @@ def _adapters(settings: Settings, workdir: Path) -> tuple[dict[str, dict], int]:
     others: dict[str, int] = {}
     adapting = [stage for stage in settings.stages if "lora" in settings.stage(stage).trains]
     for stage in settings.stages if adapting else ():
-        directory = workdir / "checkpoints" / stage
+        directory = mirror.checkpoints(workdir) / stage
         step, steps = latest_step(directory), settings.stage(stage).steps
         if step != steps:
             raise SignerError(

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from signer_jax import mirror
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread
@@ -47,7 +48,7 @@ class Opened:
 
         Raises `SignerError` where there is no run, or an unfinished one.
         """
-        workdir = Path(workdir)
+        workdir = mirror.path_of(workdir)
         settings, model, params = restored(described(workdir), parts=parts)
         return cls(settings, workdir, model, params)
 
@@ -166,7 +167,7 @@ def described(workdir: Path) -> Weights:
 def check_finished(settings: Settings, workdir: Path) -> None:
     """Raises `SignerError` where a stage has not taken its last step."""
     for stage in settings.stages:
-        directory = workdir / "checkpoints" / stage
+        directory = mirror.checkpoints(workdir) / stage
         step, steps = latest_step(directory), settings.stage(stage).steps
         if step != steps:
             stands = "has no checkpoint yet" if step is None else f"stands at step {step} of {steps}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from signer_jax import mirror
 from signer_jax import workdir as folder
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
@@ -38,7 +39,7 @@ def check_asked(
     Raises `SignerError` where there is no run, or an unfinished one, and, for these alone, as `Signer.sign` does, or,
     where a pose is `posed`, as `Signer.film`. `styled`: whether a picture is given.
     """
-    workdir = Path(workdir)
+    workdir = mirror.path_of(workdir)
     settings = folder.load_settings(workdir)
     check_finished(settings, workdir)
     check_parts(settings, workdir, ("renderer",) if posed else ("slul", "slp_moe"))

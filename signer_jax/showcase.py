@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from signer_jax import outside, report
+from signer_jax import mirror, outside, report
 from signer_jax.data import video as videos
 from signer_jax.data.streams import video_indices
 from signer_jax.evaluation import Evaluation
@@ -346,6 +346,7 @@ def training_curves(directory: Path) -> list[tuple[str, dict[str, list[tuple[int
     outside.check_tree(directory, "remove it: what this run has not written there is none of its curves")
     if not directory.is_dir():  # no curve could be written
         return []
+    mirror.fetch_plain(directory)
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
     events.Reload()
     names = events.Tags()["scalars"]

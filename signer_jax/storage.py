@@ -6,6 +6,8 @@ is told from what a living one is writing, and swept by the next one. A folder t
 names its kind and the size of its files: only such a folder, with nothing else in it, is ever replaced or removed, and
 one that lacks a file or holds a shorter one is not taken for whole. Other projects' readers know nothing of that, so an
 old folder and its new one change places in one step where the system can.
+
+A run in a bucket is a folder here too (`mirror`): what is written goes to the bucket first.
 """
 
 import errno
@@ -22,13 +24,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from signer_jax import mirror
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
+from signer_jax.mirror import MANIFEST
 from signer_jax.outside import check_inside, plain_file, reason_of, told
 from signer_jax.renames import exchange
 
 MADE_BY = "signer_jax"
-MANIFEST = "manifest.json"
 REMAKE = "remove the folder, if it is there, and run the same `signer train` to make it anew"
 # What a run writes beside its config: where one of these stands without the config, somebody else put it there.
 RUN_FILES = (
@@ -97,7 +100,8 @@ def new_file(path: str | Path) -> Iterator[Path]:
         partial = room / path.name
         yield partial
         _flush(partial)
-        os.replace(partial, path)
+        with mirror.sending(partial, path):
+            os.replace(partial, path)
 
 
 @contextmanager
@@ -120,7 +124,8 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in (*files.values(), partial / MANIFEST, partial):
             _flush(file)
-        _put(partial, path, kind, room)
+        with mirror.sending(partial, path):
+            _put(partial, path, kind, room)
 
 
 def check_folder(path: str | Path, kind: str, mend: str, needs: Iterable[str] = ()) -> Path:
@@ -138,6 +143,7 @@ def check_folder(path: str | Path, kind: str, mend: str, needs: Iterable[str] = 
         raise SignerError(f"{path}: no {kind} here (no {MANIFEST} of signer_jax says so); {mend}")
     if manifest["kind"] != kind:
         raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
+    mirror.fetch(path, manifest["files"])
     for name, size in manifest["files"].items():
         found = _size(path / name)
         if found != size:
@@ -247,13 +253,17 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         manifest = _manifest(path)
         _replaceable(path, manifest["kind"] if manifest else "folder")
+        mirror.remove(path, [MANIFEST, *manifest["files"]] if manifest else ())
         shutil.rmtree(path)
     else:
+        mirror.remove(path)
         path.unlink(missing_ok=True)
 
 
 def recover(path: str | Path) -> None:
-    """Puts back a folder of ours whose replacement was cut short between two renames; removes nothing."""
+    """Puts back a folder of ours whose replacement was cut short between two renames; removes nothing. In a bucket's
+    mirror, what stands here is then what stands there.
+    """
     try:
         path = _followed(path)
     except SignerError:  # a loop of links, which whoever reads or writes it says
@@ -262,6 +272,7 @@ def recover(path: str | Path) -> None:
         for old in _kept(room, path):
             with suppress(OSError):
                 old.rename(path)
+    mirror.fresh(path)
 
 
 def sweep(path: Path) -> None:

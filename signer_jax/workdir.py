@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from signer_jax import outside, storage
+from signer_jax import mirror, outside, storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import wait_for_all
 from signer_jax.errors import SignerError, Trouble, closest
@@ -69,19 +69,31 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
         said = f"--workdir {workdir}: cannot be made ({outside.reason_of(error)}); choose another"
         raise outside.told(error, said) from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    with storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process"):
+    alone = storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process")
+    with alone, mirror.locked(workdir / LOCK, holder):
         for note in check_claim(workdir, settings):  # it may have been made in between
             print(f"signer: {note}", file=sys.stderr)
         _make_room(workdir, settings)
         values = {"made_by": storage.MADE_BY, **asdict(settings)}
         storage.write_file(workdir / "config.json", json.dumps(values, indent=1) + "\n")
         wait_for_all("workdir")
-        yield
+        try:
+            yield
+        finally:
+            _send_curves(workdir)
+
+
+def _send_curves(workdir: Path) -> None:
+    """What was written of a bucket's run and is not there yet; where that is impossible it is told."""
+    try:
+        mirror.send_all(workdir / "tensorboard")
+    except SignerError as error:
+        print(f"signer: {error}", file=sys.stderr)
 
 
 def check_there(workdir: Path) -> None:
     """Raises `Trouble` where a claimed folder has gone in mid-run: what a run then wrote could never be resumed."""
-    if not (workdir / "config.json").exists():
+    if not mirror.there(workdir / "config.json"):
         raise Trouble(
             f"{workdir}: the workdir has gone since the run began (its config.json is not there); mount it again, or "
             "put it back, then run the same command"
@@ -134,7 +146,7 @@ def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
 
 def _trained(workdir: Path) -> bool:
     """Whether a stage of the run has a checkpoint."""
-    return any(step.name.isdecimal() for step in (workdir / "checkpoints").glob("*/*"))
+    return any(step.name.isdecimal() for step in mirror.checkpoints(workdir).glob("*/*"))
 
 
 def outdated(workdir: Path, settings: Settings) -> list[str]:
@@ -172,6 +184,7 @@ def _make_room(workdir: Path, settings: Settings) -> None:
         found = [workdir / name] if inside is None else [path for one in inside for path in (workdir / name).glob(one)]
         for path in found:
             storage.discard(path)
+        mirror.remove_matching(workdir / name, inside or ())
 
 
 def check_links(workdir: Path) -> None:

@@ -10,7 +10,7 @@ PACKAGE = Path(signer_jax.__file__).parent
 # Files and folders of the package, in the order in which they stand on each other.
 ROOMS = (
     "errors", "writing", "types", "arrays", "beside", "layout", "chips", "matmul", "dense", "masked", "progress",
-    "allocator", "json_files", "packed", "renames", "outside", "storage", "distributed", "ranges", "report", "pose",
+    "allocator", "json_files", "packed", "renames", "outside", "mirror", "storage", "distributed", "ranges", "report", "pose",
     "metrics", "slul", "slp_moe", "renderer", "settings", "validation", "configuration", "workdir", "result", "interop",
     "model", "data", "language", "stations", "training", "planning", "opened", "pipeline", "export", "evaluation",
     "showcase", "cli",

@@ -9,12 +9,14 @@ from signer_jax import __version__
 from signer_jax.allocator import tune
 from signer_jax.cli import demo, evaluate, export, gloss, import_, logs, plan, prior, score, sign, train
 from signer_jax.errors import RESTART, Preempted, SignerError
+from signer_jax.mirror import is_url, path_of, shown
 from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, train, plan, evaluate, gloss, sign, score, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False}  # fmt: skip
+IN_BUCKETS = ("workdir", "dir", "prior", "path")  # of these, what may lie in one
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = line_of(error)
         if line is None:
             raise
-        print(f"signer: {line}", file=sys.stderr, flush=True)
+        print(f"signer: {shown(line)}", file=sys.stderr, flush=True)
         return ended(code_of(error), arguments is None)
     return code or 0
 
@@ -94,16 +96,19 @@ def with_equals(arguments: Sequence[str]) -> list[str]:
 
 def check_paths(arguments: argparse.Namespace) -> None:
     """Raises `SignerError` for a path that is given and empty (of a shell's variable that is not set, most often), or
-    is a URL.
+    is a URL: of a run in a bucket the mirror's path takes its place.
     """
     for name, flag in PATHS.items():
         given = getattr(arguments, name, None)
         if not isinstance(given, str):
             continue
-        shown = f"--{name.replace('_', '-')}" if flag else f"the {name}"
+        said = f"--{name.replace('_', '-')}" if flag else f"the {name}"
         if not given.strip():
-            raise SignerError(f"{shown} is empty; give a path, or leave it out where it may be left out")
-        check_local(given, shown)
+            raise SignerError(f"{said} is empty; give a path, or leave it out where it may be left out")
+        if name in IN_BUCKETS and is_url(given):
+            setattr(arguments, name, str(path_of(given, said)))
+        else:
+            check_local(given, said)
 
 
 if __name__ == "__main__":

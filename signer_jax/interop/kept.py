@@ -65,6 +65,7 @@ def keep(settings: Settings, workdir: Path) -> str:
     """
     kept, flat = workdir / NAME, flatten(settings)
     named = {key: flat[key] for key in _PLACES if flat.get(key)}
+    storage.recover(kept)
     if not named or (storage.files_of(kept) and {key: _note(kept).get(key) for key in named} == named):
         return ""
     files = dict(_files(named, settings))

@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from signer_jax import storage
+from signer_jax import mirror, storage
 from signer_jax.data.shards import Shard, file_of, new_shard
 from signer_jax.distributed import first_does, first_tells, wait_for_all
 from signer_jax.errors import SignerError
@@ -127,6 +127,7 @@ def take(files: Sequence[Path], folder: Path, name: str) -> None:
     """Puts the parts into the folder that is being made, as the records `name`: by links where there are any."""
     for part, file in enumerate(files):
         target = folder / file_of(name, part)
+        mirror.fresh(file)  # of another machine
         try:
             os.link(file, target)
         except OSError:
@@ -143,8 +144,10 @@ def clear(directory: Path, but: Sequence[Path] = ()) -> None:
     for name in {found[1] for path in place.iterdir() if (found := form.fullmatch(path.name))}:
         storage.sweep(place / name)
         if name not in kept:
+            mirror.remove(place / name)
             (place / name).unlink(missing_ok=True)
     if not but:
+        mirror.remove_matching(place, [f"{directory.name}.*.arrayrecord"])
         with suppress(OSError):  # other folders' are in it
             place.rmdir()
 
@@ -152,6 +155,7 @@ def clear(directory: Path, but: Sequence[Path] = ()) -> None:
 def _whole(file: Path, count: int) -> bool:
     """Whether a part is there, with all of its records."""
     try:
+        mirror.fresh(file)
         return file.exists() and len(Shard(file, bytes, storage.REMAKE)) == count
     except SignerError:  # it is made anew
         return False

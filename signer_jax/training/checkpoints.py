@@ -2,7 +2,7 @@
 
 `<workdir>/checkpoints/<stage>/<step>/state` is the tree of arrays, `…/about` says what it holds: each array's type,
 shape and checksum, and the data's position. A checkpoint whose bytes have changed is told from one that belongs to
-another model, and neither is ever loaded.
+another model, and neither is ever loaded. Of a run in a bucket they lie there (`mirror.checkpoints`).
 """
 
 import itertools
@@ -31,6 +31,7 @@ from signer_jax.distributed import first_says, longest_wait, wait_for_all
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
+from signer_jax.mirror import holding, is_url
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of, is_base
@@ -65,8 +66,8 @@ class Checkpoints:
         """
         self.beside = beside or {}
         self._base: Base | None = None
-        self.directory = Path(directory).absolute()
-        outside.check_tree(self.directory, _OUTSIDE)
+        self.directory = _absolute(directory)
+        _check_tree(self.directory)
         seconds = math.ceil(60 * longest_wait(os.environ))
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
             coordination._DEFAULT_BARRIER_TIMEOUT = seconds
@@ -107,7 +108,7 @@ class Checkpoints:
         `loss` says how good the state is, the same number in every process; without it is never the best. Raises
         `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume.
         """
-        if not self.directory.is_dir():  # by its name: a mounted bucket gives a folder new inode numbers
+        if not (is_url(self.directory) or self.directory.is_dir()):  # by its name: a mount gives new inode numbers
             raise Trouble(
                 f"{self.directory}: has gone since the run began, so step {step} is not saved; mount the workdir "
                 "again, or put it back, then run the same command"
@@ -170,7 +171,9 @@ class Checkpoints:
         # tensorstore reports a full disk as a ValueError, Orbax's threads pass on whatever they met.
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
+            if not (isinstance(error, OSError | ValueError | RuntimeError) or is_url(self.directory)):
+                raise
             step = latest_step(self.directory)
             kept = "there is none before it" if step is None else f"the one of step {step} is whole"
             raise Trouble(
@@ -213,7 +216,19 @@ def latest_step(directory: str | Path) -> int | None:
 
 
 def _steps(directory: str | Path) -> list[int]:
-    return [int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal() and path.name.isascii()]
+    folder = _absolute(directory)
+    # In a bucket, where nothing is renamed, a save has its name from its beginning, and this file at its end.
+    found = holding(folder, "commit_success.txt") if is_url(folder) else folder.glob("*")
+    return [int(path.name) for path in found if path.name.isdecimal() and path.name.isascii()]
+
+
+def _absolute(directory: str | Path) -> Any:
+    return directory if is_url(directory) else Path(directory).absolute()
+
+
+def _check_tree(folder: Path) -> None:
+    if not is_url(folder):  # a bucket has no links
+        outside.check_tree(folder, _OUTSIDE)
 
 
 def pass_over(damage: Damaged) -> None:
@@ -247,7 +262,8 @@ def leave_behind(damage: Damaged) -> NoReturn:
 def _set_aside(damage: Damaged) -> Path:
     folder = damage.folder
     names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
-    aside = next(folder.parent / name for name in names if not os.path.lexists(folder.parent / name))
+    taken = (lambda path: path.exists()) if is_url(folder) else os.path.lexists
+    aside = next(folder.parent / name for name in names if not taken(folder.parent / name))
     try:
         return folder.rename(aside)
     except FileNotFoundError:
@@ -266,15 +282,15 @@ def read_params(directory: str | Path, place: Place | None = None, kinds: Mappin
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    directory = Path(directory).absolute()
-    folder = _newest(directory)
+    whole = _absolute(directory)
+    folder = _newest(whole)
     try:
         return _read_params(folder, place, kinds)
     except SignerError:
         # A training run that goes on may have replaced the checkpoint while it was read.
-        if folder.exists() or latest_step(directory) is None:
+        if folder.exists() or latest_step(whole) is None:
             raise
-        return _read_params(_newest(directory), place, kinds)
+        return _read_params(_newest(whole), place, kinds)
 
 
 def read_sizes(directory: str | Path) -> dict[str, int]:
@@ -282,7 +298,7 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
     Raises `SignerError` as `read_params`.
     """
-    return _sizes(_read_about(_newest(Path(directory).absolute())))
+    return _sizes(_read_about(_newest(_absolute(directory))))
 
 
 def read_sizes_beside(directory: str | Path, beside: Mapping[str, str | Path]) -> dict[str, int]:
@@ -290,7 +306,7 @@ def read_sizes_beside(directory: str | Path, beside: Mapping[str, str | Path]) -
 
     Raises `SignerError` where it belongs to others.
     """
-    folder = _newest(Path(directory).absolute())
+    folder = _newest(_absolute(directory))
     about = _read_about(folder)
     check_base(folder, about.get("base", {}), beside)
     return _sizes(about)
@@ -366,7 +382,7 @@ def _no_checkpoint(directory: Path) -> SignerError:
 
 
 def _read_about(folder: Path) -> dict:
-    outside.check_tree(folder, _OUTSIDE)
+    _check_tree(folder)
     if not (folder / "about").is_dir():
         raise Damaged(folder, "does not say what it holds (no 'about')")
     with readable(folder):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from signer_jax.errors import SignerError
+from signer_jax.mirror import sizes
 from signer_jax.training.damage import Damaged
 from signer_jax.training.partitioning import each, path_name
 
@@ -104,7 +105,7 @@ def check_claims(folder: Path, item: Any, saved: dict[str, dict]) -> None:
         name = min(name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name))
         raise Damaged(folder, f"is damaged (its list and its arrays differ in {name})")
     claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in _named(item).values())
-    there = sum(file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file())
+    there = sum(sizes(folder / "state").values())
     if claimed > max(_SMALL, _MOST_GROWTH * there):
         raise Damaged(folder, f"is damaged ({claimed >> 20} MB of arrays in {there >> 20} MB of files)")
 

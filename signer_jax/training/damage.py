@@ -13,6 +13,7 @@ from typing import Any
 
 from signer_jax import outside
 from signer_jax.errors import SignerError, Trouble
+from signer_jax.mirror import is_url
 from signer_jax.outside import reason_of
 
 MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"
@@ -57,7 +58,7 @@ def readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
     except SignerError:
         raise
     except Exception as error:
-        if (reason := _not_read(error)) is not None:
+        if (reason := _not_read(error, remote=is_url(folder))) is not None:
             raise Trouble(f"{folder}: this checkpoint could not be read ({reason}); mend that and try again") from error
         said = str(error).replace(str(folder), "").replace(os.path.realpath(folder), "")  # a path says nothing here
         if whole and (isinstance(error, _CALLED_WRONGLY) or _ELSEWHERE.search(said)):
@@ -68,11 +69,14 @@ def readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
         raise Damaged(folder, f"is damaged ({short(error)})") from error
 
 
-def _not_read(error: BaseException) -> str | None:
+def _not_read(error: BaseException, *, remote: bool) -> str | None:
     """Why a file could not be read that may be whole; None where what was read is damaged, or missing.
 
-    tensorstore passes on the system's errors as ValueErrors that begin with a status and name the error's number.
+    tensorstore passes on the system's errors as ValueErrors that begin with a status and name the error's number. In a
+    bucket all other errors than of a missing file are its own, or the network's.
     """
+    if remote and (isinstance(error, OSError) or type(error).__module__.startswith(_NETWORK)):
+        return None if isinstance(error, FileNotFoundError) else short(error)
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := _SYSTEM.search(text)):
@@ -88,6 +92,7 @@ def _not_read(error: BaseException) -> str | None:
     return None
 
 
+_NETWORK = ("gcsfs", "aiohttp", "google", "requests")
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _SYSTEM = re.compile(r"os_error_code='(\d+)'")
 _NOT_READ = (

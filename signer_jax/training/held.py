@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax.dense import A, B, is_adapters
 from signer_jax.errors import SignerError
@@ -220,7 +221,7 @@ class Weights:
                 )
 
     def _checkpoints(self, stage: str) -> Path:
-        return self.workdir / "checkpoints" / stage
+        return mirror.checkpoints(self.workdir) / stage
 
 
 def _kernel_of(adapter: str) -> str:

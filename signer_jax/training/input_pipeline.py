@@ -38,6 +38,7 @@ def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokeniz
     if settings.tokenizer.path:
         return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask)
     path = workdir / "tokenizer.model"
+    recover(path)
     if path.exists():
         return Tokenizer.load(path, mask=settings.tokenizer.mask)
     records = corpus.texts("train")
@@ -55,7 +56,7 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
     """The pose prior database, built from the training split's performances and from nothing else."""
     path = workdir / "prior"
     recover(path)
-    if not path.exists():
+    if not (path.exists() and any(path.iterdir())):
         records = corpus.motions("train")
         samples = (records[i] for i in progress(range(len(records)), "prior"))
         Prior.build(prior_entries(samples), path, fps=corpus.about["fps"])

@@ -20,10 +20,12 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from signer_jax.errors import one_line
+from signer_jax import mirror
+from signer_jax.errors import SignerError, one_line
 from signer_jax.outside import reason_of
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]()!#+|]")
+_MINUTE = 60.0  # seconds
 _VERSION = "brain.Event:2"  # the first record of every event file
 
 
@@ -44,7 +46,8 @@ class Monitor:
     """Writes what training shows, on the first process; the others write nothing.
 
     It may fail (a full disk), and says so once; training goes on, and later events are written again. Each is written
-    at once, not by `SummaryWriter`: its thread dies of a full disk or a clock set back, and then its queue blocks.
+    at once, not by `SummaryWriter`: its thread dies of a full disk or a clock set back, and then its queue blocks. To a
+    bucket the file goes once a minute, and when the run ends (`workdir.claimed`): there it cannot grow.
     """
 
     def __init__(self, directory: str | Path):
@@ -54,6 +57,7 @@ class Monitor:
         self._file = self.directory / name
         self._writes = jax.process_index() == 0
         self._failing = False
+        self._sent = time.monotonic()
 
     def scalars(self, stage: str, step: int, values: dict[str, float]) -> None:
         self._write(step, *(Summary.Value(tag=f"{stage}/{name}", simple_value=value) for name, value in values.items()))
@@ -80,8 +84,11 @@ class Monitor:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         try:
             self._append(event)
+            if time.monotonic() > self._sent + _MINUTE:
+                self._sent = time.monotonic()
+                mirror.send(self._file)
             self._failing = False
-        except OSError as error:
+        except (OSError, SignerError) as error:
             if not self._failing:
                 line = f"signer: {self._file.parent}: no curves for now ({reason_of(error)}); training goes on"
                 print(line, file=sys.stderr, flush=True)

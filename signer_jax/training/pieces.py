@@ -7,6 +7,7 @@ which pieces an array is cut, `NAME/0.0` is one. The database's own nodes are pa
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from signer_jax.json_files import CONFIG, parse_json
+from signer_jax.mirror import is_url
+from signer_jax.mirror import sizes as sizes_of
 from signer_jax.packed import most_unpacked
 
 _SMALL = 1 << 26  # bytes that a piece or a node may unpack to, however little it should hold
@@ -40,7 +43,7 @@ def nodes(state: Path, index: int = 0, count: int = 1) -> list[Path]:
     Raises `ValueError` where there is no database.
     """
     files = _files(state)
-    return _dealt(files, [file.stat().st_size for file in files], index, count)
+    return _dealt(list(files), list(files.values()), index, count)
 
 
 def arrays(sizes: Mapping[str, int], index: int, count: int) -> list[str]:
@@ -53,10 +56,10 @@ def _dealt(all_: list[Any], sizes: list[int], index: int, count: int) -> list[An
     return [all_[k] for k in order[index::count]]
 
 
-def _files(state: Path) -> list[Path]:
+def _files(state: Path) -> dict[Path, int]:
     if not (state / "manifest.ocdbt").is_file():
         raise ValueError("its arrays have no manifest.ocdbt")
-    return sorted(file for file in state.rglob("*") if file.is_file())
+    return sizes_of(state)
 
 
 def check_arrays(state: Path, names: Iterable[str]) -> None:
@@ -65,17 +68,21 @@ def check_arrays(state: Path, names: Iterable[str]) -> None:
     """
     import tensorstore
 
-    size = sum(file.stat().st_size for file in _files(state))
+    size = sum(_files(state).values())
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{state}/"}, context=context).result()
+    store = tensorstore.KvStore.open(
+        {"driver": "ocdbt", "base": f"{state}/" if is_url(state) else f"file://{state}/"}, context=context
+    ).result()
     for name in names:
         _check_array(store, name.replace("/", "."), size)
 
 
 def _check_nodes(file: Path) -> None:
     """Nodes are found wherever they stand in a file, by how they begin: another node says where they are."""
-    place, before, size = 0, b"", file.stat().st_size
+    place, before = 0, b""
     with file.open("rb") as data:
+        size = data.seek(0, os.SEEK_END)
+        data.seek(0)
         while part := data.read(_READ):
             window = before + part
             start = place - len(before)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data import streams
@@ -186,7 +187,7 @@ def _train_stages(
     settings, workdir, mesh, model = weights.settings, weights.workdir, weights.mesh, weights.model
     params = dict[str, Any]()
     for k, (name, stage) in enumerate(zip(settings.stages, stages, strict=True)):
-        directory = workdir / "checkpoints" / name
+        directory = mirror.checkpoints(workdir) / name
         folder.check_there(workdir)
         if first_says(latest_step(directory) or 0) == stage.steps:
             params = {part: tree for part, tree in params.items() if part not in stage.parts}

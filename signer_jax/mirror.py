@@ -1,0 +1,445 @@
+"""A run in a bucket (`gs://BUCKET/RUN`), worked on here as a folder: its mirror.
+
+SIGNER_CACHE/NAME-HASH/bucket    the URL that the mirror stands for
+                       run/      the folder: what commands on this machine have read or written of the run
+                       objects/  which object of the bucket each file there is
+
+Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened, a
+folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is copied
+anew, one that is no longer there goes. What is written goes there before it gets its name here (`storage`), a folder's
+manifest last, so that neither ever holds half of something. Checkpoints alone are not mirrored: Orbax reads and writes
+them in the bucket (`checkpoints`).
+
+All functions do nothing, or the plain thing, for a path that lies in no mirror.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from signer_jax.errors import SignerError, Trouble
+from signer_jax.json_files import parse_json
+from signer_jax.outside import check_local, reason_of, told
+
+MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
+_BUCKET, _RUN, _OBJECTS = "bucket", "run", "objects"
+_FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
+_HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
+_AT_ONCE = 8  # files
+_LONGEST = 4096  # bytes of a lock
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path of a mirror."""
+
+    home: Path
+    url: str  # of the whole run
+    name: str  # of the path in it, "" for the run itself
+
+    def object(self, inside: str = "") -> str:
+        return "/".join(part for part in (self.url, self.name, inside) if part)
+
+    def path(self, inside: str = "") -> Path:
+        return self.home / _RUN / self.name / inside
+
+    def note(self, inside: str = "") -> Path:
+        """The file that says which object lies at the path."""
+        whole = "/".join(part for part in (self.name, inside) if part)
+        return self.home / _OBJECTS / hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether it names a place in a bucket that a run may lie in."""
+    return str(path).strip().startswith("gs://")
+
+
+def path_of(path: str | Path, what: str = "") -> Path:
+    """The folder that a user's string names: itself, or of a bucket's the mirror, with the files at its top.
+
+    `what` begins the message. Raises `SignerError` for a URL that is no place in a bucket of Google's, and `Trouble`
+    where the bucket cannot be reached.
+    """
+    if not is_url(path):
+        check_local(str(path), what)
+        return Path(path)
+    url = str(path).strip().rstrip("/")
+    if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
+        raise SignerError(f"{what} {path}: is no place in a bucket; give gs://BUCKET/FOLDER".strip())
+    home = _cache() / f"{url.rpartition('/')[2][:40]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    try:
+        (home / _RUN).mkdir(parents=True, exist_ok=True)
+        (home / _OBJECTS).mkdir(exist_ok=True)
+        _replace(home / _BUCKET, url.encode())
+    except OSError as error:
+        raise told(
+            error, f"SIGNER_CACHE {home}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
+        ) from None
+    run = home / _RUN
+    with _reaching(url):
+        try:
+            entries = _store().ls(url, detail=True)
+        except FileNotFoundError:  # nothing is there yet
+            entries = []
+    there = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] for entry in entries}
+    for name, kind in there.items():
+        if kind == "directory":
+            (run / name).mkdir(exist_ok=True)
+    for name in {*there, *os.listdir(run)}:
+        if not name.startswith("."):
+            fresh(run / name)
+    return run
+
+
+def place_of(path: str | Path) -> Place | None:
+    """Where in a mirror a path lies; None for any other, and for what is being made there."""
+    whole = Path(os.path.abspath(path))
+    for folder in (whole, *whole.parents):
+        if folder.name == _RUN and (folder.parent / _BUCKET).is_file():
+            inside = whole.relative_to(folder)
+            if any(part.endswith(".partial") for part in inside.parts):
+                return None
+            name = inside.as_posix() if inside.parts else ""
+            return Place(folder.parent, (folder.parent / _BUCKET).read_text(encoding="utf-8"), name)
+    return None
+
+
+def shown(text: str) -> str:
+    """A message with the bucket's URL in place of the mirror's path."""
+
+    def url(found: re.Match) -> str:
+        place = place_of(found[0])
+        return place.object() if place else found[0]
+
+    return re.sub(rf"{re.escape(str(_cache()))}/[^/\s]+/{_RUN}\b", url, text) if "/" in text else text
+
+
+def checkpoints(workdir: Path) -> Any:
+    """The folder of a run's checkpoints: of a bucket's there, as a path of `epath`."""
+    if (place := place_of(workdir)) is None:
+        return workdir / "checkpoints"
+    from etils import epath
+
+    _store()  # which says how epath opens it
+    return epath.Path(place.object("checkpoints"))
+
+
+def sizes(folder: Any) -> dict[Any, int]:
+    """The files of a folder, at any depth, and their bytes: of one here, or of a path of `checkpoints`."""
+    if not is_url(folder):
+        return {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+    found = _store().find(str(folder), detail=True)
+    return {type(folder)(f"gs://{name}"): about["size"] for name, about in sorted(found.items())}
+
+
+def holding(folder: Any, name: str) -> list[Any]:
+    """The folders in a folder of the bucket that hold a file of this name."""
+    with _reaching(str(folder)):
+        return [folder / file.split("/")[-2] for file in _store().glob(f"{folder}/*/{name}")]
+
+
+def there(path: Path) -> bool:
+    """Whether a file is there, in the bucket where it is a mirror's."""
+    place = place_of(path)
+    return path.exists() if place is None else _about(place, place.object()) is not None
+
+
+# ---- From the bucket -------------------------------------------------------------------------------------------------
+
+
+def fresh(path: Path) -> None:
+    """Brings a file, or of a folder of ours the manifest, to what the bucket has; nothing is left of what it lacks."""
+    if (place := place_of(path)) is None:
+        return
+    about, inside = _about(place, place.object()), ""
+    if about is None or about["type"] == "directory":
+        about, inside = (_about(place, place.object(MANIFEST)) if about else None), MANIFEST
+    file = place.path(inside)
+    if about is None:
+        noted = [one for one in ("", MANIFEST) if place.note(one).exists()]
+        for one in noted:
+            place.note(one).unlink(missing_ok=True)
+        if noted:
+            _drop(path)
+        return
+    if file.is_file() and _read(place.note(inside)) == _tag(about):
+        return
+    if inside and file.exists():  # the files beside it are those of the folder before
+        _drop(path)
+    _copy(place, inside, about)
+
+
+def fetch(folder: Path, files: Mapping[str, int]) -> None:
+    """Copies the files of a folder's manifest that are not here yet, each whole or not at all."""
+    if (place := place_of(folder)) is None:
+        return
+    missing = [name for name, size in files.items() if _size(folder / name) != size]
+    if not missing:
+        return
+    needed = sum(files[name] for name in missing)
+    free = shutil.disk_usage(place.home).free
+    if free < needed:
+        raise SignerError(
+            f"{place.object()}: {needed / 1e9:.2f} GB are to be copied to {folder}, where there are {free / 1e9:.2f} "
+            "GB; name a folder with more room by SIGNER_CACHE"
+        )
+    print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
+
+    def copy(name: str) -> None:
+        if (about := _about(place, place.object(name))) is not None and about["size"] == files[name]:
+            _copy(place, name, about)  # of another size it is left to whoever checks the folder
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(copy, missing))
+
+
+def fetch_plain(folder: Path) -> None:
+    """Copies the files right in a folder without a manifest that are not here."""
+    if (place := place_of(folder)) is None:
+        return
+    with _reaching(place.object()):
+        try:
+            entries = _store().ls(place.object(), detail=True)
+        except FileNotFoundError:
+            return
+    for about in entries:
+        name = about["name"].rpartition("/")[2]
+        if about["type"] == "file" and not (folder / name).exists():
+            _copy(place, name, about)
+
+
+# ---- To the bucket ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sending(partial: Path, path: Path) -> Iterator[None]:
+    """Around what gives `partial`, a file or a folder, its name `path`: before, it goes to the bucket."""
+    if (place := place_of(path)) is None:
+        yield
+        return
+    if partial.is_dir():
+        tags = _send_folder(partial, place)
+    else:
+        tags = {"": _send(partial, place, "")}
+    yield
+    for name, tag in tags.items():
+        _replace(place.note(name), tag.encode())
+
+
+def send(file: Path) -> None:
+    """A file of a mirror that grew, to the bucket. Raises `Trouble` where that cannot be reached."""
+    if (place := place_of(file)) is not None and file.is_file():
+        _replace(place.note(), _send(file, place, "").encode())
+
+
+def send_all(folder: Path) -> None:
+    """The files of a folder without a manifest whose size there is another, at any depth."""
+    if (place := place_of(folder)) is None or not folder.is_dir():
+        return
+    with _reaching(place.object()):
+        found = _store().find(place.object(), detail=True)
+    there = {f"gs://{name}": about["size"] for name, about in found.items()}
+    for file, size in sizes(folder).items():
+        inside = file.relative_to(folder).as_posix()
+        if there.get(place.object(inside)) != size:
+            _send(file, place, inside)
+
+
+def remove(path: Path, files: Iterable[str] = ("",)) -> None:
+    """Takes a file out of the bucket, or these files of a folder, its manifest first."""
+    if (place := place_of(path)) is None:
+        return
+    for name in sorted(files, key=lambda name: name != MANIFEST):
+        with _reaching(place.object()), suppress(FileNotFoundError):
+            _store().rm_file(place.object(name))
+        place.note(name).unlink(missing_ok=True)
+
+
+def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
+    """Takes what these patterns name in a folder out of the bucket."""
+    if (place := place_of(folder)) is None:
+        return
+    with _reaching(place.object()):
+        for pattern in patterns:
+            for found in _store().glob(place.object(pattern)):
+                with suppress(FileNotFoundError):
+                    _store().rm(found, recursive=True)
+
+
+@contextmanager
+def locked(path: Path, holder: str) -> Iterator[None]:
+    """Holds a lock in the bucket, for who already holds that of the mirror: an object that one alone can make.
+
+    It stays where this process ends without a word; the same machine takes it over, since no other process here holds
+    the mirror. Raises `Trouble` where another machine has it.
+    """
+    if (place := place_of(path)) is None:
+        yield
+        return
+    where = place.object()
+    mine = {"holder": holder, "host": socket.gethostname(), "id": uuid.uuid4().hex}
+    data = json.dumps(mine).encode()
+    with _reaching(where):
+        try:
+            _store().pipe_file(where, data, mode="create")
+        except FileExistsError:
+            theirs = _lock(where)
+            if theirs.get("host") != mine["host"]:
+                raise Trouble(
+                    f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if it "
+                    f"has ended without a word, as when its machine is gone: gcloud storage rm {where}"
+                ) from None
+            _store().pipe_file(where, data)
+    try:
+        yield
+    finally:
+        try:
+            with _reaching(where), suppress(FileNotFoundError):
+                if _lock(where).get("id") == mine["id"]:
+                    _store().rm_file(where)
+        except Trouble as error:
+            print(f"signer: {error}", file=sys.stderr)
+
+
+def _lock(where: str) -> dict[str, Any]:
+    try:
+        found = parse_json(_store().cat_file(where, end=_LONGEST), _LONGEST)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# ---- Below -----------------------------------------------------------------------------------------------------------
+
+
+def _cache() -> Path:
+    return Path(os.path.abspath(os.environ.get("SIGNER_CACHE") or Path.home() / ".cache" / "signer_jax"))
+
+
+@cache
+def _store() -> Any:
+    """What speaks to the buckets. It keeps no listings, nor does epath's: others write there too."""
+    try:
+        import fsspec
+        import gcsfs  # noqa: F401 - which fsspec finds by its name
+    except ImportError:
+        raise SignerError("gs://: gcsfs is not installed; pip install 'signer_jax[gcs]'") from None
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    return fsspec.filesystem("gcs")
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    """Around what asks the bucket: it raises many kinds of errors, of which few are the system's."""
+    try:
+        yield
+    except (SignerError, FileExistsError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _HERE:
+            raise told(
+                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
+            ) from None
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise Trouble(
+            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
+            "application-default login) and the network"
+        ) from None
+
+
+def _about(place: Place, name: str) -> dict[str, Any] | None:
+    with _reaching(place.object()):
+        try:
+            return _store().info(name)
+        except FileNotFoundError:
+            return None
+
+
+def _tag(about: Mapping[str, Any]) -> str:
+    """What tells one object of a name from the next."""
+    return str(about["generation"])
+
+
+def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
+    file = place.path(inside)
+    partial = file.parent / f".{uuid.uuid4().hex}.partial"
+    try:
+        with _reaching(place.object(inside)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _store().get_file(place.object(inside), str(partial))
+        if (size := _size(partial)) != about["size"]:
+            raise Trouble(f"{place.object(inside)}: {size} of {about['size']} bytes came; try again")
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    _replace(place.note(inside), _tag(about).encode())
+
+
+def _send(file: Path, place: Place, inside: str) -> str:
+    where = place.object(inside)
+    with _reaching(where):
+        _store().put_file(str(file), where)
+        return _tag(_store().info(where))
+
+
+def _send_folder(partial: Path, place: Place) -> dict[str, str]:
+    """Without a manifest a folder is none, so that goes first and comes last."""
+    before = _files(place.path(MANIFEST))
+    remove(place.path(), [MANIFEST])
+    names = [file.relative_to(partial).as_posix() for file in sizes(partial)]
+    first = [name for name in names if name != MANIFEST]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        tags = dict(zip(first, pool.map(lambda name: _send(partial / name, place, name), first), strict=True))
+    tags[MANIFEST] = _send(partial / MANIFEST, place, MANIFEST)
+    remove(place.path(), before - {*names})
+    return tags
+
+
+def _files(manifest: Path) -> set[str]:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return set(json.loads(manifest.read_bytes())["files"])
+    return set()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _replace(file: Path, data: bytes) -> None:
+    partial = file.with_name(f".{uuid.uuid4().hex}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, file)
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except OSError:
+        return None
+
+
+def _drop(path: Path) -> None:
+    """A file or a folder, which is gone at once: other processes may read it."""
+    aside = path.with_name(f".{uuid.uuid4().hex}.partial")
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink()
