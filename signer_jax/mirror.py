@@ -4,11 +4,11 @@ SIGNER_CACHE/NAME-HASH/bucket    the URL that the mirror stands for
                        run/      the folder: what commands on this machine have read or written of the run
                        objects/  which object of the bucket each file there is
 
-Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened, a
-folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is copied
-anew, one that is no longer there goes. What is written goes there before it gets its name here (`storage`), a folder's
-manifest last, so that neither ever holds half of something. Checkpoints alone are not mirrored: Orbax reads and writes
-them in the bucket (`checkpoints`).
+Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
+a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
+copied anew, one that is no longer there goes. What is written goes there before it gets its name here (`storage`), a
+folder's manifest last, so that neither ever holds half of something. Checkpoints alone are not mirrored: Orbax reads
+and writes them in the bucket (`checkpoints`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
@@ -299,8 +299,8 @@ def locked(path: Path, holder: str) -> Iterator[None]:
             theirs = _lock(where)
             if theirs.get("host") != mine["host"]:
                 raise Trouble(
-                    f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if it "
-                    f"has ended without a word, as when its machine is gone: gcloud storage rm {where}"
+                    f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if "
+                    f"it has ended without a word, as when its machine is gone: gcloud storage rm {where}"
                 ) from None
             _store().pipe_file(where, data)
     try:

@@ -70,9 +70,8 @@ def check_arrays(state: Path, names: Iterable[str]) -> None:
 
     size = sum(_files(state).values())
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
-    store = tensorstore.KvStore.open(
-        {"driver": "ocdbt", "base": f"{state}/" if is_url(state) else f"file://{state}/"}, context=context
-    ).result()
+    base = f"{state}/" if is_url(state) else f"file://{state}/"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
     for name in names:
         _check_array(store, name.replace("/", "."), size)
 
