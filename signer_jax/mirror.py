@@ -265,7 +265,6 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
     for name in sorted(files, key=lambda name: name != MANIFEST):
         with _reaching(place.object()), suppress(FileNotFoundError):
             _store().rm_file(place.object(name))
-        place.note(name).unlink(missing_ok=True)
 
 
 def remove_matching(folder: Path, patterns: Sequence[str]) -> None:

@@ -1,0 +1,301 @@
+"""Runs in a bucket, of a real server of objects (`object_server.py`): what lies where, and what hinders it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, TINY
+
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google for credentials
+pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
+import fsspec
+import object_server
+
+from signer_jax import mirror, storage
+from signer_jax.cli.main import main
+from signer_jax.errors import SignerError, Trouble
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[object_server.Server]:
+    with object_server.serving("bucket") as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The objects of the bucket, by name, of which a test finds none; this machine's cache is a new folder."""
+    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
+        monkeypatch.setenv(name, server.url)
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
+    mirror._store.cache_clear()
+    fsspec.get_filesystem_class("gcs").clear_instance_cache()
+    server.buckets["bucket"].clear()
+    return server.buckets["bucket"]
+
+
+RUN = "gs://bucket/runs/one"
+
+
+def on_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "other") -> Path:
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / name))
+    return mirror.path_of(RUN)
+
+
+def make(folder: Path, **files: str) -> Path:
+    with storage.new_folder(folder, "kind") as partial:
+        for name, text in files.items():
+            (partial / name).write_text(text)
+    return folder
+
+
+def names(bucket: dict) -> set[str]:
+    return {name.removeprefix("runs/one/") for name in bucket}
+
+
+# ---- What is written and read ------------------------------------------------------------------------------------
+def test_what_one_machine_writes_another_reads(bucket, tmp_path, monkeypatch, capsys):
+    here = mirror.path_of(RUN)
+    storage.write_file(here / "config.json", "{}")
+    make(here / "data", a="one", b="two")
+    assert names(bucket) == {"config.json", "data/a", "data/b", "data/manifest.json"}
+    assert bucket["runs/one/data/a"][0] == b"one"
+    there = on_another_machine(monkeypatch, tmp_path)
+    assert (there / "config.json").read_text() == "{}"
+    assert os.listdir(there / "data") == ["manifest.json"]  # the rest when it is opened
+    storage.check_folder(there / "data", "kind", "mend")
+    assert (there / "data" / "b").read_text() == "two"
+    assert capsys.readouterr().err.count(f"{RUN}/data: copied to this machine") == 1
+    storage.check_folder(there / "data", "kind", "mend")
+    assert "copied" not in capsys.readouterr().err
+
+
+def test_the_bucket_is_what_counts(bucket, tmp_path, monkeypatch):
+    """What another machine wrote anew, of the same sizes too, or took away, is not read from a copy of before."""
+    here = mirror.path_of(RUN)
+    storage.write_file(here / "config.json", "[1]")
+    make(here / "data", a="one", b="two")
+    there = on_another_machine(monkeypatch, tmp_path)
+    storage.check_folder(there / "data", "kind", "mend")
+    storage.write_file(there / "config.json", "[2]")
+    make(there / "data", a="ONE", c="three")
+    assert names(bucket) == {"config.json", "data/a", "data/c", "data/manifest.json"}
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
+    assert mirror.path_of(RUN) == here
+    assert (here / "config.json").read_text() == "[2]"
+    storage.check_folder(here / "data", "kind", "mend")
+    assert (here / "data" / "a").read_text() == "ONE" and not (here / "data" / "b").exists()
+    bucket.clear()
+    mirror.path_of(RUN)
+    assert not (here / "config.json").exists() and not (here / "data" / "a").exists()
+
+
+def test_what_is_discarded_is_gone_there_too(bucket):
+    here = mirror.path_of(RUN)
+    storage.write_file(here / "tokenizer.model", "pieces")
+    make(here / "data", a="one")
+    storage.discard(here / "data")
+    storage.discard(here / "tokenizer.model")
+    assert not bucket
+
+
+def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch):
+    """What is left of a machine that went while it wrote is made anew, and no other machine takes it for whole."""
+    make(mirror.path_of(RUN) / "data", a="one")
+    del bucket["runs/one/data/manifest.json"]
+    there = on_another_machine(monkeypatch, tmp_path)
+    with pytest.raises(SignerError, match="no kind here"):
+        storage.check_folder(there / "data", "kind", "mend")
+    make(there / "data", a="anew")
+    assert bucket["runs/one/data/a"][0] == b"anew" and "runs/one/data/manifest.json" in bucket
+
+
+def test_what_does_not_reach_the_bucket_gets_no_name_here(bucket, server, monkeypatch):
+    here = mirror.path_of(RUN)
+    make(here / "data", a="one")
+    put = type(mirror._store()).put_file
+
+    def failing(self, file, where, **options):
+        if where.endswith("data/b"):
+            raise ValueError("the network\nis gone")
+        return put(self, file, where, **options)
+
+    monkeypatch.setattr(mirror._store(), "put_file", failing.__get__(mirror._store()))
+    with pytest.raises(Trouble, match=r"^gs://bucket/runs/one/data/b: the bucket cannot be reached \(the network is"):
+        make(here / "data", a="ONE", b="two")
+    assert (here / "data" / "a").read_text() == "one"
+    mirror.path_of(RUN)  # what counts is the bucket, which has no whole folder any more
+    assert not (here / "data" / "a").exists()
+    assert [name for name in os.listdir(here) if name.endswith(".partial")] == []
+
+
+def test_a_short_file_there_is_damage(bucket, tmp_path, monkeypatch):
+    make(mirror.path_of(RUN) / "data", a="one")
+    bucket["runs/one/data/a"] = (b"on", object_server.described("bucket", "runs/one/data/a", b"on"))
+    there = on_another_machine(monkeypatch, tmp_path)
+    with pytest.raises(SignerError, match=r"the kind is damaged \(a is missing\)"):
+        storage.check_folder(there / "data", "kind", "mend")
+
+
+def test_no_room_is_said_before_anything_is_copied(bucket, tmp_path, monkeypatch):
+    make(mirror.path_of(RUN) / "data", a="one")
+    there = on_another_machine(monkeypatch, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(SignerError, match=r"0\.00 GB are to be copied to .*; name a folder with more room by SIGNER"):
+        storage.check_folder(there / "data", "kind", "mend")
+    assert os.listdir(there / "data") == ["manifest.json"]
+
+
+# ---- The lock ----------------------------------------------------------------------------------------------------
+def test_one_machine_alone_holds_a_run(bucket, tmp_path, monkeypatch):
+    here = mirror.path_of(RUN)
+    with mirror.locked(here / ".lock", "process 1 on first"):
+        assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on first"
+        there = on_another_machine(monkeypatch, tmp_path)
+        monkeypatch.setattr(mirror.socket, "gethostname", lambda: "second")
+        with (
+            pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; .*: gcloud storage rm {RUN}/\.lock$"),
+            mirror.locked(there / ".lock", "process 2 on second"),
+        ):
+            pass
+        assert "runs/one/.lock" in bucket
+    assert not bucket
+
+
+def test_a_machine_takes_its_own_lock_over(bucket):
+    """Of a process that ended without a word: the mirror's lock ended with it."""
+    here = mirror.path_of(RUN)
+    left = {"holder": "process 1", "host": mirror.socket.gethostname(), "id": "gone"}
+    mirror._store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
+    with mirror.locked(here / ".lock", "process 2"):
+        assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 2"
+    assert not bucket
+
+
+def test_who_lost_a_lock_leaves_the_next_ones(bucket):
+    here = mirror.path_of(RUN)
+    with mirror.locked(here / ".lock", "process 1"):
+        mirror._store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
+    assert json.loads(bucket["runs/one/.lock"][0]) == {"id": "another"}
+
+
+# ---- What is refused ---------------------------------------------------------------------------------------------
+def fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    assert main(arguments) in (1, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket, capsys):
+    said = fails(capsys, "train", "--config", str(TINY), "--workdir", "gs://nowhere/run")
+    assert said.startswith("signer: gs://nowhere/run/.signer_jax.lock: the bucket cannot be reached (")
+
+
+def test_a_folder_that_holds_no_run_is_named_as_it_was_given(bucket, capsys):
+    said = fails(capsys, "gloss", "hello", "--workdir", RUN)
+    assert said.startswith(f"signer: {RUN}: holds no run (no config.json)")
+    assert not bucket
+
+
+@pytest.mark.parametrize("url", ["gs://bucket", "gs://", "gs://bucket/a/../b", "gs://bucket/*", "gs://bucket/a#1"])
+def test_a_url_that_is_no_folder_of_a_bucket(url, bucket, capsys):
+    said = fails(capsys, "gloss", "hello", "--workdir", url)
+    assert said == f"signer: --workdir {url}: is no place in a bucket; give gs://BUCKET/FOLDER"
+
+
+def test_without_gcsfs_it_is_said_what_to_install(bucket, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    assert fails(capsys, "gloss", "hello", "--workdir", RUN) == (
+        "signer: gs://: gcsfs is not installed; pip install 'signer_jax[gcs]'"
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(bucket, capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "file"))
+    said = fails(capsys, "gloss", "hello", "--workdir", RUN)
+    assert said.startswith(f"signer: SIGNER_CACHE {tmp_path}/file/") and said.endswith("by SIGNER_CACHE")
+
+
+# ---- Whole runs --------------------------------------------------------------------------------------------------
+def signer(cache: Path, *arguments: str | Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "signer_jax", *map(str, arguments)]
+    environment = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu", "SIGNER_CACHE": str(cache)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+TRAIN = ["train", "--config", TINY, "--config.stages=slul,pose", "--config.checkpoint_every=1",
+         "--config.evaluate.split=", "--config.train.pose.steps=8"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_on_another_machine(bucket, tmp_path):
+    finished(signer(tmp_path / "no", *TRAIN, "--workdir", tmp_path / "local"))
+    local = json.loads((tmp_path / "local" / "result.json").read_text())
+    deadline = time.monotonic() + 600
+    with signer(tmp_path / "first", *TRAIN, "--workdir", RUN) as process:
+        while "runs/one/checkpoints/pose/2/commit_success.txt" not in bucket and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert "runs/one/result.json" not in bucket and "runs/one/.signer_jax.lock" in bucket
+    finished(signer(tmp_path / "second", *TRAIN, "--workdir", RUN))  # which has the same name
+    result = json.loads(bucket["runs/one/result.json"][0])
+    assert result["params_sha256"] == local["params_sha256"]
+    assert "runs/one/.signer_jax.lock" not in bucket
+    assert sum(name.startswith("runs/one/tensorboard/events") for name in bucket) >= 1
+    # ---- What reads it, on a third ----
+    json_file, video = tmp_path / "figures.json", tmp_path / "signed.mp4"
+    finished(signer(tmp_path / "third", "evaluate", "--workdir", RUN, "--json", json_file))
+    assert json.loads(json_file.read_text())["params_sha256"] == local["params_sha256"]
+    finished(signer(tmp_path / "third", "sign", "the mother sees the house", "--workdir", RUN, "--out", video))
+    assert video.stat().st_size > 1000
+    # ---- Damage there is told from another machine's ----
+    lacks = [name for name in bucket if "/checkpoints/slul/4/state/" in name and name.endswith("manifest.ocdbt")]
+    for name in lacks:
+        del bucket[name]
+    output, _ = signer(tmp_path / "third", "gloss", "the mother", "--workdir", RUN).communicate(timeout=300)
+    assert f"{RUN}/checkpoints/slul/4: this checkpoint is damaged (" in output
+
+
+@pytest.mark.slow
+def test_processes_of_several_machines_train_one_run(bucket, tmp_path):
+    """Each has a cache of its own, as the hosts of a TPU pod; what they train, and the latents that they share out, are
+    those of two processes on one file system.
+    """
+    extra = ["--config.stages=vae,images", "--config.mesh.data=2", "--config.vae.principal_start=True"]
+
+    def run(workdir: str | Path, port: int, *caches: Path) -> None:
+        os.environ.update(SIGNER_COORDINATOR=f"127.0.0.1:{port}", SIGNER_PROCESSES="2")
+        processes = []
+        for k, cache in enumerate(caches):
+            os.environ["SIGNER_PROCESS"] = str(k)
+            processes.append(signer(cache, *TRAIN, *extra, "--workdir", workdir))
+        for process in processes:
+            finished(process)
+
+    try:
+        run(tmp_path / "local", 29517, tmp_path / "no", tmp_path / "no")
+        run(RUN, 29518, tmp_path / "first", tmp_path / "second")
+    finally:
+        for name in ("SIGNER_COORDINATOR", "SIGNER_PROCESSES", "SIGNER_PROCESS"):
+            os.environ.pop(name, None)
+    local = json.loads((tmp_path / "local" / "result.json").read_text())
+    assert json.loads(bucket["runs/one/result.json"][0])["params_sha256"] == local["params_sha256"]
+    assert not any("/begun/" in name for name in bucket)
+    kept = {path.relative_to(tmp_path / "local").as_posix() for path in (tmp_path / "local" / "latents").iterdir()}
+    assert kept == {name for name in names(bucket) if name.startswith("latents/")}
