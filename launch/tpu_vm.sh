@@ -3,7 +3,7 @@
 #
 # Trains on a TPU slice that is asked for as a queued resource: makes it where it is not there, installs this checkout on
 # all of its workers, and starts the same command on each. A slice that is preempted is asked for anew, and the run
-# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
+# resumes. WORKDIR lies in a bucket (gs://BUCKET/RUN), or on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
 #   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
@@ -46,7 +46,10 @@ done
 [ ${#words[@]} -eq 3 ] && [ -n "$zone" ] && [ -n "$accelerator" ] && [ -n "$runtime" ] || usage
 name=${words[0]} config=${words[1]} workdir=${words[2]}
 [[ $restarts =~ ^[0-9]+$ ]] || refuse "--restarts $restarts: give a whole number"
-case $workdir in /*) ;; *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share" ;; esac
+case $workdir in
+  /* | gs://*) ;;
+  *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share, or as gs://BUCKET/RUN" ;;
+esac
 place+=("--zone=$zone")
 root=$(cd "$(dirname "$0")/.." && pwd)
 queued=(gcloud compute tpus queued-resources)
@@ -129,7 +132,7 @@ else
   refuse "$config: is neither a shipped config's name nor a file here; a file of your own goes along"
 fi
 install='mkdir -p signer && tar -xzf signer.tar.gz -C signer && cd signer && python3 -m pip install -q --user uv && '
-install+='python3 -m uv venv -q --allow-existing --python 3.12 venv && python3 -m uv pip install -q --python venv ".[tpu]"'
+install+='python3 -m uv venv -q --allow-existing --python 3.12 venv && python3 -m uv pip install -q --python venv ".[tpu,gcs]"'
 printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" ${overrides[@]+"${overrides[@]}"}
 # One that is left of a start whose connection was lost saves and ends first; what does not is killed. The last lines say
 # how it ended and whether it saved: of several workers ssh gives the code of one.
@@ -143,7 +146,12 @@ if left; then
   for ((i = 0; i < ${SIGNER_GRACE:-600}; i++)); do if left; then sleep 1; else break; fi; done
   if left; then kill -KILL \"\$(cat pid)\"; sleep 5; fi
 fi
-saved() { ls -d $folder/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+\$'; }
+saved() {
+  case $folder in
+    gs://*) gcloud storage ls $folder/checkpoints/*/*/commit_success.txt ;;
+    *) ls -d $folder/checkpoints/*/* ;;
+  esac 2>/dev/null | grep -E '/[0-9]+(/commit_success.txt)?\$'
+}
 before=\$(saved)
 export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=$folder/compiled$tuned
 ${train}& echo \$! >pid; code=0; wait \$! || code=\$?

@@ -296,7 +296,7 @@ def locked(path: Path, holder: str) -> Iterator[None]:
             _store().pipe_file(where, data, mode="create")
         except FileExistsError:
             theirs = _lock(where)
-            if theirs.get("host") != mine["host"]:
+            if theirs.get("host") != mine["host"]:  # which it also is where an answer was lost and it was tried again
                 raise Trouble(
                     f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if "
                     f"it has ended without a word, as when its machine is gone: gcloud storage rm {where}"

@@ -321,7 +321,7 @@ def test_a_dry_run_on_a_tpu_vm_prints_every_command_and_runs_none(tmp_path):
     for command in commands[4:7]:
         assert command[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh"] and "--worker=all" in command
         assert subprocess.run(["bash", "-n", "-c", command[-1]]).returncode == 0
-    assert ".[tpu]" in commands[4][-1] and commands[5][-1] == "sudo mount x"
+    assert ".[tpu,gcs]" in commands[4][-1] and commands[5][-1] == "sudo mount x"
     train = "-m signer_jax train --config demo --workdir /mnt/runs/a --config.seed=1"
     assert f"venv/bin/python {train}" in commands[6][-1]
     assert "export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=/mnt/runs/a/compiled\n" in commands[6][-1]

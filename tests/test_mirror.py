@@ -277,7 +277,7 @@ def test_processes_of_several_machines_train_one_run(bucket, tmp_path):
     """Each has a cache of its own, as the hosts of a TPU pod; what they train, and the latents that they share out, are
     those of two processes on one file system.
     """
-    extra = ["--config.stages=vae,images", "--config.mesh.data=2", "--config.vae.principal_start=True"]
+    extra = ["--config.stages=vae,renderer", "--config.mesh.data=2"]
 
     def run(workdir: str | Path, port: int, *caches: Path) -> None:
         os.environ.update(SIGNER_COORDINATOR=f"127.0.0.1:{port}", SIGNER_PROCESSES="2")
@@ -285,8 +285,12 @@ def test_processes_of_several_machines_train_one_run(bucket, tmp_path):
         for k, cache in enumerate(caches):
             os.environ["SIGNER_PROCESS"] = str(k)
             processes.append(signer(cache, *TRAIN, *extra, "--workdir", workdir))
-        for process in processes:
-            finished(process)
+        try:
+            for process in processes:
+                finished(process)
+        finally:
+            for process in processes:
+                process.kill()
 
     try:
         run(tmp_path / "local", 29517, tmp_path / "no", tmp_path / "no")

@@ -6,6 +6,7 @@ from typing import Any
 
 from signer_jax.cli.common import command, say_overrides
 from signer_jax.errors import SignerError
+from signer_jax.mirror import shown
 
 
 def add(commands: Any) -> None:
@@ -30,7 +31,8 @@ def run(arguments: argparse.Namespace) -> None:
     workdir = Path(arguments.workdir)
     finish(config, workdir, show)
     made = {"video": "sign.mp4", "report": "report.html", "figures": "result.json"}
-    print("\n" + "   ".join(f"{what}: {workdir / name}" for what, name in made.items() if (workdir / name).exists()))
+    there = [f"{what}: {workdir / name}" for what, name in made.items() if (workdir / name).exists()]
+    print(shown("\n" + "   ".join(there)))
 
 
 def share_steps(config: Any, total: int) -> None:
