@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
+from signer_jax.mirror import is_url
 from signer_jax.outside import check_local
 from signer_jax.ranges import finite
 from signer_jax.settings import Settings, Size, flatten, known
@@ -58,7 +59,7 @@ def _overridden(config: str | Path, overrides: Sequence[str]) -> ConfigDict:
     for override in overrides:
         apply(made, override)
     for name, value in flatten(made).items():
-        if isinstance(value, str) and name.endswith(_PATHS):
+        if isinstance(value, str) and name.endswith(_PATHS) and not is_url(value):
             check_local(value, f"config.{name}")
     return made
 

@@ -10,6 +10,8 @@ copied anew, one that is no longer there goes. What is written goes there before
 folder's manifest last, so that neither ever holds half of something. Checkpoints alone are not mirrored: Orbax reads
 and writes them in the bucket (`checkpoints`).
 
+What others made and a command only reads, weights or a corpus, is copied the same way (`copied`).
+
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
 
@@ -76,19 +78,8 @@ def path_of(path: str | Path, what: str = "") -> Path:
     if not is_url(path):
         check_local(str(path), what)
         return Path(path)
-    url = str(path).strip().rstrip("/")
-    if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
-        raise SignerError(f"{what} {path}: is no place in a bucket; give gs://BUCKET/FOLDER".strip())
-    home = _cache() / f"{url.rpartition('/')[2][:40]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-    try:
-        (home / _RUN).mkdir(parents=True, exist_ok=True)
-        (home / _OBJECTS).mkdir(exist_ok=True)
-        _replace(home / _BUCKET, url.encode())
-    except OSError as error:
-        raise told(
-            error, f"SIGNER_CACHE {home}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
-        ) from None
-    run = home / _RUN
+    url = _checked(path, what)
+    run = _made(url, url) / _RUN
     with _reaching(url):
         try:
             entries = _store().ls(url, detail=True)
@@ -102,6 +93,63 @@ def path_of(path: str | Path, what: str = "") -> Path:
         if not name.startswith("."):
             fresh(run / name)
     return run
+
+
+def _checked(path: str | Path, what: str) -> str:
+    url = str(path).strip().rstrip("/")
+    if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
+        raise SignerError(f"{what} {path}: is no place in a bucket; give gs://BUCKET/FOLDER".strip())
+    return url
+
+
+def _made(url: str, stands_for: str) -> Path:
+    """A place in the cache for a URL, of which a part may stand for another."""
+    key = hashlib.sha256(f"{url} {stands_for}".encode()).hexdigest()[:16]
+    home = _cache() / f"{url.rpartition('/')[2][:40]}-{key}"
+    try:
+        (home / _RUN).mkdir(parents=True, exist_ok=True)
+        (home / _OBJECTS).mkdir(exist_ok=True)
+        _replace(home / _BUCKET, stands_for.encode())
+    except OSError as error:
+        raise told(
+            error, f"SIGNER_CACHE {home}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
+        ) from None
+    return home
+
+
+def copied(path: str, what: str) -> Path:
+    """What a user's string names and is only read: itself, or of a file or a folder in a bucket a copy here.
+
+    It is the bucket's as it is now. `what` begins the message. Raises `SignerError` where nothing is there.
+    """
+    if not is_url(path):
+        check_local(str(path), what)
+        return Path(path)
+    url = _checked(path, what)
+    parent, _, name = url.rpartition("/")
+    found = look(url, what)
+    place = Place(_made(url, parent), parent, name)
+    wanted = {name.removeprefix(url).lstrip("/"): about for name, about in found.items()}
+    for file in sizes(place.path()) if place.path().is_dir() else ():
+        if file.relative_to(place.path()).as_posix() not in wanted:
+            _drop(file)
+    changed = {
+        inside: about for inside, about in wanted.items()
+        if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
+    }  # fmt: skip
+    _copy_all(place, changed)
+    return place.path()
+
+
+def look(url: str, what: str) -> dict[str, dict[str, Any]]:
+    """The files that a URL of a bucket names, by their URLs: itself, or those in it. Raises `SignerError` for none."""
+    url = _checked(url, what)
+    with _reaching(url):
+        found = {f"gs://{name}": about for name, about in _store().find(url, detail=True).items()}
+    files = {name: about for name, about in found.items() if ".." not in name.split("/") and not name.endswith("/")}
+    if not files:
+        raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
+    return files
 
 
 def place_of(path: str | Path) -> Place | None:
@@ -189,21 +237,25 @@ def fetch(folder: Path, files: Mapping[str, int]) -> None:
     missing = [name for name, size in files.items() if _size(folder / name) != size]
     if not missing:
         return
-    needed = sum(files[name] for name in missing)
-    free = shutil.disk_usage(place.home).free
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = dict(zip(missing, pool.map(lambda name: _about(place, place.object(name)), missing), strict=True))
+    # What is of another size is left to whoever checks the folder.
+    _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]})
+
+
+def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Copies files, by their names in a place, some at a time; says so."""
+    if not files:
+        return
+    needed, free = sum(about["size"] for about in files.values()), shutil.disk_usage(place.home).free
     if free < needed:
         raise SignerError(
-            f"{place.object()}: {needed / 1e9:.2f} GB are to be copied to {folder}, where there are {free / 1e9:.2f} "
-            "GB; name a folder with more room by SIGNER_CACHE"
+            f"{place.object()}: {needed / 1e9:.2f} GB are to be copied to {place.path()}, where there are "
+            f"{free / 1e9:.2f} GB; name a folder with more room by SIGNER_CACHE"
         )
     print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
-
-    def copy(name: str) -> None:
-        if (about := _about(place, place.object(name))) is not None and about["size"] == files[name]:
-            _copy(place, name, about)  # of another size it is left to whoever checks the folder
-
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(copy, missing))
+        list(pool.map(lambda name: _copy(place, name, files[name]), files))
 
 
 def fetch_plain(folder: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,14 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google f
 pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
 import fsspec
 import object_server
+from tiny_pipeline import spiece
 
-from signer_jax import mirror, storage
+from signer_jax import configuration, mirror, storage
 from signer_jax.cli.main import main
+from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
+from signer_jax.interop import kept
+from signer_jax.validation import read
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +189,67 @@ def test_who_lost_a_lock_leaves_the_next_ones(bucket):
     with mirror.locked(here / ".lock", "process 1"):
         mirror._store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
     assert json.loads(bucket["runs/one/.lock"][0]) == {"id": "another"}
+
+
+# ---- What others made ------------------------------------------------------------------------------------------------
+def put(bucket: dict, folder: Path, at: str) -> str:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            name = f"{at}/{file.relative_to(folder).as_posix()}"
+            bucket[name] = (file.read_bytes(), object_server.described("bucket", name, file.read_bytes()))
+    return f"gs://bucket/{at}"
+
+
+def test_a_copy_of_what_others_made_is_the_buckets(bucket, tmp_path, capsys):
+    (tmp_path / "theirs" / "b").mkdir(parents=True)
+    (tmp_path / "theirs" / "a").write_text("one")
+    (tmp_path / "theirs" / "b" / "c").write_text("two")
+    url = put(bucket, tmp_path / "theirs", "weights/t5")
+    copy = mirror.copied(url, "config.slul.init")
+    assert (copy / "a").read_text() == "one" and (copy / "b" / "c").read_text() == "two" and copy.name == "t5"
+    assert f"signer: {url}: copied to this machine (" in capsys.readouterr().err
+    assert mirror.copied(url, "config.slul.init") == copy and not capsys.readouterr().err
+    (tmp_path / "theirs" / "a").write_text("ONE")
+    put(bucket, tmp_path / "theirs", "weights/t5")
+    del bucket["weights/t5/b/c"]
+    mirror.copied(url, "config.slul.init")
+    assert (copy / "a").read_text() == "ONE" and not (copy / "b" / "c").exists()
+    assert mirror.copied(f"{url}/a", "x").read_text() == "ONE"  # a file alone
+    with pytest.raises(SignerError, match=r"^config.vae.init gs://bucket/weights/none: nothing is there; give what"):
+        mirror.copied("gs://bucket/weights/none", "config.vae.init")
+
+
+def test_weights_of_a_bucket_are_kept_in_the_run(bucket, tmp_path):
+    """Until then they are a copy; the run's note names them as its config does."""
+    spiece(tmp_path)
+    url = f"{put(bucket, tmp_path / 'none', 'weights')}/spiece.model"
+    data = (tmp_path / "spiece.model").read_bytes()
+    bucket["weights/spiece.model"] = (data, object_server.described("bucket", "weights/spiece.model", data))
+    config = configuration.load(TINY, [f"--config.tokenizer.path={url}"])
+    settings, workdir = read(config), mirror.path_of(RUN)
+    assert Path(kept.local(settings, workdir).tokenizer.path).read_bytes() == data
+    kept.keep(settings, workdir)
+    del bucket["weights/spiece.model"]
+    assert kept.local(settings, workdir).tokenizer.path == str(workdir / "published" / "slul" / "spiece.model")
+    assert json.loads(bucket["runs/one/published/kept.json"][0]) == {"tokenizer.path": url}
+    assert bucket["runs/one/published/slul/spiece.model"][0] == data
+
+
+def test_a_corpus_in_a_bucket_is_copied_where_it_is_prepared(bucket, tmp_path):
+    rows = ["name\tsigner\tgloss\ttext", "a\tone\tREGEN\tes regnet"]
+    (tmp_path / "theirs").mkdir()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "theirs" / f"phoenix14t.{split}.tsv").write_text("\n".join(rows) + "\n")
+    url = put(bucket, tmp_path / "theirs", "corpora/phoenix")
+    config = configuration.load("phoenix14t", [f"--config.data.source={url}"])
+    data = read(config).data
+    prepare.check(data, tmp_path / "run" / "data")
+    assert not list(tmp_path.glob("cache/*/run/phoenix/*"))  # each process looks; one copies
+    corpus = prepare.prepare(data, 0, tmp_path / "run" / "data")
+    assert corpus.texts("train")[0].text == "es regnet"
+    url = put(bucket, tmp_path / "theirs", "runs/one/theirs")
+    with pytest.raises(SignerError, match=rf"^config.data.source {url}: lies inside --workdir"):
+        prepare.check(replace(data, source=url), mirror.path_of(RUN) / "data")
 
 
 # ---- What is refused ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from signer_jax import storage
+from signer_jax import mirror, storage
 from signer_jax.data import records
 from signer_jax.errors import SignerError, closest
 from signer_jax.settings import CORPORA, Data
@@ -34,7 +34,7 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
                 "--config.data.corpus=phoenix14t, how2sign_clips or openvid, or start from its config"
             )
     elif anew or not _prepared(directory):
-        _source(data, directory)
+        _source(data, directory, copy=False)
         if data.corpus == "openvid" and not data.fps:
             raise SignerError(
                 "config.data.fps 0: videos of openvid have rates of their own; name one that all are brought to, such "
@@ -119,15 +119,21 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     return records.write(directory, splits, about)
 
 
-def _source(data: Data, directory: Path) -> Path:
+def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:
+    """The source's folder, of one in a bucket a copy; without `copy` it is only looked whether there is something."""
     if not data.source:
         raise SignerError(f"config.data.source is empty: give the {data.corpus} folder, --config.data.source=FOLDER")
-    source = Path(data.source)
+    run = mirror.place_of(directory.parent)
+    inside = run is not None and f"{data.source}/".startswith(f"{run.object()}/")
+    if mirror.is_url(data.source) and not (copy or inside):
+        mirror.look(data.source, "config.data.source")
+        return Path()
+    source = Path() if inside else mirror.copied(data.source, "config.data.source")
     if not source.is_dir():
         raise SignerError(f"config.data.source {source}: no such folder; give the {data.corpus} folder")
-    if source.resolve().is_relative_to(directory.parent.resolve()):
+    if inside or source.resolve().is_relative_to(directory.parent.resolve()):
         raise SignerError(
-            f"config.data.source {source}: lies inside --workdir {directory.parent}, which the run writes; "
+            f"config.data.source {data.source}: lies inside --workdir {directory.parent}, which the run writes; "
             "choose a --workdir outside of it"
         )
     return source

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from signer_jax import outside, storage
+from signer_jax import mirror, outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.interop import state_dict, wan
 from signer_jax.interop.importing import SETTINGS, SPIECE
@@ -42,15 +42,16 @@ _GIVE = "give the file itself"
 def local(settings: Settings, workdir: Path) -> Settings:
     """The settings, with the folders of `<workdir>/published` in place of those that it was made from.
 
-    A run of before it was kept, or a key that names another folder now, stays as it is. Raises `SignerError` where what
-    is kept is damaged.
+    A run of before it was kept, or a key that names another folder now, stays as it is; what lies in a bucket is a copy
+    on this machine then. Raises `SignerError` where what is kept is damaged.
     """
     kept, flat = workdir / NAME, flatten(settings)
     storage.recover(kept)
-    if not storage.files_of(kept):  # none, or somebody else's, which no run is claimed over
-        return settings
-    note = _note(kept)
+    note = _note(kept) if storage.files_of(kept) else {}  # none, or somebody else's, which no run is claimed over
     given = {key: _at(kept, key) for key in _PLACES if key in note and note[key] == flat.get(key)}
+    for key in _PLACES.keys() - given.keys():
+        if mirror.is_url(value := flat.get(key) or ""):
+            given[key] = str(mirror.copied(value, f"config.{key}"))
     changed: dict[str, Any] = {}
     for key, value in given.items():
         section, name = key.split(".")
@@ -99,7 +100,7 @@ def _at(kept: Path, key: str) -> str:
 def _files(named: dict[str, str], settings: Settings) -> Iterator[tuple[str, Path]]:
     """Where each file goes, and where it lies."""
     for key, value in named.items():
-        path, place = Path(value), _PLACES[key]
+        path, place = mirror.copied(value, f"config.{key}"), _PLACES[key]
         if key == "tokenizer.path":
             yield place, outside.plain_file(path, "give a SentencePiece model")
             continue
