@@ -334,21 +334,22 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
 def locked(path: Path, holder: str) -> Iterator[None]:
     """Holds a lock in the bucket, for who already holds that of the mirror: an object that one alone can make.
 
-    It stays where this process ends without a word; the same machine takes it over, since no other process here holds
-    the mirror. Raises `Trouble` where another machine has it.
+    It stays where this process ends without a word; the same machine takes it over, since no other process there holds
+    the mirror. Raises `Trouble` where another one has it.
     """
     if (place := place_of(path)) is None:
         yield
         return
     where = place.object()
-    mine = {"holder": holder, "host": socket.gethostname(), "id": uuid.uuid4().hex}
+    mine = {"holder": holder, "host": socket.gethostname(), "mirror": str(place.home), "id": uuid.uuid4().hex}
     data = json.dumps(mine).encode()
     with _reaching(where):
         try:
             _store().pipe_file(where, data, mode="create")
         except FileExistsError:
             theirs = _lock(where)
-            if theirs.get("host") != mine["host"]:  # which it also is where an answer was lost and it was tried again
+            # They are equal also where an answer was lost and it was tried again.
+            if any(theirs.get(name) != mine[name] for name in ("host", "mirror")):
                 raise Trouble(
                     f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if "
                     f"it has ended without a word, as when its machine is gone: gcloud storage rm {where}"

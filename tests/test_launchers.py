@@ -328,6 +328,34 @@ def test_a_dry_run_on_a_tpu_vm_prints_every_command_and_runs_none(tmp_path):
     assert commands[7][4:] == ["delete", "run1", *place, "--force", "--quiet"] and len(commands) == 8
 
 
+def test_a_run_in_a_bucket_on_a_tpu_vm(tmp_path):
+    """What was saved is asked of the bucket; a path that is neither is refused."""
+    workers(tmp_path, [], [])
+    words = ["gs://bucket/runs/a" if word == "/mnt/runs/a" else word for word in TPU_VM]
+    run = launch("tpu_vm.sh", *words, "--dry-run", path=tmp_path)
+    assert run.returncode == 0, run.stderr
+    start = next(command[-1] for command in printed(run.stdout) if "signer_jax train" in command[-1])
+    assert "--workdir gs://bucket/runs/a" in start
+    assert "JAX_COMPILATION_CACHE_DIR=gs://bucket/runs/a/compiled\n" in start
+    place = "gs://bucket/runs/a/checkpoints/slul/20/commit_success.txt"
+    stand_in(
+        tmp_path,
+        "gcloud",
+        f"[ \"$*\" = 'storage ls gs://bucket/runs/a/checkpoints/*/*/commit_success.txt' ] && echo {place}",
+    )
+    saved = start[start.index("saved() {") : start.index("before=")]
+    found = subprocess.run(
+        ["bash", "-c", f"{saved}\nsaved"],
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert found.stdout.split() == [place]
+    words = ["runs/a" if word == "/mnt/runs/a" else word for word in TPU_VM]
+    run = launch("tpu_vm.sh", *words, "--dry-run", path=tmp_path)
+    assert run.returncode == 2 and "as a full path on the file system that the workers share, or as gs://" in run.stderr
+
+
 @pytest.mark.slow
 def test_the_arguments_of_gcloud_are_those_it_has(tmp_path):
     """By its own manual, where the program is here."""

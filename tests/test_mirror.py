@@ -1,5 +1,6 @@
 """Runs in a bucket, of a real server of objects (`object_server.py`): what lies where, and what hinders it."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -159,12 +160,16 @@ def test_no_room_is_said_before_anything_is_copied(bucket, tmp_path, monkeypatch
 
 
 # ---- The lock ----------------------------------------------------------------------------------------------------
-def test_one_machine_alone_holds_a_run(bucket, tmp_path, monkeypatch):
+@pytest.mark.parametrize("differs", ["host", "cache"])
+def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
     here = mirror.path_of(RUN)
     with mirror.locked(here / ".lock", "process 1 on first"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on first"
-        there = on_another_machine(monkeypatch, tmp_path)
-        monkeypatch.setattr(mirror.socket, "gethostname", lambda: "second")
+        there = here
+        if differs == "host":
+            monkeypatch.setattr(mirror.socket, "gethostname", lambda: "second")
+        else:
+            there = on_another_machine(monkeypatch, tmp_path)
         with (
             pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; .*: gcloud storage rm {RUN}/\.lock$"),
             mirror.locked(there / ".lock", "process 2 on second"),
@@ -177,7 +182,7 @@ def test_one_machine_alone_holds_a_run(bucket, tmp_path, monkeypatch):
 def test_a_machine_takes_its_own_lock_over(bucket):
     """Of a process that ended without a word: the mirror's lock ended with it."""
     here = mirror.path_of(RUN)
-    left = {"holder": "process 1", "host": mirror.socket.gethostname(), "id": "gone"}
+    left = {"holder": "process 1", "host": mirror.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
     mirror._store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
     with mirror.locked(here / ".lock", "process 2"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 2"
@@ -265,6 +270,15 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket, capsys):
     assert said.startswith("signer: gs://nowhere/run/.signer_jax.lock: the bucket cannot be reached (")
 
 
+def test_a_network_that_is_not_there_is_one_line(bucket, capsys, monkeypatch, caplog):
+    sleep = asyncio.sleep
+    monkeypatch.setattr("gcsfs.retry.asyncio.sleep", lambda _: sleep(0))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    said = fails(capsys, "gloss", "hello", "--workdir", RUN)
+    assert said.startswith(f"signer: {RUN}: the bucket cannot be reached (Cannot connect to host 127.0.0.1:1")
+    assert not [record for record in caplog.records if record.name.startswith("gcsfs")]
+
+
 def test_a_folder_that_holds_no_run_is_named_as_it_was_given(bucket, capsys):
     said = fails(capsys, "gloss", "hello", "--workdir", RUN)
     assert said.startswith(f"signer: {RUN}: holds no run (no config.json)")
@@ -319,7 +333,8 @@ def test_a_run_that_is_killed_goes_on_on_another_machine(bucket, tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert "runs/one/result.json" not in bucket and "runs/one/.signer_jax.lock" in bucket
-    finished(signer(tmp_path / "second", *TRAIN, "--workdir", RUN))  # which has the same name
+    shutil.rmtree(tmp_path / "first")  # a machine of the same name, with an empty disk
+    finished(signer(tmp_path / "first", *TRAIN, "--workdir", RUN))
     result = json.loads(bucket["runs/one/result.json"][0])
     assert result["params_sha256"] == local["params_sha256"]
     assert "runs/one/.signer_jax.lock" not in bucket
