@@ -136,7 +136,7 @@ def longest_wait(variables: Mapping[str, str]) -> float:
 def first_makes(what: str, make: Callable[[], Made]) -> Made:
     """Runs `make` on the first process, then on the others, which find made what the first has written.
 
-    The processes share a file system, as checkpoints need anyway.
+    The processes share a file system, as checkpoints need anyway, or a bucket.
     """
     if jax.process_index() == 0:
         made = make()

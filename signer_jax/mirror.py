@@ -1,8 +1,8 @@
 """A run in a bucket (`gs://BUCKET/RUN`), worked on here as a folder: its mirror.
 
-SIGNER_CACHE/NAME-HASH/bucket    the URL that the mirror stands for
-                       run/      the folder: what commands on this machine have read or written of the run
-                       objects/  which object of the bucket each file there is
+SIGNER_CACHE/NAME-HASH/.signer_jax.bucket   the URL that the mirror stands for
+                       run/                 what commands on this machine have read or written of the run
+                       objects/             which object of the bucket each file there is
 
 Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
 a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
@@ -37,7 +37,7 @@ from signer_jax.json_files import parse_json
 from signer_jax.outside import check_local, reason_of, told
 
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
-_BUCKET, _RUN, _OBJECTS = "bucket", "run", "objects"
+_BUCKET, _RUN, _OBJECTS = ".signer_jax.bucket", "run", "objects"
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files

@@ -159,6 +159,12 @@ def test_no_room_is_said_before_anything_is_copied(bucket, tmp_path, monkeypatch
     assert os.listdir(there / "data") == ["manifest.json"]
 
 
+def test_a_users_own_folder_run_is_no_mirror(tmp_path):
+    (tmp_path / "bucket").write_text("gs://bucket/runs/one")
+    (tmp_path / "run").mkdir()
+    assert mirror.place_of(tmp_path / "run" / "config.json") is None
+
+
 # ---- The lock ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("differs", ["host", "cache"])
 def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
@@ -382,5 +388,6 @@ def test_processes_of_several_machines_train_one_run(bucket, tmp_path):
     local = json.loads((tmp_path / "local" / "result.json").read_text())
     assert json.loads(bucket["runs/one/result.json"][0])["params_sha256"] == local["params_sha256"]
     assert not any("/begun/" in name for name in bucket)
+    assert not list(tmp_path.glob("*/one-*/run/begun/*"))
     kept = {path.relative_to(tmp_path / "local").as_posix() for path in (tmp_path / "local" / "latents").iterdir()}
     assert kept == {name for name in names(bucket) if name.startswith("latents/")}

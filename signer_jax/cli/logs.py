@@ -24,8 +24,8 @@ class _Raised(logging.Filter):
 
 
 def keep_to_one_line() -> None:
-    """Orbax logs the traceback of an error that it raises too, through absl's logger; where several arrays cannot be
-    written, asyncio tells of those whose errors nobody asked for, after the first was raised. gcsfs logs what it raises.
+    """Orbax logs the traceback of an error that it raises too, through absl's logger, and gcsfs through its own; where
+    several arrays cannot be written, asyncio tells of those whose errors nobody asked for, after the first was raised.
     """
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     logging.getLogger("absl").addFilter(_OneLine())

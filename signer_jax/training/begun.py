@@ -121,6 +121,8 @@ def put_together(directory: Path, do: Callable[[], object]) -> None:
         clear(directory)
 
     first_does(f"{directory.name} whole", whole)
+    if mirror.place_of(directory):  # which each machine has one of
+        clear(directory)
 
 
 def take(files: Sequence[Path], folder: Path, name: str) -> None:
