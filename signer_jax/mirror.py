@@ -388,7 +388,7 @@ def _store() -> Any:
         import fsspec
         import gcsfs  # noqa: F401 - which fsspec finds by its name
     except ImportError:
-        raise SignerError("gs://: gcsfs is not installed; pip install 'signer_jax[gcs]'") from None
+        raise SignerError("gs://: gcsfs is not installed; pip install 'signer-jax[gcs]'") from None
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return fsspec.filesystem("gcs")
 

@@ -300,7 +300,7 @@ def test_a_url_that_is_no_folder_of_a_bucket(url, bucket, capsys):
 def test_without_gcsfs_it_is_said_what_to_install(bucket, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     assert fails(capsys, "gloss", "hello", "--workdir", RUN) == (
-        "signer: gs://: gcsfs is not installed; pip install 'signer_jax[gcs]'"
+        "signer: gs://: gcsfs is not installed; pip install 'signer-jax[gcs]'"
     )
 
 
