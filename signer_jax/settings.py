@@ -373,6 +373,7 @@ class Settings:
     dtype: Literal["float32", "bfloat16", "float16"]
     remat: Remat
     scan_unroll: Layers
+    compiled: str
     mesh: Mesh
     log_every: Count
     checkpoint_every: Count

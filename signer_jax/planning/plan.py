@@ -9,6 +9,7 @@ from signer_jax.planning.estimate import Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
 from signer_jax.planning.weightless import Described
 from signer_jax.settings import Settings
+from signer_jax.training import compiled_step
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Plan:
     compile_seconds: float
     chip: Chip
     assumed: tuple[str, ...] = field(default=())
+    saved: compiled_step.Saved | None = None  # the program, where it was to be kept and there is one
 
     @property
     def fits(self) -> bool:
@@ -71,13 +73,15 @@ class Plan:
         }  # fmt: skip
 
 
-def plan(name: str, settings: Settings, topology: Topology, described: Described, mesh: AnyMesh) -> Plan:
-    """Raises `SignerError` as `steps.make`."""
+def plan(
+    name: str, settings: Settings, topology: Topology, described: Described, mesh: AnyMesh, *, keep: bool = False
+) -> Plan:
+    """`keep`: the compiled program too. Raises `SignerError` as `steps.make`."""
     step = steps.make(name, settings, described, mesh)
     found = _known(step, topology, described)
-    return (
-        _by_arithmetic(found, step) if not (topology.tpu or topology.kind == CPU) else _compiled(found, step, topology)
-    )
+    if not (topology.tpu or topology.kind == CPU):
+        return _by_arithmetic(found, step)
+    return _compiled(found, step, topology, keep)
 
 
 def _known(step: Step, topology: Topology, described: Described) -> Plan:
@@ -92,8 +96,8 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
     )  # fmt: skip
 
 
-def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
-    made = compiled.of(step, topology)
+def _compiled(found: Plan, step: Step, topology: Topology, keep: bool) -> Plan:
+    made = compiled.of(step, topology, keep=keep)
     if made.too_large:
         total = max(made.too_large + found.total, found.limit + 1)
         memory = found.memory | {"temporaries": total - found.total}
@@ -109,7 +113,7 @@ def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
     cost = made.cost
     return replace(
         found, method="compiled", memory=memory, total=sum(memory.values()), computed=cost.flops, moved=cost.bytes,
-        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds,
+        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds, saved=made.saved,
     )  # fmt: skip
 
 

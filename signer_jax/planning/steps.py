@@ -81,7 +81,7 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     check(name, settings, mesh)
     if described.model.renderer is not None:
         exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
-    stage = stage_of(name, described.model, settings, 0)
+    stage = stage_of(name, described.model, settings, described.mask_id)
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
     trains, reads = weights.for_stage(name)

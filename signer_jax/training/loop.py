@@ -204,8 +204,8 @@ class Program:
         return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split) for name, leaf in batch.items()}
 
     def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
-        """The step on a batch of these shapes, `placed`, of one process."""
-        return self.step.trace(self.state, self.frozen, batch, None)
+        """The step on a batch of these shapes, `placed`."""
+        return self.step.trace(self.state, self.frozen, batch, preemption.question(self.mesh))
 
 
 def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
@@ -233,11 +233,12 @@ def fit(
     notice: preemption.Notice | None = None,
     stopped: Path | None = None,
     profile: int = 0,
+    step: Callable | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
-    traced.
+    traced. `step` takes the place of the program's own (`compiled_step.step_of`).
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -265,7 +266,7 @@ def fit(
         lambda given: needed_flops(stage, mesh, program.state.params, frozen, meters.abstract(given)),
         stage.tokens,
     )
-    run = profiled(program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
+    run = profiled(step or program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
     bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()

@@ -29,7 +29,7 @@ from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Settings, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
-from signer_jax.training import conditions, encoders, environment, input_pipeline, partitioning
+from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, partitioning
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
@@ -218,11 +218,13 @@ def _train_stages(
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
+            program = Program(stage, params, mesh)
+            step = compiled_step.step_of(program, settings.compiled) if settings.compiled else program.step
             learned = fit(
-                Program(stage, params, mesh), params, batches,
+                program, params, batches,
                 seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
-                stopped=workdir / "stopped", profile=profile,
+                stopped=workdir / "stopped", profile=profile, step=step,
             )  # fmt: skip
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
@@ -249,6 +251,9 @@ def _check(settings: Settings) -> None:
         named = name.endswith((".init", "_encoder")) or name == "tokenizer.path"
         if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
+    if settings.compiled:
+        for stage in settings.stages:
+            compiled_step.read(settings.compiled, stage)
     check_stages(settings)
     encoders.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit

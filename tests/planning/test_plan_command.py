@@ -103,7 +103,7 @@ def test_what_was_planned_stays_where_a_later_stage_fails(monkeypatch, tmp_path)
     from signer_jax.planning import plan as planning
     from signer_jax.planning import weightless
 
-    def plan(name, *_):
+    def plan(name, *_, **__):
         if name != "slul":
             raise SignerError("no more")
         return SimpleNamespace(figures=lambda: {"stage": name}, fits=True, stage=name)
@@ -199,7 +199,7 @@ def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monk
     from signer_jax.training.cost import Cost
 
     given = compiled.Compiled(7.0, 42 * 2**30, (), 0, 0, 0, 0, Cost(0.0, {}, {}))
-    monkeypatch.setattr(compiled, "of", lambda step, topology: given)
+    monkeypatch.setattr(compiled, "of", lambda step, topology, **_: given)
     settings = configuration.load_without_weights(TINY, FSDP)
     described, where = weightless.described(settings), chips.topology("v5e:2x4")
     found = planning.plan("slul", settings, where, described, steps.mesh_on(settings, where, None))
