@@ -138,7 +138,8 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     if jax.process_index() == 0:
         facts = environment.environment(mesh)
         environment.write(workdir, facts)
-        monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
+        if any(latest_step(workdir / "checkpoints" / name) != settings.stage(name).steps for name in settings.stages):
+            monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))

@@ -1,5 +1,7 @@
 """A whole run whose stages train a part of their parameters: what is read of it is what was trained, resumed or not."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from conftest import TINY
 from flax.traverse_util import flatten_dict
 
 from signer_jax import configuration
+from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.training import run
@@ -46,6 +49,26 @@ def test_what_signs_is_what_was_trained(tmp_path, capfd):
     with run.claimed(settings, tmp_path / "run"):  # all stages done: read, not trained
         _, again = run.train(settings, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
+    c = configuration.load(TINY)
+    c.stages, c.train.slul.steps, c.evaluate.sentences = ("slul",), 2, 2
+
+    def curves() -> dict:
+        return {file.name: file.read_bytes() for file in (tmp_path / "run" / "tensorboard").iterdir()}
+
+    finish(c, tmp_path / "run")
+    first, told = curves(), json.loads((tmp_path / "run" / "result.json").read_text())
+    assert any(b"glosses/text_summary" in data for data in first.values())
+    finish(c, tmp_path / "run")
+    assert curves() == first
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["params_sha256"] == told["params_sha256"]
+    (tmp_path / "run" / "result.json").unlink()  # killed before it was written: they may not be there
+    finish(c, tmp_path / "run")
+    (new,) = curves().keys() - first.keys()
+    assert b"glosses/text_summary" in curves()[new] and b"environment" not in curves()[new]
 
 
 @pytest.mark.parametrize(
