@@ -240,6 +240,8 @@ def get_config() -> ConfigDict:
     c.mesh.fsdp = 1  # examples, and parameters with their optimizer's state
     c.mesh.context = 1  # a video's tokens in the renderer's transformer, and parameters
     c.mesh.tensor = 1  # heads and hidden units
+    # Whether a parameter of 16 MiB or more that no axis of the mesh splits may lie whole on every device.
+    c.allow_whole = False
 
     # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20  # steps; ten times a stage at least

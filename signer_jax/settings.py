@@ -375,6 +375,7 @@ class Settings:
     scan_unroll: Layers
     compiled: str
     mesh: Mesh
+    allow_whole: bool
     log_every: Count
     checkpoint_every: Count
     keep_checkpoints: Count

@@ -85,6 +85,8 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
     trains, reads = weights.for_stage(name)
+    if not settings.allow_whole:
+        partitioning.check_split(weights.shapes_of(trains | reads), nowhere)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)  # the plan says it: `whole`
         program = Program(stage, weights.shapes_of(trains | reads), nowhere)

@@ -102,6 +102,16 @@ def tree_shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def check_split(tree: Any, mesh: Mesh | AbstractMesh) -> None:
+    """Raises `SignerError` where a large array of a stage stays whole on every device (`left_whole`)."""
+    if faults := left_whole(tree, mesh):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise SignerError(
+            f"layout: a large array stays whole: {faults[0]}{more}; choose sizes of config.mesh that divide it, or "
+            "have it on every device by config.allow_whole=true"
+        )
+
+
 def left_whole(tree: Any, mesh: Mesh | AbstractMesh) -> list[str]:
     """What of a state's arrays is large and stays whole, or nearly so, on every device though the mesh splits others.
 

@@ -157,6 +157,9 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, weights.shapes)
+        if not settings.allow_whole:
+            trains, reads = weights.for_stage(stage.name)
+            partitioning.check_split(weights.shapes_of(trains | reads), mesh)
     for line in input_pipeline.told(settings, model, corpus):
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)

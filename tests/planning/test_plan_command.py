@@ -215,11 +215,12 @@ def test_large_arrays_that_no_axis_splits_are_named():
     from jax.sharding import AbstractMesh, AxisType
 
     from signer_jax import configuration
+    from signer_jax.errors import SignerError
     from signer_jax.layout import AXES
     from signer_jax.planning import steps, weightless
 
-    def whole(fsdp: int) -> dict[str, int]:
-        given = [f"--config.slul.d_model={width}", "--config.tokenizer.vocab_size=50001", *FSDP]
+    def whole(fsdp: int, *more: str) -> dict[str, int]:
+        given = [f"--config.slul.d_model={width}", "--config.tokenizer.vocab_size=50001", *FSDP, *more]
         settings = configuration.load_without_weights(TINY, given)
         sizes = tuple(fsdp if axis == "fsdp" else 1 for axis in AXES)
         mesh = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -228,7 +229,9 @@ def test_large_arrays_that_no_axis_splits_are_named():
     width = 500  # does not divide among eight
     table = "token_embedding/embedding"
     assert whole(1) == {} and whole(4) == {}
-    found = whole(8)
+    with pytest.raises(SignerError, match=r"500.* fsdp 8 does not divide .*config.allow_whole=true"):
+        whole(8)
+    found = whole(8, "--config.allow_whole=true")
     assert found[f"params/slul/{table}"] == 4 * 500 * 50001
     assert any(name.startswith("opt_state/") and name.endswith(table) for name in found)
 

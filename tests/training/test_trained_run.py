@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY
 from flax.traverse_util import flatten_dict
 
-from signer_jax import configuration
+from signer_jax import configuration, layout
 from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
@@ -49,6 +49,17 @@ def test_what_signs_is_what_was_trained(tmp_path, capfd):
     with run.claimed(settings, tmp_path / "run"):  # all stages done: read, not trained
         _, again = run.train(settings, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_a_large_array_that_no_axis_splits_stops_a_run_before_its_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "LARGE", 2**14)
+    settings = config(**{"stages": ("slul",), "mesh.data": 1, "mesh.fsdp": 8, "slul.d_model": 36})
+    with (
+        pytest.raises(SignerError, match=r"slul/.* fsdp 8 does not divide its embed of 36"),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        run.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.slow
