@@ -232,6 +232,9 @@ def get_config() -> ConfigDict:
     # computed again). Models without video tokens compute all again from "attention" on, else nothing.
     c.remat = FieldReference("dots_no_batch", field_type=object)
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
+    # Whether the optimizer's state lies in the host's memory between steps, where devices reach it (TPU, GPU): it goes
+    # over the host's link and back at every step. The numbers are the same.
+    c.offload_optimizer = False
     c.compiled = ""  # a file of `signer plan --save`: its steps, compiled beforehand for these devices, are not again
 
     # -- Mesh: the table of layout.py says what is split along these axes; -1 takes what the others leave -----------

@@ -107,6 +107,17 @@ def numbers(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def in_host(step: Step) -> int:
+    """Bytes that lie in the host's memory between steps, for each device."""
+    return held_by(step.state.opt_state, host=True)
+
+
+def held_by(tree: Any, *, host: bool = False) -> int:
+    """Bytes of a tree's arrays that one device holds, or the host for it."""
+    kinds = [(leaf, leaf.sharding.memory_kind == partitioning.HOST) for leaf in jax.tree.leaves(tree)]
+    return sum(held(leaf) for leaf, there in kinds if there == host)
+
+
 def by_kind(step: Step) -> dict[str, int]:
     """Bytes that a device holds between steps, and the batch, by what they are."""
     trees = {
@@ -116,7 +127,7 @@ def by_kind(step: Step) -> dict[str, int]:
         "frozen parameters": step.frozen,
         "batch": step.batch,
     }
-    return {name: sum(map(held, jax.tree.leaves(tree))) for name, tree in trees.items()}
+    return {name: held_by(tree) for name, tree in trees.items()}
 
 
 def whole(step: Step) -> dict[str, int]:

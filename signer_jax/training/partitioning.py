@@ -131,6 +131,19 @@ def abstract(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
 
 
+HOST = "pinned_host"  # the host's memory, as far as a device reaches it
+
+
+def reaches_host(device: Any) -> bool:
+    """Whether a device reads and writes memory of the host's."""
+    return any(memory.kind == HOST for memory in device.addressable_memories())
+
+
+def in_host(shardings: Any, shapes: Any) -> Any:
+    """The places of a tree's arrays in the host's memory, each part of its device's; numbers stay on the devices."""
+    return jax.tree.map(lambda at, x: at.with_memory_kind(HOST) if x.ndim else at, shardings, shapes)
+
+
 def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:
     """The function of each array of a tree: of those in this process's memory `here`, the same in numpy, for which
     nothing is compiled. Compiled for others, one at a time on one device, so that arrays of one shape share a program;

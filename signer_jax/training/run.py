@@ -75,6 +75,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         spike=settings.spike,
         tokens=tokens_of(name, model, settings),
         experts=experts_of(name, model),
+        offload_optimizer=settings.offload_optimizer,
     )
 
 
@@ -258,6 +259,11 @@ def _check(settings: Settings) -> None:
     if settings.compiled:
         for stage in settings.stages:
             compiled_step.read(settings.compiled, stage)
+    device = jax.local_devices()[0]
+    if settings.offload_optimizer and not partitioning.reaches_host(device):
+        raise SignerError(
+            f"config.offload_optimizer: {device.platform} devices reach no memory of the host's here; leave it false"
+        )
     check_stages(settings)
     encoders.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit

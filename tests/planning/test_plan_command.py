@@ -55,6 +55,18 @@ def test_gpus_are_planned_by_arithmetic(capsys, tmp_path):
     assert estimate["products_seconds"] == found["compiled_flops"] / 989e12
 
 
+@pytest.mark.parametrize("topology", ["h100:8", "cpu:8"])
+def test_an_optimizer_state_in_the_hosts_memory_takes_none_of_a_chips(capsys, tmp_path, topology):
+    given = ["--config", str(TINY), "--topology", topology, "--stage", "slul", *FSDP]
+    (here,), _ = planned(capsys, tmp_path, *given)
+    (there,), said = planned(capsys, tmp_path, *given, "--config.offload_optimizer=true")
+    before, after = (found["memory_bytes"]["optimizer state"] for found in (here, there))
+    assert here["host_bytes"] == 0 and there["host_bytes"] == before - after and after < 100  # numbers stay
+    assert "optimizer state, for each chip" in said
+    kinds = here["memory_bytes"].keys() - {"optimizer state", "activations", "temporaries", "results not in place"}
+    assert all(there["memory_bytes"].get(kind, 0) == here["memory_bytes"][kind] for kind in kinds)
+
+
 def test_what_does_not_fit_is_said_and_is_the_exit_code(capsys, tmp_path):
     (found,), said = planned(
         capsys, tmp_path, "--config", "pod_wan_14b", "--topology", "h100:1", "--stage", "renderer",

@@ -12,7 +12,7 @@ from signer_jax import configuration, layout
 from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
-from signer_jax.training import run
+from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import read_params
 from signer_jax.validation import read
 
@@ -60,6 +60,16 @@ def test_a_large_array_that_no_axis_splits_stops_a_run_before_its_stages(tmp_pat
     ):
         run.train(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_without_memory_of_the_hosts_the_optimizers_state_cannot_be_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(partitioning, "HOST", "none of these")
+    settings = config(offload_optimizer=True)
+    with (
+        pytest.raises(SignerError, match="config.offload_optimizer: cpu devices reach no memory of the host's here"),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        pass
 
 
 @pytest.mark.slow
