@@ -232,6 +232,10 @@ def get_config() -> ConfigDict:
     # computed again). Models without video tokens compute all again from "attention" on, else nothing.
     c.remat = FieldReference("dots_no_batch", field_type=object)
     c.scan_unroll = 1  # layers a step of the scan over layers; 1 compiles fastest, more runs faster on a CPU
+    # Whether the optimizer's state lies in the host's memory between steps, where devices reach it (TPU, GPU): it goes
+    # over the host's link and back at every step. The numbers are the same.
+    c.offload_optimizer = False
+    c.compiled = ""  # a file of `signer plan --save`: its steps, compiled beforehand for these devices, are not again
 
     # -- Mesh: the table of layout.py says what is split along these axes; -1 takes what the others leave -----------
     c.mesh = ConfigDict()
@@ -239,6 +243,8 @@ def get_config() -> ConfigDict:
     c.mesh.fsdp = 1  # examples, and parameters with their optimizer's state
     c.mesh.context = 1  # a video's tokens in the renderer's transformer, and parameters
     c.mesh.tensor = 1  # heads and hidden units
+    # Whether a parameter of 16 MiB or more that no axis of the mesh splits may lie whole on every device.
+    c.allow_whole = False
 
     # -- Watching and saving ----------------------------------------------------------------------------------------
     c.log_every = 20  # steps; ten times a stage at least

@@ -15,7 +15,7 @@ from signer_jax.errors import SignerError
 
 def get_config(size="480p"):
     c = shipped("wan_t2v_14b")
-    # A TPU lays a picture's twelve channels out as 128: at the videos' own height the pictures alone take what a chip has.
+    # A TPU lays a picture's twelve channels out as 128: at the videos' own height they take what a chip has.
     c.renderer.control_size = 240
     if size == "720p":
         c.data.size = (720, 1280)

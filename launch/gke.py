@@ -48,6 +48,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--accelerator", required=True, help="the nodes' label: tpu-v6e-slice, nvidia-h100-80gb, …")
     parser.add_argument("--topology", help="of TPUs: 4x4, 4x4x4")
     parser.add_argument("--chips", type=int, help=f"of TPUs: chips a node has ({CHIPS})")
+    parser.add_argument("--slices", type=int, help="of TPUs: how many slices of that topology (1)")
     parser.add_argument("--nodes", type=int, help="of GPUs: how many nodes (1)")
     parser.add_argument("--gpus", type=int, help="of GPUs: how many a node has (8)")
     volume = parser.add_mutually_exclusive_group(required=True)
@@ -62,7 +63,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     overrides = [one for one in rest if one.startswith("--config.")]
     if unknown := [one for one in rest if one not in overrides]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    own = {"tpu": {"topology": "", "chips": CHIPS}, "gpu": {"nodes": 1, "gpus": 8}}
+    own = {"tpu": {"topology": "", "chips": CHIPS, "slices": 1}, "gpu": {"nodes": 1, "gpus": 8}}
     for kind, defaults in own.items():
         for name, default in defaults.items():
             if kind != given.kind and getattr(given, name) is not None:
@@ -80,8 +81,11 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
     if not mount.startswith("/") or not f"{given.workdir}/".startswith(f"{mount}/"):
         raise ValueError(f"{given.workdir}: lies not below {given.mount or '/'} (--mount), and would go with its pod")
     nodes, devices = _tpus(given) if given.kind == "tpu" else (given.nodes, given.gpus)
-    if min(nodes, devices) < 1 or given.restarts < 0:
-        raise ValueError("nodes and devices are at least 1, restarts at least 0")
+    slices = given.slices if given.kind == "tpu" else 1
+    if min(nodes, devices, slices) < 1 or given.restarts < 0:
+        raise ValueError("nodes, devices and slices are at least 1, restarts at least 0")
+    if slices > 1 and nodes == 1:
+        raise ValueError(f"--slices {slices}: GKE joins slices of several nodes; {given.topology} is one")
     command = ["train", "--config", given.config, "--workdir", given.workdir, *overrides]
     if given.claim:
         volume, annotations = {"persistentVolumeClaim": {"claimName": given.claim}}, {}
@@ -94,7 +98,7 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
     values = {
         "name": given.name, "image": given.image, "args": command, "mount": mount, "annotations": annotations,
         "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
-        "restarts": given.restarts, "processes": str(nodes),
+        "restarts": given.restarts, "processes": str(nodes), "slices": slices,
         "compiled": f"{given.workdir.rstrip('/')}/compiled",
         "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
     }  # fmt: skip

@@ -3,20 +3,25 @@
 #
 # Trains on a TPU slice that is asked for as a queued resource: makes it where it is not there, installs this checkout on
 # all of its workers, and starts the same command on each. A slice that is preempted is asked for anew, and the run
+<<<<<<< HEAD
 # resumes. WORKDIR lies in a bucket (gs://BUCKET/RUN), or on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
+=======
+# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
+#   --slices N (1: so many slices of that type, joined by the data centre's network: one run)
+>>>>>>> pods
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
 #   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
 usage() {
-  echo "usage: launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [--project P] [--spot]" >&2
-  echo "       [--setup COMMAND] [--restarts N] [--delete] [--dry-run] [--config.key=value …]" >&2
+  echo "usage: launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [--slices N]" >&2
+  echo "       [--project P] [--spot] [--setup COMMAND] [--restarts N] [--delete] [--dry-run] [--config.key=value …]" >&2
   exit 2
 }
 refuse() {
   echo "launch: $1" >&2
   exit 2
 }
-words=() overrides=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 delete='' dry=''
+words=() overrides=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 slices=1 delete='' dry=''
 while [ $# -gt 0 ]; do
   if [[ $1 == --*=* && $1 != --config.* ]]; then
     set -- "${1%%=*}" "${1#*=}" "${@:2}"
@@ -26,7 +31,7 @@ while [ $# -gt 0 ]; do
     --spot) spot=(--spot) ;;
     --delete) delete=1 ;;
     --dry-run) dry=1 ;;
-    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts)
+    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts | --slices)
       [ $# -gt 1 ] || usage
       case $1 in
         --zone) zone=$2 ;;
@@ -35,6 +40,7 @@ while [ $# -gt 0 ]; do
         --runtime-version) runtime=$2 ;;
         --setup) setup=$2 ;;
         --restarts) restarts=$2 ;;
+        --slices) slices=$2 ;;
       esac
       shift
       ;;
@@ -46,14 +52,26 @@ done
 [ ${#words[@]} -eq 3 ] && [ -n "$zone" ] && [ -n "$accelerator" ] && [ -n "$runtime" ] || usage
 name=${words[0]} config=${words[1]} workdir=${words[2]}
 [[ $restarts =~ ^[0-9]+$ ]] || refuse "--restarts $restarts: give a whole number"
+<<<<<<< HEAD
 case $workdir in
   /* | gs://*) ;;
   *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share, or as gs://BUCKET/RUN" ;;
 esac
+=======
+[[ $slices =~ ^[1-9][0-9]*$ ]] || refuse "--slices $slices: give how many slices, 1 or more"
+case $workdir in /*) ;; *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share" ;; esac
+>>>>>>> pods
 place+=("--zone=$zone")
 root=$(cd "$(dirname "$0")/.." && pwd)
 queued=(gcloud compute tpus queued-resources)
 vm=(gcloud compute tpus tpu-vm)
+# A queued resource of several nodes names them NAME-0, NAME-1, …; what says to each which it is (MEGASCALE_*) its machines
+# have as metadata, where jax and libtpu read it.
+nodes=("$name") asks=("--node-id=$name")
+if [ "$slices" -gt 1 ]; then
+  nodes=() asks=("--node-count=$slices" "--node-prefix=$name")
+  for ((i = 0; i < slices; i++)); do nodes+=("$name-$i"); done
+fi
 
 run() { # a command, or in a dry run its words
   if [ -n "$dry" ]; then
@@ -73,15 +91,33 @@ state() {
     echo UNKNOWN
   fi
 }
+# FUNCTION NODE WORD … for each slice, all at once; the first status that is not 0.
+on_slices() {
+  local node job code=0 jobs=()
+  for node in "${nodes[@]}"; do
+    if [ -n "$dry" ]; then
+      "$1" "$node" "${@:2}"
+    else
+      "$1" "$node" "${@:2}" &
+      jobs+=($!)
+    fi
+  done
+  for job in ${jobs[@]+"${jobs[@]}"}; do
+    wait "$job" || code=$((code ? code : $?))
+  done
+  return "$code"
+}
 # A slice that is gone is noticed after three minutes.
-on_workers() { run "${vm[@]}" ssh "$name" "${place[@]}" --worker=all --ssh-flag=-oServerAliveInterval=60 --command "$1"; }
+# shellcheck disable=SC2329 # `on_slices` calls it
+ask() { run "${vm[@]}" ssh "$1" "${place[@]}" --worker=all --ssh-flag=-oServerAliveInterval=60 --command "$2"; }
+on_workers() { on_slices ask "$1"; }
 
 remove() {
   run "${queued[@]}" delete "$name" "${place[@]}" --force --quiet
 }
 
 create() {
-  run "${queued[@]}" create "$name" "--node-id=$name" "--accelerator-type=$accelerator" "--runtime-version=$runtime" \
+  run "${queued[@]}" create "$name" "${asks[@]}" "--accelerator-type=$accelerator" "--runtime-version=$runtime" \
     ${spot[@]+"${spot[@]}"} "${place[@]}"
 }
 
@@ -170,7 +206,9 @@ pack() {
   run tar -czf "$packed/signer.tar.gz" --exclude=__pycache__ -C "$root" pyproject.toml setup.py README.md LICENSE configs \
     signer_jax ${own[@]+"${own[@]}"}
 }
-send() { run "${vm[@]}" scp "$packed/signer.tar.gz" "$name:signer.tar.gz" "${place[@]}" --worker=all; }
+# shellcheck disable=SC2329 # `on_slices` calls it
+copy() { run "${vm[@]}" scp "$packed/signer.tar.gz" "$1:signer.tar.gz" "${place[@]}" --worker=all; }
+send() { on_slices copy; }
 
 asked='' woken=''
 # Starts the run and follows it to its end, whatever signals come; its status.

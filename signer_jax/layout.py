@@ -61,6 +61,8 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(time_modulation|patch_projection)/kernel$", ("embed", None)),
     # A model of two experts has a folder for each.
     (r"transformer/(\w+/)?(patch_embedding|pose_patch_embedding|semantics|time_in|time_out)/kernel$", (None, "embed")),
+    # Convolutions of what sees pixels, whole on purpose: TI2V's autoencoder takes 2.6 GiB of each device in float32.
+    (r"(^|/)(vae|motion_encoder)/.*/kernel$", ()),
 )
 
 # Bytes on one device from which an array that might be split, and is not, is named: a thousandth of the smallest
@@ -69,7 +71,7 @@ LARGE = 16 * 2**20
 
 
 class LayoutWarning(UserWarning):
-    """A large array is whole on every device."""
+    """A large array is whole on every device: an activation, or a parameter that may (`config.allow_whole`)."""
 
 
 # ---- Where an array lies ---------------------------------------------------------------------------------------------

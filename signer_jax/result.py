@@ -1,6 +1,7 @@
 """`result.json`: what a run reached, with everything that is needed to trust the figure."""
 
 import hashlib
+import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -12,10 +13,12 @@ import numpy as np
 
 import signer_jax
 from signer_jax import storage
+from signer_jax.json_files import CONFIG, read_json
 from signer_jax.settings import Settings
 from signer_jax.workdir import read_times
 
 _PIECE = 1 << 26  # bytes
+_REACHED = ("step", "params_sha256", "split", "metrics")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sacrebleu")
 
 
@@ -75,6 +78,15 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def is_there(path: Path, result: dict) -> bool:
+    """Whether a file has these figures of these parameters already: nothing was trained since it was written."""
+    try:
+        before = read_json(path, CONFIG)
+        return all(before[name] == json.loads(storage.to_json(result[name])) for name in _REACHED)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False
 
 
 def write(path: Path, result: dict) -> None:

@@ -373,7 +373,10 @@ class Settings:
     dtype: Literal["float32", "bfloat16", "float16"]
     remat: Remat
     scan_unroll: Layers
+    offload_optimizer: bool
+    compiled: str
     mesh: Mesh
+    allow_whole: bool
     log_every: Count
     checkpoint_every: Count
     keep_checkpoints: Count

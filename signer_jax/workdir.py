@@ -46,7 +46,7 @@ FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
     "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
     "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
-    "remat", "scan_unroll",
+    "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

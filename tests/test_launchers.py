@@ -274,7 +274,7 @@ case $* in
     [ "$state" != NONE ] || {{ echo "ERROR: NOT_FOUND: Resource run1 was not found" >&2; exit 1; }}
     [ "$state" != OFFLINE ] || {{ echo "ERROR: your login has expired" >&2; exit 1; }}
     echo "$state" ;;
-  *"--command cd signer ||"*) cd $folder/worker; bash -c "${{!#}}" ;;
+  *"--command cd signer ||"*) cd "$folder/worker${{5#run1}}"; bash -c "${{!#}}" ;;
 esac
 """
 
@@ -356,13 +356,45 @@ def test_a_run_in_a_bucket_on_a_tpu_vm(tmp_path):
     assert run.returncode == 2 and "as a full path on the file system that the workers share, or as gs://" in run.stderr
 
 
+def test_several_slices_are_one_queued_resource_and_each_is_given_every_command(tmp_path):
+    workers(tmp_path, [], [])
+    run = launch("tpu_vm.sh", *TPU_VM, "--slices", "2", "--dry-run", path=tmp_path)
+    assert run.returncode == 0, run.stderr
+    create, _, _, *others = printed(run.stdout)
+    assert create[4:8] == ["create", "run1", "--node-count=2", "--node-prefix=run1"] and "--node-id=run1" not in create
+    where = [(command[4], command[6 if command[4] == "scp" else 5]) for command in others]
+    assert where == [
+        ("scp", "run1-0:signer.tar.gz"), ("scp", "run1-1:signer.tar.gz"), *[("ssh", "run1-0"), ("ssh", "run1-1")] * 3,
+    ]  # fmt: skip
+    assert "--worker=all" in others[-1] and others[-2][-1] == others[-1][-1] and "signer_jax train" in others[-1][-1]
+
+
+def test_a_run_over_slices_goes_on_at_once_and_ends_with_all_of_them(tmp_path):
+    """Each slice's start waits for the other's: one after the other they would never end."""
+    workers(tmp_path, ["ACTIVE"] * 9, [])
+    for i, code in enumerate((0, 75)):
+        meet = f": >{tmp_path}/met-{i}; until [ -e {tmp_path}/met-{1 - i} ]; do sleep .02; done; exit {code}"
+        stand_in(tmp_path, f"worker-{i}/signer/venv/bin/python", meet)
+    run = launch("tpu_vm.sh", *TPU_VM, "--slices=2", "--restarts", "0", path=tmp_path, SIGNER_POLL="0")
+    assert run.returncode == 75, run.stderr  # of the second one; the first ended well
+    assert run.stdout.count("signer-ended-with 0") == run.stdout.count("signer-ended-with 75") == 1
+
+
 @pytest.mark.slow
 def test_the_arguments_of_gcloud_are_those_it_has(tmp_path):
     """By its own manual, where the program is here."""
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not here")
     for words, flags in {
-        ("queued-resources", "create"): ("--node-id", "--accelerator-type", "--runtime-version", "--spot", "--zone"),
+        ("queued-resources", "create"): (
+            "--node-id",
+            "--node-count",
+            "--node-prefix",
+            "--accelerator-type",
+            "--runtime-version",
+            "--spot",
+            "--zone",
+        ),
         ("queued-resources", "describe"): ("--zone",),
         ("queued-resources", "delete"): ("--force", "--zone"),
         ("tpu-vm", "ssh"): ("--worker", "--command", "--ssh-flag", "--zone"),
@@ -378,8 +410,8 @@ def test_the_arguments_of_gcloud_are_those_it_has(tmp_path):
 def test_an_array_that_may_be_empty_is_expanded_as_an_old_bash_can():
     """A Mac's bash (3.2) takes the usual way to write it for a variable that is not set."""
     text = (LAUNCH / "tpu_vm.sh").read_text()
-    empty = set(re.findall(r"(\w+)=\(\)", text)) - {"words", "place"}  # these are filled before they are used
-    assert empty == {"overrides", "spot", "own"}
+    empty = set(re.findall(r"(\w+)=\(\)", text)) - {"words", "place", "nodes"}  # these are filled before they are used
+    assert empty == {"overrides", "spot", "own", "jobs"}
     for name in empty:
         used, guarded = f'"${{{name}[@]}}"', f'${{{name}[@]+"${{{name}[@]}}"}}'
         assert text.count(used) == text.count(guarded) == 1, name
@@ -481,6 +513,7 @@ def test_a_config_of_ones_own_goes_along(tmp_path):
         ((TPU_VM[0], "dmeo", *TPU_VM[2:]), "dmeo: is neither a shipped config's name nor a file here"),
         ((*TPU_VM, "--sport"), "--sport: no such option"),
         ((*TPU_VM, "--restarts", "many"), "give a whole number"),
+        ((*TPU_VM, "--slices", "0"), "--slices 0: give how many slices"),
         (TPU_VM[:4], "usage:"),
     ],
 )
@@ -535,6 +568,17 @@ def test_a_slice_of_tpus(topology, more, nodes, chips):
     ]
     assert container["args"] == ["train", "--config", "demo", "--workdir", "/mnt/runs/a"]
     assert pod["volumes"] == [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
+
+
+def test_several_slices_are_a_job_each_in_a_node_pool_of_its_own():
+    found = jobset(*TPUS, "--claim", "runs", "--slices", "3")
+    (workers,) = found["spec"]["replicatedJobs"]
+    assert workers["replicas"] == 3 and pod_of(found)[0]["completions"] == 16  # nodes of each
+    pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    assert found["metadata"]["annotations"] == pool
+    one = jobset(*TPUS, "--claim", "runs")
+    workers["replicas"] = 1
+    assert found == one  # GKE sets what says which slice it is
 
 
 def test_nodes_of_gpus_know_which_they_are(monkeypatch):
@@ -594,6 +638,9 @@ def test_a_value_stays_one_value():
         ((*TPUS, "--claim", "c", "--gpus", "8"), "--gpus says nothing of TPUs"),
         ((*GPUS, "--claim", "c", "--topology", "4x4"), "--topology says nothing of GPUs"),
         ((*GPUS, "--claim", "c", "--chips", "4"), "--chips says nothing of GPUs"),
+        ((*GPUS, "--claim", "c", "--slices", "2"), "--slices says nothing of GPUs"),
+        ((*TPUS, "--claim", "c", "--slices", "0"), "at least 1"),
+        ((*TPUS[:-1], "2x2x1", "--claim", "c", "--slices", "2"), "GKE joins slices of several nodes; 2x2x1 is one"),
         (GPUS, "--claim --bucket is required"),
         ((*GPUS, "--claim", "c", "--node", "1"), "unrecognized arguments"),
     ],

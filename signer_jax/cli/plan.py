@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from signer_jax.cli.common import command, distinct, output_folder, say_overrides
@@ -41,12 +42,18 @@ def add(commands: Any) -> None:
         help="try other meshes, batches and remat, at most N of them a stage (12), and rank what fits",
     )  # fmt: skip
     parser.add_argument("--json", help="write the same as numbers to this file")
+    parser.add_argument(
+        "--save", metavar="FILE", help="keep the compiled steps in this file, for a run with --config.compiled=FILE"
+    )
     say_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     target = output_folder(arguments.json, "--json") if arguments.json else None
-    distinct({"--config": arguments.config}, {"--json": arguments.json})
+    save = output_folder(arguments.save, "--save") if arguments.save else None
+    distinct({"--config": arguments.config}, {"--json": arguments.json, "--save": arguments.save})
+    if save and arguments.search is not None:
+        raise SignerError("--save keeps the program of one plan, and --search makes many; give one of the two")
     if arguments.search is not None and not 1 <= arguments.search <= 1000:
         raise SignerError(f"--search {arguments.search}: give how many to try, 1 to 1000")
     from signer_jax.chips import CPU, topology
@@ -57,11 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
             f"--topology {where.name}: a TPU's compiler, libtpu, is not installed; pip install 'signer-jax[tpu]' in a "
             "second environment, since libtpu slows the start of every jax program beside it"
         )
+    if save and not (where.tpu or where.kind == CPU):
+        raise SignerError(
+            f"--save: of {where.name} nothing is compiled: a GPU's programs are compiled where there is one; "
+            "JAX_COMPILATION_CACHE_DIR=FOLDER keeps them from one start to the next"
+        )
     _quiet(where.size if where.kind == CPU else 0)
 
     from signer_jax import configuration, storage
     from signer_jax.planning import plan as planning
     from signer_jax.planning import search, steps, weightless
+    from signer_jax.training import compiled_step
     from signer_jax.training.run import check_stages
 
     settings = configuration.load_without_weights(arguments.config, arguments.overrides)
@@ -86,9 +99,13 @@ def run(arguments: argparse.Namespace) -> int:
         described = weightless.described(settings)
         for name in stages:
             _say(f"stage {name}: tracing{' and compiling' if devices else ''} …")
-            plans.append(planning.plan(name, settings, where, described, mesh))
+            plans.append(planning.plan(name, settings, where, described, mesh, keep=save is not None))
             _print(planning.lines(plans[-1]))
             write()
+            if save and (kept := [plan.saved for plan in plans if plan.saved is not None]):
+                compiled_step.write(save, kept)
+        if save:
+            _say(_kept(save, [plan.stage for plan in plans if plan.saved is not None]))
     else:
         for name in stages:
             tried = search.search(name, settings, where, devices, most=arguments.search, say=_say)
@@ -97,6 +114,12 @@ def run(arguments: argparse.Namespace) -> int:
             write()
     found = any if arguments.search is not None else all
     return 0 if all(found(plan.fits for plan in plans if plan.stage == name) for name in stages) else DOES_NOT_FIT
+
+
+def _kept(file: Path, stages: list[str]) -> str:
+    if not stages:
+        return f"{file}: not written, since no step could be compiled"
+    return f"{file}: the compiled step of {', '.join(stages)}; a run on such devices takes --config.compiled={file}"
 
 
 def _say(line: str) -> None:

@@ -71,11 +71,12 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
                 with Clock(workdir, "evaluate"):
                     evaluation = evaluate(signer, split)
             result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split, mesh.shape)
-            results.write(workdir / "result.json", result)
-            if split:  # beside the curves: `dev/gloss/bleu4`, …
+            # Beside the curves: `dev/gloss/bleu4`, …; before the result, which says that they are there.
+            if split and not results.is_there(workdir / "result.json", result):
                 monitor = Monitor(workdir / "tensorboard")
                 monitor.scalars(split, result["step"], evaluation.metrics)
                 log_samples(evaluation, result["step"], monitor, signer.fps)
+            results.write(workdir / "result.json", result)
             print(figures(evaluation.metrics, split))
             if then:
                 then(signer, evaluation, result, workdir)

@@ -9,7 +9,7 @@ import jax
 
 from signer_jax.chips import CPU, GiB, Topology
 from signer_jax.planning.steps import Step
-from signer_jax.training import cost, flops
+from signer_jax.training import compiled_step, cost, flops
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -25,10 +25,11 @@ class Compiled(NamedTuple):
     results: int  # that are not in the state's place
     code: int
     cost: cost.Cost
+    saved: compiled_step.Saved | None = None  # where it was asked for
 
 
-def of(step: Step, topology: Topology) -> Compiled:
-    """Raises what the compiler raises, but for too little memory."""
+def of(step: Step, topology: Topology, *, keep: bool = False) -> Compiled:
+    """`keep`: the program too, for a file. Raises what the compiler raises, but for too little memory."""
     started = time.perf_counter()
     platform = "cpu" if topology.kind == CPU else "tpu"
     traced = step.program.trace(step.batch)
@@ -50,6 +51,7 @@ def of(step: Step, topology: Topology) -> Compiled:
         seconds, 0, (), max(0, int(memory.argument_size_in_bytes - used)), int(memory.temp_size_in_bytes),
         max(0, int(memory.output_size_in_bytes - memory.alias_size_in_bytes)),
         int(memory.generated_code_size_in_bytes), found,
+        compiled_step.saved(step.program, lowered, program, step.batch) if keep else None,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from signer_jax.planning.estimate import Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
 from signer_jax.planning.weightless import Described
 from signer_jax.settings import Settings
+from signer_jax.training import compiled_step
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Plan:
     largest: tuple[str, ...]  # of the temporaries, where the compiler found no room
     compile_seconds: float
     chip: Chip
+    host: int = 0  # bytes in the host's memory, for each chip
     assumed: tuple[str, ...] = field(default=())
+    saved: compiled_step.Saved | None = None  # the program, where it was to be kept and there is one
 
     @property
     def fits(self) -> bool:
@@ -62,6 +65,7 @@ class Plan:
             "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows,
             "parameters": self.parameters, "trained_parameters": self.trained, "method": self.method,
             "fits": self.fits, "memory_bytes": self.memory, "total_bytes": self.total, "limit_bytes": self.limit,
+            "host_bytes": self.host,
             "model_flops": self.needed, "compiled_flops": self.computed, "ratio": self.ratio,
             "collective_bytes": self.moved, "collective_arrays": self.arrays, "sent_bytes": self.sent,
             "touched_bytes": self.touched,
@@ -71,13 +75,15 @@ class Plan:
         }  # fmt: skip
 
 
-def plan(name: str, settings: Settings, topology: Topology, described: Described, mesh: AnyMesh) -> Plan:
-    """Raises `SignerError` as `steps.make`."""
+def plan(
+    name: str, settings: Settings, topology: Topology, described: Described, mesh: AnyMesh, *, keep: bool = False
+) -> Plan:
+    """`keep`: the compiled program too. Raises `SignerError` as `steps.make`."""
     step = steps.make(name, settings, described, mesh)
     found = _known(step, topology, described)
-    return (
-        _by_arithmetic(found, step) if not (topology.tpu or topology.kind == CPU) else _compiled(found, step, topology)
-    )
+    if not (topology.tpu or topology.kind == CPU):
+        return _by_arithmetic(found, step)
+    return _compiled(found, step, topology, keep)
 
 
 def _known(step: Step, topology: Topology, described: Described) -> Plan:
@@ -89,11 +95,12 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
         memory=memory, total=sum(memory.values()), limit=int(topology.chip.memory),
         needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, touched=0.0,
         whole=steps.whole(step), largest=(), compile_seconds=0.0, chip=topology.chip, assumed=described.assumed,
+        host=steps.in_host(step),
     )  # fmt: skip
 
 
-def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
-    made = compiled.of(step, topology)
+def _compiled(found: Plan, step: Step, topology: Topology, keep: bool) -> Plan:
+    made = compiled.of(step, topology, keep=keep)
     if made.too_large:
         total = max(made.too_large + found.total, found.limit + 1)
         memory = found.memory | {"temporaries": total - found.total}
@@ -109,13 +116,14 @@ def _compiled(found: Plan, step: Step, topology: Topology) -> Plan:
     cost = made.cost
     return replace(
         found, method="compiled", memory=memory, total=sum(memory.values()), computed=cost.flops, moved=cost.bytes,
-        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds,
+        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds, saved=made.saved,
     )  # fmt: skip
 
 
 def _by_arithmetic(found: Plan, step: Step) -> Plan:
     made = arithmetic.of(step)
-    memory = found.memory | {"gradients": made.gradients, "activations": made.activations}
+    # What the host has is fetched for the update, when there are no activations any more.
+    memory = found.memory | {"gradients": made.gradients, "activations": max(made.activations, found.host)}
     return replace(
         found, method="arithmetic", memory=memory, total=sum(memory.values()), computed=made.flops, moved=made.moved,
         sent=made.sent, touched=made.touched,
@@ -152,6 +160,8 @@ def lines(plan: Plan) -> list[str]:
     ]
     found += [f"  memory a chip, GiB   {gib(size):>8}  {kind}" for kind, size in plan.memory.items()]
     found.append(f"  {'':<20} {gib(plan.total):>8}  in all" + (f", of {gib(plan.limit)}" if plan.limit else ""))
+    if plan.host:
+        found.append(f"  memory of the host   {gib(plan.host):>8}  optimizer state, for each chip")
     if plan.computed:
         found.append(
             f"  TFLOP a chip         {plan.computed / 1e12:.3g} {_done(plan)}, {plan.needed / 1e12:.3g} the model's: "

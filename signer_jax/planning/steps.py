@@ -81,10 +81,12 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     check(name, settings, mesh)
     if described.model.renderer is not None:
         exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
-    stage = stage_of(name, described.model, settings, 0)
+    stage = stage_of(name, described.model, settings, described.mask_id)
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)
     trains, reads = weights.for_stage(name)
+    if not settings.allow_whole:
+        partitioning.check_split(weights.shapes_of(trains | reads), nowhere)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayoutWarning)  # the plan says it: `whole`
         program = Program(stage, weights.shapes_of(trains | reads), nowhere)
@@ -105,6 +107,17 @@ def numbers(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def in_host(step: Step) -> int:
+    """Bytes that lie in the host's memory between steps, for each device."""
+    return held_by(step.state.opt_state, host=True)
+
+
+def held_by(tree: Any, *, host: bool = False) -> int:
+    """Bytes of a tree's arrays that one device holds, or the host for it."""
+    kinds = [(leaf, leaf.sharding.memory_kind == partitioning.HOST) for leaf in jax.tree.leaves(tree)]
+    return sum(held(leaf) for leaf, there in kinds if there == host)
+
+
 def by_kind(step: Step) -> dict[str, int]:
     """Bytes that a device holds between steps, and the batch, by what they are."""
     trees = {
@@ -114,7 +127,7 @@ def by_kind(step: Step) -> dict[str, int]:
         "frozen parameters": step.frozen,
         "batch": step.batch,
     }
-    return {name: sum(map(held, jax.tree.leaves(tree))) for name, tree in trees.items()}
+    return {name: held_by(tree) for name, tree in trees.items()}
 
 
 def whole(step: Step) -> dict[str, int]:

@@ -18,7 +18,7 @@ from signer_jax.renderer.variants import find
 from signer_jax.renderer.video_transformer import VideoTransformer
 from signer_jax.settings import Settings
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.slul.tokenizer import OWN_MASK, Tokenizer
 
 
 class Module(NamedTuple):
@@ -31,12 +31,13 @@ class Described(NamedTuple):
     model: Model
     params: Any  # shapes of all parameters, float32
     assumed: tuple[str, ...]  # what was taken for granted, a line each
+    mask_id: int = OWN_MASK  # of the vocabulary
 
 
 def described(settings: Settings) -> Described:
     """The run's modules and its parameters' shapes. Raises `SignerError` as `model.describe` does."""
     assumed: list[str] = []
-    vocab_size = _pieces(settings, assumed)
+    vocab_size, mask_id = _pieces(settings, assumed)
     readers = Readers(
         partial(_t5, settings, vocab_size, assumed),
         partial(_vae, settings, assumed),
@@ -44,25 +45,26 @@ def described(settings: Settings) -> Described:
     )
     model, _ = models.describe(settings, vocab_size, readers)
     params = jax.eval_shape(lambda: models.init(model, settings, {}, settings.seed))
-    return Described(model, params, tuple(assumed))
+    return Described(model, params, tuple(assumed), mask_id)
 
 
 def is_here(path: str) -> bool:
     return bool(path) and path != UNSET and Path(path).exists()
 
 
-def _pieces(settings: Settings, assumed: list[str]) -> int:
-    """The size of the vocabulary: a corpus decides it, at most the config's."""
+def _pieces(settings: Settings, assumed: list[str]) -> tuple[int, int]:
+    """The size of the vocabulary, which a corpus decides, at most the config's; and its mask."""
     parts = {part for stage in settings.stages for part in models.TRAINED[stage]}
     if not trains(settings.data)["sentences"] or not parts & {"slul", "slp_moe"}:
-        return 0
+        return 0, OWN_MASK
     if is_here(settings.tokenizer.path):
-        return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask).vocab_size
+        tokenizer = Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask)
+        return tokenizer.vocab_size, tokenizer.mask_id
     if is_here(settings.slul.init):
-        return 0  # the model's own
+        return 0, OWN_MASK  # the model's own
     size = settings.tokenizer.vocab_size
     assumed.append(f"a vocabulary of {size} pieces (config.tokenizer.vocab_size; a corpus may need fewer)")
-    return size
+    return size, OWN_MASK
 
 
 def _t5(settings: Settings, vocab_size: int, assumed: list[str], path: str) -> Any:

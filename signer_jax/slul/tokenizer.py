@@ -21,6 +21,7 @@ from signer_jax.writing import plain
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
 PAD, EOS, UNKNOWN = 0, 1, 2
 MASK = "<mask>"
+OWN_MASK = 3  # its id in a vocabulary that `train` makes: the first symbol after these
 _WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
 _UNKNOWN_SURFACE = "\u2047"
 _TAG = re.compile(r"\[([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)\]")

@@ -67,6 +67,7 @@ class Stage:
     spike: float = 0.0  # so many times the usual norm of the gradient, and a step is skipped; 0: never
     tokens: Callable[[Any], int] | None = None  # what its model reads of a batch, by the arrays' shapes
     experts: tuple[str, ...] = ()  # beginnings of paths: of these parameters a step may run only some
+    offload_optimizer: bool = False  # between steps the optimizer's state lies in the host's memory
 
     def optimizer(self) -> optax.GradientTransformation:
         return optimizer(self.training, self.optimizers, self.experts)
@@ -191,12 +192,31 @@ class Program:
         self.stage, self.mesh, self.tx = stage, mesh, stage.optimizer()
         moving, frozen = jax.eval_shape(lambda params: cut(stage, params, 0), params)
         state = jax.eval_shape(starting(stage, self.tx, 0), moving)
-        self.shardings = partitioning.tree_shardings(state, mesh)
+        on_devices = partitioning.tree_shardings(state, mesh)
+        self.shardings = on_devices  # between steps
+        if stage.offload_optimizer:
+            in_host = partitioning.in_host(on_devices.opt_state, state.opt_state)
+            self.shardings = replace(on_devices, opt_state=in_host)
         self.state: TrainState = partitioning.abstract(state, self.shardings)  # shapes, as `frozen` is
+        self.on_devices: TrainState = partitioning.abstract(state, on_devices)  # as checkpoints take and give it
         self.frozen: Params = partitioning.abstract(frozen, partitioning.tree_shardings(frozen, mesh))
         # (state, frozen, batch, asked) -> (state, metrics, answer); the state's key is raw words, as in checkpoints.
-        step = preemption.with_question(partitioning.laid_out(_with_key(make_step(stage, self.tx)), mesh))
+        step = make_step(stage, self.tx)
+        step = preemption.with_question(partitioning.laid_out(_with_key(_fetched(step, stage)), mesh))
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None, None))
+
+    def fetched(self, state: TrainState) -> TrainState:
+        """The state with all of it on the devices: to look at, and to save."""
+        if not self.stage.offload_optimizer:
+            return state
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.on_devices.opt_state)
+        return replace(state, opt_state=jax.device_put(state.opt_state, places))
+
+    def put_back(self, state: TrainState) -> TrainState:
+        """A state on the devices, where the step takes it."""
+        if not self.stage.offload_optimizer:
+            return state
+        return replace(state, opt_state=jax.device_put(state.opt_state, self.shardings.opt_state, donate=True))
 
     def placed(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
         """The shapes of a (global) batch where the step reads it."""
@@ -204,8 +224,8 @@ class Program:
         return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split) for name, leaf in batch.items()}
 
     def trace(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Traced:
-        """The step on a batch of these shapes, `placed`, of one process."""
-        return self.step.trace(self.state, self.frozen, batch, None)
+        """The step on a batch of these shapes, `placed`."""
+        return self.step.trace(self.state, self.frozen, batch, preemption.question(self.mesh))
 
 
 def needed_flops(stage: Stage, mesh: Any, params: Params, frozen: Params, batch: Any) -> float:
@@ -233,11 +253,12 @@ def fit(
     notice: preemption.Notice | None = None,
     stopped: Path | None = None,
     profile: int = 0,
+    step: Callable | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
-    traced.
+    traced. `step` takes the place of the program's own (`compiled_step.step_of`).
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -254,7 +275,7 @@ def fit(
         state = jax.jit(initial, out_shardings=program.shardings, donate_argnums=0)(moving)
     else:
         partitioning.free(moving)  # there is no room for two
-        state = checkpoints.restore(program.state, batches)
+        state = program.put_back(checkpoints.restore(program.on_devices, batches))
     first = int(state.step)
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
@@ -265,7 +286,7 @@ def fit(
         lambda given: needed_flops(stage, mesh, program.state.params, frozen, meters.abstract(given)),
         stage.tokens,
     )
-    run = profiled(program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
+    run = profiled(step or program.step, monitor.directory, stage.name, profile, first=first, last=stage.steps)
     bad = "not finite" + (f" or a spike (config.spike {stage.spike:g})" if stage.spike else "")
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
@@ -299,12 +320,14 @@ def fit(
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
             if saves:
                 with meter.spent("checkpoint"):
-                    whole = all_finite(state)
+                    here = program.fetched(state)
+                    whole = all_finite(here)
                 if not whole:
                     what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                     raise _diverged(stage, what, checkpoints)
                 with meter.spent("checkpoint"):
-                    checkpoints.save(k + 1, state, batches, losses.taken())
+                    checkpoints.save(k + 1, here, batches, losses.taken())
+                    del here
             if stops:
                 break
         checkpoints.wait()
@@ -345,6 +368,18 @@ def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = ""
 def _copied(tree: Any) -> Any:
     """The same values in buffers of their own: a step gives each buffer of the state away once."""
     return jax.tree.map(jnp.copy, tree)
+
+
+def _fetched(step: Callable, stage: Stage) -> Callable:
+    """The step, given the optimizer's state in the host's memory; its program's results go back there."""
+    if not stage.offload_optimizer:
+        return step
+
+    def wrapped(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        near = jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device) if x.ndim else x, state.opt_state)
+        return step(replace(state, opt_state=near), frozen, batch)
+
+    return wrapped
 
 
 def _with_key(step: Callable) -> Callable:

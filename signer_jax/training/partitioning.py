@@ -102,6 +102,16 @@ def tree_shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def check_split(tree: Any, mesh: Mesh | AbstractMesh) -> None:
+    """Raises `SignerError` where a large array of a stage stays whole on every device (`left_whole`)."""
+    if faults := left_whole(tree, mesh):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise SignerError(
+            f"layout: a large array stays whole: {faults[0]}{more}; choose sizes of config.mesh that divide it, or "
+            "have it on every device by config.allow_whole=true"
+        )
+
+
 def left_whole(tree: Any, mesh: Mesh | AbstractMesh) -> list[str]:
     """What of a state's arrays is large and stays whole, or nearly so, on every device though the mesh splits others.
 
@@ -119,6 +129,19 @@ def left_whole(tree: Any, mesh: Mesh | AbstractMesh) -> list[str]:
 def abstract(shapes: Any, shardings: Any) -> Any:
     """Shapes, dtypes and shardings of a tree of arrays that there is not yet: to restore onto, to compile for."""
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
+
+
+HOST = "pinned_host"  # the host's memory, as far as a device reaches it
+
+
+def reaches_host(device: Any) -> bool:
+    """Whether a device reads and writes memory of the host's."""
+    return any(memory.kind == HOST for memory in device.addressable_memories())
+
+
+def in_host(shardings: Any, shapes: Any) -> Any:
+    """The places of a tree's arrays in the host's memory, each part of its device's; numbers stay on the devices."""
+    return jax.tree.map(lambda at, x: at.with_memory_kind(HOST) if x.ndim else at, shardings, shapes)
 
 
 def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:

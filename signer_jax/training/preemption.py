@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from signer_jax.errors import RESTART
 
@@ -132,6 +132,14 @@ def with_question(step: Callable) -> Callable:
         return (*step(state, frozen, batch), None if asked is None else asked.max())
 
     return both
+
+
+def question(mesh: Mesh | AbstractMesh) -> jax.ShapeDtypeStruct | None:
+    """The shape of what the processes of a mesh ask (`Agreement.asked`); None for those of one, which asks nobody."""
+    if isinstance(mesh, AbstractMesh) or len({device.process_index for device in mesh.devices.flat}) == 1:
+        return None
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.ShapeDtypeStruct((mesh.devices.size,), np.int32, sharding=split)
 
 
 class Agreement:

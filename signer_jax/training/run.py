@@ -30,7 +30,7 @@ from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Settings, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
-from signer_jax.training import conditions, encoders, environment, input_pipeline, partitioning
+from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, partitioning
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
@@ -76,6 +76,7 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         spike=settings.spike,
         tokens=tokens_of(name, model, settings),
         experts=experts_of(name, model),
+        offload_optimizer=settings.offload_optimizer,
     )
 
 
@@ -139,7 +140,8 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     if jax.process_index() == 0:
         facts = environment.environment(mesh)
         environment.write(workdir, facts)
-        monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
+        if any(latest_step(workdir / "checkpoints" / name) != settings.stage(name).steps for name in settings.stages):
+            monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
         corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
@@ -157,6 +159,9 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, weights.shapes)
+        if not settings.allow_whole:
+            trains, reads = weights.for_stage(stage.name)
+            partitioning.check_split(weights.shapes_of(trains | reads), mesh)
     for line in input_pipeline.told(settings, model, corpus):
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)
@@ -219,11 +224,13 @@ def _train_stages(
             if name == "vae" and settings.vae.principal_start and fresh:
                 start = principal_start(model, partitioning.here(params["vae"], mesh), corpus)
                 params["vae"] = jax.device_put(start, partitioning.tree_shardings(start, mesh))
+            program = Program(stage, params, mesh)
+            step = compiled_step.step_of(program, settings.compiled) if settings.compiled else program.step
             learned = fit(
-                Program(stage, params, mesh), params, batches,
+                program, params, batches,
                 seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
-                stopped=workdir / "stopped", profile=profile,
+                stopped=workdir / "stopped", profile=profile, step=step,
             )  # fmt: skip
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))
@@ -250,6 +257,14 @@ def _check(settings: Settings) -> None:
         named = name.endswith((".init", "_encoder")) or name == "tokenizer.path"
         if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
+    if settings.compiled:
+        for stage in settings.stages:
+            compiled_step.read(settings.compiled, stage)
+    device = jax.local_devices()[0]
+    if settings.offload_optimizer and not partitioning.reaches_host(device):
+        raise SignerError(
+            f"config.offload_optimizer: {device.platform} devices reach no memory of the host's here; leave it false"
+        )
     check_stages(settings)
     encoders.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit

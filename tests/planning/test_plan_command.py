@@ -55,6 +55,18 @@ def test_gpus_are_planned_by_arithmetic(capsys, tmp_path):
     assert estimate["products_seconds"] == found["compiled_flops"] / 989e12
 
 
+@pytest.mark.parametrize("topology", ["h100:8", "cpu:8"])
+def test_an_optimizer_state_in_the_hosts_memory_takes_none_of_a_chips(capsys, tmp_path, topology):
+    given = ["--config", str(TINY), "--topology", topology, "--stage", "slul", *FSDP]
+    (here,), _ = planned(capsys, tmp_path, *given)
+    (there,), said = planned(capsys, tmp_path, *given, "--config.offload_optimizer=true")
+    before, after = (found["memory_bytes"]["optimizer state"] for found in (here, there))
+    assert here["host_bytes"] == 0 and there["host_bytes"] == before - after and after < 100  # numbers stay
+    assert "optimizer state, for each chip" in said
+    kinds = here["memory_bytes"].keys() - {"optimizer state", "activations", "temporaries", "results not in place"}
+    assert all(there["memory_bytes"].get(kind, 0) == here["memory_bytes"][kind] for kind in kinds)
+
+
 def test_what_does_not_fit_is_said_and_is_the_exit_code(capsys, tmp_path):
     (found,), said = planned(
         capsys, tmp_path, "--config", "pod_wan_14b", "--topology", "h100:1", "--stage", "renderer",
@@ -103,7 +115,7 @@ def test_what_was_planned_stays_where_a_later_stage_fails(monkeypatch, tmp_path)
     from signer_jax.planning import plan as planning
     from signer_jax.planning import weightless
 
-    def plan(name, *_):
+    def plan(name, *_, **__):
         if name != "slul":
             raise SignerError("no more")
         return SimpleNamespace(figures=lambda: {"stage": name}, fits=True, stage=name)
@@ -199,7 +211,7 @@ def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monk
     from signer_jax.training.cost import Cost
 
     given = compiled.Compiled(7.0, 42 * 2**30, (), 0, 0, 0, 0, Cost(0.0, {}, {}))
-    monkeypatch.setattr(compiled, "of", lambda step, topology: given)
+    monkeypatch.setattr(compiled, "of", lambda step, topology, **_: given)
     settings = configuration.load_without_weights(TINY, FSDP)
     described, where = weightless.described(settings), chips.topology("v5e:2x4")
     found = planning.plan("slul", settings, where, described, steps.mesh_on(settings, where, None))
@@ -215,11 +227,12 @@ def test_large_arrays_that_no_axis_splits_are_named():
     from jax.sharding import AbstractMesh, AxisType
 
     from signer_jax import configuration
+    from signer_jax.errors import SignerError
     from signer_jax.layout import AXES
     from signer_jax.planning import steps, weightless
 
-    def whole(fsdp: int) -> dict[str, int]:
-        given = [f"--config.slul.d_model={width}", "--config.tokenizer.vocab_size=50001", *FSDP]
+    def whole(fsdp: int, *more: str) -> dict[str, int]:
+        given = [f"--config.slul.d_model={width}", "--config.tokenizer.vocab_size=50001", *FSDP, *more]
         settings = configuration.load_without_weights(TINY, given)
         sizes = tuple(fsdp if axis == "fsdp" else 1 for axis in AXES)
         mesh = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -228,7 +241,9 @@ def test_large_arrays_that_no_axis_splits_are_named():
     width = 500  # does not divide among eight
     table = "token_embedding/embedding"
     assert whole(1) == {} and whole(4) == {}
-    found = whole(8)
+    with pytest.raises(SignerError, match=r"500.* fsdp 8 does not divide .*config.allow_whole=true"):
+        whole(8)
+    found = whole(8, "--config.allow_whole=true")
     assert found[f"params/slul/{table}"] == 4 * 500 * 50001
     assert any(name.startswith("opt_state/") and name.endswith(table) for name in found)
 

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, PAD, UNKNOWN, Tokenizer, normalise
+from signer_jax.slul.tokenizer import EOS, OWN_MASK, PAD, UNKNOWN, Tokenizer, normalise
 from signer_jax.writing import plain
 
 TEXTS = [
@@ -68,6 +68,7 @@ def test_source_starts_with_one_tag_and_ends_with_eos(tokenizer):
         assert ids[1:] == bare[1:] and ids[-1] == EOS
     tags = {tokenizer.encode_source("", language)[0] for language in LANGUAGES}
     assert len(tags) == 3 and not tags & {PAD, EOS, UNKNOWN, tokenizer.mask_id}
+    assert tokenizer.mask_id == OWN_MASK
     assert tokenizer.encode_source("", "ase")[1:] == [EOS]
     assert tokenizer.languages == LANGUAGES
 

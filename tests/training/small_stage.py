@@ -16,5 +16,8 @@ def training(**changes):
     return replace(DEFAULT.train.pose, **(values | changes))
 
 
-def stage(objective, parts=("part",), *, name="part", lora=LORA, nonfinite_steps=1, **changes) -> Stage:
-    return Stage(name, objective, parts, training(**changes), OPTIMIZERS, lora, nonfinite_steps)
+def stage(
+    objective, parts=("part",), *, name="part", lora=LORA, nonfinite_steps=1, offload_optimizer=False, **changes
+) -> Stage:
+    made = Stage(name, objective, parts, training(**changes), OPTIMIZERS, lora, nonfinite_steps)
+    return replace(made, offload_optimizer=offload_optimizer)

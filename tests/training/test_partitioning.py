@@ -46,7 +46,7 @@ def test_a_large_array_that_stays_whole_is_named_and_a_small_one_is_not():
     mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     shapes = {
         "wi/kernel": (2, 3, LONG), "conv/kernel": (3, LONG), "norm/scale": (1000,), "wo/kernel": (LONG, 4),
-        "middle/attention/kernel": (LONG, 2),
+        "middle/attention/kernel": (LONG, 2), "vae/encoder/conv/kernel": (3, LONG),
     }  # fmt: skip
     tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     tree["opt"] = {"mu": {"lora_a": jax.ShapeDtypeStruct((LONG + 1, 2), jnp.float32)}}
@@ -57,6 +57,9 @@ def test_a_large_array_that_stays_whole_is_named_and_a_small_one_is_not():
     ]
     with pytest.warns(LayoutWarning, match=r"conv/kernel .* \(and 2 more\)"):
         partitioning.tree_shardings(tree, mesh)
+    with pytest.raises(SignerError, match=r"conv/kernel .* \(and 2 more\); .* config.allow_whole=true") as error:
+        partitioning.check_split(tree, mesh)
+    assert "\n" not in str(error.value)
     assert partitioning.left_whole(tree, partitioning.make_mesh({"data": 8})) == []  # replicas, as asked for
 
 

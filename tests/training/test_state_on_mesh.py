@@ -16,7 +16,7 @@ from signer_jax import layout, result
 from signer_jax.pipeline import Signer
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Checkpoints, read_params
-from signer_jax.training.loop import Program, fit
+from signer_jax.training.loop import Program, fit, starting
 from signer_jax.training.monitoring import Monitor
 
 SPLIT = {"part": {"wi": {"kernel": P("fsdp", "tensor"), "bias": P("tensor")}, "scale": P()}}
@@ -160,3 +160,39 @@ def test_a_run_signs_alike_on_one_device_and_on_several(tiny_run):
     assert split.glosses == alone.glosses
     np.testing.assert_allclose(split.pose.coordinates, alone.pose.coordinates, atol=1e-4)
     assert np.abs(split.video.astype(int) - alone.video.astype(int)).max() <= 1  # grey levels
+
+
+# ---- The optimizer's state in the host's memory ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "muon"])
+def test_an_optimizer_state_in_the_hosts_memory_gives_the_same_numbers(tmp_path, mesh, optimizer):
+    def trained(folder: str, steps: int, offload: bool) -> dict:
+        values = {"steps": steps, "optimizer": optimizer, "schedule": "constant"}
+        stage = small_stage.stage(objective, offload_optimizer=offload, **values)
+        program = Program(stage, made_on(mesh), mesh)
+        kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves(program.state.opt_state) if leaf.ndim}
+        assert kinds == {"pinned_host"} if offload else "pinned_host" not in kinds
+        with Checkpoints(tmp_path / folder / "part") as checkpoints:
+            return fit(
+                program, made_on(mesh), batches(), seed=0, checkpoints=checkpoints,
+                monitor=Monitor(tmp_path / folder / "tensorboard"), log_every=10, checkpoint_every=2,
+            )  # fmt: skip
+
+    here = trained("here", 6, False)
+    there = trained("there", 6, True)
+    jax.tree.map(np.testing.assert_array_equal, here, there)
+    trained("on", 4, True)  # a checkpoint is the same wherever the state lay
+    jax.tree.map(np.testing.assert_array_equal, here, trained("on", 6, False))
+
+
+def test_the_state_lies_there_between_steps(mesh):
+    stage = small_stage.stage(objective, offload_optimizer=True)
+    program = Program(stage, made_on(mesh), mesh)
+    state = jax.jit(starting(stage, program.tx, 0), out_shardings=program.shardings)(made_on(mesh))
+    for _ in range(2):
+        batch = partitioning.put_batch({"x": np.ones((8, 8), np.float32)}, mesh)
+        state, *_ = program.step(state, {}, batch, None)
+        lies = {leaf.sharding.memory_kind for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim}
+        assert lies == {"pinned_host"}
+        assert all(leaf.sharding.memory_kind != "pinned_host" for leaf in jax.tree.leaves(state.params))

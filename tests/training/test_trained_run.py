@@ -1,15 +1,18 @@
 """A whole run whose stages train a part of their parameters: what is read of it is what was trained, resumed or not."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from conftest import TINY
 from flax.traverse_util import flatten_dict
 
-from signer_jax import configuration
+from signer_jax import configuration, layout
+from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
-from signer_jax.training import run
+from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import read_params
 from signer_jax.validation import read
 
@@ -46,6 +49,47 @@ def test_what_signs_is_what_was_trained(tmp_path, capfd):
     with run.claimed(settings, tmp_path / "run"):  # all stages done: read, not trained
         _, again = run.train(settings, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_a_large_array_that_no_axis_splits_stops_a_run_before_its_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "LARGE", 2**14)
+    settings = config(**{"stages": ("slul",), "mesh.data": 1, "mesh.fsdp": 8, "slul.d_model": 36})
+    with (
+        pytest.raises(SignerError, match=r"slul/.* fsdp 8 does not divide its embed of 36"),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        run.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_without_memory_of_the_hosts_the_optimizers_state_cannot_be_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(partitioning, "HOST", "none of these")
+    settings = config(offload_optimizer=True)
+    with (
+        pytest.raises(SignerError, match="config.offload_optimizer: cpu devices reach no memory of the host's here"),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
+    c = configuration.load(TINY)
+    c.stages, c.train.slul.steps, c.evaluate.sentences = ("slul",), 2, 2
+
+    def curves() -> dict:
+        return {file.name: file.read_bytes() for file in (tmp_path / "run" / "tensorboard").iterdir()}
+
+    finish(c, tmp_path / "run")
+    first, told = curves(), json.loads((tmp_path / "run" / "result.json").read_text())
+    assert any(b"glosses/text_summary" in data for data in first.values())
+    finish(c, tmp_path / "run")
+    assert curves() == first
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["params_sha256"] == told["params_sha256"]
+    (tmp_path / "run" / "result.json").unlink()  # killed before it was written: they may not be there
+    finish(c, tmp_path / "run")
+    (new,) = curves().keys() - first.keys()
+    assert b"glosses/text_summary" in curves()[new] and b"environment" not in curves()[new]
 
 
 @pytest.mark.parametrize(
