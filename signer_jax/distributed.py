@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,12 +21,13 @@ import numpy as np
 from jax._src import distributed as coordination  # of its client's barriers jax has no public form
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from signer_jax.errors import RESTART, Absent, Preempted, SignerError
+from signer_jax.errors import RESTART, Absent, Preempted, SignerError, Trouble
 from signer_jax.outside import code_of, line_of
 
 Made = TypeVar("Made")
 
 _DAY = 24 * 60.0  # minutes
+_SEEN = 120.0  # seconds
 _JOINING = 60.0  # seconds until it is said what a process waits for
 _MISSING = re.compile(r"timed out task names:(.*?)(?:\n\s*\n|RPC:|$)", re.DOTALL)
 
@@ -133,17 +135,35 @@ def longest_wait(variables: Mapping[str, str]) -> float:
     return minutes
 
 
-def first_makes(what: str, make: Callable[[], Made]) -> Made:
+def first_makes(what: str, make: Callable[[], Made], there: Callable[[], bool]) -> Made:
     """Runs `make` on the first process, then on the others, which find made what the first has written.
 
-    The processes share a file system, as checkpoints need anyway, or a bucket.
+    The processes share a file system, as checkpoints need anyway, or a bucket. `there`: whether what `make` writes is
+    there; the others wait until it is as on the first (`seen`), since they would make it again.
     """
     if jax.process_index() == 0:
         made = make()
         wait_for_all(what)
+        first_says(there())
         return made
     wait_for_all(what)
+    if first_says(False):
+        seen(what, there)
     return make()
+
+
+def seen(what: str, there: Callable[[], bool]) -> None:
+    """Returns when what another process has written is to be seen: of a shared file system (NFS) a machine may keep for
+    some time what it has seen before. Raises `Trouble` after two minutes.
+    """
+    end = time.monotonic() + _SEEN
+    while not there():
+        if time.monotonic() > end:
+            raise Trouble(
+                f"{what}: the first process has written it, and process {jax.process_index()} does not see it; all "
+                "processes must share one file system, or a bucket, under the same path"
+            )
+        time.sleep(0.2)
 
 
 def first_does(what: str, do: Callable[[], object]) -> None:

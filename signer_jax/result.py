@@ -3,13 +3,14 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 import signer_jax
 from signer_jax import storage
@@ -23,7 +24,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def params_sha256(params: Any) -> str:
-    """SHA-256 over the leaves in path order: path, dtype, shape and bytes of each, some megabytes at a time."""
+    """SHA-256 over the leaves in path order: path, dtype, shape and bytes of each, some megabytes at a time.
+
+    Every process calls it where an array lies on several: each piece is then gathered from its shards.
+    """
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(params)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
@@ -37,23 +41,36 @@ def params_sha256(params: Any) -> str:
 def _pieces(leaf: Any) -> Iterator[np.ndarray]:
     """An array's rows in order, so many at a time that the host holds little of what lies on devices."""
     if not leaf.shape or leaf.nbytes <= _PIECE:
-        yield np.asarray(leaf)
+        yield _whole(leaf)
         return
     rows = max(1, _PIECE * leaf.shape[0] // leaf.nbytes)
     for i in range(0, leaf.shape[0], rows):
-        yield np.asarray(leaf[i : i + rows])
+        yield _whole(leaf[i : i + rows])
+
+
+def _whole(piece: Any) -> np.ndarray:
+    if isinstance(piece, jax.Array) and not (piece.is_fully_addressable or piece.is_fully_replicated):
+        return np.asarray(process_allgather(piece, tiled=True))
+    return np.asarray(piece)
+
+
+def reached(params: Any) -> dict[str, Any]:
+    """What a result says of the parameters. Every process calls it, as `params_sha256`."""
+    return {
+        "params_sha256": params_sha256(params),
+        "parameters": {part: int(sum(leaf.size for leaf in jax.tree.leaves(tree))) for part, tree in params.items()},
+    }
 
 
 def build(
-    settings: Settings, params: Any, workdir: Path, metrics: dict[str, float], facts: dict[str, str], split: str,
-    mesh: Mapping[str, int],
+    settings: Settings, reached: Mapping[str, Any], workdir: Path, metrics: dict[str, float], facts: dict[str, str],
+    split: str, mesh: Mapping[str, int],
 ) -> dict:  # fmt: skip
-    """`mesh`: the size of each axis."""
+    """`reached`: of the parameters; `mesh`: the size of each axis."""
     return {
         "step": sum(settings.stage(stage).steps for stage in settings.stages),
         "steps": {stage: settings.stage(stage).steps for stage in settings.stages},
-        "params_sha256": params_sha256(params),
-        "parameters": {part: int(sum(leaf.size for leaf in jax.tree.leaves(tree))) for part, tree in params.items()},
+        **reached,
         "split": split,
         "metrics": metrics,
         "facts": facts,
@@ -80,11 +97,11 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def is_there(path: Path, result: dict) -> bool:
+def is_there(path: Path, result: Mapping[str, Any], of: Sequence[str] = _REACHED) -> bool:
     """Whether a file has these figures of these parameters already: nothing was trained since it was written."""
     try:
         before = read_json(path, CONFIG)
-        return all(before[name] == json.loads(storage.to_json(result[name])) for name in _REACHED)
+        return all(before[name] == json.loads(storage.to_json(result[name])) for name in of)
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False
 

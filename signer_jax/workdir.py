@@ -32,7 +32,7 @@ import jax
 
 from signer_jax import mirror, outside, storage
 from signer_jax.configuration import shipped
-from signer_jax.distributed import wait_for_all
+from signer_jax.distributed import seen, wait_for_all
 from signer_jax.errors import SignerError, Trouble, closest
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.settings import Settings, flatten, known
@@ -47,6 +47,7 @@ FREE = (
     "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
     "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
     "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
+    *(f"train.{stage}.accumulate" for stage in ("slul", "pose", "vae", "images", "renderer", "joint")),
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 
@@ -60,6 +61,7 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
     """
     if jax.process_index():
         wait_for_all("workdir")
+        seen(f"{workdir}", lambda: mirror.there(workdir / "config.json"))
         yield
         return
     check_claim(workdir, settings)
@@ -69,7 +71,11 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
         said = f"--workdir {workdir}: cannot be made ({outside.reason_of(error)}); choose another"
         raise outside.told(error, said) from None
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    alone = storage.locked(workdir / LOCK, holder, "wait for it or stop it: the lock ends with its process")
+    ends = (
+        "wait for it or stop it: the lock ends with its process (of a machine that is gone, a shared file system may "
+        f"keep it: when you know that nothing runs there, remove {LOCK})"
+    )
+    alone = storage.locked(workdir / LOCK, holder, ends)
     with alone, mirror.locked(workdir / LOCK, holder):
         for note in check_claim(workdir, settings):  # it may have been made in between
             print(f"signer: {note}", file=sys.stderr)

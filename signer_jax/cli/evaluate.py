@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     mesh = own_mesh(asdict(c.mesh), along=along(c)).shape
     evaluation = evaluate(signer, arguments.split)
     result = results.build(
-        signer.settings, signer.params, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split,
-        mesh,
+        signer.settings, results.reached(signer.params), Path(arguments.workdir), evaluation.metrics, evaluation.facts,
+        arguments.split, mesh,
     )  # fmt: skip
     if target:
         results.write(target, result)

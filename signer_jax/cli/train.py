@@ -63,20 +63,26 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     with watched() as notice, training.claimed(settings, workdir):
         model, params = training.train(settings, workdir, notice, profile)
         mesh = training.mesh_of(settings)
-        params = here(params, mesh, along=along(settings))
-        if jax.process_index() == 0:
-            split, evaluation = settings.evaluate.split, Evaluation()
+        reached, target = results.reached(params), workdir / "result.json"
+        first = jax.process_index() == 0
+        # What was trained stands before what one process alone may have no room for.
+        if first and not results.is_there(target, reached, ("params_sha256",)):
+            results.write(target, results.build(settings, reached, workdir, {}, {}, "", mesh.shape))
+        split, evaluation = settings.evaluate.split, Evaluation()
+        if split or then:
+            params = here(params, mesh, along=along(settings))
+        if first:
             signer = Signer(settings, workdir, model, params)
             if split:
                 with Clock(workdir, "evaluate"):
                     evaluation = evaluate(signer, split)
-            result = results.build(settings, params, workdir, evaluation.metrics, evaluation.facts, split, mesh.shape)
+            result = results.build(settings, reached, workdir, evaluation.metrics, evaluation.facts, split, mesh.shape)
             # Beside the curves: `dev/gloss/bleu4`, …; before the result, which says that they are there.
-            if split and not results.is_there(workdir / "result.json", result):
+            if split and not results.is_there(target, result):
                 monitor = Monitor(workdir / "tensorboard")
                 monitor.scalars(split, result["step"], evaluation.metrics)
                 log_samples(evaluation, result["step"], monitor, signer.fps)
-            results.write(workdir / "result.json", result)
+            results.write(target, result)
             print(figures(evaluation.metrics, split))
             if then:
                 then(signer, evaluation, result, workdir)

@@ -9,6 +9,7 @@ from typing import Any
 import grain
 import jax
 
+from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax.data import buckets, streams
 from signer_jax.data.records import Corpus
@@ -116,7 +117,8 @@ def motion_windows(
     """
     retrieval = None
     if experts and model.slp_moe is not None:
-        prior = first_makes("prior", lambda: open_prior(workdir, corpus))
+        there = workdir / "prior" / mirror.MANIFEST
+        prior = first_makes("prior", lambda: open_prior(workdir, corpus), lambda: mirror.there(there))
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
         corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,

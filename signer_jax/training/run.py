@@ -140,12 +140,20 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     if jax.process_index() == 0:
         facts = environment.environment(mesh)
         environment.write(workdir, facts)
-        if any(latest_step(workdir / "checkpoints" / name) != settings.stage(name).steps for name in settings.stages):
+        if any(
+            latest_step(mirror.checkpoints(workdir) / name) != settings.stage(name).steps for name in settings.stages
+        ):
             monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
-        corpus = first_makes("corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"))
-        tokenizer = first_makes("tokenizer", lambda: input_pipeline.open_tokenizer(settings, workdir, corpus))
+        corpus = first_makes(
+            "corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"),
+            lambda: mirror.there(workdir / "data" / mirror.MANIFEST),
+        )  # fmt: skip
+        tokenizer = first_makes(
+            "tokenizer", lambda: input_pipeline.open_tokenizer(settings, workdir, corpus),
+            lambda: mirror.there(workdir / "tokenizer.model"),
+        )  # fmt: skip
         if tokenizer is not None and jax.process_index() == 0:
             for line in too_long(corpus.texts("train"), tokenizer, input_pipeline.limits(settings.data)):
                 print(f"signer: {line}", file=sys.stderr)
@@ -165,7 +173,8 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     for line in input_pipeline.told(settings, model, corpus):
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)
-    if said := first_makes("published", lambda: kept.keep(named, workdir)):
+    published = workdir / kept.NAME / mirror.MANIFEST
+    if said := first_makes("published", lambda: kept.keep(named, workdir), lambda: mirror.there(published)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
     if settings != weights.settings:

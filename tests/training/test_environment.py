@@ -39,7 +39,7 @@ def test_a_source_tree_that_is_not_installed_has_its_version(monkeypatch, tmp_pa
         raise result.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(result.metadata, "version", nothing)
-    built = result.build(read(load("default")), {}, tmp_path, {}, {}, "dev", {})
+    built = result.build(read(load("default")), result.reached({}), tmp_path, {}, {}, "dev", {})
     assert built["versions"] == {"python": platform.python_version(), "signer_jax": signer_jax.__version__}
 
 

@@ -1,5 +1,6 @@
 """A global batch is the same for any number of processes and any mesh: real processes beside a single one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 from conftest import QUICK, ROOT, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from signer_jax.opened import described, restored
+from signer_jax.result import params_sha256
 
 STEPS = 3
 
@@ -61,3 +65,6 @@ def test_two_processes_have_the_losses_of_one(devices, mesh, single, tmp_path: P
         assert len(values) == STEPS
         # float32 sums in another order; one other row in a batch moves the losses by a hundred times as much.
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    # The hash is of the shards where they lie, and that of the parameters that one process reads.
+    told = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert told["params_sha256"] == params_sha256(restored(described(tmp_path / "run"))[2]) and not told["split"]
