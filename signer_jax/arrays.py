@@ -38,23 +38,38 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it is compressed")
             if sum(member.file_size for member in members) > size:
                 raise ValueError("it claims more bytes than it has")
-            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+            return {member.filename.removesuffix(".npy"): array(archive.read(member)) for member in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"it is no whole archive: {error}") from None
 
 
-def _array(data: bytes) -> np.ndarray:
+def pickle_of(data: bytes) -> bytes | None:
+    """The pickle behind the header of an `.npy` file of objects, None where it is none; what it holds is not looked at.
+
+    Raises `ValueError` where it is no `.npy` file at all.
+    """
+    place, start = _places(data)
+    return data[start:] if b"'|O'" in data[place:start] else None
+
+
+def array(data: bytes) -> np.ndarray:
+    """The array of an `.npy` file of numbers, by its bytes. Raises `ValueError` for what is none."""
     dtype, shape, start = _header(data[: _LONGEST + 10], len(data))
     return np.frombuffer(data, dtype, offset=start).reshape(shape)
 
 
-def _header(front: bytes, size: int) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Type, shape and the place of the first value, of a file of `size` bytes that begins with `front`."""
+def _places(front: bytes) -> tuple[int, int]:
+    """Where the header's text begins, and the first value."""
     version = front[6:8]
     if not front.startswith(_MAGIC) or version not in (b"\1\0", b"\2\0", b"\3\0"):
         raise ValueError("it is no .npy array")
     place = 10 if version == b"\1\0" else 12
-    start = place + int.from_bytes(front[8:place], "little")
+    return place, place + int.from_bytes(front[8:place], "little")
+
+
+def _header(front: bytes, size: int) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Type, shape and the place of the first value, of a file of `size` bytes that begins with `front`."""
+    place, start = _places(front)
     match = _HEADER.fullmatch(front, place, min(start, len(front)))
     if match is None or start > len(front):
         raise ValueError("its header is not as np.save writes it")

@@ -4,10 +4,7 @@ import re
 
 _HEAD = 4096
 _VIDEO_TOOL = "extract its poses with pose-format's `video_to_pose`"
-_DWPOSE = (
-    f"DWPose results ({{}}), which no command here reads; where the video is at hand, {_VIDEO_TOOL}, or write the "
-    "points as a .pose of OpenPose's layout with pose-format"
-)
+_DWPOSE = "DWPose results ({}); `signer convert IN OUT.pose --fps N --size HxW` makes a .pose of a file or a folder"
 _NUMBER = rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _SKELS = re.compile(rb"\s*" + _NUMBER + rb"(?:[ \t]+" + _NUMBER + rb"){9}")
 
@@ -19,18 +16,18 @@ def recognise(data: bytes) -> str:
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         named = b"person_" in data or b"num_persons" in data or b"keypoints" in data
         kind = "npz" if head.startswith(b"PK") else "npy"
-        return _DWPOSE.format(kind) if named else f"numpy's .{kind}, which no command here reads; give a .pose file"
+        return _DWPOSE.format(kind) if named else f"numpy's .{kind}; give a .pose file"
     if start.startswith((b"{", b"[")):
         if b"pose_keypoints_2d" in data:
             return (
-                "OpenPose's JSON of one frame, which no command here reads; make one .pose of the whole folder with "
-                "pose-format: load_openpose_directory(FOLDER, fps, width, height) in pose_format.utils.openpose"
+                "OpenPose's JSON of one frame; `signer convert FOLDER OUT.pose --fps N` makes one .pose of the whole "
+                "folder"
             )
         return _DWPOSE.format("json") if b"body_keypoints" in data else "JSON; give a .pose file"
     if _SKELS.match(head):
         return (
-            "numbers as text, such as Progressive Transformers' .skels, which no command here reads: they have lost "
-            "the size and the confidence; give the .pose files they were made of"
+            "numbers as text, such as Progressive Transformers' .skels; `signer convert IN.skels FOLDER --fps N` makes "
+            "a .pose of each sequence"
         )
     if head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3") or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return f"a video; compare videos with `signer score video`, or {_VIDEO_TOOL}"

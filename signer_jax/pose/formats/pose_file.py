@@ -5,6 +5,7 @@ Layouts are recognised by the names of components and points, never by counts: M
 mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`).
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -19,7 +20,9 @@ from signer_jax import outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
+from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats import pose_layout
+from signer_jax.pose.formats.clip import Clip
 from signer_jax.pose.formats.foreign import recognise
 from signer_jax.types import Pose
 
@@ -65,6 +68,7 @@ _MOST_GROWTH, _SMALL = 16, 1 << 26  # a layout of two joints grows 85-fold; the 
 # or, where somebody moved and scaled the poses since (the width no longer fits), around 250 and more.
 _MOST_WIDTHS = 10
 _FARTHEST = 1e6  # units of any kind: real files stay below 5,000 pixels
+_NORMALISED = 16  # pixels no coordinate goes beyond: what does not is in shoulder widths or other units
 _Names: TypeAlias = dict[str, tuple[tuple[str, str], ...]]  # the (component, point)s whose mean a joint is
 
 
@@ -91,6 +95,18 @@ def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     path = outside.plain_file(path, "give a .pose file")
     with outside.reading(path, "cut it into shorter clips"):
         return _read(path, path.read_bytes())
+
+
+def read_clip(path: str | Path, fps: float | None = None) -> Clip:
+    """As `read`, with what the header says of the picture; `fps` takes the place of the file's rate."""
+    pose = read(path)
+    with outside.reading(path, "cut it into shorter clips"), Path(path).open("rb") as file:
+        width, height = struct.unpack("<HH", file.read(8)[4:])
+    if fps is not None:
+        pose = Pose(pose.coordinates, pose.confidence, clips.rate(Path(path), fps, ".pose"))
+    farthest = float(np.abs(pose.coordinates[..., :2]).max(initial=0))
+    unit = clips.PIXELS if farthest > _NORMALISED and width and height else clips.OWN
+    return Clip(Path(path).stem, pose, unit, (height, width) if unit == clips.PIXELS else None)
 
 
 def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"]]:
@@ -158,6 +174,15 @@ def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) 
     body = NumPyPoseBody(pose.fps, coordinates[:, None], confidence[:, None])
     with storage.new_file(path) as partial, partial.open("wb") as file:
         PoseFile(header, body).write(file)
+
+
+def write_clip(path: str | Path, clip: Clip) -> list[str]:
+    """Writes a clip, of which the format holds all but shares of the picture (they become pixels), texts and glosses;
+    returns what it does not hold.
+    """
+    found = clips.scaled(clip, ".pose")
+    write(path, found.pose, size=found.size[::-1] if found.size else None)
+    return [what for what, there in (("texts", clip.text), ("glosses", clip.gloss)) if there]
 
 
 class _Points:

@@ -1,0 +1,157 @@
+"""`signer convert`: poses from one format to another."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from signer_jax import outside
+from signer_jax.cli.common import command, distinct, inside_one_another
+from signer_jax.errors import SignerError, one_line
+
+if TYPE_CHECKING:
+    from signer_jax.pose.formats.clip import Clip
+
+FOLDER = "folder of poses"
+_SHOWN = 5  # remarks of a kind
+_LONGEST = 100  # characters of a file's name that a clip's makes
+_MOST_SIDE = 65_535  # pixels, as a `.pose` file says them
+_ODD = re.compile(r"[^\w.+-]+")
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "convert", "Convert poses: .pose, OpenPose's JSON, DWPose's json/npz/npy, .skels, SLRTP's .pkl.",
+        "signer convert openpose_output/json/CLIP clip.pose --fps 24\n"
+        "         signer convert dev.skels dev-poses --fps 25\n"
+        "         signer convert results_dwpose/npz clip.pose --fps 25 --size 720x1280", run,
+    )  # fmt: skip
+    parser.add_argument("input", metavar="IN", help="a file by its ending, or a folder with a file a frame")
+    parser.add_argument(
+        "output", metavar="OUT",
+        help="a file by its ending; a folder's name: OpenPose's JSON, named json, npz or npy DWPose's frames, of a file "
+        "with several sequences a .pose of each",
+    )  # fmt: skip
+    parser.add_argument("--fps", type=float, help="frames a second, where the format does not say them")
+    parser.add_argument("--size", help="height and width of the picture in pixels, such as 720x1280")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    source, out = Path(arguments.input), Path(arguments.output)
+    distinct({"IN": arguments.input}, {"OUT": arguments.output})
+    if source.is_dir() or not out.suffix:
+        inside_one_another({"IN": arguments.input, "OUT": arguments.output})
+    size = _size(arguments.size) if arguments.size else None
+    _check_output(out)
+
+    said: dict[str, int] = {}
+    frames = 0
+
+    def told() -> Iterator["Clip"]:
+        nonlocal frames
+        for clip in read(source, arguments.fps):
+            for remark in clip.remarks:
+                said[remark] = said.get(remark, 0) + 1
+            frames += len(clip.pose)
+            yield replace(clip, size=size or clip.size)
+
+    count, dropped = write(out, told(), many=is_many(source))
+    print(one_line(f"{out}: {count} {'sequence' if count == 1 else 'sequences'}, {frames} frames"))
+    for remark, times in list(said.items())[:_SHOWN]:
+        print(one_line(f"read: {remark}" + (f" ({times} times)" if times > 1 else "")))
+    if len(said) > _SHOWN:
+        print(f"read: {len(said) - _SHOWN} more remarks of this kind")
+    print(one_line(f"dropped: {'; '.join(dropped) or 'nothing'}"))
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if match is None or not all(1 <= int(side) <= _MOST_SIDE for side in match.groups()):
+        raise SignerError(f"--size {text}: is no height and width in pixels; give such as 720x1280")
+    return int(match[1]), int(match[2])
+
+
+def _check_output(out: Path) -> None:
+    from signer_jax.pose.formats import slrtp
+
+    if out.suffix and not out.is_dir() and out.suffix not in (".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings()):
+        known = ", ".join((".pose", ".skels", ".pkl", ".json", ".npz", ".npy"))
+        raise SignerError(f"{out}: no poses are written as {out.suffix!r}; give one of {known}, or a folder's name")
+    if out.suffix == ".pt":
+        raise SignerError(f"{out}: .pt is torch's and only read; give a .pkl, which the challenge's code takes too")
+
+
+def _dwpose_endings() -> tuple[str, ...]:
+    from signer_jax.pose.formats import dwpose
+
+    return tuple(f".{kind}" for kind in dwpose.KINDS)
+
+
+def is_many(source: Path) -> bool:
+    """Whether the format holds several sequences."""
+    from signer_jax.pose.formats import slrtp
+
+    return not source.is_dir() and source.suffix.lower() in (".skels", *slrtp.ENDINGS)
+
+
+def read(source: Path, fps: float | None) -> Iterator["Clip"]:
+    """The clips of a file or a folder, by its ending. Raises `SignerError` for an unknown one."""
+    from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
+
+    ending = source.suffix.lower()
+    if source.is_dir():
+        openpose = any(entry.name.endswith(openpose_json.ENDING) for entry in source.iterdir())
+        yield openpose_json.read(source, fps) if openpose else dwpose.read(source, fps)
+    elif source.name.endswith(openpose_json.ENDING):
+        yield openpose_json.read(source, fps)
+    elif ending in _dwpose_endings():
+        yield dwpose.read(source, fps)
+    elif ending == ".skels":
+        yield from skels.read(source, fps)
+    elif ending == ".pose":
+        yield pose_file.read_clip(source, fps)
+    elif ending in slrtp.ENDINGS:
+        yield from slrtp.read(source, fps)
+    else:
+        outside.plain_file(source, "give a file or a folder of poses")
+        known = ", ".join((".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings()))
+        raise SignerError(f"{source}: no poses are known by this ending; give one of {known}, or a folder of frames")
+
+
+def write(out: Path, found: Iterator["Clip"], *, many: bool) -> tuple[int, list[str]]:
+    """Writes clips by the output's ending; returns how many they are, and what of them is not there."""
+    from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
+
+    ending = out.suffix.lower()
+    if ending == ".skels":
+        return skels.write(out, found)
+    if ending in slrtp.ENDINGS:
+        return slrtp.write(out, found)
+    if many and not ending:
+        return _write_each(out, found)
+    clip = next(found)
+    if many and next(found, None) is not None:
+        raise SignerError(f"{out}: holds one sequence where the input has several; give a folder's name")
+    if ending == ".pose":
+        return 1, pose_file.write_clip(out, clip)
+    kind = ending.removeprefix(".") or out.name
+    return 1, dwpose.write(out, clip, kind) if kind in dwpose.KINDS else openpose_json.write(out, clip)
+
+
+def _write_each(out: Path, found: Iterator["Clip"]) -> tuple[int, list[str]]:
+    from signer_jax import storage
+    from signer_jax.pose.formats import pose_file
+
+    dropped: dict[str, None] = {}
+    names: set[str] = set()
+    with storage.new_folder(out, FOLDER) as partial:
+        for clip in found:
+            stem = name = _ODD.sub("_", clip.name).strip("._")[:_LONGEST] or "clip"
+            number = 2
+            while name.lower() in names:
+                name, number = f"{stem}-{number}", number + 1
+            names.add(name.lower())
+            dropped |= dict.fromkeys(pose_file.write_clip(partial / f"{name}.pose", clip))
+    return len(names), list(dropped)

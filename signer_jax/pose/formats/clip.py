@@ -1,0 +1,205 @@
+"""What a file of poses gives, whatever its format: named clips, in the units of the file; and how units meet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose
+
+PIXELS = "pixels"
+SHARES = "shares of the picture"  # 0 to 1, both of x and of y: not square, unless the picture is
+OWN = "the file's own units"
+FARTHEST = 1e6  # units of any kind
+_LOWEST, _HIGHEST = 1.0, 1000.0  # frames a second
+MOST_FRAMES = 1_000_000
+_NAMED = 3  # joints that are lost: more are counted
+
+Person: TypeAlias = tuple[Float[np.ndarray, "j 2"], Float[np.ndarray, " j"]]  # on the 128 joints
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sequence. `layout` says which of the layouts that share an ending the file has; it is written so again."""
+
+    name: str
+    pose: Pose
+    unit: str
+    size: tuple[int, int] | None = None  # height and width of the picture in pixels, where they are known
+    layout: str = ""
+    text: str = ""
+    gloss: str = ""
+    speaker: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def rate(path: Path, fps: float | None, kind: str) -> float:
+    """The frame rate that was given. Raises `SignerError` where none was, or an impossible one."""
+    if fps is None:
+        raise SignerError(f"{path}: {kind} says nothing of the frame rate; give it with --fps")
+    if not _LOWEST <= fps <= _HIGHEST:
+        raise SignerError(f"--fps {fps:g}: is no frame rate; give {_LOWEST:g} to {_HIGHEST:g}")
+    return float(fps)
+
+
+def numbers(value: Any, *shape: int) -> np.ndarray:
+    """A list of lists, or an array, as float32 of this shape. Raises `ValueError` for anything else.
+
+    What float32 cannot hold is infinite.
+    """
+    if isinstance(value, np.ndarray):
+        if value.shape != shape or value.dtype.kind not in "fiu":
+            raise ValueError(f"{value.dtype} of shape {list(value.shape)} where numbers of shape {list(shape)} belong")
+        found = value
+    else:
+        flat: list[float] = []
+        _flatten(value, shape, flat)
+        found = np.array(flat, np.float64).reshape(shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return found.astype(np.float32)
+
+
+def _flatten(value: Any, shape: tuple[int, ...], flat: list[float]) -> None:
+    if not shape:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("something else than a number where a number belongs")
+        try:
+            flat.append(float(value))
+        except OverflowError:
+            flat.append(np.inf)
+    elif not isinstance(value, list | tuple) or len(value) != shape[0]:
+        raise ValueError(f"no list of {shape[0]} where one belongs")
+    else:
+        for item in value:
+            _flatten(item, shape[1:], flat)
+
+
+def nobody() -> Person:
+    joints = len(skeleton.JOINTS)
+    return np.zeros((joints, 2), np.float32), np.zeros(joints, np.float32)
+
+
+def foremost(people: Sequence[Person]) -> Person:
+    """The one whose confidences sum up to most, of several such the largest; nobody of none."""
+    return max(people, key=lambda person: (float(person[1].sum()), _extent(person)), default=nobody())
+
+
+def _extent(person: Person) -> float:
+    seen = person[0][person[1] > 0]
+    return float(np.prod(np.ptp(seen, axis=0))) if len(seen) else 0.0
+
+
+def clean(coordinates: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is no number is missing, and what is missing lies at 0; confidences above 1 are 1."""
+    finite = np.isfinite(coordinates).all(-1)
+    confidence = np.clip(np.nan_to_num(confidence, nan=0.0), 0, 1) * finite
+    seen = confidence > 0
+    return np.where(seen[..., None], coordinates, 0).astype(np.float32), confidence.astype(np.float32)
+
+
+def checked(where: str, pose: Pose) -> Pose:
+    """The pose. Raises `SignerError` where there is nobody in it, or somebody beyond what a camera sees."""
+    far = np.abs(pose.coordinates).max(-1, initial=0) > FARTHEST
+    if far.any():
+        frame, joint = (int(i) for i in np.argwhere(far)[0])
+        at = pose.coordinates[frame, joint].tolist()
+        raise SignerError(
+            f"{where}: {skeleton.JOINTS[joint]} lies at {at} in frame {frame}, beyond {FARTHEST:g}; "
+            "extract the poses again"
+        )
+    if not (pose.confidence > 0).any():
+        raise SignerError(f"{where}: no frame shows anybody; check the detector")
+    return pose
+
+
+def of_frames(
+    path: Path, frames: Sequence[Person], people: Sequence[int], fps: float, unit: str,
+    remarks: Sequence[str] = (), layout: str = "",
+) -> Clip:  # fmt: skip
+    """A clip of what each frame shows; `people` are how many there were in each, of which one was taken."""
+    coordinates, confidence = clean(np.stack([xy for xy, _ in frames]), np.stack([seen for _, seen in frames]))
+    said = list(remarks)
+    if several := sum(count > 1 for count in people):
+        said.append(f"{several} of {len(frames)} frames show several people: the most confident of each was taken")
+    if empty := sum(count == 0 for count in people):
+        said.append(f"{empty} of {len(frames)} frames show nobody: confidence 0")
+    pose = checked(str(path), Pose(coordinates, confidence, fps))
+    return Clip(path.stem if path.is_file() else path.name, pose, unit, layout=layout, remarks=tuple(said))
+
+
+# ---- Units -----------------------------------------------------------------------------------------------------------
+
+
+def scaled(clip: Clip, target: str) -> Clip:
+    """Shares of the picture as pixels; anything else stays. Raises `SignerError` where the size is not known."""
+    if clip.unit != SHARES:
+        return clip
+    height, width = _size(clip, target)
+    return _moved(clip, clip.pose.coordinates[..., :2] * np.array([width, height], np.float32), PIXELS)
+
+
+def in_pixels(clip: Clip, target: str) -> Clip:
+    """As `scaled`; units of a file's own are put into the view of a picture of the given size."""
+    if clip.unit != OWN:
+        return scaled(clip, target)
+    height, width = _size(clip, target)
+    pose, _, _ = normalised(clip)
+    xy = skeleton.to_pixels(pose.coordinates[..., :2], height, width)
+    return _moved(clip, xy * (pose.confidence[..., None] > 0), PIXELS)
+
+
+def in_shares(clip: Clip, target: str) -> Clip:
+    if clip.unit == SHARES:
+        return clip
+    height, width = _size(clip, target)
+    found = in_pixels(clip, target)
+    return _moved(found, found.pose.coordinates[..., :2] / np.array([width, height], np.float32), SHARES)
+
+
+def normalised(clip: Clip) -> tuple[Pose, np.ndarray, float]:
+    """As `skeleton.normalise`, whose error then names the clip."""
+    try:
+        return skeleton.normalise(clip.pose)
+    except SignerError as error:
+        raise SignerError(f"{clip.name}: {error}") from None
+
+
+def _moved(clip: Clip, coordinates: np.ndarray, unit: str) -> Clip:
+    return replace(clip, pose=Pose(coordinates.astype(np.float32), clip.pose.confidence, clip.pose.fps), unit=unit)
+
+
+def _size(clip: Clip, target: str) -> tuple[int, int]:
+    if clip.size is None:
+        raise SignerError(
+            f"{clip.name}: its coordinates are {clip.unit}, {target} takes another unit; give the picture's size with "
+            "--size HxW"
+        )
+    return clip.size
+
+
+def lost(pose: Pose, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:
+    """What of a pose a target does not hold that has these joints: a few words each."""
+    said = []
+    shown = {skeleton.JOINTS[joint] for joint in np.flatnonzero((pose.confidence > 0).any(0))}
+    missing = shown - set(joints)
+    parts = {
+        "the body": skeleton.BODY,
+        "the face": skeleton.FACE,
+        "the hands": skeleton.LEFT_HAND + skeleton.RIGHT_HAND,
+    }
+    for part, names in parts.items():
+        gone = [name for name in names if name in missing]
+        if len(gone) > _NAMED:
+            said.append(f"{len(gone)} joints of {part}")
+        else:
+            said += gone
+    if not depth and pose.coordinates.shape[-1] > 2 and pose.coordinates[..., 2].any():
+        said.append("depth")
+    if not confidence and not np.isin(pose.confidence, (0, 1)).all():
+        said.append("confidences (what is seen stays told from what is not)")
+    return said

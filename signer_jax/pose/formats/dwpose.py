@@ -1,0 +1,271 @@
+"""DWPose's results, in both layouts in use, as `.json`, `.npz` and `.npy`; coordinates are shares of the picture.
+
+Prompt2Sign 2025, a file a frame, `NUMBER.json` and so on in a folder `json`, `npz` or `npy`: `{num_persons, person_0:
+{body_keypoints 18x2, body_scores 18, face_… 68, left_hand_… 21, right_hand_… 21}}`; or the detector's own arrays:
+`bodies` 18nx2, `body_scores` nx18, `hands` 2nx21x2 (all left ones, then all right ones), `hands_scores`, `faces`,
+`faces_scores`. A body's scores are the joints' own numbers, -1 for what was not found: no confidences. Those of hands
+and faces are, and may exceed 1. A single file may hold several frames: a list, or an object of frames by name.
+`.npz` and `.npy` hold pickles, which are read as data (`pickles.py`).
+"""
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signer_jax import arrays, outside, storage
+from signer_jax.errors import SignerError
+from signer_jax.json_files import LISTS, parse_json
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import clip as clips
+from signer_jax.pose.formats import pickles
+from signer_jax.pose.formats.clip import Clip, Person
+
+KIND = "DWPose"
+KINDS = ("json", "npz", "npy")  # endings, and the names of folders
+FOLDER = "folder of DWPose results"
+_FRAME = re.compile(r"(?:.*\D)?(\d{1,12})\.(json|npz|npy)")
+_MOST_BYTES = 1 << 25  # of a file
+_MOST_MEMORY = 1 << 28
+_MOST_PEOPLE = 100
+_MOST_GAP = 1000  # frames
+_PARTS = (
+    ("face", skeleton.FACE), ("left_hand", skeleton.LEFT_HAND), ("right_hand", skeleton.RIGHT_HAND),
+)  # fmt: skip
+_MEND = "download or extract it again"
+
+
+def read(path: str | Path, fps: float | None) -> Clip:
+    """The clip of a folder or of one file, in shares of the picture.
+
+    Of several people in a frame the one whose scores sum up to most is taken; a frame of nobody, and one whose file is
+    missing between two others, has confidence 0. Raises `SignerError` for what is no whole frame, and without `fps`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        found = frames_of(outside.plain_file(path, "give a file or a folder of DWPose results"))
+        rate = clips.rate(path, fps, "DWPose's results")
+        return clips.of_frames(path, [clips.foremost(people) for people in found], list(map(len, found)), rate,
+                               clips.SHARES)  # fmt: skip
+    matched = {entry.name: match for entry in path.iterdir() if (match := _FRAME.fullmatch(entry.name))}
+    if not matched:
+        raise SignerError(f"{path}: holds no frames of DWPose, such as 00000001.json; give the folder of one clip")
+    if len(matched) > clips.MOST_FRAMES:
+        raise SignerError(f"{path}: has more than {clips.MOST_FRAMES} frames; divide it")
+    if len(kinds := sorted({match[2] for match in matched.values()})) > 1:
+        raise SignerError(f"{path}: holds .{kinds[0]} and .{kinds[1]}; give a folder with one of them")
+    rate = clips.rate(path, fps, "DWPose's results")
+    files = sorted((int(match[1]), path / name) for name, match in matched.items())
+    frames: list[Person] = []
+    people: list[int] = []
+    gaps, first = 0, files[0][0]
+    for number, file in files:
+        if number - first > len(frames) + _MOST_GAP:
+            raise SignerError(f"{path}: no frames from {len(frames) + first} to {number - 1}; {_MEND}")
+        for _ in range(number - first - len(frames)):
+            frames.append(clips.nobody())
+            people.append(-1)
+            gaps += 1
+        shown = frames_of(file)
+        if len(shown) != 1:
+            raise SignerError(f"{file}: holds {len(shown)} frames where its folder has a file a frame; give it alone")
+        frames.append(clips.foremost(shown[0]))
+        people.append(len(shown[0]))
+    said = [f"{gaps} frames have no file: confidence 0"] if gaps else []
+    return clips.of_frames(path, frames, people, rate, clips.SHARES, said)
+
+
+def frames_of(file: Path) -> list[list[Person]]:
+    """The people of each frame of a file."""
+    outside.plain_file(file, "give a file of DWPose results")
+    try:
+        with outside.reading(file, "divide it"):
+            frames = [_people(frame) for frame in _frames(_value(file))]
+    except ValueError as error:
+        raise SignerError(f"{file}: no whole DWPose results ({error}); {_MEND}") from None
+    if not frames:
+        raise SignerError(f"{file}: no whole DWPose results (there is no frame); {_MEND}")
+    return frames
+
+
+# ---- What a file holds -----------------------------------------------------------------------------------------------
+
+
+def _value(file: Path) -> Any:
+    with file.open("rb") as opened:
+        data = opened.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+    if data.startswith(b"PK"):
+        return {name.removesuffix(".npy"): _array(member) for name, member in _members(data).items()}
+    return _array(data) if data.startswith(b"\x93NUMPY") else parse_json(data, LISTS)
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """A zip's files, unpacked within the limit."""
+    found: dict[str, bytes] = {}
+    left = _MOST_BYTES
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as opened:
+                    found[member.filename] = opened.read(left + 1)
+                left -= len(found[member.filename])
+                if left < 0:
+                    raise ValueError(f"it unpacks to more than {_MOST_BYTES >> 20} MB")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise ValueError(f"it is no whole archive: {error}") from None
+    return found
+
+
+def _array(data: bytes) -> Any:
+    packed = arrays.pickle_of(data)
+    return arrays.array(data) if packed is None else pickles.read(packed, _MOST_MEMORY)
+
+
+def _frames(value: Any) -> list[dict]:
+    if isinstance(value, dict) and not ("num_persons" in value or "bodies" in value):
+        value = list(value.values())  # frames by name, in the file's order
+    frames = value if isinstance(value, list) else [value]
+    if not all(isinstance(frame, dict) and ("num_persons" in frame or "bodies" in frame) for frame in frames):
+        raise ValueError("it holds neither num_persons nor bodies")
+    return frames
+
+
+def _people(frame: dict) -> list[Person]:
+    people = _people_of_arrays(frame) if "bodies" in frame else _people_by_name(frame)
+    return [person for person in people if person[1].any()]
+
+
+def _people_by_name(frame: dict) -> list[Person]:
+    count = frame["num_persons"]
+    count = count.item() if isinstance(count, np.ndarray) and count.shape == () else count
+    if type(count) is not int or not 0 <= count <= _MOST_PEOPLE:
+        raise ValueError(f"num_persons is not 0 to {_MOST_PEOPLE}")
+    people = []
+    for i in range(count):
+        person = frame.get(f"person_{i}")
+        if not isinstance(person, dict):
+            raise ValueError(f"there is no person_{i}")
+        hands = [("left_hand", skeleton.LEFT_HAND), ("right_hand", skeleton.RIGHT_HAND)]
+        parts = []
+        for name, joints in [("body", skeleton.BODY), ("face", skeleton.FACE), *hands]:
+            if f"{name}_keypoints" not in person or f"{name}_scores" not in person:
+                raise ValueError(f"person_{i} lacks {name}_keypoints or {name}_scores")
+            parts.append((
+                clips.numbers(person[f"{name}_keypoints"], len(joints), 2),
+                clips.numbers(person[f"{name}_scores"], len(joints)),
+            ))  # fmt: skip
+        people.append(person_of(parts))
+    return people
+
+
+def _people_of_arrays(frame: dict) -> list[Person]:
+    scores = frame.get("body_scores")
+    count = len(scores) if isinstance(scores, list | np.ndarray) and np.ndim(scores) else -1
+    if not 0 <= count <= _MOST_PEOPLE:
+        raise ValueError(f"body_scores are not those of 0 to {_MOST_PEOPLE} people")
+
+    def part(name: str, *shape: int) -> np.ndarray:
+        if name not in frame:
+            raise ValueError(f"there are no {name}")
+        return clips.numbers(frame[name], *shape)
+
+    if not count:
+        return []
+    bodies, found = part("bodies", 18 * count, 2).reshape(count, 18, 2), part("body_scores", count, 18)
+    hands, sure = part("hands", 2 * count, 21, 2), part("hands_scores", 2 * count, 21)
+    faces, clear = part("faces", count, 68, 2), part("faces_scores", count, 68)
+    return [
+        person_of(
+            [(bodies[i], found[i]), (faces[i], clear[i]), (hands[i], sure[i]), (hands[count + i], sure[count + i])]
+        )
+        for i in range(count)
+    ]
+
+
+def person_of(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Person:
+    """On the canonical joints, which have the order of these parts: body, face, left and right hand.
+
+    A joint that the detector took away lies at (-1, -1).
+    """
+    (body, indices), *others = parts
+    xy = np.concatenate([body, *(points for points, _ in others)])
+    confidence = np.concatenate([(indices >= 0).astype(np.float32), *(scores for _, scores in others)])
+    return clips.clean(xy, np.where((xy == -1).all(-1), 0, confidence))
+
+
+# ---- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
+    """Writes one file of that kind, or, where the path's name is the kind, a folder with a file a frame; returns what
+    of the clip it does not hold.
+
+    A single file of several frames is a list of them, an `.npz` has them by their numbers. `read` gives the same
+    float32 numbers back.
+    """
+    path = Path(path)
+    found = clips.in_shares(clip, "DWPose").pose
+    frames = [_to_frame(xy, seen, kind) for xy, seen in zip(found.coordinates[..., :2], found.confidence, strict=True)]
+    if path.name == kind:
+        with storage.new_folder(path, FOLDER) as partial:
+            for number, frame in enumerate(frames, start=1):
+                (partial / f"{number:08d}.{kind}").write_bytes(_bytes(frame, kind))
+    else:
+        several = {f"{i:08d}": frame for i, frame in enumerate(frames, start=1)} if kind == "npz" else frames
+        storage.write_file(path, _bytes(frames[0] if len(frames) == 1 else several, kind))
+    body = found.confidence[:, : len(skeleton.BODY)]
+    said = clips.lost(clip.pose, skeleton.JOINTS, depth=False, confidence=True)
+    if not np.isin(body, (0, 1)).all():
+        said.append("confidences of the body (what is seen stays told from what is not)")
+    return [*said, f"the frame rate of {clip.pose.fps:g}"]
+
+
+def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, Any]:
+    if not confidence.any():
+        return {"num_persons": 0}
+    shown = np.where(confidence[:, None] > 0, xy, -1).astype(np.float64)
+    body = len(skeleton.BODY)
+    person: dict[str, Any] = {
+        "body_keypoints": shown[:body],
+        "body_scores": np.where(confidence[:body] > 0, np.arange(body), -1).astype(np.float64),
+    }
+    for name, joints in _PARTS:
+        where = [skeleton.INDEX[joint] for joint in joints]
+        person |= {f"{name}_keypoints": shown[where], f"{name}_scores": confidence[where].astype(np.float64)}
+    if kind == "json":
+        person = {name: values.tolist() for name, values in person.items()}
+    return {"num_persons": 1, "person_0": person}
+
+
+def _bytes(value: Any, kind: str) -> bytes:
+    if kind == "json":
+        return json.dumps(value, separators=(",", ":")).encode()
+    if kind == "npy":
+        return _npy(value)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in value.items():
+            archive.writestr(f"{name}.npy", _npy(member))
+    return file.getvalue()
+
+
+def _npy(value: Any) -> bytes:
+    """As `np.save` writes it, objects as a pickle."""
+    file = io.BytesIO()
+    if isinstance(value, list):
+        array = np.empty(len(value), object)
+        array[:] = value
+    else:
+        array = np.empty((), object)
+        array[()] = value
+        array = np.array(value) if isinstance(value, int) else array
+    np.lib.format.write_array(file, array, allow_pickle=True)
+    return file.getvalue()
