@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,7 +19,9 @@ from signer_jax import configuration, storage
 from signer_jax.data import records, shards, video
 from signer_jax.interop import clip, lora, names, state_dict, t5, wan, wan_vae
 from signer_jax.pose import skeleton
-from signer_jax.pose.formats import pose_file
+from signer_jax.pose.formats import clip as clips
+from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
+from signer_jax.pose.formats.clip import Clip
 from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
 from signer_jax.renderer.image_encoder import ImageEncoder
@@ -316,3 +319,22 @@ def make_pose_pair(folder: Path, frames: int = FRAMES) -> None:
 def make_video_pair(folder: Path, size: int = 32) -> None:
     for name in ("ref", "hyp"):
         video.write(folder / f"{name}.mp4", pictures(size=size), 25.0)
+
+
+def make_convertible(folder: Path) -> None:
+    """A clip in each format that `signer convert` reads, and a frame of two people."""
+    found = Clip("a", pose(4, centre=0.5), clips.SHARES, (480, 640), text="the house", gloss="HOUSE")
+    for kind in dwpose.KINDS:
+        dwpose.write(folder / f"a.{kind}", found, kind)
+    arrays = {"bodies": (36, 2), "body_scores": (2, 18), "hands": (4, 21, 2), "hands_scores": (4, 21)}
+    arrays |= {"faces": (2, 68, 2), "faces_scores": (2, 68)}
+    rng = np.random.default_rng(0)
+    with (folder / "own.npz").open("wb") as file:
+        np.savez(file, **{name: rng.uniform(size=shape) for name, shape in arrays.items()})
+    pixels = clips.scaled(found, "")
+    openpose_json.write(folder / "openpose", pixels)
+    skels.write(folder / "a.skels", iter([pixels, pixels]))
+    for layout in (skels.V1, skels.V2025):
+        skels.write(folder / f"{layout}.skels", iter([replace(found, layout=layout)]))
+    for ending in (".pkl", ".gz"):
+        slrtp.write(folder / f"a{ending}", iter([pixels]))

@@ -26,6 +26,7 @@ from fuzz.mutations import (
 )
 from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
+from signer_jax.cli import convert
 from signer_jax.cli import main as cli
 from signer_jax.cli.common import middle_of, open_picture
 from signer_jax.data import records, shards, video
@@ -42,6 +43,8 @@ from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import to_json
 from signer_jax.training import checkpoints, latents
 from signer_jax.types import Pose, Sample
+
+_BESIDE = (".files", ".text", ".gloss")  # what a .skels has beside it
 
 # ---- How cases are made ----------------------------------------------------------------------------------------------
 
@@ -64,6 +67,13 @@ def _pose_harm(folder: Path, case: int, rng: Random) -> Changes:
         value = rng.choice((float("nan"), float("inf"), -1e38, 1e7, 1e-40, -0.0))
         return {name: data[:place] + struct.pack("<f", value) + data[place + 4 :]}
     return {name: harmed(data, case // 4, rng)}
+
+
+def _convertible_harm(folder: Path, case: int, rng: Random) -> Changes:
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if not name.endswith((*_BESIDE, storage.MANIFEST))]
+    name = names[case % len(names)]
+    return {name: _by_kind(folder, name, case // len(names), rng)}
 
 
 def _lexicon_harm(folder: Path, case: int, rng: Random) -> Changes:
@@ -218,6 +228,14 @@ def _plain(texts: Iterable[str]) -> None:
 
 def _read_pose(folder: Path, changes: Changes) -> None:
     _whole(pose_file.read(folder / next(iter(changes))))
+
+
+def _read_convertible(folder: Path, changes: Changes) -> None:
+    name = next(iter(changes)).partition("/")[0]
+    if not name.endswith(_BESIDE):
+        for clip in convert.read(folder / name, 25.0):
+            _whole(clip.pose)
+            _plain((clip.name, clip.text, clip.gloss, clip.speaker, *clip.remarks))
 
 
 def _read_lexicon(folder: Path, changes: Changes) -> None:
@@ -420,7 +438,8 @@ _TEXT, _POSES = (_text_harm, scored("text", ".txt")), (any_of("ref.pose", "hyp.p
 _VIDEOS = (any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4"))
 
 READERS = (
-    Reader(".pose", 12_600, files.make_poses, *_POSE),
+    Reader(".pose", 9_600, files.make_poses, *_POSE),
+    Reader("poses of other tools", 3_000, files.make_convertible, _convertible_harm, _read_convertible),
     Reader("lexicon folder", 7_940, files.make_lexicon, *_LEXICON),
     Reader("pose database", 7_900, files.make_prior, *_PRIOR),
     Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),

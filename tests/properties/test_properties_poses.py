@@ -81,6 +81,44 @@ def test_a_database_whose_index_is_no_json(data):
     assert gives("pose database", {"manifest.json": Whole(data)})
 
 
+OTHERS = names("poses of other tools")
+OPENPOSE = "openpose/a_000000000001_keypoints.json"
+WRITTEN = [name for name in OTHERS if not name.endswith((".files", ".text", ".gloss", "manifest.json"))]
+
+
+@budget(150)
+@given(st.sampled_from(WRITTEN), harms)
+@example("a.npy", Over(0, b"\x93NUMPY\1\0\xff\xff"))
+@example("a.pkl", Whole(b"cos\nsystem\n(S'touch never'\ntR."))
+@example("a.pkl", Whole(b"\x80\x04Nr\xff\xff\xff\xff."))
+@example("a.gz", Cut(0.5))
+@example("a.skels", Cut(0.5))
+@example("own.npz", Cut(0.5))
+@example(OPENPOSE, Cut(0))
+def test_any_harm_to_poses_of_other_tools(name, harm):
+    gives("poses of other tools", {name: harm})
+
+
+@budget(60)
+@given(st.sampled_from(["a.json", OPENPOSE]), odd_json)
+@example(OPENPOSE, Put((0, 0, 1), [1e400] * 75))
+@example("a.json", Put((0, 0), 2**70))
+def test_any_value_in_json_of_other_tools(name, harm):
+    gives("poses of other tools", {name: harm})
+
+
+@pytest.mark.parametrize("name", ["a.json", OPENPOSE])
+@pytest.mark.parametrize("data", [*NO_JSON, *NESTED], ids=lambda data: data[:12].hex())
+def test_poses_of_other_tools_that_are_no_json(name, data):
+    assert gives("poses of other tools", {name: Whole(data)})
+
+
+@budget(30)
+@given(st.sampled_from(["a.skels", "prompt2sign-2025.skels"]), odd_cells(" "))
+def test_any_value_of_skels(name, harm):
+    gives("poses of other tools", {name: harm})
+
+
 HEADER = b"\x93NUMPY\1\0"
 
 
@@ -104,7 +142,7 @@ def test_a_score_of_poses_is_a_number(name, harm):
 
 
 def test_what_is_whole_is_read():
-    for reader in (".pose", "lexicon folder", "pose database", "score pose"):
+    for reader in (".pose", "poses of other tools", "lexicon folder", "pose database", "score pose"):
         assert not gives(reader, {names(reader)[0]: lambda data: data})
 
 

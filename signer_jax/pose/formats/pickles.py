@@ -8,7 +8,7 @@ are taken; each is counted against a limit of memory before it is. `torch.save`'
 
 import pickletools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,12 +27,16 @@ _NAMES = {
 _VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "BINUNICODE", "UNICODE",
     "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING",
-    "STRING",
+    "STRING", "BYTEARRAY8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 Storages: TypeAlias = Mapping[str, bytes]  # torch's: the bytes of a tensor by their key
+
+
+class Refused(ValueError):
+    """What is wrong with a pickle."""
 
 
 class _Name(str):
@@ -47,7 +51,7 @@ class _Type:
 
     def dtype(self) -> np.dtype:
         if not _NUMBERS.fullmatch(self.letters):
-            raise ValueError(f"it holds an array of {self.letters[:20]!r}, which are no numbers")
+            raise Refused(f"it holds an array of {self.letters[:20]!r}, which are no numbers")
         return np.dtype(self.letters)
 
 
@@ -59,20 +63,31 @@ _MARK = object()
 
 
 def read(data: bytes, most: int, storages: Storages | None = None) -> Any:
-    """What a pickle builds, of at most about `most` bytes. Raises `ValueError` where it is none, is cut, or would do
-    anything else than build data.
+    """What a pickle builds, of at most about `most` bytes. Raises `Refused`, a `ValueError`, where it is none, is cut, or
+    would do anything else than build data.
     """
     walk = _Walk(most, storages or {})
     try:
-        for steps, (code, value, _) in enumerate(pickletools.genops(data), start=1):
+        for steps, (name, value) in enumerate(_steps(data), start=1):
             if steps > _MOST_STEPS:
-                raise ValueError(f"its pickle takes more than {_MOST_STEPS} steps")
-            walk.take(code.name, value)
-    except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(f"its pickle is damaged ({type(error).__name__})") from None
+                raise Refused(f"its pickle takes more than {_MOST_STEPS} steps")
+            walk.take(name, value)
+    except Refused:
+        raise
+    except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise Refused(f"its pickle is damaged ({type(error).__name__})") from None
     if len(walk.stack) != 1 or walk.stack[0] is _MARK or isinstance(walk.stack[0], _Name | _Type | _Empty):
-        raise ValueError("its pickle is damaged (it builds no data)")
+        raise Refused("its pickle is damaged (it builds no data)")
     return walk.stack[0]
+
+
+def _steps(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Each step's name and what stands behind it."""
+    try:
+        for code, value, _ in pickletools.genops(data):
+            yield code.name, value
+    except ValueError as error:
+        raise Refused(f"its pickle is damaged ({error})") from None
 
 
 class _Walk:
@@ -85,16 +100,16 @@ class _Walk:
     def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise ValueError(f"its pickle may take more than {self.most >> 20} MB of memory")
+            raise Refused(f"its pickle may take more than {self.most >> 20} MB of memory")
 
     def take(self, name: str, value: Any) -> None:
         stack = self.stack
         self.spend(_COST)
         if name in _VALUES:
-            if isinstance(value, str | bytes):
+            if isinstance(value, str | bytes | bytearray):
                 self.spend(len(value) * (4 if isinstance(value, str) else 1))
             elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-                raise ValueError("its pickle holds a number of more than 64 bits")
+                raise Refused("its pickle holds a number of more than 64 bits")
             stack.append(value)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -105,7 +120,7 @@ class _Walk:
         elif name == "MARK":
             self.marks += 1
             if self.marks > _DEEPEST:
-                raise ValueError("its pickle is nested too deeply")
+                raise Refused("its pickle is nested too deeply")
             stack.append(_MARK)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[value] = stack[-1]
@@ -140,7 +155,7 @@ class _Walk:
         elif name == "BINPERSID":
             stack.append(self.storage(stack.pop()))
         else:
-            raise ValueError(f"its pickle takes the step {name}, which data does not need")
+            raise Refused(f"its pickle takes the step {name}, which data does not need")
 
     def items(self, name: str) -> None:
         """What stands above the last mark, put together."""
@@ -168,7 +183,7 @@ class _Walk:
     @staticmethod
     def known(name: str) -> _Name:
         if name not in _NAMES:
-            raise ValueError(f"its pickle would run {name[:100]!r}, which is none of what data needs")
+            raise Refused(f"its pickle would run {name[:100]!r}, which is none of what data needs")
         return _Name(name)
 
     def made(self, name: Any, arguments: Any) -> Any:
@@ -191,23 +206,23 @@ class _Walk:
         if kind == "_rebuild_tensor_v2":
             whole, start, shape, strides = arguments[:4]
             return _tensor(whole, start, shape, strides)
-        raise ValueError(f"its pickle would run {name[:100]!r} on what it was not made for")
+        raise Refused(f"its pickle would run {name[:100]!r} on what it was not made for")
 
     def build(self, empty: Any, state: Any) -> None:
         if isinstance(empty, _Type):
             if any(part is not None for part in state[2:5]):
-                raise ValueError("it holds an array of records, which are no numbers")
+                raise Refused("it holds an array of records, which are no numbers")
             if state[1] in ("<", ">") and empty.letters[:1].isalpha():
                 empty.letters = state[1] + empty.letters
             self.stack.append(empty)
             return
         if not isinstance(empty, _Empty):
-            raise ValueError("its pickle sets the state of what has none")
+            raise Refused("its pickle sets the state of what has none")
         _, shape, of, fortran, raw = state
         if isinstance(raw, list) and of.letters.lstrip("<>|=") in ("O", "O8"):
             self.spend(8 * len(raw))
             if len(shape) > 1 or (shape and shape[0] != len(raw)) or (not shape and len(raw) != 1):
-                raise ValueError("it holds an array of objects of another shape than it says")
+                raise Refused("it holds an array of objects of another shape than it says")
             array: Any = list(raw) if shape else raw[0]
         else:
             array = _array(shape, of.dtype(), raw, fortran=bool(fortran))
@@ -237,7 +252,7 @@ def _put(target: Any, items: list) -> None:
         raise TypeError
     for key, item in zip(items[::2], items[1::2], strict=True):
         if type(key) is not str:
-            raise ValueError("its pickle holds a dict whose keys are no names")
+            raise Refused("its pickle holds a dict whose keys are no names")
         target[key] = item
 
 
@@ -247,7 +262,7 @@ def _array(shape: Any, of: np.dtype, raw: Any, *, fortran: bool) -> np.ndarray:
         raw = raw.encode("latin-1")  # as Python 2 wrote bytes
     sides = _sides(shape)
     if int(np.prod(sides, dtype=object)) * of.itemsize != len(raw):
-        raise ValueError(f"it holds an array of another size than the {len(raw)} bytes that are there")
+        raise Refused(f"it holds an array of another size than the {len(raw)} bytes that are there")
     return np.frombuffer(raw, of).reshape(sides, order="F" if fortran else "C")
 
 
@@ -256,9 +271,9 @@ def _tensor(whole: Any, start: Any, shape: Any, strides: Any) -> np.ndarray:
     count = int(np.prod(sides, dtype=object))
     dense = tuple(int(np.prod(sides[i + 1 :], dtype=object)) for i in range(len(sides)))
     if not isinstance(whole, np.ndarray) or type(start) is not int or _sides(strides) != dense:
-        raise ValueError("it holds a tensor whose values do not lie one after the other")
+        raise Refused("it holds a tensor whose values do not lie one after the other")
     if start < 0 or start + count > whole.size:
-        raise ValueError("it holds a tensor that is larger than its values")
+        raise Refused("it holds a tensor that is larger than its values")
     return whole[start : start + count].reshape(sides)
 
 

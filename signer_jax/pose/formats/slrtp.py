@@ -1,8 +1,10 @@
 """The dictionary of the SLRTP 2025 challenge, pickled (`.pkl`, `.pickle`, also gzipped) or by `torch.save` (`.pt`).
 
 By the sentence's id: `{name, text, gloss, poses_3d [t, 178, 3], speaker}` at 25 frames a second. Joints: right
-shoulder, elbow, wrist, left ones, right and left hip; 8-28 the right hand, 29-49 the left one; 50-177 a face around a centre of
-its own, in an order of its own, which has no place on the body and is left out. What is 0 in x, y and z is missing.
+shoulder, elbow, wrist, left ones, right and left hip; 8-28 the right hand, 29-49 the left one; 50-177 a face around a
+centre of its own, in an order of its own, which has no place on the body and is left out. What is 0 in x, y and z is
+missing.
+
 No pickle is executed (`pickles.py`).
 """
 
