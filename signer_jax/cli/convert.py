@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
     parser.add_argument("input", metavar="IN", help="a file by its ending, or a folder with a file a frame")
     parser.add_argument(
         "output", metavar="OUT",
-        help="a file by its ending; a folder's name: OpenPose's JSON, named json, npz or npy DWPose's frames; of a file "
-        "with several sequences a .pose of each",
+        help="a file by its ending; a folder's name: OpenPose's JSON, named json, npz or npy DWPose's frames; of a "
+        "file with several sequences a .pose of each",
     )  # fmt: skip
     parser.add_argument("--fps", type=float, help="frames a second, where the format does not say them")
     parser.add_argument("--size", help="height and width of the picture in pixels, such as 720x1280")

@@ -100,6 +100,8 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("the src", ["import", "wan", "", "--out", "x"]),
         ("--out", ["import", "t5", "x", "--out", ""]),
         ("the dir", ["export", "lora", "", "--out", "x"]),
+        ("the input", ["convert", "", "x.pose"]),
+        ("the output", ["convert", "x.pose", ""]),
         ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
     ],
 )
@@ -139,6 +141,7 @@ def test_every_path_of_every_command_is_among_those():
         "stage",
         "search",
         "profile",
+        "size",
     }
     found = set()
     for command in arguments_of(parser()):

@@ -138,7 +138,7 @@ def test_non_finite_points_are_missing(tmp_path):
     ("a.json", b'{"people":[{"pose_keypoints_2d":[1,2,0.5]}]}', "OpenPose's JSON.*signer convert FOLDER OUT.pose"),
     ("b.json", b'{"person_0": {"body_keypoints": [[0.5, 0.4]]}}', r"DWPose results \(json\); `signer convert IN"),
     ("c.json", b'[1, 2]', "JSON; give a .pose file"),
-    ("a.skels", b"-0.02429 -0.17005 0.00118 0.00000 0 0 0.16 0.08 -5e-05 0.2 0.1\n", r"\.skels.*signer convert IN\.skels"),
+    ("a.skels", b"-0.02429 -0.17005 0.00118 0.00000 0 0 0.16 0.08 -5e-05 0.2 0.1\n", r"\.skels.*convert IN\.skels"),
     ("a.mp4", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2", "a video; compare videos with `signer score video`"),
     ("a.txt", b"Ein Text\nwie jeder\n", "text; compare texts with `signer score text`"),
     ("a.pose", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),

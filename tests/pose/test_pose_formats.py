@@ -19,7 +19,7 @@ from signer_jax.types import Pose
 
 DATA = os.environ.get("SIGNER_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
-I = skeleton.INDEX  # noqa: E741
+I = skeleton.INDEX
 
 
 def clip(frames: int = 3, axes: int = 2, unit: str = clips.PIXELS, scale: float = 300) -> Clip:
@@ -221,7 +221,7 @@ def read_skels(path: Path, text: str) -> list[Clip]:
 
 
 def test_progressive_joints_and_scale(tmp_path):
-    found, = read_skels(tmp_path / "a.skels", skels_line(3, skels.PROGRESSIVE) + "\n")
+    (found,) = read_skels(tmp_path / "a.skels", skels_line(3, skels.PROGRESSIVE) + "\n")
     pose = found.pose
     assert found.layout == skels.PROGRESSIVE and found.name == "a-1"
     assert pose.confidence[:, I["neck"]].all() and (pose.coordinates[:, I["neck"]] == 0).all()  # its place
@@ -232,7 +232,7 @@ def test_progressive_joints_and_scale(tmp_path):
 
 
 def test_sides_are_those_of_a_signer_who_is_seen_from_the_front(tmp_path):
-    found, = read_skels(tmp_path / "a.skels", skels_line(3, skels.PROGRESSIVE, right=0.2) + "\n")
+    (found,) = read_skels(tmp_path / "a.skels", skels_line(3, skels.PROGRESSIVE, right=0.2) + "\n")
     np.testing.assert_allclose(found.pose.coordinates[0, I["left_shoulder"]], [0.6, 0.3, 0], atol=1e-6)
     np.testing.assert_allclose(found.pose.coordinates[0, I["right_hand_wrist_root"]], [0.24, 0.3, -0.03], atol=1e-6)
 
@@ -240,7 +240,7 @@ def test_sides_are_those_of_a_signer_who_is_seen_from_the_front(tmp_path):
 def test_version_1_has_its_own_scale_counter_and_gaps(tmp_path):
     line = skels_line(2, skels.V1).split(" ")
     line[12:15] = ["0.01600"] * 3  # the right wrist of the first frame
-    found, = read_skels(tmp_path / "a.skels", " ".join(line))
+    (found,) = read_skels(tmp_path / "a.skels", " ".join(line))
     assert found.layout == skels.V1
     assert found.pose.confidence[:, I["right_wrist"]].tolist() == [0, 1]
     assert (found.pose.coordinates[0, I["right_wrist"]] == 0).all()
@@ -340,7 +340,8 @@ def test_slrtp_round_trip_is_exact(tmp_path, ending):
 
 @pytest.mark.parametrize("value", [
     {}, [1], {"a": 1}, {"a": {"poses_3d": np.zeros((3, 17, 3))}}, {"a": {"poses_3d": np.zeros((0, 178, 3))}},
-    {"a": {"poses_3d": np.zeros((3, 178, 3))}}, {"a": {"poses_3d": [1.0]}}, {"a": {"poses_3d": np.full((3, 178, 3), 1e30)}},
+    {"a": {"poses_3d": np.zeros((3, 178, 3))}}, {"a": {"poses_3d": [1.0]}},
+    {"a": {"poses_3d": np.full((3, 178, 3), 1e30)}},
 ], ids=range(8))  # fmt: skip
 def test_what_is_no_dictionary_is_one_line(tmp_path, value):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
@@ -369,7 +370,7 @@ def test_what_torch_saves_is_read_without_torch(tmp_path):
         archive.writestr("dev/data.pkl", packed)
         archive.writestr("dev/data/0", values.tobytes())
         archive.writestr("dev/version", "3\n")
-    found, = slrtp.read(tmp_path / "dev.pt")
+    (found,) = slrtp.read(tmp_path / "dev.pt")
     np.testing.assert_array_equal(found.pose.coordinates[:, I["left_elbow"]], values[:, 4])
 
 

@@ -182,6 +182,11 @@ def _size(clip: Clip, target: str) -> tuple[int, int]:
     return clip.size
 
 
+def words_lost(clip: Clip) -> list[str]:
+    """As `lost`, of a target that has no place for words."""
+    return [what for what, there in (("texts", clip.text), ("glosses", clip.gloss)) if there]
+
+
 def lost(pose: Pose, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:
     """What of a pose a target does not hold that has these joints: a few words each."""
     said = []

@@ -225,7 +225,7 @@ def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
     said = clips.lost(clip.pose, skeleton.JOINTS, depth=False, confidence=True)
     if not np.isin(body, (0, 1)).all():
         said.append("confidences of the body (what is seen stays told from what is not)")
-    return [*said, f"the frame rate of {clip.pose.fps:g}"]
+    return [*said, *clips.words_lost(clip), f"the frame rate of {clip.pose.fps:g}"]
 
 
 def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def write(path: str | Path, clip: Clip) -> list[str]:
             (partial / f"{clip.name}_{number:012d}{ENDING}").write_text(text, encoding="utf-8")
     return [
         *clips.lost(clip.pose, skeleton.JOINTS, depth=False, confidence=True),
+        *clips.words_lost(clip),
         f"the frame rate of {clip.pose.fps:g}",
     ]
 

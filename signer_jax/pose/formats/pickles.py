@@ -63,8 +63,9 @@ _MARK = object()
 
 
 def read(data: bytes, most: int, storages: Storages | None = None) -> Any:
-    """What a pickle builds, of at most about `most` bytes. Raises `Refused`, a `ValueError`, where it is none, is cut, or
-    would do anything else than build data.
+    """What a pickle builds, of at most about `most` bytes; `storages` are those of torch's tensors.
+
+    Raises `Refused`, a `ValueError`, where it is none, is cut, or would do anything else than build data.
     """
     walk = _Walk(most, storages or {})
     try:

@@ -5,7 +5,6 @@ Layouts are recognised by the names of components and points, never by counts: M
 mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`).
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -98,15 +97,20 @@ def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
 
 
 def read_clip(path: str | Path, fps: float | None = None) -> Clip:
-    """As `read`, with what the header says of the picture; `fps` takes the place of the file's rate."""
-    pose = read(path)
-    with outside.reading(path, "cut it into shorter clips"), Path(path).open("rb") as file:
-        width, height = struct.unpack("<HH", file.read(8)[4:])
-    if fps is not None:
-        pose = Pose(pose.coordinates, pose.confidence, clips.rate(Path(path), fps, ".pose"))
+    """As `read`, with what the header says of the picture; `fps` takes the place of the file's rate, which is told."""
+    path = outside.plain_file(path, "give a .pose file")
+    with outside.reading(path, "cut it into shorter clips"):
+        data = path.read_bytes()
+        pose, _ = _read(path, data)
+        file = pose_layout.parse(data)
+    said = [f"{file.people} people: the first was taken"] if file.people > 1 else []
+    if fps is not None and fps != pose.fps:
+        said.append(f"the file says {pose.fps:g} frames a second; --fps {fps:g} was taken instead")
+        pose = Pose(pose.coordinates, pose.confidence, clips.rate(path, fps, ".pose"))
     farthest = float(np.abs(pose.coordinates[..., :2]).max(initial=0))
-    unit = clips.PIXELS if farthest > _NORMALISED and width and height else clips.OWN
-    return Clip(Path(path).stem, pose, unit, (height, width) if unit == clips.PIXELS else None)
+    unit = clips.PIXELS if farthest > _NORMALISED and file.width and file.height else clips.OWN
+    size = (file.height, file.width) if unit == clips.PIXELS else None
+    return Clip(path.stem, pose, unit, size, remarks=tuple(said))
 
 
 def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"]]:
@@ -182,7 +186,7 @@ def write_clip(path: str | Path, clip: Clip) -> list[str]:
     """
     found = clips.scaled(clip, ".pose")
     write(path, found.pose, size=found.size[::-1] if found.size else None)
-    return [what for what, there in (("texts", clip.text), ("glosses", clip.gloss)) if there]
+    return clips.words_lost(clip)
 
 
 class _Points:

@@ -42,13 +42,15 @@ class Layout:
     confidence: Float[np.ndarray, "t points"]
     fps: float
     width: int  # of the picture, in pixels, as the header has it
+    height: int
+    people: int  # most in a frame
 
 
 def parse(data: bytes) -> Layout:
     """Reads versions 0.0, 0.1 and 0.2. Raises `Broken` where the bytes are no whole file of these."""
     walk = _Walk(data)
     (version,) = walk.take("<f")
-    width, _, _ = walk.take("<HHH")
+    width, height, _ = walk.take("<HHH")
     (count,) = walk.take("<H")
     names: list[tuple[str, tuple[str, ...]]] = []
     formats: list[int] = []  # lengths
@@ -62,14 +64,16 @@ def parse(data: bytes) -> Layout:
     sizes = [len(points) for _, points in names]
     kind = round(version, 3) if np.isfinite(version) else version
     if kind == 0:
-        values, confidence, fps = _version_00(walk, sizes, formats)
+        values, confidence, fps, people = _version_00(walk, sizes, formats)
     elif kind in (0.1, 0.2):
-        values, confidence, fps = _version_01(walk, sum(sizes), max(formats) - 1, "<fIH" if kind == 0.2 else "<HHH")
+        values, confidence, fps, people = _version_01(
+            walk, sum(sizes), max(formats) - 1, "<fIH" if kind == 0.2 else "<HHH"
+        )
     else:
         raise Broken(f"version {version:g} is not 0.0, 0.1 or 0.2")
     if not _LEAST_FRAME_RATE <= fps <= _MOST_FRAME_RATE:  # NaN is no rate either
         raise Broken(f"{fps:g} frames a second, which are {_LEAST_FRAME_RATE:g} to {_MOST_FRAME_RATE:g}")
-    return Layout(tuple(names), values, confidence, float(fps), width)
+    return Layout(tuple(names), values, confidence, float(fps), width, height, people)
 
 
 class _Walk:
@@ -123,7 +127,7 @@ def twice(names: list[str], what: str) -> None:
         raise Broken(f"the {what} {name[:40]!r} occurs twice")
 
 
-def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndarray, np.ndarray, float]:
+def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndarray, np.ndarray, float, int]:
     fps, frames, people = walk.take(form)
     if not people or not walk.left:
         raise Broken("it holds no person or no frame")
@@ -132,20 +136,22 @@ def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndar
     if rest or (held != frames if form == "<fIH" else (held - frames) % 65536):
         raise Broken(f"{walk.left} bytes of values where it names {frames} frames of {size}")
     values = walk.floats((held, people, points, dims))
-    return values[:, 0], walk.floats((held, people, points))[:, 0], fps
+    return values[:, 0], walk.floats((held, people, points))[:, 0], fps, people
 
 
-def _version_00(walk: _Walk, sizes: list[int], formats: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
+def _version_00(walk: _Walk, sizes: list[int], formats: list[int]) -> tuple[np.ndarray, np.ndarray, float, int]:
     fps, frames = walk.take("<HH")
     if len(set(formats)) > 1:
         raise Broken("its components have different point formats")
     points, width = sum(sizes), formats[0]
     first = np.zeros(frames, np.int64)  # where a frame's first person starts, 0: nobody
     person = 2 + 4 * points * width
+    most = 0
     for frame in range(frames):
         (people,) = walk.take("<H")
         start = walk.skip(people * person, f"frame {frame + 1} of {frames}")
         first[frame] = start + 2 if people else 0
+        most = max(most, people)
     if walk.left:
         raise Broken(f"{walk.left} bytes follow its last frame")
     if not first.any():
@@ -156,4 +162,4 @@ def _version_00(walk: _Walk, sizes: list[int], formats: list[int]) -> tuple[np.n
     for frame, start in enumerate(first):
         if start:
             values[frame] = np.frombuffer(walk.data, "<f4", points * width, start).reshape(points, width)
-    return values[..., :-1], values[..., -1], fps
+    return values[..., :-1], values[..., -1], fps, most

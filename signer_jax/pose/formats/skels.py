@@ -6,9 +6,10 @@
                                                   counter i/(T-1); shares of the picture
 
 The 50 joints: nose, neck, right shoulder, elbow, wrist, left ones, left hand, right hand, in their names. The ten real
-sequences of Progressive Transformers at hand have their "right" arm at the viewer's right, and the other, which moves
-more, at the left: a signer who is seen from the front has the left arm there. So sides are named by where they lie, and
-a file is written as it was. Their depth grows towards the viewer, ours away; version 1's is left as it is.
+sequences of Progressive Transformers at hand have their "right" arm at the viewer's right, and the other, whose hand
+moves more in seven of them and less in two, at the left: a signer who is seen from the front has the left arm there. So
+sides are named by where they lie, and a file is written as it was. Their depth grows towards the viewer, ours away;
+version 1's is left as it is.
 
 Beside `x.skels` lie `x.files`, `x.text` and `x.gloss`, a line a sequence. A blank line is a sequence without poses.
 """
@@ -168,6 +169,11 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
     path = Path(path)
     said: dict[str, None] = {}
     beside: dict[str, list[str]] = {".files": [], ".text": [], ".gloss": []}
+    if theirs := [ending for ending in beside if not path.exists() and path.with_suffix(ending).exists()]:
+        raise SignerError(
+            f"{path}: {path.with_suffix(theirs[0]).name} stands there already and would be replaced; "
+            "choose another name"
+        )
     with storage.new_file(path) as partial, partial.open("w", encoding="ascii") as file:
         for clip in found:
             layout, _, swapped = clip.layout.partition(" ")
@@ -180,7 +186,7 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
             for ending, words in ((".files", clip.name), (".text", clip.text), (".gloss", clip.gloss)):
                 beside[ending].append(" ".join(words.split()))
     for ending, lines in beside.items():
-        if any(lines):
+        if any(lines) or path.with_suffix(ending).exists():
             storage.write_file(path.with_suffix(ending), "\n".join(lines) + "\n")
     return len(beside[".files"]), list(said)
 

@@ -9,7 +9,6 @@ No pickle is executed (`pickles.py`).
 """
 
 import gzip
-import io
 import pickle
 import zipfile
 import zlib
@@ -148,7 +147,9 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         rate = [] if clip.pose.fps == FPS else [f"the frame rate of {clip.pose.fps:g} (the format's is {FPS:g})"]
         said |= dict.fromkeys([*lost, *rate])
     with storage.new_file(path) as partial, partial.open("wb") as file:
-        data = io.BytesIO()
-        pickle.dump(sentences, data, protocol=4)
-        file.write(gzip.compress(data.getvalue(), mtime=0) if path.suffix == ".gz" else data.getvalue())
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                pickle.dump(sentences, packed, protocol=4)
+        else:
+            pickle.dump(sentences, file, protocol=4)
     return len(sentences), list(said)
