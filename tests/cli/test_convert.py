@@ -92,6 +92,13 @@ def test_texts_are_lost_where_there_is_no_place_for_them(folder, capsys):
 def test_what_was_read_otherwise_is_told(folder, capsys):
     out = says(capsys, "own.npz", "b.npy", "--fps", "25")
     assert out[1] == "read: 1 of 1 frames show several people: the most confident of each was taken"
+    (folder / "two.pose").write_bytes(files.pose_bytes(0.2, people=2))
+    assert says(capsys, "two.pose", "d.pose")[1:] == ["read: 2 people: the first was taken", "dropped: nothing"]
+    odd = files.pose_bytes(0.2).replace(b"NOSE", b"KNEE")
+    (folder / "odd.pose").write_bytes(odd)
+    assert says(capsys, "odd.pose", "d.pose")[1] == (
+        "read: 1 of the file's 9 points, which the 128 joints lack, were left out"
+    )
     pose_file.write(folder / "c.pose", files.pose(3, 300))
     out = says(capsys, "c.pose", "d.pose", "--fps", "50")
     assert out[1] == "read: the file says 25 frames a second; --fps 50 was taken instead"

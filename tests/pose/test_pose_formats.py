@@ -81,6 +81,7 @@ def test_several_people_nobody_and_a_missing_file(tmp_path):
     assert len(found.pose) == 4 and found.pose.coordinates[0, 0, 0] == 1
     assert (found.pose.confidence.sum(1) > 0).tolist() == [True, False, False, True]
     assert found.remarks == (
+        "the middle of the hips, the feet and the pupils, which the 128 joints lack, were left out",
         "1 frames have no file: confidence 0",
         "1 of 4 frames show several people: the most confident of each was taken",
         "1 of 4 frames show nobody: confidence 0",

@@ -32,6 +32,8 @@ _PARTS = (
     ("face_keypoints_2d", skeleton.FACE, 70), ("hand_left_keypoints_2d", skeleton.LEFT_HAND, 21),
     ("hand_right_keypoints_2d", skeleton.RIGHT_HAND, 21),
 )  # fmt: skip
+_BEYOND = (("pose_keypoints_2d", 25, (8, *range(19, 25))), ("face_keypoints_2d", 70, (68, 69)))
+_LEFT_OUT = "the middle of the hips, the feet and the pupils, which the 128 joints lack, were left out"
 _MEND = "download or extract it again"
 
 
@@ -45,7 +47,7 @@ def read(path: str | Path, fps: float | None) -> Clip:
     found = rate_and_files(path, fps)
     frames: list[Person] = []
     people: list[int] = []
-    gaps = 0
+    gaps, beyond = 0, False
     first = found[1][0][0]
     for number, file in found[1]:
         if number - first > len(frames) + _MOST_GAP:
@@ -54,10 +56,12 @@ def read(path: str | Path, fps: float | None) -> Clip:
             frames.append(clips.nobody())
             people.append(-1)
             gaps += 1
-        shown = read_frame(file)
+        shown, more = read_frame(file)
+        beyond = beyond or more
         frames.append(clips.foremost(shown))
         people.append(len(shown))
-    said = [f"{gaps} frames have no file: confidence 0"] if gaps else []
+    said = [_LEFT_OUT] if beyond else []
+    said += [f"{gaps} frames have no file: confidence 0"] if gaps else []
     return clips.of_frames(path, frames, people, found[0], clips.PIXELS, said)
 
 
@@ -79,8 +83,8 @@ def rate_and_files(path: Path, fps: float | None) -> tuple[float, list[tuple[int
     return clips.rate(path, fps, KIND), sorted(files)
 
 
-def read_frame(file: Path) -> list[Person]:
-    """The people of a frame."""
+def read_frame(file: Path) -> tuple[list[Person], bool]:
+    """The people of a frame, and whether it shows points that the canonical skeleton lacks."""
     outside.plain_file(file, "give a file of OpenPose's JSON")
     try:
         with outside.reading(file, "divide it"):
@@ -89,17 +93,20 @@ def read_frame(file: Path) -> list[Person]:
         raise SignerError(f"{file}: not a whole frame of OpenPose's JSON ({error}); {_MEND}") from None
 
 
-def people_of(frame: Any) -> list[Person]:
+def people_of(frame: Any) -> tuple[list[Person], bool]:
     if not isinstance(frame, dict) or not isinstance(frame.get("people"), list):
         raise ValueError("there is no list of people")
     if len(frame["people"]) > _MOST_PEOPLE:
         raise ValueError(f"there are more than {_MOST_PEOPLE} people")
-    people = []
+    people, beyond = [], False
     for person in frame["people"]:
         if not isinstance(person, dict):
             raise ValueError("a person is no object")
         people.append(_person(person))
-    return [person for person in people if person[1].any()]
+        for name, count, places in _BEYOND:  # their numbers have been looked at
+            values = person.get(name) or []
+            beyond = beyond or (len(values) == 3 * count and any(values[3 * place + 2] for place in places))
+    return [person for person in people if person[1].any()], beyond
 
 
 def _person(person: dict) -> Person:

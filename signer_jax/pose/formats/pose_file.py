@@ -93,7 +93,7 @@ def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
     path = outside.plain_file(path, "give a .pose file")
     with outside.reading(path, "cut it into shorter clips"):
-        return _read(path, path.read_bytes())
+        return _read(path, path.read_bytes())[:2]
 
 
 def read_clip(path: str | Path, fps: float | None = None) -> Clip:
@@ -101,9 +101,11 @@ def read_clip(path: str | Path, fps: float | None = None) -> Clip:
     path = outside.plain_file(path, "give a .pose file")
     with outside.reading(path, "cut it into shorter clips"):
         data = path.read_bytes()
-        pose, _ = _read(path, data)
+        pose, _, unused = _read(path, data)
         file = pose_layout.parse(data)
-    said = [f"{file.people} people: the first was taken"] if file.people > 1 else []
+    points = sum(len(names) for _, names in file.names)
+    said = [f"{unused} of the file's {points} points, which the 128 joints lack, were left out"] if unused else []
+    said += [f"{file.people} people: the first was taken"] if file.people > 1 else []
     if fps is not None and fps != pose.fps:
         said.append(f"the file says {pose.fps:g} frames a second; --fps {fps:g} was taken instead")
         pose = Pose(pose.coordinates, pose.confidence, clips.rate(path, fps, ".pose"))
@@ -113,7 +115,8 @@ def read_clip(path: str | Path, fps: float | None = None) -> Clip:
     return Clip(path.stem, pose, unit, size, remarks=tuple(said))
 
 
-def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"]]:
+def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
+    """As `read_with_layout`, and how many of the file's points no joint is made of."""
     try:
         file = pose_layout.parse(data)
     except pose_layout.Broken as error:
@@ -153,7 +156,8 @@ def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"]]:
         raise SignerError(f"{path}: unknown pose layout [{found}]; convert it to {known}")
     coordinates, confidence, has = source.gather(names)
     _fill_head(coordinates, confidence, has, source)
-    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps), has
+    unused = len(source.where) - len(source.used)
+    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps), has, unused
 
 
 def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) -> None:
@@ -196,12 +200,14 @@ class _Points:
         self.xyz, self.confidence, self.components = xyz, confidence, components
         names = [(component, point) for component, points in components.items() for point in points]
         self.where = {name: i for i, name in enumerate(names)}
+        self.used: set[int] = set()  # places of those that a joint was made of
 
     def mean(self, names: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean position `[t, c]` and least confidence `[t]` of the named points; None where the file lacks one."""
         if not names or any(name not in self.where for name in names):
             return None
         where = [self.where[name] for name in names]
+        self.used.update(where)
         return self.xyz[:, where].mean(1, dtype=np.float32), self.confidence[:, where].min(1)
 
     def gather(self, names: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
