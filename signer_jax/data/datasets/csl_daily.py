@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding, plain_pickle
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError
 
 LANGUAGE = "csl"
@@ -93,7 +93,7 @@ def _official(
     yield from _items(noted, notes, frames, split, names, split_of)
     for name, (theirs, line) in split_of.items():
         if theirs == split and name not in names:
-            yield Left(name, split, "no annotation", finding.place(split_file, line))
+            yield finding.lost(name, split, Lacking("no annotation"), finding.place(split_file, line))
 
 
 def _notes_of(file: Path) -> Iterator[_Note]:
@@ -137,6 +137,7 @@ def _items(
                 yield finding.left(row, split, file, Lacking("in no split"), name)
                 continue
         if row.fault:
+            names.mark(name)
             yield finding.left(row, split, file, name=name)
             continue
         try:

@@ -51,6 +51,10 @@ class Names:
         self._seen.add(name)
         return name
 
+    def mark(self, name: str) -> None:
+        """That a row names this, though it is left out."""
+        self._seen.add(composed(name))
+
     def __contains__(self, name: str) -> bool:
         return composed(name) in self._seen
 
@@ -176,6 +180,11 @@ def left(row: Row, split: str, file: Path, lacking: Lacking | None = None, name:
     """What becomes of a row that cannot be given."""
     reason, detail = (lacking.reason, lacking.detail) if lacking else (row.fault, row.detail)
     return Left(one_line(name[:200]) or f"line {row.line}", split, reason, place(file, row.line), one_line(detail))
+
+
+def lost(name: str, split: str, lacking: Lacking, where: str) -> Left:
+    """What becomes of something that is there, in no row of a table."""
+    return Left(one_line(name[:200]), split, lacking.reason, one_line(where), one_line(lacking.detail))
 
 
 def place(file: Path, line: int) -> str:

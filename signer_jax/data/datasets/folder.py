@@ -20,8 +20,8 @@ from pathlib import Path
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
-from signer_jax.errors import SignerError, one_line
+from signer_jax.data.datasets.item import Found, Item
+from signer_jax.errors import SignerError
 
 _TABLE = "samples.csv"
 _COLUMNS = (
@@ -141,7 +141,7 @@ def _of_files(folder: Path, split: str) -> Iterator[Found]:
             there = str(path.relative_to(folder))
             if kind in found.setdefault(name, {}):
                 other = f"{found[name][kind].relative_to(folder)} has the same name"
-                yield Left(one_line(name), split, "named twice", one_line(there), one_line(other))
+                yield finding.lost(name, split, Lacking("named twice", other), there)
                 continue
             found[name][kind] = path
     for name, paths in sorted(found.items()):
@@ -154,6 +154,6 @@ def _of_files(folder: Path, split: str) -> Iterator[Found]:
                 for kind, path in paths.items()
             }
         except Lacking as lacking:
-            yield Left(one_line(name), split, lacking.reason, one_line(place), one_line(lacking.detail))
+            yield finding.lost(name, split, lacking, place)
         else:
             yield Item(name, split, came_from=place, video=media.get("video"), pose=media.get("pose"))

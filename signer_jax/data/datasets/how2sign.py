@@ -20,7 +20,7 @@ from pathlib import Path
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError
 
 LANGUAGE = "ase"
@@ -98,6 +98,7 @@ def _with_table(
     names = Names()
     for row in rows:
         if row.fault:
+            names.mark(row.cells.get("SENTENCE_NAME", ""))
             yield finding.left(row, split, file, name=row.cells.get("SENTENCE_NAME", ""))
             continue
         video_name, name, start, end, text = (row.cells[column] for column in columns)
@@ -116,15 +117,17 @@ def _with_table(
         )  # fmt: skip
     for name, path in folders.sentences().items():
         if name not in names:
-            yield Left(name, split, "in no row of the table", path.name)
+            yield finding.lost(name, split, Lacking("in no row of the table"), path.name)
 
 
 def _without_table(folders: _Folders, split: str) -> Iterator[Found]:
     for name, path in folders.sentences().items():
         try:
+            if fault := tables.fault_of(path.name):
+                raise Lacking(fault)
             media = _media(folders, name, "", (0.0, None))
         except Lacking as lacking:
-            yield Left(name, split, lacking.reason, path.name, lacking.detail)
+            yield finding.lost(name, split, lacking, path.name)
         else:
             yield Item(name, split, language=LANGUAGE, signer=_signer(name), came_from=path.name, **media)
 

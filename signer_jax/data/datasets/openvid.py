@@ -11,7 +11,7 @@ from signer_jax.data import tables
 from signer_jax.data.corpora import openvid
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.datasets.item import Found, Item
 
 LANGUAGE = ""
 SPOKEN = "en"
@@ -35,6 +35,7 @@ def _items(file: Path, rows: Iterator[tables.Row], videos: Path, split: str) -> 
     for row in rows:
         name = row.cells.get("video", "")
         if row.fault:
+            names.mark(name)
             yield finding.left(row, split, file, name=name)
             continue
         try:
@@ -52,4 +53,4 @@ def _items(file: Path, rows: Iterator[tables.Row], videos: Path, split: str) -> 
         )
     for path in videos.iterdir():
         if path.is_file() and path.name not in names:
-            yield Left(finding.composed(path.name), split, "in no row of the table", path.name)
+            yield finding.lost(path.name, split, Lacking("in no row of the table"), path.name)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError, one_line
 
 # Part -> IANA codes of its sign language and of its texts' language.
@@ -35,7 +35,8 @@ _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|val
 _DONE = "processed_video_name_by_dwpose.txt"
 _VIDEO = "crop_original_video.mp4"
 _FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
-_HEAD = 1 << 14  # bytes of a line: five frames of the longest form
+_HEAD = 1 << 16  # bytes of a line
+_ENOUGH = 5 * 385 + 1  # numbers of it: five frames of the longest form
 _ROUNDED = 2e-4  # of a counter
 
 
@@ -83,15 +84,15 @@ def convention(numbers: Sequence[float], *, whole: bool = True) -> str | None:
         counters = numbers[width - 1 :: width]
         if not counters or (whole and len(numbers) % width):
             continue
+        if not whole and len(counters) < 3:
+            continue
         if len(counters) == 1:
             if width == 385 or abs(counters[0] - (0 if first_is_zero else 1)) < _ROUNDED:
                 return name
             continue
         step = counters[0] if not first_is_zero else counters[1]
-        expected = [step * (i + (not first_is_zero)) for i in range(len(counters))]
-        even = all(
-            abs(one - other) < _ROUNDED * (i + 1) for i, (one, other) in enumerate(zip(counters, expected, strict=True))
-        )
+        first = 0 if first_is_zero else 1
+        even = all(abs(one - step * (first + i)) < _ROUNDED * (i + 1) for i, one in enumerate(counters))
         if 0 < step <= 1 + _ROUNDED and even:
             return name
     return None
@@ -153,7 +154,7 @@ def _convention_of(head: bytes) -> str:
         raise Lacking("no poses", "a blank line")
     whole = len(head) < _HEAD - 1
     if not whole:
-        parts.pop()  # it may be cut
+        parts = parts[:_ENOUGH]
     try:
         found = convention([float(part) for part in parts], whole=whole)
     except ValueError:
@@ -174,7 +175,7 @@ def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool
         name = names.new(clip.name)
         media = _media(clip)
     except Lacking as lacking:
-        return Left(one_line(clip.name), split, lacking.reason, one_line(place), one_line(lacking.detail))
+        return finding.lost(clip.name, split, lacking, place)
     return Item(name, split, language=language, spoken=spoken, came_from=place, **media)
 
 

@@ -21,7 +21,7 @@ from signer_jax import json_files, outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError, one_line
 
 LANGUAGE = "ase"
@@ -78,7 +78,7 @@ def _listed(
         )
         if not isinstance(gloss, str) or not isinstance(instances, list):
             if split == "train":
-                yield Left(f"entry {number}", split, "unreadable entry", where)
+                yield finding.lost(f"entry {number}", split, Lacking("unreadable entry"), where)
             continue
         for about in instances:
             about = about if isinstance(about, dict) else {}
@@ -118,7 +118,7 @@ def _sign(
     ours = finding.our_split(theirs) if isinstance(theirs, str) else ""
     if split != (ours if ours in finding.SPLITS else "train"):
         return
-    shown = one_line(name[:200]) if isinstance(name, str) else "?"
+    shown = name if isinstance(name, str) else "?"
     try:
         if not isinstance(name, str) or tables.fault_of(name) or tables.fault_of(gloss):
             raise Lacking("unreadable entry")
@@ -129,7 +129,7 @@ def _sign(
             raise Lacking("no gloss")
         media = _media(name, about, folders)
     except Lacking as lacking:
-        yield Left(shown, split, lacking.reason, where, one_line(lacking.detail))
+        yield finding.lost(shown, split, lacking, where)
         return
     signer = about.get("signer_id", "")
     yield Item(
