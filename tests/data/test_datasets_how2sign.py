@@ -106,6 +106,7 @@ def test_every_row_with_a_fault_is_left_out_and_named(tmp_path):
         row("ab_8", text="a\x1b[2J"): "control character",
         "ab\tx": "row cut short",
         row("ab_9") + "\tmore": "too many cells",
+        row("a" + "\u0301\u0323" * 40_000): "more than 30 marks on a letter",
         row("gone"): "no video and no pose",
     }
     table(tmp_path, row("ab_0"), "", *bad, row("ab_10"))

@@ -63,7 +63,7 @@ def test_what_is_in_no_form_is_not(tmp_path):
     numbers = [float(one) for one in skels("prompt2sign", 6).split()]
     for other in ([], numbers[:150], numbers[:-1], numbers[1:] + [0.0], [0.5] * 302, [float("nan")] * 151 * 3):
         assert prompt2sign.convention(other) is None
-    lines = [skels("prompt2sign", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign", 2)[:-40]]
+    lines = [skels("prompt2sign", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign", 2).rsplit(" ", 4)[0]]
     make(tmp_path, skels=lines, text=["a", "b", "c", "d"], files=["1", "2", "3", "4"])
     items, left = found(tmp_path)
     assert [one.name for one in items] == ["1"]

@@ -138,7 +138,7 @@ def test_csl_every_row_comes_out_of_one_split(tmp_path):
     assert got["dev"][0][2].signer == ""
     assert Counter(one.reason for one in got["train"][1]) == {
         "unknown split": 1, "row cut short": 1, "named twice": 1, "unreadable row": 3, "no glosses": 1, "no text": 1,
-        "no UTF-8": 1, "in no split": 1, "no annotation": 1,
+        "no UTF-8": 1, "in no split": 1,
     }  # fmt: skip
     assert [(one.name, one.reason) for one in got["dev"][1]] == [("b", "named twice"), ("a", "named twice")]
 
@@ -167,9 +167,9 @@ def test_csl_another_folder_and_another_pickle(tmp_path):
 
 
 def test_aslg_pairs_of_files(tmp_path):
-    for name, split, split_name in (("ENG-ASL_Train_0.046", "train", ""), ("ENG-ASL_Dev_0.046", "dev", "dev/")):
-        write(tmp_path / f"{split_name}{name}.en", 'the "next" item\r\n\r\nnext\nlast\n')
-        write(tmp_path / f"{split_name}{name}.asl", "NEXT ITEM\r\nX\r\n\nLAST\n")
+    for name in ("ENG-ASL_Train_0.046", "dev/ENG-ASL_Dev_0.046"):
+        write(tmp_path / f"{name}.en", 'the "next" item\r\n\r\nnext\nlast\n')
+        write(tmp_path / f"{name}.asl", "NEXT ITEM\r\nX\r\n\nLAST\n")
     write(tmp_path / "corpus_0001.clean.en.txt", "the test works\n")
     write(tmp_path / "corpus_0001.clean.asl.txt", "TEST WORK\n")
     assert aslg_pc12.splits(tmp_path) == ["train", "dev"]

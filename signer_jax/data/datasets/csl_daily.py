@@ -82,9 +82,11 @@ def _official(
         name = finding.composed(row.cells.get("name", ""))
         theirs = finding.our_split(row.cells.get("split", ""))
         known = theirs in finding.SPLITS
-        if row.fault or not known or name in split_of:
+        if row.fault or not known or not name or name in split_of:
             if split == (theirs if known else finding.SPLITS[0]):
-                fault = Lacking("unknown split", theirs[:40]) if not known else Lacking("named twice")
+                fault = (
+                    Lacking("named twice" if name else "no name") if known else Lacking("unknown split", theirs[:40])
+                )
                 yield finding.left(row, split, split_file, None if row.fault else fault, name)
         else:
             split_of[name] = theirs, row.line
