@@ -99,6 +99,7 @@ def test_faults_of_a_table(tmp_path):
         "/etc/hostname,,,f,,": "path out of the folder", "out.mp4,,,g,,": "path out of the folder",
         "a.mp4,,,h,5,4": "end before start", "a.mp4,,,i,x,": "start or end is no number",
         ",,,j,,": "no video, pose or text", "a.mp4,,x,a0,,": "named twice", "a.mp4,,x\x07,k,,": "control character",
+        f"{'x' * 300},,,m,,": "no video file", f",{'y/' * 4000}z,,n,,": "no pose file", "pipe,,,o,,": "video file is no file",
         "a.mp4": "row cut short", 'a.mp4,,"x"y,l,,': "unreadable row",
     }  # fmt: skip
     rows = "\n".join(["video,pose,text,name,start,end", "a.mp4,,,a0,,", *bad])
@@ -106,6 +107,7 @@ def test_faults_of_a_table(tmp_path):
     write(tmp_path / "a.mp4")
     write(tmp_path / "empty.mp4", b"")
     (tmp_path / "hollow").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "out.mp4").symlink_to("/etc/hostname")
     items, left = found(folder, tmp_path)
     assert [one.name for one in items] == ["a0"] and [one.reason for one in left] == list(bad.values())

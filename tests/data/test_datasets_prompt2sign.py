@@ -11,18 +11,18 @@ from signer_jax.data.datasets.item import Item, Left
 from signer_jax.errors import SignerError
 
 DATA = os.environ.get("SIGNER_DATA")
-FORMS = {"progressive_transformers": 151, "prompt2sign": 151, "prompt2sign_2025": 385}
+FORMS = {"progressive": 151, "prompt2sign-v1": 151, "prompt2sign-2025": 385}
 
 
 def skels(form: str, frames: int, digits: int = 5) -> str:
     """A line of random joints with the form's counter."""
-    values = np.random.default_rng(frames).normal(size=(frames, FORMS[form])) / (9 if form == "prompt2sign" else 3)
-    if form == "prompt2sign":
+    values = np.random.default_rng(frames).normal(size=(frames, FORMS[form])) / (9 if form == "prompt2sign-v1" else 3)
+    if form == "prompt2sign-v1":
         values[:, 3:5] = 0.016  # missing
         values[:, -1] = np.arange(1, frames + 1) / frames
     else:
         values[:, 3:6] = 0.0  # the origin
-        values[:, -1] = np.arange(frames) / (frames if form == "progressive_transformers" else max(1, frames - 1))
+        values[:, -1] = np.arange(frames) / (frames if form == "progressive" else max(1, frames - 1))
     return " ".join(f"{value:.{digits}f}" for value in values.reshape(-1))
 
 
@@ -60,10 +60,10 @@ def test_a_normalisation_is_told_by_its_numbers(tmp_path, form, frames):
 
 
 def test_what_is_in_no_form_is_not(tmp_path):
-    numbers = [float(one) for one in skels("prompt2sign", 6).split()]
+    numbers = [float(one) for one in skels("prompt2sign-v1", 6).split()]
     for other in ([], numbers[:150], numbers[:-1], numbers[1:] + [0.0], [0.5] * 302, [float("nan")] * 151 * 3):
         assert prompt2sign.convention(other) is None
-    lines = [skels("prompt2sign", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign", 2).rsplit(" ", 4)[0]]
+    lines = [skels("prompt2sign-v1", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign-v1", 2).rsplit(" ", 4)[0]]
     make(tmp_path, skels=lines, text=["a", "b", "c", "d"], files=["1", "2", "3", "4"])
     items, left = found(tmp_path)
     assert [one.name for one in items] == ["1"]
@@ -74,7 +74,7 @@ def test_what_is_in_no_form_is_not(tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_lines_belong_together_and_a_blank_one_is_a_clip_without_poses(tmp_path, end):
-    line = skels("prompt2sign_2025", 4)
+    line = skels("prompt2sign-2025", 4)
     lists = {"skels": [line, "", line], "text": ['one "two"', "three", "four"], "files": ["c/1", "c/2", "c/3"]}
     make(tmp_path / "ASL_part", "dev", end, **lists, gloss=["ONE TWO", "", "FOUR"])
     assert prompt2sign.splits(tmp_path) == ["dev"]
@@ -97,7 +97,7 @@ def test_each_part_has_its_languages(tmp_path):
 
 
 def test_files_of_other_lengths_are_refused_before_the_first_line(tmp_path):
-    line = skels("prompt2sign", 2)
+    line = skels("prompt2sign-v1", 2)
     make(tmp_path, skels=[line, line], text=["a", "b", "c"])
     with pytest.raises(SignerError, match=r"train\.skels: has 2 lines, train\.text 3, and they belong together"):
         prompt2sign.items(tmp_path, "train")
@@ -107,7 +107,7 @@ def test_files_of_other_lengths_are_refused_before_the_first_line(tmp_path):
 
 
 def test_faults_of_lines(tmp_path):
-    line = skels("prompt2sign", 2)
+    line = skels("prompt2sign-v1", 2)
     texts = ["a", "", "b\x1b[2J", "c", "d", "e"]
     make(tmp_path, skels=[line] * 6, text=texts, files=["1", "2", "3", "1", "", "6"])
     (tmp_path / "train.text").write_bytes((tmp_path / "train.text").read_bytes().replace(b"e\n", b"\xff\n"))
@@ -158,7 +158,7 @@ def test_real_files():
     for split in ("train", "dev"):
         items, left = found(Path(DATA) / "skels", split)
         assert len(items) == 5 and not left and [one.line for one in items] == list(range(5))
-        assert all(one.came_from.endswith("(progressive_transformers)") and one.glosses for one in items)
+        assert all(one.came_from.endswith("(progressive)") and one.glosses for one in items)
     items, left = found(Path(DATA) / "dwpose")
     assert [(one.name, one.pose.name) for one in items] == [("human_signer", "json"), ("wlasl_01214", "npz")]
     assert not left and all(one.video for one in items)

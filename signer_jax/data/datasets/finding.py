@@ -1,8 +1,10 @@
 """What the datasets' readers share: their splits' names, the files that a table names, and what is left out of one."""
 
+import errno
 import math
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -122,14 +124,15 @@ def file_of(folder: Path, names: Iterable[str], what: str) -> Path:
         path = inside(folder, name)
         try:
             status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+                continue
             lacking = Lacking(f"unreadable {what}", f"{name}: {outside.reason_of(error)}")
             continue
-        if path.is_file() and status.st_size:
+        plain = stat.S_ISREG(status.st_mode)
+        if plain and status.st_size:
             return path
-        lacking = Lacking(f"empty {what}" if path.is_file() else f"{what} is no file", name)
+        lacking = Lacking(f"empty {what}" if plain else f"{what} is no file", name)
     raise lacking
 
 
@@ -138,7 +141,7 @@ def folder_of(folder: Path, names: Iterable[str], endings: Sequence[str], what: 
     lacking = Lacking(f"no {what}")
     for name in names:
         path = inside(folder, name)
-        if path.is_dir():
+        if os.path.isdir(path):
             if holds(path, endings):
                 return path
             lacking = Lacking(f"empty {what}", name)

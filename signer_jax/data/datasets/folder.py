@@ -116,7 +116,7 @@ def _place(folder: Path, name: str | None, frames: tuple[str, ...], what: str) -
     if not name:
         return None
     path = finding.inside(folder, name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return finding.folder_of(folder, (name,), frames, what.replace("file", "folder"))
     return finding.file_of(folder, (name,), what)
 

@@ -13,6 +13,7 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
@@ -74,12 +75,12 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
 def convention(numbers: Sequence[float], *, whole: bool = True) -> str | None:
     """Which of three forms the numbers of a `.skels` line have, or its first where not `whole`; None for none.
 
-    "progressive_transformers": 151 a frame, divided by 3, the counter from 0. "prompt2sign": 151, divided by 9, the
-    counter i/T from 1/T. "prompt2sign_2025": 385, the counter from 0.
+    "progressive" (Progressive Transformers): 151 a frame, divided by 3, the counter from 0. "prompt2sign-v1": 151,
+    divided by 9, the counter i/T from 1/T. "prompt2sign-2025": 385, the counter from 0.
     The counter is a frame's last number and grows evenly: it tells the frame's length and, by its first, the form.
     """
     for width, first_is_zero, name in (
-        (385, True, "prompt2sign_2025"), (151, True, "progressive_transformers"), (151, False, "prompt2sign")
+        (385, True, "prompt2sign-2025"), (151, True, "progressive"), (151, False, "prompt2sign-v1")
     ):  # fmt: skip
         counters = numbers[width - 1 :: width]
         if not counters or (whole and len(numbers) % width):
@@ -229,7 +230,7 @@ def _clip_of(places: Sequence[Path], name: str) -> Path | None:
     for place in places if name else ():
         for one in (name, name.rpartition("/")[2]):
             clip = finding.inside(place, one)
-            if (clip / "results_dwpose").is_dir():
+            if os.path.isdir(clip / "results_dwpose"):
                 return clip
     return None
 
