@@ -99,7 +99,8 @@ def test_faults_of_a_table(tmp_path):
         "/etc/hostname,,,f,,": "path out of the folder", "out.mp4,,,g,,": "path out of the folder",
         "a.mp4,,,h,5,4": "end before start", "a.mp4,,,i,x,": "start or end is no number",
         ",,,j,,": "no video, pose or text", "a.mp4,,x,a0,,": "named twice", "a.mp4,,x\x07,k,,": "control character",
-        f"{'x' * 300},,,m,,": "no video file", f",{'y/' * 4000}z,,n,,": "no pose file", "pipe,,,o,,": "video file is no file",
+        f"{'x' * 300},,,m,,": "no video file", f",{'y/' * 4000}z,,n,,": "no pose file",
+        "pipe,,,o,,": "video file is no file",
         "a.mp4": "row cut short", 'a.mp4,,"x"y,l,,': "unreadable row",
     }  # fmt: skip
     rows = "\n".join(["video,pose,text,name,start,end", "a.mp4,,,a0,,", *bad])
