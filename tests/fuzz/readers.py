@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz import files, large
+from fuzz import datasets, files, large
 from fuzz.mutations import (
     boxes_by_hand,
     harmed,
@@ -445,7 +445,8 @@ READERS = (
     Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),
     Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),
     Reader("OpenVid", 1_000, files.make_openvid, _openvid_harm, _read_openvid),
-    Reader("PHOENIX14T", 6_940, files.make_phoenix, *_PHOENIX),
+    Reader("PHOENIX14T", 4_940, files.make_phoenix, *_PHOENIX),
+    Reader("datasets' tables", 2_000, datasets.make, datasets.harm, datasets.read),
     Reader("How2Sign clips", 1_000, files.make_how2sign, _how2sign_harm, _read_how2sign),
     Reader("video", 4_940, files.make_videos, *_VIDEO),
     Reader(

@@ -5,7 +5,6 @@ Layout: `OpenVidHD.csv`, `OpenVid-1M.csv` or the only other csv, in the folder o
 `data/train`; of its columns `video` and `caption` are read. The videos that it names lie in `video/`.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from signer_jax import outside, storage
-from signer_jax.data import video
+from signer_jax.data import tables, video
 from signer_jax.data.buckets import Bucket, Clip, fitted, plan
 from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.data.shards import MOST_BYTES
@@ -24,8 +23,8 @@ from signer_jax.types import Sample
 
 _KNOWN = ("OpenVidHD.csv", "OpenVid-1M.csv")
 _PLACES = ("", "data/train")
-_VIDEOS = "video"
-_COLUMNS = ("video", "caption")
+VIDEOS = "video"
+COLUMNS = ("video", "caption")
 _ENOUGH = MOST_BYTES - (1 << 20)  # of a clip's frames: a record has its caption too
 _SAME_TIME = 1e-6  # seconds
 _MANY_FRAMES = 9999  # a number as long as a clip's has
@@ -57,7 +56,7 @@ def samples(
         {"motions": {"train": [[_MANY_FRAMES, True, name, len(sizes)] for name in names]}, "signers": names},
         f"{source}: the list of its {len(names)} videos", "divide the table, and give each run a part",
     )  # fmt: skip
-    return _samples(Path(source) / _VIDEOS, found, [Bucket(1, *size) for size in sizes], fps, crop, enlarge)
+    return _samples(Path(source) / VIDEOS, found, [Bucket(1, *size) for size in sizes], fps, crop, enlarge)
 
 
 def _samples(
@@ -84,48 +83,48 @@ def rows(source: str | Path) -> list[Row]:
     or more than half of the rows are left out.
     """
     folder = Path(source)
-    table = _table(folder)
+    table = find_table(folder)
     with outside.reading(table, "divide it"):
-        cells = _cells(table)
+        cells = tables.csv_cells(table)
         header = next(cells, (1, "has no header"))[1]
         if isinstance(header, str):
             raise SignerError(f"{table}: its first line {header}; download it again")
-        if missing := [column for column in _COLUMNS if column not in header]:
+        if missing := [column for column in COLUMNS if column not in header]:
             names = ", ".join(header)[:200] or "none"
             raise SignerError(f"{table}: lacks the column {missing[0]!r} (it has {names}); download it again")
         total = sum(1 for _ in cells)
         if not total:
             raise SignerError(f"{table}: holds no row; download it again")
-        left_out, where = LeftOut(table, "rows", total), [header.index(column) for column in _COLUMNS]
+        left_out, where = LeftOut(table, "rows", total), [header.index(column) for column in COLUMNS]
         kept: dict[str, Row] = {}
         absent: list[str] = []
-        for line, row in islice(_cells(table), 1, None):
+        for line, row in islice(tables.csv_cells(table), 1, None):
             try:
                 name, caption = _row(row, len(header), where)
                 if name in kept:
                     raise ValueError(f"names {name!r} a second time")
-                outside.check_inside(folder / _VIDEOS, (name,), "copy it there")
+                outside.check_inside(folder / VIDEOS, (name,), "copy it there")
             except (ValueError, SignerError) as error:
                 left_out.add(f"line {line} {error}")
                 continue
-            if (folder / _VIDEOS / name).is_file():
+            if (folder / VIDEOS / name).is_file():
                 kept[name] = Row(name, caption)
             else:
                 absent.append(name)
         left_out.end()
     if not kept:
         raise SignerError(
-            f"{table}: none of its {total} rows names a video that is in {folder / _VIDEOS}; extract the archives there"
+            f"{table}: none of its {total} rows names a video that is in {folder / VIDEOS}; extract the archives there"
         )
     if absent:
-        left_out.say(f"{len(absent)} of {total} rows name a video that is not in {_VIDEOS}/ (the first: {absent[0]})")
-    there = sum(1 for file in (folder / _VIDEOS).iterdir() if file.is_file())
+        left_out.say(f"{len(absent)} of {total} rows name a video that is not in {VIDEOS}/ (the first: {absent[0]})")
+    there = sum(1 for file in (folder / VIDEOS).iterdir() if file.is_file())
     if there > len(kept):
-        left_out.say(f"{there - len(kept)} files in {_VIDEOS}/ are in none of the rows that are read")
+        left_out.say(f"{there - len(kept)} files in {VIDEOS}/ are in none of the rows that are read")
     return list(kept.values())
 
 
-def _table(folder: Path) -> Path:
+def find_table(folder: Path) -> Path:
     mend = "give the folder that holds OpenVidHD.csv and video/"
     there = [file for place in _PLACES for file in sorted((folder / place).glob("*.csv"))]
     known = [file for name in _KNOWN for file in there if file.name == name]
@@ -135,26 +134,9 @@ def _table(folder: Path) -> Path:
         raise SignerError(f"{folder}: has no csv; {mend}")
     table = (known or there)[0]
     outside.check_inside(folder, (str(table.relative_to(folder)),), mend)
-    if not (folder / _VIDEOS).is_dir():
-        raise SignerError(f"{folder}: has no folder {_VIDEOS}; extract the archives there")
+    if not (folder / VIDEOS).is_dir():
+        raise SignerError(f"{folder}: has no folder {VIDEOS}; extract the archives there")
     return outside.plain_file(table, mend)
-
-
-def _cells(table: Path) -> Iterator[tuple[int, list[str] | str]]:
-    """The line at which each row ends, and its cells; what is wrong with it, of one that is no csv."""
-    # What is no UTF-8 comes as lone surrogates, which `_row` refuses.
-    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield reader.line_num, f"is no csv ({error})"
-                continue
-            if row:
-                yield reader.line_num, row
 
 
 def _row(cells: list[str] | str, width: int, where: list[int]) -> Row:
@@ -165,7 +147,7 @@ def _row(cells: list[str] | str, width: int, where: list[int]) -> Row:
         raise ValueError(f"has {len(cells)} cells where the header has {width}")
     name, caption = (cells[i].strip() for i in where)
     caption = " ".join(caption.split())
-    for column, text in zip(_COLUMNS, (name, caption), strict=True):
+    for column, text in zip(COLUMNS, (name, caption), strict=True):
         if not text:
             raise ValueError(f"has no {column}")
         if any("\ud800" <= c <= "\udfff" for c in text):
@@ -174,7 +156,7 @@ def _row(cells: list[str] | str, width: int, where: list[int]) -> Row:
             raise ValueError(f"has a {column} with a control character, or more than 30 marks on a letter")
     # A single name of a file: a path would lead elsewhere, on one system or another.
     if name.startswith(".") or len(name.encode()) > 255 or any(c in name for c in '/\\:"'):
-        raise ValueError(f"has the video {name[:80]!r}, which is no plain name of a file in {_VIDEOS}/")
+        raise ValueError(f"has the video {name[:80]!r}, which is no plain name of a file in {VIDEOS}/")
     return Row(name, caption)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from signer_jax import outside
+from signer_jax.data import tables
 from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.errors import SignerError, piled
 from signer_jax.types import Sample
 
 LANGUAGE = "gsg"
-_LONGEST = 100_000  # characters of a cell
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 SPLITS = ("train", "dev", "test")
 _OFFICIAL = "PHOENIX-2014-T.{split}.corpus.csv"
@@ -112,8 +112,8 @@ def _row(line: bytes, delimiter: str, width: int, where: list[int]) -> list[str]
         what = "is cut short" if len(cells) < width else f"has a {delimiter!r} inside a cell"
         raise ValueError(f"{what} ({len(cells)} cells where the header has {width})")
     read = [cells[i] for i in where]
-    if (longest := max(map(len, read))) > _LONGEST:
-        raise ValueError(f"has a cell of {longest} characters, more than {_LONGEST}")
+    if (longest := max(map(len, read))) > tables.LONGEST:
+        raise ValueError(f"has a cell of {longest} characters, more than {tables.LONGEST}")
     if any(ord(character) < 32 or ord(character) == 127 for cell in read for character in cell.replace("\t", "")):
         raise ValueError("has a control character")
     if any(map(piled, read)):

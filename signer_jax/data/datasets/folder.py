@@ -1,0 +1,159 @@
+"""A folder of any videos and poses, with a csv of one's own or without.
+
+Layout: `samples.csv`, or the only csv, in the folder: quoted, comma-separated, with those of these columns that there
+are, in any order:
+- `name`: of its own; without it the video's or pose's path, with its start where there is one.
+- `video`, `pose`: paths within the folder. A video is a file or a folder of pictures; a pose is a file, or a folder of
+  a file a frame.
+- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules or unknown; without it human).
+- `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
+- `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
+Without a csv: all videos and .pose files at any depth, paired where their names are the same up to the ending; the
+first folder of a path is the split where it is named train, dev, val or test.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from signer_jax.data import tables
+from signer_jax.data.datasets import finding
+from signer_jax.data.datasets.finding import Lacking, Names
+from signer_jax.data.datasets.item import Found, Item
+from signer_jax.errors import SignerError
+
+_TABLE = "samples.csv"
+_COLUMNS = (
+    "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
+    "end",
+)  # fmt: skip
+_BY = ("human", "rules", "unknown")
+_POSES = (".pose",)
+_POSE_FRAMES = (".json", ".npz", ".npy")
+_PLAIN = re.compile(r"[\w.-]{1,64}")
+
+
+def splits(source: str | Path) -> list[str]:
+    """Those that the table names. Raises `SignerError` where there is neither a table nor a video nor a pose."""
+    folder = finding.check_folder(source)
+    file = _table(folder)
+    if file:
+        found = {_split(row) for row in _rows(file)}
+    else:
+        found = {split for split, _, _ in _files(folder)}
+        if not found:
+            raise SignerError(f"{folder}: has no csv, no video and no .pose file; give the folder that holds them")
+    return finding.in_order(found) or ["train"]
+
+
+def items(source: str | Path, split: str) -> Iterator[Found]:
+    """The rows of the split in the table's order; without a table what is found, by its names."""
+    folder = Path(source)
+    finding.check_split(split, splits(folder), folder)
+    file = _table(folder)
+    return _of_table(folder, file, _rows(file), split) if file else _of_files(folder, split)
+
+
+def _table(folder: Path) -> Path | None:
+    found = sorted(file.name for file in folder.glob("*.csv"))
+    if _TABLE not in found and len(found) > 1:
+        raise SignerError(f"{folder}: has several csv files ({', '.join(found)[:200]}); name yours {_TABLE}")
+    return finding.first_there(folder, [_TABLE] if _TABLE in found else found)
+
+
+def _rows(file: Path) -> Iterator[tables.Row]:
+    return tables.rows(file, (), _COLUMNS)
+
+
+def _split(row: tables.Row) -> str:
+    """A row that names none that can be one is told with those of train."""
+    split = finding.our_split(row.cells.get("split", ""))
+    return split if not row.fault and _PLAIN.fullmatch(split) else "train"
+
+
+def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) -> Iterator[Found]:
+    names = Names()
+    for row in rows:
+        if _split(row) != split:
+            continue
+        if row.fault:
+            yield finding.left(row, split, file, name=row.cells.get("name", ""))
+            continue
+        given = row.cells.get
+        name = given("name") or _default_name(row)
+        try:
+            if not _PLAIN.fullmatch(given("split") or "train"):
+                raise Lacking("unknown split", given("split", "")[:40])
+            name = names.new(name)
+            glosses = tuple(given("gloss", "").split()) if given("gloss") else None
+            by = (given("glosses_by") or "human") if glosses else ""
+            if by and by not in _BY:
+                raise Lacking("unknown glosses_by", by[:40])
+            seconds = finding.seconds_of(given("start", ""), given("end", ""))
+            video = _place(folder, given("video"), finding.PICTURES, "video file")
+            pose = _place(folder, given("pose"), _POSE_FRAMES, "pose file")
+            if not (video or pose or given("text")):
+                raise Lacking("no video, pose or text")
+        except Lacking as lacking:
+            yield finding.left(row, split, file, lacking, name)
+            continue
+        yield Item(
+            name, split, given("text", ""), given("prompt", ""), given("language", ""), given("spoken", ""), glosses,
+            by, given("signer", ""), video, pose,
+            seconds=seconds if seconds != (0.0, None) and (video or pose) else None,
+            came_from=finding.place(file, row.line),
+        )  # fmt: skip
+
+
+def _default_name(row: tables.Row) -> str:
+    path = row.cells.get("video") or row.cells.get("pose") or f"line {row.line}"
+    stem = path.removesuffix(Path(path).suffix)
+    return f"{stem}@{start}" if (start := row.cells.get("start")) else stem
+
+
+def _place(folder: Path, name: str | None, frames: tuple[str, ...], what: str) -> Path | None:
+    if not name:
+        return None
+    path = finding.inside(folder, name)
+    if os.path.isdir(path):
+        return finding.folder_of(folder, (name,), frames, what.replace("file", "folder"))
+    return finding.file_of(folder, (name,), what)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
+    """(split, name, path) of each video and pose. Links to folders are not followed, hidden ones are passed over."""
+    for where, below, files in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        first = Path(where).relative_to(folder).parts[:1]
+        split = finding.our_split(first[0]) if first else ""
+        for name in sorted(files):
+            path = Path(where, name)
+            if path.suffix.lower() in (*finding.VIDEOS, *_POSES) and not name.startswith("."):
+                yield split if split in finding.SPLITS else "train", finding.composed(path.stem), path
+
+
+def _of_files(folder: Path, split: str) -> Iterator[Found]:
+    found: dict[str, dict[str, Path]] = {}
+    for theirs, name, path in _files(folder):
+        if theirs == split:
+            kind = "pose" if path.suffix.lower() in _POSES else "video"
+            there = str(path.relative_to(folder))
+            if kind in found.setdefault(name, {}):
+                other = f"{found[name][kind].relative_to(folder)} has the same name"
+                yield finding.lost(name, split, Lacking("named twice", other), there)
+                continue
+            found[name][kind] = path
+    for name, paths in sorted(found.items()):
+        place = str(paths[max(paths)].relative_to(folder))  # the video's, if there is one
+        try:
+            if fault := tables.fault_of(place):
+                raise Lacking(fault)
+            media = {
+                kind: finding.file_of(folder, (str(path.relative_to(folder)),), f"{kind} file")
+                for kind, path in paths.items()
+            }
+        except Lacking as lacking:
+            yield finding.lost(name, split, lacking, place)
+        else:
+            yield Item(name, split, came_from=place, video=media.get("video"), pose=media.get("pose"))

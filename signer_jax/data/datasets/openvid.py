@@ -1,0 +1,56 @@
+"""OpenVid-1M and OpenVidHD: captioned videos of anything, without poses or glosses; what they show is no sign language.
+
+Layout (https://huggingface.co/datasets/nkp37/OpenVid-1M): a csv with quotes, whose columns `video` and `caption` are
+read by their names, in the folder or in `data/train`; the videos that it names lie in `video/`. One split, "train".
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from signer_jax.data import tables
+from signer_jax.data.corpora import openvid
+from signer_jax.data.datasets import finding
+from signer_jax.data.datasets.finding import Lacking, Names
+from signer_jax.data.datasets.item import Found, Item
+
+LANGUAGE = ""
+SPOKEN = "en"
+
+
+def splits(source: str | Path) -> list[str]:
+    openvid.find_table(finding.check_folder(source))
+    return ["train"]
+
+
+def items(source: str | Path, split: str) -> Iterator[Found]:
+    """The rows in the table's order, then the videos that no row names."""
+    folder = Path(source)
+    finding.check_split(split, splits(folder), folder)
+    file = openvid.find_table(folder)
+    return _items(file, tables.rows(file, openvid.COLUMNS), folder / openvid.VIDEOS, split)
+
+
+def _items(file: Path, rows: Iterator[tables.Row], videos: Path, split: str) -> Iterator[Found]:
+    names = Names()
+    for row in rows:
+        name = row.cells.get("video", "")
+        if row.fault:
+            names.mark(name)
+            yield finding.left(row, split, file, name=name)
+            continue
+        try:
+            name = names.new(name)
+            if "/" in name or name.startswith("."):
+                raise Lacking("path out of the folder")
+            if not row.cells["caption"]:
+                raise Lacking("no text")
+            video = finding.file_of(videos, (name,), "video file")
+        except Lacking as lacking:
+            yield finding.left(row, split, file, lacking, name)
+            continue
+        yield Item(
+            name, split, row.cells["caption"], spoken=SPOKEN, video=video, came_from=finding.place(file, row.line)
+        )
+    for path in videos.iterdir():
+        if path.is_file() and path.name not in names:
+            yield finding.lost(path.name, split, Lacking("in no row of the table"), path.name)

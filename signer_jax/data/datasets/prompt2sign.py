@@ -1,0 +1,240 @@
+"""Prompt2Sign: other datasets' texts beside their poses, in eight languages; and what its tools of 2025 make of videos.
+
+Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaunders27/ProgressiveTransformersSLP):
+- Files whose lines belong together: `<split>.text`, `<split>.skels`, `<split>.files` (names), `<split>.gloss`,
+  whichever there are; also `how2sign_<split>.skels` and its like. In the folder, or in one below for each language,
+  whose name says which (`ASL_part`, `GSL`, …, see `LANGUAGES`); in others the languages are "".
+- A line of `.skels` is a clip's numbers; a blank one is a clip without poses. `convention` tells by the numbers which
+  of three normalisations they are in.
+- Tools of 2025 (tools-new-2025/main/pipeline01_extract_dwpose_from_video.py): `<clip>/results_dwpose/json`, `npz` or
+  `npy` with a file a frame beside `<clip>/crop_original_video.mp4`, in the folder or in a `<name>_results` of it. Where
+  there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name. Clips of
+  no line have no text; they are of the split in the folder's name, or of train.
+Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from typing import NamedTuple
+
+from signer_jax.data import tables
+from signer_jax.data.datasets import finding
+from signer_jax.data.datasets.finding import Lacking, Names
+from signer_jax.data.datasets.item import Found, Item
+from signer_jax.errors import SignerError, one_line
+
+# Part -> IANA codes of its sign language and of its texts' language.
+LANGUAGES = {
+    "asl": ("ase", "en"), "gsl": ("gsg", "de"), "dgs": ("gsg", "de"), "dsgs": ("sgg", "de"), "lsf-ch": ("ssr", "fr"),
+    "lis-ch": ("slf", "it"), "lsa": ("aed", "es"), "ksl": ("kvk", "ko"), "tsl": ("tsm", "tr"),
+}  # fmt: skip
+_LISTS = (".text", ".skels", ".files", ".gloss")
+_STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|validation|test)", re.IGNORECASE)
+_DONE = "processed_video_name_by_dwpose.txt"
+_VIDEO = "crop_original_video.mp4"
+_FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
+_HEAD = 1 << 16  # bytes of a line
+_ENOUGH = 5 * 385 + 1  # numbers of it: five frames of the longest form
+_ROUNDED = 2e-4  # of a counter
+
+
+class _Lines(NamedTuple):
+    """Files of one split whose lines belong together, by their endings."""
+
+    split: str
+    part: str  # the folder's name, "" for the dataset's own
+    files: dict[str, Path]
+
+
+def splits(source: str | Path) -> list[str]:
+    folder = finding.check_folder(source)
+    there = finding.in_order([*(lists.split for lists in _lists(folder)), *(split for split, _ in _clips(folder))])
+    if not there:
+        raise SignerError(
+            f"{folder}: has no train.skels, train.text (or dev, test) and no clip with results_dwpose; give the folder "
+            "that holds them"
+        )
+    return there
+
+
+def items(source: str | Path, split: str) -> Iterator[Found]:
+    """The lines of the split, then the clips of which no line is.
+
+    Raises `SignerError`, before the first, where files whose lines belong together have not as many.
+    """
+    folder = Path(source)
+    finding.check_split(split, splits(folder), folder)
+    found = [lists for lists in _lists(folder) if lists.split == split]
+    lengths = [tables.check_parallel(list(lists.files.values())) for lists in found]
+    return _items(folder, found, lengths, split)
+
+
+def convention(numbers: Sequence[float], *, whole: bool = True) -> str | None:
+    """Which of three forms the numbers of a `.skels` line have, or its first where not `whole`; None for none.
+
+    "progressive" (Progressive Transformers): 151 a frame, divided by 3, the counter from 0. "prompt2sign-v1": 151,
+    divided by 9, the counter i/T from 1/T. "prompt2sign-2025": 385, the counter from 0.
+    The counter is a frame's last number and grows evenly: it tells the frame's length and, by its first, the form.
+    """
+    for width, first_is_zero, name in (
+        (385, True, "prompt2sign-2025"), (151, True, "progressive"), (151, False, "prompt2sign-v1")
+    ):  # fmt: skip
+        counters = numbers[width - 1 :: width]
+        if not counters or (whole and len(numbers) % width):
+            continue
+        if not whole and len(counters) < 3:
+            continue
+        if len(counters) == 1:
+            if width == 385 or abs(counters[0] - (0 if first_is_zero else 1)) < _ROUNDED:
+                return name
+            continue
+        step = counters[0] if not first_is_zero else counters[1]
+        first = 0 if first_is_zero else 1
+        even = all(abs(one - step * (first + i)) < _ROUNDED * (i + 1) for i, one in enumerate(counters))
+        if 0 < step <= 1 + _ROUNDED and even:
+            return name
+    return None
+
+
+def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str) -> Iterator[Found]:
+    names, taken = Names(), set[Path]()
+    for lists, length in zip(found, lengths, strict=True):
+        yield from _of_lines(folder, lists, length, names, taken)
+    for theirs, clip in _clips(folder):
+        if theirs == split and clip not in taken:
+            yield _of_clip(folder, clip, split, names, bool(found))
+
+
+def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set[Path]) -> Iterator[Found]:
+    skels = lists.files.get(".skels")
+    texts = {ending: file for ending, file in lists.files.items() if ending != ".skels"}
+    file = next(iter(lists.files.values()))
+    heads = chain(tables.heads(skels, _HEAD), repeat(b"")) if skels else repeat(b"")
+    language, spoken = _languages(lists.part or folder.name)
+    has_clips = not skels and any(_clips(folder))
+    places = (file.parent, *sorted(folder.glob("*_results")))
+    lines = tables.parallel(list(texts.values()), length)
+    for line, (cells, head) in enumerate(zip(lines, heads, strict=False), start=1):
+        row = tables.Row(line, dict(zip(texts, (cell.strip() for cell in cells), strict=True)))
+        name = row.cells.get(".files") or f"{file.stem}/{line:07d}"
+        try:
+            if fault := next(filter(None, map(tables.fault_of, row.cells.values())), ""):
+                raise Lacking(fault)
+            if ".files" in row.cells and not row.cells[".files"]:
+                raise Lacking("no name")
+            name = names.new(f"{lists.part}/{name}" if lists.part else name)
+            if ".text" in row.cells and not row.cells[".text"]:
+                raise Lacking("no text")
+            media: dict = {}
+            note = ""
+            if skels:
+                media, note = {"pose": skels, "line": line - 1}, f" ({_convention_of(head)})"
+            elif clip := _clip_of(places, row.cells.get(".files", "")):
+                taken.add(clip)
+                media = _media(clip)
+            elif has_clips:
+                raise Lacking("no poses")
+        except Lacking as lacking:
+            yield finding.left(row, lists.split, file, lacking, name)
+            continue
+        glosses = tuple(row.cells[".gloss"].split()) if row.cells.get(".gloss") else None
+        by = ("human" if language == "gsg" else "unknown") if glosses else ""
+        yield Item(
+            name, lists.split, row.cells.get(".text", ""), language=language, spoken=spoken, glosses=glosses,
+            glosses_by=by, came_from=finding.place(file, line) + note, **media,
+        )  # fmt: skip
+
+
+def _convention_of(head: bytes) -> str:
+    """Of the beginning of a line. Raises `Lacking` for a blank one, and for one in no form."""
+    parts = head.split()
+    if not parts:
+        raise Lacking("no poses", "a blank line")
+    whole = len(head) < _HEAD - 1
+    if not whole:
+        parts = parts[:_ENOUGH]
+    try:
+        found = convention([float(part) for part in parts], whole=whole)
+    except ValueError:
+        raise Lacking("skels with something that is no number", one_line(head[:40].decode("latin-1"))) from None
+    if not found:
+        raise Lacking("skels in no known form", f"begins with {len(parts)} numbers")
+    return found
+
+
+def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool) -> Found:
+    place = str(clip.relative_to(folder))
+    language, spoken = _languages(clip.parent.name if clip.parent != folder else folder.name)
+    try:
+        if fault := tables.fault_of(place):
+            raise Lacking(fault)
+        if has_lines:
+            raise Lacking("in no line of the texts")
+        name = names.new(clip.name)
+        media = _media(clip)
+    except Lacking as lacking:
+        return finding.lost(clip.name, split, lacking, place)
+    return Item(name, split, language=language, spoken=spoken, came_from=place, **media)
+
+
+def _media(clip: Path) -> dict:
+    """A clip's poses and, where it is there, its video. Raises `Lacking` where there are no poses."""
+    lacking = Lacking("no poses")
+    for place, ending in _FRAMES:
+        try:
+            media = {"pose": finding.folder_of(clip, (place,), (ending,), "folder of poses")}
+            break
+        except Lacking as other:
+            lacking = lacking.or_rather(other)
+    else:
+        raise lacking
+    try:
+        return media | {"video": finding.file_of(clip, (_VIDEO,), "video file")}
+    except Lacking as other:
+        if not other.absent:
+            raise
+        return media
+
+
+def _lists(folder: Path) -> list[_Lines]:
+    """The files of each part and split whose lines belong together: a text, or poses, and what is beside them."""
+    found: dict[tuple[Path, str], _Lines] = {}
+    for ending in _LISTS:
+        for file in sorted((*folder.glob(f"*{ending}"), *folder.glob(f"*/*{ending}"))):
+            if file.is_file() and (match := _STEM.fullmatch(file.stem)):
+                finding.first_there(folder, (str(file.relative_to(folder)),))
+                part = file.parent.name if file.parent != folder else ""
+                split = finding.our_split(match["split"].lower())
+                lists = found.setdefault((file.parent, file.stem), _Lines(split, part, {}))
+                lists.files[ending] = file
+    for (parent, _), lists in found.items():  # the tools of 2025 name the clips of their .skels in this file
+        done = parent / _DONE
+        if ".files" not in lists.files and done.is_file():
+            lists.files[".files"] = done
+    return [lists for lists in found.values() if lists.files.keys() & {".text", ".skels"}]
+
+
+def _clips(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(split, folder) of each clip of the tools of 2025."""
+    for results in sorted((*folder.glob("*/results_dwpose"), *folder.glob("*/*/results_dwpose"))):
+        clip = results.parent
+        match = re.search(r"(?:^|[_-])(train|dev|val|test)(?:_results)?$", clip.parent.name)
+        yield finding.our_split(match[1]) if match and clip.parent != folder else "train", clip
+
+
+def _clip_of(places: Sequence[Path], name: str) -> Path | None:
+    """The clip that a line names, beside its file or in a folder of results."""
+    for place in places if name else ():
+        for one in (name, name.rpartition("/")[2]):
+            clip = finding.inside(place, one)
+            if os.path.isdir(clip / "results_dwpose"):
+                return clip
+    return None
+
+
+def _languages(part: str) -> tuple[str, str]:
+    named = part.lower().removesuffix("_part")
+    return next((codes for key, codes in LANGUAGES.items() if re.split(r"[_ .]", named)[0] == key), ("", ""))

@@ -1,0 +1,164 @@
+"""Prompt2Sign's parallel files and clips in miniature: three normalisations, blank lines, faults of real copies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signer_jax.data.datasets import prompt2sign
+from signer_jax.data.datasets.item import Item, Left
+from signer_jax.errors import SignerError
+
+DATA = os.environ.get("SIGNER_DATA")
+FORMS = {"progressive": 151, "prompt2sign-v1": 151, "prompt2sign-2025": 385}
+
+
+def skels(form: str, frames: int, digits: int = 5) -> str:
+    """A line of random joints with the form's counter."""
+    values = np.random.default_rng(frames).normal(size=(frames, FORMS[form])) / (9 if form == "prompt2sign-v1" else 3)
+    if form == "prompt2sign-v1":
+        values[:, 3:5] = 0.016  # missing
+        values[:, -1] = np.arange(1, frames + 1) / frames
+    else:
+        values[:, 3:6] = 0.0  # the origin
+        values[:, -1] = np.arange(frames) / (frames if form == "progressive" else max(1, frames - 1))
+    return " ".join(f"{value:.{digits}f}" for value in values.reshape(-1))
+
+
+def make(folder: Path, split: str = "train", end: str = "\n", **lists: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending, lines in lists.items():
+        (folder / f"{split}.{ending}").write_bytes("".join(line + end for line in lines).encode())
+
+
+def clip(folder: Path, kind: str = "npz", frames: int = 2, video: bytes | None = b"x") -> Path:
+    (folder / "results_dwpose" / kind).mkdir(parents=True)
+    for k in range(frames):
+        (folder / "results_dwpose" / kind / f"{k + 1:08d}.{kind}").write_bytes(b"x")
+    if video is not None:
+        (folder / "crop_original_video.mp4").write_bytes(video)
+    return folder
+
+
+def found(folder: Path, split: str = "train") -> tuple[list[Item], list[Left]]:
+    got = list(prompt2sign.items(folder, split))
+    return [one for one in got if isinstance(one, Item)], [one for one in got if isinstance(one, Left)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("frames", [1, 2, 6, 300])
+def test_a_normalisation_is_told_by_its_numbers(tmp_path, form, frames):
+    line = skels(form, frames)
+    numbers = [float(one) for one in line.split()]
+    assert prompt2sign.convention(numbers) == form
+    make(tmp_path, skels=[line], text=["ein text"])
+    (one,), left = found(tmp_path)
+    assert one.came_from == f"train.text, line 1 ({form})" and not left
+    if frames > 5:
+        assert prompt2sign.convention(numbers[: 5 * FORMS[form] + 7], whole=False) == form
+
+
+def test_what_is_in_no_form_is_not(tmp_path):
+    numbers = [float(one) for one in skels("prompt2sign-v1", 6).split()]
+    for other in ([], numbers[:150], numbers[:-1], numbers[1:] + [0.0], [0.5] * 302, [float("nan")] * 151 * 3):
+        assert prompt2sign.convention(other) is None
+    lines = [skels("prompt2sign-v1", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign-v1", 2).rsplit(" ", 4)[0]]
+    make(tmp_path, skels=lines, text=["a", "b", "c", "d"], files=["1", "2", "3", "4"])
+    items, left = found(tmp_path)
+    assert [one.name for one in items] == ["1"]
+    assert [one.reason for one in left] == [
+        "skels in no known form", "skels with something that is no number", "skels in no known form"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_belong_together_and_a_blank_one_is_a_clip_without_poses(tmp_path, end):
+    line = skels("prompt2sign-2025", 4)
+    lists = {"skels": [line, "", line], "text": ['one "two"', "three", "four"], "files": ["c/1", "c/2", "c/3"]}
+    make(tmp_path / "ASL_part", "dev", end, **lists, gloss=["ONE TWO", "", "FOUR"])
+    assert prompt2sign.splits(tmp_path) == ["dev"]
+    (one, three), (two,) = found(tmp_path, "dev")
+    assert (one.name, one.text, one.glosses, one.glosses_by) == ("ASL_part/c/1", 'one "two"', ("ONE", "TWO"), "unknown")
+    assert (one.pose, one.line, three.line) == (tmp_path / "ASL_part" / "dev.skels", 0, 2)
+    assert (one.language, one.spoken, one.video) == ("ase", "en", None)
+    assert (two.name, two.reason, two.where) == ("ASL_part/c/2", "no poses", "dev.text, line 2")
+
+
+def test_each_part_has_its_languages(tmp_path):
+    parts = {"ASL_part": "ase en", "GSL": "gsg de", "DSGS": "sgg de", "LSF-CH": "ssr fr", "LIS-CH": "slf it",
+             "lsa": "aed es", "KSL_part": "kvk ko", "TSL": "tsm tr", "mine": " "}  # fmt: skip
+    for part in parts:
+        make(tmp_path / part, text=["hallo"], gloss=["HALLO"])
+    items, left = found(tmp_path)
+    assert {one.name.split("/")[0]: f"{one.language} {one.spoken}" for one in items} == parts and not left
+    assert {one.name.split("/")[0]: one.glosses_by for one in items}["GSL"] == "human"
+    assert found(tmp_path / "KSL_part")[0][0].language == "kvk"
+
+
+def test_files_of_other_lengths_are_refused_before_the_first_line(tmp_path):
+    line = skels("prompt2sign-v1", 2)
+    make(tmp_path, skels=[line, line], text=["a", "b", "c"])
+    with pytest.raises(SignerError, match=r"train\.skels: has 2 lines, train\.text 3, and they belong together"):
+        prompt2sign.items(tmp_path, "train")
+    make(tmp_path, skels=[line, line, ""], text=["a", "b", "c", "", ""])  # blank ones at an end move nothing
+    items, left = found(tmp_path)
+    assert [one.line for one in items] == [0, 1] and [one.reason for one in left] == ["no poses"]
+
+
+def test_faults_of_lines(tmp_path):
+    line = skels("prompt2sign-v1", 2)
+    texts = ["a", "", "b\x1b[2J", "c", "d", "e"]
+    make(tmp_path, skels=[line] * 6, text=texts, files=["1", "2", "3", "1", "", "6"])
+    (tmp_path / "train.text").write_bytes((tmp_path / "train.text").read_bytes().replace(b"e\n", b"\xff\n"))
+    items, left = found(tmp_path)
+    assert [one.name for one in items] == ["1"]
+    assert [one.reason for one in left] == ["no text", "control character", "named twice", "no name", "no UTF-8"]
+    assert all(one.name.isprintable() for one in left)
+
+
+def test_clips_of_the_tools_of_2025(tmp_path):
+    results = tmp_path / "how2sign_test_results"
+    one = clip(results / "one")
+    clip(one.with_name("two"), "json", video=None)
+    clip(one.with_name("three"), "npy", frames=0)
+    clip(one.with_name("four"), video=b"")
+    (one / "results_dwpose" / "json").mkdir()
+    assert prompt2sign.splits(tmp_path) == ["test"]
+    items, left = found(tmp_path, "test")
+    assert {item.name: item.pose and item.pose.name for item in items} == {"one": "npz", "two": "json"}
+    assert [item.video for item in items] == [one / "crop_original_video.mp4", None]
+    assert {one.name: one.reason for one in left} == {"three": "empty folder of poses", "four": "empty video file"}
+    assert prompt2sign.splits(clip(tmp_path / "other" / "b").parent) == ["train"]
+
+
+def test_lines_name_their_clips_where_there_are_no_skels(tmp_path):
+    make(tmp_path, "how2sign_train", text=["a", "b", "c", "d"], files=["x/one", "gone", "../../out", "two"])
+    for name in ("one", "two", "three"):
+        clip(tmp_path / "how2sign_train_results" / name)
+    items, left = found(tmp_path)
+    assert [(one.name, one.text, one.pose.parent.parent.name) for one in items] == [
+        ("x/one", "a", "one"), ("two", "d", "two")
+    ]  # fmt: skip
+    assert [(one.name, one.reason) for one in left] == [
+        ("gone", "no poses"), ("../../out", "path out of the folder"), ("three", "in no line of the texts")
+    ]  # fmt: skip
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(SignerError, match=r"has no train.skels, train.text \(or dev, test\) and no clip"):
+        prompt2sign.splits(tmp_path)
+    make(tmp_path, text=["a"])
+    with pytest.raises(SignerError, match="has no split 'dev'; it has train"):
+        prompt2sign.items(tmp_path, "dev")
+
+
+@pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
+def test_real_files():
+    for split in ("train", "dev"):
+        items, left = found(Path(DATA) / "skels", split)
+        assert len(items) == 5 and not left and [one.line for one in items] == list(range(5))
+        assert all(one.came_from.endswith("(progressive)") and one.glosses for one in items)
+    items, left = found(Path(DATA) / "dwpose")
+    assert [(one.name, one.pose.name) for one in items] == [("human_signer", "json"), ("wlasl_01214", "npz")]
+    assert not left and all(one.video for one in items)
