@@ -16,9 +16,9 @@ COMMANDS = (demo, train, plan, evaluate, gloss, sign, score, convert, prior, imp
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
-         "input": False, "output": False}  # fmt: skip
+         "input": False, "output": False, "save": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
-IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp")
+IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp", "input")
 
 
 def parser() -> argparse.ArgumentParser:
