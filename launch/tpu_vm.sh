@@ -3,12 +3,8 @@
 #
 # Trains on a TPU slice that is asked for as a queued resource: makes it where it is not there, installs this checkout on
 # all of its workers, and starts the same command on each. A slice that is preempted is asked for anew, and the run
-<<<<<<< HEAD
 # resumes. WORKDIR lies in a bucket (gs://BUCKET/RUN), or on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
-=======
-# resumes. WORKDIR lies on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
 #   --slices N (1: so many slices of that type, joined by the data centre's network: one run)
->>>>>>> pods
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
 #   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
@@ -52,15 +48,11 @@ done
 [ ${#words[@]} -eq 3 ] && [ -n "$zone" ] && [ -n "$accelerator" ] && [ -n "$runtime" ] || usage
 name=${words[0]} config=${words[1]} workdir=${words[2]}
 [[ $restarts =~ ^[0-9]+$ ]] || refuse "--restarts $restarts: give a whole number"
-<<<<<<< HEAD
+[[ $slices =~ ^[1-9][0-9]*$ ]] || refuse "--slices $slices: give how many slices, 1 or more"
 case $workdir in
   /* | gs://*) ;;
   *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share, or as gs://BUCKET/RUN" ;;
 esac
-=======
-[[ $slices =~ ^[1-9][0-9]*$ ]] || refuse "--slices $slices: give how many slices, 1 or more"
-case $workdir in /*) ;; *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share" ;; esac
->>>>>>> pods
 place+=("--zone=$zone")
 root=$(cd "$(dirname "$0")/.." && pwd)
 queued=(gcloud compute tpus queued-resources)
