@@ -63,8 +63,12 @@ if [ -e "$SIGNER_REFUSED.failed" ] && [ "$(saved)" = "$before" ]; then
 else
   rm -f "$SIGNER_REFUSED".*
 fi
-# Preempted, out of time (TERM comes 300 s before) or failed: queued again, it resumes from its last checkpoint.
-if [ "$status" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${SIGNER_RESTARTS:-100}" ]; then
+# Preempted, out of time (TERM comes 300 s before) or failed: queued again, it resumes from its last checkpoint. Not where
+# somebody stopped it: `scancel` sends the same TERM, and --no-requeue is an answer too.
+job=$(scontrol show job "$SLURM_JOB_ID" || true)
+if [ "$status" -ne 0 ] && [[ $job =~ JobState=CANCELLED|Requeue=0 ]]; then
+  echo "launch: the job was cancelled or may not be queued again; it ends, the same line resumes" >&2
+elif [ "$status" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${SIGNER_RESTARTS:-100}" ]; then
   echo "launch: the run ended with $status; the job is queued again" >&2
   scontrol requeue "$SLURM_JOB_ID" || true
 fi

@@ -218,6 +218,10 @@ exec sleep 60""",
 # ---- SLURM -----------------------------------------------------------------------------------------------------------
 
 
+def requeued(folder: Path) -> bool:
+    return "requeue 7" in said(folder, "scontrol")
+
+
 @pytest.mark.parametrize(
     ("ends", "count", "status", "again"),
     [((0,), 0, 0, False), ((75,), 0, 75, True), (("K",), 7, 137, True), ((2,), 0, 2, False), ((75,), 100, 75, False)],
@@ -229,7 +233,7 @@ def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status
     stand_in(tmp_path, "srun", 'shift; code=0; "$@" || code=$?; [ "$code" -ne 2 ] || code=143; exit "$code"')
     run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=str(count))
     assert run.returncode == status, run.stderr
-    assert said(tmp_path, "scontrol") == (["requeue 7"] if again else [])
+    assert requeued(tmp_path) == again
     assert said(tmp_path, "python") == ["-m signer_jax train --config demo --workdir runs/a"]
     assert not list(tmp_path.glob(".signer-refused-*"))
 
@@ -245,8 +249,30 @@ def test_a_slurm_job_that_fails_twice_and_saves_nothing_is_not_queued_again(firs
         stand_in(tmp_path, "python", f"{save}; exit {code}")
         run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7")
         assert run.returncode == code
-    assert len(said(tmp_path, "scontrol")) == (2 if again else 1)
+    assert said(tmp_path, "scontrol").count("requeue 7") == (2 if again else 1)
     assert ("saved no new step" in run.stderr) is not again
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("Requeue=1 Restarts=0\n   JobState=CANCELLED Reason=None", False),  # scancel
+        ("Requeue=0 Restarts=0\n   JobState=RUNNING Reason=None", False),
+        ("Requeue=1 Restarts=0\n   JobState=RUNNING Reason=None", True),  # out of time
+        ("Requeue=1 Restarts=1\n   JobState=PENDING Reason=BeginTime", True),  # preempted
+        ("", True),  # the controller does not answer
+    ],
+)
+def test_a_slurm_job_that_was_cancelled_is_not_queued_again(state, again, tmp_path):
+    codes(tmp_path, "python", 75)
+    stand_in(
+        tmp_path, "scontrol",
+        f'echo "$*" >>{tmp_path}/scontrol.said\n[ "$1" != show ] || echo {shlex.quote(state)}\n[ -n "{state[:1]}" ]',
+    )  # fmt: skip
+    stand_in(tmp_path, "srun", 'shift; exec "$@"')
+    run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7")
+    assert (run.returncode, requeued(tmp_path)) == (75, again), run.stderr
+    assert ("was cancelled or may not be queued again" in run.stderr) is not again
 
 
 def test_a_slurm_task_waits_for_its_process_when_it_is_told_to_stop(tmp_path):
