@@ -6,6 +6,8 @@
 #SBATCH --job-name=signer
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=0
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=TERM@300
@@ -21,6 +23,8 @@ if [ $# -lt 2 ]; then
 fi
 config=$1 workdir=$2
 shift 2
+# Since 22.05 srun no longer takes what sbatch was asked for, and a task would have one CPU.
+if [ -n "${SLURM_CPUS_PER_TASK-}" ]; then export SRUN_CPUS_PER_TASK="${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}"; fi
 # jax reads SLURM's own variables.
 export SIGNER_COORDINATOR=auto
 # srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input

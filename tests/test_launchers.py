@@ -275,6 +275,16 @@ def test_a_slurm_job_that_was_cancelled_is_not_queued_again(state, again, tmp_pa
     assert ("was cancelled or may not be queued again" in run.stderr) is not again
 
 
+def test_slurm_tasks_have_the_cpus_that_were_asked_for(tmp_path):
+    lines = (LAUNCH / "slurm.sh").read_text().splitlines()
+    assert {"#SBATCH --cpus-per-task=8", "#SBATCH --mem=0"} <= set(lines)
+    codes(tmp_path, "scontrol", 0)
+    stand_in(tmp_path, "srun", 'echo "${SRUN_CPUS_PER_TASK-none}"')
+    for asked, heard in (({"SLURM_CPUS_PER_TASK": "8"}, "8"), ({}, "none")):
+        run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7", **asked)
+        assert run.stdout == f"{heard}\n", run.stderr
+
+
 def test_a_slurm_task_waits_for_its_process_when_it_is_told_to_stop(tmp_path):
     (words,) = printed(launch("slurm.sh", "--dry-run", "demo", "runs/a").stdout)
     assert words[:4] == ["srun", "--kill-on-bad-exit=1", "bash", "-c"]
