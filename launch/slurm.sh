@@ -2,6 +2,7 @@
 # sbatch --nodes=N launch/slurm.sh CONFIG WORKDIR [--config.key=value …]: one process a GPU.
 # Nodes with G GPUs: sbatch --nodes=N --ntasks-per-node=G --gpus-per-node=G …
 # launch/slurm.sh --dry-run CONFIG WORKDIR …: what it would run.
+# sbatch --signal=TERM@900 …: so many seconds before the time limit it is told to save (300).
 # SIGNER_RESTARTS: how often a job is queued again (100).
 #SBATCH --job-name=signer
 #SBATCH --ntasks-per-node=8
@@ -67,7 +68,7 @@ if [ -e "$SIGNER_REFUSED.failed" ] && [ "$(saved)" = "$before" ]; then
 else
   rm -f "$SIGNER_REFUSED".*
 fi
-# Preempted, out of time (TERM comes 300 s before) or failed: queued again, it resumes from its last checkpoint. Not where
+# Preempted, out of time (TERM comes 300 s before, or as --signal says) or failed: queued again, it resumes from its last checkpoint. Not where
 # somebody stopped it: `scancel` sends the same TERM, and --no-requeue is an answer too.
 job=$(scontrol show job "$SLURM_JOB_ID" || true)
 if [ "$status" -ne 0 ] && [[ $job =~ JobState=CANCELLED|Requeue=0 ]]; then
