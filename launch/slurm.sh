@@ -32,7 +32,10 @@ export SIGNER_COORDINATOR=auto
 # is bad (2) leaves a note, and so does one that fails by itself (not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
 # Where programs that are compiled are kept for the next start.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$workdir/compiled}"
-export SIGNER_REFUSED="${SLURM_SUBMIT_DIR:-$PWD}/.signer-refused-${SLURM_JOB_ID:-0}"
+# The notes lie in WORKDIR, which all nodes may write; of a run in a bucket in the folder that the job runs in.
+notes=$workdir
+case $workdir in gs://*) notes=$PWD ;; esac
+export SIGNER_REFUSED="$notes/.signer-refused-${SLURM_JOB_ID:-0}"
 # shellcheck disable=SC2016 # the task's own
 task='trap : TERM; code=0; python -m signer_jax train "$@" || code=$?
 if [ "$code" -eq 2 ]; then : >"$SIGNER_REFUSED"; fi
@@ -49,6 +52,10 @@ fi
 trap : TERM # of a job that is preempted: its tasks have it too, and are waited for
 # shellcheck disable=SC2010 # steps have numbers for names
 saved() { ls -d "$workdir"/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+$' || true; }
+if ! { mkdir -p "$notes" && [ -w "$notes" ]; }; then
+  echo "launch: $notes: cannot be written from $(hostname); give a WORKDIR (of a run in a bucket sbatch --chdir) that the nodes may write" >&2
+  exit 2
+fi
 rm -f "$SIGNER_REFUSED" "$SIGNER_REFUSED.failed" # of a start that was cut off
 before=$(saved) status=0
 "${command[@]}" || status=$?

@@ -235,7 +235,7 @@ def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status
     assert run.returncode == status, run.stderr
     assert requeued(tmp_path) == again
     assert said(tmp_path, "python") == ["-m signer_jax train --config demo --workdir runs/a"]
-    assert not list(tmp_path.glob(".signer-refused-*"))
+    assert not list(tmp_path.rglob(".signer-refused-*"))
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,19 @@ def test_a_slurm_job_that_was_cancelled_is_not_queued_again(state, again, tmp_pa
     run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, SLURM_JOB_ID="7")
     assert (run.returncode, requeued(tmp_path)) == (75, again), run.stderr
     assert ("was cancelled or may not be queued again" in run.stderr) is not again
+
+
+def test_bad_input_is_known_where_the_submit_folder_cannot_be_written(tmp_path):
+    codes(tmp_path, "python", 2)
+    codes(tmp_path, "scontrol", 0)
+    stand_in(tmp_path, "srun", 'shift; code=0; "$@" || code=$?; [ "$code" -ne 2 ] || code=143; exit "$code"')
+    (tmp_path / "file").touch()
+    given = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path / "file")}  # nothing lies in a file
+    run = launch("slurm.sh", "demo", "runs/a", path=tmp_path, **given)
+    assert (run.returncode, requeued(tmp_path)) == (2, False), run.stderr
+    run = launch("slurm.sh", "demo", "file/a", path=tmp_path, **given)
+    assert run.returncode == 2 and "launch: file/a: cannot be written from" in run.stderr
+    assert len(said(tmp_path, "python")) == 1
 
 
 def test_slurm_tasks_have_the_cpus_that_were_asked_for(tmp_path):
