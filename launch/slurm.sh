@@ -53,7 +53,7 @@ trap : TERM # of a job that is preempted: its tasks have it too, and are waited 
 # shellcheck disable=SC2010 # steps have numbers for names
 saved() { ls -d "$workdir"/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+$' || true; }
 if ! { mkdir -p "$notes" && [ -w "$notes" ]; }; then
-  echo "launch: $notes: cannot be written from $(hostname); give a WORKDIR (of a run in a bucket sbatch --chdir) that the nodes may write" >&2
+  echo "launch: $notes: cannot be written from $(hostname); give a WORKDIR (for a run in a bucket an sbatch --chdir) that the nodes may write" >&2
   exit 2
 fi
 rm -f "$SIGNER_REFUSED" "$SIGNER_REFUSED.failed" # of a start that was cut off
@@ -77,8 +77,9 @@ else
 fi
 # Preempted, out of time (TERM comes 300 s before, or as --signal says) or failed: queued again, it resumes from its last checkpoint. Not where
 # somebody stopped it: `scancel` sends the same TERM, and --no-requeue is an answer too.
-job=$(scontrol show job "$SLURM_JOB_ID" || true)
-if [ "$status" -ne 0 ] && [[ $job =~ JobState=CANCELLED|Requeue=0 ]]; then
+job=
+if [ "$status" -ne 0 ]; then job=$(scontrol show job "$SLURM_JOB_ID" || true); fi
+if [[ $job =~ JobState=CANCELLED|Requeue=0 ]]; then
   echo "launch: the job was cancelled or may not be queued again; it ends, the same line resumes" >&2
 elif [ "$status" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${SIGNER_RESTARTS:-100}" ]; then
   echo "launch: the run ended with $status; the job is queued again" >&2
