@@ -6,28 +6,28 @@
 # resumes. WORKDIR lies in a bucket (gs://BUCKET/RUN), or on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
 #   --slices N (1: so many slices of that type, joined by the data centre's network: one run)
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
-#   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
+#   --profile STEPS (signer train's)    --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
 usage() {
   echo "usage: launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [--slices N]" >&2
-  echo "       [--project P] [--spot] [--setup COMMAND] [--restarts N] [--delete] [--dry-run] [--config.key=value …]" >&2
+  echo "       [--project P] [--spot] [--setup COMMAND] [--restarts N] [--profile STEPS] [--delete] [--dry-run] [--config.key=value …]" >&2
   exit 2
 }
 refuse() {
   echo "launch: $1" >&2
   exit 2
 }
-words=() overrides=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 slices=1 delete='' dry=''
+words=() goes_on=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 slices=1 delete='' dry=''
 while [ $# -gt 0 ]; do
-  if [[ $1 == --*=* && $1 != --config.* ]]; then
+  if [[ $1 == --*=* && $1 != --config.* && $1 != --profile=* ]]; then
     set -- "${1%%=*}" "${1#*=}" "${@:2}"
   fi
   case $1 in
-    --config.*) overrides+=("$1") ;;
+    --config.* | --profile=*) goes_on+=("$1") ;; # train's own
     --spot) spot=(--spot) ;;
     --delete) delete=1 ;;
     --dry-run) dry=1 ;;
-    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts | --slices)
+    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts | --slices | --profile)
       [ $# -gt 1 ] || usage
       case $1 in
         --zone) zone=$2 ;;
@@ -37,6 +37,7 @@ while [ $# -gt 0 ]; do
         --setup) setup=$2 ;;
         --restarts) restarts=$2 ;;
         --slices) slices=$2 ;;
+        --profile) goes_on+=("--profile=$2") ;;
       esac
       shift
       ;;
@@ -161,7 +162,7 @@ else
 fi
 install='mkdir -p signer && tar -xzf signer.tar.gz -C signer && cd signer && python3 -m pip install -q --user uv && '
 install+='python3 -m uv venv -q --allow-existing --python 3.12 venv && python3 -m uv pip install -q --python venv ".[tpu,gcs]"'
-printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" ${overrides[@]+"${overrides[@]}"}
+printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --workdir "$workdir" ${goes_on[@]+"${goes_on[@]}"}
 # One that is left of a start whose connection was lost saves and ends first; what does not is killed. The last lines say
 # how it ended and whether it saved: of several workers ssh gives the code of one.
 printf -v folder '%q' "$workdir"

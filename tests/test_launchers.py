@@ -460,7 +460,7 @@ def test_an_array_that_may_be_empty_is_expanded_as_an_old_bash_can():
     """A Mac's bash (3.2) takes the usual way to write it for a variable that is not set."""
     text = (LAUNCH / "tpu_vm.sh").read_text()
     empty = set(re.findall(r"(\w+)=\(\)", text)) - {"words", "place", "nodes"}  # these are filled before they are used
-    assert empty == {"overrides", "spot", "own", "jobs"}
+    assert empty == {"goes_on", "spot", "own", "jobs"}
     for name in empty:
         used, guarded = f'"${{{name}[@]}}"', f'${{{name}[@]+"${{{name}[@]}}"}}'
         assert text.count(used) == text.count(guarded) == 1, name
@@ -546,6 +546,13 @@ def test_a_run_whose_connection_was_lost_may_save_before_the_next_start(trap, en
     run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0", SIGNER_GRACE="2")
     assert run.returncode == 0 and len(said(tmp_path, "worker")) == 1
     assert left.wait(timeout=30) == (75 if ends == "saved" else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("words", [("--profile=3",), ("--profile", "3")])
+def test_the_options_of_train_go_on_to_every_worker(words, tmp_path):
+    run = launch("tpu_vm.sh", *TPU_VM, *words, "--config.seed=1", "--dry-run", path=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "--workdir /mnt/runs/a --profile=3 --config.seed=1 &" in printed(run.stdout)[-1][-1]
 
 
 def test_a_config_of_ones_own_goes_along(tmp_path):
