@@ -150,6 +150,8 @@ ready() {
   done
 }
 answered='' anew=''
+packed=$(mktemp -d)
+trap 'rm -rf "$packed"' EXIT
 
 # What a worker runs. The images' own Python is older than ours: uv brings one.
 sent=$config
@@ -166,8 +168,14 @@ printf -v train '%q ' venv/bin/python -m signer_jax train --config "$sent" --wor
 # One that is left of a start whose connection was lost saves and ends first; what does not is killed. The last lines say
 # how it ended and whether it saved: of several workers ssh gives the code of one.
 printf -v folder '%q' "$workdir"
+# There is no repository on a worker. That around an unpacked archive is somebody else's.
+commit=${SIGNER_COMMIT-}
+if git -C "$root" ls-files --error-unmatch launch/tpu_vm.sh >"$packed/git" 2>&1; then
+  commit=$(git -C "$root" describe --always --dirty --abbrev=40 '--exclude=*')
+fi
 tuned= # the compiler, where it is here (README, "Overlap")
-if [ -n "${LIBTPU_INIT_ARGS-}" ]; then printf -v tuned ' LIBTPU_INIT_ARGS=%q' "$LIBTPU_INIT_ARGS"; fi
+if [ -n "$commit" ]; then printf -v tuned ' SIGNER_COMMIT=%q' "$commit"; fi
+if [ -n "${LIBTPU_INIT_ARGS-}" ]; then printf -v tuned '%s LIBTPU_INIT_ARGS=%q' "$tuned" "$LIBTPU_INIT_ARGS"; fi
 start="cd signer || exit
 left() { grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; }
 if left; then
@@ -188,8 +196,6 @@ if [ \"\$(saved)\" != \"\$before\" ]; then echo signer-saved; fi
 echo \"signer-ended-with \$code\"; exit \$code"
 stop="kill -TERM \$(cat signer/pid)"
 
-packed=$(mktemp -d)
-trap 'rm -rf "$packed"' EXIT
 pack() {
   local own=()
   if [ "$sent" != "$config" ]; then

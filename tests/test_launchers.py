@@ -373,7 +373,7 @@ def test_a_dry_run_on_a_tpu_vm_prints_every_command_and_runs_none(tmp_path):
     assert ".[tpu,gcs]" in commands[4][-1] and commands[5][-1] == "sudo mount x"
     train = "-m signer_jax train --config demo --workdir /mnt/runs/a --config.seed=1"
     assert f"venv/bin/python {train}" in commands[6][-1]
-    assert "export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=/mnt/runs/a/compiled\n" in commands[6][-1]
+    assert "export SIGNER_COORDINATOR=auto JAX_COMPILATION_CACHE_DIR=/mnt/runs/a/compiled" in commands[6][-1]
     assert commands[7][4:] == ["delete", "run1", *place, "--force", "--quiet"] and len(commands) == 8
 
 
@@ -385,7 +385,7 @@ def test_a_run_in_a_bucket_on_a_tpu_vm(tmp_path):
     assert run.returncode == 0, run.stderr
     start = next(command[-1] for command in printed(run.stdout) if "signer_jax train" in command[-1])
     assert "--workdir gs://bucket/runs/a" in start
-    assert "JAX_COMPILATION_CACHE_DIR=gs://bucket/runs/a/compiled\n" in start
+    assert "JAX_COMPILATION_CACHE_DIR=gs://bucket/runs/a/compiled" in start
     place = "gs://bucket/runs/a/checkpoints/slul/20/commit_success.txt"
     stand_in(
         tmp_path,
@@ -546,6 +546,23 @@ def test_a_run_whose_connection_was_lost_may_save_before_the_next_start(trap, en
     run = launch("tpu_vm.sh", *TPU_VM, path=tmp_path, SIGNER_POLL="0", SIGNER_GRACE="2")
     assert run.returncode == 0 and len(said(tmp_path, "worker")) == 1
     assert left.wait(timeout=30) == (75 if ends == "saved" else -signal.SIGKILL)
+
+
+def heard(run: subprocess.CompletedProcess, name: str) -> str:
+    """A variable as a worker's program has it."""
+    (command,) = [words[-1] for words in printed(run.stdout) if "export SIGNER_COORDINATOR=auto" in words[-1]]
+    line = next(line for line in command.splitlines() if line.startswith("export "))
+    script = f'{line}; printf %s "${{{name}-}}"'
+    return subprocess.run(["env", "-i", "/bin/bash", "-c", script], capture_output=True, text=True).stdout
+
+
+def test_a_worker_knows_the_commit_that_it_runs(tmp_path):
+    """It has no repository; outside of one the launcher says what it was told."""
+    stand_in(tmp_path, "git", 'case $* in *" ls-files "*) ;; *" describe "*) echo 0abc-dirty ;; *) exit 1 ;; esac')
+    assert heard(launch("tpu_vm.sh", *TPU_VM, "--dry-run", path=tmp_path), "SIGNER_COMMIT") == "0abc-dirty"
+    stand_in(tmp_path, "git", "exit 128")
+    run = launch("tpu_vm.sh", *TPU_VM, "--dry-run", path=tmp_path, SIGNER_COMMIT="1def")
+    assert heard(run, "SIGNER_COMMIT") == "1def"
 
 
 @pytest.mark.parametrize("words", [("--profile=3",), ("--profile", "3")])
