@@ -6,18 +6,19 @@
 # resumes. WORKDIR lies in a bucket (gs://BUCKET/RUN), or on a file system that all workers share; --setup mounts it. Any bash from 3.2 on runs this.
 #   --slices N (1: so many slices of that type, joined by the data centre's network: one run)
 #   --project P    --spot    --setup COMMAND (on each worker, before every start)    --restarts N (100)
-#   --profile STEPS (signer train's)    --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
+#   --profile STEPS (signer train's)    --env NAME=VALUE (of each process; as often as wanted)
+#   --delete (the slice, when the run is done)    --dry-run (prints the commands, runs none)
 set -eu -o pipefail
 usage() {
   echo "usage: launch/tpu_vm.sh NAME CONFIG WORKDIR --zone Z --accelerator-type T --runtime-version V [--slices N]" >&2
-  echo "       [--project P] [--spot] [--setup COMMAND] [--restarts N] [--profile STEPS] [--delete] [--dry-run] [--config.key=value …]" >&2
+  echo "       [--project P] [--spot] [--setup COMMAND] [--restarts N] [--profile STEPS] [--env NAME=VALUE] [--delete] [--dry-run] [--config.key=value …]" >&2
   exit 2
 }
 refuse() {
   echo "launch: $1" >&2
   exit 2
 }
-words=() goes_on=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 slices=1 delete='' dry=''
+words=() goes_on=() spot=() place=() zone='' accelerator='' runtime='' setup=: restarts=100 slices=1 delete='' dry='' asked_for=''
 while [ $# -gt 0 ]; do
   if [[ $1 == --*=* && $1 != --config.* && $1 != --profile=* ]]; then
     set -- "${1%%=*}" "${1#*=}" "${@:2}"
@@ -27,7 +28,7 @@ while [ $# -gt 0 ]; do
     --spot) spot=(--spot) ;;
     --delete) delete=1 ;;
     --dry-run) dry=1 ;;
-    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts | --slices | --profile)
+    --zone | --project | --accelerator-type | --runtime-version | --setup | --restarts | --slices | --profile | --env)
       [ $# -gt 1 ] || usage
       case $1 in
         --zone) zone=$2 ;;
@@ -37,6 +38,10 @@ while [ $# -gt 0 ]; do
         --setup) setup=$2 ;;
         --restarts) restarts=$2 ;;
         --slices) slices=$2 ;;
+        --env)
+          [[ $2 =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] || refuse "--env $2: give NAME=VALUE"
+          printf -v asked_for '%s %s=%q' "$asked_for" "${2%%=*}" "${2#*=}"
+          ;;
         --profile) goes_on+=("--profile=$2") ;;
       esac
       shift
@@ -173,9 +178,12 @@ commit=${SIGNER_COMMIT-}
 if git -C "$root" ls-files --error-unmatch launch/tpu_vm.sh >"$packed/git" 2>&1; then
   commit=$(git -C "$root" describe --always --dirty --abbrev=40 '--exclude=*')
 fi
-tuned= # the compiler, where it is here (README, "Overlap")
+tuned= # what has one meaning here and there (README, "Overlap"); others --env names
 if [ -n "$commit" ]; then printf -v tuned ' SIGNER_COMMIT=%q' "$commit"; fi
-if [ -n "${LIBTPU_INIT_ARGS-}" ]; then printf -v tuned '%s LIBTPU_INIT_ARGS=%q' "$tuned" "$LIBTPU_INIT_ARGS"; fi
+for variable in LIBTPU_INIT_ARGS SIGNER_WAIT; do
+  if [ -n "${!variable-}" ]; then printf -v tuned '%s %s=%q' "$tuned" "$variable" "${!variable}"; fi
+done
+tuned+=$asked_for
 start="cd signer || exit
 left() { grep -qs signer_jax \"/proc/\$(cat pid 2>/dev/null)/cmdline\"; }
 if left; then

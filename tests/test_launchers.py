@@ -565,6 +565,15 @@ def test_a_worker_knows_the_commit_that_it_runs(tmp_path):
     assert heard(run, "SIGNER_COMMIT") == "1def"
 
 
+def test_variables_go_to_every_worker(tmp_path):
+    words = ("--env", "XLA_FLAGS=--a=1 --b='2'", "--env=JAX_COMPILATION_CACHE_DIR=/tmp/c", "--dry-run")
+    run = launch("tpu_vm.sh", *TPU_VM, *words, path=tmp_path, SIGNER_WAIT="60")
+    assert run.returncode == 0, run.stderr
+    assert heard(run, "XLA_FLAGS") == "--a=1 --b='2'"
+    assert (heard(run, "SIGNER_WAIT"), heard(run, "JAX_COMPILATION_CACHE_DIR")) == ("60", "/tmp/c")
+    assert heard(run, "JAX_PLATFORMS") == ""  # of this machine
+
+
 @pytest.mark.parametrize("words", [("--profile=3",), ("--profile", "3")])
 def test_the_options_of_train_go_on_to_every_worker(words, tmp_path):
     run = launch("tpu_vm.sh", *TPU_VM, *words, "--config.seed=1", "--dry-run", path=tmp_path)
@@ -587,6 +596,7 @@ def test_a_config_of_ones_own_goes_along(tmp_path):
         ((*TPU_VM, "--sport"), "--sport: no such option"),
         ((*TPU_VM, "--restarts", "many"), "give a whole number"),
         ((*TPU_VM, "--slices", "0"), "--slices 0: give how many slices"),
+        ((*TPU_VM, "--env", "XLA_FLAGS"), "--env XLA_FLAGS: give NAME=VALUE"),
         (TPU_VM[:4], "usage:"),
     ],
 )
