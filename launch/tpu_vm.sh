@@ -59,6 +59,14 @@ case $workdir in
   /* | gs://*) ;;
   *) refuse "$workdir: give WORKDIR as a full path on the file system that the workers share, or as gs://BUCKET/RUN" ;;
 esac
+for word in ${goes_on[@]+"${goes_on[@]}"}; do
+  case $word in
+    --config.*=/* | --config.*=gs://* | --config.*=) ;;
+    --config.data.source=* | --config.tokenizer.path=* | --config.*.init=* | --config.renderer.*_encoder=* | --config.compiled=*)
+      refuse "$word: lies below ~/signer on a worker; give the full path on the file system that the workers share, or gs://…"
+      ;;
+  esac
+done
 place+=("--zone=$zone")
 root=$(cd "$(dirname "$0")/.." && pwd)
 queued=(gcloud compute tpus queued-resources)
