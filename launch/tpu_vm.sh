@@ -184,7 +184,7 @@ printf -v folder '%q' "$workdir"
 # There is no repository on a worker. That around an unpacked archive is somebody else's.
 commit=${SIGNER_COMMIT-}
 if git -C "$root" ls-files --error-unmatch launch/tpu_vm.sh >"$packed/git" 2>&1; then
-  commit=$(git -C "$root" describe --always --dirty --abbrev=40 '--exclude=*')
+  commit=$(git -C "$root" describe --always --dirty --abbrev=40 '--exclude=*' || true)
 fi
 tuned= # what has one meaning here and there (README, "Overlap"); others --env names
 if [ -n "$commit" ]; then printf -v tuned ' SIGNER_COMMIT=%q' "$commit"; fi
