@@ -58,6 +58,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     volume.add_argument("--bucket", help="a bucket, through Cloud Storage FUSE")
     parser.add_argument("--mount", default="/mnt/runs", help="where it lies in the pods (/mnt/runs)")
     parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again (100)")
+    parser.add_argument("--profile", type=int, metavar="STEPS", help="signer train's")
     parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
     given, rest = parser.parse_known_args(arguments)
     overrides = [one for one in rest if one.startswith("--config.")]
@@ -87,6 +88,8 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
     if slices > 1 and nodes == 1:
         raise ValueError(f"--slices {slices}: GKE joins slices of several nodes; {given.topology} is one")
     command = ["train", "--config", given.config, "--workdir", given.workdir, *overrides]
+    if given.profile is not None:
+        command.append(f"--profile={given.profile}")
     if given.claim:
         volume, annotations = {"persistentVolumeClaim": {"claimName": given.claim}}, {}
     else:

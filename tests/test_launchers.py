@@ -678,6 +678,13 @@ def test_a_slice_of_tpus(topology, more, nodes, chips):
     assert pod["volumes"] == [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
 
 
+@pytest.mark.parametrize("words", [TPUS, GPUS])
+def test_the_options_of_train_go_on_to_every_pod(words):
+    _, pod = pod_of(jobset(*words, "--claim", "runs", "--profile", "3", "--config.seed=1"))
+    train = ["train", "--config", "demo", "--workdir", "/mnt/runs/a", "--config.seed=1", "--profile=3"]
+    assert pod["containers"][0]["args"] == train
+
+
 def test_several_slices_are_a_job_each_in_a_node_pool_of_its_own():
     found = jobset(*TPUS, "--claim", "runs", "--slices", "3")
     (workers,) = found["spec"]["replicatedJobs"]
