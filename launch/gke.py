@@ -57,6 +57,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     volume.add_argument("--bucket", help="a bucket, through Cloud Storage FUSE")
     parser.add_argument("--mount", default="/mnt/runs", help="where it lies in the pods (/mnt/runs)")
+    parser.add_argument(
+        "--service-account", default="default", help="of Kubernetes, which may use the bucket and gs:// (default)"
+    )
     parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again (100)")
     parser.add_argument("--profile", type=int, metavar="STEPS", help="signer train's")
     parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
@@ -102,6 +105,7 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
         "name": given.name, "image": given.image, "args": command, "mount": mount, "annotations": annotations,
         "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
         "restarts": given.restarts, "processes": str(nodes), "slices": slices,
+        "account": given.service_account,
         "compiled": f"{given.workdir.rstrip('/')}/compiled",
         "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
     }  # fmt: skip

@@ -685,6 +685,12 @@ def test_the_options_of_train_go_on_to_every_pod(words):
     assert pod["containers"][0]["args"] == train
 
 
+@pytest.mark.parametrize("words", [TPUS, GPUS])
+def test_pods_have_the_service_account_that_may_use_a_bucket(words):
+    assert pod_of(jobset(*words, "--bucket", "b"))[1]["serviceAccountName"] == "default"  # Kubernetes' own
+    assert pod_of(jobset(*words, "--bucket", "b", "--service-account", "runs"))[1]["serviceAccountName"] == "runs"
+
+
 def test_several_slices_are_a_job_each_in_a_node_pool_of_its_own():
     found = jobset(*TPUS, "--claim", "runs", "--slices", "3")
     (workers,) = found["spec"]["replicatedJobs"]
