@@ -60,6 +60,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--service-account", default="default", help="of Kubernetes, which may use the bucket and gs:// (default)"
     )
+    parser.add_argument("--spot", action="store_true", help="on spot nodes")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of each pod; as often as wanted"
+    )
     parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again (100)")
     parser.add_argument("--profile", type=int, metavar="STEPS", help="signer train's")
     parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
@@ -101,18 +105,40 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
         volume = {"csi": {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes}}
         annotations = {"gke-gcsfuse/volumes": "true"}
     (source, where), *_ = volume.items()
+    template = (Path(__file__).parent / f"gke_{given.kind}.yaml").read_text(encoding="utf-8")
+    environment = _variables(given.env, template)
     values = {
         "name": given.name, "image": given.image, "args": command, "mount": mount, "annotations": annotations,
         "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
         "restarts": given.restarts, "processes": str(nodes), "slices": slices,
         "account": given.service_account,
-        "compiled": f"{given.workdir.rstrip('/')}/compiled",
+        "compiled": environment.pop("JAX_COMPILATION_CACHE_DIR", f"{given.workdir.rstrip('/')}/compiled"),
         "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
     }  # fmt: skip
-    text = (Path(__file__).parent / f"gke_{given.kind}.yaml").read_text(encoding="utf-8")
     # JSON is YAML: whatever a value holds, it is one value.
     filled = {name: json.dumps(value) for name, value in values.items()}
-    return Template(text).substitute(filled, volume=f"{source}: {json.dumps(where)}")
+    filled["volume"] = f"{source}: {json.dumps(where)}"
+    spot = "cloud.google.com/gke-spot"
+    tolerated = {"key": spot, "operator": "Exists", "effect": "NoSchedule"}
+    filled["spot"] = f'\n{" " * 16}{spot}: "true"' if given.spot else ""
+    filled["tolerated"] = f"\n{' ' * 16}- {json.dumps(tolerated)}" if given.spot else ""
+    items = (json.dumps({"name": name, "value": value}) for name, value in environment.items())
+    filled["environment"] = "".join(f"\n{' ' * 20}- {item}" for item in items)
+    return Template(template).substitute(filled)
+
+
+def _variables(given: list[str], template: str) -> dict[str, str]:
+    """Of `--env`, by name."""
+    own = set(re.findall(r"- name: ([A-Z_]+)$", template, re.MULTILINE)) - {"JAX_COMPILATION_CACHE_DIR"}
+    found = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise ValueError(f"--env {word}: give NAME=VALUE")
+        if name in own:
+            raise ValueError(f"--env {word}: the JobSet sets {name} itself; leave it out")
+        found[name] = value
+    return found
 
 
 def _tpus(given: argparse.Namespace) -> tuple[int, int]:

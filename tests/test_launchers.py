@@ -691,6 +691,20 @@ def test_pods_have_the_service_account_that_may_use_a_bucket(words):
     assert pod_of(jobset(*words, "--bucket", "b", "--service-account", "runs"))[1]["serviceAccountName"] == "runs"
 
 
+@pytest.mark.parametrize("words", [TPUS, GPUS])
+def test_variables_and_spot_nodes_are_asked_for(words):
+    plain, pod = (
+        pod_of(jobset(*words, "--claim", "runs", *more))[1]
+        for more in ((), ("--spot", "--env", "XLA_FLAGS=--a=1 $b: 'c'", "--env=JAX_COMPILATION_CACHE_DIR=/tmp/c"))
+    )
+    before, after = ({one["name"]: one for one in of["containers"][0]["env"]} for of in (plain, pod))
+    assert after.pop("XLA_FLAGS")["value"] == "--a=1 $b: 'c'" and after.keys() == before.keys()
+    assert after["JAX_COMPILATION_CACHE_DIR"]["value"] == "/tmp/c" and len(pod["containers"][0]["env"]) == len(after) + 1
+    assert pod["nodeSelector"] == plain["nodeSelector"] | {"cloud.google.com/gke-spot": "true"}
+    taint = {"key": "cloud.google.com/gke-spot", "operator": "Exists", "effect": "NoSchedule"}
+    assert pod["tolerations"] == [*plain["tolerations"], taint]
+
+
 def test_several_slices_are_a_job_each_in_a_node_pool_of_its_own():
     found = jobset(*TPUS, "--claim", "runs", "--slices", "3")
     (workers,) = found["spec"]["replicatedJobs"]
@@ -763,6 +777,8 @@ def test_a_value_stays_one_value():
         ((*TPUS, "--claim", "c", "--slices", "0"), "at least 1"),
         ((*TPUS[:-1], "2x2x1", "--claim", "c", "--slices", "2"), "GKE joins slices of several nodes; 2x2x1 is one"),
         (GPUS, "--claim --bucket is required"),
+        ((*TPUS, "--claim", "c", "--env", "XLA_FLAGS"), "--env XLA_FLAGS: give NAME=VALUE"),
+        ((*TPUS, "--claim", "c", "--env=SIGNER_COORDINATOR=h:1"), "the JobSet sets SIGNER_COORDINATOR itself"),
         ((*GPUS, "--claim", "c", "--node", "1"), "unrecognized arguments"),
     ],
 )
