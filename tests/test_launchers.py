@@ -747,11 +747,25 @@ def test_pods_start_again_unless_the_input_is_bad(words):
     found = jobset(*words, "--claim", "runs", "--restarts", "5")
     policy, (job, _) = found["spec"]["failurePolicy"], pod_of(found)
     assert policy["maxRestarts"] == 5
-    assert [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]] == [
-        ("FailJobSet", ["PodFailurePolicy"])
-    ]
-    (rule,) = job["podFailurePolicy"]["rules"]
-    assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
+
+    def action(code: int) -> str:
+        """What JobSet does after a pod's end: the first rule that the Job's failure meets, of Kubernetes' own words."""
+        reason, message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        for index, rule in enumerate(job["podFailurePolicy"]["rules"]):
+            if code in rule["onExitCodes"]["values"]:
+                assert (rule["action"], rule["onExitCodes"]["operator"]) == ("FailJob", "In")
+                reason, message = "PodFailurePolicy", f"with exit code {code} matching FailJob rule at index {index}"
+                break
+        for rule in policy["rules"]:
+            patterns = rule["onJobFailureMessagePatterns"]
+            if reason in rule["onJobFailureReasons"] and any(re.search(one, message) for one in patterns):
+                return rule["action"]
+        return "RestartJobSet"  # which is counted
+
+    found = {code: action(code) for code in (1, 2, 75, 137)}
+    assert found == {
+        1: "RestartJobSet", 2: "FailJobSet", 75: "RestartJobSetAndIgnoreMaxRestarts", 137: "RestartJobSet"
+    }  # fmt: skip
 
 
 def test_a_value_stays_one_value():
