@@ -64,6 +64,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of each pod; as often as wanted"
     )
+    parser.add_argument("--cpu", help="CPUs that a pod asks for (2 a device)")
+    parser.add_argument("--memory", help="memory that a pod asks for (8Gi a device)")
     parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again after a failure (100)")
     parser.add_argument("--profile", type=int, metavar="STEPS", help="signer train's")
     parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
@@ -112,6 +114,7 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
         "accelerator": given.accelerator, "topology": given.topology, "nodes": nodes, "devices": devices,
         "restarts": given.restarts, "processes": str(nodes), "slices": slices,
         "account": given.service_account,
+        "cpu": given.cpu or str(2 * devices), "memory": given.memory or f"{8 * devices}Gi",
         "compiled": environment.pop("JAX_COMPILATION_CACHE_DIR", f"{given.workdir.rstrip('/')}/compiled"),
         "coordinator": f"{given.name}-workers-0-0.{given.name}:{PORT}",
     }  # fmt: skip

@@ -705,6 +705,15 @@ def test_variables_and_spot_nodes_are_asked_for(words):
     assert pod["tolerations"] == [*plain["tolerations"], taint]
 
 
+@pytest.mark.parametrize(("words", "devices"), [(TPUS, 4), (GPUS, 8)])
+def test_pods_ask_for_cpus_and_memory(words, devices):
+    def asked(*more: str) -> dict:
+        return pod_of(jobset(*words, "--claim", "runs", *more))[1]["containers"][0]["resources"]["requests"]
+
+    assert asked() == {"cpu": str(2 * devices), "memory": f"{8 * devices}Gi"}
+    assert asked("--cpu", "96", "--memory", "800Gi") == {"cpu": "96", "memory": "800Gi"}
+
+
 def test_several_slices_are_a_job_each_in_a_node_pool_of_its_own():
     found = jobset(*TPUS, "--claim", "runs", "--slices", "3")
     (workers,) = found["spec"]["replicatedJobs"]
