@@ -17,6 +17,8 @@ from string import Template
 PORT = 8482
 # Chips that a node of a slice of several has; a slice with fewer is one node.
 CHIPS = 4
+# Of a config, what names a file or a folder.
+PATHS = r"--config\.(data\.source|tokenizer\.path|.*\.init|renderer\..*_encoder|compiled)="
 DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
 
 
@@ -90,6 +92,9 @@ def jobset(given: argparse.Namespace, overrides: list[str]) -> str:
     mount = given.mount.rstrip("/")
     if not mount.startswith("/") or not f"{given.workdir}/".startswith(f"{mount}/"):
         raise ValueError(f"{given.workdir}: lies not below {given.mount or '/'} (--mount), and would go with its pod")
+    for word in overrides:
+        if re.match(PATHS, word) and not re.match(r"[^=]*=(/|gs://|$)", word):
+            raise ValueError(f"{word}: lies in the image; give the full path below --mount, or gs://…")
     nodes, devices = _tpus(given) if given.kind == "tpu" else (given.nodes, given.gpus)
     slices = given.slices if given.kind == "tpu" else 1
     if min(nodes, devices, slices) < 1 or given.restarts < 0:

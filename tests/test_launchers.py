@@ -581,12 +581,15 @@ def test_a_path_of_this_machine_is_not_one_of_a_worker(name, tmp_path):
     assert node == ""
     run = launch("tpu_vm.sh", *TPU_VM, f"--config.{name}=weights/a", "--dry-run", path=tmp_path)
     assert run.returncode == 2 and f"--config.{name}=weights/a: lies below ~/signer" in run.stderr
+    run = launch("gke.py", *TPUS, "--claim", "runs", f"--config.{name}=weights/a", "--dry-run")
+    assert run.returncode == 2 and f"--config.{name}=weights/a: lies in the image" in run.stderr
 
 
 @pytest.mark.parametrize("value", ["", "/mnt/a", "gs://bucket/a"])
 def test_a_path_that_all_workers_see_is_taken(value, tmp_path):
     run = launch("tpu_vm.sh", *TPU_VM, f"--config.renderer.init={value}", "--dry-run", path=tmp_path)
     assert run.returncode == 0, run.stderr
+    jobset(*TPUS, "--claim", "runs", f"--config.renderer.init={value}")
 
 
 def test_variables_go_to_every_worker(tmp_path):
