@@ -68,7 +68,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--cpu", help="CPUs that a pod asks for (2 a device)")
     parser.add_argument("--memory", help="memory that a pod asks for (8Gi a device)")
-    parser.add_argument("--restarts", type=int, default=100, help="how often all pods are started again after a failure (100)")
+    parser.add_argument(
+        "--restarts", type=int, default=100, help="how often all pods are started again after a failure (100)"
+    )
     parser.add_argument("--profile", type=int, metavar="STEPS", help="signer train's")
     parser.add_argument("--dry-run", action="store_true", help="print the JobSet, start nothing")
     given, rest = parser.parse_known_args(arguments)

@@ -702,7 +702,9 @@ def test_variables_and_spot_nodes_are_asked_for(words):
     )
     before, after = ({one["name"]: one for one in of["containers"][0]["env"]} for of in (plain, pod))
     assert after.pop("XLA_FLAGS")["value"] == "--a=1 $b: 'c'" and after.keys() == before.keys()
-    assert after["JAX_COMPILATION_CACHE_DIR"]["value"] == "/tmp/c" and len(pod["containers"][0]["env"]) == len(after) + 1
+    assert (
+        after["JAX_COMPILATION_CACHE_DIR"]["value"] == "/tmp/c" and len(pod["containers"][0]["env"]) == len(after) + 1
+    )
     assert pod["nodeSelector"] == plain["nodeSelector"] | {"cloud.google.com/gke-spot": "true"}
     taint = {"key": "cloud.google.com/gke-spot", "operator": "Exists", "effect": "NoSchedule"}
     assert pod["tolerations"] == [*plain["tolerations"], taint]
