@@ -839,7 +839,7 @@ def stages(file: Path) -> list[list[tuple[str, str]]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "extra"), [("Dockerfile.tpu", "tpu"), ("Dockerfile.gpu", "cuda")])
+@pytest.mark.parametrize(("name", "extra"), [("Dockerfile.tpu", "tpu"), ("Dockerfile.gpu", "cuda")])  # and buckets
 def test_an_image_has_the_package_and_runs_as_nobody_special(name, extra):
     import tomllib
 
@@ -847,9 +847,9 @@ def test_an_image_has_the_package_and_runs_as_nobody_special(name, extra):
     known = {"FROM", "WORKDIR", "RUN", "COPY", "USER", "ARG", "ENV", "ENTRYPOINT"}
     assert {instruction for instruction, _ in (*build, *final)} <= known
     assert build[0] == ("FROM", "python:3.12-slim AS build") and final[0] == ("FROM", "python:3.12-slim")
-    assert any(words.endswith(f"'.[{extra}]'") for _, words in build)
+    assert any(words.endswith(f"'.[{extra},gcs]'") for _, words in build)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert extra in project["optional-dependencies"]
+    assert {extra, "gcs"} <= project["optional-dependencies"].keys()
     sources = [word for kind, words in build if kind == "COPY" for word in words.split()[:-1]]
     assert all((ROOT / source).exists() for source in sources)
     kept = {
