@@ -44,7 +44,7 @@ class Conditions(NamedTuple):
     pose: Float[Array, "b k h w z"] | None = None  # the same as Animate's tokens
     face: Float[Array, "b t y x 3"] | None = None  # Animate's video of the face, [-1, 1]
     text: Float[Array, "b s d"] | None = None  # states of the variant's text encoder, or SLUL's where it has none
-    semantics: Float[Array, "b m e"] | None = None  # SLUL's features beside a published text
+    semantics: Float[Array, "b m e"] | None = None  # SLUL's features beside a published text; zeros: none
     text_null: Float[Array, "b s d"] | None = None  # states of the prompt that says nothing; zeros do where it is None
 
 

@@ -166,6 +166,16 @@ def test_slul_stands_beside_a_published_text(folders):
     recorded.velocity({"transformer": 0.0}, NOISY, SIGMA, said)
     np.testing.assert_array_equal(recorded.transformer.calls[0][3]["semantics"], said.semantics)
 
+    # Once it has learned to listen: of a sentence that is dropped, or that there is none of, nothing is added at all.
+    made["layers"]["cross_attention"]["semantics_gate"] += 1.0
+    made["semantics"]["bias"] += 0.5
+    velocity = jax.jit(lambda c: r.velocity({"transformer": made}, NOISY, SIGMA, c))
+    nothing, heard = velocity(said._replace(semantics=None)), velocity(said)
+    assert all(np.abs(one - other).max() > 1e-2 for one, other in zip(nothing, heard, strict=True))
+    half = velocity(without(said, {"semantics"}, np.array([0.0, 1.0])))
+    np.testing.assert_allclose(half, [nothing[0], heard[1]], atol=1e-6)
+    np.testing.assert_allclose(velocity(said._replace(semantics=r.text(None, None, B))), nothing, atol=1e-6)
+
 
 def test_without_a_text_encoder_the_text_is_zeros_of_the_variants_rows(folders):
     name = "wan2.1-t2v-1.3b"
