@@ -62,12 +62,15 @@ class Renderer:
     def draw(
         self, pose: Float[Array, "b t j c"], confidence: Float[Array, "b t j"], grid: tuple[int, int]
     ) -> Float[Array, "b t y x g"]:
-        """The differentiable control picture of every frame: a channel a limb group, or DWPose's colours; in 0…1.
+        """The differentiable control picture of every frame: a channel a limb group, or DWPose's colours; in 0…1. No
+        channel where nothing is shown the pose.
 
         `grid`: height and width of the video's latents.
         """
         height, width = (self.control_size[i] * grid[i] // self.grid[i] for i in range(2))
         size = (height, width)
+        if self.control is None and self.hybrid is None and self.shapes is None:
+            return jnp.zeros((*pose.shape[:2], *size, 0))
         if self.shapes is None:
             return jnp.asarray(rasterise(pose[..., :2], confidence, self.groups, size, softness=self.softness))
         return pose_picture.draw(
@@ -420,10 +423,11 @@ class Renderer:
         """
         groups = [i for i, (name, _, _) in enumerate(self.groups) if name.endswith(("palm", "index", "fingers"))]
         ratio = drawn.shape[2] // grid[0]
-        if self.shapes is None and drawn.shape[2:4] == (ratio * grid[0], ratio * grid[1]):
+        by_group = self.shapes is None and drawn.shape[-1] > 0
+        if by_group and drawn.shape[2:4] == (ratio * grid[0], ratio * grid[1]):
             shown = drawn[..., np.array(groups)].max(axis=-1)
             hands = covered(jax.lax.stop_gradient(shown), time_ratio=self.temporal_ratio, space_ratio=ratio)
-        else:  # in DWPose's colours a hand is not told from the rest, nor a place in a coarser picture
+        else:  # none is drawn, or DWPose's colours do not tell a hand from the rest, or a coarser picture a place
             hands = self._covered(pose, confidence, [self.groups[i][1:] for i in groups], grid)
         weight = hand_weight(hands, hand)
         if face != 1.0:  # which no control picture has as an area

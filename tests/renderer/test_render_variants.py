@@ -453,8 +453,10 @@ def test_the_face_weighs_where_the_pose_has_it(folders, name):
     np.testing.assert_allclose(unseen[:, -1], 1, atol=1e-6)
 
 
-def test_hands_weigh_beside_a_control_picture_that_is_coarser_than_the_latents(folders):
-    """As large as the token grid, or between two sizes of latents: then they are drawn by themselves."""
+def test_hands_weigh_beside_a_control_picture_that_is_coarser_than_the_latents_or_none(folders):
+    """As large as the token grid, or between two sizes of latents: then they are drawn by themselves. Where nothing is
+    shown the pose, as on general video, no picture of it is drawn.
+    """
     fine = renderer_of(folders, "wan2.1-t2v-1.3b")
     names = skeleton.SUBSETS["signing_74"]
     pose, seen = np.full((1, 5, 74, 2), 50.0, np.float32), np.zeros((1, 5, 74), np.float32)
@@ -463,10 +465,13 @@ def test_hands_weigh_beside_a_control_picture_that_is_coarser_than_the_latents(f
         pose[:, :, joint], seen[:, :, joint] = place, 1.0
     grid, given = (GRID, GRID), {"hand": 3.0, "face": 1.0}
     expected = np.asarray(fine.loss_weight(pose, seen, np.asarray(fine.draw(pose, seen, grid)), grid, **given))
-    for changes in ({"control_size": GRID // 2}, {"control_size": 3 * GRID // 2, "control_fold": 3}):
+    for changes in (
+        {"control_size": GRID // 2}, {"control_size": 3 * GRID // 2, "control_fold": 3}, {"control": "none"},
+    ):  # fmt: skip
         r = renderer_of(folders, "wan2.1-t2v-1.3b", **changes)
         drawn = np.asarray(r.draw(pose, seen, grid))
-        assert drawn.shape[2] == changes["control_size"]
+        assert drawn.size if r.control else not drawn.size
+        assert drawn.shape[2] == r.control_size[0]
         weight = np.asarray(r.loss_weight(pose, seen, drawn, grid, **given))
         assert weight.shape == expected.shape and weight.max() > 1.5
         assert weight.argmax() == expected.argmax() and weight[0, 0, 0, 0] == pytest.approx(1, abs=0.05)
