@@ -9,7 +9,7 @@ videos that no device holds. `to_latents` and `to_video` are what training and s
 autoencoder compresses time, as published ones do, and one pass where it does not.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,25 +18,55 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from signer_jax.layout import constrain, ways
 from signer_jax.progress import progress
 from signer_jax.renderer.convolution import CHUNK
 from signer_jax.renderer.exact import exact
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.types import Array
 
+_PIXELS = 1 << 24  # of all frames that a device encodes at once, but for a single window that has more
+_MOST_ROWS = 8
+
+
+def rows_at_once(frames: int, height: int, width: int) -> int:
+    """How many windows of this size a device encodes at once."""
+    return min(_MOST_ROWS, max(1, _PIXELS // (frames * height * width)))
+
 
 @exact
 def to_latents(module: VideoVAE, params: Any, video: Float[Array, "b t h w c"]) -> Float[jax.Array, "b t2 h2 w2 z"]:
     """The posterior's mean, not normalised, to be jitted: in level memory, or in one pass where none is put together in
-    time, which is faster for windows of few frames. Raises `SignerError` as `VideoVAE.encode`.
+    time, which is faster for windows of few frames. Of many rows a device takes some at a time (`rows_at_once`). Raises
+    `SignerError` as `VideoVAE.encode`.
 
     In float32, its products too, whatever the module computes in: bfloat16 drifts, and what a step encodes beside
     cached latents must be what the cache would hold.
     """
     module = module.clone(dtype=jnp.float32)
-    if module.temporal_ratio > 1:
-        return encode(module, params, jnp.asarray(video))[0]
-    return module.apply({"params": params}, video, method="encode")[0]
+
+    def some(video: jax.Array) -> jax.Array:
+        if module.temporal_ratio > 1:
+            return encode(module, params, video)[0]
+        mean: Any = module.apply({"params": params}, video, method="encode")[0]
+        return mean
+
+    return _some_rows_at_a_time(some, jnp.asarray(video))
+
+
+def _some_rows_at_a_time(function: Callable[[jax.Array], jax.Array], video: jax.Array) -> jax.Array:
+    """`function(video)`, each device's rows one part after the other where they are more than it encodes at once."""
+    b, whole = len(video), ("batch", *(None,) * (video.ndim - 1))
+    devices = ways("batch") if b % ways("batch") == 0 else 1
+    most = rows_at_once(*video.shape[1:4])
+    if b <= devices * most:
+        return function(video)
+    once = max(n for n in range(1, most + 1) if b // devices % n == 0)
+    # A device's rows lie next to each other: each part is of all devices, and no row goes to another one.
+    split = video.reshape(devices, -1, once, *video.shape[1:])
+    parts = jnp.moveaxis(split, 1, 0).reshape(-1, devices * once, *video.shape[1:])
+    done = jax.lax.map(jax.checkpoint(lambda part: function(constrain(part, *whole))), parts)
+    return jnp.moveaxis(done.reshape(len(done), devices, once, *done.shape[2:]), 0, 1).reshape(b, *done.shape[2:])
 
 
 def to_video(module: VideoVAE, params: Any, latents: Float[Array, "b t2 h2 w2 z"]) -> Float[jax.Array, "b t h w c"]:

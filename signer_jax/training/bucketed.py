@@ -25,6 +25,7 @@ from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.vae_chunks import rows_at_once
 from signer_jax.training import begun, precision
 from signer_jax.training.latents import (
     DTYPE,
@@ -35,7 +36,6 @@ from signer_jax.training.latents import (
     key_of,
     one_frame,
     part_sizes,
-    rows_at_once,
     shared_among,
     shares,
     windows_of,

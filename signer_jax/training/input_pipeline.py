@@ -20,6 +20,7 @@ from signer_jax.model import Model
 from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.vae_chunks import rows_at_once
 from signer_jax.settings import Data, Settings
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
@@ -140,7 +141,7 @@ def cached_latents(
     return latent_cache.prepare(
         workdir / "latents", corpus, windows, model.vae, vae,
         window=c.window, stride=c.stride, references=c.references,
-        batch=latent_cache.rows_at_once(c.window, *settings.data.size),
+        batch=rows_at_once(c.window, *settings.data.size),
         constants=models.latent_constants(model, settings), banks_only=bool(c.buckets), most=most_references(model),
     )  # fmt: skip
 

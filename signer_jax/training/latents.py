@@ -34,8 +34,6 @@ from signer_jax.training.contents import fingerprint
 
 T = TypeVar("T")
 FEW = 256  # reference frames of all signers, where training reads none of them: looks to sign with, and baselines
-_PIXELS = 1 << 24  # of all frames that a device encodes at once, but for a single window that has more
-_MOST_ROWS = 8
 _PART_PIXELS = 1 << 30  # of a part (`begun`): 32 windows of 81 x 480 x 832, a minute or so of an accelerator
 _SIDE = 256  # pixels, of a corpus that does not say its size
 DTYPE = "float32"
@@ -60,11 +58,6 @@ def encoder_of(vae: VideoVAE, params: dict, ways: int = 1) -> Callable[[np.ndarr
 def shared_among(count: int, rows: int) -> int:
     """Among how many of this process's devices `count` windows are encoded, each `rows` of them at a time."""
     return max(1, min(jax.local_device_count(), -(-count // rows)))
-
-
-def rows_at_once(frames: int, height: int, width: int) -> int:
-    """How many windows of this size a device encodes at once."""
-    return min(_MOST_ROWS, max(1, _PIXELS // (frames * height * width)))
 
 
 def prepare(

@@ -26,6 +26,7 @@ def main() -> None:
     from signer_jax import beside as module
     from signer_jax import model as models
     from signer_jax.pipeline import Signer
+    from signer_jax.renderer import vae_chunks
     from signer_jax.stations import render
     from signer_jax.training import input_pipeline, latents
 
@@ -43,7 +44,7 @@ def main() -> None:
             latents.prepare(
                 Path(folder) / "latents", signer.corpus, windows, signer.model.vae, signer.params["vae"],
                 window=c.renderer.window, stride=2 * c.renderer.stride, references=c.renderer.references,
-                batch=latents.rows_at_once(c.renderer.window, *c.data.size),
+                batch=vae_chunks.rows_at_once(c.renderer.window, *c.data.size),
                 constants=models.latent_constants(signer.model, c),
             )  # fmt: skip
 

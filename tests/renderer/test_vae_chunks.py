@@ -9,6 +9,7 @@ from signer_jax.errors import SignerError
 from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.vae import VideoVAE
+from signer_jax.training import partitioning
 
 FIELDS = {
     "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": (1, 2, 2), "num_res_blocks": 1,
@@ -51,6 +52,26 @@ def test_chunks_equal_the_whole_pass(vae):
     assert video.shape == (2, 13, 8, 8, 3) and np.std(video) > 0.05
     chunked = jax.jit(lambda params, latents: vae_chunks.decode(module, params, latents))(params, mean)
     np.testing.assert_allclose(chunked, video, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [{"data": 1}, {"data": 2}], ids=str)
+def test_a_device_encodes_no_more_rows_at_once_than_it_has_room_for(monkeypatch, shape):
+    """As where a step encodes its whole batch: the same latents, of each device's own rows, and the same gradient."""
+    module = VideoVAE(**FIELDS)
+    params, video = _parameters(module), np.concatenate([_video(5) + 0.1 * i for i in range(4)])  # eight rows
+    both = jax.value_and_grad(lambda video: jnp.sum(vae_chunks.to_latents(module, params, video) ** 2))
+    whole, seen, original = both(video), [], VideoVAE.encode_chunk
+    monkeypatch.setattr(vae_chunks, "_PIXELS", 3 * 5 * 8 * 8)  # three; of these as many as divide a device's rows
+    monkeypatch.setattr(
+        VideoVAE, "encode_chunk", lambda self, frames: seen.append(len(frames)) or original(self, frames)
+    )
+    mesh = partitioning.make_mesh(shape, jax.devices()[: shape["data"]])
+    placed = partitioning.put_batch({"video": video}, mesh)["video"]
+    program = jax.jit(partitioning.laid_out(both, mesh)).trace(placed).lower().compile()
+    assert set(seen) == {2 * shape["data"]}
+    assert "all-gather" not in program.as_text()
+    for ours, expected in zip(program(placed), whole, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_done_is_handed_out_while_it_goes_on(vae):

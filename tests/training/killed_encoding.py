@@ -16,6 +16,7 @@ import numpy as np
 
 from signer_jax.data import buckets, records
 from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.renderer import vae_chunks
 from signer_jax.training import begun, bucketed, input_pipeline, partitioning, text_states
 from signer_jax.training import latents as cache
 from signer_jax.types import Pose, Sample
@@ -63,10 +64,10 @@ def make(kind: str, folder: Path, pipeline: Path, wrote: Callable[[], None]) -> 
 
             yield append
 
-    before = cache._MOST_ROWS, cache._PART_PIXELS, text_states._PART
+    before = vae_chunks._MOST_ROWS, cache._PART_PIXELS, text_states._PART
     begun.new_shard = told
     cache.encoder_of = bucketed.encoder_of = lambda *_: pooled
-    cache._MOST_ROWS, cache._PART_PIXELS, text_states._PART = 2, 4 * 5 * 16 * 16, 1
+    vae_chunks._MOST_ROWS, cache._PART_PIXELS, text_states._PART = 2, 4 * 5 * 16 * 16, 1
     try:
         if kind == "texts":
             source = text_states.TextEncoder.at(str(pipeline), 16, 512)
@@ -86,7 +87,7 @@ def make(kind: str, folder: Path, pipeline: Path, wrote: Callable[[], None]) -> 
         return bucketed.prepare(place, 0, of, base, data, poses, _VAE, _PARAMS, references=4, **most).directory
     finally:
         begun.new_shard, cache.encoder_of, bucketed.encoder_of = real, *_ENCODERS
-        cache._MOST_ROWS, cache._PART_PIXELS, text_states._PART = before
+        vae_chunks._MOST_ROWS, cache._PART_PIXELS, text_states._PART = before
 
 
 _ENCODERS = cache.encoder_of, bucketed.encoder_of

@@ -16,6 +16,7 @@ from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
 from signer_jax.renderer import latents as store
+from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import latents as cache
 from signer_jax.training import pictures
@@ -295,6 +296,6 @@ def test_windows_are_encoded_by_chunks_and_no_more_at_once_than_fit(by_chunks_al
     made = cache.encoder_of(vae, jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes))(video)
     assert made.shape == (1, 5, 4, 4, 3) and made.dtype == np.float32
     assert set(by_chunks_alone) == {"encode_chunk"}
-    assert cache.rows_at_once(3, 64, 64) == 8 and cache.rows_at_once(1, 480, 832) == 8
-    assert cache.rows_at_once(17, 256, 256) == 8 and cache.rows_at_once(41, 256, 256) == 6
-    assert cache.rows_at_once(81, 480, 832) == cache.rows_at_once(121, 704, 1280) == 1
+    assert vae_chunks.rows_at_once(3, 64, 64) == 8 and vae_chunks.rows_at_once(1, 480, 832) == 8
+    assert vae_chunks.rows_at_once(17, 256, 256) == 8 and vae_chunks.rows_at_once(41, 256, 256) == 6
+    assert vae_chunks.rows_at_once(81, 480, 832) == vae_chunks.rows_at_once(121, 704, 1280) == 1
