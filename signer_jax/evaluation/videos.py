@@ -46,12 +46,12 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     than of hands in theirs (a still picture shares some edges with every frame). `video/sharpness`: gradient energy in
     the hand crops over the truth's, which noise has too; `…_far`: of the hands in the tenth of the frames that is
     farthest from any training pose. `video/flicker` where the truth stands still, in levels of 255; a still picture has
-    none. `video/change_…`: the change from frame to frame over the truth's, across the seams of the windows and inside
-    them. Signers without a training video have rows of their own, `video_unseen/…`; their reference is a frame of
-    another clip of theirs. A clip that is itself a training clip is left out of its signer's reference frames and
-    baselines, which are of as many training clips as memory holds (`filmed_by`). `…/clips`: how many were scored;
-    `…_error`: the standard error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair,
-    with its own.
+    none. `video/change_…`: the change from frame to frame over the truth's, across the seams of the windows (of blended
+    ones all that two share) and inside them. Signers without a training video have rows of their own, `video_unseen/…`;
+    their reference is a frame of another clip of theirs. A clip that is itself a training clip is left out of its
+    signer's reference frames and baselines, which are of as many training clips as memory holds (`filmed_by`).
+    `…/clips`: how many were scored; `…_error`: the standard error over them; `…_over_best`: the difference to the best
+    of `BASELINES`, pair by pair, with its own.
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)

@@ -160,15 +160,15 @@ def chain(
 def seams(frames: int, length: int, overlap: int, *, ratio: int, goes_on: bool) -> Bool[np.ndarray, " frames-1"]:
     """Which changes from a video frame to the next lie across two windows, all counted in video frames.
 
-    Of windows apart (overlap 0) where the next one begins. Of blended ones (`plan`) where the first latent frame that
-    the next one has a say in begins to show: a clip is decoded as one, and its latent frame k > 0 is video frames
-    `ratio` (k - 1) + 1 to `ratio` k. Of segments that go on from the last frames of the one before (`chain`) behind
-    these.
+    Of windows apart (overlap 0) where the next one begins. Of blended ones (`plan`) all changes from one to the other:
+    into the first latent frame that both have a say in, in all that both have, and out of the last. A clip is decoded
+    as one, and its latent frame k > 0 is video frames `ratio` (k - 1) + 1 to `ratio` k. Of segments that go on from the
+    last frames of the one before (`chain`) behind these.
     """
+    change = np.arange(1, frames)  # which frame each leads to
     if goes_on or not overlap:
-        first = np.arange(length, frames, length - overlap)
-    else:
-        window = 1 + (length - 1) // ratio
-        blended = plan([latent_frames(frames, window, ratio)], window, overlap // ratio)
-        first = ratio * (blended.starts[1:] - 1) + 1
-    return np.isin(np.arange(1, frames), first)
+        return np.isin(change, np.arange(length, frames, length - overlap))
+    window = 1 + (length - 1) // ratio
+    starts = plan([latent_frames(frames, window, ratio)], window, overlap // ratio).starts
+    first, last = (ratio * (latent - 1) + 1 for latent in (starts[1:], starts[:-1] + window))
+    return np.asarray(((first[:, None] <= change) & (change <= last[:, None])).any(axis=0))
