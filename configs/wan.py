@@ -30,6 +30,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
         c.renderer.reference_dropout = 0.0  # published image models have never been without a picture
     c.renderer.control = "branch" if find(variant).pose == "branch" else "variant"  # which sees the pose by itself
     c.renderer.control_size = 480
+    c.renderer.control_fold = (find(variant).spatial_ratio or 8) // 8  # TI2V's latents are of 16 pixels a side
     c.renderer.control_channels = (64, 128, 256, 512)  # 1.0 % of the 1.3B model
     c.renderer.shift = 0.0  # the variant's at this size
     c.renderer.noise_share = 0.0  # published models were trained on all levels alike

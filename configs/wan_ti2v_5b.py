@@ -9,6 +9,4 @@ from signer_jax.configuration import shipped
 
 
 def get_config():
-    c = shipped("wan", "wan2.2-ti2v-5b")
-    c.renderer.control_fold = 2
-    return c
+    return shipped("wan", "wan2.2-ti2v-5b")

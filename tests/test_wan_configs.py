@@ -421,11 +421,14 @@ def test_an_imported_folder_is_handed_on(weights, tmp_path, capsys):
         assert says in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", CONFIGS.values())
+@pytest.mark.parametrize(
+    "name", [*CONFIGS.values(), *(f"{config}:{variant}" for config in ("wan", "wan_general") for variant in PUBLISHED)]
+)
 def test_the_full_sizes_go_together(monkeypatch, name):
     """Control picture, tokens and clips of 480x832 fit each other; published modules stand in for the folders'."""
     settings = read(configuration.load(name, ["--config.renderer.init=folder", "--config.vae.init=folder"]))
-    variant = find(VARIANTS[name])
+    variant = find(settings.renderer.variant)
+    assert settings.renderer.variant == (VARIANTS[name] if name in VARIANTS else name.partition(":")[2])
     z, folded = variant.latent_channels, variant.latent_channels == 48
     vae = VideoVAE(
         base_dim=96, decoder_base_dim=96, z_dim=z, dim_mult=(1, 2, 4, 4), num_res_blocks=2,
@@ -441,4 +444,6 @@ def test_the_full_sizes_go_together(monkeypatch, name):
     # Longer videos: on from the last frame, or windows of which at least two frames' latents are shared.
     overlap = settings.renderer.overlap
     assert overlap == 1 if variant.continues else overlap >= 8 and not overlap_fault(overlap, variant.frames, 4)
-    assert (renderer.control is None) == (variant.pose == "tokens") and renderer.control_size == (480, 832)
+    shown = not name.startswith("wan_general")
+    assert (renderer.control is not None) == (shown and variant.pose == "branch")
+    assert renderer.control_size == (480, 832) and vae.spatial_ratio == variant.spatial_ratio

@@ -56,6 +56,7 @@ class Variant:
 
     sizes: Sizes | None  # None where a config gives them
     latent_channels: int | None  # z of its autoencoder; None where that is the run's own
+    spatial_ratio: int | None  # pixels a side of a latent; None likewise
     # The input channels in this order. noise: the latents to be made. mask: 1 where a frame of the image stream is
     # given, one channel a video frame of the latent frame. image: the latents of the given frames. control: the latents
     # of the control video. reference: those of one picture, the same in every frame.
@@ -104,8 +105,8 @@ class Variant:
 def _published(sizes: Sizes, **changes: Any) -> Variant:
     """Wan's common part: text to video, with the autoencoder of 2.1."""
     common: dict[str, Any] = {
-        "latent_channels": 16, "streams": ("noise",), "time": "example", "constants": "vae", "shift": 5.0,
-        "frames": 81, "text": "encoder", "text_rows": 512, "text_dim": 4096, "fps": 16.0, "guidance": 5.0,
+        "latent_channels": 16, "spatial_ratio": 8, "streams": ("noise",), "time": "example", "constants": "vae",
+        "shift": 5.0, "frames": 81, "text": "encoder", "text_rows": 512, "text_dim": 4096, "fps": 16.0, "guidance": 5.0,
     }  # fmt: skip
     return Variant(sizes, **common | changes)
 
@@ -129,8 +130,8 @@ VARIANTS: dict[str, Variant] = {
     # The renderer of this project's own runs, of any size, from scratch: latents as its corpus has them, SLUL's
     # features for text, the signer's picture in every frame.
     "own": Variant(
-        None, None, ("noise", "reference"), "example", "corpus", shift=3.0, frames=None, text="slul", text_rows=None,
-        text_dim=None,
+        None, None, None, ("noise", "reference"), "example", "corpus", shift=3.0, frames=None, text="slul",
+        text_rows=None, text_dim=None,
     ),
     "wan2.1-t2v-1.3b": _published(Sizes(12, 30, 8960, 1_418_996_800), shift=3.0),
     "wan2.1-t2v-14b": _published(_sizes_14b(14_288_491_584), **_BY_SIZE),
@@ -144,7 +145,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "wan2.2-i2v-a14b": _published(_sizes_14b(14_288_901_184), streams=_IMAGE, boundary=0.9, guidance=3.5, **_FIRST),
     "wan2.2-ti2v-5b": _published(
-        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, time="token", frames=121, fps=24.0, **_FIRST
+        Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, spatial_ratio=16, time="token", frames=121,
+        fps=24.0, **_FIRST,
     ),
     "wan2.2-animate-14b": _published(
         _sizes_14b(17_274_816_884), streams=_IMAGE, clip_dim=1280, front=True, frames=77, pose="tokens", threshold=0.5,
