@@ -47,8 +47,9 @@ def test_a_pod_config_fits_its_pod(tmp_path, config, topology, stage):
     # name of a sum, of shards beside zeros.
     if found["mesh"]["fsdp"] == 16:
         assert moved["all-reduce"] < 0.1 * size
-    # Nothing that moves has an axis of tokens, or is the text's states.
-    tokens, text = {str(TOKENS[config]), str(8 * TOKENS[config])}, {"512", "4096"}
+    # Nothing that moves has an axis of tokens, of one clip or of the whole batch's, or is the text's states.
+    batch = configuration.load_without_weights(config).stage(stage).batch
+    tokens, text = {str(TOKENS[config]), str(batch * TOKENS[config])}, {"512", "4096"}
     for arrays in found["collective_arrays"].values():
         for shape in arrays:
             axes = set(shape.partition("[")[2].rstrip("]").split(","))

@@ -65,7 +65,8 @@ def test_the_devices_share_the_work_and_sum_no_activations(shape):
     assert found.flops < 1.4 * model / 8
     # Along data and fsdp only parameters and their gradients cross: nothing with an axis of tokens, or of text rows.
     if "tensor" not in shape:
-        assert not _with_an_axis(found, 3 * 16 * 16, 12)
+        tokens, rows = 3 * 16 * 16, 12
+        assert not _with_an_axis(found, tokens, 8 * tokens, rows, 8 * rows)  # of an example, of the batch
     if "fsdp" in shape:
         assert found.bytes["all-gather"] > 0
 
