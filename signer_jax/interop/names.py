@@ -118,7 +118,8 @@ def to_ours(
 
     Numpy arrays; or, where `place` says how a parameter of a path and shape is split, arrays on the devices, of which
     this process reads what its own hold, every number once, and never has more than one shard on the host, in the type
-    that it is read in. `finish` is given each before the next is read.
+    that it is read in. Of a split axis that a turn merges of several, which the layout table has nowhere, each shard
+    reads all. `finish` is given each before the next is read.
     Raises `SignerError` for tensors that are missing, unknown (unless they end in one of `optional`) or of a shape that
     the config does not ask for, before any is read.
     """

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from safetensors.numpy import save_file
 
+from signer_jax import layout
 from signer_jax.errors import SignerError
 from signer_jax.interop import names, state_dict, wan
 from signer_jax.interop.names import LEADING_ONE, SAME, TRANSPOSED, Row, Turn
@@ -65,7 +66,7 @@ def _init(tensors: dict[str, np.ndarray]):
     return lambda: {"params": nested}
 
 
-def test_shards_hold_what_the_host_would_and_every_number_is_read_once(tmp_path, monkeypatch):
+def test_shards_hold_what_the_host_would_and_every_number_of_a_plain_axis_is_read_once(tmp_path, monkeypatch):
     tensors = _folder(tmp_path)
     init = _init(tensors)
     whole = names.to_ours(tmp_path, TABLE, tensors, init)
@@ -86,10 +87,11 @@ def test_shards_hold_what_the_host_would_and_every_number_is_read_once(tmp_path,
     for (path, ours), theirs in zip(jax.tree_util.tree_leaves_with_path(split), jax.tree.leaves(whole), strict=True):
         assert ours.sharding.spec == specs[partitioning.path_name(path)]
         np.testing.assert_array_equal(ours, theirs)
-    # Of a merged axis that is split, each shard needs a part of every row: their tensor is read once for each.
-    twice = {"patches"}
-    assert {name for name in read if read[name] != tensors[name].size} == twice
+    # Of a merged axis that is split, each shard needs a part of every row, and reads all of them. No model has one.
+    assert {name for name in read if read[name] != tensors[name].size} == {"patches"}
     assert read["patches"] == 2 * tensors["patches"].size
+    for name in ("patch_embedding", "pose_patch_embedding"):
+        assert layout.parameter_spec(f"renderer/transformer/{name}/kernel", (64, 1536), mesh.shape) == P(None, "fsdp")
 
 
 def test_the_shape_is_checked_before_anything_is_read(tmp_path, monkeypatch):
