@@ -25,6 +25,7 @@ from signer_jax.training.monitoring import Monitor
 from signer_jax.validation import read
 
 STEPS = 2  # an adapter's A learns from the second on, and so does what stands behind the branch's zeros
+SEED = 1  # with it, and with 0 below, the two batches have the levels of one expert each: both must learn
 CONFIGS = ("wan_ti2v_5b", "wan_a14b", "wan_animate_14b")  # what the others are laid out like is among these
 MODES = {
     "branch": r"renderer/control/|semantics|renderer/transformer/pose_patch_embedding/",
@@ -42,6 +43,7 @@ def settings_of(name: str, folder, trains: tuple[str, ...], stages: tuple[str, .
     c.stages, c.remat, c.train.renderer.steps, c.train.renderer.warmup = stages, False, STEPS, 0
     c.train.renderer.weight_decay = 0.0  # so that what moves has a gradient
     c.train.renderer.learning_rate = 1e-2
+    c.seed = SEED
     return c
 
 
@@ -78,15 +80,6 @@ def with_open_gates(params):
     )
 
 
-def one_side(paths: set[str], moved: set[str], name: str) -> set[str]:
-    """Of two experts, the paths of the ones that batches had the levels of, and of what is not theirs."""
-    experts = find(VARIANTS[name]).experts
-    seen = [one for one in experts if any(f"/transformer/{one}/" in path for path in moved)]
-    assert seen or not experts
-    others = [one for one in experts if one not in seen]
-    return {path for path in paths if not any(f"/transformer/{one}/" in path for one in others)}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_mode_semantics_trains_what_reads_slul(started, name):
@@ -96,7 +89,7 @@ def test_the_mode_semantics_trains_what_reads_slul(started, name):
     assert held.keys() == {path for path in flat({"renderer": params["renderer"]}) if re.search("semantics", path)}
     gates = {path: value for path, value in held.items() if path.endswith("semantics_gate")}
     moved = {path for path, value in gates.items() if value.any()}  # from zero
-    assert moved == one_side(set(gates), moved, name)
+    assert gates and moved == set(gates)
 
 
 @pytest.mark.slow
@@ -127,7 +120,7 @@ def test_a_mode_trains_all_that_it_names_and_nothing_else(started, tmp_path, nam
     assert held.keys() == {path for path in known if re.search(MODES[mode], path)}
     assert now.keys() == held.keys()
     moved = {path for path, value in now.items() if not np.array_equal(value, before[path])}
-    assert moved == one_side(set(held), moved, name), sorted(set(held) - moved)[:9]
+    assert moved == set(held), sorted(set(held) - moved)[:9]
 
 
 @pytest.mark.parametrize(
