@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_said_and_is_the_exit_code(capsys, tmp_path):
         "--config.train.renderer.batch=1", code=1,
     )  # fmt: skip
     assert not found["fits"] and found["total_bytes"] > found["limit_bytes"]
-    assert "does not fit: " in said and " of 78.5 GiB a chip" in said
+    assert "does not fit: " in said and " of 72.8 GiB a chip" in said
     assert found["trained_parameters"] == pytest.approx(14.3e9, rel=0.01)
     assert any(
         "wan2.1-t2v-14b as published (config.renderer.init (not set) is not here)" in line for line in found["assumed"]
