@@ -4,7 +4,7 @@ Activations come from the step's gradient as it is written (its jaxpr, with what
 products, convolutions, sums and loops lie in memory from where they are made to their last use; everything else is
 taken to be fused into what reads it, the logits of long attention too. All is split as the batch is, and what has an
 axis of tokens along `context` too. What parameters move between chips follows from the layout table, what attention
-exchanges from the gradient (`traffic.py`).
+exchanges from the gradient (`traffic.py`), and so does what `tensor` has chips add up (`sums.py`).
 """
 
 import math
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
 
-from signer_jax.planning import traffic
+from signer_jax.planning import sums, traffic
 from signer_jax.planning.steps import Step, held
 from signer_jax.renderer import cudnn
 from signer_jax.training import flops, partitioning
@@ -48,7 +48,7 @@ class Arithmetic(NamedTuple):
 
 
 def of(step: Step) -> Arithmetic:
-    """What `tensor` splits of activations, and moves for it, is not counted.
+    """What `tensor` splits of activations is not counted: they are taken as whole.
 
     A stage without tokens does the same work on all chips of `context`; of one with tokens all work counts as split.
     """
@@ -60,6 +60,10 @@ def of(step: Step) -> Arithmetic:
     ways = sizes.ways * step.mesh.shape["tensor"] * (sizes.context if sizes.tokens else 1)
     states = sum(map(held, jax.tree.leaves((step.state.params, step.state.opt_state, step.state.ema))))
     between = _parameters_move(step, bool(sizes.tokens)) + traffic.exchanged(jaxpr, step.mesh.shape)
+    if step.mesh.shape["tensor"] > 1:
+        split = [_along_tensor(leaf) for leaf in jax.tree.leaves((step.state.params, step.frozen))]
+        split += [None] * (len(jaxpr.invars) - len(split))
+        between += traffic.added(sums.added(jaxpr, split, sizes.of), step.mesh.shape["tensor"])
     between = between.times(accumulate)
     return Arithmetic(
         int(peak), gradients, computed / ways, between.moved, between.sent,
@@ -133,6 +137,12 @@ def _parameters_move(step: Step, tokens: bool) -> traffic.Traffic:
                 scattered = _product(step.mesh, split.intersection(differ))
                 found += traffic.gradient_sums(part * ways, scattered, _product(step.mesh, differ) // scattered)
     return found
+
+
+def _along_tensor(leaf: Any) -> int | None:
+    """The axis of a parameter that is split along `tensor`."""
+    parts = list(map(_names, getattr(leaf.sharding, "spec", ())))
+    return next((axis for axis, names in enumerate(parts) if "tensor" in names), None)
 
 
 def _product(mesh: Any, axes: Iterable[str]) -> int:

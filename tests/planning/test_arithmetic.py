@@ -179,6 +179,34 @@ def test_what_is_compiled_moves_what_is_counted(shape, across, kind):
     assert found.flops == pytest.approx(program.flops, rel=0.15)
 
 
+TOKENS, TEXT = 8 * 768 * 64 * 4, 8 * 12 * 64 * 4  # bytes of all rows, in float32
+
+
+@pytest.mark.parametrize(
+    ("remat", "times"),
+    # Of a layer what attention to tokens, to the text and the feed-forward give, and their inputs' gradients; again
+    # with the blocks, where these are computed again.
+    [("full", 9), ("attention", 9), ("dots_no_batch", 6)],
+)
+def test_what_tensor_splits_is_added_up(remat, times):
+    found = arithmetic.of(step_of({"tensor": 8}, "automatic", remat=remat, on=topology("h100:8")))
+    # The text's states once, and the gradient of what each layer's keys and values are made from.
+    size = 2 * times * TOKENS + 3 * TEXT
+    assert found.moved == {"all-reduce": size} and found.sent == 2 * size * 7 / 8
+    half = arithmetic.of(step_of({"fsdp": 2, "tensor": 4}, "automatic", remat=remat, on=topology("h100:8")))
+    assert half.moved["all-reduce"] == pytest.approx(size / 2, rel=0.01)  # beside gradients of what no axis splits
+
+
+def test_what_is_compiled_adds_up_what_is_counted():
+    step = step_of({"fsdp": 2, "tensor": 4}, "automatic")
+    found, program = arithmetic.of(step), compiled.of(step, topology("cpu:8")).cost
+    # A CPU's compiler sums the gradients by queries, keys and values one by one, a GPU's adds them up before.
+    more = 2 * (2 * TOKENS + TEXT) / 2
+    sums = found.moved["all-reduce"] + 2 * found.moved["reduce-scatter"]
+    assert sums + more == pytest.approx(program.bytes["all-reduce"], rel=0.03)
+    assert found.flops == pytest.approx(program.flops, rel=0.15)
+
+
 def test_what_the_backward_pass_keeps_follows_from_the_policys_name():
     """The host's memory is none of the chip's."""
     names = ("none", "dots_no_batch", "attention", "offload", "full")
