@@ -19,6 +19,7 @@ class Chip(NamedTuple):
     flops: float = 0.0  # a second, of bfloat16 products; 0 where nothing is said
     bandwidth: float = 0.0  # of its main memory
     link: float = 0.0  # what it sends to other chips, over all of its links, one way
+    near: float = 0.0  # the same to those of its node, where there are others; 0 where all are reached alike
 
 
 # The compiler's own limits (libtpu 0.0.42: "Used … of 15.75G hbm", 95.74G, 31.25G). All else: cloud.google.com/tpu/docs
@@ -77,7 +78,7 @@ class Topology(NamedTuple):
         if self.kind == CPU:
             return Chip(0.0)
         chip = TPUS[self.kind] if self.tpu else GPUS[self.kind]
-        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN)
+        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN, near=chip.link)
 
 
 def topology(text: str) -> Topology:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
 
+from signer_jax.chips import NODE
 from signer_jax.planning import sums, traffic
 from signer_jax.planning.steps import Step, held
 from signer_jax.renderer import cudnn
@@ -44,6 +45,7 @@ class Arithmetic(NamedTuple):
     flops: float  # with what is computed twice
     moved: dict[str, float]
     sent: float
+    near: float  # of it, what stays within a node
     touched: float
 
 
@@ -59,14 +61,16 @@ def of(step: Step) -> Arithmetic:
     gradients = sum(map(held, jax.tree.leaves(step.state.params)))
     ways = sizes.ways * step.mesh.shape["tensor"] * (sizes.context if sizes.tokens else 1)
     states = sum(map(held, jax.tree.leaves((step.state.params, step.state.opt_state, step.state.ema))))
-    between = _parameters_move(step, bool(sizes.tokens)) + traffic.exchanged(jaxpr, step.mesh.shape)
-    if step.mesh.shape["tensor"] > 1:
-        split = [_along_tensor(leaf) for leaf in jax.tree.leaves((step.state.params, step.frozen))]
-        split += [None] * (len(jaxpr.invars) - len(split))
-        between += traffic.added(sums.added(jaxpr, split, sizes.of), step.mesh.shape["tensor"])
+    between, within = _parameters_move(step, bool(sizes.tokens)), 0.0
+    # Of the mesh's axes the last are nearest to each other (`layout.AXES`).
+    tensor, context = step.mesh.shape["tensor"], step.mesh.shape["context"]
+    added, exchanged = _activations_are_added(step, jaxpr, sizes), traffic.exchanged(jaxpr, step.mesh.shape)
+    for found, chips in ((added, tensor), (exchanged, tensor * context)):
+        between += found
+        within += found.sent if NODE % chips == 0 else 0.0
     between = between.times(accumulate)
     return Arithmetic(
-        int(peak), gradients, computed / ways, between.moved, between.sent,
+        int(peak), gradients, computed / ways, between.moved, between.sent, accumulate * within,
         accumulate * touched + 2.0 * states + 3.0 * gradients,
     )  # fmt: skip
 
@@ -137,6 +141,15 @@ def _parameters_move(step: Step, tokens: bool) -> traffic.Traffic:
                 scattered = _product(step.mesh, split.intersection(differ))
                 found += traffic.gradient_sums(part * ways, scattered, _product(step.mesh, differ) // scattered)
     return found
+
+
+def _activations_are_added(step: Step, jaxpr: Any, sizes: "_Sizes") -> traffic.Traffic:
+    """Along `tensor`, for a part of the batch."""
+    if (ways := step.mesh.shape["tensor"]) == 1:
+        return traffic.NONE
+    split = [_along_tensor(leaf) for leaf in jax.tree.leaves((step.state.params, step.frozen))]
+    split += [None] * (len(jaxpr.invars) - len(split))
+    return traffic.added(sums.added(jaxpr, split, sizes.of), ways)
 
 
 def _along_tensor(leaf: Any) -> int | None:

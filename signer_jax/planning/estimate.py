@@ -29,11 +29,15 @@ class Estimate(NamedTuple):
         return max(names, key=lambda name: names[name])
 
 
-def estimate(chip: Chip, flops: float, touched: float, sent: float) -> Estimate | None:
-    """Of FLOPs and bytes of one chip and step; None where the chip's figures are not known."""
+def estimate(chip: Chip, flops: float, touched: float, sent: float, near: float = 0.0) -> Estimate | None:
+    """Of FLOPs and bytes of one chip and step; None where the chip's figures are not known.
+
+    `near`: how many of the bytes that are sent stay within a node.
+    """
     if not chip.flops:
         return None
-    return Estimate(flops / chip.flops, touched / chip.bandwidth, sent / chip.link)
+    links = (sent - near) / chip.link + near / (chip.near or chip.link)
+    return Estimate(flops / chip.flops, touched / chip.bandwidth, links)
 
 
 def utilisation(chip: Chip, needed: float, seconds: float) -> float:

@@ -31,6 +31,7 @@ class Plan:
     moved: dict[str, float]  # bytes by kind of collective: what it gives back
     arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape
     sent: float  # bytes that go over the links
+    near: float  # of them, those between GPUs of a node, where there are several nodes
     touched: float  # bytes read and written in memory
     whole: dict[str, int]  # large arrays that no axis splits
     largest: tuple[str, ...]  # of the temporaries, where the compiler found no room
@@ -50,7 +51,7 @@ class Plan:
 
     @property
     def estimate(self) -> Estimate | None:
-        return estimate(self.chip, self.computed, self.touched, self.sent) if self.computed else None
+        return estimate(self.chip, self.computed, self.touched, self.sent, self.near) if self.computed else None
 
     def figures(self) -> dict[str, Any]:
         """For a file."""
@@ -68,7 +69,7 @@ class Plan:
             "host_bytes": self.host,
             "model_flops": self.needed, "compiled_flops": self.computed, "ratio": self.ratio,
             "collective_bytes": self.moved, "collective_arrays": self.arrays, "sent_bytes": self.sent,
-            "touched_bytes": self.touched,
+            "near_bytes": self.near, "touched_bytes": self.touched,
             "whole_bytes": self.whole, "largest": list(self.largest), "compile_seconds": self.compile_seconds,
             "peak": {"flops": self.chip.flops, "memory": self.chip.bandwidth, "links": self.chip.link},
             "estimate": times, "assumed": list(self.assumed),
@@ -93,7 +94,7 @@ def _known(step: Step, topology: Topology, described: Described) -> Plan:
         stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows,
         parameters=steps.numbers(described.params), trained=steps.numbers(step.state.params), method="",
         memory=memory, total=sum(memory.values()), limit=int(topology.chip.memory),
-        needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, touched=0.0,
+        needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, near=0.0, touched=0.0,
         whole=steps.whole(step), largest=(), compile_seconds=0.0, chip=topology.chip, assumed=described.assumed,
         host=steps.in_host(step),
     )  # fmt: skip
@@ -126,7 +127,7 @@ def _by_arithmetic(found: Plan, step: Step) -> Plan:
     memory = found.memory | {"gradients": made.gradients, "activations": max(made.activations, found.host)}
     return replace(
         found, method="arithmetic", memory=memory, total=sum(memory.values()), computed=made.flops, moved=made.moved,
-        sent=made.sent, touched=made.touched,
+        sent=made.sent, near=made.near if found.chip.near else 0.0, touched=made.touched,
     )  # fmt: skip
 
 
@@ -193,5 +194,10 @@ def _times(plan: Plan) -> list[str]:
         f"decide), {found.most:.3g} s where none do: MFU {shares[0]:.0%} to {shares[1]:.0%}",
         f"    products           {found.products:.3g} s at {chip.flops / 1e12:.0f} TFLOP/s (bfloat16 peak)",
         f"    memory             {found.memory:.3g} s: {plan.touched / 1e9:.3g} GB at {chip.bandwidth / 1e9:.0f} GB/s",
-        f"    links              {found.links:.3g} s: {plan.sent / 1e9:.3g} GB at {chip.link / 1e9:.0f} GB/s, one way",
+        f"    links              {found.links:.3g} s: {_links(plan)}, one way",
     ]
+
+
+def _links(plan: Plan) -> str:
+    far = f"{(plan.sent - plan.near) / 1e9:.3g} GB at {plan.chip.link / 1e9:.0f} GB/s"
+    return f"{far}, {plan.near / 1e9:.3g} GB at {plan.chip.near / 1e9:.0f} GB/s within nodes" if plan.near else far

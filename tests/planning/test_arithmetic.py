@@ -68,7 +68,7 @@ def test_topologies():
     assert topology("H200:64").kind == "h200" and topology("h100:8").size == 8
     assert topology("v6e:8x8").chip.memory == 31.25 * GiB
     # Beyond a node of eight GPUs the network is the link.
-    assert topology("h100:16").chip.link < topology("h100:8").chip.link
+    assert topology("h100:16").chip.link < topology("h100:8").chip.link == topology("h100:16").chip.near
 
 
 def test_the_roofline_is_the_longest_of_three():
@@ -78,6 +78,9 @@ def test_the_roofline_is_the_longest_of_three():
     assert found.least == 2.0 and found.most == 3.5 and found.bound == "memory"
     assert utilisation(chip, 0.5 * 459e12, found.least) == pytest.approx(0.25)
     assert estimate(topology("cpu:8").chip, 1.0, 1.0, 1.0) is None
+    # What stays within a node has NVLink.
+    nodes = estimate(topology("h100:16").chip, 1.0, 1.0, 50e9 + 2 * 450e9, near=2 * 450e9)
+    assert nodes is not None and nodes.links == 1.0 + 2.0
 
 
 # ---- What chips send -------------------------------------------------------------------------------------------------
@@ -192,7 +195,9 @@ def test_what_tensor_splits_is_added_up(remat, times):
     found = arithmetic.of(step_of({"tensor": 8}, "automatic", remat=remat, on=topology("h100:8")))
     # The text's states once, and the gradient of what each layer's keys and values are made from.
     size = 2 * times * TOKENS + 3 * TEXT
-    assert found.moved == {"all-reduce": size} and found.sent == 2 * size * 7 / 8
+    assert found.moved == {"all-reduce": size} and found.sent == found.near == 2 * size * 7 / 8
+    more = arithmetic.of(step_of({"tensor": 16}, "automatic", remat=remat, on=topology("h100:16")))
+    assert more.sent > 0 and more.near == 0
     half = arithmetic.of(step_of({"fsdp": 2, "tensor": 4}, "automatic", remat=remat, on=topology("h100:8")))
     assert half.moved["all-reduce"] == pytest.approx(size / 2, rel=0.01)  # beside gradients of what no axis splits
 
