@@ -5,7 +5,7 @@ from typing import Any
 
 from signer_jax.chips import CPU, Chip, GiB, Topology
 from signer_jax.planning import arithmetic, compiled, steps
-from signer_jax.planning.estimate import Estimate, estimate, utilisation
+from signer_jax.planning.estimate import MEASURED, Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
 from signer_jax.planning.weightless import Described
 from signer_jax.settings import Settings
@@ -58,9 +58,8 @@ class Plan:
         found = self.estimate
         times = {} if found is None else {
             "products_seconds": found.products, "memory_seconds": found.memory, "links_seconds": found.links,
-            "least_seconds": found.least, "most_seconds": found.most, "bound": found.bound,
+            "least_seconds": found.least, "bound": found.bound,
             "mfu_most": utilisation(self.chip, self.needed, found.least),
-            "mfu_least": utilisation(self.chip, self.needed, found.most),
         }  # fmt: skip
         return {
             "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows,
@@ -188,10 +187,10 @@ def _times(plan: Plan) -> list[str]:
     found, chip = plan.estimate, plan.chip
     if found is None:
         return []
-    shares = [utilisation(chip, plan.needed, seconds) for seconds in (found.least, found.most)]
+    share = utilisation(chip, plan.needed, found.least)
     return [
-        f"  a step, estimated    {found.least:.3g} s where products, memory and links overlap ({found.bound} "
-        f"decide), {found.most:.3g} s where none do: MFU {shares[0]:.0%} to {shares[1]:.0%}",
+        f"  a step, at least     {found.least:.3g} s, MFU at most {share:.0%}; at peak rates, {found.bound} decide",
+        f"    measured           {MEASURED}",
         f"    products           {found.products:.3g} s at {chip.flops / 1e12:.0f} TFLOP/s (bfloat16 peak)",
         f"    memory             {found.memory:.3g} s: {plan.touched / 1e9:.3g} GB at {chip.bandwidth / 1e9:.0f} GB/s",
         f"    links              {found.links:.3g} s: {_links(plan)}, one way",

@@ -57,7 +57,7 @@ def search(
 
 
 def ranking(plans: Sequence[Plan]) -> list[str]:
-    """What fits, by the estimated time that a row of the batch takes; then how many do not."""
+    """What fits, by the least time that a row of the batch takes; then how many do not."""
     fit = sorted((one for one in plans if one.fits), key=_seconds_a_row)
     lines = [f"stage {plans[0].stage} on {plans[0].topology}: {len(fit)} of {len(plans)} tried fit"]
     for place, one in enumerate(fit, 1):
