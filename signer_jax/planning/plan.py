@@ -20,6 +20,7 @@ class Plan:
     topology: str
     mesh: dict[str, int]
     rows: int  # of the global batch
+    remat: str  # what is computed again
     parameters: int  # of all parts, and those that train
     trained: int
     method: str  # compiled | arithmetic
@@ -62,7 +63,7 @@ class Plan:
             "mfu_most": utilisation(self.chip, self.needed, found.least),
         }  # fmt: skip
         return {
-            "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows,
+            "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows, "remat": self.remat,
             "parameters": self.parameters, "trained_parameters": self.trained, "method": self.method,
             "fits": self.fits, "memory_bytes": self.memory, "total_bytes": self.total, "limit_bytes": self.limit,
             "host_bytes": self.host,
@@ -80,17 +81,17 @@ def plan(
 ) -> Plan:
     """`keep`: the compiled program too. Raises `SignerError` as `steps.make`."""
     step = steps.make(name, settings, described, mesh)
-    found = _known(step, topology, described)
+    found = _known(step, topology, described, settings.remat)
     if not (topology.tpu or topology.kind == CPU):
         return _by_arithmetic(found, step)
     return _compiled(found, step, topology, keep)
 
 
-def _known(step: Step, topology: Topology, described: Described) -> Plan:
+def _known(step: Step, topology: Topology, described: Described, remat: str) -> Plan:
     """Without what only the program says."""
     memory = {name: size for name, size in steps.by_kind(step).items() if size}
     return Plan(
-        stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows,
+        stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows, remat=remat,
         parameters=steps.numbers(described.params), trained=steps.numbers(step.state.params), method="",
         memory=memory, total=sum(memory.values()), limit=int(topology.chip.memory),
         needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, near=0.0, touched=0.0,

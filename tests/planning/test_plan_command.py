@@ -152,11 +152,12 @@ def test_a_search_raises_batches_as_long_as_they_fit_and_ranks(capsys, tmp_path)
         capsys, tmp_path, "--config", str(TINY), "--topology", "h100:4", "--stage", "slul", "--search", "5"
     )  # fmt: skip
     assert len(found) == 5 and found[0]["batch"] == 8 and found[0]["mesh"]["data"] == 4
-    assert len({(str(one["mesh"]), one["batch"], one["assumed"][-1]) for one in found}) == 5
+    assert len({(str(one["mesh"]), one["batch"], one["remat"]) for one in found}) == 5
+    assert not any("remat" in line for one in found for line in one["assumed"])
     assert "5 of 5 tried fit" in said and "--config.mesh.data=" in said and "--config.train.slul.batch=" in said
     times = [one["estimate"]["least_seconds"] / one["batch"] for one in found]
     best = found[times.index(min(times))]
-    assert f"--config.train.slul.batch={best['batch']} --config.remat=" in said
+    assert f"--config.train.slul.batch={best['batch']} --config.remat={best['remat']}\n" in said
 
 
 def test_it_sets_up_its_virtual_devices_by_itself():
