@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from signer_jax.chips import CPU, Chip, GiB, Topology
+from signer_jax.chips import CPU, TPUS, Chip, GiB, Topology
 from signer_jax.planning import arithmetic, compiled, steps
 from signer_jax.planning.estimate import MEASURED, Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
@@ -194,10 +194,12 @@ def _times(plan: Plan) -> list[str]:
         f"    measured           {MEASURED}",
         f"    products           {found.products:.3g} s at {chip.flops / 1e12:.0f} TFLOP/s (bfloat16 peak)",
         f"    memory             {found.memory:.3g} s: {plan.touched / 1e9:.3g} GB at {chip.bandwidth / 1e9:.0f} GB/s",
-        f"    links              {found.links:.3g} s: {_links(plan)}, one way",
+        f"    links              {found.links:.3g} s one way: {_links(plan)}",
     ]
 
 
 def _links(plan: Plan) -> str:
     far = f"{(plan.sent - plan.near) / 1e9:.3g} GB at {plan.chip.link / 1e9:.0f} GB/s"
+    if plan.topology.partition(":")[0] in TPUS:
+        return f"{far}, if all of a chip's links are at work (those of one axis of the torus have a share of it)"
     return f"{far}, {plan.near / 1e9:.3g} GB at {plan.chip.near / 1e9:.0f} GB/s within nodes" if plan.near else far

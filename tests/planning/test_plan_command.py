@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, TINY
@@ -223,6 +224,9 @@ def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monk
     assert found.estimate is None and found.figures()["estimate"] == {}
     said = "\n".join(planning.lines(found))
     assert "does not fit: 42.0 of 15.8 GiB a chip; most of it temporaries, 42.0 GiB" in said
+    # A collective along one axis of a torus has not all of a chip's links: the time for them is a bound, too.
+    links = "\n".join(planning.lines(replace(found, computed=1e12, touched=1e9, sent=2e9)))
+    assert "links              0.01 s one way: 2 GB at 200 GB/s, if all of a chip's links are at work" in links
     # The logits are the largest, and it says of which module, a device's share of them.
     assert len(found.largest) == 5 and "float32[16,32,400] / 8 of T5.logits" in found.largest[0]
 
