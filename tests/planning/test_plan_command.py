@@ -50,6 +50,12 @@ def test_gpus_are_planned_by_arithmetic(capsys, tmp_path):
         assert found["memory_bytes"][kind] == compiled["memory_bytes"][kind]
     assert found["model_flops"] == compiled["model_flops"]
     assert found["compiled_flops"] == pytest.approx(compiled["compiled_flops"], rel=0.1)
+    assert found["memory_bytes"]["activations"] == pytest.approx(compiled["memory_bytes"]["temporaries"], rel=0.2)
+    moved, program = found["collective_bytes"], compiled["collective_bytes"]
+    assert moved["all-gather"] == pytest.approx(program["all-gather"], rel=0.1)
+    # A CPU's compiler sums a gradient whole and cuts its part, and tables of positions, which are no parameters.
+    assert 0.7 < (moved["all-reduce"] + 8 * moved["reduce-scatter"]) / program["all-reduce"] < 1.1
+    assert found["near_bytes"] == 0
     estimate = found["estimate"]
     parts = [estimate[f"{part}_seconds"] for part in ("products", "memory", "links")]
     # A bound, and no other side of it: what a step takes was never seen to be below the sum of the three.
@@ -57,6 +63,20 @@ def test_gpus_are_planned_by_arithmetic(capsys, tmp_path):
     assert estimate["mfu_most"] == pytest.approx(found["model_flops"] / 989e12 / max(parts))
     assert "a step, at least" in said and "MFU at most" in said and "a step took 2.04 s, MFU 42%" in said
     assert estimate["products_seconds"] == found["compiled_flops"] / 989e12
+
+
+def test_what_gpus_of_several_nodes_send_is_told_by_where_it_goes(capsys, tmp_path):
+    given = ["--config", str(TINY), "--topology", "h100:16", "--stage", "slul", "--config.train.slul.batch=16"]
+    (rows,), said = planned(capsys, tmp_path, *given, "--config.mesh.data=1", "--config.mesh.fsdp=16")
+    assert rows["near_bytes"] == 0 and " GB at 50 GB/s\n" in said
+    mesh = ("--config.mesh.data=1", "--config.mesh.fsdp=4", "--config.mesh.tensor=4")
+    (found,), said = planned(capsys, tmp_path, *given, *mesh)
+    # What tensor adds up stays in a node; parameters and their gradients do not.
+    added = found["near_bytes"] / (2 * 3 / 4)
+    assert 0.9 < added / found["collective_bytes"]["all-reduce"] < 1 and " GB at 450 GB/s within nodes" in said
+    assert found["estimate"]["links_seconds"] == pytest.approx(
+        (found["sent_bytes"] - found["near_bytes"]) / 50e9 + found["near_bytes"] / 450e9
+    )
 
 
 @pytest.mark.parametrize("topology", ["h100:8", "cpu:8"])
