@@ -154,6 +154,7 @@ def lines(plan: Plan) -> list[str]:
     mesh = " × ".join(f"{name} {size}" for name, size in plan.mesh.items() if size > 1) or "one chip"
     how = f"compiled in {plan.compile_seconds:.0f} s" if plan.method == "compiled" else (
         "by arithmetic, not compiled: activations as XLA would keep them at best, no padding, no fragments"
+        + (", whole along tensor" if plan.mesh["tensor"] > 1 else "")
     )  # fmt: skip
     found = [
         f"stage {plan.stage} on {plan.topology}, {mesh}, batch {plan.rows} ({how})",

@@ -71,6 +71,7 @@ def test_what_gpus_of_several_nodes_send_is_told_by_where_it_goes(capsys, tmp_pa
     assert rows["near_bytes"] == 0 and " GB at 50 GB/s\n" in said
     mesh = ("--config.mesh.data=1", "--config.mesh.fsdp=4", "--config.mesh.tensor=4")
     (found,), said = planned(capsys, tmp_path, *given, *mesh)
+    assert "no fragments, whole along tensor)" in said
     # What tensor adds up stays in a node; parameters and their gradients do not.
     added = found["near_bytes"] / (2 * 3 / 4)
     assert 0.9 < added / found["collective_bytes"]["all-reduce"] < 1 and " GB at 450 GB/s within nodes" in said
