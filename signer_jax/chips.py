@@ -7,6 +7,9 @@ from typing import NamedTuple
 from signer_jax.errors import SignerError, closest
 
 GiB = float(1 << 30)
+# Of a GPU's memory, what the `signer` program has for arrays (`allocator.share_of_gpus`); jax by itself takes .75. The
+# rest is for CUDA's context, the kernels' code and NCCL's buffers.
+GPU_SHARE = 0.92
 
 
 class Chip(NamedTuple):
@@ -16,6 +19,7 @@ class Chip(NamedTuple):
     flops: float = 0.0  # a second, of bfloat16 products; 0 where nothing is said
     bandwidth: float = 0.0  # of its main memory
     link: float = 0.0  # what it sends to other chips, over all of its links, one way
+    near: float = 0.0  # the same to those of its node, where there are others; 0 where all are reached alike
 
 
 # The compiler's own limits (libtpu 0.0.42: "Used … of 15.75G hbm", 95.74G, 31.25G). All else: cloud.google.com/tpu/docs
@@ -25,12 +29,12 @@ TPUS = {
     "v5p": Chip(95.74 * GiB, 459e12, 2765e9, 600e9),
     "v6e": Chip(31.25 * GiB, 918e12, 1638e9, 400e9),
 }
-# NVIDIA's data sheets (A100 80GB SXM, H100 SXM, H200 SXM): dense bfloat16, NVLink one way, within a node of eight. The
-# driver and CUDA's context take about a GiB of the memory.
+# NVIDIA's data sheets (A100 80GB SXM, H100 SXM, H200 SXM): dense bfloat16, NVLink one way, within a node of eight; of
+# the memory that CUDA says a run takes `GPU_SHARE`.
 GPUS = {
-    "a100": Chip(79.0 * GiB, 312e12, 2039e9, 300e9),
-    "h100": Chip(78.5 * GiB, 989e12, 3350e9, 450e9),
-    "h200": Chip(139.5 * GiB, 989e12, 4800e9, 450e9),
+    "a100": Chip(GPU_SHARE * 79.1 * GiB, 312e12, 2039e9, 300e9),
+    "h100": Chip(GPU_SHARE * 79.1 * GiB, 989e12, 3350e9, 450e9),
+    "h200": Chip(GPU_SHARE * 139.8 * GiB, 989e12, 4800e9, 450e9),
 }
 # jax's name of a device (`device_kind`) -> its chip. Of those that no topology names only the products are known here
 # (cloud.google.com/tpu/docs/v4; NVIDIA's data sheet of the A100 40GB).
@@ -74,7 +78,7 @@ class Topology(NamedTuple):
         if self.kind == CPU:
             return Chip(0.0)
         chip = TPUS[self.kind] if self.tpu else GPUS[self.kind]
-        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN)
+        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN, near=chip.link)
 
 
 def topology(text: str) -> Topology:

@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from signer_jax.allocator import _LARGE_PAGES, _glibc, compile_quickly, threads_for_virtual_devices, with_large_pages
+from signer_jax.allocator import (
+    _LARGE_PAGES,
+    _glibc,
+    compile_quickly,
+    threads_for_virtual_devices,
+    tune,
+    with_large_pages,
+)
+from signer_jax.chips import GPU_SHARE, GiB, topology
 
 PROGRAM = """
 import ctypes, resource, sys, threading
@@ -103,6 +111,28 @@ def test_programs_are_compiled_quickly_unless_the_user_says_otherwise(monkeypatc
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
     compile_quickly()
     assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=3"
+
+
+@pytest.mark.parametrize(
+    ("given", "share"),
+    [
+        ({}, 0.92), ({"XLA_CLIENT_MEM_FRACTION": "0.5"}, 0.5), ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.4"}, 0.4),
+    ],
+)  # fmt: skip
+def test_a_run_takes_the_share_of_a_gpu_that_is_planned(monkeypatch, given, share):
+    """As jaxlib reads it for a GPU's plugin; what the user says stands."""
+    from jaxlib.xla_client import generate_pjrt_gpu_plugin_options
+
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.setenv(name, "")  # so that what is set is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NPROC", "8")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("signer_jax.allocator.accelerator_installed", lambda: True)
+    tune(restart=False)
+    assert generate_pjrt_gpu_plugin_options()["memory_fraction"] == share
+    assert topology("h100:8").chip.memory == pytest.approx(GPU_SHARE * 79.1 * GiB) and GPU_SHARE == 0.92
 
 
 THREADS = """

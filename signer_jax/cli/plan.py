@@ -17,8 +17,8 @@ DOES_NOT_FIT = 1
 def add(commands: Any) -> None:
     parser = command(
         commands, "plan",
-        "Say whether a config fits accelerators that are not here, how much of its work is the model's, and about how "
-        "long a step takes.",
+        "Say whether a config fits accelerators that are not here, how much of its work is the model's, and how "
+        "long a step takes at least.",
         "signer plan --config pod_wan_14b --topology v5p:4x4x4\n"
         "         signer plan --config wan_t2v_14b --topology h100:8 --stage renderer --json plan.json", run,
     )  # fmt: skip

@@ -4,7 +4,7 @@ Activations come from the step's gradient as it is written (its jaxpr, with what
 products, convolutions, sums and loops lie in memory from where they are made to their last use; everything else is
 taken to be fused into what reads it, the logits of long attention too. All is split as the batch is, and what has an
 axis of tokens along `context` too. What parameters move between chips follows from the layout table, what attention
-exchanges from the gradient (`traffic.py`).
+exchanges from the gradient (`traffic.py`), and so does what `tensor` has chips add up (`sums.py`).
 """
 
 import math
@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
 
-from signer_jax.planning import traffic
+from signer_jax.chips import NODE
+from signer_jax.planning import sums, traffic
 from signer_jax.planning.steps import Step, held
 from signer_jax.renderer import cudnn
 from signer_jax.training import flops, partitioning
@@ -44,11 +45,12 @@ class Arithmetic(NamedTuple):
     flops: float  # with what is computed twice
     moved: dict[str, float]
     sent: float
+    near: float  # of it, what stays within a node
     touched: float
 
 
 def of(step: Step) -> Arithmetic:
-    """What `tensor` splits of activations, and moves for it, is not counted.
+    """What `tensor` splits of activations is not counted: they are taken as whole.
 
     A stage without tokens does the same work on all chips of `context`; of one with tokens all work counts as split.
     """
@@ -59,10 +61,16 @@ def of(step: Step) -> Arithmetic:
     gradients = sum(map(held, jax.tree.leaves(step.state.params)))
     ways = sizes.ways * step.mesh.shape["tensor"] * (sizes.context if sizes.tokens else 1)
     states = sum(map(held, jax.tree.leaves((step.state.params, step.state.opt_state, step.state.ema))))
-    between = _parameters_move(step, bool(sizes.tokens)) + traffic.exchanged(jaxpr, step.mesh.shape)
+    between, within = _parameters_move(step, bool(sizes.tokens)), 0.0
+    # Of the mesh's axes the last are nearest to each other (`layout.AXES`).
+    tensor, context = step.mesh.shape["tensor"], step.mesh.shape["context"]
+    added, exchanged = _activations_are_added(step, jaxpr, sizes), traffic.exchanged(jaxpr, step.mesh.shape)
+    for found, chips in ((added, tensor), (exchanged, tensor * context)):
+        between += found
+        within += found.sent if NODE % chips == 0 else 0.0
     between = between.times(accumulate)
     return Arithmetic(
-        int(peak), gradients, computed / ways, between.moved, between.sent,
+        int(peak), gradients, computed / ways, between.moved, between.sent, accumulate * within,
         accumulate * touched + 2.0 * states + 3.0 * gradients,
     )  # fmt: skip
 
@@ -133,6 +141,21 @@ def _parameters_move(step: Step, tokens: bool) -> traffic.Traffic:
                 scattered = _product(step.mesh, split.intersection(differ))
                 found += traffic.gradient_sums(part * ways, scattered, _product(step.mesh, differ) // scattered)
     return found
+
+
+def _activations_are_added(step: Step, jaxpr: Any, sizes: "_Sizes") -> traffic.Traffic:
+    """Along `tensor`, for a part of the batch."""
+    if (ways := step.mesh.shape["tensor"]) == 1:
+        return traffic.NONE
+    split = [_along_tensor(leaf) for leaf in jax.tree.leaves((step.state.params, step.frozen))]
+    split += [None] * (len(jaxpr.invars) - len(split))
+    return traffic.added(sums.added(jaxpr, split, sizes.of), ways)
+
+
+def _along_tensor(leaf: Any) -> int | None:
+    """The axis of a parameter that is split along `tensor`."""
+    parts = list(map(_names, getattr(leaf.sharding, "spec", ())))
+    return next((axis for axis, names in enumerate(parts) if "tensor" in names), None)
 
 
 def _product(mesh: Any, axes: Iterable[str]) -> int:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from signer_jax.chips import CPU, Chip, GiB, Topology
+from signer_jax.chips import CPU, TPUS, Chip, GiB, Topology
 from signer_jax.planning import arithmetic, compiled, steps
-from signer_jax.planning.estimate import Estimate, estimate, utilisation
+from signer_jax.planning.estimate import MEASURED, Estimate, estimate, utilisation
 from signer_jax.planning.steps import AnyMesh, Step
 from signer_jax.planning.weightless import Described
 from signer_jax.settings import Settings
@@ -20,6 +20,7 @@ class Plan:
     topology: str
     mesh: dict[str, int]
     rows: int  # of the global batch
+    remat: str  # what is computed again
     parameters: int  # of all parts, and those that train
     trained: int
     method: str  # compiled | arithmetic
@@ -31,6 +32,7 @@ class Plan:
     moved: dict[str, float]  # bytes by kind of collective: what it gives back
     arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape
     sent: float  # bytes that go over the links
+    near: float  # of them, those between GPUs of a node, where there are several nodes
     touched: float  # bytes read and written in memory
     whole: dict[str, int]  # large arrays that no axis splits
     largest: tuple[str, ...]  # of the temporaries, where the compiler found no room
@@ -50,25 +52,24 @@ class Plan:
 
     @property
     def estimate(self) -> Estimate | None:
-        return estimate(self.chip, self.computed, self.touched, self.sent) if self.computed else None
+        return estimate(self.chip, self.computed, self.touched, self.sent, self.near) if self.computed else None
 
     def figures(self) -> dict[str, Any]:
         """For a file."""
         found = self.estimate
         times = {} if found is None else {
             "products_seconds": found.products, "memory_seconds": found.memory, "links_seconds": found.links,
-            "least_seconds": found.least, "most_seconds": found.most, "bound": found.bound,
+            "least_seconds": found.least, "bound": found.bound,
             "mfu_most": utilisation(self.chip, self.needed, found.least),
-            "mfu_least": utilisation(self.chip, self.needed, found.most),
         }  # fmt: skip
         return {
-            "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows,
+            "stage": self.stage, "topology": self.topology, "mesh": self.mesh, "batch": self.rows, "remat": self.remat,
             "parameters": self.parameters, "trained_parameters": self.trained, "method": self.method,
             "fits": self.fits, "memory_bytes": self.memory, "total_bytes": self.total, "limit_bytes": self.limit,
             "host_bytes": self.host,
             "model_flops": self.needed, "compiled_flops": self.computed, "ratio": self.ratio,
             "collective_bytes": self.moved, "collective_arrays": self.arrays, "sent_bytes": self.sent,
-            "touched_bytes": self.touched,
+            "near_bytes": self.near, "touched_bytes": self.touched,
             "whole_bytes": self.whole, "largest": list(self.largest), "compile_seconds": self.compile_seconds,
             "peak": {"flops": self.chip.flops, "memory": self.chip.bandwidth, "links": self.chip.link},
             "estimate": times, "assumed": list(self.assumed),
@@ -80,20 +81,20 @@ def plan(
 ) -> Plan:
     """`keep`: the compiled program too. Raises `SignerError` as `steps.make`."""
     step = steps.make(name, settings, described, mesh)
-    found = _known(step, topology, described)
+    found = _known(step, topology, described, settings.remat)
     if not (topology.tpu or topology.kind == CPU):
         return _by_arithmetic(found, step)
     return _compiled(found, step, topology, keep)
 
 
-def _known(step: Step, topology: Topology, described: Described) -> Plan:
+def _known(step: Step, topology: Topology, described: Described, remat: str) -> Plan:
     """Without what only the program says."""
     memory = {name: size for name, size in steps.by_kind(step).items() if size}
     return Plan(
-        stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows,
+        stage=step.stage.name, topology=topology.name, mesh=dict(step.mesh.shape), rows=step.rows, remat=remat,
         parameters=steps.numbers(described.params), trained=steps.numbers(step.state.params), method="",
         memory=memory, total=sum(memory.values()), limit=int(topology.chip.memory),
-        needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, touched=0.0,
+        needed=step.needed / step.mesh.size, computed=0.0, moved={}, arrays={}, sent=0.0, near=0.0, touched=0.0,
         whole=steps.whole(step), largest=(), compile_seconds=0.0, chip=topology.chip, assumed=described.assumed,
         host=steps.in_host(step),
     )  # fmt: skip
@@ -126,7 +127,7 @@ def _by_arithmetic(found: Plan, step: Step) -> Plan:
     memory = found.memory | {"gradients": made.gradients, "activations": max(made.activations, found.host)}
     return replace(
         found, method="arithmetic", memory=memory, total=sum(memory.values()), computed=made.flops, moved=made.moved,
-        sent=made.sent, touched=made.touched,
+        sent=made.sent, near=made.near if found.chip.near else 0.0, touched=made.touched,
     )  # fmt: skip
 
 
@@ -153,6 +154,7 @@ def lines(plan: Plan) -> list[str]:
     mesh = " × ".join(f"{name} {size}" for name, size in plan.mesh.items() if size > 1) or "one chip"
     how = f"compiled in {plan.compile_seconds:.0f} s" if plan.method == "compiled" else (
         "by arithmetic, not compiled: activations as XLA would keep them at best, no padding, no fragments"
+        + (", whole along tensor" if plan.mesh["tensor"] > 1 else "")
     )  # fmt: skip
     found = [
         f"stage {plan.stage} on {plan.topology}, {mesh}, batch {plan.rows} ({how})",
@@ -187,11 +189,18 @@ def _times(plan: Plan) -> list[str]:
     found, chip = plan.estimate, plan.chip
     if found is None:
         return []
-    shares = [utilisation(chip, plan.needed, seconds) for seconds in (found.least, found.most)]
+    share = utilisation(chip, plan.needed, found.least)
     return [
-        f"  a step, estimated    {found.least:.3g} s where products, memory and links overlap ({found.bound} "
-        f"decide), {found.most:.3g} s where none do: MFU {shares[0]:.0%} to {shares[1]:.0%}",
+        f"  a step, at least     {found.least:.3g} s, MFU at most {share:.0%}; at peak rates, {found.bound} decide",
+        f"    measured           {MEASURED}",
         f"    products           {found.products:.3g} s at {chip.flops / 1e12:.0f} TFLOP/s (bfloat16 peak)",
         f"    memory             {found.memory:.3g} s: {plan.touched / 1e9:.3g} GB at {chip.bandwidth / 1e9:.0f} GB/s",
-        f"    links              {found.links:.3g} s: {plan.sent / 1e9:.3g} GB at {chip.link / 1e9:.0f} GB/s, one way",
+        f"    links              {found.links:.3g} s one way: {_links(plan)}",
     ]
+
+
+def _links(plan: Plan) -> str:
+    far = f"{(plan.sent - plan.near) / 1e9:.3g} GB at {plan.chip.link / 1e9:.0f} GB/s"
+    if plan.topology.partition(":")[0] in TPUS:
+        return f"{far}, if all of a chip's links are at work (those of one axis of the torus have a share of it)"
+    return f"{far}, {plan.near / 1e9:.3g} GB at {plan.chip.near / 1e9:.0f} GB/s within nodes" if plan.near else far

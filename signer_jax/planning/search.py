@@ -44,7 +44,6 @@ def search(
             barred.add(size)
             say(f"{_named(mesh, rows, remat)}: {error}")
             continue
-        one = replace(one, assumed=(*one.assumed, f"remat {remat}"))
         found.append(one)
         say(f"{len(found)} of {most}: {_named(mesh, rows, remat)}: {verdict(one)}{_speed(one)}")
         if not one.fits:
@@ -57,18 +56,15 @@ def search(
 
 
 def ranking(plans: Sequence[Plan]) -> list[str]:
-    """What fits, by the estimated time that a row of the batch takes; then how many do not."""
+    """What fits, by the least time that a row of the batch takes; then how many do not."""
     fit = sorted((one for one in plans if one.fits), key=_seconds_a_row)
     lines = [f"stage {plans[0].stage} on {plans[0].topology}: {len(fit)} of {len(plans)} tried fit"]
     for place, one in enumerate(fit, 1):
         mesh = {name: size for name, size in one.mesh.items() if size > 1} or one.mesh
         flags = " ".join(f"--config.mesh.{name}={size}" for name, size in one.mesh.items())
-        remat = one.assumed[-1].removeprefix("remat ")
-        lines.append(
-            f"  {place}. {mesh} batch {one.rows}, remat {remat}: {gib(one.total)} GiB{_speed(one)}"
-        )  # fmt: skip
+        lines.append(f"  {place}. {mesh} batch {one.rows}, remat {one.remat}: {gib(one.total)} GiB{_speed(one)}")
         if place == 1:
-            lines.append(f"     {flags} --config.train.{one.stage}.batch={one.rows} --config.remat={remat}")
+            lines.append(f"     {flags} --config.train.{one.stage}.batch={one.rows} --config.remat={one.remat}")
     return lines
 
 

@@ -40,7 +40,12 @@ def gradient_sums(whole: float, scattered: int, summed: int) -> Traffic:
     """
     part = whole / scattered
     found = Traffic({"reduce-scatter": part}, (scattered - 1) * part) if scattered > 1 else NONE
-    return found + (Traffic({"all-reduce": part}, 2.0 * part * (summed - 1) / summed) if summed > 1 else NONE)
+    return found + added(part, summed)
+
+
+def added(whole: float, ways: int) -> Traffic:
+    """Of `whole` bytes of which each chip has a part of the sum: added up, on all of them."""
+    return Traffic({"all-reduce": whole}, 2.0 * whole * (ways - 1) / ways) if whole and ways > 1 else NONE
 
 
 def exchange(part: float, ways: int) -> Traffic:

@@ -36,7 +36,7 @@ def planned(config: str, topology: str, stage: str) -> list[dict]:
         file = Path(folder) / "plan.json"
         command = [sys.executable, "-m", "signer_jax", "plan", "--config", config, "--topology", topology]
         run = subprocess.run([*command, "--stage", stage, "--json", str(file)], cwd=ROOT, stdout=sys.stderr)
-        if run.returncode > 1:
+        if run.returncode not in (0, 1):  # a negative one: it was killed
             sys.exit(run.returncode)
         return json.loads(file.read_text())
 

@@ -68,16 +68,19 @@ def test_topologies():
     assert topology("H200:64").kind == "h200" and topology("h100:8").size == 8
     assert topology("v6e:8x8").chip.memory == 31.25 * GiB
     # Beyond a node of eight GPUs the network is the link.
-    assert topology("h100:16").chip.link < topology("h100:8").chip.link
+    assert topology("h100:16").chip.link < topology("h100:8").chip.link == topology("h100:16").chip.near
 
 
 def test_the_roofline_is_the_longest_of_three():
     chip = topology("v5p:2x2x1").chip
     found = estimate(chip, 459e12, 2 * 2765e9, 0.5 * 600e9)
     assert found is not None and (found.products, found.memory, found.links) == (1.0, 2.0, 0.5)
-    assert found.least == 2.0 and found.most == 3.5 and found.bound == "memory"
+    assert found.least == 2.0 and found.bound == "memory"
     assert utilisation(chip, 0.5 * 459e12, found.least) == pytest.approx(0.25)
     assert estimate(topology("cpu:8").chip, 1.0, 1.0, 1.0) is None
+    # What stays within a node has NVLink.
+    nodes = estimate(topology("h100:16").chip, 1.0, 1.0, 50e9 + 2 * 450e9, near=2 * 450e9)
+    assert nodes is not None and nodes.links == 1.0 + 2.0
 
 
 # ---- What chips send -------------------------------------------------------------------------------------------------
@@ -176,6 +179,36 @@ def test_what_is_compiled_moves_what_is_counted(shape, across, kind):
     # Along two axes it gathers over one and then over the other: results of a half, then of all.
     results = found.moved["all-gather"] * (1.5 if "fsdp" in shape else 1)
     assert results == pytest.approx(program.bytes["all-gather"], rel=0.2)
+    assert found.flops == pytest.approx(program.flops, rel=0.15)
+
+
+TOKENS, TEXT = 8 * 768 * 64 * 4, 8 * 12 * 64 * 4  # bytes of all rows, in float32
+
+
+@pytest.mark.parametrize(
+    ("remat", "times"),
+    # Of a layer what attention to tokens, to the text and the feed-forward give, and their inputs' gradients; again
+    # with the blocks, where these are computed again.
+    [("full", 9), ("attention", 9), ("dots_no_batch", 6)],
+)
+def test_what_tensor_splits_is_added_up(remat, times):
+    found = arithmetic.of(step_of({"tensor": 8}, "automatic", remat=remat, on=topology("h100:8")))
+    # The text's states once, and the gradient of what each layer's keys and values are made from.
+    size = 2 * times * TOKENS + 3 * TEXT
+    assert found.moved == {"all-reduce": size} and found.sent == found.near == 2 * size * 7 / 8
+    more = arithmetic.of(step_of({"tensor": 16}, "automatic", remat=remat, on=topology("h100:16")))
+    assert more.sent > 0 and more.near == 0
+    half = arithmetic.of(step_of({"fsdp": 2, "tensor": 4}, "automatic", remat=remat, on=topology("h100:8")))
+    assert half.moved["all-reduce"] == pytest.approx(size / 2, rel=0.01)  # beside gradients of what no axis splits
+
+
+def test_what_is_compiled_adds_up_what_is_counted():
+    step = step_of({"fsdp": 2, "tensor": 4}, "automatic")
+    found, program = arithmetic.of(step), compiled.of(step, topology("cpu:8")).cost
+    # A CPU's compiler sums the gradients by queries, keys and values one by one, a GPU's adds them up before.
+    more = 2 * (2 * TOKENS + TEXT) / 2
+    sums = found.moved["all-reduce"] + 2 * found.moved["reduce-scatter"]
+    assert sums + more == pytest.approx(program.bytes["all-reduce"], rel=0.03)
     assert found.flops == pytest.approx(program.flops, rel=0.15)
 
 
