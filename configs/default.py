@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
 
     # -- Data: a corpus is prepared once into ArrayRecord shards under <workdir>/data -------------------------------
     c.data = ConfigDict()
-    c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid
-    c.data.source = ""  # folder of a real corpus; the built-in one needs none
+    c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid | prepared
+    c.data.source = ""  # folder of a real corpus, of prepared ones several with commas; the built-in one needs none
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from signer_jax import mirror
 from signer_jax import workdir as folder
-from signer_jax.data.records import Corpus
+from signer_jax.data.prepared.reading import opened
 from signer_jax.data.streams import spread
 from signer_jax.errors import SignerError
 from signer_jax.interop import kept
@@ -39,7 +39,7 @@ class Opened:
     def __init__(self, settings: Settings, workdir: Path, model: Model, params: dict[str, Any]):
         self.settings, self.workdir, self.model = kept.local(settings, workdir), workdir, model
         self.params = params  # on devices of this process (`partitioning.own_mesh`)
-        self.corpus = Corpus(workdir / "data")
+        self.corpus = opened(workdir / "data")
         self.fps = self.corpus.about["fps"] or settings.data.fps or 25.0
 
     @classmethod

@@ -12,7 +12,7 @@ from signer_jax.pose.skeleton import SUBSETS
 from signer_jax.ranges import Range, each, number, one_of, range_of, whole
 from signer_jax.renderer.variants import VARIANTS
 
-CORPORA = ("builtin", "phoenix14t", "how2sign_clips", "openvid")
+CORPORA = ("builtin", "phoenix14t", "how2sign_clips", "openvid", "prepared")
 
 # Whatever could take more memory or time than any machine has is bounded above too, beyond what any run needs: a slip
 # of the keyboard is one line then.

@@ -121,8 +121,8 @@ def test_shellcheck_finds_nothing(name):
 
 
 def test_every_launcher_has_a_dry_run_and_says_what_is_missing():
-    assert SCRIPTS == ["local.sh", "slurm.sh", "tpu_vm.sh"]
-    for name in (*SCRIPTS, "gke.py"):
+    assert SCRIPTS == ["local.sh", "prepare_slurm.sh", "slurm.sh", "tpu_vm.sh"]
+    for name in (*SCRIPTS, "gke.py", "prepare_kubernetes.py"):
         assert "--dry-run" in (LAUNCH / name).read_text()
         run = launch(name)
         assert run.returncode == 2 and run.stderr.startswith("usage:")
@@ -862,3 +862,49 @@ def test_an_image_has_the_package_and_runs_as_nobody_special(name, extra):
     assert final[-1] == ("ENTRYPOINT", '["signer"]') and "signer" in project["scripts"]
     assert ("COPY", "--from=build /opt/signer /opt/signer") in final
     assert any("PATH=/opt/signer/bin:$PATH" in words for instruction, words in final if instruction == "ENV")
+
+
+# ---- Preparing a dataset ---------------------------------------------------------------------------------------------
+
+PREPARED = ("job1", "wlasl", "/mnt/data/wlasl", "/mnt/data/set", "--workers", "32", "--image", "i:1", "--claim", "c")
+
+
+def test_a_task_of_an_array_is_a_worker():
+    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "32"}
+    run = launch("prepare_slurm.sh", "--dry-run", "wlasl", "/a b", "/out", "--size=64x64", **task)
+    words = ["prepare", "wlasl", "--source", "/a b", "--out", "/out", "--shard", "3/32", "--size=64x64"]
+    assert shlex.split(run.stdout) == ["python", "-m", "signer_jax", *words]
+    again = launch("prepare_slurm.sh", "--dry-run", "wlasl", "/a", "/b", SIGNER_WORKERS="9", **task)
+    assert "--shard 3/9" in again.stdout
+    wrong = launch("prepare_slurm.sh", "wlasl", "/a", "/b", SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_TASK_COUNT="2")
+    assert wrong.returncode == 2 and "number the array from 0" in wrong.stderr
+    assert launch("prepare_slurm.sh", "wlasl").returncode == 2
+
+
+def test_a_pod_of_an_indexed_job_is_a_worker():
+    run = launch("prepare_kubernetes.py", *PREPARED, "--dry-run", "--at-once", "8", "--size=64x64", "--out=$(HOME)")
+    found = yaml.safe_load(run.stdout)
+    assert (found["apiVersion"], found["kind"], found["metadata"]) == ("batch/v1", "Job", {"name": "job1"})
+    spec = found["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (32, 8, "Indexed")
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["args"][-4:] == ["--size=64x64", "--out=$$(HOME)", "--shard", "$(SIGNER_WORKER)/32"]
+    assert container["env"][0]["name"] == "SIGNER_WORKER"
+    whole = jobset(*GPUS, "--bucket", "b")
+    whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
+    jsonschema.validate(whole, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((*PREPARED, "--workers", "0"), "at least 1"),
+        ((*PREPARED[:3], "/out", *PREPARED[4:]), "would go with its pod"),
+        (("Job_1", *PREPARED[1:]), "give a name"),
+        ((*PREPARED, "--shard=0/2"), "unrecognized arguments"),
+    ],
+)
+def test_what_an_indexed_job_cannot_be_told_is_refused(words, what, tmp_path):
+    codes(tmp_path, "kubectl")
+    run = launch("prepare_kubernetes.py", *words, path=tmp_path)
+    assert run.returncode == 2 and what in run.stderr and said(tmp_path, "kubectl") == []

@@ -7,6 +7,7 @@ from typing import Any
 
 from signer_jax import mirror, storage
 from signer_jax.data import records
+from signer_jax.data.prepared import reading
 from signer_jax.errors import SignerError, closest
 from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
@@ -31,8 +32,11 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
         if data.source:
             raise SignerError(
                 f"config.data.source {data.source}: the built-in corpus reads no folder; name the folder's corpus, "
-                "--config.data.corpus=phoenix14t, how2sign_clips or openvid, or start from its config"
+                "--config.data.corpus=phoenix14t, how2sign_clips, openvid or prepared, or start from its config"
             )
+    elif data.corpus == reading.NAME:
+        for one in reading.sets_of(data.source):
+            _check_outside(data.source, one.directory, directory)
     elif anew or not _prepared(directory):
         _source(data, directory, copy=False)
         if data.corpus == "openvid" and not data.fps:
@@ -51,12 +55,16 @@ def trains(data: Data) -> dict[str, bool]:
         sentences = data.sentences.train > 0
         poses = sentences and data.poses.train > 0
         return {"sentences": sentences, "poses": poses, "videos": poses and data.videos.train > 0}
-    filmed = data.corpus in ("how2sign_clips", "openvid")
+    if data.corpus == reading.NAME and data.source:
+        return reading.trains(data.source)
+    filmed = data.corpus in ("how2sign_clips", "openvid", reading.NAME)
     return {"sentences": data.corpus == "phoenix14t", "poses": False, "videos": filmed}
 
 
 def posed(data: Data) -> bool:
     """Whether the corpus's videos have poses beside them."""
+    if data.corpus == reading.NAME and data.source:
+        return reading.posed(data.source)
     return data.corpus != "openvid"
 
 
@@ -78,7 +86,10 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     """
     check(data, directory)
     if _prepared(directory):
-        return records.Corpus(directory)
+        return reading.opened(directory)
+    if data.corpus == reading.NAME:
+        reading.write(directory, data.source, fps=data.fps, size=data.size)
+        return reading.opened(directory)
     about: dict = {"corpus": data.corpus, "size": data.size}
     splits: dict[str, Callable[[], Iterable[Sample]]]
     if data.corpus == "builtin":
@@ -131,12 +142,16 @@ def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:
     source = Path() if inside else mirror.copied(data.source, "config.data.source")
     if not source.is_dir():
         raise SignerError(f"config.data.source {source}: no such folder; give the {data.corpus} folder")
+    _check_outside(data.source, source, directory, inside=inside)
+    return source
+
+
+def _check_outside(named: str, source: Path, directory: Path, *, inside: bool = False) -> None:
     if inside or source.resolve().is_relative_to(directory.parent.resolve()):
         raise SignerError(
-            f"config.data.source {data.source}: lies inside --workdir {directory.parent}, which the run writes; "
+            f"config.data.source {named}: lies inside --workdir {directory.parent}, which the run writes; "
             "choose a --workdir outside of it"
         )
-    return source
 
 
 def _of(samples: Callable[..., Iterable[Sample]], *args: object, **options: object) -> Callable[[], Iterable[Sample]]:

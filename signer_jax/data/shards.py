@@ -46,13 +46,17 @@ _ARRAY = 1  # flax's extension of msgpack: (shape, type's name, bytes)
 _TYPES = {name.encode(): np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
 
 
+class TooLarge(SignerError):
+    """What no record may hold."""
+
+
 def pack(tree: dict) -> bytes:
-    """A record of a tree of texts, numbers and numpy arrays. Raises `SignerError` for what is longer than any reader
+    """A record of a tree of texts, numbers and numpy arrays. Raises `TooLarge` for what is longer than any reader
     takes.
     """
     record = serialization.msgpack_serialize(tree)
     if len(record) > MOST_BYTES:
-        raise SignerError(
+        raise TooLarge(
             f"data: {str(tree.get('name', 'a window'))[:80]!r} takes {len(record) >> 20} MB, a record at most "
             f"{MOST_BYTES >> 20}; cut it into shorter clips, or lower config.data.size"
         )
@@ -204,7 +208,7 @@ class Parts:
         self._ends = list(accumulate(map(len, self._shards)))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index):
         if not 0 <= (place := int(index)) < len(self):
@@ -213,7 +217,7 @@ class Parts:
         return self._shards[part][place - (self._ends[part - 1] if part else 0)]
 
     def __repr__(self) -> str:  # as a shard's
-        return f"{type(self).__name__}({self._shards[0]!r}, {len(self._shards)})"
+        return f"{type(self).__name__}({self._shards[0] if self._shards else None!r}, {len(self._shards)})"
 
 
 def open_parts(directory: Path, name: str, parts: int, decode: Callable[[bytes], Any], mend: str) -> Shard | Parts:

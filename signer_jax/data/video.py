@@ -1,15 +1,18 @@
 """Reads and writes videos through PyAV: uint8 `[t, h, w, 3]` RGB frames beside their frame rate."""
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from signer_jax import outside, storage
 from signer_jax.data import containers
@@ -23,6 +26,7 @@ _QUALITY = {"crf": "18", "preset": "medium"}  # visually lossless for H.264
 _LARGEST_DENOMINATOR = 1001  # 30000/1001 is the finest frame rate in use
 _MOST_PIXELS = 7680 * 4320  # of a frame
 _MOST_RATE = 1000  # frames a second
+_SAME_TIME = 1e-4  # seconds
 _THREADS, _LARGE = 4, 1920 * 1088  # each thread holds frames of its own, so that larger ones are read by one
 
 
@@ -43,34 +47,130 @@ def frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 
 def timed_frames(path: str | Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
-    """As `frames`, each with the time at which it is shown, in seconds after the first."""
+    """As `frames`, each with the time at which it is shown, in seconds after the first. A video that says how it is to
+    be turned (a telephone's) comes upright.
+    """
     with _opened(path) as (container, stream):
-        start, shape, seen, first, interlaced = None, None, 0, None, False
-        stamps: list[int] = []  # of the frames to be shown
+        yield from _timed(path, container, stream)
+
+
+def decodable(path: str | Path) -> int:
+    """How many frames can be decoded, all of them looked at and none kept. Raises `SignerError` as `frames`."""
+    with _opened(path) as (container, stream):
+        return sum(1 for _ in _decoded(path, container, stream))
+
+
+def frames_of(name: str, data: bytes) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """As `timed_frames`, of a file's bytes; `name` is what messages call it. Raises `SignerError` as `frames`."""
+    with _held(Path(name), io.BytesIO(data), len(data)) as (container, stream):
+        yield from _timed(name, container, stream)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a video file says of itself, its frames undecoded but for the first."""
+
+    stamps: Float[np.ndarray, " t"]  # when each frame is shown, in seconds after the first
+    fps: float  # the stream's average
+    height: int  # upright
+    width: int
+    turned: bool  # shown otherwise than it is stored
+    plain: bool  # an H.264 mp4, which every browser plays
+
+
+def facts(path: str | Path) -> Facts:
+    """The times of a video's frames and its size. Raises `SignerError` as `frames`, and where it holds no frame."""
+    with _opened(path) as (container, stream):
         try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and packet.size and not packet.is_discard:
-                    stamps.append(packet.pts)
-                for frame in packet.decode():
-                    if not isinstance(frame, av.VideoFrame):
-                        continue
-                    if shape not in (None, (frame.height, frame.width)):
-                        raise SignerError(
-                            f"{path}: its frames change their size (frame {seen}); convert it to one size"
-                        )
-                    shape = (frame.height, frame.width)
-                    time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
-                    if start is None:
-                        start, first = time, frame.pts
-                    yield time - start, frame.to_ndarray(format="rgb24")
-                    seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
+            first = next((frame for frame in container.decode(stream) if isinstance(frame, av.VideoFrame)), None)
+            container.seek(0)
+            stamps = [one.pts for one in container.demux(stream) if one.size and not one.is_discard]
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _damaged(path, outside.reason_of(error)) from None
-        # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
-        # cut at an open group of pictures leaves behind.
-        held = sum(first is None or stamp >= first for stamp in stamps)
-        if seen * (1 + interlaced) < held and "mov" in container.format.name:
-            raise _damaged(path, f"{seen} of its {held} frames can be read")
+        if first is None or not stamps:
+            raise SignerError(f"{path}: holds no frame; download or convert it again")
+        rate = float(stream.average_rate or 1)
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) == len(stamps) and stream.time_base:
+            times = np.sort(np.array(known, np.float64)) * float(stream.time_base)
+        else:  # an avi's packets have no times of their own
+            times = np.arange(len(stamps)) / rate
+        upright = _upright(first)
+        plain = "mov" in container.format.name and stream.codec_context.name == "h264"
+        return Facts(times - times[0], rate, upright.shape[0], upright.shape[1], _turns(first) != 0, plain)
+
+
+def between(path: str | Path, start: float, end: float) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """As `timed_frames`, those alone that are shown from `start` up to `end` (excluded); what lies before the key frame
+    of the first is not decoded.
+    """
+    with _opened(path) as (container, stream):
+        base = float(stream.time_base or 1)
+        if stream.start_time is None or not stream.time_base:
+            origin = None
+        else:
+            origin = stream.start_time * base
+            if start > 0:
+                container.seek(int((origin + start) / base), stream=stream, backward=True)
+        try:
+            for frame in container.decode(stream):
+                if not isinstance(frame, av.VideoFrame) or frame.time is None:
+                    continue
+                origin = frame.time if origin is None else origin
+                time = frame.time - origin
+                if time >= end - _SAME_TIME:
+                    break
+                if time >= start - _SAME_TIME:
+                    yield time, _upright(frame)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _damaged(path, outside.reason_of(error)) from None
+
+
+def _turns(frame: "av.VideoFrame") -> int:
+    """Quarter turns against the clock that bring a frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _upright(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 3"]:
+    picture = frame.to_ndarray(format="rgb24")
+    turns = _turns(frame)
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def _timed(
+    path: str | Path, container: "InputContainer", stream: "VideoStream"
+) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    for time, frame in _decoded(path, container, stream):
+        yield time, _upright(frame)
+
+
+def _decoded(
+    path: str | Path, container: "InputContainer", stream: "VideoStream"
+) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    start, shape, seen, first, interlaced = None, None, 0, None, False
+    stamps: list[int] = []  # of the frames to be shown
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                stamps.append(packet.pts)
+            for frame in packet.decode():
+                if not isinstance(frame, av.VideoFrame):
+                    continue
+                if shape not in (None, (frame.height, frame.width)):
+                    raise SignerError(f"{path}: its frames change their size (frame {seen}); convert it to one size")
+                shape = (frame.height, frame.width)
+                time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
+                if start is None:
+                    start, first = time, frame.pts
+                yield time - start, frame
+                seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _damaged(path, outside.reason_of(error)) from None
+    # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
+    # cut at an open group of pictures leaves behind.
+    held = sum(first is None or stamp >= first for stamp in stamps)
+    if seen * (1 + interlaced) < held and "mov" in container.format.name:
+        raise _damaged(path, f"{seen} of its {held} frames can be read")
 
 
 def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:
@@ -102,22 +202,56 @@ def write(
         raise SignerError(f"{path}: a video is uint8 [t, h, w, 3] with frames, not {video.dtype} {list(video.shape)}")
     if not 0 < fps <= _MOST_RATE or scale < 1:
         raise SignerError(f"{path}: fps {fps:g} and scale {scale} must be positive, fps at most {_MOST_RATE}")
-    height, width = (side * scale for side in video.shape[1:3])
-    even_height, even_width = height + height % 2, width + width % 2
     with storage.new_file(path) as partial, partial.open("wb+") as file:
         try:
-            with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
-                rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
-                stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
-                stream.height, stream.width, stream.pix_fmt = even_height, even_width, "yuv420p"
-                for picture in watch(video):
-                    large = picture.repeat(scale, 0).repeat(scale, 1)
-                    even = np.pad(large, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-                container.mux(stream.encode())
+            _encode(
+                file,
+                (one.repeat(scale, 0).repeat(scale, 1) for one in watch(video)),
+                fps,
+                threads=0,
+                options={"movflags": "faststart"},
+            )
         except av.FFmpegError as error:
             reason = outside.reason_of(error)
             raise SignerError(f"{path}: cannot be written ({reason}); check its size and the space") from None
+
+
+def encoded(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> bytes:
+    """The bytes of what `write` writes, of frames that come one by one; the same on any number of processors, and
+    nothing of no frame. Raises `SignerError` where they cannot be encoded.
+    """
+    file = io.BytesIO()
+    try:
+        _encode(file, pictures, fps, threads=1, options={})  # to move its index, FFmpeg opens a file again
+    except av.FFmpegError as error:
+        raise SignerError(f"a video cannot be encoded ({outside.reason_of(error)}); check its size") from None
+    return file.getvalue()
+
+
+def as_written(fps: float) -> float:
+    """The frame rate that a file of ours has for one that is asked for."""
+    return float(Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR))
+
+
+def _encode(
+    file: BinaryIO, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float, *, threads: int, options: dict[str, str]
+) -> None:
+    """H.264 in an mp4; nothing where there is no picture. `threads` 0: as many as the processor has."""
+    pictures = iter(pictures)
+    first = next(pictures, None)
+    if first is None:
+        return
+    height, width = first.shape[:2]
+    with av.open(file, "w", format="mp4", options=options) as container:
+        rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
+        stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
+        stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
+        if threads:  # the encoder's choices depend on their number
+            stream.codec_context.thread_count = threads
+        for picture in chain((first,), pictures):
+            even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
 
 
 @contextmanager
@@ -128,17 +262,27 @@ def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]
     name that looks like an address, means nothing to it.
     """
     path = outside.plain_file(path, "give a video file")
+    with (
+        outside.reading(path, "cut it into shorter clips"),
+        path.open("rb") as file,
+        _held(path, file, os.fstat(file.fileno()).st_size) as opened,
+    ):
+        yield opened
+
+
+@contextmanager
+def _held(path: Path, file: BinaryIO, size: int) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """As `_opened`, of a file that is open."""
     # An index may lead to a fragment that stands where `containers` looks for none; they are read one after the other.
     limits = {"max_pixels": str(_MOST_PIXELS), "fflags": "+ignidx"}
-    with outside.reading(path, "cut it into shorter clips"), path.open("rb") as file:
-        kind = containers.check(path, file, os.fstat(file.fileno()).st_size)
-        file.seek(0)
-        try:
-            container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
-            raise _damaged(path, outside.reason_of(error)) from None
-        with container:
-            yield container, _stream(path, container, limits)
+    kind = containers.check(path, file, size)
+    file.seek(0)
+    try:
+        container = av.open(file, "r", format=kind, options=limits, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise _damaged(path, outside.reason_of(error)) from None
+    with container:
+        yield container, _stream(path, container, limits)
 
 
 def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> "VideoStream":

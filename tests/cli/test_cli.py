@@ -142,6 +142,12 @@ def test_every_path_of_every_command_is_among_those():
         "search",
         "profile",
         "size",
+        "dataset",
+        "shard",
+        "pose_fps",
+        "poses",
+        "video",
+        "per_part",
     }
     found = set()
     for command in arguments_of(parser()):

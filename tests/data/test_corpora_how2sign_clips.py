@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signer_jax.data import video
+from signer_jax.data import framing, video
 from signer_jax.data.corpora import how2sign_clips
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
@@ -84,13 +84,11 @@ def test_another_frame_rate_keeps_them_together(tmp_path):
 
 
 def test_area_weights_by_hand():
-    np.testing.assert_allclose(
-        how2sign_clips.area_weights(1, 4, 2, 6), [[0, 0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5, 0]]
-    )
-    np.testing.assert_allclose(how2sign_clips.area_weights(0.5, 3, 2, 3), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
+    np.testing.assert_allclose(framing.area_weights(1, 4, 2, 6), [[0, 0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5, 0]])
+    np.testing.assert_allclose(framing.area_weights(0.5, 3, 2, 3), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
     # Outside on both ends: the edge pixels are repeated.
-    np.testing.assert_allclose(how2sign_clips.area_weights(-2, 6, 3, 2), [[1, 0], [0.5, 0.5], [0, 1]])
-    np.testing.assert_allclose(how2sign_clips.area_weights(-3.3, 17.1, 7, 9).sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(framing.area_weights(-2, 6, 3, 2), [[1, 0], [0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(framing.area_weights(-3.3, 17.1, 7, 9).sum(1), 1, rtol=1e-6)
 
 
 def test_the_splits_go_by_the_clips_numbers(tmp_path):

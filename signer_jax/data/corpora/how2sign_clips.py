@@ -12,10 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from signer_jax import outside
-from signer_jax.data import video
+from signer_jax.data import framing, video
 from signer_jax.data.corpora.left_out import LeftOut
 from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
@@ -102,55 +101,13 @@ def _sample(name: str, signer: str, files: tuple[Path, Path], size: tuple[int, i
     except SignerError as error:
         raise SignerError(f"{files[1]}: {error}") from None
     pose = clean(pose)
-    pictures = view(files[0], centre, scale, size, most=len(pose))
-    length = len(pictures)
-    pose, pictures = Pose(pose.coordinates[:length], pose.confidence[:length], rate), pictures[:length]
+    seen = list(framing.around_signer(islice(video.frames(files[0]), len(pose)), centre, scale, size))
+    if not seen:
+        raise SignerError(f"{files[0]}: holds no frame; download it again")
+    pictures, length = np.stack(seen), len(seen)
+    pose = Pose(pose.coordinates[:length], pose.confidence[:length], rate)
     if fps is not None and fps != rate:
         frames = max(1, round(length / rate * fps))
         nearest = np.rint(np.linspace(0, length - 1, frames)).astype(int)
         pose, pictures = resample(pose, frames, fps=fps), pictures[nearest]
     return Sample(name, "", LANGUAGE, (), signer, pose=pose, video=pictures)
-
-
-def view(
-    file: Path, centre: Float[np.ndarray, " c"], scale: float, size: tuple[int, int], *, most: int
-) -> UInt8[np.ndarray, "t y x 3"]:
-    """The video seen through the rectangle of `size`'s aspect around a signer: made smaller or larger, never stretched.
-    `centre` (pixels) is the middle between the shoulders, which are `scale` pixels apart.
-
-    No more than its first `most` frames. Raises `SignerError` where it cannot be read or holds none.
-    """
-    side = skeleton.VIEW_SIDE * scale  # of the view's square, which is as large as the rectangle's shorter side
-    height, width = (side * (pixels / min(size)) for pixels in size)
-    left, top = centre[0] - width / 2, centre[1] - skeleton.VIEW_TOP * scale - (height - side) / 2
-    pictures: list[np.ndarray] = []
-    weights: list[np.ndarray] = []
-    for frame in islice(video.frames(file), most):
-        if not weights:
-            weights = [
-                area_weights(*span, pixels, there)
-                for span, pixels, there in zip(((top, height), (left, width)), size, frame.shape[:2], strict=True)
-            ]
-            used = [np.flatnonzero(weight.any(0)) for weight in weights]
-            rows, columns = (slice(int(index[0]), int(index[-1]) + 1) for index in used)
-            by_row, by_column = weights[0][:, rows], weights[1][:, columns]
-        part = frame[rows, columns].astype(np.float32)
-        small = np.einsum("Xx,Yxc->YXc", by_column, np.tensordot(by_row, part, 1), optimize=True)
-        pictures.append(np.clip(np.rint(small), 0, 255).astype(np.uint8))
-    if not pictures:
-        raise SignerError(f"{file}: holds no frame; download it again")
-    return np.stack(pictures)
-
-
-def area_weights(start: float, length: float, size: int, pixels: int) -> Float[np.ndarray, "size pixels"]:
-    """How much of each pixel of a line each of `size` equal parts of `[start, start + length]` covers; rows sum to 1.
-
-    What lies before the first or beyond the last pixel counts as that pixel.
-    """
-    edges = start + length * np.arange(size + 1) / size
-    low, high = edges[:-1, None], edges[1:, None]
-    first = np.arange(pixels, dtype=np.float64)
-    starts, ends = first.copy(), first + 1
-    starts[0], ends[-1] = -np.inf, np.inf
-    covered = np.clip(np.minimum(high, ends) - np.maximum(low, starts), 0, None)
-    return (covered * size / length).astype(np.float32)

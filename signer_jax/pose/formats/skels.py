@@ -16,6 +16,7 @@ Beside `x.skels` lie `x.files`, `x.text` and `x.gloss`, a line a sequence. A bla
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,38 @@ def read(path: str | Path, fps: float | None) -> Iterator[Clip]:
     if blank:
         last = replace(last, remarks=(f"{len(blank)} blank lines, the first line {blank[0]}: sequences without poses",))
     yield last
+
+
+def read_line(path: str | Path, line: int, fps: float | None) -> Clip:
+    """The sequence of one line, from 0, blank ones counted: a file of many is read through once, for its lines' places.
+
+    Raises `SignerError` as `read`, and where there is no such line or it is blank.
+    """
+    path = outside.plain_file(path, "give a .skels file")
+    rate, there = clips.rate(path, fps, ".skels"), path.stat()
+    with outside.reading(path, "divide it"), path.open("rb") as file:
+        starts = _starts(path, there.st_size, there.st_mtime_ns)
+        if not 0 <= line < len(starts):
+            raise SignerError(f"{path}: has {len(starts)} lines, none is number {line + 1}; {_MEND}")
+        file.seek(starts[line])
+        values = file.readline(_LONGEST + 1)
+        if len(values) > _LONGEST:
+            raise SignerError(f"{path}: line {line + 1} has more than {_LONGEST >> 20} MB; divide it")
+        if not values.strip():
+            raise SignerError(f"{path}: line {line + 1} is blank; {_MEND}")
+        return _sequence(path, line + 1, values, rate, {".files": "", ".text": "", ".gloss": ""})
+
+
+@lru_cache(maxsize=8)
+def _starts(path: Path, size: int, changed: int) -> list[int]:
+    """Where each line begins."""
+    starts: list[int] = []
+    place, ended = 0, True
+    with path.open("rb") as file:
+        for part in iter(lambda: file.readline(_LONGEST), b""):
+            starts += [place] if ended else []
+            place, ended = place + len(part), part.endswith(b"\n")
+    return starts
 
 
 def _lines_of(path: Path) -> list[str]:

@@ -1,0 +1,112 @@
+"""`signer prepare`: a downloaded dataset into a prepared set, on one machine or many."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from signer_jax import storage
+from signer_jax.cli.common import command, table
+from signer_jax.errors import SignerError, closest
+
+DATASETS = ("how2sign", "prompt2sign", "wlasl", "phoenix14t", "csl_daily", "aslg_pc12", "openvid", "folder")
+_SHARD = re.compile(r"(\d{1,4})/(\d{1,4})")
+_SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, "prepare",
+        "Read a downloaded dataset once into a prepared set, which a run trains on where it is.",
+        "signer prepare how2sign --source DIR --out sets/how2sign\n"
+        "         signer train --config configs/how2sign_clips.py --workdir runs/a --config.data.corpus=prepared "
+        "--config.data.source=sets/how2sign", run,
+    )  # fmt: skip
+    parser.add_argument("dataset", metavar="DATASET", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("--source", required=True, help="the dataset's folder")
+    parser.add_argument("--out", required=True, help="the prepared set; what a killed start left there is gone on with")
+    parser.add_argument(
+        "--shard", metavar="I/N",
+        help="be worker I (from 0) of N, each with every N-th sample; the last to finish puts the set together, and so "
+        "does the command without --shard",
+    )  # fmt: skip
+    parser.add_argument("--fps", type=float, default=0.0, help="bring all poses and videos to this rate (each its own)")
+    parser.add_argument(
+        "--pose-fps", type=float, default=0.0, metavar="N",
+        help="the rate of poses of which nothing says one (OpenPose's JSON without a video), else left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", metavar="HxW",
+        help="bring all videos to this height and width: around the signer where there is a pose, else the middle",
+    )  # fmt: skip
+    parser.add_argument("--poses", choices=("ready", "none"), default="ready", help="take the dataset's poses (ready)")
+    parser.add_argument("--video", choices=("bytes", "none"), default="bytes", help="keep the encoded videos (bytes)")
+    parser.add_argument(
+        "--per-part", type=int, default=256, metavar="N", help="samples a file, which a kill costs at most (256)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.dataset not in DATASETS:
+        raise SignerError(
+            f"{arguments.dataset}: unknown dataset{closest(arguments.dataset, DATASETS)}; known: {', '.join(DATASETS)}"
+        )
+    worker, workers = shard_of(arguments.shard)
+    for flag, fps in {"--fps": arguments.fps, "--pose-fps": arguments.pose_fps}.items():
+        if fps and not 1 <= fps <= 1000:
+            raise SignerError(f"{flag} {fps:g}: is no frame rate; give 1 to 1000, or leave it out")
+    if not 1 <= arguments.per_part <= 100_000:
+        raise SignerError(f"--per-part {arguments.per_part}: give 1 to 100000")
+    size = _SIZE.fullmatch(arguments.size) if arguments.size else None
+    if arguments.size and not size:
+        raise SignerError(f"--size {arguments.size}: give height x width in pixels, such as 256x256")
+    source, out = Path(arguments.source), Path(arguments.out)
+    if not source.is_dir():
+        raise SignerError(f"--source {source}: no such folder; give the dataset's")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise SignerError(f"--out {out}: lies in --source; choose a place outside of it")
+    storage.check_outside(out, f"--out {out}")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing here is an accelerator's work
+
+    import importlib
+
+    from signer_jax.data.prepared import work
+    from signer_jax.data.prepared.taking import How
+
+    reader = importlib.import_module(f"signer_jax.data.datasets.{arguments.dataset}")
+    sides = (int(size[1]), int(size[2])) if size else None
+    how = How(arguments.fps, arguments.pose_fps, sides, arguments.poses, arguments.video)
+    job = work.Job(
+        arguments.dataset, source, out, how, reader.splits(source), lambda split: reader.items(source, split),
+        arguments.per_part,
+    )  # fmt: skip
+    begun = (out / "about.json").exists() and work.about_of(out)["workers"]
+    if arguments.shard is None and begun and begun > 1:  # its workers have done the work
+        work.claim(job, begun)
+        work.merge(out, wait=True)
+    elif not work.work(job, worker, workers):
+        print(f"worker {worker} of {workers} is done; the set is put together when all are")
+        return
+    _say(out)
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """The worker of `--shard` and how many there are; the only one where none is given."""
+    if text is None:
+        return 0, 1
+    match = _SHARD.fullmatch(text)
+    worker, workers = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not worker < workers:
+        raise SignerError(f"--shard {text}: give which of how many, from 0: 0/4, 1/4, 2/4 and 3/4")
+    return worker, workers
+
+
+def _say(out: Path) -> None:
+    """The counts of a set, and where its report is."""
+    from signer_jax.data.prepared.layout import PreparedSet
+
+    kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos")
+    rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in PreparedSet(out).counts.items()]
+    print(table(rows, ("split", *(kind.replace("_", " ") for kind in kinds))))
+    print(f"{out / 'report.html'}: what is in it, and what was left out and why")

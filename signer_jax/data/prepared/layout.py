@@ -1,0 +1,180 @@
+"""A prepared set on disk: which files it has, what a record and a part's table hold (docs/files.md has the schema).
+
+A part is some items of one split: `parts/<name>.text.arrayrecord` has a record for every item with a text,
+`parts/<name>.motion.arrayrecord` one for every item with a pose or a video, and `parts/<name>.json` a row for each item
+that is kept or left out, with the two files' sizes and SHA-256. The table is written last.
+"""
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signer_jax import storage
+from signer_jax.data.prepared.taking import Taken, checksum
+from signer_jax.data.shards import BROKEN, pack, unpack
+from signer_jax.errors import SignerError, piled
+from signer_jax.json_files import LISTS, read_json
+from signer_jax.pose import skeleton
+from signer_jax.types import Pose, Sample
+from signer_jax.writing import words_of
+
+KIND = "prepared set"
+VERSION = 1
+PARTS = "parts"
+REMAKE = "prepare it again with the same `signer prepare`, which keeps what is whole"
+TEXT, MOTION = "text", "motion"
+
+
+# ---- Records ---------------------------------------------------------------------------------------------------------
+
+
+def text_record(taken: Taken, dataset: str, source: Path) -> bytes:
+    return pack(_about(taken, dataset, source))
+
+
+def motion_record(taken: Taken, dataset: str, source: Path) -> bytes:
+    tree = _about(taken, dataset, source) | {"seconds": float(taken.seconds)}
+    if taken.pose is not None:
+        pose = taken.pose
+        tree["pose"] = {"coordinates": pose.coordinates, "confidence": pose.confidence, "fps": float(pose.fps)}
+    if taken.video is not None:
+        tree |= {"video": taken.video, "video_fps": float(taken.video_fps), "size": np.array(taken.size, np.int32)}
+    if taken.centre is not None:
+        tree |= {"centre": np.asarray(taken.centre, np.float32), "scale": float(taken.scale)}
+    return pack(tree)
+
+
+def _about(taken: Taken, dataset: str, source: Path) -> dict[str, Any]:
+    item = taken.item
+    glosses = unicodedata.normalize("NFC", "\n".join(item.glosses or ()))
+    files = {what: path for what, path in (("video", item.video), ("pose", item.pose)) if path is not None}
+    return {
+        "name": item.name, "text": item.text, "prompt": item.prompt, "language": item.language, "spoken": item.spoken,
+        "glosses": glosses, "glosses_by": item.glosses_by, "dataset": dataset, "signer": item.signer,
+        "came_from": {
+            "row": item.came_from,
+            **{what: relative(path, source) for what, path in files.items()},
+            **{f"{what}_sha256": checksum(path) for what, path in files.items()},
+        },
+    }  # fmt: skip
+
+
+def relative(path: Path, source: Path) -> str:
+    """As it is below the source; the whole path of what lies elsewhere. Bytes that are no UTF-8 stand as `\\udcff`."""
+    place = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
+    return place.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A motion record: the sample without its video, and that as it is stored."""
+
+    sample: Sample
+    seconds: float
+    video: bytes | None
+    video_fps: float
+    centre: np.ndarray | None  # of the pose in the video's pixels
+    scale: float
+
+
+def read_motion(record: bytes) -> Motion:
+    """What a motion record holds. Raises one of `shards.BROKEN` where it holds none."""
+    tree = unpack(record)
+    pose = None
+    if "pose" in tree:
+        pose = Pose(**tree["pose"])
+        if type(pose.fps) is not float or (fault := skeleton.fault(pose)):
+            raise ValueError("its frame rate is no number" if type(pose.fps) is not float else fault)
+    seconds, video = tree["seconds"], tree.get("video")
+    if type(seconds) is not float or not 0 < seconds < 1e6 or (video is not None and type(video) is not bytes):
+        raise ValueError("its seconds are no number, or its video no bytes")
+    centre = tree.get("centre")
+    if centre is not None and (centre.shape != (2,) or not np.isfinite(centre).all() or not tree["scale"] > 0):
+        raise ValueError("its pose lies nowhere in its video")
+    texts = {name: tree[name] for name in ("name", "text", "language", "glosses", "signer")}
+    for name, text in texts.items():
+        if not isinstance(text, str) or piled(text):
+            raise ValueError(f"{name} is no text")
+    joined = texts.pop("glosses")
+    sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), pose=pose)
+    return Motion(sample, seconds, video, tree.get("video_fps", 0.0), centre, tree.get("scale", 0.0))
+
+
+# ---- A part's table --------------------------------------------------------------------------------------------------
+
+
+def row(taken: Taken, source: Path) -> dict[str, Any]:
+    """What a part's table says of an item that is kept."""
+    item, pose = taken.item, taken.pose
+    film = item.video or item.pose
+    return {
+        "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
+        "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
+        "glosses_by": item.glosses_by, "sentence": sentence_key(item.text),
+        "film": "" if film is None else relative(film, source),
+        "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose),
+        "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
+        "height": taken.size[0], "width": taken.size[1],
+    }  # fmt: skip
+
+
+def sentence_key(text: str) -> str:
+    """The same for the same words, however they are written; nothing of no text."""
+    words = " ".join(word.key for word in words_of(text))
+    return hashlib.sha256(words.encode("utf-8", "backslashreplace")).hexdigest()[:16] if words else ""
+
+
+def part_name(split: str, worker: int, workers: int, part: int) -> str:
+    return f"{split}-{worker:04d}of{workers:04d}-{part:05d}"
+
+
+def table_of(directory: Path, name: str) -> dict[str, Any]:
+    """A part's table. Raises `SignerError` where there is none, or it is damaged."""
+    path = directory / PARTS / f"{name}.json"
+    try:
+        table = read_json(path, LISTS)
+        if table["version"] != VERSION or not isinstance(table["kept"], list) or not isinstance(table["files"], dict):
+            raise ValueError("it is of another version")
+        return table
+    except FileNotFoundError:
+        raise SignerError(f"{path}: is missing; {REMAKE}") from None
+    except BROKEN as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise SignerError(f"{path}: is damaged ({reason}); {REMAKE}") from None
+
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+class PreparedSet:
+    """A whole prepared set, by its index; raises `SignerError` where the folder is none, or not whole."""
+
+    def __init__(self, directory: str | Path):
+        self.directory = storage.check_folder(directory, KIND, REMAKE, ("index.json",))
+        try:
+            self.index: dict[str, Any] = read_json(self.directory / "index.json", LISTS)
+            self.dataset = str(self.index["dataset"])
+            self.counts: dict[str, dict[str, int]] = self.index["splits"]
+            self.parts: dict[str, list[str]] = self.index["parts"]
+            if self.index["version"] != VERSION:
+                raise ValueError(f"version {self.index['version']!r}, this program reads {VERSION}")
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{self.directory / 'index.json'}: is damaged ({reason}); {REMAKE}") from None
+
+    def tables(self, split: str) -> list[tuple[str, dict[str, Any]]]:
+        """The name and the table of each part of a split."""
+        return [(name, table_of(self.directory, name)) for name in self.parts.get(split, [])]
+
+    def file(self, name: str, kind: str) -> Path:
+        return self.directory / PARTS / f"{name}.{kind}.arrayrecord"

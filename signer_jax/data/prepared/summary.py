@@ -1,0 +1,251 @@
+"""What a prepared set holds and what it does not: `index.json` and its report, of its parts' tables."""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from signer_jax import report as html
+from signer_jax.data import framing
+from signer_jax.data.prepared import layout
+from signer_jax.data.prepared.taking import FILTERS
+from signer_jax.data.shards import Shard
+from signer_jax.data.video import frames_of
+from signer_jax.pose.draw import draw
+
+_EXAMPLES = 5  # names of a leak
+_SHOWN = 20  # names of a reason on the page
+_SAMPLES = 8  # pictures
+_PICTURE = 320  # pixels
+_LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
+_LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
+
+
+def gathered(
+    out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The index and the report."""
+    counts: dict[str, dict[str, int]] = {}
+    files: dict[str, Any] = {}
+    left: list[dict[str, str]] = []
+    mended: dict[str, list[str]] = defaultdict(list)
+    lengths: dict[str, list[float]] = defaultdict(list)
+    rates: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    by: Counter[str] = Counter()
+    languages: set[str] = set()
+    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
+    glosses: dict[str, Counter[str]] = {}
+    names: Counter[str] = Counter()
+    for split, listed in parts.items():
+        count = counts[split] = dict.fromkeys(
+            ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "signs"), 0
+        )
+        glosses[split] = Counter()
+        for table in (layout.table_of(out, name) for name in listed):
+            files |= table["files"]
+            left += [one | {"split": split} for one in table["left"]]
+            for what, which in table["mended"].items():
+                mended[what] += which
+            for known in table["glosses"].values():
+                glosses[split].update(known)
+            count["items"] += len(table["kept"]) + len(table["left"])
+            count["left_out"] += len(table["left"])
+            for one in table["kept"]:
+                _count(count, one)
+                names[one["name"]] += 1
+                languages.add(one["language"])
+                by[one["glosses_by"] or "none"] += 1
+                if one["seconds"]:
+                    lengths[split].append(one["seconds"])
+                if one["frames"]:
+                    rates[f"pose {one['fps']:.6g}"] += 1
+                if one["video_fps"]:
+                    rates[f"video {one['video_fps']:.6g}"] += 1
+                    sizes[f"{one['width']}x{one['height']}"] += 1
+                for kind, of in seen.items():
+                    if one[kind]:
+                        of.setdefault(split, {}).setdefault(one[kind], one["name"])
+    index = {
+        "made_by": about["made_by"], "kind": about["kind"], "version": about["version"], "dataset": about["dataset"],
+        "splits": counts, "parts": {split: list(listed) for split, listed in parts.items()}, "files": files,
+        "languages": sorted(languages - {""}),
+    }  # fmt: skip
+    report = {
+        "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
+        "filters": _filters(counts, left), "left_out": left, "kept_otherwise": dict(sorted(mended.items())),
+        "named_twice": sorted(name for name, times in names.items() if times > 1),
+        "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
+        "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
+        "glosses_by": dict(by), "gloss_coverage": _coverage(glosses), "leakage": _leakage(seen),
+    }  # fmt: skip
+    return index, report
+
+
+def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
+    count["kept"] += 1
+    count["texts"] += one["text"]
+    count["glossed"] += one["text"] and one["glosses"] > 0
+    count["poses"] += one["frames"] > 0
+    count["videos"] += one["video_fps"] > 0
+    count["signs"] += one["frames"] > 0 and one["glosses"] == 1
+
+
+def _filters(counts: Mapping[str, Mapping[str, int]], left: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Each filter in its order: the reader's own first, then `FILTERS`; how many came to it, and went on."""
+    before = sum(count["items"] for count in counts.values())
+    reasons = Counter((one["by"], one["reason"]) for one in left)
+    own = sorted(reason for by, reason in reasons if by == "named")
+    rows = []
+    for by, reason in [*(("named", reason) for reason in own), *(("taken", reason) for reason in FILTERS)]:
+        gone = reasons[by, reason]
+        rows.append({"filter": reason, "by": by, "before": before, "left_out": gone, "after": before - gone})
+        before -= gone
+    return rows
+
+
+def _lengths(seconds: Sequence[float]) -> dict[str, Any]:
+    values = np.array(seconds)
+    edges = (0.0, *_LENGTHS, np.inf)
+    counts, _ = np.histogram(values, edges)
+    return {
+        "count": len(values), "hours": float(values.sum()) / 3600, "shortest": float(values.min()),
+        "median": float(np.median(values)), "longest": float(values.max()),
+        "histogram": {
+            f"{low:g} to {high:g} s" if np.isfinite(high) else f"{low:g} s and more": int(count)
+            for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        },
+    }  # fmt: skip
+
+
+def _coverage(glosses: Mapping[str, Counter[str]]) -> dict[str, Any]:
+    """By split: how many glosses there are, how many occur once, and which share of them training has seen."""
+    train = glosses.get("train", Counter())
+    return {
+        split: {
+            "glosses": count.total(), "different": len(count), "once": sum(times == 1 for times in count.values()),
+            "seen_in_training": sum(times for gloss, times in count.items() if gloss in train) / count.total(),
+        }
+        for split, count in glosses.items() if count
+    }  # fmt: skip
+
+
+def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[dict[str, Any]]:
+    """What two splits share, of sentences, signers and videos; empty lists where nothing is shared."""
+    rows = []
+    for kind, by_split in seen.items():
+        for one, other in combinations(by_split, 2):
+            shared = sorted(by_split[one].keys() & by_split[other].keys())
+            examples = [f"{by_split[one][value]} / {by_split[other][value]}" for value in shared[:_EXAMPLES]]
+            rows.append({"what": _LEAKS[kind], "splits": [one, other], "shared": len(shared), "examples": examples})
+    return rows
+
+
+# ---- The page --------------------------------------------------------------------------------------------------------
+
+
+def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """`report.html`: the report for people, with pictures of samples."""
+    counts = report["counts"]
+    columns = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos")
+    tables: list[html.Table] = [
+        ("Samples", ("split", *(name.replace("_", " ") for name in columns)),
+         [[split, *(count[name] for name in columns)] for split, count in counts.items()], ""),
+        ("Filters, in their order", ("filter", "before", "left out", "after"),
+         [[row["filter"], row["before"], row["left_out"], row["after"]] for row in report["filters"]],
+         "The first ones are the dataset's tables and folders, the others what became of the files."),
+    ]  # fmt: skip
+    by_reason: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for one in report["left_out"]:
+        by_reason[one["reason"]].append(one)
+    for reason, rows in by_reason.items():
+        note = f"{len(rows) - _SHOWN} more are in report.json." if len(rows) > _SHOWN else ""
+        cells = [[one["name"], one["split"], one["where"], one["detail"]] for one in rows[:_SHOWN]]
+        tables.append((f"Left out: {reason} ({len(rows)})", ("name", "split", "where", "what is wrong"), cells, note))
+    if report["kept_otherwise"]:
+        otherwise = [[what, len(names), ", ".join(names[:_SHOWN])] for what, names in report["kept_otherwise"].items()]
+        tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, ""))
+    lengths = report["lengths"]
+    if lengths:
+        kinds = ("count", "hours", "shortest", "median", "longest")
+        spans = [[split, *(one[kind] for kind in kinds)] for split, one in lengths.items()]
+        tables.append(("Lengths, in seconds", ("split", *kinds), spans, ""))
+        bins = list(next(iter(lengths.values()))["histogram"])
+        cells = [[name, *(one["histogram"][name] for one in lengths.values())] for name in bins]
+        tables.append(("Samples by length", ("seconds", *lengths), cells, ""))
+    several = (("Frame rates", "frame_rates"), ("Sizes of the videos", "sizes"), ("Glosses", "glosses_by"))
+    for caption, values in several:
+        if report[values]:
+            head = {"glosses_by": "by whom"}.get(values, "value")
+            tables.append((caption, (head, "samples"), list(report[values].items()), ""))
+    if coverage := report["gloss_coverage"]:
+        cells = [[split, *one.values()] for split, one in coverage.items()]
+        heads = ("split", "glosses", "different", "occur once", "share seen in training")
+        tables.append(("Glosses covered", heads, cells, ""))
+    cells = [[row["what"], " and ".join(row["splits"]), row["shared"], ", ".join(row["examples"])]
+             for row in report["leakage"]]  # fmt: skip
+    if cells:
+        tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
+    html.write(
+        out / "report.html", title=f"Prepared: {report['dataset']}", tables=tables,
+        pictures=[(caption, _png(picture)) for caption, picture in samples(out, index)],
+        facts={"dataset": report["dataset"], "source": report["source"], **_said(report["how"])},
+    )  # fmt: skip
+
+
+def _said(how: Mapping[str, Any]) -> dict[str, object]:
+    size = how["size"]
+    return {
+        "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
+        "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
+    }  # fmt: skip
+
+
+def samples(
+    out: Path, index: Mapping[str, Any], most: int = _SAMPLES
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+    """A picture of the middle of some samples, spread over the parts: the video with the skeleton on it, or what there
+    is of the two.
+    """
+    found = [(name, said["records"]) for name, said in sorted(index["files"].items()) if f".{layout.MOTION}." in name]
+    places = [(name, at) for name, count in found for at in range(count)] if sum(n for _, n in found) < 10**6 else []
+    for place in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
+        name, at = places[place]
+        motion = Shard(out / layout.PARTS / name, layout.read_motion, layout.REMAKE)[at]
+        text = motion.sample.text or " ".join(motion.sample.glosses)
+        yield f"{motion.sample.name}{': ' if text else ''}{text[:200]}", picture(motion)
+
+
+def picture(motion: layout.Motion) -> UInt8[np.ndarray, "h w 3"]:
+    """The frame in the middle of a sample, with the skeleton on it."""
+    size = (_PICTURE, _PICTURE)
+    drawn = np.zeros((*size, 3), np.uint8)
+    pose = motion.sample.pose
+    if pose is not None:
+        at = len(pose) // 2
+        drawn = draw(pose.slice(at, at + 1), size)[0]
+    if motion.video is None:
+        return drawn
+    frame = None
+    for time, shown in frames_of(motion.sample.name, motion.video):
+        frame = shown
+        if time >= motion.seconds / 2:
+            break
+    if frame is None:
+        return drawn
+    if motion.centre is None:
+        return next(framing.middle([frame], size))
+    seen = next(framing.around_signer([frame], motion.centre, motion.scale, size))
+    return np.where(drawn.max(-1, keepdims=True) > 0, drawn, seen)
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=88)
+    return file.getvalue()

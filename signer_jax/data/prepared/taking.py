@@ -1,0 +1,364 @@
+"""An item of a dataset -> what a prepared set keeps of it: its pose and its video, cut to the sample by real times.
+
+Nothing is dropped in silence: what cannot be kept raises `LeftOut` with one of `FILTERS`, and what is kept otherwise
+than it came says so in `Taken.mended`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from signer_jax import outside
+from signer_jax.data import framing, video
+from signer_jax.data.datasets.item import Item
+from signer_jax.data.prepared import poses, timing
+from signer_jax.errors import SignerError, Trouble, piled
+from signer_jax.pose import skeleton
+from signer_jax.pose.clean import clean
+from signer_jax.pose.formats import clip as clips
+from signer_jax.pose.formats.clip import Clip
+from signer_jax.types import Pose
+
+# Why an item is left out, in the order in which it is asked.
+FILTERS = (
+    "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
+    "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
+    "end before start", "pose and video disagree", "too short", "too large",
+)  # fmt: skip
+(
+    _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
+    LARGE,
+) = FILTERS  # fmt: skip
+CUT = "end beyond the video's end: cut there"
+VARIABLE = "variable frame rate: brought to one by the frames' times"
+TURNED = "video says that it is to be turned: upright"
+RATE = "pose names another frame rate than its video: the video's times are taken"
+SEVERAL = "several people in the pose: the most confident of each frame is taken"
+UNITS = "pose is not in its video's pixels: the whole picture is taken"
+
+_LEAST_FRAMES = 4  # windows' third differences need them
+_SAME_RATE = 0.02  # a share: 23.976 is written as 24
+_SAME_COUNT = 0.01  # of the frames: extractors lose one or two at an end
+_MOST_BYTES = 1 << 28  # of a video file that is kept as it is
+_MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a set is prepared: one for all of its items, kept in `about.json`."""
+
+    fps: float = 0.0  # 0: each item's own
+    pose_fps: float = 0.0  # of poses whose rate nothing says; 0: these are left out
+    size: tuple[int, int] | None = None  # height and width of the videos; None: their own
+    poses: str = "ready"  # or none
+    video: str = "bytes"  # or none
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is kept of an item. The pose is normalised, and cleaned."""
+
+    item: Item
+    seconds: float = 0.0
+    pose: Pose | None = None
+    video: bytes | None = None
+    video_fps: float = 0.0
+    size: tuple[int, int] = (0, 0)  # height and width of the video
+    centre: Float[np.ndarray, " c"] | None = None  # of the pose in the video's pixels, None where it is not in these
+    scale: float = 0.0  # pixels a shoulder width
+    mended: tuple[str, ...] = ()
+
+
+class LeftOut(Exception):
+    """An item that cannot be kept: one of `FILTERS`, and what is wrong with this one."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+def take(item: Item, how: How) -> Taken:
+    """What is kept of an item. Raises `LeftOut`."""
+    if any(piled(text) for text in (item.text, item.prompt, item.name, *(item.glosses or ()))):
+        raise LeftOut(_BAD_TEXT, "more than 30 marks on a letter")
+    wants_pose = item.pose is not None and how.poses != "none"
+    wants_video = item.video is not None and how.video != "none"
+    if not (item.text or item.prompt or item.glosses or wants_pose or wants_video):
+        raise LeftOut(_NOTHING)
+    shown = _shown(item) if item.video is not None and (wants_video or wants_pose) else None
+    clip = _pose(item, how, shown) if wants_pose else None
+    if clip is None and shown is None:
+        return Taken(item)
+    return _cut(item, how, clip, shown, keep=wants_video)
+
+
+def _left(reason: str, error: SignerError) -> Exception:
+    """What a reader's error becomes; a disk or a network that is in the way leaves nothing out."""
+    return error if isinstance(error, Trouble) else LeftOut(reason, str(error))
+
+
+# ---- What the files hold ---------------------------------------------------------------------------------------------
+
+
+def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
+    if not (poses.says_rate(item) or shown is not None or how.pose_fps):
+        raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
+    try:
+        clip = poses.read(item, item.fps or (how.pose_fps if shown is None else shown.rate) or None)
+    except SignerError as error:
+        nobody = any(words in str(error) for words in ("no person", "show nobody", "no frame shows anybody"))
+        raise _left(NOBODY if nobody else _BAD_POSE, error) from None
+    size = clip.size if shown is None else shown.size
+    if clip.unit == clips.SHARES and size is None:
+        raise LeftOut(_NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says")
+    return clips.scaled(replace(clip, size=size if clip.unit == clips.SHARES else clip.size), "a prepared set")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A video file, or a folder of pictures, by the times of its frames."""
+
+    path: Path
+    stamps: np.ndarray
+    rate: float  # what it is stored at where nothing else is asked for
+    even: bool  # whether its frames are evenly spaced
+    size: tuple[int, int]
+    turned: bool = False
+    plain: bool = False  # a file that can be kept as it is
+    pictures: tuple[Path, ...] = ()
+
+    @property
+    def end(self) -> float:
+        return timing.total(self.stamps, self.rate)
+
+    def between(self, start: float, end: float) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+        if not self.pictures:
+            yield from video.between(self.path, start, end)
+            return
+        for time, file in zip(self.stamps, self.pictures, strict=True):
+            if start - 1e-4 <= time < end - 1e-4:
+                yield float(time), _picture(file)
+
+
+def _shown(item: Item) -> _Shown:
+    path = item.video
+    assert path is not None
+    try:
+        if path.is_dir():
+            return _frames_folder(path, item.fps)
+        facts = video.facts(path)
+    except SignerError as error:
+        raise _left(_BAD_VIDEO, error) from None
+    even = timing.constant_rate(facts.stamps, facts.fps)
+    rate = video.as_written(even or timing.usual_rate(facts.stamps, facts.fps))
+    size = (facts.height, facts.width)
+    return _Shown(path, facts.stamps, rate, bool(even), size, facts.turned, facts.plain)
+
+
+def _frames_folder(path: Path, fps: float | None) -> _Shown:
+    if not fps:
+        raise LeftOut(_NO_RATE, f"{path}: a folder of frames says none, and the dataset names none")
+    files = tuple(sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES))
+    if not files:
+        raise SignerError(f"{path}: holds no picture; extract it again")
+    outside.check_inside(path, [file.name for file in files], "extract it again")
+    return _Shown(path, np.arange(len(files)) / fps, fps, True, _picture(files[0]).shape[:2], pictures=files)
+
+
+def _picture(file: Path) -> UInt8[np.ndarray, "h w 3"]:
+    with outside.reading(file, "resize it"):
+        try:
+            with outside.plain_file(file, "give a picture").open("rb") as data:
+                picture = Image.open(data, formats=("PNG", "JPEG", "WEBP"))
+                if picture.width * picture.height > _MOST_PIXELS:
+                    raise SignerError(f"{file}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
+                return np.asarray(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError) as error:
+            raise SignerError(f"{file}: is a damaged picture ({outside.reason_of(error)}); extract it again") from None
+
+
+@lru_cache(maxsize=64)
+def _hash(path: Path, size: int, changed: int) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of the names and checksums of the files in it."""
+    if path.is_dir():
+        rows = (f"{file.name} {checksum(file)}\n" for file in sorted(path.iterdir()) if file.is_file())
+        return hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+    there = os.stat(path)
+    return _hash(path, there.st_size, there.st_mtime_ns)
+
+
+# ---- What is kept of them --------------------------------------------------------------------------------------------
+
+
+def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep: bool) -> Taken:
+    mended: list[str] = []
+    pose = None if clip is None else clip.pose
+    if clip is not None:
+        mended += [SEVERAL] * any("several people" in remark for remark in clip.remarks)
+    pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
+    if shown is not None:
+        stamps, rate, whole = shown.stamps, shown.rate, shown.end
+        mended += [VARIABLE] * (not shown.even) + [TURNED] * shown.turned
+    else:
+        assert pose is not None
+        stamps, rate = np.arange(len(pose)) / pose_rate, pose_rate
+        whole = timing.total(stamps, rate)
+    start, end = _interval(item, stamps, whole, rate, mended)
+    if pose is not None:
+        times = stamps
+        if shown is not None:
+            times = _pose_times(pose, pose_rate, shown, (start, end), mended, is_cut=item.pose_is_cut)
+        end = min(end, float(times[-1]) + 1 / rate)
+    if (end - start) * rate < _LEAST_FRAMES - 0.5:
+        raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
+    fps = how.fps or rate
+    seconds = end - start
+    centre, scale = None, 0.0
+    if pose is not None:
+        inside = (times >= start - 1e-4) & (times < end + 1e-4)
+        cut = Pose(pose.coordinates[inside], pose.confidence[inside], rate)
+        try:
+            moved, centre, scale = skeleton.normalise(cut)
+            centre, scale = _in_video(clip, shown, centre[:2], scale)
+        except SignerError as error:
+            raise _left(NOBODY, error) from None
+        pose = timing.at_times(clean(_deep(moved)), times[inside], timing.grid(start, end, fps), fps)
+    if shown is None or not keep:
+        return Taken(item, seconds, pose, mended=tuple(mended))
+    height, width = shown.size
+    if centre is not None and not (scale > 2 and 0 <= centre[0] <= width and 0 <= centre[1] <= height):
+        # Units of its own, or another picture's.
+        centre, scale = None, 0.0
+        mended.append(UNITS)
+    data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale)
+    return Taken(item, seconds, pose, data, fps, size, centre, scale, tuple(mended))
+
+
+def _deep(pose: Pose) -> Pose:
+    """With a depth of 0 where there is none."""
+    lacking = 3 - pose.coordinates.shape[2]
+    return Pose(np.pad(pose.coordinates, ((0, 0), (0, 0), (0, lacking))), pose.confidence, pose.fps)
+
+
+def _in_video(clip: Clip | None, shown: _Shown | None, centre: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+    """Centre and scale in the video's pixels, where the pose was found in one of another size and the same aspect."""
+    if clip is None or clip.size is None or shown is None or clip.unit != clips.PIXELS:
+        return centre, scale
+    tall, wide = (there / here for there, here in zip(shown.size, clip.size, strict=True))
+    return (centre * wide, scale * wide) if abs(tall / wide - 1) < _SAME_RATE else (centre, scale)
+
+
+def _interval(item: Item, stamps: np.ndarray, whole: float, rate: float, mended: list[str]) -> tuple[float, float]:
+    """Where the sample begins and ends, in seconds after the first frame."""
+    start, end = 0.0, whole
+    if item.frames is not None:
+        first, last = item.frames
+        if first >= len(stamps):
+            raise LeftOut(_BEYOND, f"at frame {first} of {len(stamps)}")
+        start = float(stamps[first])
+        if last is not None:
+            end = float(stamps[last]) if last < len(stamps) else whole + (last - len(stamps)) / rate
+    elif item.seconds is not None:
+        start, given = item.seconds
+        end = whole if given is None else given
+    if start >= whole:
+        raise LeftOut(_BEYOND, f"at {start:.2f} of {whole:.2f} seconds")
+    if end <= start:
+        raise LeftOut(_BACKWARDS, f"from {start:.2f} to {end:.2f} seconds")
+    if end > whole + 0.5 / rate:
+        mended.append(CUT)
+    return start, min(end, whole)
+
+
+def _pose_times(
+    pose: Pose, fps: float, shown: _Shown, interval: tuple[float, float], mended: list[str], *, is_cut: bool
+) -> np.ndarray:
+    """When each frame of a pose is shown in its video, in seconds after the video's first frame."""
+    count, (start, end) = len(pose), interval
+    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
+    # A frame for a frame, or the same time at another rate: of the whole video, or of the sample alone.
+    stamps, origin, seconds = (inside, start, end - start) if is_cut else (shown.stamps, 0.0, shown.end)
+    if len(stamps) and abs(count - len(stamps)) <= max(1, _SAME_COUNT * len(stamps)):
+        if abs(fps / shown.rate - 1) > _SAME_RATE and shown.even:
+            mended.append(RATE)
+        beyond = stamps[-1] + np.arange(1, max(count - len(stamps), 0) + 1) / shown.rate
+        return np.concatenate([stamps, beyond])[:count]
+    if abs(count / fps - seconds) <= max(2 / fps, _SAME_RATE * seconds):
+        return origin + np.arange(count) / fps
+    raise LeftOut(
+        DISAGREE, f"{count} frames of pose at {fps:g} a second ({count / fps:.2f} s) beside {len(stamps)} of video "
+        f"({seconds:.2f} s)",
+    )  # fmt: skip
+
+
+def _video(
+    shown: _Shown, how: How, start: float, end: float, whole: float, fps: float, centre: np.ndarray | None,
+    scale: float,
+) -> tuple[bytes, tuple[int, int], np.ndarray | None, float]:  # fmt: skip
+    """The bytes of the sample's video, its size, and where the pose lies in it."""
+    all_of_it = start == 0 and end > whole - 0.5 / shown.rate
+    same_rate = abs(fps / shown.rate - 1) < 1e-3 and shown.even
+    try:
+        as_it_is = all_of_it and same_rate and shown.plain and not shown.turned and how.size is None
+        if as_it_is and shown.path.stat().st_size <= _MOST_BYTES:
+            _check_all(video.decodable(shown.path), len(shown.stamps))
+            return shown.path.read_bytes(), shown.size, centre, scale
+        frames = _at_rate(shown, start, end, fps)
+        if how.size is not None and centre is not None:
+            frames = framing.around_signer(frames, centre, scale, how.size)
+            unit, x, y = skeleton.view(*how.size)
+            centre, scale = np.array([x, y], np.float32), unit
+        elif how.size is not None:
+            frames = framing.middle(frames, how.size)
+        height, width = how.size or shown.size
+        data = video.encoded(frames, fps)
+    except SignerError as error:
+        raise _left(_BAD_VIDEO, error) from None
+    if len(data) > _MOST_BYTES:
+        raise LeftOut(LARGE, f"{len(data) >> 20} MB of video")
+    return data, (height + height % 2, width + width % 2), centre, scale
+
+
+def _check_all(seen: int, count: int) -> None:
+    if seen < count * (1 - _SAME_RATE) - 1:
+        raise SignerError(f"{seen} of its {count} frames can be read")
+
+
+def _at_rate(shown: _Shown, start: float, end: float, fps: float) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice."""
+    wanted = timing.grid(start, end, fps)
+    needed = timing.nearest(shown.stamps, wanted)
+    times = shown.stamps[needed]
+    first, last = float(times[0]), float(times[-1])
+    given, held = 0, None
+    for time, frame in shown.between(first, last + 0.5 / shown.rate):
+        while given < len(times) and time > times[given] + 1e-3:  # one that could not be read: the one before it
+            yield frame if held is None else held
+            given += 1
+        while given < len(times) and abs(time - times[given]) <= 1e-3:
+            yield frame
+            given += 1
+        held = frame
+        if given == len(times):
+            return
+    if len(times) - given > max(1, _SAME_RATE * len(times)) or held is None:
+        raise SignerError(f"{shown.path}: {given} of its {len(times)} frames can be read; download it again")
+    for _ in islice(times, len(times) - given):
+        yield held

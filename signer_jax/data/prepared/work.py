@@ -1,0 +1,272 @@
+"""`signer prepare`'s work: each worker takes every n-th item of a dataset and writes parts, the last one the index.
+
+A part is whole or not there, and is made of the same items whoever makes it, so that a killed worker's next start keeps
+what is whole and makes the rest, to the same bytes. Memory holds one item's pose and video at a time.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from signer_jax import storage
+from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.prepared import summary
+from signer_jax.data.prepared.layout import (
+    KIND,
+    MOTION,
+    PARTS,
+    TEXT,
+    VERSION,
+    file_sum,
+    motion_record,
+    part_name,
+    row,
+    table_of,
+    text_record,
+)  # fmt: skip
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
+from signer_jax.data.shards import TooLarge, new_shard
+from signer_jax.errors import SignerError
+from signer_jax.json_files import CONFIG, LISTS, read_json
+from signer_jax.progress import progress
+from signer_jax.writing import words_of
+
+_SPLIT = re.compile(r"\w+")
+PER_PART = 256  # items: what a kill costs at most
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is prepared, how and into which folder."""
+
+    dataset: str
+    source: Path
+    out: Path
+    how: How
+    splits: Sequence[str]
+    items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
+    per_part: int = PER_PART
+
+
+def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
+    """Makes the parts of one of several workers, keeps those that are whole, and puts the set together where all
+    workers are done: whether this one did.
+
+    Raises `SignerError` where the folder holds another set, or something else.
+    """
+    claim(job, workers)
+    counts = [(split, sum(1 for _ in _share(job, split, worker, workers))) for split in job.splits]
+    made: list[str] = []
+    with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
+                  unit="item") as bar:  # fmt: skip
+        for split, _ in counts:
+            found = iter(_share(job, split, worker, workers))
+            part = 0
+            while chunk := list(islice(found, job.per_part)):
+                name = part_name(split, worker, workers, part)
+                if _whole(job.out, name, key := _key(chunk)):
+                    bar.update(len(chunk))
+                    bar.initial += len(chunk)  # the estimate is of what is made
+                else:
+                    _make(job, name, split, chunk, key, bar.update)
+                made.append(name)
+                part += 1
+    done = {"version": VERSION, "parts": made}
+    storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
+    return merge(job.out, wait=False)
+
+
+def claim(job: Job, workers: int) -> None:
+    """Notes in the folder what is made in it. Raises `SignerError` where that is something else already."""
+    about = {
+        "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
+        "source": str(job.source), "workers": workers, "per_part": job.per_part,
+        "how": asdict(job.how) | {"size": list(job.how.size) if job.how.size else None}, "splits": list(job.splits),
+    }  # fmt: skip
+    if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
+        raise SignerError(f"{job.source}: a split is named {odd[0]!r}; rename it with letters, digits and _")
+    file = job.out / "about.json"
+    if not file.exists():
+        storage.check_is_folder(job.out, f"--out {job.out}")
+        if job.out.exists() and any(not there.name.startswith(".") for there in job.out.iterdir() if there != file):
+            if not file.exists():  # another worker's, by now
+                raise SignerError(f"--out {job.out}: exists and is no {KIND}; choose another folder")
+        else:
+            storage.write_file(file, storage.to_json(about))
+    there = about_of(job.out)
+    for name, value in about.items():
+        if there.get(name) != value:
+            raise SignerError(
+                f"--out {job.out}: was begun with {name} {there.get(name)!r}, not {value!r}; go on as it was begun, or "
+                "choose another folder"
+            )
+    (job.out / PARTS).mkdir(parents=True, exist_ok=True)
+
+
+def about_of(out: Path) -> dict[str, Any]:
+    """What is made in a folder. Raises `SignerError` where that is no prepared set."""
+    try:
+        about = read_json(out / "about.json", CONFIG)
+        if about["made_by"] != storage.MADE_BY or about["kind"] != KIND:
+            raise ValueError("another program's")
+        return about
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise SignerError(
+            f"{out}: no {KIND} here (no about.json of signer_jax says so); choose another folder"
+        ) from None
+
+
+def _share(job: Job, split: str, worker: int, workers: int) -> Iterator[Found]:
+    return islice(iter(job.items(split)), worker, None, workers)
+
+
+def _key(chunk: Sequence[Found]) -> str:
+    """Of all that a part depends on: what the dataset says of its items, and their files' sizes and times."""
+    said = hashlib.sha256()
+    for found in chunk:
+        said.update(repr(found).encode("utf-8", "surrogateescape"))
+        for path in (found.video, found.pose) if isinstance(found, Item) else ():
+            if path is not None and path.exists():
+                there = path.stat()
+                said.update(f"{there.st_size} {there.st_mtime_ns}".encode())
+    return said.hexdigest()
+
+
+def _whole(out: Path, name: str, key: str) -> bool:
+    """Whether a part is there, of these items, with the bytes that were written."""
+    try:
+        table = table_of(out, name)
+    except SignerError:
+        return False
+    if table.get("items") != key:
+        return False
+    for file, said in table["files"].items():
+        path = out / PARTS / file
+        if not path.is_file() or path.stat().st_size != said["bytes"] or file_sum(path) != said["sha256"]:
+            return False
+    return True
+
+
+def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[int], Any]) -> None:
+    """Writes a part: its two files, then its table."""
+    folder = job.out / PARTS
+    table = folder / f"{name}.json"
+    table.unlink(missing_ok=True)  # of other items, or damaged
+    files = {kind: folder / f"{name}.{kind}.arrayrecord" for kind in (TEXT, MOTION)}
+    said = _Table()
+    with (
+        storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
+        new_shard(texts) as write_text, new_shard(motions) as write_motion,
+    ):  # fmt: skip
+        for found in chunk:
+            text, motion = said.records(found, job)
+            if text is not None:
+                write_text(text)
+            if motion is not None:
+                write_motion(motion)
+            tick(1)
+    records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
+    written = {}
+    for kind, path in files.items():
+        if not records[kind]:
+            path.unlink()
+            continue
+        written[path.name] = {"records": records[kind], "bytes": path.stat().st_size, "sha256": file_sum(path)}
+    whole = {"version": VERSION, "split": split, "items": key, "files": written, **said.json()}
+    storage.write_file(table, storage.list_bytes(whole, f"{table}", "give --per-part a smaller number"))
+
+
+class _Table:
+    """What becomes of the items of a part."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+        self.left: list[dict[str, str]] = []
+        self.mended: dict[str, list[str]] = {}
+        self.words: dict[str, set[str]] = {}
+        self.glosses: dict[str, Counter[str]] = {}
+
+    def records(self, found: Found, job: Job) -> tuple[bytes | None, bytes | None]:
+        """The text's and the motion's record of an item, None of what it has not."""
+        if isinstance(found, Left):
+            self._leave(found.name, found.reason, found.where, found.detail, "named")
+            return None, None
+        try:
+            taken = take(found, job.how)
+            kept = row(taken, job.source)
+            moves = taken.pose is not None or taken.video is not None
+            text = text_record(taken, job.dataset, job.source) if kept["text"] else None
+            motion = motion_record(taken, job.dataset, job.source) if moves else None
+        except LeftOut as why:
+            self._leave(found.name, why.reason, found.came_from, why.detail, "taken")
+            return None, None
+        except TooLarge as why:
+            self._leave(found.name, LARGE, found.came_from, str(why), "taken")
+            return None, None
+        self._keep(kept, taken)
+        return text, motion
+
+    def _leave(self, name: str, reason: str, where: str, detail: str, by: str) -> None:
+        self.left.append({"name": name, "reason": reason, "where": where, "detail": detail[:500], "by": by})
+
+    def _keep(self, kept: dict[str, Any], taken: Taken) -> None:
+        item = taken.item
+        self.kept.append(kept)
+        for what in taken.mended:
+            self.mended.setdefault(what, []).append(item.name)
+        if item.language:
+            self.words.setdefault(item.language, set()).update(word.key for word in words_of(item.text))
+            self.glosses.setdefault(item.language, Counter()).update(item.glosses or ())
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "kept": self.kept, "left": self.left, "mended": self.mended,
+            "words": {language: sorted(words) for language, words in self.words.items()},
+            "glosses": {language: dict(sorted(count.items())) for language, count in self.glosses.items()},
+        }  # fmt: skip
+
+
+# ---- The whole set ---------------------------------------------------------------------------------------------------
+
+
+def _done_file(out: Path, worker: int, workers: int) -> Path:
+    return out / PARTS / f"done-{worker:04d}of{workers:04d}.json"
+
+
+def merge(out: Path, *, wait: bool) -> bool:
+    """Writes `index.json`, the report and the manifest of all workers' parts; the same however often.
+
+    Where a worker is not done, False; with `wait`, that is a `SignerError`, which names the first.
+    """
+    about = about_of(out)
+    workers = about["workers"]
+    parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
+    for worker in range(workers):
+        file = _done_file(out, worker, workers)
+        if not file.exists():
+            if wait:
+                raise SignerError(
+                    f"{out}: worker {worker} of {workers} is not done; run the same `signer prepare` with "
+                    f"--shard {worker}/{workers}"
+                )
+            return False
+        for name in read_json(file, LISTS)["parts"]:
+            parts[name.rsplit("-", 2)[0]].append(name)
+    index, report = summary.gathered(out, about, {split: sorted(names) for split, names in parts.items()})
+    mend = "divide the dataset into several sets"
+    storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
+    storage.write_file(out / "report.json", storage.to_json(report))
+    summary.write_page(out, index, report)
+    names = ["about.json", "index.json", "report.json", "report.html"]
+    names += [f"{PARTS}/{name}.json" for listed in parts.values() for name in listed]
+    names += [f"{PARTS}/{_done_file(out, worker, workers).name}" for worker in range(workers)]
+    sizes = {name: (out / name).stat().st_size for name in names}
+    sizes |= {f"{PARTS}/{name}": said["bytes"] for name, said in index["files"].items()}
+    manifest = {"made_by": storage.MADE_BY, "kind": KIND, "files": dict(sorted(sizes.items()))}
+    storage.write_file(out / storage.MANIFEST, storage.to_json(manifest))
+    return True
