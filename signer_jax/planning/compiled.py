@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from signer_jax.chips import CPU, GiB, Topology
+from signer_jax.errors import SignerError
 from signer_jax.planning.steps import Step
 from signer_jax.training import compiled_step, cost, flops
 
@@ -29,7 +30,9 @@ class Compiled(NamedTuple):
 
 
 def of(step: Step, topology: Topology, *, keep: bool = False) -> Compiled:
-    """`keep`: the program too, for a file. Raises what the compiler raises, but for too little memory."""
+    """`keep`: the program too, for a file. Raises what the compiler raises, but for too little memory; `SignerError`
+    where it is a kernel's own.
+    """
     started = time.perf_counter()
     platform = "cpu" if topology.kind == CPU else "tpu"
     traced = step.program.trace(step.batch)
@@ -39,6 +42,8 @@ def of(step: Step, topology: Topology, *, keep: bool = False) -> Compiled:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        if line := kernel_refused(str(error)):
+            raise SignerError(line) from None
         wanted, largest = refused(str(error))
         seconds = time.perf_counter() - started
         return Compiled(seconds, wanted, largest, 0, 0, 0, 0, cost.Cost(0.0, {}, {}))
@@ -53,6 +58,19 @@ def of(step: Step, topology: Topology, *, keep: bool = False) -> Compiled:
         int(memory.generated_code_size_in_bytes), found,
         compiled_step.saved(step.program, lowered, program, step.batch) if keep else None,
     )  # fmt: skip
+
+
+def kernel_refused(message: str) -> str:
+    """What is said where a kernel, and not the program, found no room: in the memory beside a chip's products ("")."""
+    if "memory space vmem" not in message:
+        return ""
+    kernel = re.search(r"for %?([\w.-]+)", message)
+    sizes = re.search(r"size ([\d.]+[KMG]) and limit ([\d.]+[KMG])", message)
+    wants = f"{sizes[1]}iB of the {sizes[2]}iB of" if sizes else "more than there is of"
+    return (
+        f"the kernel {kernel[1] if kernel else ''} needs {wants} a chip's own memory (vmem), whatever its large one has; "
+        "this is a fault of signer_jax for this topology: report it with the config"
+    )
 
 
 def refused(message: str) -> tuple[int, tuple[str, ...]]:

@@ -2,6 +2,10 @@
 
 It holds no logits outside of the chip's own memory, and takes lengths in whole blocks: rows are added up to them, and a
 mask hides the keys among these. Only the last block of keys is masked at all.
+
+The backward pass is one kernel, which makes the logits once more: five products for the seven of two kernels, one for
+the queries and one for keys and values. It leaves the queries' gradient in a part for each block of keys that it holds,
+to be added up; these blocks are so large that there are at most `_PARTS`.
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jaxtyping import Float
 
 _LANES = 128
+_PARTS = 20  # of the queries' gradient, each as large as that
 _BLOCK = {2: 1024, 4: 512}  # rows at a time, by the bytes of a number: what fits the chip's own memory (v5e, v5p, v6e)
 
 
@@ -38,17 +43,20 @@ def splash_attention(
       interpret: runs the kernel step by step, on any platform.
     """
     l, m, h = q.shape[1], k.shape[1], q.shape[2]
-    rows, columns = (_blocks(length, _BLOCK[q.dtype.itemsize]) for length in (l, m))
+    most = _BLOCK[q.dtype.itemsize]
+    rows, columns = (_blocks(length, most, 2 * _LANES) for length in (l, m))
+    held = -(-columns[0] // _PARTS)  # blocks of keys
+    columns = -(-columns[0] // held) * held, columns[1]
     with jax.ensure_compile_time_eval():  # its tables are constants, the same for every layer and every trace
-        kernel = _kernel(h, rows, columns, m, name, interpret)
+        kernel = _kernel(h, rows, columns, held, m, name, interpret)
     out = jax.vmap(kernel)(_padded(q, rows), _padded(k, columns), _padded(v, columns))
     return jnp.moveaxis(out, 1, 2)[:, :l]
 
 
-def _blocks(length: int, most: int) -> tuple[int, int]:
-    """(how many, of how many rows): parts of one size, in whole lanes, at most `most`."""
+def _blocks(length: int, most: int, multiple: int = _LANES) -> tuple[int, int]:
+    """(how many, of how many rows): parts of one size, a multiple of whole lanes, at most `most`."""
     count = -(-length // most)
-    return count, -(-length // count // _LANES) * _LANES
+    return count, -(-length // count // multiple) * multiple
 
 
 def _padded(x: Float[jax.Array, "b l h d"], blocks: tuple[int, int]) -> Float[jax.Array, "b h n d"]:
@@ -57,12 +65,12 @@ def _padded(x: Float[jax.Array, "b l h d"], blocks: tuple[int, int]) -> Float[ja
 
 @cache
 def _kernel(
-    heads: int, rows: tuple[int, int], columns: tuple[int, int], keys: int, name: str | None, interpret: bool
+    heads: int, rows: tuple[int, int], columns: tuple[int, int], held: int, keys: int, name: str | None, interpret: bool
 ) -> Any:
     (_, row), (_, column) = rows, columns
     sizes = splash_attention_kernel.BlockSizes(
-        block_q=row, block_kv=column, block_kv_compute=column, block_q_dkv=row, block_kv_dkv=column,
-        block_kv_dkv_compute=column, block_q_dq=row, block_kv_dq=column,
+        block_q=row, block_kv=column, block_kv_compute=column, block_q_dkv=row // 2, block_kv_dkv=held * column,
+        block_kv_dkv_compute=column // 2, use_fused_bwd_kernel=True,  # of its logits v5p has room for so many
     )  # fmt: skip
     mask = _FirstKeys((rows[0] * row, columns[0] * column), keys)
     return splash_attention_kernel.make_splash_mha_single_device(
@@ -73,7 +81,11 @@ def _kernel(
 
 @dataclass(frozen=True)
 class _FirstKeys(splash_attention_mask.Mask):
-    """All queries see the first `keys` keys."""
+    """All queries see the first `keys` keys.
+
+    The kernel takes `mask_function` by its name, and computes it: a mask that is read takes four bytes a logit of what
+    a chip has beside its products, of which v5p has no more.
+    """
 
     size: tuple[int, int]
     keys: int
@@ -81,6 +93,13 @@ class _FirstKeys(splash_attention_mask.Mask):
     @property
     def shape(self) -> tuple[int, int]:
         return self.size
+
+    @property
+    def q_sequence(self) -> np.ndarray:
+        return np.arange(self.size[0], dtype=np.int32)
+
+    def mask_function(self, rows: Any, columns: Any) -> Any:
+        return columns < self.keys
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (np.arange(size)[part] for size, part in zip(self.size, index, strict=True))

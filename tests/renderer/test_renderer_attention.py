@@ -147,12 +147,13 @@ def test_queries_that_go_round_are_not_rounded_by_their_scale():
 # ---- On a TPU --------------------------------------------------------------------------------------------------------
 
 
-def test_the_splash_kernels_numbers_and_gradients_are_plain_attentions(monkeypatch):
+@pytest.mark.parametrize(("m", "parts"), [(200, 20), (640, 2)])  # of three blocks of keys each part holds two
+def test_the_splash_kernels_numbers_and_gradients_are_plain_attentions(monkeypatch, m, parts):
     """In whole blocks and in some that are filled up; the kernel is run step by step."""
-    monkeypatch.setattr(splash, "_BLOCK", {2: 128, 4: 128})
+    monkeypatch.setattr(splash, "_BLOCK", {2: 256, 4: 256})
+    monkeypatch.setattr(splash, "_PARTS", parts)
     keys = jax.random.split(jax.random.key(0), 4)
-    q, k, v, g = (jax.random.normal(key, (1, n, 2, 128)) for key, n in zip(keys, (130, 256, 256, 130), strict=True))
-    k, v = k[:, :200], v[:, :200]
+    q, k, v, g = (jax.random.normal(key, (1, n, 2, 128)) for key, n in zip(keys, (130, m, m, 130), strict=True))
 
     def found(attend):
         def loss(*args):
