@@ -223,9 +223,9 @@ def test_a_kernel_without_room_is_no_lack_of_the_chips_large_memory():
     from signer_jax.planning.compiled import kernel_refused
 
     message = (
-        "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom:\nRan out of memory in memory space vmem while allocating on "
-        "stack for %splash_mha_dkv.1 = (f32[1024,128]{1,0}) custom-call(%copy). Scoped allocation with size 16.42M and limit "
-        "16.00M exceeded scoped vmem limit by 428.0K."
+        "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom:\nRan out of memory in memory space vmem while allocating "
+        "on stack for %splash_mha_dkv.1 = (f32[1024,128]{1,0}) custom-call(%copy). Scoped allocation with size 16.42M "
+        "and limit 16.00M exceeded scoped vmem limit by 428.0K."
     )
     assert kernel_refused(message).startswith(
         "the kernel splash_mha_dkv.1 needs 16.42MiB of the 16.00MiB of a chip's own"
