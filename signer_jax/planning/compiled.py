@@ -68,8 +68,8 @@ def kernel_refused(message: str) -> str:
     sizes = re.search(r"size ([\d.]+[KMG]) and limit ([\d.]+[KMG])", message)
     wants = f"{sizes[1]}iB of the {sizes[2]}iB of" if sizes else "more than there is of"
     return (
-        f"the kernel {kernel[1] if kernel else ''} needs {wants} a chip's own memory (vmem), whatever its large one has; this "
-        "is a fault of signer_jax for this topology: report it with the config"
+        f"the kernel {kernel[1] if kernel else ''} needs {wants} a chip's own memory (vmem), whatever its large one "
+        "has; this is a fault of signer_jax for this topology: report it with the config"
     )
 
 
