@@ -4,9 +4,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import AxisType, PartitionSpec
 
+from signer_jax.renderer import splash
+from signer_jax.renderer.attention import KEPT
+from signer_jax.renderer.remat import POLICIES
 from signer_jax.training import flops
 
 X, W, V = jnp.zeros((64, 32)), jnp.zeros((32, 48)), jnp.zeros((48, 16))
@@ -90,3 +94,17 @@ def test_a_kernel_counts_as_often_as_its_grid():
     assert flops.training(product, W, X) == 3 * FIRST
     twice = jax.make_jaxpr(lambda w, x: jax.lax.scan(lambda x, _: (x + product(w, x).sum(), None), x, None, 2)[0])(W, X)
     assert flops.kernels(twice.jaxpr) == 2 * FIRST
+
+
+@pytest.mark.parametrize(("policy", "units"), [("none", 7), ("attention", 7), ("full", 9)])
+def test_the_splash_kernel_is_counted_as_often_as_it_runs(policy, units):
+    """Two products forwards, five backwards, and two more where its results are not kept."""
+    arrays, one = [jax.ShapeDtypeStruct((1, 2048, 1, 128), jnp.bfloat16)] * 3, 2 * 2048**2 * 128
+    attend = partial(splash.splash_attention, name=KEPT)
+    if policy != "none":
+        attend = jax.checkpoint(attend, policy=POLICIES[policy])
+
+    def loss(q, k, v):
+        return jnp.square(jnp.tanh(attend(jnp.sin(q), jnp.sin(k), jnp.sin(v))).astype(jnp.float32)).sum()
+
+    assert flops.kernels(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(*arrays).jaxpr) == units * one
