@@ -145,6 +145,19 @@ def test_lines_name_their_clips_where_there_are_no_skels(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_clip_is_of_its_own_split_and_of_one_line(tmp_path):
+    make(tmp_path, text=["a", "b", "c"], files=["x/0001", "y/0001", "0002"])
+    make(tmp_path, "val", text=["d"], files=["x/0001"])
+    train = clip(tmp_path / "train_results" / "0001", "npz")
+    dev, _ = (clip(tmp_path / "dev_results" / name, "npz") for name in ("0001", "0002"))
+    items, left = found(tmp_path)
+    assert [(one.text, one.pose.parent.parent) for one in items] == [("a", train)]
+    assert [(one.name, one.reason, one.detail) for one in left] == [
+        ("y/0001", "clip of another line", "train_results/0001"), ("0002", "no poses", "")
+    ]  # fmt: skip
+    assert [(one.text, one.pose.parent.parent) for one in found(tmp_path, "dev")[0]] == [("d", dev)]
+
+
 def test_another_folder_is_refused(tmp_path):
     with pytest.raises(SignerError, match=r"has no train.skels, train.text \(or dev, test\) and no clip"):
         prompt2sign.splits(tmp_path)

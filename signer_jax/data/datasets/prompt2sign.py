@@ -8,8 +8,8 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
   of three normalisations they are in.
 - Tools of 2025 (tools-new-2025/main/pipeline01_extract_dwpose_from_video.py): `<clip>/results_dwpose/json`, `npz` or
   `npy` with a file a frame beside `<clip>/crop_original_video.mp4`, in the folder or in a `<name>_results` of it. Where
-  there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name. Clips of
-  no line have no text; they are of the split in the folder's name, or of train.
+  there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name, beside
+  the file or in a `<name>_results` of its split: that in the folder's name, or train. Clips of no line have no text.
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
@@ -115,7 +115,8 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
     heads = chain(tables.heads(skels, _HEAD), repeat(b"")) if skels else repeat(b"")
     language, spoken = _languages(lists.part or folder.name)
     has_clips = not skels and any(_clips(folder))
-    places = (file.parent, *sorted(folder.glob("*_results")))
+    results = sorted(folder.glob("*_results"))
+    places = (file.parent, *(place for place in results if _split_of(place.name) == lists.split))
     lines = tables.parallel(list(texts.values()), length)
     for line, (cells, head) in enumerate(zip(lines, heads, strict=False), start=1):
         row = tables.Row(line, dict(zip(texts, (cell.strip() for cell in cells), strict=True)))
@@ -133,6 +134,8 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
             if skels:
                 media, note = {"pose": skels, "line": line - 1}, f" ({_convention_of(head)})"
             elif clip := _clip_of(places, row.cells.get(".files", "")):
+                if clip in taken:
+                    raise Lacking("clip of another line", one_line(str(clip.relative_to(folder))))
                 taken.add(clip)
                 media = _media(clip)
             elif has_clips:
@@ -221,12 +224,17 @@ def _clips(folder: Path) -> Iterator[tuple[str, Path]]:
     """(split, folder) of each clip of the tools of 2025."""
     for results in sorted((*folder.glob("*/results_dwpose"), *folder.glob("*/*/results_dwpose"))):
         clip = results.parent
-        match = re.search(r"(?:^|[_-])(train|dev|val|test)(?:_results)?$", clip.parent.name)
-        yield finding.our_split(match[1]) if match and clip.parent != folder else "train", clip
+        yield _split_of(clip.parent.name) if clip.parent != folder else "train", clip
+
+
+def _split_of(results: str) -> str:
+    """Of the clips in a folder of that name."""
+    match = re.search(r"(?:^|[_-])(train|dev|val|valid|validation|test)(?:_results)?$", results)
+    return finding.our_split(match[1]) if match else "train"
 
 
 def _clip_of(places: Sequence[Path], name: str) -> Path | None:
-    """The clip that a line names, beside its file or in a folder of results."""
+    """The clip that a line names, in one of the places."""
     for place in places if name else ():
         for one in (name, name.rpartition("/")[2]):
             clip = finding.inside(place, one)
