@@ -66,6 +66,12 @@ def _nested() -> bytes:
     return b"\x80\x04" + b"(" * 100_000 + b"l" * 100_000 + b"."
 
 
+def _text_made_bytes(call: bytes) -> bytes:
+    """A text of a million letters, of which a call makes bytes four hundred times."""
+    text = b"]X" + struct.pack("<I", 10**6) + b"a" * 10**6 + b"q\x00a"
+    return b"\x80\x02" + text + (call + b"Ra") * 400 + b"."
+
+
 HOSTILE = {
     "a command": pickle.dumps(Calls(os.system, "touch /tmp/never")),
     "a function of this file": pickle.dumps(Calls(note, "done")),
@@ -84,6 +90,10 @@ HOSTILE = {
     "a number of many digits": b"I" + b"9" * 5000 + b"\n.",
     "a forged type": _forged_type(),
     "colliding keys": pickle.dumps({i * (2**61 - 1): 0 for i in range(100)}),
+    "bytes of a text, again and again": _text_made_bytes(b"c_codecs\nencode\nh\x00X\x06\0\0\0latin1\x86"),
+    "arrays of a text, again and again": _text_made_bytes(
+        b"cnumpy.core.numeric\n_frombuffer\n(h\x00cnumpy\ndtype\nX\x02\0\0\0u1\x85RJ@B\x0f\0\x85X\x01\0\0\0Ct"
+    ),
     "an extension": b"\x80\x02\x82\x01.",
     "a persistent name": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "nothing": b"",
@@ -106,6 +116,26 @@ def test_nothing_of_a_hostile_pickle_is_done(name, monkeypatch):
     assert not DONE and not os.path.exists("/tmp/never")
     assert not {module for module in set(sys.modules) - modules if not module.startswith("_")}
     assert grown < 200 << 20
+
+
+def test_an_array_is_found_in_the_memo_at_once():
+    class Memo(dict):
+        looked = 0
+
+        def __getitem__(self, key):
+            self.looked += 1
+            return super().__getitem__(key)
+
+    array = pickle.dumps(np.zeros(3), 2)[2:-1].replace(b"Rq\x09(", b"R(")  # is not noted
+    walk = pickles._Walk(MOST, {})
+    walk.memo = Memo()
+    for name, value in pickles._steps(b"\x80\x02" + b"".join(b"Nr" + struct.pack("<I", i) for i in range(300, 2300))
+                                      + b"(" + array * 50 + b"l."):  # fmt: skip
+        walk.take(name, value)
+    assert [one.tolist() for one in walk.stack[-1]] == [[0, 0, 0]] * 50 and walk.memo.looked < 1000
+    shared = np.zeros(3)
+    one, other = pickles.read(pickle.dumps([shared, shared]), MOST)
+    assert one is other
 
 
 def test_a_list_that_doubles_is_refused_by_who_reads_it():

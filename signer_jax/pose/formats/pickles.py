@@ -58,6 +58,8 @@ class _Type:
 class _Empty:
     """An array before its state is set."""
 
+    noted: int | None = None  # where in the memo, the last time
+
 
 _MARK = object()
 
@@ -124,9 +126,9 @@ class _Walk:
                 raise Refused("its pickle is nested too deeply")
             stack.append(_MARK)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self.memo[value] = stack[-1]
+            self.note(value)
         elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
+            self.note(len(self.memo))
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(self.memo[value])
         elif name in _TUPLES:
@@ -157,6 +159,11 @@ class _Walk:
             stack.append(self.storage(stack.pop()))
         else:
             raise Refused(f"its pickle takes the step {name}, which data does not need")
+
+    def note(self, place: int) -> None:
+        self.memo[place] = top = self.stack[-1]
+        if isinstance(top, _Empty):
+            top.noted = place
 
     def items(self, name: str) -> None:
         """What stands above the last mark, put together."""
@@ -195,19 +202,26 @@ class _Walk:
             return _Empty()
         if kind == "dtype":
             return _Type(arguments[0])
-        if kind == "encode" and arguments[1] in ("latin1", "latin-1"):
-            return arguments[0].encode("latin-1")
+        if kind == "encode" and isinstance(arguments[0], str) and arguments[1] in ("latin1", "latin-1"):
+            return self.encoded(arguments[0])
         if kind == "OrderedDict" and not arguments:
             return {}
         if kind == "scalar":
-            return _array((), arguments[0].dtype(), arguments[1], fortran=False).item()
+            return _array((), arguments[0].dtype(), self.encoded(arguments[1]), fortran=False).item()
         if kind == "_frombuffer":
             raw, of, shape, order = arguments
-            return _array(shape, of.dtype(), raw, fortran=order == "F")
+            return _array(shape, of.dtype(), self.encoded(raw), fortran=order == "F")
         if kind == "_rebuild_tensor_v2":
             whole, start, shape, strides = arguments[:4]
             return _tensor(whole, start, shape, strides)
         raise Refused(f"its pickle would run {name[:100]!r} on what it was not made for")
+
+    def encoded(self, raw: Any) -> Any:
+        """Bytes that were written as a text: Python 2's, and those of protocols before 3."""
+        if not isinstance(raw, str):
+            return raw
+        self.spend(len(raw))
+        return raw.encode("latin-1")
 
     def build(self, empty: Any, state: Any) -> None:
         if isinstance(empty, _Type):
@@ -226,11 +240,9 @@ class _Walk:
                 raise Refused("it holds an array of objects of another shape than it says")
             array: Any = list(raw) if shape else raw[0]
         else:
-            array = _array(shape, of.dtype(), raw, fortran=bool(fortran))
-        for key in reversed(self.memo):  # the array was noted before it had its state, most often just now
-            if self.memo[key] is empty:
-                self.memo[key] = array
-                break
+            array = _array(shape, of.dtype(), self.encoded(raw), fortran=bool(fortran))
+        if empty.noted is not None and self.memo[empty.noted] is empty:  # it was noted before it had its state
+            self.memo[empty.noted] = array
         self.stack.append(array)
 
     def storage(self, about: Any) -> np.ndarray:
@@ -259,8 +271,6 @@ def _put(target: Any, items: list) -> None:
 
 def _array(shape: Any, of: np.dtype, raw: Any, *, fortran: bool) -> np.ndarray:
     """Never more than the bytes that are there."""
-    if isinstance(raw, str):
-        raw = raw.encode("latin-1")  # as Python 2 wrote bytes
     sides = _sides(shape)
     if int(np.prod(sides, dtype=object)) * of.itemsize != len(raw):
         raise Refused(f"it holds an array of another size than the {len(raw)} bytes that are there")
