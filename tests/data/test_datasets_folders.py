@@ -49,6 +49,14 @@ def test_openvid(tmp_path, place):
     assert {one.name: one.reason for one in left[10:]} == {"extra.mp4": "in no row of the table"}
 
 
+def test_openvid_names_what_no_row_names_in_order(tmp_path):
+    write(tmp_path / "OpenVidHD.csv", "video,caption\ngone.mp4,x\n")
+    names = [f"{7 * k % 30:02d}.mp4" for k in range(30)]
+    for name in names:
+        write(tmp_path / "video" / name)
+    assert [one.name for one in found(openvid, tmp_path)[1]] == ["gone.mp4", *sorted(names)]
+
+
 def test_openvid_another_folder(tmp_path):
     with pytest.raises(SignerError, match="has no csv; give the folder that holds OpenVidHD.csv and video/"):
         openvid.splits(tmp_path)

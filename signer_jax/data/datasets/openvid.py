@@ -51,6 +51,6 @@ def _items(file: Path, rows: Iterator[tables.Row], videos: Path, split: str) -> 
         yield Item(
             name, split, row.cells["caption"], spoken=SPOKEN, video=video, came_from=finding.place(file, row.line)
         )
-    for path in videos.iterdir():
+    for path in sorted(videos.iterdir()):
         if path.is_file() and path.name not in names:
             yield finding.lost(path.name, split, Lacking("in no row of the table"), path.name)
