@@ -43,6 +43,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"it is no whole archive: {error}") from None
 
 
+def check_packing(member: zipfile.ZipInfo) -> None:
+    """Raises `ValueError` for a zip's member that is packed otherwise than by deflate: neither numpy nor torch does,
+    and what bz2 and lzma raise of damaged bytes, and take of memory, is theirs.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename[:100]!r} is packed otherwise than by deflate")
+
+
 def pickle_of(data: bytes) -> bytes | None:
     """The pickle behind the header of an `.npy` file of objects, None where it is none; what it holds is not looked at.
 

@@ -202,6 +202,23 @@ def test_a_hostile_npy_is_one_line(tmp_path):
         dwpose.read(tmp_path / "a.npz", 25.0)
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("harm", [False, True])
+def test_a_zip_that_is_packed_otherwise_is_one_line(tmp_path, packing, harm):
+    for name, member in (("a.npz", "bodies.npy"), ("a.pt", "dev/data.pkl")):
+        with zipfile.ZipFile(tmp_path / name, "w", packing) as archive:
+            archive.writestr(member, bytes(10_000))
+        if harm:  # behind the member's header and lzma's own
+            data = bytearray((tmp_path / name).read_bytes())
+            data[30 + len(member) + 9 : 30 + len(member) + 14] = b"\xff" * 5
+            (tmp_path / name).write_bytes(data)
+    said = "packed otherwise than by deflate"
+    with pytest.raises(SignerError, match=rf"a\.npz: no whole DWPose results \('bodies\.npy' is {said}\); "):
+        dwpose.read(tmp_path / "a.npz", 25.0)
+    with pytest.raises(SignerError, match=rf"a\.pt: no whole SLRTP dictionary \('dev/data\.pkl' is {said}\); "):
+        list(slrtp.read(tmp_path / "a.pt"))
+
+
 # ---- .skels ----------------------------------------------------------------------------------------------------------
 
 

@@ -114,6 +114,7 @@ def _members(data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.infolist():
+                arrays.check_packing(member)
                 with archive.open(member) as opened:
                     found[member.filename] = opened.read(left + 1)
                 left -= len(found[member.filename])

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from signer_jax import outside, storage
+from signer_jax import arrays, outside, storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
@@ -90,6 +90,7 @@ def _saved_by_torch(path: Path, most: int) -> Any:
                 folder, _, name = member.filename.rpartition("/")
                 if name != "data.pkl" and not folder.endswith("/data"):
                     continue
+                arrays.check_packing(member)
                 with archive.open(member) as opened:
                     data = opened.read(most + 1)
                 most -= len(data)
