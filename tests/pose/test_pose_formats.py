@@ -356,6 +356,13 @@ def test_slrtp_round_trip_is_exact(tmp_path, ending):
         assert (ours.name, ours.text, ours.gloss, ours.speaker) == (theirs.name, theirs.text, theirs.gloss, "Signer01")
 
 
+def test_slrtp_holds_no_two_sequences_of_one_name(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(sentences()))
+    with pytest.raises(SignerError, match=r"b\.pkl: two sequences are named 'a/1'; give each a name of its own"):
+        slrtp.write(tmp_path / "b.pkl", [*slrtp.read(tmp_path / "a.pkl"), *slrtp.read(tmp_path / "a.pkl")])
+    assert not (tmp_path / "b.pkl").exists()
+
+
 @pytest.mark.parametrize("value", [
     {}, [1], {"a": 1}, {"a": {"poses_3d": np.zeros((3, 17, 3))}}, {"a": {"poses_3d": np.zeros((0, 178, 3))}},
     {"a": {"poses_3d": np.zeros((3, 178, 3))}}, {"a": {"poses_3d": [1.0]}},

@@ -132,7 +132,8 @@ def _clip(path: Path, key: str, entry: Any, fps: float) -> Clip:
 def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
     """Writes the dictionary; returns how many sequences it holds, and what it does not hold of them.
 
-    Coordinates that were read from one are written as they were, to the bit; others in shoulder widths.
+    Coordinates that were read from one are written as they were, to the bit; others in shoulder widths. Raises
+    `SignerError` for two sequences of one name.
     """
     path = Path(path)
     said: dict[str, None] = {}
@@ -141,6 +142,8 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         pose = clip.pose if clip.layout == LAYOUT else clips.normalised(clips.scaled(clip, KIND))[0]
         points = np.zeros((len(pose), _POINTS, 3), np.float32)
         points[:, : len(JOINTS), : pose.coordinates.shape[-1]] = pose.coordinates[:, _WHERE]
+        if clip.name in sentences:
+            raise SignerError(f"{path}: two sequences are named {clip.name[:100]!r}; give each a name of its own")
         sentences[clip.name] = {
             "name": clip.name, "text": clip.text, "gloss": clip.gloss, "poses_3d": points, "speaker": clip.speaker,
         }  # fmt: skip
