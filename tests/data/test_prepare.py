@@ -417,6 +417,22 @@ def test_a_run_on_several_sets_and_on_one_that_changed(made, tmp_path):
         reading.opened(tmp_path / "data")
 
 
+def test_a_sentence_has_a_text(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    about = {"language": "ase", "spoken": "en", "glosses": ("BOOK",), "glosses_by": "human"}
+    signs = [Item(f"s{i}", "train", pose=posed(folder / f"{i}.pose", 8), **about) for i in range(2)]
+    for name, items in (("signs", signs), ("both", [*signs, Item("t", "train", "a book", **about)])):
+        work.work(work.Job("own", folder, tmp_path / name, How(), ("train",), lambda split, items=items: items))
+    assert reading.trains(str(tmp_path / "signs")) == {"sentences": False, "poses": True, "videos": False}
+    assert reading.trains(str(tmp_path / "both")) == {"sentences": True, "poses": True, "videos": False}
+    assert layout.PreparedSet(tmp_path / "both").counts["train"]["texts"] == 1
+    reading.write(tmp_path / "data", str(tmp_path / "both"), fps=25, size=(16, 16))
+    corpus = reading.opened(tmp_path / "data")
+    assert [corpus.texts("train")[i].text for i in range(len(corpus.texts("train")))] == ["a book"]
+    assert [corpus.count("train", kind) for kind in ("text", "pose")] == [1, 2]
+
+
 def test_several_rates_need_one(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()

@@ -108,7 +108,7 @@ def read_motion(record: bytes) -> Motion:
 
 
 def row(taken: Taken, source: Path) -> dict[str, Any]:
-    """What a part's table says of an item that is kept."""
+    """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words."""
     item, pose = taken.item, taken.pose
     film = item.video or item.pose
     return {

@@ -110,8 +110,8 @@ def _signer(one: layout.PreparedSet, signer: str, sets: int) -> str:
 
 
 def _read_as_text(row: dict[str, Any]) -> bool:
-    """Whether a run learns glosses of it."""
-    return bool(row["text"] and row["glosses"] and row["language"])
+    """Whether a run learns glosses of it: a sentence has words, a sign that is shown alone has a gloss alone."""
+    return bool(row["sentence"] and row["glosses"] and row["language"])
 
 
 def _one_rate(sets: Sequence[layout.PreparedSet]) -> float:

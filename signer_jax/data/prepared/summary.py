@@ -90,8 +90,8 @@ def gathered(
 
 def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["kept"] += 1
-    count["texts"] += one["text"]
-    count["glossed"] += one["text"] and one["glosses"] > 0
+    count["texts"] += one["sentence"] != ""
+    count["glossed"] += one["sentence"] != "" and one["glosses"] > 0
     count["poses"] += one["frames"] > 0
     count["videos"] += one["video_fps"] > 0
     count["signs"] += one["frames"] > 0 and one["glosses"] == 1
