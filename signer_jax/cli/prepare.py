@@ -3,12 +3,13 @@
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from signer_jax import storage
 from signer_jax.cli.common import command, table
-from signer_jax.errors import SignerError, closest
+from signer_jax.errors import SignerError, closest, one_line
 
 DATASETS = ("how2sign", "prompt2sign", "wlasl", "phoenix14t", "csl_daily", "aslg_pc12", "openvid", "folder")
 _SHARD = re.compile(r"(\d{1,4})/(\d{1,4})")
@@ -103,10 +104,20 @@ def shard_of(text: str | None) -> tuple[int, int]:
 
 
 def _say(out: Path) -> None:
-    """The counts of a set, and where its report is."""
+    """The counts of a set, and where its report is. Raises `SignerError` where nothing was kept."""
     from signer_jax.data.prepared.layout import PreparedSet
 
     kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos")
-    rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in PreparedSet(out).counts.items()]
+    counts = PreparedSet(out).counts
+    rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in counts.items()]
     print(table(rows, ("split", *(kind.replace("_", " ") for kind in kinds))))
-    print(f"{out / 'report.html'}: what is in it, and what was left out and why")
+    report = out / "report.html"
+    print(f"{report}: what is in it, and what was left out and why")
+    items, kept = (sum(count[kind] for count in counts.values()) for kind in ("items", "kept"))
+    if not kept:
+        raise SignerError(
+            f"{out}: nothing is kept, of {items} items; {report} says why, mend that and prepare it again"
+        )
+    if 2 * kept < items:
+        print(one_line(f"signer: {out}: less than half is kept, {kept} of {items} items; {report} says why"),
+              file=sys.stderr)  # fmt: skip

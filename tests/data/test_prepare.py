@@ -498,13 +498,29 @@ def test_without_a_shard_the_workers_parts_are_put_together(own, tmp_path, capsy
     assert not any(count["videos"] for count in layout.PreparedSet(tmp_path / "set").counts.values())
 
 
-def test_poses_without_a_rate_need_one(own, tmp_path):
+def test_poses_without_a_rate_need_one(own, tmp_path, capsys):
     words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
     shutil.copytree(own / "json", tmp_path / "source" / "json")
     (tmp_path / "source" / "samples.csv").write_text("name,pose,text\nc,json,hello\n")
-    assert main([*words, str(tmp_path / "a")]) == main([*words, str(tmp_path / "b"), "--pose-fps", "24"]) == 0
+    assert main([*words, str(tmp_path / "a")]) == 2
+    said = capsys.readouterr()
+    assert "report.html" in said.out and re.search(r"\nsigner: .*/a: nothing is kept, of 1 items; .*\n$", said.err)
+    assert main([*words, str(tmp_path / "b"), "--pose-fps", "24"]) == 0
+    assert "signer:" not in capsys.readouterr().err
     counts = [layout.PreparedSet(tmp_path / name).counts["train"]["poses"] for name in "ab"]
     assert counts == [0, 1]
+
+
+def test_less_than_half_is_said(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
+    for rows, said in (
+        (["a,,hello", "b,gone.mp4,two"], False),
+        (["a,,hello", "b,gone.mp4,two", "c,c.mp4,three"], True),
+    ):
+        (tmp_path / "source" / "samples.csv").write_text("\n".join(["name,video,text", *rows]) + "\n")
+        assert main([*words, str(tmp_path / f"{said}")]) == 0
+        assert ("less than half is kept, 1 of 3 items" in capsys.readouterr().err) == said
 
 
 @pytest.mark.parametrize("name", DATASETS)
