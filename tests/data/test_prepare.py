@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -294,6 +295,47 @@ def test_again_keeps_what_is_whole_and_mends_what_is_not(made, tmp_path):
     work.work(job(folder, out))
     assert contents(out) == before and kept.stat().st_mtime_ns == written
     assert all_records(out) == all_records(one)
+
+
+def test_a_worker_that_begins_again_is_not_done(made, tmp_path, monkeypatch):
+    folder, one = made
+    out = tmp_path / "out"
+    assert [work.work(job(folder, out), worker, 2) for worker in (0, 1)] == [False, True]
+    before = contents(out)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "_whole", stop)
+        with pytest.raises(KeyboardInterrupt):
+            work.work(job(folder, out), 1, 2)
+    assert not work.merge(out, wait=False)
+    with pytest.raises(SignerError, match="worker 1 of 2 is not done"):
+        work.merge(out, wait=True)
+    with pytest.raises(SignerError, match=r"index\.json is missing"):
+        layout.PreparedSet(out)
+    table = out / layout.PARTS / "train-0000of0002-00000.json"
+    table.unlink()  # as worker 0 does that makes a part anew
+    assert not work.work(job(folder, out), 1, 2)
+    with pytest.raises(SignerError, match=r"00000\.json: is missing"):
+        work.merge(out, wait=True)
+    assert work.work(job(folder, out), 0, 2) and contents(out) == before and all_records(out) == all_records(one)
+
+
+def test_of_workers_that_begin_at_once_and_differ_one_is_refused(made, tmp_path, monkeypatch):
+    out, to_json = tmp_path / "out", work.storage.to_json
+    other = replace(job(made[0], out), how=How(fps=10))
+
+    def meanwhile(about):
+        monkeypatch.setattr(work.storage, "to_json", to_json)
+        work.claim(other, 1)
+        return to_json(about)
+
+    monkeypatch.setattr(work.storage, "to_json", meanwhile)
+    with pytest.raises(SignerError, match="was begun with how .*'fps': 10"):
+        work.claim(job(made[0], out), 1)
+    assert work.about_of(out)["how"]["fps"] == 10
 
 
 KILLED = """

@@ -133,7 +133,7 @@ def part_name(split: str, worker: int, workers: int, part: int) -> str:
 
 
 def table_of(directory: Path, name: str) -> dict[str, Any]:
-    """A part's table. Raises `SignerError` where there is none, or it is damaged."""
+    """A part's table. Raises `SignerError` where it is damaged, and `NotThere` where there is none."""
     path = directory / PARTS / f"{name}.json"
     try:
         table = read_json(path, LISTS)
@@ -141,7 +141,7 @@ def table_of(directory: Path, name: str) -> dict[str, Any]:
             raise ValueError("it is of another version")
         return table
     except FileNotFoundError:
-        raise SignerError(f"{path}: is missing; {REMAKE}") from None
+        raise NotThere(f"{path}: is missing; {REMAKE}") from None
     except BROKEN as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SignerError(f"{path}: is damaged ({reason}); {REMAKE}") from None
@@ -154,6 +154,10 @@ def file_sum(path: Path) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+class NotThere(SignerError):
+    """A part has no table: not yet, or no more."""
 
 
 class PreparedSet:

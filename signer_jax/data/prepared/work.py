@@ -5,7 +5,9 @@ what is whole and makes the rest, to the same bytes. Memory holds one item's pos
 """
 
 import hashlib
+import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ from signer_jax.data.prepared.layout import (
     PARTS,
     TEXT,
     VERSION,
+    NotThere,
     file_sum,
     motion_record,
     part_name,
@@ -33,6 +36,7 @@ from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, read_json
+from signer_jax.outside import reason_of, told
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
 
@@ -60,6 +64,9 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     Raises `SignerError` where the folder holds another set, or something else.
     """
     claim(job, workers)
+    # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
+    _done_file(job.out, worker, workers).unlink(missing_ok=True)
+    (job.out / "index.json").unlink(missing_ok=True)
     counts = [(split, sum(1 for _ in _share(job, split, worker, workers))) for split in job.splits]
     made: list[str] = []
     with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
@@ -97,7 +104,7 @@ def claim(job: Job, workers: int) -> None:
             if not file.exists():  # another worker's, by now
                 raise SignerError(f"--out {job.out}: exists and is no {KIND}; choose another folder")
         else:
-            storage.write_file(file, storage.to_json(about))
+            _begin(file, storage.to_json(about))
     there = about_of(job.out)
     for name, value in about.items():
         if there.get(name) != value:
@@ -108,9 +115,33 @@ def claim(job: Job, workers: int) -> None:
     (job.out / PARTS).mkdir(parents=True, exist_ok=True)
 
 
+def _begin(file: Path, about: str) -> None:
+    """Writes the file where none is there: of workers that begin at once and differ, one's counts for all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("xb") as opened:
+            try:
+                opened.write(about.encode("utf-8", "backslashreplace"))
+                opened.flush()
+                os.fsync(opened.fileno())
+            except BaseException:
+                file.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise told(
+            error, f"{file}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
+        ) from None
+
+
 def about_of(out: Path) -> dict[str, Any]:
     """What is made in a folder. Raises `SignerError` where that is no prepared set."""
     try:
+        for _ in range(50):
+            if (out / "about.json").stat().st_size:
+                break
+            time.sleep(0.1)  # another worker is writing it
         about = read_json(out / "about.json", CONFIG)
         if about["made_by"] != storage.MADE_BY or about["kind"] != KIND:
             raise ValueError("another program's")
@@ -241,23 +272,29 @@ def _done_file(out: Path, worker: int, workers: int) -> Path:
 def merge(out: Path, *, wait: bool) -> bool:
     """Writes `index.json`, the report and the manifest of all workers' parts; the same however often.
 
-    Where a worker is not done, False; with `wait`, that is a `SignerError`, which names the first.
+    Where a worker is not done, or has begun again, False; with `wait`, that is a `SignerError`, which names the first.
     """
     about = about_of(out)
     workers = about["workers"]
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
     for worker in range(workers):
-        file = _done_file(out, worker, workers)
-        if not file.exists():
+        try:
+            listed = read_json(_done_file(out, worker, workers), LISTS)["parts"]
+        except FileNotFoundError:
             if wait:
                 raise SignerError(
                     f"{out}: worker {worker} of {workers} is not done; run the same `signer prepare` with "
                     f"--shard {worker}/{workers}"
-                )
+                ) from None
             return False
-        for name in read_json(file, LISTS)["parts"]:
+        for name in listed:
             parts[name.rsplit("-", 2)[0]].append(name)
-    index, report = summary.gathered(out, about, {split: sorted(names) for split, names in parts.items()})
+    try:
+        index, report = summary.gathered(out, about, {split: sorted(names) for split, names in parts.items()})
+    except NotThere:
+        if wait:
+            raise
+        return False
     mend = "divide the dataset into several sets"
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
     storage.write_file(out / "report.json", storage.to_json(report))
