@@ -5,9 +5,11 @@ same versions. Anything else is told, and compiled as without the file. The file
 config file is.
 """
 
+import base64
 import hashlib
 import io
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jaxlib
 from jax.experimental import serialize_executable
+from jax.extend.mlir import ir
 
 from signer_jax import storage
 from signer_jax.errors import SignerError, one_line
@@ -25,6 +28,8 @@ from signer_jax.outside import plain_file, reading
 from signer_jax.training.loop import Program
 
 RECORD = "record.json"
+# The bytes of a kernel in the text of a program: a quoted value of the JSON that its call has for a text.
+_KERNEL = re.compile(r"(?<=\\22body\\22: \\22)[A-Za-z0-9+/=]+(?=\\22)")
 GIVE = "give what `signer plan --save` wrote, or leave config.compiled empty"
 
 
@@ -122,8 +127,31 @@ def _facts(program: Program, lowered: jax.stages.Lowered) -> dict[str, Any]:
         "devices": f"{len(devices)} {devices[0].device_kind}",
         "processes": len({device.process_index for device in devices}),
         "mesh": dict(program.mesh.shape),
-        "program": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
+        "program": program_hash(lowered),
     }
+
+
+def program_hash(lowered: jax.stages.Lowered) -> str:
+    """Of the text that jax gives the compiler, without the source's lines and folders, which each machine has others of.
+
+    jax leaves them out but for a TPU's own kernels, which the text holds as Mosaic's bytes.
+    """
+    context = lowered.compiler_ir().context
+    before, context.allow_unregistered_dialects = context.allow_unregistered_dialects, True
+
+    def plain(found: re.Match) -> str:
+        try:
+            with context:
+                kernel = ir.Module.parse(base64.b64decode(found[0], validate=True))
+                return kernel.operation.get_asm(enable_debug_info=False)
+        except (ValueError, ir.MLIRError):  # no kernel, or of a form that this jaxlib does not read: as it is
+            return found[0]
+
+    try:
+        text = _KERNEL.sub(plain, lowered.as_text())
+    finally:
+        context.allow_unregistered_dialects = before
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _platform(program: Program) -> str:

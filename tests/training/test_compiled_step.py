@@ -10,6 +10,7 @@ import pytest
 import small_run
 import small_stage
 from conftest import TINY
+from jax.experimental import pallas
 
 from signer_jax import configuration
 from signer_jax.cli.main import main
@@ -89,6 +90,28 @@ def test_another_step_is_told_and_compiled(kept, tmp_path, capfd, changes, facts
         ours, theirs = made.step(ours, {}, batch(made), None)[0], step(theirs, {}, batch(made), None)[0]
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert capfd.readouterr().err == f"signer: stage 'part': {kept} is not used ({says}); the step is compiled here\n"
+
+
+KERNEL = """
+def kernel(x, out):
+    out[...] = x[...] * {factor}
+
+def double(x):
+    return pl.pallas_call(kernel, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype))(x)
+"""
+
+
+def test_where_a_kernels_source_lies_makes_no_other_program():
+    """A TPU's kernel holds it, and a plan and a run seldom lie in the same folder."""
+
+    def lowered(file: str, factor: int = 2) -> jax.stages.Lowered:
+        made: dict = {"jax": jax, "pl": pallas}
+        exec(compile(KERNEL.format(factor=factor), file, "exec"), made)
+        return jax.jit(made["double"]).trace(jnp.zeros((8, 128))).lower(lowering_platforms=("tpu",))
+
+    here, there, other = lowered("/a/one.py"), lowered("/b/c/two.py"), lowered("/a/one.py", factor=3)
+    assert here.as_text() != there.as_text()
+    assert compiled_step.program_hash(here) == compiled_step.program_hash(there) != compiled_step.program_hash(other)
 
 
 def test_batches_of_other_shapes_are_compiled_beside_it(kept, capfd):
