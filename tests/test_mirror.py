@@ -26,6 +26,7 @@ from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
+from signer_jax.training import compiled_step
 from signer_jax.validation import read
 
 
@@ -228,6 +229,17 @@ def test_a_copy_of_what_others_made_is_the_buckets(bucket, tmp_path, capsys):
     assert mirror.copied(f"{url}/a", "x").read_text() == "ONE"  # a file alone
     with pytest.raises(SignerError, match=r"^config.vae.init gs://bucket/weights/none: nothing is there; give what"):
         mirror.copied("gs://bucket/weights/none", "config.vae.init")
+
+
+def test_a_compiled_step_is_taken_from_a_bucket(bucket, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    step = compiled_step.Saved({"jax": "1"}, "slul", {}, b"program")
+    compiled_step.write(tmp_path / "theirs" / "a.step", [step])
+    url = put(bucket, tmp_path / "theirs", "steps") + "/a.step"
+    compiled_step.check(url, ["slul", "pose"])
+    assert compiled_step.read(url, "slul") == step and compiled_step.read(url, "pose") is None
+    with pytest.raises(SignerError, match=r"^config.compiled gs://bucket/steps/b.step: nothing is there"):
+        compiled_step.check("gs://bucket/steps/b.step", ["slul"])
 
 
 def test_weights_of_a_bucket_are_kept_in_the_run(bucket, tmp_path):

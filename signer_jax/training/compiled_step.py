@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import jaxlib
 from jax.experimental import serialize_executable
 from jax.extend.mlir import ir
 
-from signer_jax import storage
+from signer_jax import mirror, storage
 from signer_jax.errors import SignerError, one_line
 from signer_jax.json_files import CONFIG, parse_json
 from signer_jax.outside import plain_file, reading
@@ -57,14 +58,36 @@ def write(path: Path, steps: Sequence[Saved]) -> None:
     storage.write_file(path, found.getvalue())
 
 
+def check(path: str | Path, stages: Sequence[str]) -> None:
+    """Raises `SignerError` as `read` of any of the stages, and reads no program."""
+    with _opened(path) as file:
+        for stage in stages:
+            if _row(file, stage) is not None:
+                file.getinfo(stage)
+
+
 def read(path: str | Path, stage: str) -> Saved | None:
-    """The stage's step of a file, None where it has none. Raises `SignerError` for what is no such file."""
-    path = plain_file(path, GIVE)
+    """The stage's step of a file, which may lie in a bucket; None where it has none.
+
+    Raises `SignerError` for what is no such file.
+    """
+    with _opened(path) as file:
+        row = _row(file, stage)
+        return None if row is None else Saved(row["facts"], stage, row["batch"], file.read(stage))
+
+
+def _row(file: zipfile.ZipFile, stage: str) -> dict[str, Any] | None:
+    row = parse_json(file.read(RECORD), CONFIG).get(stage)
+    return None if row is None else {name: row[name] for name in ("facts", "batch")}
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    path = plain_file(mirror.copied(str(path), "config.compiled"), GIVE)
     with reading(path, GIVE):
         try:
             with zipfile.ZipFile(path) as file:
-                row = parse_json(file.read(RECORD), CONFIG).get(stage)
-                return None if row is None else Saved(row["facts"], stage, row["batch"], file.read(stage))
+                yield file
         except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError) as error:
             why = one_line(str(error))[:200]
             raise SignerError(f"{path}: is no compiled step, or a damaged one ({why}); {GIVE}") from None
@@ -124,6 +147,7 @@ def _facts(program: Program, lowered: jax.stages.Lowered) -> dict[str, Any]:
         "jaxlib": jaxlib.__version__,
         "compiler": str(devices[0].client.platform_version).splitlines()[-1],
         "flags": os.environ.get("LIBTPU_INIT_ARGS", "") if _platform(program) == "tpu" else "",
+        "XLA_FLAGS": _xla_flags(),
         "devices": f"{len(devices)} {devices[0].device_kind}",
         "processes": len({device.process_index for device in devices}),
         "mesh": dict(program.mesh.shape),
@@ -132,7 +156,7 @@ def _facts(program: Program, lowered: jax.stages.Lowered) -> dict[str, Any]:
 
 
 def program_hash(lowered: jax.stages.Lowered) -> str:
-    """Of the text that jax gives the compiler, without the source's lines and folders, which each machine has others of.
+    """Of the text that jax gives the compiler, without the source's lines and folders: each machine has others.
 
     jax leaves them out but for a TPU's own kernels, which the text holds as Mosaic's bytes.
     """
@@ -152,6 +176,12 @@ def program_hash(lowered: jax.stages.Lowered) -> str:
     finally:
         context.allow_unregistered_dialects = before
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _xla_flags() -> str:
+    """Those of the environment, in any order; how many virtual devices a CPU has is among the devices."""
+    words = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(sorted(word for word in words if "xla_force_host_platform_device_count" not in word))
 
 
 def _platform(program: Program) -> str:

@@ -267,8 +267,7 @@ def _check(settings: Settings) -> None:
         if named and value and not Path(value).exists():
             raise SignerError(f"config.{name} {value}: no such file or folder; give where the published one lies")
     if settings.compiled:
-        for stage in settings.stages:
-            compiled_step.read(settings.compiled, stage)
+        compiled_step.check(settings.compiled, settings.stages)
     device = jax.local_devices()[0]
     if settings.offload_optimizer and not partitioning.reaches_host(device):
         raise SignerError(

@@ -78,6 +78,7 @@ def test_the_kept_step_gives_what_the_compiled_one_gives(kept, capfd):
         ({"learning_rate": 2e-2}, {}, "it is another program: the config, the vocabulary's size or the source differ"),
         ({}, {"jaxlib": "0.0.1"}, f"jaxlib: 0.0.1 there, {jax.lib.__version__} here"),
         ({}, {"devices": "64 TPU v5"}, "devices: 64 TPU v5 there, 8 cpu here"),
+        ({}, {"XLA_FLAGS": "--xla_a=1"}, f"XLA_FLAGS: --xla_a=1 there, {compiled_step._xla_flags()} here"),
     ],
 )
 def test_another_step_is_told_and_compiled(kept, tmp_path, capfd, changes, facts, says):
@@ -90,6 +91,19 @@ def test_another_step_is_told_and_compiled(kept, tmp_path, capfd, changes, facts
         ours, theirs = made.step(ours, {}, batch(made), None)[0], step(theirs, {}, batch(made), None)[0]
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert capfd.readouterr().err == f"signer: stage 'part': {kept} is not used ({says}); the step is compiled here\n"
+
+
+def test_the_compilers_flags_have_no_order(monkeypatch):
+    """And how many virtual devices a CPU has is told by the devices."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_c=3 --xla_force_host_platform_device_count=8 --xla_b=2")
+    assert compiled_step._xla_flags() == "--xla_b=2 --xla_c=3"
+
+
+def test_a_run_begins_without_reading_the_programs(kept, monkeypatch):
+    read, names = zipfile.ZipFile.read, []
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda file, name: names.append(name) or read(file, name))
+    compiled_step.check(kept, ["part", "other"])
+    assert set(names) == {compiled_step.RECORD}
 
 
 KERNEL = """
@@ -143,7 +157,7 @@ def test_what_is_no_such_file_is_one_line(kept, tmp_path, harm):
         with zipfile.ZipFile(path, "w") as file:
             file.writestr(compiled_step.RECORD, json.dumps({"part": 1}))
     with pytest.raises(SignerError, match="give what `signer plan --save` wrote") as error:
-        compiled_step.read(path, "part")
+        compiled_step.check(path, ["part"])
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     if harm == "absent":
         config = read(configuration.load(str(TINY), [*CONFIG, f"--config.compiled={path}"]))
