@@ -168,6 +168,7 @@ def get_config() -> ConfigDict:
     c.renderer.dtype = ""
     # How tokens of different devices meet where mesh.context splits them: all_to_all (heads for tokens, and back; the
     # heads must divide), ring (keys go round), or automatic: the former where it can be. The numbers are the same.
+    # Signing and evaluation share tokens on all devices of a process: all_to_all is there what automatic is.
     c.renderer.context_attention = "automatic"
 
     # -- The joint objective's weights (paper 2.3, end) -------------------------------------------------------------

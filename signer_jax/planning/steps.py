@@ -13,7 +13,7 @@ from signer_jax.errors import SignerError
 from signer_jax.layout import AXES, LayoutWarning
 from signer_jax.planning import examples
 from signer_jax.planning.weightless import Described
-from signer_jax.renderer.attention import exchanges
+from signer_jax.renderer.attention import check_exchange
 from signer_jax.settings import Settings
 from signer_jax.training import partitioning
 from signer_jax.training.held import Weights
@@ -80,7 +80,7 @@ def make(name: str, settings: Settings, described: Described, mesh: AnyMesh) -> 
     """The step of a stage. Raises `SignerError` where what it trains names nothing, or as `check` does."""
     check(name, settings, mesh)
     if described.model.renderer is not None:
-        exchanges(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
+        check_exchange(settings.renderer.context_attention, described.model.renderer.transformer.heads, mesh.shape)
     stage = stage_of(name, described.model, settings, described.mask_id)
     nowhere = cast(Mesh, mesh)  # nothing is read onto it
     weights = Weights(settings, Path(), described.model, {}, {}, described.params, nowhere)

@@ -49,10 +49,8 @@ def attention(
       keys: how many of the keys count, those in front; all where None.
       across: "all_to_all" gives each device all tokens of a part of its heads, and back: one exchange before and after
         the fastest kernel that there is. "ring" passes keys and values round, in blocks by XLA, whatever the number of
-        heads. "automatic" is the former where the heads divide among the devices, else the latter.
-
-    Raises:
-      SignerError: "all_to_all" where the heads do not divide.
+        heads. "automatic" is the former where the heads divide among the devices, else the latter; so is "all_to_all",
+        which a run's own mesh is asked for (`check_exchange`) and others, as that of signing, cannot always be.
     """
     keys = k.shape[1] if keys is None else keys
     q, scale = _as_keys(q, k.dtype)
@@ -118,20 +116,24 @@ def _all_to_all(
 
 
 def exchanges(across: Across, heads: int, mesh: Mapping[str, int]) -> bool:
-    """Whether heads are exchanged for tokens (and keys are not passed round) on a mesh of these sizes.
+    """Whether heads are exchanged for tokens (and keys are not passed round) on a mesh of these sizes."""
+    return across != "ring" and heads // _ways(heads, mesh) % mesh["context"] == 0
 
-    Raises `SignerError` where they are to be, and do not divide.
-    """
-    context, tensor = mesh["context"], mesh["tensor"]
-    tensor = tensor if heads % tensor == 0 else 1  # the heads are whole on the devices of `tensor`
-    divide = heads // tensor % context == 0
-    if across == "all_to_all" and not divide:
+
+def check_exchange(across: Across, heads: int, mesh: Mapping[str, int]) -> None:
+    """Raises `SignerError` where a run's mesh has "all_to_all" asked of it, and the heads do not divide."""
+    if across == "all_to_all" and not exchanges(across, heads, mesh):
+        tensor = _ways(heads, mesh)
         fits = [n for n in range(1, heads // tensor + 1) if heads // tensor % n == 0]
         raise SignerError(
             f"config.renderer.context_attention 'all_to_all': {heads} heads do not divide among mesh tensor {tensor} x "
-            f"context {context}; choose 'ring', or a context of {', '.join(map(str, fits))}"
+            f"context {mesh['context']}; choose 'ring', or a context of {', '.join(map(str, fits))}"
         )
-    return divide and across != "ring"
+
+
+def _ways(heads: int, mesh: Mapping[str, int]) -> int:
+    """Among how many devices of `tensor` the heads are split; they are whole on each where they do not divide."""
+    return mesh["tensor"] if heads % mesh["tensor"] == 0 else 1
 
 
 def frame_attention(

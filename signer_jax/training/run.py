@@ -24,7 +24,7 @@ from signer_jax.distributed import first_makes, first_says
 from signer_jax.errors import SignerError, closest
 from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
-from signer_jax.renderer.attention import exchanges
+from signer_jax.renderer.attention import check_exchange
 from signer_jax.renderer.remat import check_offload
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
@@ -277,7 +277,7 @@ def _check(settings: Settings) -> None:
     encoders.check(settings)
     model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
     if model.renderer is not None:
-        exchanges(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
+        check_exchange(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
         check_offload(settings.remat, jax.local_devices()[0])
     for described in published.values():
         described.check()

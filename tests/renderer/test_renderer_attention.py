@@ -216,6 +216,8 @@ def test_tokens_of_several_devices_are_exchanged_for_heads_or_keys_go_round():
     tokens = (4, 64, 6, 128)
     for mesh, across, exchanged in (
         ({"context": 2}, "automatic", True),
+        ({"context": 2}, "all_to_all", True),
+        ({"context": 4}, "all_to_all", False),  # of signing, on all of a process's devices: a run's own is refused
         ({"context": 2}, "ring", False),
         ({"context": 4}, "automatic", False),  # 6 heads
         ({"context": 3, "tensor": 2}, "automatic", True),
