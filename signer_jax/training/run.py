@@ -167,9 +167,8 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     stages = [stage_of(name, model, settings, tokenizer.mask_id if tokenizer else 0) for name in settings.stages]
     for stage in stages:
         check_rules(stage, weights.shapes)
-        if not settings.allow_whole:
-            trains, reads = weights.for_stage(stage.name)
-            partitioning.check_split(weights.shapes_of(trains | reads), mesh)
+    if not settings.allow_whole:
+        _check_split(settings.stages, weights)
     for line in input_pipeline.told(settings, model, corpus):
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)
@@ -275,9 +274,10 @@ def _check(settings: Settings) -> None:
         )
     check_stages(settings)
     encoders.check(settings)
-    model, published = models.describe(settings, _known_pieces(settings))  # refuses what does not fit
+    mesh = mesh_of(settings)
+    model, published = models.describe(settings, _known_pieces(settings, mesh.size))  # refuses what does not fit
     if model.renderer is not None:
-        check_exchange(settings.renderer.context_attention, model.renderer.transformer.heads, mesh_of(settings).shape)
+        check_exchange(settings.renderer.context_attention, model.renderer.transformer.heads, mesh.shape)
         check_offload(settings.remat, jax.local_devices()[0])
     for described in published.values():
         described.check()
@@ -288,9 +288,18 @@ def _check(settings: Settings) -> None:
         input_pipeline.fitting_buckets(part, settings, model, video_sizes(settings.data))
     input_pipeline.check_all_bucketed(settings)
     ruled = [name for name in settings.stages if settings.stage(name).trains != FULL or settings.stage(name).rates]
-    params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled else {}
+    split = not settings.allow_whole and mesh.size > mesh.shape["data"]
+    params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled or split else {}
     for name in ruled:
         check_rules(stage_of(name, model, settings, 0), params)
+    if split:  # once more with the corpus's own vocabulary
+        _check_split(settings.stages, Weights(settings, Path(), model, {}, {}, params, mesh))
+
+
+def _check_split(stages: Sequence[str], weights: Weights) -> None:
+    for name in stages:
+        trains, reads = weights.for_stage(name)
+        partitioning.check_split(weights.shapes_of(trains | reads), weights.mesh)
 
 
 def check_stages(settings: Settings) -> None:
@@ -326,11 +335,13 @@ def check_stages(settings: Settings) -> None:
         )
 
 
-def _known_pieces(settings: Settings) -> int:
-    """The size of the vocabulary, as far as it is known before the run trains one of its own: at most the config's."""
+def _known_pieces(settings: Settings, ways: int) -> int:
+    """The size of the vocabulary, as far as it is known before the run trains one of its own: of at most the config's,
+    which the corpus decides, one that so many devices can split.
+    """
     if settings.tokenizer.path and any("sentences" in LEARNS_FROM[stage] for stage in settings.stages):
         return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask).vocab_size
-    return 0 if settings.slul.init else settings.tokenizer.vocab_size
+    return 0 if settings.slul.init else max(1, settings.tokenizer.vocab_size // ways) * ways
 
 
 def _published(settings: Settings, stage: str) -> bool:

@@ -102,6 +102,10 @@ def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
         ({"train.slul.trains": ("branch",)}, "config.train.slul.trains: 'branch' matches no parameter"),
         ({"train.slul.rates": ("mlp/wi_0/kernel=2",)}, "config.train.slul.rates"),
         ({"lora.targets": ("norm/scale$",)}, "config.lora.targets: .* no dense layer's kernel"),
+        (
+            {"mesh.data": 1, "mesh.fsdp": 8, "slul.d_model": 500, "tokenizer.vocab_size": 50_001},
+            "layout: a large array stays whole: .*500.* fsdp 8 does not divide .*config.allow_whole=true",
+        ),
         ({"train.slul.accumulate": 4}, "batch 16 / accumulate 4 does not divide among 8 devices"),
     ],
 )
@@ -112,3 +116,11 @@ def test_a_rule_that_names_nothing_is_refused_before_the_folder_is_claimed(tmp_p
     ):
         pass
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{"allow_whole": True, "slul.d_model": 500}, {"mesh.fsdp": 1, "mesh.tensor": 8}])
+def test_what_a_corpus_decides_is_no_reason_to_begin_no_run(tmp_path, changes):
+    """How many pieces its vocabulary has, at most so many."""
+    whole = {"mesh.data": 1, "mesh.fsdp": 8, "slul.d_model": 96, "tokenizer.vocab_size": 50_001} | changes
+    with run.claimed(config(**whole), tmp_path / "run"):
+        assert (tmp_path / "run" / "config.json").exists()
