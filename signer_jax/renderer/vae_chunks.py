@@ -55,18 +55,26 @@ def to_latents(module: VideoVAE, params: Any, video: Float[Array, "b t h w c"]) 
 
 
 def _some_rows_at_a_time(function: Callable[[jax.Array], jax.Array], video: jax.Array) -> jax.Array:
-    """`function(video)`, each device's rows one part after the other where they are more than it encodes at once."""
+    """`function(video)`, each device's rows one part after the other where they are more than it encodes at once.
+
+    Parts are as large as each other: the last is filled up with its last row, which is dropped again.
+    """
     b, whole = len(video), ("batch", *(None,) * (video.ndim - 1))
     devices = ways("batch") if b % ways("batch") == 0 else 1
     most = rows_at_once(*video.shape[1:4])
     if b <= devices * most:
         return function(video)
-    once = max(n for n in range(1, most + 1) if b // devices % n == 0)
+    each = b // devices
+    count = -(-each // most)
+    once = -(-each // count)
     # A device's rows lie next to each other: each part is of all devices, and no row goes to another one.
-    split = video.reshape(devices, -1, once, *video.shape[1:])
+    split = video.reshape(devices, each, *video.shape[1:])
+    split = jnp.pad(split, ((0, 0), (0, count * once - each), *((0, 0),) * (video.ndim - 1)), mode="edge")
+    split = split.reshape(devices, count, once, *video.shape[1:])
     parts = jnp.moveaxis(split, 1, 0).reshape(-1, devices * once, *video.shape[1:])
     done = jax.lax.map(jax.checkpoint(lambda part: function(constrain(part, *whole))), parts)
-    return jnp.moveaxis(done.reshape(len(done), devices, once, *done.shape[2:]), 0, 1).reshape(b, *done.shape[2:])
+    done = jnp.moveaxis(done.reshape(count, devices, once, *done.shape[2:]), 0, 1)
+    return done.reshape(devices, count * once, *done.shape[3:])[:, :each].reshape(b, *done.shape[3:])
 
 
 def to_video(module: VideoVAE, params: Any, latents: Float[Array, "b t2 h2 w2 z"]) -> Float[jax.Array, "b t h w c"]:

@@ -54,21 +54,22 @@ def test_chunks_equal_the_whole_pass(vae):
     np.testing.assert_allclose(chunked, video, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [{"data": 1}, {"data": 2}], ids=str)
-def test_a_device_encodes_no_more_rows_at_once_than_it_has_room_for(monkeypatch, shape):
+@pytest.mark.parametrize(("devices", "rows", "once"), [(2, 4, 2), (2, 5, 3), (1, 11, 3)])
+def test_a_device_encodes_no_more_rows_at_once_than_it_has_room_for(monkeypatch, devices, rows, once):
     """As where a step encodes its whole batch: the same latents, of each device's own rows, and the same gradient."""
     module = VideoVAE(**FIELDS)
-    params, video = _parameters(module), np.concatenate([_video(5) + 0.1 * i for i in range(4)])  # eight rows
+    params = _parameters(module)
+    video = np.random.default_rng(1).uniform(-1, 1, (devices * rows, 5, 8, 8, 3)).astype(np.float32)
     both = jax.value_and_grad(lambda video: jnp.sum(vae_chunks.to_latents(module, params, video) ** 2))
     whole, seen, original = both(video), [], VideoVAE.encode_chunk
-    monkeypatch.setattr(vae_chunks, "_PIXELS", 3 * 5 * 8 * 8)  # three; of these as many as divide a device's rows
+    monkeypatch.setattr(vae_chunks, "_PIXELS", 3 * 5 * 8 * 8)  # three
     monkeypatch.setattr(
         VideoVAE, "encode_chunk", lambda self, frames: seen.append(len(frames)) or original(self, frames)
     )
-    mesh = partitioning.make_mesh(shape, jax.devices()[: shape["data"]])
+    mesh = partitioning.make_mesh({"data": devices}, jax.devices()[:devices])
     placed = partitioning.put_batch({"video": video}, mesh)["video"]
     program = jax.jit(partitioning.laid_out(both, mesh)).trace(placed).lower().compile()
-    assert set(seen) == {2 * shape["data"]}
+    assert set(seen) == {once * devices}
     assert "all-gather" not in program.as_text()
     for ours, expected in zip(program(placed), whole, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
