@@ -224,6 +224,7 @@ TARGETS = (
     ("flicker, the renderer untrained, in one step", "video/flicker_untrained", "baseline"),
     ("flicker, autoencoder alone", "video/flicker_reconstruction", "of this, the autoencoder's part"),
     ("change across window seams over the truth's", "video/change_seam", "as inside the windows"),
+    ("largest change at a window seam over the largest inside", "video/change_seam_most", "about 1 or less"),
     ("change inside the windows over the truth's", "video/change_inside", ""),
     ("SSIM, signers that training never saw", "video_unseen/ssim", "the reference alone is the baseline"),
     ("SSIM of these, standard error", "video_unseen/ssim_error", "over clips"),

@@ -47,9 +47,11 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     the hand crops over the truth's, which noise has too; `…_far`: of the hands in the tenth of the frames that is
     farthest from any training pose. `video/flicker` where the truth stands still, in levels of 255; a still picture has
     none. `video/change_…`: the change from frame to frame over the truth's, across the seams of the windows (of blended
-    ones all that two share) and inside them. Signers without a training video have rows of their own, `video_unseen/…`;
-    their reference is a frame of another clip of theirs. A clip that is itself a training clip is left out of its
-    signer's reference frames and baselines, which are of as many training clips as memory holds (`filmed_by`).
+    ones all that two share) and inside them; `…_seam_most`: a clip's largest change at a seam over its largest inside,
+    which a cut of one frame raises and the mean hardly. Signers without a training video have rows of their own,
+    `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
+    left out of its signer's reference frames and baselines, which are of as many training clips as memory holds
+    (`filmed_by`).
     `…/clips`: how many were scored; `…_error`: the standard error over them; `…_over_best`: the difference to the best
     of `BASELINES`, pair by pair, with its own.
     """
@@ -195,6 +197,9 @@ def score_motion(
             change = video_metrics.frame_change(video)
             rows[f"seam{name}"].append(list(change[seam]))
             rows[f"inside{name}"].append(list(change[~seam]))
+            if name == "" and seam.any() and not seam.all():
+                rows["most_seam"].append([change[seam].max()])
+                rows["most_inside"].append([change[~seam].max()])
 
 
 def hands_of(truth: np.ndarray, pose: Pose, signer: Signer) -> tuple[np.ndarray, np.ndarray, int]:
@@ -236,6 +241,7 @@ def motion_figures(rows: Rows) -> dict[str, float]:
                 figures |= error_of(name, groups) if row == kind else {}
     for part in ("seam", "inside"):
         figures |= ratio(f"video/change_{part}", part, f"{part}_truth")
+    figures |= ratio("video/change_seam_most", "most_seam", "most_inside")
     for row in [row for row in rows if row.startswith("flicker")]:
         if np.isfinite(rows[row]).any():
             figures[f"video/{row}"] = float(np.nanmean(rows[row]))

@@ -160,14 +160,15 @@ def program_hash(lowered: jax.stages.Lowered) -> str:
 
     jax leaves them out but for a TPU's own kernels, which the text holds as Mosaic's bytes.
     """
-    context = lowered.compiler_ir().context
+    module: Any = lowered.compiler_ir()
+    context = module.context
     before, context.allow_unregistered_dialects = context.allow_unregistered_dialects, True
 
     def plain(found: re.Match) -> str:
         try:
             with context:
                 kernel = ir.Module.parse(base64.b64decode(found[0], validate=True))
-                return kernel.operation.get_asm(enable_debug_info=False)
+                return str(kernel.operation.get_asm(enable_debug_info=False))
         except (ValueError, ir.MLIRError):  # no kernel, or of a form that this jaxlib does not read: as it is
             return found[0]
 

@@ -116,6 +116,23 @@ def test_seams_lie_where_the_studio_has_its_windows():
     assert found["video/change_inside"] == pytest.approx(1) and found["video/change_seam"] > 5
 
 
+def test_a_cut_of_one_frame_at_one_seam_is_seen():
+    truth, pose = motion(61)
+    truth = truth + 2 * (np.arange(61) % 2).astype(np.uint8)[:, None, None, None]  # two levels from frame to frame
+    cut = truth.copy()
+    cut[35:] += 8  # among the changes to frames 32 to 36, which lie across two windows
+    signer = SimpleNamespace(settings=SIGNER.settings, studio=SimpleNamespace(window=12, overlap=4, renderer=RENDERER))
+
+    def found(video: np.ndarray) -> dict[str, float]:
+        rows = defaultdict(list)
+        score_motion({"": video}, {}, truth, pose, np.arange(61.0), signer, rows)
+        return motion_figures(rows)
+
+    assert found(truth)["video/change_seam_most"] == pytest.approx(1)
+    assert found(cut)["video/change_seam"] < 1.2 and found(cut)["video/change_seam_most"] > 4
+    assert "video/change_seam_most" not in found(np.full_like(truth, 90))  # nothing is divided by what never moves
+
+
 def test_only_the_farthest_frames_are_far():
     truth, pose = motion(20)
     flat = truth.copy()
