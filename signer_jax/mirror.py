@@ -80,7 +80,7 @@ def path_of(path: str | Path, what: str = "") -> Path:
         return Path(path)
     url = _checked(path, what)
     run = _made(url, url) / _RUN
-    with _reaching(url):
+    with reaching(url):
         try:
             entries = _store().ls(url, detail=True)
         except FileNotFoundError:  # nothing is there yet
@@ -144,7 +144,7 @@ def copied(path: str, what: str) -> Path:
 def look(url: str, what: str) -> dict[str, dict[str, Any]]:
     """The files that a URL of a bucket names, by their URLs: itself, or those in it. Raises `SignerError` for none."""
     url = _checked(url, what)
-    with _reaching(url):
+    with reaching(url):
         found = {f"gs://{name}": about for name, about in _store().find(url, detail=True).items()}
     files = {name: about for name, about in found.items() if ".." not in name.split("/") and not name.endswith("/")}
     if not files:
@@ -189,13 +189,14 @@ def sizes(folder: Any) -> dict[Any, int]:
     """The files of a folder, at any depth, and their bytes: of one here, or of a path of `checkpoints`."""
     if not is_url(folder):
         return {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    found = _store().find(str(folder), detail=True)
+    with reaching(folder):
+        found = _store().find(str(folder), detail=True)
     return {type(folder)(f"gs://{name}"): about["size"] for name, about in sorted(found.items())}
 
 
 def holding(folder: Any, name: str) -> list[Any]:
     """The folders in a folder of the bucket that hold a file of this name."""
-    with _reaching(str(folder)):
+    with reaching(str(folder)):
         return [folder / file.split("/")[-2] for file in _store().glob(f"{folder}/*/{name}")]
 
 
@@ -203,6 +204,28 @@ def there(path: Path) -> bool:
     """Whether a file is there, in the bucket where it is a mirror's."""
     place = place_of(path)
     return path.exists() if place is None else _about(place, place.object()) is not None
+
+
+@contextmanager
+def reaching(url: Any) -> Iterator[None]:
+    """Around what asks the bucket: it raises many kinds of errors, of which few are the system's. Nothing for a path."""
+    if not is_url(url):
+        yield
+        return
+    try:
+        yield
+    except (SignerError, FileExistsError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _HERE:
+            raise told(
+                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
+            ) from None
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise Trouble(
+            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
+            "application-default login) and the network"
+        ) from None
 
 
 # ---- From the bucket -------------------------------------------------------------------------------------------------
@@ -262,7 +285,7 @@ def fetch_plain(folder: Path) -> None:
     """Copies the files right in a folder without a manifest that are not here."""
     if (place := place_of(folder)) is None:
         return
-    with _reaching(place.object()):
+    with reaching(place.object()):
         try:
             entries = _store().ls(place.object(), detail=True)
         except FileNotFoundError:
@@ -301,7 +324,7 @@ def send_all(folder: Path) -> None:
     """The files of a folder without a manifest whose size there is another, at any depth."""
     if (place := place_of(folder)) is None or not folder.is_dir():
         return
-    with _reaching(place.object()):
+    with reaching(place.object()):
         found = _store().find(place.object(), detail=True)
     there = {f"gs://{name}": about["size"] for name, about in found.items()}
     for file, size in sizes(folder).items():
@@ -315,7 +338,7 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
     if (place := place_of(path)) is None:
         return
     for name in sorted(files, key=lambda name: name != MANIFEST):
-        with _reaching(place.object()), suppress(FileNotFoundError):
+        with reaching(place.object()), suppress(FileNotFoundError):
             _store().rm_file(place.object(name))
 
 
@@ -323,7 +346,7 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
     """Takes what these patterns name in a folder out of the bucket."""
     if (place := place_of(folder)) is None:
         return
-    with _reaching(place.object()):
+    with reaching(place.object()):
         for pattern in patterns:
             for found in _store().glob(place.object(pattern)):
                 with suppress(FileNotFoundError):
@@ -343,7 +366,7 @@ def locked(path: Path, holder: str) -> Iterator[None]:
     where = place.object()
     mine = {"holder": holder, "host": socket.gethostname(), "mirror": str(place.home), "id": uuid.uuid4().hex}
     data = json.dumps(mine).encode()
-    with _reaching(where):
+    with reaching(where):
         try:
             _store().pipe_file(where, data, mode="create")
         except FileExistsError:
@@ -359,7 +382,7 @@ def locked(path: Path, holder: str) -> Iterator[None]:
         yield
     finally:
         try:
-            with _reaching(where), suppress(FileNotFoundError):
+            with reaching(where), suppress(FileNotFoundError):
                 if _lock(where).get("id") == mine["id"]:
                     _store().rm_file(where)
         except Trouble as error:
@@ -393,27 +416,8 @@ def _store() -> Any:
     return fsspec.filesystem("gcs")
 
 
-@contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Around what asks the bucket: it raises many kinds of errors, of which few are the system's."""
-    try:
-        yield
-    except (SignerError, FileExistsError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _HERE:
-            raise told(
-                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
-            ) from None
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        raise Trouble(
-            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
-            "application-default login) and the network"
-        ) from None
-
-
 def _about(place: Place, name: str) -> dict[str, Any] | None:
-    with _reaching(place.object()):
+    with reaching(place.object()):
         try:
             return _store().info(name)
         except FileNotFoundError:
@@ -429,7 +433,7 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
     file = place.path(inside)
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
-        with _reaching(place.object(inside)):
+        with reaching(place.object(inside)):
             file.parent.mkdir(parents=True, exist_ok=True)
             _store().get_file(place.object(inside), str(partial))
         if (size := _size(partial)) != about["size"]:
@@ -442,7 +446,7 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
 
 def _send(file: Path, place: Place, inside: str) -> str:
     where = place.object(inside)
-    with _reaching(where):
+    with reaching(where):
         _store().put_file(str(file), where)
         return _tag(_store().info(where))
 

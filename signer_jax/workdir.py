@@ -153,7 +153,9 @@ def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
 
 def _trained(workdir: Path) -> bool:
     """Whether a stage of the run has a checkpoint."""
-    return any(step.name.isdecimal() for step in mirror.checkpoints(workdir).glob("*/*"))
+    checkpoints = mirror.checkpoints(workdir)
+    with mirror.reaching(checkpoints):
+        return any(step.name.isdecimal() for step in checkpoints.glob("*/*"))
 
 
 def outdated(workdir: Path, settings: Settings) -> list[str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from conftest import QUICK, TINY
@@ -26,7 +27,10 @@ from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
+from signer_jax.training.checkpoints import _set_aside
+from signer_jax.training.damage import Damaged
 from signer_jax.validation import read
+from signer_jax.workdir import _trained
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +287,27 @@ def test_a_network_that_is_not_there_is_one_line(bucket, capsys, monkeypatch, ca
     said = fails(capsys, "gloss", "hello", "--workdir", RUN)
     assert said.startswith(f"signer: {RUN}: the bucket cannot be reached (Cannot connect to host 127.0.0.1:1")
     assert not [record for record in caplog.records if record.name.startswith("gcsfs")]
+
+
+ASKS = {
+    "trained": lambda run, _: _trained(run),
+    "sizes": lambda _, stage: mirror.sizes(stage),
+    "aside": lambda _, stage: _set_aside(Damaged(stage / "2", "is damaged")),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_a_network_that_goes_in_mid_run_is_one_line(ask, bucket, monkeypatch):
+    def gone(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("the network\nis gone")
+
+    run = mirror.path_of(RUN)
+    folder = mirror.checkpoints(run)
+    monkeypatch.setattr(mirror._store(), "find", gone)
+    for name in ("glob", "exists", "rename"):
+        monkeypatch.setattr(type(folder), name, gone)
+    with pytest.raises(Trouble, match=rf"^{folder}.*: the bucket cannot be reached \(the network is gone\); check"):
+        ask(run, folder / "slul")
 
 
 def test_a_folder_that_holds_no_run_is_named_as_it_was_given(bucket, capsys):
