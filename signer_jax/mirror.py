@@ -3,6 +3,7 @@
 SIGNER_CACHE/NAME-HASH/.signer_jax.bucket   the URL that the mirror stands for
                        run/                 what commands on this machine have read or written of the run
                        objects/             which object of the bucket each file there is
+                       lock                 held by the one process of this machine that looks and copies
 
 Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
 a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
@@ -23,6 +24,7 @@ import re
 import shutil
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,14 +36,16 @@ from typing import Any
 
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import parse_json
+from signer_jax.machine_lock import held
 from signer_jax.outside import check_local, reason_of, told
 
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
-_BUCKET, _RUN, _OBJECTS = ".signer_jax.bucket", "run", "objects"
+_BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files
 _LONGEST = 4096  # bytes of a lock
+_DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
 
 
 @dataclass(frozen=True)
@@ -127,18 +131,23 @@ def copied(path: str, what: str) -> Path:
         return Path(path)
     url = _checked(path, what)
     parent, _, name = url.rpartition("/")
-    found = look(url, what)
     place = Place(_made(url, parent), parent, name)
-    wanted = {name.removeprefix(url).lstrip("/"): about for name, about in found.items()}
-    for file in sizes(place.path()) if place.path().is_dir() else ():
-        if file.relative_to(place.path()).as_posix() not in wanted:
-            _drop(file)
-    changed = {
-        inside: about for inside, about in wanted.items()
-        if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
-    }  # fmt: skip
-    _copy_all(place, changed)
+    with held(place.home / _LOCK):
+        wanted = {name.removeprefix(url).lstrip("/"): about for name, about in look(url, what).items()}
+        for file in sizes(place.path()) if place.path().is_dir() else ():
+            if file.relative_to(place.path()).as_posix() not in wanted and not _coming(file):
+                _drop(file)
+        changed = {
+            inside: about for inside, about in wanted.items()
+            if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
+        }  # fmt: skip
+        _copy_all(place, changed)
     return place.path()
+
+
+def _coming(file: Path) -> bool:
+    """Whether it is another process's download, as where a file system has no locks."""
+    return file.name.endswith(".partial") and time.time() - file.stat().st_mtime < _DAY
 
 
 def look(url: str, what: str) -> dict[str, dict[str, Any]]:
@@ -208,7 +217,7 @@ def there(path: Path) -> bool:
 
 @contextmanager
 def reaching(url: Any) -> Iterator[None]:
-    """Around what asks the bucket: it raises many kinds of errors, of which few are the system's. Nothing for a path."""
+    """Around what asks the bucket: it raises many kinds of errors, few of them the system's. For a path nothing."""
     if not is_url(url):
         yield
         return
@@ -233,8 +242,12 @@ def reaching(url: Any) -> Iterator[None]:
 
 def fresh(path: Path) -> None:
     """Brings a file, or of a folder of ours the manifest, to what the bucket has; nothing is left of what it lacks."""
-    if (place := place_of(path)) is None:
-        return
+    if (place := place_of(path)) is not None:
+        with held(place.home / _LOCK):
+            _fresh(place, path)
+
+
+def _fresh(place: Place, path: Path) -> None:
     about, inside = _about(place, place.object()), ""
     if about is None or about["type"] == "directory":
         about, inside = (_about(place, place.object(MANIFEST)) if about else None), MANIFEST
@@ -255,8 +268,12 @@ def fresh(path: Path) -> None:
 
 def fetch(folder: Path, files: Mapping[str, int]) -> None:
     """Copies the files of a folder's manifest that are not here yet, each whole or not at all."""
-    if (place := place_of(folder)) is None:
-        return
+    if (place := place_of(folder)) is not None:
+        with held(place.home / _LOCK):
+            _fetch(place, folder, files)
+
+
+def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     missing = [name for name, size in files.items() if _size(folder / name) != size]
     if not missing:
         return

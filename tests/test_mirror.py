@@ -1,14 +1,17 @@
 """Runs in a bucket, of a real server of objects (`object_server.py`): what lies where, and what hinders it."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +25,7 @@ import fsspec
 import object_server
 from tiny_pipeline import spiece
 
-from signer_jax import configuration, mirror, storage
+from signer_jax import configuration, machine_lock, mirror, storage
 from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
@@ -232,6 +235,71 @@ def test_a_copy_of_what_others_made_is_the_buckets(bucket, tmp_path, capsys):
     assert mirror.copied(f"{url}/a", "x").read_text() == "ONE"  # a file alone
     with pytest.raises(SignerError, match=r"^config.vae.init gs://bucket/weights/none: nothing is there; give what"):
         mirror.copied("gs://bucket/weights/none", "config.vae.init")
+
+
+def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("one")
+    url = put(bucket, tmp_path / "theirs", "weights/t5")
+    code = (
+        f"from signer_jax import mirror; mirror.look({url!r}, ''); print('up', flush=True); mirror.copied({url!r}, '')"
+    )
+    got, others = type(mirror._store()).get_file, []
+
+    def meanwhile(self, where, file, **options):
+        got(self, where, file, **options)
+        other = subprocess.Popen(
+            [sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        others.append(other)
+        assert other.stdout.readline() == "up\n"
+        with suppress(subprocess.TimeoutExpired):
+            other.wait(timeout=0.7)
+
+    monkeypatch.setattr(mirror._store(), "get_file", meanwhile.__get__(mirror._store()))
+    copy = mirror.copied(url, "config.slul.init")
+    (other,) = others
+    assert "copied" not in other.communicate(timeout=60)[1] and other.returncode == 0
+    assert os.listdir(copy) == ["a"] and (copy / "a").read_text() == "one"
+
+
+def test_a_download_of_anothers_is_left_where_it_is(bucket, tmp_path):
+    """Where no lock holds between the two; but for one that was left a day ago."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("one")
+    url = put(bucket, tmp_path / "theirs", "weights/t5")
+    copy = mirror.copied(url, "x")
+    for name in (".new.partial", ".old.partial"):
+        (copy / name).write_text("")
+    os.utime(copy / ".old.partial", (1, 1))
+    mirror.copied(url, "x")
+    assert {*os.listdir(copy)} == {"a", ".new.partial"}
+
+
+def test_a_lock_of_this_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine_lock, "_SOON", 0.0)
+    file, order = tmp_path / "lock", []
+
+    def other() -> None:
+        with machine_lock.held(file):
+            order.append("other")
+
+    thread = threading.Thread(target=other)
+    with machine_lock.held(file), machine_lock.held(file):
+        thread.start()
+        with file.open("ab") as again, pytest.raises(BlockingIOError):
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"] and not capsys.readouterr().err
+    with file.open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        thread = threading.Thread(target=other)
+        thread.start()
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+    thread.join()
+    assert said == f"signer: {tmp_path}: another process of this machine copies to it; this one waits for that\n"
 
 
 def test_weights_of_a_bucket_are_kept_in_the_run(bucket, tmp_path):
