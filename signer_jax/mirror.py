@@ -326,9 +326,10 @@ def sending(partial: Path, path: Path) -> Iterator[None]:
         tags = _send_folder(partial, place)
     else:
         tags = {"": _send(partial, place, "")}
-    yield
-    for name, tag in tags.items():
-        _replace(place.note(name), tag.encode())
+    with held(place.home / _LOCK):  # another process would take it for another one than the bucket's, until the note
+        yield
+        for name, tag in tags.items():
+            _replace(place.note(name), tag.encode())
 
 
 def send(file: Path) -> None:

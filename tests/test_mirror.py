@@ -119,6 +119,35 @@ def test_what_is_discarded_is_gone_there_too(bucket):
     assert not bucket
 
 
+@pytest.mark.parametrize("by", ["who writes", "who reads"])
+def test_a_folder_is_left_whole_while_its_note_is_written(by, bucket, tmp_path, monkeypatch):
+    """Which comes after the manifest: another process would take it for that of a folder of before."""
+    here = mirror.path_of(RUN)
+    if by == "who reads":
+        make(here / "data", a="one")
+        here = on_another_machine(monkeypatch, tmp_path)
+        shutil.rmtree(here / "data")
+        mirror.place_of(here / "data").note(mirror.MANIFEST).unlink()
+    note, replace, others = mirror.place_of(here / "data").note(mirror.MANIFEST), mirror._replace, []
+
+    def meanwhile(file: Path, data: bytes) -> None:
+        if file == note and not others:
+            others.append(threading.Thread(target=storage.recover, args=[here / "data"]))
+            (here / "data" / "mark").write_text("")
+            others[0].start()
+            others[0].join(0.3)
+        replace(file, data)
+
+    monkeypatch.setattr(mirror, "_replace", meanwhile)
+    if by == "who reads":
+        storage.recover(here / "data")
+    else:
+        make(here / "data", a="one")
+    others[0].join()
+    assert (here / "data" / "mark").exists()
+    storage.check_folder(here / "data", "kind", "mend")
+
+
 def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch):
     """What is left of a machine that went while it wrote is made anew, and no other machine takes it for whole."""
     make(mirror.path_of(RUN) / "data", a="one")
