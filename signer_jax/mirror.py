@@ -22,7 +22,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import time
 import uuid
@@ -35,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.errors import SignerError, Trouble
-from signer_jax.json_files import parse_json
 from signer_jax.machine_lock import held
 from signer_jax.outside import check_local, reason_of, told
 
@@ -44,7 +42,6 @@ _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files
-_LONGEST = 4096  # bytes of a lock
 _DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
 
 
@@ -86,7 +83,7 @@ def path_of(path: str | Path, what: str = "") -> Path:
     run = _made(url, url) / _RUN
     with reaching(url):
         try:
-            entries = _store().ls(url, detail=True)
+            entries = store().ls(url, detail=True)
         except FileNotFoundError:  # nothing is there yet
             entries = []
     there = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] for entry in entries}
@@ -154,7 +151,7 @@ def look(url: str, what: str) -> dict[str, dict[str, Any]]:
     """The files that a URL of a bucket names, by their URLs: itself, or those in it. Raises `SignerError` for none."""
     url = _checked(url, what)
     with reaching(url):
-        found = {f"gs://{name}": about for name, about in _store().find(url, detail=True).items()}
+        found = {f"gs://{name}": about for name, about in store().find(url, detail=True).items()}
     files = {name: about for name, about in found.items() if ".." not in name.split("/") and not name.endswith("/")}
     if not files:
         raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
@@ -190,7 +187,7 @@ def checkpoints(workdir: Path) -> Any:
         return workdir / "checkpoints"
     from etils import epath
 
-    _store()  # which says how epath opens it
+    store()  # which says how epath opens it
     return epath.Path(place.object("checkpoints"))
 
 
@@ -199,14 +196,14 @@ def sizes(folder: Any) -> dict[Any, int]:
     if not is_url(folder):
         return {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     with reaching(folder):
-        found = _store().find(str(folder), detail=True)
+        found = store().find(str(folder), detail=True)
     return {type(folder)(f"gs://{name}"): about["size"] for name, about in sorted(found.items())}
 
 
 def holding(folder: Any, name: str) -> list[Any]:
     """The folders in a folder of the bucket that hold a file of this name."""
     with reaching(str(folder)):
-        return [folder / file.split("/")[-2] for file in _store().glob(f"{folder}/*/{name}")]
+        return [folder / file.split("/")[-2] for file in store().glob(f"{folder}/*/{name}")]
 
 
 def there(path: Path) -> bool:
@@ -304,7 +301,7 @@ def fetch_plain(folder: Path) -> None:
         return
     with reaching(place.object()):
         try:
-            entries = _store().ls(place.object(), detail=True)
+            entries = store().ls(place.object(), detail=True)
         except FileNotFoundError:
             return
     for about in entries:
@@ -343,7 +340,7 @@ def send_all(folder: Path) -> None:
     if (place := place_of(folder)) is None or not folder.is_dir():
         return
     with reaching(place.object()):
-        found = _store().find(place.object(), detail=True)
+        found = store().find(place.object(), detail=True)
     there = {f"gs://{name}": about["size"] for name, about in found.items()}
     for file, size in sizes(folder).items():
         inside = file.relative_to(folder).as_posix()
@@ -357,7 +354,7 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
         return
     for name in sorted(files, key=lambda name: name != MANIFEST):
         with reaching(place.object()), suppress(FileNotFoundError):
-            _store().rm_file(place.object(name))
+            store().rm_file(place.object(name))
 
 
 def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
@@ -366,53 +363,9 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
         return
     with reaching(place.object()):
         for pattern in patterns:
-            for found in _store().glob(place.object(pattern)):
+            for found in store().glob(place.object(pattern)):
                 with suppress(FileNotFoundError):
-                    _store().rm(found, recursive=True)
-
-
-@contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
-    """Holds a lock in the bucket, for who already holds that of the mirror: an object that one alone can make.
-
-    It stays where this process ends without a word; the same machine takes it over, since no other process there holds
-    the mirror. Raises `Trouble` where another one has it.
-    """
-    if (place := place_of(path)) is None:
-        yield
-        return
-    where = place.object()
-    mine = {"holder": holder, "host": socket.gethostname(), "mirror": str(place.home), "id": uuid.uuid4().hex}
-    data = json.dumps(mine).encode()
-    with reaching(where):
-        try:
-            _store().pipe_file(where, data, mode="create")
-        except FileExistsError:
-            theirs = _lock(where)
-            # They are equal also where an answer was lost and it was tried again.
-            if any(theirs.get(name) != mine[name] for name in ("host", "mirror")):
-                raise Trouble(
-                    f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if "
-                    f"it has ended without a word, as when its machine is gone: gcloud storage rm {where}"
-                ) from None
-            _store().pipe_file(where, data)
-    try:
-        yield
-    finally:
-        try:
-            with reaching(where), suppress(FileNotFoundError):
-                if _lock(where).get("id") == mine["id"]:
-                    _store().rm_file(where)
-        except Trouble as error:
-            print(f"signer: {error}", file=sys.stderr)
-
-
-def _lock(where: str) -> dict[str, Any]:
-    try:
-        found = parse_json(_store().cat_file(where, end=_LONGEST), _LONGEST)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+                    store().rm(found, recursive=True)
 
 
 # ---- Below -----------------------------------------------------------------------------------------------------------
@@ -423,7 +376,7 @@ def _cache() -> Path:
 
 
 @cache
-def _store() -> Any:
+def store() -> Any:
     """What speaks to the buckets. It keeps no listings, nor does epath's: others write there too."""
     try:
         import fsspec
@@ -437,7 +390,7 @@ def _store() -> Any:
 def _about(place: Place, name: str) -> dict[str, Any] | None:
     with reaching(place.object()):
         try:
-            return _store().info(name)
+            return store().info(name)
         except FileNotFoundError:
             return None
 
@@ -453,7 +406,7 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
     try:
         with reaching(place.object(inside)):
             file.parent.mkdir(parents=True, exist_ok=True)
-            _store().get_file(place.object(inside), str(partial))
+            store().get_file(place.object(inside), str(partial))
         if (size := _size(partial)) != about["size"]:
             raise Trouble(f"{place.object(inside)}: {size} of {about['size']} bytes came; try again")
         os.replace(partial, file)
@@ -465,8 +418,8 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
 def _send(file: Path, place: Place, inside: str) -> str:
     where = place.object(inside)
     with reaching(where):
-        _store().put_file(str(file), where)
-        return _tag(_store().info(where))
+        store().put_file(str(file), where)
+        return _tag(store().info(where))
 
 
 def _send_folder(partial: Path, place: Place) -> dict[str, str]:

@@ -25,11 +25,12 @@ import fsspec
 import object_server
 from tiny_pipeline import spiece
 
-from signer_jax import configuration, machine_lock, mirror, storage
+from signer_jax import bucket_lock, configuration, machine_lock, mirror, storage
 from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
+from signer_jax.training import preemption
 from signer_jax.training.checkpoints import _set_aside
 from signer_jax.training.damage import Damaged
 from signer_jax.validation import read
@@ -48,7 +49,8 @@ def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
         monkeypatch.setenv(name, server.url)
     monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
-    mirror._store.cache_clear()
+    monkeypatch.delenv("SIGNER_RUN", raising=False)
+    mirror.store.cache_clear()
     fsspec.get_filesystem_class("gcs").clear_instance_cache()
     server.buckets["bucket"].clear()
     return server.buckets["bucket"]
@@ -162,14 +164,14 @@ def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch
 def test_what_does_not_reach_the_bucket_gets_no_name_here(bucket, server, monkeypatch):
     here = mirror.path_of(RUN)
     make(here / "data", a="one")
-    put = type(mirror._store()).put_file
+    put = type(mirror.store()).put_file
 
     def failing(self, file, where, **options):
         if where.endswith("data/b"):
             raise ValueError("the network\nis gone")
         return put(self, file, where, **options)
 
-    monkeypatch.setattr(mirror._store(), "put_file", failing.__get__(mirror._store()))
+    monkeypatch.setattr(mirror.store(), "put_file", failing.__get__(mirror.store()))
     with pytest.raises(Trouble, match=r"^gs://bucket/runs/one/data/b: the bucket cannot be reached \(the network is"):
         make(here / "data", a="ONE", b="two")
     assert (here / "data" / "a").read_text() == "one"
@@ -205,16 +207,16 @@ def test_a_users_own_folder_run_is_no_mirror(tmp_path):
 @pytest.mark.parametrize("differs", ["host", "cache"])
 def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
     here = mirror.path_of(RUN)
-    with mirror.locked(here / ".lock", "process 1 on first"):
+    with bucket_lock.locked(here / ".lock", "process 1 on first"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on first"
         there = here
         if differs == "host":
-            monkeypatch.setattr(mirror.socket, "gethostname", lambda: "second")
+            monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
         else:
             there = on_another_machine(monkeypatch, tmp_path)
         with (
             pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; .*: gcloud storage rm {RUN}/\.lock$"),
-            mirror.locked(there / ".lock", "process 2 on second"),
+            bucket_lock.locked(there / ".lock", "process 2 on second"),
         ):
             pass
         assert "runs/one/.lock" in bucket
@@ -224,17 +226,59 @@ def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
 def test_a_machine_takes_its_own_lock_over(bucket):
     """Of a process that ended without a word: the mirror's lock ended with it."""
     here = mirror.path_of(RUN)
-    left = {"holder": "process 1", "host": mirror.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
-    mirror._store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
-    with mirror.locked(here / ".lock", "process 2"):
+    left = {"holder": "process 1", "host": bucket_lock.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
+    mirror.store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
+    with bucket_lock.locked(here / ".lock", "process 2"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 2"
     assert not bucket
 
 
+@pytest.mark.parametrize("launch", ["run1-ab", "run1-cd", ""])
+def test_a_launch_takes_its_own_lock_over(launch, bucket, tmp_path, monkeypatch, capsys):
+    """A slice that is asked for anew has other host names; no other launch does, nor what nobody launched."""
+    monkeypatch.setenv("SIGNER_RUN", launch and "run1-ab")
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1 on first"):
+        left = bucket["runs/one/.lock"]
+    bucket["runs/one/.lock"] = left
+    monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
+    monkeypatch.setenv("SIGNER_RUN", launch)
+    lock = bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1 on second")
+    if launch != "run1-ab":
+        with pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; "), lock:
+            pass
+        return
+    with lock:
+        assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on second"
+    assert not bucket
+    assert capsys.readouterr().err == (
+        f"signer: {RUN}: was held by process 1 on first, of this launch too; its lock is taken over\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_lock_is_gone_before_a_process_ends_at_once(number, bucket, monkeypatch):
+    notice, ended = preemption.Notice(), []
+    notice.asked = True  # before
+    monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, dict(bucket))))
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1"):
+        assert bucket
+        notice.hear(number)
+    assert ended == [(75 if number == signal.SIGTERM else 130, {})]
+
+
+def test_a_process_that_ends_at_once_waits_for_no_network(bucket, monkeypatch):
+    answered = threading.Event()
+    monkeypatch.setattr(bucket_lock, "_lock", lambda _: answered.wait() and {})
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1"):
+        bucket_lock.let_go(0.05)
+        assert "runs/one/.lock" in bucket
+        answered.set()
+
+
 def test_who_lost_a_lock_leaves_the_next_ones(bucket):
     here = mirror.path_of(RUN)
-    with mirror.locked(here / ".lock", "process 1"):
-        mirror._store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
+    with bucket_lock.locked(here / ".lock", "process 1"):
+        mirror.store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
     assert json.loads(bucket["runs/one/.lock"][0]) == {"id": "another"}
 
 
@@ -273,7 +317,7 @@ def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_pat
     code = (
         f"from signer_jax import mirror; mirror.look({url!r}, ''); print('up', flush=True); mirror.copied({url!r}, '')"
     )
-    got, others = type(mirror._store()).get_file, []
+    got, others = type(mirror.store()).get_file, []
 
     def meanwhile(self, where, file, **options):
         got(self, where, file, **options)
@@ -285,7 +329,7 @@ def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_pat
         with suppress(subprocess.TimeoutExpired):
             other.wait(timeout=0.7)
 
-    monkeypatch.setattr(mirror._store(), "get_file", meanwhile.__get__(mirror._store()))
+    monkeypatch.setattr(mirror.store(), "get_file", meanwhile.__get__(mirror.store()))
     copy = mirror.copied(url, "config.slul.init")
     (other,) = others
     assert "copied" not in other.communicate(timeout=60)[1] and other.returncode == 0
@@ -400,7 +444,7 @@ def test_a_network_that_goes_in_mid_run_is_one_line(ask, bucket, monkeypatch):
 
     run = mirror.path_of(RUN)
     folder = mirror.checkpoints(run)
-    monkeypatch.setattr(mirror._store(), "find", gone)
+    monkeypatch.setattr(mirror.store(), "find", gone)
     for name in ("glob", "exists", "rename"):
         monkeypatch.setattr(type(folder), name, gone)
     with pytest.raises(Trouble, match=rf"^{folder}.*: the bucket cannot be reached \(the network is gone\); check"):
