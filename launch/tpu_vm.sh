@@ -186,8 +186,11 @@ commit=${SIGNER_COMMIT-}
 if git -C "$root" ls-files --error-unmatch launch/tpu_vm.sh >"$packed/git" 2>&1; then
   commit=$(git -C "$root" describe --always --dirty --abbrev=40 '--exclude=*' || true)
 fi
-tuned= # what has one meaning here and there (README, "Overlap"); others --env names
-if [ -n "$commit" ]; then printf -v tuned ' SIGNER_COMMIT=%q' "$commit"; fi
+# What this launch alone knows: a slice that is asked for anew has other host names, and takes over what the one before held.
+launched=$name-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+printf -v tuned ' SIGNER_RUN=%q' "$launched"
+# What has one meaning here and there (README, "Overlap"); others --env names.
+if [ -n "$commit" ]; then printf -v tuned '%s SIGNER_COMMIT=%q' "$tuned" "$commit"; fi
 for variable in LIBTPU_INIT_ARGS SIGNER_WAIT; do
   if [ -n "${!variable-}" ]; then printf -v tuned '%s %s=%q' "$tuned" "$variable" "${!variable}"; fi
 done

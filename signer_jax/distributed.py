@@ -135,11 +135,11 @@ def longest_wait(variables: Mapping[str, str]) -> float:
     return minutes
 
 
-def first_makes(what: str, make: Callable[[], Made], there: Callable[[], bool]) -> Made:
-    """Runs `make` on the first process, then on the others, which find made what the first has written.
+def first_makes(what: str, make: Callable[[], Made], opened: Callable[[], Made], there: Callable[[], bool]) -> Made:
+    """Runs `make` on the first process; the others open with `opened` what it has written.
 
     The processes share a file system, as checkpoints need anyway, or a bucket. `there`: whether what `make` writes is
-    there; the others wait until it is as on the first (`seen`), since they would make it again.
+    there; the others wait until it is as on the first (`seen`). Where it writes nothing, they run `make` too.
     """
     if jax.process_index() == 0:
         made = make()
@@ -147,9 +147,10 @@ def first_makes(what: str, make: Callable[[], Made], there: Callable[[], bool]) 
         first_says(there())
         return made
     wait_for_all(what)
-    if first_says(False):
-        seen(what, there)
-    return make()
+    if not first_says(False):
+        return make()
+    seen(what, there)
+    return opened()
 
 
 def seen(what: str, there: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 SIGNER_CACHE/NAME-HASH/.signer_jax.bucket   the URL that the mirror stands for
                        run/                 what commands on this machine have read or written of the run
                        objects/             which object of the bucket each file there is
+                       lock                 held by the one process of this machine that looks and copies
 
 Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
 a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
@@ -21,8 +22,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,15 +34,15 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.errors import SignerError, Trouble
-from signer_jax.json_files import parse_json
+from signer_jax.machine_lock import held
 from signer_jax.outside import check_local, reason_of, told
 
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
-_BUCKET, _RUN, _OBJECTS = ".signer_jax.bucket", "run", "objects"
+_BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files
-_LONGEST = 4096  # bytes of a lock
+_DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def path_of(path: str | Path, what: str = "") -> Path:
         return Path(path)
     url = _checked(path, what)
     run = _made(url, url) / _RUN
-    with _reaching(url):
+    with reaching(url):
         try:
-            entries = _store().ls(url, detail=True)
+            entries = store().ls(url, detail=True)
         except FileNotFoundError:  # nothing is there yet
             entries = []
     there = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] for entry in entries}
@@ -127,25 +128,30 @@ def copied(path: str, what: str) -> Path:
         return Path(path)
     url = _checked(path, what)
     parent, _, name = url.rpartition("/")
-    found = look(url, what)
     place = Place(_made(url, parent), parent, name)
-    wanted = {name.removeprefix(url).lstrip("/"): about for name, about in found.items()}
-    for file in sizes(place.path()) if place.path().is_dir() else ():
-        if file.relative_to(place.path()).as_posix() not in wanted:
-            _drop(file)
-    changed = {
-        inside: about for inside, about in wanted.items()
-        if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
-    }  # fmt: skip
-    _copy_all(place, changed)
+    with held(place.home / _LOCK):
+        wanted = {name.removeprefix(url).lstrip("/"): about for name, about in look(url, what).items()}
+        for file in sizes(place.path()) if place.path().is_dir() else ():
+            if file.relative_to(place.path()).as_posix() not in wanted and not _coming(file):
+                _drop(file)
+        changed = {
+            inside: about for inside, about in wanted.items()
+            if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
+        }  # fmt: skip
+        _copy_all(place, changed)
     return place.path()
+
+
+def _coming(file: Path) -> bool:
+    """Whether it is another process's download, as where a file system has no locks."""
+    return file.name.endswith(".partial") and time.time() - file.stat().st_mtime < _DAY
 
 
 def look(url: str, what: str) -> dict[str, dict[str, Any]]:
     """The files that a URL of a bucket names, by their URLs: itself, or those in it. Raises `SignerError` for none."""
     url = _checked(url, what)
-    with _reaching(url):
-        found = {f"gs://{name}": about for name, about in _store().find(url, detail=True).items()}
+    with reaching(url):
+        found = {f"gs://{name}": about for name, about in store().find(url, detail=True).items()}
     files = {name: about for name, about in found.items() if ".." not in name.split("/") and not name.endswith("/")}
     if not files:
         raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
@@ -181,7 +187,7 @@ def checkpoints(workdir: Path) -> Any:
         return workdir / "checkpoints"
     from etils import epath
 
-    _store()  # which says how epath opens it
+    store()  # which says how epath opens it
     return epath.Path(place.object("checkpoints"))
 
 
@@ -189,14 +195,15 @@ def sizes(folder: Any) -> dict[Any, int]:
     """The files of a folder, at any depth, and their bytes: of one here, or of a path of `checkpoints`."""
     if not is_url(folder):
         return {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    found = _store().find(str(folder), detail=True)
+    with reaching(folder):
+        found = store().find(str(folder), detail=True)
     return {type(folder)(f"gs://{name}"): about["size"] for name, about in sorted(found.items())}
 
 
 def holding(folder: Any, name: str) -> list[Any]:
     """The folders in a folder of the bucket that hold a file of this name."""
-    with _reaching(str(folder)):
-        return [folder / file.split("/")[-2] for file in _store().glob(f"{folder}/*/{name}")]
+    with reaching(str(folder)):
+        return [folder / file.split("/")[-2] for file in store().glob(f"{folder}/*/{name}")]
 
 
 def there(path: Path) -> bool:
@@ -205,13 +212,39 @@ def there(path: Path) -> bool:
     return path.exists() if place is None else _about(place, place.object()) is not None
 
 
+@contextmanager
+def reaching(url: Any) -> Iterator[None]:
+    """Around what asks the bucket: it raises many kinds of errors, few of them the system's. For a path nothing."""
+    if not is_url(url):
+        yield
+        return
+    try:
+        yield
+    except (SignerError, FileExistsError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _HERE:
+            raise told(
+                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
+            ) from None
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise Trouble(
+            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
+            "application-default login) and the network"
+        ) from None
+
+
 # ---- From the bucket -------------------------------------------------------------------------------------------------
 
 
 def fresh(path: Path) -> None:
     """Brings a file, or of a folder of ours the manifest, to what the bucket has; nothing is left of what it lacks."""
-    if (place := place_of(path)) is None:
-        return
+    if (place := place_of(path)) is not None:
+        with held(place.home / _LOCK):
+            _fresh(place, path)
+
+
+def _fresh(place: Place, path: Path) -> None:
     about, inside = _about(place, place.object()), ""
     if about is None or about["type"] == "directory":
         about, inside = (_about(place, place.object(MANIFEST)) if about else None), MANIFEST
@@ -232,8 +265,12 @@ def fresh(path: Path) -> None:
 
 def fetch(folder: Path, files: Mapping[str, int]) -> None:
     """Copies the files of a folder's manifest that are not here yet, each whole or not at all."""
-    if (place := place_of(folder)) is None:
-        return
+    if (place := place_of(folder)) is not None:
+        with held(place.home / _LOCK):
+            _fetch(place, folder, files)
+
+
+def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     missing = [name for name, size in files.items() if _size(folder / name) != size]
     if not missing:
         return
@@ -262,9 +299,9 @@ def fetch_plain(folder: Path) -> None:
     """Copies the files right in a folder without a manifest that are not here."""
     if (place := place_of(folder)) is None:
         return
-    with _reaching(place.object()):
+    with reaching(place.object()):
         try:
-            entries = _store().ls(place.object(), detail=True)
+            entries = store().ls(place.object(), detail=True)
         except FileNotFoundError:
             return
     for about in entries:
@@ -286,9 +323,10 @@ def sending(partial: Path, path: Path) -> Iterator[None]:
         tags = _send_folder(partial, place)
     else:
         tags = {"": _send(partial, place, "")}
-    yield
-    for name, tag in tags.items():
-        _replace(place.note(name), tag.encode())
+    with held(place.home / _LOCK):  # another process would take it for another one than the bucket's, until the note
+        yield
+        for name, tag in tags.items():
+            _replace(place.note(name), tag.encode())
 
 
 def send(file: Path) -> None:
@@ -301,8 +339,8 @@ def send_all(folder: Path) -> None:
     """The files of a folder without a manifest whose size there is another, at any depth."""
     if (place := place_of(folder)) is None or not folder.is_dir():
         return
-    with _reaching(place.object()):
-        found = _store().find(place.object(), detail=True)
+    with reaching(place.object()):
+        found = store().find(place.object(), detail=True)
     there = {f"gs://{name}": about["size"] for name, about in found.items()}
     for file, size in sizes(folder).items():
         inside = file.relative_to(folder).as_posix()
@@ -315,63 +353,19 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
     if (place := place_of(path)) is None:
         return
     for name in sorted(files, key=lambda name: name != MANIFEST):
-        with _reaching(place.object()), suppress(FileNotFoundError):
-            _store().rm_file(place.object(name))
+        with reaching(place.object()), suppress(FileNotFoundError):
+            store().rm_file(place.object(name))
 
 
 def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
     """Takes what these patterns name in a folder out of the bucket."""
     if (place := place_of(folder)) is None:
         return
-    with _reaching(place.object()):
+    with reaching(place.object()):
         for pattern in patterns:
-            for found in _store().glob(place.object(pattern)):
+            for found in store().glob(place.object(pattern)):
                 with suppress(FileNotFoundError):
-                    _store().rm(found, recursive=True)
-
-
-@contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
-    """Holds a lock in the bucket, for who already holds that of the mirror: an object that one alone can make.
-
-    It stays where this process ends without a word; the same machine takes it over, since no other process there holds
-    the mirror. Raises `Trouble` where another one has it.
-    """
-    if (place := place_of(path)) is None:
-        yield
-        return
-    where = place.object()
-    mine = {"holder": holder, "host": socket.gethostname(), "mirror": str(place.home), "id": uuid.uuid4().hex}
-    data = json.dumps(mine).encode()
-    with _reaching(where):
-        try:
-            _store().pipe_file(where, data, mode="create")
-        except FileExistsError:
-            theirs = _lock(where)
-            # They are equal also where an answer was lost and it was tried again.
-            if any(theirs.get(name) != mine[name] for name in ("host", "mirror")):
-                raise Trouble(
-                    f"{place.url}: in use by {theirs.get('holder') or 'another machine'}; wait for it or stop it; if "
-                    f"it has ended without a word, as when its machine is gone: gcloud storage rm {where}"
-                ) from None
-            _store().pipe_file(where, data)
-    try:
-        yield
-    finally:
-        try:
-            with _reaching(where), suppress(FileNotFoundError):
-                if _lock(where).get("id") == mine["id"]:
-                    _store().rm_file(where)
-        except Trouble as error:
-            print(f"signer: {error}", file=sys.stderr)
-
-
-def _lock(where: str) -> dict[str, Any]:
-    try:
-        found = parse_json(_store().cat_file(where, end=_LONGEST), _LONGEST)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+                    store().rm(found, recursive=True)
 
 
 # ---- Below -----------------------------------------------------------------------------------------------------------
@@ -382,7 +376,7 @@ def _cache() -> Path:
 
 
 @cache
-def _store() -> Any:
+def store() -> Any:
     """What speaks to the buckets. It keeps no listings, nor does epath's: others write there too."""
     try:
         import fsspec
@@ -393,29 +387,10 @@ def _store() -> Any:
     return fsspec.filesystem("gcs")
 
 
-@contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Around what asks the bucket: it raises many kinds of errors, of which few are the system's."""
-    try:
-        yield
-    except (SignerError, FileExistsError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _HERE:
-            raise told(
-                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
-            ) from None
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        raise Trouble(
-            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
-            "application-default login) and the network"
-        ) from None
-
-
 def _about(place: Place, name: str) -> dict[str, Any] | None:
-    with _reaching(place.object()):
+    with reaching(place.object()):
         try:
-            return _store().info(name)
+            return store().info(name)
         except FileNotFoundError:
             return None
 
@@ -429,9 +404,9 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
     file = place.path(inside)
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
-        with _reaching(place.object(inside)):
+        with reaching(place.object(inside)):
             file.parent.mkdir(parents=True, exist_ok=True)
-            _store().get_file(place.object(inside), str(partial))
+            store().get_file(place.object(inside), str(partial))
         if (size := _size(partial)) != about["size"]:
             raise Trouble(f"{place.object(inside)}: {size} of {about['size']} bytes came; try again")
         os.replace(partial, file)
@@ -442,9 +417,9 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
 
 def _send(file: Path, place: Place, inside: str) -> str:
     where = place.object(inside)
-    with _reaching(where):
-        _store().put_file(str(file), where)
-        return _tag(_store().info(where))
+    with reaching(where):
+        store().put_file(str(file), where)
+        return _tag(store().info(where))
 
 
 def _send_folder(partial: Path, place: Place) -> dict[str, str]:

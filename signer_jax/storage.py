@@ -27,6 +27,7 @@ from typing import Any, TextIO
 from signer_jax import mirror
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
+from signer_jax.machine_lock import NO_LOCKS
 from signer_jax.mirror import MANIFEST
 from signer_jax.outside import check_inside, plain_file, reason_of, told
 from signer_jax.renames import exchange
@@ -42,7 +43,6 @@ RUN_FILES = (
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked
 _ENDING = ".partial"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without flock
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -306,7 +306,7 @@ def locked(path: str | Path, holder: str, refusal: str) -> Iterator[None]:
                 f"{path.parent}: in use by {file.read(200).strip() or 'another process'}; {refusal}"
             ) from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             print(
                 f"signer: {path.parent}: this file system has no locks; start one run at a time here", file=sys.stderr

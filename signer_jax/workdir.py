@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from signer_jax import mirror, outside, storage
+from signer_jax import bucket_lock, mirror, outside, storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import seen, wait_for_all
 from signer_jax.errors import SignerError, Trouble, closest
@@ -77,7 +77,7 @@ def claimed(workdir: Path, settings: Settings) -> Iterator[None]:
         f"keep it: when you know that nothing runs there, remove {LOCK})"
     )
     alone = storage.locked(workdir / LOCK, holder, ends)
-    with alone, mirror.locked(workdir / LOCK, holder):
+    with alone, bucket_lock.locked(workdir / LOCK, holder):
         for note in check_claim(workdir, settings):  # it may have been made in between
             print(f"signer: {note}", file=sys.stderr)
         _make_room(workdir, settings)
@@ -153,7 +153,9 @@ def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
 
 def _trained(workdir: Path) -> bool:
     """Whether a stage of the run has a checkpoint."""
-    return any(step.name.isdecimal() for step in mirror.checkpoints(workdir).glob("*/*"))
+    checkpoints = mirror.checkpoints(workdir)
+    with mirror.reaching(checkpoints):
+        return any(step.name.isdecimal() for step in checkpoints.glob("*/*"))
 
 
 def outdated(workdir: Path, settings: Settings) -> list[str]:

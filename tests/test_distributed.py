@@ -24,9 +24,12 @@ CODE = """
         return jax.process_index() == 0 or len(looks) > 3
     def make():
         return f"made by {jax.process_index()} after {len(looks)} looks"
+    def opened():
+        return make().replace("made", "opened")
     with distributed.failing_at_once():
         for _ in range(2):
-            print(distributed.first_makes("the corpus", make, there), flush=True)
+            print(distributed.first_makes("the corpus", make, opened, there), flush=True)
+        print(distributed.first_makes("nothing", make, opened, lambda: False), flush=True)
         if jax.process_index() == 1:
             time.sleep(600)
         distributed.wait_for_all("latents")
@@ -51,9 +54,11 @@ def test_who_does_not_come_is_named():
         said, told = processes[0].communicate(timeout=120)
     finally:
         processes[1].kill()
-    made = [re.findall("made by .*", text) for text in (said, processes[1].communicate()[0])]  # gloo speaks too
-    assert made[0] == ["made by 0 after 0 looks", "made by 0 after 1 looks"]
-    assert made[1] == ["made by 1 after 4 looks", "made by 1 after 5 looks"]
+    made = [
+        re.findall("(?:made|opened) by .*", text) for text in (said, processes[1].communicate()[0])
+    ]  # gloo speaks too
+    assert made[0] == ["made by 0 after 0 looks", "made by 0 after 1 looks", "made by 0 after 2 looks"]
+    assert made[1] == ["opened by 1 after 4 looks", "opened by 1 after 5 looks", "made by 1 after 5 looks"]
     assert processes[0].returncode == RESTART  # its input is good: a launcher starts all of them again
     assert told.strip() == (
         "signer: at 'latents' process 1 of 2 did not come within 0.25 minutes; look at their own messages, or raise "

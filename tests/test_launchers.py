@@ -565,6 +565,15 @@ def test_a_worker_knows_the_commit_that_it_runs(tmp_path):
     assert heard(run, "SIGNER_COMMIT") == "1def"
 
 
+def test_workers_know_their_launch(tmp_path):
+    """By which they take over what a slice of it that is gone held."""
+    runs = [launch("tpu_vm.sh", *TPU_VM, "--dry-run", path=tmp_path) for _ in range(2)]
+    first, second = (heard(run, "SIGNER_RUN") for run in runs)
+    assert first != second and all(re.fullmatch("run1-[0-9a-f]{16}", one) for one in (first, second))
+    own = launch("tpu_vm.sh", *TPU_VM, "--env=SIGNER_RUN=mine", "--dry-run", path=tmp_path)
+    assert heard(own, "SIGNER_RUN") == "mine"
+
+
 PATHS = (
     "data.source", "tokenizer.path", "slul.init", "vae.init", "renderer.init", "renderer.text_encoder",
     "renderer.image_encoder", "compiled",

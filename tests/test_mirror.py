@@ -1,16 +1,20 @@
 """Runs in a bucket, of a real server of objects (`object_server.py`): what lies where, and what hinders it."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from conftest import QUICK, TINY
@@ -21,13 +25,16 @@ import fsspec
 import object_server
 from tiny_pipeline import spiece
 
-from signer_jax import configuration, mirror, storage
+from signer_jax import bucket_lock, configuration, machine_lock, mirror, storage
 from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
-from signer_jax.training import compiled_step
+from signer_jax.training import compiled_step, preemption
+from signer_jax.training.checkpoints import _set_aside
+from signer_jax.training.damage import Damaged
 from signer_jax.validation import read
+from signer_jax.workdir import _trained
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,8 @@ def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
         monkeypatch.setenv(name, server.url)
     monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
-    mirror._store.cache_clear()
+    monkeypatch.delenv("SIGNER_RUN", raising=False)
+    mirror.store.cache_clear()
     fsspec.get_filesystem_class("gcs").clear_instance_cache()
     server.buckets["bucket"].clear()
     return server.buckets["bucket"]
@@ -113,6 +121,35 @@ def test_what_is_discarded_is_gone_there_too(bucket):
     assert not bucket
 
 
+@pytest.mark.parametrize("by", ["who writes", "who reads"])
+def test_a_folder_is_left_whole_while_its_note_is_written(by, bucket, tmp_path, monkeypatch):
+    """Which comes after the manifest: another process would take it for that of a folder of before."""
+    here = mirror.path_of(RUN)
+    if by == "who reads":
+        make(here / "data", a="one")
+        here = on_another_machine(monkeypatch, tmp_path)
+        shutil.rmtree(here / "data")
+        mirror.place_of(here / "data").note(mirror.MANIFEST).unlink()
+    note, replace, others = mirror.place_of(here / "data").note(mirror.MANIFEST), mirror._replace, []
+
+    def meanwhile(file: Path, data: bytes) -> None:
+        if file == note and not others:
+            others.append(threading.Thread(target=storage.recover, args=[here / "data"]))
+            (here / "data" / "mark").write_text("")
+            others[0].start()
+            others[0].join(0.3)
+        replace(file, data)
+
+    monkeypatch.setattr(mirror, "_replace", meanwhile)
+    if by == "who reads":
+        storage.recover(here / "data")
+    else:
+        make(here / "data", a="one")
+    others[0].join()
+    assert (here / "data" / "mark").exists()
+    storage.check_folder(here / "data", "kind", "mend")
+
+
 def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch):
     """What is left of a machine that went while it wrote is made anew, and no other machine takes it for whole."""
     make(mirror.path_of(RUN) / "data", a="one")
@@ -127,14 +164,14 @@ def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch
 def test_what_does_not_reach_the_bucket_gets_no_name_here(bucket, server, monkeypatch):
     here = mirror.path_of(RUN)
     make(here / "data", a="one")
-    put = type(mirror._store()).put_file
+    put = type(mirror.store()).put_file
 
     def failing(self, file, where, **options):
         if where.endswith("data/b"):
             raise ValueError("the network\nis gone")
         return put(self, file, where, **options)
 
-    monkeypatch.setattr(mirror._store(), "put_file", failing.__get__(mirror._store()))
+    monkeypatch.setattr(mirror.store(), "put_file", failing.__get__(mirror.store()))
     with pytest.raises(Trouble, match=r"^gs://bucket/runs/one/data/b: the bucket cannot be reached \(the network is"):
         make(here / "data", a="ONE", b="two")
     assert (here / "data" / "a").read_text() == "one"
@@ -170,16 +207,16 @@ def test_a_users_own_folder_run_is_no_mirror(tmp_path):
 @pytest.mark.parametrize("differs", ["host", "cache"])
 def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
     here = mirror.path_of(RUN)
-    with mirror.locked(here / ".lock", "process 1 on first"):
+    with bucket_lock.locked(here / ".lock", "process 1 on first"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on first"
         there = here
         if differs == "host":
-            monkeypatch.setattr(mirror.socket, "gethostname", lambda: "second")
+            monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
         else:
             there = on_another_machine(monkeypatch, tmp_path)
         with (
             pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; .*: gcloud storage rm {RUN}/\.lock$"),
-            mirror.locked(there / ".lock", "process 2 on second"),
+            bucket_lock.locked(there / ".lock", "process 2 on second"),
         ):
             pass
         assert "runs/one/.lock" in bucket
@@ -189,17 +226,59 @@ def test_one_machine_alone_holds_a_run(differs, bucket, tmp_path, monkeypatch):
 def test_a_machine_takes_its_own_lock_over(bucket):
     """Of a process that ended without a word: the mirror's lock ended with it."""
     here = mirror.path_of(RUN)
-    left = {"holder": "process 1", "host": mirror.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
-    mirror._store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
-    with mirror.locked(here / ".lock", "process 2"):
+    left = {"holder": "process 1", "host": bucket_lock.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
+    mirror.store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
+    with bucket_lock.locked(here / ".lock", "process 2"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 2"
     assert not bucket
 
 
+@pytest.mark.parametrize("launch", ["run1-ab", "run1-cd", ""])
+def test_a_launch_takes_its_own_lock_over(launch, bucket, tmp_path, monkeypatch, capsys):
+    """A slice that is asked for anew has other host names; no other launch does, nor what nobody launched."""
+    monkeypatch.setenv("SIGNER_RUN", launch and "run1-ab")
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1 on first"):
+        left = bucket["runs/one/.lock"]
+    bucket["runs/one/.lock"] = left
+    monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
+    monkeypatch.setenv("SIGNER_RUN", launch)
+    lock = bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1 on second")
+    if launch != "run1-ab":
+        with pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; "), lock:
+            pass
+        return
+    with lock:
+        assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 1 on second"
+    assert not bucket
+    assert capsys.readouterr().err == (
+        f"signer: {RUN}: was held by process 1 on first, of this launch too; its lock is taken over\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_lock_is_gone_before_a_process_ends_at_once(number, bucket, monkeypatch):
+    notice, ended = preemption.Notice(), []
+    notice.asked = True  # before
+    monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, dict(bucket))))
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1"):
+        assert bucket
+        notice.hear(number)
+    assert ended == [(75 if number == signal.SIGTERM else 130, {})]
+
+
+def test_a_process_that_ends_at_once_waits_for_no_network(bucket, monkeypatch):
+    answered = threading.Event()
+    monkeypatch.setattr(bucket_lock, "_lock", lambda _: answered.wait() and {})
+    with bucket_lock.locked(mirror.path_of(RUN) / ".lock", "process 1"):
+        bucket_lock.let_go(0.05)
+        assert "runs/one/.lock" in bucket
+        answered.set()
+
+
 def test_who_lost_a_lock_leaves_the_next_ones(bucket):
     here = mirror.path_of(RUN)
-    with mirror.locked(here / ".lock", "process 1"):
-        mirror._store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
+    with bucket_lock.locked(here / ".lock", "process 1"):
+        mirror.store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
     assert json.loads(bucket["runs/one/.lock"][0]) == {"id": "another"}
 
 
@@ -240,6 +319,71 @@ def test_a_compiled_step_is_taken_from_a_bucket(bucket, tmp_path):
     assert compiled_step.read(url, "slul") == step and compiled_step.read(url, "pose") is None
     with pytest.raises(SignerError, match=r"^config.compiled gs://bucket/steps/b.step: nothing is there"):
         compiled_step.check("gs://bucket/steps/b.step", ["slul"])
+
+
+def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("one")
+    url = put(bucket, tmp_path / "theirs", "weights/t5")
+    code = (
+        f"from signer_jax import mirror; mirror.look({url!r}, ''); print('up', flush=True); mirror.copied({url!r}, '')"
+    )
+    got, others = type(mirror.store()).get_file, []
+
+    def meanwhile(self, where, file, **options):
+        got(self, where, file, **options)
+        other = subprocess.Popen(
+            [sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        others.append(other)
+        assert other.stdout.readline() == "up\n"
+        with suppress(subprocess.TimeoutExpired):
+            other.wait(timeout=0.7)
+
+    monkeypatch.setattr(mirror.store(), "get_file", meanwhile.__get__(mirror.store()))
+    copy = mirror.copied(url, "config.slul.init")
+    (other,) = others
+    assert "copied" not in other.communicate(timeout=60)[1] and other.returncode == 0
+    assert os.listdir(copy) == ["a"] and (copy / "a").read_text() == "one"
+
+
+def test_a_download_of_anothers_is_left_where_it_is(bucket, tmp_path):
+    """Where no lock holds between the two; but for one that was left a day ago."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("one")
+    url = put(bucket, tmp_path / "theirs", "weights/t5")
+    copy = mirror.copied(url, "x")
+    for name in (".new.partial", ".old.partial"):
+        (copy / name).write_text("")
+    os.utime(copy / ".old.partial", (1, 1))
+    mirror.copied(url, "x")
+    assert {*os.listdir(copy)} == {"a", ".new.partial"}
+
+
+def test_a_lock_of_this_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine_lock, "_SOON", 0.0)
+    file, order = tmp_path / "lock", []
+
+    def other() -> None:
+        with machine_lock.held(file):
+            order.append("other")
+
+    thread = threading.Thread(target=other)
+    with machine_lock.held(file), machine_lock.held(file):
+        thread.start()
+        with file.open("ab") as again, pytest.raises(BlockingIOError):
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"] and not capsys.readouterr().err
+    with file.open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        thread = threading.Thread(target=other)
+        thread.start()
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+    thread.join()
+    assert said == f"signer: {tmp_path}: another process of this machine copies to it; this one waits for that\n"
 
 
 def test_weights_of_a_bucket_are_kept_in_the_run(bucket, tmp_path):
@@ -295,6 +439,27 @@ def test_a_network_that_is_not_there_is_one_line(bucket, capsys, monkeypatch, ca
     said = fails(capsys, "gloss", "hello", "--workdir", RUN)
     assert said.startswith(f"signer: {RUN}: the bucket cannot be reached (Cannot connect to host 127.0.0.1:1")
     assert not [record for record in caplog.records if record.name.startswith("gcsfs")]
+
+
+ASKS = {
+    "trained": lambda run, _: _trained(run),
+    "sizes": lambda _, stage: mirror.sizes(stage),
+    "aside": lambda _, stage: _set_aside(Damaged(stage / "2", "is damaged")),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_a_network_that_goes_in_mid_run_is_one_line(ask, bucket, monkeypatch):
+    def gone(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("the network\nis gone")
+
+    run = mirror.path_of(RUN)
+    folder = mirror.checkpoints(run)
+    monkeypatch.setattr(mirror.store(), "find", gone)
+    for name in ("glob", "exists", "rename"):
+        monkeypatch.setattr(type(folder), name, gone)
+    with pytest.raises(Trouble, match=rf"^{folder}.*: the bucket cannot be reached \(the network is gone\); check"):
+        ask(run, folder / "slul")
 
 
 def test_a_folder_that_holds_no_run_is_named_as_it_was_given(bucket, capsys):

@@ -31,7 +31,7 @@ from signer_jax.distributed import first_says, longest_wait, wait_for_all
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
-from signer_jax.mirror import holding, is_url
+from signer_jax.mirror import holding, is_url, reaching
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of, is_base
@@ -263,14 +263,15 @@ def _set_aside(damage: Damaged) -> Path:
     folder = damage.folder
     names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
     taken = (lambda path: path.exists()) if is_url(folder) else os.path.lexists
-    aside = next(folder.parent / name for name in names if not taken(folder.parent / name))
     try:
-        return folder.rename(aside)
-    except FileNotFoundError:
-        raise
+        with reaching(folder):
+            aside = next(folder.parent / name for name in names if not taken(folder.parent / name))
+            with suppress(FileNotFoundError):
+                return folder.rename(aside)
     except OSError as error:
         said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
         raise outside.told(error, said) from None
+    raise FileNotFoundError(str(folder))
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:

@@ -35,14 +35,12 @@ def limits(data: Data) -> Limits:
 
 def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
     """The published tokenizer that the settings name, or the run's own, trained on the training split's texts."""
-    if not corpus.count("train", "text"):
-        return None
-    if settings.tokenizer.path:
-        return Tokenizer.load(settings.tokenizer.path, mask=settings.tokenizer.mask)
     path = workdir / "tokenizer.model"
+    if settings.tokenizer.path or not corpus.count("train", "text"):
+        return made_tokenizer(settings, workdir, corpus)
     recover(path)
     if path.exists():
-        return Tokenizer.load(path, mask=settings.tokenizer.mask)
+        return made_tokenizer(settings, workdir, corpus)
     records = corpus.texts("train")
     samples = [records[i] for i in range(len(records))]
     return Tokenizer.train(
@@ -52,6 +50,15 @@ def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokeniz
         sorted(corpus.about["languages"]),
         glosses=(sample.glosses for sample in samples),
     )
+
+
+def made_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokenizer | None:
+    """As `open_tokenizer`, which has trained the run's own before."""
+    if not corpus.count("train", "text"):
+        return None
+    path = settings.tokenizer.path or workdir / "tokenizer.model"
+    recover(path)
+    return Tokenizer.load(path, mask=settings.tokenizer.mask)
 
 
 def open_prior(workdir: Path, corpus: Corpus) -> Prior:
@@ -118,8 +125,11 @@ def motion_windows(
     """
     retrieval = None
     if experts and model.slp_moe is not None:
-        there = workdir / "prior" / mirror.MANIFEST
-        prior = first_makes("prior", lambda: open_prior(workdir, corpus), lambda: mirror.there(there))
+        place = workdir / "prior"
+        prior = first_makes(
+            "prior", lambda: open_prior(workdir, corpus), lambda: Prior.open(place, REMAKE),
+            lambda: mirror.there(place / mirror.MANIFEST),
+        )  # fmt: skip
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
         corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,

@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from signer_jax import bucket_lock
 from signer_jax.errors import RESTART
 
 _INTERRUPTED = 130
@@ -75,10 +76,16 @@ class Notice:
                 return
         if number == signal.SIGTERM:
             _say(f"ended by {'a second ' if again else ''}SIGTERM; the same command goes on from the last checkpoint")
-            os._exit(RESTART)
+            _end(RESTART)
         if number == signal.SIGINT and again:  # the first one of no SIGTERM is Python's
             _say("interrupted; the same command resumes from the last checkpoint")
-            os._exit(_INTERRUPTED)
+            _end(_INTERRUPTED)
+
+
+def _end(code: int) -> None:
+    """At once, whatever the main thread does; a lock in a bucket does not end with its process."""
+    bucket_lock.let_go()
+    os._exit(code)
 
 
 def _say(line: str) -> None:

@@ -18,6 +18,7 @@ from signer_jax.data import streams
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.prepare import trains, video_sizes
+from signer_jax.data.prepared import reading
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import too_long
 from signer_jax.distributed import first_makes, first_says
@@ -148,10 +149,11 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
     with folder.Clock(workdir, "data"):
         corpus = first_makes(
             "corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"),
-            lambda: mirror.there(workdir / "data" / mirror.MANIFEST),
+            lambda: reading.opened(workdir / "data"), lambda: mirror.there(workdir / "data" / mirror.MANIFEST),
         )  # fmt: skip
         tokenizer = first_makes(
             "tokenizer", lambda: input_pipeline.open_tokenizer(settings, workdir, corpus),
+            lambda: input_pipeline.made_tokenizer(settings, workdir, corpus),
             lambda: mirror.there(workdir / "tokenizer.model"),
         )  # fmt: skip
         if tokenizer is not None and jax.process_index() == 0:
@@ -173,7 +175,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)
     published = workdir / kept.NAME / mirror.MANIFEST
-    if said := first_makes("published", lambda: kept.keep(named, workdir), lambda: mirror.there(published)):
+    if said := first_makes("published", lambda: kept.keep(named, workdir), str, lambda: mirror.there(published)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
     if settings != weights.settings:
