@@ -15,11 +15,9 @@ from signer_jax.errors import SignerError
 
 def get_config(size="480p"):
     c = shipped("wan_t2v_14b")
-    # A TPU lays a picture's twelve channels out as 128: at the videos' own height they take what a chip has.
-    c.renderer.control_size = 240
     if size == "720p":
         c.data.size = (720, 1280)
-        c.renderer.control_size = 360
+        c.renderer.control_size = 720
     elif size != "480p":
         raise SignerError(f"--config pod_wan_14b:{size}: give 480p or 720p behind the colon")
     c.renderer.text_encoder = config_dict.placeholder(str)

@@ -56,6 +56,41 @@ def test_a_pod_config_fits_its_pod(tmp_path, config, topology, stage):
             assert not tokens & axes and not text <= axes, shape
 
 
+KERNEL = """
+import sys
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+from signer_jax.renderer.splash import splash_attention
+topology, dtype, *sizes = sys.argv[1:]
+queries, keys, heads = map(int, sizes)
+chip = SingleDeviceSharding(topologies.get_topology_desc(topology, "tpu").devices[0])
+arrays = [jax.ShapeDtypeStruct((1, n, heads, 128), dtype, sharding=chip) for n in (queries, keys, keys)]
+loss = lambda *arrays: jnp.square(splash_attention(*arrays).astype(jnp.float32)).sum()
+jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arrays).compile()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+@pytest.mark.parametrize(
+    ("topology", "dtype", "queries", "keys", "heads"),
+    [
+        ("v5e:2x2", "bfloat16", 32_760, 32_760, 12), ("v5e:2x2", "float32", 8_190, 8_190, 12),
+        ("v5p:2x2x1", "bfloat16", 32_760, 32_760, 40), ("v5p:2x2x1", "bfloat16", 75_600, 75_600, 40),
+        ("v5p:2x2x1", "bfloat16", 32_760, 512, 40), ("v6e:2x2", "bfloat16", 27_280, 27_280, 24),
+    ],
+)  # fmt: skip
+def test_the_kernel_of_long_attention_fits_what_a_chip_has_beside_its_products(topology, dtype, queries, keys, heads):
+    """Of the published sizes, with its gradient. A mask that is read, of whole blocks, did not on v5p."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the `tpu` extra)")
+    command = [sys.executable, "-c", KERNEL, topology, dtype, *map(str, (queries, keys, heads))]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.libtpu
 def test_the_overlap_flags_are_known_to_libtpu():
