@@ -53,6 +53,7 @@ SEVERAL = "several people in the pose: the most confident of each frame is taken
 FIRST = "several people in the pose file: the first is taken"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
+UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
@@ -67,6 +68,7 @@ _SAME_COUNT = 0.01  # of the frames: extractors lose one or two at an end
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
 _MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
 _NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
+_UNSAID = (1000, 1000)  # what pose_format's load_openpose writes into a .pose where nobody gives it a size
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -308,7 +310,8 @@ def _in_video(clip: Clip, shown: _Shown, mended: list[str]) -> Pose:
     """The pose in its video's pixels, where it was found in a picture of another size: each axis by its own factor, as
     the picture was.
     """
-    if clip.unit != clips.PIXELS or clip.size in (None, shown.size):
+    if clip.unit != clips.PIXELS or clip.size in (None, shown.size, _UNSAID):
+        mended += [UNSIZED] * (clip.unit == clips.PIXELS and clip.size == _UNSAID != shown.size)
         return clip.pose
     assert clip.size is not None
     tall, wide = (there / here for there, here in zip(shown.size, clip.size, strict=True))
