@@ -44,6 +44,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--poses", choices=("ready", "none"), default="ready", help="take the dataset's poses (ready)")
     parser.add_argument("--video", choices=("bytes", "none"), default="bytes", help="keep the encoded videos (bytes)")
     parser.add_argument(
+        "--subset", type=int, metavar="K",
+        help="of wlasl its first K glosses alone, which nslt_K.json lists: 100, 300, 1000 or 2000",
+    )  # fmt: skip
+    parser.add_argument(
         "--per-part", type=int, default=256, metavar="N", help="samples a file, which a kill costs at most (256)"
     )
 
@@ -59,6 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise SignerError(f"{flag} {fps:g}: is no frame rate; give 1 to 1000, or leave it out")
     if not 1 <= arguments.per_part <= 100_000:
         raise SignerError(f"--per-part {arguments.per_part}: give 1 to 100000")
+    if arguments.subset is not None and arguments.dataset != "wlasl":
+        raise SignerError(f"--subset {arguments.subset}: {arguments.dataset} has no subsets, wlasl alone; leave it out")
     size = _SIZE.fullmatch(arguments.size) if arguments.size else None
     if arguments.size and not size:
         raise SignerError(f"--size {arguments.size}: give height x width in pixels, such as 256x256")
@@ -78,9 +84,11 @@ def run(arguments: argparse.Namespace) -> None:
     reader = importlib.import_module(f"signer_jax.data.datasets.{arguments.dataset}")
     sides = (int(size[1]), int(size[2])) if size else None
     how = How(arguments.fps, arguments.pose_fps, sides, arguments.poses, arguments.video)
+    chosen = {} if arguments.subset is None else {"subset": arguments.subset}
+    splits = reader.splits(source, **chosen)
     job = work.Job(
-        arguments.dataset, source, out, how, reader.splits(source), lambda split: reader.items(source, split),
-        arguments.per_part,
+        arguments.dataset, source, out, how, splits, lambda split: reader.items(source, split, **chosen),
+        arguments.per_part, arguments.subset,
     )  # fmt: skip
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work

@@ -6,7 +6,7 @@ that is kept or left out, with the two files' sizes and SHA-256. The table is wr
 """
 
 import hashlib
-import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from signer_jax.types import Pose, Sample
 from signer_jax.writing import words_of
 
 KIND = "prepared set"
-VERSION = 1
+VERSION = 2
 PARTS = "parts"
 REMAKE = "prepare it again with the same `signer prepare`, which keeps what is whole"
 TEXT, MOTION = "text", "motion"
@@ -32,12 +32,12 @@ TEXT, MOTION = "text", "motion"
 # ---- Records ---------------------------------------------------------------------------------------------------------
 
 
-def text_record(taken: Taken, dataset: str, source: Path) -> bytes:
-    return pack(_about(taken, dataset, source))
+def text_record(taken: Taken, dataset: str, origin: dict[str, str]) -> bytes:
+    return pack(_about(taken, dataset, origin))
 
 
-def motion_record(taken: Taken, dataset: str, source: Path) -> bytes:
-    tree = _about(taken, dataset, source) | {"seconds": float(taken.seconds)}
+def motion_record(taken: Taken, dataset: str, origin: dict[str, str]) -> bytes:
+    tree = _about(taken, dataset, origin) | {"seconds": float(taken.seconds)}
     if taken.pose is not None:
         pose = taken.pose
         tree["pose"] = {"coordinates": pose.coordinates, "confidence": pose.confidence, "fps": float(pose.fps)}
@@ -48,18 +48,24 @@ def motion_record(taken: Taken, dataset: str, source: Path) -> bytes:
     return pack(tree)
 
 
-def _about(taken: Taken, dataset: str, source: Path) -> dict[str, Any]:
+def origin_of(taken: Taken, source: Path) -> dict[str, str]:
+    """Where an item came from: its row, its files below the source and their SHA-256."""
     item = taken.item
-    glosses = unicodedata.normalize("NFC", "\n".join(item.glosses or ()))
     files = {what: path for what, path in (("video", item.video), ("pose", item.pose)) if path is not None}
     return {
+        "row": item.came_from,
+        **{what: relative(path, source) for what, path in files.items()},
+        **{f"{what}_sha256": checksum(path) for what, path in files.items()},
+        **({"pose_layout": taken.pose_layout} if taken.pose_layout else {}),
+    }
+
+
+def _about(taken: Taken, dataset: str, origin: dict[str, str]) -> dict[str, Any]:
+    item = taken.item
+    return {
         "name": item.name, "text": item.text, "prompt": item.prompt, "language": item.language, "spoken": item.spoken,
-        "glosses": glosses, "glosses_by": item.glosses_by, "dataset": dataset, "signer": item.signer,
-        "came_from": {
-            "row": item.came_from,
-            **{what: relative(path, source) for what, path in files.items()},
-            **{f"{what}_sha256": checksum(path) for what, path in files.items()},
-        },
+        "glosses": "\n".join(item.glosses or ()), "glosses_by": item.glosses_by, "dataset": dataset,
+        "signer": item.signer, "came_from": origin,
     }  # fmt: skip
 
 
@@ -107,15 +113,17 @@ def read_motion(record: bytes) -> Motion:
 # ---- A part's table --------------------------------------------------------------------------------------------------
 
 
-def row(taken: Taken, source: Path) -> dict[str, Any]:
-    """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words."""
+def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
+    """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words; `film` is
+    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum.
+    """
     item, pose = taken.item, taken.pose
-    film = item.video or item.pose
+    file = origin.get("video_sha256") or origin.get("pose_sha256", "")
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
         "glosses_by": item.glosses_by, "sentence": sentence_key(item.text),
-        "film": "" if film is None else relative(film, source),
+        "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose),
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],
@@ -176,9 +184,9 @@ class PreparedSet:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{self.directory / 'index.json'}: is damaged ({reason}); {REMAKE}") from None
 
-    def tables(self, split: str) -> list[tuple[str, dict[str, Any]]]:
-        """The name and the table of each part of a split."""
-        return [(name, table_of(self.directory, name)) for name in self.parts.get(split, [])]
+    def tables(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The name and the table of each part of a split, one after the other: all would fill the memory."""
+        return ((name, table_of(self.directory, name)) for name in self.parts.get(split, []))
 
     def file(self, name: str, kind: str) -> Path:
         return self.directory / PARTS / f"{name}.{kind}.arrayrecord"

@@ -24,6 +24,9 @@ _SHOWN = 20  # names of a reason on the page
 _SAMPLES = 8  # pictures
 _PICTURE = 320  # pixels
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
+_KINDS = (
+    "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
+)  # fmt: skip
 _LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
@@ -41,24 +44,27 @@ def gathered(
     by: Counter[str] = Counter()
     languages: set[str] = set()
     seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
-    glosses: dict[str, Counter[str]] = {}
+    glosses: dict[str, dict[str, Counter[str]]] = {}  # language -> split
     names: Counter[str] = Counter()
     for split, listed in parts.items():
         count = counts[split] = dict.fromkeys(
-            ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "signs"), 0
+            ("items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs"),
+            0,
         )
-        glosses[split] = Counter()
+        lacking: dict[str, list[str]] = {"pose": [], "video": []}
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             left += [one | {"split": split} for one in table["left"]]
             for what, which in table["mended"].items():
                 mended[what] += which
-            for known in table["glosses"].values():
-                glosses[split].update(known)
+            for language, known in table["glosses"].items():
+                glosses.setdefault(language, {}).setdefault(split, Counter()).update(known)
             count["items"] += len(table["kept"]) + len(table["left"])
             count["left_out"] += len(table["left"])
             for one in table["kept"]:
                 _count(count, one)
+                for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
+                    lacking[what] += [] if there else [one["name"]]
                 names[one["name"]] += 1
                 languages.add(one["language"])
                 by[one["glosses_by"] or "none"] += 1
@@ -72,6 +78,9 @@ def gathered(
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
+        for what, without in lacking.items():
+            if 0 < len(without) < count["kept"]:
+                mended[f"no {what}, which others of its split have"] += without
     index = {
         "made_by": about["made_by"], "kind": about["kind"], "version": about["version"], "dataset": about["dataset"],
         "splits": counts, "parts": {split: list(listed) for split, listed in parts.items()}, "files": files,
@@ -83,7 +92,8 @@ def gathered(
         "named_twice": sorted(name for name, times in names.items() if times > 1),
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
-        "glosses_by": dict(by), "gloss_coverage": _coverage(glosses), "leakage": _leakage(seen),
+        "glosses_by": dict(by), "leakage": _leakage(seen),
+        "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
 
@@ -91,9 +101,11 @@ def gathered(
 def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["kept"] += 1
     count["texts"] += one["sentence"] != ""
-    count["glossed"] += one["sentence"] != "" and one["glosses"] > 0
+    count["glossed"] += one["glosses"] > 0
+    count["sentences"] += one["sentence"] != "" and one["glosses"] > 0 and one["language"] != ""
     count["poses"] += one["frames"] > 0
     count["videos"] += one["video_fps"] > 0
+    count["posed_videos"] += one["frames"] > 0 and one["video_fps"] > 0
     count["signs"] += one["frames"] > 0 and one["glosses"] == 1
 
 
@@ -125,7 +137,9 @@ def _lengths(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def _coverage(glosses: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    """By split: how many glosses there are, how many occur once, and which share of them training has seen."""
+    """Of a language, by split: how many glosses there are, how many occur once, and which share of them training has
+    seen.
+    """
     train = glosses.get("train", Counter())
     return {
         split: {
@@ -185,8 +199,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
             head = {"glosses_by": "by whom"}.get(values, "value")
             tables.append((caption, (head, "samples"), list(report[values].items()), ""))
     if coverage := report["gloss_coverage"]:
-        cells = [[split, *one.values()] for split, one in coverage.items()]
-        heads = ("split", "glosses", "different", "occur once", "share seen in training")
+        cells = [[language, split, *one.values()] for language, of in coverage.items() for split, one in of.items()]
+        heads = ("language", "split", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
     cells = [[row["what"], " and ".join(row["splits"]), row["shared"], ", ".join(row["examples"])]
              for row in report["leakage"]]  # fmt: skip
