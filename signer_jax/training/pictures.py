@@ -50,6 +50,7 @@ DTYPE = "float32"
 _BATCH = 8  # pictures
 _PART = 4096  # pictures whose tokens are kept on the way: a minute or so of an accelerator
 _PART_READ = 256  # windows that are kept on the way where videos are read alone: as many seconds, of large ones
+_MOST_FACES = 1 << 14  # frames of a window
 _FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz", "windows.npy")
 
 Picture = UInt8[np.ndarray, "y x 3"]
@@ -236,8 +237,10 @@ def _decode(record: bytes) -> Shown:
 
 
 def _faces(pixels: np.ndarray, sizes: np.ndarray) -> list[Picture]:
-    if sizes.dtype != np.int32 or sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes) or (sizes < 0).any():
+    if sizes.dtype != np.int32 or sizes.ndim != 2 or sizes.shape[1] != 2 or (sizes < 0).any():
         raise ValueError("its faces' sizes are none")
+    if not 0 < len(sizes) <= _MOST_FACES:
+        raise ValueError(f"its faces are {len(sizes)}")
     ends = (3 * sizes.astype(np.int64).prod(axis=1)).cumsum()
     if ends[-1] != len(pixels):
         raise ValueError("its faces have other sizes than they say")

@@ -341,7 +341,8 @@ def test_faces_of_a_window_are_kept_as_they_were_filmed():
     none = pictures._decode(pictures._encode(None, None, [np.zeros((0, 0, 3), np.uint8)] * 2)).faces
     assert not squares(none, 4).any() and len(none) == 2
     pixels = np.zeros(12, np.uint8)
-    for sizes in ([[2, 3]], [[-2, -2]], [[2]], [2, 2], np.zeros((0, 2)), [[1 << 16, 1 << 16]] * 2):
+    wrong = [[2, 3]], [[-2, -2]], [[2]], [2, 2], np.zeros((0, 2)), np.zeros((1 << 15, 2)), [[1 << 16, 1 << 16]] * 2
+    for sizes in wrong:
         with pytest.raises(ValueError, match="its faces"):
             pictures._decode(shards.pack({"faces": pixels, "sizes": np.array(sizes, np.int32)}))
 
