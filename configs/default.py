@@ -103,7 +103,8 @@ def get_config() -> ConfigDict:
     c.renderer = ConfigDict()
     # own (this project's, of the sizes below), or what published model the renderer is laid out as: wan2.1-t2v-1.3b,
     # wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-fun-control-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, wan2.2-ti2v-5b,
-    # wan2.2-animate-14b (renderer/variants.py); those need stem_features ()
+    # wan2.2-fun-control-a14b, wan2.2-fun-control-5b, wan2.2-animate-14b (renderer/variants.py); those need
+    # stem_features ()
     c.renderer.variant = "own"
     c.renderer.init = ""  # a folder saved by diffusers: a transformer, or a pipeline (two experts need one)
     # What a published model reads: its pipeline's folder, or its text_encoder/ with tokenizer/ beside it; "": zeros

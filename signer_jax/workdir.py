@@ -8,7 +8,7 @@
          prior/              the pose prior database
          latents/            the training videos' latents
          buckets/BUCKET/     these of each of the renderer's buckets, BUCKET.pictures/ the pictures of its size
-         pictures/           reference pictures of a published image model, and CLIP's tokens of them
+         pictures/           reference pictures of a published image model, CLIP's tokens, what a window shows
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/

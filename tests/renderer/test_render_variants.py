@@ -76,7 +76,7 @@ FRAMES = normal(6, B, K + 1, GRID, GRID, Z)  # with the frame in front
 
 
 def layout(name: str, sigma: np.ndarray = SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """The input channels and the timestep by hand, as diffusers' pipelines have them."""
+    """The input channels and the timestep by hand, as diffusers' pipelines have them, and VideoX-Fun's."""
     mask = np.zeros((B, K + 1, GRID, GRID, RATIO), np.float32)
     mask[:, 0] = 1
     if "animate" in name:
@@ -84,13 +84,16 @@ def layout(name: str, sigma: np.ndarray = SIGMA) -> tuple[np.ndarray, np.ndarray
         return np.concatenate([FRAMES, mask, image], -1), 1000 * sigma
     if "i2v" in name and "ti2v" not in name:
         return np.concatenate([NOISY, mask[:, :K], IMAGE], -1), 1000 * sigma
-    if "fun-control" in name:
+    if name == "wan2.1-fun-control-14b":
         image = np.concatenate([REFERENCE[:, None], 0 * NOISY[:, 1:]], 1)
         return np.concatenate([NOISY, LATENTS, image], -1), 1000 * sigma
-    if "ti2v" in name:
+    beside = [LATENTS, mask[:, :K], IMAGE] if "fun-control" in name else []
+    if "5b" in name:
         tokens = np.repeat(1000 * sigma[:, None], 2 * 2 * 2, 1)  # patches of 2x2
         tokens[:, : 2 * 2] = 0
-        return np.concatenate([REFERENCE[:, None], NOISY[:, 1:]], 1), tokens
+        return np.concatenate([np.concatenate([REFERENCE[:, None], NOISY[:, 1:]], 1), *beside], -1), tokens
+    if beside:
+        return np.concatenate([NOISY, *beside], -1), 1000 * sigma
     return NOISY, 1000 * sigma
 
 
