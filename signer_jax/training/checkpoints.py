@@ -86,6 +86,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Absent):  # without one of the processes no save ends
+            return
         try:
             self.wait()
         except SignerError as failed:
@@ -173,6 +175,8 @@ class Checkpoints:
             yield
         except Exception as error:
             if not (isinstance(error, OSError | ValueError | RuntimeError) or is_url(self.directory)):
+                raise
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):  # see `naming_the_lost`
                 raise
             step = latest_step(self.directory)
             kept = "there is none before it" if step is None else f"the one of step {step} is whole"

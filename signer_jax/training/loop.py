@@ -19,6 +19,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from signer_jax.distributed import naming_the_lost
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
@@ -291,7 +292,7 @@ def fit(
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    with notice.until_saved():
+    with naming_the_lost(), notice.until_saved():
         for k in notice.during(bar):
             with meter.spent("data"):
                 batch = partitioning.put_batch(next(batches), mesh)
