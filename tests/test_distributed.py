@@ -130,9 +130,9 @@ def test_who_is_lost_in_a_step_is_named(monkeypatch, failed, late, who):
     monkeypatch.setattr(distributed.jax, "process_count", lambda: 4)
     monkeypatch.setattr(distributed.coordination.global_state, "client", Client(late))
     error = distributed.jax.errors.JaxRuntimeError
-    with pytest.raises(Absent if who else error, match=f"^{who} did not answer within 10" if who else failed[:20]):
-        with distributed.naming_the_lost():
-            raise error(failed)
+    says = f"^{who} did not answer within 10 seconds when a step failed" if who else failed[:20]
+    with pytest.raises(Absent if who else error, match=says), distributed.naming_the_lost():
+        raise error(failed)
 
 
 def test_who_is_silent_is_taken_for_lost_no_later_than_others_wait(monkeypatch):

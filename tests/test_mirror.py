@@ -189,7 +189,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_folder_that_is_replaced_is_whole_whenever_that_is_cut_short(when, bucket, tmp_path, monkeypatch):
-    """At each thing that is asked of the bucket: another machine finds the old folder or the new one, and replaces it."""
+    """At each thing that is asked of the bucket: others find the old folder or the new one, and replace it."""
     monkeypatch.setattr(mirror, "_AT_ONCE", 1)
     left = [0]
 

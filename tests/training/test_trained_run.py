@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from flax.traverse_util import flatten_dict
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from signer_jax import configuration, layout
 from signer_jax.cli.train import finish
@@ -90,6 +91,32 @@ def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
     finish(c, tmp_path / "run")
     (new,) = curves().keys() - first.keys()
     assert b"glosses/text_summary" in curves()[new] and b"environment" not in curves()[new]
+
+
+@pytest.mark.slow
+def test_samples_stand_in_tensorboard_while_stages_train_and_change_nothing(tiny_run, tmp_path):
+    """The run that was trained without them has the same parameters; a stage that was over is not shown again."""
+    c = configuration.load(TINY)
+    c.evaluate.split, c.samples_every = "", 3
+
+    def shown() -> dict[str, list[int]]:
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0, "tensors": 0})
+        events.Reload()
+        tags = events.Tags()
+        found = {tag: events.Images(tag) for tag in tags["images"]} | {
+            tag: events.Tensors(tag) for tag in tags["tensors"]
+        }
+        return {tag: [event.step for event in found[tag]] for tag in found if not tag.startswith("environment")}
+
+    finish(c, tmp_path / "run")
+    first = shown()
+    assert {tag.partition("/")[0] for tag in first} == {"slul", "pose", "images", "renderer", "joint"}
+    assert {"slul/glosses/text_summary", "pose/pose/ground truth", "renderer/video/0", "joint/video/1"} <= set(first)
+    assert all(steps == [3, 4] for steps in first.values()), first
+    same = [json.loads((run / "result.json").read_text())["params_sha256"] for run in (tiny_run, tmp_path / "run")]
+    assert same[0] == same[1]
+    finish(c, tmp_path / "run")
+    assert shown() == first
 
 
 @pytest.mark.parametrize(
