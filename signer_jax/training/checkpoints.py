@@ -411,15 +411,12 @@ def _read_about(folder: Path) -> dict:
 def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = True) -> None:
     """Raises `Damaged` where the stored pieces of these arrays are not as they are written here (`pieces`).
 
-    Of processes that read `together` each looks at its share of the bytes; the database is opened once all its files
-    are looked at.
+    Of processes that read `together` each looks at its share of the arrays.
     """
     share = (jax.process_index(), jax.process_count()) if together else (0, 1)
     with _for_all(folder, together), readable(folder):
-        pieces.check_nodes(pieces.nodes(folder / "state", *share))
-    with _for_all(folder, together), readable(folder):
         sizes = {name: math.prod(array["shape"]) for name, array in arrays.items()}
-        pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+        pieces.check_arrays(pieces.values(folder / "state"), pieces.arrays(sizes, *share))
 
 
 @contextmanager
