@@ -41,6 +41,7 @@ from signer_jax.outside import check_local, reason_of, told
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
 _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _AT = "at"  # of a manifest in the bucket: the hidden folder, "" for the folder itself
+_NOTED_AT = f"{MANIFEST}/{_AT}"  # the note that says it here
 _HIDDEN = re.compile(r"\.[0-9a-f]{32}/")
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
@@ -277,7 +278,7 @@ def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     missing = [name for name, size in files.items() if _size(folder / name) != size]
     if not missing:
         return
-    at = _read(place.note(_AT))
+    at = _read(place.note(_NOTED_AT))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = dict(zip(missing, pool.map(lambda name: _about(place, place.object(at + name)), missing), strict=True))
     # What is of another size is left to whoever checks the folder.
@@ -358,7 +359,7 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
         return
     files = set(files)
     if MANIFEST in files:
-        at = _read(place.note(_AT))
+        at = _read(place.note(_NOTED_AT))
         _take_away(place, [MANIFEST])
         files = {at + name for name in files - {MANIFEST}} | _hidden(place)
     _take_away(place, files)
@@ -419,7 +420,7 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any], at: str = "") -> 
         if inside == MANIFEST:
             manifest, at = _parted(partial.read_bytes())
             partial.write_bytes(manifest)
-            _replace(place.note(_AT), at.encode())
+            _replace(place.note(_NOTED_AT), at.encode())
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
@@ -445,7 +446,7 @@ def _send_folder(partial: Path, place: Place) -> dict[str, str]:
     first = [name for name in names if name != MANIFEST]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sent = pool.map(lambda name: _send(partial / name, place, at + name), first)
-        tags = {**dict(zip(first, sent, strict=True)), _AT: at}
+        tags = {**dict(zip(first, sent, strict=True)), _NOTED_AT: at}
     tags[MANIFEST] = _send_manifest(partial / MANIFEST, place, at)
     older = {_parted(before)[1] + name for name in _files(before)} if before else set()
     _take_away(place, (older | _hidden(place)) - {at + name for name in names})

@@ -121,8 +121,10 @@ def _placed(state: Any, files: Mapping[Any, int], place: str) -> Stored:
 def _check_node(node: Stored) -> None:
     if len(node) <= _SMALL:
         data = node.read()
-        if len(data) < _HEAD or data[_HEAD - 1] != _ZSTD:
-            return  # not packed, or the library refuses it
+        if len(data) < _HEAD or max(data[_HEAD - 2 : _HEAD]) > _ZSTD:
+            raise ValueError(f"a list of its pieces, byte {node.start} of {node.file.name}, is packed in another way")
+        if data[_HEAD - 1] != _ZSTD:
+            return  # not packed
         if most_unpacked(data[_HEAD:-_END]) <= _SMALL:
             return
     raise ValueError(
