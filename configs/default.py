@@ -253,6 +253,7 @@ def get_config() -> ConfigDict:
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
     c.keep_checkpoints = 2  # a stage, the last ones: where one is damaged, the one before it is gone on from
     c.keep_best = False  # beside them the one before which the mean loss was lowest, since the one before that
+    c.samples_every = 0  # steps between a stage's samples in TensorBoard (glosses, poses, clips); 0: when a run is over
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split

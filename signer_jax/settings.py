@@ -381,6 +381,7 @@ class Settings:
     checkpoint_every: Count
     keep_checkpoints: Count
     keep_best: bool
+    samples_every: Whole
     evaluate: Evaluate
 
     def stage(self, name: str) -> Training:

@@ -44,10 +44,10 @@ LOCK = ".signer_jax.lock"
 # Values that may change between the start of a run and its resumption: they do not change what is trained (parts of a
 # batch draw other noise; SLUL's contrast is among a part, so there they may not).
 FREE = (
-    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
-    "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
-    "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
-    "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
+    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
+    "data.read_threads", "data.prefetch", "data.source", "renderer.steps", "renderer.solver",
+    "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
+    "slul.beams", "slul.length_penalty", "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
     *(f"train.{stage}.accumulate" for stage in ("pose", "vae", "images", "renderer")),
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
