@@ -1,15 +1,14 @@
 """Glosses for texts without any, made by a program: what nobody annotated, and told as `rules` or `slul` everywhere.
 
-The rules are for English alone. A word becomes its base form in capitals; articles, forms of "be", "do" as an
-auxiliary and "to", "of" are left out; pronouns are `IX-…`, owners `IX-… POSS`, as in the built-in corpus. The
-order is the text's. This is no translation: word order, classifiers, directions and everything not manual lack.
+The rules are for English alone. A word becomes its base form in lower case, as WLASL writes its glosses; articles,
+forms of "be", "do" as an auxiliary, "to", "of" and the 's of an owner are left out. The order is the text's. This is no
+translation: word order, directions, classifiers and everything that is not manual lack.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from signer_jax.data.builtin.english import POSSESSIVES, PRONOUNS
 from signer_jax.data.datasets.item import Found, Item
 from signer_jax.data.short_forms import written_out
 from signer_jax.writing import words_of
@@ -21,7 +20,7 @@ Glosses = Callable[[Sequence[str], str, str], list[tuple[str, ...]] | None]
 
 _LEFT_OUT = frozenset({
     "a", "an", "the", "am", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "to", "of", "um",
-    "uh", "just", "that's", "it's",
+    "uh",
 })  # fmt: skip
 _IRREGULAR = {
     "men": "man", "women": "woman", "children": "child", "people": "people", "feet": "foot", "teeth": "tooth",
@@ -73,18 +72,8 @@ def base(word: str) -> str:
 
 def english(text: str) -> tuple[str, ...]:
     """The glosses of an English text."""
-    written, owners = written_out(text, "english", frozenset())
-    glosses: list[str] = []
-    for word in (word.key for word in words_of(written)):
-        if word in POSSESSIVES:
-            glosses += [POSSESSIVES[word], "POSS"]
-        elif word in PRONOUNS:
-            glosses.append(PRONOUNS[word])
-        elif word not in _LEFT_OUT:
-            glosses.append(base(word.removesuffix("'s")).upper())
-            if word in owners or word.endswith("'s"):
-                glosses.append("POSS")
-    return tuple(glosses[:MOST])
+    written, _ = written_out(text, "english", frozenset())
+    return tuple(base(word.key) for word in words_of(written) if word.key not in _LEFT_OUT)[:MOST]
 
 
 def by_rules(texts: Sequence[str], language: str, spoken: str) -> list[tuple[str, ...]] | None:

@@ -134,7 +134,8 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
-        "glosses_by": item.glosses_by, "prompt_by": item.prompt_by, "sentence": sentence_key(item.text),
+        "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
+        "sentence": sentence_key(item.text),
         "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
