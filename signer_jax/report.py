@@ -100,6 +100,7 @@ def write(
     facts: Mapping[str, object] | None = None,
     bars: Sequence[Bars] = (),
     samples: Sequence[Media] = (),
+    heading: str = "Results",
 ) -> None:
     """Writes the report to `path`, whole or not at all.
 
@@ -107,7 +108,8 @@ def write(
     None and NaN as a dash. `curves` are (caption, {series: [(step, value), …]}); values that are not finite break the
     line. `pictures` are (caption, PNG, GIF, JPEG or WebP bytes), `videos` (caption, MP4 or WebM bytes, or an animated
     picture). `facts` are shown at the top, in their order. `bars` are histograms: (caption, bins, {series: [a
-    count a bin]}), each series by its shares; `samples` are as `videos`, two beside each other. Raises `SignerError`
+    count a bin]}), each series by its shares; `samples` are as `videos`, two beside each other; `heading`
+    stands above the tables. Raises `SignerError`
     for media of another kind and for a row that does not fit its header.
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(facts or {})]
@@ -118,7 +120,7 @@ def write(
     if bars:
         parts += ["<h2>Histograms</h2>", '<div class="curves">', *(_bars(*each) for each in bars), "</div>"]
     if tables:
-        parts += ["<h2>Results</h2>", *(_table(*table) for table in tables)]
+        parts += [f"<h2>{escape(heading)}</h2>", *(_table(*table) for table in tables)]
     if curves:
         parts += ["<h2>Training</h2>", '<div class="curves">', *(_curves(*curve) for curve in curves), "</div>"]
     if pictures:
@@ -215,7 +217,8 @@ def _bars(caption: str, bins: Sequence[str], series: Mapping[str, Sequence[float
     rows = []
     for at, label in enumerate(bins):
         shown = "".join(
-            f'<div><i style="background:var(--s{i % _COLOURS});width:{75 * counts[at] / totals[name] / most:.1f}%"></i>'
+            f'<div><i style="background:var(--s{i % _COLOURS});width:{75 * counts[at] / totals[name] / most:.1f}%'
+            f'{"" if counts[at] else ";min-width:0"}"></i>'
             f"{escape(_text(counts[at]))}</div>"
             for i, (name, counts) in enumerate(series.items())
         )

@@ -109,6 +109,7 @@ def trained(config: str, workdir: Path, *sets: Path, values: tuple[str, ...]) ->
     return json.loads((workdir / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_how2sign_trains_to_the_renderer(how2sign, signs, tmp_path):
     result = trained("paper_how2sign", tmp_path / "run", how2sign, signs, values=(*TINY, *RENDERER))
     assert result["facts"]["gloss/references_by"] == "rules"
@@ -116,6 +117,7 @@ def test_how2sign_trains_to_the_renderer(how2sign, signs, tmp_path):
     assert (tmp_path / "run" / "prior").is_dir() and (tmp_path / "run" / "latents").is_dir()
 
 
+@pytest.mark.slow
 def test_prompt2sign_trains_to_poses(prompt2sign, signs, tmp_path):
     result = trained("paper_prompt2sign", tmp_path / "run", prompt2sign, signs, values=TINY)
     assert "gloss/bleu4" in result["metrics"] and (tmp_path / "run" / "prior").is_dir()

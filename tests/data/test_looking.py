@@ -54,8 +54,8 @@ def test_the_figures_are_those_of_the_rows(prepared):
     histograms = found["histograms"]
     assert histograms["seconds"] == {"bins": ["0 – 1", "1 – 2"], "counts": {"train": [6, 1], "dev": [2, 0]}}
     words = histograms["words of a text"]
-    assert words["bins"][:3] == ["0 – 1", "1 – 2", "2 – 4"] and sum(words["counts"]["train"]) == 8
-    assert words["counts"]["train"][words["bins"].index("2 – 4")] == 3  # "text long", "text very long", "only words"
+    assert words["bins"][:3] == ["2 – 3", "4 – 5", "6 – 7"] and sum(words["counts"]["train"]) == 8
+    assert words["counts"]["train"][words["bins"].index("2 – 3")] == 3  # "text long", "text very long", "only words"
     assert histograms["frames a second of videos"] == {"bins": ["25"], "counts": {"train": [6], "dev": [2]}}
     assert histograms["glosses by"]["counts"]["train"] == [7, 1]
 

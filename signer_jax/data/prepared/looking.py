@@ -22,7 +22,7 @@ _MOST_SECONDS = 8.0  # that are shown of a sample
 _TEXTS = 12  # texts in the table, of a set of texts alone
 _SIGNERS = 15  # in the histogram: the others are one bar
 _SECONDS = (0, 1, 2, 4, 6, 8, 12, 16, 32, 64)
-_COUNTS = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
+_COUNTS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def figures(one: layout.PreparedSet) -> dict[str, Any]:
@@ -56,8 +56,8 @@ _HISTOGRAMS = ("seconds", "words of a text", "glosses of a sample", "frames a se
 
 def _counted(row: Mapping[str, Any]) -> dict[str, float]:
     return {
-        "samples": 1, "texts": row["sentence"] != "", "glosses": row["glosses"], "poses": row["frames"] > 0,
-        "videos": row["video_fps"] > 0, "seconds": row["seconds"],
+        "samples": 1, "texts": int(row["sentence"] != ""), "glosses": row["glosses"], "poses": int(row["frames"] > 0),
+        "videos": int(row["video_fps"] > 0), "seconds": row["seconds"],
     }  # fmt: skip
 
 
@@ -65,11 +65,11 @@ def _values(row: Mapping[str, Any]) -> dict[str, str]:
     """In which bin of each histogram a row is; not in those of what it lacks."""
     found = {"signers": row["signer"] or "not said", "glosses by": row["glosses_by"] or "none"}
     if row["seconds"]:
-        found["seconds"] = _bin(row["seconds"], _SECONDS)
+        found["seconds"] = _label(_SECONDS, row["seconds"])
     if row["sentence"]:
-        found["words of a text"] = _bin(row["words"], _COUNTS)
+        found["words of a text"] = _label(_COUNTS, row["words"])
     if row["glosses"]:
-        found["glosses of a sample"] = _bin(row["glosses"], _COUNTS)
+        found["glosses of a sample"] = _label(_COUNTS, row["glosses"])
     if row["frames"]:
         found["frames a second of poses"] = f"{row['fps']:.6g}"
     if row["video_fps"]:
@@ -77,14 +77,15 @@ def _values(row: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _bin(value: float, edges: Sequence[int]) -> str:
-    """Below the upper edge: of whole numbers "2 to 3" are those from 2 to below 4."""
+def _label(edges: Sequence[int], value: float) -> str:
+    """The bin of a value, in words: of seconds from an edge to below the next, of counts the first and the last."""
     at = int(np.searchsorted(edges, value, side="right")) - 1
-    return _label(edges, at)
-
-
-def _label(edges: Sequence[int], at: int) -> str:
-    return f"{edges[at]} – {edges[at + 1]}" if at + 1 < len(edges) else f"{edges[at]} and more"
+    if at + 1 == len(edges):
+        return f"{edges[at]} and more"
+    if edges is _SECONDS:
+        return f"{edges[at]} – {edges[at + 1]}"
+    last = edges[at + 1] - 1
+    return f"{edges[at]}" if last == edges[at] else f"{edges[at]} – {last}"
 
 
 def _histogram(name: str, by_split: Mapping[str, Counter[str]]) -> dict[str, Any]:
@@ -93,9 +94,9 @@ def _histogram(name: str, by_split: Mapping[str, Counter[str]]) -> dict[str, Any
         every.update(count)
     edges = {"seconds": _SECONDS, "words of a text": _COUNTS, "glosses of a sample": _COUNTS}.get(name)
     if edges:
-        labels = [_label(edges, at) for at in range(len(edges))]
-        last = max(at for at, label in enumerate(labels) if every[label])
-        labels = labels[: last + 1]
+        labels = [_label(edges, edge) for edge in edges]
+        there = [at for at, label in enumerate(labels) if every[label]]
+        labels = labels[there[0] : there[-1] + 1]
     elif name.startswith("frames"):
         labels = sorted(every, key=float)
     else:
@@ -128,7 +129,7 @@ def write_page(one: layout.PreparedSet, found: Mapping[str, Any], path: Path, mo
                   if len(each["bins"]) > 1]  # fmt: skip
     constant = {name: each["bins"][0] for name, each in found["histograms"].items() if len(each["bins"]) == 1}
     html.write(
-        path, title=f"Prepared set: {one.dataset}", samples=clips, bars=histograms, tables=tables,
+        path, title=f"Prepared set: {one.dataset}", samples=clips, bars=histograms, tables=tables, heading="Tables",
         facts={"dataset": one.dataset, "hours": sum(found["hours"].values()), **constant},
     )  # fmt: skip
 
