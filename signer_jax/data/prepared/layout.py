@@ -6,7 +6,7 @@ that is kept or left out, with the two files' sizes and SHA-256. The table is wr
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from signer_jax import storage
 from signer_jax.data import records
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared.taking import Taken, checksum
 from signer_jax.data.shards import BROKEN, pack, unpack
 from signer_jax.errors import SignerError, piled
@@ -141,6 +142,11 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],
     }  # fmt: skip
+
+
+def is_sign(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the pose of one sign that is shown alone, as people say."""
+    return row["frames"] > 0 and row["glosses"] == 1 and row["glosses_by"] not in MACHINES
 
 
 def sentence_key(text: str) -> str:

@@ -201,6 +201,12 @@ class PreparedCorpus(records.Corpus):
             bool(without),
         )  # fmt: skip
 
+    def signs(self, split: str) -> records.Records:
+        every = self._parts(split, layout.MOTION, self._motion)
+        rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"])
+        chosen = np.flatnonzero([layout.is_sign(row) for row in rows])
+        return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
+
     def _motion(self, one: layout.PreparedSet, record: bytes) -> layout.Motion:
         motion = layout.read_motion(record)
         return replace(motion, sample=self._named(one, motion.sample))

@@ -13,7 +13,6 @@ from PIL import Image
 
 from signer_jax import report as html
 from signer_jax.data import framing
-from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.shards import Shard
@@ -118,7 +117,7 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["poses"] += one["frames"] > 0
     count["videos"] += one["video_fps"] > 0
     count["posed_videos"] += one["frames"] > 0 and one["video_fps"] > 0
-    count["signs"] += one["frames"] > 0 and one["glosses"] == 1 and one["glosses_by"] not in MACHINES
+    count["signs"] += layout.is_sign(one)
 
 
 def _filters(counts: Mapping[str, Mapping[str, int]], left: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
