@@ -111,6 +111,7 @@ class Data:
     size: Size
     other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]
     fps: PerSecond
+    glosses_by: Annotated[tuple[str, ...], each(one_of("human", "rules", "slul", "unknown"), most=4)]
     sentences: Splits
     poses: Splits
     videos: Splits

@@ -91,7 +91,7 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     if _prepared(directory):
         return reading.opened(directory)
     if data.corpus == reading.NAME:
-        reading.write(directory, data.source, fps=data.fps, size=data.size)
+        reading.write(directory, data.source, fps=data.fps, size=data.size, glosses_by=data.glosses_by)
         return reading.opened(directory)
     splits, about = _READERS[data.corpus](data, seed, directory)
     return records.write(directory, splits, {"corpus": data.corpus, "size": data.size, **about})

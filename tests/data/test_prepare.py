@@ -161,10 +161,10 @@ from pathlib import Path
 from data import test_prepare
 from signer_jax.data.prepared import work
 take = work.take
-def slowly(item, how):
+def slowly(item, how, estimator=None):
     print(item.name, flush=True)
     if item.name == "c3": sys.stdin.read()
-    return take(item, how)
+    return take(item, how, estimator)
 work.take = slowly
 work.work(test_prepare.job(Path({folder!r}), Path({out!r})))
 """
@@ -196,7 +196,7 @@ def test_nothing_is_dropped_in_silence(made):
     report = json.loads((one / "report.json").read_text())
     assert report["counts"]["train"] == {
         "items": 7, "left_out": 1, "kept": 6, "texts": 6, "glossed": 6, "sentences": 6, "poses": 6, "videos": 6,
-        "posed_videos": 6, "signs": 6,
+        "posed_videos": 6, "signs": 6, "prompts": 0,
     }  # fmt: skip
     left = {(row["name"], row["split"], row["reason"], row["where"]) for row in report["left_out"]}
     assert left == {
@@ -427,7 +427,7 @@ def test_the_command_prepares_a_folder_of_ones_own(prepared, capsys):
     assert report["counts"]["train"] | {"left_out": 1, "kept": 7, "poses": 7} == report["counts"]["train"]
     assert [row["name"] for row in report["left_out"]] == ["gone"]
     assert report["kept_otherwise"] == {HOLES: ["c3"], SEVERAL: ["c3"]}
-    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["seen_in_training"] == 1
+    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["human"]["seen_in_training"] == 1
 
 
 def test_without_a_shard_the_workers_parts_are_put_together(own, tmp_path, capsys):

@@ -29,7 +29,7 @@ class Item:
     language: str = ""  # IANA code of the sign language
     spoken: str = ""  # IANA code of the text's language
     glosses: tuple[str, ...] | None = None  # None: the dataset has none
-    glosses_by: str = ""  # human | rules | unknown; "" where there are none
+    glosses_by: str = ""  # human | rules | slul | unknown; "" where there are none
     signer: str = ""
     video: Path | None = None  # a file, or a folder of frames, which their names number
     pose: Path | None = None  # a file, or a folder of a file a frame (OpenPose's json, DWPose's json, npz or npy)
@@ -40,6 +40,7 @@ class Item:
     pose_seconds: Seconds | None = None  # of the video, which the pose was cut by; None: it is of the whole video
     fps: float | None = None  # as the dataset says; None: the files say it
     came_from: str = ""  # file and row, for the record's provenance
+    prompt_by: str = ""  # templates; "" of the dataset's own
 
     def __post_init__(self) -> None:
         for name in ("name", "text", "prompt", "signer"):

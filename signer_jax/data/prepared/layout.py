@@ -6,14 +6,16 @@ that is kept or left out, with the two files' sizes and SHA-256. The table is wr
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from signer_jax import storage
+from signer_jax.data import records
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared.taking import Taken, checksum
 from signer_jax.data.shards import BROKEN, pack, unpack
 from signer_jax.errors import SignerError, piled
@@ -41,6 +43,7 @@ def motion_record(taken: Taken, dataset: str, origin: dict[str, str]) -> bytes:
     if taken.pose is not None:
         pose = taken.pose
         tree["pose"] = {"coordinates": pose.coordinates, "confidence": pose.confidence, "fps": float(pose.fps)}
+        tree["pose_by"] = taken.pose_by
     if taken.video is not None:
         tree |= {"video": taken.video, "video_fps": float(taken.video_fps), "size": np.array(taken.size, np.int32)}
     if taken.centre is not None:
@@ -63,7 +66,8 @@ def origin_of(taken: Taken, source: Path) -> dict[str, str]:
 def _about(taken: Taken, dataset: str, origin: dict[str, str]) -> dict[str, Any]:
     item = taken.item
     return {
-        "name": item.name, "text": item.text, "prompt": item.prompt, "language": item.language, "spoken": item.spoken,
+        "name": item.name, "text": item.text, "prompt": item.prompt, "prompt_by": item.prompt_by,
+        "language": item.language, "spoken": item.spoken,
         "glosses": "\n".join(item.glosses or ()), "glosses_by": item.glosses_by, "dataset": dataset,
         "signer": item.signer, "came_from": origin,
     }  # fmt: skip
@@ -73,6 +77,14 @@ def relative(path: Path, source: Path) -> str:
     """As it is below the source; the whole path of what lies elsewhere. Bytes that are no UTF-8 stand as `\\udcff`."""
     place = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
     return place.encode("utf-8", "backslashreplace").decode()
+
+
+def read_text(record: bytes) -> Sample:
+    """A text record's sample; its text is the prompt where templates made one of it. Raises one of `shards.BROKEN`."""
+    tree = unpack(record)
+    sample = records.decode(record)
+    asked = tree["prompt"] if tree.get("prompt_by") else ""
+    return replace(sample, text=asked or sample.text, glosses_by=str(tree["glosses_by"]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,8 @@ def read_motion(record: bytes) -> Motion:
         if not isinstance(text, str) or piled(text):
             raise ValueError(f"{name} is no text")
     joined = texts.pop("glosses")
-    sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), pose=pose)
+    by = tree["glosses_by"]
+    sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), glosses_by=str(by), pose=pose)
     return Motion(sample, seconds, video, tree.get("video_fps", 0.0), centre, tree.get("scale", 0.0))
 
 
@@ -122,12 +135,18 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
-        "glosses_by": item.glosses_by, "sentence": sentence_key(item.text),
+        "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
+        "sentence": sentence_key(item.text),
         "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
-        "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose),
+        "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],
     }  # fmt: skip
+
+
+def is_sign(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the pose of one sign that is shown alone, as people say."""
+    return row["frames"] > 0 and row["glosses"] == 1 and row["glosses_by"] not in MACHINES
 
 
 def sentence_key(text: str) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from signer_jax import storage
 from signer_jax.data import framing, records
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout, timing
 from signer_jax.data.shards import BROKEN, Parts, Shard
 from signer_jax.data.video import frames_of
@@ -60,8 +61,9 @@ def opened(directory: str | Path) -> records.Corpus:
     return PreparedCorpus(directory) if corpus.about.get("corpus") == NAME else corpus
 
 
-def write(directory: Path, source: str, *, fps: float, size: tuple[int, int]) -> None:
-    """The run's corpus: a folder with `corpus.json` alone. Raises `SignerError` as `sets_of`, and where `fps` is 0 and
+def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], glosses_by: Sequence[str] = ()) -> None:
+    """The run's corpus: a folder with `corpus.json` alone. Glosses are learned of texts whose glosses are by one of
+    `glosses_by`, of all where it names none. Raises `SignerError` as `sets_of`, and where `fps` is 0 and
     samples have several rates.
     """
     sets = sets_of(source)
@@ -80,7 +82,7 @@ def write(directory: Path, source: str, *, fps: float, size: tuple[int, int]) ->
                 for row in table["kept"]:
                     if row["language"] and not languages.get(row["language"]):
                         languages[row["language"]] = row["spoken"]
-                    count["text"] += _read_as_text(row)
+                    count["text"] += _read_as_text(row, glosses_by)
                 if split == "train":
                     for language, known in table["words"].items():
                         words.setdefault(language, set()).update(known)
@@ -96,7 +98,8 @@ def write(directory: Path, source: str, *, fps: float, size: tuple[int, int]) ->
             said = f"{left} of {motions.stored} motions of {split!r} have a video and no pose: left out of this run"
             print(one_line(f"signer: {source}: {said}"), file=sys.stderr)
     about = {
-        "corpus": NAME, "size": list(size), "fps": fps, "counts": counts, "motions": {split: [] for split in splits},
+        "corpus": NAME, "size": list(size), "fps": fps, "glosses_by": list(glosses_by), "counts": counts,
+        "motions": {split: [] for split in splits},
         "unposed": unposed, "signers": sorted(signers), "languages": dict(sorted(languages.items())),
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
@@ -136,9 +139,10 @@ def _signer(one: layout.PreparedSet, signer: str, sets: int) -> str:
     return f"{one.dataset}/{signer}" if sets > 1 else signer
 
 
-def _read_as_text(row: dict[str, Any]) -> bool:
+def _read_as_text(row: dict[str, Any], glosses_by: Sequence[str]) -> bool:
     """Whether a run learns glosses of it: a sentence has words, a sign that is shown alone has a gloss alone."""
-    return bool(row["sentence"] and row["glosses"] and row["language"])
+    by = not glosses_by or row["glosses_by"] in glosses_by
+    return bool(by and row["sentence"] and row["glosses"] and row["language"])
 
 
 def _one_rate(sets: Sequence[layout.PreparedSet]) -> float:
@@ -178,9 +182,9 @@ class PreparedCorpus(records.Corpus):
             raise SignerError(f"{self.directory}: a table of its sets is damaged ({reason}); {layout.REMAKE}") from None
 
     def texts(self, split: str) -> records.Records:
-        found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, records.decode(record)))
+        found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, layout.read_text(record)))
         rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["text"])
-        chosen = np.flatnonzero([_read_as_text(row) for row in rows])
+        chosen = np.flatnonzero([_read_as_text(row, self.about.get("glosses_by", ())) for row in rows])
         return _Texts(self.directory, found, chosen)
 
     def motions(self, split: str) -> records.Records:
@@ -196,6 +200,12 @@ class PreparedCorpus(records.Corpus):
             self.directory, found, np.array(known.places, np.int64), self.about["fps"], self.size or (0, 0),
             bool(without),
         )  # fmt: skip
+
+    def signs(self, split: str) -> records.Records:
+        every = self._parts(split, layout.MOTION, self._motion)
+        rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"])
+        chosen = np.flatnonzero([layout.is_sign(row) for row in rows])
+        return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
 
     def _motion(self, one: layout.PreparedSet, record: bytes) -> layout.Motion:
         motion = layout.read_motion(record)
@@ -275,7 +285,8 @@ class _Motions(records.Records):
         pose = sample.pose
         times = timing.grid(0, motion.seconds, self._fps)
         pose = timing.at_times(pose, np.arange(len(pose)) / pose.fps, times, self._fps)
-        spans = np.array([[0, len(pose)]], np.int32) if len(sample.glosses) == 1 else None
+        sign = len(sample.glosses) == 1 and sample.glosses_by not in MACHINES
+        spans = np.array([[0, len(pose)]], np.int32) if sign else None
         return replace(sample, pose=pose, spans=spans)
 
     def _decoded(self, motion: layout.Motion) -> UInt8[np.ndarray, "t h w 3"] | None:

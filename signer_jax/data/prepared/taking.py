@@ -20,6 +20,7 @@ from PIL import Image
 from signer_jax import outside
 from signer_jax.data import framing, video
 from signer_jax.data.datasets.item import Item
+from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.prepared import poses, timing
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
@@ -54,10 +55,12 @@ FIRST = "several people in the pose file: the first is taken"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
+FOLLOWED = "several people in the video: one of them is followed"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
-    "show several people": SEVERAL, "people: the first": FIRST, "show nobody": HOLES, "have no file": HOLES,
+    "show several people: the": SEVERAL, "one was followed": FOLLOWED, "people: the first": FIRST,
+    "show nobody": HOLES, "have no file": HOLES,
     "was taken instead": OVERRULED,
 }  # fmt: skip
 
@@ -79,8 +82,11 @@ class How:
     fps: float = 0.0  # 0: each item's own
     pose_fps: float = 0.0  # of poses whose rate nothing says; 0: these are left out
     size: tuple[int, int] | None = None  # height and width of the videos; None: their own
-    poses: str = "ready"  # or none
+    poses: str = "ready"  # or none, or how those are made that the dataset lacks: dwpose, mediapipe
+    poses_by: str = ""  # the estimator and its weights' checksums
     video: str = "bytes"  # or none
+    prompts: int = 0  # a training text, by templates
+    glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Taken:
     scale: float = 0.0  # pixels a shoulder width
     pose_layout: str = ""  # of a pose file whose ending stands for several
     mended: tuple[str, ...] = ()
+    pose_by: str = ""  # the estimator that made the pose; "" of the dataset's own
 
 
 class LeftOut(Exception):
@@ -107,15 +114,21 @@ class LeftOut(Exception):
         self.reason, self.detail = reason, detail
 
 
-def take(item: Item, how: How) -> Taken:
-    """What is kept of an item. Raises `LeftOut`."""
+def take(item: Item, how: How, estimator: Estimator | None = None) -> Taken:
+    """What is kept of an item; the estimator makes the pose of a video without one. Raises `LeftOut`."""
     if any(piled(text) for text in (item.text, item.prompt, item.name, *(item.glosses or ()))):
         raise LeftOut(_BAD_TEXT, "more than 30 marks on a letter")
     wants_pose = item.pose is not None and how.poses != "none"
     wants_video = item.video is not None and how.video != "none"
     if not (item.text or item.prompt or item.glosses or wants_pose or wants_video):
         raise LeftOut(_NOTHING)
-    shown = _shown(item) if item.video is not None and (wants_video or wants_pose) else None
+    estimates = estimator is not None and item.pose is None and item.video is not None
+    shown = _shown(item) if item.video is not None and (wants_video or wants_pose or estimates) else None
+    if estimator is not None and estimates and shown is not None:
+        of = _interval(item, shown.stamps, shown.end, shown.rate, [])
+        made = _estimated(item, shown, of, estimator)
+        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, keep=wants_video)
+        return replace(taken, item=item, pose_by=estimator.made_by)
     clip = _pose(item, how, shown) if wants_pose else None
     if clip is None and shown is None:
         return Taken(item)
@@ -142,6 +155,28 @@ def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
     if clip.unit == clips.SHARES and size is None:
         raise LeftOut(_NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says")
     return clips.scaled(replace(clip, size=size if clip.unit == clips.SHARES else clip.size), "a prepared set")
+
+
+def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
+    """The pose in each of the sample's own frames, which are decoded for it one after the other."""
+    start, end = interval
+    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
+    times: list[float] = []
+
+    def frames() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        for time, frame in shown.between(start, end):
+            times.append(time)
+            yield frame
+
+    try:
+        clip = estimator.estimate(item.name, frames(), shown.rate)
+        _check_all(len(times), len(inside))
+    except SignerError as error:
+        reason = NOBODY if "no frame shows anybody" in str(error) else _BAD_VIDEO
+        raise _left(reason, error) from None
+    # A frame that could not be read has the pose of the one beside it.
+    found = timing.nearest(np.array(times), inside)
+    return replace(clip, pose=Pose(clip.pose.coordinates[found], clip.pose.confidence[found], shown.rate))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from typing import Any
 
 from signer_jax import storage
 from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.estimators.opening import Estimator
+from signer_jax.data.glossing import Glosses, glossed
 from signer_jax.data.prepared import summary
 from signer_jax.data.prepared.layout import (
     KIND,
@@ -58,6 +60,8 @@ class Job:
     items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
     per_part: int = PER_PART
     subset: int | None = None  # of a dataset that has some
+    estimator: Estimator | None = None  # of poses that the dataset lacks
+    glosses: Glosses | None = None  # for texts without any
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -207,7 +211,8 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
-        for found in chunk:
+        glossed_by = job.how.glosses.split(" ")[0]
+        for found in glossed(chunk, job.glosses, glossed_by) if job.glosses else chunk:
             text, motion = said.records(found, job)
             if text is not None:
                 write_text(text)
@@ -234,6 +239,7 @@ class _Table:
         self.mended: dict[str, list[str]] = {}
         self.words: dict[str, set[str]] = {}
         self.glosses: dict[str, Counter[str]] = {}
+        self.made: dict[str, dict[str, Counter[str]]] = {}  # the same by who made them, once for a text's prompts
 
     def records(self, found: Found, job: Job) -> tuple[bytes | None, bytes | None]:
         """The text's and the motion's record of an item, None of what it has not."""
@@ -241,7 +247,7 @@ class _Table:
             self._leave(found.name, found.reason, found.where, found.detail, "named")
             return None, None
         try:
-            taken = take(found, job.how)
+            taken = take(found, job.how, job.estimator)
             origin = origin_of(taken, job.source)
             kept = row(taken, origin)
             moves = taken.pose is not None or taken.video is not None
@@ -265,7 +271,11 @@ class _Table:
         for what in taken.mended:
             self.mended.setdefault(what, []).append(item.name)
         if item.language:
-            self.words.setdefault(item.language, set()).update(word.key for word in words_of(item.text))
+            said = item.prompt if item.prompt_by else item.text
+            self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
+        if item.glosses and not item.prompt_by:
+            made = self.made.setdefault(item.language, {})
+            made.setdefault(item.glosses_by, Counter()).update(item.glosses)
         if item.language or item.glosses:
             self.glosses.setdefault(item.language, Counter()).update(item.glosses or ())
 
@@ -274,6 +284,8 @@ class _Table:
             "kept": self.kept, "left": self.left, "mended": self.mended,
             "words": {language: sorted(words) for language, words in self.words.items()},
             "glosses": {language: dict(sorted(count.items())) for language, count in self.glosses.items()},
+            "glosses_by": {language: {by: dict(sorted(count.items())) for by, count in made.items()}
+                           for language, made in self.made.items()},
         }  # fmt: skip
 
 
