@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid | prepared
     c.data.source = ""  # folder of a real corpus, of prepared ones several with commas; the built-in one needs none
+    # Of several prepared sets how often each one's examples come, in the order of source: (3.0, 1.0) is three of the
+    # first to one of the second, however large they are. () is every example once an epoch.
+    c.data.weights = ()
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)
@@ -37,6 +40,9 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
+    # "12x8": source and gloss tokens of SLUL's batches, several lengths beside the two above, from short to long; ()
+    # pads all batches to these
+    c.data.text_buckets = ()
     c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
