@@ -45,6 +45,16 @@ def get_config() -> ConfigDict:
     c.data.text_buckets = ()
     c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
+    # Random changes of the examples of the stages vae (pictures) and pose (truth and candidates together), anew in
+    # every epoch; 0 for none. Stages that read cached latents see none.
+    c.data.augment = ConfigDict()
+    c.data.augment.mirror = 0.0  # share of the examples whose left and right are swapped
+    c.data.augment.not_mirrored = ()  # glosses: a sentence with one of these is left as it is
+    c.data.augment.speed = 0.0  # up to 1 + speed times faster or slower
+    c.data.augment.turn = 0.0  # degrees to either side, around the middle between the shoulders
+    c.data.augment.grow = 0.0  # up to 1 + grow times larger or smaller
+    c.data.augment.shift = 0.0  # shoulder widths, each way
+    c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 

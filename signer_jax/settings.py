@@ -108,6 +108,19 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Augment:
+    """How far training examples are changed (`data.augmentation`); 0 is not at all."""
+
+    mirror: Share
+    not_mirrored: Annotated[tuple[str, ...], each(range_of(str), most=10**5)]
+    speed: Annotated[float, number(0.0, 3.0)]
+    turn: Annotated[float, number(0.0, 180.0)]
+    grow: Annotated[float, number(0.0, 3.0)]
+    shift: Annotated[float, number(0.0, 3.0)]
+    colour: Annotated[float, number(0.0, 1.0)]
+
+
+@dataclass(frozen=True)
 class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
@@ -127,6 +140,7 @@ class Data:
     text_buckets: Annotated[tuple[str, ...], each(TextBucket, most=100)]
     crop: Share
     enlarge: Positive
+    augment: Augment
     read_threads: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]
 

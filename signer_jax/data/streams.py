@@ -17,11 +17,13 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from signer_jax.data import lengths
+from signer_jax.data import augmentation, lengths
 from signer_jax.data.buckets import Plan, Visits, fitted
 from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import Limits, MotionWindows, token_counts, tokens
 from signer_jax.errors import SignerError
+from signer_jax.pose.skeleton import JOINTS
+from signer_jax.settings import Augment
 from signer_jax.slul.tokenizer import Tokenizer
 
 
@@ -163,13 +165,22 @@ class _Range:
 
 
 def pose_batches(
-    windows: MotionWindows, length: int, reading: Reading, mixture: Mixture | None = None
-) -> grain.DatasetIterator:
-    """Windows of `length` frames at random starts: `MotionWindows.window`, batched."""
+    windows: MotionWindows, length: int, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
+    """Windows of `length` frames at random starts: `MotionWindows.window`, batched, changed as `augment` says."""
+    mirror = augmentation.mirror_permutation([JOINTS[joint] for joint in windows.joints] if augment else ())
 
     def transform(index: int, rng: np.random.Generator) -> dict:
-        frames = len(windows.sentence(index)["pose"])
-        return windows.window(index, int(rng.integers(0, max(frames - length, 0) + 1)), length)
+        frames, needed, change = len(windows.sentence(index)["pose"]), length, None
+        if augment is not None:
+            # A record is read again where its glosses decide.
+            asks = augment.mirror and augment.not_mirrored
+            may = not asks or augmentation.may_mirror(windows.records[index].glosses, augment)
+            change = augmentation.drawn(rng, augment, may_mirror=may)
+            needed = augmentation.frames_needed(length, change)
+        window = windows.window(index, int(rng.integers(0, max(frames - needed, 0) + 1)), needed)
+        return window if change is None else augmentation.on_window(window, change, length, mirror)
 
     return iterate(_Range(len(windows.records)), transform, reading, "poses", mixture)
 
@@ -188,22 +199,35 @@ def indices_of_size(corpus: Corpus, split: str) -> list[int]:
 
 
 def video_batches(
-    corpus: Corpus, split: str, length: int, reading: Reading, mixture: Mixture | None = None
-) -> grain.DatasetIterator:
+    corpus: Corpus, split: str, length: int, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
     """`video [b, t, h, w, 3]` float32 in [-1, 1]: `length` frames at random starts, for the autoencoder."""
     records, indices = corpus.motions(split), video_indices(corpus, split)
 
     def transform(item: int, rng: np.random.Generator) -> dict:
-        video = records.video(indices[item])
-        start = int(rng.integers(0, max(len(video) - length, 0) + 1))
-        return {"video": to_model_range(take_frames(video, start, length))}
+        frames, change = _random_frames(records.video(indices[item]), length, rng, augment)
+        return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 
     return iterate(_Range(len(indices)), transform, reading, "videos", mixture)
 
 
+def _random_frames(
+    video: np.ndarray, length: int, rng: np.random.Generator, augment: Augment | None
+) -> tuple[np.ndarray, augmentation.Change | None]:
+    """`length` frames from a random start, at the speed of what is to be changed in them."""
+    change = None if augment is None else augmentation.drawn(rng, augment)
+    needed = length if change is None else augmentation.frames_needed(length, change)
+    start = int(rng.integers(0, max(len(video) - needed, 0) + 1))
+    if change is None:
+        return take_frames(video, start, length), None
+    return augmentation.at_speed(video, start, length, change), change
+
+
 def bucketed_videos(
-    load: Callable[[int], np.ndarray], plan: Plan, reading: Reading, mixture: Mixture | None = None
-) -> grain.DatasetIterator:
+    load: Callable[[int], np.ndarray], plan: Plan, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
     """`video [b, t, h, w, 3]` float32 in [-1, 1], each batch of one bucket; clips from random starts.
 
     `load` gives clip i of those that the plan was made for, uint8 `[t, h, w, 3]`; a mixture's sets are of these.
@@ -212,9 +236,9 @@ def bucketed_videos(
     def transform(row: int, rng: np.random.Generator) -> dict:
         placed = plan.placed[row]
         bucket = plan.buckets[placed.bucket]
-        video = load(placed.clip)
-        start = int(rng.integers(0, max(len(video) - bucket.frames, 0) + 1))
-        return {"video": to_model_range(fitted(take_frames(video, start, bucket.frames), placed, bucket))}
+        frames, change = _random_frames(load(placed.clip), bucket.frames, rng, augment)
+        frames = fitted(frames, placed, bucket)
+        return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 
     if mixture is not None:
         mixture = replace(mixture, sets=mixture.sets[[placed.clip for placed in plan.placed]])

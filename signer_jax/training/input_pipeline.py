@@ -13,7 +13,7 @@ import numpy as np
 
 from signer_jax import mirror
 from signer_jax import model as models
-from signer_jax.data import buckets, lengths, streams
+from signer_jax.data import augmentation, buckets, lengths, streams
 from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import Limits, MotionWindows, token_counts, too_long
 from signer_jax.distributed import first_makes
@@ -89,20 +89,21 @@ def stage_batches(
             return streams.bucketed_texts(texts, tokenizer, limits(settings.data), sizes, reading, mixed)
         return streams.text_batches(texts, tokenizer, limits(settings.data), reading, mixed)
     mixed = mixture(settings.data, corpus, "motion")
+    changed = settings.data.augment if augmentation.is_on(settings.data.augment) else None
     of_videos = part_of(mixed, streams.video_indices(corpus, "train"))
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
-        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos)
+        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos, changed)
     if name == "vae":
-        return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos)
+        return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos, changed)
     # The renderer's own stages read no candidates: none are laid out for them.
     if name == "pose":
         windows = motion_windows(
             settings, workdir, corpus, tokenizer, model, experts=True, records=corpus.signs("train")
         )
         signs = mixture(settings.data, corpus, "sign")
-        return streams.pose_batches(windows, settings.pose.window, reading, signs)
+        return streams.pose_batches(windows, settings.pose.window, reading, signs, changed)
     windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name == "joint")
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
@@ -315,6 +316,9 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
         plan = bucket_plan(part, settings, model, corpus)
         rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
         lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
+    if augmentation.is_on(settings.data.augment) and (cached := encoders.STAGES & set(settings.stages)):
+        names = ", ".join(name for name in settings.stages if name in cached)
+        lines.append(f"config.data.augment: {names} read latents that are encoded once, and see nothing of it")
     if encoders.STAGES & set(settings.stages):
         of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
         latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none
