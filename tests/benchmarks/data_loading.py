@@ -183,9 +183,13 @@ def waiting(folder: Path, steps: int = 30) -> None:
     from signer_jax.training.partitioning import put_batch
     from signer_jax.validation import read
 
-    few = {"sentences": 400, "poses": 24, "videos": 6}
-    few = {f"{kind}.train": n for kind, n in few.items()} | {f"{kind}.{split}": 0 for kind in few for split in ("dev", "test")}
-    overrides = [f"--config.data.{name}={n}" for name, n in (few | {"guests": 0}).items()]
+    overrides = ["--config.data.guests=0"]
+    for kind, count in {"sentences": 400, "poses": 24, "videos": 6}.items():
+        overrides += [
+            f"--config.data.{kind}.train={count}",
+            f"--config.data.{kind}.dev=0",
+            f"--config.data.{kind}.test=0",
+        ]
     settings = read(configuration.load("demo", overrides))
     workdir = folder / "demo"
     with run.claimed(settings, workdir):
