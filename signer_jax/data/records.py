@@ -254,8 +254,8 @@ class Corpus:
         return [(frames, video, signer) for frames, video, signer, *_ in self.about["motions"].get(split, [])]
 
     def set_of(self, split: str, kind: str) -> np.ndarray:
-        """Of each `text`, `motion` or `sign` record of a split, which of the corpus's sets it comes from: there is one."""
-        return np.zeros(len(self.texts(split) if kind == "text" else self.listed(split)), np.int64)
+        """Of each `text`, `motion` or `sign` record of a split, from which of the corpus's sets it comes: the one."""
+        return np.zeros(self.count(split, "text") if kind == "text" else len(self.listed(split)), np.int64)
 
     def _shard(self, split: str, kind: str) -> Path:
         if split not in self.about["counts"]:

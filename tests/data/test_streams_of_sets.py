@@ -84,6 +84,7 @@ def test_every_record_says_which_set_it_is_of(corpus):
         of = corpus.set_of("train", kind)
         assert [found[i].name[0] for i in range(len(found))] == ["ab"[k] for k in of]
     assert len(corpus.set_of("dev", "text")) == 0
+    assert records.Corpus(corpus.directory).set_of("train", "text").tolist() == [0] * 8  # of any other corpus
 
 
 def test_a_run_reads_sets_by_their_weights(sets, corpus, tmp_path):
