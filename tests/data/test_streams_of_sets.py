@@ -80,7 +80,8 @@ def test_each_example_of_all_sets_comes_once_an_epoch_also_after_going_on_with_o
 
 
 def test_every_record_says_which_set_it_is_of(corpus):
-    for kind, found in (("text", corpus.texts("train")), ("motion", corpus.motions("train"))):
+    kinds = {"text": corpus.texts, "motion": corpus.motions, "sign": corpus.signs}
+    for kind, found in ((kind, opened("train")) for kind, opened in kinds.items()):
         of = corpus.set_of("train", kind)
         assert [found[i].name[0] for i in range(len(found))] == ["ab"[k] for k in of]
     assert len(corpus.set_of("dev", "text")) == 0
