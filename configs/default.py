@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid | prepared
     c.data.source = ""  # folder of a real corpus, of prepared ones several with commas; the built-in one needs none
+    # Of several prepared sets how often each one's examples come, in the order of source: (3.0, 1.0) is three of the
+    # first to one of the second, however large they are. () is every example once an epoch.
+    c.data.weights = ()
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)
@@ -37,8 +40,21 @@ def get_config() -> ConfigDict:
     c.data.max_source = 22  # s: source tokens, end included
     c.data.max_target = 16  # g: gloss tokens, end included
     c.data.max_glosses = 15  # n: glosses a sentence
+    # "12x8": source and gloss tokens of SLUL's batches, several lengths beside the two above, from short to long; ()
+    # pads all batches to these
+    c.data.text_buckets = ()
     c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
+    # Random changes of the examples of the stages vae (pictures) and pose (truth and candidates together), anew in
+    # every epoch; 0 for none. Stages that read cached latents see none.
+    c.data.augment = ConfigDict()
+    c.data.augment.mirror = 0.0  # share of the examples whose left and right are swapped
+    c.data.augment.not_mirrored = ()  # glosses: a sentence with one of these is left as it is
+    c.data.augment.speed = 0.0  # up to 1 + speed times faster or slower
+    c.data.augment.turn = 0.0  # degrees to either side, around the middle between the shoulders
+    c.data.augment.grow = 0.0  # up to 1 + grow times larger or smaller
+    c.data.augment.shift = 0.0  # shoulder widths, each way
+    c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 

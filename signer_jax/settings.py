@@ -92,6 +92,10 @@ Bucket = Range(
     "FRAMESxHEIGHTxWIDTH such as 81x480x832",
     lambda v: type(v) is str and re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){2}", v) is not None,
 )
+TextBucket = Range(
+    "SOURCExTARGET in tokens such as 12x8",
+    lambda v: type(v) is str and re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", v) is not None,
+)
 Pattern = Range("a regular expression", _is_pattern)
 Rate = Range("PATTERN=FACTOR, a regular expression and a number of at least 0 and at most 1e+06", _is_rate)
 
@@ -104,9 +108,23 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Augment:
+    """How far training examples are changed (`data.augmentation`); 0 is not at all."""
+
+    mirror: Share
+    not_mirrored: Annotated[tuple[str, ...], each(range_of(str), most=10**5)]
+    speed: Annotated[float, number(0.0, 3.0)]
+    turn: Annotated[float, number(0.0, 180.0)]
+    grow: Annotated[float, number(0.0, 3.0)]
+    shift: Annotated[float, number(0.0, 3.0)]
+    colour: Annotated[float, number(0.0, 1.0)]
+
+
+@dataclass(frozen=True)
 class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
+    weights: Annotated[tuple[float, ...], each(number(0.0, 1e6, above=True), most=1000)]
     seed: Seed
     size: Size
     other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]
@@ -119,8 +137,10 @@ class Data:
     max_source: Length
     max_target: Length
     max_glosses: Annotated[int, whole(1, 10**5)]
+    text_buckets: Annotated[tuple[str, ...], each(TextBucket, most=100)]
     crop: Share
     enlarge: Positive
+    augment: Augment
     read_threads: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]
 

@@ -31,6 +31,8 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
             f"config.data.other_sizes {','.join(data.other_sizes)}: the videos of {data.corpus} all have "
             "config.data.size; leave it ()"
         )
+    if data.weights and data.corpus != reading.NAME:
+        raise SignerError(f"config.data.weights: are of prepared sets, and {data.corpus} is one corpus; leave it ()")
     if data.corpus == "builtin":
         if data.source:
             raise SignerError(
@@ -38,8 +40,14 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
                 "--config.data.corpus=phoenix14t, how2sign_clips, openvid or prepared, or start from its config"
             )
     elif data.corpus == reading.NAME:
-        for one in reading.sets_of(data.source):
+        sets = reading.sets_of(data.source)
+        for one in sets:
             _check_outside(data.source, one.directory, directory)
+        if data.weights and len(data.weights) != len(sets):
+            raise SignerError(
+                f"config.data.weights: gives {len(data.weights)} weights for the {len(sets)} sets of "
+                "config.data.source; give each one, in their order"
+            )
     elif anew or not _prepared(directory):
         _source(data, directory, copy=False)
         if data.corpus == "openvid" and not data.fps:

@@ -253,6 +253,10 @@ class Corpus:
         """For each motion record of a split: its frames, whether it has a video, and its signer."""
         return [(frames, video, signer) for frames, video, signer, *_ in self.about["motions"].get(split, [])]
 
+    def set_of(self, split: str, kind: str) -> np.ndarray:
+        """Of each `text`, `motion` or `sign` record of a split, from which of the corpus's sets it comes: the one."""
+        return np.zeros(self.count(split, "text") if kind == "text" else len(self.listed(split)), np.int64)
+
     def _shard(self, split: str, kind: str) -> Path:
         if split not in self.about["counts"]:
             raise SignerError(f"split {split!r}: the corpus has {', '.join(self.about['counts'])}")

@@ -4,19 +4,26 @@ Every stream is shuffled anew each epoch from one seed and repeats without end. 
 batch k; a process reads the rows that its devices hold (`partitioning.local_rows`), and each example's generator is its
 own, so that a global batch is the same for any number of processes and any mesh. The iterator's state is a few integers
 (`get_state`, `set_state`); the checkpoint keeps it, and a resumed run goes on with the very next batch.
+
+Of several sets with weights (`Mixture`) each is shuffled anew in epochs of its own, and they take turns by the weights.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Int
 
+from signer_jax.data import augmentation, lengths
 from signer_jax.data.buckets import Plan, Visits, fitted
 from signer_jax.data.records import Corpus, Records
-from signer_jax.data.windows import Limits, MotionWindows, tokens
+from signer_jax.data.windows import Limits, MotionWindows, token_counts, tokens
 from signer_jax.errors import SignerError
+from signer_jax.pose.skeleton import JOINTS
+from signer_jax.settings import Augment
 from signer_jax.slul.tokenizer import Tokenizer
 
 
@@ -29,6 +36,14 @@ class Reading:
     threads: int
     prefetch: int
     rows: tuple[int, ...] | None = None  # of the global batch; None for all
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sets in one stream: which one each example is of, and how often each one's examples come."""
+
+    sets: Int[np.ndarray, " n"]
+    weights: tuple[float, ...]
 
 
 class _Share:
@@ -48,15 +63,54 @@ class _Share:
         return f"_Share(batch={self.batch}, rows={self.rows})"
 
 
-def iterate(source, transform: Callable, reading: Reading, what: str) -> grain.DatasetIterator:
+def endless(source, seed: int, mixture: Mixture | None = None) -> grain.MapDataset:
+    """The examples in random order, without end: all of them once before any comes again.
+
+    Of a mixture this holds for each set alone. A set without any of these examples has no turn, and the others keep
+    their weights.
+    """
+    if mixture is None:
+        return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    assert len(mixture.sets) == len(source)
+    parts, weights = [], []
+    for k, weight in enumerate(mixture.weights):
+        if len(rows := np.flatnonzero(mixture.sets == k)):
+            own = int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
+            parts.append(grain.MapDataset.source(_Some(source, rows)).seed(own).shuffle().repeat())
+            weights.append(weight)
+    return grain.MapDataset.mix(parts, weights).seed(seed)
+
+
+class _Some:
+    """Some examples of a source, by their places, as a source of their own."""
+
+    def __init__(self, source, places: np.ndarray):
+        self.source, self.places = source, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index):
+        return self.source[int(self.places[int(index)])]
+
+    def __repr__(self) -> str:
+        return f"_Some({len(self)})"
+
+
+def iterate(
+    source, transform: Callable, reading: Reading, what: str, mixture: Mixture | None = None
+) -> grain.DatasetIterator:
     """Shuffle, repeat, transform (with a generator of its own an example), take this process's rows, batch."""
+    _check_any(source, what)
+    # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
+    return batched(endless(source, reading.seed, mixture).random_map(transform), reading)
+
+
+def _check_any(source, what: str) -> None:
     if len(source) == 0:
         raise SignerError(
             f"data: the training split holds no {what}; raise data.poses or data.videos, or check the source"
         )
-    # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
-    examples = grain.MapDataset.source(source).seed(reading.seed).shuffle().repeat().random_map(transform)
-    return batched(examples, reading)
 
 
 def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
@@ -66,9 +120,32 @@ def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterat
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
 
 
-def text_batches(records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading) -> grain.DatasetIterator:
+def text_batches(
+    records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading, mixture: Mixture | None = None
+) -> grain.DatasetIterator:
     """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`."""
-    return iterate(records, lambda sample, rng: tokens(sample, tokenizer, limits), reading, "sentences")
+    return iterate(records, lambda sample, rng: tokens(sample, tokenizer, limits), reading, "sentences", mixture)
+
+
+def bucketed_texts(
+    records: Records, tokenizer: Tokenizer, limits: Limits, buckets: Sequence[lengths.Bucket], reading: Reading,
+    mixture: Mixture | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
+    """As `text_batches`, each batch as long as its bucket; the last one is as long as the limits."""
+    order = alike(lengths.shortest(token_counts(records, tokenizer)[:, :2], buckets), reading, mixture)
+
+    def transform(one: tuple[int, int], rng: np.random.Generator) -> dict:
+        row, bucket = one
+        return tokens(records[row], tokenizer, replace(limits, **buckets[bucket]._asdict()))
+
+    return batched(grain.MapDataset.source(order).seed(reading.seed).random_map(transform), reading)
+
+
+def alike(bucket_of: Int[np.ndarray, " n"], reading: Reading, mixture: Mixture | None = None) -> lengths.Alike:
+    """The order of `bucketed_texts`, by the bucket of each text."""
+    _check_any(bucket_of, "sentences")
+    order = endless(_Range(len(bucket_of)), reading.seed, mixture)
+    return lengths.Alike(order, bucket_of, reading.batch, reading.seed)
 
 
 class _Range:
@@ -87,14 +164,25 @@ class _Range:
         return f"_Range({self.size})"
 
 
-def pose_batches(windows: MotionWindows, length: int, reading: Reading) -> grain.DatasetIterator:
-    """Windows of `length` frames at random starts: `MotionWindows.window`, batched."""
+def pose_batches(
+    windows: MotionWindows, length: int, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
+    """Windows of `length` frames at random starts: `MotionWindows.window`, batched, changed as `augment` says."""
+    mirror = augmentation.mirror_permutation([JOINTS[joint] for joint in windows.joints] if augment else ())
 
     def transform(index: int, rng: np.random.Generator) -> dict:
-        frames = len(windows.sentence(index)["pose"])
-        return windows.window(index, int(rng.integers(0, max(frames - length, 0) + 1)), length)
+        frames, needed, change = len(windows.sentence(index)["pose"]), length, None
+        if augment is not None:
+            # A record is read again where its glosses decide.
+            asks = augment.mirror and augment.not_mirrored
+            may = not asks or augmentation.may_mirror(windows.records[index].glosses, augment)
+            change = augmentation.drawn(rng, augment, may_mirror=may)
+            needed = augmentation.frames_needed(length, change)
+        window = windows.window(index, int(rng.integers(0, max(frames - needed, 0) + 1)), needed)
+        return window if change is None else augmentation.on_window(window, change, length, mirror)
 
-    return iterate(_Range(len(windows.records)), transform, reading, "poses")
+    return iterate(_Range(len(windows.records)), transform, reading, "poses", mixture)
 
 
 def video_indices(corpus: Corpus, split: str) -> list[int]:
@@ -110,33 +198,91 @@ def indices_of_size(corpus: Corpus, split: str) -> list[int]:
     return [i for i in video_indices(corpus, split) if not sizes or sizes[i] == corpus.size]
 
 
-def video_batches(corpus: Corpus, split: str, length: int, reading: Reading) -> grain.DatasetIterator:
+def video_batches(
+    corpus: Corpus, split: str, length: int, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
     """`video [b, t, h, w, 3]` float32 in [-1, 1]: `length` frames at random starts, for the autoencoder."""
     records, indices = corpus.motions(split), video_indices(corpus, split)
 
     def transform(item: int, rng: np.random.Generator) -> dict:
-        video = records.video(indices[item])
-        start = int(rng.integers(0, max(len(video) - length, 0) + 1))
-        return {"video": to_model_range(take_frames(video, start, length))}
+        frames, change = _random_frames(records.video(indices[item]), length, rng, augment)
+        return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 
-    return iterate(_Range(len(indices)), transform, reading, "videos")
+    return iterate(_Range(len(indices)), transform, reading, "videos", mixture)
 
 
-def bucketed_videos(load: Callable[[int], np.ndarray], plan: Plan, reading: Reading) -> grain.DatasetIterator:
+def _random_frames(
+    video: np.ndarray, length: int, rng: np.random.Generator, augment: Augment | None
+) -> tuple[np.ndarray, augmentation.Change | None]:
+    """`length` frames from a random start, at the speed of what is to be changed in them."""
+    change = None if augment is None else augmentation.drawn(rng, augment)
+    needed = length if change is None else augmentation.frames_needed(length, change)
+    start = int(rng.integers(0, max(len(video) - needed, 0) + 1))
+    if change is None:
+        return take_frames(video, start, length), None
+    return augmentation.at_speed(video, start, length, change), change
+
+
+def bucketed_videos(
+    load: Callable[[int], np.ndarray], plan: Plan, reading: Reading, mixture: Mixture | None = None,
+    augment: Augment | None = None,
+) -> grain.DatasetIterator:  # fmt: skip
     """`video [b, t, h, w, 3]` float32 in [-1, 1], each batch of one bucket; clips from random starts.
 
-    `load` gives clip i of those that the plan was made for, uint8 `[t, h, w, 3]`.
+    `load` gives clip i of those that the plan was made for, uint8 `[t, h, w, 3]`; a mixture's sets are of these.
     """
 
     def transform(row: int, rng: np.random.Generator) -> dict:
         placed = plan.placed[row]
         bucket = plan.buckets[placed.bucket]
-        video = load(placed.clip)
-        start = int(rng.integers(0, max(len(video) - bucket.frames, 0) + 1))
-        return {"video": to_model_range(fitted(take_frames(video, start, bucket.frames), placed, bucket))}
+        frames, change = _random_frames(load(placed.clip), bucket.frames, rng, augment)
+        frames = fitted(frames, placed, bucket)
+        return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 
-    examples = grain.MapDataset.source(Visits(plan, reading.batch, reading.seed)).seed(reading.seed)
-    return batched(examples.random_map(transform), reading)
+    if mixture is not None:
+        mixture = replace(mixture, sets=mixture.sets[[placed.clip for placed in plan.placed]])
+    return batched(visits(plan, reading, mixture).random_map(transform), reading)
+
+
+def visits(plan: Plan, reading: Reading, mixture: Mixture | None = None) -> grain.MapDataset:
+    """Endless rows of `plan.placed`, each batch of one bucket; a mixture's sets are of these rows."""
+    source = Visits(plan, reading.batch, reading.seed) if mixture is None else _Turns(plan, reading, mixture)
+    return grain.MapDataset.source(source).seed(reading.seed)
+
+
+class _Turns:
+    """As `Visits`, of a mixture: buckets take turns by what the weights give each, and in a bucket its sets do."""
+
+    def __init__(self, plan: Plan, reading: Reading, mixture: Mixture):
+        self.batch, self.parts = reading.batch, list[grain.MapDataset]()
+        each = np.array(mixture.weights) / np.maximum(np.bincount(mixture.sets, minlength=len(mixture.weights)), 1)
+        turns: list[grain.MapDataset] = []
+        shares = []
+        for k in range(len(plan.buckets)):
+            if rows := plan.members(k):
+                sets = mixture.sets[list(rows)]
+                # A set's share of this bucket's turns is what of it lies here.
+                here = tuple(each * np.bincount(sets, minlength=len(each)))
+                self.parts.append(endless(rows, reading.seed + k, Mixture(sets, here)))
+                turns.append(grain.MapDataset.range(1 << 60).map(partial(_pair, len(turns))))
+                shares.append(sum(here))
+        self.turns = grain.MapDataset.mix(turns, shares)
+
+    def __len__(self) -> int:
+        return 1 << 60
+
+    def __getitem__(self, index) -> int:
+        step, row = divmod(int(index), self.batch)
+        part, before = self.turns[step]
+        return int(self.parts[part][before * self.batch + row])
+
+    def __repr__(self) -> str:
+        return f"_Turns({len(self.parts)}, batch={self.batch})"
+
+
+def _pair(part: int, before: int) -> tuple[int, int]:
+    return part, before
 
 
 def spread(count: int, limit: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Int
 
 from signer_jax.data.records import Records
 from signer_jax.pose.skeleton import on_joints
@@ -39,30 +40,35 @@ def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np
     return {"source": pad(source, limits.source), "target": target, "target_gloss": target_gloss}
 
 
-def too_long(records: Records, tokenizer: Tokenizer, limits: Limits) -> list[str]:
-    """How many sentences are longer than what a model is given of them: a line each for texts, gloss tokens and
-    glosses; none where all fit.
-    """
-    sides: dict[str, list[int]] = {"source": [], "target": []}
-    signs = []
+def token_counts(records: Records, tokenizer: Tokenizer) -> Int[np.ndarray, "n 3"]:
+    """Of each sentence its source tokens, gloss tokens and glosses, before anything is cut."""
+    rows = []
     for i in range(len(records)):
         sample = records[i]
-        sides["source"].append(len(tokenizer.encode_source(sample.text, sample.language)))
-        sides["target"].append(len(tokenizer.encode_gloss(sample.glosses)) if sample.glosses else 0)
-        signs.append(len(sample.glosses))
+        source = len(tokenizer.encode_source(sample.text, sample.language))
+        target = len(tokenizer.encode_gloss(sample.glosses)) if sample.glosses else 0
+        rows.append((source, target, len(sample.glosses)))
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def too_long(counts: Int[np.ndarray, "n 3"], limits: Limits) -> list[str]:
+    """How many sentences (`token_counts`) are longer than what a model is given of them: a line each for texts, gloss
+    tokens and glosses; none where all fit.
+    """
+    sides = {"source": counts[:, 0], "target": counts[:, 1]}
+    signs = counts[:, 2]
     what = {"source": "texts", "target": "gloss sequences"}
     unit = {"source": "word", "target": "gloss"}
     lines = [
-        f"{sum(n > limit for n in lengths)} of {len(lengths)} training {what[side]} are longer than data.max_{side} = "
+        f"{sum(lengths > limit)} of {len(lengths)} training {what[side]} are longer than data.max_{side} = "
         f"{limit} tokens (the longest has {max(lengths)}); what is longer is cut behind a whole {unit[side]}"
         for (side, lengths), limit in zip(sides.items(), (limits.source, limits.target), strict=True)
         if max(lengths, default=0) > limit
     ]
     if max(signs, default=0) > limits.glosses:
-        more = sum(n > limits.glosses for n in signs)
         lines.append(
-            f"{more} of {len(signs)} training gloss sequences have more than data.max_glosses = {limits.glosses} "
-            f"glosses (the longest has {max(signs)}); frames of those beyond belong to no gloss"
+            f"{sum(signs > limits.glosses)} of {len(signs)} training gloss sequences have more than data.max_glosses = "
+            f"{limits.glosses} glosses (the longest has {max(signs)}); frames of those beyond belong to no gloss"
         )
     return lines
 

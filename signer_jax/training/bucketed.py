@@ -16,10 +16,10 @@ import grain
 import numpy as np
 
 from signer_jax import storage
-from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, Visits, fitted, plan, seen, windows
+from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, fitted, plan, seen, windows
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Parts, Shard, pack
-from signer_jax.data.streams import Reading, batched, spread_over, take_frames, video_indices
+from signer_jax.data.streams import Mixture, Reading, batched, spread_over, take_frames, video_indices, visits
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -166,7 +166,7 @@ def reference_frames(
 def batches(
     of: Windows, stores: Sequence[LatentStore | None], corpus: Corpus, poses: MotionWindows, reading: Reading, *,
     single: bool, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
-    referenced: bool = True,
+    referenced: bool = True, mixture: Mixture | None = None,
 ) -> grain.DatasetIterator:  # fmt: skip
     """As `latents.latent_batches`, each batch of one bucket; `view [b, 2, 2]` brings a pose to its bucket's picture.
 
@@ -201,8 +201,7 @@ def batches(
             **(beside(motion, start, length, rng, (placed, bucket)) if beside else {}),
         }
 
-    examples = grain.MapDataset.source(Visits(of.plan, reading.batch, reading.seed)).seed(reading.seed)
-    return batched(examples.random_map(transform), reading)
+    return batched(visits(of.plan, reading, mixture).random_map(transform), reading)
 
 
 def _shard(

@@ -3,17 +3,19 @@ stage's batches.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
+import numpy as np
 
 from signer_jax import mirror
 from signer_jax import model as models
-from signer_jax.data import buckets, streams
+from signer_jax.data import augmentation, buckets, lengths, streams
 from signer_jax.data.records import Corpus, Records
-from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.data.windows import Limits, MotionWindows, token_counts, too_long
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
 from signer_jax.model import Model
@@ -81,19 +83,27 @@ def stage_batches(
     reading = streams.Reading(batch, seed, settings.data.read_threads, settings.data.prefetch, rows)
     if name == "slul":
         assert tokenizer is not None
-        return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
+        texts, mixed = corpus.texts("train"), mixture(settings.data, corpus, "text")
+        if settings.data.text_buckets:
+            sizes = text_buckets(settings.data)
+            return streams.bucketed_texts(texts, tokenizer, limits(settings.data), sizes, reading, mixed)
+        return streams.text_batches(texts, tokenizer, limits(settings.data), reading, mixed)
+    mixed = mixture(settings.data, corpus, "motion")
+    changed = settings.data.augment if augmentation.is_on(settings.data.augment) else None
+    of_videos = part_of(mixed, streams.video_indices(corpus, "train"))
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
-        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading)
+        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos, changed)
     if name == "vae":
-        return streams.video_batches(corpus, "train", settings.vae.window, reading)
+        return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos, changed)
     # The renderer's own stages read no candidates: none are laid out for them.
     if name == "pose":
         windows = motion_windows(
             settings, workdir, corpus, tokenizer, model, experts=True, records=corpus.signs("train")
         )
-        return streams.pose_batches(windows, settings.pose.window, reading)
+        signs = mixture(settings.data, corpus, "sign")
+        return streams.pose_batches(windows, settings.pose.window, reading, signs, changed)
     windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name == "joint")
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
@@ -108,6 +118,7 @@ def stage_batches(
             reference_dropout=c.reference_dropout,
             around=settings.pose.window if name == "joint" else 0,
             beside=sources.beside(), referenced=most_references(model) is None,
+            mixture=part_of(mixed, [of.motion(row) for row in range(len(of.plan.placed))]),
         )  # fmt: skip
     sources = conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
     return latent_cache.latent_batches(
@@ -117,7 +128,18 @@ def stage_batches(
         reference_dropout=c.reference_dropout,
         around=settings.pose.window if name == "joint" else 0,
         beside=sources.beside(), referenced=most_references(model) is None,
+        mixture=part_of(mixed, [motion for motion, _ in latent_cache.training_windows(corpus, c.window, c.stride)]),
     )  # fmt: skip
+
+
+def mixture(data: Data, corpus: Corpus, kind: str) -> streams.Mixture | None:
+    """How the training split's `text`, `motion` or `sign` records are mixed, where the settings have weights."""
+    return streams.Mixture(corpus.set_of("train", kind), data.weights) if data.weights else None
+
+
+def part_of(mixed: streams.Mixture | None, motions: Sequence[int]) -> streams.Mixture | None:
+    """The mixture of examples of which each is of one of the motions."""
+    return None if mixed is None else replace(mixed, sets=mixed.sets[np.array(motions, int)])
 
 
 def motion_windows(
@@ -189,6 +211,31 @@ def bucketed_latents(
         )  # fmt: skip
 
     return of, [made(k) if plan.members(k) else None for k in range(len(plan.buckets))]
+
+
+def text_buckets(data: Data) -> tuple[lengths.Bucket, ...]:
+    """The lengths of SLUL's batches, of `config.data.text_buckets` and its limits. Raises `SignerError`."""
+    most = lengths.Bucket(data.max_source, data.max_target)
+    return lengths.read(data.text_buckets, most, "config.data.text_buckets")
+
+
+def told_of_texts(settings: Settings, corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
+    """What is to be known of the training texts before training, in lines."""
+    data, counts = settings.data, token_counts(corpus.texts("train"), tokenizer)
+    lines = too_long(counts, limits(data))
+    if data.text_buckets and "slul" in settings.stages and len(counts):
+        sizes, sides = text_buckets(data), counts[:, :2]
+        of, reading = lengths.shortest(sides, sizes), streams.Reading(settings.stage("slul").batch, settings.seed, 0, 1)
+        shares = [
+            lengths.padding(sides, kept, streams.alike(which, reading))
+            for kept, which in ((sizes, of), (sizes[-1:], np.zeros_like(of)))
+        ]
+        each = ", ".join(f"{size} {n}" for size, n in zip(sizes, np.bincount(of, minlength=len(sizes)), strict=True))
+        lines.append(
+            f"training texts a bucket of config.data.text_buckets: {each}; {100 * shares[0]:.0f} % of SLUL's tokens "
+            f"are padding, {100 * shares[1]:.0f} % without buckets"
+        )
+    return lines
 
 
 # ---- Buckets ---------------------------------------------------------------------------------------------------------
@@ -269,6 +316,9 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
         plan = bucket_plan(part, settings, model, corpus)
         rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
         lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
+    if augmentation.is_on(settings.data.augment) and (cached := encoders.STAGES & set(settings.stages)):
+        names = ", ".join(name for name in settings.stages if name in cached)
+        lines.append(f"config.data.augment: {names} read latents that are encoded once, and see nothing of it")
     if encoders.STAGES & set(settings.stages):
         of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
         latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none

@@ -21,7 +21,16 @@ from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
-from signer_jax.data.streams import Reading, indices_of_size, iterate, spread, spread_over, take_frames, to_model_range
+from signer_jax.data.streams import (
+    Mixture,
+    Reading,
+    indices_of_size,
+    iterate,
+    spread,
+    spread_over,
+    take_frames,
+    to_model_range,
+)
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -313,7 +322,7 @@ def windows_of(latents: LatentStore, decode: Callable[[bytes], Any]) -> Shard | 
 def latent_batches(
     latents: LatentStore, corpus: Corpus, windows: MotionWindows, reading: Reading, *,
     length: int, temporal_ratio: int, reference_dropout: float, around: int = 0, beside: Beside | None = None,
-    referenced: bool = True,
+    referenced: bool = True, mixture: Mixture | None = None,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`latents [b, t', h, w, z]`, normalised, the motion of the same frames, `reference [b, h, w, z]`, `noise_factor`.
 
@@ -351,7 +360,7 @@ def latent_batches(
         }
 
     records = windows_of(latents, lambda record: decode(record, motions, shape))
-    return iterate(records, transform, reading, "videos")
+    return iterate(records, transform, reading, "videos", mixture)
 
 
 def any_reference(

@@ -21,7 +21,6 @@ from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.prepare import trains, video_sizes
 from signer_jax.data.prepared import reading
 from signer_jax.data.records import Corpus
-from signer_jax.data.windows import too_long
 from signer_jax.distributed import first_makes, first_says
 from signer_jax.errors import SignerError, closest
 from signer_jax.interop import kept
@@ -162,7 +161,7 @@ def _train(
             lambda: mirror.there(workdir / "tokenizer.model"),
         )  # fmt: skip
         if tokenizer is not None and jax.process_index() == 0:
-            for line in too_long(corpus.texts("train"), tokenizer, input_pipeline.limits(settings.data)):
+            for line in input_pipeline.told_of_texts(settings, corpus, tokenizer):
                 print(f"signer: {line}", file=sys.stderr)
         if jax.process_index() == 0:
             for line in encoders.said(settings):
@@ -281,6 +280,7 @@ def _check(settings: Settings) -> None:
             f"config.offload_optimizer: {device.platform} devices reach no memory of the host's here; leave it false"
         )
     check_stages(settings)
+    input_pipeline.text_buckets(settings.data)  # refuses what is none
     encoders.check(settings)
     mesh = mesh_of(settings)
     model, published = models.describe(settings, _known_pieces(settings, mesh.size))  # refuses what does not fit

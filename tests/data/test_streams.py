@@ -1,11 +1,12 @@
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 
-from signer_jax.data import records, streams
+from signer_jax.data import buckets, lengths, records, streams
 from signer_jax.data.shards import new_shard
-from signer_jax.data.windows import Limits, MotionWindows, pad, tokens, too_long
+from signer_jax.data.windows import Limits, MotionWindows, pad, token_counts, tokens, too_long
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, Tokenizer
 from signer_jax.types import Pose, Sample
@@ -60,6 +61,102 @@ def test_a_process_reads_its_rows_of_the_global_batches(rows):
     np.testing.assert_array_equal(next(other)["x"], whole[2])
 
 
+def test_sets_come_by_their_weights_and_each_one_in_epochs_of_its_own():
+    mixture = streams.Mixture(np.array([0] * 4 + [1] * 6), (3.0, 1.0))
+    transform = lambda i, rng: {"x": np.array([i, rng.integers(1 << 30)])}  # noqa: E731
+    mixed = streams.iterate(Numbers(), transform, READING, "numbers", mixture)
+    seen = np.concatenate(batches(12, mixed))
+    first, second = (seen[np.isin(seen[:, 0], some), 0] for some in (range(4), range(4, 10)))
+    assert (len(first), len(second)) == (36, 12)
+    assert all(sorted(first[k : k + 4]) == list(range(4)) for k in range(0, 36, 4))
+    assert sorted(second[:6]) == sorted(second[6:]) == list(range(4, 10))
+    assert len(set(seen[:, 1])) == len(seen)  # the same example draws anew each time
+    # The rows of two processes are one's.
+    halves = [
+        batches(3, streams.iterate(Numbers(), transform, replace(READING, rows=rows), "numbers", mixture))
+        for rows in ((0, 1), (2, 3))
+    ]
+    np.testing.assert_array_equal(
+        np.concatenate([np.concatenate(both) for both in zip(*halves, strict=True)]), seen[:12]
+    )
+
+
+def test_a_set_without_such_examples_has_no_turn():
+    mixed = streams.endless(Numbers(), 3, streams.Mixture(np.array([0] * 4 + [2] * 6), (1.0, 5.0, 1.0)))
+    assert sorted([mixed[i] for i in range(8)])[:4] == list(range(4))
+
+
+def test_buckets_of_videos_take_turns_by_the_weights_of_what_lies_in_them():
+    clips = [buckets.Clip(5, 8, 8)] * 8 + [buckets.Clip(9, 8, 8)] * 4
+    found = buckets.plan(clips, [buckets.Bucket(5, 8, 8), buckets.Bucket(9, 8, 8)], crop=0.1, enlarge=1.0)
+    rows = streams.visits(found, READING, streams.Mixture(np.array([0] * 6 + [1] * 6), (3.0, 1.0)))
+    seen = [rows[i] for i in range(480)]
+    assert all(len({found.placed[row].bucket for row in seen[k : k + 4]}) == 1 for k in range(0, 480, 4))
+    counts = np.bincount(seen)
+    np.testing.assert_allclose(counts, [60] * 6 + [20] * 6, atol=2)
+
+
+def test_batches_of_like_lengths_show_what_the_order_shows():
+    """Within each group of batches, here an epoch; every one in a bucket that holds it."""
+    sizes = lengths.read(("3x2", "6x4"), lengths.Bucket(9, 8), "here")
+    counts = np.array([[1 + i % 9, 1 + i % 5] for i in range(24)])
+    of = lengths.shortest(counts, sizes)
+    np.testing.assert_array_equal(of[:6], [0, 0, 1, 1, 2, 1])
+    order = streams.alike(of, READING)
+    plain = streams.endless(range(24), READING.seed)
+    seen = [order[i] for i in range(72)]
+    for k in range(0, 72, 24):
+        assert sorted(row for row, _ in seen[k : k + 24]) == sorted(plain[i] for i in range(k, k + 24))
+    assert [row for row, _ in seen] != [plain[i] for i in range(72)]
+    for k in range(0, 72, 4):
+        (bucket,) = {bucket for _, bucket in seen[k : k + 4]}
+        assert bucket == max(of[row] for row, _ in seen[k : k + 4])
+    # Rows by hand: six batches, as many rooms of their buckets, and what is in them.
+    room = sum(sum(sizes[bucket]) for _, bucket in seen[:24])
+    assert lengths.padding(counts, sizes, order) == pytest.approx(1 - counts.sum() / room)
+    assert room < 24 * 17
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (("12",), "no SOURCExTARGET"),
+        (("9x8",), "9x8 is not shorter than config.data.max_source x max_target, 9x8"),
+        (("10x2",), "not shorter"),
+        (("6x4", "7x3"), "7x3 does not hold what 6x4 does"),
+        (("6x4", "6x4"), "does not hold"),
+    ],
+)
+def test_buckets_of_texts_that_are_none_are_refused(texts, said):
+    with pytest.raises(SignerError, match=f"^config.data.text_buckets: .*{said}"):
+        lengths.read(texts, lengths.Bucket(9, 8), "config.data.text_buckets")
+
+
+def test_texts_come_in_the_length_of_their_bucket(tmp_path):
+    """Two short ones and two long ones: of each batch all that a model is given, and none of it cut."""
+    tokenizer = Tokenizer.train(["the old house is red"], tmp_path / "t", 60, ["ase"], glosses=[["OLD", "HOUSE"]])
+    kinds = ("the old house is red " * 2, ("OLD",) * 4), ("the old", ("OLD",))
+    samples = [Sample(f"s{i}", kinds[i % 2][0], "ase", kinds[i % 2][1]) for i in range(8)]
+    corpus = records.write(tmp_path / "data", {"train": lambda: samples}, {"languages": {"ase": "English"}})
+    texts, counts = corpus.texts("train"), token_counts(corpus.texts("train"), tokenizer)
+    most, short = counts.max(axis=0), counts[1]
+    sizes = (lengths.Bucket(*short[:2].tolist()), lengths.Bucket(*most[:2].tolist()))
+    limits = Limits(*sizes[1], 4)
+    reading = replace(READING, batch=2)
+    whole = list(islice(streams.bucketed_texts(texts, tokenizer, limits, sizes, reading), 4))
+    assert sorted(batch["source"].shape for batch in whole) == sorted([(2, size.source) for size in sizes] * 2)
+    assert all(batch["source"].all() and batch["target"].all() for batch in whole)  # there is no padding at all
+    for rows in ((0,), (1,)):
+        mine = islice(streams.bucketed_texts(texts, tokenizer, limits, sizes, replace(reading, rows=rows)), 4)
+        for batch, part in zip(whole, mine, strict=True):
+            np.testing.assert_array_equal(part["source"], batch["source"][list(rows)])
+    again = streams.bucketed_texts(texts, tokenizer, limits, sizes, replace(reading, rows=(1,)))
+    next(again)
+    other = streams.bucketed_texts(texts, tokenizer, limits, sizes, reading)
+    other.set_state(again.get_state())
+    np.testing.assert_array_equal(next(other)["target"], whole[1]["target"])
+
+
 def test_an_empty_source_is_one_clear_line():
     with pytest.raises(SignerError, match="holds no videos"):
         streams.iterate([], lambda i, rng: i, READING, "videos")
@@ -84,7 +181,8 @@ def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path
     limits = Limits(source + 1, target, 4)
     corpus = records.write(tmp_path / "data", {"train": lambda: texts}, {"languages": {"ase": "English"}})
     longest = [len(tokenizer.encode_source(texts[1].text, "ase")), len(tokenizer.encode_gloss(texts[1].glosses))]
-    lines = too_long(corpus.texts("train"), tokenizer, limits)
+    counts = token_counts(corpus.texts("train"), tokenizer)
+    lines = too_long(counts, limits)
     assert [line.split(" training")[0] for line in lines] == ["1 of 2"] * 3
     assert all(
         line.endswith(f"; what is longer is cut behind a whole {unit}")
@@ -93,7 +191,7 @@ def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path
     assert f"data.max_source = {source + 1} tokens (the longest has {longest[0]})" in lines[0]
     assert f"data.max_target = {target} tokens (the longest has {longest[1]})" in lines[1]
     assert "1 of 2" in lines[2] and "data.max_glosses = 4 glosses (the longest has 6)" in lines[2]
-    assert too_long(corpus.texts("train"), tokenizer, Limits(99, 99, 6)) == []
+    assert too_long(counts, Limits(99, 99, 6)) == [] == too_long(counts[:0], limits)
     row, goal = (tokens(texts[1], tokenizer, limits)[side] for side in ("source", "target"))
     np.testing.assert_array_equal(goal, tokenizer.encode_gloss(("OLD", "HOUSE")))
     kept = [tokenizer.encode_source(" ".join(texts[1].text.split()[:n]), "ase") for n in range(1, 6)]

@@ -145,9 +145,14 @@ def _read_as_text(row: dict[str, Any], glosses_by: Sequence[str]) -> bool:
     return bool(by and row["sentence"] and row["glosses"] and row["language"])
 
 
+def _rows(one: layout.PreparedSet, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of what a set keeps of a split."""
+    return (row for _, table in one.tables(split) for row in table["kept"])
+
+
 def _one_rate(sets: Sequence[layout.PreparedSet]) -> float:
-    rates = {row["fps"] or row["video_fps"] for one in sets for split in one.counts for _, table in one.tables(split)
-             for row in table["kept"] if row["seconds"]}  # fmt: skip
+    rates = {row["fps"] or row["video_fps"] for one in sets for split in one.counts for row in _rows(one, split)
+             if row["seconds"]}  # fmt: skip
     if rates and max(rates) - min(rates) > records.FPS_TOLERANCE * max(rates):
         listed = ", ".join(f"{rate:.5g}" for rate in sorted(rates)[:8])
         raise SignerError(
@@ -183,7 +188,7 @@ class PreparedCorpus(records.Corpus):
 
     def texts(self, split: str) -> records.Records:
         found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, layout.read_text(record)))
-        rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["text"])
+        rows = (row for one in self.sets for row in _rows(one, split) if row["text"])
         chosen = np.flatnonzero([_read_as_text(row, self.about.get("glosses_by", ())) for row in rows])
         return _Texts(self.directory, found, chosen)
 
@@ -203,9 +208,20 @@ class PreparedCorpus(records.Corpus):
 
     def signs(self, split: str) -> records.Records:
         every = self._parts(split, layout.MOTION, self._motion)
-        rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"])
+        rows = (row for one in self.sets for row in _rows(one, split) if row["seconds"])
         chosen = np.flatnonzero([layout.is_sign(row) for row in rows])
         return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
+
+    def set_of(self, split: str, kind: str) -> np.ndarray:
+        """Its place in `sets`."""
+        rows = [(k, row) for k, one in enumerate(self.sets) for row in _rows(one, split)]
+        if kind == "text":
+            by = self.about.get("glosses_by", ())
+            return np.array([k for k, row in rows if _read_as_text(row, by)], np.int64)
+        stored = [(k, row) for k, row in rows if row["seconds"]]
+        if kind == "sign":
+            return np.array([k for k, row in stored if layout.is_sign(row)], np.int64)
+        return np.array([stored[i][0] for i in self._found[split].places], np.int64)
 
     def _motion(self, one: layout.PreparedSet, record: bytes) -> layout.Motion:
         motion = layout.read_motion(record)
