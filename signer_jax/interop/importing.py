@@ -15,7 +15,7 @@ from typing import Any
 
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError
-from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, wan, wan_original
+from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, t5x, wan, wan_original
 from signer_jax.interop.foreign import ORIGINAL, PICKLES, recognise
 from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.json_files import LISTS
@@ -45,7 +45,7 @@ class Part:
     name: str  # its folder in a pipeline
     model: names.Described
     config: Mapping[str, Any]
-    tensors: Mapping[str, state_dict.FileTensor]  # all of them, by the names that they have in the copy
+    tensors: Mapping[str, Any]  # FileTensor, or t5x.Turned; all of them, by the names that they have in the copy
 
     @property
     def kind(self) -> str:
@@ -126,7 +126,7 @@ def look_at_wan(path: str | Path) -> Found:
 
 
 def look_at_t5(path: str | Path) -> Found:
-    """A whole T5 that transformers saved, with its `spiece.model`. Raises `SignerError` as `look_at_wan` does."""
+    """A whole T5 that transformers or t5x saved, with its `spiece.model`; raises as `look_at_wan` does."""
     folder = _folder(path)
     model = t5.describe(folder)
     model.check()
@@ -142,7 +142,10 @@ def look_at_t5(path: str | Path) -> Found:
             "from one model"
         )
     plain = tuple(plain_inside(folder / name, "give the file itself") for name in _T5_FILES if (folder / name).exists())
-    part = Part("t5", model, state_dict.read_config(folder), state_dict.read_tensors(folder))
+    part = Part("t5", model, *t5.in_transformers_form(model))
+    if t5x.holds(folder):
+        note = "read in t5x's form, written in transformers'; what its optimizer kept was left out"
+        return Found(folder, (part,), False, {}, plain, (), (note,))
     return Found(folder, (part,), False, {}, plain, _others(folder, [file.name for file in plain]))
 
 
