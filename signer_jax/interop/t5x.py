@@ -174,7 +174,7 @@ def _module(folder: Path, arrays: Mapping[str, Stored]) -> T5:
     depth = {side: 1 + max((int(m[2]) for m in map(_LAYER.fullmatch, arrays) if m and m[1] == side), default=-1)
              for side in _SUBLAYERS}  # fmt: skip
     if not depth["decoder"]:
-        raise SignerError(f"{folder}: holds the encoder of a T5 alone, and glosses are written by a decoder")
+        raise SignerError(f"{folder}: holds the encoder of a T5 alone; give a whole one, as glosses need a decoder")
     if width % heads:
         raise SignerError(f"{folder}: its queries have width {width}, no multiple of {heads} heads; {_AGAIN}")
     return T5(

@@ -204,8 +204,11 @@ def _params(module, *inputs) -> dict:
 
 def make_t5x(folder: Path) -> None:
     tree = {"target": t5x_files.target_of(LINKER, linker_params(), scanned=True, heads_apart=True)}
-    t5x_files.write(folder / "zarr", tree, "zarr")
     t5x_files.write(folder / "orbax", tree, "orbax")
+    (folder / "zarr").mkdir()
+    table = tree["target"]["token_embedder"]
+    table["embedding"] = t5x_files.write_zarr(folder / "zarr", "table", table["embedding"])
+    t5x_files.write(folder / "zarr", tree, "msgpack")
 
 
 def make_models(folder: Path) -> None:

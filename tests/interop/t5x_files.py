@@ -75,7 +75,7 @@ def write(folder: Path, tree: dict, layout: str) -> Path:
         with ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(folder / "state", tree)
         return folder
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     flat = flatten_dict(tree, sep="/")
     if layout == "zarr":  # small ones stay in the msgpack, as of unpartitioned axes
         flat = {
