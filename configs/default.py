@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     c.tokenizer.vocab_size = 1800
 
     c.slul = ConfigDict()
-    c.slul.init = ""  # a folder saved by transformers (T5 1.0, 1.1, UMT5); its sizes replace the ones below
+    c.slul.init = ""  # a folder saved by transformers or t5x (T5 1.0, 1.1, UMT5); its sizes replace the ones below
     c.slul.d_model = 128
     c.slul.d_kv = 32
     c.slul.d_ff = 256
@@ -66,6 +66,11 @@ def get_config() -> ConfigDict:
     c.slul.temperature = 0.1  # tau of the contrastive loss
     c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
     c.slul.contrastive_cross = False  # whether glosses are encoded with cross attention for L_con
+    c.slul.label_smoothing = 0.0  # of the cross entropies: probability of the target that all pieces share
+    c.slul.z_loss = 0.0  # weight of log² Z beside them, as t5x has it (1e-4); 0 for none
+    # What has ended keeps a place among the beams (shared), or stands apart and all beams run on, as in t5x and
+    # transformers (standard).
+    c.slul.search = "shared"
     c.slul.beams = 4
     c.slul.length_penalty = 0.6  # score = log p / length ** penalty
 
@@ -259,6 +264,7 @@ def get_config() -> ConfigDict:
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
+    c.evaluate.noise = 0.0  # share of words dropped, swapped or misspelt in a second, third and fourth reading; 0: none
     c.evaluate.poses = 40
     c.evaluate.videos = 12  # clips, whole; at most as many of signers that training never filmed
     return c

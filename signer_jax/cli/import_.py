@@ -24,7 +24,10 @@ def add(commands: Any) -> None:
         "         signer import t5 flan-t5-base --out weights/t5", run,
     )  # fmt: skip
     parser.add_argument("kind", choices=("wan", "t5"), help="wan: a diffusers pipeline, or one of its models; t5: SLUL")
-    parser.add_argument("src", help="the folder that diffusers or transformers saved, or that was downloaded")
+    parser.add_argument(
+        "src",
+        help="the folder that diffusers, transformers or t5x saved, or that was downloaded",
+    )
     parser.add_argument("--out", required=True, help="the new folder")
     parser.add_argument(
         "--dtype",

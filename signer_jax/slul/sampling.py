@@ -1,7 +1,7 @@
 """Drawing from SLUL's decoder: temperature, the likeliest k tokens, the nucleus of p; one loop with a cache."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def sample(
         token = jax.vmap(jax.random.categorical)(here, weights).astype(jnp.int32)
         own = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
         token, own = jnp.where(drawn.finished, PAD, token), jnp.where(drawn.finished, 0.0, own)
-        state = drawn.state
+        state: Any = drawn.state
         if rules is not None and language is not None:
             state = advance(rules, language, state, token)
         return _Drawn(

@@ -5,7 +5,7 @@ The rules are those of transformers 5 (`generation/utils.py`, `_beam_search`, wi
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def standard_beam_search(
 
         _, further = jax.lax.top_k(jnp.where(ends, scores + _NONE, scores), beams)
         running = extended._replace(scores=jnp.where(ends, scores + _NONE, scores)).chosen(further)
-        state = _of(search.state, parents)
+        state: Any = _of(search.state, parents)
         if rules is not None and language is not None:
             state = advance(rules, language, state, token)
 

@@ -210,7 +210,9 @@ def test_samples_follow_the_model(params):
     ids, log_prob, _ = draw(jax.random.key(0))
     logits = np.array(uncached_logits(SHARED, params, SOURCE, np.zeros((3, 1), int)))[:, 0]
     logits[:, 0] = -np.inf
-    expected = np.asarray(jax.nn.log_softmax(np.asarray(uncached_logits(SHARED, params, SOURCE, np.zeros((3, 1), int)))))
+    expected = np.asarray(
+        jax.nn.log_softmax(np.asarray(uncached_logits(SHARED, params, SOURCE, np.zeros((3, 1), int))))
+    )
     for row in range(3):
         drawn = np.asarray(ids)[row, :, 0]
         np.testing.assert_allclose(np.asarray(log_prob)[row], expected[row, 0, drawn], atol=1e-5)
@@ -222,7 +224,7 @@ def test_samples_follow_the_model(params):
 
 
 def test_samples_end_and_cold_ones_are_greedy(params):
-    ids, log_prob, tokens = sample(SHARED, params, SOURCE, jax.random.key(0), samples=BEAMS, max_length=LENGTH)
+    ids, log_prob, _ = sample(SHARED, params, SOURCE, jax.random.key(0), samples=BEAMS, max_length=LENGTH)
     flat = np.asarray(ids).reshape(-1, LENGTH)
     np.testing.assert_allclose(
         np.asarray(log_prob).ravel(), log_probs_of(SHARED, params, np.repeat(SOURCE, BEAMS, 0), flat), atol=1e-5
