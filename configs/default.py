@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     c.data.max_glosses = 15  # n: glosses a sentence
     c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
+    # A language of n texts is drawn in proportion to n ** (1 / it) in SLUL's training: 1 as often as it occurs, the more
+    # alike the higher.
+    c.data.language_temperature = 1.0
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
@@ -264,7 +267,7 @@ def get_config() -> ConfigDict:
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
-    c.evaluate.noise = 0.0  # share of words dropped, swapped or misspelt in a second, third and fourth reading; 0: none
+    c.evaluate.noise = 0.0  # share of words dropped, swapped or misspelt in further readings; 0: none
     c.evaluate.poses = 40
     c.evaluate.videos = 12  # clips, whole; at most as many of signers that training never filmed
     return c

@@ -121,6 +121,7 @@ class Data:
     max_glosses: Annotated[int, whole(1, 10**5)]
     crop: Share
     enlarge: Positive
+    language_temperature: Annotated[float, number(1.0, 1e6)]
     read_threads: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]
 

@@ -18,6 +18,7 @@ from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import Limits, MotionWindows, tokens
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.types import Sample
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,47 @@ def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterat
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
 
 
-def text_batches(records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading) -> grain.DatasetIterator:
-    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`."""
-    return iterate(records, lambda sample, rng: tokens(sample, tokenizer, limits), reading, "sentences")
+def text_batches(
+    records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading, temperature: float
+) -> grain.DatasetIterator:
+    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`.
+
+    A language of n sentences is drawn in proportion to n ** (1 / temperature) (Arivazhagan et al. 2019): as often as it
+    occurs at 1, where all languages are one shuffled stream, and the more alike the higher.
+    """
+
+    def transform(sample: Sample, rng: np.random.Generator) -> dict:
+        return tokens(sample, tokenizer, limits)
+
+    places: dict[str, list[int]] = {}
+    for place in range(len(records)) if temperature != 1.0 else ():
+        places.setdefault(records[place].language, []).append(place)
+    if len(places) < 2:
+        return iterate(records, transform, reading, "sentences")
+    languages = sorted(places)
+    weights = [len(places[language]) ** (1 / temperature) for language in languages]
+    streams = [
+        grain.MapDataset.source(_Some(records, places[language])).seed(reading.seed + number).shuffle().repeat()
+        for number, language in enumerate(languages)
+    ]
+    mixed = grain.MapDataset.mix(streams, [weight / sum(weights) for weight in weights])
+    return batched(mixed.seed(reading.seed).random_map(transform), reading)
+
+
+class _Some:
+    """The records at some places, as a random-access source."""
+
+    def __init__(self, records: Records, places: Sequence[int]):
+        self.records, self.places = records, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index) -> Sample:
+        return self.records[self.places[int(index)]]
+
+    def __repr__(self) -> str:
+        return f"_Some({len(self.places)})"
 
 
 class _Range:

@@ -5,7 +5,7 @@ Each changes `share` of a text's words, rounded, and at least one where there is
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -49,9 +49,9 @@ def _places(text: str, count: int, share: float, most: int) -> set[int]:
 
 def _misspelt(word: str, rng: np.random.Generator) -> str:
     """Of a letter that is not the first; the word's other letters stay, and it does not stay as it is."""
-    letters: Sequence[int] = [i for i, letter in enumerate(word) if letter.isalpha()][1:]
-    at = int(letters[rng.integers(len(letters))])
-    kind = rng.integers(3)
+    letters = [i for i, letter in enumerate(word) if letter.isalpha()][1:]
+    at = letters[int(rng.integers(len(letters)))]
+    kind = int(rng.integers(3))
     if kind == 0 and at + 1 < len(word) and word[at + 1].isalpha() and word[at + 1] != word[at]:
         return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
     if kind == 1:

@@ -81,7 +81,8 @@ def stage_batches(
     reading = streams.Reading(batch, seed, settings.data.read_threads, settings.data.prefetch, rows)
     if name == "slul":
         assert tokenizer is not None
-        return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading)
+        temperature = settings.data.language_temperature
+        return streams.text_batches(corpus.texts("train"), tokenizer, limits(settings.data), reading, temperature)
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
