@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     c.data.max_glosses = 15  # n: glosses a sentence
     c.data.crop = 0.25  # share of a clip's area that may be cut off in a bucket, and of openvid's at its size
     c.data.enlarge = 1.0  # how many times it may be enlarged there
-    # A language of n texts is drawn in proportion to n ** (1 / it) in SLUL's training: 1 as often as it occurs, the more
+    # A language of n texts is drawn in proportion to n ** (1 / it) where SLUL alone trains: at 1 as it occurs, the more
     # alike the higher.
     c.data.language_temperature = 1.0
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
@@ -47,12 +47,13 @@ def get_config() -> ConfigDict:
 
     # -- SLUL: text -> gloss (paper 2.2) ----------------------------------------------------------------------------
     c.tokenizer = ConfigDict()
-    c.tokenizer.path = ""  # a published SentencePiece model; empty trains one on the corpus
+    # A published SentencePiece model, or ByT5's tokenizer_config.json; empty trains one on the corpus
+    c.tokenizer.path = ""
     c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
     c.tokenizer.vocab_size = 1800
 
     c.slul = ConfigDict()
-    c.slul.init = ""  # a folder saved by transformers or t5x (T5 1.0, 1.1, UMT5); its sizes replace the ones below
+    c.slul.init = ""  # a folder saved by transformers (T5 1.0, 1.1, UMT5); its sizes replace the ones below
     c.slul.d_model = 128
     c.slul.d_kv = 32
     c.slul.d_ff = 256

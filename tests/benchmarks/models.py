@@ -38,7 +38,10 @@ T5_SIZE = {
     "feed_forward_proj": "gated-gelu",
 }  # fmt: skip
 T5_BATCH, T5_SOURCE, T5_TARGET = 16, 48, 24
-SMALL_SIZE = {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
+SMALL_SIZE = {
+    "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
 SMALL_BATCH, SMALL_SOURCE, SMALL_TARGET = 16, 64, 32
 SENTENCES, BEAMS = 64, 4
 WAN_SIZE = {

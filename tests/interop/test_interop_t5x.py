@@ -87,6 +87,12 @@ def line(call, *arguments) -> str:
     return str(error.value)
 
 
+def test_a_run_starts_from_what_was_imported(tmp_path):
+    """A run keeps the files of its weights; of t5x's, most of which the optimizer's are, it says what to do."""
+    tree = {"target": target_of(KINDS["v1.0"], weights(KINDS["v1.0"]), scanned=False, heads_apart=False)}
+    assert "signer import t5 reads" in line(state_dict.files_of, write(tmp_path / "c", tree, "zarr"))
+
+
 def test_what_is_not_whole_is_one_line(tmp_path):
     module = KINDS["v1.1"]
     tree = tree_of(target_of(module, weights(module), scanned=False, heads_apart=False))

@@ -65,3 +65,15 @@ def test_beams_are_generates(pair, penalty, record_property):
     assert gap < 2e-5
     np.testing.assert_allclose(np.asarray(tokens).sum(-1) / lengths**penalty, scores, atol=1e-5)
     assert len(set(lengths.ravel())) > 1 or penalty > 1
+
+
+def test_byt5_has_the_same_ids(tmp_path):
+    from signer_jax.slul.tokenizer import Tokenizer
+
+    theirs = transformers.ByT5Tokenizer()
+    theirs.save_pretrained(tmp_path)
+    ours = Tokenizer.load(tmp_path / "tokenizer_config.json", mask="<extra_id_0>")
+    text = "[gsg] das öl im haus, 你好 🙂"
+    assert ours.encode_source("das Öl im Haus, 你好 🙂", "gsg") == theirs(text).input_ids
+    assert ours.mask_id == theirs.convert_tokens_to_ids("<extra_id_0>")
+    assert ours.vocab_size == len(theirs)
