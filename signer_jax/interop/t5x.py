@@ -39,6 +39,7 @@ _PLACEHOLDER = "PLACEHOLDER://"  # how Orbax's msgpack names an array's folder
 _AGAIN = "download it again"
 _MOST_LAYERS = 1_000
 _MOST_NUMBERS = 8  # a byte of the checkpoint: weights are hardly compressed
+_MOST_GIN = 1 << 20  # letters
 _CACHE = 256 << 20  # bytes: a chunk of a scanned array holds all layers, and these are read one by one
 _LAYER = re.compile(r"(encoder|decoder)/layers_(\d{1,4})/(.+)")
 _SCANNED = re.compile(r"(encoder)/encoder/(.+)|(decoder)/decoder/(.+)")
@@ -187,7 +188,11 @@ def _module(folder: Path, arrays: Mapping[str, Stored]) -> T5:
 def _check_gate(folder: Path) -> None:
     """What gates a feed-forward layer is in no array, but in the gin file that lies beside published checkpoints."""
     for file in (*folder.glob("*.gin"), *folder.absolute().parent.glob("*.gin")):
-        if file.is_file() and (found := _GATE.search(file.read_text(errors="replace")[: 1 << 20])):
+        if not file.is_file():
+            continue
+        with outside.reading(file, "give another model"), file.open(errors="replace") as text:
+            found = _GATE.search(text.read(_MOST_GIN))
+        if found:
             raise SignerError(f"{file}: its layers are gated by {found[1]}, this T5's by gelu; give another model")
 
 
@@ -205,7 +210,8 @@ def _arrays(folder: Path) -> Iterator[tuple[str, Stored]]:
     file = _tree_of(folder)
     if file is None:
         raise SignerError(f"{folder}: is no t5x checkpoint; give its folder, which holds a file {MSGPACK!r} or state/")
-    leaves = _of_orbax(file) if file.name == ORBAX else _of_msgpack(file)
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE}})
+    leaves = _of_orbax(file, context) if file.name == ORBAX else _of_msgpack(file, context)
     size = sum(one.stat().st_size for one in file.parent.rglob("*") if one.is_file())
     for name, array in leaves:
         where = f"{folder}: {name[:200]}"
@@ -234,7 +240,7 @@ def _merged(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return first, last
 
 
-def _of_msgpack(file: Path) -> Iterator[tuple[str, Any]]:
+def _of_msgpack(file: Path, context: Any) -> Iterator[tuple[str, Any]]:
     with outside.reading(file, "give a smaller model"):
         data = file.read_bytes()
         try:
@@ -246,10 +252,10 @@ def _of_msgpack(file: Path) -> Iterator[tuple[str, Any]]:
             raise _damaged(file, error) from None
     for name, value in flat.items():
         if isinstance(value, str) and value.startswith(_PLACEHOLDER):
-            value = _opened(file.parent, value.removeprefix(_PLACEHOLDER), ocdbt=False, driver="zarr")
+            value = _opened(file.parent, value.removeprefix(_PLACEHOLDER), context)
         elif _is_spec(value):
             place = value["kvstore"].get("path", value.get("path", ""))
-            value = _opened(file.parent, str(place).rstrip("/"), ocdbt=False, driver="zarr")
+            value = _opened(file.parent, str(place).rstrip("/"), context)
         if not hasattr(value, "dtype"):
             raise _damaged(file, TypeError(f"{name[:80]} is no array"))
         yield name, value
@@ -259,8 +265,7 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("kvstore"), dict)
 
 
-def _of_orbax(file: Path) -> Iterator[tuple[str, Any]]:
-    ocdbt = (file.parent / "manifest.ocdbt").is_file()
+def _of_orbax(file: Path, context: Any) -> Iterator[tuple[str, Any]]:
     with outside.reading(file, "give a smaller model"):
         try:
             about = read_json(file, LISTS)
@@ -272,30 +277,26 @@ def _of_orbax(file: Path) -> Iterator[tuple[str, Any]]:
         raise SignerError(f"{file.parent}: is an Orbax checkpoint without 'target', so of no t5x; give one of t5x")
     for keys in found:
         driver = "zarr3" if about.get("use_zarr3") else "zarr"
-        yield "/".join(keys[1:]), _opened(file.parent, ".".join(keys), ocdbt=ocdbt, driver=driver)
+        yield "/".join(keys[1:]), _opened(file.parent, ".".join(keys), context, driver)
 
 
-def _opened(folder: Path, name: str, *, ocdbt: bool, driver: str) -> Any:
+def _opened(folder: Path, name: str, context: Any, driver: str = "zarr") -> Any:
     """A tensorstore, whole: what of its chunks is missing would be read as zeros."""
     where = f"{folder / name}"
     if not name or Path(name).name != name or "\\" in name:
         raise SignerError(f"{folder}: names {name[:60]!r}, which is no array beside it; {_AGAIN}")
+    ocdbt = (folder / "manifest.ocdbt").is_file()
     files: dict[str, Any] = {"driver": "file", "path": f"{(folder if ocdbt else folder / name).absolute()}/"}
     store = {"driver": "ocdbt", "base": files, "path": f"{name}/"} if ocdbt else files
     try:
         spec = {"driver": driver, "kvstore": store, "recheck_cached_data": "open"}
-        array = tensorstore.open(spec, open=True, read=True, context=_context()).result()
+        array = tensorstore.open(spec, open=True, read=True, context=context).result()
         stored = array.storage_statistics(query_fully_stored=True).result().fully_stored
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         raise _damaged(where, error) from None
     if not stored:
         raise SignerError(f"{where}: some of its chunks are missing; {_AGAIN}")
     return array
-
-
-@functools.cache
-def _context() -> Any:
-    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE}})
 
 
 def _damaged(where: str | Path, error: BaseException, kind: str = "t5x") -> SignerError:
