@@ -203,7 +203,7 @@ def ours_small(folder: Path, source, target) -> tuple[Callable[[], object], Call
         ))  # fmt: skip
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state):
+    def step(params, state, source, target):
         def loss(params):
             return cross_entropy(module.apply({"params": params}, source, shift_right(target)), target).mean()
 
@@ -215,7 +215,7 @@ def ours_small(folder: Path, source, target) -> tuple[Callable[[], object], Call
     def train() -> None:
         if not trained:
             trained.append((jax.tree.map(jnp.copy, params), adamw.init(params)))
-        trained[0] = jax.block_until_ready(step(*trained[0]))
+        trained[0] = jax.block_until_ready(step(*trained[0], source, target))
 
     return search, train
 
