@@ -55,12 +55,16 @@ def get_config() -> ConfigDict:
     c.data.augment.grow = 0.0  # up to 1 + grow times larger or smaller
     c.data.augment.shift = 0.0  # shoulder widths, each way
     c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
+    # A language of n texts is drawn in proportion to n ** (1 / it) where SLUL alone trains: at 1 as it occurs, the more
+    # alike the higher.
+    c.data.language_temperature = 1.0
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
     c.data.prefetch = 8  # records kept ready
 
     # -- SLUL: text -> gloss (paper 2.2) ----------------------------------------------------------------------------
     c.tokenizer = ConfigDict()
-    c.tokenizer.path = ""  # a published SentencePiece model; empty trains one on the corpus
+    # A published SentencePiece model, or ByT5's tokenizer_config.json; empty trains one on the corpus
+    c.tokenizer.path = ""
     c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
     c.tokenizer.vocab_size = 1800
 
@@ -82,6 +86,11 @@ def get_config() -> ConfigDict:
     c.slul.temperature = 0.1  # tau of the contrastive loss
     c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
     c.slul.contrastive_cross = False  # whether glosses are encoded with cross attention for L_con
+    c.slul.label_smoothing = 0.0  # of the cross entropies: probability of the target that all pieces share
+    c.slul.z_loss = 0.0  # weight of log² Z beside them, as t5x has it (1e-4); 0 for none
+    # What has ended keeps a place among the beams (shared), or stands apart and all beams run on, as in t5x and
+    # transformers (standard).
+    c.slul.search = "shared"
     c.slul.beams = 4
     c.slul.length_penalty = 0.6  # score = log p / length ** penalty
 
@@ -275,6 +284,7 @@ def get_config() -> ConfigDict:
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split
+    c.evaluate.noise = 0.0  # share of words dropped, swapped or misspelt in further readings; 0: none
     c.evaluate.poses = 40
     c.evaluate.videos = 12  # clips, whole; at most as many of signers that training never filmed
     return c

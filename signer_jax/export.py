@@ -27,6 +27,7 @@ from signer_jax.opened import described, restored
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
+from signer_jax.slul.byte_pieces import says_bytes
 from signer_jax.slul.t5 import T5
 from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
 
@@ -158,9 +159,11 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     config, tensors = t5.theirs(model.slul, params["slul"])
     with storage.new_folder(out, KIND) as folder:
         state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
-        (folder / importing.SPIECE).write_bytes(outside.plain_file(vocabulary, "restore it").read_bytes())
+        data = outside.plain_file(vocabulary, "restore it").read_bytes()
+        file = importing.BYTES if says_bytes(data) else importing.SPIECE
+        (folder / file).write_bytes(data)
     name = config["architectures"][0]
-    return [f"{out}: {name}, {importing.SPIECE}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
+    return [f"{out}: {name}, {file}", f"load it with transformers.{name}.from_pretrained({_quoted(out)})"]
 
 
 # ---- Adapters --------------------------------------------------------------------------------------------------------

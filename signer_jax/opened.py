@@ -61,7 +61,7 @@ class Opened:
         return Linker.of(
             self.model.slul, self.params["slul"], tokenizer, about["words"], about["glosses"],
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
-            length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
+            search=c.slul.search, length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
             taught=self.taught,
         )  # fmt: skip

@@ -141,6 +141,7 @@ class Data:
     crop: Share
     enlarge: Positive
     augment: Augment
+    language_temperature: Annotated[float, number(1.0, 1e6)]
     read_threads: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]
 
@@ -171,6 +172,9 @@ class Slul:
     temperature: Annotated[float, number(1e-4, 1e6)]
     stop_anchor_gradient: bool
     contrastive_cross: bool
+    label_smoothing: Annotated[float, number(0.0, 0.99)]
+    z_loss: Annotated[float, number(0.0, 100.0)]
+    search: Literal["shared", "standard"]
     beams: Annotated[int, whole(1, 1000)]
     length_penalty: Annotated[float, number(-100.0, 100.0)]
 
@@ -371,6 +375,7 @@ class Mesh:
 class Evaluate:
     split: Literal["", "train", "dev", "test"]
     sentences: Whole
+    noise: Share
     poses: Whole
     videos: Whole
 

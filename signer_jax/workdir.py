@@ -47,7 +47,8 @@ FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
     "data.read_threads", "data.prefetch", "data.source", "renderer.steps", "renderer.solver",
     "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
-    "slul.beams", "slul.length_penalty", "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
+    "slul.beams", "slul.length_penalty", "slul.search", "remat", "scan_unroll", "offload_optimizer", "compiled",
+    "allow_whole",
     *(f"train.{stage}.accumulate" for stage in ("pose", "vae", "images", "renderer")),
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept

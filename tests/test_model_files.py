@@ -258,7 +258,7 @@ def test_a_whole_model_comes_back(tmp_path):
     [
         (("checkpoint_1000000/", "model.gin"), "t5x checkpoint"), (("operative_config.gin",), "t5x checkpoint"),
         (("checkpoint", "target.encoder.layers_0.mlp.wi.kernel/", "target.decoder.norm/"), "t5x checkpoint"),
-        (("checkpoint",), "convert_t5x_checkpoint_to_pytorch"), ((".zarray", "0.0"), "zarr's form"),
+        (("checkpoint",), "t5x checkpoint"), ((".zarray", "0.0"), "zarr's form"),
         (("_METADATA", "manifest.ocdbt", "d/"), "Orbax checkpoint"), (("flax_model.msgpack",), "from_flax=True"),
         (("model.ckpt-1000000.index", "model.ckpt-1000000.data-00000-of-00002", "checkpoint"), "TensorFlow checkpoint"),
         (("tf_model.h5",), "from_tf=True"), (("pytorch_model.bin",), "PyTorch's pickle"),

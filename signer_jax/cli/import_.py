@@ -1,6 +1,7 @@
 """`signer import`: published weights into a folder of ours, looked at on the way."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signer_jax.cli.common import command, distinct, inside_one_another, table
@@ -24,7 +25,10 @@ def add(commands: Any) -> None:
         "         signer import t5 flan-t5-base --out weights/t5", run,
     )  # fmt: skip
     parser.add_argument("kind", choices=("wan", "t5"), help="wan: a diffusers pipeline, or one of its models; t5: SLUL")
-    parser.add_argument("src", help="the folder that diffusers or transformers saved, or that was downloaded")
+    parser.add_argument(
+        "src",
+        help="the folder that diffusers, transformers or t5x saved, or that was downloaded",
+    )
     parser.add_argument("--out", required=True, help="the new folder")
     parser.add_argument(
         "--dtype",
@@ -79,7 +83,8 @@ def next_command(found: "Found", out: str) -> str:
 
     names = {part.name for part in found.parts}
     if names == {"t5"}:
-        given = {"slul.init": out, "tokenizer.path": f"{out}/{importing.SPIECE}", "tokenizer.mask": "<extra_id_0>"}
+        vocabulary = importing.vocabulary_of(Path(out)) or importing.SPIECE
+        given = {"slul.init": out, "tokenizer.path": str(vocabulary), "tokenizer.mask": "<extra_id_0>"}
         return f"signer train --config CONFIG --workdir DIR{_flags(given)}"
     variants = importing.variants_of(found)
     given = {}

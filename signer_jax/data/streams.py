@@ -8,6 +8,7 @@ own, so that a global batch is the same for any number of processes and any mesh
 Of several sets with weights (`Mixture`) each is shuffled anew in epochs of its own, and they take turns by the weights.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +45,25 @@ class Mixture:
 
     sets: Int[np.ndarray, " n"]
     weights: tuple[float, ...]
+
+
+def by_language(languages: Sequence[str], temperature: float, mixture: Mixture | None) -> Mixture | None:
+    """The mixture in which, within each set, a language of n texts is drawn in proportion to n ** (1 / temperature)
+    (Arivazhagan et al. 2019): as often as it occurs at 1, the more alike the higher. One language is left as it is.
+    """
+    if len(set(languages)) < 2:
+        return mixture
+    sets = np.zeros(len(languages), int) if mixture is None else mixture.sets
+    weights = (1.0,) if mixture is None else mixture.weights
+    groups = Counter(zip(sets.tolist(), languages, strict=True))
+    order = sorted(groups)
+    places = {group: k for k, group in enumerate(order)}
+    drawn = {group: groups[group] ** (1 / temperature) for group in order}
+    among = {k: sum(drawn[group] for group in order if group[0] == k) for k in range(len(weights))}
+    return Mixture(
+        np.array([places[group] for group in zip(sets.tolist(), languages, strict=True)]),
+        tuple(weights[group[0]] * drawn[group] / among[group[0]] for group in order),
+    )
 
 
 class _Share:

@@ -17,7 +17,7 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
     corpus.texts(split)  # one clear line for a split that is not there
     with on_mesh_of(signer.params):
         if signer.model.slul is not None and corpus.count(split, "text"):
-            evaluate_glosses(signer, split, c.sentences, result)
+            evaluate_glosses(signer, split, c.sentences, result, noise=c.noise)
         if signer.model.slp_moe is not None and corpus.count(split, "pose"):
             evaluate_poses(signer, split, c.poses, result)
         # A clip is rendered from its pose.

@@ -1,9 +1,10 @@
 """Glosses on a split: BLEU and its kin, beside the baselines that need no model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from signer_jax.data.glossing import MACHINES
 from signer_jax.evaluation.figures import Evaluation
+from signer_jax.evaluation.noise import NOISES
 from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.progress import progress
@@ -11,9 +12,15 @@ from signer_jax.stations.understand import understand
 from signer_jax.types import Sample
 
 
-def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64) -> None:
+def evaluate_glosses(
+    signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64, *, noise: float
+) -> None:
     """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam; how often its doubt is right, and what it
     says of lost words (`Sentence.unsaid`).
+
+    `gloss/sayable`: the share of the true glosses that the search can say at all (`Linker.sayable`), or spell: what it
+    says itself is sayable always. Where `noise` is above 0, BLEU-4 too of the texts with that share of their words
+    dropped, swapped or misspelt (`evaluation.noise`).
     """
     records = signer.corpus.texts(split)
     samples = [records[i] for i in range(min(limit, len(records)))]
@@ -40,6 +47,16 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
     result.metrics["gloss/exact"] = text_metrics.exact_match(hypotheses, references)
+    result.metrics["gloss/sayable"] = sayable_share(samples, signer.linker.sayable)
+    for name, change in NOISES.items() if noise else ():
+        noisy = []
+        for i in progress(range(0, len(samples), batch), f"{name} words"):
+            part = samples[i : i + batch]
+            texts = [change(s.text, noise) for s in part]
+            noisy += [
+                " ".join(glosses) for glosses in understand(texts, [s.language for s in part], signer.linker).glosses
+            ]
+        result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(noisy, references)["bleu4"])
     wrong = [glosses != tuple(sample.glosses) for glosses, sample in zip(predicted, samples, strict=True)]
     result.metrics |= told_figures("gloss/doubted", "gloss/doubt", doubted, wrong)
     result.metrics |= told_figures("gloss/lost", "gloss/lost", lost, wrong)
@@ -61,6 +78,17 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
         (f"[{s.language}] {s.text}", hypothesis, reference)
         for s, hypothesis, reference in zip(samples, hypotheses, references, strict=True)
     ]
+
+
+def sayable_share(samples: Sequence[Sample], sayable: Mapping[str, Collection[str]]) -> float:
+    """The share of the true glosses, each as often as it is signed, that their language's search can say, or spell."""
+    known = {language: frozenset(glosses) for language, glosses in sayable.items()}
+    found = [
+        gloss in known.get(sample.language, ()) or gloss.startswith("#")
+        for sample in samples
+        for gloss in sample.glosses
+    ]
+    return sum(found) / len(found) if found else 0.0
 
 
 def told_figures(share: str, of: str, told: Sequence[bool], wrong: Sequence[bool]) -> dict[str, float]:

@@ -6,12 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 _MOST = 10_000  # names that are looked at
-_T5X = (
-    "a t5x checkpoint, which is not read; transformers 4 converts it where t5x is installed: python -m "
-    "transformers.models.t5.convert_t5x_checkpoint_to_pytorch --t5x_checkpoint_path FOLDER --config_file config.json "
-    "--pytorch_dump_path NEW (of one with scanned layers, such as UMT5: transformers.models.umt5."
-    "convert_umt5_checkpoint_to_pytorch)"
-)
+_T5X = "a t5x checkpoint: signer import t5 reads one of a T5, given its folder checkpoint_NUMBER"
 # Wan's own form has its transformers in safetensors, which are read, and the rest in these.
 ORIGINAL = (
     "a pickle of Wan's own form, which may run any program and is not read; the folder that ends in -Diffusers has the "
@@ -25,13 +20,12 @@ _KINDS = (
     (r"target\..+|checkpoint_\d+|.+\.gin|train_ds.*\.ckpt.*", _T5X),
     (
         r"_CHECKPOINT_METADATA|_METADATA|manifest\.ocdbt|ocdbt\.process_\d+|array_metadatas",
-        "an Orbax checkpoint, which is not read here; restore it in the project that wrote it and save it from there "
-        "with save_pretrained (a run of signer_jax resumes from its own by itself)",
+        "an Orbax checkpoint: signer import t5 reads one of t5x's; restore others in the project that wrote them and "
+        "save them from there with save_pretrained (a run of signer_jax resumes from its own by itself)",
     ),
     (
         r"\.zarray|\.zgroup|\.zattrs|\.zmetadata|zarr\.json|.+\.zarr",
-        "an array in zarr's form, such as t5x and Orbax write, not a model; give the converted model's folder (of t5x: "
-        "transformers 4, models/t5/convert_t5x_checkpoint_to_pytorch.py)",
+        "an array in zarr's form, such as t5x and Orbax write, not a model; give the folder that holds them all",
     ),
     (
         r".*\.ckpt(-\d+)?\.(index|meta|data-.*)|saved_model\.pb",

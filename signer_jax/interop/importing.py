@@ -15,16 +15,17 @@ from typing import Any
 
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError
-from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, wan, wan_original
+from signer_jax.interop import clip, names, prompts, shards, state_dict, t5, t5x, wan, wan_original
 from signer_jax.interop.foreign import ORIGINAL, PICKLES, recognise
 from signer_jax.interop.model_config import plain_inside, read_json
 from signer_jax.json_files import LISTS
 from signer_jax.renderer.variants import EXPERTS, VARIANTS
+from signer_jax.slul.byte_pieces import says_bytes
 from signer_jax.slul.tokenizer import Tokenizer
 
 KIND = "copy of published weights"
 INDEX = "model_index.json"
-SPIECE = "spiece.model"
+SPIECE, BYTES = "spiece.model", "tokenizer_config.json"
 MODELS = (*wan.PIPELINE, "vae", "text_encoder", "image_encoder")  # of a pipeline, in the order in which they are read
 TOKENIZER = ("tokenizer.json", SPIECE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # Small files that stand beside the models; the loaders of diffusers look for them.
@@ -45,7 +46,7 @@ class Part:
     name: str  # its folder in a pipeline
     model: names.Described
     config: Mapping[str, Any]
-    tensors: Mapping[str, state_dict.FileTensor]  # all of them, by the names that they have in the copy
+    tensors: Mapping[str, Any]  # FileTensor, or t5x.Turned; all of them, by the names that they have in the copy
 
     @property
     def kind(self) -> str:
@@ -126,24 +127,37 @@ def look_at_wan(path: str | Path) -> Found:
 
 
 def look_at_t5(path: str | Path) -> Found:
-    """A whole T5 that transformers saved, with its `spiece.model`. Raises `SignerError` as `look_at_wan` does."""
+    """A whole T5 that transformers or t5x saved, with its `spiece.model`; raises as `look_at_wan` does."""
     folder = _folder(path)
     model = t5.describe(folder)
     model.check()
-    if not (folder / SPIECE).exists():
+    vocabulary = vocabulary_of(folder)
+    if vocabulary is None:
         raise SignerError(
             f"{folder}: holds no {SPIECE}, by which config.tokenizer.path reads the text; download it from the same "
             "model, into this folder"
         )
-    tokenizer = Tokenizer.load(plain_inside(folder / SPIECE, "give the model's own"), mask="<extra_id_0>")
+    tokenizer = Tokenizer.load(vocabulary, mask="<extra_id_0>")
     if tokenizer.vocab_size > model.module.vocab_size:
         raise SignerError(
-            f"{folder / SPIECE}: has {tokenizer.vocab_size} pieces, the model {model.module.vocab_size}; take both "
+            f"{vocabulary}: has {tokenizer.vocab_size} pieces, the model {model.module.vocab_size}; take both "
             "from one model"
         )
     plain = tuple(plain_inside(folder / name, "give the file itself") for name in _T5_FILES if (folder / name).exists())
-    part = Part("t5", model, state_dict.read_config(folder), state_dict.read_tensors(folder))
+    part = Part("t5", model, *t5.in_transformers_form(model))
+    if t5x.holds(folder):
+        note = "read in t5x's form, written in transformers'; what its optimizer kept was left out"
+        return Found(folder, (part,), False, {}, plain, (), (note,))
     return Found(folder, (part,), False, {}, plain, _others(folder, [file.name for file in plain]))
+
+
+def vocabulary_of(folder: Path) -> Path | None:
+    """What `config.tokenizer.path` reads of a T5's folder: `spiece.model`, or the file that says that it is a ByT5."""
+    if (folder / SPIECE).exists():
+        return plain_inside(folder / SPIECE, "give the model's own")
+    if (folder / BYTES).exists() and says_bytes(plain_inside(folder / BYTES, "give the model's own").read_bytes()):
+        return folder / BYTES
+    return None
 
 
 def _folder(path: str | Path) -> Path:

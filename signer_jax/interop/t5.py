@@ -1,4 +1,5 @@
 """T5, mT5, UMT5 and ByT5 checkpoints of transformers, whole or the encoder alone: read and written by one name table.
+Whole ones of t5x (`t5x.py`) are read too.
 
 What transformers 5 (`configuration_{t5,mt5,umt5}.py`, `modeling_*.py`, seen in 5.24) makes of a folder:
 
@@ -11,12 +12,13 @@ What transformers 5 (`configuration_{t5,mt5,umt5}.py`, `modeling_*.py`, seen in 
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config, names, state_dict, wan_original
+from signer_jax.interop import model_config, names, state_dict, t5x, wan_original
 from signer_jax.interop.names import TRANSPOSED, Row
 from signer_jax.slul.t5 import EPSILON, T5
 
@@ -86,7 +88,7 @@ def _table(t5: T5, sides: tuple[str, ...] = ("encoder", "decoder")) -> list[Row]
 
 
 def load(path: str | Path, *, dtype: jnp.dtype = jnp.float32, place: names.Place | None = None) -> tuple[T5, dict]:
-    """The module and its float32 parameters from a folder that T5/MT5/UMT5ForConditionalGeneration saved.
+    """The module and its float32 parameters from a folder that T5/MT5/UMT5ForConditionalGeneration or t5x saved.
 
     They are on the host, or where `place` has them. `dtype` is the module's compute dtype. Raises `SignerError` where
     the folder holds another model, an encoder alone, or lacks tensors.
@@ -98,6 +100,8 @@ def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Descr
     """The model of a folder, before its tensors are read but for a head that may be the table once more; raises as
     `load` does.
     """
+    if t5x.holds(path):
+        return t5x.describe(path, dtype=dtype)
     kind, config = _read_config(path)
     if any(name.endswith("EncoderModel") for name in config.get("architectures", ())):
         raise _no_decoder(path)
@@ -166,9 +170,14 @@ def save(path: str | Path, module: T5, params: dict) -> None:
 
 def theirs(module: T5, params: dict) -> tuple[dict, dict[str, names.Theirs]]:
     """The config and the tensors of `save`."""
-    umt5 = module.relative_bias_every_layer
-    config = _config(module, "UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration")
-    return config, names.theirs_of(_table(module), params)
+    return _config_of_whole(module), names.theirs_of(_table(module), params)
+
+
+def in_transformers_form(described: names.Described) -> tuple[dict, dict[str, Any]]:
+    """The config and the tensors of a folder by transformers' names and in its form; of one of its own as they are."""
+    if not t5x.holds(described.path):
+        return state_dict.read_config(described.path), dict(state_dict.read_tensors(described.path))
+    return _config_of_whole(described.module), dict(t5x.in_form_of(described, _table(described.module)))
 
 
 def save_encoder(path: str | Path, module: T5, params: dict) -> None:
@@ -201,6 +210,11 @@ def _no_decoder(path: str | Path) -> SignerError:
         f"{path}: holds the encoder of a T5 alone, and glosses are written by a decoder; give the folder of a whole "
         "model, such as T5ForConditionalGeneration saves"
     )
+
+
+def _config_of_whole(module: T5) -> dict:
+    umt5 = module.relative_bias_every_layer
+    return _config(module, "UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration")
 
 
 def _config(module: T5, architecture: str) -> dict:

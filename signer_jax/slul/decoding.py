@@ -41,10 +41,17 @@ class _Search(NamedTuple):
     cache: Cache
 
 
+def begin_cache(
+    t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_length: int, H: Float[Array, "b s d"] | None = None
+) -> Cache:
+    """The cache before the first token; the source is encoded where `H` is not known."""
+    encoded: Any = t5.apply({"params": params}, source, method=T5.encode) if H is None else H
+    return init_cache(t5, params, encoded, source != PAD, beams=beams, max_length=max_length)
+
+
 def _begin(
     t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_length: int, H: Float[Array, "b s d"] | None = None
 ) -> _Search:
-    encoded: Any = t5.apply({"params": params}, source, method=T5.encode) if H is None else H
     batch = source.shape[0]
     return _Search(
         time=jnp.zeros((), jnp.int32),
@@ -55,7 +62,7 @@ def _begin(
         length=jnp.zeros((batch, beams), jnp.int32),
         finished=jnp.zeros((batch, beams), bool),
         state=jnp.full((batch, beams), BETWEEN, jnp.int32),
-        cache=init_cache(t5, params, encoded, source != PAD, beams=beams, max_length=max_length),
+        cache=begin_cache(t5, params, source, beams, max_length, H),
     )
 
 

@@ -15,11 +15,28 @@ def cross_entropy(logits: Float[Array, "b g v"], target: Int[Array, "b g"]) -> F
     return -jnp.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
 
 
-def sagm(
-    masked_logits: Float[Array, "b g v"], target: Int[Array, "b g"], masked_positions: Bool[Array, "b g"]
+def likelihood(
+    logits: Float[Array, "b g v"], target: Int[Array, "b g"], smoothing: float, z_weight: float
 ) -> Float[Array, "b g"]:
+    """The cross entropy to a target that has `smoothing` of its probability spread evenly over the vocabulary
+    (Szegedy et al. 2016), and `z_weight` log² Z, which keeps the logits from drifting (Z their sum of exponentials;
+    t5x's z_loss). 0 leaves either out.
+    """
+    loss = cross_entropy(logits, target)
+    if smoothing:
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1)
+    if z_weight:
+        loss = loss + z_weight * jnp.square(jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1))
+    return loss
+
+
+def sagm(
+    masked_logits: Float[Array, "b g v"], target: Int[Array, "b g"], masked_positions: Bool[Array, "b g"],
+    smoothing: float = 0.0, z_weight: float = 0.0,
+) -> Float[Array, "b g"]:  # fmt: skip
     """-m_t log p(g_t | masked g, H): the cross entropy of the masked pass where the token was masked, 0 elsewhere."""
-    return jnp.where(masked_positions, cross_entropy(masked_logits, target), 0.0)
+    return jnp.where(masked_positions, likelihood(masked_logits, target, smoothing, z_weight), 0.0)
 
 
 def consistency_kl(
@@ -51,12 +68,13 @@ def contrastive(
 
 
 def linker_losses(
-    output: LinkerOutput, target: Int[Array, "b g"], *, temperature: float, stop_anchor_gradient: bool
-) -> dict[str, Float[Array, "b"]]:
+    output: LinkerOutput, target: Int[Array, "b g"], *, temperature: float, stop_anchor_gradient: bool,
+    label_smoothing: float, z_loss: float,
+) -> dict[str, Float[Array, "b"]]:  # fmt: skip
     """The four losses of SLUL, each `[b]`; L_SLUL+SAGM is their weighted sum.
 
     "cross_entropy" and "kl" are means over the tokens up to eos, "sagm" over the masked tokens (0 where none was
-    masked), "contrastive" is per example.
+    masked), "contrastive" is per example. `label_smoothing` and `z_loss` are of the first two (`likelihood`).
 
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
     """
@@ -65,8 +83,8 @@ def linker_losses(
     h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
     h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
     return {
-        "cross_entropy": masked_mean(cross_entropy(output.logits, target), real, axis=1),
-        "sagm": masked_mean(sagm(output.masked_logits, target, masked), masked, axis=1),
+        "cross_entropy": masked_mean(likelihood(output.logits, target, label_smoothing, z_loss), real, axis=1),
+        "sagm": masked_mean(sagm(output.masked_logits, target, masked, label_smoothing, z_loss), masked, axis=1),
         "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real, axis=1),
         "contrastive": contrastive(h_x, h_g, target, temperature),
     }

@@ -1,4 +1,4 @@
-"""SentencePiece around text and glosses: one vocabulary for both sides of SLUL.
+"""SentencePiece, or ByT5's bytes, around text and glosses: one vocabulary for both sides of SLUL.
 
 Text is NFKC-normalised and lower-cased before it is encoded, glosses ("IX-1", "#A", "ES-BEDEUTET") are left as they
 are, so upper case separates glosses from words inside one vocabulary. Quotes and dashes have one form each (`plain`),
@@ -10,12 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
 
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError, closest, piled
+from signer_jax.slul.byte_pieces import SENTINELS, BytePieces, says_bytes
 from signer_jax.writing import plain
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
@@ -91,7 +93,8 @@ class Tokenizer:
     """Text and glosses to ids and back. `vocab_size` counts every id that can occur (T5's sentinels included)."""
 
     def __init__(self, model: bytes, mask: str = MASK) -> None:
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._bytes = says_bytes(model)
+        self._pieces: Any = BytePieces() if self._bytes else sentencepiece.SentencePieceProcessor(model_proto=model)
         size = self._pieces.get_piece_size()
         names = [self._pieces.id_to_piece(i) for i in range(size)]
         if any(map(piled, names)):
@@ -100,7 +103,10 @@ class Tokenizer:
         self.vocab_size = size
         if mask in ids or _WORD_START + mask in ids:
             self.mask_id = ids.get(mask, ids.get(_WORD_START + mask, UNKNOWN))
-        elif (sentinel := _SENTINEL.fullmatch(mask)) and int(sentinel[1]) < _SENTINELS:
+        elif self._bytes and (sentinel := _SENTINEL.fullmatch(mask)) and int(sentinel[1]) < SENTINELS:
+            self.vocab_size = size + SENTINELS
+            self.mask_id = size + int(sentinel[1])  # they go up, where T5's go down
+        elif not self._bytes and (sentinel := _SENTINEL.fullmatch(mask)) and int(sentinel[1]) < _SENTINELS:
             self.vocab_size = size + _SENTINELS
             self.mask_id = self.vocab_size - 1 - int(sentinel[1])
         else:
@@ -165,7 +171,8 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path, mask: str = MASK) -> "Tokenizer":
-        """Reads a SentencePiece model. `mask` names the piece that serves as SAGM's mask.
+        """Reads a SentencePiece model, or the `tokenizer_config.json` of a ByT5. `mask` names the piece that serves as
+        SAGM's mask.
 
         Published T5 vocabularies have no `<mask>`: give `"<extra_id_0>"`. It is looked up in the file and, where the
         file lacks it, counted as T5 does: the last of 100 ids behind the file's pieces.
@@ -176,7 +183,7 @@ class Tokenizer:
         with outside.reading(path, "give the whole .model file"):
             data = path.read_bytes()
             try:
-                if not proto_fields(data) >= {_TRAINER, _NORMALISER}:
+                if not says_bytes(data) and not proto_fields(data) >= {_TRAINER, _NORMALISER}:
                     raise ValueError("its end is missing")
                 tokenizer = cls(data, mask)
             except SignerError as error:
@@ -239,7 +246,10 @@ class Tokenizer:
         for gloss in glosses:
             if not gloss or len(gloss.split()) != 1 or gloss.strip() != gloss:
                 raise SignerError(f"gloss {gloss!r}: empty or with a space inside; join its words with '-'")
-        return [*self._encode(" ".join(glosses)), EOS]
+        # Each gloss begins with its space, the first too, as SentencePiece has it by itself: what follows a gloss
+        # does not depend on where it stands.
+        text = " ".join(glosses)
+        return [*self._encode(f" {text}" if self._bytes and text else text), EOS]
 
     def decode_gloss(self, ids: Iterable[int]) -> tuple[str, ...]:
         """The glosses up to the first eos; pad, mask and tags are dropped, an unknown character reads "⁇"."""

@@ -36,6 +36,7 @@ from signer_jax.pose.fingerspelling import spellings
 from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
+from signer_jax.slul.standard_beams import standard_beam_search
 from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
 from signer_jax.stations.asked import asked, asked_alone
@@ -49,6 +50,7 @@ from signer_jax.writing import Word, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
 _AT_THE_END = re.compile(r"[.,;:!?\s]*[.!?]\s*$")
+SEARCHES = {"shared": beam_search, "standard": standard_beam_search}  # `config.slul.search`
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Linker:
     rules: Automaton
     max_source: int
     max_target: int
+    search: Callable[..., tuple[Any, Any, Any]]
     beams: int
     length_penalty: float
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
@@ -75,7 +78,7 @@ class Linker:
     def of(
         cls, t5: T5, params: Any, tokenizer: Tokenizer, words: Mapping[str, Collection[str]],
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
-        max_source: int, max_target: int, beams: int, length_penalty: float,
+        max_source: int, max_target: int, search: str, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
         taught: Mapping[str, Taught],
     ) -> "Linker":  # fmt: skip
@@ -91,8 +94,8 @@ class Linker:
         known = {language: frozenset(map(plain, some)) for language, some in words.items()}
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
-            tuple(sayable), rules, max_source, max_target, beams, length_penalty, spells, reads_unknown,
-            taught, sayable,
+            tuple(sayable), rules, max_source, max_target, SEARCHES[search], beams, length_penalty, spells,
+            reads_unknown, taught, sayable,
         )  # fmt: skip
 
     def taught_of(self, language: str) -> Taught:
@@ -298,7 +301,7 @@ def _in_batches(
     for i in progress(range(0, len(source), size), "sentences read", shown=len(source) > size):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
-        beams, _, tokens = beam_search(
+        beams, _, tokens = linker.search(
             linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
             length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
         )  # fmt: skip

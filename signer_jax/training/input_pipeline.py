@@ -84,6 +84,9 @@ def stage_batches(
     if name == "slul":
         assert tokenizer is not None
         texts, mixed = corpus.texts("train"), mixture(settings.data, corpus, "text")
+        if settings.data.language_temperature != 1.0:
+            languages = [texts[i].language for i in range(len(texts))]
+            mixed = streams.by_language(languages, settings.data.language_temperature, mixed)
         if settings.data.text_buckets:
             sizes = text_buckets(settings.data)
             return streams.bucketed_texts(texts, tokenizer, limits(settings.data), sizes, reading, mixed)

@@ -48,8 +48,9 @@ def understand(model: Model, params: Any, batch: dict, rng: Any, c: Slul, mask_i
         train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross,
     )  # fmt: skip
     terms = linker_losses(
-        output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient
-    )
+        output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient,
+        label_smoothing=c.label_smoothing, z_loss=c.z_loss,
+    )  # fmt: skip
     return output, terms
 
 

@@ -1,7 +1,10 @@
 """A training step and a forward pass of T5, the video transformer and the autoencoder, beside the torch originals.
 
-"long" is the video transformer with 54 million parameters on 4,096 tokens. "decode" is the autoencoder's decoder alone,
-latent frame by latent frame on both sides, as in sampling: forward only.
+"small" is T5 small (60 million parameters): its "train" is a whole step, cross entropy of 16 × (64 → 32 tokens), its
+gradient and AdamW. "beams" is its beam search, 4 beams over 64 sentences of 64 tokens, 32 tokens long, beside
+`generate`, and the same tokens (`tests/parity/test_parity_decoding.py`). "long" is the video transformer with 54
+million parameters on 4,096 tokens. "decode" is the autoencoder's decoder alone, latent frame by latent frame on both
+sides, as in sampling: forward only.
 
     python tests/benchmarks/models.py                    every model, float32, the sizes below
     python tests/benchmarks/models.py --only t5 vae
@@ -15,6 +18,7 @@ less, the peak resident memory in MiB, and the ratios theirs / ours (above 1: ou
 """
 
 import argparse
+import functools
 import resource
 import statistics
 import subprocess
@@ -34,6 +38,12 @@ T5_SIZE = {
     "feed_forward_proj": "gated-gelu",
 }  # fmt: skip
 T5_BATCH, T5_SOURCE, T5_TARGET = 16, 48, 24
+SMALL_SIZE = {
+    "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+SMALL_BATCH, SMALL_SOURCE, SMALL_TARGET = 16, 64, 32
+SENTENCES, BEAMS = 64, 4
 WAN_SIZE = {
     "patch_size": (1, 2, 2), "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": 16,
     "out_channels": 16, "text_dim": 256, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 4,
@@ -47,7 +57,7 @@ VAE_SIZE = {
 }  # fmt: skip
 VAE_VIDEO = (1, 9, 128, 128)
 VAE_LATENTS = (1, 9, 16, 16)  # decoded alone, one latent frame at a time on both sides: 33 frames of 128²
-MODELS = ("t5", "transformer", "long", "vae", "decode")
+MODELS = ("t5", "small", "beams", "transformer", "long", "vae", "decode")
 
 
 def save_originals(folder: Path) -> None:
@@ -57,7 +67,8 @@ def save_originals(folder: Path) -> None:
     import transformers
 
     torch.manual_seed(0)
-    transformers.T5ForConditionalGeneration(transformers.T5Config(**T5_SIZE)).save_pretrained(folder / "t5")
+    for name, size in (("t5", T5_SIZE), ("small", SMALL_SIZE)):
+        transformers.T5ForConditionalGeneration(transformers.T5Config(**size)).save_pretrained(folder / name)
     diffusers.WanTransformer3DModel(**WAN_SIZE).save_pretrained(folder / "transformer")
     diffusers.WanTransformer3DModel(**LONG_SIZE).save_pretrained(folder / "long")
     diffusers.AutoencoderKLWan(**VAE_SIZE).save_pretrained(folder / "vae")
@@ -68,6 +79,10 @@ def arrays(model: str) -> tuple[np.ndarray, ...]:
     if model == "t5":
         ids = rng.integers(2, T5_SIZE["vocab_size"], (T5_BATCH, T5_SOURCE + T5_TARGET)).astype(np.int32)
         return ids[:, :T5_SOURCE], ids[:, T5_SOURCE:]
+    if model in ("small", "beams"):
+        rows = SENTENCES if model == "beams" else SMALL_BATCH
+        ids = rng.integers(2, SMALL_SIZE["vocab_size"], (rows, SMALL_SOURCE + SMALL_TARGET)).astype(np.int32)
+        return ids[:, :SMALL_SOURCE], ids[:, SMALL_SOURCE:]
     if model in ("transformer", "long"):
         shape, rows = (LONG_LATENTS, LONG_TEXT) if model == "long" else (WAN_LATENTS, WAN_TEXT)
         latents = rng.standard_normal((*shape, WAN_SIZE["in_channels"]), np.float32)
@@ -91,6 +106,8 @@ def ours(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[], o
     from signer_jax.slul.linker import shift_right
 
     inputs = tuple(map(jnp.asarray, arrays(model)))
+    if model in ("small", "beams"):
+        return ours_small(folder / "small", *inputs)
     if model == "t5":
         module, params = t5.load(folder / "t5")
 
@@ -126,6 +143,8 @@ def theirs(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[],
     import torch
 
     inputs = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays(model)]
+    if model in ("small", "beams"):
+        return theirs_small(folder / "small", *(x.long() for x in inputs))
     if model == "t5":
         import transformers
 
@@ -160,6 +179,66 @@ def theirs(model: str, folder: Path) -> tuple[Callable[[], object], Callable[[],
         apply().square().mean().backward()
 
     return forward, train
+
+
+def ours_small(folder: Path, source, target) -> tuple[Callable[[], object], Callable[[], object]]:
+    """(beam search, a whole training step)."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from signer_jax.interop import t5
+    from signer_jax.slul.linker import shift_right
+    from signer_jax.slul.losses import cross_entropy
+    from signer_jax.slul.standard_beams import standard_beam_search
+
+    module, params = t5.load(folder)
+    module = module.clone(scan_unroll=module.encoder_layers)
+    params = jax.tree.map(jnp.asarray, params)
+    adamw = optax.adamw(1e-4)
+
+    def search() -> object:
+        return jax.block_until_ready(standard_beam_search(
+            module, params, source, beams=BEAMS, max_length=SMALL_TARGET, length_penalty=1.0
+        ))  # fmt: skip
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, source, target):
+        def loss(params):
+            return cross_entropy(module.apply({"params": params}, source, shift_right(target)), target).mean()
+
+        updates, state = adamw.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    trained: list = []
+
+    def train() -> None:
+        if not trained:
+            trained.append((jax.tree.map(jnp.copy, params), adamw.init(params)))
+        trained[0] = jax.block_until_ready(step(*trained[0], source, target))
+
+    return search, train
+
+
+def theirs_small(folder: Path, source, target) -> tuple[Callable[[], object], Callable[[], object]]:
+    import torch
+    import transformers
+
+    module = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()  # no dropout on either side
+    adamw = torch.optim.AdamW(module.parameters(), lr=1e-4, weight_decay=1e-4, eps=1e-8)
+
+    def search() -> None:
+        with torch.no_grad():
+            module.generate(
+                source, num_beams=BEAMS, max_new_tokens=SMALL_TARGET, do_sample=False, num_return_sequences=BEAMS
+            )
+
+    def train() -> None:
+        adamw.zero_grad(set_to_none=True)
+        module(input_ids=source, labels=target).loss.backward()
+        adamw.step()
+
+    return search, train
 
 
 def worker(side: str, model: str, folder: Path) -> None:
@@ -198,7 +277,8 @@ class Side:
 def compare(model: str, folder: str) -> None:
     """Prints the rows of one model."""
     sides = (Side("ours", model, folder), Side("theirs", model, folder))
-    for what in ("forward",) if model == "decode" else ("forward", "train"):
+    parts = {"decode": ("forward",), "beams": ("forward",), "small": ("train",)}
+    for what in parts.get(model, ("forward", "train")):
         times: tuple[list[tuple[float, ...]], list[tuple[float, ...]]] = ([], [])
         for _ in range(2):  # compilation, and caches
             for side in sides:

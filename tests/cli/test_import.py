@@ -283,6 +283,17 @@ def test_the_pickles_of_wans_own_form_are_named(tmp_path):
             load(source, **({"width": 16} if load is not wan.load_vae else {}))
 
 
+def test_a_byt5_needs_no_vocabulary_but_the_word_that_it_is_one(tmp_path, capsys):
+    source = tmp_path / "byt5"
+    t5.save(source, tiny(vocab_size=384), weights(tiny(vocab_size=384)))
+    (source / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    assert "holds no spiece.model" in fails(capsys, tmp_path / "x", "t5", source)
+    (source / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    said = runs(capsys, "import", "t5", source, "--out", tmp_path / "out")
+    assert f"--config.tokenizer.path={tmp_path / 'out' / 'tokenizer_config.json'}" in said
+    assert Tokenizer.load(tmp_path / "out" / "tokenizer_config.json", mask="<extra_id_0>").vocab_size == 384
+
+
 def test_a_t5_with_its_vocabulary(tmp_path, capsys):
     source = tmp_path / "t5"
     t5.save(source, tiny(vocab_size=220), weights(tiny(vocab_size=220)))

@@ -234,3 +234,32 @@ def test_a_record_that_lacks_what_the_corpus_lists_is_one_line(tmp_path):
     windows = MotionWindows(corpus("c", replace(whole, pose=None)).motions("train"), np.array([0]), 2, Limits(4, 4, 2))
     with pytest.raises(SignerError, match="it has no pose, though corpus.json lists one"):
         windows.window(0, 0, 2)
+
+
+def test_languages_are_drawn_by_temperature(monkeypatch):
+    """30 texts of one language and 10 of another: each language's own are shown once an epoch of its own."""
+    texts = [Sample(str(i), "a", "ase" if i % 4 else "gsg", ("A",)) for i in range(40)]
+    monkeypatch.setattr(
+        streams, "tokens",
+        lambda sample, *_: {"x": np.array([int(sample.name), sample.language == "gsg"])},
+    )  # fmt: skip
+
+    def read(temperature: float, reading: streams.Reading = READING):
+        mixed = streams.by_language([sample.language for sample in texts], temperature, None)
+        return streams.text_batches(texts, None, None, reading, mixed if temperature != 1.0 else None)
+
+    plain = batches(10, streams.iterate(texts, lambda s, rng: {"x": np.array([int(s.name)])}, READING, "texts"))
+    np.testing.assert_array_equal(np.concatenate(batches(10, read(1.0)))[:, :1], np.concatenate(plain))
+    for temperature, share in ((1e6, 0.5), (2.0, 10**0.5 / (10**0.5 + 30**0.5))):
+        seen = np.concatenate(batches(40, read(temperature)))
+        assert abs(seen[:, 1].mean() - share) < 0.02
+        rare = seen[seen[:, 1] == 1][:20, 0]
+        assert sorted(rare[:10]) == sorted(rare[10:]) == list(range(0, 40, 4)) and list(rare[:10]) != list(rare[10:])
+    whole = batches(4, read(2.0))
+    for batch, part in zip(whole, batches(4, read(2.0, replace(READING, rows=(1, 3)))), strict=True):
+        np.testing.assert_array_equal(part, batch[[1, 3]])
+    iterator = read(2.0)
+    batches(2, iterator)
+    again = read(2.0)
+    again.set_state(iterator.get_state())
+    np.testing.assert_array_equal(next(again)["x"], whole[2])

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from signer_jax.data import records
 from signer_jax.evaluation import Evaluation, glosses
-from signer_jax.evaluation.glosses import nearest_training, told_figures
+from signer_jax.evaluation.glosses import nearest_training, sayable_share, told_figures
+from signer_jax.evaluation.noise import NOISES
 from signer_jax.types import Sample
 
 
@@ -26,7 +27,10 @@ def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
     signer = Signer.load(tiny_run)
     dev, understand = signer.corpus.texts("dev"), glosses.understand
 
+    asked = []
+
     def understood(texts, languages, linker):
+        asked.append(list(texts))
         done = understand(texts, languages, linker)
         made = [
             replace(one, glosses=dev[0].glosses if one.of == 0 else ("NONE",), probabilities=(), end=1.0,
@@ -37,9 +41,19 @@ def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
 
     monkeypatch.setattr(glosses, "understand", understood)
     result = Evaluation()
-    glosses.evaluate_glosses(signer, "dev", 8, result)
+    glosses.evaluate_glosses(signer, "dev", 8, result, noise=0.3)
     found = {name: result.metrics.get(f"gloss/{name}") for name in ("doubted", "lost", "lost_precision", "lost_recall")}
     assert found == {"doubted": 0.0, "lost": 3 / 8, "lost_precision": 2 / 3, "lost_recall": 2 / 7}
+    # The same sentences again with each noise; the glosses are made up here, so the figures are those without it.
+    assert asked[1:] == [[noise(text, 0.3) for text in asked[0]] for noise in NOISES.values()]
+    assert {result.metrics[f"gloss/bleu4_{name}"] for name in NOISES} == {result.metrics["gloss/bleu4"]}
+    assert 0 < result.metrics["gloss/sayable"] <= 1
+
+
+def test_what_can_be_said_by_hand():
+    samples = [Sample("1", "a", "ase", ("HOUSE", "#ANNA", "OLD")), Sample("2", "b", "gsg", ("HOUSE", "HAUS"))]
+    assert sayable_share(samples, {"ase": ["HOUSE"], "gsg": ["HAUS"]}) == 3 / 5
+    assert sayable_share([Sample("3", "c", "ase")], {}) == 0.0
 
 
 def test_the_training_texts_are_read_once(tiny_run, monkeypatch):
@@ -52,7 +66,7 @@ def test_the_training_texts_are_read_once(tiny_run, monkeypatch):
     monkeypatch.setattr(
         records.Records, "__getitem__", lambda self, index: reads.update([(self._path.name, index)]) or get(self, index)
     )
-    glosses.evaluate_glosses(signer, "dev", 8, Evaluation())
+    glosses.evaluate_glosses(signer, "dev", 8, Evaluation(), noise=0.0)
     assert len(reads) == signer.corpus.count("train", "text") + 8 and set(reads.values()) == {1}
 
 

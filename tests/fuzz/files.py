@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from interop import t5x_files
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -199,6 +200,15 @@ def make_tensors(folder: Path, values: int = 6) -> None:
 def _params(module, *inputs) -> dict:
     shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"])
     return unflatten_dict({path: np.ones(leaf.shape, np.float32) for path, leaf in shapes.items()})
+
+
+def make_t5x(folder: Path) -> None:
+    tree = {"target": t5x_files.target_of(LINKER, linker_params(), scanned=True, heads_apart=True)}
+    t5x_files.write(folder / "orbax", tree, "orbax")
+    (folder / "zarr").mkdir()
+    table = tree["target"]["token_embedder"]
+    table["embedding"] = t5x_files.write_zarr(folder / "zarr", "table", table["embedding"])
+    t5x_files.write(folder / "zarr", tree, "msgpack")
 
 
 def make_models(folder: Path) -> None:

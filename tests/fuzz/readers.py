@@ -137,6 +137,14 @@ def _model_harm(folder: Path, case: int, rng: Random) -> Changes:
     return {name: odd_json((folder / name).read_bytes(), rng)}
 
 
+def _t5x_harm(folder: Path, case: int, rng: Random) -> Changes:
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    name = "zarr/checkpoint" if case % 3 == 0 else rng.choice(names)
+    if name.endswith((".zarray", "_METADATA")) and rng.random() < 0.5:
+        return {name: odd_json((folder / name).read_bytes(), rng)}
+    return {name: harmed((folder / name).read_bytes(), case, rng)}
+
+
 def _prompts_harm(folder: Path, case: int, rng: Random) -> Changes:
     name = ("fast/tokenizer.json", "slow/spiece.model", "fast/tokenizer.json", "slow/tokenizer_config.json")[case % 4]
     return {name: _by_kind(folder, name, case // 4, rng)}
@@ -359,6 +367,10 @@ def _read_model(folder: Path, changes: Changes) -> None:
     load(folder / kind)
 
 
+def _read_t5x(folder: Path, changes: Changes) -> None:
+    t5.load(folder / next(iter(changes)).partition("/")[0])
+
+
 def _read_prompts(folder: Path, changes: Changes) -> None:
     tokenizer = load_tokenizer(folder / next(iter(changes)).partition("/")[0])
     found = tokenizer.batch(["the old house <extra_id_0> \u5b57", "the" * 200], rows=8)
@@ -442,7 +454,7 @@ READERS = (
     Reader("poses of other tools", 3_000, files.make_convertible, _convertible_harm, _read_convertible),
     Reader("lexicon folder", 7_940, files.make_lexicon, *_LEXICON),
     Reader("pose database", 7_900, files.make_prior, *_PRIOR),
-    Reader("records", 7_850, files.make_corpus, _records_harm(files.samples), _read_records),
+    Reader("records", 7_450, files.make_corpus, _records_harm(files.samples), _read_records),
     Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),
     Reader("OpenVid", 1_000, files.make_openvid, _openvid_harm, _read_openvid),
     Reader("PHOENIX14T", 4_940, files.make_phoenix, *_PHOENIX),
@@ -459,6 +471,7 @@ READERS = (
     Reader("LoRA adapter", 400, files.make_adapter, _adapter_harm, _read_adapter),
     Reader("safetensors and index", 9_850, files.make_tensors, *_TENSORS),
     Reader("T5, Wan, VAE folder", 1_000, files.make_models, _model_harm, _read_model),
+    Reader("T5 of t5x", 400, files.make_t5x, _t5x_harm, _read_t5x),
     Reader("checkpoint (Orbax)", 560, files.make_checkpoint, _checkpoint_harm, _read_checkpoint),
     Reader(
         "run's config.json", 2_000, files.make_run,

@@ -11,6 +11,8 @@ from tiny_t5 import tiny, weights
 
 from signer_jax.slul.decoding import beam_search, greedy, next_log_probs, normalised
 from signer_jax.slul.linker import shift_right
+from signer_jax.slul.sampling import sample, sharpened
+from signer_jax.slul.standard_beams import standard_beam_search
 from signer_jax.slul.t5 import T5, decode_step, init_cache, reorder
 
 SOURCE = np.array([[4, 2, 3, 3, 1], [3, 4, 1, 0, 0], [2, 1, 0, 0, 0]])
@@ -102,7 +104,8 @@ def every_sequence(vocab_size: int, length: int) -> np.ndarray:
     return np.array(rows)
 
 
-def test_enough_beams_find_the_best_of_all():
+@pytest.mark.parametrize("search", [beam_search, standard_beam_search])
+def test_enough_beams_find_the_best_of_all(search):
     t5 = tiny(vocab_size=5)
     params = weights(t5, seed=4)
     everything = every_sequence(5, 3)
@@ -110,7 +113,7 @@ def test_enough_beams_find_the_best_of_all():
     log_prob = log_probs_of(t5, params, np.repeat(SOURCE, 40, 0), np.tile(everything, (3, 1))).reshape(3, 40)
     winners = set()
     for penalty in (0.0, 1.0, 2.0):
-        ids, scores, _ = beam_search(t5, params, SOURCE, beams=40, max_length=3, length_penalty=penalty)
+        ids, scores, _ = search(t5, params, SOURCE, beams=40, max_length=3, length_penalty=penalty)
         exact = log_prob / lengths_of(everything) ** penalty
         np.testing.assert_allclose(scores, -np.sort(-exact, axis=1), atol=1e-5)
         np.testing.assert_array_equal(ids[:, 0], everything[exact.argmax(1)])
@@ -169,6 +172,71 @@ def test_reordered_beams_continue_their_own_history(params):
         parents = rng.integers(0, BEAMS, (3, BEAMS))
         cache = reorder(cache, jnp.asarray(parents))
         history = np.take_along_axis(history, parents[..., None], 1)
+
+
+def test_the_standard_search_scores_what_it_returns():
+    """What has ended takes no beam's place: it is kept apart, and the penalty weighs it there alone."""
+    params = weights(SHARED, 5)
+    options = {"beams": BEAMS, "max_length": LENGTH}
+    ids, scores, tokens = standard_beam_search(SHARED, params, SOURCE, length_penalty=0.6, **options)
+    assert_scores_are_uncached(SHARED, params, ids, scores, 0.6)
+    np.testing.assert_allclose(np.asarray(tokens).sum(-1) / lengths_of(ids) ** 0.6, scores, atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 0).all() and len(np.unique(lengths_of(ids))) > 1
+    # Only eos may follow: one hypothesis exists.
+    allowed = np.zeros(12, bool)
+    ids, scores, _ = standard_beam_search(SHARED, params, SOURCE, length_penalty=0.6, allowed=allowed, **options)
+    np.testing.assert_array_equal(ids[:, :, 0], [[1, 0, 0, 0]] * 3)
+    np.testing.assert_array_equal(np.isfinite(scores), [[True, False, False, False]] * 3)
+
+
+def test_what_is_drawn_by_hand():
+    log_probs = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
+
+    def kept(**options) -> np.ndarray:
+        weights = sharpened(log_probs, **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, **options})
+        return np.asarray(jax.nn.softmax(weights))[0]
+
+    np.testing.assert_allclose(kept(), [0.5, 0.25, 0.15, 0.1], atol=1e-6)
+    np.testing.assert_allclose(kept(temperature=0.5), np.array([25, 6.25, 2.25, 1]) / 34.5, atol=1e-6)
+    np.testing.assert_allclose(kept(top_k=2), [2 / 3, 1 / 3, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(kept(top_p=0.7), [2 / 3, 1 / 3, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(kept(top_p=0.76), np.array([50, 25, 15, 0]) / 90, atol=1e-6)
+    np.testing.assert_allclose(kept(top_p=0.01), [1, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(kept(top_k=3, top_p=0.8), np.array([50, 25, 0, 0]) / 75, atol=1e-6)  # of the three
+
+
+def test_samples_follow_the_model(params):
+    draw = functools.partial(sample, SHARED, params, SOURCE, samples=500, max_length=1)
+    ids, log_prob, _ = draw(jax.random.key(0))
+    logits = np.array(uncached_logits(SHARED, params, SOURCE, np.zeros((3, 1), int)))[:, 0]
+    logits[:, 0] = -np.inf
+    expected = np.asarray(
+        jax.nn.log_softmax(np.asarray(uncached_logits(SHARED, params, SOURCE, np.zeros((3, 1), int))))
+    )
+    for row in range(3):
+        drawn = np.asarray(ids)[row, :, 0]
+        np.testing.assert_allclose(np.asarray(log_prob)[row], expected[row, 0, drawn], atol=1e-5)
+        share = np.bincount(drawn, minlength=12) / 500
+        assert np.abs(share - np.asarray(jax.nn.softmax(logits[row]))).max() < 0.09  # four standard errors
+    again, *_ = draw(jax.random.key(0))
+    np.testing.assert_array_equal(ids, again)
+    assert (np.asarray(draw(jax.random.key(1))[0]) != ids).any()
+
+
+def test_samples_end_and_cold_ones_are_greedy(params):
+    ids, log_prob, _ = sample(SHARED, params, SOURCE, jax.random.key(0), samples=BEAMS, max_length=LENGTH)
+    flat = np.asarray(ids).reshape(-1, LENGTH)
+    np.testing.assert_allclose(
+        np.asarray(log_prob).ravel(), log_probs_of(SHARED, params, np.repeat(SOURCE, BEAMS, 0), flat), atol=1e-5
+    )
+    for row in flat:
+        ends = np.flatnonzero(row == 1)
+        assert (row[ends[0] + 1 :] == 0).all() if len(ends) else (row != 0).all()
+    cold, *_ = sample(SHARED, params, SOURCE, jax.random.key(0), samples=2, max_length=LENGTH, temperature=1e-4)
+    best, _ = greedy(SHARED, params, SOURCE, max_length=LENGTH)
+    np.testing.assert_array_equal(cold, np.repeat(np.asarray(best)[:, None], 2, 1))
+    one, *_ = sample(SHARED, params, SOURCE, jax.random.key(3), samples=2, max_length=LENGTH, top_k=1)
+    np.testing.assert_array_equal(one[:, 0], best)
 
 
 def test_bfloat16_decodes():

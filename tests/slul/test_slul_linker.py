@@ -16,6 +16,7 @@ MASK = 3
 SOURCE = np.array([[4, 7, 9, 8, 1], [5, 6, 1, 0, 0]])
 TARGET = np.array([[9, 8, 7, 6, 1, 0], [5, 1, 0, 0, 0, 0]])
 UNIFORM = np.array([[0.1, 0.9, 0.2, 0.4, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
+PLAIN = {"label_smoothing": 0.0, "z_loss": 0.0}
 MODULE = tiny(dropout=0.5)  # without `train` nothing may drop
 
 
@@ -129,7 +130,9 @@ def test_pool_glosses_by_hand():
 def test_descent_lowers_every_loss(params):
     def total(params):
         output = forward(params, rate=0.5)
-        parts = linker_losses(output, TARGET, temperature=0.1, stop_anchor_gradient=True)
+        parts = linker_losses(
+            output, TARGET, temperature=0.1, stop_anchor_gradient=True, label_smoothing=0.0, z_loss=0.0
+        )
         return sum(value.mean() for value in parts.values()), parts
 
     @jax.jit

@@ -10,6 +10,7 @@ from signer_jax.slul.linker import LinkerOutput
 
 B, S, G, V, D = 3, 5, 4, 7, 6
 TARGET = np.array([[4, 5, 6, 1], [3, 1, 0, 0], [2, 4, 1, 0]])
+PLAIN = {"label_smoothing": 0.0, "z_loss": 0.0}
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -107,8 +108,30 @@ def output() -> LinkerOutput:
     return LinkerOutput(draw(B, S, D), source_mask, draw(B, G, V), draw(B, G, V, seed=1), masked, draw(B, G, D, seed=2))
 
 
+def test_smoothing_and_z_loss_by_hand():
+    logits = np.log(np.array([[[4.0, 2.0, 1.0, 1.0]]], np.float32))  # Z = 8: probabilities 1/2, 1/4, 1/8, 1/8
+    target = np.array([[1]])
+    plain = np.log(4)
+    np.testing.assert_array_equal(losses.likelihood(logits, target, 0.0, 0.0), losses.cross_entropy(logits, target))
+    every = (np.log(2) + np.log(4) + 2 * np.log(8)) / 4
+    np.testing.assert_allclose(losses.likelihood(logits, target, 0.2, 0.0)[0, 0], 0.8 * plain + 0.2 * every, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.likelihood(logits, target, 0.0, 0.5)[0, 0], plain + 0.5 * np.log(8) ** 2, rtol=1e-6
+    )
+
+
+def test_smoothing_is_of_both_cross_entropies(output):
+    options = {"temperature": 0.1, "stop_anchor_gradient": True}
+    plain = losses.linker_losses(output, TARGET, **options, **PLAIN)
+    changed = losses.linker_losses(output, TARGET, **options, label_smoothing=0.1, z_loss=0.0)
+    for name, value in plain.items():
+        assert np.array_equal(value, changed[name]) == (name not in ("cross_entropy", "sagm")), name
+
+
 def test_linker_losses_are_means_per_example(output):
-    result = losses.linker_losses(output, TARGET, temperature=0.1, stop_anchor_gradient=True)
+    result = losses.linker_losses(
+        output, TARGET, temperature=0.1, stop_anchor_gradient=True, label_smoothing=0.0, z_loss=0.0
+    )
     assert list(result) == ["cross_entropy", "sagm", "kl", "contrastive"]
     assert {value.shape for value in result.values()} == {(B,)}
     lengths = [4, 2, 3]  # eos counts, padding does not
@@ -130,5 +153,7 @@ def test_linker_losses_in_bfloat16_are_float32(output):
     low = output._replace(
         H=jnp.asarray(output.H, jnp.bfloat16), gloss_states=jnp.asarray(output.H[:, :G], jnp.bfloat16)
     )
-    result = losses.linker_losses(low, TARGET, temperature=0.1, stop_anchor_gradient=False)
+    result = losses.linker_losses(
+        low, TARGET, temperature=0.1, stop_anchor_gradient=False, label_smoothing=0.0, z_loss=0.0
+    )
     assert {value.dtype for value in result.values()} == {jnp.dtype(jnp.float32)}

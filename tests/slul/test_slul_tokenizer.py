@@ -215,3 +215,36 @@ def test_the_size_that_a_refusal_names_is_enough(tmp_path):
     with pytest.raises(SignerError):
         Tokenizer.train(TEXTS, tmp_path / "t.model", least - 1, LANGUAGES, glosses=[])
     Tokenizer.train(TEXTS, tmp_path / "t.model", least, LANGUAGES, glosses=[])
+
+
+def test_bytes_of_byt5(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}')
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer_config.json", mask="<extra_id_0>")
+    assert (tokenizer.vocab_size, tokenizer.mask_id, tokenizer.languages) == (384, 259, ())
+    assert tokenizer.encode_source("Öl", "gsg") == [byte + 3 for byte in "[gsg] öl".encode()] + [1]
+    ids = tokenizer.encode_gloss(["HAUS", "ÖL", "你好"])
+    assert tokenizer.decode_gloss(ids) == ("HAUS", "ÖL", "你好") and ids[0] == ord(" ") + 3
+    assert tokenizer.decode_gloss([tokenizer.mask_id, *ids]) == ("HAUS", "ÖL", "你好")
+    index = tokenizer.gloss_index(ids)
+    assert index == [0] * 5 + [1] * 4 + [2] * 7 + [-1]
+    assert tokenizer.decode_gloss([ord("A") + 3, 0xC3 + 3, 1]) == ("A\ufffd",)  # half a letter
+    assert tokenizer.unknown_fraction("你好 a") == 0.0 and tokenizer.encode_gloss([]) == [1]
+    assert sum(tokenizer.gloss_ids) == 257 and len(tokenizer.gloss_ids) == 384  # the bytes and eos
+    target, _ = tokenizer.gloss_target(["HAUS", "ALT"], 8)
+    assert tokenizer.decode_gloss(target) == ("HAUS",)  # cut behind a whole gloss
+    with pytest.raises(SignerError, match="has no piece '<mask>'"):
+        Tokenizer.load(tmp_path / "tokenizer_config.json")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    with pytest.raises(SignerError, match="not a SentencePiece model"):
+        Tokenizer.load(tmp_path / "tokenizer_config.json", mask="<extra_id_0>")
+
+
+def test_glosses_of_bytes_follow_each_other_in_the_search(tmp_path):
+    from signer_jax.slul.constraint import automaton, whole_glosses
+
+    (tmp_path / "b.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    tokenizer = Tokenizer.load(tmp_path / "b.json", mask="<extra_id_3>")
+    rules = automaton({"gsg": ["HAUS", "HAUSTIER", "ÖL"]}, tokenizer, tokenizer.vocab_size)
+    ids = tokenizer.encode_gloss(["HAUS", "ÖL", "HAUSTIER"])
+    assert whole_glosses(rules, 0, ids) == ids[:-1]
+    assert whole_glosses(rules, 0, ids[:-3]) == tokenizer.encode_gloss(["HAUS", "ÖL", "HAUS"])[:-1]

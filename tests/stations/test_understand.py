@@ -34,8 +34,9 @@ def linker(tmp_path_factory) -> Linker:
         t5, weights(t5), tokenizer,
         {code: [word.key for text in texts for word in words_of(text)] for code, texts in TEXTS.items()}, GLOSSES,
         spoken={"ase": "English", "gsg": "German"},
-        max_source=16, max_target=10, beams=2, length_penalty=0.6, performs=lambda gloss, _: gloss != "CARRY",
-        spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False, taught={},
+        max_source=16, max_target=10, search="shared", beams=2, length_penalty=0.6,
+        performs=lambda gloss, _: gloss != "CARRY", spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
+        taught={},
     )  # fmt: skip
 
 
@@ -176,7 +177,8 @@ def test_typography_reads_as_the_training_texts_do(linker):
     # The words of a corpus that was prepared with a typographic apostrophe.
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
-        max_target=10, beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
+        max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+        taught={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -313,8 +315,8 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     tokenizer = Tokenizer.train(every, tmp_path / "t", 400, sorted(TEXTS), glosses=glosses.values())
     t5 = tiny(vocab_size=tokenizer.vocab_size)
     spelling = Linker.of(
-        t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24, beams=2,
-        length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
+        t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24,
+        search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
