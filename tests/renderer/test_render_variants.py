@@ -289,6 +289,21 @@ def test_published_weights_train_and_sign(folders, name):
     assert video.shape == NOISY.shape and np.isfinite(video).all()
 
 
+@pytest.mark.parametrize("name", ["wan2.2-fun-control-a14b", "wan2.2-fun-control-5b"])
+def test_fun_control_of_2_2_trains_on_what_an_example_has(folders, name):
+    config = config_of(name, *folders(name))
+    config.renderer.control = "variant"
+    model, params, settings = built(config)
+    j = len(model.joints)
+    batch = {
+        "latents": normal(9, B, K, GRID, GRID, Z), "reference": normal(10, B, GRID, GRID, Z),
+        "pose": normal(8, B, 5, j, 2), "confidence": np.ones((B, 5, j), np.float32),
+        "picture": np.zeros((B, 16, 16, 3), np.uint8), "shown": np.ones(B, np.float32),
+    }  # fmt: skip
+    objective = make_objective("renderer", model, settings, 0)
+    assert jax.eval_shape(lambda: objective(params, batch, jax.random.key(0)))[0].shape == ()
+
+
 # ---- Conditions ------------------------------------------------------------------------------------------------------
 
 
