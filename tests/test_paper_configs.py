@@ -94,7 +94,7 @@ def how2sign(tmp_path_factory) -> Path:
 def prompt2sign(tmp_path_factory) -> Path:
     source = tmp_path_factory.mktemp("prompt2sign") / "source"
     for split in ("train", "dev"):
-        lines = [skels("prompt2sign-2025", 8) for _ in SENTENCES]
+        lines = [skels("progressive", 8) for _ in SENTENCES]
         make(source / "ASL_part", split, text=list(SENTENCES), skels=lines, files=[f"{split}/{i}" for i in range(4)])
     out = source.parent / "set"
     words = ["--pose-fps", "24", "--glosses", "rules", "--prompts", "2"]

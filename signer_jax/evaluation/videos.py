@@ -75,7 +75,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
         seen = name in trained
         training = filmed_by(corpus, name) if seen else {}
         for i in places:
-            sample = records[i]
+            sample, _ = records.filmed(i)
             whole, truth = filmed(sample)
             whole = whole.slice(0, len(truth))
             clip = replace(sample, pose=whole)
@@ -269,7 +269,7 @@ def borrowed(studio: Studio, corpus: Corpus, split: str, i: int) -> Style:
     listed = corpus.listed(split)
     for k in video_indices(corpus, split):
         if k != i and listed[k][2] == listed[i][2]:
-            return style(studio, picture=filmed(corpus.motions(split)[k])[1][0])
+            return style(studio, picture=corpus.motions(split).video(k)[0])
     return Style(np.zeros_like(style(studio).reference))
 
 
@@ -305,7 +305,7 @@ def filmed_by(corpus: Corpus, name: str) -> dict[int, Sample]:
             file=sys.stderr,
         )
     records = corpus.motions("train")
-    return {i: records[i] for i in places}
+    return {i: records.filmed(i)[0] for i in places}
 
 
 def held(sizes: Sequence[int], most: int) -> list[int]:

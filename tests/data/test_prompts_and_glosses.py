@@ -111,7 +111,7 @@ def test_what_a_program_made_is_told_everywhere(prepared):
     assert (train["items"], train["kept"], train["texts"], train["glossed"], train["prompts"]) == (5, 5, 5, 4, 10)
     assert (dev["items"], dev["glossed"], dev["prompts"]) == (2, 2, 0)
     assert report["glosses_by"] == {"rules": 4, "human": 2, "none": 1}
-    coverage = report["gloss_coverage"]
+    coverage = report["gloss_coverage"]["ase"]
     assert coverage["train"]["human"]["glosses"] == 2 and coverage["train"]["rules"]["glosses"] == 12
     # DOG and OLD are known from people; what the rules made of dev is compared with what they made of train.
     assert coverage["dev"]["human"]["seen_in_training"] == 0.5

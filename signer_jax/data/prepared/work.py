@@ -275,7 +275,7 @@ class _Table:
             self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
         if item.glosses and not item.prompt_by:
             made = self.made.setdefault(item.language, {})
-            made.setdefault(item.glosses_by, Counter()).update(item.glosses)
+            made.setdefault(item.glosses_by or "unknown", Counter()).update(item.glosses)
         if item.language or item.glosses:
             self.glosses.setdefault(item.language, Counter()).update(item.glosses or ())
 
