@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.corpus = "builtin"  # builtin | phoenix14t | how2sign_clips | openvid | prepared
     c.data.source = ""  # folder of a real corpus, of prepared ones several with commas; the built-in one needs none
+    c.data.encoded = ""  # folder that `signer encode` made: latents and text states; empty encodes them in the run
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)

@@ -107,6 +107,7 @@ class Splits:
 class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
+    encoded: str
     seed: Seed
     size: Size
     other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]

@@ -45,7 +45,8 @@ LOCK = ".signer_jax.lock"
 # batch draw other noise; SLUL's contrast is among a part, so there they may not).
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
-    "data.prefetch", "data.source", "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
+    "data.prefetch", "data.source", "data.encoded",
+    "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
     "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
     "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
     *(f"train.{stage}.accumulate" for stage in ("pose", "vae", "images", "renderer")),

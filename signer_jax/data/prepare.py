@@ -28,6 +28,11 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
             f"config.data.other_sizes {','.join(data.other_sizes)}: the videos of {data.corpus} all have "
             "config.data.size; leave it ()"
         )
+    if data.encoded and not Path(data.encoded).is_dir():
+        raise SignerError(
+            f"config.data.encoded {data.encoded}: no such folder on this machine; make it with `signer encode`, or "
+            "leave it empty to encode in the run"
+        )
     if data.corpus == "builtin":
         if data.source:
             raise SignerError(

@@ -9,7 +9,7 @@ tokens, and the tokens of each training window's first frame where that is what 
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -36,7 +36,7 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import base, begun, precision
+from signer_jax.training import base, begun, encodings, precision
 from signer_jax.training.latents import encoder_of, shared_among, shares, write_array
 from signer_jax.training.partitioning import by_rows, free
 from signer_jax.training.published import hashed
@@ -205,7 +205,7 @@ def _decode(record: bytes) -> Tokens:
 def prepare(
     directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
     tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
-    cut: Cut | None = None, most: int | None = None,
+    cut: Cut | None = None, most: int | None = None, shared: str = "",
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
     After a kill CLIP's tokens that were done are not made again, and several processes share them (`begun`).
@@ -216,6 +216,7 @@ def prepare(
       first: whether a clip is shown with its own first frame, so that the tokens of the `windows` (motion, first frame)
         are wanted where there is a `tower`.
       cut: the bucket whose size they have; None for frames as the corpus has them.
+      shared: the folder that has the windows' tokens already (`encodings`), "" to make them here.
 
     Raises `SignerError` where the folder was made by another autoencoder or another tower, or is of another bucket or
     type.
@@ -234,7 +235,7 @@ def prepare(
         precision.check(directory, known.precision)
         return known
     noted, digest, starts = begun.told(
-        directory,
+        directory.name,
         lambda: [
             base.noted(tower.folder) if tower else [],
             tower.hash() if tower else "",
@@ -243,7 +244,9 @@ def prepare(
     )
     starts = [(motion, start) for motion, start in starts]
     places = picture_places(corpus, references, cut, most)
-    files = _tokens_of(directory, corpus, starts, tower, digest, cut) if starts and tower else []
+    files = []
+    if starts and tower:
+        files = encodings.parts(directory, work(corpus, starts, tower, digest, cut), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
@@ -282,10 +285,8 @@ def prepare(
     return Pictures.open(directory)
 
 
-def _tokens_of(
-    directory: Path, corpus: Corpus, starts: list[tuple[int, int]], tower: Tower, digest: str, cut: Cut | None
-) -> list[Path]:
-    """CLIP's tokens of the windows' first frames, in parts (`begun`)."""
+def work(corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower, digest: str, cut: Cut | None) -> begun.Work:
+    """CLIP's tokens of the windows' first frames; `digest` is the tower's hash."""
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
         "tower": digest, "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
@@ -302,7 +303,7 @@ def _tokens_of(
             seer.close()
 
     counts = [min(_PART, len(starts) - i) for i in range(0, len(starts), _PART)]
-    return begun.made(directory, key, counts, records)
+    return begun.Work(key, counts, records)
 
 
 def check_same(pictures: Pictures, tower: Tower | None) -> None:

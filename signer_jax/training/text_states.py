@@ -29,7 +29,7 @@ from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.exact import exact
-from signer_jax.training import base, begun, partitioning, precision
+from signer_jax.training import base, begun, encodings, partitioning, precision
 from signer_jax.training.published import hashed
 from signer_jax.training.trained import held_as
 
@@ -247,42 +247,28 @@ def _decode(record: bytes, width: int) -> States:
     return states
 
 
-def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> TextStates:
+def prepare(
+    directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh, shared: str = ""
+) -> TextStates:
     """The states of what `texts` gives, each once; a folder that is there is used as it is, and `texts` is not asked.
     After a kill the parts that were done are not encoded again, and several processes share the work (`begun`).
 
-    Raises `SignerError` where it was encoded by another encoder.
+    `shared`: the folder that has them already (`encodings`), "" to encode here. Raises `SignerError` where it was
+    encoded by another encoder.
     """
     if begun.there(directory):
         known = TextStates.open(directory)
         check_same(known, source)
         precision.check(directory, known.precision)
         return known
-    # The first process alone reads the weights for their hash, and the corpus for its texts.
-    noted, digest, rounded, asked = begun.told(
-        directory, lambda: [source.files(), source.hash(), source.rounded(), sorted(set(texts()))]
-    )
-    read = Read.of(source, asked)
-    parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
-    counts = [sum(map(len, part)) for part in parts]
-
-    def records(first: int, end: int) -> Generator[bytes, None, None]:
-        ends = list(accumulate(counts, initial=0))
-        groups = slice(_PART * ends.index(first), _PART * ends.index(end))
-        for _, states in encode(source, asked, mesh, groups=groups, read=read):
-            yield pack({"states": states})
-
-    said = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    key = {
-        "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION, "rows": source.rows,
-        "texts": said,
-    }  # fmt: skip
-    files = begun.made(directory, key, counts, records)
+    asked = _asked(directory.name, source, texts)
+    noted, digest, rounded, read = asked.files, asked.encoder, asked.rounded, asked.read
+    files = encodings.parts(directory, _work(source, asked, mesh), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
             begun.take(files, partial, "states")
-            _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
+            _save_texts(partial / "texts.npz", [asked.texts[i] for group in read.groups for i in group])
             about = {
                 "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
                 "width": source.width, "parts": len(files), "files": noted,
@@ -291,6 +277,47 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
 
     begun.put_together(directory, whole)
     return TextStates.open(directory)
+
+
+def work(source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> begun.Work:
+    """Encoding what `texts` gives, each once."""
+    return _work(source, _asked("text_states", source, texts), mesh)
+
+
+class _Asked(NamedTuple):
+    """What is encoded, and by what."""
+
+    files: list[dict[str, list[int]]]
+    encoder: str
+    rounded: str
+    texts: list[str]
+    read: Read
+
+
+def _asked(name: str, source: TextEncoder, texts: Callable[[], Iterable[str]]) -> _Asked:
+    """The first process alone reads the weights for their hash, and the corpus for its texts."""
+    files, digest, rounded, asked = begun.told(
+        name, lambda: [source.files(), source.hash(), source.rounded(), sorted(set(texts()))]
+    )
+    return _Asked(files, digest, rounded, asked, Read.of(source, asked))
+
+
+def _work(source: TextEncoder, asked: _Asked, mesh: Mesh) -> begun.Work:
+    read = asked.read
+    parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
+    counts = [sum(map(len, part)) for part in parts]
+
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
+        ends = list(accumulate(counts, initial=0))
+        groups = slice(_PART * ends.index(first), _PART * ends.index(end))
+        for _, states in encode(source, asked.texts, mesh, groups=groups, read=read):
+            yield pack({"states": states})
+
+    key = {
+        "encoder": asked.encoder, "rounded": asked.rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
+        "rows": source.rows, "texts": hashlib.sha256(json.dumps(asked.texts).encode()).hexdigest(),
+    }  # fmt: skip
+    return begun.Work(key, counts, records)
 
 
 def check_same(states: TextStates, source: TextEncoder) -> None:

@@ -117,7 +117,7 @@ def numbers(directory: Path, key: dict, counts: list[int], asked: list[int]) -> 
         asked.append(first)
         yield from (str(i).encode() for i in range(first, end))
 
-    return begun.made(directory, key, counts, records)
+    return begun.made(directory, begun.Work(key, counts, records))
 
 
 def test_parts_of_another_key_are_removed_and_a_damaged_one_is_made_anew(tmp_path):
@@ -157,7 +157,7 @@ def test_parts_are_taken_by_links_and_read_as_one(tmp_path):
 
 def test_too_few_records_are_no_part(tmp_path):
     with pytest.raises(ValueError, match="2 records of 3"):
-        begun.made(tmp_path / "a", {}, [3], lambda *_: (b"x" for _ in range(2)))
+        begun.made(tmp_path / "a", begun.Work({}, [3], lambda *_: (b"x" for _ in range(2))))
     assert not list((tmp_path / "begun").glob("*"))
     with pytest.raises(ValueError, match="more than 3 records"):
-        begun.made(tmp_path / "a", {}, [2, 1], lambda *_: (b"x" for _ in range(4)))
+        begun.made(tmp_path / "a", begun.Work({}, [2, 1], lambda *_: (b"x" for _ in range(4))))

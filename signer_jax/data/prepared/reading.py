@@ -4,6 +4,8 @@ The run's `data/corpus.json` says which sets, by their indexes' checksums, and w
 frames at its rate, signers, words and glosses. A video is decoded where it is asked for.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -141,6 +143,11 @@ class PreparedCorpus(records.Corpus):
                     "--workdir"
                 )
             self.sets.append(one)
+
+    def hash(self) -> str:
+        """Of what is said of it, wherever its sets lie: their indexes' checksums say what is in them."""
+        sets = [said["index_sha256"] for said in self.about["sets"]]
+        return hashlib.sha256(json.dumps({**self.about, "sets": sets}, sort_keys=True).encode()).hexdigest()
 
     def texts(self, split: str) -> records.Records:
         found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, records.decode(record)))
