@@ -12,6 +12,8 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
 
+_LARGE = {"how2sign_clips": "how2sign", "openvid": "openvid"}  # corpora of videos -> what `signer prepare` calls them
+
 
 def check(data: Data, directory: Path, *, anew: bool = False) -> None:
     """Raises `SignerError` where `prepare` would find no corpus of this name, or no source, to prepare from.
@@ -49,6 +51,18 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
                 "config.data.fps 0: videos of openvid have rates of their own; name one that all are brought to, such "
                 "as the 16 of published models"
             )
+
+
+def advice(data: Data, directory: Path, processes: int) -> str:
+    """What is said before the first of several processes prepares a corpus of videos alone; "" where none does."""
+    dataset = _LARGE.get(data.corpus)
+    if processes == 1 or dataset is None or _prepared(directory):
+        return ""
+    return (
+        f"config.data.corpus {data.corpus!r}: the first of {processes} processes prepares it alone and the others wait;"
+        f" of a large one make a set before, on any number of machines (`signer prepare {dataset} --source … --out DIR "
+        "--shard I/N`), and give --config.data.corpus=prepared --config.data.source=DIR"
+    )
 
 
 def trains(data: Data) -> dict[str, bool]:
