@@ -148,9 +148,8 @@ def prepare(
 
 def texts_of(settings: Settings, corpus: Corpus) -> list[str]:
     """What a published text encoder reads: the training videos' texts, and the negative prompt."""
-    motions = corpus.motions("train")
-    videos = (motions[i].text for i, (_, video, _) in enumerate(corpus.listed("train")) if video)
-    return [settings.renderer.negative_prompt, *videos]
+    both = zip(corpus.listed("train"), corpus.captions("train"), strict=True)
+    return [settings.renderer.negative_prompt, *(text for (_, video, _), text in both if video)]
 
 
 def shown_sizes(of: Windows) -> list[Bucket]:

@@ -155,6 +155,16 @@ class PreparedCorpus(records.Corpus):
         chosen = np.flatnonzero([_read_as_text(row) for row in rows])
         return _Texts(self.directory, found, chosen)
 
+    def captions(self, split: str) -> Iterator[str]:
+        """As a corpus's, from the records of texts: those of motions hold the videos too."""
+        texts, place = self._parts(split, layout.TEXT, lambda _, record: records.decode(record).text), 0
+        for one in self.sets:
+            for _, table in one.tables(split):
+                for row in table["kept"]:
+                    if row["seconds"]:
+                        yield texts[place] if row["text"] else ""
+                    place += row["text"]
+
     def motions(self, split: str) -> records.Records:
         found = self._parts(split, layout.MOTION, self._motion)
         listed = self.about["motions"].get(split, [])
