@@ -26,8 +26,10 @@ from signer_jax import mirror, storage
 from signer_jax.data.shards import Shard, file_of, new_shard
 from signer_jax.distributed import first_does, first_tells, wait_for_all
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
 
 FOLDER = "begun"
+_SOON = 5.0  # seconds
 
 
 class Work(NamedTuple):
@@ -142,7 +144,7 @@ def put_together(directory: Path, do: Callable[[], object]) -> None:
 
 def take(files: Sequence[Path], folder: Path, name: str) -> None:
     """Puts the parts into the folder that is being made, as the records `name`: by links where there are any."""
-    for part, file in enumerate(files):
+    for part, file in enumerate(progress(files, f"{name} taken", delay=_SOON)):  # copies of large ones take long
         target = folder / file_of(name, part)
         mirror.fresh(file)  # of another machine
         try:

@@ -95,7 +95,7 @@ def works(settings: Settings, corpus: Corpus) -> Iterator[tuple[str, begun.Work]
     tower = encoders.tower(settings)
     if tower is None or not model.renderer.variant.first:
         return
-    digest = first_tells("tower", tower.hash)
+    weights = first_tells("tower", tower.kept_hash)
     for name, starts, cut in conditions.pictured(settings, corpus, of):
         if shown := sorted(set(starts())):
-            yield Path(name).name, pictures.work(corpus, shown, tower, digest, cut)
+            yield Path(name).name, pictures.work(corpus, shown, tower, weights, cut)

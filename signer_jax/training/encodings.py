@@ -9,6 +9,7 @@ parts that is its own, so that none waits for another. Nothing in it is ever cha
 it are links, or copies on another disk.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,14 +43,14 @@ def parts(directory: Path, work: begun.Work, folder: str) -> list[Path]:
 
 def found(folder: Path, name: str, work: begun.Work) -> list[Path]:
     """The files of an encoding that has been made. Raises `SignerError` where it is not there, or not whole."""
-    files = _files(folder, name, work)
+    place, files = _files(folder, name, work)
 
     def look() -> None:
-        if not files[0].parent.is_dir():
+        if not place.is_dir():
             raise SignerError(_other(folder, name, work.key))
         if absent := begun.not_whole(files, work.counts):
             raise SignerError(
-                f"{KEY} {folder}: {len(absent)} of {len(files)} parts of {files[0].parent.name} are not there yet (the "
+                f"{KEY} {folder}: {len(absent)} of {len(files)} parts of {place.name} are not there yet (the "
                 f"first is {files[absent[0]].name}); the same `signer encode` makes them"
             )
 
@@ -58,12 +59,9 @@ def found(folder: Path, name: str, work: begun.Work) -> list[Path]:
 
 
 def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -> Made:
-    """Makes the parts that are missing of one worker's share, all processes of the job together.
-
-    Raises `SignerError` where the place holds something else.
-    """
-    files = _files(folder, name, work)
-    place, mine = files[0].parent, begun.share(range(len(files)), worker, workers)
+    """Makes the parts that are missing of one worker's share, all processes of the job together."""
+    place, files = _files(folder, name, work)
+    mine = begun.share(range(len(files)), worker, workers)
 
     def missing() -> list[int]:
         place.mkdir(parents=True, exist_ok=True)
@@ -73,14 +71,19 @@ def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -
         absent = set(begun.not_whole(files, work.counts)) & set(mine)
         for part in absent:
             storage.sweep(files[part])  # what a killed start left
+        if len(absent) < len(mine):
+            kept = len(mine) - len(absent)
+            print(f"signer: {place}: {kept} of {len(mine)} parts were made before, and are kept", file=sys.stderr)
         return sorted(absent)
 
     made = begun.make(name, work, files, missing)
     return Made(place, len(files), len(made), len(begun.not_whole(files, work.counts)))
 
 
-def _files(folder: Path, name: str, work: begun.Work) -> list[Path]:
-    return [folder / f"{name}.{work.hash()}" / f"{part}.arrayrecord" for part in range(len(work.counts))]
+def _files(folder: Path, name: str, work: begun.Work) -> tuple[Path, list[Path]]:
+    """The place of an encoding, and the files of its parts."""
+    place = folder / f"{name}.{work.hash()}"
+    return place, [place / f"{part}.arrayrecord" for part in range(len(work.counts))]
 
 
 def _other(folder: Path, name: str, key: Mapping[str, Any]) -> str:

@@ -103,7 +103,9 @@ def prepare(
             bank: np.memmap | None = None
             begun.take(files, partial, "train")
             encoded = open_parts(partial, "train", len(files), unpack, storage.REMAKE)
-            for i in range(0, len(items), batch):
+            # Where no mean of all is asked for, what no bank holds is not read: it may be the size of the disk.
+            needed = range(len(items)) if constants is None else sorted({row for row, _ in kept})
+            for i in dict.fromkeys(row // batch * batch for row in needed):
                 means = np.stack([encoded[row]["latents"] for row in range(i, min(i + batch, len(items)))])
                 total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
                 count += means[..., 0].size

@@ -28,7 +28,7 @@ from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpac
 from signer_jax.data.streams import indices_of_size, spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
-from signer_jax.interop import clip
+from signer_jax.interop import clip, state_dict
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer.exact import exact
@@ -39,7 +39,7 @@ from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import base, begun, encodings, precision
 from signer_jax.training.latents import encoder_of, shared_among, shares, write_array
 from signer_jax.training.partitioning import by_rows, free
-from signer_jax.training.published import hashed
+from signer_jax.training.published import hash_of, hashed
 
 KIND = "cache of reference pictures"
 KEY = "config.renderer.image_encoder"
@@ -82,6 +82,10 @@ class Tower:
 
     def hash(self) -> str:
         return hashed(self.folder)
+
+    def kept_hash(self) -> str:
+        """Of the files that a run keeps of it: the same of a pipeline and of the run's copy of it."""
+        return hash_of(state_dict.files_of(self.folder))
 
 
 class Seer:
@@ -234,11 +238,12 @@ def prepare(
             )
         precision.check(directory, known.precision)
         return known
-    noted, digest, starts = begun.told(
+    noted, digest, weights, starts = begun.told(
         directory.name,
         lambda: [
             base.noted(tower.folder) if tower else [],
             tower.hash() if tower else "",
+            tower.kept_hash() if tower else "",
             sorted(set(windows())) if first and tower else [],
         ],
     )
@@ -246,7 +251,7 @@ def prepare(
     places = picture_places(corpus, references, cut, most)
     files = []
     if starts and tower:
-        files = encodings.parts(directory, work(corpus, starts, tower, digest, cut), shared)
+        files = encodings.parts(directory, work(corpus, starts, tower, weights, cut), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
@@ -285,11 +290,11 @@ def prepare(
     return Pictures.open(directory)
 
 
-def work(corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower, digest: str, cut: Cut | None) -> begun.Work:
-    """CLIP's tokens of the windows' first frames; `digest` is the tower's hash."""
+def work(corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower, weights: str, cut: Cut | None) -> begun.Work:
+    """CLIP's tokens of the windows' first frames; `weights` is the tower's `kept_hash`."""
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
-        "tower": digest, "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "tower": weights, "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
         "precision": precision.PRECISION,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip

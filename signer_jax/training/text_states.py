@@ -23,14 +23,15 @@ from signer_jax import storage
 from signer_jax.arrays import read_npz
 from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
 from signer_jax.errors import SignerError
-from signer_jax.interop import prompts, t5
+from signer_jax.interop import prompts, state_dict, t5
+from signer_jax.interop.importing import TOKENIZER
 from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.exact import exact
 from signer_jax.training import base, begun, encodings, partitioning, precision
-from signer_jax.training.published import hashed
+from signer_jax.training.published import hash_of, hashed
 from signer_jax.training.trained import held_as
 
 KIND = "cache of text states"
@@ -91,6 +92,11 @@ class TextEncoder:
     def hash(self) -> str:
         """Of the bytes of both folders."""
         return hashed(self.encoder, self.tokenizer)
+
+    def kept_hash(self) -> str:
+        """Of the files that a run keeps of both: the same of a pipeline and of the run's copy of it."""
+        small = (self.tokenizer / name for name in TOKENIZER)
+        return hash_of([*state_dict.files_of(self.encoder), *(file for file in small if file.exists())])
 
     def files(self) -> list[dict[str, list[int]]]:
         """Of both folders (`base.noted`)."""
@@ -289,6 +295,7 @@ class _Asked(NamedTuple):
 
     files: list[dict[str, list[int]]]
     encoder: str
+    weights: str  # as `encoder`, of the files that a run keeps
     rounded: str
     texts: list[str]
     read: Read
@@ -296,10 +303,10 @@ class _Asked(NamedTuple):
 
 def _asked(name: str, source: TextEncoder, texts: Callable[[], Iterable[str]]) -> _Asked:
     """The first process alone reads the weights for their hash, and the corpus for its texts."""
-    files, digest, rounded, asked = begun.told(
-        name, lambda: [source.files(), source.hash(), source.rounded(), sorted(set(texts()))]
+    files, encoder, weights, rounded, asked = begun.told(
+        name, lambda: [source.files(), source.hash(), source.kept_hash(), source.rounded(), sorted(set(texts()))]
     )
-    return _Asked(files, digest, rounded, asked, Read.of(source, asked))
+    return _Asked(files, encoder, weights, rounded, asked, Read.of(source, asked))
 
 
 def _work(source: TextEncoder, asked: _Asked, mesh: Mesh) -> begun.Work:
@@ -314,7 +321,7 @@ def _work(source: TextEncoder, asked: _Asked, mesh: Mesh) -> begun.Work:
             yield pack({"states": states})
 
     key = {
-        "encoder": asked.encoder, "rounded": asked.rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
+        "encoder": asked.weights, "rounded": asked.rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
         "rows": source.rows, "texts": hashlib.sha256(json.dumps(asked.texts).encode()).hexdigest(),
     }  # fmt: skip
     return begun.Work(key, counts, records)
