@@ -148,7 +148,7 @@ def take(files: Sequence[Path], folder: Path, name: str) -> None:
         target = folder / file_of(name, part)
         mirror.fresh(file)  # of another machine
         try:
-            os.link(file, target)
+            os.link(os.path.realpath(file), target)
         except OSError:
             shutil.copyfile(file, target)
 

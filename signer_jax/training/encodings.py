@@ -18,6 +18,7 @@ from signer_jax import storage
 from signer_jax.distributed import first_does
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json
+from signer_jax.outside import plain_file
 from signer_jax.training import begun
 
 KEY = "config.data.encoded"
@@ -113,7 +114,8 @@ def _short(value: Any) -> str:
 def _key(place: Path) -> dict[str, Any]:
     """What an encoding depends on; nothing where the folder is none."""
     try:
-        about = read_json(place / _ABOUT, LISTS)
-        return about["key"] if about["made_by"] == storage.MADE_BY and about["kind"] == KIND else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        about = read_json(plain_file(place / _ABOUT, ""), LISTS)
+        ours = about["made_by"] == storage.MADE_BY and about["kind"] == KIND and isinstance(about["key"], dict)
+        return about["key"] if ours else {}
+    except (SignerError, OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         return {}

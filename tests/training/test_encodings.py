@@ -63,7 +63,11 @@ def test_two_workers_a_kill_and_a_resume_make_the_files_of_one(tmp_path):
 
 
 def test_what_is_not_there_says_what_is(tmp_path):
-    (tmp_path / "numbers.0123").mkdir()  # none of ours
+    for k, about in enumerate(
+        ("", "{}", "[]", json.dumps({"made_by": "signer_jax", "kind": encodings.KIND, "key": []}))
+    ):
+        (tmp_path / f"numbers.{k:016}").mkdir()  # none of ours
+        (tmp_path / f"numbers.{k:016}" / "about.json").write_text(about)
     with pytest.raises(SignerError, match=r"^config.data.encoded \S+: holds no numbers; run `signer encode` with this"):
         encodings.found(tmp_path, "numbers", killed_job.work([]))
     encodings.make(tmp_path, "numbers", killed_job.work([], bucket="81x480x832"), 0, 1)
