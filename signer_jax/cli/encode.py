@@ -19,9 +19,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--config", required=True, help="as signer train has it, with the same overrides")
     parser.add_argument("--out", required=True, help="a folder for encodings of any number of configs; parts stay")
     parser.add_argument(
-        "--shard", metavar="I/N", help="be worker I (from 0) of N, each with its share of the parts; each may be many"
-        " processes"
-    )  # fmt: skip
+        "--shard", metavar="I/N", help="be worker I (from 0) of N, of one process or many, with a share of the parts"
+    )
     say_overrides(parser)
 
 

@@ -51,7 +51,6 @@ def check(settings: Settings) -> None:
             "config.vae.init: the autoencoder is trained in the run, which then encodes by it; `signer encode` is for "
             "a published one, with no stage 'vae'"
         )
-    encoders.check(settings)
 
 
 def encode(settings: Settings, out: Path, worker: int = 0, workers: int = 1) -> list[encodings.Made]:
@@ -61,7 +60,8 @@ def encode(settings: Settings, out: Path, worker: int = 0, workers: int = 1) -> 
     """
     check(settings)
     with TemporaryDirectory(prefix="signer-encode-") as folder:  # the run's list of what is in the sets
-        settings = kept.local(settings, Path(folder))
+        settings = kept.local(settings, Path(folder))  # weights in a bucket are copies
+        encoders.check(settings)
         data = Path(folder) / "data"
         reading.write(data, settings.data.source, fps=settings.data.fps, size=settings.data.size)
         corpus = reading.opened(data)
