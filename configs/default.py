@@ -29,6 +29,8 @@ def get_config() -> ConfigDict:
     # Of openvid: "832x480", further heights x widths; a video is brought to the one that cuts off least of it.
     c.data.other_sizes = ()
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own (the built-in one's is 16)
+    # Of prepared sets: whose glosses are learned, of human, rules, slul, unknown; () all that there are
+    c.data.glosses_by = ()
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed
     c.data.videos = {"train": 600, "dev": 24, "test": 8}  # of these, how many are rendered
@@ -104,7 +106,8 @@ def get_config() -> ConfigDict:
     c.renderer = ConfigDict()
     # own (this project's, of the sizes below), or what published model the renderer is laid out as: wan2.1-t2v-1.3b,
     # wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-fun-control-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, wan2.2-ti2v-5b,
-    # wan2.2-animate-14b (renderer/variants.py); those need stem_features ()
+    # wan2.2-fun-control-a14b, wan2.2-fun-control-5b, wan2.2-animate-14b (renderer/variants.py); those need
+    # stem_features ()
     c.renderer.variant = "own"
     c.renderer.init = ""  # a folder saved by diffusers: a transformer, or a pipeline (two experts need one)
     # What a published model reads: its pipeline's folder, or its text_encoder/ with tokenizer/ beside it; "": zeros
@@ -253,6 +256,7 @@ def get_config() -> ConfigDict:
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
     c.keep_checkpoints = 2  # a stage, the last ones: where one is damaged, the one before it is gone on from
     c.keep_best = False  # beside them the one before which the mean loss was lowest, since the one before that
+    c.samples_every = 0  # steps between a stage's samples in TensorBoard (glosses, poses, clips); 0: when a run is over
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none
     c.evaluate.sentences = 120  # at most, a split

@@ -26,7 +26,7 @@ def get_config(variant="wan2.1-t2v-1.3b"):
     c.renderer.overlap = 0 if find(variant).continues else 16
     c.renderer.stride = 40
     c.renderer.references = 32
-    if "mask" in find(variant).streams:
+    if "mask" in find(variant).streams and find(variant).pose != "channels":
         c.renderer.reference_dropout = 0.0  # published image models have never been without a picture
     c.renderer.control = "branch" if find(variant).pose == "branch" else "variant"  # which sees the pose by itself
     c.renderer.control_size = 480

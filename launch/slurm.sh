@@ -28,6 +28,8 @@ shift 2
 if [ -n "${SLURM_CPUS_PER_TASK-}" ]; then export SRUN_CPUS_PER_TASK="${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}"; fi
 # jax reads SLURM's own variables.
 export SIGNER_COORDINATOR=auto
+# A job that is queued again keeps its number, and takes over what its last start held in a bucket; no other job does.
+if [ -n "${SLURM_JOB_ID-}" ]; then export SIGNER_RUN="slurm-${SLURM_CLUSTER_NAME:-cluster}-$SLURM_JOB_ID"; fi
 # srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input
 # is bad (2) leaves a note, and so does one that fails by itself (not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
 # Where programs that are compiled are kept for the next start.
@@ -44,6 +46,7 @@ exit "$code"'
 command=(srun --kill-on-bad-exit=1 bash -c "$task" signer --config "$config" --workdir "$workdir" "$@")
 if [ -n "$dry" ]; then
   echo "export SIGNER_COORDINATOR=auto SIGNER_REFUSED=$(printf '%q' "$SIGNER_REFUSED")"
+  if [ -n "${SLURM_JOB_ID-}" ]; then echo "export SIGNER_RUN=$(printf '%q' "$SIGNER_RUN")"; fi
   echo "export JAX_COMPILATION_CACHE_DIR=$(printf '%q' "$JAX_COMPILATION_CACHE_DIR")"
   printf '%q ' "${command[@]}"
   echo

@@ -6,6 +6,7 @@ SIGNER_WAIT=MINUTES                                                  how long pr
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -30,6 +31,9 @@ _DAY = 24 * 60.0  # minutes
 _SEEN = 120.0  # seconds
 _JOINING = 60.0  # seconds until it is said what a process waits for
 _WAITING = 60.0  # seconds until it is said that a process waits, and twice as long until it is said again
+_SILENT = 100.0  # seconds after which jax takes a process for lost that it hears nothing of, and ends the others
+_ANSWER = 10.0  # seconds
+_OF_A_PEER = re.compile(r"gloo|nccl|connection|socket|peer|remote process|heartbeat|unavailable", re.IGNORECASE)
 _MISSING = re.compile(r"timed out task names:(.*?)(?:\n\s*\n|RPC:|$)", re.DOTALL)
 
 
@@ -95,7 +99,7 @@ def start() -> None:
         mine = slurm_devices(os.environ)
         try:
             with _joining("its job"):
-                jax.distributed.initialize(local_device_ids=mine)
+                jax.distributed.initialize(local_device_ids=mine, heartbeat_timeout_seconds=_silent())
         except ValueError as error:  # jax found nothing that says where the others are
             raise SignerError(
                 f"SIGNER_COORDINATOR=auto: jax knows no job of several processes here ({str(error)[:120]}); give "
@@ -106,7 +110,7 @@ def start() -> None:
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     with _joining(f"{count} at {coordinator}, of which it is number {index}"):
-        jax.distributed.initialize(coordinator, count, index)
+        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=_silent())
 
 
 @contextmanager
@@ -134,6 +138,10 @@ def longest_wait(variables: Mapping[str, str]) -> float:
     if not 0 < minutes <= 366 * _DAY:
         raise SignerError(f"SIGNER_WAIT={given}: give minutes, more than 0 and at most a year, or leave it unset")
     return minutes
+
+
+def _silent() -> int:
+    return math.ceil(min(_SILENT, 60 * longest_wait(os.environ)))
 
 
 def first_makes(what: str, make: Callable[[], Made], opened: Callable[[], Made], there: Callable[[], bool]) -> Made:
@@ -240,9 +248,38 @@ def _absent(what: str, minutes: float, said: str) -> str:
     if "DEADLINE_EXCEEDED" not in said:
         reason = " ".join(said.split())[:160]
         return f"at {what!r} the processes did not come together ({reason}); start all of them again"
-    missing = sorted({int(task) for names in _MISSING.findall(said) for task in re.findall(r"(\d+)\s*$", names, re.M)})
-    who = f"process{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}" if missing else "some process"
-    return f"at {what!r} {who} of {jax.process_count()} did not come within {minutes:g} minutes; {mend}"
+    return f"at {what!r} {_who(said)} of {jax.process_count()} did not come within {minutes:g} minutes; {mend}"
+
+
+def _who(said: str) -> str:
+    """The processes that jax names in such an error."""
+    names = [name for listed in _MISSING.findall(said) for name in re.findall(r"(\d+)\s*$", listed, re.M)]
+    missing = sorted({int(task) for task in (*names, *re.findall(r"Task (\d+) heartbeat timeout", said))})
+    return f"process{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}" if missing else "some process"
+
+
+@contextmanager
+def naming_the_lost() -> Iterator[None]:
+    """Around what all processes compute together: where it fails since one of them has ended, it is said which.
+
+    Raises `Absent` then. What hangs in place of failing jax ends when it has heard nothing of one (`_silent`).
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or not _OF_A_PEER.search(str(error)):
+            raise
+        client, seconds = coordination.global_state.client, min(_ANSWER, _silent() / 2)
+        assert client is not None
+        try:
+            client.wait_at_barrier("roll call", round(1000 * seconds))
+        except jax.errors.JaxRuntimeError as late:
+            who, reason = _who(f"{late} {error}"), " ".join(str(error).split())[:120]
+            raise Absent(
+                f"{who} of {jax.process_count()} did not answer within {seconds:g} seconds when a step failed "
+                f"({reason}); look at its own messages, and start all of them again"
+            ) from error
+        raise
 
 
 @contextmanager
@@ -252,7 +289,8 @@ def failing_at_once() -> Iterator[None]:
     They wait for it in turn, until the launcher, which sees it end, takes them down.
     """
     try:
-        yield
+        with naming_the_lost():
+            yield
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise

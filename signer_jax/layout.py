@@ -6,8 +6,9 @@ parameter over `fsdp` too, so that it must be gathered before it is used, one la
 scattered back. Left to itself the compiler keeps the parameters in their places instead, and then every device works on
 the whole batch and sums activations: modules say at the borders of their blocks how activations lie (`constrain`).
 
-`context` splits the video transformer's tokens; its devices hold the same examples, so they share the parameters' work
-as those of `fsdp` do. The axes stand in the order of what crosses them, the most last: those lie nearest to each other.
+`context` splits the video transformer's tokens and the autoencoder's pictures; its devices hold the same examples, so
+they share the parameters' work as those of `fsdp` do. The axes stand in the order of what crosses them, the most last:
+those lie nearest to each other.
 
 Modules import this file and nothing else of the mesh; on one device `constrain` changes nothing.
 """
@@ -36,6 +37,7 @@ class Split(NamedTuple):
 MESH_AXES: dict[str, Split] = {
     "batch": Split(None, ("data", "fsdp")),
     "tokens": Split(None, "context"),  # of a video, in the video transformer
+    "side": Split(None, "context"),  # of a video's pictures, in the autoencoder: its width or its height
     "length": Split(None, None),  # of a text, and whatever else every device holds whole
     "layers": Split(None, None),
     "embed": Split(("fsdp", "context"), None),

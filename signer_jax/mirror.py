@@ -8,8 +8,9 @@ SIGNER_CACHE/NAME-HASH/.signer_jax.bucket   the URL that the mirror stands for
 Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
 a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
 copied anew, one that is no longer there goes. What is written goes there before it gets its name here (`storage`), a
-folder's manifest last, so that neither ever holds half of something. Checkpoints alone are not mirrored: Orbax reads
-and writes them in the bucket (`checkpoints`).
+folder's manifest last, so that neither ever holds half of something. The files of a folder that takes an older one's
+place lie in a hidden folder in it, which its manifest there names: the older ones stay until that is written.
+Checkpoints alone are not mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
 What others made and a command only reads, weights or a corpus, is copied the same way (`copied`).
 
@@ -39,6 +40,9 @@ from signer_jax.outside import check_local, reason_of, told
 
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
 _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
+_AT = "at"  # of a manifest in the bucket: the hidden folder, "" for the folder itself
+_NOTED_AT = f"{MANIFEST}/{_AT}"  # the note that says it here
+_HIDDEN = re.compile(r"\.[0-9a-f]{32}/")
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files
@@ -274,14 +278,15 @@ def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     missing = [name for name, size in files.items() if _size(folder / name) != size]
     if not missing:
         return
+    at = _read(place.note(_NOTED_AT))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = dict(zip(missing, pool.map(lambda name: _about(place, place.object(name)), missing), strict=True))
+        found = dict(zip(missing, pool.map(lambda name: _about(place, place.object(at + name)), missing), strict=True))
     # What is of another size is left to whoever checks the folder.
-    _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]})
+    _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]}, at)
 
 
-def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Copies files, by their names in a place, some at a time; says so."""
+def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]], at: str = "") -> None:
+    """Copies files, by their names in a place, some at a time; says so. `at`: the hidden folder that they lie in."""
     if not files:
         return
     needed, free = sum(about["size"] for about in files.values()), shutil.disk_usage(place.home).free
@@ -292,7 +297,7 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         )
     print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda name: _copy(place, name, files[name]), files))
+        list(pool.map(lambda name: _copy(place, name, files[name], at), files))
 
 
 def fetch_plain(folder: Path) -> None:
@@ -352,9 +357,12 @@ def remove(path: Path, files: Iterable[str] = ("",)) -> None:
     """Takes a file out of the bucket, or these files of a folder, its manifest first."""
     if (place := place_of(path)) is None:
         return
-    for name in sorted(files, key=lambda name: name != MANIFEST):
-        with reaching(place.object()), suppress(FileNotFoundError):
-            store().rm_file(place.object(name))
+    files = set(files)
+    if MANIFEST in files:
+        at = _read(place.note(_NOTED_AT))
+        _take_away(place, [MANIFEST])
+        files = {at + name for name in files - {MANIFEST}} | _hidden(place)
+    _take_away(place, files)
 
 
 def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
@@ -400,15 +408,19 @@ def _tag(about: Mapping[str, Any]) -> str:
     return str(about["generation"])
 
 
-def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
-    file = place.path(inside)
+def _copy(place: Place, inside: str, about: Mapping[str, Any], at: str = "") -> None:
+    file, where = place.path(inside), place.object(at + inside)
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
-        with reaching(place.object(inside)):
+        with reaching(where):
             file.parent.mkdir(parents=True, exist_ok=True)
-            store().get_file(place.object(inside), str(partial))
+            store().get_file(where, str(partial))
         if (size := _size(partial)) != about["size"]:
-            raise Trouble(f"{place.object(inside)}: {size} of {about['size']} bytes came; try again")
+            raise Trouble(f"{where}: {size} of {about['size']} bytes came; try again")
+        if inside == MANIFEST:
+            manifest, at = _parted(partial.read_bytes())
+            partial.write_bytes(manifest)
+            _replace(place.note(_NOTED_AT), at.encode())
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
@@ -423,22 +435,67 @@ def _send(file: Path, place: Place, inside: str) -> str:
 
 
 def _send_folder(partial: Path, place: Place) -> dict[str, str]:
-    """Without a manifest a folder is none, so that goes first and comes last."""
-    before = _files(place.path(MANIFEST))
-    remove(place.path(), [MANIFEST])
+    """Without a manifest a folder is none, so that comes last; until then an older folder is as it was."""
+    with reaching(place.object()):
+        try:
+            before = store().cat_file(place.object(MANIFEST))
+        except FileNotFoundError:
+            before = b""
+    at = f".{uuid.uuid4().hex}/" if before else ""
     names = [file.relative_to(partial).as_posix() for file in sizes(partial)]
     first = [name for name in names if name != MANIFEST]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        tags = dict(zip(first, pool.map(lambda name: _send(partial / name, place, name), first), strict=True))
-    tags[MANIFEST] = _send(partial / MANIFEST, place, MANIFEST)
-    remove(place.path(), before - {*names})
+        sent = pool.map(lambda name: _send(partial / name, place, at + name), first)
+        tags = {**dict(zip(first, sent, strict=True)), _NOTED_AT: at}
+    tags[MANIFEST] = _send_manifest(partial / MANIFEST, place, at)
+    older = {_parted(before)[1] + name for name in _files(before)} if before else set()
+    _take_away(place, (older | _hidden(place)) - {at + name for name in names})
     return tags
 
 
-def _files(manifest: Path) -> set[str]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return set(json.loads(manifest.read_bytes())["files"])
-    return set()
+def _send_manifest(file: Path, place: Place, at: str) -> str:
+    if not at:
+        return _send(file, place, MANIFEST)
+    there = file.with_name(f".{MANIFEST}")
+    there.write_bytes(_as_json({**json.loads(file.read_bytes()), _AT: at}))
+    with reaching(place.object()):
+        store().put_file(str(there), place.object(MANIFEST))
+        there.unlink()
+        return _tag(store().info(place.object(MANIFEST)))
+
+
+def _parted(data: bytes) -> tuple[bytes, str]:
+    """A manifest of the bucket as its writer had it, and the hidden folder that it names."""
+    try:
+        manifest = json.loads(data)
+        at = manifest.pop(_AT)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return data, ""
+    return (_as_json(manifest), at) if isinstance(at, str) and _HIDDEN.fullmatch(at) else (data, "")
+
+
+def _as_json(manifest: dict) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _files(manifest: bytes) -> set[str]:
+    try:
+        return set(json.loads(manifest)["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _hidden(place: Place) -> set[str]:
+    """What lies in hidden folders of a folder."""
+    with reaching(place.object()):
+        found = [f"gs://{name}".removeprefix(f"{place.object()}/") for name in store().find(place.object())]
+    return {name for name in found if _HIDDEN.match(name)}
+
+
+def _take_away(place: Place, names: Iterable[str]) -> None:
+    for name in names:
+        with reaching(place.object()), suppress(FileNotFoundError):
+            store().rm_file(place.object(name))
 
 
 def _read(file: Path) -> str:

@@ -4,6 +4,8 @@ A frame says how long it is, or does not; a library believes neither, and unpack
 few bytes of a block. Nothing is unpacked to tell that.
 """
 
+from typing import Any
+
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 1 << 17  # bytes that a block holds at most
 _RAW, _REPEATED, _PACKED = 0, 1, 2
@@ -11,8 +13,11 @@ _CONTENT_SIZES = (0, 2, 4, 8)  # bytes of the field, by its flag
 _DICTIONARIES = (0, 1, 2, 4)
 
 
-def most_unpacked(frame: bytes) -> int:
-    """No fewer bytes than the one frame unpacks to. Raises `ValueError` for what is none, or is not whole."""
+def most_unpacked(frame: Any) -> int:
+    """No fewer bytes than the one frame unpacks to. Raises `ValueError` for what is none, or is not whole.
+
+    `frame`: bytes, or what gives parts of itself as they do: its magic number and its blocks' headers are read alone.
+    """
     if frame[:4] != _MAGIC or len(frame) < 5:
         raise ValueError("there is no zstd frame")
     flags = frame[4]

@@ -17,6 +17,7 @@ from signer_jax.errors import SignerError, one_line
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]], str]
 Curves = tuple[str, Mapping[str, Sequence[tuple[float, float]]]]
 Media = tuple[str, bytes]
+Bars = tuple[str, Sequence[str], Mapping[str, Sequence[float]]]
 
 # The first bytes of what browsers show: (offset, magic, MIME type).
 _MAGIC = (
@@ -71,6 +72,14 @@ svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
 .legend li { display: flex; align-items: center; gap: 0.45rem; overflow-wrap: anywhere; }
 .legend i { width: 1.1rem; height: 3px; border-radius: 2px; flex: none; }
 .legend b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.bars { display: grid; grid-template-columns: minmax(3rem, max-content) 1fr; gap: 0.35rem 0.8rem; align-items: center;
+  font-size: 0.88rem; font-variant-numeric: tabular-nums; }
+.bars > span { color: var(--soft); text-align: right; overflow-wrap: anywhere; max-width: 12rem; }
+.bars div div { display: flex; align-items: center; gap: 0.5rem; line-height: 1.25; }
+.bars i { height: 0.6rem; border-radius: 2px; flex: none; min-width: 1px; }
+.samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.25rem;
+  align-items: start; }
+.samples figure { margin: 0; } .samples figcaption { font-weight: 400; white-space: pre-line; }
 footer { color: var(--soft); font-size: 0.85rem; margin-top: 2.5rem; }
 @media print { body { background: #fff; } .card, figure { break-inside: avoid; } }
 """
@@ -89,20 +98,29 @@ def write(
     pictures: Sequence[Media] = (),
     videos: Sequence[Media] = (),
     facts: Mapping[str, object] | None = None,
+    bars: Sequence[Bars] = (),
+    samples: Sequence[Media] = (),
+    heading: str = "Results",
 ) -> None:
     """Writes the report to `path`, whole or not at all.
 
     `tables` are (caption, header, rows, note): floats from 1 on are shown with two decimals, smaller ones with three,
     None and NaN as a dash. `curves` are (caption, {series: [(step, value), …]}); values that are not finite break the
     line. `pictures` are (caption, PNG, GIF, JPEG or WebP bytes), `videos` (caption, MP4 or WebM bytes, or an animated
-    picture). `facts` are shown at the top, in their order. Raises `SignerError` for media of another kind and for a row
-    that does not fit its header.
+    picture). `facts` are shown at the top, in their order. `bars` are histograms: (caption, bins, {series: [a
+    count a bin]}), each series by its shares; `samples` are as `videos`, two beside each other; `heading`
+    stands above the tables. Raises `SignerError`
+    for media of another kind and for a row that does not fit its header.
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(facts or {})]
     if videos:
         parts += ["<h2>Videos</h2>", '<div class="films">', *(_media(*video) for video in videos), "</div>"]
+    if samples:
+        parts += ["<h2>Samples</h2>", '<div class="samples">', *(_media(*sample) for sample in samples), "</div>"]
+    if bars:
+        parts += ["<h2>Histograms</h2>", '<div class="curves">', *(_bars(*each) for each in bars), "</div>"]
     if tables:
-        parts += ["<h2>Results</h2>", *(_table(*table) for table in tables)]
+        parts += [f"<h2>{escape(heading)}</h2>", *(_table(*table) for table in tables)]
     if curves:
         parts += ["<h2>Training</h2>", '<div class="curves">', *(_curves(*curve) for curve in curves), "</div>"]
     if pictures:
@@ -191,6 +209,25 @@ def _media(caption: str, data: bytes) -> str:
     else:
         show = f'<img src="{source}" alt="{escape(caption)}">'
     return f"<figure><figcaption>{escape(caption)}</figcaption>{show}</figure>"
+
+
+def _bars(caption: str, bins: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    totals = {name: sum(counts) or 1 for name, counts in series.items()}
+    most = max((count / totals[name] for name, counts in series.items() for count in counts), default=0) or 1
+    rows = []
+    for at, label in enumerate(bins):
+        shown = "".join(
+            f'<div><i style="background:var(--s{i % _COLOURS});width:{75 * counts[at] / totals[name] / most:.1f}%'
+            f'{"" if counts[at] else ";min-width:0"}"></i>'
+            f"{escape(_text(counts[at]))}</div>"
+            for i, (name, counts) in enumerate(series.items())
+        )
+        rows.append(f"<span>{escape(label)}</span><div>{shown}</div>")
+    legend = "".join(
+        f'<li><i style="background:var(--s{i % _COLOURS})"></i>{escape(name)}</li>' for i, name in enumerate(series)
+    )
+    key = f'<ul class="legend">{legend}</ul>' if len(series) > 1 else ""
+    return f'<figure><figcaption>{escape(caption)}</figcaption><div class="bars">{"".join(rows)}</div>{key}</figure>'
 
 
 def _ticks(low: float, high: float, count: int, least: float = 0.0) -> tuple[list[float], float]:

@@ -112,6 +112,7 @@ class Data:
     size: Size
     other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]
     fps: PerSecond
+    glosses_by: Annotated[tuple[str, ...], each(one_of("human", "rules", "slul", "unknown"), most=4)]
     sentences: Splits
     poses: Splits
     videos: Splits
@@ -382,6 +383,7 @@ class Settings:
     checkpoint_every: Count
     keep_checkpoints: Count
     keep_best: bool
+    samples_every: Whole
     evaluate: Evaluate
 
     def stage(self, name: str) -> Training:

@@ -321,17 +321,18 @@ def clip_strip(clip: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(rows, axis=0).repeat(2, axis=0).repeat(2, axis=1)
 
 
-def log_samples(evaluation: Evaluation, step: int, monitor: Monitor, fps: float) -> None:
+def log_samples(evaluation: Evaluation, step: int, monitor: Monitor, fps: float, within: str = "") -> None:
     """Glosses as text, pose strips as images, rendered clips as video, in TensorBoard.
 
     Of few clips, small and short: an animated image of large ones takes minutes and a hundred megabytes.
     """
-    monitor.text("glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
+    if evaluation.glosses or not within:
+        monitor.text(f"{within}glosses", step, list(evaluation.glosses[:30]), ("text", "predicted", "true"))
     for label, pose in evaluation.poses:
-        monitor.image(f"pose/{label}", step, strip(pose, evaluation.joints))
+        monitor.image(f"{within}pose/{label}", step, strip(pose, evaluation.joints))
     for i, clip in enumerate(evaluation.clips[:SAMPLES]):
         shown = [reduced(video[:SAMPLE_FRAMES]) for video in clip.values()]
-        monitor.video(f"video/{i}", step, np.concatenate(shown, axis=2), fps)
+        monitor.video(f"{within}video/{i}", step, np.concatenate(shown, axis=2), fps)
 
 
 def png(picture: np.ndarray) -> bytes:

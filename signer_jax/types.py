@@ -69,6 +69,7 @@ class Sample:
     spans: np.ndarray | None = None  # [n, 2] int32
     video: UInt8[np.ndarray, "t h w 3"] | None = None
     references: tuple[tuple[Pose, np.ndarray], ...] = field(default=())  # other valid (pose, spans), for evaluation
+    glosses_by: str = ""  # human, rules, slul or unknown, of a prepared set
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
          prior/              the pose prior database
          latents/            the training videos' latents
          buckets/BUCKET/     these of each of the renderer's buckets, BUCKET.pictures/ the pictures of its size
-         pictures/           reference pictures of a published image model, and CLIP's tokens of them
+         pictures/           reference pictures of a published image model, CLIP's tokens, what a window shows
          text_states/        what a published text encoder makes of their texts
          checkpoints/STAGE/  Orbax
          tensorboard/
@@ -44,10 +44,10 @@ LOCK = ".signer_jax.lock"
 # Values that may change between the start of a run and its resumption: they do not change what is trained (parts of a
 # batch draw other noise; SLUL's contrast is among a part, so there they may not).
 FREE = (
-    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "data.read_threads",
-    "data.prefetch", "data.source", "data.encoded",
-    "renderer.steps", "renderer.solver", "renderer.overlap", "renderer.guidance",
-    "renderer.temperature", "renderer.dtype", "renderer.context_attention", "slul.beams", "slul.length_penalty",
+    "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
+    "data.read_threads", "data.prefetch", "data.source", "data.encoded", "renderer.steps",
+    "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype",
+    "renderer.context_attention", "slul.beams", "slul.length_penalty",
     "remat", "scan_unroll", "offload_optimizer", "compiled", "allow_whole",
     *(f"train.{stage}.accumulate" for stage in ("pose", "vae", "images", "renderer")),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from signer_jax import distributed
-from signer_jax.errors import RESTART, SignerError
+from signer_jax.errors import RESTART, Absent, SignerError
 
 # Both pass a place twice; to the next one process 1 does not come in time.
 CODE = """
@@ -104,6 +104,46 @@ def test_the_names_that_jax_lists(names, who):
 def test_another_failure_is_no_absence():
     line = distributed._absent("a", 5.0, "INTERNAL: Barrier (late::0) is invoked by the task\n\nRPC: x")
     assert "did not come together (INTERNAL: Barrier (late::0) is" in line and "\n" not in line
+
+
+class Client:
+    """Of jax, where `late` is what a barrier says, None where all come."""
+
+    def __init__(self, late: str | None):
+        self.late = late
+
+    def wait_at_barrier(self, name: str, milliseconds: int) -> None:
+        assert milliseconds <= 10_000
+        if self.late is not None:
+            raise distributed.jax.errors.JaxRuntimeError(self.late)
+
+
+@pytest.mark.parametrize(
+    ("failed", "late", "who"),
+    [
+        ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer",
+         "DEADLINE_EXCEEDED: Barrier timed out. Some timed out task names:\n/job:jax_worker/replica:0/task:3\n\nRPC: x",
+         "process 3 of 4"),
+        ("INTERNAL: Barrier failed because: UNAVAILABLE: Task 1 heartbeat timeout.", "INTERNAL: it failed before",
+         "process 1 of 4"),
+        ("INTERNAL: NCCL operation failed: remote process exited", "INTERNAL: it failed before", "some process of 4"),
+        ("UNKNOWN: Gloo all-reduce failed: timeout", None, ""),  # all are there: something else is wrong
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", "DEADLINE_EXCEEDED: nobody comes", ""),  # its own
+    ],
+)  # fmt: skip
+def test_who_is_lost_in_a_step_is_named(monkeypatch, failed, late, who):
+    monkeypatch.setattr(distributed.jax, "process_count", lambda: 4)
+    monkeypatch.setattr(distributed.coordination.global_state, "client", Client(late))
+    error = distributed.jax.errors.JaxRuntimeError
+    says = f"^{who} did not answer within 10 seconds when a step failed" if who else failed[:20]
+    with pytest.raises(Absent if who else error, match=says), distributed.naming_the_lost():
+        raise error(failed)
+
+
+def test_who_is_silent_is_taken_for_lost_no_later_than_others_wait(monkeypatch):
+    for minutes, seconds in (("", 100), ("60", 100), ("0.1", 6), ("0.001", 1)):
+        monkeypatch.setenv("SIGNER_WAIT", minutes)
+        assert distributed._silent() == seconds
 
 
 def test_how_long_they_wait():

@@ -288,6 +288,25 @@ def test_bad_input_is_known_where_the_submit_folder_cannot_be_written(tmp_path):
     assert len(said(tmp_path, "python")) == 1
 
 
+def test_a_slurm_job_that_is_queued_again_is_the_same_launch(tmp_path):
+    """By which it takes over its own lock in a bucket; what somebody's shell has by that name counts nothing."""
+
+    def launched(**job: str) -> str:
+        for name in ("scontrol", "python"):
+            codes(tmp_path, name, 75)
+        stand_in(tmp_path, "srun", 'echo "${SIGNER_RUN-none}"; exit 75')
+        given = {"SIGNER_RUN": "runs/demo", "SLURM_CLUSTER_NAME": "c1", **job}
+        run = launch("slurm.sh", "demo", "gs://bucket/run", path=tmp_path, **given)
+        dry = launch("slurm.sh", "--dry-run", "demo", "gs://bucket/run", path=tmp_path, **given)
+        assert run.returncode == 75 and f"export SIGNER_RUN={run.stdout}" in dry.stdout
+        return run.stdout
+
+    first = launched(SLURM_JOB_ID="7")
+    assert first == "slurm-c1-7\n" == launched(SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    assert len({first, launched(SLURM_JOB_ID="8"), launched(SLURM_JOB_ID="7", SLURM_CLUSTER_NAME="c2")}) == 3
+    assert "SIGNER_RUN" not in launch("slurm.sh", "--dry-run", "demo", "runs/a", SLURM_JOB_ID="").stdout
+
+
 def test_slurm_tasks_have_the_cpus_that_were_asked_for(tmp_path):
     lines = (LAUNCH / "slurm.sh").read_text().splitlines()
     assert {"#SBATCH --cpus-per-task=8", "#SBATCH --mem=0"} <= set(lines)

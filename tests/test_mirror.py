@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,7 +73,8 @@ def make(folder: Path, **files: str) -> Path:
 
 
 def names(bucket: dict) -> set[str]:
-    return {name.removeprefix("runs/one/") for name in bucket}
+    """As they are called in the run, in whatever hidden folder they lie."""
+    return {re.sub(r"/\.[0-9a-f]{32}/", "/", name.removeprefix("runs/one/")) for name in bucket}
 
 
 # ---- What is written and read ------------------------------------------------------------------------------------
@@ -167,17 +169,67 @@ def test_what_does_not_reach_the_bucket_gets_no_name_here(bucket, server, monkey
     put = type(mirror.store()).put_file
 
     def failing(self, file, where, **options):
-        if where.endswith("data/b"):
+        if where.endswith("/b"):
             raise ValueError("the network\nis gone")
         return put(self, file, where, **options)
 
     monkeypatch.setattr(mirror.store(), "put_file", failing.__get__(mirror.store()))
-    with pytest.raises(Trouble, match=r"^gs://bucket/runs/one/data/b: the bucket cannot be reached \(the network is"):
+    said = r"^gs://bucket/runs/one/data/\.[0-9a-f]{32}/b: the bucket cannot be reached \(the network is"
+    with pytest.raises(Trouble, match=said):
         make(here / "data", a="ONE", b="two")
     assert (here / "data" / "a").read_text() == "one"
-    mirror.path_of(RUN)  # what counts is the bucket, which has no whole folder any more
-    assert not (here / "data" / "a").exists()
+    mirror.path_of(RUN)  # what counts is the bucket, which has the old one
+    assert (here / "data" / "a").read_text() == "one"
     assert [name for name in os.listdir(here) if name.endswith(".partial")] == []
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_folder_that_is_replaced_is_whole_whenever_that_is_cut_short(when, bucket, tmp_path, monkeypatch):
+    """At each thing that is asked of the bucket: others find the old folder or the new one, and replace it."""
+    monkeypatch.setattr(mirror, "_AT_ONCE", 1)
+    left = [0]
+
+    def dying(do):
+        def done(*given, **options):
+            left[0] -= 1
+            if not left[0] and when == "before":
+                raise Killed
+            answer = do(*given, **options)
+            if not left[0]:
+                raise Killed
+            return answer
+
+        return done
+
+    for name in ("put_file", "rm_file", "cat_file", "info", "find"):
+        monkeypatch.setattr(mirror.store(), name, dying(getattr(mirror.store(), name)))
+    old, new, found = {"a": "one", "b": "two"}, {"a": "ONE", "c": "three"}, []
+    for k in range(1, 100):
+        bucket.clear()
+        make(on_another_machine(monkeypatch, tmp_path, f"old{k}") / "data", **old)
+        make(on_another_machine(monkeypatch, tmp_path, f"old{k}") / "data", **old)  # lies in a hidden folder
+        here = on_another_machine(monkeypatch, tmp_path, f"dying{k}")
+        storage.recover(here / "data")
+        left[0] = k
+        with suppress(Killed):
+            make(here / "data", **new)
+        killed, left[0] = left[0] <= 0, 0
+        there = on_another_machine(monkeypatch, tmp_path, f"reading{k}")
+        storage.check_folder(there / "data", "kind", "mend")
+        found.append({name: (there / "data" / name).read_text() for name in os.listdir(there / "data")})
+        manifest = found[-1].pop("manifest.json")
+        assert manifest == (make(tmp_path / f"plain{k}", **found[-1]) / "manifest.json").read_text()
+        make(there / "data", **new)
+        assert len(bucket) == 3 and names(bucket) == {"data/a", "data/c", "data/manifest.json"}
+        if not killed:
+            break
+    assert found[0] == old and found[-2:] == [new, new] and all(one in (old, new) for one in found) and k > 5
+    storage.discard(there / "data")
+    assert not bucket
 
 
 def test_a_short_file_there_is_damage(bucket, tmp_path, monkeypatch):

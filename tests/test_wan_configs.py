@@ -268,7 +268,8 @@ def test_slul_s_features_can_act_in_every_config(name):
 PUBLISHED = {
     "wan2.1-t2v-1.3b": (16, 5.0), "wan2.1-t2v-14b": (16, 5.0), "wan2.1-i2v-14b": (16, 5.0),
     "wan2.1-fun-control-14b": (16, 6.0), "wan2.2-t2v-a14b": (16, 4.0), "wan2.2-i2v-a14b": (16, 3.5),
-    "wan2.2-ti2v-5b": (24, 5.0), "wan2.2-animate-14b": (30, 1.0),
+    "wan2.2-ti2v-5b": (24, 5.0), "wan2.2-fun-control-a14b": (16, 6.0), "wan2.2-fun-control-5b": (24, 6.0),
+    "wan2.2-animate-14b": (30, 1.0),
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def flat(tree) -> dict:
 @pytest.mark.parametrize(
     "variant",
     ["wan2.1-t2v-1.3b", "wan2.1-i2v-14b", "wan2.1-fun-control-14b", "wan2.2-t2v-a14b", "wan2.2-ti2v-5b",
-     "wan2.2-animate-14b"],
+     "wan2.2-fun-control-5b", "wan2.2-animate-14b"],
 )  # fmt: skip
 def test_the_videos_loss_reaches_slul_and_slp_moe(tiny_run, tmp_path, weights_of, variant):
     """By the semantics beside the text, and by the pose picture: each alone."""

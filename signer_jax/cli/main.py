@@ -9,6 +9,7 @@ from signer_jax import __version__
 from signer_jax.allocator import tune
 from signer_jax.cli import (
     convert,
+    data,
     demo,
     encode,
     evaluate,
@@ -27,11 +28,11 @@ from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.mirror import copied, is_url, path_of, shown
 from signer_jax.outside import check_local, code_of, line_of
 
-COMMANDS = (demo, prepare, encode, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)
+COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
-         "input": False, "output": False, "save": True}  # fmt: skip
+         "input": False, "output": False, "save": True, "pose_weights": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
 IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp", "input")
 

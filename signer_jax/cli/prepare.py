@@ -4,13 +4,19 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signer_jax import storage
 from signer_jax.cli.common import command, table
 from signer_jax.errors import SignerError, closest, one_line
 
+if TYPE_CHECKING:
+    from signer_jax.data.datasets.item import Found
+    from signer_jax.data.glossing import Glosses
+
+ESTIMATORS = ("dwpose", "mediapipe")
 DATASETS = ("how2sign", "prompt2sign", "wlasl", "phoenix14t", "csl_daily", "aslg_pc12", "openvid", "folder")
 _SHARD = re.compile(r"(\d{1,4})/(\d{1,4})")
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
@@ -41,8 +47,28 @@ def add(commands: Any) -> None:
         "--size", metavar="HxW",
         help="bring all videos to this height and width: around the signer where there is a pose, else the middle",
     )  # fmt: skip
-    parser.add_argument("--poses", choices=("ready", "none"), default="ready", help="take the dataset's poses (ready)")
+    parser.add_argument(
+        "--poses", choices=("ready", "none", *ESTIMATORS), default="ready",
+        help="take the dataset's poses (ready), or also make those that it lacks, of the videos (dwpose, mediapipe)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pose-weights",
+        metavar="DIR",
+        help="the estimator's files: yolox_l.onnx and dw-ll_ucoco_384.onnx, or holistic_landmarker.task",
+    )
+    parser.add_argument(
+        "--prompts", type=int, default=0, metavar="N", help="add N prompts a training text, by templates (0)"
+    )
+    parser.add_argument(
+        "--glosses", default="none", metavar="none|rules|slul:RUN",
+        help="glosses for texts without any: by rules (English), by a trained run, or none; they are told from "
+        "people's everywhere",
+    )  # fmt: skip
     parser.add_argument("--video", choices=("bytes", "none"), default="bytes", help="keep the encoded videos (bytes)")
+    parser.add_argument(
+        "--subset", type=int, metavar="K",
+        help="of wlasl its first K glosses alone, which nslt_K.json lists: 100, 300, 1000 or 2000",
+    )  # fmt: skip
     parser.add_argument(
         "--per-part", type=int, default=256, metavar="N", help="samples a file, which a kill costs at most (256)"
     )
@@ -59,6 +85,18 @@ def run(arguments: argparse.Namespace) -> None:
             raise SignerError(f"{flag} {fps:g}: is no frame rate; give 1 to 1000, or leave it out")
     if not 1 <= arguments.per_part <= 100_000:
         raise SignerError(f"--per-part {arguments.per_part}: give 1 to 100000")
+    if arguments.subset is not None and arguments.dataset != "wlasl":
+        raise SignerError(f"--subset {arguments.subset}: {arguments.dataset} has no subsets, wlasl alone; leave it out")
+    if not 0 <= arguments.prompts <= 8:
+        raise SignerError(f"--prompts {arguments.prompts}: give 0 to 8, as many templates as there are")
+    by, _, taught = arguments.glosses.partition(":")
+    if arguments.glosses not in ("none", "rules") and not (by == "slul" and taught):
+        raise SignerError(f"--glosses {arguments.glosses}: give none, rules, or slul:RUN with a trained run's folder")
+    if (arguments.poses in ESTIMATORS) != bool(arguments.pose_weights):
+        raise SignerError(
+            f"--poses {arguments.poses}: needs --pose-weights, the folder of its files" if arguments.poses in ESTIMATORS
+            else f"--pose-weights {arguments.pose_weights}: is of --poses dwpose or mediapipe; name one of them"
+        )  # fmt: skip
     size = _SIZE.fullmatch(arguments.size) if arguments.size else None
     if arguments.size and not size:
         raise SignerError(f"--size {arguments.size}: give height x width in pixels, such as 256x256")
@@ -68,20 +106,35 @@ def run(arguments: argparse.Namespace) -> None:
     if out.resolve().is_relative_to(source.resolve()):
         raise SignerError(f"--out {out}: lies in --source; choose a place outside of it")
     storage.check_outside(out, f"--out {out}")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing here is an accelerator's work
+    if not taught:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing else here is an accelerator's work
 
     import importlib
 
+    from signer_jax.data import glossing, prompts
+    from signer_jax.data.estimators import opening
     from signer_jax.data.prepared import work
     from signer_jax.data.prepared.taking import How
 
     reader = importlib.import_module(f"signer_jax.data.datasets.{arguments.dataset}")
     sides = (int(size[1]), int(size[2])) if size else None
-    how = How(arguments.fps, arguments.pose_fps, sides, arguments.poses, arguments.video)
-    job = work.Job(
-        arguments.dataset, source, out, how, reader.splits(source), lambda split: reader.items(source, split),
-        arguments.per_part,
+    chosen = {} if arguments.subset is None else {"subset": arguments.subset}
+    splits = reader.splits(source, **chosen)
+    weights = arguments.pose_weights
+    estimator = opening.opened(arguments.poses, Path(weights)) if weights else None
+    glosses, glosses_by = _of_run(taught) if taught else (glossing.by_rules if by == "rules" else None, by)
+    how = How(
+        arguments.fps, arguments.pose_fps, sides, arguments.poses, estimator.made_by if estimator else "",
+        arguments.video, arguments.prompts, glosses_by,
     )  # fmt: skip
+
+    def items(split: str) -> "Iterable[Found]":
+        found = reader.items(source, split, **chosen)
+        return prompts.with_prompts(found, arguments.prompts) if split == "train" else found
+
+    job = work.Job(
+        arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses
+    )
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work
         work.claim(job, begun)
@@ -90,6 +143,24 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"worker {worker} of {workers} is done; the set is put together when all are")
         return
     _say(out)
+
+
+def _of_run(folder: str) -> "tuple[Glosses, str]":
+    """Glosses by a trained SLUL, and what they are said to be by: the run and its parameters' checksum."""
+    from signer_jax.pipeline import Signer
+    from signer_jax.result import params_sha256
+    from signer_jax.stations.understand import understand
+
+    signer = Signer.load(folder, parts=("slul",))
+    linker = signer.linker
+
+    def glosses(texts: Sequence[str], language: str, spoken: str) -> list[tuple[str, ...]] | None:
+        if language not in linker.words or language not in linker.languages:
+            return None
+        understood = understand(texts, [language] * len(texts), linker)
+        return [tuple(one) for one in understood.glosses]
+
+    return glosses, f"slul ({folder}, parameters {params_sha256(signer.params['slul'])})"
 
 
 def shard_of(text: str | None) -> tuple[int, int]:
@@ -107,7 +178,7 @@ def _say(out: Path) -> None:
     """The counts of a set, and where its report is. Raises `SignerError` where nothing was kept."""
     from signer_jax.data.prepared.layout import PreparedSet
 
-    kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos")
+    kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "prompts")
     counts = PreparedSet(out).counts
     rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in counts.items()]
     print(table(rows, ("split", *(kind.replace("_", " ") for kind in kinds))))

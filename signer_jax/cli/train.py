@@ -51,6 +51,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     from signer_jax.evaluation import Evaluation, evaluate
     from signer_jax.opened import along
     from signer_jax.pipeline import Signer
+    from signer_jax.samples import Samples
     from signer_jax.showcase import log_samples
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
@@ -61,7 +62,8 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
 
     settings = read(config)
     with watched() as notice, training.claimed(settings, workdir):
-        model, params = training.train(settings, workdir, notice, profile)
+        show = Samples(settings, workdir, settings.evaluate.split or "dev") if settings.samples_every else None
+        model, params = training.train(settings, workdir, notice, profile, show)
         mesh = training.mesh_of(settings)
         reached, target = results.reached(params), workdir / "result.json"
         first = jax.process_index() == 0

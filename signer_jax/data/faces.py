@@ -5,6 +5,7 @@ quarters above (the forehead has no points) and a quarter below, within the fram
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -48,9 +49,19 @@ def _box(points: np.ndarray, height: int, width: int) -> tuple[int, int, int, in
 
 def face_video(video: UInt8[np.ndarray, "t y x 3"], pose: Pose, size: int) -> UInt8[np.ndarray, "t size size 3"]:
     """The face of each frame, resized to a square of `size`; black, which says nothing, where no frame shows one."""
-    faces = np.zeros((len(video), size, size, 3), np.uint8)
-    for frame, (left, top, right, bottom) in enumerate(face_boxes(pose, *video.shape[1:3])):
-        if right > left:
-            face = Image.fromarray(video[frame, top:bottom, left:right])
-            faces[frame] = np.asarray(face.resize((size, size), Image.Resampling.BILINEAR))
-    return faces
+    return squares(face_crops(video, pose), size)
+
+
+def face_crops(video: UInt8[np.ndarray, "t y x 3"], pose: Pose) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """The face of each frame as it was filmed, of no pixels where no frame shows one."""
+    boxes = face_boxes(pose, *video.shape[1:3])
+    return [frame[top:bottom, left:right] for frame, (left, top, right, bottom) in zip(video, boxes, strict=True)]
+
+
+def squares(faces: Sequence[UInt8[np.ndarray, "_ _ 3"]], size: int) -> UInt8[np.ndarray, "t size size 3"]:
+    """Each face resized to a square of `size`; black where it has no pixels."""
+    resized = np.zeros((len(faces), size, size, 3), np.uint8)
+    for i, face in enumerate(faces):
+        if face.size:
+            resized[i] = np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.BILINEAR))
+    return resized

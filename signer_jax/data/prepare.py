@@ -13,6 +13,8 @@ from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
 
 _LARGE = {"how2sign_clips": "how2sign", "openvid": "openvid"}  # corpora of videos -> what `signer prepare` calls them
+_Splits = dict[str, Callable[[], Iterable[Sample]]]
+_Read = tuple[_Splits, dict[str, Any]]
 
 
 def check(data: Data, directory: Path, *, anew: bool = False) -> None:
@@ -107,46 +109,58 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     if _prepared(directory):
         return reading.opened(directory)
     if data.corpus == reading.NAME:
-        reading.write(directory, data.source, fps=data.fps, size=data.size)
+        reading.write(directory, data.source, fps=data.fps, size=data.size, glosses_by=data.glosses_by)
         return reading.opened(directory)
-    about: dict = {"corpus": data.corpus, "size": data.size}
-    splits: dict[str, Callable[[], Iterable[Sample]]]
-    if data.corpus == "builtin":
-        from signer_jax.data.builtin import corpus as builtin
+    splits, about = _READERS[data.corpus](data, seed, directory)
+    return records.write(directory, splits, {"corpus": data.corpus, "size": data.size, **about})
 
-        wanted = {"sentences": vars(data.sentences), "poses": vars(data.poses), "videos": vars(data.videos)}
 
-        def made(split: str) -> Iterator[Sample]:
-            look: dict[str, Any] = {"seed": seed, "size": data.size, "fps": data.fps or builtin.FPS}
-            counts = {kind: numbers[split] for kind, numbers in wanted.items()}
-            guests = 0 if split == "train" else data.guests
-            return chain(builtin.samples(split, **counts, **look), builtin.guests(split, count=guests, **look))
+# ---- What each corpus reads, and what is said of it ------------------------------------------------------------------
 
-        splits = {split: _of(made, split) for split in wanted["sentences"]}
-        about["languages"] = dict(builtin.LANGUAGES)
-    elif data.corpus == "phoenix14t":
-        from signer_jax.data.corpora import phoenix14t
 
-        source = _source(data, directory)
-        splits = {split: _of(phoenix14t.samples, source, split) for split in phoenix14t.splits(source)}
-        about["languages"] = {"gsg": "German"}
-    elif data.corpus == "openvid":
-        from signer_jax.data.corpora import openvid
+def _builtin(data: Data, seed: int, directory: Path) -> _Read:
+    from signer_jax.data.builtin import corpus as builtin
 
-        sizes = video_sizes(data)
-        how = {"sizes": sizes, "fps": data.fps, "crop": data.crop, "enlarge": data.enlarge}
-        splits = {"train": _of(openvid.samples, _source(data, directory), **how), "dev": list, "test": list}
-        about |= {"languages": {}, "fps": data.fps} | ({"sizes": sizes} if len(sizes) > 1 else {})
-    else:
-        from signer_jax.data.corpora import how2sign_clips
+    wanted = {"sentences": vars(data.sentences), "poses": vars(data.poses), "videos": vars(data.videos)}
 
-        source, fps = _source(data, directory), data.fps or None
-        splits = {
-            split: _of(how2sign_clips.samples, source, split, size=data.size, fps=fps)
-            for split in how2sign_clips.SPLITS
-        }
-        about["languages"] = {"ase": "English"}
-    return records.write(directory, splits, about)
+    def made(split: str) -> Iterator[Sample]:
+        look: dict[str, Any] = {"seed": seed, "size": data.size, "fps": data.fps or builtin.FPS}
+        counts = {kind: numbers[split] for kind, numbers in wanted.items()}
+        guests = 0 if split == "train" else data.guests
+        return chain(builtin.samples(split, **counts, **look), builtin.guests(split, count=guests, **look))
+
+    return {split: _of(made, split) for split in wanted["sentences"]}, {"languages": dict(builtin.LANGUAGES)}
+
+
+def _phoenix14t(data: Data, seed: int, directory: Path) -> _Read:
+    from signer_jax.data.corpora import phoenix14t
+
+    source = _source(data, directory)
+    splits = {split: _of(phoenix14t.samples, source, split) for split in phoenix14t.splits(source)}
+    return splits, {"languages": {"gsg": "German"}}
+
+
+def _openvid(data: Data, seed: int, directory: Path) -> _Read:
+    from signer_jax.data.corpora import openvid
+
+    sizes = video_sizes(data)
+    how = {"sizes": sizes, "fps": data.fps, "crop": data.crop, "enlarge": data.enlarge}
+    several = {"sizes": sizes} if len(sizes) > 1 else {}
+    splits: _Splits = {"train": _of(openvid.samples, _source(data, directory), **how), "dev": list, "test": list}
+    return splits, {"languages": {}, "fps": data.fps, **several}
+
+
+def _how2sign_clips(data: Data, seed: int, directory: Path) -> _Read:
+    from signer_jax.data.corpora import how2sign_clips
+
+    source, how = _source(data, directory), {"size": data.size, "fps": data.fps or None}
+    splits = {split: _of(how2sign_clips.samples, source, split, **how) for split in how2sign_clips.SPLITS}
+    return splits, {"languages": {"ase": "English"}}
+
+
+_READERS: dict[str, Callable[[Data, int, Path], _Read]] = {
+    "builtin": _builtin, "phoenix14t": _phoenix14t, "openvid": _openvid, "how2sign_clips": _how2sign_clips,
+}  # fmt: skip
 
 
 def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:

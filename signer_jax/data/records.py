@@ -246,6 +246,10 @@ class Corpus:
         motions = self.motions(split)
         return (motions[i].text for i in range(len(motions)))
 
+    def signs(self, split: str) -> Records:
+        """The motions that SLP-MoE learns from: those whose glosses have their places in time, here all."""
+        return self.motions(split)
+
     def count(self, split: str, kind: str) -> int:
         """How many samples of a split have `text`, `pose` or `video`."""
         return self.about["counts"].get(split, {}).get(kind, 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from signer_jax.data.glossing import MACHINES
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
@@ -16,6 +17,10 @@ def evaluate_glosses(signer: Signer, split: str, limit: int, result: Evaluation,
     """
     records = signer.corpus.texts(split)
     samples = [records[i] for i in range(min(limit, len(records)))]
+    # A person's glosses and those of a program are never scored together.
+    samples = [sample for sample in samples if sample.glosses_by not in MACHINES] or samples
+    if makers := {sample.glosses_by for sample in samples} - {""}:
+        result.facts["gloss/references_by"] = ", ".join(sorted(makers))
     predicted: list[tuple[str, ...]] = []
     doubted: list[bool] = []
     lost: list[bool] = []

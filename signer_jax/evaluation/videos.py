@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,8 +21,8 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.renderer.windows import seams
-from signer_jax.stations.render import Studio, Style, picture, render, roundtrip, style, style_of
+from signer_jax.renderer.windows import Blend, Laid, blended, seams
+from signer_jax.stations.render import Shots, Studio, Style, picture, render, roundtrip, style, style_of
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
@@ -132,8 +133,11 @@ def _untrained(signer: Signer) -> Studio | None:
     studio = signer.studio
     renderer = replace(studio.renderer, schedule=replace(studio.renderer.schedule, steps=1, solver="euler"))
 
-    def velocity(_: Any, x: Any, sigma: Any, conditions: dict, high: bool) -> Any:
-        return renderer.fresh_velocity(x, jnp.full(len(x), sigma), conditions["reference"])
+    def blend(_: Any, shots: Shots, laid: Laid, calls: Any, high: bool, blend: Blend, first: Any, last: Any) -> Blend:
+        def velocity(x: Any, sigma: Any, k: Any) -> Any:
+            return renderer.fresh_velocity(x, jnp.full(len(x), sigma), shots.of(k)["reference"])
+
+        return blended(velocity, one.solver, blend, laid, calls, first, last)
 
     def film(params: dict, noise: Any, conditions: dict) -> Any:
         # All windows have one noise, so those of one look come out alike.
@@ -142,7 +146,8 @@ def _untrained(signer: Signer) -> Studio | None:
         clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), shown), shown)
         return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
 
-    return replace(studio, renderer=renderer, velocity=velocity, film=film)
+    one = replace(studio, renderer=renderer, film=film, look_at_all=lambda _, shots, calls: shots)
+    return replace(one, blend=jax.jit(blend, static_argnums=4))
 
 
 def clip_scores(

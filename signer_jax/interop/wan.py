@@ -1,7 +1,7 @@
 """Wan's transformers as published for diffusers: read into ours, written back.
 
 `WanTransformer3DModel` and `WanAnimateTransformer3DModel` (whose face branch is in `wan_animate`). Wan's own form of
-the first (`wan_original`) is read too. The VAE's functions live in `wan_vae` and are exported from here too.
+both (`wan_original`) is read too. The VAE's functions live in `wan_vae` and are exported from here too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, names, state_dict, wan_animate, wan_original
 from signer_jax.interop.names import LEADING_ONE, Row, Turn, layer, layer_norm, stacked_at
 from signer_jax.interop.wan_vae import describe_vae, load_vae, save_vae, vae_theirs
+from signer_jax.renderer.variants import VARIANTS
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 __all__ = [
@@ -157,13 +158,15 @@ def describe_transformer(path: str | Path) -> names.Described:
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not a {_CLASS}; give one")
     tensors = state_dict.read_tensors(path)
     if original := wan_original.holds(tensors):
+        tensors = wan_animate.unpacked(tensors)
         config = wan_original.config_of(path, config, tensors)
     module = _module(config, path)
     table = _table(module)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional: tuple[str, ...] = ("norm_added_q.weight",)
     if original:
-        table, optional = wan_original.renamed(table), wan_original.UNREAD
+        table = wan_original.renamed(table, module.face)
+        optional = (*wan_original.UNREAD, *wan_animate.BLURS)
     return names.Described(path, module, table, tensors, _init(module), optional)
 
 
@@ -178,8 +181,9 @@ def in_diffusers_form(described: names.Described) -> tuple[dict[str, Any], dict[
     rows = _table(described.module)
     named = {
         row.theirs.format(i): tensors[own.theirs.format(i)]
-        for row, own in zip(rows, wan_original.renamed(rows), strict=True)
+        for row, own in zip(rows, wan_original.renamed(rows, described.module.face), strict=True)
         for i in range(described.module.layers if "{}" in row.theirs else 1)
+        if own.theirs.format(i) in tensors  # an adapter belongs to several layers
     }
     return config_of(described.module), {name: replace(tensor, name=name) for name, tensor in named.items()}
 
@@ -223,7 +227,7 @@ def folders_of(path: str | Path, experts: Sequence[str]) -> list[Path]:
         if (folder / both[1]).is_dir():
             raise SignerError(
                 f"{folder}: holds a model of two experts ({' and '.join(both)}), and config.renderer.variant is of "
-                "one; choose the variant that it is, wan2.2-t2v-a14b or wan2.2-i2v-a14b"
+                f"one; choose the variant that it is, {' or '.join(n for n, v in VARIANTS.items() if v.experts)}"
             )
         return [inside]
     for part in both:

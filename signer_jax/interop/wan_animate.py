@@ -1,6 +1,11 @@
-"""What diffusers' `WanAnimateTransformer3DModel` has beside Wan's: its config's keys, the face's tensors."""
+"""What diffusers' `WanAnimateTransformer3DModel` has beside Wan's: its config's keys, the face's tensors.
+
+And the same of Wan's own form (`wan_original`), whose names are those of `wan/modules/animate` in
+github.com/Wan-Video/Wan2.2: keys and values of an adapter are one tensor there, and a config says no sizes of the face.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +13,8 @@ import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config
-from signer_jax.interop.names import Row, Turn, layer
+from signer_jax.interop.names import Row, Tensor, Turn, layer
+from signer_jax.interop.state_dict import FileTensor
 from signer_jax.renderer.variants import FaceBranch
 from signer_jax.renderer.video_transformer import VideoTransformer
 
@@ -133,3 +139,97 @@ def rows(face: FaceBranch) -> list[Row]:
 def _active(ours: str, theirs: str) -> list[Row]:
     """A convolution with an activation, which holds its bias."""
     return [Row(f"{ours}/kernel", f"{theirs}.weight", _PICTURES), Row(f"{ours}/bias", f"{theirs}.act_fn.bias")]
+
+
+# ---- Wan's own form --------------------------------------------------------------------------------------------------
+
+BLURS = ("conv2.0.kernel", "skip.0.kernel")  # endings of filters that never change, which are stored there
+_NET, _ADAPTER = "motion_encoder.enc.net_app.convs", "face_adapter.fuser_blocks"
+_PACKED = "linear1_kv"
+_KEYS, _VALUES = f"{_PACKED} (keys)", f"{_PACKED} (values)"  # as `unpacked` calls its halves
+_OWN = {
+    "motion_encoder.motion_synthesis_weight": "motion_encoder.dec.direction.weight",
+    "motion_encoder.conv_in.weight": f"{_NET}.0.0.weight",
+    "motion_encoder.conv_in.act_fn.bias": f"{_NET}.0.1.bias",
+    **{f"face_encoder.{name}": f"face_encoder.{name}.conv" for name in ("conv1_local", "conv2", "conv3")},
+    "face_encoder.out_proj": "face_encoder.out_proj",
+    "face_encoder.padding_tokens": "face_encoder.padding_tokens",
+    **{
+        f"face_adapter.{{}}.{theirs}": f"{_ADAPTER}.{{}}.{own}"
+        for theirs, own in {
+            "to_q": "linear1_q", "to_k": _KEYS, "to_v": _VALUES, "to_out": "linear2", "norm_q": "q_norm",
+            "norm_k": "k_norm",
+        }.items()
+    },
+    "pose_patch_embedding": "pose_patch_embedding",
+}  # fmt: skip
+_BLOCK = {
+    "conv1.weight": "conv1.0.weight", "conv1.act_fn.bias": "conv1.1.bias", "conv2.weight": "conv2.1.weight",
+    "conv2.act_fn.bias": "conv2.2.bias", "conv_skip.weight": "skip.1.weight",
+}  # fmt: skip
+
+
+def own_names(face: FaceBranch) -> dict[str, str]:
+    """Each layer's or tensor's name in diffusers -> there."""
+    names, blocks = dict(_OWN), len(face.channels) - 1
+    for i in range(blocks):
+        names |= {f"motion_encoder.res_blocks.{i}.{theirs}": f"{_NET}.{i + 1}.{own}" for theirs, own in _BLOCK.items()}
+    names["motion_encoder.conv_out.weight"] = f"{_NET}.{blocks + 1}.weight"
+    names |= {f"motion_encoder.motion_network.{i}": f"motion_encoder.enc.fc.{i}" for i in range(face.motion_blocks)}
+    return names
+
+
+def unpacked(tensors: Mapping[str, FileTensor]) -> dict[str, FileTensor]:
+    """The tensors with keys and values apart, and an activation's bias `[1, c, 1, 1]` as `[c]`: places in the same
+    files, of which nothing is read.
+    """
+    found: dict[str, FileTensor] = {}
+    for name, tensor in tensors.items():
+        rows, *rest = tensor.shape or (0,)
+        if name.startswith(_ADAPTER) and f".{_PACKED}." in name and rows % 2 == 0:
+            first = replace(tensor, shape=(rows // 2, *rest))
+            found[name.replace(_PACKED, _KEYS)] = first
+            found[name.replace(_PACKED, _VALUES)] = replace(first, offset=tensor.offset + first.entry().size)
+        elif name.startswith(_NET) and name.endswith(".bias") and len(rest) == 3 and (rows, *rest[1:]) == (1, 1, 1):
+            found[name] = replace(tensor, shape=(rest[0],))
+        else:
+            found[name] = tensor
+    return found
+
+
+def own_config(path: str | Path, tensors: Mapping[str, Tensor], layers: int) -> dict[str, Any]:
+    """The face's keys of diffusers' config, by the shapes of the tensors (`unpacked`); none of a model without a face.
+
+    Raises `SignerError` where one that says a size is missing.
+    """
+    if not any(name.startswith(("face_", "motion_encoder.")) for name in tensors):
+        return {}
+
+    def size(name: str, axis: int = 0) -> int:
+        shape = tensors[name].shape if name in tensors else ()
+        if len(shape) <= axis:
+            raise SignerError(f"{path}: lacks {name!r}, which says a size of its face branch; download it again")
+        return shape[axis]
+
+    def count(name: str, first: int) -> int:
+        there = first
+        while name.format(there) in tensors:
+            there += 1
+        return there - first
+
+    blocks = count(f"{_NET}.{{}}.conv2.1.weight", 1)
+    channels = [size(f"{_NET}.0.0.weight"), *(size(f"{_NET}.{i + 1}.conv2.1.weight") for i in range(blocks))]
+    side, hidden = 4 << blocks, size("face_encoder.conv2.conv.weight")
+    size(f"{_ADAPTER}.0.linear1_q.weight")
+    directions = "motion_encoder.dec.direction.weight"
+    return {
+        "_class_name": CLASS,
+        "motion_encoder_channel_sizes": {str(side >> i): width for i, width in enumerate(channels)},
+        "motion_encoder_size": side,
+        "motion_style_dim": size(f"{_NET}.{blocks + 1}.weight"),
+        "motion_dim": size(directions, 1),
+        "motion_encoder_dim": size(directions),
+        "face_encoder_hidden_dim": hidden,
+        "face_encoder_num_heads": size("face_encoder.conv1_local.conv.weight") // max(hidden, 1),
+        "inject_face_latents_blocks": layers // count(f"{_ADAPTER}.{{}}.linear1_q.weight", 0),
+    }

@@ -1,7 +1,7 @@
 """Wan's own form of a transformer, in which Wan-AI and VideoX-Fun publish: its names of layers, its config's keys.
 
-The layers are those of diffusers' `WanTransformer3DModel`, one by one. Text encoder, autoencoder and CLIP are pickles
-there (`.pth`), which are not read.
+The layers are those of diffusers' `WanTransformer3DModel`, one by one; Animate's face is in `wan_animate`. Text
+encoder, autoencoder and CLIP are pickles there (`.pth`), which are not read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.errors import SignerError
-from signer_jax.interop import model_config
+from signer_jax.interop import model_config, wan_animate
 from signer_jax.interop.foreign import ORIGINAL
 from signer_jax.interop.names import Row, Tensor
+from signer_jax.renderer.variants import FaceBranch
 
-CLASSES = ("WanModel", "Wan2_2Transformer3DModel")  # VideoX-Fun's others are called as diffusers' class is
+# VideoX-Fun's others are called as diffusers' class is.
+CLASSES = ("WanModel", "WanAnimateModel", "Wan2_2Transformer3DModel", "Wan2_2Transformer3DModel_Animate")
 EXPERTS = ("high_noise_model", "low_noise_model")  # their folders in a model of two
 UNREAD = ("ref_conv.weight", "ref_conv.bias")  # `left_out`
 _IMAGE = "img_emb.proj.0.weight"
@@ -67,16 +69,17 @@ def holds(tensors: Mapping[str, Tensor]) -> bool:
     return any(name in tensors for name in ("head.head.weight", "time_projection.1.weight", "head.modulation"))
 
 
-def renamed(rows: Sequence[Row]) -> list[Row]:
-    """Rows of diffusers' names with Wan's own in their place."""
-    return [row._replace(theirs=_own(row.theirs)) for row in rows]
+def renamed(rows: Sequence[Row], face: FaceBranch | None) -> list[Row]:
+    """Rows of diffusers' names with Wan's own in their place; of Animate those of what `wan_animate.unpacked` gives."""
+    own = _OWN if face is None else _OWN | wan_animate.own_names(face)
+    return [row._replace(theirs=_own(row.theirs, own)) for row in rows]
 
 
-def _own(name: str) -> str:
-    if name in _OWN:
-        return _OWN[name]
+def _own(name: str, own: Mapping[str, str]) -> str:
+    if name in own:
+        return own[name]
     layer, _, leaf = name.rpartition(".")
-    return f"{_OWN[layer]}.{leaf}"
+    return f"{own[layer]}.{leaf}"
 
 
 def config_of(path: str | Path, config: Mapping, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -104,6 +107,7 @@ def config_of(path: str | Path, config: Mapping, tensors: Mapping[str, Tensor]) 
         **{key: known[key] for key in ("ffn_dim", "num_layers")},
         "cross_attn_norm": known.get("cross_attn_norm", True),
         **{key: silent if config.get(key) is None else config[key] for key, silent in _SILENT.items()},
+        **wan_animate.own_config(path, tensors, known["num_layers"]),
     }
 
 
@@ -119,5 +123,5 @@ def left_out(tensors: Mapping[str, Tensor]) -> str:
         return ""
     return (
         "ref_conv is left out: it puts a whole reference picture in front of the video, for which Fun-Control has no "
-        "place here; the first frame's picture, CLIP's tokens and the control are taken as without it"
+        "place here; the first frame's picture, the control and CLIP's tokens, if any, are taken as without it"
     )

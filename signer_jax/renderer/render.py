@@ -257,7 +257,7 @@ class Renderer:
         variant, frames = self.variant, noisy.shape[1]
         there = jnp.zeros(len(noisy)) if c.reference is None else given(c.reference)
         if variant.time == "token":
-            return self._given_in_front(noisy, step, c, there)
+            noisy, step = self._given_in_front(noisy, step, c, there)
         parts = []
         for stream in variant.streams:
             if stream == "noise":

@@ -1,13 +1,14 @@
 """From noise to latents: steps along the predicted velocity (`solvers`), with classifier-free guidance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from signer_jax.renderer import solvers
 from signer_jax.renderer.schedule import high_noise
@@ -16,6 +17,7 @@ Condition = TypeVar("Condition")  # any pytree of arrays whose first axis is the
 Latents: TypeAlias = Float[jax.Array, "n t h w c"]
 Field: TypeAlias = Callable[[Latents, Float[jax.Array, ""]], Latents]  # (x, σ) -> dx/dσ
 Choice = TypeVar("Choice")
+Carry = TypeVar("Carry")
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,40 @@ def by_expert(choice: Choice | Experts[Choice], sigmas: Float[np.ndarray, "steps
     first_low = int(high_noise(np.asarray(sigmas[:-1]), choice.boundary).sum())  # the levels go down
     parts = (choice.high, slice(0, first_low)), (choice.low, slice(first_low, steps))
     return [(one, part) for one, part in parts if part.start < part.stop]
+
+
+def steps(
+    field: Field,
+    method: solvers.Solver,
+    state: solvers.State,
+    first: int | Int[jax.Array, ""],
+    last: int | Int[jax.Array, ""],
+) -> solvers.State:
+    """The solver's steps from `first` up to `last`. They may be traced: then one program takes all, or each alone, and
+    gives the same numbers (`in_turn`).
+    """
+    table = jnp.asarray(method.table)
+
+    def step(i: jax.Array, state: solvers.State) -> solvers.State:
+        return method.advance(state, field(state.x, table[i, 0]), table[i])
+
+    return jax.lax.fori_loop(first, last, step, state)
+
+
+def in_turn(
+    run: Callable[[Choice, Carry, Any, Any], Carry], carry: Carry, parts: Iterable[tuple[Choice, slice]], bar: tqdm
+) -> Carry:
+    """What `run(who, carry, first, last)` makes of all parts (`by_expert`): each in one call where nobody watches the
+    bar, else a call for every count of it.
+    """
+    for who, part in parts:
+        if bar.disable:
+            carry = run(who, carry, part.start, part.stop)
+            continue
+        for i in range(part.start, part.stop):
+            carry = jax.block_until_ready(run(who, carry, i, i + 1))
+            bar.update()
+    return carry
 
 
 def colour(

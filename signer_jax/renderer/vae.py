@@ -22,12 +22,30 @@ from jaxtyping import Float
 
 from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
+from signer_jax.layout import constrain, ways
 from signer_jax.renderer.convolution import Convolution, after_the_chunk_before, in_chunks, is_first_chunk
 
 # Bounds of the log variance in the original; outside of them exp() leaves float32.
 LOGVAR_RANGE = (-30.0, 20.0)
 # Frames with more latent pixels than this attend one frame after another, to bound the memory of the scores.
 MAX_PIXELS_AT_ONCE = 1024
+
+
+def spread(x: Float[jax.Array, "b t h w c"]) -> Float[jax.Array, "b t h w c"]:
+    """The same array, its pictures split among the devices that share a window (`layout`), as convolutions leave it.
+
+    Along the longer side that they divide; whole where they divide neither. What a convolution needs of its neighbours'
+    parts, the compiler fetches, so that the numbers are those of one device.
+    """
+    if ways("side") == 1:
+        return x
+    sides = sorted((axis for axis in (2, 3) if x.shape[axis] % ways("side") == 0), key=lambda axis: x.shape[axis])
+    return constrain(x, _rows(x), None, *("side" if sides[-1:] == [axis] else None for axis in (2, 3)), None)
+
+
+def _rows(x: jax.Array) -> str | None:
+    """How the rows are split: of a single clip they are not."""
+    return "batch" if len(x) % ways("batch") == 0 else None
 
 
 def rms_norm(x: Float[jax.Array, "... c"], scale: Float[jax.Array, "c"]) -> Float[jax.Array, "... c"]:
@@ -44,6 +62,8 @@ def frame_attention(q, k, v) -> Float[jax.Array, "b t l c"]:
         scores = jnp.einsum("...qc,...kc->...qk", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
         return jnp.einsum("...qk,...kc->...qc", jax.nn.softmax(scores, -1).astype(v.dtype), v)
 
+    if ways("tokens") > 1 and q.shape[2] % ways("tokens") == 0:  # each device its own queries, all of them every key
+        q = constrain(q, _rows(q), None, "tokens", None)
     if q.shape[2] <= MAX_PIXELS_AT_ONCE:
         return attend(q, k, v)
     by_frame = jax.lax.map(lambda qkv: attend(*qkv), tuple(jnp.moveaxis(a, 1, 0) for a in (q, k, v)))
@@ -107,9 +127,9 @@ class ResidualBlock(nn.Module):
         if x.shape[-1] != self.features:
             skip = Convolution(self.features, (1, 1, 1), dtype=self.dtype, name="shortcut")(x)
         y = nn.silu(RMSNorm(name="norm1")(x))
-        y = Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv1")(y)
+        y = spread(Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv1")(y))
         y = nn.silu(RMSNorm(name="norm2")(y))
-        return skip + Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv2")(y)
+        return spread(skip + Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv2")(y))
 
 
 class AttentionBlock(nn.Module):
@@ -123,7 +143,7 @@ class AttentionBlock(nn.Module):
         y = RMSNorm(name="norm")(x).reshape(b, t, h * w, c)
         q, k, v = jnp.split(Dense(3 * c, dtype=self.dtype, name="qkv")(y), 3, axis=-1)
         y = Dense(c, dtype=self.dtype, name="out")(frame_attention(q, k, v))
-        return x + y.reshape(x.shape)
+        return spread(x + y.reshape(x.shape))
 
 
 class Middle(nn.Module):
@@ -148,7 +168,7 @@ class Downsample(nn.Module):
     @nn.compact
     def __call__(self, x):
         features, padding = x.shape[-1], ((0, 0), (0, 1), (0, 1))
-        x = Convolution(features, (1, 3, 3), (1, 2, 2), padding, self.dtype, name="conv")(x)
+        x = spread(Convolution(features, (1, 3, 3), (1, 2, 2), padding, self.dtype, name="conv")(x))
         if not self.temporal:
             return x
         first = is_first_chunk(self)
@@ -174,8 +194,8 @@ class Upsample(nn.Module):
             later = Convolution(2 * c, (3, 1, 1), dtype=self.dtype, name="time_conv")(x)
             later = later.reshape(b, t, h, w, 2, c).transpose(0, 1, 4, 2, 3, 5).reshape(b, 2 * t, h, w, c)
             x = jnp.concatenate([kept, later], 1)
-        x = x.repeat(2, axis=2).repeat(2, axis=3)
-        return Convolution(self.features, (1, 3, 3), dtype=self.dtype, name="conv")(x)
+        x = spread(x.repeat(2, axis=2).repeat(2, axis=3))
+        return spread(Convolution(self.features, (1, 3, 3), dtype=self.dtype, name="conv")(x))
 
 
 class DownLevel(nn.Module):
@@ -242,7 +262,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = Convolution(self.base_dim, (3, 3, 3), dtype=self.dtype, name="conv_in")(x)
+        x = spread(Convolution(self.base_dim, (3, 3, 3), dtype=self.dtype, name="conv_in")(spread(x)))
         last = len(self.dim_mult) - 1
         for i, mult in enumerate(self.dim_mult):
             x = DownLevel(
@@ -257,7 +277,7 @@ class Encoder(nn.Module):
             )(x)
         x = Middle(self.base_dim * self.dim_mult[-1], self.dtype, self.remat, name="middle")(x)
         x = nn.silu(RMSNorm(name="norm_out")(x))
-        return Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv_out")(x)
+        return spread(Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv_out")(x))
 
 
 class Decoder(nn.Module):
@@ -273,7 +293,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x):
         widest = self.base_dim * self.dim_mult[-1]
-        x = Convolution(widest, (3, 3, 3), dtype=self.dtype, name="conv_in")(x)
+        x = spread(Convolution(widest, (3, 3, 3), dtype=self.dtype, name="conv_in")(spread(x)))
         x = Middle(widest, self.dtype, self.remat, name="middle")(x)
         last = len(self.dim_mult) - 1
         for i, mult in enumerate(reversed(self.dim_mult)):
@@ -288,7 +308,7 @@ class Decoder(nn.Module):
                 name=f"up_{i}",
             )(x)
         x = nn.silu(RMSNorm(name="norm_out")(x))
-        return Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv_out")(x)
+        return spread(Convolution(self.features, (3, 3, 3), dtype=self.dtype, name="conv_out")(x))
 
 
 class VideoVAE(nn.Module):

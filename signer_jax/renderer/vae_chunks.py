@@ -22,7 +22,7 @@ from signer_jax.layout import constrain, ways
 from signer_jax.progress import progress
 from signer_jax.renderer.convolution import CHUNK
 from signer_jax.renderer.exact import exact
-from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.vae import VideoVAE, spread
 from signer_jax.types import Array
 
 _PIXELS = 1 << 24  # of all frames that a device encodes at once, but for a single window that has more
@@ -121,7 +121,9 @@ def decoded(
 @partial(jax.jit, static_argnums=(0, 4))
 def _chunk(module: VideoVAE, params: Any, before: Any, frames: jax.Array, method: str) -> tuple[Any, Any]:
     """One chunk, and what the next one needs of it; `before` is empty for the first."""
-    return module.apply({"params": params, **before}, frames, method=method, mutable=[CHUNK])
+    done, kept = module.apply({"params": params, **before}, frames, method=method, mutable=[CHUNK])
+    # Left as it is taken: of several devices each further chunk is the program of the one before.
+    return done, jax.tree.map(lambda x: spread(x) if x.ndim == 5 else x, kept)
 
 
 def _walk(

@@ -116,10 +116,12 @@ def _sizes_14b(parameters: int) -> Sizes:
 
 
 _IMAGE: tuple[Stream, ...] = ("noise", "mask", "image")
+_CONTROL: dict[str, Any] = {"streams": ("noise", "control", "mask", "image"), "pose": "channels", "guidance": 6.0}
 # Wan 2.1 is sampled with shift 5 at 720p and 3 at 480p; 2.2 with one shift for all sizes.
 _BY_SIZE: dict[str, Any] = {"shift_480p": 3.0}
 # Frame rates and guidance are `sample_fps` and `sample_guide_scale` of each model's own config (wan/configs of
-# github.com/Wan-Video/Wan2.1 and Wan2.2; Fun-Control: examples/wan2.1_fun of github.com/aigc-apps/VideoX-Fun).
+# github.com/Wan-Video/Wan2.1 and Wan2.2; Fun-Control: examples/wan2.1_fun, examples/wan2.2_fun and config/wan2.2 of
+# github.com/aigc-apps/VideoX-Fun, whose pipeline_wan2_2_fun_control.py says the order of the channels).
 _FIRST: dict[str, Any] = {"first": True, "continues": (1,)}
 _FACE = FaceBranch(
     channels=(32, 64, 128, 256, 512, 512, 512, 512), style_dim=512, motion_dim=20, motion_blocks=5, motion_out=512,
@@ -147,6 +149,12 @@ VARIANTS: dict[str, Variant] = {
     "wan2.2-ti2v-5b": _published(
         Sizes(24, 30, 14336, 4_999_787_712), latent_channels=48, spatial_ratio=16, time="token", frames=121,
         fps=24.0, **_FIRST,
+    ),
+    # Fun-Control of 2.2 has I2V's mask and grey frames behind the picture, and no CLIP.
+    "wan2.2-fun-control-a14b": _published(_sizes_14b(14_289_228_864), boundary=0.9, **_CONTROL, **_FIRST),
+    "wan2.2-fun-control-5b": _published(
+        Sizes(24, 30, 14336, 5_001_016_512), latent_channels=48, spatial_ratio=16, time="token", frames=121,
+        fps=24.0, **_CONTROL, **_FIRST,
     ),
     "wan2.2-animate-14b": _published(
         _sizes_14b(17_274_816_884), streams=_IMAGE, clip_dim=1280, front=True, frames=77, pose="tokens", threshold=0.5,

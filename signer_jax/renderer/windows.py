@@ -6,9 +6,10 @@ ends. `chain` goes segment by segment: each begins with the last frames of the o
 is trained to go on from. The model sees a fixed number of frames either way; what grows with the video is its latents.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer import solvers
+from signer_jax.renderer.sampler import in_turn
+
+Who = TypeVar("Who")
 
 # ---- Windows that share frames -----------------------------------------------------------------------------------
 
@@ -86,42 +90,91 @@ def noise_of(rng: jax.Array, first: int, frames: int, shape: tuple[int, ...]) ->
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
+class Laid(NamedTuple):
+    """A plan for a program: so many rows a call, the calls filled up to a power of two.
+
+    So clips of any length share few programs; a program makes as many calls as it is told.
+    """
+
+    at: Int[np.ndarray, "calls rows"]  # which window each row is
+    starts: Int[np.ndarray, "calls rows"]
+    weights: Float[np.ndarray, "calls rows length"]  # 0 of what fills up
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of the program, the plan's own first."""
+        return self.weights.size
+
+
+class Blend(NamedTuple):
+    """Where the solver stands, and what the windows have said since its last step."""
+
+    state: solvers.State
+    said: Float[jax.Array, "frames h w c"]
+
+
+def laid(windows: Plan, rows: int) -> tuple[Laid, int]:
+    """The plan in calls of `rows` windows, and how many of them there are to make."""
+    n = len(windows.starts)
+    calls = -(-n // rows)
+    places = np.arange(doubled(calls) * rows).reshape(-1, rows)
+    at = np.minimum(places, n - 1)
+    weights = np.where((places < n)[..., None], windows.weights[at], np.float32(0))
+    return Laid(at, windows.starts[at].astype(np.int32), weights), calls
+
+
+def doubled(count: int) -> int:
+    """The power of two that is not below a count."""
+    return 1 << (count - 1).bit_length()
+
+
+def blended(
+    velocity: Callable[[Float[jax.Array, "rows length h w c"], Any, Any], jax.Array], method: solvers.Solver,
+    blend: Blend, windows: Laid, calls: int | Int[jax.Array, ""], first: int | Int[jax.Array, ""],
+    last: int | Int[jax.Array, ""],
+) -> Blend:  # fmt: skip
+    """The calls from `first` up to `last`, of which every step has `calls`; all three may be traced (`sampler.steps`).
+
+    `velocity(x, sigma, k)` of the windows of the k-th call.
+    """
+    starts, weights, table = jnp.asarray(windows.starts), jnp.asarray(windows.weights), jnp.asarray(method.table)
+    rows, length = weights.shape[1:]
+
+    def call(i: jax.Array, blend: Blend) -> Blend:
+        (state, said), k, row = blend, i % calls, table[i // calls]
+        cut = partial(jax.lax.dynamic_slice_in_dim, slice_size=length)
+        v = velocity(jnp.stack([cut(state.x, starts[k, r]) for r in range(rows)]), row[0], k).astype(said.dtype)
+        said = jnp.where(k == 0, jnp.zeros_like(said), said)
+        for r in range(rows):
+            share = cut(said, starts[k, r]) + weights[k, r][:, None, None, None] * v[r]
+            said = jax.lax.dynamic_update_slice_in_dim(said, share, starts[k, r], axis=0)
+        state = jax.lax.cond(k == calls - 1, lambda: method.advance(state, said, row), lambda: state)
+        return Blend(state, said)
+
+    return jax.lax.fori_loop(first, last, call, blend)
+
+
+def start(method: solvers.Solver, noise: Float[jax.Array, "total h w c"], windows: Laid) -> Blend:
+    """Where the windows begin, filled up to the program's frames."""
+    x = jnp.pad(noise, ((0, windows.frames - len(noise)), (0, 0), (0, 0), (0, 0)))
+    return Blend(method.start(x), jnp.zeros_like(x))
+
+
 def solve(
-    velocity: Callable[[Float[np.ndarray, "rows length h w c"], Any, Any], jax.Array],
-    noise: Float[jax.Array, "total h w c"],
-    sigmas: Float[np.ndarray, "steps+1"],
-    windows: Plan,
-    conditions: Any,
-    *,
-    solver: solvers.Name,
-    rows: int,
+    run: Callable[[Who, Blend, Any, Any], Blend], blend: Blend, parts: Iterable[tuple[Who, slice]], calls: int, *,
     shown: bool,
-) -> Float[jax.Array, "total h w c"]:
+) -> Float[jax.Array, "frames h w c"]:  # fmt: skip
     """Clean latents of all clips: `sampler.solve` with the windows' velocities blended at every step.
 
     Args:
-      velocity: `velocity(x, sigma, conditions)` of `rows` windows; jitted, it is one program whatever the length.
-      conditions: a pytree of arrays in host memory whose first axis is the window, rows of which are handed on.
-      rows: windows a call; the last call is filled up.
+      run: `run(who, blend, first, last)`: `blended` by one of the models, jitted.
+      parts: which model takes which steps (`sampler.by_expert`).
+      calls: of a step, see `laid`.
       shown: whether a progress bar counts the calls.
     """
-    method = solvers.solver(solver, sigmas)
-    state, n = method.start(jnp.asarray(noise)), len(windows.starts)
-    calls = -(-n // rows)
-    with progress(range(len(method.table) * calls), "windows rendered", shown=shown) as bar:
-        for row in method.table:
-            x, blended = np.asarray(state.x), np.zeros(noise.shape, np.float32)
-            for i in range(0, n, rows):
-                at = np.minimum(np.arange(i, i + rows), n - 1)
-                shot = np.stack([x[start : start + windows.length] for start in windows.starts[at]])
-                part = jax.tree.map(lambda leaf, at=at: leaf[at], conditions)
-                v = np.asarray(velocity(shot, row[0], part), np.float32)
-                for k, one in zip(at[: n - i], v, strict=False):
-                    start = windows.starts[k]
-                    blended[start : start + windows.length] += windows.weights[k][:, None, None, None] * one
-                bar.update()
-            state = method.advance(state, jnp.asarray(blended), jnp.asarray(row))
-    return state.x
+    counted = [(who, slice(calls * steps.start, calls * steps.stop)) for who, steps in parts]
+    with progress(range(counted[-1][1].stop), "windows rendered", shown=shown) as bar:
+        return in_turn(run, blend, counted, bar).state.x
 
 
 # ---- Segments that go on from pixels -----------------------------------------------------------------------------

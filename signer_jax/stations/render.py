@@ -1,8 +1,9 @@
 """The third station: pose, semantics and style -> video (paper 2.3), window by window.
 
 With `overlap` 0 each window is a clip of its own, all from one noise; with more, neighbouring windows share frames and
-are blended at every step (`renderer.windows`), and the whole is decoded as one video. Where the autoencoder compresses
-time it encodes and decodes chunk by chunk (`renderer.vae_chunks`).
+are blended at every step (`renderer.windows`), and the whole is decoded as one video. All steps are one program, of two
+experts one each, which is called once where nobody watches (`sampler.in_turn`). Where the autoencoder compresses time
+it encodes and decodes chunk by chunk (`renderer.vae_chunks`).
 
 `render` takes one pose and `render_many` several, by the same functions: signing and evaluation both come here.
 """
@@ -12,26 +13,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from signer_jax.beside import beside
 from signer_jax.data.streams import to_model_range, to_pixels_range
 from signer_jax.errors import SignerError, closest
-from signer_jax.layout import ways
+from signer_jax.layout import constrain, ways
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
 from signer_jax.renderer import solvers, vae_chunks, windows
-from signer_jax.renderer.conditions import encoder
+from signer_jax.renderer.conditions import Conditions, encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.render import Renderer, padded_rows
-from signer_jax.renderer.sampler import Experts, colour, shared_noise
-from signer_jax.renderer.schedule import high_noise
+from signer_jax.renderer.sampler import Experts, Field, by_expert, colour, in_turn, shared_noise, steps
 from signer_jax.renderer.variants import overlap_fault
 from signer_jax.types import Array, Pose
 
@@ -42,6 +42,7 @@ _ROWS = 4  # windows that go through the renderer at a time
 _PLACES = 1 << 15  # of the latents in them, but for a single window that has more
 _MANY = 32  # windows from which on a progress bar counts them
 _LONG = 1 << 18  # places times steps of a window from which on a bar counts every single one
+_DRAWN = 1 << 31  # bytes of what the model sees of blended windows that are kept over the steps
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,19 @@ class Rendered:
 
     video: UInt8[np.ndarray, "t h w 3"]
     style: Style
+
+
+class Shots(NamedTuple):
+    """What blended windows are made from, in the calls of `windows.Laid`."""
+
+    own: Said  # [calls rows ...] each window's pose
+    said: Said  # [clips ...]
+    clips: Int[np.ndarray, "calls rows"]  # whose each window is
+
+    def of(self, k: Any) -> dict[str, Any]:
+        """The conditions of the k-th call."""
+        own, said, clips = jax.tree.map(jnp.asarray, self)
+        return {name: leaf[k] for name, leaf in own.items()} | {name: leaf[clips[k]] for name, leaf in said.items()}
 
 
 @dataclass(frozen=True)
@@ -82,15 +96,19 @@ class Studio:
     noise: Float[Array, "1 f h w z"]
     noise_of: Callable[[int], Float[Array, "k h w z"]]  # a clip's, for so many latent frames; the longer begins alike
     film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
-    velocity: Callable[..., Any]  # params, windows' noisy latents, σ, conditions, which of two experts -> dx/dσ
+    begin: Callable[..., Any]  # params, where a solver starts -> the same, lying as `walk` and `blend` leave it
+    # `film` in its parts, for windows of which each step may be told: params, conditions -> what the model sees of
+    # them; params, that, whether the expert of high noise, the state, from which step up to which -> its next state.
+    look_at: Callable[..., Any]
+    walk: Callable[..., Any]
+    # The same of blended windows: params, their shots, calls -> what is seen of all; params, that or the shots, the
+    # plan, calls, which expert, the blend, from which call up to which -> the next blend.
+    look_at_all: Callable[..., Any]
+    blend: Callable[..., Any]
     encode: Callable[..., Any]  # the vae's parameters, [b, t, h, w, 3], uint8 or in [-1, 1] -> latents, not normalised
     decode: Callable[..., Any]  # and back, in [-1, 1]
     null: Float[np.ndarray, "n e"] | None = None  # the text encoder's states of the prompt that says nothing
     see: Callable[[UInt8[np.ndarray, "y x 3"]], Any] | None = None  # CLIP's tokens of a picture, or None
-    # `film` in its parts, for windows of which each step is told: params, conditions -> what the model sees of them;
-    # and params, noisy latents, σ, that, which of two experts -> dx/dσ
-    look_at: Callable[..., Any] | None = None
-    lead: Callable[..., Any] | None = None
 
     @classmethod
     def of(
@@ -121,29 +139,44 @@ class Studio:
             return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
 
         led: dict[str, Any] = {"guidance": guidance, "apart": guidance_each, "apart_low": guidance_low}
+        method = solvers.solver(renderer.schedule.solver, renderer.schedule.levels())
 
-        def velocity(params: dict, x: jax.Array, sigma: jax.Array, conditions: dict, high: bool) -> Any:
-            seen = _in_model_range(conditions)
-            field = renderer.field(
-                params["renderer"],
-                **seen,
-                **led,
-                encode=encoder(vae, params, latents.normalise),
-            )
-            if isinstance(field, Experts):
-                field = field.high if high else field.low
-            return field(x, sigma)
+        def begin(params: dict, start: Any) -> Any:  # on the parameters' devices, or its first call is compiled apart
+            return _lying(jax.lax.optimization_barrier(start))
 
-        def look_at(params: dict, conditions: dict) -> Any:
+        def look_at(params: dict, conditions: dict) -> Conditions:
             return renderer.drawn_conditions(
                 **_in_model_range(conditions), encode=encoder(vae, params, latents.normalise)
             )
 
-        def lead(params: dict, x: jax.Array, sigma: jax.Array, seen: Any, high: bool) -> Any:
+        def field_of(params: dict, seen: Conditions, high: bool) -> Field:
             field = renderer.field_of(params["renderer"], seen, **led)
             if isinstance(field, Experts):
-                field = field.high if high else field.low
-            return field(x, sigma)
+                return field.high if high else field.low
+            return field
+
+        def walk(params: dict, seen: Conditions, high: bool, state: solvers.State, first: int, last: int) -> Any:
+            return _lying(steps(field_of(params, seen, high), method, state, first, last))
+
+        def look_at_all(params: dict, shots: Shots, calls: int) -> Conditions:
+            one = jax.eval_shape(lambda: look_at(params, shots.of(0)))
+            empty = jax.tree.map(lambda leaf: jnp.zeros((len(shots.clips), *leaf.shape), leaf.dtype), one)
+
+            def look(k: Any, seen: Conditions) -> Conditions:
+                return jax.tree.map(lambda all_, one: all_.at[k].set(one), seen, look_at(params, shots.of(k)))
+
+            return jax.lax.fori_loop(0, calls, look, empty)
+
+        def blend(
+            params: dict, seen: Conditions | Shots, laid: windows.Laid, calls: int, high: bool, blend: windows.Blend,
+            first: int, last: int,
+        ) -> windows.Blend:  # fmt: skip
+            def velocity(x: jax.Array, sigma: jax.Array, k: jax.Array) -> Any:
+                if isinstance(seen, Shots):
+                    return field_of(params, look_at(params, seen.of(k)), high)(x, sigma)
+                return field_of(params, jax.tree.map(lambda leaf: leaf[k], seen), high)(x, sigma)
+
+            return _lying(windows.blended(velocity, method, blend, laid, calls, first, last))
 
         def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
             seen = _in_model_range(conditions)
@@ -164,8 +197,8 @@ class Studio:
 
         return cls(
             renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
-            jax.jit(film), jax.jit(velocity, static_argnames="high"), jax.jit(encode), jax.jit(decode), null, see,
-            jax.jit(look_at), jax.jit(lead, static_argnames="high"),
+            jax.jit(film), jax.jit(begin, keep_unused=True), jax.jit(look_at), jax.jit(walk, static_argnums=2),
+            jax.jit(look_at_all), jax.jit(blend, static_argnums=4), jax.jit(encode), jax.jit(decode), null, see,
         )  # fmt: skip
 
     @property
@@ -189,12 +222,28 @@ class Studio:
     @property
     def tells_steps(self) -> bool:
         """Whether each step of a window is told, since one takes long."""
-        return self.places * self.renderer.schedule.steps >= _LONG and self.lead is not None
+        return self.places * self.renderer.schedule.steps >= _LONG
+
+    @property
+    def parts(self) -> list[tuple[bool, slice]]:
+        """Whether the expert of high noise takes them, and which steps; False of a model without experts."""
+        boundary = self.renderer.variant.boundary
+        return by_expert(False if boundary is None else Experts(boundary, True, False), self.renderer.schedule.levels())
+
+    @property
+    def solver(self) -> solvers.Solver:
+        """What its programs step by."""
+        return solvers.solver(self.renderer.schedule.solver, self.renderer.schedule.levels())
 
 
 def _in_model_range(conditions: dict) -> dict:
     """The conditions, pictures among them as models take them."""
     return conditions | {name: _ranged(conditions[name]) for name in ("picture", "face") if name in conditions}
+
+
+def _lying(state: Any) -> Any:
+    """A solver's arrays between its steps: rows of windows as a batch's, a clip's frames whole on each device."""
+    return jax.tree.map(lambda x: constrain(x, *("batch",) * (x.ndim == 5), *(None,) * 4), state)
 
 
 def _ranged(pictures: Any) -> Any:
@@ -350,26 +399,20 @@ def _film(conditions: dict[str, np.ndarray], studio: Studio) -> UInt8[np.ndarray
 
 @contextmanager
 def _filming(studio: Studio, count: int) -> Iterator[Callable[[Any, dict], Any]]:
-    """(noise, conditions) -> windows in [-1, 1], called `count` times: the studio's one program, or, where each step
-    is told, a call of the model a step, under a bar over all steps.
+    """(noise, conditions) -> windows in [-1, 1], called `count` times: the studio's one program, or, where steps are
+    told, its parts, under a bar over all steps.
     """
     if not studio.tells_steps:
         yield lambda noise, conditions: studio.film(studio.params, noise, conditions)
         return
-    renderer, params = studio.renderer, studio.params
-    method = solvers.solver(renderer.schedule.solver, renderer.schedule.levels())
-    with progress(range(count * len(method.table)), "steps") as bar:
+    params = studio.params
+    with progress(range(count * studio.renderer.schedule.steps), "steps") as bar:
 
         def film(noise: Any, conditions: dict) -> Any:
-            assert studio.look_at is not None and studio.lead is not None
             seen = studio.look_at(params, conditions)
-            state = method.start(jnp.asarray(noise))
-            for row in method.table:
-                high = bool(high_noise(row[0], renderer.variant.boundary or 0.0))
-                v = np.asarray(studio.lead(params, state.x, row[0], seen, high=high), np.float32)
-                state = method.advance(state, jnp.asarray(v), jnp.asarray(row))
-                bar.update()
-            made = renderer.made(state.x, jnp.asarray(conditions["reference"]))
+            state = studio.begin(params, studio.solver.start(jnp.asarray(noise)))
+            x = in_turn(partial(studio.walk, params, seen), state, studio.parts, bar).x
+            made = studio.renderer.made(x, jnp.asarray(conditions["reference"]))
             return studio.decode(params["vae"], studio.latents.denormalise(made))
 
         yield film
@@ -386,25 +429,29 @@ def _blended(seen: Sequence[Pose], said: Said, studio: Studio) -> list[UInt8[np.
         np.minimum(ratio * (start - firsts[clip]) + np.arange(studio.window), len(seen[clip]) - 1)
         for start, clip in zip(plan.starts, plan.clips, strict=True)
     ]
-    boundary = studio.renderer.variant.boundary or 0.0
-
-    def velocity(x: Any, sigma: Any, part: Any) -> Any:
-        return studio.velocity(studio.params, x, sigma, part, high=bool(high_noise(sigma, boundary)))
-
-    clean = windows.solve(
-        velocity,
-        jnp.concatenate([studio.noise_of(count) for count in counts]),
-        studio.renderer.schedule.levels(),
-        plan,
-        {
-            "pose": np.stack([seen[clip].coordinates[at] for clip, at in zip(plan.clips, frames, strict=True)]),
-            "confidence": np.stack([seen[clip].confidence[at] for clip, at in zip(plan.clips, frames, strict=True)]),
-            **{name: values[plan.clips] for name, values in said.items()},
-        },
-        solver=studio.renderer.schedule.solver,
-        rows=studio.rows(len(plan.starts)),
-        shown=studio.shows(len(plan.starts)),
+    laid, calls = windows.laid(plan, studio.rows(len(plan.starts)))
+    # Clips are filled up as the calls are, so that their number makes few programs.
+    clips = np.minimum(np.arange(windows.doubled(len(seen))), len(seen) - 1)
+    own = {
+        "pose": np.stack([seen[clip].coordinates[at] for clip, at in zip(plan.clips, frames, strict=True)]),
+        "confidence": np.stack([seen[clip].confidence[at] for clip, at in zip(plan.clips, frames, strict=True)]),
+    }
+    shots = Shots(
+        {name: values[laid.at] for name, values in own.items()},
+        {name: values[clips] for name, values in said.items()},
+        plan.clips[laid.at],
     )
+    params, drawn = studio.params, jax.eval_shape(studio.look_at_all, studio.params, shots, calls)
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(drawn)) <= _DRAWN
+    given = studio.look_at_all(params, shots, calls) if kept else jax.tree.map(jnp.asarray, shots)
+    noise = jnp.concatenate([studio.noise_of(count) for count in counts])
+    clean = windows.solve(
+        partial(studio.blend, params, given, laid, calls),
+        studio.begin(params, windows.start(studio.solver, noise, laid)),
+        studio.parts,
+        calls,
+        shown=studio.shows(len(plan.starts)),
+    )[: plan.total]
     latents = studio.latents.denormalise(np.asarray(clean))
     return [_decoded(latents[first : first + count], studio) for first, count in zip(firsts, counts, strict=False)]
 

@@ -86,6 +86,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Absent):  # without one of the processes no save ends
+            return
         try:
             self.wait()
         except SignerError as failed:
@@ -173,6 +175,8 @@ class Checkpoints:
             yield
         except Exception as error:
             if not (isinstance(error, OSError | ValueError | RuntimeError) or is_url(self.directory)):
+                raise
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):  # see `naming_the_lost`
                 raise
             step = latest_step(self.directory)
             kept = "there is none before it" if step is None else f"the one of step {step} is whole"
@@ -407,15 +411,12 @@ def _read_about(folder: Path) -> dict:
 def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = True) -> None:
     """Raises `Damaged` where the stored pieces of these arrays are not as they are written here (`pieces`).
 
-    Of processes that read `together` each looks at its share of the bytes; the database is opened once all its files
-    are looked at.
+    Of processes that read `together` each looks at its share of the arrays.
     """
     share = (jax.process_index(), jax.process_count()) if together else (0, 1)
     with _for_all(folder, together), readable(folder):
-        pieces.check_nodes(pieces.nodes(folder / "state", *share))
-    with _for_all(folder, together), readable(folder):
         sizes = {name: math.prod(array["shape"]) for name, array in arrays.items()}
-        pieces.check_arrays(folder / "state", pieces.arrays(sizes, *share))
+        pieces.check_arrays(pieces.values(folder / "state"), pieces.arrays(sizes, *share))
 
 
 @contextmanager

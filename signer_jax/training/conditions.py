@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from signer_jax.data.buckets import Bucket, Placed, fitted
-from signer_jax.data.faces import face_video
+from signer_jax.data.faces import face_video, squares
 from signer_jax.data.records import Corpus
 from signer_jax.data.windows import MotionWindows
 from signer_jax.model import Model, latent_constants
@@ -76,15 +76,15 @@ class Sources:
                 found["text_null"] = null
             if size in grey:  # the encoding is causal: a shorter one begins alike
                 found["blank"] = grey[size][: 1 + (length - 1) // self.renderer.temporal_ratio]
+            shown_here = self.pictures.get(size)
             if self.faces and (face := self.renderer.transformer.face) is not None:
-                sample, video = motions.filmed(motion)
-                pose = motions.posed(sample, motion)
-                frames = np.minimum(np.arange(start, start + length), len(video) - 1)
-                shown_pose = Pose(pose.coordinates[frames], pose.confidence[frames], pose.fps)
-                found["face"] = face_video(video[frames], shown_pose, face.size)
-            if size not in self.pictures:
+                crops = shown_here.window(motion, start).faces if shown_here else None
+                if crops is None or len(crops) < length:  # a cache of before they were kept
+                    found["face"] = filmed_faces(motion, start, length, face.size)
+                else:
+                    found["face"] = squares(crops[:length], face.size)
+            if shown_here is None:
                 return found
-            shown_here = self.pictures[size]
             if variant.front:
                 bank = shown_here.banks[signers[motion]]
                 place = bank.place_but(motion, rng, dropout=self.reference_dropout, window=(start, length))
@@ -94,13 +94,23 @@ class Sources:
                 return found
             shown = np.float32(length > 1 and rng.random() >= self.reference_dropout)
             found["shown"] = shown
-            if self.renderer.shows_picture:
+            kept = shown_here.window(motion, start, tokens=bool(shown_here.tower))
+            if self.renderer.shows_picture and kept.picture is not None:
+                found["picture"] = np.array(kept.picture)
+            elif self.renderer.shows_picture:  # a cache of before they were kept
                 video = motions.video(motion)
                 picture = video[min(start, len(video) - 1)][None]
                 found["picture"] = (picture if at is None else fitted(picture, *at))[0]
-            if shown_here.tower:
-                found["clip"] = shown_here.tokens_at(motion, start) * shown
+            if kept.tokens is not None:
+                found["clip"] = kept.tokens * shown
             return found
+
+        def filmed_faces(motion: int, start: int, length: int, size: int) -> np.ndarray:
+            sample, video = motions.filmed(motion)
+            pose = motions.posed(sample, motion)
+            frames = np.minimum(np.arange(start, start + length), len(video) - 1)
+            shown_pose = Pose(pose.coordinates[frames], pose.confidence[frames], pose.fps)
+            return face_video(video[frames], shown_pose, size)
 
         return arrays
 
@@ -131,7 +141,8 @@ def prepare(
             pictures.prepare(
                 workdir / name, corpus, windows, latents, model.vae, vae, seer,
                 references=c.references, first=renderer.variant.first, windows=starts, cut=cut,
-                most=FEW if renderer.variant.first else None, shared=settings.data.encoded,
+                most=FEW if renderer.variant.first else None, pixels=renderer.shows_picture,
+                faces=faces_of(settings, renderer, cut), shared=settings.data.encoded,
             )
             for name, starts, cut in pictured(settings, corpus, of)
         ]  # fmt: skip
@@ -139,10 +150,18 @@ def prepare(
     grey = None
     if renderer.variant.front and "image" in renderer.variant.streams:
         grey = partial(_grey, model.vae, vae, latents)
-    faces = c.dropout_each.face < 1.0
     constants = np.stack([latents.mean, latents.std]) if corpus_constants(settings, model) else None
     return Sources(
-        renderer, corpus, texts, c.negative_prompt, sizes, shown, c.reference_dropout, faces, grey, constants
+        renderer,
+        corpus,
+        texts,
+        c.negative_prompt,
+        sizes,
+        shown,
+        c.reference_dropout,
+        faces_of(settings, renderer, None) > 0,
+        grey,
+        constants,
     )
 
 
@@ -170,6 +189,12 @@ def pictured(
         for size in shown_sizes(of):
             cut = Cut(size, of.brought_to(size, crop=data.crop, enlarge=data.enlarge))
             yield f"buckets/{size}.pictures", partial(_windows_of, of, size), cut
+
+
+def faces_of(settings: Settings, renderer: Renderer, cut: Cut | None) -> int:
+    """Of how many frames of each window examples show the face."""
+    shown = renderer.transformer.face is not None and settings.renderer.dropout_each.face < 1.0
+    return (cut.bucket.frames if cut else settings.renderer.window) if shown else 0
 
 
 def _windows_of(of: Windows, size: Bucket) -> list[tuple[int, int]]:

@@ -92,10 +92,13 @@ def works(settings: Settings, corpus: Corpus) -> Iterator[tuple[str, begun.Work]
     if of is not None:
         for size in conditions.shown_sizes(of):
             yield str(size), bucketed.work(of.plan.buckets.index(size), of, encoder, corpus, model.vae, vae)
-    tower = encoders.tower(settings)
-    if tower is None or not model.renderer.variant.first:
+    renderer, tower = model.renderer, encoders.tower(settings)
+    if not (renderer.variant.front or renderer.variant.first):
         return
-    weights = first_tells("tower", tower.kept_hash)
+    seen_by = tower if renderer.variant.first else None
+    weights_of = first_tells("tower", seen_by.kept_hash) if seen_by else ""
     for name, starts, cut in conditions.pictured(settings, corpus, of):
-        if shown := sorted(set(starts())):
-            yield Path(name).name, pictures.work(corpus, shown, tower, weights, cut)
+        pixels, faces = renderer.shows_picture, conditions.faces_of(settings, renderer, cut)
+        shown = sorted(set(starts())) if seen_by or pixels or faces else []
+        if shown:
+            yield Path(name).name, pictures.work(corpus, shown, seen_by, weights_of, cut, pixels, faces)

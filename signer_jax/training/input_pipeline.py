@@ -12,7 +12,7 @@ import jax
 from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax.data import buckets, streams
-from signer_jax.data.records import Corpus
+from signer_jax.data.records import Corpus, Records
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
@@ -66,7 +66,7 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
     path = workdir / "prior"
     recover(path)
     if not (path.exists() and any(path.iterdir())):
-        records = corpus.motions("train")
+        records = corpus.signs("train")
         samples = (records[i] for i in progress(range(len(records)), "prior"))
         Prior.build(prior_entries(samples), path, fps=corpus.about["fps"])
     return Prior.open(path, REMAKE)
@@ -89,9 +89,12 @@ def stage_batches(
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading)
     # The renderer's own stages read no candidates: none are laid out for them.
-    windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name in ("pose", "joint"))
     if name == "pose":
+        windows = motion_windows(
+            settings, workdir, corpus, tokenizer, model, experts=True, records=corpus.signs("train")
+        )
         return streams.pose_batches(windows, settings.pose.window, reading)
+    windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name == "joint")
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
     vae = partitioning.here(params["vae"], mesh)
@@ -118,10 +121,17 @@ def stage_batches(
 
 
 def motion_windows(
-    settings: Settings, workdir: Path, corpus: Corpus, tokenizer: Tokenizer | None, model: Model, *, experts: bool
+    settings: Settings,
+    workdir: Path,
+    corpus: Corpus,
+    tokenizer: Tokenizer | None,
+    model: Model,
+    *,
+    experts: bool,
+    records: Records | None = None,
 ) -> MotionWindows:
-    """Windows of the training motions, with `experts` the candidates beside them where there is SLP-MoE, from the prior
-    that is built where it is not yet.
+    """Windows of the training motions (`records`, or all), with `experts` the candidates beside them where there is
+    SLP-MoE, from the prior that is built where it is not yet.
     """
     retrieval = None
     if experts and model.slp_moe is not None:
@@ -132,8 +142,8 @@ def motion_windows(
         )  # fmt: skip
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(
-        corpus.motions("train"), model.joints, settings.pose.dims, limits(settings.data), tokenizer, retrieval,
-        settings.pose.gating,
+        corpus.motions("train") if records is None else records, model.joints, settings.pose.dims,
+        limits(settings.data), tokenizer, retrieval, settings.pose.gating,
     )  # fmt: skip
 
 

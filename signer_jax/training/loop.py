@@ -19,6 +19,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from signer_jax.distributed import naming_the_lost
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
@@ -254,11 +255,14 @@ def fit(
     stopped: Path | None = None,
     profile: int = 0,
     step: Callable | None = None,
+    show: Callable[[int, Params], None] | None = None,
+    show_every: int = 0,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
-    traced. `step` takes the place of the program's own (`compiled_step.step_of`).
+    traced. `step` takes the place of the program's own (`compiled_step.step_of`). `show` is given, every `show_every`
+    steps and at the end, the step and all parameters as they are then, which it may not keep.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -291,7 +295,7 @@ def fit(
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    with notice.until_saved():
+    with naming_the_lost(), notice.until_saved():
         for k in notice.during(bar):
             with meter.spent("data"):
                 batch = partitioning.put_batch(next(batches), mesh)
@@ -330,6 +334,9 @@ def fit(
                     del here
             if stops:
                 break
+            if show and ((k + 1) % show_every == 0 or last):
+                with meter.spent("samples"):
+                    show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale))
         checkpoints.wait()
         asked = agreement.over()
     if asked:

@@ -2,7 +2,8 @@
 
 A published model was shown pictures, each encoded by itself; the latents' own banks hold parts of encoded clips too.
 `<workdir>/pictures` holds, for each signer, frames spread evenly over the training videos with their poses, latents and
-tokens, and the tokens of each training window's first frame where that is what the model is shown.
+tokens, and a record of each training window where the model is shown some of it: its first frame, in pixels and as
+tokens, or the filmed faces. So an example unpacks its own window and not the whole video's pixels.
 `<workdir>/buckets/BUCKET.pictures` is the same at the size of a bucket: what training on buckets is shown.
 """
 
@@ -23,6 +24,7 @@ from jaxtyping import Float, UInt8
 from signer_jax import storage
 from signer_jax.arrays import open_npy, read_npz
 from signer_jax.data.buckets import Bucket, Placed, fitted
+from signer_jax.data.faces import face_crops
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import indices_of_size, spread_over
@@ -40,16 +42,27 @@ from signer_jax.training import base, begun, encodings, precision
 from signer_jax.training.latents import encoder_of, shared_among, shares, write_array
 from signer_jax.training.partitioning import by_rows, free
 from signer_jax.training.published import hash_of, hashed
+from signer_jax.types import Pose
 
 KIND = "cache of reference pictures"
 KEY = "config.renderer.image_encoder"
 DTYPE = "float32"
 _BATCH = 8  # pictures
 _PART = 4096  # pictures whose tokens are kept on the way: a minute or so of an accelerator
+_PART_READ = 256  # windows that are kept on the way where videos are read alone: as many seconds, of large ones
+_MOST_FACES = 1 << 14  # frames of a window
 _FILES = ("about.json", "pictures.npy", "latents.npy", "places.npz", "windows.npy")
 
 Picture = UInt8[np.ndarray, "y x 3"]
 Tokens = Float[np.ndarray, "i c"]
+
+
+class Shown(NamedTuple):
+    """What is kept of a window; None for what is not."""
+
+    tokens: Tokens | None  # CLIP's of its first frame
+    picture: Picture | None  # that frame
+    faces: list[Picture] | None  # of each of its frames, as they were filmed (`faces.face_crops`)
 
 
 class Cut(NamedTuple):
@@ -164,13 +177,15 @@ class Pictures:
             raise SignerError(f"{directory}: the {KIND} is damaged (records of other windows); {storage.REMAKE}")
         return cls(directory, vae, tower, banks, windows, shard, files=about.get("tower_files"), **of)
 
-    def tokens_at(self, motion: int, start: int) -> Tokens:
-        """CLIP's of a window's first frame. Raises `SignerError` for a window that is not there."""
-        if self.shard is None or (motion, start) not in self.windows:
+    def window(self, motion: int, start: int, *, tokens: bool = False) -> Shown:
+        """What is kept of a window, if anything. Raises `SignerError` where `tokens` are asked for and not there."""
+        row = self.windows.get((motion, start))
+        found = Shown(None, None, None) if self.shard is None or row is None else self.shard[row]
+        if tokens and found.tokens is None:
             raise SignerError(
                 f"{self.directory}: knows no window from frame {start} of motion {motion}; {storage.REMAKE}"
             )
-        return self.shard[self.windows[motion, start]]
+        return found
 
 
 def _windows(file: Path) -> dict[tuple[int, int], int]:
@@ -199,20 +214,50 @@ def _check(bank: ReferenceBank, rows: int) -> None:
         raise ValueError("its poses do not fit their confidences, or a motion is no number")
 
 
-def _decode(record: bytes) -> Tokens:
-    tokens = unpack(record)["tokens"]
-    if not isinstance(tokens, np.ndarray) or tokens.dtype != np.float32 or tokens.ndim != 2 or not plausible(tokens):
-        raise ValueError("its tokens are no finite float32 [i, c]")
-    return tokens
+def _encode(tokens: Tokens | None, picture: Picture | None, faces: list[Picture] | None) -> bytes:
+    """A window's record (`_decode`)."""
+    tree = {} if tokens is None else {"tokens": tokens}
+    if picture is not None:
+        tree["picture"] = picture
+    if faces is not None:
+        tree["faces"] = np.concatenate([face.reshape(-1) for face in faces])
+        tree["sizes"] = np.array([face.shape[:2] for face in faces], np.int32)
+    return pack(tree)
+
+
+def _decode(record: bytes) -> Shown:
+    tree = unpack(record)
+    tokens, picture, faces = (tree.get(name) for name in ("tokens", "picture", "faces"))
+    for name, value, dtype, axes in (
+        ("tokens", tokens, np.float32, 2), ("picture", picture, np.uint8, 3), ("faces", faces, np.uint8, 1)
+    ):  # fmt: skip
+        if value is not None and not (isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == axes):
+            raise ValueError(f"its {name} are no {np.dtype(dtype)} of {axes} axes")
+    if tokens is not None and not plausible(tokens):
+        raise ValueError("its tokens are not finite")
+    if picture is not None and (not picture.size or picture.shape[2] != 3):
+        raise ValueError(f"its picture is {list(picture.shape)}")
+    return Shown(tokens, picture, None if faces is None else _faces(faces, tree["sizes"]))
+
+
+def _faces(pixels: np.ndarray, sizes: np.ndarray) -> list[Picture]:
+    if sizes.dtype != np.int32 or sizes.ndim != 2 or sizes.shape[1] != 2 or (sizes < 0).any():
+        raise ValueError("its faces' sizes are none")
+    if not 0 < len(sizes) <= _MOST_FACES:
+        raise ValueError(f"its faces are {len(sizes)}")
+    ends = (3 * sizes.astype(np.int64).prod(axis=1)).cumsum()
+    if ends[-1] != len(pixels):
+        raise ValueError("its faces have other sizes than they say")
+    return [part.reshape(*size, 3) for part, size in zip(np.split(pixels, ends[:-1]), sizes, strict=True)]
 
 
 def prepare(
     directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
     tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
-    cut: Cut | None = None, most: int | None = None, shared: str = "",
+    cut: Cut | None = None, most: int | None = None, pixels: bool = False, faces: int = 0, shared: str = "",
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
-    After a kill CLIP's tokens that were done are not made again, and several processes share them (`begun`).
+    After a kill windows that were done are not made again, and several processes share them (`begun`).
 
     Args:
       motions: whose poses stand beside the frames.
@@ -220,7 +265,9 @@ def prepare(
       first: whether a clip is shown with its own first frame, so that the tokens of the `windows` (motion, first frame)
         are wanted where there is a `tower`.
       cut: the bucket whose size they have; None for frames as the corpus has them.
-      shared: the folder that has the windows' tokens already (`encodings`), "" to make them here.
+      pixels: whether the first frame of each of the `windows` is wanted itself.
+      faces: of how many frames of each of the `windows` the face is wanted.
+      shared: the folder that has the windows' already (`encodings`), "" to make them here.
 
     Raises `SignerError` where the folder was made by another autoencoder or another tower, or is of another bucket or
     type.
@@ -244,14 +291,14 @@ def prepare(
             base.noted(tower.folder) if tower else [],
             tower.hash() if tower else "",
             tower.kept_hash() if tower else "",
-            sorted(set(windows())) if first and tower else [],
+            sorted(set(windows())) if (first and tower) or pixels or faces else [],
         ],
     )
     starts = [(motion, start) for motion, start in starts]
     places = picture_places(corpus, references, cut, most)
-    files = []
-    if starts and tower:
-        files = encodings.parts(directory, work(corpus, starts, tower, weights, cut), shared)
+    seen_by, files = tower if first else None, list[Path]()
+    if starts:
+        files = encodings.parts(directory, work(corpus, starts, seen_by, weights, cut, pixels, faces), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
@@ -290,25 +337,52 @@ def prepare(
     return Pictures.open(directory)
 
 
-def work(corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower, weights: str, cut: Cut | None) -> begun.Work:
-    """CLIP's tokens of the windows' first frames; `weights` is the tower's `kept_hash`."""
+def work(
+    corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower | None, weights: str, cut: Cut | None,
+    pixels: bool, faces: int,
+) -> begun.Work:  # fmt: skip
+    """What is kept of the windows; tokens where there is a `tower`, `weights` being its `kept_hash`."""
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
-        "tower": weights, "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
-        "precision": precision.PRECISION,
+        "tower": weights if tower else "", "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "precision": precision.PRECISION, "pixels": pixels, "faces": faces,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip
 
     def records(first: int, end: int) -> Generator[bytes, None, None]:
-        seer, rest = Seer(tower, shared_among(end - first, _BATCH)), starts[first:end]
+        seer = Seer(tower, shared_among(end - first, _BATCH)) if tower else None
+        rows, rest = seer.rows if seer else _BATCH, _filmed(corpus, starts[first:end], cut, faces)
+        what = "pictures seen by CLIP" if seer else "windows' pictures"
         try:
-            for tokens in _seen(seer, _frames(corpus, rest, cut), len(rest)):
-                yield from (pack({"tokens": one}) for one in tokens)
+            for _ in progress(range(first, end, rows), what):
+                some = list(islice(rest, rows))
+                seen = seer([picture for picture, _ in some]) if seer else [None] * len(some)
+                for tokens, (picture, crops) in zip(seen, some, strict=True):
+                    yield _encode(tokens, picture if pixels else None, crops)
         finally:
-            seer.close()
+            if seer:
+                seer.close()
 
-    counts = [min(_PART, len(starts) - i) for i in range(0, len(starts), _PART)]
+    part = _PART if tower else _PART_READ
+    counts = [min(part, len(starts) - i) for i in range(0, len(starts), part)]
     return begun.Work(key, counts, records)
+
+
+def _filmed(
+    corpus: Corpus, starts: Iterable[tuple[int, int]], cut: Cut | None, faces: int
+) -> Iterator[tuple[Picture, list[Picture] | None]]:
+    """Each window's first frame as the bucket has it, and its faces; neighbours of one clip read it once."""
+    records = corpus.motions("train")
+    for motion, some in groupby(starts, key=lambda place: place[0]):
+        sample, video = records.filmed(motion)
+        pose = records.posed(sample, motion) if faces else None
+        for _, start in some:
+            at = np.minimum(np.arange(start, start + max(faces, 1)), len(video) - 1)
+            picture, crops = video[at[:1]], None
+            if pose is not None:
+                found = face_crops(video[at], Pose(pose.coordinates[at], pose.confidence[at], pose.fps))
+                crops = [face.copy() for face in found]  # which else keep the window's pixels
+            yield (fitted(picture, cut.placed[motion], cut.bucket) if cut else picture)[0], crops
 
 
 def check_same(pictures: Pictures, tower: Tower | None) -> None:

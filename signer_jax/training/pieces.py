@@ -1,7 +1,9 @@
 """What the stored pieces of a checkpoint's arrays unpack to, told before tensorstore unpacks them.
 
 `state` is an OCDBT database (tensorstore's) of zarr arrays, packed piece by piece with zstd: `NAME/.zarray` says into
-which pieces an array is cut, `NAME/0.0` is one. The database's own nodes are packed as well.
+which pieces an array is cut, `NAME/0.0` is one. The database's own nodes, which name each other and the places of the
+pieces, are packed as well: each is looked at before tensorstore unpacks it (`ocdbt.dump`). Of the pieces the headers of
+their blocks are read alone, a few bytes of each 128 KiB; in a bucket, where that is a request each, all of it.
 """
 
 import itertools
@@ -9,41 +11,125 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from signer_jax.json_files import CONFIG, parse_json
-from signer_jax.mirror import is_url
+from signer_jax.mirror import is_url, store
 from signer_jax.mirror import sizes as sizes_of
 from signer_jax.packed import most_unpacked
 
 _SMALL = 1 << 26  # bytes that a piece or a node may unpack to, however little it should hold
 _SLACK = 4  # times what it should hold: blocks that are not full count as full
-_LEAST_PIECE = 9  # bytes of a zstd frame
-_HEADS = (b"\x0c\xdb\x20\xde", b"\x0c\xdb\x3a\x2a")  # of a node and of the manifest; then the length, uint64
-_HEAD, _END = 14, 4  # bytes before and behind what is packed: version and kind of packing, a checksum
+_HEAD, _END = 14, 4  # bytes of a node before and behind what is packed: its kind and length, how; a checksum
 _ZSTD = 1
-_READ = 1 << 24
+_MANIFEST = "manifest.ocdbt"
 
 
-def check_nodes(files: Iterable[Path]) -> None:
-    """Raises `ValueError` where a node in these files of the database may unpack to more than one holds.
+@dataclass(frozen=True)
+class Stored:
+    """Bytes that lie in a file."""
 
-    All of its files are to be looked at before it is opened.
+    file: Any
+    start: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self) -> bytes:
+        if is_url(self.file):
+            return store().cat_file(str(self.file), start=self.start, end=self.start + self.length)
+        with self.file.open("rb") as data:
+            data.seek(self.start)
+            return data.read(self.length)
+
+    def most_unpacked(self) -> int:
+        """As `packed.most_unpacked`."""
+        if is_url(self.file):
+            return most_unpacked(self.read())
+        with self.file.open("rb", buffering=0) as data:
+            return most_unpacked(_Parts(data.fileno(), self.start, self.length))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Of an open file what is asked for, as of bytes."""
+
+    descriptor: int
+    start: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, at: Any) -> Any:
+        first, end, _ = at.indices(self.length) if isinstance(at, slice) else (at, at + 1, 1)
+        part = os.pread(self.descriptor, max(0, end - first), self.start + first)
+        return part if isinstance(at, slice) else part[0]
+
+
+Values = Mapping[str, "bytes | Stored"]  # of the database, by key: those in a node, and where the others lie
+
+
+def values(state: Any) -> Values:
+    """Of the database in this folder. Raises `ValueError` where there is none, or a node of it may unpack to more than
+    one holds.
     """
-    for file in files:
-        _check_nodes(file)
+    import tensorstore
+
+    files = sizes_of(state)
+    if (manifest := state / _MANIFEST) not in files:
+        raise ValueError(f"its arrays have no {_MANIFEST}")
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
+    base = tensorstore.KvStore.open(f"{state}/" if is_url(state) else f"file://{state}/").result()
+
+    def dumped(node: Stored, *place: str) -> Any:
+        _check_node(node)
+        return tensorstore.ocdbt.dump(base, *place, context=context).result()
+
+    root = dumped(Stored(manifest, 0, files[manifest]))["versions"][-1]["root"].get("location")
+    left, seen, found = [(root, b"")] if root else [], set(), dict[str, bytes | Stored]()
+    while left:
+        place, before = left.pop()
+        if place in seen:
+            raise ValueError("a list of its pieces names itself")
+        seen.add(place)
+        for entry in dumped(_placed(state, files, place), place)["entries"]:
+            if "location" in entry:
+                left.append((entry["location"], before + entry["subtree_common_prefix"]))
+                continue
+            key = (before + entry["key"]).decode()
+            if key in found:
+                raise ValueError(f"{key} is there twice")
+            inline, indirect = entry.get("inline_value"), entry.get("indirect_value")
+            found[key] = _placed(state, files, indirect) if inline is None else inline
+    return found
 
 
-def nodes(state: Path, index: int = 0, count: int = 1) -> list[Path]:
-    """The files of the database that process `index` of `count` looks at: each is some one's.
+def _placed(state: Any, files: Mapping[Any, int], place: str) -> Stored:
+    """What tensorstore calls "KIND:FOLDER/:FILE:START:LENGTH"."""
+    _, folder, name, start, length = place.split(":")
+    stored = Stored(state / f"{folder}{name}", int(start), int(length))
+    if stored.start + stored.length > files.get(stored.file, -1):
+        raise ValueError(f"{folder}{name} has no {length} bytes at {start}")
+    return stored
 
-    Raises `ValueError` where there is no database.
-    """
-    files = _files(state)
-    return _dealt(list(files), list(files.values()), index, count)
+
+def _check_node(node: Stored) -> None:
+    if len(node) <= _SMALL:
+        data = node.read()
+        if len(data) < _HEAD or max(data[_HEAD - 2 : _HEAD]) > _ZSTD:
+            raise ValueError(f"a list of its pieces, byte {node.start} of {node.file.name}, is packed in another way")
+        if data[_HEAD - 1] != _ZSTD:
+            return  # not packed
+        if most_unpacked(data[_HEAD:-_END]) <= _SMALL:
+            return
+    raise ValueError(
+        f"a list of its pieces, byte {node.start} of {node.file.name}, unpacks to more than {_SMALL >> 20} MB"
+    )
 
 
 def arrays(sizes: Mapping[str, int], index: int, count: int) -> list[str]:
@@ -56,59 +142,17 @@ def _dealt(all_: list[Any], sizes: list[int], index: int, count: int) -> list[An
     return [all_[k] for k in order[index::count]]
 
 
-def _files(state: Path) -> dict[Path, int]:
-    if not (state / "manifest.ocdbt").is_file():
-        raise ValueError("its arrays have no manifest.ocdbt")
-    return sizes_of(state)
-
-
-def check_arrays(state: Path, names: Iterable[str]) -> None:
+def check_arrays(values: Values, names: Iterable[str]) -> None:
     """Raises `ValueError` where a piece of one of the arrays `names` ("params/a/kernel") is not as it is written here,
     or may unpack to more than it should hold.
     """
-    import tensorstore
-
-    size = sum(_files(state).values())
-    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _SMALL}})
-    base = f"{state}/" if is_url(state) else f"file://{state}/"
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
     for name in names:
-        _check_array(store, name.replace("/", "."), size)
+        _check_array(values, name.replace("/", "."))
 
 
-def _check_nodes(file: Path) -> None:
-    """Nodes are found wherever they stand in a file, by how they begin: another node says where they are."""
-    place, before = 0, b""
-    with file.open("rb") as data:
-        size = data.seek(0, os.SEEK_END)
-        data.seek(0)
-        while part := data.read(_READ):
-            window = before + part
-            start = place - len(before)
-            for head in _HEADS:
-                found = window.find(head)
-                while found >= 0:
-                    _check_node(file, start + found, size)
-                    found = window.find(head, found + 1)
-            place += len(part)
-            before = window[-3:]
-
-
-def _check_node(file: Path, place: int, size: int) -> None:
-    with file.open("rb") as data:
-        data.seek(place)
-        head = data.read(_HEAD)
-        length = int.from_bytes(head[4:12], "little")
-        if len(head) < _HEAD or not _HEAD + _END < length <= size - place or head[13] != _ZSTD:
-            return  # such bytes happen to stand there, or the library refuses them
-        if length > _SMALL or most_unpacked(data.read(length - _HEAD - _END)) > _SMALL:
-            raise ValueError(
-                f"a list of its pieces, byte {place} of {file.name}, unpacks to more than {_SMALL >> 20} MB"
-            )
-
-
-def _check_array(store, name: str, size: int) -> None:
-    about = parse_json(_value(store, f"{name}/.zarray"), CONFIG)
+def _check_array(values: Values, name: str) -> None:
+    said = _value(values, f"{name}/.zarray")
+    about = parse_json(said if isinstance(said, bytes) else said.read(), CONFIG)
     shape, chunks, packing = about["shape"], about["chunks"], about["compressor"]
     if (packing is not None and packing["id"] != "zstd") or about.get("filters"):
         raise ValueError(f"{name} is packed by {json.dumps(packing)[:60]}")
@@ -116,12 +160,14 @@ def _check_array(store, name: str, size: int) -> None:
         raise ValueError(f"{name} of {shape} is cut into pieces of {chunks}")
     held = math.prod(chunks) * np.dtype(_type(about["dtype"])).itemsize
     counts = [-(-side // part) for side, part in zip(shape, chunks, strict=True)]
-    if math.prod(counts) > max(1, size // _LEAST_PIECE):
-        raise ValueError(f"{name} is cut into {math.prod(counts)} pieces, {size} bytes are there")
+    if math.prod(counts) > len(values):
+        raise ValueError(f"{name} is cut into {math.prod(counts)} pieces, {len(values)} values are there")
     between = about.get("dimension_separator", ".")
     for places in itertools.product(*map(range, counts)):
-        piece = _value(store, f"{name}/{between.join(map(str, places)) or 0}")
-        most = most_unpacked(piece) if packing else len(piece)
+        piece = _value(values, f"{name}/{between.join(map(str, places)) or 0}")
+        most = len(piece)
+        if packing:
+            most = most_unpacked(piece) if isinstance(piece, bytes) else piece.most_unpacked()
         if most > max(_SMALL, _SLACK * held):
             raise ValueError(f"a piece of {name} of {held} bytes may unpack to {most}")
 
@@ -130,8 +176,7 @@ def _type(name: str) -> str:
     return "<u2" if name == "bfloat16" else name
 
 
-def _value(store, key: str) -> bytes:
-    found = store.read(key).result()
-    if found.state != "value":
+def _value(values: Values, key: str) -> bytes | Stored:
+    if key not in values:
         raise ValueError(f"{key} is missing")
-    return found.value
+    return values[key]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ LEARNS_FROM = {
     "joint": ("sentences", "poses", "videos"),
 }
 PUBLISHED = ("slul", "vae", "renderer")  # parts that may come from elsewhere
+Show = Callable[[str, Model, Monitor, int, dict[str, Any]], None]  # of a stage: step and parameters
 
 
 def mesh_of(settings: Settings) -> jax.sharding.Mesh:
@@ -118,23 +120,26 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
 
 
 def train(
-    settings: Settings, workdir: Path, notice: Notice | None = None, profile: int = 0
+    settings: Settings, workdir: Path, notice: Notice | None = None, profile: int = 0, show: Show | None = None
 ) -> tuple[Model, dict[str, Any]]:
     """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
-    Inside of `claimed`. So many steps of each stage as `profile` says are traced. Raises `SignerError` for bad input,
-    and `Preempted` where `notice` stops it; what was trained before it stays.
+    Inside of `claimed`. So many steps of each stage as `profile` says are traced. `show`, if any, is called every
+    `samples_every` steps and at each stage's end. Raises `SignerError` for bad input, and `Preempted` where `notice`
+    stops it; what was trained before it stays.
     """
     while True:
         try:
-            return _train(settings, workdir, notice, profile)
+            return _train(settings, workdir, notice, profile, show)
         except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
             if jax.process_count() > 1:  # one may have met it alone, and the others wait elsewhere
                 leave_behind(damage)
             pass_over(damage)
 
 
-def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: int) -> tuple[Model, dict[str, Any]]:
+def _train(
+    settings: Settings, workdir: Path, notice: Notice | None, profile: int, show: Show | None
+) -> tuple[Model, dict[str, Any]]:  # fmt: skip
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
     monitor = Monitor(workdir / "tensorboard")
@@ -185,7 +190,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
         weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    params = _train_stages(stages, weights, corpus, tokenizer, monitor, notice, profile)
+    params = _train_stages(stages, weights, corpus, tokenizer, monitor, notice, profile, show)
     params = weights.ready(params, weights.for_signing(), settings.stages)
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
@@ -199,7 +204,7 @@ def _train(settings: Settings, workdir: Path, notice: Notice | None, profile: in
 
 def _train_stages(
     stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, monitor: Monitor,
-    notice: Notice | None, profile: int,
+    notice: Notice | None, profile: int, show: Show | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains every stage that is not over; returns the parameters that the last ones left in memory."""
     settings, workdir, mesh, model = weights.settings, weights.workdir, weights.mesh, weights.model
@@ -243,7 +248,8 @@ def _train_stages(
                 program, params, batches,
                 seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
-                stopped=workdir / "stopped", profile=profile, step=step,
+                stopped=workdir / "stopped", profile=profile, step=step, show_every=settings.samples_every,
+                show=show and partial(show, name, model, monitor),
             )  # fmt: skip
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))

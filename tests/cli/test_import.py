@@ -192,7 +192,7 @@ def with_tensors(folder: Path, **tensors: np.ndarray) -> None:
     save_file({**load_file(folder / FILE), **tensors}, folder / FILE)
 
 
-@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "wan2.1-i2v-14b", "wan2.1-fun-control-14b"])
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "wan2.1-i2v-14b", "wan2.1-fun-control-14b", "wan2.2-animate-14b"])
 def test_wans_own_form_is_read_and_written_in_diffusers_names(name, tmp_path, capsys):
     source = original(tmp_path / "source", name)
     (source / "Wan2.1_VAE.pth").write_bytes(b"a pickle")
@@ -203,14 +203,15 @@ def test_wans_own_form_is_read_and_written_in_diffusers_names(name, tmp_path, ca
     (again, read), (module, expected) = (wan.load_transformer(tmp_path / each) for each in ("out", "source"))
     assert again == module
     equal(read, expected)
-    assert "proj_out.weight" in load_file(tmp_path / "out" / FILE)
+    assert load_file(tmp_path / "out" / FILE).keys() == wan.theirs(module, expected)[1].keys()
 
 
-def test_two_experts_of_wans_own_form(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["wan2.2-i2v-a14b", "wan2.2-fun-control-a14b"])
+def test_two_experts_of_wans_own_form(name, tmp_path, capsys):
     for part in ("high_noise_model", "low_noise_model"):
-        original(tmp_path / "a14b" / part, "wan2.2-i2v-a14b")
+        original(tmp_path / "a14b" / part, name)
     said = runs(capsys, "import", "wan", tmp_path / "a14b", "--out", tmp_path / "out")
-    assert "laid out as wan2.2-i2v-a14b" in said
+    assert f"laid out as {name}" in said
     equal(*(wan.load_experts(tmp_path / each, ("high", "low"))[1] for each in ("a14b", "out")))
     assert (tmp_path / "out" / "transformer_2" / FILE).exists()
     with pytest.raises(SignerError, match=r"holds a model of two experts \(high_noise_model and low_noise_model\)"):
@@ -255,6 +256,23 @@ def test_what_fun_control_has_no_place_for(tmp_path, capsys):
 def test_wans_own_form_is_refused_as_diffusers_is(harm, says, tmp_path, capsys):
     source = original(tmp_path / "source", "wan2.1-t2v-1.3b")
     harm(source)
+    assert says in fails(capsys, tmp_path / "out", "wan", source)
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ("face_adapter.fuser_blocks.0.linear1_kv.bias", "lacks 2 tensors, the first 'face_adapter.fuser_bl"),
+        ("motion_encoder.dec.direction.weight", "lacks 'motion_encoder.dec.direction.weight', which says a size"),
+        ("motion_encoder.enc.net_app.convs.1.conv2.1.weight", "lacks 'motion_encoder.enc.net_app.convs.1.weight', whi"),
+        ("pose_patch_embedding.bias", "lacks 1 tensors, the first 'pose_patch_embedding.bias'"),
+    ],
+)  # fmt: skip
+def test_animate_of_wans_own_form_is_refused_where_it_is_not_whole(lost, says, tmp_path, capsys):
+    source = original(tmp_path / "source", "wan2.2-animate-14b")
+    tensors = load_file(source / FILE)
+    del tensors[lost]
+    save_file(tensors, source / FILE)
     assert says in fails(capsys, tmp_path / "out", "wan", source)
 
 

@@ -57,7 +57,7 @@ def test_a_clip_is_whole_and_its_text_is_as_it_stands(tmp_path):
     assert how2sign.splits(tmp_path) == ["dev"]
     items, left = found(tmp_path)
     one = items["ab_0-5-rgb_front"]
-    assert (one.video, one.pose, one.seconds, one.pose_is_cut) == (video, pose, None, False) and not left
+    assert (one.video, one.pose, one.seconds, one.pose_seconds) == (video, pose, None, None) and not left
     assert one.text == '"""Quoted," it\'s said""' and one.glosses is None and one.glosses_by == ""
     assert (one.split, one.language, one.spoken, one.signer) == ("dev", "ase", "en", "5")
     assert one.came_from == "how2sign_realigned_val.csv, line 2"
@@ -66,12 +66,32 @@ def test_a_clip_is_whole_and_its_text_is_as_it_stands(tmp_path):
 def test_a_whole_video_is_cut_by_the_aligned_times(tmp_path):
     table(tmp_path, row("ab_0-5-rgb_front"), row("ab_1-5-rgb_front", "3", "9000"), row("ab_2-5-rgb_front", "4", ""))
     whole = write(tmp_path / "video_level/val/rgb_front/raw_videos/ab-5-rgb_front.mp4")
-    openpose(tmp_path, "ab_1-5-rgb_front")
     items, left = found(tmp_path)
     assert not left and {one.video for one in items.values()} == {whole}
+    assert {one.recording for one in items.values()} == {"ab-5-rgb_front"}
     # An end beyond the video's is for who decodes it to judge.
     assert [one.seconds for one in items.values()] == [(1.5, 3.25), (3.0, 9000.0), (4.0, None)]
-    assert [one.pose_is_cut for one in items.values()] == [False, True, False]
+
+
+def test_poses_in_a_whole_video_lie_where_the_times_that_cut_them_say(tmp_path):
+    names = [f"ab_{i}-5-rgb_front" for i in range(4)]
+    table(tmp_path, *map(row, names))
+    write(tmp_path / "video_level/val/rgb_front/raw_videos/ab-5-rgb_front.mp4")
+    for name in names[:3]:
+        openpose(tmp_path, name)
+    items, left = found(tmp_path)
+    assert list(items) == [names[3]] and {one.reason for one in left} == {"no times of the poses"} and len(left) == 3
+    cut = [row(names[0], "1.25", "3"), row(names[1], "x", "3"), row(names[2], "2", "")]
+    write(tmp_path / "how2sign_val.csv", "\n".join([HEADER.replace("_REALIGNED", ""), *cut]) + "\n")
+    items, left = found(tmp_path)
+    assert [one.name for one in left] == [names[1]]
+    assert [(one.seconds, one.pose_seconds) for one in items.values()] == [
+        ((1.5, 3.25), (1.25, 3.0)), ((1.5, 3.25), (2.0, None)), ((1.5, 3.25), None)
+    ]  # fmt: skip
+    next(tmp_path.glob("sentence_level/val/text/en/raw_text/re_aligned/*.csv")).unlink()  # then the others cut the text
+    assert {(one.seconds, one.pose_seconds) for one in found(tmp_path)[0].values()} == {
+        ((1.25, 3.0), (1.25, 3.0)), ((2.0, None), (2.0, None))
+    }  # fmt: skip
 
 
 def test_poses_beside_and_none_of_a_clip(tmp_path):

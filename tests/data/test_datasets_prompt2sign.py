@@ -8,6 +8,8 @@ import pytest
 
 from signer_jax.data.datasets import prompt2sign
 from signer_jax.data.datasets.item import Item, Left
+from signer_jax.data.prepared import poses
+from signer_jax.data.prepared.taking import How, LeftOut, take
 from signer_jax.errors import SignerError
 
 DATA = os.environ.get("SIGNER_DATA")
@@ -47,29 +49,22 @@ def found(folder: Path, split: str = "train") -> tuple[list[Item], list[Left]]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("frames", [1, 2, 6, 300])
+@pytest.mark.parametrize("frames", [4, 300])
 def test_a_normalisation_is_told_by_its_numbers(tmp_path, form, frames):
-    line = skels(form, frames)
-    numbers = [float(one) for one in line.split()]
-    assert prompt2sign.convention(numbers) == form
-    make(tmp_path, skels=[line], text=["ein text"])
+    make(tmp_path, skels=[skels(form, frames)], text=["ein text"])
     (one,), left = found(tmp_path)
-    assert one.came_from == f"train.text, line 1 ({form})" and not left
-    if frames > 5:
-        assert prompt2sign.convention(numbers[: 5 * FORMS[form] + 7], whole=False) == form
+    assert one.came_from == "train.text, line 1" and not left
+    assert poses.read(one, 25.0).layout.partition(" ")[0] == form
 
 
-def test_what_is_in_no_form_is_not(tmp_path):
-    numbers = [float(one) for one in skels("prompt2sign-v1", 6).split()]
-    for other in ([], numbers[:150], numbers[:-1], numbers[1:] + [0.0], [0.5] * 302, [float("nan")] * 151 * 3):
-        assert prompt2sign.convention(other) is None
-    lines = [skels("prompt2sign-v1", 3), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign-v1", 2).rsplit(" ", 4)[0]]
+def test_what_is_in_no_form_is_left_out_where_it_is_taken(tmp_path):
+    lines = [skels("prompt2sign-v1", 4), " ".join(["0.5"] * 300), "a b c", skels("prompt2sign-v1", 4).rsplit(" ", 4)[0]]
     make(tmp_path, skels=lines, text=["a", "b", "c", "d"], files=["1", "2", "3", "4"])
     items, left = found(tmp_path)
-    assert [one.name for one in items] == ["1"]
-    assert [one.reason for one in left] == [
-        "skels in no known form", "skels with something that is no number", "skels in no known form"
-    ]  # fmt: skip
+    assert len(items) == 4 and not left and take(items[0], How(pose_fps=25)).pose_layout == "prompt2sign-v1"
+    for one in items[1:]:
+        with pytest.raises(LeftOut, match="pose cannot be read"):
+            take(one, How(pose_fps=25))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -171,7 +166,7 @@ def test_real_files():
     for split in ("train", "dev"):
         items, left = found(Path(DATA) / "skels", split)
         assert len(items) == 5 and not left and [one.line for one in items] == list(range(5))
-        assert all(one.came_from.endswith("(progressive)") and one.glosses for one in items)
+        assert all(one.glosses and poses.read(one, 25.0).layout.startswith("progressive") for one in items)
     items, left = found(Path(DATA) / "dwpose")
     assert [(one.name, one.pose.name) for one in items] == [("human_signer", "json"), ("wlasl_01214", "npz")]
     assert not left and all(one.video for one in items)

@@ -1,15 +1,9 @@
-"""Tables of others row by row, and pickles as data: by hand, with the faults of real files."""
+"""Tables of others row by row: by hand, with the faults of real files."""
 
-import pickle
-import struct
-from collections import OrderedDict
-
-import numpy as np
 import pytest
 from fuzz import memory
 
 from signer_jax.data import tables
-from signer_jax.data.datasets import plain_pickle
 from signer_jax.errors import SignerError
 
 HEADER = b"name|text\n"
@@ -100,90 +94,3 @@ def test_files_of_parallel_lines(tmp_path):
     two.write_bytes(b"1\n\n2\n")
     with pytest.raises(SignerError, match=r"a\.skels: has 3 lines, a\.text 4, and they belong together line by line"):
         tables.check_parallel([one, two])
-
-
-# ---- Pickles ---------------------------------------------------------------------------------------------------------
-
-PLAIN = {"info": [{"name": "S1", "label": ["你们", "好"], "signer": 4, "pair": (1.5, None, True), "far": 1 << 40}]}
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_of_plain_values_is_read_in_every_protocol(tmp_path, protocol):
-    value = {**PLAIN, "again": PLAIN["info"], "empty": [(), {}, []], "many": list(range(3000)), 7: ("a", "b", "c", "d")}
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol))
-    read = plain_pickle.read(tmp_path / "a.pkl")
-    assert read == value and read["again"] is read["info"]
-
-
-class Hostile:
-    def __init__(self, call, *arguments) -> None:
-        self.call, self.arguments = call, arguments
-
-    def __reduce__(self):
-        return self.call, self.arguments
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_nothing_that_a_pickle_says_is_executed(tmp_path, protocol):
-    mark = tmp_path / "executed"
-    for value in (
-        Hostile(open, str(mark), "w"),
-        Hostile(exec, f"open({str(mark)!r}, 'w')"),
-        np.zeros(3),
-        OrderedDict(),
-    ):
-        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"info": value}, protocol))
-        with pytest.raises(SignerError, match=r"is no pickle of plain values \(it has \w+ at byte \d+\)"):
-            plain_pickle.read(tmp_path / "a.pkl")
-    assert not mark.exists()
-
-
-HARM = {
-    "nothing": b"",
-    "text": b"hello, world",
-    "no end": pickle.dumps(PLAIN)[:-1],
-    "a memo of two billion": b"\x80\x04N" + b"r" + struct.pack("<I", 1 << 31) + b"X\x08\x00\x00",
-    "a text of two gigabytes": b"\x80\x04X" + struct.pack("<I", 1 << 31) + b"abc.",
-    "eight exabytes": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62) + b"abc.",
-    "bytes that fill": b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"abc.",
-    "no list to append to": b"\x80\x04}K\x01a.",
-    "a mark as value": b"\x80\x04(.",
-    "no mark": b"\x80\x04]K\x01e.",
-    "a key without its value": b"\x80\x04}(K\x01u.",
-    "a list as key": b"\x80\x04}]K\x01s.",
-    "a deep key": b"\x80\x04}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
-    "a value of nothing": b"\x80\x04.",
-    "a number of many digits": b"I" + b"9" * 100_000 + b"\n.",
-    "an unknown memo": b"\x80\x04h\x05.",
-}
-
-
-@pytest.mark.parametrize("what", HARM)
-def test_a_harmed_pickle_is_refused_within_bounds(tmp_path, what):
-    (tmp_path / "a.pkl").write_bytes(HARM[what])
-
-    def refused() -> None:
-        with pytest.raises(SignerError, match=r"a\.pkl: is no ") as error:
-            plain_pickle.read(tmp_path / "a.pkl")
-        assert "\n" not in str(error.value)
-
-    refused()
-    assert memory.grown(refused) < 64 << 20
-
-
-def test_a_pickle_cut_anywhere_is_refused(tmp_path):
-    whole = pickle.dumps(PLAIN)
-    for end in range(len(whole)):
-        (tmp_path / "a.pkl").write_bytes(whole[:end])
-        with pytest.raises(SignerError):
-            plain_pickle.read(tmp_path / "a.pkl")
-
-
-def test_a_pickle_of_many_small_things_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_pickle, "MOST_STEPS", 1000)
-    (tmp_path / "a.pkl").write_bytes(b"\x80\x04](" + b"}" * 2000 + b"e.")
-    with pytest.raises(SignerError, match="it has more than 1000 steps"):
-        plain_pickle.read(tmp_path / "a.pkl")
-    monkeypatch.setattr(plain_pickle, "MOST_BYTES", 100)
-    with pytest.raises(SignerError, match="has more than 0 MB"):
-        plain_pickle.read(tmp_path / "a.pkl")

@@ -10,206 +10,23 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from conftest import ROOT, TINY
+from filmed import even, film, posed
 from PIL import Image
 
 from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
-from signer_jax.data import shards, streams, video
+from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, reading, timing, work
-from signer_jax.data.prepared.taking import CUT, DISAGREE, NOBODY, RATE, SEVERAL, TURNED, VARIABLE, How, LeftOut, take
+from signer_jax.data.prepared import layout, reading, work
+from signer_jax.data.prepared.taking import ASSUMED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
-from signer_jax.pose import skeleton
-from signer_jax.pose.formats import pose_file
-from signer_jax.types import Pose
-
-HEIGHT, WIDTH = 48, 64
-
-
-def level(picture: np.ndarray) -> float:
-    return float(picture[:8, :8].mean())
-
-
-def film(path: Path, stamps, *, size=(HEIGHT, WIDTH), corner=None) -> Path:
-    """An mp4 with frames at these times in milliseconds; frame i has the grey level 6 i in its upper left."""
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "g": "5"})
-        stream.height, stream.width, stream.pix_fmt, stream.time_base = *size, "yuv420p", Fraction(1, 1000)
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for i, stamp in enumerate(stamps):
-            picture = np.full((*size, 3), 128, np.uint8)
-            picture[:8, :8] = min(6 * i, 255) if corner is None else corner
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(stamp), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def even(frames: int, fps: float = 25) -> list[float]:
-    return [i * 1000 / fps for i in range(frames)]
-
-
-def posed(path: Path, frames: int, fps: float = 25, seen: bool = True) -> Path:
-    """A `.pose` file in pixels: shoulders 12 pixels apart around the middle, a nose that goes down a pixel a frame."""
-    coordinates = np.zeros((frames, len(skeleton.JOINTS), 3), np.float32)
-    coordinates[..., :2] = (WIDTH / 2, HEIGHT / 2)
-    coordinates[:, skeleton.INDEX["right_shoulder"], 0] -= 6
-    coordinates[:, skeleton.INDEX["left_shoulder"], 0] += 6
-    coordinates[:, skeleton.INDEX["nose"], 1] = np.arange(frames)
-    confidence = np.full(coordinates.shape[:2], 1.0 if seen else 0.0, np.float32)
-    if not seen:
-        confidence[:, skeleton.INDEX["nose"]] = 1
-    pose_file.write(path, Pose(coordinates, confidence, fps), size=(WIDTH, HEIGHT))
-    return path
-
-
-def levels(data: bytes) -> list[float]:
-    return [level(frame) for _, frame in video.frames_of("x", data)]
-
-
-# ---- One item --------------------------------------------------------------------------------------------------------
-
-
-def test_a_whole_video_keeps_its_own_bytes(tmp_path):
-    file = film(tmp_path / "a.mp4", even(12))
-    taken = take(Item("a", "train", "hello", video=file, pose=posed(tmp_path / "a.pose", 12)), How())
-    assert taken.video == file.read_bytes() and taken.mended == ()
-    assert (taken.size, taken.video_fps, taken.seconds) == ((HEIGHT, WIDTH), 25, pytest.approx(12 / 25))
-    assert taken.pose is not None and len(taken.pose) == 12 and taken.scale == pytest.approx(12)
-    np.testing.assert_allclose(taken.centre, (WIDTH / 2, HEIGHT / 2))
-
-
-def test_a_part_of_a_video_is_cut_by_its_times(tmp_path):
-    file = film(tmp_path / "a.mp4", even(40))
-    item = Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 40), seconds=(0.4, 0.8))
-    taken = take(item, How())
-    assert taken.video is not None and taken.pose is not None
-    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(10, 20), atol=4)
-    noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1]
-    np.testing.assert_allclose(noses, (np.arange(10, 20) - HEIGHT / 2) / 12, atol=1e-5)
-
-
-def test_frames_are_counted_from_0_and_a_cut_pose_is_not_cut_again(tmp_path):
-    file = film(tmp_path / "a.mp4", even(40))
-    item = Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 10), frames=(10, 20), pose_is_cut=True)
-    taken = take(item, How())
-    assert taken.video is not None and taken.pose is not None
-    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(10, 20), atol=4)
-    np.testing.assert_allclose(
-        taken.pose.coordinates[:, skeleton.INDEX["nose"], 1], (np.arange(10) - HEIGHT / 2) / 12, atol=1e-5
-    )
-
-
-def test_a_variable_rate_is_brought_to_one_by_the_frames_times(tmp_path):
-    gaps = [40] * 10 + [120] * 10 + [40] * 10  # what a telephone does in the dark
-    stamps = np.concatenate([[0], np.cumsum(gaps)])
-    file = film(tmp_path / "a.mp4", stamps)
-    taken = take(Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", len(stamps))), How())
-    assert VARIABLE in taken.mended and taken.video_fps == pytest.approx(25)
-    assert taken.video is not None and taken.pose is not None
-    wanted = np.arange(len(taken.pose)) / 25
-    shown = np.abs(stamps[None] / 1000 - wanted[:, None]).argmin(1)
-    assert len(taken.pose) == len(levels(taken.video)) == pytest.approx(stamps[-1] / 40 + 1, abs=1)
-    np.testing.assert_allclose(levels(taken.video), 6 * shown, atol=5)
-    noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
-    np.testing.assert_allclose(noses, np.interp(wanted, stamps / 1000, np.arange(len(stamps))), atol=0.1)
-
-
-def test_a_turned_video_comes_upright(tmp_path):
-    file = film(tmp_path / "a.mp4", even(8), corner=255)
-    data = bytearray(file.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # the matrix: x' = -y, y' = x, a quarter turn with the clock
-    quarter = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in quarter)
-    file.write_bytes(data)
-    taken = take(Item("a", "train", video=file), How())
-    assert taken.size == (WIDTH, HEIGHT) and taken.mended == (TURNED,) and taken.video is not None
-    _, frame = next(video.frames_of("x", taken.video))
-    assert frame[:8, -8:].mean() > 240 and frame[:8, :8].mean() < 140
-    np.testing.assert_array_less(200, next(video.frames(file))[2:6, -6:-2])  # of whoever reads videos
-
-
-def test_odd_sizes_become_even_and_a_size_is_cut_around_the_signer(tmp_path):
-    file, pose = film(tmp_path / "a.mkv", even(8), size=(46, 62)), posed(tmp_path / "a.pose", 8)
-    taken = take(Item("a", "train", video=film(tmp_path / "b.mp4", even(8)), pose=pose), How(size=(31, 21)))
-    assert taken.size == (32, 22) and taken.video is not None
-    unit, x, y = skeleton.view(31, 21)
-    assert taken.scale == pytest.approx(unit)
-    np.testing.assert_allclose(taken.centre, (x, y), rtol=1e-6)
-    assert next(video.frames_of("x", taken.video))[1].shape == (32, 22, 3)
-    assert take(Item("a", "train", video=file), How(fps=10)).video_fps == 10
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"seconds": (9.0, 10.0)}, "begins beyond its end"),
-        ({"seconds": (0.6, 0.4)}, "end before start"),
-        ({"seconds": (0.2, 0.24)}, "too short"),
-        ({"pose": 60}, DISAGREE),
-        ({"pose": "nobody"}, NOBODY),
-        ({"pose": "broken"}, "pose cannot be read"),
-        ({"video": "cut"}, "video is damaged or cut short"),
-        ({"video": None}, "no text, pose or video"),
-        ({"text": "a" + "\u0301" * 40}, "text is damaged"),
-    ],
-)
-def test_what_cannot_be_kept_says_why(fields, reason, tmp_path):
-    made = {"video": film(tmp_path / "a.mp4", even(20)), **fields}
-    if made["video"] == "cut":
-        made["video"] = tmp_path / "a.mp4"
-        made["video"].write_bytes(made["video"].read_bytes()[:-200])
-    if isinstance(made.get("pose"), int):
-        made["pose"] = posed(tmp_path / "a.pose", made["pose"])
-    elif made.get("pose") == "nobody":
-        made["pose"] = posed(tmp_path / "a.pose", 20, seen=False)
-    elif "pose" in made:
-        made["pose"] = tmp_path / "a.pose"
-        made["pose"].write_bytes(posed(tmp_path / "b.pose", 20).read_bytes()[:-9])
-    with pytest.raises(LeftOut) as left:
-        take(Item("a", "train", **made), How())
-    assert left.value.reason == reason
-
-
-def test_what_is_kept_otherwise_than_it_came_says_so(tmp_path):
-    file = film(tmp_path / "a.mp4", even(20))
-    taken = take(Item("a", "train", video=file, seconds=(0.4, 5.0)), How())
-    assert taken.mended == (CUT,) and taken.seconds == pytest.approx(0.4)
-    wrong = take(Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 20, fps=50)), How())
-    assert wrong.mended == (RATE,) and wrong.pose is not None and wrong.pose.fps == 25
-    half = take(Item("a", "train", video=file, pose=posed(tmp_path / "b.pose", 10, fps=12.5)), How())
-    assert half.pose is not None and len(half.pose) == pytest.approx(20, abs=1)
-
-
-def test_a_folder_of_frames_is_a_video_at_the_datasets_rate(tmp_path):
-    for i in range(12):
-        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 6 * i, np.uint8)).save(tmp_path / f"images{i:04d}.png")
-    taken = take(Item("a", "train", video=tmp_path, fps=25, frames=(2, 10)), How())
-    assert taken.video is not None and taken.video_fps == 25
-    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(2, 10), atol=4)
-    with pytest.raises(LeftOut, match="no frame rate"):
-        take(Item("a", "train", video=tmp_path), How())
-
-
-def test_frames_by_their_times_by_hand():
-    stamps = np.array([0, 0.1, 0.2, 0.6])
-    assert timing.nearest(stamps, np.array([0, 0.04, 0.06, 0.3, 0.5, 0.9])).tolist() == [0, 0, 1, 2, 3, 3]
-    assert timing.constant_rate(np.arange(5) / 24, 24.0) == 24
-    assert timing.constant_rate(stamps, 10.0) == 0
-    pose = Pose(np.arange(4.0, dtype=np.float32).reshape(4, 1, 1), np.ones((4, 1), np.float32), 10)
-    found = timing.at_times(pose, stamps, np.array([0.05, 0.2, 0.4]), 5.0)
-    np.testing.assert_allclose(found.coordinates.ravel(), [0.5, 2, 2.5])
-
 
 # ---- Workers ---------------------------------------------------------------------------------------------------------
 
@@ -344,10 +161,10 @@ from pathlib import Path
 from data import test_prepare
 from signer_jax.data.prepared import work
 take = work.take
-def slowly(item, how):
+def slowly(item, how, estimator=None):
     print(item.name, flush=True)
     if item.name == "c3": sys.stdin.read()
-    return take(item, how)
+    return take(item, how, estimator)
 work.take = slowly
 work.work(test_prepare.job(Path({folder!r}), Path({out!r})))
 """
@@ -378,7 +195,8 @@ def test_nothing_is_dropped_in_silence(made):
     _, one = made
     report = json.loads((one / "report.json").read_text())
     assert report["counts"]["train"] == {
-        "items": 7, "left_out": 1, "kept": 6, "texts": 6, "glossed": 6, "poses": 6, "videos": 6, "signs": 6
+        "items": 7, "left_out": 1, "kept": 6, "texts": 6, "glossed": 6, "sentences": 6, "poses": 6, "videos": 6,
+        "posed_videos": 6, "signs": 6, "prompts": 0,
     }  # fmt: skip
     left = {(row["name"], row["split"], row["reason"], row["where"]) for row in report["left_out"]}
     assert left == {
@@ -416,6 +234,53 @@ def test_what_no_record_holds_is_left_out(made, tmp_path, monkeypatch):
     assert left["c5"] == "too large" and report["counts"]["train"]["kept"] == 7 - len(left)
 
 
+def test_what_was_left_out_is_looked_at_again_where_somebody_mended_it(tmp_path):
+    frames = tmp_path / "source" / "frames"
+    frames.mkdir(parents=True)
+    for i in range(8):
+        Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(frames / f"{i}.png")
+    whole = (frames / "0.png").read_bytes()
+    (frames / "0.png").write_bytes(whole[:-40])
+    times = frames.stat().st_atime_ns, frames.stat().st_mtime_ns
+    own = work.Job("own", frames.parent, tmp_path / "set", How(), ("train",),
+                   lambda split: [Item("a", "train", video=frames, fps=25)])  # fmt: skip
+    assert work.work(own) and layout.PreparedSet(own.out).counts["train"]["kept"] == 0
+    (frames / "0.png").write_bytes(whole)
+    os.utime(frames, ns=times)  # as rsync leaves it
+    assert work.work(own) and layout.PreparedSet(own.out).counts["train"]["kept"] == 1
+
+
+def test_glosses_are_counted_by_language_and_videos_known_by_what_they_are(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    file = film(folder / "a.mp4", even(8))
+    copy = shutil.copy(file, folder / "b.mp4")
+    other = film(folder / "c.mp4", even(9))
+    parted, composed = "STRASSE-A\u0308", "STRASSE-\u00c4"
+
+    def items(split: str):
+        about = {"language": "gsg", "spoken": "de", "glosses_by": "human"}
+        if split == "train":
+            yield Item("a", split, "e\u0301", glosses=(parted, "ICH"), video=file, **about)
+            yield Item("w", split, glosses=("ICH",), video=other, recording="broadcast", language="ase")
+        else:
+            yield Item("b", split, "\u00e9", glosses=(composed,), video=Path(copy), **about)
+            yield Item("x", split, glosses=("ICH",), video=other, recording="broadcast", seconds=(0, 0.3), **about)
+            yield Item("y", split, glosses=("NEU",))
+
+    work.work(work.Job("own", folder, tmp_path / "set", How(), ("train", "dev"), items))
+    report = json.loads((tmp_path / "set" / "report.json").read_text())
+    seen = {language: of["dev"]["seen_in_training"] for language, of in report["gloss_coverage"].items() if "dev" in of}
+    assert seen == {"gsg": 1, "": 0} and report["gloss_coverage"]["ase"]["train"]["glosses"] == 1
+    shared = {row["what"]: (row["shared"], sorted(row["examples"])) for row in report["leakage"]}
+    assert shared == {
+        "the same sentence": (1, ["a / b"]), "the same video": (2, ["a / b", "w / x"])
+    }  # fmt: skip
+    assert report["counts"]["train"]["glossed"] == 2 and report["counts"]["train"]["sentences"] == 1
+    reading.write(tmp_path / "data", str(tmp_path / "set"), fps=25, size=(16, 16))
+    assert reading.opened(tmp_path / "data").about["glosses"] == {"ase": ["ICH"], "gsg": ["ICH", composed]}
+
+
 def test_an_other_folder_is_left_alone(made, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(SignerError, match="exists and is no prepared set"):
@@ -444,6 +309,41 @@ def test_a_run_reads_a_set_where_it_is(made, tmp_path):
     assert reading.trains(str(one)) == {"sentences": True, "poses": True, "videos": True}
 
 
+def test_a_video_without_a_pose_is_left_out_beside_others_that_have_one(made, tmp_path, capsys):
+    folder, one = made
+    bare = [Item(f"v{i}", "train", language="ase", signer="c", video=folder / f"{i}.mp4") for i in range(3)]
+    work.work(work.Job("bare", folder, tmp_path / "bare", How(), ("train",), lambda split: bare))
+    reading.write(tmp_path / "alone", str(tmp_path / "bare"), fps=25, size=(16, 16))
+    assert len(reading.opened(tmp_path / "alone").motions("train")) == 3 and "left out" not in capsys.readouterr().err
+    reading.write(tmp_path / "data", f"{tmp_path / 'bare'},{one}", fps=25, size=(16, 16))
+    assert "3 of 9 motions of 'train' have a video and no pose: left out of this run" in capsys.readouterr().err
+    corpus = reading.opened(tmp_path / "data")
+    assert corpus.about["unposed"] == {"train": 3} and corpus.about["signers"] == ["own/a", "own/b"]
+    motions, listed = corpus.motions("train"), corpus.listed("train")
+    assert [motions[i].name for i in range(len(motions))] == [f"c{i}" for i in range(6)]
+    assert [(len(motions.filmed(i)[1]), True) for i in range(6)] == [(frames, video) for frames, video, _ in listed]
+    limits = windows.Limits(8, 8, 8)
+    poses = streams.pose_batches(
+        windows.MotionWindows(motions, np.arange(8), 2, limits), 4, streams.Reading(3, 0, 0, 1, (0, 1, 2))
+    )
+    assert next(poses)["pose"].shape == (3, 4, 8, 2)
+
+
+def test_a_runs_list_does_not_grow_with_its_sets(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    file, sizes = film(folder / "a.mp4", even(8)), []
+    for count in (1, 40):
+        items = [Item(f"{i}", "train", video=file) for i in range(count)]
+        own = work.Job("own", folder, tmp_path / f"{count}", How(), ("train",),
+                       lambda split, items=items: items)  # fmt: skip
+        work.work(own)
+        reading.write(tmp_path / f"data{count}", str(own.out), fps=25, size=(16, 16))
+        sizes.append((tmp_path / f"data{count}" / "corpus.json").stat().st_size)
+        assert len(reading.opened(tmp_path / f"data{count}").motions("train")) == count
+    assert sizes[1] - sizes[0] < 20
+
+
 def test_a_run_on_several_sets_and_on_one_that_changed(made, tmp_path):
     folder, one = made
     other = tmp_path / "other"
@@ -463,6 +363,8 @@ def test_a_motions_text_is_read_without_its_video(made, tmp_path, monkeypatch):
     folder, _ = made
 
     def items(split: str):
+        # Of sets with poses a video without one is left out of a run.
+        yield Item("e", "train", "of e", language="ase", spoken="en", video=folder / "2.mp4")
         for name, text, pose in (
             ("a", "text alone", None),
             ("b", "", "0.pose"),
@@ -471,7 +373,6 @@ def test_a_motions_text_is_read_without_its_video(made, tmp_path, monkeypatch):
         ):
             yield Item(name, "train", text, language="ase", spoken="en", glosses=("D",) if name == "d" else None,
                        pose=pose and folder / pose)  # fmt: skip
-        yield Item("e", "train", "of e", language="ase", spoken="en", video=folder / "2.mp4")
 
     work.work(work.Job("own", folder, tmp_path / "set", How(), ("train",), items, 2))
     reading.write(tmp_path / "data", str(tmp_path / "set"), fps=0, size=(16, 16))
@@ -479,7 +380,7 @@ def test_a_motions_text_is_read_without_its_video(made, tmp_path, monkeypatch):
     found = corpus.motions("train")
     expected = [found[i].text for i in range(len(found))]
     monkeypatch.setattr(layout, "read_motion", lambda record: pytest.fail("a motion is read"))
-    assert list(corpus.captions("train")) == expected == ["", "of c", "of e"]
+    assert list(corpus.captions("train")) == expected == ["", "of c"]
 
 
 def test_a_set_that_is_moved_is_the_same_corpus(made, tmp_path):
@@ -528,7 +429,7 @@ def own(tmp_path_factory) -> Path:
     folder.mkdir()
     rows = ["name,split,video,pose,text,gloss,language,spoken,signer"]
     for i in range(8):
-        film(folder / f"ä {i}.mp4", even(20 + i, 24), size=(32, 32))
+        film(folder / f"ä {i}.mp4", even(20 + i, 24))
         split, frames = ("dev" if i == 7 else "train"), f"{i}.pose"
         if i == 3:
             frames = "json"
@@ -560,8 +461,8 @@ def test_the_command_prepares_a_folder_of_ones_own(prepared, capsys):
     report = json.loads((prepared / "report.json").read_text())
     assert report["counts"]["train"] | {"left_out": 1, "kept": 7, "poses": 7} == report["counts"]["train"]
     assert [row["name"] for row in report["left_out"]] == ["gone"]
-    assert report["kept_otherwise"] == {SEVERAL: ["c3"]}
-    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["dev"]["seen_in_training"] == 1
+    assert report["kept_otherwise"] == {HOLES: ["c3"], SEVERAL: ["c3"]}
+    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["human"]["seen_in_training"] == 1
 
 
 def test_without_a_shard_the_workers_parts_are_put_together(own, tmp_path, capsys):
@@ -585,6 +486,7 @@ def test_poses_without_a_rate_need_one(own, tmp_path, capsys):
     assert "signer:" not in capsys.readouterr().err
     counts = [layout.PreparedSet(tmp_path / name).counts["train"]["poses"] for name in "ab"]
     assert counts == [0, 1]
+    assert json.loads((tmp_path / "b" / "report.json").read_text())["kept_otherwise"][ASSUMED] == ["c"]
 
 
 def test_less_than_half_is_said(tmp_path, capsys):

@@ -3,12 +3,14 @@
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import asdict
 from functools import cache
 
 import jax
 import numpy as np
 import pytest
 import tiny_pipeline
+from flax.traverse_util import flatten_dict, unflatten_dict
 from renderer import tiny_wan
 from test_parity_wan_transformer import assert_equal, original
 
@@ -19,8 +21,11 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import lora as interop
 from signer_jax.interop import pipelines, wan
 from signer_jax.pipeline import Signer
-from signer_jax.renderer.variants import find
-from signer_jax.training import lora
+from signer_jax.renderer.variants import VARIANTS, find
+from signer_jax.training import lora, partitioning, run
+from signer_jax.training.checkpoints import Checkpoints
+from signer_jax.training.held import Weights
+from signer_jax.validation import read
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -153,6 +158,43 @@ def test_diffusers_loads_an_exported_pipeline(exported, variant):
 
 
 # ---- A run of one's own ----------------------------------------------------------------------------------------------
+
+
+class Place:
+    """A place in data that there are none of."""
+
+    def get_state(self) -> dict:
+        return {}
+
+
+@pytest.mark.parametrize("variant", [name for name, record in VARIANTS.items() if record.sizes])
+def test_every_variants_trained_run_goes_to_diffusers(tmp_path, variant):
+    """As the last step of a stage that trained all of it leaves it; the steps themselves are the next test's."""
+    weights, workdir, out = (tmp_path / name for name in ("weights", "run", "out"))
+    tiny_pipeline.write(weights, variant, encoders=False)
+    c = tiny_wan.config_of(variant, str(weights), str(weights / "vae"))
+    c.train.renderer.trains, c.train.renderer.steps, c.train.renderer.warmup = ("full",), 1, 0
+    if find(variant).pose != "branch":
+        c.renderer.control = "variant"
+    settings = read(c)
+    with run.claimed(settings, workdir):
+        held = Weights.of(settings, 0, workdir, partitioning.own_mesh(asdict(settings.mesh)))
+        shapes, moving = flatten_dict(held.shapes, sep="/"), held.for_stage("renderer")[0]
+        learned = tiny_wan.random(unflatten_dict({path: shapes[path] for path in moving}, "/"), 7)
+        with Checkpoints(workdir / "checkpoints" / "renderer") as checkpoints:
+            checkpoints.save(1, {"params": learned}, Place())
+    assert main(["export", "wan", str(workdir), "--out", str(out)]) == 0
+    shutil.rmtree(weights)
+
+    experts, parts = find(variant).experts, learned["renderer"]["transformer"]
+    kind = getattr(diffusers, wan.class_of(find(variant).face is not None))
+    for folder, params in zip(wan.PIPELINE, [parts[name] for name in experts] or [parts], strict=False):
+        model, info = kind.from_pretrained(out / folder, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+        assert_equal(ours_of(variant, params), theirs_of(model, case(variant)), f"{variant}, {folder} of a trained run")
+    assert (out / "transformer_2").exists() == bool(experts)
+    vae, info = diffusers.AutoencoderKLWan.from_pretrained(out / "vae", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and vae.config.latents_mean[1] == -0.2
 
 
 @pytest.mark.slow

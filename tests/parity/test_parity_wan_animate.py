@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from renderer import tiny_wan
 
 from signer_jax.errors import SignerError
 from signer_jax.interop.wan import load_transformer, save_transformer
@@ -42,10 +43,11 @@ FRAMES = 5  # latent frames, the reference's with them: 13 frames of the face
 
 
 @cache
-def original(every: int = 2):
+def original(every: int = 2, size: int = 16):
     """A tiny random model; parameters that start at zero or one are random too, or parity would prove nothing."""
     torch.manual_seed(every)
-    config = TINY | {"inject_face_latents_blocks": every, "num_layers": 2 * every}
+    config = TINY | {"inject_face_latents_blocks": every, "num_layers": 2 * every, "motion_encoder_size": size}
+    config["motion_encoder_channel_sizes"] = {str(4 << i): 16 - 4 * min(i, 2) for i in range(8)}
     model = diffusers.WanAnimateTransformer3DModel(**config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -107,6 +109,27 @@ def test_animate(tmp_path, every):
     original(every).save_pretrained(tmp_path / "m")
     module, params = load_transformer(tmp_path / "m")
     assert_equal(our_output(module, params, inputs()), their_output(original(every), inputs()))
+
+
+def test_wans_own_names_are_the_same_model(tmp_path):
+    """Of Wan's published picture size, the only one that diffusers' converter knows."""
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+    from safetensors.torch import load_file
+
+    model = original(size=512)
+    model.save_pretrained(tmp_path / "m")
+    path = tiny_wan.in_original_form(tmp_path / "m")
+    tensors = load_file(path / "diffusion_pytorch_model.safetensors")
+    converted = convert_wan_transformer_to_diffusers(dict(tensors))
+    blurs = {name for name in converted if name.endswith(".kernel")}
+    assert converted.keys() - blurs == model.state_dict().keys() and len(blurs) == 2 * 7
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(converted[name], value, rtol=0, atol=0)
+    module, params = load_transformer(path)
+    rng = np.random.default_rng(4)
+    given = {name: x[:1, :2] if name in ("latents", "pose") else x[:1] for name, x in inputs().items()}
+    given |= {"pose": given["pose"][:, :1], "face": rng.uniform(-1, 1, (1, 1, 512, 512, 3)).astype(np.float32)}
+    assert_equal(our_output(module, params, given), their_output(model, given))
 
 
 def test_every_input_takes_part_and_is_read_alike(folder):

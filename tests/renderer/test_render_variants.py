@@ -16,9 +16,10 @@ from signer_jax import model as models
 from signer_jax.data.buckets import Bucket
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
+from signer_jax.renderer import windows
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.variants import VARIANTS, find
-from signer_jax.stations.render import Studio
+from signer_jax.stations.render import Shots, Studio
 from signer_jax.training import conditions, encoders, objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read
@@ -76,7 +77,7 @@ FRAMES = normal(6, B, K + 1, GRID, GRID, Z)  # with the frame in front
 
 
 def layout(name: str, sigma: np.ndarray = SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """The input channels and the timestep by hand, as diffusers' pipelines have them."""
+    """The input channels and the timestep by hand, as diffusers' pipelines have them, and VideoX-Fun's."""
     mask = np.zeros((B, K + 1, GRID, GRID, RATIO), np.float32)
     mask[:, 0] = 1
     if "animate" in name:
@@ -84,13 +85,16 @@ def layout(name: str, sigma: np.ndarray = SIGMA) -> tuple[np.ndarray, np.ndarray
         return np.concatenate([FRAMES, mask, image], -1), 1000 * sigma
     if "i2v" in name and "ti2v" not in name:
         return np.concatenate([NOISY, mask[:, :K], IMAGE], -1), 1000 * sigma
-    if "fun-control" in name:
+    if name == "wan2.1-fun-control-14b":
         image = np.concatenate([REFERENCE[:, None], 0 * NOISY[:, 1:]], 1)
         return np.concatenate([NOISY, LATENTS, image], -1), 1000 * sigma
-    if "ti2v" in name:
+    beside = [LATENTS, mask[:, :K], IMAGE] if "fun-control" in name else []
+    if "5b" in name:
         tokens = np.repeat(1000 * sigma[:, None], 2 * 2 * 2, 1)  # patches of 2x2
         tokens[:, : 2 * 2] = 0
-        return np.concatenate([REFERENCE[:, None], NOISY[:, 1:]], 1), tokens
+        return np.concatenate([np.concatenate([REFERENCE[:, None], NOISY[:, 1:]], 1), *beside], -1), tokens
+    if beside:
+        return np.concatenate([NOISY, *beside], -1), 1000 * sigma
     return NOISY, 1000 * sigma
 
 
@@ -353,7 +357,7 @@ def test_the_expert_of_low_noise_has_a_text_guidance_of_its_own(folders):
         def apply(self, variables, latents, step, text, **options):
             return jnp.broadcast_to(text.sum((1, 2))[:, None, None, None, None], latents.shape)
 
-    summed = replace(r, transformer=Sums())
+    summed = replace(r, transformer=Sums(), schedule=replace(r.schedule, steps=8, solver="euler"))
     given = {
         "pose": np.zeros((B, 5, 74, 2), np.float32), "confidence": np.ones((B, 5, 74), np.float32),
         "reference": REFERENCE, "text": np.zeros((B, 4, 0), np.float32), "states": np.ones((B, 3, TEXT), np.float32),
@@ -369,13 +373,21 @@ def test_the_expert_of_low_noise_has_a_text_guidance_of_its_own(folders):
     )  # fmt: skip
     for high, sigma in ((True, 0.9), (False, 0.5)):
         chosen = field.high if high else field.low
-        made = [
-            chosen(NOISY, jnp.float32(sigma)),
-            studio.velocity(studio.params, NOISY, sigma, given, high=high),
-            studio.lead(studio.params, NOISY, sigma, studio.look_at(studio.params, given), high=high),
-        ]
-        for v in made:
-            np.testing.assert_allclose(v, led[high], rtol=1e-6)
+        np.testing.assert_allclose(chosen(NOISY, jnp.float32(sigma)), led[high], rtol=1e-6)
+    # Each expert's steps, and the way that is gone in them: Euler's.
+    levels, (first, second) = summed.schedule.levels(), studio.parts
+    assert first[0] and not second[0] and levels[first[1]].min() >= 0.875 > levels[second[1]].max()
+    shots = Shots({}, given, np.arange(B)[None])
+    laid, calls = windows.laid(windows.plan([K] * B, K, 0), B)
+    for high, part in studio.parts:
+        state = studio.solver.start(jnp.asarray(NOISY))
+        seen = studio.look_at(studio.params, given)
+        walked = studio.walk(studio.params, seen, high, state, part.start, part.stop).x
+        blend = windows.start(studio.solver, NOISY.reshape(-1, *NOISY.shape[2:]), laid)
+        blended = studio.blend(studio.params, shots, laid, calls, high, blend, part.start, part.stop)
+        for x in (walked, blended.state.x.reshape(NOISY.shape)):
+            way = (levels[part.stop] - levels[part.start]) * led[high]
+            np.testing.assert_allclose(x, NOISY + way, rtol=1e-5, atol=1e-4)
 
 
 def test_a_dropped_reference_leaves_nothing_given(folders):

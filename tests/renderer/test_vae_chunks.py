@@ -8,7 +8,7 @@ import pytest
 from signer_jax.errors import SignerError
 from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.conditions import encoder
-from signer_jax.renderer.vae import VideoVAE
+from signer_jax.renderer.vae import VideoVAE, spread
 from signer_jax.training import partitioning
 
 FIELDS = {
@@ -179,3 +179,62 @@ def test_gradients_through_the_chunks_keep_no_chunks_insides():
     whole = [planned(lambda p, x: module.apply({"params": p}, x, method="encode")[0], t) for t in (9, 81)]
     chunks = [planned(lambda p, x: vae_chunks.to_latents(module, p, x), t) for t in (9, 81)]
     assert chunks[1] - chunks[0] < 0.4 * (whole[1] - whole[0]), (whole, chunks)
+
+
+# ---- Several devices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "direction"), [("2.1", "decode"), ("2.2", "encode")])
+def test_devices_that_share_a_window_share_each_picture_of_it(kind, direction):
+    """Each computes its part of every convolution, in memory that stays level, and the numbers are one device's."""
+    module = VideoVAE(**(FIELDS | KINDS[kind]))
+    params, mesh = _parameters(module), partitioning.make_mesh({"context": 8})
+    replicated = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    of = vae_chunks.to_video if direction == "decode" else vae_chunks.to_latents
+    function, ratio = lambda params, x: of(module, params, x), module.spatial_ratio
+
+    def compiled(latents, function, params):
+        shape = (1, latents, 2, 16, 4) if direction == "decode" else (1, 4 * latents - 3, 2 * ratio, 16 * ratio, 3)
+        x = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+        program = jax.jit(function).lower(params, x).compile()
+        return program, program.memory_analysis().temp_size_in_bytes, np.asarray(program(params, x))
+
+    alone, _, expected = compiled(3, function, params)
+    shared, short, made = compiled(3, partitioning.laid_out(function, mesh), replicated)
+    np.testing.assert_allclose(made, expected, atol=1e-5)
+    assert np.linalg.norm(made - expected) < 1e-6 * np.linalg.norm(expected)
+    assert shared.cost_analysis()["flops"] < 1.15 / 8 * alone.cost_analysis()["flops"]
+    assert compiled(21, partitioning.laid_out(function, mesh), replicated)[1] < 1.01 * short
+
+
+def test_training_on_devices_that_share_a_window_is_that_of_one():
+    module = VideoVAE(**(FIELDS | KINDS["none in time"]))
+    params, video = _parameters(module), np.random.default_rng(1).uniform(-1, 1, (1, 2, 4, 8, 3)).astype(np.float32)
+    mesh = partitioning.make_mesh({"context": 4}, jax.devices()[:4])
+    loss = lambda params, video: jnp.square(module.apply({"params": params}, video)[0] - video).mean()  # noqa: E731
+    alone = jax.jit(jax.value_and_grad(loss))(params, video)
+    whole = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    shared = jax.jit(partitioning.laid_out(jax.value_and_grad(loss), mesh))(whole, video)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), shared, alone)
+
+
+def test_a_picture_is_split_along_the_longer_side_that_the_devices_divide():
+    mesh = partitioning.make_mesh({"context": 4, "fsdp": 2})
+
+    def lies(*shape):
+        x = jax.device_put(jnp.zeros(shape), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+        return jax.jit(partitioning.laid_out(spread, mesh))(x).sharding.shard_shape(shape)
+
+    assert lies(2, 3, 8, 16, 5) == (1, 3, 8, 4, 5) and lies(2, 3, 16, 8, 5) == (1, 3, 4, 8, 5)
+    assert lies(2, 3, 8, 18, 5) == (1, 3, 2, 18, 5) and lies(2, 3, 6, 18, 5) == (1, 3, 6, 18, 5)
+    assert spread(x := jnp.zeros((1, 1, 8, 8, 1))) is x  # alone
+
+
+def test_frames_that_several_devices_hand_out_are_two_programs(caplog):
+    module = VideoVAE(**FIELDS)
+    mesh = partitioning.make_mesh({"context": 4}, jax.devices()[:4])
+    params = jax.device_put(_parameters(module), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    latents = np.zeros((1, 5, 4, 4, 4), np.float32)
+    with partitioning.on_mesh_of(params), jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        assert sum(part.shape[1] for part in vae_chunks.decoded(module, params, latents, shown=False)) == 17
+    assert sum(record.message.startswith("Compiling jit(_chunk)") for record in caplog.records) == 2

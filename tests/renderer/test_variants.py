@@ -51,12 +51,16 @@ def test_the_published_parameters_by_hand():
     assert counts["wan2.2-animate-14b"] == 17_274_816_884
     # Twelve more input channels than I2V, 2x2 to a patch, 5120 wide.
     assert counts["wan2.1-fun-control-14b"] == 16_394_878_784 + 12 * 4 * 5120
+    # Mask, control and picture beside the text models' noise: 36 and 100 channels more.
+    assert counts["wan2.2-fun-control-a14b"] == 14_288_491_584 + 36 * 4 * 5120
+    assert counts["wan2.2-fun-control-5b"] == 4_999_787_712 + 100 * 4 * 3072
 
 
 def test_the_input_channels():
     channels = {
         "wan2.1-t2v-1.3b": 16, "wan2.1-t2v-14b": 16, "wan2.1-i2v-14b": 36, "wan2.1-fun-control-14b": 48,
         "wan2.2-t2v-a14b": 16, "wan2.2-i2v-a14b": 36, "wan2.2-ti2v-5b": 48, "wan2.2-animate-14b": 36,
+        "wan2.2-fun-control-a14b": 52, "wan2.2-fun-control-5b": 148,
     }  # fmt: skip
     assert {name: VARIANTS[name].channels(VARIANTS[name].latent_channels, 4) for name in PUBLISHED} == channels
     assert VARIANTS["own"].channels(12, 1) == 24
@@ -80,7 +84,10 @@ def test_records_are_plain_and_frozen():
         find("wan2.2-animate")
 
 
-@pytest.mark.parametrize(("name", "boundary"), [("wan2.2-t2v-a14b", 0.875), ("wan2.2-i2v-a14b", 0.9)])
+@pytest.mark.parametrize(
+    ("name", "boundary"),
+    [("wan2.2-t2v-a14b", 0.875), ("wan2.2-i2v-a14b", 0.9), ("wan2.2-fun-control-a14b", 0.9)],
+)
 def test_the_experts_share_the_levels_half_open(name, boundary):
     assert VARIANTS[name].boundary == boundary and VARIANTS[name].experts == ("high", "low")
     below, at = np.nextafter(np.float32(boundary), np.float32(0)), np.float32(boundary)

@@ -79,13 +79,51 @@ ORIGINAL = (
     ("attn2.", "cross_attn."), ("to_out.0", "o"), ("to_", ""), ("add_k_proj", "k_img"), ("add_v_proj", "v_img"),
     ("norm_added_k", "norm_k_img"), ("proj_out", "head.head"),
 )  # fmt: skip
+# And of Animate's face, in `WanAnimateModel`.
+FACES = (
+    ("motion_encoder.motion_synthesis_weight", "motion_encoder.dec.direction.weight"),
+    ("motion_encoder.motion_network.", "motion_encoder.enc.fc."),
+    ("motion_encoder.conv_in.weight", "motion_encoder.enc.net_app.convs.0.0.weight"),
+    ("motion_encoder.conv_in.act_fn.bias", "motion_encoder.enc.net_app.convs.0.1.bias"),
+    ("conv1.weight", "conv1.0.weight"), ("conv1.act_fn.bias", "conv1.1.bias"), ("conv2.act_fn.bias", "conv2.2.bias"),
+    ("conv_skip.weight", "skip.1.weight"), ("conv1_local.", "conv1_local.conv."),
+    ("face_encoder.conv2.", "face_encoder.conv2.conv."), ("face_encoder.conv3.", "face_encoder.conv3.conv."),
+    ("face_adapter.", "face_adapter.fuser_blocks."), ("norm_q", "q_norm"), ("norm_k", "k_norm"), ("to_out", "linear2"),
+    ("to_q", "linear1_q"),
+)  # fmt: skip
+
+
+def _faces_in_original_form(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Keys and values of an adapter are one tensor there, a bias has four axes, and the blur is stored."""
+    found: dict[str, np.ndarray] = {}
+    blocks = sum(name.startswith("motion_encoder.res_blocks.") for name in tensors) // 5
+    for name, value in tensors.items():
+        if name.endswith(("to_v.weight", "to_v.bias")):
+            continue
+        if name.endswith(("to_k.weight", "to_k.bias")):
+            value = np.concatenate([value, tensors[name.replace("to_k", "to_v")]])
+            name = name.replace("to_k", "linear1_kv")
+        if name.endswith("act_fn.bias"):
+            value = value.reshape(1, -1, 1, 1)
+        for theirs, own in FACES:
+            name = name.replace(theirs, own)
+        name = name.replace("motion_encoder.conv_out", f"motion_encoder.enc.net_app.convs.{blocks + 1}")
+        for i in range(blocks):
+            block, own = f"motion_encoder.res_blocks.{i}.", f"motion_encoder.enc.net_app.convs.{i + 1}."
+            if name.startswith(block):
+                name = name.replace(block, own).replace("conv2.weight", "conv2.1.weight")
+                found |= dict.fromkeys((f"{own}conv2.0.kernel", f"{own}skip.0.kernel"), np.ones((4, 4), np.float32))
+        found[name] = np.ascontiguousarray(value)
+    return found
 
 
 def in_original_form(folder: Path, **values) -> Path:
     """A transformer's folder of diffusers, turned into Wan's own names and config; `values` go into this one too."""
     file = folder / "diffusion_pytorch_model.safetensors"
-    tensors = {}
-    for name, value in load_file(file).items():
+    given = load_file(file)
+    face = {name: given.pop(name) for name in list(given) if name.startswith(("face_", "motion_encoder."))}
+    tensors = _faces_in_original_form(face)
+    for name, value in given.items():
         for theirs, own in ORIGINAL:
             name = name.replace(theirs, own)
         table = "modulation" if name.startswith("blocks.") else "head.modulation"
@@ -93,7 +131,8 @@ def in_original_form(folder: Path, **values) -> Path:
     config = json.loads((folder / "config.json").read_text())
     heads = config["num_attention_heads"]
     own = {
-        "_class_name": "WanModel", "_diffusers_version": "0.30.0", "dim": heads * config["attention_head_dim"],
+        "_class_name": "WanAnimateModel" if face else "WanModel", "_diffusers_version": "0.30.0",
+        "dim": heads * config["attention_head_dim"],
         "num_heads": heads, "in_dim": config["in_channels"], "out_dim": config["out_channels"], "text_len": 512,
         "model_type": "i2v" if config.get("image_dim") else "t2v",
         **{key: config[key] for key in ("eps", "ffn_dim", "freq_dim", "num_layers", "text_dim")},

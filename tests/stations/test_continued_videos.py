@@ -136,7 +136,7 @@ def test_the_frame_in_front_has_noise_of_its_own(vae, tmp_path, monkeypatch):
     made = studio.renderer.render(studio.params["renderer"], studio.noise, **conditions, guidance=1.0)
     np.testing.assert_array_equal(made, noise[:, 1:])
     expected = studio.decode(studio.params["vae"], studio.latents.denormalise(noise[:, 1:]))
-    told = replace(studio, look_at=lambda *_: None, lead=lambda params, x, *_, **__: 0 * x)
+    told = replace(studio, look_at=lambda *_: None, walk=lambda params, seen, high, state, *_: state)
     monkeypatch.setattr(station, "_LONG", 0)  # each step is told
     with station._filming(told, 1) as film:
         np.testing.assert_allclose(film(studio.noise, conditions), expected, atol=1e-6)

@@ -1,6 +1,7 @@
 """Pose -> video on an untrained tiny chain: one or many, whose look, the same noise in every window."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,6 +11,8 @@ import pytest
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
+from signer_jax.renderer.conditions import Conditions
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
@@ -186,22 +189,71 @@ def test_large_windows_go_alone_and_small_ones_as_one_program(studio, blending, 
     # A clip of one window and one of three, window by window: nothing is computed that is not shown.
     H, mask = texts(studio, 2)
     poses, styles = [pose(5, 0), pose(12, 1)], [style(studio, signer=name) for name in "ab"]
-    for one, program in ((studio, "film"), (blending, "velocity")):
+    for one in (studio, blending):
         seen = []
 
-        def noted(params, noise, *rest, one=one, program=program, seen=seen, **options):
-            seen.append(len(noise))
-            return getattr(one, program)(params, noise, *rest, **options)
+        def film(params, noise, *rest, one=one, seen=seen):
+            seen.append((len(noise), 1))
+            return one.film(params, noise, *rest)
 
-        filled = [part.video for part in render_many(poses, styles, H, mask, replace(one, **{program: noted}))]
-        assert set(seen) == {4}
+        def blend(params, given, laid, calls, *rest, one=one, seen=seen):
+            seen.append((laid.at.shape[1], calls))
+            return one.blend(params, given, laid, calls, *rest)
+
+        noted = replace(one, film=film, blend=blend)
+        filled = [part.video for part in render_many(poses, styles, H, mask, noted)]
+        assert {rows for rows, _ in seen} == {4}
         monkeypatch.setattr(station, "_PLACES", 100)
         seen.clear()
-        alone = [part.video for part in render_many(poses, styles, H, mask, replace(one, **{program: noted}))]
-        assert seen == [1] * (4 if program == "film" else 8)  # two steps
+        alone = [part.video for part in render_many(poses, styles, H, mask, noted)]
+        assert seen == ([(1, 1)] * 4 if one is studio else [(1, 4)])  # all steps in one call
         for ours, theirs in zip(alone, filled, strict=True):
             assert np.abs(ours.astype(int) - theirs).max() <= 1
         monkeypatch.undo()
+
+
+def programs_of(log, name: str) -> int:
+    """How many of this name were compiled."""
+    return sum(record.message.startswith(f"Compiling jit({name})") for record in log.records)
+
+
+@pytest.mark.parametrize(("axes", "overlap"), [({}, 0), ({"fsdp": 4}, 0), ({}, 2), ({"context": 4}, 2)])
+def test_each_step_or_all_at_once_are_one_program_and_one_video(studio, overlap, axes, monkeypatch, caplog):
+    """On one device, and on several that share rows or tokens: a bar costs no other program and changes nothing."""
+    mesh = partitioning.make_mesh(axes, jax.devices()[: 4 if axes else 1])
+    params = jax.device_put(studio.params, partitioning.tree_shardings(studio.params, mesh))
+    one = replace(again(studio, overlap=overlap, share_noise=False), params=params)
+    shown, made = [pose(12, 0), pose(9, 1)], []
+    with partitioning.on_mesh_of(params), jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        if not overlap:
+            monkeypatch.setattr(station, "_LONG", 1)  # else it is the one program `film`
+        for watched in (True, False):
+            monkeypatch.setattr(station, "progress", partial(progress, shown=watched))
+            monkeypatch.setattr(Studio, "shows", lambda self, count, watched=watched: watched)
+            made.append(render_many(shown, [style(one)] * 2, None, None, one))
+    for first, second in zip(*made, strict=True):
+        np.testing.assert_array_equal(first.video, second.video)
+    name, other = ("blend", "walk") if overlap else ("walk", "blend")
+    assert programs_of(caplog, name) == 1 and programs_of(caplog, other) == 0
+    expected = render_many(shown, [style(studio)] * 2, None, None, again(studio, overlap=overlap, share_noise=False))
+    for ours, theirs in zip(made[0], expected, strict=True):
+        assert np.abs(ours.video.astype(int) - theirs.video).max() <= 1
+
+
+def test_what_blended_windows_show_is_drawn_once_where_it_can_be_kept(blending, monkeypatch):
+    """Else at each step, and the video is the same."""
+    shown, look, made = pose(12, 0), style(blending), []
+    for limit in (station._DRAWN, 0):
+        monkeypatch.setattr(station, "_DRAWN", limit)
+        one, given = again(blending, overlap=2, share_noise=False), []
+
+        def blend(params, seen, *rest, one=one, given=given):
+            given.append(type(seen))
+            return one.blend(params, seen, *rest)
+
+        made.append(render(shown, look, None, None, replace(one, blend=blend)).video.astype(int))
+        assert given == [Conditions if limit else station.Shots]
+    assert np.abs(made[0] - made[1]).max() <= 1  # rounding
 
 
 def test_a_long_window_is_counted_from_the_first_one_on(studio, blending, monkeypatch, capsys):

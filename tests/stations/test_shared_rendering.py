@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from renderer.tiny_wan import RATIO, TEXT, Z, built, config_of, write_transformer, write_vae
@@ -76,7 +77,7 @@ def test_each_device_has_its_share_of_the_work_and_of_the_memory(run):
     studio, params, split, settings = run
     assert along(settings) == "context"
     frames = 1 + (WINDOW - 1) // RATIO
-    x = np.zeros((1, frames, GRID, GRID, Z), np.float32)
+    x = jnp.zeros((1, frames, GRID, GRID, Z))
     given = {
         "pose": np.zeros((1, WINDOW, 74, 2), np.float32), "confidence": np.ones((1, WINDOW, 74), np.float32),
         "reference": np.zeros((1, GRID, GRID, Z), np.float32), "text": np.zeros((1, 4, 0), np.float32),
@@ -85,7 +86,8 @@ def test_each_device_has_its_share_of_the_work_and_of_the_memory(run):
 
     def cost(params) -> tuple[float, int]:
         one = studio(params, 0)
-        compiled = one.velocity.lower(params, x, np.float32(0.5), given, high=False).compile()
+        seen = jax.eval_shape(one.look_at, params, given)
+        compiled = one.walk.lower(params, seen, False, one.solver.start(x), 0, 3).compile()
         memory = compiled.memory_analysis()
         return compiled.cost_analysis()["flops"], memory.temp_size_in_bytes + memory.argument_size_in_bytes
 

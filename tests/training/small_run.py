@@ -2,11 +2,13 @@
 
 `python small_run.py FOLDER STEPS EVERY [AXIS=SIZE …]` trains in FOLDER to its last step, on this process's devices or
 as one of several; it says "step K" after each and "params HASH" at the end, and keeps what it read in `FOLDER/read`.
-After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps.
+After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps. It is
+killed in the middle of the save of step DIES.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -59,6 +61,13 @@ class Read:
         return batch
 
 
+class Dying(Checkpoints):
+    def save(self, step: int, *given) -> None:
+        super().save(step, *given)  # it is written in the background
+        if step == int(os.environ.get("DIES", "0")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Spoken:
     """Stands for TensorBoard: each step is said, and may take its time."""
 
@@ -76,7 +85,7 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
     try:
-        with Checkpoints(folder / "part", keep) as checkpoints:
+        with Dying(folder / "part", keep) as checkpoints:
             trained = fit(
                 Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
                 monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice,

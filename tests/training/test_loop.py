@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_stage
 from flax.traverse_util import flatten_dict
+from fuzz import memory
 from test_checkpoints import MESH, batches
 
 from signer_jax.dense import Dense
@@ -286,3 +288,41 @@ def test_muon_has_a_rate_beside_its_own(tmp_path):
     train(tmp_path, steps=2, optimizer="muon")
     own, beside = (scalars(tmp_path, f"optimizer/{name}") for name in ("learning_rate", "adam_rate"))
     assert own[1] > 0 and beside[1] == pytest.approx(small_stage.OPTIMIZERS.muon.adam_rate * own[1])
+
+
+class Weighed(Monitor):
+    """Notes how much memory the process has in use at every fiftieth step."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.sizes: dict[int, int] = {}
+
+    def scalars(self, stage, step, values) -> None:
+        super().scalars(stage, step, values)
+        if step % 50 == 0:
+            self.sizes[step] = memory.settle()
+
+
+def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path):
+    """Steps, logs and saves; what is kept of each batch of half a megabyte would be 150 of them."""
+    width = 1 << 14
+
+    def example(i: int, rng: np.random.Generator) -> dict:
+        return {"x": rng.normal(size=width).astype(np.float32)}
+
+    def wide(params, batch, rng):
+        return jnp.square(batch["x"] @ params["part"]["kernel"] / width).mean(), {}
+
+    examples = grain.MapDataset.range(2800).seed(0).random_map(example).batch(8)
+    stream = iter(examples.to_iter_dataset(grain.ReadOptions(1, 1)))  # else it reads 500 ahead
+    made, given = small_stage.stage(wide, steps=350), {"part": {"kernel": np.ones((width, 8), np.float32)}}
+    monitor = Weighed(tmp_path / "tensorboard")
+    with Checkpoints(tmp_path / "part", keep=2) as checkpoints:
+        mesh = partitioning.make_mesh({"data": 1}, jax.devices()[:1])
+        fit(
+            Program(made, given, mesh), given, stream, seed=0, checkpoints=checkpoints, monitor=monitor, log_every=10,
+            checkpoint_every=25,
+        )  # fmt: skip
+    sizes = monitor.sizes
+    assert list(sizes) == list(range(50, 351, 50))
+    assert max(sizes.values()) - sizes[50] < 16 << 20, sizes

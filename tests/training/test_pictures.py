@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from renderer.tiny_wan import CLIP, FACE, RATIO, built, config_of, write_image_encoder, write_transformer, write_vae
 
-from signer_jax.data import records
+from signer_jax.data import records, shards
 from signer_jax.data.buckets import Bucket
-from signer_jax.data.faces import face_video
+from signer_jax.data.faces import face_video, squares
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.shards import unpack
 from signer_jax.data.streams import to_model_range
@@ -227,7 +227,7 @@ def test_harmed_folders_are_read_or_one_line(chains, tmp_path):
             try:
                 known = pictures.Pictures.open(folder)
                 for at in known.windows:
-                    known.tokens_at(*at)
+                    known.window(*at)
             except SignerError as error:
                 assert "\n" not in str(error)
                 refused += 1
@@ -299,6 +299,52 @@ def test_a_record_is_unpacked_once_an_example(tmp_path, monkeypatch):
     monkeypatch.setattr(records.Records, "__getitem__", lambda self, i: read.append(i) or get(self, i))
     assert arrays(0, 0, 5, np.random.default_rng(0), None)["face"].shape == (5, FACE.size, FACE.size, 3)
     assert read == [0]
+
+
+@pytest.mark.parametrize("name", [I2V, EXPERTS, ANIMATE])
+def test_an_example_unpacks_its_window_and_not_the_whole_video(chains, name, monkeypatch):
+    """And what it is shown of it is what the video's record would give; a cache of before goes on with that."""
+    signer = chains(name)
+    motions = MotionWindows(signer.corpus.motions("train"), signer.model.joints, 2, Limits(1, 1, 1))
+    sources = conditions.prepare(
+        signer.settings, signer.workdir, signer.corpus, motions, signer.latents, signer.model, signer.params["vae"]
+    )
+    (kept,) = sources.pictures.values()
+    before = {size: replace(one, shard=None, tower="") for size, one in sources.pictures.items()}
+    arrays, by_videos = sources.beside(), replace(sources, pictures=before).beside()
+    unpacked, whole = [], shards.unpack
+    for module in (pictures, records):
+        monkeypatch.setattr(module, "unpack", lambda record: unpacked.append(len(record)) or whole(record))
+    taken = set()
+    for motion, start in sorted(kept.windows):
+        found, expected = {}, {}
+        for one, of in ((found, arrays), (expected, by_videos)):
+            unpacked.clear()
+            one |= of(motion, start, 5, np.random.default_rng(0), None)
+            one["bytes"] = sum(unpacked)
+        shown = {"picture", "face"} & found.keys()
+        assert len(shown) == 1 and found["bytes"] < expected["bytes"] / 10
+        for what in shown:
+            np.testing.assert_array_equal(found[what], expected[what])
+            taken.add(found[what].any())
+    assert len(kept.windows) > 8 and True in taken
+
+
+def test_faces_of_a_window_are_kept_as_they_were_filmed():
+    """Of several sizes, and of none; a record that says other sizes is refused."""
+    rng = np.random.default_rng(0)
+    faces = [rng.integers(0, 255, (*size, 3), np.uint8) for size in ((5, 3), (0, 0), (2, 7))]
+    shown = pictures._decode(pictures._encode(None, None, faces))
+    assert shown.tokens is None and shown.picture is None
+    for one, kept in zip(faces, shown.faces, strict=True):
+        np.testing.assert_array_equal(one, kept)
+    none = pictures._decode(pictures._encode(None, None, [np.zeros((0, 0, 3), np.uint8)] * 2)).faces
+    assert not squares(none, 4).any() and len(none) == 2
+    pixels = np.zeros(12, np.uint8)
+    wrong = [[2, 3]], [[-2, -2]], [[2]], [2, 2], np.zeros((0, 2)), np.zeros((1 << 15, 2)), [[1 << 16, 1 << 16]] * 2
+    for sizes in wrong:
+        with pytest.raises(ValueError, match="its faces"):
+            pictures._decode(shards.pack({"faces": pixels, "sizes": np.array(sizes, np.int32)}))
 
 
 def test_a_face_that_is_given_is_shown_and_none_is_black(chains):

@@ -72,27 +72,85 @@ def test_a_piece_unpacks_to_no_more_than_it_holds(tmp_path, large, key, change, 
     assert "is damaged" in said[0] and "move that folder away" in said[0]
 
 
-def test_a_node_unpacks_to_little(tmp_path, large):
+def _node(packed: bytes) -> bytes:
+    return b"\x0c\xdb\x20\xde" + (len(packed) + 18).to_bytes(8, "little") + b"\0\1" + packed + bytes(4)
+
+
+def test_a_node_unpacks_to_little(tmp_path, large, monkeypatch):
+    """Of those that the database names, its list of versions among them; another file's bytes are read by nobody."""
     folder = _forged(tmp_path, "params.part.bias/0", lambda old: old)
+    state, dump = folder / "1" / "state", tensorstore.ocdbt.dump
+    (state / "d" / "x").write_bytes(_node(large))
     read_params(folder)
-    head = b"\x0c\xdb\x20\xde" + (len(large) + 18).to_bytes(8, "little") + b"\0\1"
-    (folder / "1" / "state" / "d" / "x").write_bytes(b"anything" + head + large + bytes(4))
-    with pytest.raises(SignerError, match=r"byte 8 of x, unpacks to more than 64 MB"):
+
+    def forged(base, *place, **options):
+        if place:
+            return dump(base, *place, **options)
+        root = {"location": f"btreenode::d/x:0:{len(large) + 18}"}
+        return SimpleNamespace(result=lambda: {"versions": [{"root": root}]})
+
+    monkeypatch.setattr(tensorstore.ocdbt, "dump", forged)
+
+    def refused() -> None:
+        with pytest.raises(SignerError, match=r"byte 0 of x, unpacks to more than 64 MB"):
+            read_params(folder)
+
+    assert memory.grown(refused) < 100 << 20
+    monkeypatch.undo()
+    (state / "manifest.ocdbt").write_bytes(_node(large))
+    with pytest.raises(SignerError, match=r"byte 0 of manifest.ocdbt, unpacks to more than 64 MB"):
         read_params(folder)
 
 
+def test_values_are_found_however_many_nodes_there_are(tmp_path):
+    """Keys in a node lack what all in it begin with."""
+    config = {"max_decoded_node_bytes": 200, "max_inline_value_bytes": 4}
+    base = f"file://{tmp_path}/"
+    written = tensorstore.KvStore.open({"driver": "ocdbt", "base": base, "config": config}).result()
+    wanted = {f"params.a{k:03d}/0": bytes([k]) * (2 + 10 * (k % 2)) for k in range(40)}
+    with tensorstore.Transaction() as all_at_once:
+        for key, value in wanted.items():
+            written.with_transaction(all_at_once)[key] = value
+    found = pieces.values(tmp_path)
+    assert {key: one if isinstance(one, bytes) else one.read() for key, one in found.items()} == wanted
+    for place in ("value:../:manifest.ocdbt:0:1", "value::d/none:0:1", "value::manifest.ocdbt:0:9999999"):
+        with pytest.raises(ValueError, match="has no"):
+            pieces._placed(tmp_path, {tmp_path / "manifest.ocdbt": 100}, place)
+
+
+def test_a_checkpoint_is_read_once(tmp_path):
+    """By resuming and by whoever opens a run, checks included: by the kernel's count of what was read."""
+    numbers = np.random.default_rng(0).integers(0, 2**32, (2, 1 << 20), np.uint32)
+    state = {"params": {"part": {"kernel": jnp.asarray(numbers)}}, "step": jnp.int32(1)}
+
+    def read() -> int:
+        text = Path("/proc/self/io").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("rchar"))
+
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
+    taken = []
+    with Checkpoints(tmp_path / "part") as saved:
+        saved.save(1, state, files._Place())  # type: ignore[arg-type]
+        saved.wait()
+        for work in (lambda: saved.restore(shapes, files._Place()), lambda: read_params(tmp_path / "part")):
+            before = read()
+            found = work()
+            taken.append((read() - before) / numbers.nbytes)
+            np.testing.assert_array_equal(jax.tree.leaves(found)[0], numbers)
+    assert all(1 <= times < 1.2 for times in taken), taken
+
+
 def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
-    state = _forged(tmp_path, "params.part.bias/0", lambda old: old) / "1" / "state"
-    files, names = pieces.nodes(state), {f"a{k}": k % 3 for k in range(7)}
+    _forged(tmp_path, "params.part.bias/0", lambda old: old)
+    names = {f"a{k}": k % 3 for k in range(7)}
     for count in (2, 3):
-        shares = [pieces.nodes(state, k, count) for k in range(count)]
-        assert sorted(chain(*shares)) == sorted(files) and max(map(len, shares)) <= -(-len(files) // count)
         shares = [pieces.arrays(names, k, count) for k in range(count)]
         assert sorted(chain(*shares)) == sorted(names) and max(map(len, shares)) <= -(-len(names) // count)
 
-    looked, opened = [], []
+    looked = []
 
-    def look(state, names):
+    def look(_, names):
         looked.append(sorted(names))
         raise ValueError("enough")
 
@@ -113,7 +171,6 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
                 saved._restore(tmp_path / "part" / "1", {}, files)
         # What a stage trained, when another one begins.
         trained = {name for name in about["arrays"] if name.startswith("params/")}
-        monkeypatch.setattr(pieces, "check_nodes", opened.append)
         for k in range(2):
             monkeypatch.setattr(jax, "process_index", lambda k=k: k)
             for place in (spread(True), spread(False)):
@@ -122,7 +179,6 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
         monkeypatch.undo()
     assert sorted(chain(*looked[:2])) == sorted(about["arrays"]) and all(looked)
     assert sorted(looked[2] + looked[4]) == looked[3] == looked[5] == sorted(trained)  # one alone looks at all
-    assert sorted(opened[0] + opened[2]) == sorted(opened[1]) == sorted(opened[3]) == sorted(files) and opened[0]
 
 
 def test_a_frame_holds_what_its_blocks_say(large):

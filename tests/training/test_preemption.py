@@ -41,13 +41,14 @@ def small(folder: Path, **more: str) -> subprocess.Popen:
     return start(HERE / "small_run.py", folder, 12, 4, **more)
 
 
-def two_processes(folder: Path, steps: int, every: int, **more: str) -> list[subprocess.Popen]:
-    """A small run by two processes, each with one device."""
+def two_processes(folder: Path, steps: int, every: int, dies: int = -1, **more: str) -> list[subprocess.Popen]:
+    """A small run by two processes, each with one device; one of them alone may be killed (DIES)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         more["SIGNER_COORDINATOR"] = f"127.0.0.1:{free.getsockname()[1]}"
     command = (HERE / "small_run.py", folder, steps, every)
-    return [start(*command, **more, SIGNER_PROCESSES="2", SIGNER_PROCESS=str(i)) for i in range(2)]
+    own = [more if i == dies else {name: value for name, value in more.items() if name != "DIES"} for i in range(2)]
+    return [start(*command, **own[i], SIGNER_PROCESSES="2", SIGNER_PROCESS=str(i)) for i in range(2)]
 
 
 def test_a_run_that_is_stopped_saves_between_two_steps_and_goes_on_as_if_it_had_not_been(tmp_path):
@@ -194,6 +195,33 @@ def test_what_watched_before_watches_after():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_is_killed_and_both_go_on_as_if_it_had_not_been(tmp_path):
+    """The other one ends too, and says whom it misses; of the first process's end jax itself says it."""
+
+    def ended(run: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+        try:
+            said = [process.communicate(timeout=300) for process in run]
+        finally:
+            for process in run:
+                process.kill()
+        return [(process.returncode, *one) for process, one in zip(run, said, strict=True)]
+
+    whole = ended(two_processes(tmp_path / "whole", 12, 4))
+    folder, soon = tmp_path / "killed", {"SIGNER_WAIT": "0.1"}
+    run = two_processes(folder, 12, 4, PAUSE="0.2", **soon)
+    read_until(run[0], "step 6")
+    run[0].send_signal(signal.SIGKILL)
+    assert ended(run)[1][0] in (RESTART, -signal.SIGABRT)
+    (code, _, said), dead = ended(two_processes(folder, 12, 4, dies=1, DIES="8", **soon))  # in a save
+    assert (code, dead[0]) == (RESTART, -signal.SIGKILL) and "Traceback" not in said, said[-3000:]
+    assert "signer: process 1 of 2 did not answer within 3 seconds when a step failed (" in said
+    assert latest_step(folder / "part") == 4
+    last = ended(two_processes(folder, 12, 4))
+    assert [code for code, *_ in (*whole, *last)] == [0] * 4
+    assert "step 5" in last[0][1] and len({out.splitlines()[-1] for _, out, _ in (*whole, *last)}) == 1
 
 
 # ---- The launcher of several processes -------------------------------------------------------------------------------

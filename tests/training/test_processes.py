@@ -58,13 +58,17 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else f"{value}-devices",
 )
 def test_two_processes_have_the_losses_of_one(devices, mesh, single, tmp_path: Path):
+    """One of them shows samples meanwhile, of what no process holds alone, and the others wait for it."""
     overrides = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
+    overrides += ["--config.samples_every=2"] if mesh["fsdp"] > 1 else []
     found = curves(train(tmp_path / "run", 2, devices, *overrides))
     assert found.keys() == single.keys() and "slul/loss" in found
     for name, values in single.items():
         assert len(values) == STEPS
         # float32 sums in another order; one other row in a batch moves the losses by a hundred times as much.
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    shown = [b"slul/glosses" in file.read_bytes() for file in (tmp_path / "run" / "tensorboard").iterdir()]
+    assert sum(shown) == (mesh["fsdp"] > 1)
     # The hash is of the shards where they lie, and that of the parameters that one process reads.
     told = json.loads((tmp_path / "run" / "result.json").read_text())
     assert told["params_sha256"] == params_sha256(restored(described(tmp_path / "run"))[2]) and not told["split"]

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from conftest import TINY
 from flax.traverse_util import flatten_dict
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from signer_jax import configuration, layout
 from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.pipeline import Signer
+from signer_jax.samples import Samples
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import read_params
+from signer_jax.training.monitoring import Monitor
 from signer_jax.validation import read
 
 
@@ -90,6 +93,50 @@ def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
     finish(c, tmp_path / "run")
     (new,) = curves().keys() - first.keys()
     assert b"glosses/text_summary" in curves()[new] and b"environment" not in curves()[new]
+
+
+def pictured(folder) -> dict[str, list[int]]:
+    """The steps of what TensorBoard shows beside curves, by name."""
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    found = {tag: events.Images(tag) for tag in events.Tags()["images"]}
+    found |= {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
+    return {tag: [event.step for event in found[tag]] for tag in found if not tag.startswith("environment")}
+
+
+@pytest.mark.slow
+def test_samples_stand_in_tensorboard_while_a_stage_trains_and_change_nothing(tmp_path):
+    c = configuration.load(TINY)
+    c.stages, c.evaluate.split, c.train.slul.ema = ("slul",), "", 0.5
+    finish(c, tmp_path / "without")
+    c.samples_every = 3
+    finish(c, tmp_path / "with")
+    runs = tmp_path / "with", tmp_path / "without"
+    one, other = (json.loads((run / "result.json").read_text())["params_sha256"] for run in runs)
+    assert one == other
+    assert [pictured(run / "tensorboard") for run in runs] == [{"slul/glosses/text_summary": [3, 4]}, {}]
+    finish(c, tmp_path / "with")  # a stage that is over is not shown again
+    assert pictured(tmp_path / "with" / "tensorboard") == {"slul/glosses/text_summary": [3, 4]}
+
+
+def test_a_stage_shows_what_it_trains(tiny_run, tmp_path, capsys):
+    loaded = Signer.load(tiny_run)
+    monitor, samples = Monitor(tmp_path), Samples(loaded.settings, tiny_run)
+    own = {"pose": ("slul", "slp_moe", "stabiliser"), "renderer": ("slul", "vae", "renderer"), "joint": loaded.params}
+    programs = []
+    for step, (stage, parts) in enumerate(own.items()):
+        samples(stage, loaded.model, monitor, step, {part: loaded.params[part] for part in parts})
+        programs.append(samples._studio and samples._studio.film)
+    assert programs[0] is None and programs[1] is programs[2]  # compiled once
+    assert samples._studio.params == {}  # the next step uses them up
+    poses, clips = {"pose/ground_truth", "pose/top_expert__stabilised"}, {"video/0", "video/1"}
+    wanted = {f"pose/{one}": [0] for one in poses} | {f"renderer/{one}": [1] for one in clips}
+    assert pictured(tmp_path) == wanted | {f"joint/{one}": [2] for one in (*poses, *clips, "glosses/text_summary")}
+    nothing = Samples(loaded.settings, tiny_run, "none")
+    for _ in range(2):
+        nothing("slul", loaded.model, monitor, 3, {"slul": loaded.params["slul"]})
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("signer: stage 'slul': no samples (") and line.endswith("; training goes on")
 
 
 @pytest.mark.parametrize(

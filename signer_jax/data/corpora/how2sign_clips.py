@@ -3,6 +3,8 @@
 Layout: `sentence_level/train/rgb_front/raw_videos/<name>.mp4` beside `…/features/holistic_pose/<name>.pose`, with names
 `<video id>_<clip>-<camera>-rgb_front`. Split: of each signer's clips in the order of their numbers, the
 5th, 10th, … are "dev", the 3rd, 8th, … "test", the others "train"; all come from How2Sign's own training split.
+`signer prepare how2sign` reads the same folders in the dataset's own splits. It resamples by the frames' times and
+encodes anew, which gives other pixels than these, on which the README's figures stand: so this stays its own reader.
 """
 
 import re

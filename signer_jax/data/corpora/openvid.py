@@ -3,6 +3,8 @@ signing (paper, stage 1).
 
 Layout: `OpenVidHD.csv`, `OpenVid-1M.csv` or the only other csv, in the folder or where the release has it, in
 `data/train`; of its columns `video` and `caption` are read. The videos that it names lie in `video/`.
+`signer prepare openvid` finds its table by this file. It keeps videos as they are encoded and brings them to one size;
+here they are decoded once, each at the size that fits it best.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -3,6 +3,8 @@
 Read from either form: `phoenix14t.<split>.tsv` (`name signer gloss text num_frames`), or the official
 `PHOENIX-2014-T.<split>.corpus.csv` (`name|video|start|end|speaker|orth|translation`), in the folder itself or where the
 release has it, in `annotations/manual`.
+`signer prepare phoenix14t` reads the same tables, and the frames. Its names lack the split that they begin with in the
+tsv, and a run that has read them here (the README's figures) is bound to these: so this stays a reader of its own.
 """
 
 import re

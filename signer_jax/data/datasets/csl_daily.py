@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from signer_jax import outside, pickles
 from signer_jax.data import tables
-from signer_jax.data.datasets import finding, plain_pickle
+from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
 from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError
@@ -29,6 +30,10 @@ _TABLES = ("sentence_label/video_map.txt", "video_map.txt")
 _PICKLES = ("sentence_label/csl2020ct_v2.pkl", "csl2020ct_v2.pkl")
 _FRAMES = ("sentence/frames_512x512", "sentence_frames-512x512/frames_512x512", "frames_512x512")
 _TSV = "csl-daily.{0}.tsv"
+_INSTEAD = "give its text form, video_map.txt, instead"
+_MOST_BYTES = 1 << 26  # of the pickle
+_MOST_STEPS = 10_000_000  # 20,654 recordings take over two million
+_MOST_MEMORY = 1 << 30
 _SIGNER = re.compile(r"S\d+_P0*(\d{1,9})_T\d+")
 
 
@@ -105,7 +110,7 @@ def _notes_of(file: Path) -> Iterator[_Note]:
             name, glosses, characters = (row.cells.get(column, "") for column in columns)
             yield _Note(row, name, glosses, "".join(characters.split()), "")
         return
-    value = plain_pickle.read(file)
+    value = _unpickled(file)
     info = value.get("info") if isinstance(value, dict) else None
     if not isinstance(info, list):
         raise SignerError(f"{file}: has no list 'info'; download it again")
@@ -120,6 +125,18 @@ def _notes_of(file: Path) -> Iterator[_Note]:
         fault = next(filter(None, map(tables.fault_of, (named, text, *gloss))), "")
         signer = str(signer)[:40] if isinstance(signer, int | str) else ""
         yield _Note(tables.Row(number, {}, fault), named, " ".join(gloss), text, signer)
+
+
+def _unpickled(file: Path) -> Any:
+    with outside.reading(file, _INSTEAD):
+        with outside.plain_file(file, "give the folder that holds it").open("rb") as opened:
+            data = opened.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise SignerError(f"{file}: has more than {_MOST_BYTES >> 20} MB; {_INSTEAD}")
+        try:
+            return pickles.read(data, _MOST_MEMORY, most_steps=_MOST_STEPS)
+        except pickles.Refused as error:
+            raise SignerError(f"{file}: is damaged ({error}); {_INSTEAD}") from None
 
 
 def _texts(value: Any) -> list[str] | None:

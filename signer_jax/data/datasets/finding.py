@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from signer_jax import outside
-from signer_jax.data.datasets.item import Left
+from signer_jax.data.datasets.item import Left, Seconds, composed
 from signer_jax.data.tables import Row
 from signer_jax.errors import SignerError, closest, one_line, piled
 
@@ -60,12 +60,6 @@ class Names:
 
     def __contains__(self, name: str) -> bool:
         return composed(name) in self._seen
-
-
-def composed(name: str) -> str:
-    """The name in one form: a disk may hold the letters and marks that a table has as one (NFC, NFD)."""
-    # The time that normalising piled marks takes grows with the square of their number; such a name is refused.
-    return name if name.isascii() or piled(name) else unicodedata.normalize("NFC", name)
 
 
 def our_split(name: str) -> str:
@@ -168,7 +162,7 @@ def holds(folder: Path, endings: Sequence[str]) -> bool:
         return False
 
 
-def seconds_of(start: str, end: str) -> tuple[float, float | None]:
+def seconds_of(start: str, end: str) -> Seconds:
     """From, to: an empty start is 0, an empty end the end. An end beyond the video's is for who decodes it to judge.
     Raises `Lacking`."""
     try:

@@ -8,6 +8,7 @@ are, in any order:
 - `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules or unknown; without it human).
 - `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
+- `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
 Without a csv: all videos and .pose files at any depth, paired where their names are the same up to the ending; the
 first folder of a path is the split where it is named train, dev, val or test.
 """
@@ -26,7 +27,7 @@ from signer_jax.errors import SignerError
 _TABLE = "samples.csv"
 _COLUMNS = (
     "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
-    "end",
+    "end", "fps",
 )  # fmt: skip
 _BY = ("human", "rules", "unknown")
 _POSES = (".pose",)
@@ -93,6 +94,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             seconds = finding.seconds_of(given("start", ""), given("end", ""))
             video = _place(folder, given("video"), finding.PICTURES, "video file")
             pose = _place(folder, given("pose"), _POSE_FRAMES, "pose file")
+            fps = _rate(given("fps", ""))
             if not (video or pose or given("text")):
                 raise Lacking("no video, pose or text")
         except Lacking as lacking:
@@ -102,7 +104,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             name, split, given("text", ""), given("prompt", ""), given("language", ""), given("spoken", ""), glosses,
             by, given("signer", ""), video, pose,
             seconds=seconds if seconds != (0.0, None) and (video or pose) else None,
-            came_from=finding.place(file, row.line),
+            fps=fps if _says_no_rate(video or pose) else None, came_from=finding.place(file, row.line),
         )  # fmt: skip
 
 
@@ -119,6 +121,20 @@ def _place(folder: Path, name: str | None, frames: tuple[str, ...], what: str) -
     if os.path.isdir(path):
         return finding.folder_of(folder, (name,), frames, what.replace("file", "folder"))
     return finding.file_of(folder, (name,), what)
+
+
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text) if text else None
+    except ValueError:
+        rate = 0.0
+    if rate is not None and not 1 <= rate <= 1000:
+        raise Lacking("fps is no frame rate", text[:40])
+    return rate
+
+
+def _says_no_rate(path: Path | None) -> bool:
+    return path is not None and (path.is_dir() or path.suffix.lower() not in (*finding.VIDEOS, *_POSES))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:

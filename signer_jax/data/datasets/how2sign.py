@@ -8,19 +8,21 @@ Layout, by https://github.com/how2sign/how2sign-data (download_how2sign.sh), wit
   the re-aligned ones (https://how2sign.github.io, "Green Screen RGB clips*").
 - `video_level/<split>/rgb_front/raw_videos/<VIDEO_NAME>.mp4`: whole videos, cut here where there is no clip.
 - `sentence_level/<split>/rgb_front/features/openpose_output/json/<SENTENCE_NAME>/`: OpenPose's json, a file a frame; or
-  `…/features/holistic_pose/<SENTENCE_NAME>.pose`, or a .pose file beside the clip.
+  `…/features/holistic_pose/<SENTENCE_NAME>.pose`, or a .pose file beside the clip. They are of the clips, so cut by the
+  times that are not re-aligned ("B-F-H 2D Keypoints clips*" there): where they lie in a whole video only these say.
 A split without a csv is the clips and poses that it has, without text. One without any video or pose is its text.
 The number before `-rgb_front` in a name is the signer's: val has five, and some of its videos of two, from one side.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item
+from signer_jax.data.datasets.item import Found, Item, Seconds, composed
 from signer_jax.errors import SignerError
 
 LANGUAGE = "ase"
@@ -58,7 +60,7 @@ class _Folders:
             for path in sorted(folder.iterdir()) if folder else ():
                 if path.is_dir() if endings is None else path.suffix.lower() in endings:
                     name = path.name if endings is None else path.stem
-                    found.setdefault(finding.composed(name), path)
+                    found.setdefault(composed(name), path)
         return found
 
 
@@ -82,19 +84,34 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
         return _without_table(_Folders(folder, split), split)
     file, times = found
     columns = ("VIDEO_NAME", "SENTENCE_NAME", f"START{times}", f"END{times}", "SENTENCE")
-    return _with_table(file, tables.rows(file, columns, delimiter="\t"), columns, _Folders(folder, split), split)
+    rows = tables.rows(file, columns, delimiter="\t")
+    folders = _Folders(folder, split)
+    return _with_table(file, rows, columns, folders, split, _pose_times(folder, split) if folders.whole else {})
 
 
-def _table(source: Path, split: str) -> tuple[Path, str] | None:
-    for place, times in _TABLES:
+def _table(source: Path, split: str, found: Sequence[tuple[str, str]] = _TABLES) -> tuple[Path, str] | None:
+    for place, times in found:
         if file := finding.first_there(source, (place.format(_THEIRS[split]),)):
             return file, times
     return None
 
 
+def _pose_times(source: Path, split: str) -> dict[str, Seconds]:
+    """By which seconds of the whole video each sentence's clip and poses were cut, where a table says it."""
+    found = _table(source, split, [one for one in _TABLES if not one[1]])
+    cut: dict[str, Seconds] = {}
+    for row in tables.rows(found[0], ("SENTENCE_NAME", "START", "END"), delimiter="\t") if found else ():
+        if not row.fault:
+            with suppress(Lacking):
+                seconds = finding.seconds_of(row.cells["START"], row.cells["END"])
+                cut.setdefault(composed(row.cells["SENTENCE_NAME"]), seconds)
+    return cut
+
+
 def _with_table(
-    file: Path, rows: Iterator[tables.Row], columns: tuple[str, ...], folders: _Folders, split: str
-) -> Iterator[Found]:
+    file: Path, rows: Iterator[tables.Row], columns: tuple[str, ...], folders: _Folders, split: str,
+    pose_times: dict[str, Seconds],
+) -> Iterator[Found]:  # fmt: skip
     names = Names()
     for row in rows:
         if row.fault:
@@ -107,12 +124,12 @@ def _with_table(
             if not text:
                 raise Lacking("no text")
             seconds = finding.seconds_of(start, end)
-            media = _media(folders, name, video_name, seconds) if folders.any() else {}
+            media = _media(folders, name, video_name, seconds, pose_times.get(name)) if folders.any() else {}
         except Lacking as lacking:
             yield finding.left(row, split, file, lacking, name)
             continue
         yield Item(
-            name, split, text, language=LANGUAGE, spoken=SPOKEN, signer=_signer(name),
+            name, split, text, language=LANGUAGE, spoken=SPOKEN, signer=_signer(name), recording=video_name,
             came_from=finding.place(file, row.line), **media,
         )  # fmt: skip
     for name, path in folders.sentences().items():
@@ -125,14 +142,14 @@ def _without_table(folders: _Folders, split: str) -> Iterator[Found]:
         try:
             if fault := tables.fault_of(path.name):
                 raise Lacking(fault)
-            media = _media(folders, name, "", (0.0, None))
+            media = _media(folders, name, "", (0.0, None), None)
         except Lacking as lacking:
             yield finding.lost(name, split, lacking, path.name)
         else:
             yield Item(name, split, language=LANGUAGE, signer=_signer(name), came_from=path.name, **media)
 
 
-def _media(folders: _Folders, name: str, video_name: str, seconds: tuple[float, float | None]) -> dict:
+def _media(folders: _Folders, name: str, video_name: str, seconds: Seconds, pose_seconds: Seconds | None) -> dict:
     """The item's fields of video and pose, one of which there must be, and neither damaged. Raises `Lacking`."""
     media: dict = {}
     lacking = Lacking("no video and no pose")
@@ -143,10 +160,15 @@ def _media(folders: _Folders, name: str, video_name: str, seconds: tuple[float, 
             lacking = lacking.or_rather(other)
     if not media or not lacking.absent:  # what is there and damaged is told, and not passed over for the other
         raise lacking
-    return media | {"pose_is_cut": True} if {"pose", "seconds"} <= media.keys() else media
+    if not {"pose", "seconds"} <= media.keys():
+        return media
+    if pose_seconds is None:
+        detail = "the table that is not re-aligned says them: copy it here, or move the poses elsewhere"
+        raise Lacking("no times of the poses", detail)
+    return media | {"pose_seconds": pose_seconds}
 
 
-def _video(folders: _Folders, name: str, video_name: str, seconds: tuple[float, float | None]) -> dict:
+def _video(folders: _Folders, name: str, video_name: str, seconds: Seconds) -> dict:
     lacking = Lacking("no video file")
     for folder, stem, cut in ((folders.clips, name, {}), (folders.whole, video_name, {"seconds": seconds})):
         if folder and stem:

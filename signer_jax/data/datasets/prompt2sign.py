@@ -4,8 +4,8 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
 - Files whose lines belong together: `<split>.text`, `<split>.skels`, `<split>.files` (names), `<split>.gloss`,
   whichever there are; also `how2sign_<split>.skels` and its like. In the folder, or in one below for each language,
   whose name says which (`ASL_part`, `GSL`, …, see `LANGUAGES`); in others the languages are "".
-- A line of `.skels` is a clip's numbers; a blank one is a clip without poses. `convention` tells by the numbers which
-  of three normalisations they are in.
+- A line of `.skels` is a clip's numbers; a blank one is a clip without poses. In which of three normalisations they are
+  `pose/formats/skels.py` tells by the numbers.
 - Tools of 2025 (tools-new-2025/main/pipeline01_extract_dwpose_from_video.py): `<clip>/results_dwpose/json`, `npz` or
   `npy` with a file a frame beside `<clip>/crop_original_video.mp4`, in the folder or in a `<name>_results` of it. Where
   there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name, beside
@@ -36,9 +36,7 @@ _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|val
 _DONE = "processed_video_name_by_dwpose.txt"
 _VIDEO = "crop_original_video.mp4"
 _FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
-_HEAD = 1 << 16  # bytes of a line
-_ENOUGH = 5 * 385 + 1  # numbers of it: five frames of the longest form
-_ROUNDED = 2e-4  # of a counter
+_HEAD = 64  # bytes of a line, which tell whether it is blank
 
 
 class _Lines(NamedTuple):
@@ -72,33 +70,6 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     return _items(folder, found, lengths, split)
 
 
-def convention(numbers: Sequence[float], *, whole: bool = True) -> str | None:
-    """Which of three forms the numbers of a `.skels` line have, or its first where not `whole`; None for none.
-
-    "progressive" (Progressive Transformers): 151 a frame, divided by 3, the counter from 0. "prompt2sign-v1": 151,
-    divided by 9, the counter i/T from 1/T. "prompt2sign-2025": 385, the counter from 0.
-    The counter is a frame's last number and grows evenly: it tells the frame's length and, by its first, the form.
-    """
-    for width, first_is_zero, name in (
-        (385, True, "prompt2sign-2025"), (151, True, "progressive"), (151, False, "prompt2sign-v1")
-    ):  # fmt: skip
-        counters = numbers[width - 1 :: width]
-        if not counters or (whole and len(numbers) % width):
-            continue
-        if not whole and len(counters) < 3:
-            continue
-        if len(counters) == 1:
-            if width == 385 or abs(counters[0] - (0 if first_is_zero else 1)) < _ROUNDED:
-                return name
-            continue
-        step = counters[0] if not first_is_zero else counters[1]
-        first = 0 if first_is_zero else 1
-        even = all(abs(one - step * (first + i)) < _ROUNDED * (i + 1) for i, one in enumerate(counters))
-        if 0 < step <= 1 + _ROUNDED and even:
-            return name
-    return None
-
-
 def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str) -> Iterator[Found]:
     names, taken = Names(), set[Path]()
     for lists, length in zip(found, lengths, strict=True):
@@ -130,9 +101,10 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
             if ".text" in row.cells and not row.cells[".text"]:
                 raise Lacking("no text")
             media: dict = {}
-            note = ""
             if skels:
-                media, note = {"pose": skels, "line": line - 1}, f" ({_convention_of(head)})"
+                if not head.strip():
+                    raise Lacking("no poses", "a blank line")
+                media = {"pose": skels, "line": line - 1}
             elif clip := _clip_of(places, row.cells.get(".files", "")):
                 if clip in taken:
                     raise Lacking("clip of another line", one_line(str(clip.relative_to(folder))))
@@ -147,25 +119,8 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
         by = ("human" if language == "gsg" else "unknown") if glosses else ""
         yield Item(
             name, lists.split, row.cells.get(".text", ""), language=language, spoken=spoken, glosses=glosses,
-            glosses_by=by, came_from=finding.place(file, line) + note, **media,
+            glosses_by=by, came_from=finding.place(file, line), **media,
         )  # fmt: skip
-
-
-def _convention_of(head: bytes) -> str:
-    """Of the beginning of a line. Raises `Lacking` for a blank one, and for one in no form."""
-    parts = head.split()
-    if not parts:
-        raise Lacking("no poses", "a blank line")
-    whole = len(head) < _HEAD - 1
-    if not whole:
-        parts = parts[:_ENOUGH]
-    try:
-        found = convention([float(part) for part in parts], whole=whole)
-    except ValueError:
-        raise Lacking("skels with something that is no number", one_line(head[:40].decode("latin-1"))) from None
-    if not found:
-        raise Lacking("skels in no known form", f"begins with {len(parts)} numbers")
-    return found
 
 
 def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool) -> Found:

@@ -34,10 +34,15 @@ _CLASSES = "wlasl_class_list.txt"
 _YOUTUBE = re.compile(r"youtube|youtu\.be")
 
 
-def splits(source: str | Path) -> list[str]:
+def splits(source: str | Path, *, subset: int | None = None) -> list[str]:
+    """Raises `SignerError` where there is no json of the dataset's, or not that of the subset."""
     folder = finding.check_folder(source)
     if not _instances_file(folder) and not _subsets(folder):
         raise SignerError(f"{folder}: has no WLASL_v0.3.json and no nslt_2000.json; give the folder that holds them")
+    subsets = _subsets(folder)
+    if subset is not None and subset not in subsets:
+        known = ", ".join(map(str, sorted(subsets))) or "none"
+        raise SignerError(f"{folder}: has no nslt_{subset}.json (subsets here: {known}); copy it there")
     return list(finding.SPLITS)
 
 
@@ -47,14 +52,11 @@ def items(source: str | Path, split: str, *, subset: int | None = None) -> Itera
     Raises `SignerError` where there is no folder of videos, no such subset, or a json that is none of the dataset's.
     """
     folder = Path(source)
-    finding.check_split(split, splits(folder), folder)
+    finding.check_split(split, splits(folder, subset=subset), folder)
     cut, raw = (next((folder / p for p in places if (folder / p).is_dir()), None) for places in (_CUT, _RAW))
     if not cut and not raw:
         raise SignerError(f"{folder}: has no folder videos; put the videos there, as WLASL's preprocess.py does")
     subsets = _subsets(folder)
-    if subset is not None and subset not in subsets:
-        known = ", ".join(map(str, sorted(subsets))) or "none"
-        raise SignerError(f"{folder}: has no nslt_{subset}.json (subsets here: {known}); copy it there")
     instances = _instances_file(folder)
     largest = subsets[subset or max(subsets)] if subsets else None
     glosses = _read(instances, list) if instances else []
@@ -143,9 +145,10 @@ def _media(name: str, about: Mapping, folders: tuple[Path | None, Path | None]) 
     url = about.get("url")
     url = url if isinstance(url, str) else ""
     youtube = bool(_YOUTUBE.search(url))
+    recording = url[-11:] if youtube else ""  # a YouTube video's signs are of one recording
     frames = _frames(about)
     lacking = Lacking("no video file")
-    for folder, stem, whole in ((cut, name, not youtube), (raw, url[-11:] if youtube else name, True)):
+    for folder, stem, whole in ((cut, name, not youtube), (raw, recording or name, True)):
         if folder:
             try:
                 found = finding.file_of(folder, [stem + ending for ending in finding.VIDEOS], "video file")
@@ -153,10 +156,10 @@ def _media(name: str, about: Mapping, folders: tuple[Path | None, Path | None]) 
                 lacking = lacking.or_rather(other)
                 continue
             if not whole or not frames:
-                return {"video": found}
+                return {"video": found, "recording": recording}
             rate = about.get("fps")
             fps = float(rate) if isinstance(rate, int | float) and 0 < rate < 1000 else None
-            return {"video": found, "frames": frames, "fps": fps}
+            return {"video": found, "recording": recording, "frames": frames, "fps": fps}
     raise lacking
 
 

@@ -6,14 +6,16 @@ that is kept or left out, with the two files' sizes and SHA-256. The table is wr
 """
 
 import hashlib
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from signer_jax import storage
+from signer_jax.data import records
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared.taking import Taken, checksum
 from signer_jax.data.shards import BROKEN, pack, unpack
 from signer_jax.errors import SignerError, piled
@@ -23,7 +25,7 @@ from signer_jax.types import Pose, Sample
 from signer_jax.writing import words_of
 
 KIND = "prepared set"
-VERSION = 1
+VERSION = 2
 PARTS = "parts"
 REMAKE = "prepare it again with the same `signer prepare`, which keeps what is whole"
 TEXT, MOTION = "text", "motion"
@@ -32,15 +34,16 @@ TEXT, MOTION = "text", "motion"
 # ---- Records ---------------------------------------------------------------------------------------------------------
 
 
-def text_record(taken: Taken, dataset: str, source: Path) -> bytes:
-    return pack(_about(taken, dataset, source))
+def text_record(taken: Taken, dataset: str, origin: dict[str, str]) -> bytes:
+    return pack(_about(taken, dataset, origin))
 
 
-def motion_record(taken: Taken, dataset: str, source: Path) -> bytes:
-    tree = _about(taken, dataset, source) | {"seconds": float(taken.seconds)}
+def motion_record(taken: Taken, dataset: str, origin: dict[str, str]) -> bytes:
+    tree = _about(taken, dataset, origin) | {"seconds": float(taken.seconds)}
     if taken.pose is not None:
         pose = taken.pose
         tree["pose"] = {"coordinates": pose.coordinates, "confidence": pose.confidence, "fps": float(pose.fps)}
+        tree["pose_by"] = taken.pose_by
     if taken.video is not None:
         tree |= {"video": taken.video, "video_fps": float(taken.video_fps), "size": np.array(taken.size, np.int32)}
     if taken.centre is not None:
@@ -48,18 +51,25 @@ def motion_record(taken: Taken, dataset: str, source: Path) -> bytes:
     return pack(tree)
 
 
-def _about(taken: Taken, dataset: str, source: Path) -> dict[str, Any]:
+def origin_of(taken: Taken, source: Path) -> dict[str, str]:
+    """Where an item came from: its row, its files below the source and their SHA-256."""
     item = taken.item
-    glosses = unicodedata.normalize("NFC", "\n".join(item.glosses or ()))
     files = {what: path for what, path in (("video", item.video), ("pose", item.pose)) if path is not None}
     return {
-        "name": item.name, "text": item.text, "prompt": item.prompt, "language": item.language, "spoken": item.spoken,
-        "glosses": glosses, "glosses_by": item.glosses_by, "dataset": dataset, "signer": item.signer,
-        "came_from": {
-            "row": item.came_from,
-            **{what: relative(path, source) for what, path in files.items()},
-            **{f"{what}_sha256": checksum(path) for what, path in files.items()},
-        },
+        "row": item.came_from,
+        **{what: relative(path, source) for what, path in files.items()},
+        **{f"{what}_sha256": checksum(path) for what, path in files.items()},
+        **({"pose_layout": taken.pose_layout} if taken.pose_layout else {}),
+    }
+
+
+def _about(taken: Taken, dataset: str, origin: dict[str, str]) -> dict[str, Any]:
+    item = taken.item
+    return {
+        "name": item.name, "text": item.text, "prompt": item.prompt, "prompt_by": item.prompt_by,
+        "language": item.language, "spoken": item.spoken,
+        "glosses": "\n".join(item.glosses or ()), "glosses_by": item.glosses_by, "dataset": dataset,
+        "signer": item.signer, "came_from": origin,
     }  # fmt: skip
 
 
@@ -67,6 +77,14 @@ def relative(path: Path, source: Path) -> str:
     """As it is below the source; the whole path of what lies elsewhere. Bytes that are no UTF-8 stand as `\\udcff`."""
     place = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
     return place.encode("utf-8", "backslashreplace").decode()
+
+
+def read_text(record: bytes) -> Sample:
+    """A text record's sample; its text is the prompt where templates made one of it. Raises one of `shards.BROKEN`."""
+    tree = unpack(record)
+    sample = records.decode(record)
+    asked = tree["prompt"] if tree.get("prompt_by") else ""
+    return replace(sample, text=asked or sample.text, glosses_by=str(tree["glosses_by"]))
 
 
 @dataclass(frozen=True)
@@ -100,26 +118,35 @@ def read_motion(record: bytes) -> Motion:
         if not isinstance(text, str) or piled(text):
             raise ValueError(f"{name} is no text")
     joined = texts.pop("glosses")
-    sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), pose=pose)
+    by = tree["glosses_by"]
+    sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), glosses_by=str(by), pose=pose)
     return Motion(sample, seconds, video, tree.get("video_fps", 0.0), centre, tree.get("scale", 0.0))
 
 
 # ---- A part's table --------------------------------------------------------------------------------------------------
 
 
-def row(taken: Taken, source: Path) -> dict[str, Any]:
-    """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words."""
+def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
+    """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words; `film` is
+    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum.
+    """
     item, pose = taken.item, taken.pose
-    film = item.video or item.pose
+    file = origin.get("video_sha256") or origin.get("pose_sha256", "")
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
-        "glosses_by": item.glosses_by, "sentence": sentence_key(item.text),
-        "film": "" if film is None else relative(film, source),
-        "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose),
+        "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
+        "sentence": sentence_key(item.text),
+        "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
+        "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],
     }  # fmt: skip
+
+
+def is_sign(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the pose of one sign that is shown alone, as people say."""
+    return row["frames"] > 0 and row["glosses"] == 1 and row["glosses_by"] not in MACHINES
 
 
 def sentence_key(text: str) -> str:
@@ -176,9 +203,9 @@ class PreparedSet:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{self.directory / 'index.json'}: is damaged ({reason}); {REMAKE}") from None
 
-    def tables(self, split: str) -> list[tuple[str, dict[str, Any]]]:
-        """The name and the table of each part of a split."""
-        return [(name, table_of(self.directory, name)) for name in self.parts.get(split, [])]
+    def tables(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The name and the table of each part of a split, one after the other: all would fill the memory."""
+        return ((name, table_of(self.directory, name)) for name in self.parts.get(split, []))
 
     def file(self, name: str, kind: str) -> Path:
         return self.directory / PARTS / f"{name}.{kind}.arrayrecord"

@@ -1,26 +1,29 @@
 """Prepared sets as the corpus of a run: read where they are, at the run's frame rate and size, nothing copied.
 
-The run's `data/corpus.json` says which sets, by their indexes' checksums, and what a run asks of a corpus: the motions'
-frames at its rate, signers, words and glosses. A video is decoded where it is asked for.
+The run's `data/corpus.json` says which sets, by their indexes' checksums, and what a run asks of a corpus: rate,
+signers, words and glosses. It does not grow with the samples: what is to be known of each motion is read from the sets'
+own tables, whose index is that of the checksum. A video is decoded where it is asked for.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from signer_jax import storage
 from signer_jax.data import framing, records
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout, timing
-from signer_jax.data.shards import Parts, Shard
+from signer_jax.data.shards import BROKEN, Parts, Shard
 from signer_jax.data.video import frames_of
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line
 from signer_jax.types import Pose, Sample
 
 NAME = "prepared"
@@ -41,11 +44,12 @@ def sets_of(source: str) -> list[layout.PreparedSet]:
 
 def trains(source: str) -> dict[str, bool]:
     """Whether the training splits have glossed sentences, poses of single signs, videos."""
-    totals = {"glossed": 0, "signs": 0, "videos": 0}
+    totals = {"sentences": 0, "signs": 0, "poses": 0, "videos": 0, "posed_videos": 0}
     for one in sets_of(source):
         for kind in totals:
             totals[kind] += one.counts.get("train", {}).get(kind, 0)
-    return {"sentences": totals["glossed"] > 0, "poses": totals["signs"] > 0, "videos": totals["videos"] > 0}
+    videos = totals["posed_videos" if totals["poses"] else "videos"]  # as `_motions_of` leaves them out
+    return {"sentences": totals["sentences"] > 0, "poses": totals["signs"] > 0, "videos": videos > 0}
 
 
 def posed(source: str) -> bool:
@@ -59,47 +63,73 @@ def opened(directory: str | Path) -> records.Corpus:
     return PreparedCorpus(directory) if corpus.about.get("corpus") == NAME else corpus
 
 
-def write(directory: Path, source: str, *, fps: float, size: tuple[int, int]) -> None:
-    """The run's corpus: a folder with `corpus.json` alone. Raises `SignerError` as `sets_of`, and where `fps` is 0 and
+def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], glosses_by: Sequence[str] = ()) -> None:
+    """The run's corpus: a folder with `corpus.json` alone. Glosses are learned of texts whose glosses are by one of
+    `glosses_by`, of all where it names none. Raises `SignerError` as `sets_of`, and where `fps` is 0 and
     samples have several rates.
     """
     sets = sets_of(source)
     splits = list(dict.fromkeys(["train", "dev", "test", *(split for one in sets for split in one.counts)]))
     counts: dict[str, dict[str, int]] = {}
-    motions: dict[str, list] = {}
+    signers: set[str] = set()
+    unposed: dict[str, int] = {}
     words: dict[str, set[str]] = {}
     glosses: dict[str, set[str]] = {}
     languages: dict[str, str] = {}  # code -> the spoken language beside it
     fps = fps or _one_rate(sets)
     for split in splits:
         count = counts[split] = {"text": 0, "pose": 0, "video": 0}
-        listed = motions[split] = []
         for one in sets:
             for _, table in one.tables(split):
                 for row in table["kept"]:
                     if row["language"] and not languages.get(row["language"]):
                         languages[row["language"]] = row["spoken"]
-                    count["text"] += _read_as_text(row)
-                    if row["seconds"]:
-                        count["pose"] += row["frames"] > 0
-                        count["video"] += row["video_fps"] > 0
-                        frames = len(timing.grid(0, row["seconds"], fps))
-                        listed.append([frames, row["video_fps"] > 0, _signer(one, row["signer"], len(sets))])
+                    count["text"] += _read_as_text(row, glosses_by)
                 if split == "train":
                     for language, known in table["words"].items():
                         words.setdefault(language, set()).update(known)
                     for language, known in table["glosses"].items():
-                        glosses.setdefault(language, set()).update(known)
+                        if language:
+                            glosses.setdefault(language, set()).update(known)
+        motions = _motions_of(sets, split, fps)
+        count["pose"] = motions.posed
+        count["video"] = sum(filmed for _, filmed, _ in motions.listed)
+        signers.update(signer for *_, signer in motions.listed)
+        if left := motions.stored - len(motions.listed):
+            unposed[split] = left
+            said = f"{left} of {motions.stored} motions of {split!r} have a video and no pose: left out of this run"
+            print(one_line(f"signer: {source}: {said}"), file=sys.stderr)
     about = {
-        "corpus": NAME, "size": list(size), "fps": fps, "counts": counts, "motions": motions,
-        "signers": sorted({signer for rows in motions.values() for _, _, signer in rows}),
-        "languages": dict(sorted(languages.items())),
+        "corpus": NAME, "size": list(size), "fps": fps, "glosses_by": list(glosses_by), "counts": counts,
+        "motions": {split: [] for split in splits},
+        "unposed": unposed, "signers": sorted(signers), "languages": dict(sorted(languages.items())),
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
         "sets": [{"folder": str(one.directory.resolve()), "index_sha256": _index_sum(one.directory)} for one in sets],
     }  # fmt: skip
     with storage.new_folder(directory, records.KIND) as folder:
         storage.write_list(folder / "corpus.json", about, f"{directory}: corpus.json", "take fewer sets")
+
+
+class _Listed(NamedTuple):
+    """The motions of a split that a run reads."""
+
+    listed: list[list]  # of each its frames, whether it has a video, and its signer
+    places: list[int]  # among all that are stored
+    posed: int  # how many have a pose: all, or none
+    stored: int
+
+
+def _motions_of(sets: Sequence[layout.PreparedSet], split: str, fps: float) -> _Listed:
+    """Where some have a pose, a video without one is left out: nothing that is trained with poses could read it."""
+    rows = [
+        (row["frames"] > 0,
+         [timing.count(row["seconds"], fps), row["video_fps"] > 0, _signer(one, row["signer"], len(sets))])
+        for one in sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"]
+    ]  # fmt: skip
+    posed = sum(has for has, _ in rows)
+    places = [i for i, (has, _) in enumerate(rows) if has or not posed]
+    return _Listed([rows[i][1] for i in places], places, posed, len(rows))
 
 
 def _index_sum(directory: Path) -> str:
@@ -111,9 +141,10 @@ def _signer(one: layout.PreparedSet, signer: str, sets: int) -> str:
     return f"{one.dataset}/{signer}" if sets > 1 else signer
 
 
-def _read_as_text(row: dict[str, Any]) -> bool:
+def _read_as_text(row: dict[str, Any], glosses_by: Sequence[str]) -> bool:
     """Whether a run learns glosses of it: a sentence has words, a sign that is shown alone has a gloss alone."""
-    return bool(row["sentence"] and row["glosses"] and row["language"])
+    by = not glosses_by or row["glosses_by"] in glosses_by
+    return bool(by and row["sentence"] and row["glosses"] and row["language"])
 
 
 def _one_rate(sets: Sequence[layout.PreparedSet]) -> float:
@@ -143,6 +174,14 @@ class PreparedCorpus(records.Corpus):
                     "--workdir"
                 )
             self.sets.append(one)
+        fps = self.about["fps"]
+        try:
+            self._found = {split: _motions_of(self.sets, split, fps) for split in self.about["counts"]}
+            self.about["motions"] = {split: found.listed for split, found in self._found.items()}
+            self._check()
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise SignerError(f"{self.directory}: a table of its sets is damaged ({reason}); {layout.REMAKE}") from None
 
     def hash(self) -> str:
         """Of what is said of it, wherever its sets lie: their indexes' checksums say what is in them."""
@@ -150,31 +189,43 @@ class PreparedCorpus(records.Corpus):
         return hashlib.sha256(json.dumps({**self.about, "sets": sets}, sort_keys=True).encode()).hexdigest()
 
     def texts(self, split: str) -> records.Records:
-        found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, records.decode(record)))
+        found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, layout.read_text(record)))
         rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["text"])
-        chosen = np.flatnonzero([_read_as_text(row) for row in rows])
+        chosen = np.flatnonzero([_read_as_text(row, self.about.get("glosses_by", ())) for row in rows])
         return _Texts(self.directory, found, chosen)
 
     def captions(self, split: str) -> Iterator[str]:
         """As a corpus's, from the records of texts: those of motions hold the videos too."""
-        texts, place = self._parts(split, layout.TEXT, lambda _, record: records.decode(record).text), 0
+        texts, place = self._parts(split, layout.TEXT, lambda _, record: layout.read_text(record).text), 0
+        read, stored = set(self._found[split].places), 0
         for one in self.sets:
             for _, table in one.tables(split):
                 for row in table["kept"]:
                     if row["seconds"]:
-                        yield texts[place] if row["text"] else ""
+                        if stored in read:
+                            yield texts[place] if row["text"] else ""
+                        stored += 1
                     place += row["text"]
 
     def motions(self, split: str) -> records.Records:
         found = self._parts(split, layout.MOTION, self._motion)
-        listed = self.about["motions"].get(split, [])
-        if len(found) != len(listed):
+        known = self._found[split]
+        if len(found) != known.stored:
             raise SignerError(
-                f"{self.directory}: corpus.json lists {len(listed)} motions of {split!r}, {len(found)} are there; "
-                f"{storage.REMAKE}"
+                f"{self.directory}: the sets' tables list {known.stored} motions of {split!r}, {len(found)} are there; "
+                f"{layout.REMAKE}"
             )
-        without = self.count(split, "video") and not self.count(split, "pose")
-        return _Motions(self.directory, found, self.about["fps"], self.size or (0, 0), bool(without))
+        without = self.count(split, "video") and not known.posed
+        return _Motions(
+            self.directory, found, np.array(known.places, np.int64), self.about["fps"], self.size or (0, 0),
+            bool(without),
+        )  # fmt: skip
+
+    def signs(self, split: str) -> records.Records:
+        every = self._parts(split, layout.MOTION, self._motion)
+        rows = (row for one in self.sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"])
+        chosen = np.flatnonzero([layout.is_sign(row) for row in rows])
+        return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
 
     def _motion(self, one: layout.PreparedSet, record: bytes) -> layout.Motion:
         motion = layout.read_motion(record)
@@ -213,16 +264,21 @@ class _Texts(records.Records):
 class _Motions(records.Records):
     """The motions of all parts at the run's frame rate; `filmed` decodes a video, `[i]` has none."""
 
-    def __init__(self, directory: Path, found: Parts, fps: float, size: tuple[int, int], without: bool):
+    def __init__(
+        self, directory: Path, found: Parts, places: np.ndarray, fps: float, size: tuple[int, int], without: bool
+    ):
         self._path, self._mend, self._sizes = directory, storage.REMAKE, ()
-        self._found, self._fps, self._size = found, fps, size
+        self._found, self._places, self._fps, self._size = found, places, fps, size
         self._unposed = fps if without else None
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._places)
 
     def __getitem__(self, index) -> Sample:
-        return self._sample(self._found[int(index)])
+        return self._sample(self._motion(index))
+
+    def _motion(self, index) -> layout.Motion:
+        return self._found[int(self._places[int(index)])]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)}, {self._fps:g})"
@@ -233,7 +289,7 @@ class _Motions(records.Records):
         return super().posed(sample, index)
 
     def filmed(self, index: int) -> tuple[Sample, UInt8[np.ndarray, "t h w 3"]]:
-        motion: layout.Motion = self._found[int(index)]
+        motion = self._motion(index)
         if motion.video is None:
             raise self._lacks(index, "video")
         video = self._decoded(motion)
@@ -249,7 +305,8 @@ class _Motions(records.Records):
         pose = sample.pose
         times = timing.grid(0, motion.seconds, self._fps)
         pose = timing.at_times(pose, np.arange(len(pose)) / pose.fps, times, self._fps)
-        spans = np.array([[0, len(pose)]], np.int32) if len(sample.glosses) == 1 else None
+        sign = len(sample.glosses) == 1 and sample.glosses_by not in MACHINES
+        spans = np.array([[0, len(pose)]], np.int32) if sign else None
         return replace(sample, pose=pose, spans=spans)
 
     def _decoded(self, motion: layout.Motion) -> UInt8[np.ndarray, "t h w 3"] | None:

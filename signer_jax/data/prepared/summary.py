@@ -24,6 +24,9 @@ _SHOWN = 20  # names of a reason on the page
 _SAMPLES = 8  # pictures
 _PICTURE = 320  # pixels
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
+_KINDS = (
+    "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
+)  # fmt: skip
 _LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
@@ -39,29 +42,40 @@ def gathered(
     rates: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     by: Counter[str] = Counter()
+    posed: Counter[str] = Counter()
     languages: set[str] = set()
     seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
-    glosses: dict[str, Counter[str]] = {}
+    glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     names: Counter[str] = Counter()
     for split, listed in parts.items():
         count = counts[split] = dict.fromkeys(
-            ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "signs"), 0
-        )
-        glosses[split] = Counter()
+            ("items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
+             "prompts"), 0,
+        )  # fmt: skip
+        lacking: dict[str, list[str]] = {"pose": [], "video": []}
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             left += [one | {"split": split} for one in table["left"]]
             for what, which in table["mended"].items():
                 mended[what] += which
-            for known in table["glosses"].values():
-                glosses[split].update(known)
-            count["items"] += len(table["kept"]) + len(table["left"])
+            for language, makers in table["glosses_by"].items():
+                for maker, known in makers.items():
+                    of_split = glosses.setdefault(language, {}).setdefault(split, {})
+                    of_split.setdefault(maker, Counter()).update(known)
+            asked = sum(bool(one["prompt_by"]) for one in table["kept"])
+            count["items"] += len(table["kept"]) + len(table["left"]) - asked
             count["left_out"] += len(table["left"])
             for one in table["kept"]:
                 _count(count, one)
                 names[one["name"]] += 1
                 languages.add(one["language"])
+                if one["prompt_by"]:
+                    continue
+                for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
+                    lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1
+                if one["frames"]:
+                    posed[one["pose_by"] or "the dataset"] += 1
                 if one["seconds"]:
                     lengths[split].append(one["seconds"])
                 if one["frames"]:
@@ -72,6 +86,9 @@ def gathered(
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
+        for what, without in lacking.items():
+            if 0 < len(without) < count["kept"]:
+                mended[f"no {what}, which others of its split have"] += without
     index = {
         "made_by": about["made_by"], "kind": about["kind"], "version": about["version"], "dataset": about["dataset"],
         "splits": counts, "parts": {split: list(listed) for split, listed in parts.items()}, "files": files,
@@ -83,18 +100,24 @@ def gathered(
         "named_twice": sorted(name for name, times in names.items() if times > 1),
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
-        "glosses_by": dict(by), "gloss_coverage": _coverage(glosses), "leakage": _leakage(seen),
+        "glosses_by": dict(by), "poses_by": dict(posed), "leakage": _leakage(seen),
+        "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
 
 
 def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
+    if one["prompt_by"]:
+        count["prompts"] += 1
+        return
     count["kept"] += 1
     count["texts"] += one["sentence"] != ""
-    count["glossed"] += one["sentence"] != "" and one["glosses"] > 0
+    count["glossed"] += one["glosses"] > 0
+    count["sentences"] += one["sentence"] != "" and one["glosses"] > 0 and one["language"] != ""
     count["poses"] += one["frames"] > 0
     count["videos"] += one["video_fps"] > 0
-    count["signs"] += one["frames"] > 0 and one["glosses"] == 1
+    count["posed_videos"] += one["frames"] > 0 and one["video_fps"] > 0
+    count["signs"] += layout.is_sign(one)
 
 
 def _filters(counts: Mapping[str, Mapping[str, int]], left: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -124,15 +147,20 @@ def _lengths(seconds: Sequence[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _coverage(glosses: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    """By split: how many glosses there are, how many occur once, and which share of them training has seen."""
-    train = glosses.get("train", Counter())
+def _coverage(glosses: Mapping[str, Mapping[str, Counter[str]]]) -> dict[str, Any]:
+    """Of a language, by split and by who made them: how many glosses there are, how many occur once, and which share of
+    them training has seen of the same maker; never those of people and of programs in one figure.
+    """
     return {
         split: {
-            "glosses": count.total(), "different": len(count), "once": sum(times == 1 for times in count.values()),
-            "seen_in_training": sum(times for gloss, times in count.items() if gloss in train) / count.total(),
+            maker: {
+                "glosses": count.total(), "different": len(count), "once": sum(times == 1 for times in count.values()),
+                "seen_in_training": sum(times for gloss, times in count.items()
+                                        if gloss in glosses.get("train", {}).get(maker, ())) / count.total(),
+            }
+            for maker, count in sorted(makers.items()) if count
         }
-        for split, count in glosses.items() if count
+        for split, makers in glosses.items() if any(makers.values())
     }  # fmt: skip
 
 
@@ -153,7 +181,7 @@ def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[dict[s
 def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     """`report.html`: the report for people, with pictures of samples."""
     counts = report["counts"]
-    columns = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos")
+    columns = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "prompts")
     tables: list[html.Table] = [
         ("Samples", ("split", *(name.replace("_", " ") for name in columns)),
          [[split, *(count[name] for name in columns)] for split, count in counts.items()], ""),
@@ -179,14 +207,18 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
         bins = list(next(iter(lengths.values()))["histogram"])
         cells = [[name, *(one["histogram"][name] for one in lengths.values())] for name in bins]
         tables.append(("Samples by length", ("seconds", *lengths), cells, ""))
-    several = (("Frame rates", "frame_rates"), ("Sizes of the videos", "sizes"), ("Glosses", "glosses_by"))
+    several = (
+        ("Frame rates", "frame_rates"), ("Sizes of the videos", "sizes"), ("Glosses", "glosses_by"),
+        ("Poses", "poses_by"),
+    )  # fmt: skip
     for caption, values in several:
         if report[values]:
-            head = {"glosses_by": "by whom"}.get(values, "value")
+            head = {"glosses_by": "by whom", "poses_by": "by what"}.get(values, "value")
             tables.append((caption, (head, "samples"), list(report[values].items()), ""))
     if coverage := report["gloss_coverage"]:
-        cells = [[split, *one.values()] for split, one in coverage.items()]
-        heads = ("split", "glosses", "different", "occur once", "share seen in training")
+        cells = [[language, split, by, *one.values()] for language, of in coverage.items()
+                 for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
+        heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
     cells = [[row["what"], " and ".join(row["splits"]), row["shared"], ", ".join(row["examples"])]
              for row in report["leakage"]]  # fmt: skip
@@ -204,6 +236,8 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
     return {
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
+        "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
+        **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),
     }  # fmt: skip
 
 

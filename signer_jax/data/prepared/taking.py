@@ -6,6 +6,7 @@ than it came says so in `Taken.mended`.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from PIL import Image
 from signer_jax import outside
 from signer_jax.data import framing, video
 from signer_jax.data.datasets.item import Item
+from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.prepared import poses, timing
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
@@ -31,24 +33,45 @@ from signer_jax.types import Pose
 FILTERS = (
     "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
     "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
-    "end before start", "pose and video disagree", "too short", "too large",
+    "end before start", "pose and video disagree", "too short", "too long", "too large",
 )  # fmt: skip
 (
     _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
-    LARGE,
+    LONG, LARGE,
 ) = FILTERS  # fmt: skip
+# What is kept otherwise than it came, each told of every item of which it holds.
 CUT = "end beyond the video's end: cut there"
+SHORTER = "pose of a part of the sample alone: cut to it"
 VARIABLE = "variable frame rate: brought to one by the frames' times"
 TURNED = "video says that it is to be turned: upright"
+GAPS = "frames are missing in the folder: the nearest is shown in their place"
+HELD = "frames of the video cannot be read: the nearest is shown in their place"
+PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
+OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
+ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
 SEVERAL = "several people in the pose: the most confident of each frame is taken"
+FIRST = "several people in the pose file: the first is taken"
+HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
+STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
+UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
+FOLLOWED = "several people in the video: one of them is followed"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
+# What a reader of poses remarks on -> how it is told here.
+_REMARKS = {
+    "show several people: the": SEVERAL, "one was followed": FOLLOWED, "people: the first": FIRST,
+    "show nobody": HOLES, "have no file": HOLES,
+    "was taken instead": OVERRULED,
+}  # fmt: skip
 
 _LEAST_FRAMES = 4  # windows' third differences need them
+_MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 0.01  # of the frames: extractors lose one or two at an end
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
 _MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
+_NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
+_UNSAID = (1000, 1000)  # what pose_format's load_openpose writes into a .pose where nobody gives it a size
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -59,8 +82,11 @@ class How:
     fps: float = 0.0  # 0: each item's own
     pose_fps: float = 0.0  # of poses whose rate nothing says; 0: these are left out
     size: tuple[int, int] | None = None  # height and width of the videos; None: their own
-    poses: str = "ready"  # or none
+    poses: str = "ready"  # or none, or how those are made that the dataset lacks: dwpose, mediapipe
+    poses_by: str = ""  # the estimator and its weights' checksums
     video: str = "bytes"  # or none
+    prompts: int = 0  # a training text, by templates
+    glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
 
 
 @dataclass(frozen=True)
@@ -75,7 +101,9 @@ class Taken:
     size: tuple[int, int] = (0, 0)  # height and width of the video
     centre: Float[np.ndarray, " c"] | None = None  # of the pose in the video's pixels, None where it is not in these
     scale: float = 0.0  # pixels a shoulder width
+    pose_layout: str = ""  # of a pose file whose ending stands for several
     mended: tuple[str, ...] = ()
+    pose_by: str = ""  # the estimator that made the pose; "" of the dataset's own
 
 
 class LeftOut(Exception):
@@ -86,15 +114,21 @@ class LeftOut(Exception):
         self.reason, self.detail = reason, detail
 
 
-def take(item: Item, how: How) -> Taken:
-    """What is kept of an item. Raises `LeftOut`."""
+def take(item: Item, how: How, estimator: Estimator | None = None) -> Taken:
+    """What is kept of an item; the estimator makes the pose of a video without one. Raises `LeftOut`."""
     if any(piled(text) for text in (item.text, item.prompt, item.name, *(item.glosses or ()))):
         raise LeftOut(_BAD_TEXT, "more than 30 marks on a letter")
     wants_pose = item.pose is not None and how.poses != "none"
     wants_video = item.video is not None and how.video != "none"
     if not (item.text or item.prompt or item.glosses or wants_pose or wants_video):
         raise LeftOut(_NOTHING)
-    shown = _shown(item) if item.video is not None and (wants_video or wants_pose) else None
+    estimates = estimator is not None and item.pose is None and item.video is not None
+    shown = _shown(item) if item.video is not None and (wants_video or wants_pose or estimates) else None
+    if estimator is not None and estimates and shown is not None:
+        of = _interval(item, shown.stamps, shown.end, shown.rate, [])
+        made = _estimated(item, shown, of, estimator)
+        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, keep=wants_video)
+        return replace(taken, item=item, pose_by=estimator.made_by)
     clip = _pose(item, how, shown) if wants_pose else None
     if clip is None and shown is None:
         return Taken(item)
@@ -123,6 +157,28 @@ def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
     return clips.scaled(replace(clip, size=size if clip.unit == clips.SHARES else clip.size), "a prepared set")
 
 
+def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
+    """The pose in each of the sample's own frames, which are decoded for it one after the other."""
+    start, end = interval
+    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
+    times: list[float] = []
+
+    def frames() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        for time, frame in shown.between(start, end):
+            times.append(time)
+            yield frame
+
+    try:
+        clip = estimator.estimate(item.name, frames(), shown.rate)
+        _check_all(len(times), len(inside))
+    except SignerError as error:
+        reason = NOBODY if "no frame shows anybody" in str(error) else _BAD_VIDEO
+        raise _left(reason, error) from None
+    # A frame that could not be read has the pose of the one beside it.
+    found = timing.nearest(np.array(times), inside)
+    return replace(clip, pose=Pose(clip.pose.coordinates[found], clip.pose.confidence[found], shown.rate))
+
+
 @dataclass(frozen=True)
 class _Shown:
     """A video file, or a folder of pictures, by the times of its frames."""
@@ -134,6 +190,7 @@ class _Shown:
     size: tuple[int, int]
     turned: bool = False
     plain: bool = False  # a file that can be kept as it is
+    gaps: bool = False  # pictures are missing in the folder
     pictures: tuple[Path, ...] = ()
 
     @property
@@ -166,12 +223,33 @@ def _shown(item: Item) -> _Shown:
 
 def _frames_folder(path: Path, fps: float | None) -> _Shown:
     if not fps:
-        raise LeftOut(_NO_RATE, f"{path}: a folder of frames says none, and the dataset names none")
-    files = tuple(sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES))
+        raise LeftOut(_NO_RATE, f"{path}: a folder of pictures says none; name it in a column fps")
+    files = tuple(sorted((file for file in path.iterdir() if file.suffix.lower() in _PICTURES), key=_place))
     if not files:
         raise SignerError(f"{path}: holds no picture; extract it again")
     outside.check_inside(path, [file.name for file in files], "extract it again")
-    return _Shown(path, np.arange(len(files)) / fps, fps, True, _picture(files[0]).shape[:2], pictures=files)
+    numbers = _numbers([file.stem for file in files])
+    gaps = numbers[-1] >= len(files)
+    return _Shown(path, numbers / fps, fps, not gaps, _picture(files[0]).shape[:2], gaps=gaps, pictures=files)
+
+
+def _place(file: Path) -> tuple[str, int, str]:
+    """By which pictures are put in order: 10 comes after 9, with zeros before it and without."""
+    number = _NUMBER.search(file.stem)
+    return (file.stem[: number.start()], int(number[0]), file.name) if number else (file.stem, -1, file.name)
+
+
+def _numbers(stems: list[str]) -> np.ndarray:
+    """Which frame each picture is, from 0: by the number that ends its name where most numbers are there, else in their
+    order.
+    """
+    ends = [_NUMBER.search(stem) for stem in stems]
+    found = np.array([int(end[0]) if end else -1 for end in ends])
+    steps = np.diff(found)
+    if (found < 0).any() or (steps < 1).any():
+        return np.arange(len(stems))
+    numbers = (found - found[0]) // max(int(np.gcd.reduce(steps)) if len(steps) else 1, 1)
+    return numbers if numbers[-1] < 2 * len(stems) else np.arange(len(stems))
 
 
 def _picture(file: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -211,11 +289,14 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep:
     mended: list[str] = []
     pose = None if clip is None else clip.pose
     if clip is not None:
-        mended += [SEVERAL] * any("several people" in remark for remark in clip.remarks)
+        remarks = (told for words, told in _REMARKS.items() if any(words in remark for remark in clip.remarks))
+        mended += dict.fromkeys(remarks)
+        mended += [ASSUMED] * (shown is None and not poses.says_rate(item))
+        pose = clip.pose if shown is None else _in_video(clip, shown, mended)
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
     if shown is not None:
         stamps, rate, whole = shown.stamps, shown.rate, shown.end
-        mended += [VARIABLE] * (not shown.even) + [TURNED] * shown.turned
+        mended += [GAPS if shown.gaps else VARIABLE] * (not shown.even) + [TURNED] * shown.turned
     else:
         assert pose is not None
         stamps, rate = np.arange(len(pose)) / pose_rate, pose_rate
@@ -224,31 +305,34 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep:
     if pose is not None:
         times = stamps
         if shown is not None:
-            times = _pose_times(pose, pose_rate, shown, (start, end), mended, is_cut=item.pose_is_cut)
-        end = min(end, float(times[-1]) + 1 / rate)
+            times = _pose_times(pose, pose_rate, shown, item.pose_seconds, mended)
+        start, end = _overlap(start, end, times, 1 / rate, mended)
     if (end - start) * rate < _LEAST_FRAMES - 0.5:
         raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
     fps = how.fps or rate
     seconds = end - start
+    if timing.count(seconds, fps) > _MOST_FRAMES:
+        raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
     if pose is not None:
         inside = (times >= start - 1e-4) & (times < end + 1e-4)
         cut = Pose(pose.coordinates[inside], pose.confidence[inside], rate)
         try:
             moved, centre, scale = skeleton.normalise(cut)
-            centre, scale = _in_video(clip, shown, centre[:2], scale)
         except SignerError as error:
             raise _left(NOBODY, error) from None
+        centre = centre[:2]
         pose = timing.at_times(clean(_deep(moved)), times[inside], timing.grid(start, end, fps), fps)
+    layout = "" if clip is None else clip.layout
     if shown is None or not keep:
-        return Taken(item, seconds, pose, mended=tuple(mended))
+        return Taken(item, seconds, pose, pose_layout=layout, mended=tuple(mended))
     height, width = shown.size
     if centre is not None and not (scale > 2 and 0 <= centre[0] <= width and 0 <= centre[1] <= height):
         # Units of its own, or another picture's.
         centre, scale = None, 0.0
         mended.append(UNITS)
-    data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale)
-    return Taken(item, seconds, pose, data, fps, size, centre, scale, tuple(mended))
+    data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale, mended)
+    return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended))
 
 
 def _deep(pose: Pose) -> Pose:
@@ -257,12 +341,19 @@ def _deep(pose: Pose) -> Pose:
     return Pose(np.pad(pose.coordinates, ((0, 0), (0, 0), (0, lacking))), pose.confidence, pose.fps)
 
 
-def _in_video(clip: Clip | None, shown: _Shown | None, centre: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
-    """Centre and scale in the video's pixels, where the pose was found in one of another size and the same aspect."""
-    if clip is None or clip.size is None or shown is None or clip.unit != clips.PIXELS:
-        return centre, scale
+def _in_video(clip: Clip, shown: _Shown, mended: list[str]) -> Pose:
+    """The pose in its video's pixels, where it was found in a picture of another size: each axis by its own factor, as
+    the picture was.
+    """
+    if clip.unit != clips.PIXELS or clip.size in (None, shown.size, _UNSAID):
+        mended += [UNSIZED] * (clip.unit == clips.PIXELS and clip.size == _UNSAID != shown.size)
+        return clip.pose
+    assert clip.size is not None
     tall, wide = (there / here for there, here in zip(shown.size, clip.size, strict=True))
-    return (centre * wide, scale * wide) if abs(tall / wide - 1) < _SAME_RATE else (centre, scale)
+    mended += [STRETCHED] * (abs(tall / wide - 1) > _SAME_RATE)
+    pose = clip.pose
+    axes = np.array([wide, tall, wide][: pose.coordinates.shape[2]], np.float32)  # a depth has the width's unit
+    return Pose(pose.coordinates * axes, pose.confidence, pose.fps)
 
 
 def _interval(item: Item, stamps: np.ndarray, whole: float, rate: float, mended: list[str]) -> tuple[float, float]:
@@ -287,14 +378,28 @@ def _interval(item: Item, stamps: np.ndarray, whole: float, rate: float, mended:
     return start, min(end, whole)
 
 
+def _overlap(start: float, end: float, times: np.ndarray, frame: float, mended: list[str]) -> tuple[float, float]:
+    """From when to when there are both the sample and its pose; `frame` is how long one of the video is shown."""
+    gap = float(times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+    first, last = float(times[0]), float(times[-1]) + max(gap, frame)
+    if first >= end or last <= start:
+        raise LeftOut(DISAGREE, f"the pose is of {first:.2f} to {last:.2f} s, the sample of {start:.2f} to {end:.2f} s")
+    later, sooner = first > start + frame / 2, last < end - frame / 2
+    mended += [SHORTER] * (later or sooner)
+    return first if later else start, min(end, last)
+
+
 def _pose_times(
-    pose: Pose, fps: float, shown: _Shown, interval: tuple[float, float], mended: list[str], *, is_cut: bool
+    pose: Pose, fps: float, shown: _Shown, cut: tuple[float, float | None] | None, mended: list[str]
 ) -> np.ndarray:
-    """When each frame of a pose is shown in its video, in seconds after the video's first frame."""
-    count, (start, end) = len(pose), interval
-    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
-    # A frame for a frame, or the same time at another rate: of the whole video, or of the sample alone.
-    stamps, origin, seconds = (inside, start, end - start) if is_cut else (shown.stamps, 0.0, shown.end)
+    """When each frame of a pose is shown in its video, in seconds after the video's first frame; `cut` is of when to
+    when the pose is, None: of all of it.
+    """
+    count, stamps, origin, seconds = len(pose), shown.stamps, 0.0, shown.end
+    # A frame for a frame, or the same time at another rate.
+    if cut is not None:
+        origin, end = cut[0], shown.end if cut[1] is None else min(cut[1], shown.end)
+        stamps, seconds = stamps[(stamps >= origin - 1e-4) & (stamps < end - 1e-4)], end - origin
     if len(stamps) and abs(count - len(stamps)) <= max(1, _SAME_COUNT * len(stamps)):
         if abs(fps / shown.rate - 1) > _SAME_RATE and shown.even:
             mended.append(RATE)
@@ -310,7 +415,7 @@ def _pose_times(
 
 def _video(
     shown: _Shown, how: How, start: float, end: float, whole: float, fps: float, centre: np.ndarray | None,
-    scale: float,
+    scale: float, mended: list[str],
 ) -> tuple[bytes, tuple[int, int], np.ndarray | None, float]:  # fmt: skip
     """The bytes of the sample's video, its size, and where the pose lies in it."""
     all_of_it = start == 0 and end > whole - 0.5 / shown.rate
@@ -318,9 +423,11 @@ def _video(
     try:
         as_it_is = all_of_it and same_rate and shown.plain and not shown.turned and how.size is None
         if as_it_is and shown.path.stat().st_size <= _MOST_BYTES:
-            _check_all(video.decodable(shown.path), len(shown.stamps))
+            seen = video.decodable(shown.path)
+            _check_all(seen, len(shown.stamps))
+            mended += [HELD] * (seen < len(shown.stamps))
             return shown.path.read_bytes(), shown.size, centre, scale
-        frames = _at_rate(shown, start, end, fps)
+        frames = _at_rate(shown, start, end, fps, mended)
         if how.size is not None and centre is not None:
             frames = framing.around_signer(frames, centre, scale, how.size)
             unit, x, y = skeleton.view(*how.size)
@@ -328,6 +435,7 @@ def _video(
         elif how.size is not None:
             frames = framing.middle(frames, how.size)
         height, width = how.size or shown.size
+        mended += [PADDED] * (how.size is None and bool(height % 2 or width % 2))
         data = video.encoded(frames, fps)
     except SignerError as error:
         raise _left(_BAD_VIDEO, error) from None
@@ -341,24 +449,27 @@ def _check_all(seen: int, count: int) -> None:
         raise SignerError(f"{seen} of its {count} frames can be read")
 
 
-def _at_rate(shown: _Shown, start: float, end: float, fps: float) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _at_rate(
+    shown: _Shown, start: float, end: float, fps: float, mended: list[str]
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice."""
     wanted = timing.grid(start, end, fps)
     needed = timing.nearest(shown.stamps, wanted)
     times = shown.stamps[needed]
     first, last = float(times[0]), float(times[-1])
-    given, held = 0, None
+    given, held, filled = 0, None, False
     for time, frame in shown.between(first, last + 0.5 / shown.rate):
         while given < len(times) and time > times[given] + 1e-3:  # one that could not be read: the one before it
             yield frame if held is None else held
-            given += 1
+            given, filled = given + 1, True
         while given < len(times) and abs(time - times[given]) <= 1e-3:
             yield frame
             given += 1
         held = frame
         if given == len(times):
-            return
+            break
     if len(times) - given > max(1, _SAME_RATE * len(times)) or held is None:
         raise SignerError(f"{shown.path}: {given} of its {len(times)} frames can be read; download it again")
+    mended += [HELD] * (filled or given < len(times))
     for _ in islice(times, len(times) - given):
         yield held

@@ -37,9 +37,14 @@ def total(stamps: Float[np.ndarray, " t"], rate: float) -> float:
     return float(stamps[-1]) + 1 / rate
 
 
+def count(seconds: float, fps: float) -> int:
+    """How many frames a stretch has at a rate, at least one."""
+    return max(1, round(seconds * fps))
+
+
 def grid(start: float, end: float, fps: float) -> Float[np.ndarray, " n"]:
-    """The times of the frames that a stretch has at a rate: the first at its start, at least one."""
-    return start + np.arange(max(1, round((end - start) * fps))) / fps
+    """The times of the frames that a stretch has at a rate, the first at its start."""
+    return start + np.arange(count(end - start, fps)) / fps
 
 
 def nearest(stamps: Float[np.ndarray, " t"], wanted: Float[np.ndarray, " n"]) -> np.ndarray:

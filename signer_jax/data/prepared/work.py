@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from signer_jax import storage
 from signer_jax.data.datasets.item import Found, Item, Left
+from signer_jax.data.estimators.opening import Estimator
+from signer_jax.data.glossing import Glosses, glossed
 from signer_jax.data.prepared import summary
 from signer_jax.data.prepared.layout import (
     KIND,
@@ -27,6 +30,7 @@ from signer_jax.data.prepared.layout import (
     NotThere,
     file_sum,
     motion_record,
+    origin_of,
     part_name,
     row,
     table_of,
@@ -55,6 +59,9 @@ class Job:
     splits: Sequence[str]
     items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
     per_part: int = PER_PART
+    subset: int | None = None  # of a dataset that has some
+    estimator: Estimator | None = None  # of poses that the dataset lacks
+    glosses: Glosses | None = None  # for texts without any
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -93,7 +100,8 @@ def claim(job: Job, workers: int) -> None:
     about = {
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
         "source": str(job.source), "workers": workers, "per_part": job.per_part,
-        "how": asdict(job.how) | {"size": list(job.how.size) if job.how.size else None}, "splits": list(job.splits),
+        "subset": job.subset, "splits": list(job.splits),
+        "how": asdict(job.how) | {"size": list(job.how.size) if job.how.size else None},
     }  # fmt: skip
     if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
         raise SignerError(f"{job.source}: a split is named {odd[0]!r}; rename it with letters, digits and _")
@@ -157,15 +165,24 @@ def _share(job: Job, split: str, worker: int, workers: int) -> Iterator[Found]:
 
 
 def _key(chunk: Sequence[Found]) -> str:
-    """Of all that a part depends on: what the dataset says of its items, and their files' sizes and times."""
-    said = hashlib.sha256()
+    """Of all that a part depends on: what the dataset says of its items, and their files' sizes and times, of a folder
+    those of the files in it. So what was left out is looked at again where somebody mended it.
+    """
+    said = hashlib.sha256(str(VERSION).encode())
     for found in chunk:
         said.update(repr(found).encode("utf-8", "surrogateescape"))
         for path in (found.video, found.pose) if isinstance(found, Item) else ():
-            if path is not None and path.exists():
-                there = path.stat()
-                said.update(f"{there.st_size} {there.st_mtime_ns}".encode())
+            for file in _files(path):
+                with suppress(FileNotFoundError):
+                    there = file.stat()
+                    said.update(f"{file.name} {there.st_size} {there.st_mtime_ns}".encode("utf-8", "surrogateescape"))
     return said.hexdigest()
+
+
+def _files(path: Path | None) -> list[Path]:
+    if path is None:
+        return []
+    return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
 def _whole(out: Path, name: str, key: str) -> bool:
@@ -194,7 +211,8 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
-        for found in chunk:
+        glossed_by = job.how.glosses.split(" ")[0]
+        for found in glossed(chunk, job.glosses, glossed_by) if job.glosses else chunk:
             text, motion = said.records(found, job)
             if text is not None:
                 write_text(text)
@@ -221,6 +239,7 @@ class _Table:
         self.mended: dict[str, list[str]] = {}
         self.words: dict[str, set[str]] = {}
         self.glosses: dict[str, Counter[str]] = {}
+        self.made: dict[str, dict[str, Counter[str]]] = {}  # the same by who made them, once for a text's prompts
 
     def records(self, found: Found, job: Job) -> tuple[bytes | None, bytes | None]:
         """The text's and the motion's record of an item, None of what it has not."""
@@ -228,11 +247,12 @@ class _Table:
             self._leave(found.name, found.reason, found.where, found.detail, "named")
             return None, None
         try:
-            taken = take(found, job.how)
-            kept = row(taken, job.source)
+            taken = take(found, job.how, job.estimator)
+            origin = origin_of(taken, job.source)
+            kept = row(taken, origin)
             moves = taken.pose is not None or taken.video is not None
-            text = text_record(taken, job.dataset, job.source) if kept["text"] else None
-            motion = motion_record(taken, job.dataset, job.source) if moves else None
+            text = text_record(taken, job.dataset, origin) if kept["text"] else None
+            motion = motion_record(taken, job.dataset, origin) if moves else None
         except LeftOut as why:
             self._leave(found.name, why.reason, found.came_from, why.detail, "taken")
             return None, None
@@ -251,7 +271,12 @@ class _Table:
         for what in taken.mended:
             self.mended.setdefault(what, []).append(item.name)
         if item.language:
-            self.words.setdefault(item.language, set()).update(word.key for word in words_of(item.text))
+            said = item.prompt if item.prompt_by else item.text
+            self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
+        if item.glosses and not item.prompt_by:
+            made = self.made.setdefault(item.language, {})
+            made.setdefault(item.glosses_by, Counter()).update(item.glosses)
+        if item.language or item.glosses:
             self.glosses.setdefault(item.language, Counter()).update(item.glosses or ())
 
     def json(self) -> dict[str, Any]:
@@ -259,6 +284,8 @@ class _Table:
             "kept": self.kept, "left": self.left, "mended": self.mended,
             "words": {language: sorted(words) for language, words in self.words.items()},
             "glosses": {language: dict(sorted(count.items())) for language, count in self.glosses.items()},
+            "glosses_by": {language: {by: dict(sorted(count.items())) for by, count in made.items()}
+                           for language, made in self.made.items()},
         }  # fmt: skip
 
 

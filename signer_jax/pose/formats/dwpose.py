@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from signer_jax import arrays, outside, storage
+from signer_jax import arrays, outside, pickles, storage
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, parse_json
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
-from signer_jax.pose.formats import pickles
 from signer_jax.pose.formats.clip import Clip, Person
 
 KIND = "DWPose"
@@ -39,6 +38,11 @@ _PARTS = (
     ("face", skeleton.FACE), ("left_hand", skeleton.LEFT_HAND), ("right_hand", skeleton.RIGHT_HAND),
 )  # fmt: skip
 _MEND = "download or extract it again"
+WHOLE_BODY = 133  # points of COCO-WholeBody: COCO's 17, the feet's 6, the face's 68, 21 of each hand
+# Of our body joints but the neck, COCO's.
+_COCO = {"nose": 0, "left_eye": 1, "right_eye": 2, "left_ear": 3, "right_ear": 4,
+         **{f"{side}_{part}": 5 + 2 * row + (side == "right") for side in ("left", "right")
+            for row, part in enumerate(("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))}}  # fmt: skip
 
 
 def read(path: str | Path, fps: float | None) -> Clip:
@@ -200,6 +204,19 @@ def person_of(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Person:
     xy = np.concatenate([body, *(points for points, _ in others)])
     confidence = np.concatenate([(indices >= 0).astype(np.float32), *(scores for _, scores in others)])
     return clips.clean(xy, np.where((xy == -1).all(-1), 0, confidence))
+
+
+def of_whole_body(points: np.ndarray, scores: np.ndarray) -> Person:
+    """On the canonical joints, of DWPose's own 133 `points` `[133, 2]` and their confidences.
+
+    The neck is the middle of the shoulders, and as sure as the less sure of the two; the feet are left out.
+    """
+    shoulders = [_COCO["right_shoulder"], _COCO["left_shoulder"]]
+    neck, sure = points[shoulders].mean(0), scores[shoulders].min()
+    others = [_COCO[joint] for joint in skeleton.BODY if joint != "neck"]
+    at = skeleton.BODY.index("neck")
+    xy = np.concatenate([np.insert(points[others], at, neck, 0), points[23:]])
+    return clips.clean(xy, np.concatenate([np.insert(scores[others], at, sure), scores[23:]]).astype(np.float32))
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------

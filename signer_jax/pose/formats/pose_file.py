@@ -51,6 +51,12 @@ _HOLISTIC_FINGERS = {
        for f, middle in (("INDEX", "_FINGER"), ("MIDDLE", "_FINGER"), ("RING", "_FINGER"), ("PINKY", ""))},
 }  # fmt: skip
 _HOLISTIC_HAND = ("WRIST", *(point for finger in skeleton.FINGERS for point in _HOLISTIC_FINGERS[finger]))
+_BODY_LANDMARKS = (  # in MediaPipe's order
+    "NOSE", *(f"{side}_EYE{where}" for side in ("LEFT", "RIGHT") for where in ("_INNER", "", "_OUTER")),
+    "LEFT_EAR", "RIGHT_EAR", "MOUTH_LEFT", "MOUTH_RIGHT",
+    *(f"{side}_{part}" for part in ("SHOULDER", "ELBOW", "WRIST", "PINKY", "INDEX", "THUMB", "HIP", "KNEE", "ANKLE",
+                                    "HEEL", "FOOT_INDEX") for side in ("LEFT", "RIGHT")),
+)  # fmt: skip
 _OPENPOSE_BODY = {
     "nose": "Nose", "neck": "Neck", "right_eye": "REye", "left_eye": "LEye", "right_ear": "REar", "left_ear": "LEar",
     **{f"{side}_{part}": f"{side[0].upper()}{part.capitalize()}" for side in ("right", "left")
@@ -223,6 +229,31 @@ class _Points:
                 coordinates[:, i], confidence[:, i] = found
                 has[i] = True
         return coordinates, confidence, has
+
+
+def of_landmarks(frames: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates `[t, 128, 3]` and confidence `[t, 128]` of what MediaPipe's Holistic found in each frame: by
+    component (`POSE_LANDMARKS`, …) its points' x, y, z and confidence `[p, 4]`, in MediaPipe's order; none of a part
+    that was not found.
+    """
+    counts = {name: max(len(frame[name]) for frame in frames) for name in frames[0]}
+    components = {name: _landmark_names(name, count) for name, count in counts.items() if count}
+    values = np.zeros((len(frames), sum(map(len, components.values())), 4), np.float32)
+    start = 0
+    for name, points in components.items():
+        for t, frame in enumerate(frames):
+            if len(frame[name]):
+                values[t, start : start + len(points)] = frame[name][: len(points)]
+        start += len(points)
+    source = _Points(values[..., :3], np.clip(np.nan_to_num(values[..., 3]), 0, 1), components)
+    coordinates, confidence, _ = source.gather(_holistic_names())
+    return clips.clean(coordinates, confidence)
+
+
+def _landmark_names(component: str, count: int) -> list[str]:
+    if component == "POSE_LANDMARKS":
+        return list(_BODY_LANDMARKS)
+    return list(_HOLISTIC_HAND) if "HAND" in component else [str(i) for i in range(count)]
 
 
 def _plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:

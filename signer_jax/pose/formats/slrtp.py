@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from signer_jax import arrays, outside, storage
+from signer_jax import arrays, outside, pickles, storage
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
-from signer_jax.pose.formats import pickles
 from signer_jax.pose.formats.clip import Clip
 from signer_jax.types import Pose
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fuzz import memory
 
-from signer_jax.pose.formats import pickles
+from signer_jax import pickles
 
 MOST = 1 << 26
 DONE: list[str] = []
@@ -97,6 +97,15 @@ HOSTILE = {
     "an extension": b"\x80\x02\x82\x01.",
     "a persistent name": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "nothing": b"",
+    "a text": b"hello, world",
+    "bytes that fill": b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"abc.",
+    "no list to append to": b"\x80\x04}K\x01a.",
+    "a mark as value": b"\x80\x04(.",
+    "no mark": b"\x80\x04]K\x01e.",
+    "a key without its value": b"\x80\x04}(K\x01u.",
+    "a deep key": b"\x80\x04}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
+    "a value of nothing": b"\x80\x04.",
+    "an unknown memo": b"\x80\x04h\x05.",
     "half": pickle.dumps({"a": np.zeros(30)})[:-40],
     "no data": b"\x80\x02cnumpy\nndarray\n.",
 }
@@ -146,3 +155,12 @@ def test_a_list_that_doubles_is_refused_by_who_reads_it():
         value = [value, value]
     with pytest.raises(ValueError, match="no list of 18"):
         clips.numbers(value, 18, 2)
+
+
+def test_a_pickle_cut_anywhere_is_refused_and_so_are_too_many_steps():
+    whole = pickle.dumps({"info": [{"name": "S1", "label": ["你们", "好"], "pair": (1.5, None, True)}]})
+    for end in range(len(whole)):
+        with pytest.raises(pickles.Refused):
+            pickles.read(whole[:end], MOST)
+    with pytest.raises(pickles.Refused, match="takes more than 9 steps"):
+        pickles.read(whole, MOST, most_steps=9)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-_MOST_STEPS = 1_000_000  # PHOENIX14T's 7,096 training sentences take 300,000
+MOST_STEPS = 1_000_000  # PHOENIX14T's 7,096 training sentences take 300,000
 _COST = 100  # bytes that a step may take, beside those of its text or bytes
 _DEEPEST = 100  # marks that are open at once
 _NUMBERS = re.compile(r"[<>|=]?(?:f[248]|[iu][1248]|b1)")
@@ -64,7 +64,7 @@ class _Empty:
 _MARK = object()
 
 
-def read(data: bytes, most: int, storages: Storages | None = None) -> Any:
+def read(data: bytes, most: int, storages: Storages | None = None, *, most_steps: int = MOST_STEPS) -> Any:
     """What a pickle builds, of at most about `most` bytes; `storages` are those of torch's tensors.
 
     Raises `Refused`, a `ValueError`, where it is none, is cut, or would do anything else than build data.
@@ -72,8 +72,8 @@ def read(data: bytes, most: int, storages: Storages | None = None) -> Any:
     walk = _Walk(most, storages or {})
     try:
         for steps, (name, value) in enumerate(_steps(data), start=1):
-            if steps > _MOST_STEPS:
-                raise Refused(f"its pickle takes more than {_MOST_STEPS} steps")
+            if steps > most_steps:
+                raise Refused(f"its pickle takes more than {most_steps} steps")
             walk.take(name, value)
     except Refused:
         raise

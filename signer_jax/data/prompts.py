@@ -1,0 +1,68 @@
+"""Prompts around a dataset's texts, by this project's templates: 'How do you sign "…"?' in six spoken languages."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from random import Random
+
+from signer_jax.data.datasets.item import Found, Item
+
+BY = "templates"
+# By the IANA code of the spoken language: questions, then requests. `{}` is the text in quotes.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "en": (
+        "How do you sign {}?", "What is the sign for {}?", "How would I say {} in sign language?",
+        "Could you show me how {} is signed?", "Please sign: {}", "Show me {} in sign language.",
+        "Make a video that signs {}.", "Translate {} into signs.",
+    ),
+    "de": (
+        "Wie gebärdet man {}?", "Was ist die Gebärde für {}?", "Wie sage ich {} in Gebärdensprache?",
+        "Kannst du mir zeigen, wie {} gebärdet wird?", "Bitte gebärde: {}", "Zeige mir {} in Gebärdensprache.",
+        "Mache ein Video, das {} gebärdet.", "Übertrage {} in Gebärden.",
+    ),
+    "zh": (
+        "{}用手语怎么说?", "{}的手语怎么打?", "怎样用手语表达{}?", "你能用手语打出{}吗?", "请用手语打出{}。",
+        "请把{}翻译成手语。", "给我看{}的手语。", "做一个用手语表达{}的视频。",
+    ),
+    "fr": (
+        "Comment signe-t-on {} ?", "Quel est le signe pour {} ?", "Comment dire {} en langue des signes ?",
+        "Peux-tu me montrer comment on signe {} ?", "Signe, s'il te plaît : {}", "Montre-moi {} en langue des signes.",
+        "Fais une vidéo qui signe {}.", "Traduis {} en signes.",
+    ),
+    "es": (
+        "¿Cómo se signa {}?", "¿Cuál es la seña para {}?", "¿Cómo digo {} en lengua de señas?",
+        "¿Puedes mostrarme cómo se signa {}?", "Por favor, signa: {}", "Muéstrame {} en lengua de señas.",
+        "Haz un vídeo que signe {}.", "Traduce {} a señas.",
+    ),
+    "it": (
+        "Come si segna {}?", "Qual è il segno per {}?", "Come dico {} nella lingua dei segni?",
+        "Puoi mostrarmi come si segna {}?", "Per favore, segna: {}", "Mostrami {} nella lingua dei segni.",
+        "Fai un video che segni {}.", "Traduci {} in segni.",
+    ),
+}  # fmt: skip
+MOST = min(map(len, TEMPLATES.values()))
+
+
+def prompts_of(text: str, spoken: str, name: str, count: int, seed: int = 0) -> list[str]:
+    """`count` different prompts for a text, the same for the same name and seed; none in a language without templates.
+
+    Its quotes are double ones, or single ones around a text that has double ones itself.
+    """
+    templates = TEMPLATES.get(spoken.split("-")[0].lower(), ())
+    if not templates or not text.strip():
+        return []
+    quote = "'" if '"' in text else '"'
+    chosen = Random(f"{seed} {name}").sample(templates, min(count, len(templates)))
+    return [template.replace("{}", f"{quote}{text.strip()}{quote}") for template in chosen]
+
+
+def with_prompts(items: Iterable[Found], count: int) -> Iterator[Found]:
+    """The items, and behind each with a text and no prompt `count` more that are its prompts: no video, no pose."""
+    for found in items:
+        yield found
+        if not isinstance(found, Item) or found.prompt:
+            continue
+        for number, prompt in enumerate(prompts_of(found.text, found.spoken, found.name, count), start=1):
+            yield replace(
+                found, name=f"{found.name}~prompt{number}", prompt=prompt, prompt_by=BY, video=None, pose=None,
+                line=None, seconds=None, frames=None, pose_seconds=None, fps=None,
+            )  # fmt: skip

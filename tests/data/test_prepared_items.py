@@ -1,0 +1,232 @@
+"""An item of a dataset as a prepared set keeps it: cut by real times, in one picture with its pose, or left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from filmed import HEIGHT, WIDTH, even, film, levels, posed
+from PIL import Image
+
+from signer_jax.data import video
+from signer_jax.data.datasets.item import Item
+from signer_jax.data.prepared import timing
+from signer_jax.data.prepared.taking import (
+    CUT,
+    DISAGREE,
+    GAPS,
+    HELD,
+    LONG,
+    NOBODY,
+    PADDED,
+    RATE,
+    SHORTER,
+    STRETCHED,
+    TURNED,
+    UNSIZED,
+    VARIABLE,
+    How,
+    LeftOut,
+    take,
+)
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
+
+
+def test_a_whole_video_keeps_its_own_bytes(tmp_path):
+    file = film(tmp_path / "a.mp4", even(12))
+    taken = take(Item("a", "train", "hello", video=file, pose=posed(tmp_path / "a.pose", 12)), How())
+    assert taken.video == file.read_bytes() and taken.mended == ()
+    assert (taken.size, taken.video_fps, taken.seconds) == ((HEIGHT, WIDTH), 25, pytest.approx(12 / 25))
+    assert taken.pose is not None and len(taken.pose) == 12 and taken.scale == pytest.approx(12)
+    np.testing.assert_allclose(taken.centre, (WIDTH / 2, HEIGHT / 2))
+
+
+def test_a_part_of_a_video_is_cut_by_its_times(tmp_path):
+    file = film(tmp_path / "a.mp4", even(40))
+    item = Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 40), seconds=(0.4, 0.8))
+    taken = take(item, How())
+    assert taken.video is not None and taken.pose is not None
+    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(10, 20), atol=4)
+    noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1]
+    np.testing.assert_allclose(noses, (np.arange(10, 20) - HEIGHT / 2) / 12, atol=1e-5)
+
+
+def test_frames_are_counted_from_0_and_a_cut_pose_is_not_cut_again(tmp_path):
+    file = film(tmp_path / "a.mp4", even(40))
+    whole = Item("a", "train", video=file, frames=(10, 20))
+    taken = take(replace(whole, pose=posed(tmp_path / "a.pose", 10), pose_seconds=(0.4, 0.8)), How())
+    assert taken.video is not None and taken.pose is not None
+    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(10, 20), atol=4)
+    np.testing.assert_allclose(
+        taken.pose.coordinates[:, skeleton.INDEX["nose"], 1], (np.arange(10) - HEIGHT / 2) / 12, atol=1e-5
+    )
+
+
+def test_a_variable_rate_is_brought_to_one_by_the_frames_times(tmp_path):
+    gaps = [40] * 10 + [120] * 10 + [40] * 10  # what a telephone does in the dark
+    stamps = np.concatenate([[0], np.cumsum(gaps)])
+    file = film(tmp_path / "a.mp4", stamps)
+    taken = take(Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", len(stamps))), How())
+    assert VARIABLE in taken.mended and taken.video_fps == pytest.approx(25)
+    assert taken.video is not None and taken.pose is not None
+    wanted = np.arange(len(taken.pose)) / 25
+    shown = np.abs(stamps[None] / 1000 - wanted[:, None]).argmin(1)
+    assert len(taken.pose) == len(levels(taken.video)) == pytest.approx(stamps[-1] / 40 + 1, abs=1)
+    np.testing.assert_allclose(levels(taken.video), 6 * shown, atol=5)
+    noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
+    np.testing.assert_allclose(noses, np.interp(wanted, stamps / 1000, np.arange(len(stamps))), atol=0.1)
+
+
+def test_a_turned_video_comes_upright(tmp_path):
+    file = film(tmp_path / "a.mp4", even(8), corner=255)
+    data = bytearray(file.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # the matrix: x' = -y, y' = x, a quarter turn with the clock
+    quarter = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in quarter)
+    file.write_bytes(data)
+    taken = take(Item("a", "train", video=file), How())
+    assert taken.size == (WIDTH, HEIGHT) and taken.mended == (TURNED,) and taken.video is not None
+    _, frame = next(video.frames_of("x", taken.video))
+    assert frame[:8, -8:].mean() > 240 and frame[:8, :8].mean() < 140
+    np.testing.assert_array_less(200, next(video.frames(file))[2:6, -6:-2])  # of whoever reads videos
+
+
+def test_odd_sizes_become_even_and_a_size_is_cut_around_the_signer(tmp_path):
+    file, pose = film(tmp_path / "a.mkv", even(8), size=(46, 62)), posed(tmp_path / "a.pose", 8)
+    taken = take(Item("a", "train", video=film(tmp_path / "b.mp4", even(8)), pose=pose), How(size=(31, 21)))
+    assert taken.size == (32, 22) and taken.video is not None
+    unit, x, y = skeleton.view(31, 21)
+    assert taken.scale == pytest.approx(unit)
+    np.testing.assert_allclose(taken.centre, (x, y), rtol=1e-6)
+    assert next(video.frames_of("x", taken.video))[1].shape == (32, 22, 3)
+    assert take(Item("a", "train", video=file), How(fps=10)).video_fps == 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"seconds": (9.0, 10.0)}, "begins beyond its end"),
+        ({"seconds": (0.6, 0.4)}, "end before start"),
+        ({"seconds": (0.2, 0.24)}, "too short"),
+        ({"pose": 60}, DISAGREE),
+        ({"pose": "nobody"}, NOBODY),
+        ({"pose": "broken"}, "pose cannot be read"),
+        ({"video": "cut"}, "video is damaged or cut short"),
+        ({"video": None}, "no text, pose or video"),
+        ({"text": "a" + "\u0301" * 40}, "text is damaged"),
+    ],
+)
+def test_what_cannot_be_kept_says_why(fields, reason, tmp_path):
+    made = {"video": film(tmp_path / "a.mp4", even(20)), **fields}
+    if made["video"] == "cut":
+        made["video"] = tmp_path / "a.mp4"
+        made["video"].write_bytes(made["video"].read_bytes()[:-200])
+    if isinstance(made.get("pose"), int):
+        made["pose"] = posed(tmp_path / "a.pose", made["pose"])
+    elif made.get("pose") == "nobody":
+        made["pose"] = posed(tmp_path / "a.pose", 20, seen=False)
+    elif "pose" in made:
+        made["pose"] = tmp_path / "a.pose"
+        made["pose"].write_bytes(posed(tmp_path / "b.pose", 20).read_bytes()[:-9])
+    with pytest.raises(LeftOut) as left:
+        take(Item("a", "train", **made), How())
+    assert left.value.reason == reason
+
+
+def test_what_is_kept_otherwise_than_it_came_says_so(tmp_path):
+    file = film(tmp_path / "a.mp4", even(20))
+    taken = take(Item("a", "train", video=file, seconds=(0.4, 5.0)), How())
+    assert taken.mended == (CUT,) and taken.seconds == pytest.approx(0.4)
+    wrong = take(Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 20, fps=50)), How())
+    assert wrong.mended == (RATE,) and wrong.pose is not None and wrong.pose.fps == 25
+    half = take(Item("a", "train", video=file, pose=posed(tmp_path / "b.pose", 10, fps=12.5)), How())
+    assert half.pose is not None and len(half.pose) == pytest.approx(20, abs=1)
+
+
+def test_a_folder_of_frames_is_a_video_at_the_datasets_rate(tmp_path):
+    for i in range(12):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 6 * i, np.uint8)).save(tmp_path / f"images{i:04d}.png")
+    taken = take(Item("a", "train", video=tmp_path, fps=25, frames=(2, 10)), How())
+    assert taken.video is not None and taken.video_fps == 25
+    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(2, 10), atol=4)
+    with pytest.raises(LeftOut, match="no frame rate"):
+        take(Item("a", "train", video=tmp_path), How())
+
+
+def test_pictures_that_are_missing_leave_the_others_at_their_times(tmp_path):
+    for i in (*range(3), *range(4, 12)):  # 10 comes after 9, without zeros before them
+        Image.fromarray(np.full((HEIGHT - 1, WIDTH, 3), 6 * i, np.uint8)).save(tmp_path / f"frame{i + 1}.png")
+    taken = take(Item("a", "train", video=tmp_path, fps=25), How())
+    assert taken.video is not None and taken.mended == (GAPS, PADDED) and taken.seconds == pytest.approx(12 / 25)
+    np.testing.assert_allclose(levels(taken.video), 6 * np.array([0, 1, 2, 2, *range(4, 12)]), atol=4)
+    every_second = tmp_path / "even"
+    every_second.mkdir()
+    for i in range(0, 20, 2):
+        (every_second / f"{i:03d}.png").write_bytes((tmp_path / "frame1.png").read_bytes())
+    assert take(Item("a", "train", video=every_second, fps=25), How()).seconds == pytest.approx(10 / 25)
+
+
+def test_a_frame_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    file, between = film(tmp_path / "a.mp4", even(60)), video.between
+
+    def holed(*given):
+        return (one for i, one in enumerate(between(*given)) if i != 5)
+
+    monkeypatch.setattr(video, "between", holed)
+    taken = take(Item("a", "train", video=file, seconds=(0.4, 2.4)), How())
+    assert taken.mended == (HELD,) and taken.video is not None and len(levels(taken.video)) == 50
+
+
+def test_a_single_wrong_time_makes_no_video_without_end(tmp_path):
+    file = film(tmp_path / "a.mp4", [*even(20), 2**33 / 90])  # as a counter of 33 bits leaves it
+    with pytest.raises(LeftOut) as left:
+        take(Item("a", "train", video=file, pose=posed(tmp_path / "a.pose", 21)), How())
+    assert left.value.reason == LONG and "a frame's time may be wrong" in left.value.detail
+    assert take(Item("a", "train", video=file, seconds=(0, 0.4)), How()).seconds == pytest.approx(0.4)
+
+
+def test_a_pose_that_was_cut_by_other_times_lies_where_these_say(tmp_path):
+    file, pose = film(tmp_path / "a.mp4", even(40)), posed(tmp_path / "a.pose", 20)
+    item = Item("a", "train", video=file, pose=pose, seconds=(0.4, 1.2), pose_seconds=(0.2, 1.0))
+    taken = take(item, How())
+    assert taken.video is not None and taken.pose is not None and taken.mended == (SHORTER,)
+    np.testing.assert_allclose(levels(taken.video), 6 * np.arange(10, 25), atol=4)
+    noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
+    np.testing.assert_allclose(noses, np.arange(10, 25) - 5, atol=1e-4)
+    later = take(replace(item, seconds=(0.0, 0.8)), How())  # of which the pose has the end alone
+    assert later.video is not None and later.mended == (SHORTER,)
+    np.testing.assert_allclose(levels(later.video), 6 * np.arange(5, 20), atol=4)
+    with pytest.raises(LeftOut, match=DISAGREE):
+        take(replace(item, seconds=(1.0, 1.6)), How())
+
+
+def test_a_pose_of_a_picture_of_another_shape_lies_on_its_videos(tmp_path):
+    file, there = film(tmp_path / "a.mp4", even(8)), posed(tmp_path / "a.pose", 8)
+    found = pose_file.read(there)
+    wide = Pose(found.coordinates * np.array([2.5, 0.5, 1], np.float32), found.confidence, 25.0)
+    pose_file.write(tmp_path / "b.pose", wide, size=(WIDTH * 5 // 2, HEIGHT // 2))
+    for size in (None, (24, 24)):
+        one, other = (
+            take(Item("a", "train", video=file, pose=pose), How(size=size)) for pose in (there, tmp_path / "b.pose")
+        )
+        assert one.mended == () and other.mended == (STRETCHED,) and one.video is not None and other.video is not None
+        frames = [[frame for _, frame in video.frames_of("x", data)] for data in (one.video, other.video)]
+        np.testing.assert_allclose(frames[0], frames[1], atol=2)
+        assert one.pose is not None and other.pose is not None and one.centre is not None and other.centre is not None
+        np.testing.assert_allclose(other.centre, one.centre, rtol=1e-6)
+        np.testing.assert_allclose(other.pose.coordinates[..., :2], one.pose.coordinates[..., :2], atol=1e-5)
+    pose_file.write(tmp_path / "c.pose", found, size=(1000, 1000))
+    unsized = take(Item("a", "train", video=file, pose=tmp_path / "c.pose"), How())
+    assert unsized.mended == (UNSIZED,) and unsized.centre is not None
+    np.testing.assert_allclose(unsized.centre, (WIDTH / 2, HEIGHT / 2))
+
+
+def test_frames_by_their_times_by_hand():
+    stamps = np.array([0, 0.1, 0.2, 0.6])
+    assert timing.nearest(stamps, np.array([0, 0.04, 0.06, 0.3, 0.5, 0.9])).tolist() == [0, 0, 1, 2, 3, 3]
+    assert timing.constant_rate(np.arange(5) / 24, 24.0) == 24
+    assert timing.constant_rate(stamps, 10.0) == 0
+    pose = Pose(np.arange(4.0, dtype=np.float32).reshape(4, 1, 1), np.ones((4, 1), np.float32), 10)
+    found = timing.at_times(pose, stamps, np.array([0.05, 0.2, 0.4]), 5.0)
+    np.testing.assert_allclose(found.coordinates.ravel(), [0.5, 2, 2.5])

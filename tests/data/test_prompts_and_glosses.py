@@ -1,0 +1,192 @@
+"""Prompts by templates and glosses by programs: what they are made of, and that they are told from people's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from signer_jax.cli.main import main
+from signer_jax.data import glossing, prompts
+from signer_jax.data.datasets.item import Item, Left
+from signer_jax.data.prepared import layout, reading
+from signer_jax.evaluation.figures import Evaluation
+from signer_jax.evaluation.glosses import evaluate_glosses
+from signer_jax.types import Sample
+
+
+def test_templates_are_questions_and_requests_in_several_languages():
+    assert len(prompts.TEMPLATES) >= 4 and prompts.MOST == 8
+    for templates in prompts.TEMPLATES.values():
+        assert len(set(templates)) == len(templates) and all(one.count("{}") == 1 for one in templates)
+        asks = [one for one in templates if re.search(r"[??]$", one)]
+        assert 3 <= len(asks) <= len(templates) - 3
+
+
+def test_a_name_and_a_seed_decide_the_prompts():
+    made = prompts.prompts_of("The door is open.", "en", "a", 3)
+    assert len(set(made)) == 3 and all('"The door is open."' in one for one in made)
+    assert made == prompts.prompts_of("The door is open.", "en", "a", 3)
+    others = [prompts.prompts_of("The door is open.", "en", name, 3, seed) for name, seed in (("b", 0), ("a", 1))]
+    assert made not in others and len(prompts.prompts_of("x", "en-US", "a", 99)) == 8
+    assert prompts.prompts_of('say "hi"', "en", "a", 1)[0].count("'say \"hi\"'") == 1
+    assert prompts.prompts_of("hello {}", "en", "a", 1)[0].count('"hello {}"') == 1
+    assert prompts.prompts_of("今天下雨", "zh", "a", 2)[0].count('"今天下雨"') == 1
+    assert prompts.prompts_of("hello", "xx", "a", 2) == prompts.prompts_of(" ", "en", "a", 2) == []
+
+
+def test_a_prompt_is_a_sample_without_what_is_filmed():
+    item = Item("a", "train", "hello", "", "ase", "en", ("HELLO",), "human", video=Path("a.mp4"), seconds=(0, 1))
+    asked = Item("b", "train", "hello", "how?", "ase", "en")
+    left = Left("c", "train", "no text", "row 3")
+    found = list(prompts.with_prompts([item, asked, left], 2))
+    assert [one.name for one in found] == ["a", "a~prompt1", "a~prompt2", "b", "c"]
+    one = found[1]
+    assert (one.text, one.prompt_by, one.glosses, one.video, one.seconds) == (
+        "hello",
+        "templates",
+        ("HELLO",),
+        None,
+        None,
+    )
+    assert '"hello"' in one.prompt and found[0] is item and list(prompts.with_prompts([item], 0)) == [item]
+
+
+@pytest.mark.parametrize(
+    ("text", "glosses"),
+    [
+        ("The children are running to the houses.", "child run house"),
+        ("I don't know what she's making.", "i not know what she make"),
+        ("My mother's car stopped.", "my mother car stop"),
+        ("We liked it, and tried 3 boxes.", "we like it and try 3 box"),
+        ("He was eating, washing, dancing and visiting.", "he eat wash dance and visit"),
+        ("This is nothing; yes, his bus needed us.", "this nothing yes his bus need us"),
+        ("The a an.", ""),
+        ("", ""),
+    ],
+)
+def test_rules_by_hand(text, glosses):
+    assert glossing.english(text) == tuple(glosses.split())
+
+
+def test_only_what_lacks_glosses_gets_some():
+    items = [
+        Item("a", "train", "It rains.", language="ase", spoken="en"),
+        Item("b", "train", "Es regnet.", language="gsg", spoken="de"),
+        Item("c", "train", "It rains.", language="ase", spoken="en", glosses=("RAIN",), glosses_by="human"),
+        Item("d", "train", "the", language="ase", spoken="en"),
+        Left("e", "train", "no text", "row 3"),
+    ]
+    made = glossing.glossed(items, glossing.by_rules, "rules")
+    assert made[0].glosses == ("it", "rain") and made[0].glosses_by == "rules"
+    assert made[1:] == items[1:]
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("texts") / "source"
+    folder.mkdir()
+    rows = ["name,split,text,gloss,glosses_by,language,spoken"]
+    rows += [f"r{i},train,The mother opens {i} doors.,,,ase,en" for i in range(3)]
+    rows += ["h0,train,The dog is old.,DOG OLD,human,ase,en", "h1,dev,The cat is old.,CAT OLD,human,ase,en"]
+    rows += ["r9,dev,The mother opens 9 doors.,,,ase,en", "z,train,早上好,,,csl,zh"]
+    (folder / "samples.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(source, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("set") / "own"
+    words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--prompts", "2", "--glosses", "rules"]
+    assert main(words) == 0
+    return out
+
+
+def test_what_a_program_made_is_told_everywhere(prepared):
+    report = json.loads((prepared / "report.json").read_text())
+    train, dev = (report["counts"][split] for split in ("train", "dev"))
+    assert (train["items"], train["kept"], train["texts"], train["glossed"], train["prompts"]) == (5, 5, 5, 4, 10)
+    assert (dev["items"], dev["glossed"], dev["prompts"]) == (2, 2, 0)
+    assert report["glosses_by"] == {"rules": 4, "human": 2, "none": 1}
+    coverage = report["gloss_coverage"]
+    assert coverage["train"]["human"]["glosses"] == 2 and coverage["train"]["rules"]["glosses"] == 12
+    # DOG and OLD are known from people; what the rules made of dev is compared with what they made of train.
+    assert coverage["dev"]["human"]["seen_in_training"] == 0.5
+    assert coverage["dev"]["rules"]["seen_in_training"] == 0.75
+    page = (prepared / "report.html").read_text()
+    assert "prompts a training text" in page and "glosses where there were none" in page
+
+
+def test_a_run_learns_of_prompts_and_of_the_glosses_that_it_names(prepared, tmp_path):
+    def texts(folder: str, split: str, *by: str) -> list[Sample]:
+        reading.write(tmp_path / folder, str(prepared), fps=0, size=(16, 16), glosses_by=by)
+        records = reading.opened(tmp_path / folder).texts(split)
+        return [records[i] for i in range(len(records))]
+
+    found = texts("all", "train")
+    assert len(found) == 4 * 3 and {sample.glosses_by for sample in found} == {"human", "rules"}
+    asked = [sample for sample in found if "~prompt" in sample.name]
+    assert len(asked) == 8 and all(re.search(r'"The .*\."', sample.text) for sample in asked)
+    assert [sample.name for sample in texts("human", "train", "human")] == ["h0", "h0~prompt1", "h0~prompt2"]
+    assert [sample.glosses_by for sample in texts("dev", "dev", "human", "unknown")] == ["human"]
+    about = json.loads((tmp_path / "all" / "corpus.json").read_text())
+    assert "sign" in about["words"]["ase"]  # of the prompts, which a run may be asked by
+
+
+def test_programs_glosses_are_no_reference_beside_peoples(prepared, tmp_path, monkeypatch):
+    from signer_jax.evaluation import glosses as evaluated
+
+    seen = []
+
+    def understand(texts, languages, linker):
+        seen.append(texts)
+        raise InterruptedError
+
+    monkeypatch.setattr(evaluated, "understand", understand)
+
+    def scored(by: tuple[str, ...]) -> tuple[list[str], str]:
+        reading.write(tmp_path / f"{by}", str(prepared), fps=0, size=(16, 16), glosses_by=by)
+        result = Evaluation()
+        signer = type("Signer", (), {"corpus": reading.opened(tmp_path / f"{by}"), "linker": None})
+        with pytest.raises(InterruptedError):
+            evaluate_glosses(signer, "dev", 10, result)
+        return seen[-1], result.facts["gloss/references_by"]
+
+    assert scored(()) == (["The cat is old."], "human")
+    assert scored(("rules",)) == (["The mother opens 9 doors."], "rules")
+
+
+def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
+    words = ["prepare", "folder", "--source", str(source), "--out", str(tmp_path / "set")]
+    assert main([*words, "--glosses", f"slul:{tiny_run}"]) == 0
+    report = json.loads((tmp_path / "set" / "report.json").read_text())
+    made = dict(report["glosses_by"])
+    assert made.pop("human") == 2 and set(made) <= {"slul", "none"} and made["none"] >= 1  # 早上好 has no such language
+    assert re.fullmatch(rf"slul \({re.escape(str(tiny_run))}, parameters [0-9a-f]{{64}}\)", report["how"]["glosses"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--prompts", "9"], "--prompts 9: give 0 to 8, as many templates as there are"),
+        (["--glosses", "slul"], "--glosses slul: give none, rules, or slul:RUN with a trained run's folder"),
+        (["--glosses", "slul:/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_is_refused(words, said, source, tmp_path, capsys):
+    assert main(["prepare", "folder", "--source", str(source), "--out", str(tmp_path / "set"), *words]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "set").exists()
+
+
+def test_a_set_of_before_is_read(prepared, tmp_path):
+    """Records without `prompt_by` are texts as ever."""
+    one = layout.PreparedSet(prepared)
+    (name, _), *_ = one.tables("train")
+    from signer_jax.data.shards import Shard, pack, unpack
+
+    tree = Shard(one.file(name, layout.TEXT), unpack, "")[0]
+    del tree["prompt_by"]
+    assert layout.read_text(pack(tree | {"prompt": "asked"})).text == tree["text"]

@@ -1,0 +1,123 @@
+"""The paper's configs, each trained end to end on miniature prepared copies of the datasets that it names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from data import test_estimators, test_prepare
+from data.test_datasets_how2sign import FRONT, row, table
+from data.test_datasets_prompt2sign import make, skels
+
+from signer_jax.cli.main import main
+from signer_jax.data import video
+from signer_jax.data.estimators import dwpose
+from signer_jax.data.prepared import layout
+
+FPS = 24.0
+SIGNS = ("mother", "open", "door", "dog")
+SENTENCES = ("The mother opens the door.", "The dog opens a door.", "My mother has a dog.", "A door opened.")
+TINY = (
+    "dtype=float32", "data.max_source=40", "data.max_target=40", "data.max_glosses=6", "data.read_threads=0",
+    "tokenizer.vocab_size=70", "slul.d_model=32", "slul.d_kv=8", "slul.d_ff=32", "slul.heads=4",
+    "slul.encoder_layers=1", "slul.decoder_layers=1", "slul.beams=2", "pose.window=12", "pose.gate_hidden=8",
+    "pose.stabiliser_hidden=8", "evaluate.sentences=2", "evaluate.poses=2", "evaluate.videos=1",
+    *(f"train.{stage}.{value}" for stage in ("slul", "pose", "vae", "images", "renderer")
+      for value in ("steps=2", "batch=8", "warmup=1", "optimizer=adamw", "learning_rate=1e-3")),
+)  # fmt: skip
+RENDERER = (
+    "data.size=32", "vae.base_dim=26", "vae.z_dim=12", "vae.patch_size=2", "vae.window=1", "renderer.dim=32",
+    "renderer.heads=4", "renderer.ffn_dim=32", "renderer.layers=1", "renderer.stem_features=8,8",
+    "renderer.control_size=32", "renderer.control_channels=8,8", "renderer.steps=1", "renderer.references=4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    test_estimators.detector(folder / dwpose.FILES[0])
+    test_estimators.poser(folder / dwpose.FILES[1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signs(weights, tmp_path_factory) -> Path:
+    """WLASL in miniature: three videos of each of four glosses, by two signers, whose poses DWPose's graphs make."""
+    source = tmp_path_factory.mktemp("wlasl") / "source"
+    (source / "videos").mkdir(parents=True)
+    entries = []
+    for i, gloss in enumerate(SIGNS):
+        instances = []
+        for k in range(3):
+            pictures = [test_estimators.frame((40 + 4 * i + 2 * min(t, 4), 32 + 4 * k, 255)) for t in range(10)]
+            video.write(source / "videos" / f"{10 * i + k:05d}.mp4", np.stack(pictures), FPS)
+            instances.append({"video_id": f"{10 * i + k:05d}", "split": "train" if k < 2 else "val", "signer_id": k % 2,
+                              "frame_start": 1, "frame_end": -1, "fps": 25, "url": ""})  # fmt: skip
+        instances.append({"video_id": f"9{i:04d}", "split": "train", "url": ""})  # missing, as most are
+        entries.append({"gloss": gloss, "instances": instances})
+    (source / "WLASL_v0.3.json").write_text(json.dumps(entries))
+    out = source.parent / "set"
+    words = ["--size", "32x32", "--poses", "dwpose", "--pose-weights", str(weights)]
+    assert main(["prepare", "wlasl", "--source", str(source), "--out", str(out), *words]) == 0
+    counts = layout.PreparedSet(out).counts
+    assert counts["train"] | {"left_out": 4, "signs": 8, "videos": 8} == counts["train"] and counts["dev"]["signs"] == 4
+    return out
+
+
+@pytest.fixture(scope="module")
+def how2sign(tmp_path_factory) -> Path:
+    """How2Sign in miniature: clips with `.pose` files beside them, and a row whose clip is missing."""
+    source = tmp_path_factory.mktemp("how2sign") / "source"
+    for split, count in (("train", 4), ("val", 2)):
+        names = [f"{split}_{i}-5-rgb_front" for i in range(count)]
+        table(
+            source,
+            *(row(name, text=SENTENCES[i % 4]) for i, name in enumerate([*names, f"gone_{split}-5"])),
+            split=split,
+        )
+        for name in names:
+            folder = source / FRONT.format(split)
+            for place in ("raw_videos", "features/holistic_pose"):
+                (folder / place).mkdir(parents=True, exist_ok=True)
+            test_prepare.film(folder / "raw_videos" / f"{name}.mp4", test_prepare.even(14, FPS))
+            test_prepare.posed(folder / "features/holistic_pose" / f"{name}.pose", 14, FPS)
+    out = source.parent / "set"
+    words = ["--size", "32x32", "--glosses", "rules", "--prompts", "1"]
+    assert main(["prepare", "how2sign", "--source", str(source), "--out", str(out), *words]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["glosses_by"] == {"rules": 6} and report["counts"]["train"]["left_out"] == 1
+    return out
+
+
+@pytest.fixture(scope="module")
+def prompt2sign(tmp_path_factory) -> Path:
+    source = tmp_path_factory.mktemp("prompt2sign") / "source"
+    for split in ("train", "dev"):
+        lines = [skels("prompt2sign-2025", 8) for _ in SENTENCES]
+        make(source / "ASL_part", split, text=list(SENTENCES), skels=lines, files=[f"{split}/{i}" for i in range(4)])
+    out = source.parent / "set"
+    words = ["--pose-fps", "24", "--glosses", "rules", "--prompts", "2"]
+    assert main(["prepare", "prompt2sign", "--source", str(source), "--out", str(out), *words]) == 0
+    return out
+
+
+def trained(config: str, workdir: Path, *sets: Path, values: tuple[str, ...]) -> dict:
+    words = ["train", "--config", str(ROOT / "configs" / f"{config}.py"), "--workdir", str(workdir),
+             f"--config.data.source={','.join(map(str, sets))}"]  # fmt: skip
+    assert main([*words, *(f"--config.{value}" for value in values)]) == 0
+    return json.loads((workdir / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_how2sign_trains_to_the_renderer(how2sign, signs, tmp_path):
+    result = trained("paper_how2sign", tmp_path / "run", how2sign, signs, values=(*TINY, *RENDERER))
+    assert result["facts"]["gloss/references_by"] == "rules"
+    assert {"gloss/bleu4", "video/ssim"} <= result["metrics"].keys()
+    assert (tmp_path / "run" / "prior").is_dir() and (tmp_path / "run" / "latents").is_dir()
+
+
+@pytest.mark.slow
+def test_prompt2sign_trains_to_poses(prompt2sign, signs, tmp_path):
+    result = trained("paper_prompt2sign", tmp_path / "run", prompt2sign, signs, values=TINY)
+    assert "gloss/bleu4" in result["metrics"] and (tmp_path / "run" / "prior").is_dir()
