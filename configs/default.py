@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     # Of several prepared sets how often each one's examples come, in the order of source: (3.0, 1.0) is three of the
     # first to one of the second, however large they are. () is every example once an epoch.
     c.data.weights = ()
+    c.data.encoded = ""  # folder that `signer encode` made: latents and text states; empty encodes them in the run
     c.data.seed = 0  # of the built-in corpus; a study over training seeds keeps it, and with it the dev set
     # Video pixels: height and width, or one number for a square.
     c.data.size = FieldReference((64, 64), field_type=object)

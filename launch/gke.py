@@ -18,7 +18,7 @@ PORT = 8482
 # Chips that a node of a slice of several has; a slice with fewer is one node.
 CHIPS = 4
 # Of a config, what names a file or a folder.
-PATHS = r"--config\.(data\.source|tokenizer\.path|.*\.init|renderer\..*_encoder|compiled)="
+PATHS = r"--config\.(data\.(source|encoded)|tokenizer\.path|.*\.init|renderer\..*_encoder|compiled)="
 DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
 
 

@@ -62,7 +62,7 @@ esac
 for word in ${goes_on[@]+"${goes_on[@]}"}; do
   case $word in
     --config.*=/* | --config.*=gs://* | --config.*=) ;;
-    --config.data.source=* | --config.tokenizer.path=* | --config.*.init=* | --config.renderer.*_encoder=* | --config.compiled=*)
+    --config.data.source=* | --config.data.encoded=* | --config.tokenizer.path=* | --config.*.init=* | --config.renderer.*_encoder=* | --config.compiled=*)
       refuse "$word: lies below ~/signer on a worker; give the full path on the file system that the workers share, or gs://…"
       ;;
   esac

@@ -20,7 +20,7 @@ from signer_jax.ranges import finite
 from signer_jax.settings import Settings, Size, flatten, known
 from signer_jax.validation import check_keys, read
 
-_PATHS = (".init", "_encoder", ".source", "tokenizer.path")  # ends of the names of values that are paths
+_PATHS = (".init", "_encoder", ".source", ".encoded", "tokenizer.path")  # ends of the names of values that are paths
 UNSET = "(not set)"  # where a config asks for a folder and none is given
 # Beside the package in a checkout, inside it once installed (setup.py).
 _PLACES = (Path(__file__).resolve().parent / "configs", Path(__file__).resolve().parent.parent / "configs")

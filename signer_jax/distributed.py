@@ -30,6 +30,7 @@ Made = TypeVar("Made")
 _DAY = 24 * 60.0  # minutes
 _SEEN = 120.0  # seconds
 _JOINING = 60.0  # seconds until it is said what a process waits for
+_WAITING = 60.0  # seconds until it is said that a process waits, and twice as long until it is said again
 _SILENT = 100.0  # seconds after which jax takes a process for lost that it hears nothing of, and ends the others
 _ANSWER = 10.0  # seconds
 _OF_A_PEER = re.compile(r"gloo|nccl|connection|socket|peer|remote process|heartbeat|unavailable", re.IGNORECASE)
@@ -204,16 +205,41 @@ def wait_for_all(what: str) -> None:
     """Returns when every process has come here; `what` names the place. Nothing for a single process.
 
     They wait for as long as `longest_wait` says, in no collective: the first process may work alone for hours before it
-    comes. Raises `Absent`, which says who did not come.
+    comes. Now and then each says that it waits. Raises `Absent`, which says who did not come.
     """
     if jax.process_count() == 1:
         return
     minutes, client = longest_wait(os.environ), coordination.global_state.client
     assert client is not None
     try:
-        client.wait_at_barrier(what, round(minutes * 60_000))
+        with _waiting(what, minutes):
+            client.wait_at_barrier(what, round(minutes * 60_000))
     except jax.errors.JaxRuntimeError as error:
         raise Absent(_absent(what, minutes, str(error))) from None
+
+
+@contextmanager
+def _waiting(what: str, most: float) -> Iterator[None]:
+    """Says that this process waits, each time after twice as long: one that says nothing looks as if it hung."""
+    over, since = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        pause = _WAITING
+        while not over.wait(pause):
+            print(
+                f"signer: process {jax.process_index()} has waited {(time.monotonic() - since) / 60:.0f} of at most "
+                f"{most:g} minutes (SIGNER_WAIT) at {what!r} for what others still do",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            pause *= 2
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _absent(what: str, minutes: float, said: str) -> str:

@@ -125,6 +125,7 @@ class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
     weights: Annotated[tuple[float, ...], each(number(0.0, 1e6, above=True), most=1000)]
+    encoded: str
     seed: Seed
     size: Size
     other_sizes: Annotated[tuple[str, ...], each(Sides, most=100)]

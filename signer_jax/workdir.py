@@ -45,7 +45,7 @@ LOCK = ".signer_jax.lock"
 # batch draw other noise; SLUL's contrast is among a part, so there they may not).
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
-    "data.read_threads", "data.prefetch", "data.source", "renderer.steps", "renderer.solver",
+    "data.read_threads", "data.prefetch", "data.source", "data.encoded", "renderer.steps", "renderer.solver",
     "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
     "slul.beams", "slul.length_penalty", "slul.search", "remat", "scan_unroll", "offload_optimizer", "compiled",
     "allow_whole",

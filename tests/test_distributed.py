@@ -32,6 +32,7 @@ CODE = """
         print(distributed.first_makes("nothing", make, opened, lambda: False), flush=True)
         if jax.process_index() == 1:
             time.sleep(600)
+        distributed._WAITING = 4.0
         distributed.wait_for_all("latents")
 """
 
@@ -60,7 +61,11 @@ def test_who_does_not_come_is_named():
     assert made[0] == ["made by 0 after 0 looks", "made by 0 after 1 looks", "made by 0 after 2 looks"]
     assert made[1] == ["opened by 1 after 4 looks", "opened by 1 after 5 looks", "made by 1 after 5 looks"]
     assert processes[0].returncode == RESTART  # its input is good: a launcher starts all of them again
-    assert told.strip() == (
+    *waited, told = told.strip().splitlines()
+    assert waited[-1] == (
+        "signer: process 0 has waited 0 of at most 0.25 minutes (SIGNER_WAIT) at 'latents' for what others still do"
+    )
+    assert told == (
         "signer: at 'latents' process 1 of 2 did not come within 0.25 minutes; look at their own messages, or raise "
         "SIGNER_WAIT (minutes) if they are at work"
     )

@@ -594,7 +594,7 @@ def test_workers_know_their_launch(tmp_path):
 
 
 PATHS = (
-    "data.source", "tokenizer.path", "slul.init", "vae.init", "renderer.init", "renderer.text_encoder",
+    "data.source", "data.encoded", "tokenizer.path", "slul.init", "vae.init", "renderer.init", "renderer.text_encoder",
     "renderer.image_encoder", "compiled",
 )  # fmt: skip
 
@@ -909,6 +909,30 @@ def test_a_task_of_an_array_is_a_worker():
     assert launch("prepare_slurm.sh", "wlasl").returncode == 2
 
 
+def test_a_task_or_a_pod_encodes_a_config():
+    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}
+    given = ("wan:wan2.1-i2v-14b", "/mnt/data/enc oded", "--config.data.source=/mnt/data/set")
+    run = launch("prepare_slurm.sh", "--dry-run", "encode", *given, **task)
+    words = ["encode", "--config", given[0], "--out", given[1], "--shard", "3/8", given[2]]
+    assert shlex.split(run.stdout) == ["python", "-m", "signer_jax", *words]
+    pods = ("--workers", "8", "--image", "i:1", "--claim", "c", "--dry-run", "--accelerator")
+    specs = {}
+    for kind, more in {"nvidia-l4": (), "tpu-v5-lite-podslice": ("--topology", "2x2", "--devices", "4")}.items():
+        run = launch("prepare_kubernetes.py", "enc1", "encode", *given, *pods, kind, *more)
+        spec = yaml.safe_load(run.stdout)["spec"]
+        whole = jobset(*GPUS, "--bucket", "b")
+        whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
+        jsonschema.validate(whole, SCHEMA)
+        specs[kind] = pod = spec["template"]["spec"]
+        (container,) = pod["containers"]
+        order = ["encode", "--config", given[0], "--out", given[1], given[2], "--shard", "$(SIGNER_WORKER)/8"]
+        assert container["args"] == order
+    gpu, tpu = (spec["containers"][0]["resources"]["limits"] for spec in specs.values())
+    assert gpu == {"memory": "64Gi", "nvidia.com/gpu": 1} and tpu == {"memory": "64Gi", "google.com/tpu": 4}
+    assert specs["tpu-v5-lite-podslice"]["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "2x2"
+    assert specs["nvidia-l4"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+
+
 def test_a_pod_of_an_indexed_job_is_a_worker():
     run = launch("prepare_kubernetes.py", *PREPARED, "--dry-run", "--at-once", "8", "--size=64x64", "--out=$(HOME)")
     found = yaml.safe_load(run.stdout)
@@ -930,6 +954,9 @@ def test_a_pod_of_an_indexed_job_is_a_worker():
         ((*PREPARED[:3], "/out", *PREPARED[4:]), "would go with its pod"),
         (("Job_1", *PREPARED[1:]), "give a name"),
         ((*PREPARED, "--shard=0/2"), "unrecognized arguments"),
+        ((*PREPARED, "--accelerator", "nvidia-l4"), "prepared without"),
+        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=w"), "lies in the image"),
+        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--accelerator", "tpu-v5"), "a TPU has a --topology"),
     ],
 )
 def test_what_an_indexed_job_cannot_be_told_is_refused(words, what, tmp_path):

@@ -11,6 +11,7 @@ from signer_jax.cli import (
     convert,
     data,
     demo,
+    encode,
     evaluate,
     export,
     gloss,
@@ -27,7 +28,7 @@ from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.mirror import copied, is_url, path_of, shown
 from signer_jax.outside import check_local, code_of, line_of
 
-COMMANDS = (demo, prepare, data, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)
+COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)
 # Arguments that name a file or a folder, and whether a flag does.
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,

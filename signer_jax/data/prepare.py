@@ -12,6 +12,7 @@ from signer_jax.errors import SignerError, closest
 from signer_jax.settings import CORPORA, Data
 from signer_jax.types import Sample
 
+_LARGE = {"how2sign_clips": "how2sign", "openvid": "openvid"}  # corpora of videos -> what `signer prepare` calls them
 _Splits = dict[str, Callable[[], Iterable[Sample]]]
 _Read = tuple[_Splits, dict[str, Any]]
 
@@ -33,6 +34,11 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
         )
     if data.weights and data.corpus != reading.NAME:
         raise SignerError(f"config.data.weights: are of prepared sets, and {data.corpus} is one corpus; leave it ()")
+    if data.encoded and not Path(data.encoded).is_dir():
+        raise SignerError(
+            f"config.data.encoded {data.encoded}: no such folder on this machine; make it with `signer encode`, or "
+            "leave it empty to encode in the run"
+        )
     if data.corpus == "builtin":
         if data.source:
             raise SignerError(
@@ -55,6 +61,18 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
                 "config.data.fps 0: videos of openvid have rates of their own; name one that all are brought to, such "
                 "as the 16 of published models"
             )
+
+
+def advice(data: Data, directory: Path, processes: int) -> str:
+    """What is said before the first of several processes prepares a corpus of videos alone; "" where none does."""
+    dataset = _LARGE.get(data.corpus)
+    if processes == 1 or dataset is None or _prepared(directory):
+        return ""
+    return (
+        f"config.data.corpus {data.corpus!r}: the first of {processes} processes prepares it alone and the others wait;"
+        f" of a large one make a set before, on any number of machines (`signer prepare {dataset} --source … --out DIR "
+        "--shard I/N`), and give --config.data.corpus=prepared --config.data.source=DIR"
+    )
 
 
 def trains(data: Data) -> dict[str, bool]:

@@ -7,7 +7,7 @@ Values are msgpack of plain types and arrays; nothing in a record is ever execut
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +240,11 @@ class Corpus:
                 f"{storage.REMAKE}"
             )
         return records
+
+    def captions(self, split: str) -> Iterator[str]:
+        """The text of each motion record of a split, in their order."""
+        motions = self.motions(split)
+        return (motions[i].text for i in range(len(motions)))
 
     def signs(self, split: str) -> Records:
         """The motions that SLP-MoE learns from: those whose glosses have their places in time, here all."""

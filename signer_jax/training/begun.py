@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,8 +26,23 @@ from signer_jax import mirror, storage
 from signer_jax.data.shards import Shard, file_of, new_shard
 from signer_jax.distributed import first_does, first_tells, wait_for_all
 from signer_jax.errors import SignerError
+from signer_jax.progress import progress
 
 FOLDER = "begun"
+_SOON = 5.0  # seconds
+
+
+class Work(NamedTuple):
+    """A long encoding in parts."""
+
+    key: Mapping[str, Any]  # what its records depend on, plain values
+    counts: Sequence[int]  # how many records each part has
+    # Those of some missing parts in a row, from number `first` to before `end`.
+    records: Callable[[int, int], Generator[bytes, None, None]]
+
+    def hash(self) -> str:
+        """Of the key."""
+        return hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def there(directory: Path) -> bool:
@@ -43,30 +58,23 @@ def there(directory: Path) -> bool:
     return first_tells(f"{directory.name} there", look)
 
 
-def told(directory: Path, make: Callable[[], Any]) -> Any:
-    """What the first process makes (plain values), on all: of what takes long to read."""
-    return first_tells(f"{directory.name} told", make)
+def told(name: str, make: Callable[[], Any]) -> Any:
+    """What the first process makes (plain values) of what takes long to read, on all."""
+    return first_tells(f"{name} told", make)
 
 
-def made(
-    directory: Path,
-    key: Mapping[str, Any],
-    counts: Sequence[int],
-    records: Callable[[int, int], Generator[bytes, None, None]],
-) -> list[Path]:
-    """The files of the parts of `directory`, of `counts` records each, those that were done before among them.
+def made(directory: Path, work: Work) -> list[Path]:
+    """The files of the parts of `directory`, those that were done before among them.
 
-    `key`: what the records depend on, plain values. `records(first, end)` gives those of some missing parts in a row,
-    from number `first` to before `end`. Returns when all processes have made theirs.
+    Returns when all processes have made theirs.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    place = directory.parent / FOLDER
-    files = [place / f"{directory.name}.{digest}.{part}.arrayrecord" for part in range(len(counts))]
+    place, counts = directory.parent / FOLDER, work.counts
+    files = [place / f"{directory.name}.{work.hash()}.{part}.arrayrecord" for part in range(len(counts))]
 
     def missing() -> list[int]:
         place.mkdir(parents=True, exist_ok=True)
         clear(directory, but=files)
-        absent = [part for part, (file, count) in enumerate(zip(files, counts, strict=True)) if not _whole(file, count)]
+        absent = not_whole(files, counts)
         if kept := sum(counts) - sum(counts[part] for part in absent):
             print(
                 f"signer: {directory}: {kept} of {sum(counts)} records were made before a stop, and are kept",
@@ -74,12 +82,21 @@ def made(
             )
         return absent
 
-    absent = first_tells(f"{directory.name} missing", missing)
+    make(directory.name, work, files, missing)
+    return files
+
+
+def make(name: str, work: Work, files: Sequence[Path], missing: Callable[[], list[int]]) -> list[int]:
+    """Makes the parts that are `missing`, as the first process finds them, each process a share of them.
+
+    Returns their numbers when all are made.
+    """
+    absent, counts = first_tells(f"{name} missing", missing), work.counts
     for run in _in_a_row(share(absent, jax.process_index(), jax.process_count())):
         _make([files[part] for part in run], [counts[part] for part in run],
-              records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])))  # fmt: skip
-    wait_for_all(f"{directory.name} made")
-    return files
+              work.records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])))  # fmt: skip
+    wait_for_all(f"{name} made")
+    return absent
 
 
 def share(parts: Sequence[int], process: int, processes: int) -> Sequence[int]:
@@ -127,11 +144,11 @@ def put_together(directory: Path, do: Callable[[], object]) -> None:
 
 def take(files: Sequence[Path], folder: Path, name: str) -> None:
     """Puts the parts into the folder that is being made, as the records `name`: by links where there are any."""
-    for part, file in enumerate(files):
+    for part, file in enumerate(progress(files, f"{name} taken", delay=_SOON)):  # copies of large ones take long
         target = folder / file_of(name, part)
         mirror.fresh(file)  # of another machine
         try:
-            os.link(file, target)
+            os.link(os.path.realpath(file), target)
         except OSError:
             shutil.copyfile(file, target)
 
@@ -152,6 +169,11 @@ def clear(directory: Path, but: Sequence[Path] = ()) -> None:
         mirror.remove_matching(place, [f"{directory.name}.*.arrayrecord"])
         with suppress(OSError):  # other folders' are in it
             place.rmdir()
+
+
+def not_whole(files: Sequence[Path], counts: Sequence[int]) -> list[int]:
+    """The numbers of the parts that are not there, or not with all of their records."""
+    return [part for part, (file, count) in enumerate(zip(files, counts, strict=True)) if not _whole(file, count)]
 
 
 def _whole(file: Path, count: int) -> bool:

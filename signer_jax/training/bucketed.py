@@ -7,7 +7,7 @@ All of them are normalised by the statistics of `<workdir>/latents`, which signi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from signer_jax.progress import progress
 from signer_jax.renderer.latents import KIND, LatentStore
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.vae_chunks import rows_at_once
-from signer_jax.training import begun, precision
+from signer_jax.training import begun, encodings, precision
 from signer_jax.training.latents import (
     DTYPE,
     Beside,
@@ -72,40 +72,20 @@ class Windows:
 
 def prepare(
     directory: Path, bucket: int, of: Windows, base: LatentStore, corpus: Corpus, poses: MotionWindows, vae: VideoVAE,
-    params: dict, *, references: int, crop: float, enlarge: float, most: int | None = None,
+    params: dict, *, references: int, crop: float, enlarge: float, most: int | None = None, shared: str = "",
 ) -> LatentStore:  # fmt: skip
     """The latents of a bucket's windows, encoded where they are not yet, and reference frames of its size.
 
     `references`: the most frames that a signer's bank keeps, spread evenly over the clips that can be brought to the
-    size, whatever their length; `most`: those of all signers. Raises `SignerError` where a folder that is there has
-    another encoder, bucket, type or precision.
+    size, whatever their length; `most`: those of all signers. `shared`: the folder that has the windows' already
+    (`encodings`), "" to encode them here. Raises `SignerError` where a folder that is there has another encoder,
+    bucket, type or precision.
     """
-    size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
+    size = of.plan.buckets[bucket]
     if begun.there(directory):
         return _opened(directory, size, base)
-    encoders, records = cache(partial(encoder_of, vae, params)), corpus.motions("train")
-
-    def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
-        """The windows with their latents, encoded some at a time and always as many: one program."""
-        each = rows_at_once(frames, size.height, size.width)
-        ways = shared_among(len(shown), each)
-        encode, batch = encoders(ways), ways * each
-        for i in progress(range(0, len(shown), batch), f"latents {size}"):
-            clips = [
-                fitted(take_frames(records.video(motion), start, frames), placed, size)
-                for motion, start, placed in shown[i : i + batch]
-            ]
-            latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
-            yield from zip(shown[i : i + batch], latents, strict=False)
-
-    def packed(first: int, end: int) -> Generator[bytes, None, None]:
-        for (motion, start, _), latents in encoded(items[first:end], size.frames):
-            yield pack({"motion": motion, "start": start, "latents": latents})
-
-    items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
-    batch = rows_at_once(*size)
-    key = key_of(base.encoder, corpus, items, size.frames, batch) | {"bucket": str(size)}
-    files = begun.made(directory, key, part_sizes(len(items), batch, size.frames, size[1:]), packed)
+    encoded = _encoding(corpus, vae, params, size)
+    files = encodings.parts(directory, work(bucket, of, base.encoder, corpus, vae, params), shared)
     frames = reference_frames(corpus, of, size, references, crop=crop, enlarge=enlarge, most=most)
 
     def whole() -> None:
@@ -131,6 +111,42 @@ def prepare(
 
     begun.put_together(directory, whole)
     return LatentStore.open(directory)
+
+
+def work(bucket: int, of: Windows, encoder: str, corpus: Corpus, vae: VideoVAE, params: dict) -> begun.Work:
+    """Encoding a bucket's windows; `encoder` is the hash of `params`."""
+    size, rows = of.plan.buckets[bucket], of.plan.members(bucket)
+    items = [(of.motion(row), of.starts[row], of.plan.placed[row]) for row in rows]
+    batch, encoded = rows_at_once(*size), _encoding(corpus, vae, params, size)
+
+    def packed(first: int, end: int) -> Generator[bytes, None, None]:
+        for (motion, start, _), latents in encoded(items[first:end], size.frames):
+            yield pack({"motion": motion, "start": start, "latents": latents})
+
+    key = key_of(encoder, corpus, items, size.frames, batch) | {"bucket": str(size)}
+    return begun.Work(key, part_sizes(len(items), batch, size.frames, size[1:]), packed)
+
+
+def _encoding(
+    corpus: Corpus, vae: VideoVAE, params: dict, size: Bucket
+) -> Callable[[Sequence[Shown], int], Iterator[tuple[Shown, np.ndarray]]]:
+    """Windows of so many frames, at a bucket's size -> each with its latents."""
+    encoders, records = cache(partial(encoder_of, vae, params)), corpus.motions("train")
+
+    def encoded(shown: Sequence[Shown], frames: int) -> Iterator[tuple[Shown, np.ndarray]]:
+        """Some at a time and always as many: one program."""
+        each = rows_at_once(frames, size.height, size.width)
+        ways = shared_among(len(shown), each)
+        encode, batch = encoders(ways), ways * each
+        for i in progress(range(0, len(shown), batch), f"latents {size}"):
+            clips = [
+                fitted(take_frames(records.video(motion), start, frames), placed, size)
+                for motion, start, placed in shown[i : i + batch]
+            ]
+            latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))
+            yield from zip(shown[i : i + batch], latents, strict=False)
+
+    return encoded
 
 
 def _opened(directory: Path, bucket: Bucket, base: LatentStore) -> LatentStore:

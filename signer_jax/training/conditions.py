@@ -1,6 +1,6 @@
 """What a published model reads beside the latents and the pose, and the share of it that each training example gets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -128,48 +128,78 @@ def prepare(
     encoder, seer, texts = text_encoder(settings), tower(settings), None
     if encoder is not None:
         mesh = partitioning.own_mesh(asdict(settings.mesh))
-        motions = corpus.motions("train")
-
-        def wanted() -> list[str]:
-            videos = (motions[i].text for i, (_, video, _) in enumerate(corpus.listed("train")) if video)
-            return [c.negative_prompt, *videos]
-
-        texts = text_states.prepare(workdir / "text_states", encoder, wanted, mesh)
+        texts = text_states.prepare(
+            workdir / "text_states", encoder, lambda: texts_of(settings, corpus), mesh, settings.data.encoded
+        )
         texts.of(c.negative_prompt)  # refused here where it is of another one
     shown: dict[Bucket, Pictures] = {}
     sizes = [Bucket(c.window, *settings.data.size)]
     if of is not None:
-        sizes = [size for k, size in enumerate(of.plan.buckets) if of.plan.members(k)]
-    faces = renderer.transformer.face is not None and c.dropout_each.face < 1.0
+        sizes = shown_sizes(of)
     if renderer.variant.front or renderer.variant.first:
-
-        def made(name: str, starts: Callable[[], list[tuple[int, int]]], cut: Cut | None = None) -> Pictures:
-            return pictures.prepare(
+        whole, *each = [
+            pictures.prepare(
                 workdir / name, corpus, windows, latents, model.vae, vae, seer,
                 references=c.references, first=renderer.variant.first, windows=starts, cut=cut,
                 most=FEW if renderer.variant.first else None, pixels=renderer.shows_picture,
-                faces=(cut.bucket.frames if cut else c.window) if faces else 0,
-            )  # fmt: skip
-
-        def made_at(size: Bucket) -> Pictures:
-            assert of is not None
-            rows = of.plan.members(of.plan.buckets.index(size))
-            cut = Cut(size, of.brought_to(size, crop=settings.data.crop, enlarge=settings.data.enlarge))
-            return made(f"buckets/{size}.pictures", lambda: [(of.motion(row), of.starts[row]) for row in rows], cut)
-
-        # No window that training on buckets reads is of data.size alone.
-        starts = list if c.buckets else partial(training_windows, corpus, c.window, c.stride)
-        whole = made("pictures", starts)
-        shown = {sizes[0]: whole}
-        if of is not None:
-            shown = {size: made_at(size) for size in sizes}
+                faces=faces_of(settings, renderer, cut), shared=settings.data.encoded,
+            )
+            for name, starts, cut in pictured(settings, corpus, of)
+        ]  # fmt: skip
+        shown = {sizes[0]: whole} if of is None else dict(zip(sizes, each, strict=True))
     grey = None
     if renderer.variant.front and "image" in renderer.variant.streams:
         grey = partial(_grey, model.vae, vae, latents)
     constants = np.stack([latents.mean, latents.std]) if corpus_constants(settings, model) else None
     return Sources(
-        renderer, corpus, texts, c.negative_prompt, sizes, shown, c.reference_dropout, faces, grey, constants
+        renderer,
+        corpus,
+        texts,
+        c.negative_prompt,
+        sizes,
+        shown,
+        c.reference_dropout,
+        faces_of(settings, renderer, None) > 0,
+        grey,
+        constants,
     )
+
+
+def texts_of(settings: Settings, corpus: Corpus) -> list[str]:
+    """What a published text encoder reads: the training videos' texts, and the negative prompt."""
+    both = zip(corpus.listed("train"), corpus.captions("train"), strict=True)
+    return [settings.renderer.negative_prompt, *(text for (_, video, _), text in both if video)]
+
+
+def shown_sizes(of: Windows) -> list[Bucket]:
+    """The buckets that have windows."""
+    return [size for k, size in enumerate(of.plan.buckets) if of.plan.members(k)]
+
+
+def pictured(
+    settings: Settings, corpus: Corpus, of: Windows | None
+) -> Iterator[tuple[str, Callable[[], list[tuple[int, int]]], Cut | None]]:
+    """The folders of pictures of a run: where each lies, the windows (motion, first frame) whose first frames may be
+    shown, and the bucket that it is of. That of `data.size` comes first, the buckets' of `of` after it.
+    """
+    c, data = settings.renderer, settings.data
+    # No window that training on buckets reads is of data.size alone.
+    yield "pictures", list if c.buckets else partial(training_windows, corpus, c.window, c.stride), None
+    if of is not None:
+        for size in shown_sizes(of):
+            cut = Cut(size, of.brought_to(size, crop=data.crop, enlarge=data.enlarge))
+            yield f"buckets/{size}.pictures", partial(_windows_of, of, size), cut
+
+
+def faces_of(settings: Settings, renderer: Renderer, cut: Cut | None) -> int:
+    """Of how many frames of each window examples show the face."""
+    shown = renderer.transformer.face is not None and settings.renderer.dropout_each.face < 1.0
+    return (cut.bucket.frames if cut else settings.renderer.window) if shown else 0
+
+
+def _windows_of(of: Windows, size: Bucket) -> list[tuple[int, int]]:
+    """(motion, first frame) of a bucket's windows."""
+    return [(of.motion(row), of.starts[row]) for row in of.plan.members(of.plan.buckets.index(size))]
 
 
 def corpus_constants(settings: Settings, model: Model) -> bool:

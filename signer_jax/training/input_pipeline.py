@@ -188,6 +188,7 @@ def cached_latents(
         window=c.window, stride=c.stride, references=c.references,
         batch=rows_at_once(c.window, *settings.data.size),
         constants=models.latent_constants(model, settings), banks_only=bool(c.buckets), most=most_references(model),
+        shared=settings.data.encoded,
     )  # fmt: skip
 
 
@@ -210,7 +211,7 @@ def bucketed_latents(
         return bucketed.prepare(
             workdir / "buckets" / str(plan.buckets[k]), k, of, base, corpus, windows, model.vae, vae,
             references=settings.renderer.references, crop=settings.data.crop, enlarge=settings.data.enlarge,
-            most=most_references(model),
+            most=most_references(model), shared=settings.data.encoded,
         )  # fmt: skip
 
     return of, [made(k) if plan.members(k) else None for k in range(len(plan.buckets))]

@@ -38,7 +38,7 @@ from signer_jax.renderer import vae_chunks
 from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import begun, partitioning, precision
+from signer_jax.training import begun, encodings, partitioning, precision
 from signer_jax.training.contents import fingerprint
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def shared_among(count: int, rows: int) -> int:
 def prepare(
     directory: Path, corpus: Corpus, windows: MotionWindows, vae: VideoVAE, params: dict, *,
     window: int, stride: int, references: int, batch: int, constants: tuple[np.ndarray, np.ndarray] | None = None,
-    banks_only: bool = False, most: int | None = None,
+    banks_only: bool = False, most: int | None = None, shared: str = "",
 ) -> LatentStore:  # fmt: skip
     """Encodes the training split's windows, `window` frames every `stride`; a folder that is there is used as it is.
     After a kill the parts that were done are not encoded again, and several processes share the work (`begun`).
@@ -80,8 +80,9 @@ def prepare(
     `references` is the most latent frames that a signer's bank keeps, spread evenly over what there is, and `most` the
     most of all banks, where not every signer needs one (`FEW`). `constants` are
     the mean and deviation that latents are normalised by, where they are not those of these videos. `banks_only`: only
-    the windows whose first latent, which shows one frame, is in a bank; a training on buckets reads no others. Raises
-    `SignerError` where a folder that is there was encoded by another autoencoder, or normalised by others.
+    the windows whose first latent, which shows one frame, is in a bank; a training on buckets reads no others.
+    `shared`: the folder that has them already (`encodings`), "" to encode here. Raises `SignerError` where a folder
+    that is there was encoded by another autoencoder, or normalised by others.
     """
     encoder = fingerprint(params)
     if begun.there(directory):
@@ -93,30 +94,16 @@ def prepare(
         precision.check(directory, latents.precision)
         return latents
     # ---- Which windows, and which of their latent frames go into a bank -------------------------------------------
-    items = training_windows(corpus, window, stride)
     times = latent_frame_times(window, vae.temporal_ratio)
-    kept = reference_places(corpus, items, times[:1] if banks_only else times, references, most)
-    if banks_only:
-        items = [items[row] for row, _ in sorted(kept)]
-        kept = {(row, 0) for row in range(len(items))}
+    items, kept = windows_and_places(
+        corpus, times, window=window, stride=stride, references=references, banks_only=banks_only, most=most
+    )
     # One signer after the other.
     signers = [signer for _, _, signer in corpus.listed("train")]
     places = sorted(kept, key=lambda place: (signers[items[place[0]][0]], place))
     order = {place: i for i, place in enumerate(places)}
     # ---- Encode ---------------------------------------------------------------------------------------------------
-    counts = part_sizes(len(items), batch, window, corpus.size)
-
-    def records(first: int, end: int) -> Generator[bytes, None, None]:
-        ways = shared_among(end - first, batch)
-        encode, rows = encoder_of(vae, params, ways), ways * batch
-        starts = range(first, end, rows)
-        loaded = (_load(corpus, items[i : min(i + rows, end)], window, rows) for i in starts)
-        made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
-        for i, encoded in zip(progress(starts, "latents"), made, strict=True):
-            for (motion, start), value in zip(items[i : min(i + rows, end)], encoded, strict=False):
-                yield pack({"motion": motion, "start": start, "latents": value})
-
-    files = begun.made(directory, key_of(encoder, corpus, items, window, batch), counts, records)
+    files = encodings.parts(directory, work(corpus, items, vae, params, encoder, window=window, batch=batch), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
@@ -125,7 +112,9 @@ def prepare(
             bank: np.memmap | None = None
             begun.take(files, partial, "train")
             encoded = open_parts(partial, "train", len(files), unpack, storage.REMAKE)
-            for i in range(0, len(items), batch):
+            # Where no mean of all is asked for, what no bank holds is not read: it may be the size of the disk.
+            needed = range(len(items)) if constants is None else sorted({row for row, _ in kept})
+            for i in dict.fromkeys(row // batch * batch for row in needed):
                 means = np.stack([encoded[row]["latents"] for row in range(i, min(i + batch, len(items)))])
                 total += [means.sum(axis=(0, 1, 2, 3)), np.square(means, dtype=np.float64).sum(axis=(0, 1, 2, 3))]
                 count += means[..., 0].size
@@ -164,6 +153,40 @@ def prepare(
 
     begun.put_together(directory, whole)
     return LatentStore.open(directory)
+
+
+def windows_and_places(
+    corpus: Corpus, times: np.ndarray, *, window: int, stride: int, references: int, banks_only: bool, most: int | None
+) -> tuple[list[tuple[int, int]], set[tuple[int, int]]]:
+    """(motion, start) of the windows that `prepare` encodes, whose latent frames show `times`, and (row, latent frame)
+    of those that go into a bank.
+    """
+    items = training_windows(corpus, window, stride)
+    kept = reference_places(corpus, items, times[:1] if banks_only else times, references, most)
+    if banks_only:
+        items = [items[row] for row, _ in sorted(kept)]
+        kept = {(row, 0) for row in range(len(items))}
+    return items, kept
+
+
+def work(
+    corpus: Corpus, items: Sequence[tuple[int, int]], vae: VideoVAE, params: dict, encoder: str, *,
+    window: int, batch: int,
+) -> begun.Work:  # fmt: skip
+    """Encoding these windows (motion, start); `encoder` is the hash of `params`."""
+
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
+        ways = shared_among(end - first, batch)
+        encode, rows = encoder_of(vae, params, ways), ways * batch
+        starts = range(first, end, rows)
+        loaded = (_load(corpus, items[i : min(i + rows, end)], window, rows) for i in starts)
+        made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
+        for i, encoded in zip(progress(starts, "latents"), made, strict=True):
+            for (motion, start), value in zip(items[i : min(i + rows, end)], encoded, strict=False):
+                yield pack({"motion": motion, "start": start, "latents": value})
+
+    counts = part_sizes(len(items), batch, window, corpus.size)
+    return begun.Work(key_of(encoder, corpus, items, window, batch), counts, records)
 
 
 def key_of(encoder: str, corpus: Corpus, shown: Sequence[Any], frames: int, batch: int) -> dict[str, Any]:
@@ -284,7 +307,7 @@ def reference_places(
     }
 
 
-def _load(corpus: Corpus, items: list[tuple[int, int]], window: int, rows: int) -> np.ndarray:
+def _load(corpus: Corpus, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
     records = corpus.motions("train")
     videos = {motion: records.video(motion) for motion in {motion for motion, _ in items}}

@@ -10,7 +10,7 @@ tokens, or the filmed faces. So an example unpacks its own window and not the wh
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpac
 from signer_jax.data.streams import indices_of_size, spread_over
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError, piled
-from signer_jax.interop import clip
+from signer_jax.interop import clip, state_dict
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer.exact import exact
@@ -38,10 +38,10 @@ from signer_jax.renderer.image_encoder import ImageEncoder, preprocess
 from signer_jax.renderer.latents import LatentStore, plausible
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.vae import VideoVAE
-from signer_jax.training import base, begun, precision
+from signer_jax.training import base, begun, encodings, precision
 from signer_jax.training.latents import encoder_of, shared_among, shares, write_array
 from signer_jax.training.partitioning import by_rows, free
-from signer_jax.training.published import hashed
+from signer_jax.training.published import hash_of, hashed
 from signer_jax.types import Pose
 
 KIND = "cache of reference pictures"
@@ -95,6 +95,10 @@ class Tower:
 
     def hash(self) -> str:
         return hashed(self.folder)
+
+    def kept_hash(self) -> str:
+        """Of the files that a run keeps of it: the same of a pipeline and of the run's copy of it."""
+        return hash_of(state_dict.files_of(self.folder))
 
 
 class Seer:
@@ -250,7 +254,7 @@ def _faces(pixels: np.ndarray, sizes: np.ndarray) -> list[Picture]:
 def prepare(
     directory: Path, corpus: Corpus, motions: MotionWindows, latents: LatentStore, vae: VideoVAE, params: dict,
     tower: Tower | None, *, references: int, first: bool, windows: Callable[[], Iterable[tuple[int, int]]],
-    cut: Cut | None = None, most: int | None = None, pixels: bool = False, faces: int = 0,
+    cut: Cut | None = None, most: int | None = None, pixels: bool = False, faces: int = 0, shared: str = "",
 ) -> Pictures:  # fmt: skip
     """At most `references` frames a signer, and `most` in all; a folder that is there is used as it is.
     After a kill windows that were done are not made again, and several processes share them (`begun`).
@@ -263,6 +267,7 @@ def prepare(
       cut: the bucket whose size they have; None for frames as the corpus has them.
       pixels: whether the first frame of each of the `windows` is wanted itself.
       faces: of how many frames of each of the `windows` the face is wanted.
+      shared: the folder that has the windows' already (`encodings`), "" to make them here.
 
     Raises `SignerError` where the folder was made by another autoencoder or another tower, or is of another bucket or
     type.
@@ -280,18 +285,20 @@ def prepare(
             )
         precision.check(directory, known.precision)
         return known
-    noted, digest, starts = begun.told(
-        directory,
+    noted, digest, weights, starts = begun.told(
+        directory.name,
         lambda: [
             base.noted(tower.folder) if tower else [],
             tower.hash() if tower else "",
+            tower.kept_hash() if tower else "",
             sorted(set(windows())) if (first and tower) or pixels or faces else [],
         ],
     )
     starts = [(motion, start) for motion, start in starts]
     places = picture_places(corpus, references, cut, most)
-    seen_by = tower if first else None
-    files = _windows_of(directory, corpus, starts, seen_by, digest, cut, pixels, faces) if starts else []
+    seen_by, files = tower if first else None, list[Path]()
+    if starts:
+        files = encodings.parts(directory, work(corpus, starts, seen_by, weights, cut, pixels, faces), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
@@ -330,14 +337,14 @@ def prepare(
     return Pictures.open(directory)
 
 
-def _windows_of(
-    directory: Path, corpus: Corpus, starts: list[tuple[int, int]], tower: Tower | None, digest: str, cut: Cut | None,
+def work(
+    corpus: Corpus, starts: Sequence[tuple[int, int]], tower: Tower | None, weights: str, cut: Cut | None,
     pixels: bool, faces: int,
-) -> list[Path]:  # fmt: skip
-    """What is kept of the windows, in parts (`begun`); tokens where there is a `tower`."""
+) -> begun.Work:  # fmt: skip
+    """What is kept of the windows; tokens where there is a `tower`, `weights` being its `kept_hash`."""
     shown = [(motion, start, cut.placed[motion] if cut else None) for motion, start in starts]
     key = {
-        "tower": digest if tower else "", "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
+        "tower": weights if tower else "", "corpus": corpus.hash(), "bucket": str(cut.bucket) if cut else "",
         "precision": precision.PRECISION, "pixels": pixels, "faces": faces,
         "windows": hashlib.sha256(json.dumps(shown).encode()).hexdigest(),
     }  # fmt: skip
@@ -358,7 +365,7 @@ def _windows_of(
 
     part = _PART if tower else _PART_READ
     counts = [min(part, len(starts) - i) for i in range(0, len(starts), part)]
-    return begun.made(directory, key, counts, records)
+    return begun.Work(key, counts, records)
 
 
 def _filmed(

@@ -1,6 +1,7 @@
 """What is read of a published pipeline beside the weights that train: found, and told apart from another one's."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,16 +17,22 @@ def hashed(*folders: Path) -> str:
 
     A file that has not changed is read once a process: a run asks several times, and encoders have many gigabytes.
     """
-    whole = hashlib.sha256()
+    files: list[Path] = []
     for folder in folders:
         with outside.reading(folder, GIVE):
-            files = sorted(file for file in folder.iterdir() if file.suffix in READ)
-        for file in files:
-            plain_inside(file, GIVE)
-            with outside.reading(file, GIVE):
-                state = file.stat()
-                digest = _digest(file.absolute(), state.st_size, state.st_mtime_ns, state.st_ino)
-            whole.update(f"{file.name}\0{digest}\n".encode())
+            files += sorted(file for file in folder.iterdir() if file.suffix in READ)
+    return hash_of(files)
+
+
+def hash_of(files: Iterable[Path]) -> str:
+    """One hash of the names and bytes of files, as `hashed`."""
+    whole = hashlib.sha256()
+    for file in files:
+        plain_inside(file, GIVE)
+        with outside.reading(file, GIVE):
+            state = file.stat()
+            digest = _digest(file.absolute(), state.st_size, state.st_mtime_ns, state.st_ino)
+        whole.update(f"{file.name}\0{digest}\n".encode())
     return whole.hexdigest()
 
 

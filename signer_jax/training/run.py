@@ -16,9 +16,9 @@ from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data import streams
+from signer_jax.data.prepare import advice, trains, video_sizes
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
-from signer_jax.data.prepare import trains, video_sizes
 from signer_jax.data.prepared import reading
 from signer_jax.data.records import Corpus
 from signer_jax.distributed import first_makes, first_says
@@ -151,6 +151,9 @@ def _train(
             monitor.text("environment", 0, environment.rows(facts), ("what", "of this start"))
     # ---- Data ------------------------------------------------------------------------------------------------------
     with folder.Clock(workdir, "data"):
+        said = advice(settings.data, workdir / "data", jax.process_count())
+        if said and jax.process_index() == 0:
+            print(f"signer: {said}", file=sys.stderr)
         corpus = first_makes(
             "corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"),
             lambda: reading.opened(workdir / "data"), lambda: mirror.there(workdir / "data" / mirror.MANIFEST),

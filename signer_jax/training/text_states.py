@@ -23,14 +23,15 @@ from signer_jax import storage
 from signer_jax.arrays import read_npz
 from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpack
 from signer_jax.errors import SignerError
-from signer_jax.interop import prompts, t5
+from signer_jax.interop import prompts, state_dict, t5
+from signer_jax.interop.importing import TOKENIZER
 from signer_jax.interop.names import FLOAT32, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.exact import exact
-from signer_jax.training import base, begun, partitioning, precision
-from signer_jax.training.published import hashed
+from signer_jax.training import base, begun, encodings, partitioning, precision
+from signer_jax.training.published import hash_of, hashed
 from signer_jax.training.trained import held_as
 
 KIND = "cache of text states"
@@ -91,6 +92,11 @@ class TextEncoder:
     def hash(self) -> str:
         """Of the bytes of both folders."""
         return hashed(self.encoder, self.tokenizer)
+
+    def kept_hash(self) -> str:
+        """Of the files that a run keeps of both: the same of a pipeline and of the run's copy of it."""
+        small = (self.tokenizer / name for name in TOKENIZER)
+        return hash_of([*state_dict.files_of(self.encoder), *(file for file in small if file.exists())])
 
     def files(self) -> list[dict[str, list[int]]]:
         """Of both folders (`base.noted`)."""
@@ -247,42 +253,28 @@ def _decode(record: bytes, width: int) -> States:
     return states
 
 
-def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> TextStates:
+def prepare(
+    directory: Path, source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh, shared: str = ""
+) -> TextStates:
     """The states of what `texts` gives, each once; a folder that is there is used as it is, and `texts` is not asked.
     After a kill the parts that were done are not encoded again, and several processes share the work (`begun`).
 
-    Raises `SignerError` where it was encoded by another encoder.
+    `shared`: the folder that has them already (`encodings`), "" to encode here. Raises `SignerError` where it was
+    encoded by another encoder.
     """
     if begun.there(directory):
         known = TextStates.open(directory)
         check_same(known, source)
         precision.check(directory, known.precision)
         return known
-    # The first process alone reads the weights for their hash, and the corpus for its texts.
-    noted, digest, rounded, asked = begun.told(
-        directory, lambda: [source.files(), source.hash(), source.rounded(), sorted(set(texts()))]
-    )
-    read = Read.of(source, asked)
-    parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
-    counts = [sum(map(len, part)) for part in parts]
-
-    def records(first: int, end: int) -> Generator[bytes, None, None]:
-        ends = list(accumulate(counts, initial=0))
-        groups = slice(_PART * ends.index(first), _PART * ends.index(end))
-        for _, states in encode(source, asked, mesh, groups=groups, read=read):
-            yield pack({"states": states})
-
-    said = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    key = {
-        "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION, "rows": source.rows,
-        "texts": said,
-    }  # fmt: skip
-    files = begun.made(directory, key, counts, records)
+    asked = _asked(directory.name, source, texts)
+    noted, digest, rounded, read = asked.files, asked.encoder, asked.rounded, asked.read
+    files = encodings.parts(directory, _work(source, asked, mesh), shared)
 
     def whole() -> None:
         with storage.new_folder(directory, KIND) as partial:
             begun.take(files, partial, "states")
-            _save_texts(partial / "texts.npz", [asked[i] for group in read.groups for i in group])
+            _save_texts(partial / "texts.npz", [asked.texts[i] for group in read.groups for i in group])
             about = {
                 "encoder": digest, "rounded": rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
                 "width": source.width, "parts": len(files), "files": noted,
@@ -291,6 +283,48 @@ def prepare(directory: Path, source: TextEncoder, texts: Callable[[], Iterable[s
 
     begun.put_together(directory, whole)
     return TextStates.open(directory)
+
+
+def work(source: TextEncoder, texts: Callable[[], Iterable[str]], mesh: Mesh) -> begun.Work:
+    """Encoding what `texts` gives, each once."""
+    return _work(source, _asked("text_states", source, texts), mesh)
+
+
+class _Asked(NamedTuple):
+    """What is encoded, and by what."""
+
+    files: list[dict[str, list[int]]]
+    encoder: str
+    weights: str  # as `encoder`, of the files that a run keeps
+    rounded: str
+    texts: list[str]
+    read: Read
+
+
+def _asked(name: str, source: TextEncoder, texts: Callable[[], Iterable[str]]) -> _Asked:
+    """The first process alone reads the weights for their hash, and the corpus for its texts."""
+    files, encoder, weights, rounded, asked = begun.told(
+        name, lambda: [source.files(), source.hash(), source.kept_hash(), source.rounded(), sorted(set(texts()))]
+    )
+    return _Asked(files, encoder, weights, rounded, asked, Read.of(source, asked))
+
+
+def _work(source: TextEncoder, asked: _Asked, mesh: Mesh) -> begun.Work:
+    read = asked.read
+    parts = [read.groups[i : i + _PART] for i in range(0, len(read.groups), _PART)]
+    counts = [sum(map(len, part)) for part in parts]
+
+    def records(first: int, end: int) -> Generator[bytes, None, None]:
+        ends = list(accumulate(counts, initial=0))
+        groups = slice(_PART * ends.index(first), _PART * ends.index(end))
+        for _, states in encode(source, asked.texts, mesh, groups=groups, read=read):
+            yield pack({"states": states})
+
+    key = {
+        "encoder": asked.weights, "rounded": asked.rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
+        "rows": source.rows, "texts": hashlib.sha256(json.dumps(asked.texts).encode()).hexdigest(),
+    }  # fmt: skip
+    return begun.Work(key, counts, records)
 
 
 def check_same(states: TextStates, source: TextEncoder) -> None:

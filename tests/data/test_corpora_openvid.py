@@ -10,7 +10,7 @@ from PIL import Image
 from signer_jax import configuration
 from signer_jax.data import records, video
 from signer_jax.data.corpora import openvid
-from signer_jax.data.prepare import prepare
+from signer_jax.data.prepare import advice, prepare
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.validation import read
@@ -243,3 +243,16 @@ def test_a_rate_must_be_named(tmp_path):
     make(tmp_path / "source")
     with pytest.raises(SignerError, match="config.data.fps 0: videos of openvid have rates of their own"):
         prepare(settings_of(tmp_path / "source", "data.fps=0").data, 0, tmp_path / "run" / "data")
+
+
+def test_several_processes_are_told_to_prepare_a_large_corpus_before(tmp_path):
+    data = read(configuration.load("wan_general", [f"--config.data.source={tmp_path}"])).data
+    told = advice(data, tmp_path / "data", 16)
+    assert told.startswith("config.data.corpus 'openvid': the first of 16 processes prepares it alone")
+    assert "`signer prepare openvid --source … --out DIR --shard I/N`" in told
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "there").touch()
+    builtin = read(configuration.load("demo")).data
+    assert (
+        not advice(data, tmp_path / "data", 16) and not advice(data, tmp_path, 1) and not advice(builtin, tmp_path, 2)
+    )

@@ -362,6 +362,41 @@ def test_a_run_on_several_sets_and_on_one_that_changed(made, tmp_path):
         reading.opened(tmp_path / "data")
 
 
+def test_a_motions_text_is_read_without_its_video(made, tmp_path, monkeypatch):
+    folder, _ = made
+
+    def items(split: str):
+        # Of sets with poses a video without one is left out of a run.
+        yield Item("e", "train", "of e", language="ase", spoken="en", video=folder / "2.mp4")
+        for name, text, pose in (
+            ("a", "text alone", None),
+            ("b", "", "0.pose"),
+            ("c", "of c", "1.pose"),
+            ("d", "", None),
+        ):
+            yield Item(name, "train", text, language="ase", spoken="en", glosses=("D",) if name == "d" else None,
+                       pose=pose and folder / pose)  # fmt: skip
+
+    work.work(work.Job("own", folder, tmp_path / "set", How(), ("train",), items, 2))
+    reading.write(tmp_path / "data", str(tmp_path / "set"), fps=0, size=(16, 16))
+    corpus = reading.opened(tmp_path / "data")
+    found = corpus.motions("train")
+    expected = [found[i].text for i in range(len(found))]
+    monkeypatch.setattr(layout, "read_motion", lambda record: pytest.fail("a motion is read"))
+    assert list(corpus.captions("train")) == expected == ["", "of c"]
+
+
+def test_a_set_that_is_moved_is_the_same_corpus(made, tmp_path):
+    _, one = made
+    shutil.copytree(one, tmp_path / "moved to a longer name")
+    corpora = []
+    for k, (place, fps) in enumerate(((one, 12.5), (tmp_path / "moved to a longer name", 12.5), (one, 10.0))):
+        reading.write(tmp_path / str(k), str(place), fps=fps, size=(24, 24))
+        corpora.append(reading.opened(tmp_path / str(k)))
+    first, moved, other = (corpus.hash() for corpus in corpora)
+    assert first == moved != other
+
+
 def test_a_sentence_has_a_text(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()

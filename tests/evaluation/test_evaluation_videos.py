@@ -292,8 +292,9 @@ def test_guests_take_no_places_of_other_clips(signer, monkeypatch):
     monkeypatch.setattr(videos, "video_indices", lambda corpus, split: list(range(4 if split == "train" else 6)))
     rows = [(9, True, known)] * 4 + [(9, True, "guest")] * 2
     monkeypatch.setattr(signer.corpus, "listed", lambda split: rows[:4] if split == "train" else rows)
+    clips = [clip(str(i), known if i < 4 else "guest", i) for i in range(6)]
     monkeypatch.setattr(
-        signer.corpus, "motions", lambda split: [clip(str(i), known if i < 4 else "guest", i) for i in range(6)]
+        signer.corpus, "motions", lambda split: SimpleNamespace(filmed=lambda i: (clips[i], clips[i].video))
     )
     monkeypatch.setattr(videos, "semantics", lambda *args: (None, None))
     monkeypatch.setattr(videos, "filmed_by", lambda corpus, name: {})

@@ -1,4 +1,4 @@
-"""Several processes make latents, a bucket's latents and text states of a small corpus in one folder.
+"""Several processes make latents, a bucket's latents and text states of a small corpus in one folder, and a job.
 
 `python shared_encoding.py FOLDER`, with the launchers' variables: each prints how many records of each kind it wrote.
 """
@@ -6,9 +6,11 @@
 import sys
 from pathlib import Path
 
+import killed_job
 from killed_encoding import KINDS, corpus, make
 
 from signer_jax import distributed
+from signer_jax.training import encodings
 
 
 def main() -> None:
@@ -20,6 +22,9 @@ def main() -> None:
             distributed.first_does(f"corpus {kind}", lambda kind=kind: corpus(folder / kind / "data"))
             make(kind, folder / kind, folder / "pipeline", lambda written=written: written.append(1))
             print("wrote", kind, len(written), flush=True)
+        numbers: list[int] = []
+        encodings.make(folder / "job", "numbers", killed_job.work(numbers), 0, 1)
+        print("wrote", "numbers", len(numbers), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import killed_encoding
+import killed_job
 import numpy as np
 import pytest
 import shared_encoding
@@ -18,7 +19,7 @@ from renderer.tiny_wan import write_text_encoder
 from signer_jax import storage
 from signer_jax.data.shards import Parts, Shard, file_of, open_parts
 from signer_jax.errors import SignerError
-from signer_jax.training import begun
+from signer_jax.training import begun, encodings
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,12 @@ def two_processes(folder: Path) -> list[dict[str, int]]:
 def test_two_processes_share_the_parts_and_the_whole_is_that_of_one(killed, tmp_path):
     shutil.copytree(killed / "pipeline", tmp_path / "pipeline")
     first, second = two_processes(tmp_path)
+    # ---- A job of its own ------------------------------------------------------------------------------------------
+    alone = encodings.make(tmp_path / "alone", "numbers", killed_job.work([]), 0, 1).place
+    assert (first["numbers"], second["numbers"]) == (9, 4)
+    for file in alone.iterdir():
+        assert file.read_bytes() == (tmp_path / "job" / alone.name / file.name).read_bytes()
+    # ---- What a run makes ------------------------------------------------------------------------------------------
     for kind in KINDS:
         count, each, _ = COUNTS[kind]
         before = {"bucket": COUNTS["latents"][0]}.get(kind, 0)  # what lies under a bucket's
@@ -117,7 +124,7 @@ def numbers(directory: Path, key: dict, counts: list[int], asked: list[int]) -> 
         asked.append(first)
         yield from (str(i).encode() for i in range(first, end))
 
-    return begun.made(directory, key, counts, records)
+    return begun.made(directory, begun.Work(key, counts, records))
 
 
 def test_parts_of_another_key_are_removed_and_a_damaged_one_is_made_anew(tmp_path):
@@ -157,7 +164,7 @@ def test_parts_are_taken_by_links_and_read_as_one(tmp_path):
 
 def test_too_few_records_are_no_part(tmp_path):
     with pytest.raises(ValueError, match="2 records of 3"):
-        begun.made(tmp_path / "a", {}, [3], lambda *_: (b"x" for _ in range(2)))
+        begun.made(tmp_path / "a", begun.Work({}, [3], lambda *_: (b"x" for _ in range(2))))
     assert not list((tmp_path / "begun").glob("*"))
     with pytest.raises(ValueError, match="more than 3 records"):
-        begun.made(tmp_path / "a", {}, [2, 1], lambda *_: (b"x" for _ in range(4)))
+        begun.made(tmp_path / "a", begun.Work({}, [2, 1], lambda *_: (b"x" for _ in range(4))))

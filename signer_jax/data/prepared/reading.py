@@ -5,6 +5,8 @@ signers, words and glosses. It does not grow with the samples: what is to be kno
 own tables, whose index is that of the checksum. A video is decoded where it is asked for.
 """
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -186,11 +188,29 @@ class PreparedCorpus(records.Corpus):
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise SignerError(f"{self.directory}: a table of its sets is damaged ({reason}); {layout.REMAKE}") from None
 
+    def hash(self) -> str:
+        """Of what is said of it, wherever its sets lie: their indexes' checksums say what is in them."""
+        sets = [said["index_sha256"] for said in self.about["sets"]]
+        return hashlib.sha256(json.dumps({**self.about, "sets": sets}, sort_keys=True).encode()).hexdigest()
+
     def texts(self, split: str) -> records.Records:
         found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, layout.read_text(record)))
         rows = (row for one in self.sets for row in _rows(one, split) if row["text"])
         chosen = np.flatnonzero([_read_as_text(row, self.about.get("glosses_by", ())) for row in rows])
         return _Texts(self.directory, found, chosen)
+
+    def captions(self, split: str) -> Iterator[str]:
+        """As a corpus's, from the records of texts: those of motions hold the videos too."""
+        texts, place = self._parts(split, layout.TEXT, lambda _, record: layout.read_text(record).text), 0
+        read, stored = set(self._found[split].places), 0
+        for one in self.sets:
+            for _, table in one.tables(split):
+                for row in table["kept"]:
+                    if row["seconds"]:
+                        if stored in read:
+                            yield texts[place] if row["text"] else ""
+                        stored += 1
+                    place += row["text"]
 
     def motions(self, split: str) -> records.Records:
         found = self._parts(split, layout.MOTION, self._motion)
