@@ -11,7 +11,7 @@ PACKAGE = Path(signer_jax.__file__).parent
 ROOMS = (
     "errors", "writing", "types", "arrays", "beside", "layout", "chips", "matmul", "dense", "masked", "progress",
     "allocator", "json_files", "packed", "pickles", "renames", "outside", "machine_lock", "mirror", "bucket_lock",
-    "storage", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer", "settings",
+    "storage", "presence", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe", "renderer", "settings",
     "validation", "configuration", "workdir", "result", "interop", "model", "data", "language", "stations", "training",
     "planning", "opened", "pipeline", "export", "evaluation", "showcase", "samples", "cli",
 )  # fmt: skip

@@ -19,7 +19,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from signer_jax.distributed import naming_the_lost
+from signer_jax.distributed import in_steps, naming_the_lost
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
@@ -295,10 +295,12 @@ def fit(
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    with naming_the_lost(), notice.until_saved():
+    with naming_the_lost(), in_steps() as at, notice.until_saved():
         for k in notice.during(bar):
+            at("data", k + 1)
             with meter.spent("data"):
                 batch = partitioning.put_batch(next(batches), mesh)
+            at("compute", k + 1)
             state, metrics, answer = run(state, frozen, batch, agreement.asked())
             meter.step(batch, metrics)
             losses.add(k + 1, metrics)
@@ -323,6 +325,7 @@ def fit(
                 if "loss" in values:
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
             if saves:
+                at("save", k + 1)
                 with meter.spent("checkpoint"):
                     here = program.fetched(state)
                     whole = all_finite(here)
@@ -335,8 +338,10 @@ def fit(
             if stops:
                 break
             if show and ((k + 1) % show_every == 0 or last):
+                at("samples", k + 1)
                 with meter.spent("samples"):
                     show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale))
+        at("save", stage.steps)
         checkpoints.wait()
         asked = agreement.over()
     if asked:
