@@ -333,6 +333,17 @@ def in_steps() -> Iterator[Callable[[str, int], None]]:
         _presence.at("", 0)
 
 
+def ask_to_stop() -> None:
+    """Lets the other processes know that this one was asked to stop."""
+    if _presence is not None:
+        _presence.ask()
+
+
+def asked_to_stop() -> bool:
+    """Whether any of several processes was, as far as it is known here; False for a single one."""
+    return _presence is not None and _presence.asked()
+
+
 @contextmanager
 def failing_at_once() -> Iterator[None]:
     """A process that fails among several ends here, with its message: at a normal exit it would wait for the others.

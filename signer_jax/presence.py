@@ -18,7 +18,8 @@ import jax
 from signer_jax import bucket_lock
 from signer_jax.errors import LOST
 
-_AT, _LAST = "signer/at/", "signer/last/"  # folders of the store: where each is, and why the run ends
+# Folders of the store: where each is, who was asked to stop, and why the run ends.
+_AT, _ASKED, _LAST = "signer/at/", "signer/asked/", "signer/last/"
 _SAID = 300.0  # seconds without a step until it is said, and twice as long until it is said again
 
 
@@ -41,6 +42,17 @@ class Presence:
         if step != self._place[1]:
             self._moved = time.monotonic()
         self._place = (phase, step)
+
+    def ask(self) -> None:
+        """This process was asked to stop."""
+        with suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(f"{_ASKED}{self.index}", "stop", allow_overwrite=True)
+
+    def asked(self) -> bool:
+        """Whether any was."""
+        with suppress(jax.errors.JaxRuntimeError):
+            return bool(self._client.key_value_dir_get(_ASKED))
+        return False
 
     def missing(self) -> list[int]:
         """Which of the others post nothing more; the first one where it no longer keeps the store."""

@@ -788,7 +788,7 @@ def test_nodes_of_gpus_know_which_they_are(monkeypatch):
     (container,) = pod["containers"]
     assert job["completions"] == 2 and container["resources"]["limits"] == {"nvidia.com/gpu": 8}
     joined = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: joined.append(given))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     for index in range(2):
         fields = {"metadata.annotations['batch.kubernetes.io/job-completion-index']": str(index)}

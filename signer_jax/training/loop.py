@@ -255,14 +255,15 @@ def fit(
     stopped: Path | None = None,
     profile: int = 0,
     step: Callable | None = None,
-    show: Callable[[int, Params], None] | None = None,
+    show: Callable[[int, Params, Callable[[], bool]], None] | None = None,
     show_every: int = 0,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
     traced. `step` takes the place of the program's own (`compiled_step.step_of`). `show` is given, every `show_every`
-    steps and at the end, the step and all parameters as they are then, which it may not keep.
+    steps and at the end, the step, all parameters as they are then, which it may not keep, and whether the run was asked
+    to stop by now: it is then to come back.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -340,7 +341,7 @@ def fit(
             if show and ((k + 1) % show_every == 0 or last):
                 at("samples", k + 1)
                 with meter.spent("samples"):
-                    show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale))
+                    show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale), notice.anywhere)
         at("save", stage.steps)
         checkpoints.wait()
         asked = agreement.over()

@@ -85,7 +85,7 @@ class Spoken:
         self.say(step)
 
 
-def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1):
+def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1, **more):
     """The parameters, and the numbers of the examples of each step that was taken here."""
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
@@ -93,7 +93,7 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
         with Dying(folder / "part", keep) as checkpoints:
             trained = fit(
                 Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
-                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice,
+                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice, **more,
             )  # fmt: skip
     finally:
         kept = folder / "read" / f"{time.time_ns()}-{os.getpid()}.json"
