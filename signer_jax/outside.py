@@ -153,6 +153,4 @@ def code_of(error: BaseException) -> int:
 
 def _of_memory(error: BaseException) -> bool:
     """Whether a program, or a device, has run out of memory where no reader says of what file."""
-    return not isinstance(error, SignerError) and (
-        isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-    )
+    return not isinstance(error, SignerError) and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error))

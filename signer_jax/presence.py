@@ -128,8 +128,8 @@ class Presence:
             for (step, _, phase), who in sorted(places.items())
         )
         return (
-            f"no step for {seconds / 60:.1f} of at most {self._limit / 60:g} minutes (SIGNER_STUCK): {where}; look what "
-            "those that do not compute wait for, a file system that does not answer for example"
+            f"no step for {seconds / 60:.1f} of at most {self._limit / 60:g} minutes (SIGNER_STUCK): {where}; look "
+            "what those that do not compute wait for, a file system that does not answer for example"
         )
 
     def _end(self, line: str) -> NoReturn:

@@ -218,7 +218,7 @@ def test_a_run_that_takes_no_step_says_who_is_where_and_ends(by, present, monkey
         return
     assert re.fullmatch(
         r"signer: no step for 0\.0 of at most 0\.005 minutes \(SIGNER_STUCK\): process 2 in 'data' of step 7; "
-        r"processes 0, 3 in 'compute' of step 7; process 1 in 'compute' of step 8; look what those that do not compute .*\n", line
+        r"processes 0, 3 in 'compute' of step 7; process 1 in 'compute' of step 8; look what those that .*\n", line,
     )  # fmt: skip
     assert f"signer: {store.kept['signer/last/line']}\n" == line
 

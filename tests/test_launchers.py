@@ -240,7 +240,8 @@ def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status
 
 
 @pytest.mark.parametrize(
-    ("first", "saves", "again"), [(1, False, False), (127, False, False), (69, False, False), (75, False, True), (1, True, True)]
+    ("first", "saves", "again"),
+    [(1, False, False), (127, False, False), (69, False, False), (75, False, True), (1, True, True)],
 )
 def test_a_slurm_job_that_fails_twice_and_saves_nothing_is_not_queued_again(first, saves, again, tmp_path):
     codes(tmp_path, "scontrol", 0)
@@ -516,7 +517,9 @@ def test_a_slice_that_is_preempted_is_asked_for_anew(tmp_path):
     assert said(tmp_path, "worker") == ["-m signer_jax train --config demo --workdir /mnt/runs/a"] * 2
 
 
-@pytest.mark.parametrize(("ends", "status", "starts"), [([2, 0], 2, 1), (["K", 0], 0, 2), ([75, 75, 75, 0], 75, 3), ([69, 69, 0], 69, 2)])
+@pytest.mark.parametrize(
+    ("ends", "status", "starts"), [([2, 0], 2, 1), (["K", 0], 0, 2), ([75, 75, 75, 0], 75, 3), ([69, 69, 0], 69, 2)]
+)
 def test_a_run_on_a_tpu_vm_starts_again_where_that_helps(ends, status, starts, tmp_path):
     workers(tmp_path, ["ACTIVE"] * 9, ends)
     run = launch("tpu_vm.sh", *TPU_VM, "--restarts", "2", path=tmp_path, SIGNER_POLL="0")
@@ -825,7 +828,8 @@ def test_pods_start_again_unless_the_input_is_bad(words):
 
     found = {code: action(code) for code in (1, 2, 69, 75, 137)}
     assert found == {
-        1: "RestartJobSet", 2: "FailJobSet", 69: "RestartJobSet", 75: "RestartJobSetAndIgnoreMaxRestarts", 137: "RestartJobSet"
+        1: "RestartJobSet", 2: "FailJobSet", 69: "RestartJobSet", 75: "RestartJobSetAndIgnoreMaxRestarts",
+        137: "RestartJobSet",
     }  # fmt: skip
 
 

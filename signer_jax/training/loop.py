@@ -262,8 +262,8 @@ def fit(
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
     traced. `step` takes the place of the program's own (`compiled_step.step_of`). `show` is given, every `show_every`
-    steps and at the end, the step, all parameters as they are then, which it may not keep, and whether the run was asked
-    to stop by now: it is then to come back.
+    steps and at the end, the step, all parameters as they are then, which it may not keep, and what says whether the
+    run is asked to stop: it is then to come back.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything

@@ -85,7 +85,9 @@ class Spoken:
         self.say(step)
 
 
-def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1, **more):
+def train(
+    folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1, **more
+):  # fmt: skip
     """The parameters, and the numbers of the examples of each step that was taken here."""
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)

@@ -266,7 +266,7 @@ def test_of_two_processes_one_never_gets_its_data_and_both_end(tmp_path):
     """It is alive, so that nothing else ends them."""
     (code, _, said), (stuck, _, told) = ended(two_processes(tmp_path, 12, 4, 1, SIGNER_STUCK="0.5", STUCK="6"))
     assert code == stuck == LOST, said[-3000:]
-    line = r"signer: no step for 0\.[5-9] of at most 0\.5 minutes \(SIGNER_STUCK\): process 1 in 'data' of step 6; process 0 in"
+    line = r"no step for 0\.[5-9] of at most 0\.5 minutes \(SIGNER_STUCK\): process 1 in 'data' of step 6; process 0 in"
     assert re.search(line, said) and re.search(line, told), said[-3000:]
 
 
