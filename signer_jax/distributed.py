@@ -376,6 +376,8 @@ def _leave_together(line: str) -> NoReturn:
     """All stop after the same step: each waits until the others have saved too, since the first one's end ends them."""
     if jax.process_index() == 0:
         print(f"signer: {line}", file=sys.stderr, flush=True)
+    if _presence is not None:
+        _presence.over()
     with suppress(Exception):  # somebody may have been taken away before; what is saved is saved
         jax.distributed.shutdown()
     os._exit(RESTART)
