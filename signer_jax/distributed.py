@@ -39,6 +39,7 @@ _SILENT = 100.0  # seconds after which jax takes a process for lost that it hear
 _ANSWER = 10.0  # seconds
 _OF_A_PEER = re.compile(r"gloo|nccl|connection|socket|peer|remote process|heartbeat|barrier|unavailable", re.IGNORECASE)
 _MISSING = re.compile(r"timed out task names:(.*?)(?:\n\s*\n|RPC:|$)", re.DOTALL)
+_SILENCE = re.compile(r"Task (\d+) heartbeat timeout")
 
 
 def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
@@ -285,7 +286,7 @@ def _absent(what: str, minutes: float, said: str) -> str:
 def _who(said: str) -> str:
     """The processes that jax names in such an error."""
     names = [name for listed in _MISSING.findall(said) for name in re.findall(r"(\d+)\s*$", listed, re.M)]
-    missing = {int(task) for task in (*names, *re.findall(r"Task (\d+) heartbeat timeout", said))}
+    missing = {int(task) for task in (*names, *_SILENCE.findall(said))}
     return named(missing) if missing else "some process"
 
 
@@ -308,7 +309,8 @@ def check_all_are_there(error: BaseException) -> None:
     """
     if _presence is None or not _OF_A_PEER.search(str(error)):
         return
-    if missing := _presence.missing():
+    silent = [int(task) for task in _SILENCE.findall(str(error))]  # as jax itself has found
+    if missing := silent or _presence.missing():
         reason = " ".join(str(error).split())[:120]
         line = (
             f"{named(missing)} of {_presence.count} did not answer within {_presence.answer:g} seconds when a step "

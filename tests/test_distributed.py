@@ -179,6 +179,8 @@ def test_without_the_store_it_is_the_first_that_is_lost(present):
     presence = present(store, index=2)
     store.closed = True
     assert presence.missing() == [0]
+    with pytest.raises(Absent, match="^process 3 of 4 did not"), distributed.naming_the_lost():
+        raise RuntimeError("INTERNAL: Barrier failed because: UNAVAILABLE: Task 3 heartbeat timeout.")  # jax says whom
 
 
 def test_a_peer_that_is_lost_at_a_save_is_no_disks_fault(present, tmp_path):
