@@ -88,8 +88,9 @@ train() {
 for ((again = ${SIGNER_RESTARTS:-3}; ; again--)); do
   train
   [ -z "$interrupted" ] || exit 130
-  # 75: it has saved and wants to go on; above 128: a signal ended it. Whatever else fails would fail once more.
-  if [ -n "$asked" ] || [ "$again" -le 0 ] || { [ "$status" -ne 75 ] && [ "$status" -le 128 ]; } || [ "$status" -eq 130 ]; then
+  # 75: it has saved and wants to go on; 69: one of its processes is gone or hung; above 128: a signal ended it. Whatever
+  # else fails would fail once more.
+  if [ -n "$asked" ] || [ "$again" -le 0 ] || { [[ ! $status =~ ^(69|75)$ ]] && [ "$status" -le 128 ]; } || [ "$status" -eq 130 ]; then
     exit "$status"
   fi
   echo "launch: the run ended with $status and starts again from its last checkpoint" >&2

@@ -31,7 +31,7 @@ export SIGNER_COORDINATOR=auto
 # A job that is queued again keeps its number, and takes over what its last start held in a bucket; no other job does.
 if [ -n "${SLURM_JOB_ID-}" ]; then export SIGNER_RUN="slurm-${SLURM_CLUSTER_NAME:-cluster}-$SLURM_JOB_ID"; fi
 # srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input
-# is bad (2) leaves a note, and so does one that fails by itself (not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
+# is bad (2) leaves a note, and so does one that fails by itself or misses another one (69; not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
 # Where programs that are compiled are kept for the next start.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$workdir/compiled}"
 # The notes lie in WORKDIR, which all nodes may write; of a run in a bucket in the folder that the job runs in.
@@ -53,8 +53,15 @@ if [ -n "$dry" ]; then
   exit
 fi
 trap : TERM # of a job that is preempted: its tasks have it too, and are waited for
-# shellcheck disable=SC2010 # steps have numbers for names
-saved() { ls -d "$workdir"/checkpoints/*/* 2>/dev/null | grep -E '/[0-9]+$' || true; }
+# The steps that are saved, which have numbers for names; in a bucket what a save writes last, as the run itself sees it.
+# shellcheck disable=SC2010
+saved() {
+  case $workdir in
+    gs://*) python -c 'import sys; from signer_jax.mirror import store; print(*store().glob(sys.argv[1]), sep="\n")' \
+      "$workdir/checkpoints/*/*/commit_success.txt" ;;
+    *) ls -d "$workdir"/checkpoints/*/* ;;
+  esac 2>/dev/null | grep -E '/[0-9]+(/commit_success.txt)?$' || true
+}
 if ! { mkdir -p "$notes" && [ -w "$notes" ]; }; then
   echo "launch: $notes: cannot be written from $(hostname); give a WORKDIR (for a run in a bucket an sbatch --chdir) that the nodes may write" >&2
   exit 2

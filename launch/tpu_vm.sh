@@ -191,7 +191,7 @@ launched=$name-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
 printf -v tuned ' SIGNER_RUN=%q' "$launched"
 # What has one meaning here and there (README, "Overlap"); others --env names.
 if [ -n "$commit" ]; then printf -v tuned '%s SIGNER_COMMIT=%q' "$tuned" "$commit"; fi
-for variable in LIBTPU_INIT_ARGS SIGNER_WAIT; do
+for variable in LIBTPU_INIT_ARGS SIGNER_WAIT SIGNER_STUCK; do
   if [ -n "${!variable-}" ]; then printf -v tuned '%s %s=%q' "$tuned" "$variable" "${!variable}"; fi
 done
 tuned+=$asked_for
@@ -262,7 +262,8 @@ for ((tries = 0; ; tries++)); do
     status=2 # bad input, which would be as bad again
     break
   fi
-  # Starts in a row that failed by themselves (no 75, no signal, no lost connection) and saved no new step.
+  # Starts in a row that failed by themselves, or missed a worker (69; no 75, no signal, no lost connection), and saved no new
+  # step.
   if grep -qs 'signer-saved$' "$packed/said"; then
     idle=0
   elif [ "$limit" -eq 5 ] || sed -n 's/.*signer-ended-with //p' "$packed/said" | grep -qvE '^(0|75|129|1[3-9].|2..)$'; then

@@ -3,8 +3,10 @@
 SIGNER_COORDINATOR=host:port SIGNER_PROCESSES=N SIGNER_PROCESS=i     set by `launch/`; SLURM and TPU pods are found
                                                                      by jax itself with SIGNER_COORDINATOR=auto
 SIGNER_WAIT=MINUTES                                                  how long processes wait for each other (a day)
+SIGNER_STUCK=MINUTES                                                 how long a run may take no step (two hours)
 """
 
+import atexit
 import json
 import math
 import os
@@ -24,17 +26,20 @@ from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from signer_jax.errors import RESTART, Absent, Preempted, SignerError, Trouble
 from signer_jax.outside import code_of, line_of
+from signer_jax.presence import Presence, named
 
 Made = TypeVar("Made")
 
 _DAY = 24 * 60.0  # minutes
+_STUCK = 120.0  # minutes
 _SEEN = 120.0  # seconds
 _JOINING = 60.0  # seconds until it is said what a process waits for
 _WAITING = 60.0  # seconds until it is said that a process waits, and twice as long until it is said again
 _SILENT = 100.0  # seconds after which jax takes a process for lost that it hears nothing of, and ends the others
 _ANSWER = 10.0  # seconds
-_OF_A_PEER = re.compile(r"gloo|nccl|connection|socket|peer|remote process|heartbeat|unavailable", re.IGNORECASE)
+_OF_A_PEER = re.compile(r"gloo|nccl|connection|socket|peer|remote process|heartbeat|barrier|unavailable", re.IGNORECASE)
 _MISSING = re.compile(r"timed out task names:(.*?)(?:\n\s*\n|RPC:|$)", re.DOTALL)
+_SILENCE = re.compile(r"Task (\d+) heartbeat timeout")
 
 
 def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
@@ -94,7 +99,7 @@ def start() -> None:
     coordinator = os.environ.get("SIGNER_COORDINATOR")
     if not coordinator:
         return
-    longest_wait(os.environ)
+    longest_wait(os.environ), longest_step(os.environ)
     if coordinator == "auto":
         mine = slurm_devices(os.environ)
         try:
@@ -105,12 +110,28 @@ def start() -> None:
                 f"SIGNER_COORDINATOR=auto: jax knows no job of several processes here ({str(error)[:120]}); give "
                 "host:port with SIGNER_PROCESSES and SIGNER_PROCESS, or leave it unset"
             ) from None
+        _present()
         return
     coordinator, count, index = explicit(os.environ)
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     with _joining(f"{count} at {coordinator}, of which it is number {index}"):
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=_silent())
+    _present()
+
+
+_presence: Presence | None = None  # of this process among several
+
+
+def _present() -> None:
+    """Has this process known to the others, until it ends."""
+    global _presence
+    client = coordination.global_state.client
+    if _presence is None and client is not None and jax.process_count() > 1:
+        answer = min(_ANSWER, _silent() / 2)
+        limit = 60 * longest_step(os.environ)
+        _presence = Presence(client, jax.process_index(), jax.process_count(), limit, answer)
+        atexit.register(_presence.over)  # before jax's own end of the client
 
 
 @contextmanager
@@ -128,15 +149,26 @@ def _joining(others: str) -> Iterator[None]:
 
 def longest_wait(variables: Mapping[str, str]) -> float:
     """Minutes that processes wait for each other, `SIGNER_WAIT`. Raises `SignerError` where that is no such number."""
-    given = variables.get("SIGNER_WAIT", "")
+    return _minutes(variables, "SIGNER_WAIT", _DAY)
+
+
+def longest_step(variables: Mapping[str, str]) -> float:
+    """Minutes without a step, or with one that does not end, after which several processes end: `SIGNER_STUCK`. Its
+    compilation, save and samples count. Raises `SignerError` as `longest_wait`.
+    """
+    return _minutes(variables, "SIGNER_STUCK", _STUCK)
+
+
+def _minutes(variables: Mapping[str, str], name: str, default: float) -> float:
+    given = variables.get(name, "")
     if not given:
-        return _DAY
+        return default
     try:
         minutes = float(given)
     except ValueError:
         minutes = 0.0
     if not 0 < minutes <= 366 * _DAY:
-        raise SignerError(f"SIGNER_WAIT={given}: give minutes, more than 0 and at most a year, or leave it unset")
+        raise SignerError(f"{name}={given}: give minutes, more than 0 and at most a year, or leave it unset")
     return minutes
 
 
@@ -254,8 +286,8 @@ def _absent(what: str, minutes: float, said: str) -> str:
 def _who(said: str) -> str:
     """The processes that jax names in such an error."""
     names = [name for listed in _MISSING.findall(said) for name in re.findall(r"(\d+)\s*$", listed, re.M)]
-    missing = sorted({int(task) for task in (*names, *re.findall(r"Task (\d+) heartbeat timeout", said))})
-    return f"process{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}" if missing else "some process"
+    missing = {int(task) for task in (*names, *_SILENCE.findall(said))}
+    return named(missing) if missing else "some process"
 
 
 @contextmanager
@@ -266,20 +298,52 @@ def naming_the_lost() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or not _OF_A_PEER.search(str(error)):
-            raise
-        client, seconds = coordination.global_state.client, min(_ANSWER, _silent() / 2)
-        assert client is not None
-        try:
-            client.wait_at_barrier("roll call", round(1000 * seconds))
-        except jax.errors.JaxRuntimeError as late:
-            who, reason = _who(f"{late} {error}"), " ".join(str(error).split())[:120]
-            raise Absent(
-                f"{who} of {jax.process_count()} did not answer within {seconds:g} seconds when a step failed "
-                f"({reason}); look at its own messages, and start all of them again"
-            ) from error
+    except (RuntimeError, ValueError) as error:  # gloo's at a program's start are of the second kind
+        check_all_are_there(error)
         raise
+
+
+def check_all_are_there(error: BaseException) -> None:
+    """Raises `Absent`, and has all others end with it, where an error is of a process that is gone; each of the others
+    answers from a thread of its own, whatever collective it still waits in.
+    """
+    if _presence is None or not _OF_A_PEER.search(str(error)):
+        return
+    silent = [int(task) for task in _SILENCE.findall(str(error))]  # as jax itself has found
+    if missing := silent or _presence.missing():
+        reason = " ".join(str(error).split())[:120]
+        line = (
+            f"{named(missing)} of {_presence.count} did not answer within {_presence.answer:g} seconds when a step "
+            f"failed ({reason}); look at its own messages, and start all of them again"
+        )
+        _presence.tell(line)
+        raise Absent(line) from error
+
+
+@contextmanager
+def in_steps() -> Iterator[Callable[[str, int], None]]:
+    """Around steps: where several processes take none for `longest_step`, they say who is where, and end.
+
+    Gives what a process calls when it comes to another phase of a step; that costs nothing.
+    """
+    if _presence is None:
+        yield lambda phase, step: None
+        return
+    try:
+        yield _presence.at
+    finally:
+        _presence.at("", 0)
+
+
+def ask_to_stop() -> None:
+    """Lets the other processes know that this one was asked to stop."""
+    if _presence is not None:
+        _presence.ask()
+
+
+def asked_to_stop() -> bool:
+    """Whether any of several processes was, as far as it is known here; False for a single one."""
+    return _presence is not None and _presence.asked()
 
 
 @contextmanager
@@ -300,6 +364,8 @@ def failing_at_once() -> Iterator[None]:
             print("signer: interrupted; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
             os._exit(130)
         line = line_of(error)
+        if isinstance(error, Absent) and _presence is not None:
+            _presence.last_words()
         if line is not None:
             print(f"signer: {line}", file=sys.stderr)
         else:
@@ -312,6 +378,8 @@ def _leave_together(line: str) -> NoReturn:
     """All stop after the same step: each waits until the others have saved too, since the first one's end ends them."""
     if jax.process_index() == 0:
         print(f"signer: {line}", file=sys.stderr, flush=True)
+    if _presence is not None:
+        _presence.over()
     with suppress(Exception):  # somebody may have been taken away before; what is saved is saved
         jax.distributed.shutdown()
     os._exit(RESTART)

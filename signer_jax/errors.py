@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 RESTART = 75  # exit code of a run that was told to make room and goes on when it is started again: EX_TEMPFAIL
+LOST = 69  # exit code where another process of the run is gone or hangs: EX_UNAVAILABLE; launchers count these starts
 _NAME = 200  # characters of a name that others are compared with
 _LONGEST = 1000  # characters of a message
 MOST_MARKS = 30  # combining marks that follow one another: the bound of Unicode's Stream-Safe Text Format
@@ -33,7 +34,9 @@ class Trouble(SignerError):
 
 
 class Absent(Trouble):
-    """Another process of the run did not come to where all meet: the run may go on when all are started again."""
+    """Another process of the run did not come to where all meet: the run may go on when all are started again. Its exit
+    code is `LOST`: what was saved is saved, but a machine that fails each time is not started on for ever.
+    """
 
 
 class Preempted(Exception):

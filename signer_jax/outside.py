@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from signer_jax.errors import RESTART, Absent, SignerError, Trouble, one_line
+from signer_jax.errors import LOST, Absent, SignerError, Trouble, one_line
 
 # What a disk or a network gives as its reason today, and may not tomorrow; the rest is as true the next time.
 _PASSING = frozenset(
@@ -131,7 +131,7 @@ def line_of(error: BaseException) -> str | None:
     """What no reader or writer has put into words, in one line; None for what is none of the system's or a user's."""
     if isinstance(error, SignerError):
         return str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    if _of_memory(error):
         return (
             "takes more memory than there is; close other programs, or give less at once (config.train.STAGE.batch, "
             "config.data.size and the widths of a config are what takes most)"
@@ -143,9 +143,14 @@ def line_of(error: BaseException) -> str | None:
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code of what `line_of` has a line for: 2 for bad input, 1 where the same command may do next time, 75
-    where others have to be started with it.
+    """The exit code of what `line_of` has a line for: 2 for bad input, 1 where the same command may do next time (with
+    other programs ended, where it was memory), `LOST` where others have to be started with it.
     """
     if isinstance(error, Absent):
-        return RESTART
-    return 1 if isinstance(error, Trouble) or passing(error) else 2
+        return LOST
+    return 1 if isinstance(error, Trouble) or passing(error) or _of_memory(error) else 2
+
+
+def _of_memory(error: BaseException) -> bool:
+    """Whether a program, or a device, has run out of memory where no reader says of what file."""
+    return not isinstance(error, SignerError) and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error))

@@ -6,6 +6,7 @@ Nothing is measured: figures take longer, and come when the run is over (`evalua
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,15 @@ class Samples:
         self._studio: Studio | None = None  # without parameters: its programs, which are compiled once
         self._told = False
 
-    def __call__(self, stage: str, model: Model, monitor: Monitor, step: int, params: dict[str, Any]) -> None:
-        """`params` are those that the stage uses, on the mesh."""
+    def __call__(
+        self, stage: str, model: Model, monitor: Monitor, step: int, params: dict[str, Any], asked: Callable[[], bool]
+    ) -> None:
+        """`params` are those that the stage uses, on the mesh. No more is made once the run is `asked` to stop."""
         params = here(params, self._mesh, along=along(self._settings))
         if jax.process_index() == 0:
             try:
                 with on_mesh_of(params):
-                    made, fps = self._made(stage, model, params)
+                    made, fps = self._made(stage, model, params, asked)
                 log_samples(made, step, monitor, fps, within=f"{stage}/")
             except Exception as error:  # a corpus without that split; no memory for both
                 if (line := line_of(error)) is None:
@@ -60,15 +63,17 @@ class Samples:
                 self._told = True
         wait_for_all("samples")
 
-    def _made(self, stage: str, model: Model, params: dict[str, Any]) -> tuple[Evaluation, float]:
+    def _made(
+        self, stage: str, model: Model, params: dict[str, Any], asked: Callable[[], bool]
+    ) -> tuple[Evaluation, float]:
         lacks: dict[str, Any] = {part: None for part in ("slul", "slp_moe", "renderer") if part not in params}
         signer = Signer(self._settings, self._workdir, replace(model, **lacks), params)
         made, trained = Evaluation(joints=self._settings.pose.joints), TRAINED[stage]
         makers: dict[str, Callable[[Signer, Evaluation], None]] = {
-            "slul": self._glosses, "slp_moe": self._poses, "renderer": self._clips
+            "slul": self._glosses, "slp_moe": self._poses, "renderer": partial(self._clips, asked)
         }  # fmt: skip
         for part, make in makers.items():
-            if part in trained:
+            if part in trained and not asked():
                 make(signer, made)
         return made, signer.fps
 
@@ -90,7 +95,7 @@ class Samples:
                 joints, dims = signer.model.joints, c.pose.dims
                 made.poses += [(name, on_joints(pose, joints, dims)) for name, pose in both.items()]
 
-    def _clips(self, signer: Signer, made: Evaluation) -> None:
+    def _clips(self, asked: Callable[[], bool], signer: Signer, made: Evaluation) -> None:
         """The first window of each, of its true pose; none where each needs a published encoder's states."""
         if self._settings.renderer.text_encoder:
             return
@@ -101,6 +106,8 @@ class Samples:
         records, listed = corpus.motions(self._split), corpus.listed(self._split)
         places = video_indices(corpus, self._split)
         for i in [places[k] for k in spread(len(places), CLIPS)]:
+            if asked():
+                break
             pose, truth = filmed(records[i])
             frames = min(len(truth), studio.window)
             H = mask = None

@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
 from signer_jax import distributed
-from signer_jax.errors import RESTART, Absent, SignerError
+from signer_jax.errors import LOST, Absent, SignerError
+from signer_jax.presence import Presence
 
 # Both pass a place twice; to the next one process 1 does not come in time.
 CODE = """
@@ -60,7 +62,7 @@ def test_who_does_not_come_is_named():
     ]  # gloo speaks too
     assert made[0] == ["made by 0 after 0 looks", "made by 0 after 1 looks", "made by 0 after 2 looks"]
     assert made[1] == ["opened by 1 after 4 looks", "opened by 1 after 5 looks", "made by 1 after 5 looks"]
-    assert processes[0].returncode == RESTART  # its input is good: a launcher starts all of them again
+    assert processes[0].returncode == LOST  # its input is good: a launcher starts all of them again
     *waited, told = told.strip().splitlines()
     assert waited[-1] == (
         "signer: process 0 has waited 0 of at most 0.25 minutes (SIGNER_WAIT) at 'latents' for what others still do"
@@ -106,38 +108,141 @@ def test_another_failure_is_no_absence():
     assert "did not come together (INTERNAL: Barrier (late::0) is" in line and "\n" not in line
 
 
-class Client:
-    """Of jax, where `late` is what a barrier says, None where all come."""
+class Store:
+    """Of jax's coordinator. `gone` have posted once and no more, the others post whenever somebody looks."""
 
-    def __init__(self, late: str | None):
-        self.late = late
+    def __init__(self, count: int = 4, gone: tuple[int, ...] = ()):
+        self.kept = {f"signer/at/{i}": f"0 7 {'data' if i in gone else 'compute'}" for i in range(count)}
+        self.gone, self.closed = gone, False
 
-    def wait_at_barrier(self, name: str, milliseconds: int) -> None:
-        assert milliseconds <= 10_000
-        if self.late is not None:
-            raise distributed.jax.errors.JaxRuntimeError(self.late)
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        if self.closed or not (allow_overwrite or key not in self.kept):
+            raise distributed.jax.errors.JaxRuntimeError("ALREADY_EXISTS")
+        self.kept[key] = value
+
+    def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+        if self.closed:
+            raise distributed.jax.errors.JaxRuntimeError("UNAVAILABLE: Socket closed")
+        for key in list(self.kept):
+            if key.startswith("signer/at/") and int(key[10:]) not in self.gone:
+                beats, rest = self.kept[key].split(" ", 1)
+                self.kept[key] = f"{int(beats) + 1} {rest}"
+        return [(key, value) for key, value in list(self.kept.items()) if key.startswith(folder)]
+
+
+@pytest.fixture
+def present(monkeypatch):
+    """Makes this process one of several, by their store."""
+    made = []
+
+    def present(store: Store, index: int = 0, limit: float = 600.0, answer: float = 0.4) -> Presence:
+        made.append(Presence(store, index, len(store.kept), limit, answer))
+        monkeypatch.setattr(distributed, "_presence", made[-1])
+        return made[-1]
+
+    yield present
+    for one in made:
+        one.over()
+
+
+GLOO = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
+
+
+@pytest.mark.parametrize("kind", [distributed.jax.errors.JaxRuntimeError, ValueError, RuntimeError])
+def test_who_is_lost_in_a_step_is_named_and_nobody_else(kind, present):
+    """Also where the others still wait in their collective, and ask nothing."""
+    store = Store(gone=(2, 3))
+    present(store, index=1)
+    says = "^processes 2, 3 of 4 did not answer within 0.4 seconds when a step failed"
+    with pytest.raises(Absent, match=says) as raised, distributed.naming_the_lost():
+        raise kind(GLOO)
+    assert store.kept["signer/last/line"] == str(raised.value)  # for those that are in a collective with this one
 
 
 @pytest.mark.parametrize(
-    ("failed", "late", "who"),
+    "error",
     [
-        ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer",
-         "DEADLINE_EXCEEDED: Barrier timed out. Some timed out task names:\n/job:jax_worker/replica:0/task:3\n\nRPC: x",
-         "process 3 of 4"),
-        ("INTERNAL: Barrier failed because: UNAVAILABLE: Task 1 heartbeat timeout.", "INTERNAL: it failed before",
-         "process 1 of 4"),
-        ("INTERNAL: NCCL operation failed: remote process exited", "INTERNAL: it failed before", "some process of 4"),
-        ("UNKNOWN: Gloo all-reduce failed: timeout", None, ""),  # all are there: something else is wrong
-        ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", "DEADLINE_EXCEEDED: nobody comes", ""),  # its own
+        distributed.jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: timeout"),  # all are there
+        ValueError("connection refused by a bucket"),
+        distributed.jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),  # its own
     ],
-)  # fmt: skip
-def test_who_is_lost_in_a_step_is_named(monkeypatch, failed, late, who):
-    monkeypatch.setattr(distributed.jax, "process_count", lambda: 4)
-    monkeypatch.setattr(distributed.coordination.global_state, "client", Client(late))
-    error = distributed.jax.errors.JaxRuntimeError
-    says = f"^{who} did not answer within 10 seconds when a step failed" if who else failed[:20]
-    with pytest.raises(Absent if who else error, match=says), distributed.naming_the_lost():
-        raise error(failed)
+)
+def test_another_error_stays_what_it_is(error, present):
+    present(Store(gone=(2,) if "memory" in str(error) else ()))
+    with pytest.raises(type(error)) as raised, distributed.naming_the_lost():
+        raise error
+    assert raised.value is error
+
+
+def test_without_the_store_it_is_the_first_that_is_lost(present):
+    store = Store()
+    presence = present(store, index=2)
+    store.closed = True
+    assert presence.missing() == [0]
+    with pytest.raises(Absent, match="^process 3 of 4 did not"), distributed.naming_the_lost():
+        raise RuntimeError("INTERNAL: Barrier failed because: UNAVAILABLE: Task 3 heartbeat timeout.")  # jax says whom
+
+
+def test_a_peer_that_is_lost_at_a_save_is_no_disks_fault(present, tmp_path):
+    from signer_jax.training.checkpoints import Checkpoints
+    from signer_jax.training.damage import readable
+
+    present(Store(gone=(3,)))
+    with Checkpoints(tmp_path / "part") as checkpoints:
+        with pytest.raises(Absent, match="^process 3 of 4 did not"), checkpoints._saving():
+            raise ValueError(GLOO)
+        with pytest.raises(SignerError, match="could not be saved"), checkpoints._saving():
+            raise ValueError("NOT_FOUND: no space")
+    with pytest.raises(Absent, match="^process 3 of 4 did not"), readable(tmp_path):  # nor is a checkpoint damaged
+        raise ValueError(GLOO)
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+def test_a_run_that_takes_no_step_says_who_is_where_and_ends(by, present, monkeypatch, capsys):
+    ended = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        presence._over.set()
+
+    monkeypatch.setattr(os, "_exit", end)
+    store = Store(gone=(2,))
+    presence = present(store, index=1, limit=0.3 if by == "itself" else 600.0)
+    with distributed.in_steps() as at:
+        at("compute", 8)
+        if by == "another":
+            store.kept["signer/last/line"] = "process 3 of 4 did not answer"
+        assert presence._over.wait(20)
+    assert ended == [LOST]
+    line = capsys.readouterr().err
+    if by == "another":
+        assert line == "signer: process 3 of 4 did not answer\n"
+        return
+    assert re.fullmatch(
+        r"signer: no step for 0\.0 of at most 0\.005 minutes \(SIGNER_STUCK\): process 2 in 'data' of step 7; "
+        r"processes 0, 3 in 'compute' of step 7; process 1 in 'compute' of step 8; look what those that .*\n", line,
+    )  # fmt: skip
+    assert f"signer: {store.kept['signer/last/line']}\n" == line
+
+
+def test_outside_of_steps_nobody_is_watched(present, monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ends"))
+    presence = present(Store(), limit=0.01)
+    with distributed.in_steps() as at:
+        at("data", 1)
+        presence.at("", 0)
+    time.sleep(0.3)
+    assert presence._thread.is_alive()
+
+
+def test_one_that_is_told_to_stop_lets_the_others_know(present):
+    store = Store()
+    assert not distributed.asked_to_stop()
+    present(store)
+    assert not distributed.asked_to_stop()
+    distributed.ask_to_stop()
+    present(store, index=3)
+    assert distributed.asked_to_stop()
 
 
 def test_who_is_silent_is_taken_for_lost_no_later_than_others_wait(monkeypatch):
@@ -149,6 +254,9 @@ def test_who_is_silent_is_taken_for_lost_no_later_than_others_wait(monkeypatch):
 def test_how_long_they_wait():
     assert distributed.longest_wait({}) == distributed.longest_wait({"SIGNER_WAIT": ""}) == 24 * 60
     assert distributed.longest_wait({"SIGNER_WAIT": "90"}) == 90
+    assert distributed.longest_step({}) == 120 and distributed.longest_step({"SIGNER_STUCK": "9"}) == 9
+    with pytest.raises(SignerError, match="SIGNER_STUCK=x: give minutes"):
+        distributed.longest_step({"SIGNER_STUCK": "x"})
     for value in ("0", "-1", "nan", "inf", "an hour"):
         with pytest.raises(SignerError, match="SIGNER_WAIT=.*: give minutes"):
             distributed.longest_wait({"SIGNER_WAIT": value})

@@ -27,13 +27,14 @@ def test_what_acts_is_shown_by_its_number(text, shown):
     [
         (SignerError("bad"), 2),
         (Trouble("busy"), 1),
-        (Absent("gone"), 75),
+        (Absent("gone"), 69),
         (OSError(errno.ESTALE, "Stale file handle"), 1),
         (OSError(errno.EIO, "Input/output error"), 1),
         (TimeoutError("timed out"), 1),
         (FileNotFoundError(errno.ENOENT, "No such file"), 2),
         (PermissionError(errno.EACCES, "Permission denied"), 2),
-        (MemoryError(), 2),
+        (MemoryError(), 1),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 1),
     ],
     ids=repr,
 )

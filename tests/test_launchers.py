@@ -150,6 +150,7 @@ def test_a_dry_run_here_prints_each_process():
         ((0,), 0, 1),
         ((75, "K", 134, 0), 0, 4),  # saved after TERM; killed; aborted
         ((75,) * 9, 75, 4),  # no more than three times
+        ((69, 0), 0, 2),  # another process was gone
         ((2, 0), 2, 1),  # bad input
         ((1, 0), 1, 1),  # a mistake of the program's
         ((130, 0), 130, 1),  # interrupted
@@ -239,7 +240,8 @@ def test_a_slurm_job_is_queued_again_unless_its_input_is_bad(ends, count, status
 
 
 @pytest.mark.parametrize(
-    ("first", "saves", "again"), [(1, False, False), (127, False, False), (75, False, True), (1, True, True)]
+    ("first", "saves", "again"),
+    [(1, False, False), (127, False, False), (69, False, False), (75, False, True), (1, True, True)],
 )
 def test_a_slurm_job_that_fails_twice_and_saves_nothing_is_not_queued_again(first, saves, again, tmp_path):
     codes(tmp_path, "scontrol", 0)
@@ -251,6 +253,23 @@ def test_a_slurm_job_that_fails_twice_and_saves_nothing_is_not_queued_again(firs
         assert run.returncode == code
     assert said(tmp_path, "scontrol").count("requeue 7") == (2 if again else 1)
     assert ("saved no new step" in run.stderr) is not again
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_slurm_job_sees_what_is_saved_in_a_bucket(saves, tmp_path):
+    """As the run itself does: a node need not have gcloud."""
+    codes(tmp_path, "scontrol", 0)
+    stand_in(tmp_path, "srun", 'shift; exec "$@"')
+    (tmp_path / "saved").touch()
+    save = "echo bucket/run/checkpoints/slul/$RANDOM$RANDOM/commit_success.txt >>saved" if saves else ":"
+    stand_in(tmp_path, "python", f'if [ "$1" = -c ]; then echo "$3" >>asked; cat saved; exit; fi; {save}; exit 1')
+    for _ in range(3):
+        run = launch("slurm.sh", "demo", "gs://bucket/run", path=tmp_path, SLURM_JOB_ID="7")
+        assert run.returncode == 1
+        if not saves and "saved no new step" in run.stderr:
+            break
+    assert said(tmp_path, "scontrol").count("requeue 7") == (3 if saves else 1)
+    assert set((tmp_path / "asked").read_text().split()) == {"gs://bucket/run/checkpoints/*/*/commit_success.txt"}
 
 
 @pytest.mark.parametrize(
@@ -498,7 +517,9 @@ def test_a_slice_that_is_preempted_is_asked_for_anew(tmp_path):
     assert said(tmp_path, "worker") == ["-m signer_jax train --config demo --workdir /mnt/runs/a"] * 2
 
 
-@pytest.mark.parametrize(("ends", "status", "starts"), [([2, 0], 2, 1), (["K", 0], 0, 2), ([75, 75, 75, 0], 75, 3)])
+@pytest.mark.parametrize(
+    ("ends", "status", "starts"), [([2, 0], 2, 1), (["K", 0], 0, 2), ([75, 75, 75, 0], 75, 3), ([69, 69, 0], 69, 2)]
+)
 def test_a_run_on_a_tpu_vm_starts_again_where_that_helps(ends, status, starts, tmp_path):
     workers(tmp_path, ["ACTIVE"] * 9, ends)
     run = launch("tpu_vm.sh", *TPU_VM, "--restarts", "2", path=tmp_path, SIGNER_POLL="0")
@@ -622,9 +643,10 @@ def test_a_path_that_all_workers_see_is_taken(value, tmp_path):
 
 def test_variables_go_to_every_worker(tmp_path):
     words = ("--env", "XLA_FLAGS=--a=1 --b='2'", "--env=JAX_COMPILATION_CACHE_DIR=/tmp/c", "--dry-run")
-    run = launch("tpu_vm.sh", *TPU_VM, *words, path=tmp_path, SIGNER_WAIT="60")
+    run = launch("tpu_vm.sh", *TPU_VM, *words, path=tmp_path, SIGNER_WAIT="60", SIGNER_STUCK="90")
     assert run.returncode == 0, run.stderr
     assert heard(run, "XLA_FLAGS") == "--a=1 --b='2'"
+    assert heard(run, "SIGNER_STUCK") == "90"
     assert (heard(run, "SIGNER_WAIT"), heard(run, "JAX_COMPILATION_CACHE_DIR")) == ("60", "/tmp/c")
     assert heard(run, "JAX_PLATFORMS") == ""  # of this machine
 
@@ -769,7 +791,7 @@ def test_nodes_of_gpus_know_which_they_are(monkeypatch):
     (container,) = pod["containers"]
     assert job["completions"] == 2 and container["resources"]["limits"] == {"nvidia.com/gpu": 8}
     joined = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: joined.append(given))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     for index in range(2):
         fields = {"metadata.annotations['batch.kubernetes.io/job-completion-index']": str(index)}
@@ -804,9 +826,10 @@ def test_pods_start_again_unless_the_input_is_bad(words):
                 return rule["action"]
         return "RestartJobSet"  # which is counted
 
-    found = {code: action(code) for code in (1, 2, 75, 137)}
+    found = {code: action(code) for code in (1, 2, 69, 75, 137)}
     assert found == {
-        1: "RestartJobSet", 2: "FailJobSet", 75: "RestartJobSetAndIgnoreMaxRestarts", 137: "RestartJobSet"
+        1: "RestartJobSet", 2: "FailJobSet", 69: "RestartJobSet", 75: "RestartJobSetAndIgnoreMaxRestarts",
+        137: "RestartJobSet",
     }  # fmt: skip
 
 

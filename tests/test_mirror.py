@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from conftest import QUICK, TINY
+from conftest import QUICK, ROOT, TINY
 
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google for credentials
 pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
@@ -58,6 +58,15 @@ def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 RUN = "gs://bucket/runs/one"
+
+
+def test_the_launcher_for_slurm_sees_what_is_saved(bucket):
+    (code,) = re.findall(r"python -c '(.*)'", (ROOT / "launch" / "slurm.sh").read_text())
+    for place in ("checkpoints/slul/20/commit_success.txt", "checkpoints/slul/30/state", "published/a"):
+        mirror.store().pipe_file(f"{RUN}/{place}", b"x")
+    words = [sys.executable, "-c", code, f"{RUN}/checkpoints/*/*/commit_success.txt"]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "bucket/runs/one/checkpoints/slul/20/commit_success.txt\n", run.stderr
 
 
 def on_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "other") -> Path:

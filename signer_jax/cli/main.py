@@ -50,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 done, 1 a plan that does not fit or trouble that may pass (a disk, a
-    network, a folder in use), 2 bad input, 75 preempted (start it again), 130 interrupted, 141 nobody reads on.
+    network, a folder in use, memory), 2 bad input, 69 another process is gone or hangs, 75 preempted (start either
+    again), 130 interrupted, 141 nobody reads on.
     """
     top = parser()
     known, rest = top.parse_known_args(with_equals(sys.argv[1:] if arguments is None else arguments))

@@ -27,7 +27,7 @@ from orbax.checkpoint._src.multihost import multihost as coordination
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from signer_jax import outside
-from signer_jax.distributed import first_says, longest_wait, wait_for_all
+from signer_jax.distributed import check_all_are_there, first_says, longest_wait, wait_for_all
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
 from signer_jax.json_files import LISTS, check_bounds
@@ -176,7 +176,8 @@ class Checkpoints:
         except Exception as error:
             if not (isinstance(error, OSError | ValueError | RuntimeError) or is_url(self.directory)):
                 raise
-            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):  # see `naming_the_lost`
+            check_all_are_there(error)
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
                 raise
             step = latest_step(self.directory)
             kept = "there is none before it" if step is None else f"the one of step {step} is whole"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax import outside
+from signer_jax.distributed import naming_the_lost
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.mirror import is_url
 from signer_jax.outside import reason_of
@@ -53,7 +54,7 @@ def readable(folder: Path, *, whole: bool = False) -> Iterator[None]:
     would lie, is no damage.
     """
     try:
-        with without_stragglers():
+        with without_stragglers(), naming_the_lost():
             yield
     except SignerError:
         raise

@@ -19,7 +19,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from signer_jax.distributed import naming_the_lost
+from signer_jax.distributed import in_steps, naming_the_lost
 from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
@@ -255,14 +255,15 @@ def fit(
     stopped: Path | None = None,
     profile: int = 0,
     step: Callable | None = None,
-    show: Callable[[int, Params], None] | None = None,
+    show: Callable[[int, Params, Callable[[], bool]], None] | None = None,
     show_every: int = 0,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
     mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
     checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
     traced. `step` takes the place of the program's own (`compiled_step.step_of`). `show` is given, every `show_every`
-    steps and at the end, the step and all parameters as they are then, which it may not keep.
+    steps and at the end, the step, all parameters as they are then, which it may not keep, and what says whether the
+    run is asked to stop: it is then to come back.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -295,10 +296,12 @@ def fit(
     log_every = max(1, min(log_every, stage.steps // 10))  # a short stage has a curve too
     looked, losses = bad_steps.Looked(first, batches), bad_steps.Mean()
     bar = progress(range(first, stage.steps), stage.name, initial=first, total=stage.steps)
-    with naming_the_lost(), notice.until_saved():
+    with naming_the_lost(), in_steps() as at, notice.until_saved():
         for k in notice.during(bar):
+            at("data", k + 1)
             with meter.spent("data"):
                 batch = partitioning.put_batch(next(batches), mesh)
+            at("compute", k + 1)
             state, metrics, answer = run(state, frozen, batch, agreement.asked())
             meter.step(batch, metrics)
             losses.add(k + 1, metrics)
@@ -323,6 +326,7 @@ def fit(
                 if "loss" in values:
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
             if saves:
+                at("save", k + 1)
                 with meter.spent("checkpoint"):
                     here = program.fetched(state)
                     whole = all_finite(here)
@@ -335,8 +339,10 @@ def fit(
             if stops:
                 break
             if show and ((k + 1) % show_every == 0 or last):
+                at("samples", k + 1)
                 with meter.spent("samples"):
-                    show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale))
+                    show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale), notice.anywhere)
+        at("save", stage.steps)
         checkpoints.wait()
         asked = agreement.over()
     if asked:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from signer_jax import bucket_lock
+from signer_jax import bucket_lock, distributed
 from signer_jax.errors import RESTART
 
 _INTERRUPTED = 130
@@ -63,6 +63,10 @@ class Notice:
             self._steps = False
             return self.asked
 
+    def anywhere(self) -> bool:
+        """Whether this process was asked, or another one that has let it know: what may be left out is then."""
+        return self.asked or distributed.asked_to_stop()
+
     def hear(self, number: int) -> None:
         """A signal has come: notes it or ends the process, whatever its main thread is waiting for."""
         with self._lock:
@@ -70,10 +74,12 @@ class Notice:
             if number == signal.SIGTERM and first:
                 self.asked, self._since = True, time.monotonic()
                 _say(f"SIGTERM: the step under way is ended and saved; one {_SAME:g} seconds later ends it at once")
-                return
-            again = self.asked
+            again = self.asked and not first
             if number == signal.SIGTERM and again and time.monotonic() - self._since < _SAME:
                 return
+        if number == signal.SIGTERM and first:
+            distributed.ask_to_stop()
+            return
         if number == signal.SIGTERM:
             _say(f"ended by {'a second ' if again else ''}SIGTERM; the same command goes on from the last checkpoint")
             _end(RESTART)

@@ -59,7 +59,7 @@ LEARNS_FROM = {
     "joint": ("sentences", "poses", "videos"),
 }
 PUBLISHED = ("slul", "vae", "renderer")  # parts that may come from elsewhere
-Show = Callable[[str, Model, Monitor, int, dict[str, Any]], None]  # of a stage: step and parameters
+Show = Callable[[str, Model, Monitor, int, dict[str, Any], Callable[[], bool]], None]  # of a stage: step and parameters
 
 
 def mesh_of(settings: Settings) -> jax.sharding.Mesh:

@@ -3,7 +3,8 @@
 `python small_run.py FOLDER STEPS EVERY [AXIS=SIZE …]` trains in FOLDER to its last step, on this process's devices or
 as one of several; it says "step K" after each and "params HASH" at the end, and keeps what it read in `FOLDER/read`.
 After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps. It is
-killed in the middle of the save of step DIES.
+killed in the middle of the save of step DIES, or an instant before that of step DIES_BEFORE, and never gets the batch
+of step STUCK.
 """
 
 import json
@@ -56,6 +57,8 @@ class Read:
         self.get_state, self.set_state = self.stream.get_state, self.stream.set_state
 
     def __next__(self) -> dict:
+        if len(self.examples) + 1 == int(os.environ.get("STUCK", "0")):
+            time.sleep(600)
         batch = next(self.stream)
         self.examples.append(batch["i"].tolist())
         return batch
@@ -63,6 +66,8 @@ class Read:
 
 class Dying(Checkpoints):
     def save(self, step: int, *given) -> None:
+        if step == int(os.environ.get("DIES_BEFORE", "0")):
+            os.kill(os.getpid(), signal.SIGKILL)
         super().save(step, *given)  # it is written in the background
         if step == int(os.environ.get("DIES", "0")):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -80,7 +85,9 @@ class Spoken:
         self.say(step)
 
 
-def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1):
+def train(
+    folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, say=lambda step: None, keep: int = 1, **more
+):  # fmt: skip
     """The parameters, and the numbers of the examples of each step that was taken here."""
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
@@ -88,7 +95,7 @@ def train(folder: Path, mesh, *, steps: int = 24, every: int = 4, notice=None, s
         with Dying(folder / "part", keep) as checkpoints:
             trained = fit(
                 Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
-                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice,
+                monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice, **more,
             )  # fmt: skip
     finally:
         kept = folder / "read" / f"{time.time_ns()}-{os.getpid()}.json"

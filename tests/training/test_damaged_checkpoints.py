@@ -10,7 +10,7 @@ import small_run
 from test_preemption import two_processes
 
 from signer_jax import configuration
-from signer_jax.errors import RESTART, Absent, Preempted, SignerError
+from signer_jax.errors import LOST, Absent, Preempted, SignerError
 from signer_jax.training import partitioning
 from signer_jax.training.checkpoints import Damaged, latest_step, leave_behind, pass_over, read_params
 from signer_jax.training.preemption import Notice
@@ -172,7 +172,7 @@ def test_one_of_several_processes_that_meets_damage_alone_has_all_start_again(tm
     for _ in range(2):  # another met it too
         with pytest.raises(Absent, match=r"3: this checkpoint is damaged; it is set aside, start all .* step 2") as met:
             leave_behind(damage)
-        assert code_of(met.value) == RESTART
+        assert code_of(met.value) == LOST
     assert {path.name for path in tmp_path.iterdir()} == {"2", "3.damaged"}
     with pytest.raises(Damaged) as last:
         leave_behind(Damaged(tmp_path / "2", "is damaged"))

@@ -15,7 +15,7 @@ import pytest
 import small_run
 from conftest import HEARING, QUICK, ROOT, TINY
 
-from signer_jax.errors import RESTART, Preempted
+from signer_jax.errors import LOST, RESTART, Preempted
 from signer_jax.training import partitioning, preemption
 from signer_jax.training.checkpoints import Checkpoints, latest_step
 from signer_jax.training.preemption import Notice
@@ -41,14 +41,32 @@ def small(folder: Path, **more: str) -> subprocess.Popen:
     return start(HERE / "small_run.py", folder, 12, 4, **more)
 
 
-def two_processes(folder: Path, steps: int, every: int, dies: int = -1, **more: str) -> list[subprocess.Popen]:
-    """A small run by two processes, each with one device; one of them alone may be killed (DIES)."""
+OWN = ("DIES", "DIES_BEFORE", "STUCK")
+
+
+def two_processes(
+    folder: Path, steps: int, every: int, dies: int = -1, *axes: str, count: int = 2, **more: str
+) -> list[subprocess.Popen]:
+    """A small run by two processes, or so many, each with one device; one of them alone may be killed, or stuck."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         more["SIGNER_COORDINATOR"] = f"127.0.0.1:{free.getsockname()[1]}"
-    command = (HERE / "small_run.py", folder, steps, every)
-    own = [more if i == dies else {name: value for name, value in more.items() if name != "DIES"} for i in range(2)]
-    return [start(*command, **own[i], SIGNER_PROCESSES="2", SIGNER_PROCESS=str(i)) for i in range(2)]
+    command = (HERE / "small_run.py", folder, steps, every, *axes)
+    both = {name: value for name, value in more.items() if name not in OWN}
+    return [
+        start(*command, **(more if i == dies else both), SIGNER_PROCESSES=str(count), SIGNER_PROCESS=str(i))
+        for i in range(count)
+    ]
+
+
+def ended(run: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Of each process its code and what it said."""
+    try:
+        said = [process.communicate(timeout=300) for process in run]
+    finally:
+        for process in run:
+            process.kill()
+    return [(process.returncode, *one) for process, one in zip(run, said, strict=True)]
 
 
 def test_a_run_that_is_stopped_saves_between_two_steps_and_goes_on_as_if_it_had_not_been(tmp_path):
@@ -129,6 +147,21 @@ def test_a_signal_during_the_last_save_waits_for_it(tmp_path, monkeypatch):
     assert not ended and latest_step(tmp_path / "part") == 3
 
 
+def test_a_signal_during_samples_is_known_there(tmp_path):
+    """They may take longer than the cluster waits, and come back at once; the next step is saved."""
+    notice, known = Notice(), []
+
+    def show(step: int, params: dict, asked) -> None:
+        known.append(asked())
+        notice.hear(signal.SIGTERM)
+        known.append(asked())
+
+    with pytest.raises(Preempted, match="step 4 of 9 is saved"):
+        mesh = partitioning.make_mesh(small_run.WHOLE)
+        small_run.train(tmp_path, mesh, steps=9, every=9, notice=notice, show=show, show_every=3)
+    assert known == [False, True]
+
+
 def test_of_several_a_signal_in_the_last_step_is_heard_by_all(monkeypatch):
     """No step comes after it in which they could tell each other."""
     mesh, said = partitioning.make_mesh(small_run.WHOLE), []
@@ -200,28 +233,41 @@ def test_what_watched_before_watches_after():
 @pytest.mark.slow
 def test_of_two_processes_one_is_killed_and_both_go_on_as_if_it_had_not_been(tmp_path):
     """The other one ends too, and says whom it misses; of the first process's end jax itself says it."""
-
-    def ended(run: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
-        try:
-            said = [process.communicate(timeout=300) for process in run]
-        finally:
-            for process in run:
-                process.kill()
-        return [(process.returncode, *one) for process, one in zip(run, said, strict=True)]
-
     whole = ended(two_processes(tmp_path / "whole", 12, 4))
     folder, soon = tmp_path / "killed", {"SIGNER_WAIT": "0.1"}
     run = two_processes(folder, 12, 4, PAUSE="0.2", **soon)
     read_until(run[0], "step 6")
     run[0].send_signal(signal.SIGKILL)
-    assert ended(run)[1][0] in (RESTART, -signal.SIGABRT)
+    assert ended(run)[1][0] in (LOST, -signal.SIGABRT)
     (code, _, said), dead = ended(two_processes(folder, 12, 4, dies=1, DIES="8", **soon))  # in a save
-    assert (code, dead[0]) == (RESTART, -signal.SIGKILL) and "Traceback" not in said, said[-3000:]
+    assert (code, dead[0]) == (LOST, -signal.SIGKILL) and "Traceback" not in said, said[-3000:]
     assert "signer: process 1 of 2 did not answer within 3 seconds when a step failed (" in said
     assert latest_step(folder / "part") == 4
     last = ended(two_processes(folder, 12, 4))
     assert [code for code, *_ in (*whole, *last)] == [0] * 4
     assert "step 5" in last[0][1] and len({out.splitlines()[-1] for _, out, _ in (*whole, *last)}) == 1
+
+
+@pytest.mark.slow
+def test_of_four_processes_only_the_one_that_is_killed_is_named(tmp_path):
+    """An instant before its save; some of the others are in a collective with each other then."""
+    run = two_processes(tmp_path, 40, 4, 3, "data=4", "fsdp=1", count=4, DIES_BEFORE="8")
+    *others, dead = ended(run)
+    assert dead[0] == -signal.SIGKILL
+    for code, _, said in others:
+        assert code == LOST and "Traceback" not in said, said[-3000:]
+        lines = [line for line in said.splitlines() if line.startswith("signer: ")]
+        assert len(lines) == 1 and lines[0].startswith("signer: process 3 of 4 did not answer within 10 seconds when")
+    assert latest_step(tmp_path / "part") == 4
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_never_gets_its_data_and_both_end(tmp_path):
+    """It is alive, so that nothing else ends them."""
+    (code, _, said), (stuck, _, told) = ended(two_processes(tmp_path, 12, 4, 1, SIGNER_STUCK="0.5", STUCK="6"))
+    assert code == stuck == LOST, said[-3000:]
+    line = r"no step for 0\.[5-9] of at most 0\.5 minutes \(SIGNER_STUCK\): process 1 in 'data' of step 6; process 0 in"
+    assert re.search(line, said) and re.search(line, told), said[-3000:]
 
 
 # ---- The launcher of several processes -------------------------------------------------------------------------------

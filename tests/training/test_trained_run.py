@@ -125,16 +125,17 @@ def test_a_stage_shows_what_it_trains(tiny_run, tmp_path, capsys):
     own = {"pose": ("slul", "slp_moe", "stabiliser"), "renderer": ("slul", "vae", "renderer"), "joint": loaded.params}
     programs = []
     for step, (stage, parts) in enumerate(own.items()):
-        samples(stage, loaded.model, monitor, step, {part: loaded.params[part] for part in parts})
+        samples(stage, loaded.model, monitor, step, {part: loaded.params[part] for part in parts}, lambda: False)
         programs.append(samples._studio and samples._studio.film)
     assert programs[0] is None and programs[1] is programs[2]  # compiled once
+    samples("joint", loaded.model, monitor, 4, loaded.params, lambda: True)  # the run was asked to stop: nothing more
     assert samples._studio.params == {}  # the next step uses them up
     poses, clips = {"pose/ground_truth", "pose/top_expert__stabilised"}, {"video/0", "video/1"}
     wanted = {f"pose/{one}": [0] for one in poses} | {f"renderer/{one}": [1] for one in clips}
     assert pictured(tmp_path) == wanted | {f"joint/{one}": [2] for one in (*poses, *clips, "glosses/text_summary")}
     nothing = Samples(loaded.settings, tiny_run, "none")
     for _ in range(2):
-        nothing("slul", loaded.model, monitor, 3, {"slul": loaded.params["slul"]})
+        nothing("slul", loaded.model, monitor, 3, {"slul": loaded.params["slul"]}, lambda: False)
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("signer: stage 'slul': no samples (") and line.endswith("; training goes on")
 
