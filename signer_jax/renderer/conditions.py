@@ -79,7 +79,7 @@ def without(conditions: Conditions, names: Collection[str], keep: Float[Array, "
         elif stream == "text" and conditions.text_null is not None:
             changed[stream] = value * kept + conditions.text_null * (1.0 - kept)
         else:
-            changed[stream] = value * kept
+            changed[stream] = value * kept.astype(value.dtype)  # a picture stays in its reader's type
     return conditions._replace(**changed)
 
 

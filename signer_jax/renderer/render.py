@@ -130,7 +130,9 @@ class Renderer:
             elif self.shows_picture:
                 found["image"] = self._image(encode, drawn.shape[1], reference, picture)
         if self.control is not None or self.hybrid is not None:
-            found |= {"picture": self.control_video(drawn), "scale": jnp.ones(b)}
+            reader: Any = self.control if self.hybrid is None else self.hybrid[0]
+            # In the type that its reader brings it to first of all: it is by far the largest of the streams.
+            found |= {"picture": self.control_video(drawn).astype(reader.dtype), "scale": jnp.ones(b)}
         elif self.shapes is not None and encode is not None:  # as latents: Animate's tokens, Fun-Control's channels
             found["pose" if variant.pose == "tokens" else "control"] = encode(2.0 * drawn - 1.0)
         if self.transformer.face is not None:
