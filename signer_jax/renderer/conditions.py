@@ -83,9 +83,9 @@ def without(conditions: Conditions, names: Collection[str], keep: Float[Array, "
     return conditions._replace(**changed)
 
 
-def given(reference: Float[Array, "b h w z"]) -> Float[jax.Array, " b"]:
-    """1 where there is a reference; a picture's latents are never zero everywhere."""
-    return (jnp.asarray(reference) != 0).any(axis=(1, 2, 3)).astype(jnp.float32)
+def given(shown: Float[Array, "b ..."]) -> Float[jax.Array, " b"]:
+    """1 where there is a reference, or frames before; a picture, or its latents, is never zero everywhere."""
+    return (jnp.asarray(shown) != 0).any(axis=tuple(range(1, shown.ndim))).astype(jnp.float32)
 
 
 def in_front(first: Float[Array, "b h w z"], video: Float[Array, "b k h w z"]) -> Float[jax.Array, "b k+1 h w z"]:

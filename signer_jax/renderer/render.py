@@ -111,8 +111,8 @@ class Renderer:
           encode: the autoencoder, where the variant takes latents of pictures other than the reference.
           states, clip, face: of a text encoder, of CLIP, of the face's pictures; where None, what says nothing.
           picture: the reference in pixels, in [-1, 1], where the image stream is encoded from it (`shows_picture`).
-          before: the last frames of the segment before, in [-1, 1], which this one begins with; of a variant whose
-            reference stands in front of the video.
+          before: the last frames of the segment before, in [-1, 1], which this one begins with, zeros where it is the
+            first; of a variant whose reference stands in front of the video.
           blank: latents of a grey video of these frames, where they are known: the same for every clip.
           null: the text encoder's states of the prompt that says nothing, zeros where None.
         """
@@ -146,14 +146,17 @@ class Renderer:
         return jnp.broadcast_to(latents, (len(reference), *latents.shape[1:]))
 
     def _going_on(self, encode: Encode, frames: int, before: Array | None) -> tuple[Array, Array]:
-        """Latents of the frames before and a grey video behind them, one causal pass; which video frames are given."""
+        """Latents of the frames before and a grey video behind them, one causal pass; which video frames are given.
+
+        Where there are none, grey ones stand for them (`_blank`'s latents), and nothing is given.
+        """
         assert before is not None
         b, n, *rest = before.shape
         latents = encode(jnp.concatenate([before, jnp.zeros((b, frames - n, *rest), before.dtype)], axis=1))
         shown = np.arange(frames) < n
         first = np.repeat(shown[:1], self.temporal_ratio)  # the first latent frame is of one video frame
         mask = np.concatenate([first, shown[1:]]).reshape(-1, self.temporal_ratio).astype(np.float32)
-        return jnp.asarray(jax.lax.stop_gradient(latents)), jnp.broadcast_to(mask, (b, *mask.shape))
+        return jnp.asarray(jax.lax.stop_gradient(latents)), given(before)[:, None, None] * mask
 
     @property
     def shows_picture(self) -> bool:

@@ -270,7 +270,7 @@ def style(studio: Studio, *, picture: np.ndarray | None = None, signer: str = ""
         raise SignerError(
             f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {width}x{height}"
         )
-    latents = studio.encode(studio.params["vae"], picture[None, None])
+    latents = studio.encode(studio.params["vae"], to_model_range(picture[None, None]))
     return Style(
         studio.latents.normalise(np.asarray(latents))[0, 0],
         "",
@@ -302,7 +302,7 @@ def picture(style: Style, studio: Studio) -> UInt8[np.ndarray, "h w 3"]:
 def roundtrip(video: UInt8[np.ndarray, "b t h w 3"], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
     """Through the autoencoder and back."""
     vae = studio.params["vae"]
-    return to_pixels_range(studio.decode(vae, studio.encode(vae, video)))
+    return to_pixels_range(studio.decode(vae, studio.encode(vae, to_model_range(video))))
 
 
 # ---- The station -------------------------------------------------------------------------------------------------
@@ -460,18 +460,21 @@ def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) ->
     """Segments that go on from the last frames of the one before, as pixels.
 
     They are the segment's first frames again: of a model whose picture is the first frame as its picture (CLIP sees the
-    look's own all the same), of one whose reference stands in front as given frames behind it.
+    look's own all the same), of one whose reference stands in front as given frames behind it: none of the first
+    segment, as zeros, so that all segments are one program.
     """
     variant = studio.renderer.variant
     count = len(range(0, max(len(pose) - studio.overlap, 1), studio.window - studio.overlap))
+    said = _in_model_range(said)
 
     def segment_of(filmed: Callable, start: int, before: np.ndarray | None) -> np.ndarray:
         at = np.minimum(np.arange(start, start + studio.window), len(pose) - 1)
         conditions = said | {"pose": pose.coordinates[None, at], "confidence": pose.confidence[None, at]}
         if face is not None:
             conditions["face"] = face[None, np.minimum(at, len(face) - 1)]
-        if before is not None and variant.front:
-            conditions["before"] = before
+        if variant.front:
+            none = np.zeros((1, studio.overlap, *studio.size, 3), np.float32)
+            conditions["before"] = none if before is None else before
         elif before is not None:
             latents = studio.encode(studio.params["vae"], before[:, -1:])
             conditions["reference"] = studio.latents.normalise(np.asarray(latents))[:, 0]
