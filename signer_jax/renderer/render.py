@@ -24,7 +24,7 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import covered, hand_and_face_weight, hand_weight
 from signer_jax.renderer.pose_picture import Shapes
-from signer_jax.renderer.sampler import Dropped, Experts, Field, guided, solve
+from signer_jax.renderer.sampler import Dropped, Experts, Field, guided
 from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -226,13 +226,14 @@ class Renderer:
         return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
 
     def fresh_velocity(
-        self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[Array, "b h w z"]
+        self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[AnyArray, "b h w z"] | None
     ) -> Float[Array, "b t h w z"]:
         """What `velocity` gives with fresh parameters, whatever they are: their last layers are zeros, so that the
         transformer's is 0, and the head's leads to half of the reference.
         """
         if self.hybrid is None:
             return jnp.zeros_like(noisy)
+        assert reference is not None
         return velocity_to(jnp.broadcast_to(reference[:, None] / 2, noisy.shape), noisy, sigma)
 
     def _check(self, noisy: Array, c: Conditions) -> None:
@@ -319,26 +320,6 @@ class Renderer:
         return jnp.where((theirs == high)[:, None, None, None, None], v, jnp.nan)
 
     # ---- A clip ------------------------------------------------------------------------------------------------------
-    def field(
-        self,
-        params: dict,
-        pose: Float[Array, "b t j c"],
-        confidence: Float[Array, "b t j"],
-        reference: Float[Array, "b h w c"],
-        text: Float[Array, "b s d"],
-        *,
-        guidance: float,
-        apart: Mapping[str, float] = MappingProxyType({}),
-        apart_low: Mapping[str, float] = MappingProxyType({}),
-        **others: Any,
-    ) -> Field | Experts[Field]:
-        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; of two experts, of each.
-
-        `guidance`, `apart`, `apart_low`: see `field_of`. `others`: what `conditions` takes beside these.
-        """
-        conditions = self.drawn_conditions(pose, confidence, reference, text, **others)
-        return self.field_of(params, conditions, guidance=guidance, apart=apart, apart_low=apart_low)
-
     def drawn_conditions(
         self,
         pose: Float[Array, "b t j c"],
@@ -377,28 +358,6 @@ class Renderer:
         if self.variant.boundary is None:
             return by(None)
         return Experts(self.variant.boundary, by(True), by(False))
-
-    def render(
-        self,
-        params: dict,
-        noise: Float[Array, "b f h w c"],
-        pose: Float[Array, "b t j c"],
-        confidence: Float[Array, "b t j"],
-        reference: Float[Array, "b h w c"],
-        text: Float[Array, "b s d"],
-        *,
-        guidance: float,
-        **others: Any,
-    ) -> Float[Array, "b k h w c"]:
-        """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
-
-        The noise is of all frames that `whole` gives, one more where the reference stands in front: each its own, as in
-        training.
-
-        `others`: what `field` takes beside these.
-        """
-        field = self.field(params, pose, confidence, reference, text, guidance=guidance, **others)
-        return self.made(solve(field, noise, self.schedule.levels(), solver=self.schedule.solver), reference)
 
     def made(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Float[Array, "b t h w z"]:
         """The clip of what was solved: without the frame in front; a first frame that was given clean as it was."""
