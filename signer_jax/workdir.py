@@ -41,15 +41,15 @@ from signer_jax.validation import read
 _CENTURY = 100 * 366 * 86400.0  # seconds: what no run takes
 LOCK = ".signer_jax.lock"
 
-# Values that may change between the start of a run and its resumption: they do not change what is trained (parts of a
-# batch draw other noise; SLUL's contrast is among a part, so there they may not).
+# Values that may change between the start of a run and its resumption: they do not change what is trained. Of
+# `accumulate` that is so of `pose` alone: the other stages draw noise, levels or masks for each part of a batch.
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
     "data.read_threads", "data.prefetch", "data.source", "data.encoded", "renderer.steps", "renderer.solver",
     "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
     "slul.beams", "slul.length_penalty", "slul.search", "remat", "scan_unroll", "offload_optimizer", "compiled",
     "allow_whole",
-    *(f"train.{stage}.accumulate" for stage in ("pose", "vae", "images", "renderer")),
+    "train.pose.accumulate",
 )  # fmt: skip
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 

@@ -230,7 +230,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     with claimed(tmp_path / "run", read(c)):
         assert load_settings(tmp_path / "run") == read(c)
     c.log_every = 3  # what does not change the training may change
-    c.mesh.fsdp = 2
+    c.mesh.fsdp, c.train.pose.accumulate = 2, 2
     with claimed(tmp_path / "run", read(c)):
         pass
     c.slul.d_model = 64
@@ -238,6 +238,12 @@ def test_a_workdir_belongs_to_its_config(tmp_path: Path):
     with pytest.raises(SignerError, match="slul.d_model was 128, is now 64"), claimed(tmp_path / "run", read(c)):
         pass
     assert load_settings(tmp_path / "run").slul.d_model == 128
+    c.slul.d_model = 128
+    for stage in ("slul", "vae", "images", "renderer", "joint"):  # they draw for each part
+        c.train[stage].accumulate = c.train[stage].batch
+        with pytest.raises(SignerError, match=f"train.{stage}.accumulate was 1"), claimed(tmp_path / "run", read(c)):
+            pass
+        c.train[stage].accumulate = 1
     c.slul.d_model = 128
     c.renderer.overlap, c.renderer.solver, c.renderer.steps = 1, "unipc", 8  # of signing alone
     c.renderer.temperature = 0.5

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,9 +19,11 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.progress import progress
+from signer_jax.renderer.conditions import Conditions
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.renderer.windows import Blend, Laid, blended, seams
-from signer_jax.stations.render import Shots, Studio, Style, picture, render, roundtrip, style, style_of
+from signer_jax.renderer.sampler import Field
+from signer_jax.renderer.windows import seams
+from signer_jax.stations.render import Studio, Style, picture, render, roundtrip, style, style_of
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
@@ -130,24 +131,12 @@ def _untrained(signer: Signer) -> Studio | None:
     """
     if signer.settings.renderer.init:
         return None
-    studio = signer.studio
-    renderer = replace(studio.renderer, schedule=replace(studio.renderer.schedule, steps=1, solver="euler"))
+    renderer = signer.studio.renderer
 
-    def blend(_: Any, shots: Shots, laid: Laid, calls: Any, high: bool, blend: Blend, first: Any, last: Any) -> Blend:
-        def velocity(x: Any, sigma: Any, k: Any) -> Any:
-            return renderer.fresh_velocity(x, jnp.full(len(x), sigma), shots.of(k)["reference"])
+    def velocity(_: Any, seen: Conditions) -> Field:
+        return lambda x, sigma: renderer.fresh_velocity(x, jnp.full(len(x), sigma), seen.reference)
 
-        return blended(velocity, one.solver, blend, laid, calls, first, last)
-
-    def film(params: dict, noise: Any, conditions: dict) -> Any:
-        # All windows have one noise, so those of one look come out alike.
-        reference, which = np.unique(conditions["reference"], axis=0, return_inverse=True)
-        noise, shown = noise[: len(reference)], jnp.asarray(reference)
-        clean = renderer.made(noise - renderer.fresh_velocity(noise, jnp.ones(len(noise)), shown), shown)
-        return np.asarray(studio.decode(params["vae"], studio.latents.denormalise(clean)))[which.reshape(-1)]
-
-    one = replace(studio, renderer=renderer, film=film, look_at_all=lambda _, shots, calls: shots)
-    return replace(one, blend=jax.jit(blend, static_argnums=4))
+    return signer.studio.by(velocity, steps=1)
 
 
 def clip_scores(

@@ -79,13 +79,13 @@ def without(conditions: Conditions, names: Collection[str], keep: Float[Array, "
         elif stream == "text" and conditions.text_null is not None:
             changed[stream] = value * kept + conditions.text_null * (1.0 - kept)
         else:
-            changed[stream] = value * kept
+            changed[stream] = value * kept.astype(value.dtype)  # a picture stays in its reader's type
     return conditions._replace(**changed)
 
 
-def given(reference: Float[Array, "b h w z"]) -> Float[jax.Array, " b"]:
-    """1 where there is a reference; a picture's latents are never zero everywhere."""
-    return (jnp.asarray(reference) != 0).any(axis=(1, 2, 3)).astype(jnp.float32)
+def given(shown: Float[Array, "b ..."]) -> Float[jax.Array, " b"]:
+    """1 where there is a reference, or frames before; a picture, or its latents, is never zero everywhere."""
+    return (jnp.asarray(shown) != 0).any(axis=tuple(range(1, shown.ndim))).astype(jnp.float32)
 
 
 def in_front(first: Float[Array, "b h w z"], video: Float[Array, "b k h w z"]) -> Float[jax.Array, "b k+1 h w z"]:

@@ -24,7 +24,7 @@ from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import covered, hand_and_face_weight, hand_weight
 from signer_jax.renderer.pose_picture import Shapes
-from signer_jax.renderer.sampler import Dropped, Experts, Field, guided, solve
+from signer_jax.renderer.sampler import Dropped, Experts, Field, guided
 from signer_jax.renderer.schedule import NoiseSchedule, high_noise, linear_guess, timestep, velocity_to
 from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -111,8 +111,8 @@ class Renderer:
           encode: the autoencoder, where the variant takes latents of pictures other than the reference.
           states, clip, face: of a text encoder, of CLIP, of the face's pictures; where None, what says nothing.
           picture: the reference in pixels, in [-1, 1], where the image stream is encoded from it (`shows_picture`).
-          before: the last frames of the segment before, in [-1, 1], which this one begins with; of a variant whose
-            reference stands in front of the video.
+          before: the last frames of the segment before, in [-1, 1], which this one begins with, zeros where it is the
+            first; of a variant whose reference stands in front of the video.
           blank: latents of a grey video of these frames, where they are known: the same for every clip.
           null: the text encoder's states of the prompt that says nothing, zeros where None.
         """
@@ -130,7 +130,9 @@ class Renderer:
             elif self.shows_picture:
                 found["image"] = self._image(encode, drawn.shape[1], reference, picture)
         if self.control is not None or self.hybrid is not None:
-            found |= {"picture": self.control_video(drawn), "scale": jnp.ones(b)}
+            reader: Any = self.control if self.hybrid is None else self.hybrid[0]
+            # In the type that its reader brings it to first of all: it is by far the largest of the streams.
+            found |= {"picture": self.control_video(drawn).astype(reader.dtype), "scale": jnp.ones(b)}
         elif self.shapes is not None and encode is not None:  # as latents: Animate's tokens, Fun-Control's channels
             found["pose" if variant.pose == "tokens" else "control"] = encode(2.0 * drawn - 1.0)
         if self.transformer.face is not None:
@@ -144,14 +146,17 @@ class Renderer:
         return jnp.broadcast_to(latents, (len(reference), *latents.shape[1:]))
 
     def _going_on(self, encode: Encode, frames: int, before: Array | None) -> tuple[Array, Array]:
-        """Latents of the frames before and a grey video behind them, one causal pass; which video frames are given."""
+        """Latents of the frames before and a grey video behind them, one causal pass; which video frames are given.
+
+        Where there are none, grey ones stand for them (`_blank`'s latents), and nothing is given.
+        """
         assert before is not None
         b, n, *rest = before.shape
         latents = encode(jnp.concatenate([before, jnp.zeros((b, frames - n, *rest), before.dtype)], axis=1))
         shown = np.arange(frames) < n
         first = np.repeat(shown[:1], self.temporal_ratio)  # the first latent frame is of one video frame
         mask = np.concatenate([first, shown[1:]]).reshape(-1, self.temporal_ratio).astype(np.float32)
-        return jnp.asarray(jax.lax.stop_gradient(latents)), jnp.broadcast_to(mask, (b, *mask.shape))
+        return jnp.asarray(jax.lax.stop_gradient(latents)), given(before)[:, None, None] * mask
 
     @property
     def shows_picture(self) -> bool:
@@ -221,13 +226,14 @@ class Renderer:
         return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
 
     def fresh_velocity(
-        self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[Array, "b h w z"]
+        self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[AnyArray, "b h w z"] | None
     ) -> Float[Array, "b t h w z"]:
         """What `velocity` gives with fresh parameters, whatever they are: their last layers are zeros, so that the
         transformer's is 0, and the head's leads to half of the reference.
         """
         if self.hybrid is None:
             return jnp.zeros_like(noisy)
+        assert reference is not None
         return velocity_to(jnp.broadcast_to(reference[:, None] / 2, noisy.shape), noisy, sigma)
 
     def _check(self, noisy: Array, c: Conditions) -> None:
@@ -314,26 +320,6 @@ class Renderer:
         return jnp.where((theirs == high)[:, None, None, None, None], v, jnp.nan)
 
     # ---- A clip ------------------------------------------------------------------------------------------------------
-    def field(
-        self,
-        params: dict,
-        pose: Float[Array, "b t j c"],
-        confidence: Float[Array, "b t j"],
-        reference: Float[Array, "b h w c"],
-        text: Float[Array, "b s d"],
-        *,
-        guidance: float,
-        apart: Mapping[str, float] = MappingProxyType({}),
-        apart_low: Mapping[str, float] = MappingProxyType({}),
-        **others: Any,
-    ) -> Field | Experts[Field]:
-        """The guided velocity of each clip at (x, σ), for `sampler.solve` and `windows.solve`; of two experts, of each.
-
-        `guidance`, `apart`, `apart_low`: see `field_of`. `others`: what `conditions` takes beside these.
-        """
-        conditions = self.drawn_conditions(pose, confidence, reference, text, **others)
-        return self.field_of(params, conditions, guidance=guidance, apart=apart, apart_low=apart_low)
-
     def drawn_conditions(
         self,
         pose: Float[Array, "b t j c"],
@@ -372,28 +358,6 @@ class Renderer:
         if self.variant.boundary is None:
             return by(None)
         return Experts(self.variant.boundary, by(True), by(False))
-
-    def render(
-        self,
-        params: dict,
-        noise: Float[Array, "b f h w c"],
-        pose: Float[Array, "b t j c"],
-        confidence: Float[Array, "b t j"],
-        reference: Float[Array, "b h w c"],
-        text: Float[Array, "b s d"],
-        *,
-        guidance: float,
-        **others: Any,
-    ) -> Float[Array, "b k h w c"]:
-        """Clean, normalised latents of each clip, from `noise`; t = temporal_ratio·(k-1) + 1.
-
-        The noise is of all frames that `whole` gives, one more where the reference stands in front: each its own, as in
-        training.
-
-        `others`: what `field` takes beside these.
-        """
-        field = self.field(params, pose, confidence, reference, text, guidance=guidance, **others)
-        return self.made(solve(field, noise, self.schedule.levels(), solver=self.schedule.solver), reference)
 
     def made(self, latents: Float[Array, "b k h w z"], reference: Float[Array, "b h w z"]) -> Float[Array, "b t h w z"]:
         """The clip of what was solved: without the frame in front; a first frame that was given clean as it was."""

@@ -34,13 +34,15 @@ MAX_PIXELS_AT_ONCE = 1024
 def spread(x: Float[jax.Array, "b t h w c"]) -> Float[jax.Array, "b t h w c"]:
     """The same array, its pictures split among the devices that share a window (`layout`), as convolutions leave it.
 
-    Along the longer side that they divide; whole where they divide neither. What a convolution needs of its neighbours'
-    parts, the compiler fetches, so that the numbers are those of one device.
+    Along one side, the same at every level of the autoencoder: the one that can be halved more often, which the devices
+    divide first, of two alike the longer; whole where they do not divide it. What a convolution needs of its
+    neighbours' parts, the compiler fetches, so that the numbers are those of one device.
     """
     if ways("side") == 1:
         return x
-    sides = sorted((axis for axis in (2, 3) if x.shape[axis] % ways("side") == 0), key=lambda axis: x.shape[axis])
-    return constrain(x, _rows(x), None, *("side" if sides[-1:] == [axis] else None for axis in (2, 3)), None)
+    axis = max((2, 3), key=lambda axis: (x.shape[axis] & -x.shape[axis], x.shape[axis]))
+    divided = x.shape[axis] % ways("side") == 0
+    return constrain(x, _rows(x), None, *("side" if divided and axis == side else None for side in (2, 3)), None)
 
 
 def _rows(x: jax.Array) -> str | None:

@@ -10,7 +10,7 @@ it encodes and decodes chunk by chunk (`renderer.vae_chunks`).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from signer_jax.renderer.conditions import Conditions, encoder
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.render import Renderer, padded_rows
-from signer_jax.renderer.sampler import Experts, Field, by_expert, colour, in_turn, shared_noise, steps
+from signer_jax.renderer.sampler import Experts, Field, by_expert, colour, in_turn, shared_noise, solve, steps
 from signer_jax.renderer.variants import overlap_fault
 from signer_jax.types import Array, Pose
 
@@ -63,6 +63,10 @@ class Rendered:
     style: Style
 
 
+# The parameters, what the model sees of windows -> their guided velocity; of two experts, of each.
+Velocity = Callable[[dict[str, Any], Conditions], Field | Experts[Field]]
+
+
 class Shots(NamedTuple):
     """What blended windows are made from, in the calls of `windows.Laid`."""
 
@@ -80,7 +84,8 @@ class Shots(NamedTuple):
 class Studio:
     """The station's modules and values, and its programs. Make one with `Studio.of`.
 
-    With other `params` (`dataclasses.replace`) the programs stay, and nothing is compiled again.
+    With other `params` (`dataclasses.replace`) the programs stay, and nothing is compiled again; another velocity makes
+    them anew (`by`).
     """
 
     renderer: Renderer
@@ -95,6 +100,7 @@ class Studio:
     # Of all frames that `Renderer.whole` gives. The same for every window: what does not move looks the same in all.
     noise: Float[Array, "1 f h w z"]
     noise_of: Callable[[int], Float[Array, "k h w z"]]  # a clip's, for so many latent frames; the longer begins alike
+    velocity: Velocity  # by which every program goes
     film: Callable[..., Any]  # params, noise, conditions -> windows in [-1, 1]
     begin: Callable[..., Any]  # params, where a solver starts -> the same, lying as `walk` and `blend` leave it
     # `film` in its parts, for windows of which each step may be told: params, conditions -> what the model sees of
@@ -105,7 +111,7 @@ class Studio:
     # plan, calls, which expert, the blend, from which call up to which -> the next blend.
     look_at_all: Callable[..., Any]
     blend: Callable[..., Any]
-    encode: Callable[..., Any]  # the vae's parameters, [b, t, h, w, 3], uint8 or in [-1, 1] -> latents, not normalised
+    encode: Callable[..., Any]  # the vae's parameters, [b, t, h, w, 3] in [-1, 1] -> latents, not normalised
     decode: Callable[..., Any]  # and back, in [-1, 1]
     null: Float[np.ndarray, "n e"] | None = None  # the text encoder's states of the prompt that says nothing
     see: Callable[[UInt8[np.ndarray, "y x 3"]], Any] | None = None  # CLIP's tokens of a picture, or None
@@ -139,7 +145,9 @@ class Studio:
             return own if renderer.hybrid is None else colour(own[None], jnp.asarray(latents.noise_factor))[0]
 
         led: dict[str, Any] = {"guidance": guidance, "apart": guidance_each, "apart_low": guidance_low}
-        method = solvers.solver(renderer.schedule.solver, renderer.schedule.levels())
+
+        def velocity(params: dict, seen: Conditions) -> Field | Experts[Field]:
+            return renderer.field_of(params["renderer"], seen, **led)
 
         def begin(params: dict, start: Any) -> Any:  # on the parameters' devices, or its first call is compiled apart
             return _lying(jax.lax.optimization_barrier(start))
@@ -148,15 +156,6 @@ class Studio:
             return renderer.drawn_conditions(
                 **_in_model_range(conditions), encode=encoder(vae, params, latents.normalise)
             )
-
-        def field_of(params: dict, seen: Conditions, high: bool) -> Field:
-            field = renderer.field_of(params["renderer"], seen, **led)
-            if isinstance(field, Experts):
-                return field.high if high else field.low
-            return field
-
-        def walk(params: dict, seen: Conditions, high: bool, state: solvers.State, first: int, last: int) -> Any:
-            return _lying(steps(field_of(params, seen, high), method, state, first, last))
 
         def look_at_all(params: dict, shots: Shots, calls: int) -> Conditions:
             one = jax.eval_shape(lambda: look_at(params, shots.of(0)))
@@ -167,39 +166,25 @@ class Studio:
 
             return jax.lax.fori_loop(0, calls, look, empty)
 
-        def blend(
-            params: dict, seen: Conditions | Shots, laid: windows.Laid, calls: int, high: bool, blend: windows.Blend,
-            first: int, last: int,
-        ) -> windows.Blend:  # fmt: skip
-            def velocity(x: jax.Array, sigma: jax.Array, k: jax.Array) -> Any:
-                if isinstance(seen, Shots):
-                    return field_of(params, look_at(params, seen.of(k)), high)(x, sigma)
-                return field_of(params, jax.tree.map(lambda leaf: leaf[k], seen), high)(x, sigma)
-
-            return _lying(windows.blended(velocity, method, blend, laid, calls, first, last))
-
-        def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
-            seen = _in_model_range(conditions)
-            clean = renderer.render(
-                params["renderer"],
-                noise,
-                **seen,
-                **led,
-                encode=encoder(vae, params, latents.normalise),
-            )
-            return vae_chunks.to_video(vae, params["vae"], latents.denormalise(clean))
-
         def encode(params: dict, video: Any) -> Any:
-            return vae_chunks.to_latents(vae, params, _ranged(video))
+            return vae_chunks.to_latents(vae, params, video)
 
         def decode(params: dict, latents: Array) -> Any:
             return vae_chunks.to_video(vae, params, latents)
 
+        look = jax.jit(look_at)
         return cls(
-            renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of,
-            jax.jit(film), jax.jit(begin, keep_unused=True), jax.jit(look_at), jax.jit(walk, static_argnums=2),
-            jax.jit(look_at_all), jax.jit(blend, static_argnums=4), jax.jit(encode), jax.jit(decode), null, see,
+            renderer, params, latents, joints, dims, size, window, overlap, vae, noise, noise_of, velocity,
+            begin=jax.jit(begin, keep_unused=True), look_at=look, look_at_all=jax.jit(look_at_all),
+            encode=jax.jit(encode), decode=jax.jit(decode), null=null, see=see,
+            **_programs(renderer, vae, latents, look, velocity),
         )  # fmt: skip
+
+    def by(self, velocity: Velocity, *, steps: int) -> "Studio":
+        """The same station by another velocity, in so many of Euler's steps."""
+        renderer = replace(self.renderer, schedule=replace(self.renderer.schedule, steps=steps, solver="euler"))
+        programs = _programs(renderer, self.vae, self.latents, self.look_at, velocity)
+        return replace(self, renderer=renderer, velocity=velocity, **programs)
 
     @property
     def places(self) -> int:
@@ -236,6 +221,42 @@ class Studio:
         return solvers.solver(self.renderer.schedule.solver, self.renderer.schedule.levels())
 
 
+def _programs(
+    renderer: Renderer, vae: Any, latents: LatentStore, look_at: Callable[[dict, Any], Conditions], velocity: Velocity
+) -> dict[str, Any]:  # fmt: skip
+    """Those of `Studio` that go by a velocity: `film`, `walk` and `blend`."""
+    levels = renderer.schedule.levels()
+    method = solvers.solver(renderer.schedule.solver, levels)
+
+    def field_of(params: dict, seen: Conditions, high: bool) -> Field:
+        field = velocity(params, seen)
+        if isinstance(field, Experts):
+            return field.high if high else field.low
+        return field
+
+    def film(params: dict, noise: jax.Array, conditions: dict) -> Any:
+        field = velocity(params, look_at(params, conditions))
+        clean = solve(field, noise, levels, solver=renderer.schedule.solver)
+        clean = renderer.made(clean, jnp.asarray(conditions["reference"]))
+        return vae_chunks.to_video(vae, params["vae"], latents.denormalise(clean))
+
+    def walk(params: dict, seen: Conditions, high: bool, state: solvers.State, first: int, last: int) -> Any:
+        return _lying(steps(field_of(params, seen, high), method, state, first, last))
+
+    def blend(
+        params: dict, seen: Conditions | Shots, laid: windows.Laid, calls: int, high: bool, blend: windows.Blend,
+        first: int, last: int,
+    ) -> windows.Blend:  # fmt: skip
+        def at(x: jax.Array, sigma: jax.Array, k: jax.Array) -> Any:
+            if isinstance(seen, Shots):
+                return field_of(params, look_at(params, seen.of(k)), high)(x, sigma)
+            return field_of(params, jax.tree.map(lambda leaf: leaf[k], seen), high)(x, sigma)
+
+        return _lying(windows.blended(at, method, blend, laid, calls, first, last))
+
+    return {"film": jax.jit(film), "walk": jax.jit(walk, static_argnums=2), "blend": jax.jit(blend, static_argnums=4)}
+
+
 def _in_model_range(conditions: dict) -> dict:
     """The conditions, pictures among them as models take them."""
     return conditions | {name: _ranged(conditions[name]) for name in ("picture", "face") if name in conditions}
@@ -270,7 +291,7 @@ def style(studio: Studio, *, picture: np.ndarray | None = None, signer: str = ""
         raise SignerError(
             f"style: the reference image is {picture.shape[1]}x{picture.shape[0]}, this run needs {width}x{height}"
         )
-    latents = studio.encode(studio.params["vae"], picture[None, None])
+    latents = studio.encode(studio.params["vae"], to_model_range(picture[None, None]))
     return Style(
         studio.latents.normalise(np.asarray(latents))[0, 0],
         "",
@@ -302,7 +323,7 @@ def picture(style: Style, studio: Studio) -> UInt8[np.ndarray, "h w 3"]:
 def roundtrip(video: UInt8[np.ndarray, "b t h w 3"], studio: Studio) -> UInt8[np.ndarray, "b t h w 3"]:
     """Through the autoencoder and back."""
     vae = studio.params["vae"]
-    return to_pixels_range(studio.decode(vae, studio.encode(vae, video)))
+    return to_pixels_range(studio.decode(vae, studio.encode(vae, to_model_range(video))))
 
 
 # ---- The station -------------------------------------------------------------------------------------------------
@@ -460,18 +481,21 @@ def _chained(pose: Pose, said: Said, face: np.ndarray | None, studio: Studio) ->
     """Segments that go on from the last frames of the one before, as pixels.
 
     They are the segment's first frames again: of a model whose picture is the first frame as its picture (CLIP sees the
-    look's own all the same), of one whose reference stands in front as given frames behind it.
+    look's own all the same), of one whose reference stands in front as given frames behind it: none of the first
+    segment, as zeros, so that all segments are one program.
     """
     variant = studio.renderer.variant
     count = len(range(0, max(len(pose) - studio.overlap, 1), studio.window - studio.overlap))
+    said = _in_model_range(said)
 
     def segment_of(filmed: Callable, start: int, before: np.ndarray | None) -> np.ndarray:
         at = np.minimum(np.arange(start, start + studio.window), len(pose) - 1)
         conditions = said | {"pose": pose.coordinates[None, at], "confidence": pose.confidence[None, at]}
         if face is not None:
             conditions["face"] = face[None, np.minimum(at, len(face) - 1)]
-        if before is not None and variant.front:
-            conditions["before"] = before
+        if variant.front:
+            none = np.zeros((1, studio.overlap, *studio.size, 3), np.float32)
+            conditions["before"] = none if before is None else before
         elif before is not None:
             latents = studio.encode(studio.params["vae"], before[:, -1:])
             conditions["reference"] = studio.latents.normalise(np.asarray(latents))[:, 0]

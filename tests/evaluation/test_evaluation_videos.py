@@ -22,6 +22,7 @@ from signer_jax.evaluation.videos import (
     score_motion,
 )
 from signer_jax.renderer.references import ReferenceBank
+from signer_jax.stations import render as station
 from signer_jax.stations.render import Style
 from signer_jax.types import Pose, Sample
 
@@ -223,8 +224,8 @@ def evaluated(signer, split: str, limit: int) -> Evaluation:
 
 
 @pytest.mark.parametrize("overlap", [0, 4])
-def test_the_untrained_renderer_is_the_one_with_fresh_parameters(signer, overlap):
-    """Nothing is initialised or run for it: it is known what fresh parameters make, in windows of either kind."""
+def test_the_untrained_renderer_is_the_one_with_fresh_parameters(signer, overlap, monkeypatch):
+    """Nothing is initialised or run for it: it is known what fresh parameters make, in windows of any kind."""
     studio = replace(signer.studio, overlap=overlap)
     ours = replace(videos._untrained(signer), overlap=overlap)
     fresh = replace(studio, params={**studio.params, "renderer": models.init_renderer(signer.model, jax.random.key(7))})
@@ -233,6 +234,9 @@ def test_the_untrained_renderer_is_the_one_with_fresh_parameters(signer, overlap
     H, mask = videos.semantics("my mother is tired", "ase", signer.linker)
     made = [videos.render(pose, look, H, mask, one).video.astype(int) for one in (ours, fresh)]
     assert len(made[0]) == len(pose) and np.abs(made[0] - made[1]).max() <= 1  # rounding
+    monkeypatch.setattr(station, "_LONG", 1)  # a window so large that each of its steps is told
+    told = videos.render(pose, look, H, mask, ours).video.astype(int)
+    assert np.abs(told - made[0]).max() <= 1
 
 
 def test_each_clip_is_scored_once_and_rendered_once(signer, monkeypatch):

@@ -100,11 +100,12 @@ def test_two_experts_are_guided_as_diffusers_guides_them(low, vae, tmp_path):
         output_type="latent",
     ).frames  # fmt: skip
     pose, confidence = np.zeros((1, FRAMES, 74, 2), np.float32), np.ones((1, FRAMES, 74), np.float32)
-    field = model.renderer.field(
-        params["renderer"], pose, confidence, np.zeros((1, GRID, GRID, Z), np.float32),
-        np.zeros((1, 4, 0), np.float32), guidance=1.0, apart={"text": 4.0}, apart_low={"text": low}, states=states,
+    seen = model.renderer.drawn_conditions(
+        pose, confidence, np.zeros((1, GRID, GRID, Z), np.float32), np.zeros((1, 4, 0), np.float32), states=states,
         null=null,
     )  # fmt: skip
+    led = {"apart": {"text": 4.0}, "apart_low": {"text": low}}
+    field = model.renderer.field_of(params["renderer"], seen, guidance=1.0, **led)
     ours = np.asarray(jax.jit(lambda noise: solve(field, noise, levels, solver="euler"))(noise))
     print(f"guidance 4 and {low}: largest difference {np.abs(ours - channels_last(theirs)).max():.2e}")
     np.testing.assert_allclose(ours, channels_last(theirs), atol=TOLERANCE)

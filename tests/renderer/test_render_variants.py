@@ -18,6 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.renderer import windows
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
+from signer_jax.renderer.sampler import solve
 from signer_jax.renderer.variants import VARIANTS, find
 from signer_jax.stations.render import Shots, Studio
 from signer_jax.training import conditions, encoders, objectives
@@ -280,10 +281,11 @@ def test_published_weights_train_and_sign(folders, name):
     r = model.renderer
 
     def render(noise):
-        return r.render(
-            params["renderer"], noise, pose[:B], batch["confidence"][:B], REFERENCE, r.text(None, None, B),
-            guidance=2.0, encode=encoder(model.vae, params),
-        )  # fmt: skip
+        seen = r.drawn_conditions(
+            pose[:B], batch["confidence"][:B], REFERENCE, r.text(None, None, B), encode=encoder(model.vae, params)
+        )
+        field = r.field_of(params["renderer"], seen, guidance=2.0)
+        return r.made(solve(field, noise, r.schedule.levels(), solver=r.schedule.solver), REFERENCE)
 
     video = jax.jit(render)(FRAMES if r.variant.front else NOISY)
     assert video.shape == NOISY.shape and np.isfinite(video).all()
@@ -348,10 +350,9 @@ def test_each_condition_has_a_guidance_of_its_own_in_one_batch(folders):
 
     def at(guidance, states=states, **apart):
         batches.clear()
-        field = summed.field(
-            {"transformer": 0.0}, *drawn, REFERENCE, text, guidance=guidance, apart=apart, states=states,
-            null=0.25 * np.ones((B, 1, TEXT), np.float32),
-        )  # fmt: skip
+        null = 0.25 * np.ones((B, 1, TEXT), np.float32)
+        seen = summed.drawn_conditions(*drawn, REFERENCE, text, states=states, null=null)
+        field = summed.field_of({"transformer": 0.0}, seen, guidance=guidance, apart=apart)
         return float(np.asarray(field(NOISY, jnp.float32(0.5)))[0, 0, 0, 0, 0])
 
     said, null = 3.0 * TEXT, 0.25 * TEXT
@@ -380,7 +381,8 @@ def test_the_expert_of_low_noise_has_a_text_guidance_of_its_own(folders):
     }  # fmt: skip
     weights, said, null = {"transformer": {"high": 0.0, "low": 0.0}}, 3.0 * TEXT, 0.25 * TEXT
     led = {True: null + 4.0 * (said - null), False: null + 3.0 * (said - null)}
-    field = summed.field(weights, **given, guidance=1.0, apart={"text": 4.0}, apart_low={"text": 3.0})
+    said_all = summed.drawn_conditions(**given)
+    field = summed.field_of(weights, said_all, guidance=1.0, apart={"text": 4.0}, apart_low={"text": 3.0})
     grid = SimpleNamespace(grid=(GRID, GRID, Z), normalise=np.asarray)
     studio = Studio.of(
         summed, None, {"renderer": weights, "vae": {}}, grid, np.arange(74), 2, size=(16, 16), window=5, guidance=1.0,

@@ -89,6 +89,14 @@ def test_folding_lays_neighbouring_pixels_side_by_side():
     np.testing.assert_allclose(jax.jit(folding.apply)(params, picture, jnp.zeros(1)), expected, atol=1e-5)
 
 
+def test_a_picture_in_the_branchs_type_gives_the_same_bits():
+    branch = ControlBranch((8, 8), (1, 2), **SMALL, fold=2, dtype=jnp.bfloat16)
+    picture = normal((1, 2, 8, 8, 5))
+    params = jax.jit(branch.init)(jax.random.key(0), picture, jnp.zeros(1))
+    wide, narrow = (jax.jit(branch.apply)(params, one, jnp.zeros(1)) for one in (picture, picture.astype(jnp.bfloat16)))
+    np.testing.assert_array_equal(wide, narrow)
+
+
 @pytest.fixture(scope="module")
 def branch():
     module = ControlBranch(channels=(8, 12), strides=(2, 2), **SMALL)

@@ -218,7 +218,8 @@ def test_training_on_devices_that_share_a_window_is_that_of_one():
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), shared, alone)
 
 
-def test_a_picture_is_split_along_the_longer_side_that_the_devices_divide():
+def test_a_picture_is_split_along_one_side_at_every_level():
+    """The one that the devices divide at the latents, of two the longer one: 72 x 64 is 9 x 8 latents."""
     mesh = partitioning.make_mesh({"context": 4, "fsdp": 2})
 
     def lies(*shape):
@@ -226,6 +227,7 @@ def test_a_picture_is_split_along_the_longer_side_that_the_devices_divide():
         return jax.jit(partitioning.laid_out(spread, mesh))(x).sharding.shard_shape(shape)
 
     assert lies(2, 3, 8, 16, 5) == (1, 3, 8, 4, 5) and lies(2, 3, 16, 8, 5) == (1, 3, 4, 8, 5)
+    assert lies(2, 3, 18, 16, 5) == (1, 3, 18, 4, 5) and lies(2, 3, 72, 64, 5) == (1, 3, 72, 16, 5)
     assert lies(2, 3, 8, 18, 5) == (1, 3, 2, 18, 5) and lies(2, 3, 6, 18, 5) == (1, 3, 6, 18, 5)
     assert spread(x := jnp.zeros((1, 1, 8, 8, 1))) is x  # alone
 

@@ -11,8 +11,9 @@ import pytest
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.errors import SignerError
+from signer_jax.planning import weightless
 from signer_jax.progress import progress
-from signer_jax.renderer.conditions import Conditions
+from signer_jax.renderer.conditions import Conditions, without
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
@@ -254,6 +255,29 @@ def test_what_blended_windows_show_is_drawn_once_where_it_can_be_kept(blending, 
         made.append(render(shown, look, None, None, replace(one, blend=blend)).video.astype(int))
         assert given == [Conditions if limit else station.Shots]
     assert np.abs(made[0] - made[1]).max() <= 1  # rounding
+
+
+def test_a_control_picture_is_kept_in_its_branchs_type():
+    """So two windows of a shipped config fit the limit; dropped, as guidance has it beside it, it stays as small."""
+    found = weightless.described(configuration.load_without_weights("wan_t2v_1_3b")).model
+    shape = partial(jax.ShapeDtypeStruct, dtype=np.float32)
+    j = len(found.joints)
+
+    def look(pose, confidence, reference, text, states):
+        seen = found.renderer.drawn_conditions(pose, confidence, reference, text, states=states, null=states)
+        return seen, without(seen, {"pose"})
+
+    given = [
+        shape((1, 81, j, 2)),
+        shape((1, 81, j)),
+        shape((1, 60, 104, 16)),
+        shape((1, 22, 128)),
+        shape((1, 512, 4096)),
+    ]
+    seen, dropped = jax.eval_shape(look, *given)
+    assert seen.picture.shape == (1, 21, 480, 832, 48) and seen.picture.dtype == found.renderer.control.dtype
+    assert dropped.picture.dtype == seen.picture.dtype
+    assert 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(seen)) <= station._DRAWN
 
 
 def test_a_long_window_is_counted_from_the_first_one_on(studio, blending, monkeypatch, capsys):

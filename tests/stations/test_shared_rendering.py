@@ -95,7 +95,7 @@ def test_each_device_has_its_share_of_the_work_and_of_the_memory(run):
     with partitioning.on_mesh_of(split):
         shared = cost(split)
     print(f"FLOPs a device {flops:,} and {shared[0]:,}, bytes {memory:,} and {shared[1]:,}")
-    assert shared[0] < flops / 4 and shared[1] < memory
+    assert shared[0] < flops / 4 and shared[1] < 0.7 * memory  # 464 of 755 kB have been seen
 
 
 @pytest.mark.slow
