@@ -335,6 +335,7 @@ def fit(
             if stops:
                 break
             if show and ((k + 1) % show_every == 0 or last):
+                jax.block_until_ready(state)  # what is left of the step is none of the samples' time, nor their failure
                 with meter.spent("samples"):
                     show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale))
         checkpoints.wait()
