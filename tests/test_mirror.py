@@ -32,7 +32,7 @@ from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
 from signer_jax.training import compiled_step, preemption
-from signer_jax.training.checkpoints import _set_aside
+from signer_jax.training.checkpoints import Checkpoints, _set_aside
 from signer_jax.training.damage import Damaged
 from signer_jax.validation import read
 from signer_jax.workdir import _trained
@@ -305,6 +305,49 @@ def test_a_launch_takes_its_own_lock_over(launch, bucket, tmp_path, monkeypatch,
     assert capsys.readouterr().err == (
         f"signer: {RUN}: was held by process 1 on first, of this launch too; its lock is taken over\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        ("slurm-c-7@0", "slurm-c-7@1", True),
+        ("slurm-c-7@9", "slurm-c-7@10", True),
+        ("slurm-c-7@0", "slurm-c-7@0", False),  # two starts in one salloc
+        ("slurm-c-7@1", "slurm-c-7@0", False),  # the node that did not answer is there again
+        ("slurm-c-7@0", "slurm-c-8@1", False),
+        ("slurm-c-7", "slurm-c-7@1", False),
+    ],
+)
+def test_of_numbered_starts_a_later_one_takes_over(before, now, taken, bucket, monkeypatch, capsys):
+    """The earlier one, if it still lives, saves no checkpoint any more."""
+    here = mirror.path_of(RUN)
+    monkeypatch.setenv("SIGNER_RUN", before)
+    with bucket_lock.locked(here / ".lock", "process 1 on first"):
+        bucket_lock.check()
+        mine = dict(bucket_lock._held)
+        monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
+        monkeypatch.setenv("SIGNER_RUN", now)
+        later = bucket_lock.locked(here / ".lock", "process 1 on second")
+        if not taken:
+            with pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; "), later:
+                pass
+            bucket_lock.check()
+            return
+        with later:
+            bucket_lock.check()
+            bucket_lock._held.update(mine)
+            with pytest.raises(Trouble, match=rf"^{RUN}/\.lock: the lock of this run is held by process 1 on second"):
+                bucket_lock.check()
+            with (
+                Checkpoints(mirror.checkpoints(here) / "slul", 1) as checkpoints,
+                pytest.raises(Trouble, match="nothing more is saved here"),
+            ):
+                checkpoints.save(1, None, None)
+        bucket.clear()
+        bucket_lock._held.update(mine)
+        with pytest.raises(Trouble, match="the lock of this run has been removed, so"):
+            bucket_lock.check()
+    assert not bucket_lock._held and "its lock is taken over" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
