@@ -405,6 +405,43 @@ def test_a_copy_of_what_others_made_is_the_buckets(bucket, tmp_path, capsys):
         mirror.copied("gs://bucket/weights/none", "config.vae.init")
 
 
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_copy_of_a_folder_that_was_replaced_is_plain(cut_short, bucket, tmp_path, monkeypatch, capsys):
+    """Whole, of a part of it, of a file, and of what it lies in; also where the older one could not be taken away."""
+    here = mirror.path_of(RUN)
+
+    def published(weights: str, more: str) -> None:
+        with storage.new_folder(here / "published", "kind") as partial:
+            (partial / "vae").mkdir()
+            (partial / "vae" / "weights").write_text(weights)
+            (partial / f"{more}.model").write_text(more)
+
+    if cut_short:
+        monkeypatch.setattr(mirror, "_take_away", lambda *_: None)
+    published("one", "spiece")
+    published("ONE", "pieces")
+    make(here / "data", a="two")
+    assert len(bucket) == 5 + 2 * cut_short
+    url, wanted = f"{RUN}/published", {"vae/weights": "ONE", "pieces.model": "pieces"}
+    copies = {
+        at: mirror.copied(f"{url}{at}", "config.vae.init") for at in ("", "/vae", "/vae/weights", "/pieces.model")
+    }
+    assert {*mirror.sizes(copies[""])} == {copies[""] / name for name in ("manifest.json", *wanted)}
+    assert all((copies[""] / name).read_text() == text for name, text in wanted.items())
+    assert (copies[""] / "manifest.json").read_bytes() == (here / "published" / "manifest.json").read_bytes()
+    assert os.listdir(copies["/vae"]) == ["weights"] and (copies["/vae"] / "weights").read_text() == "ONE"
+    assert [copies[at].read_text() for at in ("/vae/weights", "/pieces.model")] == ["ONE", "pieces"]
+    whole = mirror.copied(RUN, "x")
+    assert {file.relative_to(whole).as_posix() for file in mirror.sizes(whole)} == {
+        "data/a", "data/manifest.json", "published/manifest.json", *(f"published/{name}" for name in wanted)
+    }  # fmt: skip
+    capsys.readouterr()
+    assert mirror.copied(url, "x") == copies[""] and mirror.copied(RUN, "x") == whole
+    assert not capsys.readouterr().err  # nothing is copied again
+    with pytest.raises(SignerError, match=r"^x gs://bucket/runs/one/published/text_encoder: nothing is there"):
+        mirror.copied(f"{url}/text_encoder", "x")
+
+
 def test_a_compiled_step_is_taken_from_a_bucket(bucket, tmp_path):
     (tmp_path / "theirs").mkdir()
     step = compiled_step.Saved({"jax": "1"}, "slul", {}, b"program")
