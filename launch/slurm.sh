@@ -28,8 +28,11 @@ shift 2
 if [ -n "${SLURM_CPUS_PER_TASK-}" ]; then export SRUN_CPUS_PER_TASK="${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}"; fi
 # jax reads SLURM's own variables.
 export SIGNER_COORDINATOR=auto
-# A job that is queued again keeps its number, and takes over what its last start held in a bucket; no other job does.
-if [ -n "${SLURM_JOB_ID-}" ]; then export SIGNER_RUN="slurm-${SLURM_CLUSTER_NAME:-cluster}-$SLURM_JOB_ID"; fi
+# A job that is queued again keeps its number, and takes over what an earlier start of it held in a bucket; no other job
+# does, nor a second run in one salloc, which has the first one's count.
+if [ -n "${SLURM_JOB_ID-}" ]; then
+  export SIGNER_RUN="slurm-${SLURM_CLUSTER_NAME:-cluster}-$SLURM_JOB_ID@${SLURM_RESTART_COUNT:-0}"
+fi
 # srun gives the highest exit code of all tasks, those that it killed for the failed one's sake too: a task whose input
 # is bad (2) leaves a note, and so does one that fails by itself or misses another one (69; not with 75, by no signal). A task's shell waits for its process, which saves when TERM comes.
 # Where programs that are compiled are kept for the next start.

@@ -2,11 +2,14 @@
 
 It goes when the process ends, also at once (`let_go`), and stays where that is killed. Who then comes takes it over on
 the same machine, since no other process there holds the mirror, or in the same launch: a launcher gives all that it
-starts one SIGNER_RUN, which no other launch has, and starts no process before those of the last start are gone.
+starts one SIGNER_RUN, which no other launch has, and starts no process before those of the last start are gone. One
+that cannot know that they are (SLURM, of a node that does not answer) numbers its starts, SIGNER_RUN=NAME@N: a later
+one takes over from an earlier one, which finds before its next checkpoint that the lock is another's, and ends.
 """
 
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -21,6 +24,7 @@ from signer_jax.errors import Trouble
 from signer_jax.json_files import parse_json
 
 _LONGEST = 4096  # bytes
+_NUMBERED = re.compile(r"(.+)@([0-9]{1,9})", re.DOTALL)  # a launch, and which of its starts
 _held: dict[str, str] = {}  # the object's URL -> what this process has written there
 
 
@@ -57,13 +61,39 @@ def _check(theirs: dict[str, Any], mine: dict[str, str], url: str, where: str) -
     # They are equal also where an answer was lost and it was tried again.
     if all(theirs.get(name) == mine[name] for name in ("host", "mirror")):
         return
-    if mine["run"] and theirs.get("run") == mine["run"]:
+    if _follows(mine["run"], theirs.get("run")):
         print(f"signer: {url}: was held by {holder}, of this launch too; its lock is taken over", file=sys.stderr)
         return
     raise Trouble(
         f"{url}: in use by {holder}; wait for it or stop it; if it has ended without a word, as when its machine is "
         f"gone: gcloud storage rm {where}"
     )
+
+
+def _follows(mine: str, theirs: object) -> bool:
+    """Whether what holds a lock as `theirs` is gone, or to go, where `mine` comes."""
+    if not (mine and isinstance(theirs, str)):
+        return False
+    now, before = _NUMBERED.fullmatch(mine), _NUMBERED.fullmatch(theirs)
+    if now is None or before is None:
+        return mine == theirs
+    return now[1] == before[1] and int(now[2]) > int(before[2])
+
+
+def check() -> None:
+    """Raises `Trouble` where a lock that this process holds is no longer its own; nothing where it holds none."""
+    for where, mine in list(_held.items()):
+        with mirror.reaching(where):
+            try:
+                found = _lock(where)
+            except FileNotFoundError:
+                found = {}
+        if found.get("id") != mine:
+            now = f"is held by {found.get('holder') or 'another process'}" if found else "has been removed"
+            raise Trouble(
+                f"{where}: the lock of this run {now}, so nothing more is saved here; if nobody else goes on with it, "
+                "run the same command again"
+            )
 
 
 def let_go(seconds: float = 5.0) -> None:

@@ -250,6 +250,31 @@ def wait_for_all(what: str) -> None:
         raise Absent(_absent(what, minutes, str(error))) from None
 
 
+def first_failure(what: str, mine: str, minutes: float) -> str:
+    """Of what failed in each process, a line or "", the first one's that has any, in all of them. `what` is said once.
+
+    They meet in no collective, in which one may hang still where another failed: raises `Absent` where one has not come
+    within so many minutes.
+    """
+    if jax.process_count() == 1:
+        return mine
+    client = coordination.global_state.client
+    assert client is not None
+    if mine:
+        client.key_value_set(f"{what}/{jax.process_index():08}", mine)
+    minutes = min(minutes, longest_wait(os.environ))
+    try:
+        client.wait_at_barrier(what, round(minutes * 60_000))
+    except jax.errors.JaxRuntimeError as error:
+        why = f" ({mine})" if mine else ""
+        raise Absent(
+            f"at {what!r} {_who(str(error))} of {jax.process_count()} did not come within {minutes:g} minutes{why}; "
+            "look at their own messages, and start all of them again"
+        ) from None
+    found = sorted(client.key_value_dir_get(f"{what}/"))
+    return found[0][1] if found else ""
+
+
 @contextmanager
 def _waiting(what: str, most: float) -> Iterator[None]:
     """Says that this process waits, each time after twice as long: one that says nothing looks as if it hung."""

@@ -42,7 +42,7 @@ MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is
 _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _AT = "at"  # of a manifest in the bucket: the hidden folder, "" for the folder itself
 _NOTED_AT = f"{MANIFEST}/{_AT}"  # the note that says it here
-_HIDDEN = re.compile(r"\.[0-9a-f]{32}/")
+_HIDDEN = re.compile(r"(?<![^/])\.[0-9a-f]{32}/")
 _FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 _AT_ONCE = 8  # files
@@ -134,16 +134,18 @@ def copied(path: str, what: str) -> Path:
     parent, _, name = url.rpartition("/")
     place = Place(_made(url, parent), parent, name)
     with held(place.home / _LOCK):
-        wanted = {name.removeprefix(url).lstrip("/"): about for name, about in look(url, what).items()}
+        wanted = look(url, what)
         for file in sizes(place.path()) if place.path().is_dir() else ():
             if file.relative_to(place.path()).as_posix() not in wanted and not _coming(file):
                 _drop(file)
-        changed = {
-            inside: about for inside, about in wanted.items()
-            if _size(place.path(inside)) != about["size"] or _read(place.note(inside)) != _tag(about)
-        }  # fmt: skip
-        _copy_all(place, changed)
+        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
     return place.path()
+
+
+def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
+    size = _size(place.path(inside))
+    whole = size is not None if _is_manifest(inside) else size == about["size"]  # which is another one here
+    return whole and _read(place.note(inside)) == _tag(about)
 
 
 def _coming(file: Path) -> bool:
@@ -152,14 +154,55 @@ def _coming(file: Path) -> bool:
 
 
 def look(url: str, what: str) -> dict[str, dict[str, Any]]:
-    """The files that a URL of a bucket names, by their URLs: itself, or those in it. Raises `SignerError` for none."""
+    """What the bucket says of the files that a URL names, by their names there: of itself by "", or of those in it.
+
+    A folder of ours is looked through to its hidden one. Raises `SignerError` where nothing is there.
+    """
     url = _checked(url, what)
     with reaching(url):
-        found = {f"gs://{name}": about for name, about in store().find(url, detail=True).items()}
-    files = {name: about for name, about in found.items() if ".." not in name.split("/") and not name.endswith("/")}
+        lies = _lies(url)
+        found = {f"gs://{name}".removeprefix(lies): about for name, about in store().find(lies, detail=True).items()}
+        files = {
+            name.lstrip("/"): about for name, about in found.items()
+            if ".." not in name.split("/") and not name.endswith("/")
+        }  # fmt: skip
+        files = _plain(files)
     if not files:
         raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
     return files
+
+
+def _lies(url: str) -> str:
+    """Where in the bucket it lies what is in a folder of ours, of a run: in the folder itself or its hidden one."""
+    bucket, *parts = url.removeprefix("gs://").split("/")
+    for k in range(len(parts) - 1, 1, -1):
+        folder, inside = "/".join(("gs:/", bucket, *parts[:k])), "/".join(parts[k:])
+        with suppress(OSError):  # there is no manifest, or somebody's rights end below it
+            at = _parted(store().cat_file(f"{folder}/{MANIFEST}"))[1]
+            if at and not inside.startswith(at):
+                return f"{folder}/{at}{inside}"
+    return url
+
+
+def _plain(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The files by the names that folders of ours have for them; what is left there of an older folder is none."""
+    ours = {}  # folder -> its hidden one
+    for name in files:
+        folder = name[: found.start()] if (found := _HIDDEN.search(name)) else None
+        if folder is not None and folder not in ours and folder + MANIFEST in files:
+            ours[folder] = folder + _parted(store().cat_file(files[folder + MANIFEST]["name"]))[1]
+    plain = {}
+    for name, about in files.items():
+        folder = next((one for one in ours if name.startswith(one)), None)
+        if folder is None or name == folder + MANIFEST:
+            plain[name] = about
+        elif name.startswith(ours[folder]) and not _HIDDEN.match(inside := name.removeprefix(ours[folder])):
+            plain[folder + inside] = about
+    return plain
+
+
+def _is_manifest(name: str) -> bool:
+    return name.rpartition("/")[2] == MANIFEST
 
 
 def place_of(path: str | Path) -> Place | None:
@@ -282,11 +325,11 @@ def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = dict(zip(missing, pool.map(lambda name: _about(place, place.object(at + name)), missing), strict=True))
     # What is of another size is left to whoever checks the folder.
-    _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]}, at)
+    _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]})
 
 
-def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]], at: str = "") -> None:
-    """Copies files, by their names in a place, some at a time; says so. `at`: the hidden folder that they lie in."""
+def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Copies files, by their names in a place, some at a time; says so."""
     if not files:
         return
     needed, free = sum(about["size"] for about in files.values()), shutil.disk_usage(place.home).free
@@ -297,7 +340,7 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]], at: str = ""
         )
     print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda name: _copy(place, name, files[name], at), files))
+        list(pool.map(lambda name: _copy(place, name, files[name]), files))
 
 
 def fetch_plain(folder: Path) -> None:
@@ -408,8 +451,9 @@ def _tag(about: Mapping[str, Any]) -> str:
     return str(about["generation"])
 
 
-def _copy(place: Place, inside: str, about: Mapping[str, Any], at: str = "") -> None:
-    file, where = place.path(inside), place.object(at + inside)
+def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
+    """Copies the object that this is said of, in whatever folder it lies there."""
+    file, where = place.path(inside), f"gs://{about['name']}"
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
         with reaching(where):
@@ -417,10 +461,11 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any], at: str = "") -> 
             store().get_file(where, str(partial))
         if (size := _size(partial)) != about["size"]:
             raise Trouble(f"{where}: {size} of {about['size']} bytes came; try again")
-        if inside == MANIFEST:
+        if _is_manifest(inside):
             manifest, at = _parted(partial.read_bytes())
             partial.write_bytes(manifest)
-            _replace(place.note(_NOTED_AT), at.encode())
+            if inside == MANIFEST:
+                _replace(place.note(_NOTED_AT), at.encode())
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

@@ -29,6 +29,8 @@ CODE = """
     def opened():
         return make().replace("made", "opened")
     with distributed.failing_at_once():
+        for k in range(2):  # what failed in one, all know; the next time nothing did
+            print("FAILED", distributed.first_failure(f"at/{k}", "no room" * (k == 0) * jax.process_index(), 1.0))
         for _ in range(2):
             print(distributed.first_makes("the corpus", make, opened, there), flush=True)
         print(distributed.first_makes("nothing", make, opened, lambda: False), flush=True)
@@ -57,9 +59,9 @@ def test_who_does_not_come_is_named():
         said, told = processes[0].communicate(timeout=120)
     finally:
         processes[1].kill()
-    made = [
-        re.findall("(?:made|opened) by .*", text) for text in (said, processes[1].communicate()[0])
-    ]  # gloo speaks too
+    both = said, processes[1].communicate()[0]
+    assert all(re.findall("FAILED .*", text) == ["FAILED no room", "FAILED "] for text in both)
+    made = [re.findall("(?:made|opened) by .*", text) for text in both]  # gloo speaks too
     assert made[0] == ["made by 0 after 0 looks", "made by 0 after 1 looks", "made by 0 after 2 looks"]
     assert made[1] == ["opened by 1 after 4 looks", "opened by 1 after 5 looks", "made by 1 after 5 looks"]
     assert processes[0].returncode == LOST  # its input is good: a launcher starts all of them again

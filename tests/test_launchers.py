@@ -308,7 +308,7 @@ def test_bad_input_is_known_where_the_submit_folder_cannot_be_written(tmp_path):
 
 
 def test_a_slurm_job_that_is_queued_again_is_the_same_launch(tmp_path):
-    """By which it takes over its own lock in a bucket; what somebody's shell has by that name counts nothing."""
+    """By which it takes over what an earlier start locked in a bucket; what a shell has by that name counts nothing."""
 
     def launched(**job: str) -> str:
         for name in ("scontrol", "python"):
@@ -321,7 +321,7 @@ def test_a_slurm_job_that_is_queued_again_is_the_same_launch(tmp_path):
         return run.stdout
 
     first = launched(SLURM_JOB_ID="7")
-    assert first == "slurm-c1-7\n" == launched(SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    assert first == "slurm-c1-7@0\n" and launched(SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1") == "slurm-c1-7@1\n"
     assert len({first, launched(SLURM_JOB_ID="8"), launched(SLURM_JOB_ID="7", SLURM_CLUSTER_NAME="c2")}) == 3
     assert "SIGNER_RUN" not in launch("slurm.sh", "--dry-run", "demo", "runs/a", SLURM_JOB_ID="").stdout
 

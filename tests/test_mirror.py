@@ -32,7 +32,7 @@ from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
 from signer_jax.training import compiled_step, preemption
-from signer_jax.training.checkpoints import _set_aside
+from signer_jax.training.checkpoints import Checkpoints, _set_aside
 from signer_jax.training.damage import Damaged
 from signer_jax.validation import read
 from signer_jax.workdir import _trained
@@ -316,6 +316,49 @@ def test_a_launch_takes_its_own_lock_over(launch, bucket, tmp_path, monkeypatch,
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        ("slurm-c-7@0", "slurm-c-7@1", True),
+        ("slurm-c-7@9", "slurm-c-7@10", True),
+        ("slurm-c-7@0", "slurm-c-7@0", False),  # two starts in one salloc
+        ("slurm-c-7@1", "slurm-c-7@0", False),  # the node that did not answer is there again
+        ("slurm-c-7@0", "slurm-c-8@1", False),
+        ("slurm-c-7", "slurm-c-7@1", False),
+    ],
+)
+def test_of_numbered_starts_a_later_one_takes_over(before, now, taken, bucket, monkeypatch, capsys):
+    """The earlier one, if it still lives, saves no checkpoint any more."""
+    here = mirror.path_of(RUN)
+    monkeypatch.setenv("SIGNER_RUN", before)
+    with bucket_lock.locked(here / ".lock", "process 1 on first"):
+        bucket_lock.check()
+        mine = dict(bucket_lock._held)
+        monkeypatch.setattr(bucket_lock.socket, "gethostname", lambda: "second")
+        monkeypatch.setenv("SIGNER_RUN", now)
+        later = bucket_lock.locked(here / ".lock", "process 1 on second")
+        if not taken:
+            with pytest.raises(Trouble, match=rf"^{RUN}: in use by process 1 on first; "), later:
+                pass
+            bucket_lock.check()
+            return
+        with later:
+            bucket_lock.check()
+            bucket_lock._held.update(mine)
+            with pytest.raises(Trouble, match=rf"^{RUN}/\.lock: the lock of this run is held by process 1 on second"):
+                bucket_lock.check()
+            with (
+                Checkpoints(mirror.checkpoints(here) / "slul", 1) as checkpoints,
+                pytest.raises(Trouble, match="nothing more is saved here"),
+            ):
+                checkpoints.save(1, None, None)
+        bucket.clear()
+        bucket_lock._held.update(mine)
+        with pytest.raises(Trouble, match="the lock of this run has been removed, so"):
+            bucket_lock.check()
+    assert not bucket_lock._held and "its lock is taken over" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_lock_is_gone_before_a_process_ends_at_once(number, bucket, monkeypatch):
     notice, ended = preemption.Notice(), []
@@ -369,6 +412,43 @@ def test_a_copy_of_what_others_made_is_the_buckets(bucket, tmp_path, capsys):
     assert mirror.copied(f"{url}/a", "x").read_text() == "ONE"  # a file alone
     with pytest.raises(SignerError, match=r"^config.vae.init gs://bucket/weights/none: nothing is there; give what"):
         mirror.copied("gs://bucket/weights/none", "config.vae.init")
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_copy_of_a_folder_that_was_replaced_is_plain(cut_short, bucket, tmp_path, monkeypatch, capsys):
+    """Whole, of a part of it, of a file, and of what it lies in; also where the older one could not be taken away."""
+    here = mirror.path_of(RUN)
+
+    def published(weights: str, more: str) -> None:
+        with storage.new_folder(here / "published", "kind") as partial:
+            (partial / "vae").mkdir()
+            (partial / "vae" / "weights").write_text(weights)
+            (partial / f"{more}.model").write_text(more)
+
+    if cut_short:
+        monkeypatch.setattr(mirror, "_take_away", lambda *_: None)
+    published("one", "spiece")
+    published("ONE", "pieces")
+    make(here / "data", a="two")
+    assert len(bucket) == 5 + 2 * cut_short
+    url, wanted = f"{RUN}/published", {"vae/weights": "ONE", "pieces.model": "pieces"}
+    copies = {
+        at: mirror.copied(f"{url}{at}", "config.vae.init") for at in ("", "/vae", "/vae/weights", "/pieces.model")
+    }
+    assert {*mirror.sizes(copies[""])} == {copies[""] / name for name in ("manifest.json", *wanted)}
+    assert all((copies[""] / name).read_text() == text for name, text in wanted.items())
+    assert (copies[""] / "manifest.json").read_bytes() == (here / "published" / "manifest.json").read_bytes()
+    assert os.listdir(copies["/vae"]) == ["weights"] and (copies["/vae"] / "weights").read_text() == "ONE"
+    assert [copies[at].read_text() for at in ("/vae/weights", "/pieces.model")] == ["ONE", "pieces"]
+    whole = mirror.copied(RUN, "x")
+    assert {file.relative_to(whole).as_posix() for file in mirror.sizes(whole)} == {
+        "data/a", "data/manifest.json", "published/manifest.json", *(f"published/{name}" for name in wanted)
+    }  # fmt: skip
+    capsys.readouterr()
+    assert mirror.copied(url, "x") == copies[""] and mirror.copied(RUN, "x") == whole
+    assert not capsys.readouterr().err  # nothing is copied again
+    with pytest.raises(SignerError, match=r"^x gs://bucket/runs/one/published/text_encoder: nothing is there"):
+        mirror.copied(f"{url}/text_encoder", "x")
 
 
 def test_a_compiled_step_is_taken_from_a_bucket(bucket, tmp_path):

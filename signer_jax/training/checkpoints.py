@@ -26,7 +26,7 @@ from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from signer_jax import outside
+from signer_jax import bucket_lock, outside
 from signer_jax.distributed import check_all_are_there, first_says, longest_wait, wait_for_all
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
@@ -108,8 +108,11 @@ class Checkpoints:
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
 
         `loss` says how good the state is, the same number in every process; without it is never the best. Raises
-        `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume.
+        `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume; and
+        where the run's lock in a bucket is another's by now.
         """
+        if is_url(self.directory):
+            _check_lock(self.directory)
         if not (is_url(self.directory) or self.directory.is_dir()):  # by its name: a mount gives new inode numbers
             raise Trouble(
                 f"{self.directory}: has gone since the run began, so step {step} is not saved; mount the workdir "
@@ -185,6 +188,17 @@ class Checkpoints:
                 f"{self.directory}: a checkpoint could not be saved ({short(error)}); {kept}; "
                 "check the place and its space, then run the same command again"
             ) from error
+
+
+def _check_lock(directory: Any) -> None:
+    """Raises `Trouble` in every process where the first, which holds the run's lock in a bucket, has lost it."""
+    lost = None
+    try:
+        bucket_lock.check()
+    except Trouble as error:
+        lost = error
+    if first_says(lost is not None):
+        raise lost or Trouble(f"{directory}: the first process says why nothing more is saved")
 
 
 @dataclass(frozen=True)

@@ -340,6 +340,7 @@ def fit(
                 break
             if show and ((k + 1) % show_every == 0 or last):
                 at("samples", k + 1)
+                jax.block_until_ready(state)  # what is left of the step is none of the samples' time, nor their failure
                 with meter.spent("samples"):
                     show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale), notice.anywhere)
         at("save", stage.steps)

@@ -24,8 +24,8 @@ class Meter:
 
     The first step of each shape, which compiles, is left out, and what was counted before it since the last line: its
     end is where counting begins anew. The time that the loop waits for a batch and for a checkpoint is taken by the
-    host's clock; the rest is `compute`. What is read while the devices work is no less read: `data` is what would be
-    won at most if batches cost nothing.
+    host's clock; the rest is `compute`. Samples are apart: their time is in no rate. What is read while the devices
+    work is no less read: `data` is what would be won at most if batches cost nothing.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Meter:
 
     @contextmanager
     def spent(self, what: str) -> Iterator[None]:
-        """Adds a block's time to `data` or `checkpoint`."""
+        """Adds a block's time to `data`, `checkpoint` or `samples`."""
         started = time.perf_counter()
         yield
         self._seconds[what] += time.perf_counter() - started
@@ -69,14 +69,16 @@ class Meter:
         steps, seconds = sum(self._shapes.values()), time.perf_counter() - self._started
         values = _memory(self._devices)
         if steps and jax.process_index() == 0:
-            waited = sum(self._seconds.values())
+            samples = self._seconds["samples"]
+            seconds -= samples
             examples = sum(count * shapes[0][1][0] for shapes, count in self._shapes.items())
             values |= {
                 "speed/steps_per_second": steps / seconds,
                 "speed/examples_per_second": examples / seconds,
                 "speed/data_seconds": self._seconds["data"] / steps,
                 "speed/checkpoint_seconds": self._seconds["checkpoint"] / steps,
-                "speed/compute_seconds": (seconds - waited) / steps,
+                "speed/compute_seconds": (seconds - self._seconds["data"] - self._seconds["checkpoint"]) / steps,
+                "speed/samples_seconds": samples / steps,
             }
             if self._tokens:
                 values["speed/tokens_per_second"] = self._counted / seconds

@@ -354,6 +354,36 @@ def here(tree: Any, mesh: Mesh, *, along: str = "fsdp") -> Any:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def check_room(tree: Any, mesh: Mesh, *, along: str = "fsdp") -> None:
+    """Raises `SignerError` where a device of this process says that it has no memory for what `here` would put there,
+    and for the largest array once more, as it comes.
+
+    It is asked before: where one process failed in `here`, the others would wait for it there. A single one need not.
+    """
+    if jax.process_count() == 1 or _replicas(mesh.shape):
+        return
+    own = own_mesh(mesh.shape, along=along)
+
+    def size(path, leaf: jax.Array) -> int:
+        lies = NamedSharding(own, parameter_spec(path_name(path), leaf.shape, own.shape))
+        return math.prod(lies.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    sizes = jax.tree.leaves(jax.tree_util.tree_map_with_path(size, tree))
+    needed = sum(sizes) + max(sizes, default=0)
+    for device in own.devices.flat:
+        if (free := _free(device)) is not None and free < needed:
+            raise SignerError(
+                f"they need {needed / 1e9:.1f} GB beside the training on each device of a process, and {device} has "
+                f"{max(free, 0) / 1e9:.1f} GB"
+            )
+
+
+def _free(device: Any) -> int | None:
+    """Bytes of a device that are free, None where the platform does not say."""
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
+
+
 def _taken(tree: Any, mesh: Mesh, along: str) -> Any:
     """The arrays as those of a mesh that has all devices along one axis; none is copied that lies so already."""
     if mesh.shape["data"] > 1 or mesh.shape["tensor"] > 1:

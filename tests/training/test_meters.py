@@ -50,6 +50,8 @@ def test_time_is_split_and_counted_by_what_was_run(monkeypatch):
         clock.now += 1.0
     with meter.spent("checkpoint"):
         clock.now += 0.75
+    with meter.spent("samples"):  # which is in no rate
+        clock.now += 30.0
     found = meter.read()
     assert found["speed/steps_per_second"] == pytest.approx(3 / 4.5)
     assert found["speed/examples_per_second"] == pytest.approx(24 / 4.5)
@@ -57,6 +59,7 @@ def test_time_is_split_and_counted_by_what_was_run(monkeypatch):
     assert (found["speed/data_seconds"], found["speed/compute_seconds"], found["speed/checkpoint_seconds"]) == (
         pytest.approx(0.25), pytest.approx(1.0), pytest.approx(0.25)
     )  # fmt: skip
+    assert found["speed/samples_seconds"] == pytest.approx(10.0)
     assert found["speed/model_tflops"] == pytest.approx(10 / 4.5)
     assert found["speed/mfu"] == pytest.approx(10e12 / 4.5 / (2 * 459e12))
     # Nothing of that is in the next reading, and a known shape is not asked for again.

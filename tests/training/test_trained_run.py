@@ -1,17 +1,22 @@
 """A whole run whose stages train a part of their parameters: what is read of it is what was trained, resumed or not."""
 
 import json
+import re
+from dataclasses import replace
+from typing import NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import TINY
 from flax.traverse_util import flatten_dict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from signer_jax import configuration, layout
+from signer_jax import configuration, layout, samples
 from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
+from signer_jax.evaluation import Evaluation
 from signer_jax.pipeline import Signer
 from signer_jax.samples import Samples
 from signer_jax.training import partitioning, run
@@ -121,15 +126,15 @@ def test_samples_stand_in_tensorboard_while_a_stage_trains_and_change_nothing(tm
 
 def test_a_stage_shows_what_it_trains(tiny_run, tmp_path, capsys):
     loaded = Signer.load(tiny_run)
-    monitor, samples = Monitor(tmp_path), Samples(loaded.settings, tiny_run)
+    monitor, shown = Monitor(tmp_path), Samples(loaded.settings, tiny_run)
     own = {"pose": ("slul", "slp_moe", "stabiliser"), "renderer": ("slul", "vae", "renderer"), "joint": loaded.params}
     programs = []
     for step, (stage, parts) in enumerate(own.items()):
-        samples(stage, loaded.model, monitor, step, {part: loaded.params[part] for part in parts}, lambda: False)
-        programs.append(samples._studio and samples._studio.film)
+        shown(stage, loaded.model, monitor, step, {part: loaded.params[part] for part in parts}, lambda: False)
+        programs.append(shown._studio and shown._studio.film)
     assert programs[0] is None and programs[1] is programs[2]  # compiled once
-    samples("joint", loaded.model, monitor, 4, loaded.params, lambda: True)  # the run was asked to stop: nothing more
-    assert samples._studio.params == {}  # the next step uses them up
+    shown("joint", loaded.model, monitor, 4, loaded.params, lambda: True)  # the run was asked to stop: nothing more
+    assert shown._studio.params == {}  # the next step uses them up
     poses, clips = {"pose/ground_truth", "pose/top_expert__stabilised"}, {"video/0", "video/1"}
     wanted = {f"pose/{one}": [0] for one in poses} | {f"renderer/{one}": [1] for one in clips}
     assert pictured(tmp_path) == wanted | {f"joint/{one}": [2] for one in (*poses, *clips, "glosses/text_summary")}
@@ -138,6 +143,66 @@ def test_a_stage_shows_what_it_trains(tiny_run, tmp_path, capsys):
         nothing("slul", loaded.model, monitor, 3, {"slul": loaded.params["slul"]}, lambda: False)
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("signer: stage 'slul': no samples (") and line.endswith("; training goes on")
+
+
+@pytest.mark.parametrize("where", ["gathering", "making", "another process"])
+def test_training_goes_on_without_samples_whatever_hinders_them(where, tmp_path, monkeypatch, capsys):
+    made, params = [], {"slul": {"a": jnp.ones(2)}}
+    shown = Samples(config(), tmp_path)
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 bytes")
+
+    def fails(*_: object) -> NoReturn:
+        made.append(1)
+        raise KeyError("nothing of the kind")
+
+    if where == "gathering":
+        monkeypatch.setattr(samples, "here", full)
+    if where == "another process":
+        monkeypatch.setattr(samples, "first_failure", lambda at, mine, _: "no room" if at.endswith("own") else mine)
+    monkeypatch.setattr(shown, "_made", fails)
+    for step in range(2):
+        shown("slul", None, None, step, params, lambda: False)
+    says = {
+        "gathering": "takes more memory than there is; .*", "making": r"KeyError: 'nothing of the kind'",
+        "another process": "no room",
+    }  # fmt: skip
+    _, line = capsys.readouterr().err.splitlines()  # the first is of the stage vae
+    assert re.fullmatch(rf"signer: stage 'slul': no samples \({says[where]}\); training goes on", line)
+    assert len(made) == 2 * (where == "making")
+
+
+def test_only_what_is_shown_is_handed_over_and_the_rest_is_said(tmp_path, monkeypatch, capsys):
+    settings = replace(config(), stages=("slul", "vae", "joint"))
+    parts = ("slul", "slp_moe", "stabiliser", "vae", "renderer")
+    gathered: list[set[str]] = []
+    monkeypatch.setattr(samples, "here", lambda params, *_, **__: gathered.append({*params}) or params)
+    monkeypatch.setattr(Samples, "_made", lambda *_: (Evaluation(), 25.0))
+    for encoder in ("", "umt5"):
+        shown = Samples(replace(settings, renderer=replace(settings.renderer, text_encoder=encoder)), tmp_path)
+        for stage in ("slul", "vae", "renderer", "joint"):
+            shown(stage, None, Monitor(tmp_path), 1, {part: {"a": jnp.ones(2)} for part in parts}, lambda: False)
+    poses = {"slul", "slp_moe", "stabiliser"}
+    assert gathered == [{"slul"}, {"slul", "vae", "renderer"}, {*parts}, {"slul"}, poses]
+    nothing, clips = "stage 'vae' shows nothing", "stage 'joint' shows no clips: while it trains, config.renderer.text"
+    said = [line.removeprefix("signer: config.samples_every: ") for line in capsys.readouterr().err.splitlines()]
+    assert said[:2] == [nothing] * 2 and said[2].startswith(clips) and len(said) == 3
+
+
+def test_a_process_without_room_for_what_others_hand_over_says_so_before(monkeypatch):
+    mesh, free = partitioning.make_mesh({"data": 1, "fsdp": 8}), [2e9]
+    params = {"a": jax.ShapeDtypeStruct((8, 1000, 1000), jnp.float32)}  # 32 MB
+    monkeypatch.setattr(partitioning, "_free", lambda _: free[0])
+    partitioning.check_room(params, mesh)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    partitioning.check_room(params, mesh)
+    free[0] = None  # a platform that does not say
+    partitioning.check_room(params, mesh)
+    free[0] = 63e6
+    says = r"^they need 0\.1 GB beside the training on each device of a process, and .* has 0\.1 GB$"
+    with pytest.raises(SignerError, match=says):
+        partitioning.check_room(params, mesh)
 
 
 @pytest.mark.parametrize(
