@@ -127,11 +127,13 @@ class Chain:
     [(ANIMATE, 5, 2.0, 20), ("wan2.1-i2v-14b", 1, 2.0, 21), ("wan2.2-ti2v-5b", 1, 2.0, 21)],
 )
 def test_a_long_video_is_that_of_diffusers_pipeline(tmp_path, name, overlap, guidance, frames):
-    """To the rounding of drawn and decoded pictures to whole numbers, which random weights make more of later on."""
+    """The first segment to the rounding of drawn pictures. Their next begins with a frame in whole grey levels, ours
+    with the frame itself, of which random weights make up to 1.6 levels where two segments are 70 apart.
+    """
     chain = Chain(name, tmp_path, overlap, guidance, frames)
     ours = chain.ours()
     theirs = (chain.animated if name == ANIMATE else chain.from_picture)()
     assert ours.shape == theirs.shape == (frames, SIZE, SIZE, 3) and ours.std() > 20
     apart = np.abs(ours.astype(float) - theirs).mean((1, 2, 3))
     repeated = np.abs(ours[WINDOW:].astype(float) - ours[overlap : frames - WINDOW + overlap]).mean()
-    assert apart[:WINDOW].max() < 0.3 and apart[WINDOW:].max() < 1.0 < 5 < repeated, (apart.round(3), repeated)
+    assert apart[:WINDOW].max() < 0.3 and apart[WINDOW:].max() < 2.0 < 5 < repeated, (apart.round(3), repeated)
