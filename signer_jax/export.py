@@ -20,7 +20,7 @@ from signer_jax import model as models
 from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
-from signer_jax.interop.names import Described
+from signer_jax.interop.names import Described, held_as
 from signer_jax.interop.shards import TYPES, Watch
 from signer_jax.model import Model
 from signer_jax.opened import described, restored
@@ -30,6 +30,7 @@ from signer_jax.settings import Settings
 from signer_jax.slul.byte_pieces import says_bytes
 from signer_jax.slul.t5 import T5
 from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
+from signer_jax.training.held import Weights
 
 KIND = "set of exported weights"
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.
@@ -50,6 +51,9 @@ def of_imported(kind: str, path: Path, out: Path, type_: str | None, watch: Watc
         there += [name for name in importing.SETTINGS if (path / name).is_dir()]
         if pipelines.pipeline_class(variant):
             also = partial(_indexed, variant=variant, there=there, out=out, lines=lines)
+    elif found.index and (part := found.part("transformer")):
+        code = pipelines.code_of(path, found.index, clip=part.model.module.image_dim is not None)
+        lines += [f"load it with {code.replace('FOLDER', _quoted(out))}"] if code else []
     importing.copy(found, out, kind=type_, watch=watch, also=also)
     return [f"{out}: {', '.join(part.kind for part in found.parts)}, as they were imported", *lines]
 
@@ -71,12 +75,19 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     variant = _published_variant(workdir)
     weights = described(workdir)
     _check_place(out, weights.shapes["renderer"], type_, float32=weights.shapes["vae"], encoders=workdir / kept.NAME)
-    settings, model, params = restored(weights, parts=("renderer", "vae"), whole=True)
+    settings, model = weights.settings, weights.model
     module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
     lines = []
     with storage.new_folder(out, KIND) as folder:
-        rest = pipelines.write_transformers(folder, variant, module, params["renderer"], type_, watch)
-        pipelines.write_vae(folder, vae, params["vae"], "F32", watch)  # which it encodes in, whatever the others'
+        # One model in memory at a time: of two experts of 57 GB no accelerator holds both.
+        rest: dict[str, Any] = {}
+        for place, name in zip(wan.PIPELINE, variant.experts or ("",), strict=False):
+            at = f"transformer/{name}/" if name else "transformer/"
+            beside = pipelines.write_transformer(folder, place, module, _read(weights, f"renderer/{at}"), type_, watch)
+            rest |= {at + path: value for path, value in beside.items()}
+        rest |= flatten_dict(_read(weights, "renderer/", but="renderer/transformer/"), sep="/")
+        # In float32, which it encodes in, whatever the others' type.
+        pipelines.write_vae(folder, vae, _read(weights, "vae/"), "F32", watch)
         there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
         parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
         lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")
@@ -93,6 +104,16 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
             pipelines.write_rest(folder, rest, about, type_)
             lines.append(_said_of(rest))
     return lines
+
+
+def _read(weights: Weights, prefix: str, but: str = "\0") -> dict[str, Any]:
+    """A part of a run's parameters: those whose paths begin so, in float32, adapters merged."""
+    kinds = {path: kind for path, kind in weights.whole().items() if path.startswith(prefix)}
+    kinds = {path: kind for path, kind in kinds.items() if not path.startswith(but)}
+    tree = weights.read(kinds, weights.settings.stages, merged=kinds)
+    for name in prefix.split("/")[:-1]:
+        tree = tree.get(name, {})
+    return tree
 
 
 def _published_variant(workdir: Path) -> Any:
@@ -118,10 +139,13 @@ def _check_place(out: Path, shapes: Any, type_: str, *, float32: Any = None, enc
     Written are parameters of these shapes in `type_`, others in float32, and copies of the `encoders` of a folder.
     """
     storage.check_replaceable(out, KIND)
-    numbers, plain = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, float32))
+    numbers = sum(
+        leaf.size * held_as(path, TYPES[type_]).itemsize for path, leaf in flatten_dict(shapes, sep="/").items()
+    )
+    plain = sum(leaf.size * 4 for leaf in jax.tree.leaves(float32))
     folders = [encoders / name for name in ("text_encoder", "image_encoder")] if encoders else []
     copied = sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors"))
-    storage.check_room(out, numbers * TYPES[type_].itemsize + 4 * plain + copied)
+    storage.check_room(out, numbers + plain + copied)
 
 
 def _with_constants(settings: Settings, model: Model, workdir: Path) -> Any:

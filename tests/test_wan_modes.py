@@ -1,6 +1,7 @@
-"""Every mode of training on every config of a published Wan model: what it changes, all of it; and what is refused.
+"""Modes of training on published Wan models: what a mode changes, all of it; and what is refused.
 
-The modes that the configs are shipped with go all the way in test_wan_configs.
+`semantics` on one config of each layout, branch, full and lora on one of them each: what trains is a rule on paths, the
+same for all. The modes that the configs are shipped with go all the way in test_wan_configs.
 """
 
 import re

@@ -46,7 +46,7 @@ def write_text_encoder(pipeline: Path) -> None:
 def write_image_encoder(pipeline: Path) -> None:
     tower = ImageEncoder(tiny_wan.CLIP, 2, 10, 3, 8, 4, "gelu", 1e-5)
     shapes = jax.eval_shape(lambda: tower.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))["params"]
-    tensors = names.to_theirs(clip._table(tower), tiny_wan.random(shapes, 4))
+    tensors = names.to_theirs(clip.table_of(tower), tiny_wan.random(shapes, 4))
     width = tiny_wan.CLIP
     tensors |= {"post_layernorm.weight": np.ones(width), "post_layernorm.bias": np.ones(width)}
     folder = pipeline / "image_encoder"

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--dtype",
         choices=tuple(TYPES),
-        help="the type of the numbers there, but for the autoencoder's, which encodes in float32",
+        help="the type of the numbers there; the autoencoder keeps its own, and norms and the like are float32",
     )
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 def said(found: "Found", out: str, dtype: str | None) -> list[str]:
     """What was found, in lines: the kind, a table of its models, what was left out, and the next command."""
     from signer_jax import storage
-    from signer_jax.interop import importing
+    from signer_jax.interop import importing, shards
 
     variants = importing.variants_of(found)
     pipeline = str(found.index.get("_class_name", "no model_index.json")) if found.whole else "one model"
@@ -68,7 +68,8 @@ def said(found: "Found", out: str, dtype: str | None) -> list[str]:
     for part in found.parts:
         known = importing.published(found, part)
         shown = f"{known:,}" if known else "-"
-        stored = part.types if importing.kind_of(part, dtype) is None else str(dtype)
+        kinds = {entry.kind for entry in importing.entries_of(part, TYPES[dtype] if dtype else None)}
+        stored = ", ".join(sorted(str(shards.TYPES[kind]) for kind in kinds))
         rows.append((part.name, part.kind, f"{part.parameters:,}", shown, stored, storage.gigabytes(part.size)))
     lines += table(rows, ("part", "class", "parameters", "published", "stored as", "read")).splitlines()
     if found.left_out:

@@ -31,10 +31,10 @@ _CONFIG = {
 }
 # What stands behind the states that are read.
 _IGNORED = ("post_layernorm.weight", "post_layernorm.bias", "visual_projection.weight")
-_PREFIX = "vision_model."  # published files have it before every name; a CLIPVisionModel of transformers 5 does not
+PREFIX = "vision_model."  # published files have it before every name; a CLIPVisionModel of transformers 5 does not
 
 
-def _table(module: ImageEncoder) -> list[Row]:
+def table_of(module: ImageEncoder) -> list[Row]:
     p = module.patch
     patches = Turn(  # a strided convolution [d, c, y, x], and a dense layer over flattened patches [y·x·c, d]
         lambda a: a.transpose(2, 3, 1, 0).reshape(-1, a.shape[0]),
@@ -90,15 +90,15 @@ def describe(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = j
         eps=config["layer_norm_eps"],
         dtype=dtype,
     )
-    tensors = {name.removeprefix(_PREFIX): array for name, array in state_dict.read_tensors(path).items()}
+    tensors = {name.removeprefix(PREFIX): array for name, array in state_dict.read_tensors(path).items()}
     # Not read, but a file without it is not what its config says.
-    unread = {row.theirs.format(last) for row in _table(module) if "{}" in row.theirs}
+    unread = {row.theirs.format(last) for row in table_of(module) if "{}" in row.theirs}
     names.check_names(unread, unread & tensors.keys(), path)
     for name in unread:
         del tensors[name]
     pictures = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, 3), jnp.float32)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), pictures)
-    return names.Described(path, module, _table(module), tensors, init, _IGNORED)
+    return names.Described(path, module, table_of(module), tensors, init, _IGNORED)
 
 
 def check_width(path: str | Path, width: int) -> None:

@@ -60,10 +60,6 @@ class Part:
         return sum(math.prod(tensor.shape) for tensor in read.values())
 
     @property
-    def types(self) -> str:
-        return ", ".join(sorted({str(shards.TYPES[tensor.kind]) for tensor in self.tensors.values()}))
-
-    @property
     def size(self) -> int:
         """Bytes of its tensors."""
         return sum(tensor.entry().size for tensor in self.tensors.values())
@@ -281,16 +277,28 @@ def published(found: Found, part: Part) -> int | None:
 # ---- The copy --------------------------------------------------------------------------------------------------------
 
 
-def kind_of(part: Part, kind: str | None) -> str | None:
-    """The type that a part is written in where `kind` is asked for: an autoencoder encodes in float32 and keeps its own
-    numbers, which are few.
+def entries_of(part: Part, kind: str | None) -> list[shards.Entry]:
+    """What is written of a part where `kind` is asked for.
+
+    An autoencoder encodes in float32 and keeps its own numbers, which are few; what no training and no signing rounds
+    (`names.held_as`: norms, modulation, the layers of the time) is float32 in the file too.
     """
-    return None if part.name == "vae" else kind
+    if kind is None or part.name == "vae":
+        return [tensor.entry() for tensor in part.tensors.values()]
+    bare = {name: name.removeprefix(clip.PREFIX) for name in part.tensors}
+    paths = names.paths_of(_table_of(part), bare.values())
+    return [tensor.entry(state_dict.kind_at(paths.get(bare[n], ""), kind)) for n, tensor in part.tensors.items()]
+
+
+def _table_of(part: Part) -> list[names.Row]:
+    """By the names that the tensors have in the copy, which holds a T5's decoder too."""
+    of = wan if part.name in wan.PIPELINE else clip if part.name == "image_encoder" else t5
+    return of.table_of(part.model.module)
 
 
 def written_size(found: Found, kind: str | None) -> int:
     """Bytes that the copy takes."""
-    tensors = [tensor.entry(kind_of(part, kind)).size for part in found.parts for tensor in part.tensors.values()]
+    tensors = [entry.size for part in found.parts for entry in entries_of(part, kind)]
     return sum(tensors) + sum(file.stat().st_size for file in found.plain)
 
 
@@ -300,23 +308,24 @@ def copy(
 ) -> None:  # fmt: skip
     """Writes what was found as a folder of ours, whole or not at all.
 
-    `kind` is the type of the tensors there (of `shards.TYPES`), but for the autoencoder's (`kind_of`), None for the one
-    that each has; `watch` is told of the bytes. `also` writes more into the folder. Raises `SignerError` for a value
-    that is not finite, and where the place is taken or has too little room.
+    `kind` is the type of the tensors there (of `shards.TYPES`), but for those that are never rounded (`entries_of`),
+    None for the one that each has; `watch` is told of the bytes. `also` writes more into the folder. Raises
+    `SignerError` for a value that is not finite, and where the place is taken or has too little room.
     """
     with storage.new_folder(out, KIND) as folder:
         for part in found.parts:
             inside = folder / part.name if found.whole else folder
             inside.mkdir(exist_ok=True)
             stem = "model" if part.name in ("t5", "text_encoder", "image_encoder") else wan.STEM
-            own = kind_of(part, kind)
-            entries = [tensor.entry(own) for tensor in part.tensors.values()]
-            state_dict.write_into(inside, _typed(part.config, own), entries, stem, watch)
+            config = part.config if part.name == "vae" else _typed(part.config, kind)
+            state_dict.write_into(inside, config, entries_of(part, kind), stem, watch)
         for file in found.plain:
             inside = folder / file.relative_to(found.path)
             inside.parent.mkdir(exist_ok=True)
             with outside.reading(file, "give a smaller one"):
-                inside.write_bytes(file.read_bytes())
+                size = inside.write_bytes(file.read_bytes())
+            if watch:
+                watch(size)
         if also:
             also(folder)
 

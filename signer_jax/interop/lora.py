@@ -165,9 +165,14 @@ def load(path: str | Path, module: Any, params: Mapping, scale: float = 1.0) -> 
 # ---- Names -----------------------------------------------------------------------------------------------------------
 
 
+def layers_of(module: Any) -> frozenset[str]:
+    """Our paths of the layers whose adapters can be written: of a T5 or a `VideoTransformer`."""
+    return frozenset(row.ours for row in _rows(module))
+
+
 def _rows(module: Any) -> list[Row]:
     """The rows of the model's table that are dense layers' kernels, without the endings of both names."""
-    table: Sequence[Row] = t5._table(module) if isinstance(module, T5) else wan._table(module)
+    table: Sequence[Row] = t5.table_of(module) if isinstance(module, T5) else wan.table_of(module)
     return [
         row._replace(ours=row.ours.removesuffix("/kernel"), theirs=row.theirs.removesuffix(".weight"))
         for row in table

@@ -6,7 +6,8 @@ ours is stacked over the layers: all of them, or those that the row names.
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +24,26 @@ FLOAT32, BFLOAT16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)
 # A parameter's path, and the type that holds what its files do -> the type that it is read in; None: it is not read.
 Kind = Callable[[str, np.dtype], np.dtype | None]
 Finish = Callable[[str, Any], Any]  # a parameter's path and value, as soon as it is read -> what is kept of it
+
+# What the modules compute in float32 whatever `config.dtype` is, 1 % of a published model; and the autoencoder, whose
+# latents training and signing must have alike. Rounding these would change what is computed.
+_FLOAT32 = re.compile(r"^vae/|(^|/)(motion_encoder|[^/]*(norm|modulation|time|straight|relative_bias)[^/]*)(/|$)")
+_LAYER = re.compile(r"\.\d+\.")  # a layer's number in their names
+
+
+def held_as(path: str, dtype: np.dtype) -> np.dtype:
+    """The type in which a parameter lies, in memory or in a file, where the others like it lie in `dtype`."""
+    return FLOAT32 if _FLOAT32.search(path) else np.dtype(dtype)
+
+
+def paths_of(table: Sequence["Row"], theirs: Iterable[str]) -> dict[str, str]:
+    """The path of our parameter that each of their tensors is in, of those that are in one."""
+    ours, found = {row.theirs: row.ours for row in table}, {}
+    for name in theirs:
+        path = ours.get(name, ours.get(_LAYER.sub(".{}.", name, count=1)))
+        if path is not None:
+            found[name] = path
+    return found
 
 
 def inside(place: Place | None, part: str) -> Place | None:
@@ -246,6 +267,7 @@ def _part(tensor: Tensor, turn: Turn, axes: tuple[int | None, ...], ours: tuple[
 class Theirs(NamedTuple):
     """One of their tensors as it is made of ours."""
 
+    ours: str  # our parameter's path
     shape: tuple[int, ...]
     make: Callable[[], np.ndarray]  # float32; the parameter is taken from the devices here, a layer of it alone
 
@@ -260,7 +282,7 @@ def theirs_of(table: Sequence[Row], params: Mapping) -> dict[str, Theirs]:
         # A turn moves axes about: of an array without memory of its own it tells the shape.
         shape = row.turn.write(np.broadcast_to(np.float32(0), value.shape[places.ndim :])).shape
         for index, name in zip(np.ndindex(places.shape), row.names(places), strict=True):
-            tensors[name] = Theirs(shape, functools.partial(_written, row.turn, value, index))
+            tensors[name] = Theirs(row.ours, shape, functools.partial(_written, row.turn, value, index))
     return tensors
 
 

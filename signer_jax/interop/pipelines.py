@@ -5,11 +5,12 @@ What diffusers has no place for (the control branch, SLUL's features beside the 
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from signer_jax import storage
 from signer_jax.errors import SignerError
@@ -21,6 +22,7 @@ from signer_jax.renderer.variants import Variant
 from signer_jax.renderer.video_transformer import VideoTransformer
 
 OURS = "signer_jax"  # the stem of our file
+_ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "image_processor")
 _SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler", "_diffusers_version": wan.WRITTEN_FOR, "num_train_timesteps": 1000,
     "prediction_type": "flow_prediction", "use_flow_sigmas": True, "solver_order": 2, "solver_type": "bh2",
@@ -37,22 +39,14 @@ def pipeline_class(variant: Variant) -> str | None:
     return "WanImageToVideoPipeline" if "image" in variant.streams else "WanPipeline"
 
 
-def write_transformers(
-    folder: Path, variant: Variant, module: VideoTransformer, params: Mapping, kind: str, watch: shards.Watch | None
+def write_transformer(
+    folder: Path, place: str, module: VideoTransformer, params: Mapping, kind: str, watch: shards.Watch | None
 ) -> dict[str, Any]:
-    """Writes the transformer, or both experts, into a pipeline's folder; returns what of `params` has no place there,
-    by its path: the renderer's other parts, and in the transformer what no published one has.
-    """
-    rest = flatten_dict({name: value for name, value in params.items() if name != "transformer"}, sep="/")
-    for i, name in enumerate(variant.experts or ("",)):
-        given = params["transformer"][name] if name else params["transformer"]
-        config, tensors, beside = wan.theirs(module, given)
-        inside = folder / wan.PIPELINE[i]
-        inside.mkdir()
-        state_dict.write_into(inside, config, state_dict.entries_of(tensors, kind, wan.PIPELINE[i]), wan.STEM, watch)
-        prefix = f"transformer/{name}/" if name else "transformer/"
-        rest |= {prefix + path: value for path, value in beside.items()}
-    return rest
+    """Writes a transformer into its `place` in a pipeline's folder; returns what of `params` no published one has."""
+    config, tensors, beside = wan.theirs(module, params)
+    (folder / place).mkdir()
+    state_dict.write_into(folder / place, config, state_dict.entries_of(tensors, kind, place), wan.STEM, watch)
+    return beside
 
 
 def write_vae(folder: Path, module: VideoVAE, params: Mapping, kind: str, watch: shards.Watch | None) -> None:
@@ -127,15 +121,34 @@ def write_index(folder: Path, variant: Variant, shift: float, there: list[str]) 
         components["image_encoder"] = ["transformers", "CLIPVisionModel"]
         components["image_processor"] = ["transformers", "CLIPImageProcessor"]
     needs_clip = variant.clip_dim is not None
-    missing = [
-        part for part in ("text_encoder", "tokenizer", "image_encoder", "image_processor")
-        if part in components and part not in there
-    ]  # fmt: skip
+    missing = [part for part in _ENCODERS if part in components and part not in there]
     index: dict[str, Any] = {"_class_name": name, "_diffusers_version": wan.WRITTEN_FOR}
     if name != "WanAnimatePipeline":
         index |= {"boundary_ratio": variant.boundary, "expand_timesteps": variant.time == "token"}
     index |= {part: [None, None] if part in missing else value for part, value in components.items()}
     (folder / INDEX).write_text(storage.to_json(index), encoding="utf-8")
+    return _code(name, missing, clip=needs_clip)
+
+
+def code_of(folder: Path, index: Mapping[str, Any], *, clip: bool) -> str | None:
+    """The line of Python that loads a pipeline's folder by the index that it has; None where the index names no class
+    of Wan's, or what the folder has not. `clip`: a CLIP belongs to it.
+    """
+    name = index.get("_class_name")
+    if not isinstance(name, str) or not re.fullmatch(r"Wan\w*Pipeline", name, re.ASCII):
+        return None
+
+    def there(part: str) -> bool:
+        entry = index.get(part)
+        return isinstance(entry, list) and any(entry) and (folder / part).is_dir()
+
+    if not all(map(there, ("scheduler", "transformer", "vae"))):
+        return None
+    parts = _ENCODERS if name != "WanPipeline" else _ENCODERS[:2]
+    return _code(name, [part for part in parts if not there(part)], clip=clip)
+
+
+def _code(name: str, missing: Sequence[str], *, clip: bool) -> str:
     # What a pipeline must be given, and may be None; where no CLIP belongs to it, diffusers asks for none.
-    given = [part for part in missing if needs_clip or not part.startswith("image")]
+    given = [part for part in missing if clip or not part.startswith("image")]
     return f"diffusers.{name}.from_pretrained(FOLDER{''.join(f', {part}=None' for part in given)})"

@@ -16,6 +16,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import shards
 from signer_jax.interop.foreign import recognise
 from signer_jax.interop.model_config import plain_inside, read_json
+from signer_jax.interop.names import held_as
 from signer_jax.interop.shards import Entry
 from signer_jax.json_files import LISTS
 
@@ -229,12 +230,23 @@ def write_into(
 
 
 def entries_of(tensors: Mapping[str, Any], kind: str = "F32", where: str = "weights") -> list[Entry]:
-    """What is written of arrays, or of tensors that are made when it is their turn (`names.Theirs`)."""
+    """What is written of arrays, or of tensors that are made when it is their turn (`names.Theirs`).
+
+    In `kind`, but for what is held in float32 whatever the others are (`names.held_as`).
+    """
 
     def maker(value: Any) -> Callable[[], np.ndarray]:
         return getattr(value, "make", lambda: value)
 
-    return [shards.of_array(key, tuple(value.shape), maker(value), kind, where) for key, value in tensors.items()]
+    return [
+        shards.of_array(key, tuple(value.shape), maker(value), kind_at(getattr(value, "ours", key), kind), where)
+        for key, value in tensors.items()
+    ]
+
+
+def kind_at(path: str, kind: str) -> str:
+    """The type that a parameter of ours is written in where `kind` is asked for (`names.held_as`)."""
+    return shards.BY_NAME[str(held_as(path, shards.TYPES[kind]))]
 
 
 def files_of(path: str | Path) -> list[Path]:

@@ -62,7 +62,7 @@ _CONFIG = {
 }
 
 
-def _table(t5: T5, sides: tuple[str, ...] = ("encoder", "decoder")) -> list[Row]:
+def table_of(t5: T5, sides: tuple[str, ...] = ("encoder", "decoder")) -> list[Row]:
     rows = [Row("token_embedding/embedding", _SHARED)]
     if "decoder" in sides and not t5.tie_embeddings:
         rows.append(Row("lm_head/kernel", _HEAD, TRANSPOSED))
@@ -116,7 +116,7 @@ def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Descr
     module = _module(path, kind, config, tied=_HEAD not in tensors).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
-    return names.Described(path, module, _table(module), tensors, init, _IGNORED)
+    return names.Described(path, module, table_of(module), tensors, init, _IGNORED)
 
 
 def load_encoder(
@@ -146,7 +146,7 @@ def describe_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.d
     module = _module(path, kind, config, tied=True).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
-    return names.Described(path, module, _table(module, ("encoder",)), tensors, init, _IGNORED)
+    return names.Described(path, module, table_of(module, ("encoder",)), tensors, init, _IGNORED)
 
 
 def check_width(path: str | Path, width: int) -> None:
@@ -170,20 +170,20 @@ def save(path: str | Path, module: T5, params: dict) -> None:
 
 def theirs(module: T5, params: dict) -> tuple[dict, dict[str, names.Theirs]]:
     """The config and the tensors of `save`."""
-    return _config_of_whole(module), names.theirs_of(_table(module), params)
+    return _config_of_whole(module), names.theirs_of(table_of(module), params)
 
 
 def in_transformers_form(described: names.Described) -> tuple[dict, dict[str, Any]]:
     """The config and the tensors of a folder by transformers' names and in its form; of one of its own as they are."""
     if not t5x.holds(described.path):
         return state_dict.read_config(described.path), dict(state_dict.read_tensors(described.path))
-    return _config_of_whole(described.module), dict(t5x.in_form_of(described, _table(described.module)))
+    return _config_of_whole(described.module), dict(t5x.in_form_of(described, table_of(described.module)))
 
 
 def save_encoder(path: str | Path, module: T5, params: dict) -> None:
     """Writes the encoder's part of `params` so that transformers' UMT5EncoderModel or T5EncoderModel loads it."""
     config = _config(module, "UMT5EncoderModel" if module.relative_bias_every_layer else "T5EncoderModel")
-    state_dict.write(path, config, names.theirs_of(_table(module, ("encoder",)), params))
+    state_dict.write(path, config, names.theirs_of(table_of(module, ("encoder",)), params))
 
 
 def _read_config(path: str | Path) -> tuple[str, dict]:

@@ -57,7 +57,7 @@ def _patch_turn(in_channels: int, patch: tuple[int, int, int]) -> Turn:
     )
 
 
-def _table(module: VideoTransformer) -> list[Row]:
+def table_of(module: VideoTransformer) -> list[Row]:
     embedder = "condition_embedder"
     rows = [
         *layer("patch_embedding", "patch_embedding", _patch_turn(module.in_channels, module.patch)),
@@ -161,7 +161,7 @@ def describe_transformer(path: str | Path) -> names.Described:
         tensors = wan_animate.unpacked(tensors)
         config = wan_original.config_of(path, config, tensors)
     module = _module(config, path)
-    table = _table(module)
+    table = table_of(module)
     # Some conversions of the image models carry a query norm that the forward pass never uses.
     optional: tuple[str, ...] = ("norm_added_q.weight",)
     if original:
@@ -178,7 +178,7 @@ def in_diffusers_form(described: names.Described) -> tuple[dict[str, Any], dict[
     tensors: dict[str, Any] = dict(described.tensors)
     if not wan_original.holds(tensors):
         return state_dict.read_config(described.path), tensors
-    rows = _table(described.module)
+    rows = table_of(described.module)
     named = {
         row.theirs.format(i): tensors[own.theirs.format(i)]
         for row, own in zip(rows, wan_original.renamed(rows, described.module.face), strict=True)
@@ -260,7 +260,7 @@ def class_of(face: bool) -> str:
 
 def theirs(module: VideoTransformer, params: Mapping) -> tuple[dict, dict[str, names.Theirs], dict[str, Any]]:
     """The config and the tensors of diffusers' class, and what of `params` has no place there, by its path."""
-    table = _table(module)
+    table = table_of(module)
     placed = {row.ours for row in table}
     rest = {name: value for name, value in flatten_dict(dict(params), sep="/").items() if name not in placed}
     return config_of(module), names.theirs_of(table, params), rest

@@ -18,12 +18,12 @@ from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax.dense import A, B, is_adapters
 from signer_jax.errors import SignerError
-from signer_jax.interop.names import FLOAT32, Described, inside
+from signer_jax.interop.names import FLOAT32, Described, held_as, inside
 from signer_jax.model import READ, TRAINED, Model
 from signer_jax.settings import Settings
 from signer_jax.training import lora, partitioning
 from signer_jax.training.checkpoints import read_params, read_sizes_beside
-from signer_jax.training.trained import chosen, held_as, split
+from signer_jax.training.trained import chosen, split
 
 Params = dict[str, Any]
 Kinds = dict[str, np.dtype]  # the paths of parameters, and the types that they lie in

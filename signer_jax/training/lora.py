@@ -18,6 +18,10 @@ from jaxtyping import Array
 
 from signer_jax.dense import A, B, is_adapters
 from signer_jax.errors import SignerError
+from signer_jax.interop.lora import layers_of
+from signer_jax.interop.names import Described
+from signer_jax.renderer.video_transformer import VideoTransformer
+from signer_jax.slul.t5 import T5
 from signer_jax.training.trained import join, matching, paths
 
 
@@ -37,6 +41,22 @@ def places(params: Mapping, parts: Sequence[str], targets: Sequence[str], where:
                 "give patterns that end in /kernel$"
             )
     return tuple(sorted(name.removesuffix("/kernel") for name in found))
+
+
+def check_held(at: Iterable[str], published: Mapping[str, Described], where: str) -> None:
+    """Raises `SignerError` for an adapter of published weights that no file of adapters can hold.
+
+    `published` are these by their paths. Weights that a run made itself have no other library to load adapters there.
+    """
+    for part, described in published.items():
+        if not isinstance(described.module, T5 | VideoTransformer):
+            continue  # of an autoencoder's layers `export lora` asks nothing
+        layers = {f"{part}/{layer}" for layer in layers_of(described.module)}
+        if strange := sorted(place for place in at if place.startswith(f"{part}/") and place not in layers):
+            raise SignerError(
+                f"{where}: {strange[0]} is a layer for which diffusers and PEFT have no adapters, so that export lora "
+                "could not write them; give patterns that leave it out, and train it by its own rule beside lora"
+            )
 
 
 def fresh(params: Mapping, at: Sequence[str], rank: int, key: Array) -> dict:

@@ -31,14 +31,14 @@ from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Settings, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
-from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, partitioning
+from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, lora, partitioning
 from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 from signer_jax.training.preemption import Notice
-from signer_jax.training.trained import FULL, join
+from signer_jax.training.trained import FULL, LORA, join
 
 # What a stage builds on: trained before it, or published (`init`).
 REQUIRES = {
@@ -303,6 +303,9 @@ def _check(settings: Settings) -> None:
     params = jax.eval_shape(lambda: models.init(model, settings, {}, 0)) if ruled or split else {}
     for name in ruled:
         check_rules(stage_of(name, model, settings, 0), params)
+        if LORA in settings.stage(name).trains:
+            where = "config.lora.targets"
+            lora.check_held(lora.places(params, TRAINED[name], settings.lora.targets, where), published, where)
     if split:  # once more with the corpus's own vocabulary
         _check_split(settings.stages, Weights(settings, Path(), model, {}, {}, params, mesh))
 

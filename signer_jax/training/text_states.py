@@ -25,14 +25,13 @@ from signer_jax.data.shards import BROKEN, Parts, Shard, open_parts, pack, unpac
 from signer_jax.errors import SignerError
 from signer_jax.interop import prompts, state_dict, t5
 from signer_jax.interop.importing import TOKENIZER
-from signer_jax.interop.names import FLOAT32, inside
+from signer_jax.interop.names import FLOAT32, held_as, inside
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.progress import progress
 from signer_jax.renderer import text_encoder
 from signer_jax.renderer.exact import exact
 from signer_jax.training import base, begun, encodings, partitioning, precision
 from signer_jax.training.published import hash_of, hashed
-from signer_jax.training.trained import held_as
 
 KIND = "cache of text states"
 KEY = "config.renderer.text_encoder"

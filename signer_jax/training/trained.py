@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from signer_jax.dense import is_adapters
 from signer_jax.errors import SignerError, closest
-from signer_jax.interop.names import FLOAT32
 from signer_jax.training.partitioning import path_name
 
 FULL, BRANCH, SEMANTICS, LORA = ("full",), "branch", "semantics", "lora"
@@ -26,15 +24,6 @@ _BRANCH = r"^renderer/(?!transformer/)|^renderer/transformer/(.+/)?(control|sema
 
 # A run without SLUL has none: a config that names it beside other rules is for runs of both kinds.
 _SEMANTICS = r"^renderer/transformer/(.+/)?semantics"
-
-# What the modules compute in float32 whatever `config.dtype` is, 1 % of a published model; and the autoencoder, whose
-# latents training and signing must have alike. Rounding these would change what is computed.
-_FLOAT32 = re.compile(r"^vae/|(^|/)(motion_encoder|[^/]*(norm|modulation|time|straight|relative_bias)[^/]*)(/|$)")
-
-
-def held_as(path: str, dtype: np.dtype) -> np.dtype:
-    """The type in which a parameter that does not train lies, where the others like it lie in `dtype`."""
-    return FLOAT32 if _FLOAT32.search(path) else np.dtype(dtype)
 
 
 def paths(params: Mapping, parts: Sequence[str]) -> tuple[str, ...]:

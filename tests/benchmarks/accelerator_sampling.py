@@ -93,10 +93,10 @@ def ours(size: dict, folder: Path) -> dict:
 
     from signer_jax import chips
     from signer_jax.interop import wan
+    from signer_jax.interop.names import held_as
     from signer_jax.renderer import sampler, vae_chunks
     from signer_jax.renderer.schedule import NoiseSchedule, timestep
     from signer_jax.training import flops
-    from signer_jax.training.trained import held_as
 
     dtype, given = np.dtype(jnp.dtype(size["dtype"])), inputs(size)
     described = wan.describe_transformer(folder / "transformer")

@@ -268,7 +268,7 @@ def make_tower(folder: Path) -> None:
         "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
     }  # fmt: skip
     module = ImageEncoder(8, 2, 8, 2, 8, 4, "gelu", 1e-5)
-    tensors = names.to_theirs(clip._table(module), _params(module, jnp.zeros((1, 8, 8, 3))))
+    tensors = names.to_theirs(clip.table_of(module), _params(module, jnp.zeros((1, 8, 8, 3))))
     state_dict.write(folder / "clip", config, tensors)
 
 

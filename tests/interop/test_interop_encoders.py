@@ -140,7 +140,7 @@ TOWER = {
 def tower(tmp_path) -> Path:
     """As a published file: a prefix before every name, and the last block, norm and projection, which are not read."""
     module = ImageEncoder(12, 3, 10, 3, 8, 4, "gelu", 1e-5)
-    tensors = names.to_theirs(clip._table(module), numbers(module.init, jnp.zeros((1, 8, 8, 3))))
+    tensors = names.to_theirs(clip.table_of(module), numbers(module.init, jnp.zeros((1, 8, 8, 3))))
     rest = {"post_layernorm.weight": np.ones(12), "post_layernorm.bias": np.ones(12)}
     tensors = {f"vision_model.{name}": array for name, array in (tensors | rest).items()}
     state_dict.write(tmp_path / "tower", TOWER, tensors | {"visual_projection.weight": np.ones((5, 12))})

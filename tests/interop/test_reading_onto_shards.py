@@ -161,7 +161,7 @@ def write_model(folder: Path) -> None:
     shapes = flatten_dict(wan._init(module)()["params"], sep="/")
     for file, layer in [("model.safetensors", None), *((f"model-{i}.safetensors", i) for i in range(layers))]:
         tensors = {}
-        for row in wan._table(module):
+        for row in wan.table_of(module):
             stacked = "{}" in row.theirs
             if stacked == (layer is not None):
                 values = rng.standard_normal(shapes[row.ours].shape[stacked:], np.float32)

@@ -30,6 +30,7 @@ from signer_jax.validation import read
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
+sentencepiece = pytest.importorskip("sentencepiece")
 safetensors = pytest.importorskip("safetensors.torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
@@ -115,19 +116,18 @@ def exported(tmp_path_factory):
     def of(variant: str):
         place, record, module = tmp_path_factory.mktemp("exported"), find(variant), tiny_wan.module_of(variant)
         parts = {name: tiny_wan.parameters(module, seed=i) for i, name in enumerate(record.experts or ("",))}
-        params = {
-            "transformer": parts if record.experts else parts[""], "control": {"kernel": np.ones((2, 2), np.float32)}
-        }  # fmt: skip
         source = tiny_pipeline.write(place / "source", variant)
         shutil.rmtree(source / "tokenizer")
         shutil.rmtree(source / "image_processor", ignore_errors=True)
         out = place / "out"
         with storage.new_folder(out, "test") as folder:
-            rest = pipelines.write_transformers(folder, record, module, params, "F32", None)
+            for inside, given in zip(wan.PIPELINE, parts.values(), strict=False):
+                rest = pipelines.write_transformer(folder, inside, module, given, "F32", None)
+                assert not rest
             pipelines.write_vae(folder, *wan.load_vae(source / "vae"), "F32", None)
             there = pipelines.copy_encoders(folder, source, None, None)
             code = pipelines.write_index(folder, record, 3.0, there)
-        assert set(rest) == {"control/kernel"} and "text_encoder" in there
+        assert "text_encoder" in there
         return module, parts, eval(code.replace("FOLDER", repr(str(out))), {"diffusers": diffusers})
 
     return of
@@ -155,6 +155,41 @@ def test_diffusers_loads_an_exported_pipeline(exported, variant):
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(state[name].numpy(), tensor.make(), err_msg=name)
         assert_equal(ours_of(variant, params), theirs_of(model, case(variant)), variant)
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_the_printed_line_loads_tokenizer_and_image_processor(tmp_path, capsys, has_index):
+    """As transformers saves both; with our index and with the one that was imported, in either type."""
+    source, imported, out = (tmp_path / name for name in ("source", "imported", "out"))
+    tiny_pipeline.write(source, "wan2.2-animate-14b")
+    model = sentencepiece.SentencePieceProcessor(model_file=str(source / "tokenizer" / "spiece.model"))
+    pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(model.get_piece_size())]
+    tokenizer = transformers.T5Tokenizer(vocab=pieces)
+    size = {"height": 8, "width": 8}
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=size)
+    for name, component in (("tokenizer", tokenizer), ("image_processor", processor)):
+        shutil.rmtree(source / name)
+        component.save_pretrained(source / name)
+    file = source / "model_index.json"
+    entries = {
+        "text_encoder": ["transformers", "UMT5EncoderModel"], "tokenizer": ["transformers", "T5TokenizerFast"],
+        "image_encoder": ["transformers", "CLIPVisionModel"], "image_processor": ["transformers", "CLIPImageProcessor"],
+    }  # fmt: skip
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+    if not has_index:
+        file.unlink()
+    assert main(["import", "wan", str(source), "--out", str(imported), "--dtype", "bfloat16"]) == 0
+    assert main(["export", "wan", str(imported), "--out", str(out)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("load it with ")]
+    pipe = eval(line.removeprefix("load it with "), {"diffusers": diffusers})
+    assert pipe.tokenizer(tiny_pipeline.TEXTS).input_ids == tokenizer(tiny_pipeline.TEXTS).input_ids
+    assert pipe.image_processor.crop_size == size and pipe.image_encoder.config.image_size == 8
+    # Each library makes one type of it; diffusers in bfloat16 keeps in float32 what the file has in float32.
+    half = diffusers.WanAnimateTransformer3DModel.from_pretrained(out / "transformer", torch_dtype=torch.bfloat16)
+    assert {value.dtype for value in pipe.transformer.state_dict().values()} == {torch.float32}
+    assert half.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
+    exact = tiny_wan.parameters(tiny_wan.module_of("wan2.2-animate-14b"), 0)["modulation"]
+    np.testing.assert_array_equal(half.scale_shift_table.detach().float().numpy()[0], exact)
 
 
 # ---- A run of one's own ----------------------------------------------------------------------------------------------

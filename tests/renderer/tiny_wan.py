@@ -208,7 +208,7 @@ def write_image_encoder(folder: Path, *, width: int = CLIP, seed: int = 6) -> st
         "model_type": "clip_vision_model", "hidden_size": width, "intermediate_size": 10, "num_hidden_layers": 3,
         "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
     }  # fmt: skip
-    tensors = names.to_theirs(clip._table(module), random(shapes, seed))
+    tensors = names.to_theirs(clip.table_of(module), random(shapes, seed))
     last = {name.replace("layers.1.", "layers.2."): array for name, array in tensors.items() if "layers.1." in name}
     state_dict.write(folder / "image_encoder", config, tensors | last)
     return str(folder)

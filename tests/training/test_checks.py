@@ -55,6 +55,10 @@ def test_a_run_whose_folders_fit_is_claimed(config, tmp_path):
         ({"renderer.buckets": ("5x20x20",)}, "5x20x20"),
         ({"train.renderer.trains": ("no/such",)}, "'no/such' matches no parameter"),
         ({"train.renderer.trains": ("lora",), "lora.targets": ("no/such",)}, "no/such"),
+        (
+            {"train.renderer.trains": ("lora",), "lora.targets": ("query/kernel$", "patch_embedding/kernel$")},
+            "config.lora.targets: renderer/transformer/patch_embedding is a layer for which diffusers and PEFT have no",
+        ),
     ],
 )
 def test_sizes_and_rules_are_those_of_the_published_modules(config, tmp_path, monkeypatch, values, says):

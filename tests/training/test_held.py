@@ -21,7 +21,7 @@ from signer_jax.interop import names, state_dict
 from signer_jax.interop.names import BFLOAT16, FLOAT32
 from signer_jax.model import TRAINED
 from signer_jax.renderer import variants
-from signer_jax.training import base, held, loop, lora, partitioning, published, run, trained
+from signer_jax.training import base, held, loop, lora, partitioning, published, run
 from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.held import Weights
 from signer_jax.validation import read
@@ -330,9 +330,7 @@ def test_rounded_to_what_is_computed_in_the_transformer_gives_the_same(variant):
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs, **options))["params"]
     whole = tiny_wan.random(shapes, 3)
     rounded = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf.astype(
-            trained.held_as(f"renderer/transformer/{partitioning.path_name(path)}", BFLOAT16)
-        ),
+        lambda path, leaf: leaf.astype(names.held_as(f"renderer/transformer/{partitioning.path_name(path)}", BFLOAT16)),
         whole,
     )
     kinds = [leaf.dtype for leaf in jax.tree.leaves(rounded)]

@@ -1,0 +1,115 @@
+"""`signer export`: two experts one after the other, the types of what is written, and the line that loads it."""
+
+import gc
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_pipeline
+from flax.traverse_util import flatten_dict, unflatten_dict
+from renderer import tiny_wan
+
+from signer_jax.cli.main import main
+from signer_jax.interop import names, state_dict, wan
+from signer_jax.interop.names import BFLOAT16, FLOAT32
+from signer_jax.training import partitioning, run
+from signer_jax.training.checkpoints import Checkpoints
+from signer_jax.training.held import Weights
+from signer_jax.validation import read
+
+VARIANT = "wan2.2-t2v-a14b"
+
+
+class Place:
+    """A place in data that there are none of."""
+
+    def get_state(self) -> dict:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of two experts, as the last step of a stage that trained all of it leaves it."""
+    folder = tmp_path_factory.mktemp("export")
+    tiny_pipeline.write(folder / "weights", VARIANT, encoders=False)
+    c = tiny_wan.config_of(VARIANT, str(folder / "weights"), str(folder / "weights" / "vae"))
+    c.train.renderer.trains, c.train.renderer.steps, c.train.renderer.warmup = ("full",), 1, 0
+    settings = read(c)
+    with run.claimed(settings, folder / "run"):
+        weights = Weights.of(settings, 0, folder / "run", partitioning.own_mesh(asdict(settings.mesh)))
+        shapes = flatten_dict(weights.shapes, sep="/")
+        learned = tiny_wan.random(unflatten_dict({p: shapes[p] for p in weights.for_stage("renderer")[0]}, "/"), 7)
+        with Checkpoints(folder / "run" / "checkpoints" / "renderer") as checkpoints:
+            checkpoints.save(1, {"params": learned}, Place())
+    return folder / "run"
+
+
+def test_one_expert_is_in_memory_at_a_time(trained, tmp_path, monkeypatch):
+    """Two of the published ones are 114 GB, which no accelerator holds."""
+    out, held, write = tmp_path / "out", [], state_dict.write_into
+
+    def living() -> int:
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    def written(folder, *args, **more):
+        held.append((folder.name, living() - before))
+        write(folder, *args, **more)
+
+    monkeypatch.setattr(state_dict, "write_into", written)
+    before = living()
+    assert main(["export", "wan", str(trained), "--out", str(out)]) == 0
+    sizes = {
+        name: sum(tensor.entry().size for tensor in state_dict.read_tensors(out / name).values())
+        for name in ("transformer", "transformer_2", "vae")
+    }
+    assert [name for name, _ in held] == list(sizes)
+    beside = {"vae": (out / "signer_jax.safetensors").stat().st_size}  # the control branch, which waits for its turn
+    for name, size in held:
+        assert size < 1.2 * sizes[name] + beside.get(name, 0), (name, size, sizes)
+
+
+def test_what_training_never_rounds_is_float32_in_a_bfloat16_export(trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", "wan", str(trained), "--out", str(tmp_path / "exact")]) == 0
+    assert main(["export", "wan", str(trained), "--out", str(out), "--dtype", "bfloat16"]) == 0
+    described = wan.describe_transformer(out / "transformer_2")
+    stored = described.stored()
+    assert stored == {path: names.held_as(path, BFLOAT16) for path in stored}
+    assert stored["layers/wi/kernel"] == BFLOAT16 and stored["layers/modulation"] == FLOAT32
+    exact = flatten_dict(wan.load_transformer(tmp_path / "exact" / "transformer_2")[1], sep="/")
+    for path, value in flatten_dict(described.load()[1], sep="/").items():
+        np.testing.assert_array_equal(value, exact[path].astype(stored[path]), err_msg=path)
+    kinds = {name: tensor.kind for name, tensor in state_dict.read_tensors(out / "transformer").items()}
+    assert kinds["blocks.0.norm2.weight"] == kinds["condition_embedder.time_proj.weight"] == "F32"
+    assert kinds["blocks.0.attn1.to_q.weight"] == kinds["condition_embedder.text_embedder.linear_1.bias"] == "BF16"
+    assert {tensor.kind for tensor in state_dict.read_tensors(out / "vae").values()} == {"F32"}
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "says"),
+    [
+        ("wan2.1-t2v-1.3b", {}, "WanPipeline.from_pretrained({out}, text_encoder=None, tokenizer=None)"),
+        ("wan2.1-t2v-1.3b", {"tokenizer": ["transformers", "T5TokenizerFast"]},
+         "WanPipeline.from_pretrained({out}, text_encoder=None, tokenizer=None)"),
+        ("wan2.2-ti2v-5b", {"_class_name": "WanImageToVideoPipeline"},
+         "WanImageToVideoPipeline.from_pretrained({out}, text_encoder=None, tokenizer=None)"),
+        ("wan2.2-animate-14b", {"image_encoder": [None, None]},
+         "WanAnimatePipeline.from_pretrained({out}, text_encoder=None, tokenizer=None, image_encoder=None, "
+         "image_processor=None)"),
+        ("wan2.1-t2v-1.3b", {"_class_name": "os.system('x') #Pipeline"}, None),
+        ("wan2.1-t2v-1.3b", {"scheduler": [None, None]}, None),
+    ],
+)  # fmt: skip
+def test_an_imported_folder_with_an_index_is_loaded_by_the_line(tmp_path, capsys, name, index, says):
+    source, out = tiny_pipeline.write(tmp_path / "source", name, encoders=False), tmp_path / "out"
+    file = source / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | index))
+    assert main(["import", "wan", str(source), "--out", str(tmp_path / "imported")]) == 0
+    capsys.readouterr()
+    assert main(["export", "wan", str(tmp_path / "imported"), "--out", str(out)]) == 0
+    line = capsys.readouterr().out.splitlines()[1:]
+    assert line == ([] if says is None else ["load it with diffusers." + says.format(out=json.dumps(str(out)))])
