@@ -2,9 +2,9 @@
 
 `python small_run.py FOLDER STEPS EVERY [AXIS=SIZE …]` trains in FOLDER to its last step, on this process's devices or
 as one of several; it says "step K" after each and "params HASH" at the end, and keeps what it read in `FOLDER/read`.
-After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps. It is
-killed in the middle of the save of step DIES, or an instant before that of step DIES_BEFORE, and never gets the batch
-of step STUCK.
+After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps, with
+BEST the best one too. It is killed in the middle of the save of step DIES, or an instant before that of step
+DIES_BEFORE, and never gets the batch of step STUCK. FAULT0 is what goes wrong in the first process alone (`faults.py`).
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +93,7 @@ def train(
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
     try:
-        with Dying(folder / "part", keep) as checkpoints:
+        with Dying(folder / "part", keep, bool(os.environ.get("BEST"))) as checkpoints:
             trained = fit(
                 Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
                 monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice, **more,
@@ -109,6 +110,7 @@ def main() -> None:
     mesh = WHOLE | {axis: int(size) for axis, _, size in (one.partition("=") for one in axes)}
     pauses = [float(seconds) for seconds in os.environ.get("PAUSE", "0").split(",")]
     distributed.start()
+    faults.begin(os.environ.get(f"FAULT{jax.process_index()}", ""))
     with distributed.failing_at_once(), preemption.watched() as notice:
 
         def say(step: int) -> None:
