@@ -141,7 +141,7 @@ def test_two_processes_pass_over_the_same_one(tmp_path, runs):
 def test_what_one_process_alone_finds_is_so_for_both(tmp_path, runs, faults, told):
     run, whole = runs
     shutil.copytree(run, tmp_path / "run")
-    both = two_processes(tmp_path / "run", 10, 2, KEEP="3", **faults)
+    both = two_processes(tmp_path / "run", 10, 2, KEEP="3", READS="1", **faults)
     try:
         said = [process.communicate(timeout=200) for process in both]
     finally:
@@ -150,6 +150,8 @@ def test_what_one_process_alone_finds_is_so_for_both(tmp_path, runs, faults, tol
     assert [process.returncode for process in both] == [0, 0], said[0][1][-3000:] + said[1][1][-3000:]
     first = min(told.values(), default=6) + 1
     for out, _ in said:
+        read, trained = out.splitlines()[-2:]
+        assert read.removeprefix("read ") == trained.removeprefix("params ")
         assert [line for line in out.splitlines() if line.startswith("step")] == [f"step {k}" for k in range(first, 11)]
     lines = [line for line in said[0][1].splitlines() if "damaged" in line]
     assert len(lines) == len(told)
