@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,35 +21,41 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from signer_jax import bucket_lock, outside
-from signer_jax.distributed import check_all_are_there, first_says, longest_wait, wait_for_all
+from signer_jax.distributed import (
+    check_all_are_there,
+    first_says,
+    first_tells,
+    longest_wait,
+    seen,
+    wait_for_all,
+)
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
-from signer_jax.json_files import LISTS, check_bounds
-from signer_jax.mirror import holding, is_url, reaching
+from signer_jax.mirror import holding, is_url, reaching, sizes
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
-from signer_jax.training.base import Base, base_of, is_base
+from signer_jax.training.base import Base, base_of
 from signer_jax.training.base import check as check_base
 from signer_jax.training.contents import (
     check_claims,
     check_same_arrays,
     check_sums,
+    check_tree,
     described,
-    describes,
+    read_about,
     sealed,
     shapes,
 )
 from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import path_name
 
-_NOTES = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
-_OUTSIDE = "move what it leads to here, or take it away"
 _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
 
 
@@ -67,18 +73,20 @@ class Checkpoints:
         self.beside = beside or {}
         self._base: Base | None = None
         self.directory = _absolute(directory)
-        _check_tree(self.directory)
+        check_tree(self.directory)
         seconds = math.ceil(60 * longest_wait(os.environ))
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
             coordination._DEFAULT_BARRIER_TIMEOUT = seconds
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
-        self._best, self._losses = best, _losses(self.directory) if best else {}
+        told = first_tells("losses", lambda: list(_losses(self.directory).items())) if best else []
+        self._best, self._losses = best, dict(told)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_LastAndBest(keep, self._losses),
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=seconds),
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._list()
 
     def __enter__(self) -> "Checkpoints":
         self._quiet = without_stragglers()
@@ -99,10 +107,20 @@ class Checkpoints:
             if error is None:
                 self._quiet.__exit__(None, None, None)
 
+    def _list(self) -> None:
+        """Orbax's list of what is there becomes the first process's: by it each decides what is saved and removed."""
+        self._manager.reload()
+        steps = first_tells("checkpoints", lambda: sorted(self._manager.all_steps()))
+
+        def listed() -> bool:
+            self._manager.reload()
+            return sorted(self._manager.all_steps()) == steps
+
+        seen(f"{self.directory}: checkpoints of steps {', '.join(map(str, steps)) or 'none'}", listed)
+
     def latest(self) -> int | None:
         """The newest complete step, or None, as the first process finds it. Every process calls it."""
-        step = first_says(max(_steps(self.directory), default=-1))
-        return None if step < 0 else step
+        return _latest(self.directory, together=True)
 
     def save(self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None) -> None:
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
@@ -129,7 +147,12 @@ class Checkpoints:
         about = sealed(about)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         with self._saving():
-            self._manager.save(step, args=items)
+            saved = self._manager.save(step, args=items)
+        if not saved:  # Orbax saves none before one that it lists
+            raise Trouble(
+                f"{self.directory}: step {step} was not saved, as one of step {self._manager.latest_step()} is there; "
+                "look whether another run writes there, then run the same command again"
+            )
 
     def wait(self) -> None:
         """Returns when every save has reached the disk. Raises `SignerError` where one did not."""
@@ -150,26 +173,26 @@ class Checkpoints:
                 return self._restore(folder, abstract_state, iterator)
             except Damaged as damage:
                 pass_over(damage)
-                self._manager.reload()
+                self._list()
 
     def _restore(self, folder: Path, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
+        about = _about(folder)
         with _for_all(folder):
-            about = _read_about(folder)
             check_base(folder, about.get("base", {}), self.beside)
             if self.beside and jax.process_index() == 0:
                 self._base = base_of(self.beside, about.get("base"))
             check_same_arrays(folder, about["arrays"], shapes(abstract_state))
         _check_pieces(folder, about["arrays"])
-        with _alone(), readable(folder, whole=True):
-            restored = self._manager.restore(
-                int(folder.name), args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-            )
-        check_sums(folder, about["arrays"], described(restored["state"]))
-        try:
-            iterator.set_state(about["data"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise Damaged(folder, f"is damaged (its place in the data is none: {short(error)})") from error
-        return restored["state"]
+        with _for_all(folder), readable(folder, whole=True), closing(ocp.StandardCheckpointHandler()) as handler:
+            restored = handler.restore(epath.Path(folder / "state"), args=ocp.args.StandardRestore(abstract_state))
+        found = described(restored)
+        with _for_all(folder):
+            check_sums(folder, about["arrays"], found)
+            try:
+                iterator.set_state(about["data"])
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+                raise Damaged(folder, f"is damaged (its place in the data is none: {short(error)})") from error
+        return restored
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
@@ -221,7 +244,7 @@ def _losses(directory: Path) -> dict[int, float]:
     found = {}
     for step in _steps(directory):
         try:
-            loss = _read_about(directory / str(step)).get("loss")
+            loss = read_about(directory / str(step)).get("loss")
         except SignerError:
             continue  # told where it is read for its arrays
         if isinstance(loss, float) and math.isfinite(loss):
@@ -243,11 +266,6 @@ def _steps(directory: str | Path) -> list[int]:
 
 def _absolute(directory: str | Path) -> Any:
     return directory if is_url(directory) else Path(directory).absolute()
-
-
-def _check_tree(folder: Path) -> None:
-    if not is_url(folder):  # a bucket has no links
-        outside.check_tree(folder, _OUTSIDE)
 
 
 def pass_over(damage: Damaged) -> None:
@@ -302,13 +320,14 @@ def read_params(directory: str | Path, place: Place | None = None, kinds: Mappin
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    whole = _absolute(directory)
-    folder = _newest(whole)
+    whole, together = _absolute(directory), _reads_together(place)
+    folder = _newest(whole, together)
     try:
-        return _read_params(folder, place, kinds)
+        return _read_params(folder, place, kinds, together)
     except SignerError:
-        # A training run that goes on may have replaced the checkpoint while it was read.
-        if folder.exists() or latest_step(whole) is None:
+        # A training run that goes on may have replaced the checkpoint while it was read. Of several processes one alone
+        # might see that.
+        if together or folder.exists() or latest_step(whole) is None:
             raise
         return _read_params(_newest(whole), place, kinds)
 
@@ -318,16 +337,20 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
     Raises `SignerError` as `read_params`.
     """
-    return _sizes(_read_about(_newest(_absolute(directory))))
+    return _sizes(read_about(_newest(_absolute(directory))))
 
 
-def read_sizes_beside(directory: str | Path, beside: Mapping[str, str | Path]) -> dict[str, int]:
-    """`read_sizes`, where the checkpoint belongs to the published weights in the folders `beside`.
+def read_sizes_beside(
+    directory: str | Path, beside: Mapping[str, str | Path], place: Place | None = None
+) -> dict[str, int]:
+    """`read_sizes`, where the checkpoint belongs to the published weights in the folders `beside`; by the processes
+    that `read_params` with this `place`.
 
     Raises `SignerError` where it belongs to others.
     """
-    folder = _newest(_absolute(directory))
-    about = _read_about(folder)
+    together = _reads_together(place)
+    folder = _newest(_absolute(directory), together)
+    about = _about(folder, together)
     check_base(folder, about.get("base", {}), beside)
     return _sizes(about)
 
@@ -340,21 +363,27 @@ def _sizes(about: dict) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype] | None) -> Any:
-    together = place is not None and not place("", ()).is_fully_addressable  # all processes read, each its own shards
-    with _for_all(folder, together):
-        described_as = _read_about(folder)["arrays"]
+def _reads_together(place: Place | None) -> bool:
+    """Whether all processes read, each its own shards, or one by itself."""
+    return place is not None and not place("", ()).is_fully_addressable
+
+
+def _read_params(
+    folder: Path, place: Place | None, kinds: Mapping[str, np.dtype] | None, together: bool = False
+) -> Any:
+    described_as = _about(folder, together)["arrays"]
     key = "ema" if any(name.startswith("ema/") for name in described_as) else "params"
     arrays = {
         name: array for name, array in described_as.items()
         if name.startswith(f"{key}/") and (kinds is None or name.removeprefix(f"{key}/") in kinds)
     }  # fmt: skip
     _check_pieces(folder, arrays, together)
-    path = folder / "state"
-    with readable(folder), _only_errors(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        whole = flatten_dict({key: checkpointer.metadata(path).item_metadata.tree[key]}, sep="/")
-        item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
-        check_claims(folder, unflatten_dict(item, sep="/"), arrays)
+    path = epath.Path(folder / "state")
+    with _only_errors(), closing(ocp.PyTreeCheckpointHandler()) as handler:
+        with _for_all(folder, together), readable(folder):
+            whole = flatten_dict({key: handler.metadata(path).tree[key]}, sep="/")
+            item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
+            check_claims(folder, unflatten_dict(item, sep="/"), arrays)
 
         def there(path: Any, array: Any) -> ocp.RestoreArgs:
             if place is None:
@@ -365,11 +394,12 @@ def _read_params(folder: Path, place: Place | None, kinds: Mapping[str, np.dtype
         for names in _groups(arrays, {} if kinds is None else {f"{key}/{name}": of for name, of in kinds.items()}):
             some = unflatten_dict({name: item[name] for name in names}, sep="/")
             how = jax.tree_util.tree_map_with_path(there, some)
-            with readable(folder, whole=True):
-                restored = checkpointer.restore(
-                    path, args=ocp.args.PyTreeRestore(item=some, restore_args=how, partial_restore=True)
-                )
-            check_sums(folder, {name: arrays[name] for name in names}, described(restored))
+            asked = ocp.args.PyTreeRestore(item=some, restore_args=how, partial_restore=True)
+            with _for_all(folder, together), readable(folder, whole=True):
+                restored = handler.restore(path, args=asked)
+            sums = described(restored)
+            with _for_all(folder, together):
+                check_sums(folder, {name: arrays[name] for name in names}, sums)
             for name, value in flatten_dict(restored[key], sep="/").items():
                 found[name] = value if kinds is None else partitioning.as_type(value, kinds[name])
     return unflatten_dict(found, sep="/")
@@ -390,8 +420,15 @@ def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[l
     return [group for group in groups if group]
 
 
-def _newest(directory: Path) -> Path:
-    step = latest_step(directory)
+def _latest(directory: Path, together: bool) -> int | None:
+    """The newest step, to all that read `together` as the first lists it: each may see another state of the folder."""
+    step = max(_steps(directory), default=-1)
+    step = first_says(step) if together else step
+    return None if step < 0 else step
+
+
+def _newest(directory: Path, together: bool = False) -> Path:
+    step = _latest(directory, together)
     if step is None:
         raise _no_checkpoint(directory)
     return directory / str(step)
@@ -401,26 +438,32 @@ def _no_checkpoint(directory: Path) -> SignerError:
     return SignerError(f"{directory}: holds no checkpoint; train this stage first")
 
 
-def _read_about(folder: Path) -> dict:
-    _check_tree(folder)
-    if not (folder / "about").is_dir():
-        raise Damaged(folder, "does not say what it holds (no 'about')")
-    with readable(folder):
-        for note in _NOTES:  # which Orbax parses whole
-            for file in folder.glob(note):
-                with file.open("rb") as data:
-                    check_bounds(data.read(LISTS + 1), LISTS)
-    with readable(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        about = dict(checkpointer.restore(folder / "about"))
-    seal = about.pop("seal", None)
-    if seal != sealed(about)["seal"]:
-        raise Damaged(folder, "is damaged (what it says of itself has changed)")
-    arrays = about.get("arrays")
-    if "data" not in about or not isinstance(arrays, dict) or not all(map(describes, arrays.values())):
-        raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
-    if not is_base(about.get("base", {})):
-        raise Damaged(folder, "is damaged (it does not say which weights it belongs to)")
-    return about
+def _about(folder: Path, together: bool = True) -> dict:
+    """What a checkpoint says of itself, to all that read `together` as the first reads it. The others go on when they
+    see all of its files: what is not there yet is no damage.
+    """
+    if not together or jax.process_count() == 1:
+        return read_about(folder)
+
+    def read() -> dict:
+        try:
+            return {"about": read_about(folder), "files": _files(folder)}
+        except Damaged as damage:
+            return {"damage": damage.found}
+
+    told = first_tells("checkpoint", read)
+    if "damage" in told:
+        raise Damaged(folder, told["damage"])
+    seen(str(folder), lambda: told["files"].items() <= _files(folder).items())
+    return told["about"]
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """The sizes of its files, by their places in it; none where they cannot be listed just now."""
+    try:
+        return {file.relative_to(folder).as_posix(): size for file, size in sizes(folder).items()}
+    except OSError:
+        return {}
 
 
 def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = True) -> None:
@@ -436,29 +479,23 @@ def _check_pieces(folder: Path, arrays: Mapping[str, dict], together: bool = Tru
 
 @contextmanager
 def _for_all(folder: Path, together: bool = True) -> Iterator[None]:
-    """What one process finds damaged is damaged for all that read `together`: they go the same way."""
-    damage = None
-    try:
-        yield
-    except Damaged as found:
-        damage = found
-    if together and jax.process_count() > 1 and process_allgather(np.int32(damage is not None)).any():
-        damage = damage or Damaged(folder, "is damaged (as another process reads it)")
-    if damage is not None:
-        raise damage
+    """What one process finds is so for all that read `together`: they go the same way, on or to the same error.
 
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Around reading by several processes, each its own shards: damage that one meets ends the run, as the others wait
-    for it there.
+    Nothing in it may wait for other processes, as Orbax's checkpointers do: its handlers do not.
     """
+    error = None
     try:
         yield
-    except Damaged as damage:
-        if jax.process_count() == 1:
-            raise
-        raise Trouble(str(damage)) from damage
+    except SignerError as found:
+        error = found
+    if together and jax.process_count() > 1:
+        kinds = process_allgather(np.array([isinstance(error, Damaged), error is not None], np.int32))
+        if (kinds[:, 1] > kinds[:, 0]).any() and (error is None or isinstance(error, Damaged)):
+            raise Trouble(f"{folder}: another process cannot read this checkpoint; look at its own message") from error
+        if kinds.any() and error is None:
+            raise Damaged(folder, "is damaged (as another process reads it)")
+    if error is not None:
+        raise error
 
 
 @contextmanager

@@ -10,12 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from signer_jax import outside
 from signer_jax.errors import SignerError
-from signer_jax.mirror import sizes
-from signer_jax.training.damage import Damaged
+from signer_jax.json_files import LISTS, check_bounds, read_json
+from signer_jax.mirror import is_url, sizes
+from signer_jax.training.base import is_base
+from signer_jax.training.damage import Damaged, readable
 from signer_jax.training.partitioning import each, path_name
 
 _MOST_GROWTH, _SMALL = 64, 1 << 26  # of parameters over the bytes on disk, where only zeros are packed well
+_NOTES = ("_CHECKPOINT_METADATA", "state/_METADATA", "state/_sharding", "state/array_metadatas/*")
+_OUTSIDE = "move what it leads to here, or take it away"
 _PIECE = 1 << 18  # words of an array that are summed at a time: what stays in the cache
 _WEIGHTS = 0x9E37, 0x79B9
 
@@ -83,7 +88,34 @@ def sealed(about: dict) -> dict:
     return {**about, "seal": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
 
 
-def describes(array: Any) -> bool:
+def read_about(folder: Path) -> dict:
+    """What a checkpoint says of itself, by plain reading: nothing in it waits for other processes. Raises `Damaged`."""
+    check_tree(folder)
+    if not (folder / "about").is_dir():
+        raise Damaged(folder, "does not say what it holds (no 'about')")
+    with readable(folder):
+        for note in _NOTES:  # which Orbax parses whole
+            for file in folder.glob(note):
+                with file.open("rb") as data:
+                    check_bounds(data.read(LISTS + 1), LISTS)
+        about = dict(read_json(folder / "about" / "metadata", LISTS))
+    seal = about.pop("seal", None)
+    if seal != sealed(about)["seal"]:
+        raise Damaged(folder, "is damaged (what it says of itself has changed)")
+    arrays = about.get("arrays")
+    if "data" not in about or not isinstance(arrays, dict) or not all(map(_describes, arrays.values())):
+        raise Damaged(folder, "is damaged (it lists no arrays, or no place in the data)")
+    if not is_base(about.get("base", {})):
+        raise Damaged(folder, "is damaged (it does not say which weights it belongs to)")
+    return about
+
+
+def check_tree(folder: Path) -> None:
+    if not is_url(folder):  # a bucket has no links
+        outside.check_tree(folder, _OUTSIDE)
+
+
+def _describes(array: Any) -> bool:
     """Whether it is what `described` says of an array."""
     return (
         isinstance(array, dict)

@@ -21,10 +21,10 @@ MOVE = "move that folder away to go on from the checkpoint before it, or from th
 
 
 class Damaged(SignerError):
-    """A checkpoint does not hold what was saved. `what` is the message without how to mend it."""
+    """A checkpoint does not hold what was saved. `what` is the message without how to mend it, `found` its end."""
 
     def __init__(self, folder: Path, what: str) -> None:
-        self.folder, self.what = folder, f"{folder}: this checkpoint {what}"
+        self.folder, self.found, self.what = folder, what, f"{folder}: this checkpoint {what}"
         super().__init__(f"{self.what}; {MOVE}")
 
 

@@ -189,7 +189,7 @@ class Weights:
         for stage in after:
             if not parts & set(TRAINED[stage]):
                 continue
-            sizes = read_sizes_beside(self._checkpoints(stage), self.beside(stage))
+            sizes = read_sizes_beside(self._checkpoints(stage), self.beside(stage), place)
             self._check(stage, sizes)
             for path in sizes:
                 layer, _, leaf = path.rpartition("/")

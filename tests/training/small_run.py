@@ -2,9 +2,10 @@
 
 `python small_run.py FOLDER STEPS EVERY [AXIS=SIZE …]` trains in FOLDER to its last step, on this process's devices or
 as one of several; it says "step K" after each and "params HASH" at the end, and keeps what it read in `FOLDER/read`.
-After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps. It is
-killed in the middle of the save of step DIES, or an instant before that of step DIES_BEFORE, and never gets the batch
-of step STUCK.
+After step k it sleeps for the k-th number of PAUSE, or its last (seconds); KEEP is how many checkpoints it keeps, with
+BEST the best one too; with READS what was saved is read once more: "read HASH". It is killed in the middle of the save
+of step DIES, or an instant before that of step DIES_BEFORE, and never gets the batch of step STUCK. FAULT0 is what goes
+wrong in the first process alone (`faults.py`).
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ from signer_jax.cli.main import ended
 from signer_jax.data import streams
 from signer_jax.errors import Preempted
 from signer_jax.training import partitioning, preemption
-from signer_jax.training.checkpoints import Checkpoints
+from signer_jax.training.checkpoints import Checkpoints, read_params
 from signer_jax.training.loop import Program, fit
 
 EXAMPLES, BATCH = 48, 8
@@ -92,7 +94,7 @@ def train(
     made = small_stage.stage(objective, steps=steps, batch=BATCH, ema=0.9)
     read = Read(mesh)
     try:
-        with Dying(folder / "part", keep) as checkpoints:
+        with Dying(folder / "part", keep, bool(os.environ.get("BEST"))) as checkpoints:
             trained = fit(
                 Program(made, params(), mesh), params(), read, seed=0, checkpoints=checkpoints,
                 monitor=Spoken(say), log_every=1, checkpoint_every=every, notice=notice, **more,
@@ -109,17 +111,22 @@ def main() -> None:
     mesh = WHOLE | {axis: int(size) for axis, _, size in (one.partition("=") for one in axes)}
     pauses = [float(seconds) for seconds in os.environ.get("PAUSE", "0").split(",")]
     distributed.start()
+    faults.begin(os.environ.get(f"FAULT{jax.process_index()}", ""))
     with distributed.failing_at_once(), preemption.watched() as notice:
 
         def say(step: int) -> None:
             print(f"step {step}", flush=True)
             time.sleep(pauses[min(step, len(pauses)) - 1])
 
+        devices = partitioning.make_mesh(mesh)
         trained = train(
-            Path(folder), partitioning.make_mesh(mesh), steps=int(steps), every=int(every), notice=notice, say=say,
+            Path(folder), devices, steps=int(steps), every=int(every), notice=notice, say=say,
             keep=int(os.environ.get("KEEP", "1")),
         )  # fmt: skip
-        print("params", result.params_sha256(partitioning.here(trained, partitioning.make_mesh(mesh))), flush=True)
+        if os.environ.get("READS"):
+            read = read_params(Path(folder) / "part", partitioning.placing(devices))
+            print("read", result.params_sha256(partitioning.here(read, devices)), flush=True)
+        print("params", result.params_sha256(partitioning.here(trained, devices)), flush=True)
 
 
 if __name__ == "__main__":

@@ -184,9 +184,9 @@ def test_a_whole_checkpoint_that_cannot_be_put_here_is_not_called_damaged(tmp_pa
     def refuse(*_, **__):
         raise error
 
-    about = ckpt._read_about(tmp_path / "part" / "6")
-    monkeypatch.setattr(ckpt, "_read_about", lambda _: about)
-    monkeypatch.setattr(ckpt.ocp.Checkpointer, "restore", refuse)
+    about = ckpt.read_about(tmp_path / "part" / "6")
+    monkeypatch.setattr(ckpt, "read_about", lambda _: about)
+    monkeypatch.setattr(ckpt.ocp.PyTreeCheckpointHandler, "restore", refuse)
     with pytest.raises(SignerError) as raised:
         read_params(tmp_path / "part")
     assert ("damaged" in str(raised.value)) == ("move that folder away" in str(raised.value)) == damage
@@ -220,6 +220,35 @@ def test_a_save_that_fails_is_no_bad_input(tmp_path):
         raise ValueError("UNAVAILABLE: the disk is gone")
 
 
+def test_a_save_that_orbax_declines_is_told(tmp_path):
+    """It saves none before one that it lists."""
+    (tmp_path / "part" / "6").mkdir(parents=True)
+    with Checkpoints(tmp_path / "part") as checkpoints:
+        with pytest.raises(Trouble, match=r"step 4 was not saved, as one of step 6 is there; look whether another run"):
+            checkpoints.save(4, {"x": jnp.ones(3)}, batches())
+        checkpoints.save(8, {"x": jnp.ones(3)}, batches())
+    assert latest_step(tmp_path / "part") == 8
+
+
+def test_what_one_of_several_cannot_read_is_no_damage_to_any(tmp_path, monkeypatch):
+    """They go the same way, each with a line, whatever each met itself."""
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    for other, own, kind, line in (
+        ([1, 1], None, Damaged, "is damaged .as another process reads it"),
+        ([0, 1], None, Trouble, "another process cannot read this checkpoint"),
+        ([0, 1], Damaged(tmp_path, "is damaged"), Trouble, "another process cannot read this checkpoint"),
+        ([1, 1], SignerError("of another model"), SignerError, "of another model"),
+        ([0, 0], Damaged(tmp_path, "is damaged"), Damaged, "is damaged"),
+    ):
+        monkeypatch.setattr(ckpt, "process_allgather", lambda mine, other=other: np.array([mine, other, [0, 0]]))
+        with pytest.raises(kind, match=line) as met, ckpt._for_all(tmp_path):
+            if own:
+                raise own
+        assert type(met.value) is kind
+    with ckpt._for_all(tmp_path, together=False):
+        pass
+
+
 def test_a_save_takes_as_long_as_processes_wait(tmp_path, monkeypatch):
     """Orbax's own limits are 20 minutes, and 5 where processes meet."""
     made = []
@@ -227,6 +256,7 @@ def test_a_save_takes_as_long_as_processes_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(ckpt.coordination, "_DEFAULT_BARRIER_TIMEOUT", 300)
     monkeypatch.setattr(ckpt.ocp, "CheckpointManager", lambda directory, options: made.append(options))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(Checkpoints, "_list", lambda _: None)
     Checkpoints(tmp_path / "part")
     assert made[0].async_options.timeout_secs == ckpt.coordination.coordination_timeout() == 5400
 
@@ -284,8 +314,8 @@ def test_a_stage_keeps_the_checkpoint_before_which_its_loss_was_lowest_in_the_me
             monitor=Monitor(tmp_path / "tensorboard"), log_every=3, checkpoint_every=2,
         )  # fmt: skip
     assert sorted(ckpt._steps(tmp_path / "part")) == [4, 8]
-    assert ckpt._read_about(tmp_path / "part" / "4")["loss"] == pytest.approx(2, rel=1e-5)
-    assert ckpt._read_about(tmp_path / "part" / "8")["loss"] == pytest.approx(4, rel=1e-5)
+    assert ckpt.read_about(tmp_path / "part" / "4")["loss"] == pytest.approx(2, rel=1e-5)
+    assert ckpt.read_about(tmp_path / "part" / "8")["loss"] == pytest.approx(4, rel=1e-5)
 
 
 def test_a_full_disk_stops_with_one_line_and_the_old_checkpoint(tmp_path):

@@ -128,6 +128,56 @@ def test_two_processes_pass_over_the_same_one(tmp_path, runs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), read, whole)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ({"FAULT0": "about:6", "FAULT1": "read:4"}, {"6": 4, "4": 2}),
+        ({"FAULT1": "late:6 sums:6", "BEST": "1"}, {"6": 4}),
+        ({"FAULT1": "about:6"}, {}),  # which the first alone reads
+    ],
+    ids=lambda value: " ".join(value.values()) if "FAULT1" in value else "",
+)
+def test_what_one_process_alone_finds_is_so_for_both(tmp_path, runs, faults, told):
+    run, whole = runs
+    shutil.copytree(run, tmp_path / "run")
+    both = two_processes(tmp_path / "run", 10, 2, KEEP="3", READS="1", **faults)
+    try:
+        said = [process.communicate(timeout=200) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], said[0][1][-3000:] + said[1][1][-3000:]
+    first = min(told.values(), default=6) + 1
+    for out, _ in said:
+        read, trained = out.splitlines()[-2:]
+        assert read.removeprefix("read ") == trained.removeprefix("params ")
+        assert [line for line in out.splitlines() if line.startswith("step")] == [f"step {k}" for k in range(first, 11)]
+    lines = [line for line in said[0][1].splitlines() if "damaged" in line]
+    assert len(lines) == len(told)
+    for line, (step, before) in zip(lines, told.items(), strict=True):
+        assert line.endswith(f"; it is now {step}.damaged, and step {before} is gone on from")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), read_params(tmp_path / "run" / "part"), whole
+    )
+
+
+def test_a_checkpoint_that_one_of_several_does_not_see_yet_is_waited_for(runs, tmp_path, monkeypatch):
+    from signer_jax.training import checkpoints
+
+    folder = runs[0] / "part" / "6"
+    told = {"about": {"arrays": {}}, "files": checkpoints._files(folder)}
+    assert "about/metadata" in told["files"] and checkpoints._files(tmp_path / "none") == {}
+    looks = [{}, {**told["files"], "about/metadata": 0}, told["files"] | {"more": 1}]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(checkpoints, "first_tells", lambda what, make: told)
+    monkeypatch.setattr(checkpoints, "_files", lambda _: looks.pop(0))
+    assert checkpoints._about(folder) == told["about"] and not looks
+    monkeypatch.setattr(checkpoints, "first_tells", lambda what, make: {"damage": "is damaged (by hand)"})
+    with pytest.raises(Damaged, match=r"part/6: this checkpoint is damaged \(by hand\); move that folder away"):
+        checkpoints._about(folder)
+
+
 def test_a_name_that_is_taken_is_left(tmp_path, capsys):
     for name in ("2", "3", "3.damaged"):
         (tmp_path / name).mkdir()

@@ -158,10 +158,12 @@ def test_processes_share_out_what_they_look_at(tmp_path, monkeypatch):
         """A place whose devices belong to several processes, or to one."""
         return lambda name, shape: SimpleNamespace(is_fully_addressable=not several)
 
-    about = checkpoints._read_about(tmp_path / "part" / "1")
-    monkeypatch.setattr(checkpoints, "_read_about", lambda _: about)
+    about = checkpoints.read_about(tmp_path / "part" / "1")
+    monkeypatch.setattr(checkpoints, "read_about", lambda _: about)
     monkeypatch.setattr(checkpoints, "check_same_arrays", lambda *_: None)
-    monkeypatch.setattr(checkpoints, "process_allgather", np.atleast_1d)
+    monkeypatch.setattr(checkpoints, "process_allgather", np.atleast_2d)
+    monkeypatch.setattr(checkpoints, "first_says", lambda number: number)
+    monkeypatch.setattr(checkpoints, "first_tells", lambda what, make: make())
     monkeypatch.setattr(pieces, "check_arrays", look)
     with Checkpoints(tmp_path / "part") as saved:
         monkeypatch.setattr(jax, "process_count", lambda: 2)
