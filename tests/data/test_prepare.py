@@ -516,6 +516,7 @@ def test_every_dataset_has_a_reader(name):
         (["foldr"], r"unknown dataset \(did you mean 'folder'"),
         (["folder", "--shard", "2/2"], "give which of how many, from 0"),
         (["folder", "--size", "32"], "give height x width in pixels"),
+        (["folder", "--pose-size", "0x5"], "--pose-size 0x5: give height x width in pixels"),
         (["folder", "--fps", "0.1"], "is no frame rate"),
         (["folder", "--out", "SOURCE/set"], "lies in --source"),
         (["wlasl"], "give the folder"),

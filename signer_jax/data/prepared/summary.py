@@ -237,6 +237,8 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
         "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
+        **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
+           if how["pose_size"] else {}),
         **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),
     }  # fmt: skip
 

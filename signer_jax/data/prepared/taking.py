@@ -50,6 +50,7 @@ PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
+SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
 SEVERAL = "several people in the pose: the most confident of each frame is taken"
 FIRST = "several people in the pose file: the first is taken"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
@@ -81,6 +82,7 @@ class How:
 
     fps: float = 0.0  # 0: each item's own
     pose_fps: float = 0.0  # of poses whose rate nothing says; 0: these are left out
+    pose_size: tuple[int, int] | None = None  # height and width of the pictures of poses of which nothing says them
     size: tuple[int, int] | None = None  # height and width of the videos; None: their own
     poses: str = "ready"  # or none, or how those are made that the dataset lacks: dwpose, mediapipe
     poses_by: str = ""  # the estimator and its weights' checksums
@@ -127,12 +129,13 @@ def take(item: Item, how: How, estimator: Estimator | None = None) -> Taken:
     if estimator is not None and estimates and shown is not None:
         of = _interval(item, shown.stamps, shown.end, shown.rate, [])
         made = _estimated(item, shown, of, estimator)
-        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, keep=wants_video)
+        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, [], keep=wants_video)
         return replace(taken, item=item, pose_by=estimator.made_by)
-    clip = _pose(item, how, shown) if wants_pose else None
+    mended: list[str] = []
+    clip = _pose(item, how, shown, mended) if wants_pose else None
     if clip is None and shown is None:
         return Taken(item)
-    return _cut(item, how, clip, shown, keep=wants_video)
+    return _cut(item, how, clip, shown, mended, keep=wants_video)
 
 
 def _left(reason: str, error: SignerError) -> Exception:
@@ -143,7 +146,7 @@ def _left(reason: str, error: SignerError) -> Exception:
 # ---- What the files hold ---------------------------------------------------------------------------------------------
 
 
-def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
+def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Clip:
     if not (poses.says_rate(item) or shown is not None or how.pose_fps):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
@@ -151,10 +154,15 @@ def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
     except SignerError as error:
         nobody = any(words in str(error) for words in ("no person", "show nobody", "no frame shows anybody"))
         raise _left(NOBODY if nobody else _BAD_POSE, error) from None
-    size = clip.size if shown is None else shown.size
-    if clip.unit == clips.SHARES and size is None:
-        raise LeftOut(_NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says")
-    return clips.scaled(replace(clip, size=size if clip.unit == clips.SHARES else clip.size), "a prepared set")
+    if clip.unit != clips.SHARES:
+        return clip
+    size = shown.size if shown is not None else clip.size or how.pose_size
+    if size is None:
+        raise LeftOut(
+            _NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says; give it with --pose-size"
+        )
+    mended += [SIZED] * (shown is None and clip.size is None)
+    return clips.scaled(replace(clip, size=size), "a prepared set")
 
 
 def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
@@ -285,8 +293,9 @@ def checksum(path: Path) -> str:
 # ---- What is kept of them --------------------------------------------------------------------------------------------
 
 
-def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep: bool) -> Taken:
-    mended: list[str] = []
+def _cut(
+    item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: list[str], *, keep: bool
+) -> Taken:
     pose = None if clip is None else clip.pose
     if clip is not None:
         remarks = (told for words, told in _REMARKS.items() if any(words in remark for remark in clip.remarks))

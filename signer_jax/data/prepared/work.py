@@ -101,7 +101,7 @@ def claim(job: Job, workers: int) -> None:
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
         "source": str(job.source), "workers": workers, "per_part": job.per_part,
         "subset": job.subset, "splits": list(job.splits),
-        "how": asdict(job.how) | {"size": list(job.how.size) if job.how.size else None},
+        "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
     }  # fmt: skip
     if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
         raise SignerError(f"{job.source}: a split is named {odd[0]!r}; rename it with letters, digits and _")
