@@ -100,6 +100,36 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
         layout.PreparedSet(tmp_path / "out")
 
 
+def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
+    """A file that came between their starts moves every later one to another worker."""
+    (tmp_path / "source").mkdir()
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set"), "--shard"]
+    for name in "bcde":
+        posed(tmp_path / "source" / f"{name}.pose", 8)
+    assert main([*words, "0/2"]) == 0
+    posed(tmp_path / "source" / "a.pose", 8)
+    assert main([*words, "1/2"]) == 2
+    assert "(worker 0 found 4 samples in train, worker 1 5, or others)" in capsys.readouterr().err
+    with pytest.raises(SignerError, match=r"index\.json is missing|no prepared set here"):
+        layout.PreparedSet(tmp_path / "set")
+    assert main([*words, "0/2"]) == 0
+    assert layout.PreparedSet(tmp_path / "set").counts["train"]["kept"] == 5
+
+
+def test_two_samples_of_a_split_have_no_name_in_common(tmp_path):
+    def items(split: str):
+        return [Item("a", split, "one"), Item("a" if split == "dev" else "b", split, "two")]
+
+    for splits, out in ((("train", "test"), "a"), (("dev",), "b")):
+        one = work.Job("own", tmp_path, tmp_path.with_name(f"{tmp_path.name}-{out}"), How(), splits, items)
+        if out == "b":
+            with pytest.raises(SignerError, match="dev has two samples named a"):
+                work.work(one)
+        else:
+            work.work(one)
+            assert json.loads((one.out / "report.json").read_text())["named_twice"] == ["a", "b"]
+
+
 def test_again_keeps_what_is_whole_and_mends_what_is_not(made, tmp_path):
     folder, one = made
     out = tmp_path / "out"

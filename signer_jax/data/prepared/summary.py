@@ -17,6 +17,7 @@ from signer_jax.data.prepared import layout
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.shards import Shard
 from signer_jax.data.video import frames_of
+from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
 
 _EXAMPLES = 5  # names of a leak
@@ -33,7 +34,7 @@ _LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": 
 def gathered(
     out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The index and the report."""
+    """The index and the report. Raises `SignerError` where a split has two samples of one name."""
     counts: dict[str, dict[str, int]] = {}
     files: dict[str, Any] = {}
     left: list[dict[str, str]] = []
@@ -46,13 +47,15 @@ def gathered(
     languages: set[str] = set()
     seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
-    names: Counter[str] = Counter()
+    named: set[str] = set()
+    twice: set[str] = set()  # in two splits
     for split, listed in parts.items():
         count = counts[split] = dict.fromkeys(
             ("items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
              "prompts"), 0,
         )  # fmt: skip
         lacking: dict[str, list[str]] = {"pose": [], "video": []}
+        here: set[str] = set()
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             left += [one | {"split": split} for one in table["left"]]
@@ -67,7 +70,9 @@ def gathered(
             count["left_out"] += len(table["left"])
             for one in table["kept"]:
                 _count(count, one)
-                names[one["name"]] += 1
+                if (name := one["name"]) in here:
+                    raise SignerError(f"{out}: {split} has two samples named {name}; prepare it into another folder")
+                here.add(name)
                 languages.add(one["language"])
                 if one["prompt_by"]:
                     continue
@@ -86,6 +91,8 @@ def gathered(
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
+        twice |= named & here
+        named |= here
         for what, without in lacking.items():
             if 0 < len(without) < count["kept"]:
                 mended[f"no {what}, which others of its split have"] += without
@@ -97,7 +104,7 @@ def gathered(
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
         "filters": _filters(counts, left), "left_out": left, "kept_otherwise": dict(sorted(mended.items())),
-        "named_twice": sorted(name for name, times in names.items() if times > 1),
+        "named_twice": sorted(twice),
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
         "glosses_by": dict(by), "poses_by": dict(posed), "leakage": _leakage(seen),

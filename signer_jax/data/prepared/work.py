@@ -74,12 +74,14 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
     _done_file(job.out, worker, workers).unlink(missing_ok=True)
     (job.out / "index.json").unlink(missing_ok=True)
-    counts = [(split, sum(1 for _ in _share(job, split, worker, workers))) for split in job.splits]
+    counts = [(split, sum(1 for _ in islice(job.items(split), worker, None, workers))) for split in job.splits]
     made: list[str] = []
+    listings: dict[str, _Listing] = {}
     with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
                   unit="item") as bar:  # fmt: skip
         for split, _ in counts:
-            found = iter(_share(job, split, worker, workers))
+            listing = listings[split] = _Listing(job.items(split))
+            found = islice(listing, worker, None, workers)
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
@@ -90,7 +92,10 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
                     _make(job, name, split, chunk, key, bar.update)
                 made.append(name)
                 part += 1
-    done = {"version": VERSION, "parts": made}
+            for _ in listing:  # what comes behind the worker's last
+                pass
+    listed = {split: listing.json() for split, listing in listings.items()}
+    done = {"version": VERSION, "parts": made, "listed": listed}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
     return merge(job.out, wait=False)
 
@@ -160,8 +165,27 @@ def about_of(out: Path) -> dict[str, Any]:
         ) from None
 
 
-def _share(job: Job, split: str, worker: int, workers: int) -> Iterator[Found]:
-    return islice(iter(job.items(split)), worker, None, workers)
+class _Listing:
+    """A split's items one after the other, and how many came and what they were: each worker's must be the same, else
+    every n-th of one list and every n-th of another are no whole one.
+    """
+
+    def __init__(self, items: Iterable[Found]) -> None:
+        self._items = iter(items)
+        self._said = hashlib.sha256()
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Found]:
+        return self
+
+    def __next__(self) -> Found:
+        found = next(self._items)
+        self._said.update(repr(found).encode("utf-8", "surrogateescape"))
+        self._count += 1
+        return found
+
+    def json(self) -> dict[str, Any]:
+        return {"items": self._count, "sha256": self._said.hexdigest()}
 
 
 def _key(chunk: Sequence[Found]) -> str:
@@ -300,14 +324,18 @@ def merge(out: Path, *, wait: bool) -> bool:
     """Writes `index.json`, the report and the manifest of all workers' parts; the same however often.
 
     Where a worker is not done, or has begun again, False; with `wait`, that is a `SignerError`, which names the first.
+    Raises `SignerError` where two workers found other samples, or a split has two of one name.
     """
     about = about_of(out)
     workers = about["workers"]
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
+    listings: list[dict[str, dict[str, Any]]] = []
     for worker in range(workers):
         try:
-            listed = read_json(_done_file(out, worker, workers), LISTS)["parts"]
-        except FileNotFoundError:
+            done = read_json(_done_file(out, worker, workers), LISTS)
+            listed = done["parts"]
+            listings.append(done["listed"])
+        except (FileNotFoundError, KeyError, ValueError):  # or it is of an older program, or damaged
             if wait:
                 raise SignerError(
                     f"{out}: worker {worker} of {workers} is not done; run the same `signer prepare` with "
@@ -316,6 +344,7 @@ def merge(out: Path, *, wait: bool) -> bool:
             return False
         for name in listed:
             parts[name.rsplit("-", 2)[0]].append(name)
+    _check_same(out, listings)
     try:
         index, report = summary.gathered(out, about, {split: sorted(names) for split, names in parts.items()})
     except NotThere:
@@ -334,3 +363,15 @@ def merge(out: Path, *, wait: bool) -> bool:
     manifest = {"made_by": storage.MADE_BY, "kind": KIND, "files": dict(sorted(sizes.items()))}
     storage.write_file(out / storage.MANIFEST, storage.to_json(manifest))
     return True
+
+
+def _check_same(out: Path, listings: Sequence[dict[str, dict[str, Any]]]) -> None:
+    """Raises `SignerError` where a worker found other samples in a split than the first one."""
+    for worker, listed in enumerate(listings):
+        for split, found in listed.items():
+            if found != (first := listings[0][split]):
+                raise SignerError(
+                    f"{out}: the source changed between the workers' starts (worker 0 found {first['items']} samples in "
+                    f"{split}, worker {worker} {found['items']}, or others); run the same `signer prepare` of each "
+                    "worker again, which keeps what is whole"
+                )
