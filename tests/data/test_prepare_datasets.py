@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filmed import even, film, levels, posed
+from filmed import even, film, levels, openpose, posed
 from PIL import Image
 
 from signer_jax.cli.main import main
@@ -35,18 +35,6 @@ def pictures(folder: Path, numbers) -> None:
     folder.mkdir(parents=True)
     for i in numbers:
         Image.fromarray(np.full((48, 64, 3), 6 * i, np.uint8)).save(folder / f"images{i:04d}.png")
-
-
-def openpose(folder: Path, frames: int, people=lambda frame: 1) -> None:
-    """Two shoulders 12 pixels apart around the middle, and a nose that goes down a pixel a frame."""
-    folder.mkdir(parents=True)
-    for frame in range(frames):
-        body = np.zeros((25, 3))
-        body[[0, 1, 2, 5]] = [(32, frame, 1), (32, 24, 1), (26, 24, 1), (38, 24, 1)]
-        one = {"pose_keypoints_2d": body.ravel().tolist(), "face_keypoints_2d": [0.0] * 210,
-               "hand_left_keypoints_2d": [0.0] * 63, "hand_right_keypoints_2d": [0.0] * 63}  # fmt: skip
-        shown = json.dumps({"people": [one] * people(frame)})
-        write(folder / f"{folder.name}_{frame:012d}_keypoints.json", shown)
 
 
 def noses(sample) -> np.ndarray:
@@ -220,7 +208,7 @@ def test_csl_daily(tmp_path):
         pictures(source / "sentence/frames_512x512" / name, range(9))
     made = Set("csl_daily", source)
     assert made.kinds("train") == made.kinds("dev") == (1, 1, 0, 1) and made.left == {names[2]: "no folder of frames"}
-    assert made.report["gloss_coverage"]["csl"]["dev"]["seen_in_training"] == 1
+    assert made.report["gloss_coverage"]["csl"]["dev"]["human"]["seen_in_training"] == 1
     assert made.report["frame_rates"] == {"video 30": 2}
     corpus = made.corpus(fps=30)
     assert corpus.texts("dev")[0].text == "你好" and corpus.listed("dev") == [(9, True, "1")]

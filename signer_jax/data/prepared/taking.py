@@ -51,24 +51,23 @@ RATE = "pose names another frame rate than its video: the video's times are take
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
 SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
-SEVERAL = "several people in the pose: the most confident of each frame is taken"
+SEVERAL = "several people in the pose or the video: one of them is followed"
 FIRST = "several people in the pose file: the first is taken"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
+FRAMES = "pose has one or two frames more or fewer than its video: frame for frame from the first"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
-FOLLOWED = "several people in the video: one of them is followed"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
-    "show several people: the": SEVERAL, "one was followed": FOLLOWED, "people: the first": FIRST,
-    "show nobody": HOLES, "have no file": HOLES,
-    "was taken instead": OVERRULED,
+    clips.SEVERAL: SEVERAL, clips.FIRST: FIRST, clips.NOBODY: HOLES, clips.NO_FILE: HOLES, clips.OVERRULED: OVERRULED,
 }  # fmt: skip
 
 _LEAST_FRAMES = 4  # windows' third differences need them
 _MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
-_SAME_COUNT = 0.01  # of the frames: extractors lose one or two at an end
+_SAME_COUNT = 2  # frames that extractors lose at an end
+_SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
 _MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
 _NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
@@ -152,8 +151,7 @@ def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Cl
     try:
         clip = poses.read(item, item.fps or (how.pose_fps if shown is None else shown.rate) or None)
     except SignerError as error:
-        nobody = any(words in str(error) for words in ("no person", "show nobody", "no frame shows anybody"))
-        raise _left(NOBODY if nobody else _BAD_POSE, error) from None
+        raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
     if clip.unit != clips.SHARES:
         return clip
     size = shown.size if shown is not None else clip.size or how.pose_size
@@ -180,8 +178,7 @@ def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estim
         clip = estimator.estimate(item.name, frames(), shown.rate)
         _check_all(len(times), len(inside))
     except SignerError as error:
-        reason = NOBODY if "no frame shows anybody" in str(error) else _BAD_VIDEO
-        raise _left(reason, error) from None
+        raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_VIDEO, error) from None
     # A frame that could not be read has the pose of the one beside it.
     found = timing.nearest(np.array(times), inside)
     return replace(clip, pose=Pose(clip.pose.coordinates[found], clip.pose.confidence[found], shown.rate))
@@ -293,13 +290,11 @@ def checksum(path: Path) -> str:
 # ---- What is kept of them --------------------------------------------------------------------------------------------
 
 
-def _cut(
-    item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: list[str], *, keep: bool
-) -> Taken:
+def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: list[str], *, keep: bool) -> Taken:
     pose = None if clip is None else clip.pose
     if clip is not None:
-        remarks = (told for words, told in _REMARKS.items() if any(words in remark for remark in clip.remarks))
-        mended += dict.fromkeys(remarks)
+        kinds = (remark.kind for remark in clip.remarks if isinstance(remark, clips.Remark))
+        mended += dict.fromkeys(_REMARKS[kind] for kind in kinds)
         mended += [ASSUMED] * (shown is None and not poses.says_rate(item))
         pose = clip.pose if shown is None else _in_video(clip, shown, mended)
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
@@ -409,12 +404,12 @@ def _pose_times(
     if cut is not None:
         origin, end = cut[0], shown.end if cut[1] is None else min(cut[1], shown.end)
         stamps, seconds = stamps[(stamps >= origin - 1e-4) & (stamps < end - 1e-4)], end - origin
-    if len(stamps) and abs(count - len(stamps)) <= max(1, _SAME_COUNT * len(stamps)):
-        if abs(fps / shown.rate - 1) > _SAME_RATE and shown.even:
-            mended.append(RATE)
+    same_rate = abs(fps / shown.rate - 1) <= _SAME_RATE
+    if len(stamps) and abs(count - len(stamps)) <= _SAME_COUNT:
+        mended += [RATE] * (shown.even and not same_rate) + [FRAMES] * (count != len(stamps))
         beyond = stamps[-1] + np.arange(1, max(count - len(stamps), 0) + 1) / shown.rate
         return np.concatenate([stamps, beyond])[:count]
-    if abs(count / fps - seconds) <= max(2 / fps, _SAME_RATE * seconds):
+    if abs(count / fps - seconds) <= max(_SAME_COUNT / fps, _SAME_LENGTH * seconds) and not (shown.even and same_rate):
         return origin + np.arange(count) / fps
     raise LeftOut(
         DISAGREE, f"{count} frames of pose at {fps:g} a second ({count / fps:.2f} s) beside {len(stamps)} of video "
