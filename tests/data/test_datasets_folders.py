@@ -163,7 +163,8 @@ def test_a_video_has_no_other_persons_pose(tmp_path):
                  "4/me.pose", "5/go.mp4", "6/go.pose"):  # fmt: skip
         write(tmp_path / path)
     items, left = found(folder, tmp_path)
-    assert {one.name: [path and str(path.relative_to(tmp_path)) for path in (one.video, one.pose)] for one in items} == {
+    pairs = {one.name: [path and str(path.relative_to(tmp_path)) for path in (one.video, one.pose)] for one in items}
+    assert pairs == {
         "1/hello": ["1/hello.mp4", None], "2/hello": ["2/hello.mp4", "2/hello.pose"], "3/me": [None, "3/me.pose"],
         "4/me": [None, "4/me.pose"], "go": ["5/go.mp4", "6/go.pose"],
     }  # fmt: skip

@@ -10,8 +10,8 @@ are, in any order:
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
 Without a csv: all videos and .pose files at any depth; the first folder of a path is the split where it is named train,
-dev, val or test. A video and a pose of one name up to the ending are a pair in one folder, and in two where no other file
-of the split has that name. A name of several samples stands with its folders.
+dev, val or test. A video and a pose of one name up to the ending are a pair in one folder, and in two where no other
+file of the split has that name. A name of several samples stands with its folders.
 """
 
 import os

@@ -57,6 +57,7 @@ HOLES = "frames of the pose are missing or show nobody: no joint is seen in them
 FRAMES = "pose has one or two frames more or fewer than its video: frame for frame from the first"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
+OTHER_TIMES = "clip was cut by other times than its text: the seconds of both"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
@@ -65,6 +66,7 @@ _REMARKS = {
 
 _LEAST_FRAMES = 4  # windows' third differences need them
 _MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
+_SAME_TIME = 0.1  # seconds, of a clip and its text
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
@@ -315,6 +317,7 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
     fps = how.fps or rate
     seconds = end - start
+    mended += [OTHER_TIMES] * (item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME)
     if timing.count(seconds, fps) > _MOST_FRAMES:
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
