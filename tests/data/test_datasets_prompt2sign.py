@@ -178,6 +178,14 @@ def test_each_normalisation_is_prepared(tmp_path, form):
     assert main([*words, str(tmp_path / "b"), "--pose-size", "30x20"]) == 2  # begun with another
 
 
+def test_a_clips_video_is_told_by_its_name(tmp_path):
+    names = ["train/-g0ePqbvVTM_5-8-rgb_front", "11August_2010_Wednesday_tagesschau-22", "a-2", "0001"]
+    make(tmp_path / "ASL_part", skels=[skels("progressive", 4)] * 4, files=names)
+    assert [one.recording for one in found(tmp_path)[0]] == [
+        "ASL_part/-g0ePqbvVTM-8-rgb_front", "ASL_part/11August_2010_Wednesday_tagesschau", "", ""
+    ]  # fmt: skip
+
+
 def test_the_size_of_a_picture_is_height_and_width(tmp_path):
     values = np.zeros((4, 385))
     values[:, -1] = np.arange(4) / 3

@@ -307,7 +307,7 @@ def test_glosses_are_counted_by_language_and_videos_known_by_what_they_are(tmp_p
     assert seen == {"gsg": 1, "": 0} and report["gloss_coverage"]["ase"]["train"]["human"]["glosses"] == 1
     shared = {row["what"]: (row["shared"], sorted(row["examples"])) for row in report["leakage"]}
     assert shared == {
-        "the same sentence": (1, ["a / b"]), "the same video": (2, ["a / b", "w / x"])
+        "the same sentence": (1, ["a / b"]), "the same signer": (None, []), "the same video": (2, ["a / b", "w / x"])
     }  # fmt: skip
     assert report["counts"]["train"]["glossed"] == 2 and report["counts"]["train"]["sentences"] == 1
     reading.write(tmp_path / "data", str(tmp_path / "set"), fps=25, size=(16, 16))

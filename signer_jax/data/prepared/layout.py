@@ -128,7 +128,8 @@ def read_motion(record: bytes) -> Motion:
 
 def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words; `film` is
-    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum.
+    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum, "" where neither
+    tells.
     """
     item, pose = taken.item, taken.pose
     file = origin.get("video_sha256") or origin.get("pose_sha256", "")
@@ -137,7 +138,7 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
         "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
         "sentence": sentence_key(item.text),
-        "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
+        "film": item.recording or (file if item.line is None else ""),
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],

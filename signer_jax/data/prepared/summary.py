@@ -107,7 +107,8 @@ def gathered(
         "named_twice": sorted(twice),
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
-        "glosses_by": dict(by), "poses_by": dict(posed), "leakage": _leakage(seen),
+        "glosses_by": dict(by), "poses_by": dict(posed),
+        "leakage": _leakage(seen, [split for split, count in counts.items() if count["kept"]]),
         "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
@@ -171,14 +172,17 @@ def _coverage(glosses: Mapping[str, Mapping[str, Counter[str]]]) -> dict[str, An
     }  # fmt: skip
 
 
-def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[dict[str, Any]]:
-    """What two splits share, of sentences, signers and videos; empty lists where nothing is shared."""
+def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]], splits: Sequence[str]) -> list[dict[str, Any]]:
+    """What two splits share, of sentences, signers and videos: how many, None where one of the two does not say."""
     rows = []
     for kind, by_split in seen.items():
-        for one, other in combinations(by_split, 2):
-            shared = sorted(by_split[one].keys() & by_split[other].keys())
-            examples = [f"{by_split[one][value]} / {by_split[other][value]}" for value in shared[:_EXAMPLES]]
-            rows.append({"what": _LEAKS[kind], "splits": [one, other], "shared": len(shared), "examples": examples})
+        for one, other in combinations(splits, 2):
+            here, there = by_split.get(one, {}), by_split.get(other, {})
+            shared = sorted(here.keys() & there.keys())
+            rows.append({
+                "what": _LEAKS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
+                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_EXAMPLES]],
+            })  # fmt: skip
     return rows
 
 
@@ -227,8 +231,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                  for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
         heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
-    cells = [[row["what"], " and ".join(row["splits"]), row["shared"], ", ".join(row["examples"])]
-             for row in report["leakage"]]  # fmt: skip
+    cells = [[row["what"], " and ".join(row["splits"]), "not known" if row["shared"] is None else row["shared"],
+              ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
     if cells:
         tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
     html.write(
