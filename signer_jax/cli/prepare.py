@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import importlib
 
-    from signer_jax.data import glossing, prompts
+    from signer_jax.data import glossing
     from signer_jax.data.estimators import opening
     from signer_jax.data.prepared import work
     from signer_jax.data.prepared.taking import How
@@ -131,8 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
 
     def items(split: str) -> "Iterable[Found]":
-        found = reader.items(source, split, **chosen)
-        return prompts.with_prompts(found, arguments.prompts) if split == "train" else found
+        return reader.items(source, split, **chosen)
 
     job = work.Job(
         arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses

@@ -116,6 +116,19 @@ def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
     assert layout.PreparedSet(tmp_path / "set").counts["train"]["kept"] == 5
 
 
+def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):
+    (tmp_path / "source").mkdir()
+    pose = posed(tmp_path / "source" / "x.pose", 12)
+    for name in "yz":
+        shutil.copy(pose, tmp_path / "source" / f"{name}.pose")
+    rows = ["x,x.pose,,", "y,y.pose,,", "z,z.pose,0,0.24", "w,z.pose,0.24,"]
+    (tmp_path / "source" / "samples.csv").write_text("\n".join(["name,pose,start,end", *rows]) + "\n")
+    assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
+    assert json.loads((tmp_path / "set" / "report.json").read_text())["kept_otherwise"] == {
+        "same part of the same files as another sample of its split: kept twice": ["y (x)"]
+    }
+
+
 def test_two_samples_of_a_split_have_no_name_in_common(tmp_path):
     def items(split: str):
         return [Item("a", split, "one"), Item("a" if split == "dev" else "b", split, "two")]

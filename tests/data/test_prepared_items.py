@@ -22,6 +22,7 @@ from signer_jax.data.prepared.taking import (
     PADDED,
     RATE,
     SHORTER,
+    STILL,
     STRETCHED,
     TURNED,
     UNSIZED,
@@ -78,6 +79,14 @@ def test_a_variable_rate_is_brought_to_one_by_the_frames_times(tmp_path):
     np.testing.assert_allclose(levels(taken.video), 6 * shown, atol=5)
     noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
     np.testing.assert_allclose(noses, np.interp(wanted, stamps / 1000, np.arange(len(stamps))), atol=0.1)
+
+
+def test_a_sample_in_a_gap_between_two_frames_has_none(tmp_path):
+    file = film(tmp_path / "a.mp4", [*even(20), *(4000 + stamp for stamp in even(20))])
+    for pose in (None, posed(tmp_path / "a.pose", 40)):
+        with pytest.raises(LeftOut, match=STILL):
+            take(Item("a", "train", video=file, pose=pose, seconds=(2.0, 3.0)), How())
+        assert take(Item("a", "train", video=file, pose=pose, seconds=(0.5, 4.2)), How()).seconds == pytest.approx(3.7)
 
 
 def test_a_turned_video_comes_upright(tmp_path):

@@ -28,6 +28,7 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
 _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
+_TWICE = "same part of the same files as another sample of its split: kept twice"
 _LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
@@ -56,6 +57,7 @@ def gathered(
         )  # fmt: skip
         lacking: dict[str, list[str]] = {"pose": [], "video": []}
         here: set[str] = set()
+        files_of: dict[str, str] = {}  # a part of files -> the first sample of it
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             left += [one | {"split": split} for one in table["left"]]
@@ -76,6 +78,8 @@ def gathered(
                 languages.add(one["language"])
                 if one["prompt_by"]:
                     continue
+                if one["same"] and (first := files_of.setdefault(one["same"], name)) != name:
+                    mended[_TWICE].append(f"{name} ({first})")
                 for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
                     lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1

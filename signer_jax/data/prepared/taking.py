@@ -33,11 +33,11 @@ from signer_jax.types import Pose
 FILTERS = (
     "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
     "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
-    "end before start", "pose and video disagree", "too short", "too long", "too large",
+    "end before start", "pose and video disagree", "too short", "no frame of its time", "too long", "too large",
 )  # fmt: skip
 (
     _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
-    LONG, LARGE,
+    STILL, LONG, LARGE,
 ) = FILTERS  # fmt: skip
 # What is kept otherwise than it came, each told of every item of which it holds.
 CUT = "end beyond the video's end: cut there"
@@ -168,7 +168,7 @@ def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Cl
 def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
     """The pose in each of the sample's own frames, which are decoded for it one after the other."""
     start, end = interval
-    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
+    inside = shown.stamps[_inside(shown.stamps, start, end)]
     times: list[float] = []
 
     def frames() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -315,6 +315,7 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         start, end = _overlap(start, end, times, 1 / rate, mended)
     if (end - start) * rate < _LEAST_FRAMES - 0.5:
         raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
+    _inside(stamps, start, end)
     fps = how.fps or rate
     seconds = end - start
     mended += [OTHER_TIMES] * (item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME)
@@ -322,7 +323,7 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
     if pose is not None:
-        inside = (times >= start - 1e-4) & (times < end + 1e-4)
+        inside = _inside(times, start, end)
         cut = Pose(pose.coordinates[inside], pose.confidence[inside], rate)
         try:
             moved, centre, scale = skeleton.normalise(cut)
@@ -340,6 +341,14 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         mended.append(UNITS)
     data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale, mended)
     return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended))
+
+
+def _inside(times: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Which frames a stretch has. Raises `LeftOut` where it has none, as in a gap of a variable rate."""
+    inside = (times >= start - 1e-4) & (times < end - 1e-4)
+    if not inside.any():
+        raise LeftOut(STILL, f"none from {start:.2f} to {end:.2f} seconds")
+    return inside
 
 
 def _deep(pose: Pose) -> Pose:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax import storage
+from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.glossing import Glosses, glossed
@@ -242,6 +243,11 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                 write_text(text)
             if motion is not None:
                 write_motion(motion)
+            if isinstance(found, Item) and split == "train" and (text or motion) is not None:
+                for one in prompts.of_item(found, job.how.prompts):  # of what is kept alone
+                    text, _ = said.records(one, job)
+                    if text is not None:
+                        write_text(text)
             tick(1)
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
