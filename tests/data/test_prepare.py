@@ -116,6 +116,21 @@ def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
     assert layout.PreparedSet(tmp_path / "set").counts["train"]["kept"] == 5
 
 
+def test_a_set_of_many_parts_is_opened(made, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    shutil.copytree(made[1], out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for i in range(20_000):
+        name = f"{layout.PARTS}/train-0000of0032-{i:05d}.motion.arrayrecord"
+        (out / name).touch()
+        manifest["files"][name] = 0
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    assert layout.PreparedSet(out).counts["train"]["kept"] == 6
+    monkeypatch.setattr(work, "MANIFEST", 100)
+    with pytest.raises(SignerError, match=r"manifest\.json is too long to be read again .* larger number"):
+        work.merge(out, wait=True)
+
+
 def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):
     (tmp_path / "source").mkdir()
     pose = posed(tmp_path / "source" / "x.pose", 12)

@@ -40,7 +40,7 @@ from signer_jax.data.prepared.layout import (
 from signer_jax.data.prepared.taking import LARGE, OTHER_TIMES, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
-from signer_jax.json_files import CONFIG, LISTS, read_json
+from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
 from signer_jax.outside import reason_of, told
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
@@ -368,7 +368,8 @@ def merge(out: Path, *, wait: bool) -> bool:
     sizes = {name: (out / name).stat().st_size for name in names}
     sizes |= {f"{PARTS}/{name}": said["bytes"] for name, said in index["files"].items()}
     manifest = {"made_by": storage.MADE_BY, "kind": KIND, "files": dict(sorted(sizes.items()))}
-    storage.write_file(out / storage.MANIFEST, storage.to_json(manifest))
+    data = storage.list_bytes(manifest, f"{out}: {storage.MANIFEST}", "give --per-part a larger number", MANIFEST)
+    storage.write_file(out / storage.MANIFEST, data)
     return True
 
 
