@@ -1,5 +1,6 @@
 """`signer prepare`: items cut by real times, what is left out, workers and kills, a run on the set where it lies."""
 
+import csv
 import hashlib
 import importlib
 import json
@@ -23,7 +24,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, reading, work
+from signer_jax.data.prepared import layout, looking, reading, work
 from signer_jax.data.prepared.taking import ASSUMED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -129,6 +130,24 @@ def test_a_set_of_many_parts_is_opened(made, tmp_path, monkeypatch):
     monkeypatch.setattr(work, "MANIFEST", 100)
     with pytest.raises(SignerError, match=r"manifest\.json is too long to be read again .* larger number"):
         work.merge(out, wait=True)
+
+
+def test_a_report_has_the_first_of_each_kind_and_csvs_have_all(tmp_path):
+    def items(split: str):
+        yield Item("a", split, "one")
+        yield from (Left(f"b{i}", split, "no video file", f"line {i}", 'a "detail", or two') for i in range(5000))
+
+    out = tmp_path / "set"
+    work.work(work.Job("own", tmp_path / "source", out, How(), ("train", "dev"), items))
+    report = json.loads((out / "report.json").read_text())
+    assert len(report["left_out"]) == 1000 and report["counted"]["left_out"] == {"no video file": 10_000}
+    rows = list(csv.DictReader((out / "left_out.csv").read_text().splitlines()))
+    assert len(rows) == 10_000 and rows[-1] == {
+        "split": "dev", "name": "b4999", "reason": "no video file", "where": "line 4999",
+        "detail": 'a "detail", or two', "by": "named",
+    }  # fmt: skip
+    assert "9980 more are in left_out.csv." in (out / "report.html").read_text()
+    assert ["no video file", 10_000, "b0"] in looking._left_out(layout.PreparedSet(out))[0][2]
 
 
 def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):

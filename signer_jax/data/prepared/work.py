@@ -362,7 +362,7 @@ def merge(out: Path, *, wait: bool) -> bool:
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
     storage.write_file(out / "report.json", storage.to_json(report))
     summary.write_page(out, index, report)
-    names = ["about.json", "index.json", "report.json", "report.html"]
+    names = ["about.json", "index.json", "report.json", "report.html", summary.LEFT_OUT, summary.OTHERWISE]
     names += [f"{PARTS}/{name}.json" for listed in parts.values() for name in listed]
     names += [f"{PARTS}/{_done_file(out, worker, workers).name}" for worker in range(workers)]
     sizes = {name: (out / name).stat().st_size for name in names}
