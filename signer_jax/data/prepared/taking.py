@@ -323,7 +323,8 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
     if pose is not None:
-        inside = _inside(times, start, end)
+        _inside(times, start, end)
+        inside = (times >= start - 1e-4) & (times < end + 1e-4)
         cut = Pose(pose.coordinates[inside], pose.confidence[inside], rate)
         try:
             moved, centre, scale = skeleton.normalise(cut)
