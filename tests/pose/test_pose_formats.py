@@ -95,6 +95,10 @@ def test_one_of_two_people_is_followed(tmp_path):
     frames = [[one[1], other[0]], [other[1], one[0]], [], [other[1], one[0]], [one[0], other[1]]]
     found = openpose_json.read(openpose_folder(tmp_path / "x", frames), 25.0)
     assert found.pose.coordinates[:, 0, 0].tolist() == [1, 1, 0, 1, 1]
+    one = openpose_person()
+    one["face_keypoints_2d"][:2] = [1e38, 1e38]
+    with pytest.raises(SignerError, match="beyond 1e"):
+        openpose_json.read(openpose_folder(tmp_path / "far", [[one, one], [one, one]]), 25.0)
     one, other = ([dwpose_person(shift, sure) for sure in (0.8, 0.9)] for shift in (0.0, 2.0))
     for person in one + other:  # who is no line
         person["face_keypoints"][0][1] = 0.9

@@ -132,7 +132,7 @@ def followed(people: Sequence[Person], before: Sequence[Person]) -> Person:
 
 def _box(person: Person) -> Float[np.ndarray, " c"]:
     """Left, top, right, bottom of what is seen."""
-    seen = person[0][person[1] > 0]
+    seen = person[0][person[1] > 0].astype(np.float64)  # whose products are finite
     return np.concatenate([seen.min(0), seen.max(0)]) if len(seen) else np.zeros(4)
 
 
