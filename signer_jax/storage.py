@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from signer_jax import mirror
+from signer_jax import json_files, mirror
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
 from signer_jax.machine_lock import NO_LOCKS
@@ -80,11 +80,11 @@ def write_list(path: Path, value: Any, what: str, mend: str) -> None:
     path.write_bytes(list_bytes(value, what, mend))
 
 
-def list_bytes(value: Any, what: str, mend: str) -> bytes:
+def list_bytes(value: Any, what: str, mend: str, most: int = LISTS) -> bytes:
     """What `write_list` writes; raises as it does, before anything long is begun."""
     data = (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode("utf-8", "backslashreplace")
     try:
-        check_bounds(data, LISTS)
+        check_bounds(data, most)
     except ValueError as error:
         raise SignerError(f"{what} is too long to be read again ({error}); {mend}") from None
     return data
@@ -492,7 +492,7 @@ def _replaceable(path: Path, kind: str) -> None:
 def _manifest(path: Path) -> dict | None:
     """A folder's manifest, None where it has none of ours."""
     try:
-        manifest = read_json(plain_file(path / MANIFEST, ""), CONFIG)
+        manifest = read_json(plain_file(path / MANIFEST, ""), json_files.MANIFEST)
         files = manifest["files"]
         whole = manifest["made_by"] == MADE_BY and isinstance(manifest["kind"], str)
         inside = all(isinstance(size, int) and ".." not in Path(name).parts for name, size in files.items())

@@ -1,5 +1,6 @@
 """Tiny videos and poses as files, for tests: what a frame shows says which one it is."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def posed(path: Path, frames: int, fps: float = 25, seen: bool = True) -> Path:
         confidence[:, skeleton.INDEX["nose"]] = 1
     pose_file.write(path, Pose(coordinates, confidence, fps), size=(WIDTH, HEIGHT))
     return path
+
+
+def openpose(folder: Path, frames: int, people=lambda frame: 1) -> Path:
+    """Two shoulders 12 pixels apart around the middle, and a nose that goes down a pixel a frame."""
+    folder.mkdir(parents=True)
+    for frame in range(frames):
+        body = np.zeros((25, 3))
+        body[[0, 1, 2, 5]] = [(32, frame, 1), (32, 24, 1), (26, 24, 1), (38, 24, 1)]
+        one = {"pose_keypoints_2d": body.ravel().tolist(), "face_keypoints_2d": [0.0] * 210,
+               "hand_left_keypoints_2d": [0.0] * 63, "hand_right_keypoints_2d": [0.0] * 63}  # fmt: skip
+        shown = json.dumps({"people": [one] * people(frame)})
+        (folder / f"{folder.name}_{frame:012d}_keypoints.json").write_text(shown)
+    return folder
 
 
 def levels(data: bytes) -> list[float]:

@@ -44,6 +44,11 @@ def add(commands: Any) -> None:
         help="the rate of poses of which nothing says one (OpenPose's JSON without a video), else left out",
     )  # fmt: skip
     parser.add_argument(
+        "--pose-size", metavar="HxW",
+        help="height and width of the pictures of poses that are shares of one whose size nothing says (DWPose's "
+        "results without their video, Prompt2Sign's .skels of 2025), else left out",
+    )  # fmt: skip
+    parser.add_argument(
         "--size", metavar="HxW",
         help="bring all videos to this height and width: around the signer where there is a pose, else the middle",
     )  # fmt: skip
@@ -97,9 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--poses {arguments.poses}: needs --pose-weights, the folder of its files" if arguments.poses in ESTIMATORS
             else f"--pose-weights {arguments.pose_weights}: is of --poses dwpose or mediapipe; name one of them"
         )  # fmt: skip
-    size = _SIZE.fullmatch(arguments.size) if arguments.size else None
-    if arguments.size and not size:
-        raise SignerError(f"--size {arguments.size}: give height x width in pixels, such as 256x256")
+    size, pose_size = _sides("--size", arguments.size), _sides("--pose-size", arguments.pose_size)
     source, out = Path(arguments.source), Path(arguments.out)
     if not source.is_dir():
         raise SignerError(f"--source {source}: no such folder; give the dataset's")
@@ -111,26 +114,24 @@ def run(arguments: argparse.Namespace) -> None:
 
     import importlib
 
-    from signer_jax.data import glossing, prompts
+    from signer_jax.data import glossing
     from signer_jax.data.estimators import opening
     from signer_jax.data.prepared import work
     from signer_jax.data.prepared.taking import How
 
     reader = importlib.import_module(f"signer_jax.data.datasets.{arguments.dataset}")
-    sides = (int(size[1]), int(size[2])) if size else None
     chosen = {} if arguments.subset is None else {"subset": arguments.subset}
     splits = reader.splits(source, **chosen)
     weights = arguments.pose_weights
     estimator = opening.opened(arguments.poses, Path(weights)) if weights else None
     glosses, glosses_by = _of_run(taught) if taught else (glossing.by_rules if by == "rules" else None, by)
     how = How(
-        arguments.fps, arguments.pose_fps, sides, arguments.poses, estimator.made_by if estimator else "",
+        arguments.fps, arguments.pose_fps, pose_size, size, arguments.poses, estimator.made_by if estimator else "",
         arguments.video, arguments.prompts, glosses_by,
     )  # fmt: skip
 
     def items(split: str) -> "Iterable[Found]":
-        found = reader.items(source, split, **chosen)
-        return prompts.with_prompts(found, arguments.prompts) if split == "train" else found
+        return reader.items(source, split, **chosen)
 
     job = work.Job(
         arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses
@@ -161,6 +162,16 @@ def _of_run(folder: str) -> "tuple[Glosses, str]":
         return [tuple(one) for one in understood.glosses]
 
     return glosses, f"slul ({folder}, parameters {params_sha256(signer.params['slul'])})"
+
+
+def _sides(flag: str, text: str | None) -> tuple[int, int] | None:
+    """Height and width, None where the flag is not given."""
+    if not text:
+        return None
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise SignerError(f"{flag} {text}: give height x width in pixels, such as 256x256")
+    return int(match[1]), int(match[2])
 
 
 def shard_of(text: str | None) -> tuple[int, int]:

@@ -1,10 +1,9 @@
 """Prompts around a dataset's texts, by this project's templates: 'How do you sign "…"?' in six spoken languages."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from random import Random
 
-from signer_jax.data.datasets.item import Found, Item
+from signer_jax.data.datasets.item import Item
 
 BY = "templates"
 # By the IANA code of the spoken language: questions, then requests. `{}` is the text in quotes.
@@ -55,14 +54,14 @@ def prompts_of(text: str, spoken: str, name: str, count: int, seed: int = 0) -> 
     return [template.replace("{}", f"{quote}{text.strip()}{quote}") for template in chosen]
 
 
-def with_prompts(items: Iterable[Found], count: int) -> Iterator[Found]:
-    """The items, and behind each with a text and no prompt `count` more that are its prompts: no video, no pose."""
-    for found in items:
-        yield found
-        if not isinstance(found, Item) or found.prompt:
-            continue
-        for number, prompt in enumerate(prompts_of(found.text, found.spoken, found.name, count), start=1):
-            yield replace(
-                found, name=f"{found.name}~prompt{number}", prompt=prompt, prompt_by=BY, video=None, pose=None,
-                line=None, seconds=None, frames=None, pose_seconds=None, fps=None,
-            )  # fmt: skip
+def of_item(item: Item, count: int) -> list[Item]:
+    """`count` samples that are prompts for the item's text, without its video and pose; none where it has a prompt."""
+    if item.prompt:
+        return []
+    return [
+        replace(
+            item, name=f"{item.name}~prompt{number}", prompt=prompt, prompt_by=BY, video=None, pose=None,
+            line=None, seconds=None, frames=None, pose_seconds=None, lasts=None, fps=None,
+        )
+        for number, prompt in enumerate(prompts_of(item.text, item.spoken, item.name, count), start=1)
+    ]  # fmt: skip

@@ -95,7 +95,7 @@ def test_texts_are_lost_where_there_is_no_place_for_them(folder, capsys):
 
 def test_what_was_read_otherwise_is_told(folder, capsys):
     out = says(capsys, "own.npz", "b.npy", "--fps", "25")
-    assert out[1] == "read: 1 of 1 frames show several people: the most confident of each was taken"
+    assert out[1] == "read: 1 of 1 frames show several people: one was followed"
     (folder / "two.pose").write_bytes(files.pose_bytes(0.2, people=2))
     assert says(capsys, "two.pose", "d.pose")[1:] == ["read: 2 people: the first was taken", "dropped: nothing"]
     odd = files.pose_bytes(0.2).replace(b"NOSE", b"KNEE")

@@ -130,7 +130,16 @@ def test_faults_of_a_table(tmp_path):
 def test_without_a_table_what_is_there_is_paired_by_its_names(tmp_path):
     composed, parted = (unicodedata.normalize(form, "mäd.chen") for form in ("NFC", "NFD"))
     video, pose = write(tmp_path / f"videos/{composed}.MP4"), write(tmp_path / f"poses/{parted}.pose")
-    for path in ("b.mp4", "other/b.mov", "val/b.mp4", "test/deep/c.pose", ".cache/d.mp4", ".e.mp4", "notes.txt"):
+    for path in (
+        "b.mp4",
+        "other/b.mov",
+        "b.webm",
+        "val/b.mp4",
+        "test/deep/c.pose",
+        ".cache/d.mp4",
+        ".e.mp4",
+        "notes.txt",
+    ):
         write(tmp_path / path)
     write(tmp_path / "empty.pose", b"")
     write(tmp_path / "bad\x07.mp4")
@@ -138,7 +147,7 @@ def test_without_a_table_what_is_there_is_paired_by_its_names(tmp_path):
     assert folder.splits(tmp_path) == ["train", "dev", "test"]
     items, left = found(folder, tmp_path)
     assert {one.name: (one.video, one.pose) for one in items} == {
-        composed: (video, pose), "b": (tmp_path / "b.mp4", None)
+        composed: (video, pose), "b": (tmp_path / "b.mp4", None), "other/b": (tmp_path / "other/b.mov", None)
     }  # fmt: skip
     assert {(one.name, one.reason) for one in left} == {
         ("b", "named twice"), ("empty", "empty pose file"), ("bad\\x07", "control character"),
@@ -146,6 +155,22 @@ def test_without_a_table_what_is_there_is_paired_by_its_names(tmp_path):
     }  # fmt: skip
     assert [one.name for one in found(folder, tmp_path, "dev")[0]] == ["b"]
     assert [one.pose for one in found(folder, tmp_path, "test")[0]] == [tmp_path / "test/deep/c.pose"]
+
+
+def test_a_video_has_no_other_persons_pose(tmp_path):
+    """Of names that each folder has again."""
+    for path in ("1/hello.mp4", "2/hello.mp4", "2/hello.pose", "1/you.mp4", "2/you.mp4", "poses/you.pose", "3/me.pose",
+                 "4/me.pose", "5/go.mp4", "6/go.pose"):  # fmt: skip
+        write(tmp_path / path)
+    items, left = found(folder, tmp_path)
+    pairs = {one.name: [path and str(path.relative_to(tmp_path)) for path in (one.video, one.pose)] for one in items}
+    assert pairs == {
+        "1/hello": ["1/hello.mp4", None], "2/hello": ["2/hello.mp4", "2/hello.pose"], "3/me": [None, "3/me.pose"],
+        "4/me": [None, "4/me.pose"], "go": ["5/go.mp4", "6/go.pose"],
+    }  # fmt: skip
+    assert [(one.name, one.reason) for one in left] == [
+        (name, "no telling whose pose") for name in ("1/you", "2/you", "poses/you")
+    ]
 
 
 def test_a_folder_of_nothing(tmp_path):

@@ -94,6 +94,23 @@ def test_poses_in_a_whole_video_lie_where_the_times_that_cut_them_say(tmp_path):
     }  # fmt: skip
 
 
+def test_a_clip_and_its_text_have_other_times(tmp_path):
+    names = [f"ab_{i}-5-rgb_front" for i in range(5)]
+    table(tmp_path, *map(row, names))  # from 1.5 to 3.25
+    for name in names:
+        clip(tmp_path, name)
+    assert {(one.seconds, one.lasts) for one in found(tmp_path)[0].values()} == {(None, 1.75)}
+    cut = [row(names[0], "1", "4"), row(names[1], "2", "3"), row(names[2], "1", "2.5"), row(names[3], "3.25", "4")]
+    write(tmp_path / "how2sign_val.csv", "\n".join([HEADER.replace("_REALIGNED", ""), *cut]) + "\n")
+    items, left = found(tmp_path)
+    assert [(one.name, one.reason) for one in left] == [(names[3], "clip of other times than its text")]
+    assert {name: one.seconds for name, one in items.items()} == {
+        names[0]: (0.5, 2.25), names[1]: None, names[2]: (0.5, None), names[4]: None
+    }  # fmt: skip
+    next(tmp_path.glob("sentence_level/val/text/en/raw_text/re_aligned/*.csv")).unlink()
+    assert {one.seconds for one in found(tmp_path)[0].values()} == {None}
+
+
 def test_poses_beside_and_none_of_a_clip(tmp_path):
     names = [f"ab_{i}-5-rgb_front" for i in range(4)]
     table(tmp_path, *map(row, names))

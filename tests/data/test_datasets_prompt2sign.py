@@ -1,16 +1,19 @@
 """Prompt2Sign's parallel files and clips in miniature: three normalisations, blank lines, faults of real copies."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from signer_jax.cli.main import main
 from signer_jax.data.datasets import prompt2sign
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import poses
-from signer_jax.data.prepared.taking import How, LeftOut, take
+from signer_jax.data.prepared.taking import ASSUMED, SIZED, How, LeftOut, take
 from signer_jax.errors import SignerError
+from signer_jax.pose import skeleton
 
 DATA = os.environ.get("SIGNER_DATA")
 FORMS = {"progressive": 151, "prompt2sign-v1": 151, "prompt2sign-2025": 385}
@@ -159,6 +162,42 @@ def test_another_folder_is_refused(tmp_path):
     make(tmp_path, text=["a"])
     with pytest.raises(SignerError, match="has no split 'dev'; it has train"):
         prompt2sign.items(tmp_path, "dev")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_normalisation_is_prepared(tmp_path, form):
+    """Of 2025's, shares of a picture, where somebody says how large that is."""
+    make(tmp_path / "source" / "ASL_part", text=["one two"], skels=[skels(form, 30)], files=["a"])
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--pose-fps", "24", "--out"]
+    shares = form == "prompt2sign-2025"
+    assert main([*words, str(tmp_path / "a")]) == (2 if shares else 0)
+    assert main([*words, str(tmp_path / "b"), "--pose-size", "20x30"]) == 0
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert report["counts"]["train"]["poses"] == 1 and report["how"]["pose_size"] == [20, 30]
+    assert report["kept_otherwise"] == {ASSUMED: ["ASL_part/a"]} | ({SIZED: ["ASL_part/a"]} if shares else {})
+    assert main([*words, str(tmp_path / "b"), "--pose-size", "30x20"]) == 2  # begun with another
+
+
+def test_a_clips_video_is_told_by_its_name(tmp_path):
+    names = ["train/-g0ePqbvVTM_5-8-rgb_front", "11August_2010_Wednesday_tagesschau-22", "a-2", "0001"]
+    make(tmp_path / "ASL_part", skels=[skels("progressive", 4)] * 4, files=names)
+    assert [one.recording for one in found(tmp_path)[0]] == [
+        "ASL_part/-g0ePqbvVTM-8-rgb_front", "ASL_part/11August_2010_Wednesday_tagesschau", "", ""
+    ]  # fmt: skip
+
+
+def test_the_size_of_a_picture_is_height_and_width(tmp_path):
+    values = np.zeros((4, 385))
+    values[:, -1] = np.arange(4) / 3
+    values[:, 36:54], values[:, :36] = np.arange(18), 0.5
+    values[:, [4, 10]] = 0.4, 0.6  # both shoulders
+    values[:, 1] = 0.9  # the nose
+    line = " ".join(f"{value:.5f}" for value in values.reshape(-1))
+    make(tmp_path, skels=[line])
+    ((item,), _) = found(tmp_path)
+    pose = take(item, How(pose_fps=24, pose_size=(100, 300))).pose
+    assert pose is not None
+    np.testing.assert_allclose(pose.coordinates[0, skeleton.INDEX["nose"], :2], [0, 40 / 60], atol=1e-5)
 
 
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")

@@ -212,3 +212,13 @@ def test_real_files(module, split, count, by):
     items, left = found(module, Path(DATA) / "text2gloss", split)
     assert len(items) == count and not left
     assert all(one.text and one.glosses and one.glosses_by == by for one in items)
+
+
+def test_pairs_of_files_lie_in_the_folder_or_one_below(tmp_path):
+    for place in ("", "one/"):
+        for end in ("", ".txt"):
+            name = f"{place}corpus_{len(place)}{len(end)}.clean"
+            (tmp_path / place).mkdir(exist_ok=True)
+            (tmp_path / f"{name}.en{end}").write_text("a b\n")
+            (tmp_path / f"{name}.asl{end}").write_text("A B\n")
+    assert len(list(aslg_pc12.items(tmp_path, "train"))) == 4

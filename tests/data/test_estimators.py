@@ -18,6 +18,7 @@ from signer_jax.data.prepared import layout
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.pose import skeleton
+from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats import dwpose as mapping
 from signer_jax.pose.formats import pose_file
 
@@ -135,7 +136,7 @@ def test_of_boxes_that_overlap_the_best_one_stays():
     cells[60, 4:6] = 1  # far away, small
     boxes = dwpose.boxes_of(cells, (SQUARE, SQUARE), 1.0)
     np.testing.assert_allclose(boxes[:, 4], [1, 0.9])
-    assert dwpose.overlaps(np.array([0, 0, 10, 10.0]), np.array([[5, 0, 15, 10.0]]))[0] == pytest.approx(1 / 3)
+    assert clips.overlaps(np.array([0, 0, 10, 10.0]), np.array([[5, 0, 15, 10.0]]))[0] == pytest.approx(1 / 3)
 
 
 def test_the_person_of_the_frame_before_is_taken():

@@ -1,5 +1,6 @@
 """`signer prepare`: items cut by real times, what is left out, workers and kills, a run on the set where it lies."""
 
+import csv
 import hashlib
 import importlib
 import json
@@ -23,7 +24,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, reading, work
+from signer_jax.data.prepared import layout, looking, reading, work
 from signer_jax.data.prepared.taking import ASSUMED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -98,6 +99,82 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
         work.merge(tmp_path / "out", wait=True)
     with pytest.raises(SignerError, match="no prepared set here"):
         layout.PreparedSet(tmp_path / "out")
+
+
+def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
+    """A file that came between their starts moves every later one to another worker."""
+    (tmp_path / "source").mkdir()
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set"), "--shard"]
+    for name in "bcde":
+        posed(tmp_path / "source" / f"{name}.pose", 8)
+    assert main([*words, "0/2"]) == 0
+    posed(tmp_path / "source" / "a.pose", 8)
+    assert main([*words, "1/2"]) == 2
+    assert "(worker 0 found 4 samples in train, worker 1 5, or others)" in capsys.readouterr().err
+    with pytest.raises(SignerError, match=r"index\.json is missing|no prepared set here"):
+        layout.PreparedSet(tmp_path / "set")
+    assert main([*words, "0/2"]) == 0
+    assert layout.PreparedSet(tmp_path / "set").counts["train"]["kept"] == 5
+
+
+def test_a_set_of_many_parts_is_opened(made, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    shutil.copytree(made[1], out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for i in range(20_000):
+        name = f"{layout.PARTS}/train-0000of0032-{i:05d}.motion.arrayrecord"
+        (out / name).touch()
+        manifest["files"][name] = 0
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    assert layout.PreparedSet(out).counts["train"]["kept"] == 6
+    monkeypatch.setattr(work, "MANIFEST", 100)
+    with pytest.raises(SignerError, match=r"manifest\.json is too long to be read again .* larger number"):
+        work.merge(out, wait=True)
+
+
+def test_a_report_has_the_first_of_each_kind_and_csvs_have_all(tmp_path):
+    def items(split: str):
+        yield Item("a", split, "one")
+        yield from (Left(f"b{i}", split, "no video file", f"line {i}", 'a "detail", or two') for i in range(5000))
+
+    out = tmp_path / "set"
+    work.work(work.Job("own", tmp_path / "source", out, How(), ("train", "dev"), items))
+    report = json.loads((out / "report.json").read_text())
+    assert len(report["left_out"]) == 1000 and report["counted"]["left_out"] == {"no video file": 10_000}
+    rows = list(csv.DictReader((out / "left_out.csv").read_text().splitlines()))
+    assert len(rows) == 10_000 and rows[-1] == {
+        "split": "dev", "name": "b4999", "reason": "no video file", "where": "line 4999",
+        "detail": 'a "detail", or two', "by": "named",
+    }  # fmt: skip
+    assert "9980 more are in left_out.csv." in (out / "report.html").read_text()
+    assert ["no video file", 10_000, "b0"] in looking._left_out(layout.PreparedSet(out))[0][2]
+
+
+def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):
+    (tmp_path / "source").mkdir()
+    pose = posed(tmp_path / "source" / "x.pose", 12)
+    for name in "yz":
+        shutil.copy(pose, tmp_path / "source" / f"{name}.pose")
+    rows = ["x,x.pose,,", "y,y.pose,,", "z,z.pose,0,0.24", "w,z.pose,0.24,"]
+    (tmp_path / "source" / "samples.csv").write_text("\n".join(["name,pose,start,end", *rows]) + "\n")
+    assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
+    assert json.loads((tmp_path / "set" / "report.json").read_text())["kept_otherwise"] == {
+        "same part of the same files as another sample of its split: kept twice": ["y (x)"]
+    }
+
+
+def test_two_samples_of_a_split_have_no_name_in_common(tmp_path):
+    def items(split: str):
+        return [Item("a", split, "one"), Item("a" if split == "dev" else "b", split, "two")]
+
+    for splits, out in ((("train", "test"), "a"), (("dev",), "b")):
+        one = work.Job("own", tmp_path, tmp_path.with_name(f"{tmp_path.name}-{out}"), How(), splits, items)
+        if out == "b":
+            with pytest.raises(SignerError, match="dev has two samples named a"):
+                work.work(one)
+        else:
+            work.work(one)
+            assert json.loads((one.out / "report.json").read_text())["named_twice"] == ["a", "b"]
 
 
 def test_again_keeps_what_is_whole_and_mends_what_is_not(made, tmp_path):
@@ -277,7 +354,7 @@ def test_glosses_are_counted_by_language_and_videos_known_by_what_they_are(tmp_p
     assert seen == {"gsg": 1, "": 0} and report["gloss_coverage"]["ase"]["train"]["human"]["glosses"] == 1
     shared = {row["what"]: (row["shared"], sorted(row["examples"])) for row in report["leakage"]}
     assert shared == {
-        "the same sentence": (1, ["a / b"]), "the same video": (2, ["a / b", "w / x"])
+        "the same sentence": (1, ["a / b"]), "the same signer": (None, []), "the same video": (2, ["a / b", "w / x"])
     }  # fmt: skip
     assert report["counts"]["train"]["glossed"] == 2 and report["counts"]["train"]["sentences"] == 1
     reading.write(tmp_path / "data", str(tmp_path / "set"), fps=25, size=(16, 16))
@@ -516,6 +593,7 @@ def test_every_dataset_has_a_reader(name):
         (["foldr"], r"unknown dataset \(did you mean 'folder'"),
         (["folder", "--shard", "2/2"], "give which of how many, from 0"),
         (["folder", "--size", "32"], "give height x width in pixels"),
+        (["folder", "--pose-size", "0x5"], "--pose-size 0x5: give height x width in pixels"),
         (["folder", "--fps", "0.1"], "is no frame rate"),
         (["folder", "--out", "SOURCE/set"], "lies in --source"),
         (["wlasl"], "give the folder"),

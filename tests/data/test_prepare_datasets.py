@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filmed import even, film, levels, posed
+from filmed import even, film, levels, openpose, posed
 from PIL import Image
 
 from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data.prepared import layout, reading
-from signer_jax.data.prepared.taking import ASSUMED, CUT, GAPS, HOLES, SEVERAL
+from signer_jax.data.prepared.taking import ASSUMED, CUT, GAPS, HOLES, OTHER_TIMES, SEVERAL
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard
 from signer_jax.pose import skeleton
@@ -35,18 +35,6 @@ def pictures(folder: Path, numbers) -> None:
     folder.mkdir(parents=True)
     for i in numbers:
         Image.fromarray(np.full((48, 64, 3), 6 * i, np.uint8)).save(folder / f"images{i:04d}.png")
-
-
-def openpose(folder: Path, frames: int, people=lambda frame: 1) -> None:
-    """Two shoulders 12 pixels apart around the middle, and a nose that goes down a pixel a frame."""
-    folder.mkdir(parents=True)
-    for frame in range(frames):
-        body = np.zeros((25, 3))
-        body[[0, 1, 2, 5]] = [(32, frame, 1), (32, 24, 1), (26, 24, 1), (38, 24, 1)]
-        one = {"pose_keypoints_2d": body.ravel().tolist(), "face_keypoints_2d": [0.0] * 210,
-               "hand_left_keypoints_2d": [0.0] * 63, "hand_right_keypoints_2d": [0.0] * 63}  # fmt: skip
-        shown = json.dumps({"people": [one] * people(frame)})
-        write(folder / f"{folder.name}_{frame:012d}_keypoints.json", shown)
 
 
 def noses(sample) -> np.ndarray:
@@ -103,7 +91,10 @@ def test_how2sign_sentence_level(tmp_path):
     assert made.kinds("dev") == (2, 0, 2, 2) and made.left == {
         "v_2-5-rgb_front": "video is damaged or cut short", "v_3-5-rgb_front": "no video and no pose"
     }  # fmt: skip
-    assert made.otherwise == {HOLES: ["v_0-5-rgb_front"], SEVERAL: ["v_0-5-rgb_front"]}
+    assert made.otherwise == {
+        HOLES: ["v_0-5-rgb_front"], SEVERAL: ["v_0-5-rgb_front"],
+        OTHER_TIMES: [f"v_{i}-5-rgb_front (0.48, 1.00)" for i in range(2)],
+    }  # fmt: skip
     corpus = made.corpus()
     found = motions(corpus, "dev")
     assert {name: (one.text, one.signer, len(one.pose)) for name, one in found.items()} == {
@@ -111,6 +102,19 @@ def test_how2sign_sentence_level(tmp_path):
     }  # fmt: skip
     np.testing.assert_allclose(noses(found["v_1-5-rgb_front"]), np.arange(12), atol=1e-3)
     assert corpus.motions("dev").filmed(0)[1].shape == (12, 16, 16, 3) and corpus.count("dev", "text") == 0
+
+
+def test_how2sign_clips_are_cut_to_their_texts(tmp_path):
+    source = tmp_path / "source"
+    front = source / "sentence_level/train/rgb_front"
+    write(source / "how2sign_realigned_train.csv", HOW2SIGN.format("_REALIGNED") + how2sign_row(0, 10.2, 11, "one"))
+    write(source / "how2sign_train.csv", HOW2SIGN.format("") + how2sign_row(0, 10, 10.8, "one"))
+    filmed(front / "raw_videos/v_0-5-rgb_front.mp4", 20)
+    openpose(front / "features/openpose_output/json/v_0-5-rgb_front", 20)
+    made = Set("how2sign", source)
+    assert made.otherwise == {OTHER_TIMES: ["v_0-5-rgb_front (0.60, 0.80)"]}
+    (one,) = motions(made.corpus(), "train").values()
+    np.testing.assert_allclose(noses(one), np.arange(5, 20), atol=1e-3)
 
 
 def test_how2sign_video_level(tmp_path):
@@ -173,7 +177,9 @@ def test_wlasl(tmp_path):
     filmed(source / "raw_videos/PPmQd2zWdP0.mp4", 20)
     made = Set("wlasl", source)
     assert [made.kinds(split) for split in ("train", "dev", "test")] == [(0, 2, 0, 2), (0, 1, 0, 1), (0, 1, 0, 1)]
-    assert made.left == {"2": "no video file"} and made.otherwise == {CUT: ["3"]}
+    assert made.left == {"2": "no video file"} and made.otherwise == {
+        CUT: ["3"], "same part of the same files as another sample of its split: kept twice": ["4 (1)"],  # other urls
+    }  # fmt: skip
     shared = {(row["what"], *row["splits"]): row["examples"] for row in made.report["leakage"]}
     assert shared["the same video", "train", "test"] == ["4 / 5"] and shared["the same video", "train", "dev"] == [
         "1 / 3"  # of which the test made two copies
@@ -209,6 +215,20 @@ def test_phoenix14t(tmp_path):
     assert corpus.about["languages"] == {"gsg": "de"} and len(corpus.motions("train").filmed(1)[1]) == 10
 
 
+def test_sentences_of_one_broadcast_are_a_leak(tmp_path):
+    for split, number in (("train", 1), ("dev", 22)):
+        name = f"11August_2010_Wednesday_tagesschau-{number}"
+        rows = f"name\tsigner\tgloss\ttext\n{split}/{name}\tSigner08\tREGEN\tregen {number}\n"
+        write(tmp_path / f"phoenix/phoenix14t.{split}.tsv", rows)
+        write(tmp_path / f"skels/{split}.files", f"{split}/{name}\n")
+        write(tmp_path / f"skels/{split}.text", "regen\n")
+    for dataset, source in (("phoenix14t", "phoenix"), ("prompt2sign", "skels")):
+        made = Set(dataset, tmp_path / source, "--poses", "none")
+        shared = {row["what"]: row["shared"] for row in made.report["leakage"]}
+        assert shared["the same video"] == 1
+        shutil.rmtree(made.out)
+
+
 def test_csl_daily(tmp_path):
     source = tmp_path / "source"
     names = ["S000000_P0004_T00", "S000001_P0000_T00", "S000002_P0001_T00"]
@@ -220,7 +240,7 @@ def test_csl_daily(tmp_path):
         pictures(source / "sentence/frames_512x512" / name, range(9))
     made = Set("csl_daily", source)
     assert made.kinds("train") == made.kinds("dev") == (1, 1, 0, 1) and made.left == {names[2]: "no folder of frames"}
-    assert made.report["gloss_coverage"]["csl"]["dev"]["seen_in_training"] == 1
+    assert made.report["gloss_coverage"]["csl"]["dev"]["human"]["seen_in_training"] == 1
     assert made.report["frame_rates"] == {"video 30": 2}
     corpus = made.corpus(fps=30)
     assert corpus.texts("dev")[0].text == "你好" and corpus.listed("dev") == [(9, True, "1")]
@@ -234,7 +254,9 @@ def test_aslg_pc12(tmp_path):
     write(source / "ENG-ASL_Dev_0.046.asl", "ITEM\n")
     made = Set("aslg_pc12", source)
     assert made.kinds("train") == (2, 2, 0, 0) and list(made.left.values()) == ["no text"]
-    assert made.report["glosses_by"] == {"rules": 3} and made.report["leakage"][0]["shared"] == 1
+    assert made.report["glosses_by"] == {"rules": 3}
+    assert [row["shared"] for row in made.report["leakage"]] == [1, None, None]  # no signers, no videos
+    assert (made.out / "report.html").read_text().count("not known") == 2
     corpus = made.corpus()
     assert [corpus.texts("train")[i].glosses for i in range(2)] == [("ITEM",), ("NEXT",)]
     assert len(corpus.motions("train")) == 0 and corpus.about["glosses"] == {"ase": ["ITEM", "NEXT"]}

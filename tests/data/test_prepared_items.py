@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from filmed import HEIGHT, WIDTH, even, film, levels, posed
+from filmed import HEIGHT, WIDTH, even, film, levels, openpose, posed
 from PIL import Image
 
 from signer_jax.data import video
@@ -13,13 +13,16 @@ from signer_jax.data.prepared import timing
 from signer_jax.data.prepared.taking import (
     CUT,
     DISAGREE,
+    FRAMES,
     GAPS,
     HELD,
+    HOLES,
     LONG,
     NOBODY,
     PADDED,
     RATE,
     SHORTER,
+    STILL,
     STRETCHED,
     TURNED,
     UNSIZED,
@@ -76,6 +79,14 @@ def test_a_variable_rate_is_brought_to_one_by_the_frames_times(tmp_path):
     np.testing.assert_allclose(levels(taken.video), 6 * shown, atol=5)
     noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
     np.testing.assert_allclose(noses, np.interp(wanted, stamps / 1000, np.arange(len(stamps))), atol=0.1)
+
+
+def test_a_sample_in_a_gap_between_two_frames_has_none(tmp_path):
+    file = film(tmp_path / "a.mp4", [*even(20), *(4000 + stamp for stamp in even(20))])
+    for pose in (None, posed(tmp_path / "a.pose", 40)):
+        with pytest.raises(LeftOut, match=STILL):
+            take(Item("a", "train", video=file, pose=pose, seconds=(2.0, 3.0)), How())
+        assert take(Item("a", "train", video=file, pose=pose, seconds=(0.5, 4.2)), How()).seconds == pytest.approx(3.7)
 
 
 def test_a_turned_video_comes_upright(tmp_path):
@@ -220,6 +231,32 @@ def test_a_pose_of_a_picture_of_another_shape_lies_on_its_videos(tmp_path):
     unsized = take(Item("a", "train", video=file, pose=tmp_path / "c.pose"), How())
     assert unsized.mended == (UNSIZED,) and unsized.centre is not None
     np.testing.assert_allclose(unsized.centre, (WIDTH / 2, HEIGHT / 2))
+
+
+def test_frames_that_lack_their_files_leave_the_others_at_their_times(tmp_path):
+    file = film(tmp_path / "a.mp4", even(40))
+    folder = openpose(tmp_path / "pose", 40)
+    for lost in sorted(folder.iterdir())[:3]:
+        lost.unlink()
+    for seconds, first in (((0.4, 0.8), 10), ((0.0, 0.4), 0)):
+        taken = take(Item("a", "train", video=file, pose=folder, seconds=seconds), How())
+        assert taken.pose is not None and taken.centre is not None and taken.mended == (HOLES,)
+        noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
+        seen = taken.pose.confidence[:, skeleton.INDEX["nose"]] > 0
+        np.testing.assert_allclose(noses[seen], np.arange(first, first + 10)[seen], atol=1e-4)
+        assert seen.sum() >= 7
+
+
+def test_a_pose_has_two_frames_more_or_fewer_at_most(tmp_path):
+    file = film(tmp_path / "a.mp4", even(300))
+    for frames, told in ((302, (FRAMES,)), (300, ()), (298, (FRAMES, SHORTER))):
+        taken = take(Item("a", "train", video=file, pose=posed(tmp_path / f"{frames}.pose", frames)), How(video="none"))
+        assert taken.mended == told, frames
+    for frames in (297, 303):
+        with pytest.raises(LeftOut, match=DISAGREE):
+            take(Item("a", "train", video=file, pose=posed(tmp_path / f"{frames}.pose", frames)), How())
+    half = take(Item("a", "train", video=file, pose=posed(tmp_path / "b.pose", 150, fps=12.49)), How(video="none"))
+    assert half.mended == () and half.pose is not None and len(half.pose) == 300
 
 
 def test_frames_by_their_times_by_hand():

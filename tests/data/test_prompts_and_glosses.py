@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from filmed import even, film
 
 from signer_jax.cli.main import main
 from signer_jax.data import glossing, prompts
@@ -38,18 +39,11 @@ def test_a_name_and_a_seed_decide_the_prompts():
 def test_a_prompt_is_a_sample_without_what_is_filmed():
     item = Item("a", "train", "hello", "", "ase", "en", ("HELLO",), "human", video=Path("a.mp4"), seconds=(0, 1))
     asked = Item("b", "train", "hello", "how?", "ase", "en")
-    left = Left("c", "train", "no text", "row 3")
-    found = list(prompts.with_prompts([item, asked, left], 2))
-    assert [one.name for one in found] == ["a", "a~prompt1", "a~prompt2", "b", "c"]
-    one = found[1]
-    assert (one.text, one.prompt_by, one.glosses, one.video, one.seconds) == (
-        "hello",
-        "templates",
-        ("HELLO",),
-        None,
-        None,
-    )
-    assert '"hello"' in one.prompt and found[0] is item and list(prompts.with_prompts([item], 0)) == [item]
+    found = prompts.of_item(item, 2)
+    assert [one.name for one in found] == ["a~prompt1", "a~prompt2"] and prompts.of_item(asked, 2) == []
+    one = found[0]
+    assert (one.text, one.prompt_by, one.glosses) == ("hello", "templates", ("HELLO",))
+    assert one.video is None and one.seconds is None and '"hello"' in one.prompt and prompts.of_item(item, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -103,6 +97,20 @@ def prepared(source, tmp_path_factory) -> Path:
     words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--prompts", "2", "--glosses", "rules"]
     assert main(words) == 0
     return out
+
+
+def test_what_is_left_out_has_no_prompts(tmp_path):
+    (tmp_path / "source").mkdir()
+    film(tmp_path / "source" / "v.mp4", even(12))
+    file = tmp_path / "source" / "v.mp4"
+    file.write_bytes(file.read_bytes()[:-90])
+    rows = "name,video,text,gloss,language,spoken\nv,v.mp4,hello,HELLO,ase,en\nw,,bye,BYE,ase,en\n"
+    (tmp_path / "source" / "samples.csv").write_text(rows)
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]
+    assert main([*words, "--prompts", "1"]) == 0
+    made = layout.PreparedSet(tmp_path / "set")
+    kept = [row["name"] for _, table in made.tables("train") for row in table["kept"]]
+    assert kept == ["w", "w~prompt1"] and made.counts["train"]["items"] == 2
 
 
 def test_what_a_program_made_is_told_everywhere(prepared):

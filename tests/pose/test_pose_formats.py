@@ -73,19 +73,51 @@ def test_openpose_joints_by_hand(tmp_path):
     assert pose.confidence[0, I["face_0"]] == 1
 
 
-def test_several_people_nobody_and_a_missing_file(tmp_path):
+def test_several_people_nobody_and_files_that_are_missing(tmp_path):
+    """A file's number is its frame's place: those before the first file are missing, too."""
     weak, strong = openpose_person(500, 0.2), openpose_person(0, 0.9)
-    folder = openpose_folder(tmp_path / "x", [[weak, strong], [], [strong], [strong]], first=5)
-    next(iter(sorted(folder.glob("*_000000000007_*")))).unlink()
+    folder = openpose_folder(tmp_path / "x", [[weak, strong], [], [strong], [strong]], first=3)
+    next(iter(sorted(folder.glob("*_000000000005_*")))).unlink()
     found = openpose_json.read(folder, 25.0)
-    assert len(found.pose) == 4 and found.pose.coordinates[0, 0, 0] == 1
-    assert (found.pose.confidence.sum(1) > 0).tolist() == [True, False, False, True]
+    assert len(found.pose) == 7 and found.pose.coordinates[3, 0, 0] == 1
+    assert (found.pose.confidence.sum(1) > 0).tolist() == [False, False, False, True, False, False, True]
     assert found.remarks == (
         "the middle of the hips, the feet and the pupils, which the 128 joints lack, were left out",
-        "1 frames have no file: confidence 0",
-        "1 of 4 frames show several people: the most confident of each was taken",
-        "1 of 4 frames show nobody: confidence 0",
+        "4 of 7 frames have no file: confidence 0",
+        "1 of 7 frames show several people: one was followed",
+        "1 of 7 frames show nobody: confidence 0",
     )
+
+
+def test_one_of_two_people_is_followed(tmp_path):
+    """Whoever is the more confident of a frame, which may change at each."""
+    one, other = ([openpose_person(shift, sure) for sure in (0.8, 0.9)] for shift in (0, 500))
+    frames = [[one[1], other[0]], [other[1], one[0]], [], [other[1], one[0]], [one[0], other[1]]]
+    found = openpose_json.read(openpose_folder(tmp_path / "x", frames), 25.0)
+    assert found.pose.coordinates[:, 0, 0].tolist() == [1, 1, 0, 1, 1]
+    one = openpose_person()
+    one["face_keypoints_2d"][:2] = [1e38, 1e38]
+    with pytest.raises(SignerError, match="beyond 1e"):
+        openpose_json.read(openpose_folder(tmp_path / "far", [[one, one], [one, one]]), 25.0)
+    one, other = ([dwpose_person(shift, sure) for sure in (0.8, 0.9)] for shift in (0.0, 2.0))
+    for person in one + other:  # who is no line
+        person["face_keypoints"][0][1] = 0.9
+    pairs = [(one[1], other[0]), (other[1], one[0]), (one[0], other[1])]
+    frames = [{"num_persons": 2, "person_0": first, "person_1": second} for first, second in pairs]
+    (tmp_path / "json").mkdir()
+    for i, frame in enumerate(frames, start=2):
+        (tmp_path / "json" / f"{i:08d}.json").write_text(json.dumps(frame))
+    (tmp_path / "all.json").write_text(json.dumps(frames))
+    folder, file = dwpose.read(tmp_path / "json", 25.0), dwpose.read(tmp_path / "all.json", 25.0)
+    np.testing.assert_allclose(file.pose.coordinates[:, 0, 0], 0.01)
+    np.testing.assert_array_equal(folder.pose.coordinates[1:], file.pose.coordinates)
+    assert not folder.pose.confidence[0].any()  # DWPose counts from 1
+    for i in (0, 1):
+        (tmp_path / "json" / f"{i:08d}.json").write_text('{"num_persons": 0}')
+    assert len(dwpose.read(tmp_path / "json", 25.0).pose) == 5  # unless there is a 0
+    (tmp_path / "json" / "3.json").write_text('{"num_persons": 0}')
+    with pytest.raises(SignerError, match="has two files of frame 3"):
+        dwpose.read(tmp_path / "json", 25.0)
 
 
 def test_openpose_round_trip_is_exact(tmp_path):

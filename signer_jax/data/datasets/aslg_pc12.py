@@ -48,7 +48,8 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
 def _pairs(folder: Path) -> list[tuple[str, Path, Path]]:
     """(split, English, glosses) of each pair."""
     found = []
-    for english in sorted((*folder.glob("*.en"), *folder.glob("*.en.txt"), *folder.glob("*/*.en"))):
+    places = [f"{place}*.en{end}" for place in ("", "*/") for end in ("", ".txt")]
+    for english in sorted(file for place in places for file in folder.glob(place)):
         match = _ENGLISH.fullmatch(english.name)
         if match and english.is_file():
             asl = english.with_name(f"{match[1]}.asl{match[2] or ''}")

@@ -9,8 +9,9 @@ are, in any order:
 - `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
-Without a csv: all videos and .pose files at any depth, paired where their names are the same up to the ending; the
-first folder of a path is the split where it is named train, dev, val or test.
+Without a csv: all videos and .pose files at any depth; the first folder of a path is the split where it is named train,
+dev, val or test. A video and a pose of one name up to the ending are a pair in one folder, and in two where no other
+file of the split has that name. A name of several samples stands with its folders.
 """
 
 import os
@@ -150,26 +151,42 @@ def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def _of_files(folder: Path, split: str) -> Iterator[Found]:
-    found: dict[str, dict[str, Path]] = {}
+    found: dict[str, dict[Path, dict[str, Path]]] = {}  # by name and folder
     for theirs, name, path in _files(folder):
         if theirs == split:
             kind = "pose" if path.suffix.lower() in _POSES else "video"
-            there = str(path.relative_to(folder))
-            if kind in found.setdefault(name, {}):
-                other = f"{found[name][kind].relative_to(folder)} has the same name"
-                yield finding.lost(name, split, Lacking("named twice", other), there)
+            here = found.setdefault(name, {}).setdefault(path.parent, {})
+            if kind in here:
+                other = f"{here[kind].relative_to(folder)} has the same name"
+                yield finding.lost(name, split, Lacking("named twice", other), str(path.relative_to(folder)))
                 continue
-            found[name][kind] = path
-    for name, paths in sorted(found.items()):
-        place = str(paths[max(paths)].relative_to(folder))  # the video's, if there is one
-        try:
-            if fault := tables.fault_of(place):
-                raise Lacking(fault)
-            media = {
-                kind: finding.file_of(folder, (str(path.relative_to(folder)),), f"{kind} file")
-                for kind, path in paths.items()
-            }
-        except Lacking as lacking:
-            yield finding.lost(name, split, lacking, place)
-        else:
-            yield Item(name, split, came_from=place, video=media.get("video"), pose=media.get("pose"))
+            here[kind] = path
+    for name, folders in sorted(found.items()):
+        alone = {kind: [there[kind] for there in folders.values() if [*there] == [kind]] for kind in ("video", "pose")}
+        if len(folders) == 2 and len(alone["video"]) == len(alone["pose"]) == 1:
+            yield _of_pair(folder, name, split, {kind: paths[0] for kind, paths in alone.items()})
+            continue
+        unclear = all(alone.values())
+        for where, paths in sorted(folders.items()):
+            own = name if len(folders) == 1 else (where.relative_to(folder) / name).as_posix()
+            if unclear and len(paths) == 1:
+                (path,) = paths.values()
+                detail = "put each video and its pose into one folder, or name them in samples.csv"
+                yield finding.lost(own, split, Lacking("no telling whose pose", detail), str(path.relative_to(folder)))
+            else:
+                yield _of_pair(folder, own, split, paths)
+
+
+def _of_pair(folder: Path, name: str, split: str, paths: dict[str, Path]) -> Found:
+    """The sample of a video and a pose, or of one of them."""
+    place = str(paths[max(paths)].relative_to(folder))  # the video's, if there is one
+    try:
+        if fault := tables.fault_of(place):
+            raise Lacking(fault)
+        media = {
+            kind: finding.file_of(folder, (str(path.relative_to(folder)),), f"{kind} file")
+            for kind, path in paths.items()
+        }
+    except Lacking as lacking:
+        return finding.lost(name, split, lacking, place)
+    return Item(name, split, came_from=place, video=media.get("video"), pose=media.get("pose"))

@@ -5,7 +5,8 @@ Layout, by https://github.com/how2sign/how2sign-data (download_how2sign.sh), wit
   itself: tab-separated, quotes are letters; START_REALIGNED and END_REALIGNED are seconds of the whole video.
   Where it is absent, `…/raw_text/how2sign_<split>.csv` with START and END.
 - `sentence_level/<split>/rgb_front/raw_videos/<SENTENCE_NAME>.mp4`: clips. They were cut by How2's own times, not by
-  the re-aligned ones (https://how2sign.github.io, "Green Screen RGB clips*").
+  the re-aligned ones (https://how2sign.github.io, "Green Screen RGB clips*"): where both csvs are there, a sample is
+  what its clip and its text have in common.
 - `video_level/<split>/rgb_front/raw_videos/<VIDEO_NAME>.mp4`: whole videos, cut here where there is no clip.
 - `sentence_level/<split>/rgb_front/features/openpose_output/json/<SENTENCE_NAME>/`: OpenPose's json, a file a frame; or
   `…/features/holistic_pose/<SENTENCE_NAME>.pose`, or a .pose file beside the clip. They are of the clips, so cut by the
@@ -14,6 +15,7 @@ A split without a csv is the clips and poses that it has, without text. One with
 The number before `-rgb_front` in a name is the signer's: val has five, and some of its videos of two, from one side.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -86,7 +88,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     columns = ("VIDEO_NAME", "SENTENCE_NAME", f"START{times}", f"END{times}", "SENTENCE")
     rows = tables.rows(file, columns, delimiter="\t")
     folders = _Folders(folder, split)
-    return _with_table(file, rows, columns, folders, split, _pose_times(folder, split) if folders.whole else {})
+    return _with_table(file, rows, columns, folders, split, _cut_times(folder, split) if folders.any() else {})
 
 
 def _table(source: Path, split: str, found: Sequence[tuple[str, str]] = _TABLES) -> tuple[Path, str] | None:
@@ -96,7 +98,7 @@ def _table(source: Path, split: str, found: Sequence[tuple[str, str]] = _TABLES)
     return None
 
 
-def _pose_times(source: Path, split: str) -> dict[str, Seconds]:
+def _cut_times(source: Path, split: str) -> dict[str, Seconds]:
     """By which seconds of the whole video each sentence's clip and poses were cut, where a table says it."""
     found = _table(source, split, [one for one in _TABLES if not one[1]])
     cut: dict[str, Seconds] = {}
@@ -110,7 +112,7 @@ def _pose_times(source: Path, split: str) -> dict[str, Seconds]:
 
 def _with_table(
     file: Path, rows: Iterator[tables.Row], columns: tuple[str, ...], folders: _Folders, split: str,
-    pose_times: dict[str, Seconds],
+    cut_times: dict[str, Seconds],
 ) -> Iterator[Found]:  # fmt: skip
     names = Names()
     for row in rows:
@@ -124,7 +126,7 @@ def _with_table(
             if not text:
                 raise Lacking("no text")
             seconds = finding.seconds_of(start, end)
-            media = _media(folders, name, video_name, seconds, pose_times.get(name)) if folders.any() else {}
+            media = _media(folders, name, video_name, seconds, cut_times.get(name)) if folders.any() else {}
         except Lacking as lacking:
             yield finding.left(row, split, file, lacking, name)
             continue
@@ -149,8 +151,10 @@ def _without_table(folders: _Folders, split: str) -> Iterator[Found]:
             yield Item(name, split, language=LANGUAGE, signer=_signer(name), came_from=path.name, **media)
 
 
-def _media(folders: _Folders, name: str, video_name: str, seconds: Seconds, pose_seconds: Seconds | None) -> dict:
-    """The item's fields of video and pose, one of which there must be, and neither damaged. Raises `Lacking`."""
+def _media(folders: _Folders, name: str, video_name: str, seconds: Seconds, cut: Seconds | None) -> dict:
+    """The item's fields of video and pose, one of which there must be, and neither damaged; `seconds` are the text's in
+    the whole video, `cut` those by which the clip and the poses were cut, where they are known. Raises `Lacking`.
+    """
     media: dict = {}
     lacking = Lacking("no video and no pose")
     for take in (lambda: _video(folders, name, video_name, seconds), lambda: {"pose": _pose(folders, name)}):
@@ -160,12 +164,31 @@ def _media(folders: _Folders, name: str, video_name: str, seconds: Seconds, pose
             lacking = lacking.or_rather(other)
     if not media or not lacking.absent:  # what is there and damaged is told, and not passed over for the other
         raise lacking
-    if not {"pose", "seconds"} <= media.keys():
+    if "seconds" not in media:
+        return media | _in_clip(seconds, cut)
+    if "pose" not in media:
         return media
-    if pose_seconds is None:
+    if cut is None:
         detail = "the table that is not re-aligned says them: copy it here, or move the poses elsewhere"
         raise Lacking("no times of the poses", detail)
-    return media | {"pose_seconds": pose_seconds}
+    return media | {"pose_seconds": cut}
+
+
+def _in_clip(text: Seconds, cut: Seconds | None) -> dict:
+    """Which part of a clip a text is, and how long the text is. Raises `Lacking` where they have no time in common."""
+    start, end = text
+    lasts = {} if end is None else {"lasts": end - start}
+    if cut is None:
+        return lasts
+    first, last = cut
+    till = min((one for one in (end, last) if one is not None), default=None)
+    begin = max(start, first)
+    if till is not None and till <= begin:
+        detail = f"the text from {start:.2f} to {math.inf if end is None else end:.2f} s, the clip from {first:.2f} s"
+        raise Lacking("clip of other times than its text", detail)
+    if begin == first and till == last:
+        return lasts
+    return lasts | {"seconds": (begin - first, None if till is None or till == last else till - first)}
 
 
 def _video(folders: _Folders, name: str, video_name: str, seconds: Seconds) -> dict:

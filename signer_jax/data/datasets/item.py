@@ -38,6 +38,7 @@ class Item:
     seconds: Seconds | None = None  # of the video and the pose
     frames: tuple[int, int | None] | None = None  # the same in frames, from 0, where the dataset counts these
     pose_seconds: Seconds | None = None  # of the video, which the pose was cut by; None: it is of the whole video
+    lasts: float | None = None  # seconds of its text, where the files were cut by other times
     fps: float | None = None  # as the dataset says; None: the files say it
     came_from: str = ""  # file and row, for the record's provenance
     prompt_by: str = ""  # templates; "" of the dataset's own

@@ -6,9 +6,11 @@ under `PHOENIX-2014-T`:
   letters; start and end are -1, a row is a whole recording. Or the csv in the folder itself.
 - `features/fullFrame-210x260px/<split>/<name>/*.png`: the frames, 25 a second; or `<name>.mp4` there.
 Or `phoenix14t.<split>.tsv`: `name signer gloss text num_frames`, its names being `<split>/<name>`.
-A copy without that folder of frames is text and glosses.
+A copy without that folder of frames is text and glosses. A name is a broadcast's with the sentence's number behind it
+(`11August_2010_Wednesday_tagesschau-3`): sentences of one are in several splits.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from signer_jax.errors import SignerError
 LANGUAGE = "gsg"
 SPOKEN = "de"
 FPS = 25.0
+_NUMBER = re.compile(r"-\d+$")
 _OFFICIAL = "PHOENIX-2014-T.{0}.corpus.csv"
 _COLUMNS = ("name", "speaker", "orth", "translation")
 # (file, delimiter, columns of name, signer, glosses, text)
@@ -85,6 +88,6 @@ def _items(
             continue
         yield Item(
             name, split, text, language=LANGUAGE, spoken=SPOKEN, glosses=tuple(glosses.split()), glosses_by="human",
-            signer=signer, video=video, fps=FPS if video and video.is_dir() else None,
+            signer=signer, recording=_NUMBER.sub("", name), video=video, fps=FPS if video and video.is_dir() else None,
             came_from=finding.place(file, row.line),
         )  # fmt: skip

@@ -36,6 +36,12 @@ _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|val
 _DONE = "processed_video_name_by_dwpose.txt"
 _VIDEO = "crop_original_video.mp4"
 _FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
+# How How2Sign and PHOENIX14T name clips, and what of it is the video's: `ID_3-5-rgb_front` is of `ID-5-rgb_front`,
+# `11August_2010_Wednesday_heute-3` of the broadcast without the number.
+_CUT = (
+    (re.compile(r"(.{11})_\d+(-\d+-rgb_(?:front|side))"), r"\1\2"),
+    (re.compile(r"(.*\d{4}_[A-Z][a-z]+day_[a-z]+)-\d+"), r"\1"),
+)
 _HEAD = 64  # bytes of a line, which tell whether it is blank
 
 
@@ -119,8 +125,18 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
         by = ("human" if language == "gsg" else "unknown") if glosses else ""
         yield Item(
             name, lists.split, row.cells.get(".text", ""), language=language, spoken=spoken, glosses=glosses,
-            glosses_by=by, came_from=finding.place(file, line), **media,
+            glosses_by=by, recording=_recording(lists.part, row.cells.get(".files", "")),
+            came_from=finding.place(file, line), **media,
         )  # fmt: skip
+
+
+def _recording(part: str, name: str) -> str:
+    """The video that a named clip was cut out of, "" where its name does not tell."""
+    clip = name.rpartition("/")[2]
+    for pattern, video in _CUT:
+        if match := pattern.fullmatch(clip):
+            return f"{part}/{match.expand(video)}"
+    return ""
 
 
 def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool) -> Found:

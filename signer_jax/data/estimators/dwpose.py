@@ -30,7 +30,6 @@ FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 _STRIDES = (8, 16, 32)
 _GREY = 114
 _LEAST, _OVERLAP = 0.3, 0.45
-_SAME_PERSON = 0.3  # overlap of two boxes of one person, a frame apart
 _GROWN = 1.25
 _MEAN, _DEVIATION = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
 _BINS = 2  # a pixel
@@ -77,25 +76,15 @@ def _apart(boxes: Float[np.ndarray, "m 5"]) -> Float[np.ndarray, "k 5"]:
     kept = []
     while len(left):
         kept.append(left[0])
-        left = left[1:][overlaps(left[0], left[1:]) <= _OVERLAP]
+        left = left[1:][clips.overlaps(left[0], left[1:]) <= _OVERLAP]
     return np.array(kept).reshape(-1, 5)
-
-
-def overlaps(box: Float[np.ndarray, " c"], others: Float[np.ndarray, "m c"]) -> Float[np.ndarray, " m"]:
-    """Intersection over union of a box with each of others."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
-    both = np.clip(high - low, 0, None).prod(1)
-    area = (box[2:4] - box[:2]).prod() + (others[:, 2:4] - others[:, :2]).prod(1) - both
-    return both / np.maximum(area, 1e-9)
 
 
 def followed(boxes: Float[np.ndarray, "m 5"], before: Float[np.ndarray, " c"] | None) -> Float[np.ndarray, " c"]:
     """Whom of at least one to take: the person of the frame before; without one the largest, weighed by the score."""
-    if before is not None:
-        shared = overlaps(before, boxes)
-        if shared.max() >= _SAME_PERSON:
-            return boxes[int(shared.argmax())]
-    return boxes[int(((boxes[:, 2:4] - boxes[:, :2]).prod(1) * boxes[:, 4]).argmax())]
+    same = clips.same_person(boxes, before)
+    largest = int(((boxes[:, 2:4] - boxes[:, :2]).prod(1) * boxes[:, 4]).argmax())
+    return boxes[largest if same is None else same]
 
 
 def around(box: Float[np.ndarray, " c"], size: tuple[int, int]) -> tuple[float, float, float]:
@@ -225,11 +214,9 @@ def opened(detector: Path, poses: Path) -> Callable[[str, Iterable[_Frame], floa
                 for i, person in zip(chosen, persons([some[i] for i in chosen], [*chosen.values()]), strict=True):
                     shown[i] = person
             found += shown
-        several = sum(count > 1 for count in counts)
-        said = [f"{several} of {len(counts)} frames show several people: one was followed"] if several else []
         if not found:
-            raise SignerError(f"{name}: no frame shows anybody; check the video")
-        clip = clips.of_frames(Path(name), found, [min(count, 1) for count in counts], fps, clips.PIXELS, said)
+            raise clips.NobodySeen(f"{name}: no frame shows anybody; check the video")
+        clip = clips.of_frames(Path(name), found, counts, fps, clips.PIXELS)
         return replace(clip, name=name, size=size)
 
     return estimate

@@ -58,12 +58,12 @@ def opened(model: Path) -> Callable[[str, Iterable[UInt8[np.ndarray, "h w 3"]], 
                 found.append({part: _values(getattr(result, f"{field}_landmarks"), size, seen=field == "pose")
                               for part, field in _PARTS.items()})  # fmt: skip
         if not found:
-            raise SignerError(f"{name}: no frame shows anybody; check the video")
+            raise clips.NobodySeen(f"{name}: no frame shows anybody; check the video")
         coordinates, confidence = pose_file.of_landmarks(found)
         pose = clips.checked(name, Pose(coordinates, confidence, fps))
         empty = int((confidence.max(1) == 0).sum())
-        said = (f"{empty} of {len(found)} frames show nobody: confidence 0",) if empty else ()
-        return Clip(name, pose, clips.PIXELS, size, remarks=said)
+        nobody = clips.Remark(clips.NOBODY, f"{empty} of {len(found)} frames show nobody: confidence 0")
+        return Clip(name, pose, clips.PIXELS, size, remarks=(nobody,) if empty else ())
 
     return estimate
 

@@ -25,7 +25,7 @@ from signer_jax.types import Pose, Sample
 from signer_jax.writing import words_of
 
 KIND = "prepared set"
-VERSION = 2
+VERSION = 3
 PARTS = "parts"
 REMAKE = "prepare it again with the same `signer prepare`, which keeps what is whole"
 TEXT, MOTION = "text", "motion"
@@ -128,16 +128,19 @@ def read_motion(record: bytes) -> Motion:
 
 def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words; `film` is
-    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum.
+    the same for what was cut out of one video, by the dataset's name of it or by the file's checksum, "" where neither
+    tells; `same` is the same for the same part of the same files.
     """
     item, pose = taken.item, taken.pose
     file = origin.get("video_sha256") or origin.get("pose_sha256", "")
+    part = (origin.get("video_sha256"), origin.get("pose_sha256"), item.line, item.seconds, item.frames)
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
         "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
         "sentence": sentence_key(item.text),
-        "film": item.recording or (file if item.line is None else f"{file}, line {item.line}"),
+        "film": item.recording or (file if item.line is None else ""),
+        "same": hashlib.sha256(repr(part).encode()).hexdigest()[:16] if file else "",
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],

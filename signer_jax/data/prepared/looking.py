@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from signer_jax import report as html
 from signer_jax.data import framing, video
-from signer_jax.data.prepared import layout, timing
+from signer_jax.data.prepared import layout, summary, timing
 from signer_jax.data.shards import BROKEN, Shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json
@@ -145,17 +145,17 @@ def _splits(one: layout.PreparedSet, found: Mapping[str, Any]) -> html.Table:
 def _left_out(one: layout.PreparedSet) -> list[html.Table]:
     try:
         report = read_json(one.directory / "report.json", LISTS)
-        reasons = Counter(row["reason"] for row in report["left_out"])
+        counted = report["counted"]
         first = {row["reason"]: row["name"] for row in reversed(report["left_out"])}
         mended = report["kept_otherwise"]
     except BROKEN as error:
         raise SignerError(f"{one.directory / 'report.json'}: is damaged ({error}); {layout.REMAKE}") from None
     tables: list[html.Table] = []
-    if reasons:
-        rows = [[reason, count, first[reason]] for reason, count in reasons.most_common()]
-        tables.append(("Left out", ("why", "samples", "the first"), rows, "All of them are in report.html."))
+    if first:
+        rows = [[reason, count, first[reason]] for reason, count in Counter(counted["left_out"]).most_common()]
+        tables.append(("Left out", ("why", "samples", "the first"), rows, f"All of them are in {summary.LEFT_OUT}."))
     if mended:
-        cells = [[what, len(names), names[0]] for what, names in mended.items()]
+        cells = [[what, counted["kept_otherwise"][what], names[0]] for what, names in mended.items()]
         tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), cells, ""))
     return tables
 

@@ -1,8 +1,10 @@
 """What a prepared set holds and what it does not: `index.json` and its report, of its parts' tables."""
 
+import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,18 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from signer_jax import report as html
+from signer_jax import storage
 from signer_jax.data import framing
 from signer_jax.data.prepared import layout
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.shards import Shard
 from signer_jax.data.video import frames_of
+from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
 
 _EXAMPLES = 5  # names of a leak
+LEFT_OUT, OTHERWISE = "left_out.csv", "kept_otherwise.csv"  # every name; the report has the first of each kind
+_KEPT = 1000  # rows of a kind in report.json
 _SHOWN = 20  # names of a reason on the page
 _SAMPLES = 8  # pictures
 _PICTURE = 320  # pixels
@@ -27,17 +33,55 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
 _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
+_TWICE = "same part of the same files as another sample of its split: kept twice"
 _LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
 def gathered(
     out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The index and the report."""
+    """The index and the report; the names in full in `LEFT_OUT` and `OTHERWISE`.
+
+    Raises `SignerError` where a split has two samples of one name.
+    """
+    with _Rows(out / LEFT_OUT, ("split", "name", "reason", "where", "detail", "by")) as left, \
+            _Rows(out / OTHERWISE, ("what", "split", "name")) as mended:  # fmt: skip
+        return _gathered(out, about, parts, left, mended)
+
+
+class _Rows:
+    """A csv that is written row by row, of which the first rows of each kind and their numbers are kept."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.columns = columns
+        self.first: dict[str, list[dict[str, str]]] = {}
+        self.counts: Counter[str] = Counter()
+        self._held = ExitStack()
+        self._path = path
+
+    def __enter__(self) -> "_Rows":
+        partial = self._held.enter_context(storage.new_file(self._path))
+        file = self._held.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+        self._write = csv.writer(file, lineterminator="\n").writerow
+        self._write(self.columns)
+        return self
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._held.__exit__(*raised)
+
+    def add(self, kind: str, row: dict[str, str]) -> None:
+        self._write([row[column] for column in self.columns])
+        self.counts[kind] += 1
+        if self.counts[kind] <= _KEPT:
+            self.first.setdefault(kind, []).append(row)
+
+
+def _gathered(
+    out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]], left: _Rows, mended: _Rows
+) -> tuple[dict[str, Any], dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     files: dict[str, Any] = {}
-    left: list[dict[str, str]] = []
-    mended: dict[str, list[str]] = defaultdict(list)
+    filtered: Counter[tuple[str, str]] = Counter()
     lengths: dict[str, list[float]] = defaultdict(list)
     rates: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -46,18 +90,28 @@ def gathered(
     languages: set[str] = set()
     seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
-    names: Counter[str] = Counter()
+    named: set[str] = set()
+    twice: set[str] = set()  # in two splits
     for split, listed in parts.items():
         count = counts[split] = dict.fromkeys(
             ("items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
              "prompts"), 0,
         )  # fmt: skip
         lacking: dict[str, list[str]] = {"pose": [], "video": []}
+
+        def otherwise(what: str, name: str, split: str = split) -> None:
+            mended.add(what, {"what": what, "split": split, "name": name})
+
+        here: set[str] = set()
+        files_of: dict[str, str] = {}  # a part of files -> the first sample of it
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
-            left += [one | {"split": split} for one in table["left"]]
+            for one in table["left"]:
+                left.add(one["reason"], one | {"split": split})
+                filtered[one["by"], one["reason"]] += 1
             for what, which in table["mended"].items():
-                mended[what] += which
+                for name in which:
+                    otherwise(what, name)
             for language, makers in table["glosses_by"].items():
                 for maker, known in makers.items():
                     of_split = glosses.setdefault(language, {}).setdefault(split, {})
@@ -67,10 +121,14 @@ def gathered(
             count["left_out"] += len(table["left"])
             for one in table["kept"]:
                 _count(count, one)
-                names[one["name"]] += 1
+                if (name := one["name"]) in here:
+                    raise SignerError(f"{out}: {split} has two samples named {name}; prepare it into another folder")
+                here.add(name)
                 languages.add(one["language"])
                 if one["prompt_by"]:
                     continue
+                if one["same"] and (first := files_of.setdefault(one["same"], name)) != name:
+                    otherwise(_TWICE, f"{name} ({first})")
                 for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
                     lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1
@@ -86,9 +144,12 @@ def gathered(
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
+        twice |= named & here
+        named |= here
         for what, without in lacking.items():
             if 0 < len(without) < count["kept"]:
-                mended[f"no {what}, which others of its split have"] += without
+                for name in without:
+                    otherwise(f"no {what}, which others of its split have", name)
     index = {
         "made_by": about["made_by"], "kind": about["kind"], "version": about["version"], "dataset": about["dataset"],
         "splits": counts, "parts": {split: list(listed) for split, listed in parts.items()}, "files": files,
@@ -96,11 +157,14 @@ def gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
-        "filters": _filters(counts, left), "left_out": left, "kept_otherwise": dict(sorted(mended.items())),
-        "named_twice": sorted(name for name, times in names.items() if times > 1),
+        "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
+        "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
+        "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items()))},
+        "named_twice": sorted(twice),
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
-        "glosses_by": dict(by), "poses_by": dict(posed), "leakage": _leakage(seen),
+        "glosses_by": dict(by), "poses_by": dict(posed),
+        "leakage": _leakage(seen, [split for split, count in counts.items() if count["kept"]]),
         "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
@@ -120,10 +184,9 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["signs"] += layout.is_sign(one)
 
 
-def _filters(counts: Mapping[str, Mapping[str, int]], left: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def _filters(counts: Mapping[str, Mapping[str, int]], reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     """Each filter in its order: the reader's own first, then `FILTERS`; how many came to it, and went on."""
     before = sum(count["items"] for count in counts.values())
-    reasons = Counter((one["by"], one["reason"]) for one in left)
     own = sorted(reason for by, reason in reasons if by == "named")
     rows = []
     for by, reason in [*(("named", reason) for reason in own), *(("taken", reason) for reason in FILTERS)]:
@@ -164,14 +227,17 @@ def _coverage(glosses: Mapping[str, Mapping[str, Counter[str]]]) -> dict[str, An
     }  # fmt: skip
 
 
-def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[dict[str, Any]]:
-    """What two splits share, of sentences, signers and videos; empty lists where nothing is shared."""
+def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]], splits: Sequence[str]) -> list[dict[str, Any]]:
+    """What two splits share, of sentences, signers and videos: how many, None where one of the two does not say."""
     rows = []
     for kind, by_split in seen.items():
-        for one, other in combinations(by_split, 2):
-            shared = sorted(by_split[one].keys() & by_split[other].keys())
-            examples = [f"{by_split[one][value]} / {by_split[other][value]}" for value in shared[:_EXAMPLES]]
-            rows.append({"what": _LEAKS[kind], "splits": [one, other], "shared": len(shared), "examples": examples})
+        for one, other in combinations(splits, 2):
+            here, there = by_split.get(one, {}), by_split.get(other, {})
+            shared = sorted(here.keys() & there.keys())
+            rows.append({
+                "what": _LEAKS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
+                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_EXAMPLES]],
+            })  # fmt: skip
     return rows
 
 
@@ -193,12 +259,15 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
     for one in report["left_out"]:
         by_reason[one["reason"]].append(one)
     for reason, rows in by_reason.items():
-        note = f"{len(rows) - _SHOWN} more are in report.json." if len(rows) > _SHOWN else ""
+        count = report["counted"]["left_out"][reason]
+        note = f"{count - _SHOWN} more are in {LEFT_OUT}." if count > _SHOWN else ""
         cells = [[one["name"], one["split"], one["where"], one["detail"]] for one in rows[:_SHOWN]]
-        tables.append((f"Left out: {reason} ({len(rows)})", ("name", "split", "where", "what is wrong"), cells, note))
+        tables.append((f"Left out: {reason} ({count})", ("name", "split", "where", "what is wrong"), cells, note))
     if report["kept_otherwise"]:
-        otherwise = [[what, len(names), ", ".join(names[:_SHOWN])] for what, names in report["kept_otherwise"].items()]
-        tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, ""))
+        otherwise = [[what, report["counted"]["kept_otherwise"][what], ", ".join(names[:_SHOWN])]
+                     for what, names in report["kept_otherwise"].items()]  # fmt: skip
+        note = f"All of them are in {OTHERWISE}."
+        tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, note))
     lengths = report["lengths"]
     if lengths:
         kinds = ("count", "hours", "shortest", "median", "longest")
@@ -220,8 +289,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                  for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
         heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
-    cells = [[row["what"], " and ".join(row["splits"]), row["shared"], ", ".join(row["examples"])]
-             for row in report["leakage"]]  # fmt: skip
+    cells = [[row["what"], " and ".join(row["splits"]), "not known" if row["shared"] is None else row["shared"],
+              ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
     if cells:
         tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
     html.write(
@@ -237,6 +306,8 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
         "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
+        **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
+           if how["pose_size"] else {}),
         **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),
     }  # fmt: skip
 

@@ -33,11 +33,11 @@ from signer_jax.types import Pose
 FILTERS = (
     "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
     "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
-    "end before start", "pose and video disagree", "too short", "too long", "too large",
+    "end before start", "pose and video disagree", "too short", "no frame of its time", "too long", "too large",
 )  # fmt: skip
 (
     _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
-    LONG, LARGE,
+    STILL, LONG, LARGE,
 ) = FILTERS  # fmt: skip
 # What is kept otherwise than it came, each told of every item of which it holds.
 CUT = "end beyond the video's end: cut there"
@@ -50,24 +50,26 @@ PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
-SEVERAL = "several people in the pose: the most confident of each frame is taken"
+SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
+SEVERAL = "several people in the pose or the video: one of them is followed"
 FIRST = "several people in the pose file: the first is taken"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
+FRAMES = "pose has one or two frames more or fewer than its video: frame for frame from the first"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
-FOLLOWED = "several people in the video: one of them is followed"
+OTHER_TIMES = "clip was cut by other times than its text: the seconds of both"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
-    "show several people: the": SEVERAL, "one was followed": FOLLOWED, "people: the first": FIRST,
-    "show nobody": HOLES, "have no file": HOLES,
-    "was taken instead": OVERRULED,
+    clips.SEVERAL: SEVERAL, clips.FIRST: FIRST, clips.NOBODY: HOLES, clips.NO_FILE: HOLES, clips.OVERRULED: OVERRULED,
 }  # fmt: skip
 
 _LEAST_FRAMES = 4  # windows' third differences need them
 _MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
+_SAME_TIME = 0.1  # seconds, of a clip and its text
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
-_SAME_COUNT = 0.01  # of the frames: extractors lose one or two at an end
+_SAME_COUNT = 2  # frames that extractors lose at an end
+_SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
 _MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
 _NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
@@ -81,6 +83,7 @@ class How:
 
     fps: float = 0.0  # 0: each item's own
     pose_fps: float = 0.0  # of poses whose rate nothing says; 0: these are left out
+    pose_size: tuple[int, int] | None = None  # height and width of the pictures of poses of which nothing says them
     size: tuple[int, int] | None = None  # height and width of the videos; None: their own
     poses: str = "ready"  # or none, or how those are made that the dataset lacks: dwpose, mediapipe
     poses_by: str = ""  # the estimator and its weights' checksums
@@ -127,12 +130,13 @@ def take(item: Item, how: How, estimator: Estimator | None = None) -> Taken:
     if estimator is not None and estimates and shown is not None:
         of = _interval(item, shown.stamps, shown.end, shown.rate, [])
         made = _estimated(item, shown, of, estimator)
-        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, keep=wants_video)
+        taken = _cut(replace(item, pose_seconds=of, fps=None), how, made, shown, [], keep=wants_video)
         return replace(taken, item=item, pose_by=estimator.made_by)
-    clip = _pose(item, how, shown) if wants_pose else None
+    mended: list[str] = []
+    clip = _pose(item, how, shown, mended) if wants_pose else None
     if clip is None and shown is None:
         return Taken(item)
-    return _cut(item, how, clip, shown, keep=wants_video)
+    return _cut(item, how, clip, shown, mended, keep=wants_video)
 
 
 def _left(reason: str, error: SignerError) -> Exception:
@@ -143,24 +147,28 @@ def _left(reason: str, error: SignerError) -> Exception:
 # ---- What the files hold ---------------------------------------------------------------------------------------------
 
 
-def _pose(item: Item, how: How, shown: "_Shown | None") -> Clip:
+def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Clip:
     if not (poses.says_rate(item) or shown is not None or how.pose_fps):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
         clip = poses.read(item, item.fps or (how.pose_fps if shown is None else shown.rate) or None)
     except SignerError as error:
-        nobody = any(words in str(error) for words in ("no person", "show nobody", "no frame shows anybody"))
-        raise _left(NOBODY if nobody else _BAD_POSE, error) from None
-    size = clip.size if shown is None else shown.size
-    if clip.unit == clips.SHARES and size is None:
-        raise LeftOut(_NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says")
-    return clips.scaled(replace(clip, size=size if clip.unit == clips.SHARES else clip.size), "a prepared set")
+        raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
+    if clip.unit != clips.SHARES:
+        return clip
+    size = shown.size if shown is not None else clip.size or how.pose_size
+    if size is None:
+        raise LeftOut(
+            _NO_SIZE, f"{item.pose}: has shares of a picture whose size nothing says; give it with --pose-size"
+        )
+    mended += [SIZED] * (shown is None and clip.size is None)
+    return clips.scaled(replace(clip, size=size), "a prepared set")
 
 
 def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
     """The pose in each of the sample's own frames, which are decoded for it one after the other."""
     start, end = interval
-    inside = shown.stamps[(shown.stamps >= start - 1e-4) & (shown.stamps < end - 1e-4)]
+    inside = shown.stamps[_inside(shown.stamps, start, end)]
     times: list[float] = []
 
     def frames() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -172,8 +180,7 @@ def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estim
         clip = estimator.estimate(item.name, frames(), shown.rate)
         _check_all(len(times), len(inside))
     except SignerError as error:
-        reason = NOBODY if "no frame shows anybody" in str(error) else _BAD_VIDEO
-        raise _left(reason, error) from None
+        raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_VIDEO, error) from None
     # A frame that could not be read has the pose of the one beside it.
     found = timing.nearest(np.array(times), inside)
     return replace(clip, pose=Pose(clip.pose.coordinates[found], clip.pose.confidence[found], shown.rate))
@@ -285,12 +292,11 @@ def checksum(path: Path) -> str:
 # ---- What is kept of them --------------------------------------------------------------------------------------------
 
 
-def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep: bool) -> Taken:
-    mended: list[str] = []
+def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: list[str], *, keep: bool) -> Taken:
     pose = None if clip is None else clip.pose
     if clip is not None:
-        remarks = (told for words, told in _REMARKS.items() if any(words in remark for remark in clip.remarks))
-        mended += dict.fromkeys(remarks)
+        kinds = (remark.kind for remark in clip.remarks if isinstance(remark, clips.Remark))
+        mended += dict.fromkeys(_REMARKS[kind] for kind in kinds)
         mended += [ASSUMED] * (shown is None and not poses.says_rate(item))
         pose = clip.pose if shown is None else _in_video(clip, shown, mended)
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
@@ -309,12 +315,15 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep:
         start, end = _overlap(start, end, times, 1 / rate, mended)
     if (end - start) * rate < _LEAST_FRAMES - 0.5:
         raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
+    _inside(stamps, start, end)
     fps = how.fps or rate
     seconds = end - start
+    mended += [OTHER_TIMES] * (item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME)
     if timing.count(seconds, fps) > _MOST_FRAMES:
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
     if pose is not None:
+        _inside(times, start, end)
         inside = (times >= start - 1e-4) & (times < end + 1e-4)
         cut = Pose(pose.coordinates[inside], pose.confidence[inside], rate)
         try:
@@ -333,6 +342,14 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, *, keep:
         mended.append(UNITS)
     data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale, mended)
     return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended))
+
+
+def _inside(times: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Which frames a stretch has. Raises `LeftOut` where it has none, as in a gap of a variable rate."""
+    inside = (times >= start - 1e-4) & (times < end - 1e-4)
+    if not inside.any():
+        raise LeftOut(STILL, f"none from {start:.2f} to {end:.2f} seconds")
+    return inside
 
 
 def _deep(pose: Pose) -> Pose:
@@ -400,12 +417,12 @@ def _pose_times(
     if cut is not None:
         origin, end = cut[0], shown.end if cut[1] is None else min(cut[1], shown.end)
         stamps, seconds = stamps[(stamps >= origin - 1e-4) & (stamps < end - 1e-4)], end - origin
-    if len(stamps) and abs(count - len(stamps)) <= max(1, _SAME_COUNT * len(stamps)):
-        if abs(fps / shown.rate - 1) > _SAME_RATE and shown.even:
-            mended.append(RATE)
+    same_rate = abs(fps / shown.rate - 1) <= _SAME_RATE
+    if len(stamps) and abs(count - len(stamps)) <= _SAME_COUNT:
+        mended += [RATE] * (shown.even and not same_rate) + [FRAMES] * (count != len(stamps))
         beyond = stamps[-1] + np.arange(1, max(count - len(stamps), 0) + 1) / shown.rate
         return np.concatenate([stamps, beyond])[:count]
-    if abs(count / fps - seconds) <= max(2 / fps, _SAME_RATE * seconds):
+    if abs(count / fps - seconds) <= max(_SAME_COUNT / fps, _SAME_LENGTH * seconds) and not (shown.even and same_rate):
         return origin + np.arange(count) / fps
     raise LeftOut(
         DISAGREE, f"{count} frames of pose at {fps:g} a second ({count / fps:.2f} s) beside {len(stamps)} of video "

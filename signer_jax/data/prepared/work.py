@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax import storage
+from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.glossing import Glosses, glossed
@@ -36,10 +37,10 @@ from signer_jax.data.prepared.layout import (
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
+from signer_jax.data.prepared.taking import LARGE, OTHER_TIMES, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
-from signer_jax.json_files import CONFIG, LISTS, read_json
+from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
 from signer_jax.outside import reason_of, told
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
@@ -74,12 +75,14 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
     _done_file(job.out, worker, workers).unlink(missing_ok=True)
     (job.out / "index.json").unlink(missing_ok=True)
-    counts = [(split, sum(1 for _ in _share(job, split, worker, workers))) for split in job.splits]
+    counts = [(split, sum(1 for _ in islice(job.items(split), worker, None, workers))) for split in job.splits]
     made: list[str] = []
+    listings: dict[str, _Listing] = {}
     with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
                   unit="item") as bar:  # fmt: skip
         for split, _ in counts:
-            found = iter(_share(job, split, worker, workers))
+            listing = listings[split] = _Listing(job.items(split))
+            found = islice(listing, worker, None, workers)
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
@@ -90,7 +93,10 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
                     _make(job, name, split, chunk, key, bar.update)
                 made.append(name)
                 part += 1
-    done = {"version": VERSION, "parts": made}
+            for _ in listing:  # what comes behind the worker's last
+                pass
+    listed = {split: listing.json() for split, listing in listings.items()}
+    done = {"version": VERSION, "parts": made, "listed": listed}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
     return merge(job.out, wait=False)
 
@@ -101,7 +107,7 @@ def claim(job: Job, workers: int) -> None:
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
         "source": str(job.source), "workers": workers, "per_part": job.per_part,
         "subset": job.subset, "splits": list(job.splits),
-        "how": asdict(job.how) | {"size": list(job.how.size) if job.how.size else None},
+        "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
     }  # fmt: skip
     if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
         raise SignerError(f"{job.source}: a split is named {odd[0]!r}; rename it with letters, digits and _")
@@ -160,8 +166,27 @@ def about_of(out: Path) -> dict[str, Any]:
         ) from None
 
 
-def _share(job: Job, split: str, worker: int, workers: int) -> Iterator[Found]:
-    return islice(iter(job.items(split)), worker, None, workers)
+class _Listing:
+    """A split's items one after the other, and how many came and what they were: each worker's must be the same, else
+    every n-th of one list and every n-th of another are no whole one.
+    """
+
+    def __init__(self, items: Iterable[Found]) -> None:
+        self._items = iter(items)
+        self._said = hashlib.sha256()
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Found]:
+        return self
+
+    def __next__(self) -> Found:
+        found = next(self._items)
+        self._said.update(repr(found).encode("utf-8", "surrogateescape"))
+        self._count += 1
+        return found
+
+    def json(self) -> dict[str, Any]:
+        return {"items": self._count, "sha256": self._said.hexdigest()}
 
 
 def _key(chunk: Sequence[Found]) -> str:
@@ -218,6 +243,11 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                 write_text(text)
             if motion is not None:
                 write_motion(motion)
+            if isinstance(found, Item) and split == "train" and (text or motion) is not None:
+                for one in prompts.of_item(found, job.how.prompts):  # of what is kept alone
+                    text, _ = said.records(one, job)
+                    if text is not None:
+                        write_text(text)
             tick(1)
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
@@ -269,7 +299,8 @@ class _Table:
         item = taken.item
         self.kept.append(kept)
         for what in taken.mended:
-            self.mended.setdefault(what, []).append(item.name)
+            both = f" ({taken.seconds:.2f}, {item.lasts:.2f})" if what == OTHER_TIMES else ""
+            self.mended.setdefault(what, []).append(item.name + both)
         if item.language:
             said = item.prompt if item.prompt_by else item.text
             self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
@@ -300,14 +331,18 @@ def merge(out: Path, *, wait: bool) -> bool:
     """Writes `index.json`, the report and the manifest of all workers' parts; the same however often.
 
     Where a worker is not done, or has begun again, False; with `wait`, that is a `SignerError`, which names the first.
+    Raises `SignerError` where two workers found other samples, or a split has two of one name.
     """
     about = about_of(out)
     workers = about["workers"]
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
+    listings: list[dict[str, dict[str, Any]]] = []
     for worker in range(workers):
         try:
-            listed = read_json(_done_file(out, worker, workers), LISTS)["parts"]
-        except FileNotFoundError:
+            done = read_json(_done_file(out, worker, workers), LISTS)
+            listed = done["parts"]
+            listings.append(done["listed"])
+        except (FileNotFoundError, KeyError, ValueError):  # or it is of an older program, or damaged
             if wait:
                 raise SignerError(
                     f"{out}: worker {worker} of {workers} is not done; run the same `signer prepare` with "
@@ -316,6 +351,7 @@ def merge(out: Path, *, wait: bool) -> bool:
             return False
         for name in listed:
             parts[name.rsplit("-", 2)[0]].append(name)
+    _check_same(out, listings)
     try:
         index, report = summary.gathered(out, about, {split: sorted(names) for split, names in parts.items()})
     except NotThere:
@@ -326,11 +362,24 @@ def merge(out: Path, *, wait: bool) -> bool:
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
     storage.write_file(out / "report.json", storage.to_json(report))
     summary.write_page(out, index, report)
-    names = ["about.json", "index.json", "report.json", "report.html"]
+    names = ["about.json", "index.json", "report.json", "report.html", summary.LEFT_OUT, summary.OTHERWISE]
     names += [f"{PARTS}/{name}.json" for listed in parts.values() for name in listed]
     names += [f"{PARTS}/{_done_file(out, worker, workers).name}" for worker in range(workers)]
     sizes = {name: (out / name).stat().st_size for name in names}
     sizes |= {f"{PARTS}/{name}": said["bytes"] for name, said in index["files"].items()}
     manifest = {"made_by": storage.MADE_BY, "kind": KIND, "files": dict(sorted(sizes.items()))}
-    storage.write_file(out / storage.MANIFEST, storage.to_json(manifest))
+    data = storage.list_bytes(manifest, f"{out}: {storage.MANIFEST}", "give --per-part a larger number", MANIFEST)
+    storage.write_file(out / storage.MANIFEST, data)
     return True
+
+
+def _check_same(out: Path, listings: Sequence[dict[str, dict[str, Any]]]) -> None:
+    """Raises `SignerError` where a worker found other samples in a split than the first one."""
+    for worker, listed in enumerate(listings):
+        for split, found in listed.items():
+            if found != (first := listings[0][split]):
+                raise SignerError(
+                    f"{out}: the source changed between the workers' starts (worker 0 found {first['items']} samples "
+                    f"in {split}, worker {worker} {found['items']}, or others); run the same `signer prepare` of each "
+                    "worker again, which keeps what is whole"
+                )

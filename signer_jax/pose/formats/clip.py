@@ -1,6 +1,6 @@
 """What a file of poses gives, whatever its format: named clips, in the units of the file; and how units meet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,8 +19,27 @@ FARTHEST = 1e6  # units of any kind
 _LOWEST, _HIGHEST = 1.0, 1000.0  # frames a second
 MOST_FRAMES = 1_000_000
 _NAMED = 3  # joints that are lost: more are counted
+_MOST_GAP = 1000  # frames
+_SAME_PERSON = 0.3  # overlap of two boxes of one person, a frame apart
+# Kinds of remarks that other modules ask for.
+SEVERAL, FIRST, NOBODY, NO_FILE, OVERRULED = "several", "first", "nobody", "no file", "overruled"
 
 Person: TypeAlias = tuple[Float[np.ndarray, "j 2"], Float[np.ndarray, " j"]]  # on the 128 joints
+
+
+class NobodySeen(SignerError):
+    """Poses of nobody: no frame shows a person."""
+
+
+class Remark(str):
+    """What a reader says of what it read, and of which kind it is."""
+
+    kind: str
+
+    def __new__(cls, kind: str, text: str) -> "Remark":
+        remark = super().__new__(cls, text)
+        remark.kind = kind
+        return remark
 
 
 @dataclass(frozen=True)
@@ -84,14 +103,37 @@ def nobody() -> Person:
     return np.zeros((joints, 2), np.float32), np.zeros(joints, np.float32)
 
 
-def foremost(people: Sequence[Person]) -> Person:
-    """The one whose confidences sum up to most, of several such the largest; nobody of none."""
-    return max(people, key=lambda person: (float(person[1].sum()), _extent(person)), default=nobody())
+def overlaps(box: Float[np.ndarray, " c"], others: Float[np.ndarray, "m c"]) -> Float[np.ndarray, " m"]:
+    """Intersection over union of a box (left, top, right, bottom) with each of others."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
+    both = np.clip(high - low, 0, None).prod(1)
+    area = (box[2:4] - box[:2]).prod() + (others[:, 2:4] - others[:, :2]).prod(1) - both
+    return both / np.maximum(area, 1e-9)
 
 
-def _extent(person: Person) -> float:
-    seen = person[0][person[1] > 0]
-    return float(np.prod(np.ptp(seen, axis=0))) if len(seen) else 0.0
+def same_person(boxes: Float[np.ndarray, "m c"], before: Float[np.ndarray, " c"] | None) -> int | None:
+    """Which of the boxes is the person's of the frame before, None where none overlaps enough with that one's."""
+    shared = np.zeros(1) if before is None else overlaps(before, boxes)
+    return int(shared.argmax()) if shared.max() >= _SAME_PERSON else None
+
+
+def followed(people: Sequence[Person], before: Sequence[Person]) -> Person:
+    """Whom of a frame to take: the person of the last frame that shows one; without that one here the foremost: whose
+    confidences sum up to most, of several such the largest. Nobody of none.
+    """
+    if not people:
+        return nobody()
+    if len(people) > 1 and (last := next((one for one in reversed(before) if one[1].any()), None)) is not None:
+        same = same_person(np.stack([_box(one) for one in people]), _box(last))
+        if same is not None:
+            return people[same]
+    return max(people, key=lambda one: (float(one[1].sum()), float((_box(one)[2:] - _box(one)[:2]).prod())))
+
+
+def _box(person: Person) -> Float[np.ndarray, " c"]:
+    """Left, top, right, bottom of what is seen."""
+    seen = person[0][person[1] > 0].astype(np.float64)  # whose products are finite
+    return np.concatenate([seen.min(0), seen.max(0)]) if len(seen) else np.zeros(4)
 
 
 def clean(coordinates: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +145,7 @@ def clean(coordinates: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, 
 
 
 def checked(where: str, pose: Pose) -> Pose:
-    """The pose. Raises `SignerError` where there is nobody in it, or somebody beyond what a camera sees."""
+    """The pose. Raises `NobodySeen` where nobody is in it, `SignerError` for somebody beyond what a camera sees."""
     far = np.abs(pose.coordinates).max(-1, initial=0) > FARTHEST
     if far.any():
         frame, joint = (int(i) for i in np.argwhere(far)[0])
@@ -113,21 +155,43 @@ def checked(where: str, pose: Pose) -> Pose:
             "extract the poses again"
         )
     if not (pose.confidence > 0).any():
-        raise SignerError(f"{where}: no frame shows anybody; check the detector")
+        raise NobodySeen(f"{where}: no frame shows anybody; check the detector")
     return pose
+
+
+def placed(path: Path, files: Sequence[tuple[int, Path]], first: int) -> Iterator[Path | None]:
+    """The files of a file a frame in order, None in the place of each that is missing; `first` is the number of the
+    first frame. Raises `SignerError` where many are missing on end, or two have a number.
+    """
+    expected = first
+    for number, file in files:
+        if number < expected:
+            raise SignerError(f"{path}: has two files of frame {number}; remove one")
+        if number > expected + _MOST_GAP:
+            raise SignerError(
+                f"{path}: no frames from {expected} to {number - 1}; extract them again, or number them from {first}"
+            )
+        for _ in range(number - expected):
+            yield None
+        yield file
+        expected = number + 1
 
 
 def of_frames(
     path: Path, frames: Sequence[Person], people: Sequence[int], fps: float, unit: str,
     remarks: Sequence[str] = (), layout: str = "",
 ) -> Clip:  # fmt: skip
-    """A clip of what each frame shows; `people` are how many there were in each, of which one was taken."""
+    """A clip of what each frame shows; `people` are how many there were in each, of which one was followed, -1 where
+    the frame has no file.
+    """
     coordinates, confidence = clean(np.stack([xy for xy, _ in frames]), np.stack([seen for _, seen in frames]))
     said = list(remarks)
-    if several := sum(count > 1 for count in people):
-        said.append(f"{several} of {len(frames)} frames show several people: the most confident of each was taken")
-    if empty := sum(count == 0 for count in people):
-        said.append(f"{empty} of {len(frames)} frames show nobody: confidence 0")
+    counts = {
+        NO_FILE: (sum(count < 0 for count in people), "have no file: confidence 0"),
+        SEVERAL: (sum(count > 1 for count in people), "show several people: one was followed"),
+        NOBODY: (sum(count == 0 for count in people), "show nobody: confidence 0"),
+    }
+    said += [Remark(kind, f"{count} of {len(frames)} frames {what}") for kind, (count, what) in counts.items() if count]
     pose = checked(str(path), Pose(coordinates, confidence, fps))
     return Clip(path.stem if path.is_file() else path.name, pose, unit, layout=layout, remarks=tuple(said))
 

@@ -13,7 +13,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ _FRAME = re.compile(r"(?:.*\D)?(\d{1,12})\.(json|npz|npy)")
 _MOST_BYTES = 1 << 25  # of a file
 _MOST_MEMORY = 1 << 28
 _MOST_PEOPLE = 100
-_MOST_GAP = 1000  # frames
 _PARTS = (
     ("face", skeleton.FACE), ("left_hand", skeleton.LEFT_HAND), ("right_hand", skeleton.RIGHT_HAND),
 )  # fmt: skip
@@ -48,15 +47,15 @@ _COCO = {"nose": 0, "left_eye": 1, "right_eye": 2, "left_ear": 3, "right_ear": 4
 def read(path: str | Path, fps: float | None) -> Clip:
     """The clip of a folder or of one file, in shares of the picture.
 
-    Of several people in a frame the one whose scores sum up to most is taken; a frame of nobody, and one whose file is
-    missing between two others, has confidence 0. Raises `SignerError` for what is no whole frame, and without `fps`.
+    A folder's frames are numbered from 1, or from 0 where there is one. Of several people the one of the first frame
+    whose scores sum up to most is followed; a frame of nobody, and one whose file is missing before another, has
+    confidence 0. Raises `SignerError` for what is no whole frame, and without `fps`.
     """
     path = Path(path)
     if not path.is_dir():
         found = frames_of(outside.plain_file(path, "give a file or a folder of DWPose results"))
         rate = clips.rate(path, fps, "DWPose's results")
-        return clips.of_frames(path, [clips.foremost(people) for people in found], list(map(len, found)), rate,
-                               clips.SHARES)  # fmt: skip
+        return _clip(path, found, rate)
     matched = {entry.name: match for entry in path.iterdir() if (match := _FRAME.fullmatch(entry.name))}
     if not matched:
         raise SignerError(f"{path}: holds no frames of DWPose, such as 00000001.json; give the folder of one clip")
@@ -66,23 +65,26 @@ def read(path: str | Path, fps: float | None) -> Clip:
         raise SignerError(f"{path}: holds .{kinds[0]} and .{kinds[1]}; give a folder with one of them")
     rate = clips.rate(path, fps, "DWPose's results")
     files = sorted((int(match[1]), path / name) for name, match in matched.items())
+    return _clip(path, map(_frame, clips.placed(path, files, min(files[0][0], 1))), rate)
+
+
+def _frame(file: Path | None) -> list[Person] | None:
+    """The people of a folder's frame, None of one without a file."""
+    if file is None:
+        return None
+    shown = frames_of(file)
+    if len(shown) != 1:
+        raise SignerError(f"{file}: holds {len(shown)} frames where its folder has a file a frame; give it alone")
+    return shown[0]
+
+
+def _clip(path: Path, found: Iterable[list[Person] | None], rate: float) -> Clip:
     frames: list[Person] = []
     people: list[int] = []
-    gaps, first = 0, files[0][0]
-    for number, file in files:
-        if number - first > len(frames) + _MOST_GAP:
-            raise SignerError(f"{path}: no frames from {len(frames) + first} to {number - 1}; {_MEND}")
-        for _ in range(number - first - len(frames)):
-            frames.append(clips.nobody())
-            people.append(-1)
-            gaps += 1
-        shown = frames_of(file)
-        if len(shown) != 1:
-            raise SignerError(f"{file}: holds {len(shown)} frames where its folder has a file a frame; give it alone")
-        frames.append(clips.foremost(shown[0]))
-        people.append(len(shown[0]))
-    said = [f"{gaps} frames have no file: confidence 0"] if gaps else []
-    return clips.of_frames(path, frames, people, rate, clips.SHARES, said)
+    for shown in found:
+        frames.append(clips.followed(shown or [], frames))
+        people.append(-1 if shown is None else len(shown))
+    return clips.of_frames(path, frames, people, rate, clips.SHARES)
 
 
 def frames_of(file: Path) -> list[list[Person]]:

@@ -25,7 +25,6 @@ ENDING = "_keypoints.json"
 _NUMBERED = re.compile(r"(?:(.*)_)?(\d{1,12})_keypoints\.json")
 _MOST_BYTES = 1 << 20  # of a frame: one person takes 4 kB
 _MOST_PEOPLE = 100
-_MOST_GAP = 1000  # frames
 # Places of BODY_25 in which DWPose's order differs: the middle of the hips comes in between, eyes and ears follow it.
 _BODY_25 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 _PARTS = (
@@ -40,29 +39,21 @@ _MEND = "download or extract it again"
 def read(path: str | Path, fps: float | None) -> Clip:
     """The clip of a folder, or the one frame of a file, in pixels.
 
-    Of several people in a frame the most confident is taken; a frame of nobody, and one whose file is missing between
-    two others, has confidence 0. Raises `SignerError` for what is no whole frame, and without `fps`.
+    Frames are numbered from 0. Of several people the most confident of the first frame is followed; a frame of nobody,
+    and one whose file is missing before another, has confidence 0. Raises `SignerError` for what is no whole frame, and
+    without `fps`.
     """
     path = Path(path)
-    found = rate_and_files(path, fps)
+    rate, files = rate_and_files(path, fps)
     frames: list[Person] = []
     people: list[int] = []
-    gaps, beyond = 0, False
-    first = found[1][0][0]
-    for number, file in found[1]:
-        if number - first > len(frames) + _MOST_GAP:
-            raise SignerError(f"{path}: no frames from {len(frames) + first} to {number - 1}; {_MEND}")
-        for _ in range(number - first - len(frames)):
-            frames.append(clips.nobody())
-            people.append(-1)
-            gaps += 1
-        shown, more = read_frame(file)
+    beyond = False
+    for file in clips.placed(path, files, 0):
+        shown, more = ([], False) if file is None else read_frame(file)
         beyond = beyond or more
-        frames.append(clips.foremost(shown))
-        people.append(len(shown))
-    said = [_LEFT_OUT] if beyond else []
-    said += [f"{gaps} frames have no file: confidence 0"] if gaps else []
-    return clips.of_frames(path, frames, people, found[0], clips.PIXELS, said)
+        frames.append(clips.followed(shown, frames))
+        people.append(-1 if file is None else len(shown))
+    return clips.of_frames(path, frames, people, rate, clips.PIXELS, [_LEFT_OUT] if beyond else [])
 
 
 def rate_and_files(path: Path, fps: float | None) -> tuple[float, list[tuple[int, Path]]]:

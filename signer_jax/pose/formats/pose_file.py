@@ -111,9 +111,10 @@ def read_clip(path: str | Path, fps: float | None = None) -> Clip:
         file = pose_layout.parse(data)
     points = sum(len(names) for _, names in file.names)
     said = [f"{unused} of the file's {points} points, which the 128 joints lack, were left out"] if unused else []
-    said += [f"{file.people} people: the first was taken"] if file.people > 1 else []
+    said += [clips.Remark(clips.FIRST, f"{file.people} people: the first was taken")] if file.people > 1 else []
     if fps is not None and fps != pose.fps:
-        said.append(f"the file says {pose.fps:g} frames a second; --fps {fps:g} was taken instead")
+        instead = f"the file says {pose.fps:g} frames a second; --fps {fps:g} was taken instead"
+        said.append(clips.Remark(clips.OVERRULED, instead))
         pose = Pose(pose.coordinates, pose.confidence, clips.rate(path, fps, ".pose"))
     farthest = float(np.abs(pose.coordinates[..., :2]).max(initial=0))
     unit = clips.PIXELS if farthest > _NORMALISED and file.width and file.height else clips.OWN
@@ -128,7 +129,8 @@ def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
     except pose_layout.Broken as error:
         if what := recognise(data):
             raise SignerError(f"{path}: no .pose file but {what}") from None
-        raise SignerError(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
+        kind = clips.NobodySeen if isinstance(error, pose_layout.Empty) else SignerError
+        raise kind(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
     frames = len(file.values)
     if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * len(data)):
         raise SignerError(

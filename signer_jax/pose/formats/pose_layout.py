@@ -33,6 +33,10 @@ class Broken(ValueError):
     """What is wrong with the bytes."""
 
 
+class Empty(Broken):
+    """There is nobody in it, or next to nobody."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The first person of a file: values `[t, points, dims]`, confidence `[t, points]`, as they are written."""
@@ -130,7 +134,7 @@ def twice(names: list[str], what: str) -> None:
 def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndarray, np.ndarray, float, int]:
     fps, frames, people = walk.take(form)
     if not people or not walk.left:
-        raise Broken("it holds no person or no frame")
+        raise Empty("it holds no person or no frame")
     size = 4 * people * points * (dims + 1)  # of a frame
     held, rest = divmod(walk.left, size)
     if rest or (held != frames if form == "<fIH" else (held - frames) % 65536):
@@ -155,9 +159,9 @@ def _version_00(walk: _Walk, sizes: list[int], formats: list[int]) -> tuple[np.n
     if walk.left:
         raise Broken(f"{walk.left} bytes follow its last frame")
     if not first.any():
-        raise Broken("it holds no person or no frame")
+        raise Empty("it holds no person or no frame")
     if 4 * frames * points * width > _MOST_GROWTH * len(walk.data) + _SMALL:
-        raise Broken(f"{int((first == 0).sum())} of its {frames} frames show nobody")
+        raise Empty(f"{int((first == 0).sum())} of its {frames} frames show nobody")
     values = np.zeros((frames, points, width), np.float32)
     for frame, start in enumerate(first):
         if start:
