@@ -258,12 +258,14 @@ def _train_stages(
 
 
 def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
-    """The autoencoder's first weights from the principal components of some training frames, spread over the videos."""
+    """The autoencoder's first weights from the principal components of some training frames, spread over the videos:
+    of more videos than `frames` a frame each of so many.
+    """
     records, videos = corpus.motions("train"), streams.indices_of_size(corpus, "train")
     each = max(1, frames // max(len(videos), 1))
     chosen = []
-    for i in videos:
-        video = records.video(i)
+    for place in streams.spread(len(videos), frames):
+        video = records.video(videos[place])
         chosen.append(video[np.linspace(0, len(video) - 1, each).round().astype(int)])
     if not chosen:
         return params  # the stream says what is missing
