@@ -149,3 +149,14 @@ def test_the_autoencoder_sees_changed_pictures_where_the_config_says_so(sets, tm
         _, _, found = batches_of("vae", sets, own, tmp_path, f"data.augment.mirror={mirror}")
         seen = streams.to_pixels_range(next(found)["video"])
         assert {one.tobytes() for clip in seen for one in clip} <= {one.tobytes() for one in shown}
+
+
+def test_that_every_sign_is_mirrored_is_said(sets, corpus):
+    def told(*overrides: str) -> list[str]:
+        settings = read(configuration.load(TINY, [f"--config.{one}" for one in overrides]))
+        return input_pipeline.told(settings, None, corpus)
+
+    (said,) = told("stages=slul,pose", "data.augment.mirror=0.5")
+    assert said.startswith("config.data.augment.mirror: every sign is mirrored, since config.data.augment.not_mirrored")
+    assert not told("stages=slul,pose", "data.augment.mirror=0.5", "data.augment.not_mirrored=('LEFT',)")
+    assert not told("stages=slul,pose") and not told("stages=slul", "data.augment.mirror=0.5")
