@@ -13,7 +13,7 @@ from PIL import Image
 
 from signer_jax import report as html
 from signer_jax.data import framing
-from signer_jax.data.prepared import layout
+from signer_jax.data.prepared import layout, leakage
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.shards import Shard
 from signer_jax.data.video import frames_of
@@ -27,7 +27,6 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
 _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
-_LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
 def gathered(
@@ -44,7 +43,9 @@ def gathered(
     by: Counter[str] = Counter()
     posed: Counter[str] = Counter()
     languages: set[str] = set()
-    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
+    seen: dict[str, dict[str, dict[str, str]]] = {
+        kind: {} for kind in leakage.KINDS
+    }  # kind -> split -> value -> a name
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     names: Counter[str] = Counter()
     for split, listed in parts.items():
@@ -171,7 +172,9 @@ def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[dict[s
         for one, other in combinations(by_split, 2):
             shared = sorted(by_split[one].keys() & by_split[other].keys())
             examples = [f"{by_split[one][value]} / {by_split[other][value]}" for value in shared[:_EXAMPLES]]
-            rows.append({"what": _LEAKS[kind], "splits": [one, other], "shared": len(shared), "examples": examples})
+            rows.append(
+                {"what": leakage.KINDS[kind], "splits": [one, other], "shared": len(shared), "examples": examples}
+            )
     return rows
 
 
