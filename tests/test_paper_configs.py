@@ -1,6 +1,7 @@
 """The paper's configs, each trained end to end on miniature prepared copies of the datasets that it names."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from conftest import ROOT
 from data import test_estimators, test_prepare
 from data.test_datasets_how2sign import FRONT, row, table
 from data.test_datasets_prompt2sign import make, skels
+from data.test_prepare_datasets import noses
 
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.data.estimators import dwpose
-from signer_jax.data.prepared import layout
+from signer_jax.data.glossing import english
+from signer_jax.data.prepared import layout, reading
 
 FPS = 24.0
 SIGNS = ("mother", "open", "door", "dog")
@@ -67,7 +70,9 @@ def signs(weights, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def how2sign(tmp_path_factory) -> Path:
-    """How2Sign in miniature: clips with `.pose` files beside them, and a row whose clip is missing."""
+    """How2Sign in miniature: clips with `.pose` files beside them, and a row whose clip is missing. Clip i has two
+    frames more than the one before; frame t is a grey of 10 t, where the nose is t pixels down.
+    """
     source = tmp_path_factory.mktemp("how2sign") / "source"
     for split, count in (("train", 4), ("val", 2)):
         names = [f"{split}_{i}-5-rgb_front" for i in range(count)]
@@ -76,12 +81,13 @@ def how2sign(tmp_path_factory) -> Path:
             *(row(name, text=SENTENCES[i % 4]) for i, name in enumerate([*names, f"gone_{split}-5"])),
             split=split,
         )
-        for name in names:
-            folder = source / FRONT.format(split)
+        for i, name in enumerate(names):
+            frames, folder = 14 + 2 * i, source / FRONT.format(split)
             for place in ("raw_videos", "features/holistic_pose"):
                 (folder / place).mkdir(parents=True, exist_ok=True)
-            test_prepare.film(folder / "raw_videos" / f"{name}.mp4", test_prepare.even(14, FPS))
-            test_prepare.posed(folder / "features/holistic_pose" / f"{name}.pose", 14, FPS)
+            shown = np.broadcast_to(10 * np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 48, 64, 3))
+            video.write(folder / "raw_videos" / f"{name}.mp4", shown, FPS)
+            test_prepare.posed(folder / "features/holistic_pose" / f"{name}.pose", frames, FPS)
     out = source.parent / "set"
     words = ["--size", "32x32", "--glosses", "rules", "--prompts", "1"]
     assert main(["prepare", "how2sign", "--source", str(source), "--out", str(out), *words]) == 0
@@ -94,7 +100,7 @@ def how2sign(tmp_path_factory) -> Path:
 def prompt2sign(tmp_path_factory) -> Path:
     source = tmp_path_factory.mktemp("prompt2sign") / "source"
     for split in ("train", "dev"):
-        lines = [skels("progressive", 8) for _ in SENTENCES]
+        lines = [skels("progressive", 8 + 2 * i) for i in range(len(SENTENCES))]
         make(source / "ASL_part", split, text=list(SENTENCES), skels=lines, files=[f"{split}/{i}" for i in range(4)])
     out = source.parent / "set"
     words = ["--pose-fps", "24", "--glosses", "rules", "--prompts", "2"]
@@ -107,6 +113,31 @@ def trained(config: str, workdir: Path, *sets: Path, values: tuple[str, ...]) ->
              f"--config.data.source={','.join(map(str, sets))}"]  # fmt: skip
     assert main([*words, *(f"--config.{value}" for value in values)]) == 0
     return json.loads((workdir / "result.json").read_text())
+
+
+def test_what_belongs_together_in_how2sign_stays_together(how2sign, tmp_path):
+    """At half the rate: a text and its prompt have its glosses, a clip shows its text, picture and pose one moment."""
+    reading.write(tmp_path / "data", str(how2sign), fps=FPS / 2, size=(32, 32))
+    corpus = reading.opened(tmp_path / "data")
+    texts, motions = corpus.texts("train"), corpus.motions("train")
+    for one in (texts[i] for i in range(len(texts))):
+        sentence = SENTENCES[int(re.findall(r"train_(\d)", one.name)[0])]
+        assert one.glosses == english(sentence) and sentence in one.text
+    assert len(texts) == 2 * len(motions) == 8
+    for sample, shown in (motions.filmed(i) for i in range(4)):
+        number = SENTENCES.index(sample.text)
+        frames = 2 * np.arange(7 + number)
+        assert np.abs(shown[:, 16, 16, 0] / 10 - frames).max() < 0.5 and len(shown) == len(frames)
+        np.testing.assert_allclose(noses(sample), frames, atol=0.1)
+
+
+def test_what_belongs_together_in_prompt2sign_stays_together(prompt2sign, tmp_path):
+    reading.write(tmp_path / "data", str(prompt2sign), fps=FPS, size=(32, 32))
+    motions = reading.opened(tmp_path / "data").motions("train")
+    for one in (motions[i] for i in range(len(motions))):
+        assert one.pose is not None and len(one.pose) == 8 + 2 * SENTENCES.index(one.text)
+        assert one.glosses == english(one.text)
+    assert len(motions) == len(SENTENCES)
 
 
 @pytest.mark.slow

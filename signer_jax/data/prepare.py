@@ -85,9 +85,15 @@ def trains(data: Data) -> dict[str, bool]:
         poses = sentences and data.poses.train > 0
         return {"sentences": sentences, "poses": poses, "videos": poses and data.videos.train > 0}
     if data.corpus == reading.NAME and data.source:
-        return reading.trains(data.source)
+        return reading.trains(data.source, data.glosses_by)
     filmed = data.corpus in ("how2sign_clips", "openvid", reading.NAME)
     return {"sentences": data.corpus == "phoenix14t", "poses": False, "videos": filmed}
+
+
+def why_none(data: Data, kind: str) -> str:
+    """What is known of why a training split has none of a kind (`trains`); "" where nothing is."""
+    prepared = data.corpus == reading.NAME and data.source
+    return reading.untaught(data.source, data.glosses_by) if prepared and kind == "sentences" else ""
 
 
 def posed(data: Data) -> bool:

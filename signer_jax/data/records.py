@@ -258,6 +258,10 @@ class Corpus:
         """For each motion record of a split: its frames, whether it has a video, and its signer."""
         return [(frames, video, signer) for frames, video, signer, *_ in self.about["motions"].get(split, [])]
 
+    def makers(self, split: str) -> list[str]:
+        """By whom the glosses of each `text` record of a split are (`Sample.glosses_by`)."""
+        return [""] * self.count(split, "text")
+
     def set_of(self, split: str, kind: str) -> np.ndarray:
         """Of each `text`, `motion` or `sign` record of a split, from which of the corpus's sets it comes: the one."""
         return np.zeros(self.count(split, "text") if kind == "text" else len(self.listed(split)), np.int64)

@@ -5,11 +5,14 @@ which say how large each one is when it is unpacked, are read first, and records
 arrays, held to that form before an array is made of them.
 """
 
+import errno
 import os
 import struct
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,10 @@ from flax import serialization
 
 from signer_jax import outside
 from signer_jax.data import shard_index
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 
 MOST_BYTES = 1 << 30  # of a record: 5,400 frames of 256 pixels
+_MOST_OPEN = 64  # files of a list of parts: a process has a few such lists, and often no more than 1,024 files
 # What a chunk may grow to: drawn videos of 256 pixels, whose ground stands still, grow 11-fold, zeros 7,000-fold.
 _MOST_GROWTH, _SMALL = 64, 1 << 26
 _MOST_ITEMS = 100_000  # of all maps of a record: a sample's references
@@ -163,7 +167,8 @@ def new_shard(path: Path) -> Iterator[Callable[[bytes], None]]:
 class Shard:
     """Random access to the records of an ArrayRecord file, each turned by `decode` into what it holds.
 
-    Raises `SignerError` where the file or a record is damaged; `mend` is its advice.
+    The file is open from the first record that is read until `close`, and again from the next. Raises `SignerError`
+    where the file or a record is damaged; `mend` is its advice.
     """
 
     def __init__(self, path: Path, decode: Callable[[bytes], Any], mend: str):
@@ -185,14 +190,28 @@ class Shard:
         try:
             return self._decode(self._source[int(index)])
         except (RuntimeError, *BROKEN) as error:
+            self.close()  # the library keeps a reader that could not open its file
             raise self._damaged(f"record {int(index)}", error) from None
+
+    def close(self) -> None:
+        """Lets go of the file; a thread that is reading from it ends with it first."""
+        self._source = copy(self._source)  # which has no reader yet
 
     def __repr__(self) -> str:  # Grain compares sources by their text when it restores an iterator
         return f"{type(self).__name__}({self._path.name!r})"
 
     def _damaged(self, what: str, error: BaseException) -> SignerError:
+        if _no_more_files(error):
+            return Trouble(
+                f"{self._path}: cannot be opened: this process has too many files open; raise its limit (`ulimit -n`)"
+            )
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
+
+
+def _no_more_files(error: BaseException) -> bool:
+    """The library's errors have the system's reason in their text alone."""
+    return getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in str(error)
 
 
 def file_of(name: str, part: int) -> str:
@@ -201,10 +220,12 @@ def file_of(name: str, part: int) -> str:
 
 
 class Parts:
-    """Several `Shard`s, one after the other, as one."""
+    """Several `Shard`s, one after the other, as one; `most` of their files are open, those that were read last."""
 
-    def __init__(self, shards: Sequence[Shard]):
-        self._shards = tuple(shards)
+    def __init__(self, shards: Sequence[Shard], most: int = _MOST_OPEN):
+        self._shards, self._most = tuple(shards), most
+        self._open: dict[int, None] = {}  # the parts that are open, the last one read last
+        self._lock = threading.Lock()
         self._ends = list(accumulate(map(len, self._shards)))
 
     def __len__(self) -> int:
@@ -214,7 +235,17 @@ class Parts:
         if not 0 <= (place := int(index)) < len(self):
             raise IndexError(place)
         part = bisect_right(self._ends, place)
+        self._use(part)
         return self._shards[part][place - (self._ends[part - 1] if part else 0)]
+
+    def _use(self, part: int) -> None:
+        with self._lock:
+            self._open.pop(part, None)
+            self._open[part] = None
+            if len(self._open) > self._most:
+                first = next(iter(self._open))
+                del self._open[first]
+                self._shards[first].close()
 
     def __repr__(self) -> str:  # as a shard's
         return f"{type(self).__name__}({self._shards[0] if self._shards else None!r}, {len(self._shards)})"

@@ -1,8 +1,10 @@
 """Glosses on a split: BLEU and its kin, beside the baselines that need no model."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from signer_jax.data.glossing import MACHINES
+from signer_jax.data.streams import spread
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.noise import NOISES
 from signer_jax.metrics import text as text_metrics
@@ -15,19 +17,21 @@ from signer_jax.types import Sample
 def evaluate_glosses(
     signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64, *, noise: float
 ) -> None:
-    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam; how often its doubt is right, and what it
-    says of lost words (`Sentence.unsaid`).
+    """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam, on at most `limit` texts, spread over the
+    split; how often its doubt is right, and what it says of lost words (`Sentence.unsaid`).
 
     `gloss/sayable`: the share of the true glosses that the search can say at all (`Linker.sayable`), or spell: what it
     says itself is sayable always. Where `noise` is above 0, BLEU-4 too of the texts with that share of their words
     dropped, swapped or misspelt (`evaluation.noise`).
     """
-    records = signer.corpus.texts(split)
-    samples = [records[i] for i in range(min(limit, len(records)))]
+    records, by = signer.corpus.texts(split), signer.corpus.makers(split)
     # A person's glosses and those of a program are never scored together.
-    samples = [sample for sample in samples if sample.glosses_by not in MACHINES] or samples
+    places = [i for i, maker in enumerate(by) if maker not in MACHINES] or range(len(by))
+    samples = [records[places[k]] for k in spread(len(places), limit)]
     if makers := {sample.glosses_by for sample in samples} - {""}:
         result.facts["gloss/references_by"] = ", ".join(sorted(makers))
+    if makers == {"rules"}:
+        result.facts["gloss/rules"] = "the references are what rules make of the texts: the rules themselves score 100"
     predicted: list[tuple[str, ...]] = []
     doubted: list[bool] = []
     lost: list[bool] = []
@@ -105,10 +109,13 @@ def told_figures(share: str, of: str, told: Sequence[bool], wrong: Sequence[bool
 
 
 def gloss_baselines(bank: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """What needs no model: the text itself in upper case, and, where there are training texts, the glosses of the
-    nearest one (TF-IDF).
+    """What needs no model: the text itself, in the case that most true glosses of its language have, and, where there
+    are training texts, the glosses of the nearest one (TF-IDF).
     """
-    guesses = {"copy": [text_metrics.copied(sample.text) for sample in samples]}
+    lower: Counter[str] = Counter()
+    for sample in samples:
+        lower[sample.language] += sum(gloss.islower() - gloss.isupper() for gloss in sample.glosses)
+    guesses = {"copy": [text_metrics.copied(one.text, upper=lower[one.language] <= 0) for one in samples]}
     if not bank:
         return guesses
     nearest = nearest_training(samples, bank)

@@ -136,9 +136,10 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def copied(text: str) -> str:
-    """The text's own words in upper case as its glosses."""
-    return " ".join(_words(text)).upper()
+def copied(text: str, *, upper: bool) -> str:
+    """The text's own words in upper or lower case as its glosses."""
+    words = " ".join(_words(text))
+    return words.upper() if upper else words
 
 
 def nearest_texts(

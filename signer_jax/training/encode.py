@@ -63,7 +63,8 @@ def encode(settings: Settings, out: Path, worker: int = 0, workers: int = 1) -> 
         settings = kept.local(settings, Path(folder))  # weights in a bucket are copies
         encoders.check(settings)
         data = Path(folder) / "data"
-        reading.write(data, settings.data.source, fps=settings.data.fps, size=settings.data.size)
+        c = settings.data  # as `prepare` has it: a run's encodings are found by its corpus's hash
+        reading.write(data, c.source, fps=c.fps, size=c.size, glosses_by=c.glosses_by)
         corpus = reading.opened(data)
         return [encodings.make(out, name, one, worker, workers) for name, one in works(settings, corpus)]
 

@@ -323,6 +323,11 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
     if augmentation.is_on(settings.data.augment) and (cached := encoders.STAGES & set(settings.stages)):
         names = ", ".join(name for name in settings.stages if name in cached)
         lines.append(f"config.data.augment: {names} read latents that are encoded once, and see nothing of it")
+    if settings.data.augment.mirror > 0 and not settings.data.augment.not_mirrored and "pose" in settings.stages:
+        lines.append(
+            "config.data.augment.mirror: every sign may be mirrored, since config.data.augment.not_mirrored is empty; "
+            "name there the glosses that mean another thing when mirrored, such as left and right"
+        )
     if encoders.STAGES & set(settings.stages):
         of = bucket_windows(settings, model, corpus) if settings.renderer.buckets else None
         latent_cache.training_windows(corpus, settings.renderer.window, settings.renderer.stride)  # refuses none

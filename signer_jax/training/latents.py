@@ -19,7 +19,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
-from signer_jax.data.records import Corpus
+from signer_jax.data.records import Corpus, Records
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import (
     Mixture,
@@ -174,12 +174,13 @@ def work(
     window: int, batch: int,
 ) -> begun.Work:  # fmt: skip
     """Encoding these windows (motion, start); `encoder` is the hash of `params`."""
+    motions = corpus.motions("train")
 
     def records(first: int, end: int) -> Generator[bytes, None, None]:
         ways = shared_among(end - first, batch)
         encode, rows = encoder_of(vae, params, ways), ways * batch
         starts = range(first, end, rows)
-        loaded = (_load(corpus, items[i : min(i + rows, end)], window, rows) for i in starts)
+        loaded = (_load(motions, items[i : min(i + rows, end)], window, rows) for i in starts)
         made = beside(encode, loaded) if batch > 1 else map(encode, loaded)  # of large ones memory has no two
         for i, encoded in zip(progress(starts, "latents"), made, strict=True):
             for (motion, start), value in zip(items[i : min(i + rows, end)], encoded, strict=False):
@@ -307,9 +308,8 @@ def reference_places(
     }
 
 
-def _load(corpus: Corpus, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
+def _load(records: Records, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
-    records = corpus.motions("train")
     videos = {motion: records.video(motion) for motion in {motion for motion, _ in items}}
     clips = [take_frames(videos[motion], start, window) for motion, start in items]
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))

@@ -16,7 +16,7 @@ from signer_jax import mirror
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data import streams
-from signer_jax.data.prepare import advice, trains, video_sizes
+from signer_jax.data.prepare import advice, trains, video_sizes, why_none
 from signer_jax.data.prepare import check as check_corpus
 from signer_jax.data.prepare import prepare as prepare_corpus
 from signer_jax.data.prepared import reading
@@ -258,12 +258,14 @@ def _train_stages(
 
 
 def principal_start(model: Model, params: Any, corpus: Corpus, frames: int = 512) -> Any:
-    """The autoencoder's first weights from the principal components of some training frames, spread over the videos."""
+    """The autoencoder's first weights from the principal components of some training frames, spread over the videos:
+    of more videos than `frames` a frame each of so many.
+    """
     records, videos = corpus.motions("train"), streams.indices_of_size(corpus, "train")
     each = max(1, frames // max(len(videos), 1))
     chosen = []
-    for i in videos:
-        video = records.video(i)
+    for place in streams.spread(len(videos), frames):
+        video = records.video(videos[place])
         chosen.append(video[np.linspace(0, len(video) - 1, each).round().astype(int)])
     if not chosen:
         return params  # the stream says what is missing
@@ -323,6 +325,7 @@ def check_stages(settings: Settings) -> None:
         raise SignerError(
             f"config.stages: unknown stage {unknown[0]!r}{closest(unknown[0], TRAINED)}; known: {', '.join(TRAINED)}"
         )
+    there = trains(settings.data)
     for i, name in enumerate(stages):
         if name in stages[:i]:
             raise SignerError(f"config.stages {stages}: {name!r} is named twice; name each stage once")
@@ -332,12 +335,12 @@ def check_stages(settings: Settings) -> None:
             if need in stages[i:] or (need in needs and need not in stages[:i] and not _published(settings, need)):
                 other = f", or config.{need}.init" if need in needs and need in PUBLISHED and need not in stages else ""
                 raise SignerError(f"config.stages {stages}: {name!r} needs {need!r} before it{other}")
-        there = trains(settings.data)
         for kind in LEARNS_FROM[name]:
             if not there[kind]:
                 ours = settings.data.corpus == "builtin"
                 mend = f"raise config.data.{kind}.train" if ours else "choose another corpus"
                 more = " (of the sentences the first are performed, of these the first are rendered)" if ours else ""
+                more = f" ({why})" if (why := why_none(settings.data, kind)) else more
                 raise SignerError(
                     f"config.stages {stages}: {name!r} learns from {kind}, of which the training split of "
                     f"{settings.data.corpus} has none{more}; {mend}, or leave that stage out"

@@ -1,6 +1,7 @@
 """ArrayRecord files: what would unpack to more than its bytes can mean is refused before it is unpacked."""
 
 import os
+import resource
 
 import msgpack
 import numpy as np
@@ -10,7 +11,7 @@ from fuzz import memory
 
 from signer_jax import storage
 from signer_jax.data import shard_index, shards
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 
 
 def write(path, records, options="group_size:1,zstd:1"):
@@ -202,3 +203,30 @@ def test_an_index_is_read_as_the_library_reads_it(tmp_path, length):
                 shard_index.check(
                     file.fileno(), {k: v for k, v in chunks.items() if k != gone}, (tmp_path / "x").stat().st_size
                 )
+
+
+def test_few_of_many_parts_are_open(tmp_path):
+    for part in range(9):
+        write(tmp_path / shards.file_of("x", part), [b"%d" % part, b"and"])
+    opened = [shards.Shard(tmp_path / shards.file_of("x", part), bytes, "") for part in range(9)]
+    parts, before = shards.Parts(opened, most=3), len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        assert [parts[2 * part] for part in range(9)] == [b"%d" % part for part in range(9)]
+        assert len(os.listdir("/proc/self/fd")) - before <= 3
+
+
+def test_a_process_without_files_left_has_no_damaged_record(tmp_path):
+    write(tmp_path / "x", [b"whole"])
+    opened, limits = shard(tmp_path / "x"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(first := os.open(os.devnull, os.O_RDONLY))  # the lowest number that is free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first, limits[1]))
+    try:
+        with pytest.raises(
+            Trouble, match=r"x: cannot be opened: this process has too many files open; raise its limit"
+        ):
+            opened[0]
+        with pytest.raises(Trouble):
+            shard(tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert opened[0] == b"whole"

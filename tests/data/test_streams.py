@@ -157,6 +157,16 @@ def test_texts_come_in_the_length_of_their_bucket(tmp_path):
     np.testing.assert_array_equal(next(other)["target"], whole[1]["target"])
 
 
+def test_texts_of_several_sets_come_in_epochs_of_their_buckets_too():
+    """A group of batches is 32 of them, here 16 epochs of each set."""
+    mixture = streams.Mixture(np.array([0] * 4 + [1] * 4), (1.0, 1.0))
+    order = streams.alike(np.arange(8) % 2, READING, mixture)
+    rows = [order[i] for i in range(2 * 32 * READING.batch)]
+    for group in (rows[:128], rows[128:]):
+        assert np.bincount([row for row, _ in group]).tolist() == [16] * 8
+    assert all(bucket >= row % 2 for row, bucket in rows)
+
+
 def test_an_empty_source_is_one_clear_line():
     with pytest.raises(SignerError, match="holds no videos"):
         streams.iterate([], lambda i, rng: i, READING, "videos")

@@ -50,12 +50,13 @@ def corpus(sets, tmp_path_factory):
     return reading.opened(directory)
 
 
-def stream(texts, processes: int, process: int, state: dict | None = None):
+def stream(texts, processes: int, process: int, state: dict | None = None, mixture: streams.Mixture | None = None):
     """What one of several processes reads, from where any of them stood."""
     rows = tuple(range(process * BATCH // processes, (process + 1) * BATCH // processes))
     found = streams.iterate(
-        texts, lambda sample, rng: {"name": np.array(sample.name)}, streams.Reading(BATCH, 3, 0, 1, rows), "texts"
-    )
+        texts, lambda sample, rng: {"name": np.array(sample.name)}, streams.Reading(BATCH, 3, 0, 1, rows), "texts",
+        mixture,
+    )  # fmt: skip
     if state is not None:
         found.set_state(state)
     return found
@@ -101,6 +102,18 @@ def test_a_run_reads_sets_by_their_weights(sets, corpus, tmp_path):
     videos = streams.video_indices(corpus, "train")
     assert videos == [0, 1, 3] and list(input_pipeline.part_of(motions, videos).sets) == [0, 0, 1]
     assert input_pipeline.mixture(read(configuration.load(TINY)).data, corpus, "text") is None
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_of_a_mixture_each_set_comes_once_an_epoch_of_its_own_whoever_reads(corpus, processes):
+    mixture = streams.Mixture(corpus.set_of("train", "text"), (1.0, 1.0))
+    found = [stream(corpus.texts("train"), processes, i, mixture=mixture) for i in range(processes)]
+    seen = [name for _ in range(8) for one in found for name in next(one)["name"]]
+    for name, texts, *_ in SETS:
+        own = [one for one in seen if one[0] == name]
+        everything = sorted(f"{name}{i}" for i in range(texts))
+        assert len(own) == 16
+        assert all(sorted(own[k : k + texts]) == everything for k in range(0, 16 - texts + 1, texts))
 
 
 @pytest.mark.parametrize(
@@ -149,3 +162,16 @@ def test_the_autoencoder_sees_changed_pictures_where_the_config_says_so(sets, tm
         _, _, found = batches_of("vae", sets, own, tmp_path, f"data.augment.mirror={mirror}")
         seen = streams.to_pixels_range(next(found)["video"])
         assert {one.tobytes() for clip in seen for one in clip} <= {one.tobytes() for one in shown}
+
+
+def test_that_every_sign_is_mirrored_is_said(sets, corpus):
+    def told(*overrides: str) -> list[str]:
+        settings = read(configuration.load(TINY, [f"--config.{one}" for one in overrides]))
+        return input_pipeline.told(settings, None, corpus)
+
+    (said,) = told("stages=slul,pose", "data.augment.mirror=0.5")
+    assert said.startswith(
+        "config.data.augment.mirror: every sign may be mirrored, since config.data.augment.not_mirrored"
+    )
+    assert not told("stages=slul,pose", "data.augment.mirror=0.5", "data.augment.not_mirrored=('LEFT',)")
+    assert not told("stages=slul,pose") and not told("stages=slul", "data.augment.mirror=0.5")

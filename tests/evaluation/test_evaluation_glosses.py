@@ -2,10 +2,13 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from signer_jax.data import records
 from signer_jax.evaluation import Evaluation, glosses
-from signer_jax.evaluation.glosses import nearest_training, sayable_share, told_figures
+from signer_jax.evaluation.glosses import gloss_baselines, nearest_training, sayable_share, told_figures
 from signer_jax.evaluation.noise import NOISES
 from signer_jax.types import Sample
 
@@ -77,3 +80,36 @@ def test_the_nearest_text_is_of_the_language_and_not_its_own_record():
     assert nearest_training([Sample("9", "the house is old", "ase")], bank) == [0]
     asked = [bank[0], Sample("3", "haus", "gsg"), Sample("4", "ein haus", "gsg"), Sample("5", "maison", "fsl")]
     assert nearest_training(asked, bank) == [1, None, 2, None]
+
+
+def test_a_text_is_copied_in_the_case_of_its_languages_glosses():
+    samples = [
+        Sample("1", "The dog", "ase", ("dog",)), Sample("2", "An Old dog", "ase", ("OLD", "an", "dog")),
+        Sample("3", "Der Hund", "gsg", ("HUND", "der*")), Sample("4", "早上好", "csl", ("早上好",)),
+    ]  # fmt: skip
+    assert gloss_baselines([], samples) == {"copy": ["the dog", "an old dog", "DER HUND", "早上好"]}
+
+
+def test_references_are_chosen_by_their_maker_before_they_are_counted_and_from_the_whole_split(monkeypatch):
+    samples = [
+        Sample(f"{i}", f"{i}", ("ase", "bfi")[i > 7], ("A",), glosses_by="rules" if i < 4 else "human")
+        for i in range(12)
+    ]
+
+    def asked(texts: list[Sample]) -> tuple[list[str], dict]:
+        seen = []
+
+        def understand(texts, languages, linker):
+            seen.extend(texts)
+            raise InterruptedError
+
+        monkeypatch.setattr(glosses, "understand", understand)
+        corpus = SimpleNamespace(texts=lambda split: texts, makers=lambda split: [one.glosses_by for one in texts])
+        result = Evaluation()
+        with pytest.raises(InterruptedError):
+            glosses.evaluate_glosses(SimpleNamespace(corpus=corpus, linker=None), "dev", 3, result, noise=0.0)
+        return seen, result.facts
+
+    assert asked(samples) == (["4", "8", "11"], {"gloss/references_by": "human"})
+    found, facts = asked(samples[:4])
+    assert found == ["0", "2", "3"] and facts["gloss/references_by"] == "rules" and "score 100" in facts["gloss/rules"]

@@ -115,7 +115,8 @@ def test_long_sequences_by_the_book():
 
 
 def test_a_text_copied_as_its_glosses():
-    assert copied("How do you sign 'wie heißt du?'") == "HOW DO YOU SIGN WIE HEISST DU"
+    assert copied("How do you sign 'wie heißt du?'", upper=True) == "HOW DO YOU SIGN WIE HEISST DU"
+    assert copied("Wie heißt du?", upper=False) == "wie heißt du"
 
 
 def test_the_nearest_text_shares_the_rare_words():

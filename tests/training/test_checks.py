@@ -1,6 +1,7 @@
 """What does not fit a published model is told before anything is made, and before a tensor is read."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,3 +105,28 @@ def test_a_slul_that_knows_fewer_pieces_than_its_tokenizer(config, tmp_path, mon
     config.tokenizer.path, config.tokenizer.mask = str(tiny_pipeline.spiece(tmp_path)), "<extra_id_0>"
     monkeypatch.setattr(state_dict, "equal", lambda *_: np.True_)  # whether the head is the table, said by numbers
     assert "its vocabulary of 50 is smaller than the tokenizer's 220" in refused(config, tmp_path, monkeypatch)
+
+
+def test_no_more_videos_are_decoded_for_the_principal_start_than_it_has_frames(monkeypatch):
+    def started(videos: int) -> tuple[list[int], list[int]]:
+        decoded, given = [], []
+
+        def video(index: int) -> np.ndarray:
+            decoded.append(index)
+            return np.full((9, 2, 2, 3), index, np.uint8)
+
+        corpus = SimpleNamespace(
+            motions=lambda split: SimpleNamespace(video=video), listed=lambda split: [(9, True, "a")] * videos,
+            sizes_of=lambda split: [], size=(2, 2),
+        )  # fmt: skip
+        monkeypatch.setattr(
+            run,
+            "initialise_from_frames",
+            lambda vae, params, frames: given.extend(((frames[:, 0, 0, 0] + 1) * 127.5).round()),
+        )
+        run.principal_start(SimpleNamespace(vae=None), {}, corpus, frames=8)
+        return decoded, given
+
+    assert started(3) == ([0, 1, 2], [0, 0, 1, 1, 2, 2])
+    decoded, given = started(100)
+    assert decoded == given == [0, 14, 28, 42, 57, 71, 85, 99]

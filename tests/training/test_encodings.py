@@ -16,14 +16,17 @@ from conftest import ROOT
 from renderer import tiny_wan
 
 from signer_jax.cli.main import main
+from signer_jax.configuration import load
 from signer_jax.data import video
+from signer_jax.data.prepare import prepare
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
-from signer_jax.training import begun, encodings, pictures, text_states
+from signer_jax.training import begun, encode, encodings, pictures, text_states
 from signer_jax.training import latents as cache
 from signer_jax.types import Pose
+from signer_jax.validation import read
 
 I2V = "wan2.1-i2v-14b"
 
@@ -85,6 +88,8 @@ def test_with_given_constants_only_what_a_bank_holds_is_read(tmp_path, monkeypat
     data = killed_encoding.corpus(tmp_path / "data")
     poses = MotionWindows(data.motions("train"), np.arange(5), 2, Limits(4, 4, 2))
     monkeypatch.setattr(cache, "encoder_of", lambda *_: killed_encoding.pooled)
+    opened, motions = [], data.motions
+    monkeypatch.setattr(data, "motions", lambda split: opened.append(split) or motions(split))
     read, unpack = [], cache.unpack
     monkeypatch.setattr(cache, "unpack", lambda record: read.append(record) or unpack(record))
 
@@ -99,6 +104,7 @@ def test_with_given_constants_only_what_a_bank_holds_is_read(tmp_path, monkeypat
     all_read, most = made("all")
     few_read, few = made("few", constants=(all_read.mean, all_read.std))
     assert most == 13 and few <= 4
+    assert opened == ["train"] * 2  # once for all batches
     for signer, bank in all_read.banks.items():
         np.testing.assert_allclose(few_read.banks[signer].latents, bank.latents, rtol=1e-5, atol=1e-6)
 
@@ -192,6 +198,14 @@ def test_a_run_on_what_a_job_encoded_is_the_run_that_encodes(
     *_, line = capsys.readouterr().err.splitlines()
     assert "are others (" in line and "windows " in line and line.startswith("signer: config.data.encoded ")
     assert not (tmp_path / "other" / "latents").exists()
+
+
+def test_a_job_encodes_for_the_corpus_that_the_run_reads(config, tmp_path, monkeypatch):
+    settings = read(load(str(config), ["--config.data.glosses_by=human"]))
+    seen = []
+    monkeypatch.setattr(encode, "works", lambda settings, corpus: seen.append(corpus.hash()) or iter(()))
+    assert encode.encode(settings, tmp_path / "out") == []
+    assert seen == [prepare(settings.data, settings.data.seed, tmp_path / "run" / "data").hash()]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ own tables, whose index is that of the checksum. A video is decoded where it is 
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,13 +21,15 @@ from jaxtyping import UInt8
 from signer_jax import storage
 from signer_jax.data import framing, records
 from signer_jax.data.glossing import MACHINES
-from signer_jax.data.prepared import layout, timing
+from signer_jax.data.prepared import layout, leakage, learned, timing
 from signer_jax.data.shards import BROKEN, Parts, Shard
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError, one_line
 from signer_jax.types import Pose, Sample
 
 NAME = "prepared"
+_OWN = "folder"  # the dataset whose signers have names of a user's own
+_TOLD = ("leakage", "untaught")  # of `corpus.json`: what changes nothing in what a run reads
 
 
 def sets_of(source: str) -> list[layout.PreparedSet]:
@@ -42,14 +45,25 @@ def sets_of(source: str) -> list[layout.PreparedSet]:
     return [layout.PreparedSet(name) for name in names]
 
 
-def trains(source: str) -> dict[str, bool]:
-    """Whether the training splits have glossed sentences, poses of single signs, videos."""
+def trains(source: str, glosses_by: Sequence[str] = ()) -> dict[str, bool]:
+    """Whether the training splits have glossed sentences, poses of single signs, videos; `glosses_by` as in `write`."""
     totals = {"sentences": 0, "signs": 0, "poses": 0, "videos": 0, "posed_videos": 0}
-    for one in sets_of(source):
+    sets = sets_of(source)
+    for one in sets:
         for kind in totals:
             totals[kind] += one.counts.get("train", {}).get(kind, 0)
+    if glosses_by:
+        totals["sentences"] = totals["signs"] = 0
+        for row in (row for one in sets for row in _rows(one, "train")):
+            totals["sentences"] += learned.is_sentence(row, glosses_by)
+            totals["signs"] += learned.is_sign(row, glosses_by)
     videos = totals["posed_videos" if totals["poses"] else "videos"]  # as `_motions_of` leaves them out
     return {"sentences": totals["sentences"] > 0, "poses": totals["signs"] > 0, "videos": videos > 0}
+
+
+def untaught(source: str, glosses_by: Sequence[str] = ()) -> str:
+    """Of how many texts of the training splits a run learns no glosses, and why; "" where there are none."""
+    return learned.told(learned.untaught((row for one in sets_of(source) for row in _rows(one, "train")), glosses_by))
 
 
 def posed(source: str) -> bool:
@@ -65,10 +79,14 @@ def opened(directory: str | Path) -> records.Corpus:
 
 def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], glosses_by: Sequence[str] = ()) -> None:
     """The run's corpus: a folder with `corpus.json` alone. Glosses are learned of texts whose glosses are by one of
-    `glosses_by`, of all where it names none. Raises `SignerError` as `sets_of`, and where `fps` is 0 and
-    samples have several rates.
+    `glosses_by`, of all where it names none; how many texts that leaves out is said, and what splits of different sets
+    share. Raises `SignerError` as `sets_of`, and where `fps` is 0 and samples have several rates.
     """
     sets = sets_of(source)
+    names = _names(sets)
+    seen: list[leakage.Seen] = [{} for _ in sets]
+    untaught: dict[str, dict[str, int]] = {}
+    say = partial(_say, source)
     splits = list(dict.fromkeys(["train", "dev", "test", *(split for one in sets for split in one.counts)]))
     counts: dict[str, dict[str, int]] = {}
     signers: set[str] = set()
@@ -79,36 +97,51 @@ def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], gl
     fps = fps or _one_rate(sets)
     for split in splits:
         count = counts[split] = {"text": 0, "pose": 0, "video": 0}
-        for one in sets:
-            for _, table in one.tables(split):
+        lacking: Counter[str] = Counter()
+        for k, one in enumerate(sets):
+            for name, table in one.tables(split):
                 for row in table["kept"]:
                     if row["language"] and not languages.get(row["language"]):
                         languages[row["language"]] = row["spoken"]
-                    count["text"] += _read_as_text(row, glosses_by)
+                    count["text"] += learned.is_sentence(row, glosses_by)
+                    if len(sets) > 1:
+                        leakage.see(seen[k], one.dataset, split, row)
+                lacking.update(learned.untaught(table["kept"], glosses_by))
                 if split == "train":
-                    for language, known in table["words"].items():
+                    for language, known in learned.words(one, name, table, glosses_by).items():
                         words.setdefault(language, set()).update(known)
-                    for language, known in table["glosses"].items():
+                    for language, made in learned.glosses(table, glosses_by).items():
                         if language:
-                            glosses.setdefault(language, set()).update(known)
-        motions = _motions_of(sets, split, fps)
+                            glosses.setdefault(language, set()).update(made)
+        if told := learned.told(lacking):
+            untaught[split] = dict(sorted(lacking.items()))
+            say(f"{split!r}: {told}")
+        motions = _motions_of(sets, names, split, fps)
         count["pose"] = motions.posed
         count["video"] = sum(filmed for _, filmed, _ in motions.listed)
         signers.update(signer for *_, signer in motions.listed)
         if left := motions.stored - len(motions.listed):
             unposed[split] = left
-            said = f"{left} of {motions.stored} motions of {split!r} have a video and no pose: left out of this run"
-            print(one_line(f"signer: {source}: {said}"), file=sys.stderr)
+            say(f"{left} of {motions.stored} motions of {split!r} have a video and no pose: left out of this run")
+    shared = leakage.between(seen, [one.directory.name for one in sets])
+    for line in leakage.told(shared):
+        say(line)
     about = {
         "corpus": NAME, "size": list(size), "fps": fps, "glosses_by": list(glosses_by), "counts": counts,
         "motions": {split: [] for split in splits},
         "unposed": unposed, "signers": sorted(signers), "languages": dict(sorted(languages.items())),
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
-        "sets": [{"folder": str(one.directory.resolve()), "index_sha256": _index_sum(one.directory)} for one in sets],
+        "untaught": untaught, **({"leakage": shared} if len(sets) > 1 else {}),
+        "sets": [{"folder": str(one.directory.resolve()), "index_sha256": _index_sum(one.directory), "name": name}
+                 for one, name in zip(sets, names, strict=True)],
     }  # fmt: skip
     with storage.new_folder(directory, records.KIND) as folder:
         storage.write_list(folder / "corpus.json", about, f"{directory}: corpus.json", "take fewer sets")
+
+
+def _say(source: str, line: str) -> None:
+    print(one_line(f"signer: {source}: {line}"), file=sys.stderr)
 
 
 class _Listed(NamedTuple):
@@ -120,12 +153,12 @@ class _Listed(NamedTuple):
     stored: int
 
 
-def _motions_of(sets: Sequence[layout.PreparedSet], split: str, fps: float) -> _Listed:
+def _motions_of(sets: Sequence[layout.PreparedSet], names: Sequence[str], split: str, fps: float) -> _Listed:
     """Where some have a pose, a video without one is left out: nothing that is trained with poses could read it."""
     rows = [
         (row["frames"] > 0,
-         [timing.count(row["seconds"], fps), row["video_fps"] > 0, _signer(one, row["signer"], len(sets))])
-        for one in sets for _, table in one.tables(split) for row in table["kept"] if row["seconds"]
+         [timing.count(row["seconds"], fps), row["video_fps"] > 0, _signer(name, row["signer"])])
+        for one, name in zip(sets, names, strict=True) for row in _rows(one, split) if row["seconds"]
     ]  # fmt: skip
     posed = sum(has for has, _ in rows)
     places = [i for i, (has, _) in enumerate(rows) if has or not posed]
@@ -136,15 +169,21 @@ def _index_sum(directory: Path) -> str:
     return layout.file_sum(directory / "index.json")
 
 
-def _signer(one: layout.PreparedSet, signer: str, sets: int) -> str:
-    """Two datasets' signers of one name are two."""
-    return f"{one.dataset}/{signer}" if sets > 1 else signer
+def _names(sets: Sequence[layout.PreparedSet]) -> list[str]:
+    """What stands before each set's signers: two datasets' of one name are two, and so are those of two folders of
+    one's own, the second of which is `folder-2`; a published dataset has its signers in all its sets.
+    """
+    if len(sets) == 1:
+        return [""]
+    names: list[str] = []
+    for one in sets:
+        before = sum(other.dataset == _OWN for other in sets[: len(names)])
+        names.append(f"{_OWN}-{before + 1}" if one.dataset == _OWN and before else one.dataset)
+    return names
 
 
-def _read_as_text(row: dict[str, Any], glosses_by: Sequence[str]) -> bool:
-    """Whether a run learns glosses of it: a sentence has words, a sign that is shown alone has a gloss alone."""
-    by = not glosses_by or row["glosses_by"] in glosses_by
-    return bool(by and row["sentence"] and row["glosses"] and row["language"])
+def _signer(name: str, signer: str) -> str:
+    return f"{name}/{signer}" if name else signer
 
 
 def _rows(one: layout.PreparedSet, split: str) -> Iterator[dict[str, Any]]:
@@ -170,7 +209,7 @@ class PreparedCorpus(records.Corpus):
     def __init__(self, directory: str | Path):
         """Raises `SignerError` as `Corpus`, and where a set is gone or is another than it was."""
         super().__init__(directory)
-        self.sets = []
+        self.sets, self._names = [], []
         for said in self.about["sets"]:
             one = layout.PreparedSet(said["folder"])
             if _index_sum(one.directory) != said["index_sha256"]:
@@ -179,9 +218,11 @@ class PreparedCorpus(records.Corpus):
                     "--workdir"
                 )
             self.sets.append(one)
+            self._names.append(said.get("name", one.dataset if len(self.about["sets"]) > 1 else ""))
+        self._by = tuple(self.about.get("glosses_by", ()))
         fps = self.about["fps"]
         try:
-            self._found = {split: _motions_of(self.sets, split, fps) for split in self.about["counts"]}
+            self._found = {split: _motions_of(self.sets, self._names, split, fps) for split in self.about["counts"]}
             self.about["motions"] = {split: found.listed for split, found in self._found.items()}
             self._check()
         except BROKEN as error:
@@ -190,13 +231,14 @@ class PreparedCorpus(records.Corpus):
 
     def hash(self) -> str:
         """Of what is said of it, wherever its sets lie: their indexes' checksums say what is in them."""
-        sets = [said["index_sha256"] for said in self.about["sets"]]
-        return hashlib.sha256(json.dumps({**self.about, "sets": sets}, sort_keys=True).encode()).hexdigest()
+        said = {key: value for key, value in self.about.items() if key not in _TOLD}
+        said["sets"] = [one["index_sha256"] for one in self.about["sets"]]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def texts(self, split: str) -> records.Records:
-        found = self._parts(split, layout.TEXT, lambda one, record: self._named(one, layout.read_text(record)))
+        found = self._parts(split, layout.TEXT, lambda name, record: _named(name, layout.read_text(record)))
         rows = (row for one in self.sets for row in _rows(one, split) if row["text"])
-        chosen = np.flatnonzero([_read_as_text(row, self.about.get("glosses_by", ())) for row in rows])
+        chosen = np.flatnonzero([learned.is_sentence(row, self._by) for row in rows])
         return _Texts(self.directory, found, chosen)
 
     def captions(self, split: str) -> Iterator[str]:
@@ -213,7 +255,7 @@ class PreparedCorpus(records.Corpus):
                     place += row["text"]
 
     def motions(self, split: str) -> records.Records:
-        found = self._parts(split, layout.MOTION, self._motion)
+        found = self._parts(split, layout.MOTION, _motion)
         known = self._found[split]
         if len(found) != known.stored:
             raise SignerError(
@@ -227,38 +269,44 @@ class PreparedCorpus(records.Corpus):
         )  # fmt: skip
 
     def signs(self, split: str) -> records.Records:
-        every = self._parts(split, layout.MOTION, self._motion)
+        every = self._parts(split, layout.MOTION, _motion)
         rows = (row for one in self.sets for row in _rows(one, split) if row["seconds"])
-        chosen = np.flatnonzero([layout.is_sign(row) for row in rows])
+        chosen = np.flatnonzero([learned.is_sign(row, self._by) for row in rows])
         return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
+
+    def makers(self, split: str) -> list[str]:
+        rows = (row for one in self.sets for row in _rows(one, split))
+        return [row["glosses_by"] for row in rows if learned.is_sentence(row, self._by)]
 
     def set_of(self, split: str, kind: str) -> np.ndarray:
         """Its place in `sets`."""
         rows = [(k, row) for k, one in enumerate(self.sets) for row in _rows(one, split)]
         if kind == "text":
-            by = self.about.get("glosses_by", ())
-            return np.array([k for k, row in rows if _read_as_text(row, by)], np.int64)
+            return np.array([k for k, row in rows if learned.is_sentence(row, self._by)], np.int64)
         stored = [(k, row) for k, row in rows if row["seconds"]]
         if kind == "sign":
-            return np.array([k for k, row in stored if layout.is_sign(row)], np.int64)
+            return np.array([k for k, row in stored if learned.is_sign(row, self._by)], np.int64)
         return np.array([stored[i][0] for i in self._found[split].places], np.int64)
 
-    def _motion(self, one: layout.PreparedSet, record: bytes) -> layout.Motion:
-        motion = layout.read_motion(record)
-        return replace(motion, sample=self._named(one, motion.sample))
-
-    def _named(self, one: layout.PreparedSet, sample: Sample) -> Sample:
-        return replace(sample, signer=_signer(one, sample.signer, len(self.sets)))
-
-    def _parts(self, split: str, kind: str, decode: Callable[[layout.PreparedSet, bytes], Any]) -> Parts:
+    def _parts(self, split: str, kind: str, decode: Callable[[str, bytes], Any]) -> Parts:
         if split not in self.about["counts"]:
             raise SignerError(f"split {split!r}: the corpus has {', '.join(self.about['counts'])}")
         shards = []
-        for one in self.sets:
+        for one, before in zip(self.sets, self._names, strict=True):
             for name, table in one.tables(split):
                 if f"{name}.{kind}.arrayrecord" in table["files"]:
-                    shards.append(Shard(one.file(name, kind), partial(decode, one), layout.REMAKE))
+                    shards.append(Shard(one.file(name, kind), partial(decode, before), layout.REMAKE))
         return Parts(shards)
+
+
+def _motion(name: str, record: bytes) -> layout.Motion:
+    """Of a set whose signers have `name` before theirs; as long as its table says, by which its frames are counted."""
+    motion = layout.read_motion(record)
+    return replace(motion, seconds=round(motion.seconds, 6), sample=_named(name, motion.sample))
+
+
+def _named(name: str, sample: Sample) -> Sample:
+    return replace(sample, signer=_signer(name, sample.signer))
 
 
 class _Texts(records.Records):

@@ -16,7 +16,7 @@ from PIL import Image
 from signer_jax import report as html
 from signer_jax import storage
 from signer_jax.data import framing
-from signer_jax.data.prepared import layout
+from signer_jax.data.prepared import layout, leakage
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.shards import Shard
 from signer_jax.data.video import frames_of
@@ -34,7 +34,6 @@ _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
 _TWICE = "same part of the same files as another sample of its split: kept twice"
-_LEAKS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
 
 
 def gathered(
@@ -88,7 +87,8 @@ def _gathered(
     by: Counter[str] = Counter()
     posed: Counter[str] = Counter()
     languages: set[str] = set()
-    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in _LEAKS}  # kind -> split -> value -> a name
+    # kind -> split -> value -> a name
+    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in leakage.KINDS}
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     named: set[str] = set()
     twice: set[str] = set()  # in two splits
@@ -235,7 +235,7 @@ def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]], splits: Sequen
             here, there = by_split.get(one, {}), by_split.get(other, {})
             shared = sorted(here.keys() & there.keys())
             rows.append({
-                "what": _LEAKS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
+                "what": leakage.KINDS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
                 "examples": [f"{here[value]} / {there[value]}" for value in shared[:_EXAMPLES]],
             })  # fmt: skip
     return rows

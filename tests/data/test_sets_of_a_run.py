@@ -1,0 +1,178 @@
+"""What a run takes of its prepared sets and says of them: what they share, texts without glosses, makers, frames."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from filmed import even, film, posed
+
+from signer_jax import configuration
+from signer_jax.cli.main import main
+from signer_jax.data.datasets.item import Item
+from signer_jax.data.prepared import layout, leakage, reading, work
+from signer_jax.data.prepared.taking import How
+from signer_jax.data.records import Corpus
+from signer_jax.data.shards import Shard
+from signer_jax.errors import SignerError
+from signer_jax.training import run
+from signer_jax.validation import read
+
+HEAD = "name,pose,video,text,gloss,glosses_by,language,spoken,signer,split"
+
+
+def prepared(folder: Path, name: str, *rows: str, head: str = HEAD) -> Path:
+    """A set of a folder of one's own with this table; poses of 12 frames, and videos, that it names are made."""
+    source = folder / f"{name} source"
+    source.mkdir(parents=True)
+    for file in re.findall(r"\w+\.(?:pose|mp4)", "\n".join(rows)):
+        posed(source / file, 12) if file.endswith(".pose") else film(source / file, even(12), size=(32, 32))
+    (source / "samples.csv").write_text("\n".join([head, *rows]) + "\n")
+    assert main(["prepare", "folder", "--source", str(source), "--out", str(folder / name)]) == 0
+    return folder / name
+
+
+def corpus(folder: Path, *sets: Path, fps: float = 25, by: tuple[str, ...] = ()) -> Corpus:
+    reading.write(folder, ",".join(map(str, sets)), fps=fps, size=(16, 16), glosses_by=by)
+    return reading.opened(folder)
+
+
+# ---- Several sets ----------------------------------------------------------------------------------------------------
+
+
+def test_what_splits_of_two_sets_share_is_said_and_kept(tmp_path, capsys):
+    one = prepared(
+        tmp_path, "one", "x,x.pose,x.mp4,Same words here,ONE,human,ase,en,1,train", "y,,,alone,ONE,human,ase,en,2,train"
+    )
+    two = prepared(tmp_path, "two", "z,z.pose,z.mp4,same words  here!,TWO,human,ase,en,1,dev")
+    capsys.readouterr()
+    found = corpus(tmp_path / "run", one, two)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "of different sets" in line]
+    assert [re.sub(".*: 'train' and", "'train' and", line) for line in lines] == [
+        f"'train' and 'dev' of different sets share {what}, 1 in all (one: x / two: z): what is measured there is not "
+        "all new" for what in ("the same sentence", "the same signer", "the same video")
+    ]  # fmt: skip
+    kept = found.about["leakage"]
+    assert [(row["what"], row["splits"], row["shared"]) for row in kept] == [
+        (what, ["train", "dev"], 1) for what in leakage.KINDS.values()
+    ]
+    # ---- It is no other corpus for that, and one set alone has its own report ------------------------------------
+    before = found.hash()
+    found.about["leakage"], found.about["untaught"] = [], {}
+    assert found.hash() == before and "leakage" not in corpus(tmp_path / "alone", one).about
+
+
+def test_signers_of_two_folders_are_two_and_those_of_a_dataset_one(tmp_path):
+    sets = [prepared(tmp_path, name, f"{name},{name}.pose,,,,,,,1,train") for name in ("a", "b")]
+    found = corpus(tmp_path / "run", *sets)
+    signers = ["folder/1", "folder-2/1"]
+    motions = found.motions("train")
+    assert [signer for *_, signer in found.listed("train")] == signers == [motions[i].signer for i in range(2)]
+    file = tmp_path / "a source" / "a.pose"
+    for name in ("c", "d"):
+        items = [Item(name, "train", pose=file, signer="1")]
+        own = work.Job("how2sign", tmp_path, tmp_path / name, How(), ("train",), lambda split, items=items: items)
+        work.work(own)
+    others = corpus(tmp_path / "others", tmp_path / "c", tmp_path / "d")
+    assert [signer for *_, signer in others.listed("train")] == ["how2sign/1"] * 2
+
+
+def test_a_run_of_before_keeps_its_signers(tmp_path):
+    sets = [prepared(tmp_path, name, f"{name},{name}.pose,,,,,,,1,train") for name in ("a", "b")]
+    corpus(tmp_path / "run", *sets)
+    file = tmp_path / "run" / "corpus.json"
+    about = json.loads(file.read_text())
+    for one in about["sets"]:
+        del one["name"]
+    file.write_text(json.dumps(about).ljust(file.stat().st_size))
+    assert [signer for *_, signer in reading.opened(tmp_path / "run").listed("train")] == ["folder/1"] * 2
+
+
+def test_two_datasets_recordings_of_one_name_are_two():
+    seen: list[leakage.Seen] = [{}, {}, {}]
+    row = {"name": "x", "sentence": "", "signer": "1", "film": "00001", "prompt_by": ""}
+    for one, dataset, split in zip(seen, ("wlasl", "how2sign", "wlasl"), ("train", "dev", "dev"), strict=True):
+        leakage.see(one, dataset, split, row)
+    assert leakage.between(seen[:2], ["a", "b"]) == []
+    assert [row["examples"] for row in leakage.between(seen, ["a", "b", "c"])] == [["a: x / c: x"]] * 2
+
+
+# ---- Texts and glosses -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def makers(tmp_path_factory) -> Path:
+    """Texts of which two can be learned by what people say, and signs of two makers."""
+    rows = [
+        "h,,,The dog,DOG,human,ase,en,1,train", "r,,,The robot,ROBOT OLD,rules,ase,en,1,train",
+        "u,,,The stranger,STRANGER,unknown,ase,en,1,train", "n,,,Nothing signed,,,ase,en,1,train",
+        "l,,,Nowhere,WHERE,human,,,1,train", "s,s.pose,,,SIGN,human,ase,en,1,train",
+        "t,t.pose,,,OTHER,unknown,ase,en,1,train", "d,,,The dog,DOG,rules,ase,en,1,dev",
+    ]  # fmt: skip
+    return prepared(tmp_path_factory.mktemp("makers"), "set", *rows)
+
+
+def test_texts_that_teach_nothing_are_counted_by_reason(makers, tmp_path, capsys):
+    found = corpus(tmp_path / "run", makers, by=("human",))
+    err = capsys.readouterr().err
+    said = (
+        "'train': no glosses are learned of 4 of 5 texts: 1 with glosses by rules, 1 with glosses by unknown, "
+        "1 without a language, 1 without glosses\n"
+    )
+    assert f"signer: {makers}: {said}" in err and "'dev': no glosses are learned of 1 of 1 texts: 1 with" in err
+    assert found.about["untaught"]["train"] == {
+        "texts": 5, "with glosses by rules": 1, "with glosses by unknown": 1, "without glosses": 1,
+        "without a language": 1,
+    }  # fmt: skip
+    assert found.count("train", "text") == 1 and len(found.texts("train")) == 1
+
+
+def test_a_run_knows_the_words_and_glosses_of_the_makers_that_it_learns_of(makers, tmp_path):
+    everyone, people = corpus(tmp_path / "all", makers), corpus(tmp_path / "human", makers, by=("human",))
+    assert everyone.about["glosses"] == {"ase": ["DOG", "OLD", "OTHER", "ROBOT", "SIGN", "STRANGER"]}
+    assert {"robot", "stranger"} < set(everyone.about["words"]["ase"])
+    assert people.about["glosses"] == {"ase": ["DOG", "SIGN"]}
+    assert people.about["words"] == {"ase": ["dog", "nothing", "signed", "the"]}
+    assert [len(one.signs("train")) for one in (everyone, people)] == [2, 1] and people.signs("train")[0].name == "s"
+    assert [len(one.set_of("train", "sign")) for one in (everyone, people)] == [2, 1]
+    assert reading.trains(str(makers), ("rules",)) == {"sentences": True, "poses": False, "videos": False}
+    assert reading.trains(str(makers), ("slul",)) == {"sentences": False, "poses": False, "videos": False}
+
+
+def test_a_stage_that_has_no_sentences_is_told_why(tmp_path):
+    rows = [f"{i},text {i},TEXT" for i in range(3)]
+    one = prepared(tmp_path, "set", *rows, head="name,text,gloss")
+    settings = read(
+        configuration.load(
+            TINY, ["--config.data.corpus=prepared", f"--config.data.source={one}", "--config.stages=slul"]
+        )
+    )
+    why = r"has none \(no glosses are learned of 3 of 3 texts: 3 without a language\); choose"
+    with pytest.raises(SignerError, match=f"'slul' learns from sentences, .* of prepared {why}"):
+        run.check_stages(settings)
+
+
+# ---- Frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_motion_has_the_frames_that_are_listed(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    items = [
+        Item(f"{n}", "train", pose=posed(folder / f"{n}.pose", n, 24), video=film(folder / f"{n}.mp4", even(n, 24)))
+        for n in (13, 23, 25, 47)
+    ]
+    work.work(work.Job("own", folder, tmp_path / "set", How(), ("train",), lambda split: items))
+    found = corpus(tmp_path / "run", tmp_path / "set", fps=12)
+    motions, listed = found.motions("train"), found.listed("train")
+    both = [(len(sample.pose), len(shown)) for sample, shown in (motions.filmed(i) for i in range(4))]
+    assert both == [(frames, frames) for frames, *_ in listed]
+    assert any(round(seconds, 6) != seconds for seconds in stored_seconds(tmp_path / "set"))
+
+
+def stored_seconds(folder: Path) -> list[float]:
+    one = layout.PreparedSet(folder)
+    ((name, _),) = one.tables("train")
+    motions = Shard(one.file(name, layout.MOTION), layout.read_motion, "")
+    return [motions[i].seconds for i in range(len(motions))]
