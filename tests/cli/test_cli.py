@@ -34,9 +34,9 @@ from signer_jax.validation import read
 TOLD = ("are in no window", "are shown no reference picture")
 
 
-def fails(capsys, *arguments: str) -> str:
+def fails(capsys, *arguments: str, code: int = 2) -> str:
     """Runs a command that must fail; returns its one line."""
-    assert main(arguments) == 2
+    assert main(arguments) == code
     captured = capsys.readouterr()
     said = [line for line in captured.err.splitlines() if line.startswith("signer:")]
     lines = [line for line in said if not any(told in line for told in TOLD)]
@@ -148,6 +148,11 @@ def test_every_path_of_every_command_is_among_those():
         "poses",
         "video",
         "per_part",
+        "pose_size",
+        "subset",
+        "glosses",
+        "prompts",
+        "samples",
     }
     found = set()
     for command in arguments_of(parser()):
@@ -177,7 +182,8 @@ def test_what_the_system_says_is_one_line(error, says, monkeypatch, capsys):
         raise error
 
     monkeypatch.setattr("signer_jax.cli.gloss.check_text", check)
-    assert says in fails(capsys, "gloss", "hello", "--workdir", "w")
+    code = 2 if isinstance(error, OSError) else 1  # too little memory is no bad input
+    assert says in fails(capsys, "gloss", "hello", "--workdir", "w", code=code)
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
