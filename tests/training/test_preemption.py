@@ -234,14 +234,14 @@ def test_what_watched_before_watches_after():
 def test_of_two_processes_one_is_killed_and_both_go_on_as_if_it_had_not_been(tmp_path):
     """The other one ends too, and says whom it misses; of the first process's end jax itself says it."""
     whole = ended(two_processes(tmp_path / "whole", 12, 4))
-    folder, soon = tmp_path / "killed", {"SIGNER_WAIT": "0.1"}
+    folder, soon = tmp_path / "killed", {"SIGNER_WAIT": "0.3"}  # of a busy machine a process may be silent for long
     run = two_processes(folder, 12, 4, PAUSE="0.2", **soon)
     read_until(run[0], "step 6")
     run[0].send_signal(signal.SIGKILL)
     assert ended(run)[1][0] in (LOST, -signal.SIGABRT)
     (code, _, said), dead = ended(two_processes(folder, 12, 4, dies=1, DIES="8", **soon))  # in a save
     assert (code, dead[0]) == (LOST, -signal.SIGKILL) and "Traceback" not in said, said[-3000:]
-    assert "signer: process 1 of 2 did not answer within 3 seconds when a step failed (" in said
+    assert "signer: process 1 of 2 did not answer within 9 seconds when a step failed (" in said
     assert latest_step(folder / "part") == 4
     last = ended(two_processes(folder, 12, 4))
     assert [code for code, *_ in (*whole, *last)] == [0] * 4
@@ -256,7 +256,7 @@ def test_of_four_processes_only_the_one_that_is_killed_is_named(tmp_path):
     assert dead[0] == -signal.SIGKILL
     for code, _, said in others:
         assert code == LOST and "Traceback" not in said, said[-3000:]
-        lines = [line for line in said.splitlines() if line.startswith("signer: ")]
+        lines = [line for line in said.splitlines() if line.startswith("signer: ") and "has waited" not in line]
         assert len(lines) == 1 and lines[0].startswith("signer: process 3 of 4 did not answer within 10 seconds when")
     assert latest_step(tmp_path / "part") == 4
 
