@@ -49,6 +49,36 @@ def begin_cache(
     return init_cache(t5, params, encoded, source != PAD, beams=beams, max_length=max_length)
 
 
+def check_rules(rules: Automaton | None, language: Int[Array, "b"] | None) -> None:
+    """Raises `ValueError` where there is one of them alone."""
+    if (rules is None) != (language is None):
+        raise ValueError("search: rules need the sentences' languages, and only they do; give both or neither")
+
+
+def following(
+    t5: T5, params: dict, token: Int[Array, "b w"], cache: Cache, state: Int[Array, "b w"], *,
+    allowed: Bool[Array, "v"] | None, rules: Automaton | None = None, language: Int[Array, "b"] | None = None,
+) -> tuple[Float[Array, "b w v"], Cache]:  # fmt: skip
+    """`next_log_probs` of what follows each beam's last token, -inf also for what the rules bar in its state; and the
+    next cache.
+    """
+    logits, cache = decode_step(t5, params, token, cache)
+    log_probs: Any = next_log_probs(logits, allowed)
+    if rules is not None and language is not None:
+        log_probs = jnp.where(may_follow(rules, language, state), log_probs, -jnp.inf)
+    return log_probs, cache
+
+
+def moved(
+    state: Int[Array, "b w"], token: Int[Array, "b w"], rules: Automaton | None, language: Int[Array, "b"] | None
+) -> Int[Array, "b w"]:
+    """The rules' states after these tokens; the same without rules."""
+    if rules is None or language is None:
+        return state
+    next_state: Any = advance(rules, language, state, token)
+    return next_state
+
+
 def _begin(
     t5: T5, params: dict, source: Int[Array, "b s"], beams: int, max_length: int, H: Float[Array, "b s d"] | None = None
 ) -> _Search:
@@ -80,8 +110,7 @@ def greedy(
     """
 
     def step(search: _Search) -> _Search:
-        logits, cache = decode_step(t5, params, _last_token(search), search.cache)
-        log_probs = next_log_probs(logits, allowed)
+        log_probs, cache = following(t5, params, _last_token(search), search.cache, search.state, allowed=allowed)
         token = jnp.where(search.finished, PAD, jnp.argmax(log_probs, -1))
         gain = jnp.where(search.finished, 0.0, jnp.max(log_probs, -1))
         return _Search(
@@ -126,16 +155,15 @@ def beam_search(
     glosses of its language number `language` are said (`signer_jax.slul.constraint`); what they bar keeps no
     probability, what they leave keeps its own.
     """
-    if (rules is None) != (language is None):
-        raise ValueError("beam_search: rules need the sentences' languages, and only they do; give both or neither")
+    check_rules(rules, language)
     keep = jnp.arange(t5.vocab_size) == PAD  # a finished hypothesis has one continuation: itself
     kept_log_probs = jnp.where(keep, 0.0, -jnp.inf)
 
     def step(search: _Search) -> _Search:
-        logits, cache = decode_step(t5, params, _last_token(search), search.cache)
-        log_probs = next_log_probs(logits, allowed)
-        if rules is not None and language is not None:
-            log_probs = jnp.where(may_follow(rules, language, search.state), log_probs, -jnp.inf)
+        log_probs, cache = following(
+            t5, params, _last_token(search), search.cache, search.state,
+            allowed=allowed, rules=rules, language=language,
+        )  # fmt: skip
         gains = jnp.where(search.finished[..., None], kept_log_probs, log_probs)
         totals = search.log_prob[..., None] + gains
         lengths = search.length + ~search.finished
@@ -147,9 +175,7 @@ def beam_search(
             return jnp.take_along_axis(x, parents.reshape(parents.shape + (1,) * (x.ndim - 2)), axis=1)
 
         own = jnp.take_along_axis(gains.reshape(gains.shape[0], -1), best, axis=1)
-        state: Any = of_parents(search.state)
-        if rules is not None and language is not None:
-            state = advance(rules, language, state, token)
+        state = moved(of_parents(search.state), token, rules, language)
         return _Search(
             search.time + 1,
             of_parents(search.ids).at[:, :, search.time].set(token.astype(jnp.int32)),

@@ -1,15 +1,15 @@
 """Drawing from SLUL's decoder: temperature, the likeliest k tokens, the nucleus of p; one loop with a cache."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from signer_jax.slul.constraint import BETWEEN, Automaton, advance, may_follow
-from signer_jax.slul.decoding import begin_cache, next_log_probs
-from signer_jax.slul.t5 import T5, Cache, decode_step
+from signer_jax.slul.constraint import BETWEEN, Automaton
+from signer_jax.slul.decoding import begin_cache, check_rules, following, moved
+from signer_jax.slul.t5 import T5, Cache
 from signer_jax.slul.tokenizer import EOS, PAD
 
 
@@ -60,28 +60,24 @@ def sample(
 
     What a sentence gets depends on `rng` and its place in the batch, and on nothing else of the batch.
     """
-    if (rules is None) != (language is None):
-        raise ValueError("sample: rules need the sentences' languages, and only they do; give both or neither")
+    check_rules(rules, language)
     batch = source.shape[0]
     keys = jax.vmap(functools.partial(jax.random.fold_in, rng))(jnp.arange(batch))
 
     def step(drawn: _Drawn) -> _Drawn:
         last = jax.lax.dynamic_index_in_dim(drawn.ids, drawn.time - 1, axis=2, keepdims=False)
-        logits, cache = decode_step(t5, params, last, drawn.cache)
-        log_probs = next_log_probs(logits, allowed)
-        if rules is not None and language is not None:
-            log_probs = jnp.where(may_follow(rules, language, drawn.state), log_probs, -jnp.inf)
+        log_probs, cache = following(
+            t5, params, last, drawn.cache, drawn.state, allowed=allowed, rules=rules, language=language
+        )
         weights = sharpened(log_probs, temperature, top_k, top_p)
         here = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, drawn.time)
         token = jax.vmap(jax.random.categorical)(here, weights).astype(jnp.int32)
         own = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
         token, own = jnp.where(drawn.finished, PAD, token), jnp.where(drawn.finished, 0.0, own)
-        state: Any = drawn.state
-        if rules is not None and language is not None:
-            state = advance(rules, language, state, token)
         return _Drawn(
             drawn.time + 1, drawn.ids.at[:, :, drawn.time].set(token),
-            drawn.token_log_probs.at[:, :, drawn.time].set(own), drawn.finished | (token == EOS), state, cache,
+            drawn.token_log_probs.at[:, :, drawn.time].set(own), drawn.finished | (token == EOS),
+            moved(drawn.state, token, rules, language), cache,
         )  # fmt: skip
 
     def going(drawn: _Drawn) -> Bool[Array, ""]:

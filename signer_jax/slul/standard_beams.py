@@ -5,15 +5,15 @@ The rules are those of transformers 5 (`generation/utils.py`, `_beam_search`, wi
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from signer_jax.slul.constraint import BETWEEN, Automaton, advance, may_follow
-from signer_jax.slul.decoding import begin_cache, next_log_probs
-from signer_jax.slul.t5 import T5, Cache, decode_step, reorder
+from signer_jax.slul.constraint import BETWEEN, Automaton
+from signer_jax.slul.decoding import begin_cache, check_rules, following, moved
+from signer_jax.slul.t5 import T5, Cache, reorder
 from signer_jax.slul.tokenizer import EOS, PAD
 
 _NONE = -1e9  # the score of a hypothesis that is not there; finite, as a sum of two of them is compared
@@ -66,8 +66,7 @@ def standard_beam_search(
     first `beams`, by log-probability / length**length_penalty, and the likeliest others run on. A sentence is done when
     all its finished hypotheses are better than its likeliest running one is at its present length.
     """
-    if (rules is None) != (language is None):
-        raise ValueError("standard_beam_search: rules need the sentences' languages, and only they do; give both")
+    check_rules(rules, language)
     batch, vocab_size = source.shape[0], t5.vocab_size
     empty = _Beams(
         jnp.full((batch, beams, max_length), PAD, jnp.int32), jnp.zeros((batch, beams, max_length), jnp.float32),
@@ -77,10 +76,9 @@ def standard_beam_search(
 
     def step(search: _Search) -> _Search:
         last = jax.lax.dynamic_index_in_dim(search.running.ids, search.time - 1, axis=2, keepdims=False)
-        logits, cache = decode_step(t5, params, last, search.cache)
-        log_probs = next_log_probs(logits, allowed)
-        if rules is not None and language is not None:
-            log_probs = jnp.where(may_follow(rules, language, search.state), log_probs, -jnp.inf)
+        log_probs, cache = following(
+            t5, params, last, search.cache, search.state, allowed=allowed, rules=rules, language=language
+        )
         totals = (search.running.scores[..., None] + log_probs).reshape(batch, -1)
         scores, best = jax.lax.top_k(totals, 2 * beams)
         parents, token = best // vocab_size, (best % vocab_size).astype(jnp.int32)
@@ -91,9 +89,7 @@ def standard_beam_search(
 
         _, further = jax.lax.top_k(jnp.where(ends, scores + _NONE, scores), beams)
         running = extended._replace(scores=jnp.where(ends, scores + _NONE, scores)).chosen(further)
-        state: Any = _of(search.state, parents)
-        if rules is not None and language is not None:
-            state = advance(rules, language, state, token)
+        state = moved(_of(search.state, parents), token, rules, language)
 
         length = (search.time + 1).astype(jnp.float32)
         counts = ends & likely
