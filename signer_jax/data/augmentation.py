@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from signer_jax.data.prepared import timing
+from signer_jax.data import timing
 from signer_jax.pose import skeleton
 from signer_jax.settings import Augment
 from signer_jax.types import Pose

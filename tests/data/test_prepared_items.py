@@ -7,9 +7,8 @@ import pytest
 from filmed import HEIGHT, WIDTH, even, film, levels, openpose, posed
 from PIL import Image
 
-from signer_jax.data import video
+from signer_jax.data import timing, video
 from signer_jax.data.datasets.item import Item
-from signer_jax.data.prepared import timing
 from signer_jax.data.prepared.taking import (
     CUT,
     DISAGREE,

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from signer_jax import report as html
-from signer_jax.data import framing, video
-from signer_jax.data.prepared import layout, summary, timing
+from signer_jax.data import framing, timing, video
+from signer_jax.data.prepared import layout, summary
 from signer_jax.data.shards import BROKEN, Shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json

@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from signer_jax import storage
-from signer_jax.data import framing, records
+from signer_jax.data import framing, records, timing
 from signer_jax.data.glossing import MACHINES
-from signer_jax.data.prepared import layout, leakage, learned, timing
+from signer_jax.data.prepared import layout, leakage, learned
 from signer_jax.data.shards import BROKEN, Parts, Shard
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError, one_line

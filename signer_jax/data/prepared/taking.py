@@ -18,10 +18,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from signer_jax import outside
-from signer_jax.data import framing, video
+from signer_jax.data import framing, timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.prepared import poses, timing
+from signer_jax.data.prepared import poses
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
