@@ -20,7 +20,7 @@ from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.stations.perform import Performer
-from signer_jax.stations.render import Studio
+from signer_jax.stations.studio import Studio
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE

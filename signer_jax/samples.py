@@ -25,7 +25,8 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.settings import Settings
 from signer_jax.showcase import log_samples
-from signer_jax.stations.render import Studio, render, style_of
+from signer_jax.stations.render import render, style_of
+from signer_jax.stations.studio import Studio
 from signer_jax.stations.understand import semantics, understand
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.partitioning import check_room, here, on_mesh_of

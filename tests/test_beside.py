@@ -57,12 +57,13 @@ from pathlib import Path
 import jax, numpy as np
 from signer_jax.pipeline import Signer
 from signer_jax.stations import render
+from signer_jax.stations.studio import ROWS
 from signer_jax.training import input_pipeline, latents
 assert jax.device_count() == 1
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 signer = Signer.load(folder)
 pose, studio = signer.corpus.motions("train")[0].pose, signer.studio
-poses = [pose] * (1 + 3 * render._ROWS * studio.window // len(pose))
+poses = [pose] * (1 + 3 * ROWS * studio.window // len(pose))
 windows = input_pipeline.motion_windows(signer.settings, folder, signer.corpus, None, signer.model, experts=False)
 made = {}
 for how in ("beside", "map"):

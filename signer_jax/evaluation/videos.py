@@ -23,7 +23,8 @@ from signer_jax.renderer.conditions import Conditions
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.renderer.sampler import Field
 from signer_jax.renderer.windows import seams
-from signer_jax.stations.render import Studio, Style, picture, render, roundtrip, style, style_of
+from signer_jax.stations.render import Style, picture, render, roundtrip, style, style_of
+from signer_jax.stations.studio import Studio
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 

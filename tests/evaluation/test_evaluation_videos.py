@@ -22,7 +22,7 @@ from signer_jax.evaluation.videos import (
     score_motion,
 )
 from signer_jax.renderer.references import ReferenceBank
-from signer_jax.stations import render as station
+from signer_jax.stations import studio as programs
 from signer_jax.stations.render import Style
 from signer_jax.types import Pose, Sample
 
@@ -234,7 +234,7 @@ def test_the_untrained_renderer_is_the_one_with_fresh_parameters(signer, overlap
     H, mask = videos.semantics("my mother is tired", "ase", signer.linker)
     made = [videos.render(pose, look, H, mask, one).video.astype(int) for one in (ours, fresh)]
     assert len(made[0]) == len(pose) and np.abs(made[0] - made[1]).max() <= 1  # rounding
-    monkeypatch.setattr(station, "_LONG", 1)  # a window so large that each of its steps is told
+    monkeypatch.setattr(programs, "_LONG", 1)  # a window so large that each of its steps is told
     told = videos.render(pose, look, H, mask, ours).video.astype(int)
     assert np.abs(told - made[0]).max() <= 1
 

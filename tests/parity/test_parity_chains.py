@@ -13,7 +13,8 @@ from signer_jax.pose.skeleton import on_joints
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
-from signer_jax.stations.render import Studio, render_many
+from signer_jax.stations.render import render_many
+from signer_jax.stations.studio import Studio
 from signer_jax.types import Pose
 
 torch = pytest.importorskip("torch")

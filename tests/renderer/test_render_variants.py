@@ -20,7 +20,7 @@ from signer_jax.renderer import windows
 from signer_jax.renderer.conditions import DROPPED, Conditions, encoder, without
 from signer_jax.renderer.sampler import solve
 from signer_jax.renderer.variants import VARIANTS, find
-from signer_jax.stations.render import Shots, Studio
+from signer_jax.stations.studio import Shots, Studio
 from signer_jax.training import conditions, encoders, objectives
 from signer_jax.training.objectives import make_objective
 from signer_jax.validation import read

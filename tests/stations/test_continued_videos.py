@@ -18,7 +18,9 @@ from signer_jax.renderer import windows
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
-from signer_jax.stations.render import Studio, render, style
+from signer_jax.stations import studio as station_programs
+from signer_jax.stations.render import render, style
+from signer_jax.stations.studio import Studio
 from signer_jax.types import Pose
 
 SIZE, GRID, FRAMES, SEGMENT = 16, 4, 27, 13  # the clip's frames, a segment's
@@ -136,7 +138,7 @@ def test_all_segments_are_one_program(name, overlap, vae, tmp_path, monkeypatch,
     made = []
     for told, programs in ((False, ("film", "encode")), (True, ("look_at", "walk", "decode", "encode"))):
         if told:
-            monkeypatch.setattr(station, "_LONG", 0)
+            monkeypatch.setattr(station_programs, "_LONG", 0)
         caplog.clear()
         with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
             made.append(render(pose, look, None, None, studio).video)
@@ -180,7 +182,7 @@ def test_the_frame_in_front_has_noise_of_its_own(vae, tmp_path, monkeypatch):
     told = replace(studio, look_at=lambda *_: None, walk=lambda params, seen, high, state, *_: state)
     with station._filming(studio, 1) as film:
         np.testing.assert_allclose(film(studio.noise, conditions), expected, atol=1e-6)
-    monkeypatch.setattr(station, "_LONG", 0)  # each step is told
+    monkeypatch.setattr(station_programs, "_LONG", 0)  # each step is told
     with station._filming(told, 1) as film:
         np.testing.assert_allclose(film(studio.noise, conditions), expected, atol=1e-6)
     shared = Studio.of(

@@ -17,7 +17,9 @@ from signer_jax.renderer.conditions import Conditions, without
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.stations import render as station
-from signer_jax.stations.render import Studio, Style, look_of, picture, render, render_many, roundtrip, style
+from signer_jax.stations import studio as programs
+from signer_jax.stations.render import Style, look_of, picture, render, render_many, roundtrip, style
+from signer_jax.stations.studio import Studio
 from signer_jax.training import partitioning
 from signer_jax.types import Pose
 from signer_jax.validation import read
@@ -204,7 +206,7 @@ def test_large_windows_go_alone_and_small_ones_as_one_program(studio, blending, 
         noted = replace(one, film=film, blend=blend)
         filled = [part.video for part in render_many(poses, styles, H, mask, noted)]
         assert {rows for rows, _ in seen} == {4}
-        monkeypatch.setattr(station, "_PLACES", 100)
+        monkeypatch.setattr(programs, "_PLACES", 100)
         seen.clear()
         alone = [part.video for part in render_many(poses, styles, H, mask, noted)]
         assert seen == ([(1, 1)] * 4 if one is studio else [(1, 4)])  # all steps in one call
@@ -227,7 +229,7 @@ def test_each_step_or_all_at_once_are_one_program_and_one_video(studio, overlap,
     shown, made = [pose(12, 0), pose(9, 1)], []
     with partitioning.on_mesh_of(params), jax.log_compiles(), caplog.at_level("WARNING", "jax"):
         if not overlap:
-            monkeypatch.setattr(station, "_LONG", 1)  # else it is the one program `film`
+            monkeypatch.setattr(programs, "_LONG", 1)  # else it is the one program `film`
         for watched in (True, False):
             monkeypatch.setattr(station, "progress", partial(progress, shown=watched))
             monkeypatch.setattr(Studio, "shows", lambda self, count, watched=watched: watched)
@@ -285,7 +287,7 @@ def test_a_long_window_is_counted_from_the_first_one_on(studio, blending, monkey
     for one in (studio, blending):
         render(shown, style(one), None, None, one)
         assert capsys.readouterr().err == ""
-    monkeypatch.setattr(station, "_LONG", 100)
+    monkeypatch.setattr(programs, "_LONG", 100)
     render(shown, style(studio), None, None, studio)
     assert "steps" in (err := capsys.readouterr().err) and "2/2" in err and "windows" not in err
     render(shown, style(blending), None, None, blending)

@@ -15,7 +15,8 @@ from signer_jax.pipeline import Signer
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.references import ReferenceBank
 from signer_jax.result import params_sha256
-from signer_jax.stations.render import Studio, Style, render_many
+from signer_jax.stations.render import Style, render_many
+from signer_jax.stations.studio import Studio
 from signer_jax.training import partitioning
 from signer_jax.types import Pose
 

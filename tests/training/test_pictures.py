@@ -22,7 +22,7 @@ from signer_jax.pipeline import Signer
 from signer_jax.planning import examples
 from signer_jax.renderer.conditions import encoder
 from signer_jax.renderer.variants import find
-from signer_jax.stations import render as station
+from signer_jax.stations import studio as programs
 from signer_jax.stations.render import render, render_many, style
 from signer_jax.training import conditions, encoders, input_pipeline, partitioning, pictures, run, signing
 from signer_jax.training import latents as latent_cache
@@ -280,7 +280,7 @@ def test_a_long_segment_tells_its_steps_and_is_the_same_video(chains, name, monk
     assert steps == 2
     at_once = render(moving(8), look, None, None, studio).video
     assert "steps" not in capsys.readouterr().err
-    monkeypatch.setattr(station, "_LONG", 1)
+    monkeypatch.setattr(programs, "_LONG", 1)
     told = render(moving(8), look, None, None, studio).video
     assert "steps" in (err := capsys.readouterr().err) and "4/4" in err and "segments" not in err  # of two segments
     assert at_once.std() > 1 and np.abs(told.astype(int) - at_once).max() <= 1
