@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from signer_jax import mirror
+from signer_jax import mirror, object_store
 from signer_jax.errors import Trouble
 from signer_jax.json_files import parse_json
 
@@ -39,12 +39,12 @@ def locked(path: Path, holder: str) -> Iterator[None]:
         "holder": holder, "host": socket.gethostname(), "mirror": str(place.home), "run": run, "id": uuid.uuid4().hex
     }  # fmt: skip
     data = json.dumps(mine).encode()
-    with mirror.reaching(where):
+    with object_store.reaching(where):
         try:
-            mirror.store().pipe_file(where, data, mode="create")
+            object_store.store().pipe_file(where, data, mode="create")
         except FileExistsError:
             _check(_lock(where), mine, place.url, where)
-            mirror.store().pipe_file(where, data)
+            object_store.store().pipe_file(where, data)
     _held[where] = mine["id"]
     try:
         yield
@@ -83,7 +83,7 @@ def _follows(mine: str, theirs: object) -> bool:
 def check() -> None:
     """Raises `Trouble` where a lock that this process holds is no longer its own; nothing where it holds none."""
     for where, mine in list(_held.items()):
-        with mirror.reaching(where):
+        with object_store.reaching(where):
             try:
                 found = _lock(where)
             except FileNotFoundError:
@@ -115,14 +115,14 @@ def let_go(seconds: float = 5.0) -> None:
 def _release(where: str) -> None:
     """Takes the object away, unless another process has it by now."""
     mine = _held.pop(where, None)
-    with mirror.reaching(where), suppress(FileNotFoundError):
+    with object_store.reaching(where), suppress(FileNotFoundError):
         if mine and _lock(where).get("id") == mine:
-            mirror.store().rm_file(where)
+            object_store.store().rm_file(where)
 
 
 def _lock(where: str) -> dict[str, Any]:
     try:
-        found = parse_json(mirror.store().cat_file(where, end=_LONGEST), _LONGEST)
+        found = parse_json(object_store.store().cat_file(where, end=_LONGEST), _LONGEST)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
-from signer_jax.mirror import is_url
+from signer_jax.object_store import is_url
 from signer_jax.outside import check_local
 from signer_jax.ranges import finite
 from signer_jax.settings import Settings, Size, flatten, known

@@ -8,16 +8,14 @@ SIGNER_CACHE/NAME-HASH/.signer_jax.bucket   the URL that the mirror stands for
 Records and memory maps need files, so what is read is copied here first: the files at the run's top when it is opened,
 a folder of ours when that is (`storage.check_folder`). The bucket is what counts: a file that is another one there is
 copied anew, one that is no longer there goes. What is written goes there before it gets its name here (`storage`), a
-folder's manifest last, so that neither ever holds half of something. The files of a folder that takes an older one's
-place lie in a hidden folder in it, which its manifest there names: the older ones stay until that is written.
-Checkpoints alone are not mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
+folder's manifest last, so that neither ever holds half of something (`object_store`). Checkpoints alone are not
+mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
 What others made and a command only reads, weights or a corpus, is copied the same way (`copied`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -30,21 +28,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.machine_lock import held
+from signer_jax.object_store import (
+    AT,
+    HIDDEN,
+    MANIFEST,
+    as_json,
+    cache_folder,
+    checked,
+    is_manifest,
+    is_url,
+    listed,
+    look,
+    parted,
+    reaching,
+    sizes,
+    store,
+)
 from signer_jax.outside import check_local, reason_of, told
 
-MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
 _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
-_AT = "at"  # of a manifest in the bucket: the hidden folder, "" for the folder itself
-_NOTED_AT = f"{MANIFEST}/{_AT}"  # the note that says it here
-_HIDDEN = re.compile(r"(?<![^/])\.[0-9a-f]{32}/")
-_FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
-_HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
+_NOTED_AT = f"{MANIFEST}/{AT}"  # the note that says the hidden folder here
 _AT_ONCE = 8  # files
 _DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
 
@@ -69,11 +77,6 @@ class Place:
         return self.home / _OBJECTS / hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
-def is_url(path: str | Path) -> bool:
-    """Whether it names a place in a bucket that a run may lie in."""
-    return str(path).strip().startswith("gs://")
-
-
 def path_of(path: str | Path, what: str = "") -> Path:
     """The folder that a user's string names: itself, or of a bucket's the mirror, with the files at its top.
 
@@ -83,7 +86,7 @@ def path_of(path: str | Path, what: str = "") -> Path:
     if not is_url(path):
         check_local(str(path), what)
         return Path(path)
-    url = _checked(path, what)
+    url = checked(path, what)
     run = _made(url, url) / _RUN
     with reaching(url):
         try:
@@ -100,17 +103,10 @@ def path_of(path: str | Path, what: str = "") -> Path:
     return run
 
 
-def _checked(path: str | Path, what: str) -> str:
-    url = str(path).strip().rstrip("/")
-    if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
-        raise SignerError(f"{what} {path}: is no place in a bucket; give gs://BUCKET/FOLDER".strip())
-    return url
-
-
 def _made(url: str, stands_for: str) -> Path:
     """A place in the cache for a URL, of which a part may stand for another."""
     key = hashlib.sha256(f"{url} {stands_for}".encode()).hexdigest()[:16]
-    home = _cache() / f"{url.rpartition('/')[2][:40]}-{key}"
+    home = cache_folder() / f"{url.rpartition('/')[2][:40]}-{key}"
     try:
         (home / _RUN).mkdir(parents=True, exist_ok=True)
         (home / _OBJECTS).mkdir(exist_ok=True)
@@ -130,7 +126,7 @@ def copied(path: str, what: str) -> Path:
     if not is_url(path):
         check_local(str(path), what)
         return Path(path)
-    url = _checked(path, what)
+    url = checked(path, what)
     parent, _, name = url.rpartition("/")
     place = Place(_made(url, parent), parent, name)
     with held(place.home / _LOCK):
@@ -144,65 +140,13 @@ def copied(path: str, what: str) -> Path:
 
 def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
     size = _size(place.path(inside))
-    whole = size is not None if _is_manifest(inside) else size == about["size"]  # which is another one here
+    whole = size is not None if is_manifest(inside) else size == about["size"]  # which is another one here
     return whole and _read(place.note(inside)) == _tag(about)
 
 
 def _coming(file: Path) -> bool:
     """Whether it is another process's download, as where a file system has no locks."""
     return file.name.endswith(".partial") and time.time() - file.stat().st_mtime < _DAY
-
-
-def look(url: str, what: str) -> dict[str, dict[str, Any]]:
-    """What the bucket says of the files that a URL names, by their names there: of itself by "", or of those in it.
-
-    A folder of ours is looked through to its hidden one. Raises `SignerError` where nothing is there.
-    """
-    url = _checked(url, what)
-    with reaching(url):
-        lies = _lies(url)
-        found = {f"gs://{name}".removeprefix(lies): about for name, about in store().find(lies, detail=True).items()}
-        files = {
-            name.lstrip("/"): about for name, about in found.items()
-            if ".." not in name.split("/") and not name.endswith("/")
-        }  # fmt: skip
-        files = _plain(files)
-    if not files:
-        raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
-    return files
-
-
-def _lies(url: str) -> str:
-    """Where in the bucket it lies what is in a folder of ours, of a run: in the folder itself or its hidden one."""
-    bucket, *parts = url.removeprefix("gs://").split("/")
-    for k in range(len(parts) - 1, 1, -1):
-        folder, inside = "/".join(("gs:/", bucket, *parts[:k])), "/".join(parts[k:])
-        with suppress(OSError):  # there is no manifest, or somebody's rights end below it
-            at = _parted(store().cat_file(f"{folder}/{MANIFEST}"))[1]
-            if at and not inside.startswith(at):
-                return f"{folder}/{at}{inside}"
-    return url
-
-
-def _plain(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The files by the names that folders of ours have for them; what is left there of an older folder is none."""
-    ours = {}  # folder -> its hidden one
-    for name in files:
-        folder = name[: found.start()] if (found := _HIDDEN.search(name)) else None
-        if folder is not None and folder not in ours and folder + MANIFEST in files:
-            ours[folder] = folder + _parted(store().cat_file(files[folder + MANIFEST]["name"]))[1]
-    plain = {}
-    for name, about in files.items():
-        folder = next((one for one in ours if name.startswith(one)), None)
-        if folder is None or name == folder + MANIFEST:
-            plain[name] = about
-        elif name.startswith(ours[folder]) and not _HIDDEN.match(inside := name.removeprefix(ours[folder])):
-            plain[folder + inside] = about
-    return plain
-
-
-def _is_manifest(name: str) -> bool:
-    return name.rpartition("/")[2] == MANIFEST
 
 
 def place_of(path: str | Path) -> Place | None:
@@ -225,7 +169,7 @@ def shown(text: str) -> str:
         place = place_of(found[0])
         return place.object() if place else found[0]
 
-    return re.sub(rf"{re.escape(str(_cache()))}/[^/\s]+/{_RUN}\b", url, text) if "/" in text else text
+    return re.sub(rf"{re.escape(str(cache_folder()))}/[^/\s]+/{_RUN}\b", url, text) if "/" in text else text
 
 
 def checkpoints(workdir: Path) -> Any:
@@ -238,47 +182,10 @@ def checkpoints(workdir: Path) -> Any:
     return epath.Path(place.object("checkpoints"))
 
 
-def sizes(folder: Any) -> dict[Any, int]:
-    """The files of a folder, at any depth, and their bytes: of one here, or of a path of `checkpoints`."""
-    if not is_url(folder):
-        return {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    with reaching(folder):
-        found = store().find(str(folder), detail=True)
-    return {type(folder)(f"gs://{name}"): about["size"] for name, about in sorted(found.items())}
-
-
-def holding(folder: Any, name: str) -> list[Any]:
-    """The folders in a folder of the bucket that hold a file of this name."""
-    with reaching(str(folder)):
-        return [folder / file.split("/")[-2] for file in store().glob(f"{folder}/*/{name}")]
-
-
 def there(path: Path) -> bool:
     """Whether a file is there, in the bucket where it is a mirror's."""
     place = place_of(path)
     return path.exists() if place is None else _about(place, place.object()) is not None
-
-
-@contextmanager
-def reaching(url: Any) -> Iterator[None]:
-    """Around what asks the bucket: it raises many kinds of errors, few of them the system's. For a path nothing."""
-    if not is_url(url):
-        yield
-        return
-    try:
-        yield
-    except (SignerError, FileExistsError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _HERE:
-            raise told(
-                error, f"{url}: cannot be copied to this machine ({reason_of(error)}); check {_cache()}"
-            ) from None
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        raise Trouble(
-            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
-            "application-default login) and the network"
-        ) from None
 
 
 # ---- From the bucket -------------------------------------------------------------------------------------------------
@@ -422,22 +329,6 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
 # ---- Below -----------------------------------------------------------------------------------------------------------
 
 
-def _cache() -> Path:
-    return Path(os.path.abspath(os.environ.get("SIGNER_CACHE") or Path.home() / ".cache" / "signer_jax"))
-
-
-@cache
-def store() -> Any:
-    """What speaks to the buckets. It keeps no listings, nor does epath's: others write there too."""
-    try:
-        import fsspec
-        import gcsfs  # noqa: F401 - which fsspec finds by its name
-    except ImportError:
-        raise SignerError("gs://: gcsfs is not installed; pip install 'signer-jax[gcs]'") from None
-    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-    return fsspec.filesystem("gcs")
-
-
 def _about(place: Place, name: str) -> dict[str, Any] | None:
     with reaching(place.object()):
         try:
@@ -461,8 +352,8 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
             store().get_file(where, str(partial))
         if (size := _size(partial)) != about["size"]:
             raise Trouble(f"{where}: {size} of {about['size']} bytes came; try again")
-        if _is_manifest(inside):
-            manifest, at = _parted(partial.read_bytes())
+        if is_manifest(inside):
+            manifest, at = parted(partial.read_bytes())
             partial.write_bytes(manifest)
             if inside == MANIFEST:
                 _replace(place.note(_NOTED_AT), at.encode())
@@ -493,7 +384,7 @@ def _send_folder(partial: Path, place: Place) -> dict[str, str]:
         sent = pool.map(lambda name: _send(partial / name, place, at + name), first)
         tags = {**dict(zip(first, sent, strict=True)), _NOTED_AT: at}
     tags[MANIFEST] = _send_manifest(partial / MANIFEST, place, at)
-    older = {_parted(before)[1] + name for name in _files(before)} if before else set()
+    older = {parted(before)[1] + name for name in listed(before)} if before else set()
     _take_away(place, (older | _hidden(place)) - {at + name for name in names})
     return tags
 
@@ -502,39 +393,18 @@ def _send_manifest(file: Path, place: Place, at: str) -> str:
     if not at:
         return _send(file, place, MANIFEST)
     there = file.with_name(f".{MANIFEST}")
-    there.write_bytes(_as_json({**json.loads(file.read_bytes()), _AT: at}))
+    there.write_bytes(as_json({**json.loads(file.read_bytes()), AT: at}))
     with reaching(place.object()):
         store().put_file(str(there), place.object(MANIFEST))
         there.unlink()
         return _tag(store().info(place.object(MANIFEST)))
 
 
-def _parted(data: bytes) -> tuple[bytes, str]:
-    """A manifest of the bucket as its writer had it, and the hidden folder that it names."""
-    try:
-        manifest = json.loads(data)
-        at = manifest.pop(_AT)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return data, ""
-    return (_as_json(manifest), at) if isinstance(at, str) and _HIDDEN.fullmatch(at) else (data, "")
-
-
-def _as_json(manifest: dict) -> bytes:
-    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _files(manifest: bytes) -> set[str]:
-    try:
-        return set(json.loads(manifest)["files"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return set()
-
-
 def _hidden(place: Place) -> set[str]:
     """What lies in hidden folders of a folder."""
     with reaching(place.object()):
         found = [f"gs://{name}".removeprefix(f"{place.object()}/") for name in store().find(place.object())]
-    return {name for name in found if _HIDDEN.match(name)}
+    return {name for name in found if HIDDEN.match(name)}
 
 
 def _take_away(place: Place, names: Iterable[str]) -> None:

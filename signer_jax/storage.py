@@ -28,7 +28,7 @@ from signer_jax import json_files, mirror
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, check_bounds, read_json
 from signer_jax.machine_lock import NO_LOCKS
-from signer_jax.mirror import MANIFEST
+from signer_jax.object_store import MANIFEST
 from signer_jax.outside import check_inside, plain_file, reason_of, told
 from signer_jax.renames import exchange
 

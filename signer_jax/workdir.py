@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from signer_jax import bucket_lock, mirror, outside, storage
+from signer_jax import bucket_lock, mirror, object_store, outside, storage
 from signer_jax.configuration import shipped
 from signer_jax.distributed import seen, wait_for_all
 from signer_jax.errors import SignerError, Trouble, closest
@@ -155,7 +155,7 @@ def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
 def _trained(workdir: Path) -> bool:
     """Whether a stage of the run has a checkpoint."""
     checkpoints = mirror.checkpoints(workdir)
-    with mirror.reaching(checkpoints):
+    with object_store.reaching(checkpoints):
         return any(step.name.isdecimal() for step in checkpoints.glob("*/*"))
 
 

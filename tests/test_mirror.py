@@ -26,7 +26,7 @@ import fsspec
 import object_server
 from tiny_pipeline import spiece
 
-from signer_jax import bucket_lock, configuration, machine_lock, mirror, storage
+from signer_jax import bucket_lock, configuration, machine_lock, mirror, object_store, storage
 from signer_jax.cli.main import main
 from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
@@ -51,7 +51,7 @@ def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, server.url)
     monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SIGNER_RUN", raising=False)
-    mirror.store.cache_clear()
+    object_store.store.cache_clear()
     fsspec.get_filesystem_class("gcs").clear_instance_cache()
     server.buckets["bucket"].clear()
     return server.buckets["bucket"]
@@ -63,7 +63,7 @@ RUN = "gs://bucket/runs/one"
 def test_the_launcher_for_slurm_sees_what_is_saved(bucket):
     (code,) = re.findall(r"python -c '(.*)'", (ROOT / "launch" / "slurm.sh").read_text())
     for place in ("checkpoints/slul/20/commit_success.txt", "checkpoints/slul/30/state", "published/a"):
-        mirror.store().pipe_file(f"{RUN}/{place}", b"x")
+        object_store.store().pipe_file(f"{RUN}/{place}", b"x")
     words = [sys.executable, "-c", code, f"{RUN}/checkpoints/*/*/commit_success.txt"]
     run = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert run.stdout == "bucket/runs/one/checkpoints/slul/20/commit_success.txt\n", run.stderr
@@ -140,8 +140,8 @@ def test_a_folder_is_left_whole_while_its_note_is_written(by, bucket, tmp_path, 
         make(here / "data", a="one")
         here = on_another_machine(monkeypatch, tmp_path)
         shutil.rmtree(here / "data")
-        mirror.place_of(here / "data").note(mirror.MANIFEST).unlink()
-    note, replace, others = mirror.place_of(here / "data").note(mirror.MANIFEST), mirror._replace, []
+        mirror.place_of(here / "data").note(storage.MANIFEST).unlink()
+    note, replace, others = mirror.place_of(here / "data").note(storage.MANIFEST), mirror._replace, []
 
     def meanwhile(file: Path, data: bytes) -> None:
         if file == note and not others:
@@ -175,14 +175,14 @@ def test_a_folder_without_a_manifest_there_is_none(bucket, tmp_path, monkeypatch
 def test_what_does_not_reach_the_bucket_gets_no_name_here(bucket, server, monkeypatch):
     here = mirror.path_of(RUN)
     make(here / "data", a="one")
-    put = type(mirror.store()).put_file
+    put = type(object_store.store()).put_file
 
     def failing(self, file, where, **options):
         if where.endswith("/b"):
             raise ValueError("the network\nis gone")
         return put(self, file, where, **options)
 
-    monkeypatch.setattr(mirror.store(), "put_file", failing.__get__(mirror.store()))
+    monkeypatch.setattr(object_store.store(), "put_file", failing.__get__(object_store.store()))
     said = r"^gs://bucket/runs/one/data/\.[0-9a-f]{32}/b: the bucket cannot be reached \(the network is"
     with pytest.raises(Trouble, match=said):
         make(here / "data", a="ONE", b="two")
@@ -215,7 +215,7 @@ def test_a_folder_that_is_replaced_is_whole_whenever_that_is_cut_short(when, buc
         return done
 
     for name in ("put_file", "rm_file", "cat_file", "info", "find"):
-        monkeypatch.setattr(mirror.store(), name, dying(getattr(mirror.store(), name)))
+        monkeypatch.setattr(object_store.store(), name, dying(getattr(object_store.store(), name)))
     old, new, found = {"a": "one", "b": "two"}, {"a": "ONE", "c": "three"}, []
     for k in range(1, 100):
         bucket.clear()
@@ -288,7 +288,7 @@ def test_a_machine_takes_its_own_lock_over(bucket):
     """Of a process that ended without a word: the mirror's lock ended with it."""
     here = mirror.path_of(RUN)
     left = {"holder": "process 1", "host": bucket_lock.socket.gethostname(), "mirror": str(here.parent), "id": "gone"}
-    mirror.store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
+    object_store.store().pipe_file(f"{RUN}/.lock", json.dumps(left).encode())
     with bucket_lock.locked(here / ".lock", "process 2"):
         assert json.loads(bucket["runs/one/.lock"][0])["holder"] == "process 2"
     assert not bucket
@@ -382,7 +382,7 @@ def test_a_process_that_ends_at_once_waits_for_no_network(bucket, monkeypatch):
 def test_who_lost_a_lock_leaves_the_next_ones(bucket):
     here = mirror.path_of(RUN)
     with bucket_lock.locked(here / ".lock", "process 1"):
-        mirror.store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
+        object_store.store().pipe_file(f"{RUN}/.lock", b'{"id": "another"}')
     assert json.loads(bucket["runs/one/.lock"][0]) == {"id": "another"}
 
 
@@ -466,10 +466,11 @@ def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_pat
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "a").write_text("one")
     url = put(bucket, tmp_path / "theirs", "weights/t5")
-    code = (
-        f"from signer_jax import mirror; mirror.look({url!r}, ''); print('up', flush=True); mirror.copied({url!r}, '')"
-    )
-    got, others = type(mirror.store()).get_file, []
+    code = "\n".join([
+        "from signer_jax import mirror, object_store", f"object_store.look({url!r}, '')", "print('up', flush=True)",
+        f"mirror.copied({url!r}, '')",
+    ])  # fmt: skip
+    got, others = type(object_store.store()).get_file, []
 
     def meanwhile(self, where, file, **options):
         got(self, where, file, **options)
@@ -481,7 +482,7 @@ def test_of_two_processes_here_one_copies_and_the_other_finds_it(bucket, tmp_pat
         with suppress(subprocess.TimeoutExpired):
             other.wait(timeout=0.7)
 
-    monkeypatch.setattr(mirror.store(), "get_file", meanwhile.__get__(mirror.store()))
+    monkeypatch.setattr(object_store.store(), "get_file", meanwhile.__get__(object_store.store()))
     copy = mirror.copied(url, "config.slul.init")
     (other,) = others
     assert "copied" not in other.communicate(timeout=60)[1] and other.returncode == 0
@@ -596,7 +597,7 @@ def test_a_network_that_goes_in_mid_run_is_one_line(ask, bucket, monkeypatch):
 
     run = mirror.path_of(RUN)
     folder = mirror.checkpoints(run)
-    monkeypatch.setattr(mirror.store(), "find", gone)
+    monkeypatch.setattr(object_store.store(), "find", gone)
     for name in ("glob", "exists", "rename"):
         monkeypatch.setattr(type(folder), name, gone)
     with pytest.raises(Trouble, match=rf"^{folder}.*: the bucket cannot be reached \(the network is gone\); check"):

@@ -25,7 +25,8 @@ from signer_jax.cli import (
     train,
 )  # fmt: skip
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.mirror import copied, is_url, path_of, shown
+from signer_jax.mirror import copied, path_of, shown
+from signer_jax.object_store import is_url
 from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from signer_jax import mirror, storage
+from signer_jax import mirror, object_store, storage
 from signer_jax.data import records
 from signer_jax.data.prepared import reading
 from signer_jax.errors import SignerError, closest
@@ -183,8 +183,8 @@ def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:
         raise SignerError(f"config.data.source is empty: give the {data.corpus} folder, --config.data.source=FOLDER")
     run = mirror.place_of(directory.parent)
     inside = run is not None and f"{data.source}/".startswith(f"{run.object()}/")
-    if mirror.is_url(data.source) and not (copy or inside):
-        mirror.look(data.source, "config.data.source")
+    if object_store.is_url(data.source) and not (copy or inside):
+        object_store.look(data.source, "config.data.source")
         return Path()
     source = Path() if inside else mirror.copied(data.source, "config.data.source")
     if not source.is_dir():

@@ -38,7 +38,7 @@ from signer_jax.distributed import (
 )
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
-from signer_jax.mirror import holding, is_url, reaching, sizes
+from signer_jax.object_store import holding, is_url, reaching, sizes
 from signer_jax.outside import reason_of
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of

@@ -13,7 +13,7 @@ import numpy as np
 from signer_jax import outside
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, check_bounds, read_json
-from signer_jax.mirror import is_url, sizes
+from signer_jax.object_store import is_url, sizes
 from signer_jax.training.base import is_base
 from signer_jax.training.damage import Damaged, readable
 from signer_jax.training.partitioning import each, path_name

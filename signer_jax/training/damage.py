@@ -14,7 +14,7 @@ from typing import Any
 from signer_jax import outside
 from signer_jax.distributed import naming_the_lost
 from signer_jax.errors import SignerError, Trouble
-from signer_jax.mirror import is_url
+from signer_jax.object_store import is_url
 from signer_jax.outside import reason_of
 
 MOVE = "move that folder away to go on from the checkpoint before it, or from the stage's start"

@@ -11,7 +11,7 @@ import grain
 import jax
 import numpy as np
 
-from signer_jax import mirror
+from signer_jax import mirror, storage
 from signer_jax import model as models
 from signer_jax.data import augmentation, buckets, lengths, streams
 from signer_jax.data.records import Corpus, Records
@@ -163,7 +163,7 @@ def motion_windows(
         place = workdir / "prior"
         prior = first_makes(
             "prior", lambda: open_prior(workdir, corpus), lambda: Prior.open(place, REMAKE),
-            lambda: mirror.there(place / mirror.MANIFEST),
+            lambda: mirror.there(place / storage.MANIFEST),
         )  # fmt: skip
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
     return MotionWindows(

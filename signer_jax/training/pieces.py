@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from signer_jax.json_files import CONFIG, parse_json
-from signer_jax.mirror import is_url, store
-from signer_jax.mirror import sizes as sizes_of
+from signer_jax.object_store import is_url, store
+from signer_jax.object_store import sizes as sizes_of
 from signer_jax.packed import most_unpacked
 
 _SMALL = 1 << 26  # bytes that a piece or a node may unpack to, however little it should hold

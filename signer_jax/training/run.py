@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from signer_jax import mirror
+from signer_jax import mirror, storage
 from signer_jax import model as models
 from signer_jax import workdir as folder
 from signer_jax.data import streams
@@ -156,7 +156,7 @@ def _train(
             print(f"signer: {said}", file=sys.stderr)
         corpus = first_makes(
             "corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"),
-            lambda: reading.opened(workdir / "data"), lambda: mirror.there(workdir / "data" / mirror.MANIFEST),
+            lambda: reading.opened(workdir / "data"), lambda: mirror.there(workdir / "data" / storage.MANIFEST),
         )  # fmt: skip
         tokenizer = first_makes(
             "tokenizer", lambda: input_pipeline.open_tokenizer(settings, workdir, corpus),
@@ -181,7 +181,7 @@ def _train(
     for line in input_pipeline.told(settings, model, corpus):
         if jax.process_index() == 0:
             print(f"signer: {line}", file=sys.stderr)
-    published = workdir / kept.NAME / mirror.MANIFEST
+    published = workdir / kept.NAME / storage.MANIFEST
     if said := first_makes("published", lambda: kept.keep(named, workdir), str, lambda: mirror.there(published)):
         print(f"signer: {said}", file=sys.stderr)
     settings = kept.local(named, workdir)  # what is read from here on is the run's own
