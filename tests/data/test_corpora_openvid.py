@@ -246,7 +246,8 @@ def test_a_rate_must_be_named(tmp_path):
 
 
 def test_several_processes_are_told_to_prepare_a_large_corpus_before(tmp_path):
-    data = read(configuration.load("wan_general", [f"--config.data.source={tmp_path}"])).data
+    given = [f"--config.{name}=there" for name in ("vae.init", "renderer.init", "renderer.text_encoder", "data.source")]
+    data = read(configuration.load("wan_general", given)).data
     told = advice(data, tmp_path / "data", 16)
     assert told.startswith("config.data.corpus 'openvid': the first of 16 processes prepares it alone")
     assert "`signer prepare openvid --source … --out DIR --shard I/N`" in told

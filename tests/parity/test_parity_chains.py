@@ -83,7 +83,7 @@ class Chain:
                 height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=self.guidance, output_type="np",
                 **given,
             ).frames[0]  # fmt: skip
-        return (video * 255 + 0.5).astype(np.uint8)
+        return video
 
     def noise(self):
         return torch.from_numpy(np.moveaxis(np.asarray(self.studio.noise), -1, 1).copy())
@@ -105,7 +105,7 @@ class Chain:
         )  # fmt: skip
 
     def from_picture(self) -> np.ndarray:
-        """Their pipeline makes one segment; the next begins with its last frame, as ours."""
+        """Their pipeline makes one segment; the next begins with its last frame, as it is before it is rounded."""
         (vae, scheduler), record = self.parts(), self.renderer.variant
         kind = diffusers.WanTransformer3DModel
         models_ = [kind.from_pretrained(self.folder / "wan" / "transformer")]
@@ -119,7 +119,7 @@ class Chain:
         for start in range(0, max(self.frames - self.overlap, 1), WINDOW - self.overlap):
             video = self.made(pipe, image=image, num_frames=WINDOW, latents=self.noise())
             made.append(video[self.overlap if start else 0 : self.frames - start])
-            image = Image.fromarray(video[-1])
+            image = torch.from_numpy(np.moveaxis(video[-1:], -1, 1).copy())
         return np.concatenate(made)
 
 
@@ -128,13 +128,12 @@ class Chain:
     [(ANIMATE, 5, 2.0, 20), ("wan2.1-i2v-14b", 1, 2.0, 21), ("wan2.2-ti2v-5b", 1, 2.0, 21)],
 )
 def test_a_long_video_is_that_of_diffusers_pipeline(tmp_path, name, overlap, guidance, frames):
-    """The first segment to the rounding of drawn pictures. Their next begins with a frame in whole grey levels, ours
-    with the frame itself, of which random weights make up to 1.6 levels where two segments are 70 apart.
-    """
+    """To hundredths of a grey level; Animate's, whose pose pictures are drawn in whole levels, to tenths."""
     chain = Chain(name, tmp_path, overlap, guidance, frames)
     ours = chain.ours()
     theirs = (chain.animated if name == ANIMATE else chain.from_picture)()
+    theirs = (theirs * 255 + 0.5).astype(np.uint8)
     assert ours.shape == theirs.shape == (frames, SIZE, SIZE, 3) and ours.std() > 20
     apart = np.abs(ours.astype(float) - theirs).mean((1, 2, 3))
     repeated = np.abs(ours[WINDOW:].astype(float) - ours[overlap : frames - WINDOW + overlap]).mean()
-    assert apart[:WINDOW].max() < 0.3 and apart[WINDOW:].max() < 2.0 < 5 < repeated, (apart.round(3), repeated)
+    assert apart.max() < (0.3 if name == ANIMATE else 0.05) < 5 < repeated, (apart.round(3), repeated)

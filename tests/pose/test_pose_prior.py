@@ -168,7 +168,7 @@ def test_a_gloss_has_few_names_and_a_text_few_letters(prior, tmp_path):
 
 
 def test_what_could_not_be_opened_again_replaces_nothing(prior, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "LISTS", 1000)
+    monkeypatch.setattr(storage.list_bytes, "__defaults__", (1000,))
     with pytest.raises(SignerError, match=r"prior: the list of its signs is too long to be read again.*divide the lex"):
         Prior.build(iter(ENTRIES[:4]), tmp_path / "prior", 25.0)
     monkeypatch.undo()
