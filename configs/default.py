@@ -68,6 +68,10 @@ def get_config() -> ConfigDict:
     c.tokenizer.path = ""
     c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
     c.tokenizer.vocab_size = 1800
+    c.tokenizer.whole_glosses = 0  # a gloss that occurs so often in training is one piece; 0 makes pieces of all
+    # BPE-dropout: share of the joins that are left out when SLUL's training reads a text, so that a word is read in
+    # other pieces every time
+    c.tokenizer.dropout = 0.0
 
     c.slul = ConfigDict()
     c.slul.init = ""  # a folder saved by transformers (T5 1.0, 1.1, UMT5); its sizes replace the ones below

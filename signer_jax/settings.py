@@ -152,6 +152,8 @@ class Tokens:
     path: str
     mask: str
     vocab_size: Annotated[int, whole(1, 10**6)]
+    whole_glosses: Annotated[int, whole(0, 10**6)]
+    dropout: Dropout
 
 
 @dataclass(frozen=True)

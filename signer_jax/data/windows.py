@@ -32,9 +32,16 @@ def pad(ids: Sequence[int], length: int) -> np.ndarray:
     return row
 
 
-def tokens(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> dict[str, np.ndarray]:
-    """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to."""
-    source = tokenizer.encode_source(sample.text, sample.language) if sample.text else []
+def tokens(
+    sample: Sample, tokenizer: Tokenizer, limits: Limits, dropout: float = 0.0, rng: np.random.Generator | None = None
+) -> dict[str, np.ndarray]:
+    """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to.
+
+    `dropout`, `rng`: as in `Tokenizer.encode_source`; a text that would be too long for it is read whole instead.
+    """
+    source = tokenizer.encode_source(sample.text, sample.language, dropout, rng) if sample.text else []
+    if dropout and len(source) > limits.source:
+        source = tokenizer.encode_source(sample.text, sample.language)
     target, target_gloss = tokenizer.gloss_target(sample.glosses, limits.target)
     source = tokenizer.cut(source, limits.source)
     return {"source": pad(source, limits.source), "target": target, "target_gloss": target_gloss}

@@ -8,6 +8,7 @@ and of punctuation only what the vocabulary has is read.
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import sentencepiece
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError, closest, piled
 from signer_jax.slul.byte_pieces import SENTINELS, BytePieces, says_bytes
+from signer_jax.slul.merges import merged
 from signer_jax.writing import plain
 
 # T5's convention, which every published T5 vocabulary follows; the decoder starts with PAD.
@@ -117,6 +119,14 @@ class Tokenizer:
         self._own = own
         self._hidden = {PAD, EOS, self.mask_id, *self._tags.values()}
         self._starts = {i for i, name in enumerate(names) if name.startswith(_WORD_START)}
+        first = self._first_learned() if own else 0
+        self._learned = {name: i for name, i in ids.items() if own and i >= first}  # joins and letters, in their order
+
+    def _first_learned(self) -> int:
+        """Of a vocabulary of our own the id of the first join: the last of score 0, which the pieces that we named have
+        too.
+        """
+        return max(i for i in range(self._pieces.get_piece_size()) if not self._pieces.get_score(i))
 
     @classmethod
     def train(
@@ -127,17 +137,22 @@ class Tokenizer:
         languages: Sequence[str],
         *,
         glosses: Iterable[Sequence[str]],
+        whole: int = 0,
     ) -> "Tokenizer":
         """Trains a byte-pair vocabulary on `texts` (normalised here) and `glosses` (as they are); writes it to `path`.
 
         The same input gives the same bytes (one thread, no sampling). `vocab_size` is an upper limit: a small corpus
-        gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`.
+        gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`. With `whole`, a gloss
+        that occurs at least so often is one piece, if it has a capital, which no text has.
         Raises `SignerError` where there is no text, or `vocab_size` is too small for the corpus' characters.
         """
+        rows = [" ".join(row) for row in glosses]
+        often = Counter(gloss for row in rows for gloss in row.split()) if whole else {}
+        pieces = sorted(g for g, count in often.items() if count >= whole and g != g.lower())
 
         def sentences() -> Iterator[str]:
             yield from filter(None, (spaced(normalise(text)) for text in texts))
-            yield from filter(None, map(" ".join, glosses))
+            yield from filter(None, rows)
 
         model = io.BytesIO()
         try:
@@ -158,7 +173,12 @@ class Tokenizer:
                 unk_id=UNKNOWN,
                 bos_id=-1,
                 unk_surface=_UNKNOWN_SURFACE,
-                user_defined_symbols=[MASK, *(f"[{code}]" for code in languages)],
+                user_defined_symbols=[
+                    MASK,
+                    *(f"[{code}]" for code in languages),
+                    *(_WORD_START + gloss for gloss in pieces),
+                ],
+                required_chars="".join(sorted(set("".join(pieces)))),  # of other glosses that have them
                 max_sentence_length=1 << 16,
                 num_threads=1,
                 minloglevel=3,
@@ -219,10 +239,17 @@ class Tokenizer:
         barred = (self._hidden - {EOS}) | {UNKNOWN}
         return [i < size and i not in barred for i in range(self.vocab_size)]
 
-    def encode_source(self, text: str, language: str) -> list[int]:
-        """`[language] text` and eos (PAPER 2.2). Raises `SignerError` for a language without a tag."""
+    def encode_source(
+        self, text: str, language: str, dropout: float = 0.0, rng: np.random.Generator | None = None
+    ) -> list[int]:
+        """`[language] text` and eos (PAPER 2.2). Raises `SignerError` for a language without a tag.
+
+        With `dropout` and `rng` a vocabulary of our own reads it with `merges.merged`, in other pieces every time.
+        """
         if language in self._tags:
-            return [self._tags[language], *self._encode(self._legible(spaced(normalise(text)))), EOS]
+            legible = self._legible(spaced(normalise(text)))
+            ids = self._encode(legible) if rng is None or not dropout else self._split(legible, dropout, rng)
+            return [self._tags[language], *ids, EOS]
         if self._own:
             known = ", ".join(self._tags)
             raise SignerError(f"language: {language!r} has no tag{closest(language, self._tags)}; known: {known}")
@@ -302,6 +329,10 @@ class Tokenizer:
 
     def _knows(self, letter: str) -> bool:
         return UNKNOWN not in self._encode(letter)
+
+    def _split(self, text: str, dropout: float, rng: np.random.Generator) -> list[int]:
+        words = (merged(_WORD_START + word, self._learned.get, dropout, rng) for word in text.split())
+        return [self._learned.get(piece, UNKNOWN) for word in words for piece in word]
 
     def _encode(self, text: str) -> list[int]:
         return self._pieces.encode(text) if text else []

@@ -350,6 +350,11 @@ def check_stages(settings: Settings) -> None:
             f"config.tokenizer.mask {settings.tokenizer.mask!r}: the vocabulary that the run trains itself has "
             f"{MASK!r}; leave it so, or name a published one by config.tokenizer.path"
         )
+    if settings.tokenizer.path and (settings.tokenizer.whole_glosses or settings.tokenizer.dropout):
+        raise SignerError(
+            "config.tokenizer.whole_glosses, config.tokenizer.dropout: they are of a vocabulary that the run trains; "
+            "set both to 0, or leave config.tokenizer.path empty"
+        )
 
 
 def _known_pieces(settings: Settings, ways: int) -> int:

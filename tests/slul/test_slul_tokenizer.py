@@ -3,11 +3,14 @@
 import pickle
 import re
 import unicodedata
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.slul.tokenizer import EOS, OWN_MASK, PAD, UNKNOWN, Tokenizer, normalise
+from signer_jax.slul.merges import merged
+from signer_jax.slul.tokenizer import EOS, OWN_MASK, PAD, UNKNOWN, Tokenizer, normalise, spaced
 from signer_jax.writing import plain
 
 TEXTS = [
@@ -54,6 +57,46 @@ def test_glosses_come_back(tokenizer, glosses):
     assert tokenizer.decode_gloss(ids) == glosses
     assert tokenizer.decode_gloss([*ids, PAD, PAD]) == glosses
     assert tokenizer.decode_gloss([*ids, *tokenizer.encode_gloss(("HOUSE",))]) == glosses
+
+
+def test_frequent_glosses_are_one_piece(tmp_path):
+    """Others are made of their letters, though no text and no piece has them; what is no gloss stays in pieces."""
+    glosses = [("REGEN", "IX-1", "IX"), ("REGEN", "IX-1", "IX"), ("WIND", "9", "今天"), ("WIND", "9", "今天")]
+    texts = ["regen und wind", "am 9. viel wind"] * 5
+    own = Tokenizer.train(texts, tmp_path / "own", 80, LANGUAGES, glosses=[*glosses, ("WEN",)], whole=2)
+    for one in {gloss for row in glosses for gloss in row} - {"9", "今天"}:
+        assert len(own.encode_gloss([one])) == 2
+    for row in (*glosses, ("REGENWIND",), ("WEN", "IX-9")):
+        assert own.decode_gloss(own.encode_gloss(row)) == row
+    assert len(own.encode_gloss(["REGENWIND"])) > 2 and own.gloss_index(own.encode_gloss(["IX-1", "WEN"]))[0] == 0
+    assert UNKNOWN not in own.encode_source("viel regen am 9.", "gsg")
+
+
+def test_a_text_is_read_in_other_pieces_by_chance(tokenizer, tmp_path):
+    """Of the same text; without a chance in the pieces that SentencePiece makes."""
+    text = "Das bedeutet viele Wolken 9.35 am Mittwoch und kräftiger Nieselregen?"
+    rng = np.random.default_rng(0)
+    whole = Tokenizer.train(TEXTS, tmp_path / "whole", 260, LANGUAGES, glosses=GLOSSES, whole=1)
+    for own in (tokenizer, whole):
+        once = own.encode_source(text, "gsg")
+        assert own.encode_source(text, "gsg", 1e-12, rng) == once
+        read = [own.encode_source(text, "gsg", 0.3, rng) for _ in range(20)]
+        assert len(set(map(tuple, read))) > 15 and sum(map(len, read)) > 22 * len(once)
+        for ids in read:
+            assert UNKNOWN not in ids
+            assert own._pieces.decode(ids[1:-1]) == own._pieces.decode(once[1:-1])
+        letters = own.encode_source(text, "gsg", 0.999999, rng)
+        assert len(letters) == 2 + sum(len(word) + 1 for word in spaced(normalise(text)).split())
+
+
+def test_joins_by_hand():
+    learned = {"ab": 0, "bc": 1, "abc": 2, "cd": 3}.get
+    rng = np.random.default_rng(0)
+    assert merged("abcd", learned, 0.0, rng) == ["abc", "d"]
+    assert merged("xbcd", learned, 0.0, rng) == ["x", "bc", "d"]
+    assert merged("abab", learned, 0.0, rng) == ["ab", "ab"] and merged("", learned, 0.5, rng) == []
+    read = Counter(tuple(merged("ab", learned, 0.25, rng)) for _ in range(2000))
+    assert abs(read["a", "b"] / 2000 - 0.25) < 0.03 and len(read) == 2
 
 
 def test_glosses_made_of_known_characters_come_back(tokenizer):

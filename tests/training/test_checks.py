@@ -105,6 +105,8 @@ def test_a_slul_that_knows_fewer_pieces_than_its_tokenizer(config, tmp_path, mon
     config.tokenizer.path, config.tokenizer.mask = str(tiny_pipeline.spiece(tmp_path)), "<extra_id_0>"
     monkeypatch.setattr(state_dict, "equal", lambda *_: np.True_)  # whether the head is the table, said by numbers
     assert "its vocabulary of 50 is smaller than the tokenizer's 220" in refused(config, tmp_path, monkeypatch)
+    config.tokenizer.dropout = 0.1
+    assert "are of a vocabulary that the run trains;" in refused(config, tmp_path, monkeypatch)
 
 
 def test_no_more_videos_are_decoded_for_the_principal_start_than_it_has_frames(monkeypatch):
