@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -26,6 +27,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose.skeleton import JOINTS
 from signer_jax.settings import Augment
 from signer_jax.slul.tokenizer import Tokenizer
+from signer_jax.types import Sample
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,24 @@ def by_language(languages: Sequence[str], temperature: float, mixture: Mixture |
     )
 
 
-class _Share:
-    """Some rows of every global batch of an endless dataset, as a random-access source."""
+class _Batches:
+    """Some rows of every global batch of an endless dataset, as a random-access source of batches.
+
+    A batch is one item of Grain's: each item of a dataset costs it as much as a sentence takes to read.
+    """
 
     def __init__(self, dataset: grain.MapDataset, batch: int, rows: tuple[int, ...]):
         self.dataset, self.batch, self.rows = dataset, batch, rows
 
     def __len__(self) -> int:
-        return len(self.dataset) // self.batch * len(self.rows)
+        return len(self.dataset) // self.batch
 
     def __getitem__(self, index):
-        k, i = divmod(int(index), len(self.rows))
-        return self.dataset[k * self.batch + self.rows[i]]
+        examples = [self.dataset[int(index) * self.batch + row] for row in self.rows]
+        return jax.tree.map(lambda *parts: np.stack(parts), *examples)
 
     def __repr__(self) -> str:
-        return f"_Share(batch={self.batch}, rows={self.rows})"
+        return f"_Batches(batch={self.batch}, rows={self.rows})"
 
 
 def endless(source, seed: int, mixture: Mixture | None = None) -> grain.MapDataset:
@@ -136,27 +141,32 @@ def _check_any(source, what: str) -> None:
 def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
     """This process's rows of the global batches of endless examples."""
     rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
-    dataset = grain.MapDataset.source(_Share(examples, reading.batch, rows)).batch(len(rows), drop_remainder=True)
+    dataset = grain.MapDataset.source(_Batches(examples, reading.batch, rows))
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
 
 
 def text_batches(
-    records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading, mixture: Mixture | None = None
-) -> grain.DatasetIterator:
-    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`."""
-    return iterate(records, lambda sample, rng: tokens(sample, tokenizer, limits), reading, "sentences", mixture)
+    records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading, mixture: Mixture | None = None,
+    dropout: float = 0.0,
+) -> grain.DatasetIterator:  # fmt: skip
+    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`; `dropout` is `Tokenizer.encode_source`'s."""
+
+    def transform(sample: Sample, rng: np.random.Generator) -> dict:
+        return tokens(sample, tokenizer, limits, dropout, rng)
+
+    return iterate(records, transform, reading, "sentences", mixture)
 
 
 def bucketed_texts(
     records: Records, tokenizer: Tokenizer, limits: Limits, buckets: Sequence[lengths.Bucket], reading: Reading,
-    mixture: Mixture | None = None,
+    mixture: Mixture | None = None, dropout: float = 0.0,
 ) -> grain.DatasetIterator:  # fmt: skip
     """As `text_batches`, each batch as long as its bucket; the last one is as long as the limits."""
     order = alike(lengths.shortest(token_counts(records, tokenizer)[:, :2], buckets), reading, mixture)
 
     def transform(one: tuple[int, int], rng: np.random.Generator) -> dict:
         row, bucket = one
-        return tokens(records[row], tokenizer, replace(limits, **buckets[bucket]._asdict()))
+        return tokens(records[row], tokenizer, replace(limits, **buckets[bucket]._asdict()), dropout, rng)
 
     return batched(grain.MapDataset.source(order).seed(reading.seed).random_map(transform), reading)
 

@@ -39,6 +39,7 @@ class Work(NamedTuple):
     counts: Sequence[int]  # how many records each part has
     # Those of some missing parts in a row, from number `first` to before `end`.
     records: Callable[[int, int], Generator[bytes, None, None]]
+    compressed: bool = True  # as they are written: latents are not, which hardly become smaller
 
     def hash(self) -> str:
         """Of the key."""
@@ -94,7 +95,7 @@ def make(name: str, work: Work, files: Sequence[Path], missing: Callable[[], lis
     absent, counts = first_tells(f"{name} missing", missing), work.counts
     for run in _in_a_row(share(absent, jax.process_index(), jax.process_count())):
         _make([files[part] for part in run], [counts[part] for part in run],
-              work.records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])))  # fmt: skip
+              work.records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])), work.compressed)  # fmt: skip
     wait_for_all(f"{name} made")
     return absent
 
@@ -113,11 +114,11 @@ def _in_a_row(parts: Sequence[int]) -> Iterator[list[int]]:
         yield [part for _, part in run]
 
 
-def _make(files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, None, None]) -> None:
+def _make(files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, None, None], compressed: bool) -> None:
     """Writes parts in a row, of so many of these records each."""
     try:
         for file, count in zip(files, counts, strict=True):
-            with storage.new_file(file) as partial, new_shard(partial) as write:
+            with storage.new_file(file) as partial, new_shard(partial, compressed=compressed) as write:
                 written = 0
                 for record in islice(rest, count):
                     write(record)

@@ -51,6 +51,7 @@ def open_tokenizer(settings: Settings, workdir: Path, corpus: Corpus) -> Tokeniz
         settings.tokenizer.vocab_size,
         sorted(corpus.about["languages"]),
         glosses=(sample.glosses for sample in samples),
+        whole=settings.tokenizer.whole_glosses,
     )
 
 
@@ -87,10 +88,10 @@ def stage_batches(
         if settings.data.language_temperature != 1.0:
             languages = [texts[i].language for i in range(len(texts))]
             mixed = streams.by_language(languages, settings.data.language_temperature, mixed)
+        most, dropout = limits(settings.data), settings.tokenizer.dropout
         if settings.data.text_buckets:
-            sizes = text_buckets(settings.data)
-            return streams.bucketed_texts(texts, tokenizer, limits(settings.data), sizes, reading, mixed)
-        return streams.text_batches(texts, tokenizer, limits(settings.data), reading, mixed)
+            return streams.bucketed_texts(texts, tokenizer, most, text_buckets(settings.data), reading, mixed, dropout)
+        return streams.text_batches(texts, tokenizer, most, reading, mixed, dropout)
     mixed = mixture(settings.data, corpus, "motion")
     changed = settings.data.augment if augmentation.is_on(settings.data.augment) else None
     of_videos = part_of(mixed, streams.video_indices(corpus, "train"))

@@ -187,7 +187,7 @@ def work(
                 yield pack({"motion": motion, "start": start, "latents": value})
 
     counts = part_sizes(len(items), batch, window, corpus.size)
-    return begun.Work(key_of(encoder, corpus, items, window, batch), counts, records)
+    return begun.Work(key_of(encoder, corpus, items, window, batch), counts, records, compressed=False)
 
 
 def key_of(encoder: str, corpus: Corpus, shown: Sequence[Any], frames: int, batch: int) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def _work(source: TextEncoder, asked: _Asked, mesh: Mesh) -> begun.Work:
         "encoder": asked.weights, "rounded": asked.rounded, "dtype": _DTYPE, "precision": precision.PRECISION,
         "rows": source.rows, "texts": hashlib.sha256(json.dumps(asked.texts).encode()).hexdigest(),
     }  # fmt: skip
-    return begun.Work(key, counts, records)
+    return begun.Work(key, counts, records, compressed=False)
 
 
 def check_same(states: TextStates, source: TextEncoder) -> None:

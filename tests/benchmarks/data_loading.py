@@ -59,7 +59,7 @@ def make(folder: Path) -> None:
     (folder / "source" / "samples.csv").write_text("\n".join(rows) + "\n")
     command(["prepare", "folder", "--source", str(folder / "source"), "--out", str(folder / "set")])
     rng = np.random.default_rng(0)
-    with shards.new_shard(folder / "latents.arrayrecord") as write:
+    with shards.new_shard(folder / "latents.arrayrecord", compressed=False) as write:  # as the stages cache them
         for i in range(500):  # a window of 33 frames at 256 x 256 pixels, as Wan 2.1's autoencoder has it
             window = rng.normal(size=(9, 32, 32, 16)).astype(np.float32)
             write(shards.pack({"motion": i, "start": 0, "latents": window}))

@@ -157,6 +157,21 @@ def test_texts_come_in_the_length_of_their_bucket(tmp_path):
     np.testing.assert_array_equal(next(other)["target"], whole[1]["target"])
 
 
+def test_texts_in_pieces_by_chance_are_whole_in_their_bucket(tmp_path):
+    """In other pieces in every epoch; where these would be too many, in the usual ones."""
+    tokenizer = Tokenizer.train(["the old house is red"] * 4, tmp_path / "t", 60, ["ase"], glosses=[["OLD", "HOUSE"]])
+    texts = [Sample("s", "the old house is red", "ase", ("OLD",))]
+    usual = tokenizer.encode_source(texts[0].text, "ase")
+    for more in (0, 9):
+        bucket = lengths.Bucket(len(usual) + more, 3)
+        batches = streams.text_batches(texts, tokenizer, Limits(*bucket, 4), READING, dropout=0.5)
+        read = [tuple(row[row > 0].tolist()) for batch in islice(batches, 4) for row in batch["source"]]
+        same = iter(streams.text_batches(texts, tokenizer, Limits(*bucket, 4), READING, dropout=0.5))
+        assert read == [tuple(row[row > 0].tolist()) for batch in islice(same, 4) for row in batch["source"]]
+        assert all(tokenizer._pieces.decode(list(ids[1:])) == "the old house is red" for ids in read)
+        assert (len(set(read)) > 4) == bool(more) and tuple(usual) in read
+
+
 def test_texts_of_several_sets_come_in_epochs_of_their_buckets_too():
     """A group of batches is 32 of them, here 16 epochs of each set."""
     mixture = streams.Mixture(np.array([0] * 4 + [1] * 4), (1.0, 1.0))
