@@ -9,5 +9,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["signer_jax*"]), "signer_jax.configs"],
     package_dir={"signer_jax.configs": "configs"},
-    package_data={"signer_jax.viewing": ["*.js", "*.css"]},
+    package_data={"signer_jax.viewing": ["*.js", "*.css", "*.html"]},
 )
