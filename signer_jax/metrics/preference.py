@@ -3,9 +3,9 @@
 A vote compares two systems on one clip and gives the first 1 (preferred), 0 (the other is) or 0.5 (no difference): a
 tie counts half a win for each. Axes: v votes, n systems, k resamples.
 
-Sources: Bradley and Terry 1952, "Rank analysis of incomplete block designs"; its fit by Hunter 2004, "MM algorithms for
-generalized Bradley-Terry models"; resampling of two crossed factors by Owen 2007, "The pigeonhole bootstrap"; agreement
-by Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
+Sources: Bradley and Terry 1952, "Rank analysis of incomplete block designs"; resampling of two crossed factors by Owen
+2007, "The pigeonhole bootstrap", whose intervals are too wide rather than too narrow; agreement by Krippendorff 2011,
+"Computing Krippendorff's alpha-reliability".
 """
 
 from collections import Counter
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 FEWEST_CLIPS = 6  # of five clips that agree, chance alone makes all do so once in 16: 2 / 2^5 > .05, 2 / 2^6 < .05
 _AT_ONCE = 100  # resamples: a weight for each and each vote
-_ROUNDS, _CLOSE = 10_000, 1e-10  # of the fit; change of a log strength
+_ROUNDS, _CLOSE, _FARTHEST = 200, 1e-9, 2.0  # of Newton's method; change of a log strength at the end, and at most
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,23 @@ def bradley_terry(won: Float[np.ndarray, "k n n"], prior: float) -> Float[np.nda
 
     `prior` votes of each system against one of strength 0, half of them won, keep the strengths finite where a system
     has won, or lost, all of its own. Of two systems without a prior the difference is the log of their wins' quotient.
+    The likeliest strengths, by Newton's method.
     """
     total = won + won.swapaxes(1, 2)
-    gained = won.sum(2) + prior / 2
-    strength = np.ones(gained.shape)
+    count, systems = won.shape[:2]
+    logs = np.zeros((count, systems))
+    # Without a prior only differences are determined: the ones keep the sum at 0.
+    level = np.zeros((systems, systems)) if prior else np.ones((systems, systems))
     for _ in range(_ROUNDS):
-        pairs = total / (strength[:, :, None] + strength[:, None, :])
-        new = gained / (pairs.sum(2) + prior / (strength + 1))
-        change = np.abs(np.log(new) - np.log(strength)).max(initial=0)
-        strength = new
-        if change < _CLOSE:
+        expected, alone = expit(logs[:, :, None] - logs[:, None, :]), expit(logs)
+        slope = (won - total * expected).sum(2) + prior * (0.5 - alone)
+        curve = total * expected * (1 - expected)
+        own = curve.sum(2) + prior * alone * (1 - alone)
+        step = np.linalg.solve(own[:, :, None] * np.eye(systems) - curve + level, slope[..., None])[..., 0]
+        size = np.abs(step).max(1, keepdims=True)
+        logs += step * np.minimum(1, _FARTHEST / np.maximum(size, _CLOSE))
+        if size.max(initial=0) < _CLOSE:
             break
-    logs = np.log(strength)
     return logs - logs.mean(1, keepdims=True)
 
 

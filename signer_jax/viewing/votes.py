@@ -44,13 +44,16 @@ def read_key(directory: Path) -> Key:
         systems = list(found["systems"])
         names = [*systems, found["study"], found["question"]]
         names += [part for video in videos.values() for part in (video.system, video.clip)]
-        if not all(isinstance(name, str) for name in names) or not isinstance(found["seed"], int):
-            raise ValueError("something else than text where text belongs")
+        if not all(isinstance(name, str) for name in names) or not isinstance(found["seed"], int) or found["seed"] < 0:
+            raise ValueError("something else than text where text belongs, or a seed that is none")
         for trial in trials:
-            if videos[trial.left].clip != videos[trial.right].clip or not isinstance(trial.name, str):
-                raise ValueError("a pair of two clips")
-        if not {video.system for video in videos.values()} <= set(systems):
-            raise ValueError("a video of no system")
+            left, right = videos[trial.left], videos[trial.right]
+            if left.clip != right.clip or left.system == right.system or not isinstance(trial.name, str):
+                raise ValueError("a pair that is none")
+        if {video.system for video in videos.values()} != set(systems) or len(set(systems)) < len(systems):
+            raise ValueError("its systems are not those of its videos")
+        if len({trial.name for trial in trials}) < len(trials):
+            raise ValueError("two pairs of one name")
     except _BROKEN as error:
         reason = outside.reason_of(error)
         raise SignerError(f"{directory / KEY}: is damaged ({reason}); without it no votes can be read") from None
