@@ -100,7 +100,6 @@ function vote(choice) {
   const seconds = Math.round((performance.now() - since) / 100) / 10;
   votes[name] = { trial: name, left, right, choice, seconds };
   remember();
-  document.activeElement.blur(); // or the space bar would press the button that was clicked last
   show(at + 1);
 }
 
@@ -134,9 +133,12 @@ for (const side of sides) {
   side.onended = () => $("again").checked && sides.every((one) => one.ended) && play();
   side.onerror = () => ($("trouble").hidden = false);
 }
+// A button that the mouse pressed does not keep the space bar; one that the keyboard reached has it.
+document.addEventListener("click", (event) => event.detail && event.target.matches("button") && event.target.blur());
 document.addEventListener("keydown", (event) => {
   if ($("trial").hidden || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("select, input[type=text]")) return;
+  if (event.key === " " && event.target.matches("button, input[type=checkbox]")) return;
   const act = { 1: () => vote("left"), 2: () => vote("same"), 3: () => vote("right"), " ": play }[event.key];
   if (!act) return;
   event.preventDefault();

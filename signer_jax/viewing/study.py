@@ -89,9 +89,7 @@ def common_clips(systems: Mapping[str, Mapping[str, Path]]) -> list[str]:
     common = sorted(set.intersection(*(set(files) for files in systems.values())))
     if not common:
         counts = ", ".join(f"{name} {len(files)}" for name, files in systems.items())
-        raise SignerError(
-            f"--videos: no clip is in all folders ({counts} videos); clips are paired by their files' names"
-        )
+        raise SignerError(f"--videos: no clip is in all folders ({counts} videos); give files of one clip one name")
     return common
 
 

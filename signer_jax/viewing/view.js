@@ -122,8 +122,11 @@ $("play").onclick = () => play(!playing);
 $("back").onclick = () => step(-1);
 $("next").onclick = () => step(1);
 $("time").oninput = () => seek(Number($("time").value));
+// A button that the mouse pressed does not keep the space bar; one that the keyboard reached has it.
+document.addEventListener("click", (event) => event.detail && event.target.matches("button") && event.target.blur());
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === " " && event.target.matches("button, input[type=checkbox]")) return;
   const act = { " ": () => play(!playing), ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => seek(0),
                 m: () => $("mirror").click(), w: () => $("whole").click() }[event.key];
   if (!act) return;
