@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
 def make(arguments: argparse.Namespace) -> None:
     if arguments.pairs is not None and arguments.pairs < 1:
         raise SignerError(f"--pairs {arguments.pairs}: give 1 or more")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise SignerError(f"--seed {arguments.seed}: give 0 or more")
     storage.check_outside(arguments.out, f"--out {arguments.out}")
 
     from signer_jax.viewing import study

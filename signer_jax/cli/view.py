@@ -84,7 +84,8 @@ def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
     for path in map(Path, arguments.poses):
         left, others = list(names), []
         shown = 0
-        for clip in read(path, None if path.suffix.lower() == ".pose" else arguments.fps):
+        says_fps = path.suffix.lower() == ".pose" and not path.is_dir()
+        for clip in read(path, None if says_fps else arguments.fps):
             if names and clip.name not in left:
                 others.append(clip.name)
                 continue

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
 FEWEST_CLIPS = 6  # of five clips that agree, chance alone makes all do so once in 16: 2 / 2^5 > .05, 2 / 2^6 < .05
-_AT_ONCE = 100  # resamples: a weight for each and each vote
+_AT_ONCE = 50  # resamples: a weight for each and each vote
 _ROUNDS, _CLOSE, _FARTHEST = 200, 1e-9, 2.0  # of Newton's method; change of a log strength at the end, and at most
 
 
@@ -37,12 +37,12 @@ class Votes:
 
 def wins(votes: Votes, systems: int, weights: Float[np.ndarray, "k v"] | None = None) -> Float[np.ndarray, "k n n"]:
     """How many votes the system of a row has won against that of a column, ties half; each vote by its weight (1)."""
-    each = np.zeros((len(votes), systems * systems))
-    index = np.arange(len(votes))
-    each[index, votes.one * systems + votes.other] = votes.share
-    each[index, votes.other * systems + votes.one] = 1 - votes.share
-    summed = each.sum(0)[None] if weights is None else weights @ each
-    return summed.reshape(-1, systems, systems)
+    forth, back = votes.one * systems + votes.other, votes.other * systems + votes.one
+    summed = [
+        np.bincount(forth, weight * votes.share, systems**2) + np.bincount(back, weight * (1 - votes.share), systems**2)
+        for weight in (np.ones((1, len(votes))) if weights is None else weights)
+    ]
+    return np.stack(summed).reshape(-1, systems, systems)
 
 
 def win_rates(won: Float[np.ndarray, "k n n"]) -> Float[np.ndarray, "k n n"]:

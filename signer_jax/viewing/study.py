@@ -24,7 +24,7 @@ from signer_jax.viewing import beside
 KIND = "study"
 KEY = "key.json"
 ENDINGS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
-MOST_PAIRS = 5_000
+MOST_PAIRS, MOST_SYSTEMS = 5_000, 50
 HELD = 64_000_000  # bytes of videos that the page holds; more lie beside it
 _SHOWN_AFTER = 2.0  # seconds, after which a bar shows how many videos have been read
 _LONGEST = 500  # characters of a question, of a name
@@ -79,8 +79,8 @@ def files_of(folders: Sequence[str]) -> dict[str, dict[str, Path]]:
             if file.stem in systems[name]:
                 raise SignerError(f"{file}: {systems[name][file.stem].name} is the same clip; remove one")
             systems[name][file.stem] = outside.plain_file(file, "give a folder of videos")
-    if len(systems) < 2:
-        raise SignerError("--videos: one system has nothing to be compared with; give two folders or more")
+    if not 2 <= len(systems) <= MOST_SYSTEMS:
+        raise SignerError(f"--videos: gives {len(systems)} systems; give the folders of 2 to {MOST_SYSTEMS}")
     return systems
 
 
@@ -129,10 +129,11 @@ def make(directory: Path, folders: Sequence[str], *, pairs: int | None, seed: in
     if others := sorted(set().union(*systems.values()) - set(clips)):
         said.append(f"left out {len(others)} clips that not all have, the first: {others[0]}")
     every = len(clips) * len(list(combinations(systems, 2)))
-    if (pairs or every) > MOST_PAIRS:
-        raise SignerError(f"a study of {pairs or every} pairs: {MOST_PAIRS} at most; give --pairs N")
+    count = min(pairs or every, every)
+    if count > MOST_PAIRS:
+        raise SignerError(f"--videos: make {count} pairs, {MOST_PAIRS} at most; give --pairs N")
     rng = random.Random(seed)
-    asked = chosen(list(systems), clips, pairs or every, rng)
+    asked = chosen(list(systems), clips, count, rng)
     shown = sorted({(system, clip) for clip, *two in asked for system in two})
     rng.shuffle(shown)
     numbers = {each: f"{number:04d}" for number, each in enumerate(shown, start=1)}

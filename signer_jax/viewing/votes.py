@@ -11,7 +11,7 @@ from signer_jax import outside, storage
 from signer_jax.errors import SignerError, piled
 from signer_jax.json_files import LISTS, MANIFEST, read_json
 from signer_jax.metrics import preference
-from signer_jax.viewing.study import KEY, KIND, Key, Trial, Video
+from signer_jax.viewing.study import KEY, KIND, MOST_SYSTEMS, Key, Trial, Video
 
 PRIOR = 1.0  # votes of each system against one of mean strength, half of them won: what won all stays finite
 RESAMPLES = 2_000
@@ -50,8 +50,10 @@ def read_key(directory: Path) -> Key:
             left, right = videos[trial.left], videos[trial.right]
             if left.clip != right.clip or left.system == right.system or not isinstance(trial.name, str):
                 raise ValueError("a pair that is none")
-        if {video.system for video in videos.values()} != set(systems) or len(set(systems)) < len(systems):
+        if not {video.system for video in videos.values()} <= set(systems) or len(set(systems)) < len(systems):
             raise ValueError("its systems are not those of its videos")
+        if not 2 <= len(systems) <= MOST_SYSTEMS:
+            raise ValueError(f"{len(systems)} systems")
         if len({trial.name for trial in trials}) < len(trials):
             raise ValueError("two pairs of one name")
     except _BROKEN as error:
@@ -137,15 +139,17 @@ def result(key: Key, votes: Sequence[Vote]) -> dict[str, Any]:
     rng = np.random.default_rng(key.seed)
     ranking = preference.ranking(found, n, prior=PRIOR, count=RESAMPLES, rng=rng)
     systems, pairs, said = [], [], []
-    for rank, i in enumerate(ranking.order, start=1):
-        won, of = ranking.won[i].sum(), (ranking.won + ranking.won.T)[i].sum()
+    of = (ranking.won + ranking.won.T).sum(1)
+    order = [i for i in ranking.order if of[i]]
+    if unseen := [name for name, count in zip(key.systems, of, strict=True) if not count]:
+        said.append(f"no vote yet on {', '.join(unseen)}")
+    for i in order:
         systems.append({
-            "rank": rank, "system": key.systems[i], "strength": float(ranking.strengths[i]),
-            "low": float(ranking.low[i]), "high": float(ranking.high[i]), "votes": int(of),
-            "win_rate": float(won / of) if of else float("nan"),
+            "system": key.systems[i], "strength": float(ranking.strengths[i]), "low": float(ranking.low[i]),
+            "high": float(ranking.high[i]), "votes": int(of[i]), "win_rate": float(ranking.won[i].sum() / of[i]),
         })  # fmt: skip
-    for at, i in enumerate(ranking.order):
-        for j in ranking.order[at + 1 :]:
+    for at, i in enumerate(order):
+        for j in order[at + 1 :]:
             shares, clips = preference.between(found, i, j)
             pairs.append({
                 "first": key.systems[i], "second": key.systems[j], "votes": len(shares), "clips": clips,

@@ -271,6 +271,23 @@ def test_few_votes_tell_nothing(systems, tmp_path, capsys):
     assert "one rater alone" in said and "5 of 15 pairs have no vote yet" in said and "agree on a pair: - (" in said
 
 
+def test_a_system_without_a_vote_has_no_rank(systems, tmp_path, capsys):
+    key = made(systems, tmp_path / "s", "--pairs", "1")
+    path = voted(tmp_path, key, "a", lambda *_: "same")
+    assert main(["study", "--votes", str(path), "--study", str(tmp_path / "s"), "--json", str(tmp_path / "f")]) == 0
+    (unseen,) = set(key.systems) - {video.system for video in key.videos.values()}
+    assert f"no vote yet on {unseen}" in capsys.readouterr().out
+    found = json.loads((tmp_path / "f").read_text())
+    assert len(found["systems"]) == 2 and len(found["pairs"]) == 1 and found["left"] is None
+
+
+def test_too_many_pairs_are_refused(systems, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "MOST_PAIRS", 6)
+    words = ("--videos", systems / "ours", systems / "nearest", "--out", tmp_path / "s")
+    assert "make 7 pairs, 6 at most; give --pairs N" in fails(capsys, *words)
+    assert main(["study", *map(str, words), "--pairs", "6"]) == 0
+
+
 def test_bad_votes_are_one_line_each(asked, systems, tmp_path, capsys):
     out, key = asked
     left = lambda *_: "left"  # noqa: E731
@@ -305,7 +322,8 @@ def test_bad_votes_are_one_line_each(asked, systems, tmp_path, capsys):
 
 def test_mistakes_of_a_new_study(systems, tmp_path, capsys):
     ours, nearest, out = systems / "ours", systems / "nearest", tmp_path / "new"
-    assert "two folders or more" in fails(capsys, "--videos", ours, "--out", out)
+    assert "gives 1 systems; give the folders of 2 to 50" in fails(capsys, "--videos", ours, "--out", out)
+    assert "--seed -1: give 0 or more" in fails(capsys, "--videos", ours, nearest, "--out", out, "--seed", "-1")
     assert "a system named 'ours' is there already" in fails(capsys, "--videos", ours, ours, "--out", out)
     assert "is no folder" in fails(capsys, "--videos", ours, tmp_path / "none", "--out", out)
     (tmp_path / "empty").mkdir()
