@@ -33,11 +33,11 @@ from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, view, study, prior,
             import_, export)  # fmt: skip
-# Arguments that name a file or a folder, and whether a flag does.
+# Arguments that name a file or a folder, and whether a flag does. (What else `prepare` calls --video has choices.)
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
          "input": False, "output": False, "save": True, "pose_weights": True, "video": True,
-         "png": True, "study": True, "poses": False, "videos": True, "votes": True}  # fmt: skip
+         "png": True, "study": True, "files": False, "videos": True, "votes": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
 IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp", "input")
 

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "         signer view true.skels made.skels --fps 25 --name dev/1 --name dev/2\n"
         "         signer view signed.pose --video signed.mp4 --png signed.png", run,
     )  # fmt: skip
-    parser.add_argument("poses", metavar="F", nargs="+", help="poses in any format that `signer convert` reads")
+    parser.add_argument("files", metavar="F", nargs="+", help="poses in any format that `signer convert` reads")
     parser.add_argument("--out", help=f"the page ({_PAGE}, unless --video or --png is given alone)")
     parser.add_argument("--video", help="an mp4 of the skeletons beside each other")
     parser.add_argument("--png", help="a picture: a row a pose, eight moments of it")
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     for flag, path in outputs.items():
         if path:
             output_folder(path, flag)
-    distinct({f"the pose file {at + 1}": path for at, path in enumerate(arguments.poses)}, outputs)
+    distinct({f"the pose file {at + 1}": path for at, path in enumerate(arguments.files)}, outputs)
     for flag, value, highest in (("--from", arguments.start, math.inf), ("--threshold", arguments.threshold, 1)):
         if not 0 <= value < highest:
             raise SignerError(f"{flag} {value:g}: give a number from 0 to below {highest:g}")
@@ -78,10 +78,10 @@ def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
 
     size = picture_size(arguments.size) if arguments.size else None
     names: Sequence[str] = arguments.name or ()
-    room = MOST_CLIPS // (len(arguments.poses) * max(1, len(names)))
+    room = MOST_CLIPS // (len(arguments.files) * max(1, len(names)))
     if not room:
         raise SignerError(f"more than {MOST_CLIPS} sequences cannot be seen at once; give fewer files or names")
-    for path in map(Path, arguments.poses):
+    for path in map(Path, arguments.files):
         left, others = list(names), []
         shown = 0
         says_fps = path.suffix.lower() == ".pose" and not path.is_dir()
