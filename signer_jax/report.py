@@ -2,9 +2,12 @@
 
 Nothing is loaded from outside and nothing is executed (the page's content security policy forbids both): styles are
 inline, curves are SVG, media are data URLs. It follows the reader's light or dark setting. Every text is escaped.
+`page` is the frame of the other pages too (`viewing/`), which may have one script of ours.
 """
 
 import base64
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape as escape_html
@@ -126,15 +129,35 @@ def write(
     if pictures:
         parts += ["<h2>Pictures</h2>", '<div class="media">', *(_media(*picture) for picture in pictures), "</div>"]
     body = "\n".join(part for part in parts if part)
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
-    page = (
+    footer = "<footer>Written by signer_jax. This file holds everything it shows.</footer>"
+    storage.write_file(path, page(title, f"{body}\n{footer}"))
+
+
+def page(title: str, body: str, *, style: str = "", script: str = "", data: object = None, media: str = "data:") -> str:
+    """An HTML page around a body that is HTML, with `style` behind the report's own.
+
+    The content security policy lets `script` run, known by its hash, and no other: not even one that a name brings into
+    the page. `data` is what it reads, JSON in the element "data"; `media` says where videos may come from.
+    """
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src {media}"
+    scripts = ""
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        policy += f"; script-src 'sha256-{digest}'"
+        scripts = f'<script type="application/json" id="data">{_in_html(data)}</script>\n<script>{script}</script>\n'
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
-        "<footer>Written by signer_jax. This file holds everything it shows.</footer>\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        f"</main>\n{scripts}</body>\n</html>\n"
     )
-    storage.write_file(path, page)
+
+
+def _in_html(data: object) -> str:
+    """JSON in which nothing ends the element around it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII alone
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def escape(text: str) -> str:

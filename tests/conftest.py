@@ -9,10 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from signer_jax.allocator import threads_for_virtual_devices
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -109,6 +113,18 @@ def by_chunks_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     watch("encode_chunk", lambda vae: vae.temporal_ratio)
     watch("decode", lambda vae: 1)
     return noted
+
+
+@pytest.fixture(scope="session")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
+    """A browser's tab, for all tests of pages. Skips where there is no Chromium."""
+    from browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    one = Browser(tmp_path_factory.mktemp("profile"))
+    yield one
+    one.close()
 
 
 @pytest.fixture(scope="session")

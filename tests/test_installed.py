@@ -58,6 +58,7 @@ def test_shipped_and_copied_configs_are_found_from_a_foreign_folder(installed, t
         "configs/demo.py": list(configuration.load("demo").stages),
         "configs/mine.py": ["slul"],
     }
+    assert (installed / "signer_jax" / "viewing" / "view.js").is_file()
     assert not (installed / "configs").exists()  # a top-level `configs` would hide, or be hidden by, other people's
     metadata = next(installed.glob("signer_jax-*.dist-info/METADATA")).read_text()
     assert f"\nVersion: {signer_jax.__version__}\n" in metadata

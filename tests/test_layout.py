@@ -13,7 +13,7 @@ ROOMS = (
     "allocator", "json_files", "packed", "pickles", "renames", "outside", "machine_lock", "object_store", "mirror",
     "bucket_lock", "storage", "presence", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe",
     "renderer", "settings", "validation", "configuration", "workdir", "result", "interop", "model", "data",
-    "language", "stations", "training", "planning", "opened", "pipeline", "export", "evaluation", "showcase",
+    "viewing", "language", "stations", "training", "planning", "opened", "pipeline", "export", "evaluation", "showcase",
     "samples", "cli",
 )  # fmt: skip
 # Module -> the one file that may import it. A config is loaded there, and is plain settings everywhere else.

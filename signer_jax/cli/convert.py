@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     distinct({"IN": arguments.input}, {"OUT": arguments.output})
     if source.is_dir() or not out.suffix:
         inside_one_another({"IN": arguments.input, "OUT": arguments.output})
-    size = _size(arguments.size) if arguments.size else None
+    size = picture_size(arguments.size) if arguments.size else None
     _check_output(out)
 
     said: dict[str, int] = {}
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(one_line(f"dropped: {'; '.join(dropped) or 'nothing'}"))
 
 
-def _size(text: str) -> tuple[int, int]:
+def picture_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
     if match is None or not all(1 <= int(side) <= _MOST_SIDE for side in match.groups()):
         raise SignerError(f"--size {text}: is no height and width in pixels; give such as 720x1280")

@@ -22,18 +22,22 @@ from signer_jax.cli import (
     prior,
     score,
     sign,
+    study,
     train,
+    view,
 )  # fmt: skip
 from signer_jax.errors import RESTART, Preempted, SignerError
 from signer_jax.mirror import copied, path_of, shown
 from signer_jax.object_store import is_url
 from signer_jax.outside import check_local, code_of, line_of
 
-COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, prior, import_, export)
-# Arguments that name a file or a folder, and whether a flag does.
+COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, view, study, prior,
+            import_, export)  # fmt: skip
+# Arguments that name a file or a folder, and whether a flag does. (What else `prepare` calls --video has choices.)
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
-         "input": False, "output": False, "save": True, "pose_weights": True}  # fmt: skip
+         "input": False, "output": False, "save": True, "pose_weights": True, "video": True,
+         "png": True, "study": True, "files": False, "videos": True, "votes": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
 IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp", "input")
 
@@ -120,17 +124,18 @@ def check_paths(arguments: argparse.Namespace) -> None:
     """
     for name, flag in PATHS.items():
         given = getattr(arguments, name, None)
-        if not isinstance(given, str):
-            continue
         said = f"--{name.replace('_', '-')}" if flag else f"the {name}"
-        if not given.strip():
-            raise SignerError(f"{said} is empty; give a path, or leave it out where it may be left out")
-        if name in IN_BUCKETS and is_url(given):
-            setattr(arguments, name, str(path_of(given, said)))
-        elif name in COPIED and is_url(given):
-            setattr(arguments, name, str(copied(given, said)))
-        else:
-            check_local(given, said)
+        for one in given if isinstance(given, list) else [given]:
+            if not isinstance(one, str):
+                continue
+            if not one.strip():
+                raise SignerError(f"{said} is empty; give a path, or leave it out where it may be left out")
+            if name in IN_BUCKETS and is_url(one):
+                setattr(arguments, name, str(path_of(one, said)))
+            elif name in COPIED and is_url(one):
+                setattr(arguments, name, str(copied(one, said)))
+            else:
+                check_local(one, said)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _QUALITY = {"crf": "18", "preset": "medium"}  # visually lossless for H.264
 _LARGEST_DENOMINATOR = 1001  # 30000/1001 is the finest frame rate in use
+_USUAL = ("yuv420p", "yuvj420p")  # what every browser decodes
 _MOST_PIXELS = 7680 * 4320  # of a frame
 _MOST_RATE = 1000  # frames a second
 _SAME_TIME = 1e-4  # seconds
@@ -226,6 +227,27 @@ def encoded(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> bytes
     except av.FFmpegError as error:
         raise SignerError(f"a video cannot be encoded ({outside.reason_of(error)}); check its size") from None
     return file.getvalue()
+
+
+def for_browsers(path: str | Path) -> bytes:
+    """An mp4 of the file's frames alone that browsers play: without sound, and without what the file says of itself
+    (title, encoder, dates). H.264 in the usual pixels stays as it is, anything else is encoded. Raises as `frames`.
+    """
+    found = facts(path)
+    with _opened(path) as (container, stream):
+        if not found.plain or found.turned or stream.codec_context.pix_fmt not in _USUAL:
+            return encoded((frame for _, frame in _timed(path, container, stream)), found.fps)
+        file = io.BytesIO()
+        try:
+            with av.open(file, "w", format="mp4") as target:
+                copy = target.add_stream_from_template(stream)
+                for packet in container.demux(stream):
+                    if packet.dts is not None:
+                        packet.stream = copy
+                        target.mux(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _damaged(path, outside.reason_of(error)) from None
+        return file.getvalue()
 
 
 def as_written(fps: float) -> float:

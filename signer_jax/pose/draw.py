@@ -5,7 +5,8 @@ hue runs over the fingers with blue joints, the face as white points; joints at 
 """
 
 import colorsys
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, repeat
 
 import numpy as np
 from jaxtyping import UInt8
@@ -53,6 +54,31 @@ def _hand_limbs(side: str) -> tuple[tuple[str, str, Colour], ...]:
 
 
 HAND_LIMBS = {side: _hand_limbs(side) for side in ("left", "right")}
+# A stroke joins two joints, has round ends and half a width in shoulder widths; of a joint with itself it is a dot.
+Stroke = tuple[int, int, Colour, float]
+
+
+def _limbs(limbs: Iterable[tuple[str, str, Colour]], half_width: float, shade: float) -> Iterator[Stroke]:
+    for a, b, (red, green, blue) in limbs:
+        colour = (round(red * shade), round(green * shade), round(blue * shade))
+        yield skeleton.INDEX[a], skeleton.INDEX[b], colour, half_width
+
+
+def _dots(names: Iterable[str], colours: Iterable[Colour], half_width: float) -> Iterator[Stroke]:
+    for name, colour in zip(names, colours, strict=False):
+        yield skeleton.INDEX[name], skeleton.INDEX[name], colour, half_width
+
+
+# All that is drawn of a frame, in this order: also what a page draws in the browser (`viewing/poses.py`).
+STROKES: tuple[Stroke, ...] = (
+    *_limbs(BODY_LIMBS, _BODY_WIDTH, _LIMB_SHADE),
+    *_dots(skeleton.BODY, BODY_COLOURS, _BODY_JOINT),
+    *_dots(skeleton.FACE, repeat(_FACE_COLOUR), _FACE_JOINT),
+    *_limbs(HAND_LIMBS["left"], _HAND_WIDTH, 1.0),
+    *_dots(skeleton.LEFT_HAND, repeat(_HAND_JOINT_COLOUR), _HAND_JOINT),
+    *_limbs(HAND_LIMBS["right"], _HAND_WIDTH, 1.0),
+    *_dots(skeleton.RIGHT_HAND, repeat(_HAND_JOINT_COLOUR), _HAND_JOINT),
+)
 
 
 def draw(pose: Pose, size: int | tuple[int, int], *, threshold: float = 0.3) -> UInt8[np.ndarray, "t h w 3"]:
@@ -74,29 +100,13 @@ def _draw_frame(points: np.ndarray, seen: np.ndarray, size: tuple[int, int]) -> 
     points = points * _OVERSAMPLING
     unit = min(size) * _OVERSAMPLING / skeleton.VIEW_SIDE
 
-    def limbs(triples: tuple[tuple[str, str, Colour], ...], half_width: float, shade: float) -> None:
-        for a, b, colour in triples:
-            i, j = skeleton.INDEX[a], skeleton.INDEX[b]
-            if seen[i] and seen[j]:
-                fill = tuple(round(channel * shade) for channel in colour)
-                width = max(1, round(2 * half_width * unit))
-                canvas.line([*points[i].tolist(), *points[j].tolist()], fill=fill, width=width)
-                for k in (i, j):
-                    dot(k, half_width, fill)
-
-    def dot(i: int, half_width: float, colour: tuple[int, ...]) -> None:
-        if seen[i]:
-            radius = max(half_width * unit, 0.5)
-            x, y = points[i].tolist()
+    for i, j, colour, half_width in STROKES:
+        if not (seen[i] and seen[j]):
+            continue
+        if i != j:
+            thick = max(1, round(2 * half_width * unit))
+            canvas.line([*points[i].tolist(), *points[j].tolist()], fill=colour, width=thick)
+        radius = max(half_width * unit, 0.5)
+        for x, y in points[[i, j] if i != j else [i]].tolist():
             canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
-
-    limbs(BODY_LIMBS, _BODY_WIDTH, _LIMB_SHADE)
-    for i, colour in enumerate(BODY_COLOURS):
-        dot(i, _BODY_JOINT, colour)
-    for name in skeleton.FACE:
-        dot(skeleton.INDEX[name], _FACE_JOINT, _FACE_COLOUR)
-    for side, names in (("left", skeleton.LEFT_HAND), ("right", skeleton.RIGHT_HAND)):
-        limbs(HAND_LIMBS[side], _HAND_WIDTH, 1.0)
-        for name in names:
-            dot(skeleton.INDEX[name], _HAND_JOINT, _HAND_JOINT_COLOUR)
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))

@@ -102,6 +102,12 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("the dir", ["export", "lora", "", "--out", "x"]),
         ("the input", ["convert", "", "x.pose"]),
         ("the output", ["convert", "x.pose", ""]),
+        ("the files", ["view", "x.pose", ""]),
+        ("--video", ["view", "x.pose", "--video", ""]),
+        ("--png", ["view", "x.pose", "--png", ""]),
+        ("--videos", ["study", "--videos", "x", "", "--out", "y"]),
+        ("--votes", ["study", "--votes", "x", "", "--study", "y"]),
+        ("--study", ["study", "--votes", "x", "--study", ""]),
         ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
     ],
 )
@@ -146,13 +152,18 @@ def test_every_path_of_every_command_is_among_those():
         "shard",
         "pose_fps",
         "poses",
-        "video",
         "per_part",
         "pose_size",
         "subset",
         "glosses",
         "prompts",
         "samples",
+        "name",
+        "start",
+        "threshold",
+        "pairs",
+        "seed",
+        "question",
     }
     found = set()
     for command in arguments_of(parser()):

@@ -32,6 +32,7 @@ from signer_jax.slul.t5 import T5
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, latents
 from signer_jax.types import Pose, Sample
+from signer_jax.viewing import study
 
 FRAMES = 6
 
@@ -348,3 +349,15 @@ def make_convertible(folder: Path) -> None:
         skels.write(folder / f"{layout}.skels", iter([replace(found, layout=layout)]))
     for ending in (".pkl", ".gz"):
         slrtp.write(folder / f"a{ending}", iter([pixels]))
+
+
+def make_study(folder: Path) -> None:
+    """A study's key, in a folder of its kind, and beside it what a rater saved."""
+    videos = {f"{number:04d}": {"system": "ab"[number % 2], "clip": f"clip{number // 2}"} for number in range(6)}
+    trials = [{"name": f"t{i}", "left": f"{2 * i:04d}", "right": f"{2 * i + 1:04d}"} for i in range(3)]
+    key = {"study": "0123", "question": "Which?", "seed": 3, "systems": ["a", "b"], "videos": videos, "trials": trials}
+    with storage.new_folder(folder, study.KIND) as partial:
+        (partial / study.KEY).write_text(json.dumps(key))
+    votes = [{"trial": trial["name"], "left": trial["right"], "right": trial["left"], "choice": choice, "seconds": 2.5}
+             for trial, choice in zip(trials, ("left", "right", "same"), strict=True)]  # fmt: skip
+    (folder / "votes.json").write_text(json.dumps({"study": "0123", "rater": "anna", "votes": votes}))

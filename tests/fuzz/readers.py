@@ -43,6 +43,7 @@ from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import to_json
 from signer_jax.training import checkpoints, latents
 from signer_jax.types import Pose, Sample
+from signer_jax.viewing import votes
 
 _BESIDE = (".files", ".text", ".gloss")  # what a .skels has beside it
 
@@ -397,6 +398,19 @@ def _read_checkpoint(folder: Path, changes: Changes) -> None:
     np.testing.assert_array_equal(params["bias"], np.ones(8))
 
 
+def _votes_harm(folder: Path, case: int, rng: Random) -> Changes:
+    if case % 2:
+        return {"votes.json": _by_kind(folder, "votes.json", case // 2, rng)}
+    return ours("key.json", "key.json", "manifest.json")(folder, case // 2, rng)
+
+
+def _read_votes(folder: Path, changes: Changes) -> None:
+    key = votes.read_key(folder)
+    found = votes.columns(key, votes.read_votes(key, [folder / "votes.json"]))
+    assert np.isin(found.share, (0, 0.5, 1)).all() and (found.one != found.other).all()
+    assert max(found.one.max(), found.other.max()) < len(key.systems)
+
+
 def _read_run(folder: Path, changes: Changes) -> None:
     if "wall_time.json" in changes:
         assert all(np.isfinite(seconds) for seconds in workdir.read_times(folder).values())
@@ -458,7 +472,8 @@ READERS = (
     Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),
     Reader("OpenVid", 1_000, files.make_openvid, _openvid_harm, _read_openvid),
     Reader("PHOENIX14T", 4_940, files.make_phoenix, *_PHOENIX),
-    Reader("datasets' tables", 2_000, datasets.make, datasets.harm, datasets.read),
+    Reader("votes of a study", 400, files.make_study, _votes_harm, _read_votes),
+    Reader("datasets' tables", 1_600, datasets.make, datasets.harm, datasets.read),
     Reader("How2Sign clips", 1_000, files.make_how2sign, _how2sign_harm, _read_how2sign),
     Reader("video", 4_940, files.make_videos, *_VIDEO),
     Reader(
