@@ -1,4 +1,4 @@
-"""Scores of text and gloss sequences: BLEU, chrF, ROUGE-L, word error rate, exact match; words are split at white space.
+"""Scores of texts and glosses: BLEU, chrF, ROUGE-L, word error rate, exact match; words are split at white space.
 
 Scores are in per cent. BLEU and chrF come with sacreBLEU's signature and are never printed without it: tokenisation
 alone can turn 13 into 51 on the same output.

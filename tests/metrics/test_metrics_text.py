@@ -76,9 +76,12 @@ def test_word_error_rate_by_hand():
     assert word_error_rate([""], ["A B"]) == pytest.approx(100)
 
 
-def made_up(seed, lines=60, words="der die das regen im norden nord-ost MORGEN wolken 3 grad ähnlich".split()):  # noqa: B006
+WORDS = ("der", "die", "regen", "im", "norden", "nord-ost", "MORGEN", "wolken", "3", "ähnlich")
+
+
+def made_up(seed, lines=60):
     rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=rng.randint(0, 14))) for _ in range(lines)]
+    return [" ".join(rng.choices(WORDS, k=rng.randint(0, 14))) for _ in range(lines)]
 
 
 CORPORA = [(HYPOTHESES, REFERENCES), (made_up(0), made_up(1)), ([""], ["a b"]), (["a"], ["b"]), (["aa b"], ["ab"]),
