@@ -38,9 +38,13 @@ def fast_path(
     t, u = len(hypothesis), len(reference)
     if min(t, u) < radius + 2:
         return _path_within(hypothesis, reference, ((i, range(u)) for i in range(t)))
-    coarse = fast_path(*(x[: len(x) // 2 * 2].reshape(len(x) // 2, 2, -1).mean(1) for x in (hypothesis, reference)),
-                       radius)  # fmt: skip
+    coarse = fast_path(_halved(hypothesis), _halved(reference), radius)
     return _path_within(hypothesis, reference, _window(coarse, t, u, radius))
+
+
+def _halved(sequence: Float[np.ndarray, "t d"]) -> Float[np.ndarray, "u d"]:
+    half = len(sequence) // 2
+    return sequence[: 2 * half].reshape(half, 2, -1).mean(axis=1)
 
 
 def _window(coarse: Int[np.ndarray, "n 2"], t: int, u: int, radius: int) -> Iterable[tuple[int, range]]:

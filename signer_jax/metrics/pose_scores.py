@@ -32,7 +32,7 @@ def pose_report(
     """
     ours, theirs = (replace(pose, coordinates=pose.coordinates[..., :dims]) for pose in (hypothesis, reference))
     rest = scores.still(theirs)  # which blinks nowhere
-    held = Pose(*(np.repeat(x, len(theirs), axis=0) for x in (rest.coordinates, rest.confidence)), theirs.fps)
+    held = Pose.joined([rest] * len(theirs))
     found = _warped(ours, theirs, joints, watch) | _frame_by_frame(ours, theirs, joints)
     found |= _motion(ours, theirs, joints)
     floor = _warped(rest, theirs, joints, iter) | _frame_by_frame(held, theirs, joints)
@@ -59,13 +59,13 @@ def _warped(ours: Pose, theirs: Pose, joints: np.ndarray, watch: Watch) -> dict[
         return found | {name: Ratio(_NAN) for name in names_of_others}
     errors = scores.aligned_errors(a, b)
     upper, hands = _of(skeleton.SUBSETS["upper_50"], joints), _of(_HANDS, joints)
-    scaled = [published.about_mean_shoulders(pose) for pose in (ours, theirs)]
+    c, d = (published.about_mean_shoulders(pose) for pose in (ours, theirs))
     values = (
         scores.mean_error(errors),
         scores.mean_error(errors[:, np.isin(joints, hands)]),
         published.progressive_transformers_dtw(_on(ours, upper), _on(theirs, upper)),
-        published.ndtw_mje(*(_on(pose, upper) for pose in scaled)),
-        published.ndtw_p(*(_on(published.trimmed(pose), hands) for pose in scaled)),
+        published.ndtw_mje(_on(c, upper), _on(d, upper)),
+        published.ndtw_p(_on(published.trimmed(c), hands), _on(published.trimmed(d), hands)),
     )
     return found | {name: Ratio(value) for name, value in zip(names_of_others, values, strict=True)}
 

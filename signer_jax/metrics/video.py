@@ -75,6 +75,24 @@ def _similarity(x: Float[np.ndarray, "t h w c"], y: Float[np.ndarray, "t h w c"]
     return (2 * mean_xy + _C1) * (2 * covariance + _C2) / ((square_means + _C1) * (variances + _C2))
 
 
+def squared_error(a: UInt8[np.ndarray, "t h w 3"], b: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " t"]:
+    """Mean squared difference of each frame's values, `[t]`, in squared levels of 255.
+
+    Raises `SignerError` where shapes differ.
+    """
+    if a.shape != b.shape:
+        raise SignerError(f"video scores: shapes {a.shape} and {b.shape} differ; give videos of equal length and size")
+    return np.array([np.square(x.astype(np.int32) - y).mean() for x, y in zip(a, b, strict=True)])
+
+
+def psnr(squared_error: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error of values up to 255; infinite for none.
+
+    Of a video it is that of the mean squared error over its frames, since one equal frame has none of its own.
+    """
+    return float("inf") if squared_error == 0 else float(10 * np.log10(255**2 / squared_error))
+
+
 def hand_centres(
     pose: Pose, joints: Sequence[str], size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
@@ -199,11 +217,18 @@ def flicker(video: UInt8[np.ndarray, "t h w 3"], reference: UInt8[np.ndarray, "t
         raise SignerError(f"video scores: shapes {video.shape} and {reference.shape} differ; give videos of equal size")
     total, count = 0.0, 0
     for i in range(1, len(video)):
-        step = np.abs(reference[i].astype(np.int16) - reference[i - 1]).max(axis=-1)
-        static = step <= STATIC_LEVELS
-        total += float(np.abs(video[i].astype(np.int16) - video[i - 1])[static].sum())
-        count += 3 * int(static.sum())
+        change, places = static_change(video[i - 1 : i + 1], reference[i - 1 : i + 1])
+        total, count = total + change, count + places
     return total / count if count else float("nan")
+
+
+def static_change(video: UInt8[np.ndarray, "2 h w 3"], reference: UInt8[np.ndarray, "2 h w 3"]) -> tuple[float, int]:
+    """`flicker` of two frames in turn: the sum of the changes where the reference stands still, and of how many values.
+
+    Their order is all that counts, so lists of two frames do as well.
+    """
+    static = np.abs(reference[1].astype(np.int16) - reference[0]).max(axis=-1) <= STATIC_LEVELS
+    return float(np.abs(video[1].astype(np.int16) - video[0])[static].sum()), 3 * int(static.sum())
 
 
 def mean_frame(videos: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

@@ -78,7 +78,7 @@ def _warp_on(
 def warp_blocks(
     costs: Callable[[slice], Float[np.ndarray, "*k n u"]], frames: int, values: int
 ) -> Float[np.ndarray, "*k"]:
-    """As `warp`, of costs that are made some rows at a time: `costs(rows)` of `frames` rows of `values` numbers each."""
+    """As `warp`, of `frames` rows of `values` numbers each that `costs(rows)` makes, some at a time."""
     step = max(1, _MOST_COSTS // max(values, 1))
     row = None
     for start in range(0, frames, step):
