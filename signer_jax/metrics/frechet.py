@@ -62,11 +62,12 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 class Sets:
     """Hypotheses' and references' pictures by some features, and what the floor shows instead: a still picture.
 
-    Features are taken of `batch` pictures at a time, as they come; `finish` takes those of the rest.
+    Features are taken of `batch` pictures at a time, as they come; `finish` takes those of the rest. `of_changes`: the
+    pictures to be given are what changes from frame to frame.
     """
 
-    def __init__(self, features: Features, batch: int = 1) -> None:
-        self.features, self.batch = features, batch
+    def __init__(self, features: Features, batch: int = 1, *, of_changes: bool = False) -> None:
+        self.features, self.batch, self.of_changes = features, batch, of_changes
         self.ours, self.theirs, self.floor = Moments(), Moments(), Moments()
         self.waiting: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
 
@@ -86,6 +87,11 @@ class Sets:
             if waiting:
                 moments.add(self.features(np.stack(waiting)))
                 waiting.clear()
+
+    def drop(self) -> None:
+        """What waits, of a pair that could not be read to its end."""
+        for waiting in self.waiting:
+            waiting.clear()
 
     def distances(self) -> tuple[float, float]:
         """Of the hypotheses and of the floor to the references."""

@@ -14,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from scipy.sparse import csr_matrix
 
 from signer_jax.errors import SignerError
+from signer_jax.metrics.signatures import signature
 
 # Of ROUGE-L's F, as the sign language translation literature computes it (the convention of neccam/slt).
 ROUGE_BETA = 1.2
@@ -158,6 +159,15 @@ def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> flo
     if tokens == 0:
         raise SignerError("text scores: every reference is empty, so an error rate has no meaning; check the file")
     return 100 * sum(_edit_distance(hypothesis, reference) for hypothesis, reference in pairs) / tokens
+
+
+def signatures() -> dict[str, str]:
+    """What the scores depend on that are not sacreBLEU's: `rouge`, `wer`, `exact`."""
+    return {
+        "rouge": signature(f=ROUGE_BETA, of="longest-common-subsequence", tok="white-space", over="lines"),
+        "wer": signature(costs="1,1,1", case="kept", tok="white-space", over="reference-words"),
+        "exact": signature(case="kept", tok="white-space", over="lines"),
+    }
 
 
 # ---- Baselines: what a translation must beat ---------------------------------------------------------------------

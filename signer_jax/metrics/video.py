@@ -100,16 +100,22 @@ def hand_centres(
 
     The middle is that of the box around the hand's joints that are shown.
     """
+    return hand_middles(skeleton.to_pixels(pose.coordinates[..., :2], *size), pose.confidence > 0, joints)
+
+
+def hand_middles(
+    pixels: Float[np.ndarray, "t j 2"], seen: Bool[np.ndarray, "t j"], joints: Sequence[str]
+) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
+    """As `hand_centres`, of joints in pixels of the picture, wherever the signer stands in it."""
     centres, visible = [], []
     for names in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND):
         hand = skeleton.positions(names, joints)
-        shown: np.ndarray = np.asarray(pose.confidence[:, hand] > 0)
-        pixels = skeleton.to_pixels(pose.coordinates[:, hand, :2], *size)
-        low = np.where(shown[..., None], pixels, np.inf).min(axis=1, initial=np.inf)
-        high = np.where(shown[..., None], pixels, -np.inf).max(axis=1, initial=-np.inf)
-        seen = np.asarray(shown.any(axis=1))
-        centres.append((np.where(seen[:, None], low, 0.0) + np.where(seen[:, None], high, 0.0)) / 2)
-        visible.append(seen)
+        shown = np.asarray(seen[:, hand])
+        low = np.where(shown[..., None], pixels[:, hand], np.inf).min(axis=1, initial=np.inf)
+        high = np.where(shown[..., None], pixels[:, hand], -np.inf).max(axis=1, initial=-np.inf)
+        found = np.asarray(shown.any(axis=1))
+        centres.append((np.where(found[:, None], low, 0.0) + np.where(found[:, None], high, 0.0)) / 2)
+        visible.append(found)
     return np.stack(centres, axis=1), np.stack(visible, axis=1)
 
 
@@ -217,16 +223,15 @@ def flicker(video: UInt8[np.ndarray, "t h w 3"], reference: UInt8[np.ndarray, "t
         raise SignerError(f"video scores: shapes {video.shape} and {reference.shape} differ; give videos of equal size")
     total, count = 0.0, 0
     for i in range(1, len(video)):
-        change, places = static_change(video[i - 1 : i + 1], reference[i - 1 : i + 1])
+        change, places = static_change((video[i - 1], video[i]), (reference[i - 1], reference[i]))
         total, count = total + change, count + places
     return total / count if count else float("nan")
 
 
-def static_change(video: UInt8[np.ndarray, "2 h w 3"], reference: UInt8[np.ndarray, "2 h w 3"]) -> tuple[float, int]:
-    """`flicker` of two frames in turn: the sum of the changes where the reference stands still, and of how many values.
-
-    Their order is all that counts, so lists of two frames do as well.
-    """
+def static_change(
+    video: Sequence[UInt8[np.ndarray, "h w 3"]], reference: Sequence[UInt8[np.ndarray, "h w 3"]]
+) -> tuple[float, int]:
+    """Of two frames in turn the sum of the changes where the reference stands still, and of how many values it is."""
     static = np.abs(reference[1].astype(np.int16) - reference[0]).max(axis=-1) <= STATIC_LEVELS
     return float(np.abs(video[1].astype(np.int16) - video[0])[static].sum()), 3 * int(static.sum())
 
