@@ -79,7 +79,7 @@ def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome
     outcome.metrics["frames"] = sum(report.scores["frames"].above for report in reports.values())
     outcome.floor.pop("frames", None)
     if arguments.pose and (without := [pair.name for pair in pairs if pair.name not in poses]):
-        outcome.facts["without a pose"] = f"{len(without)} pairs, of which the hands are not scored"
+        outcome.facts["without a pose"] = f"{len(without)} of {len(pairs)} pairs, whose hands are not scored"
     return outcome
 
 

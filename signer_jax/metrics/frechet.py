@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 Features: TypeAlias = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
 CELLS, ORIENTATIONS = 4, 4  # of `cell_features`, across and down
+_SEEN = 128  # pixels
 
 
 class Moments:
@@ -102,8 +103,10 @@ class Sets:
 def cell_features(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
     """The project's own, which need no weights: of each of 4 x 4 cells the mean colour, and the mean strength of edges
     in four orientations, in shares of white: 112 numbers. They see layout, colours and sharpness, not what a hand does.
+
+    Large pictures are made smaller by whole numbers, to less than twice `_SEEN` pixels of the shorter side.
     """
-    x = pictures.astype(np.float32) / 255
+    x = _smaller(pictures) / np.float32(255)
     grey = x.mean(axis=-1)
     down, across = (np.diff(grey, axis=axis, append=grey.take([-1], axis=axis)) for axis in (1, 2))
     strength = np.hypot(down, across)
@@ -114,3 +117,14 @@ def cell_features(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "
     sums = np.add.reduceat(np.add.reduceat(planes, rows[:-1], axis=1, dtype=np.float64), columns[:-1], axis=2)
     area = np.outer(np.diff(rows), np.diff(columns))[None, :, :, None]
     return (sums / area).reshape(len(pictures), -1)
+
+
+def _smaller(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n h w 3"]:
+    """The means of squares; what is left over at the right and below is left out."""
+    n, h, w, c = pictures.shape
+    factor = max(1, min(h, w) // _SEEN)
+    if factor == 1:
+        return pictures.astype(np.float32)
+    whole = pictures[:, : h // factor * factor, : w // factor * factor]
+    rows = whole.reshape(n, h // factor, factor, -1).sum(axis=2, dtype=np.uint32)
+    return rows.reshape(n, h // factor, w // factor, factor, c).sum(axis=3).astype(np.float32) / factor**2

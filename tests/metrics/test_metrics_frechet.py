@@ -86,6 +86,15 @@ def test_the_projects_own_features_by_hand():
     assert cell_features(pictures(0)).min() >= 0 and cell_features(pictures(0)).max() <= 1.5
 
 
+def test_a_large_picture_is_made_smaller():
+    small = pictures(5, n=2, size=(130, 140))
+    large = np.repeat(np.repeat(small, 3, axis=1), 3, axis=2)
+    np.testing.assert_allclose(cell_features(large), cell_features(small), atol=1e-6)
+    # What is left over is left out.
+    rest = np.pad(large, ((0, 0), (0, 2), (0, 2), (0, 0)), constant_values=255)
+    np.testing.assert_allclose(cell_features(rest), cell_features(small), atol=1e-6)
+
+
 def random_weights():
     """Of the sizes that such layers have, so that no value vanishes on the way."""
     rng = np.random.default_rng(0)
