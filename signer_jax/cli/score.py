@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN_PAIRS = 4_000_000  # pairs of frames, beyond which a bar shows how far it is
 _MOST_WORDS = 10_000  # of a line: comparing two of them takes a second
+_FLOOR_LINES, _FLOOR_WORDS = 1_000, 200  # of which the floor is computed
 _NAMED = 5  # files; more are counted
 _ENDINGS = {"text": (), "pose": (".pose",), "video": (".mp4", ".mov", ".webm", ".mkv", ".avi")}
 
@@ -211,22 +212,25 @@ def score_text(pairs: Sequence[Pair]) -> Outcome:
     if not any(line.strip() for line in references):
         raise SignerError(f"{pairs[0].reference}: has no words, so there is nothing to score; check the file")
 
-    def scores(lines: list[str]) -> tuple[dict[str, float], dict[str, str]]:
-        bleu, chrf = text.bleu(lines, references), text.chrf(lines, references)
+    def scores(ours: list[str], theirs: list[str]) -> tuple[dict[str, float], dict[str, str]]:
+        bleu, chrf = text.bleu(ours, theirs), text.chrf(ours, theirs)
         signed = {"bleu": str(bleu.pop("signature")), "chrf": str(chrf.pop("signature"))}
         metrics = {name: float(value) for name, value in (bleu | chrf).items()}
         metrics |= {
-            "rouge": text.rouge_l(lines, references),
-            "wer": text.word_error_rate(lines, references),
-            "exact": text.exact_match(lines, references),
+            "rouge": text.rouge_l(ours, theirs),
+            "wer": text.word_error_rate(ours, theirs),
+            "exact": text.exact_match(ours, theirs),
         }
         return metrics, signed | text.signatures()
 
-    metrics, signatures = scores(hypotheses)
+    metrics, signatures = scores(hypotheses, references)
     outcome = Outcome(metrics, {}, signatures)
-    if len(set(references)) > 1:
-        outcome.floor = scores(references[1:] + references[:1])[0]
-        outcome.facts["floor"] = "what the next line's reference would score in each line's place"
+    lines = [line for line in references if 0 < len(line.split()) <= _FLOOR_WORDS][:_FLOOR_LINES]
+    if len(set(lines)) > 1:
+        outcome.floor = scores(lines[1:] + lines[:1], lines)[0]
+        outcome.facts["floor"] = (
+            f"the reference of the next line in each line's place; of {_FLOOR_LINES:,} lines at most"
+        )
     return outcome
 
 

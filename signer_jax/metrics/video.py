@@ -82,7 +82,17 @@ def squared_error(a: UInt8[np.ndarray, "t h w 3"], b: UInt8[np.ndarray, "t h w 3
     """
     if a.shape != b.shape:
         raise SignerError(f"video scores: shapes {a.shape} and {b.shape} differ; give videos of equal length and size")
-    return np.array([np.square(x.astype(np.int32) - y).mean() for x, y in zip(a, b, strict=True)])
+    return np.array([sum(_squares(x[rows], y[rows]) for rows in _bands(x)) / x.size for x, y in zip(a, b, strict=True)])
+
+
+def _squares(x: UInt8[np.ndarray, "h w 3"], y: UInt8[np.ndarray, "h w 3"]) -> int:
+    return int(np.square(x.astype(np.int32) - y).sum(dtype=np.int64))
+
+
+def _bands(frame: UInt8[np.ndarray, "h w 3"]) -> list[slice]:
+    """Rows of a frame that are taken at a time."""
+    rows = max(1, _CHUNK_VALUES // max(1, frame[:1].size))
+    return [slice(start, start + rows) for start in range(0, len(frame), rows)]
 
 
 def psnr(squared_error: float) -> float:
@@ -232,8 +242,19 @@ def static_change(
     video: Sequence[UInt8[np.ndarray, "h w 3"]], reference: Sequence[UInt8[np.ndarray, "h w 3"]]
 ) -> tuple[float, int]:
     """Of two frames in turn the sum of the changes where the reference stands still, and of how many values it is."""
-    static = np.abs(reference[1].astype(np.int16) - reference[0]).max(axis=-1) <= STATIC_LEVELS
-    return float(np.abs(video[1].astype(np.int16) - video[0])[static].sum()), 3 * int(static.sum())
+    change, places = 0, 0
+    for rows in _bands(video[0]):
+        static = absolute_change(reference[0][rows], reference[1][rows]).max(axis=-1) <= STATIC_LEVELS
+        change += int(absolute_change(video[0][rows], video[1][rows])[static].sum(dtype=np.int64))
+        places += 3 * int(static.sum())
+    return float(change), places
+
+
+def absolute_change(
+    before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """How much each value changes, in levels."""
+    return np.maximum(before, after) - np.minimum(before, after)
 
 
 def mean_frame(videos: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

@@ -69,7 +69,11 @@ class VideoScores:
             if not one.of_changes:
                 one.add(ours, theirs)
             elif self.before:
-                one.add(_change(self.before[""], ours), _change(self.before["reference"], theirs))
+                changes = (
+                    scores.absolute_change(*two)
+                    for two in ((self.before[""], ours), (self.before["reference"], theirs))
+                )
+                one.add(*changes)
         self.static += places
         self.before, self.frames = shown, self.frames + 1
 
@@ -106,10 +110,6 @@ class VideoScores:
             "hand_ssim": Ratio(sum(side.hands), len(side.hands)),
             "flicker": Ratio(side.change, self.static),
         }
-
-
-def _change(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    return np.abs(after.astype(np.int16) - before).astype(np.uint8)
 
 
 def hand_distances(

@@ -178,8 +178,8 @@ def test_two_per_cent_of_missing_joints_rule_what_is_filled_and_nothing_else():
     change = {name: harmed.scores[name].value / one.value - 1 for name, one in whole.scores.items() if one.value}
     ours = ("dtw", "dtw_hand_weighted", "dtw_mje", "dtw_mje_hands", "mpjpe", "hand_error")
     filled = ("dtw_mje_slrtp", "dtw_pt", "ndtw_p")
-    assert all(abs(change[name]) < 0.05 for name in ours), change
-    assert all(change[name] > 0.5 for name in filled), change
+    assert all(abs(change[name]) < 0.02 for name in ours), change
+    assert all(change[name] > 0.5 for name in filled) and change["ndtw_p"] > 10, change
     assert all("fill:0" in whole.signatures[name] or "fill:10" in whole.signatures[name] for name in filled)
     assert harmed.scores["lacking"].value < 0.02  # both lack as much, but for chance
     # A hand that is left out for good costs in ours, and is told.

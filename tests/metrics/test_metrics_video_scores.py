@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fuzz import memory
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from signer_jax.metrics import video
@@ -69,6 +70,14 @@ def test_what_changes_from_frame_to_frame_is_a_set_of_its_own():
     change = np.abs(np.diff(ours.astype(int), axis=0)).astype(np.uint8)
     np.testing.assert_allclose(sets["changes"].ours.mean, cell_features(change).mean(axis=0), rtol=1e-6)
     assert sets["changes"].distances()[1] > 0
+
+
+def test_large_frames_take_little_memory():
+    frame = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), np.uint8)
+    sets = {"frames": Sets(cell_features), "changes": Sets(cell_features, of_changes=True)}
+    scores = VideoScores(sets)
+    scores.add(frame, frame)
+    assert memory.grown(lambda: scores.add(frame, frame)) < 150 << 20
 
 
 @pytest.mark.parametrize("frames", [0, 1])
