@@ -26,18 +26,22 @@ class Moments:
 
     def add(self, features: Float[np.ndarray, "n d"], times: int = 1) -> None:
         """Each of them `times` times."""
-        count = len(features) * times
-        if not count:
+        added = Moments()
+        if count := len(features) * times:
+            features = np.asarray(features, np.float64)
+            added.count, added.mean = count, features.mean(axis=0)
+            added.scatter = (features - added.mean).T @ (features - added.mean) * times
+        self.join(added)
+
+    def join(self, other: "Moments") -> None:
+        """Those of other features beside these."""
+        if not self.count or not other.count:
+            if other.count:
+                self.count, self.mean, self.scatter = other.count, other.mean, other.scatter
             return
-        features = np.asarray(features, np.float64)
-        mean = features.mean(axis=0)
-        scatter = (features - mean).T @ (features - mean) * times
-        if not self.count:
-            self.count, self.mean, self.scatter = count, mean, scatter
-            return
-        total, shift = self.count + count, mean - self.mean
-        self.scatter = self.scatter + scatter + np.outer(shift, shift) * (self.count * count / total)
-        self.mean = self.mean + shift * (count / total)
+        total, shift = self.count + other.count, other.mean - self.mean
+        self.scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.count * other.count / total)
+        self.mean = self.mean + shift * (other.count / total)
         self.count = total
 
     @property
@@ -63,40 +67,42 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 class Sets:
     """Hypotheses' and references' pictures by some features, and what the floor shows instead: a still picture.
 
-    Features are taken of `batch` pictures at a time, as they come; `finish` takes those of the rest. `of_changes`: the
-    pictures to be given are what changes from frame to frame.
+    A pair of videos is `add`ed frame by frame and then taken as a whole by `close`, or left out by `drop`. Features are
+    taken of `batch` pictures at a time. `of_changes`: the pictures to be given are what changes from frame to frame.
     """
 
     def __init__(self, features: Features, batch: int = 1, *, of_changes: bool = False) -> None:
         self.features, self.batch, self.of_changes = features, batch, of_changes
         self.ours, self.theirs, self.floor = Moments(), Moments(), Moments()
-        self.waiting: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        self.drop()
 
     def add(self, ours: UInt8[np.ndarray, "h w 3"], theirs: UInt8[np.ndarray, "h w 3"]) -> None:
         for waiting, picture in zip(self.waiting, (ours, theirs), strict=True):
             waiting.append(picture)
         if len(self.waiting[0]) >= self.batch:
-            self.finish()
+            self._extract()
 
-    def hold(self, picture: UInt8[np.ndarray, "h w 3"], times: int) -> None:
-        """What the floor shows for so many frames."""
-        self.floor.add(self.features(picture[None]), times)
+    def close(self, still: UInt8[np.ndarray, "h w 3"], times: int) -> None:
+        """`still` is what the floor shows, for so many frames."""
+        self._extract()
+        self.ours.join(self.begun[0])
+        self.theirs.join(self.begun[1])
+        self.floor.add(self.features(still[None]), times)
+        self.drop()
 
-    def finish(self) -> None:
-        """Of what waits; also before pictures of another size."""
-        for moments, waiting in zip((self.ours, self.theirs), self.waiting, strict=True):
+    def drop(self) -> None:
+        """What was added since the last pair was closed."""
+        self.waiting: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        self.begun = (Moments(), Moments())
+
+    def _extract(self) -> None:
+        for moments, waiting in zip(self.begun, self.waiting, strict=True):
             if waiting:
                 moments.add(self.features(np.stack(waiting)))
                 waiting.clear()
 
-    def drop(self) -> None:
-        """What waits, of a pair that could not be read to its end."""
-        for waiting in self.waiting:
-            waiting.clear()
-
     def distances(self) -> tuple[float, float]:
         """Of the hypotheses and of the floor to the references."""
-        self.finish()
         return frechet_distance(self.ours, self.theirs), frechet_distance(self.floor, self.theirs)
 
 

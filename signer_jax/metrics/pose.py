@@ -149,7 +149,7 @@ def without_blinks(pose: Pose, longest: float = BLINK) -> Pose:
     A detector that blinks is no fault of the signing. What is filled has the lower confidence of the two frames; longer
     gaps, and those at the clip's ends, stay missing.
     """
-    seen, frame = pose.confidence > 0, np.arange(len(pose))[:, None]
+    seen, frame = pose.confidence > 0, np.arange(len(pose), dtype=np.int32)[:, None]
     before = np.maximum.accumulate(np.where(seen, frame, -1), axis=0)
     after = np.minimum.accumulate(np.where(seen, frame, len(pose))[::-1], axis=0)[::-1]
     short = after - before - 1 <= longest * pose.fps + 1e-6

@@ -31,13 +31,13 @@ def pose_report(
     frame.
     """
     ours, theirs = (replace(pose, coordinates=pose.coordinates[..., :dims]) for pose in (hypothesis, reference))
-    rest = scores.still(theirs)  # which blinks nowhere
-    held = Pose.joined([rest] * len(theirs))
     found = _warped(ours, theirs, joints, watch) | _frame_by_frame(ours, theirs, joints)
     found |= _motion(ours, theirs, joints)
+    rest = scores.still(theirs)
+    held = Pose.joined([rest] * len(theirs))
     floor = _warped(rest, theirs, joints, iter) | _frame_by_frame(held, theirs, joints)
     floor |= {name: ratio for name, ratio in _motion(held, theirs, joints).items() if not name.endswith("_reference")}
-    return Report(found, floor, signatures(len(ours), len(theirs), joints, theirs.fps, dims))
+    return Report(found, floor, signatures(ours, theirs, joints))
 
 
 def total_distance(values: dict[str, float]) -> dict[str, float]:
@@ -101,12 +101,13 @@ def _of(names: Sequence[str], joints: np.ndarray) -> Int[np.ndarray, " k"]:
     return np.array([k for k in skeleton.positions(names, skeleton.JOINTS) if k in joints], np.int32)
 
 
-def signatures(ours: int, theirs: int, joints: np.ndarray, fps: float, dims: int) -> dict[str, str]:
-    """What each score depends on, of so many frames; velocity and acceleration as `jerk`, both wrists as their mean."""
+def signatures(ours: Pose, theirs: Pose, joints: np.ndarray) -> dict[str, str]:
+    """What each score depends on; velocity and acceleration as `jerk`, each wrist as the mean of both."""
     every, hands = f"{len(joints)}", f"hands-{len(_of(_HANDS, joints))}"
     upper = f"upper-{len(_of(skeleton.SUBSETS['upper_50'], joints))}"
-    radius = warping.band(ours, theirs)
-    axes = {"dims": ",".join("xyz"[:dims])}
+    radius = warping.band(len(ours), len(theirs))
+    steps = sorted({published.every(pose.fps) for pose in (ours, theirs)})
+    axes = {"dims": ",".join("xyz"[: theirs.coordinates.shape[-1]])}
     medians, means = axes | {"norm": "median-shoulders"}, axes | {"norm": "mean-shoulders"}
     bridged = medians | {"gaps": f"{scores.BLINK:g}s-on-a-line"}
     charged = bridged | {"fill": f"{warping.MISSING:g}-where-only-the-reference-shows-it"}
@@ -119,7 +120,12 @@ def signatures(ours: int, theirs: int, joints: np.ndarray, fps: float, dims: int
         "dtw_mje": signature(joints=every, **bridged, **path),
         "dtw_mje_hands": signature(joints=hands, **bridged, **path),
         "dtw_mje_slrtp": signature(
-            joints=every, **medians, fill=0, warp="fastdtw-1", frames=f"every-{published.every(fps)}", over="path"
+            joints=every,
+            **medians,
+            fill=0,
+            warp="fastdtw-1",
+            frames=f"every-{'-and-'.join(map(str, steps))}",
+            over="path",
         ),
         "dtw_pt": signature(joints=upper, **medians, fill=0, warp="exact", dist="l1-sum", over="frames"),
         "ndtw_mje": signature(joints=upper, **means, fill="half-the-norm", dist="euclidean", **alone),

@@ -23,16 +23,21 @@ def filled(pose: Pose, value: float = 0.0) -> Float[np.ndarray, "t j c"]:
     return np.where((pose.confidence > 0)[..., None], pose.coordinates, value).astype(float)
 
 
+def _nothing(hypothesis: Pose, reference: Pose) -> bool:
+    """Whether there is no frame or no joint to compare. Raises `SignerError` where the joints differ."""
+    check_joints(hypothesis, reference)
+    return not hypothesis.confidence.size or not reference.confidence.size
+
+
 def progressive_transformers_dtw(hypothesis: Pose, reference: Pose) -> float:
     """The DTW of Progressive Transformers (Saunders et al. 2020; `calculate_dtw` of their public code).
 
     Sums of absolute differences of a frame's values, accumulated over the exact path, over the reference's number of
     frames; missing joints are 0. In the units of the values: theirs are 150 values a frame, x, y and z of the 50 joints
     of `upper_50`, as their `.skels` files have them, and their code leaves out each sequence's last frame. NaN where a
-    side has no frame. Raises `SignerError` where the joints differ.
+    side has no frame or no joint. Raises `SignerError` where the joints differ.
     """
-    check_joints(hypothesis, reference)
-    if not len(hypothesis) or not len(reference):
+    if _nothing(hypothesis, reference):
         return float("nan")
     ours, theirs = (filled(pose).reshape(len(pose), -1) for pose in (hypothesis, reference))
     total = warp_blocks(lambda rows: cdist(ours[rows], theirs, "cityblock"), len(ours), len(theirs))
@@ -44,13 +49,12 @@ def slrtp_errors(hypothesis: Pose, reference: Pose) -> Float[np.ndarray, " n"]:
 
     The mean joint distance of each pair of frames on the path that the fastdtw library finds (radius 1, Euclidean
     distance of whole frames), at `SLRTP_RATE`; missing joints are 0. The challenge's figure for a set is the mean over
-    all pairs of frames of all its sequences; its poses are 178 joints in 3D. None where a side has no frame. Raises
-    `SignerError` where the joints differ.
+    all pairs of frames of all its sequences; its poses are 178 joints in 3D. None where a side has no frame or no
+    joint. Raises `SignerError` where the joints differ.
     """
-    check_joints(hypothesis, reference)
-    ours, theirs = (filled(pose)[:: every(pose.fps)] for pose in (hypothesis, reference))
-    if not len(ours) or not len(theirs):
+    if _nothing(hypothesis, reference):
         return np.zeros(0)
+    ours, theirs = (filled(pose)[:: every(pose.fps)] for pose in (hypothesis, reference))
     path = fast_path(ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1))
     return np.linalg.norm(ours[path[:, 0]] - theirs[path[:, 1]], axis=-1).mean(axis=1)
 
@@ -102,8 +106,7 @@ def _each_joint(ours: Float[np.ndarray, "n j c"], theirs: Float[np.ndarray, "u j
 
 
 def _mean_over_joints(hypothesis: Pose, reference: Pose, costs, *, root: bool = False) -> float:
-    check_joints(hypothesis, reference)
-    if not len(hypothesis) or not len(reference) or not hypothesis.confidence.shape[1]:
+    if _nothing(hypothesis, reference):
         return float("nan")
     totals = warp_blocks(costs, len(hypothesis), len(reference) * hypothesis.confidence.shape[1])
     return float(np.mean(np.sqrt(np.maximum(totals, 0)) if root else totals))

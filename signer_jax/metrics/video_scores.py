@@ -87,11 +87,10 @@ class VideoScores:
         if self.first is None:
             return Report({name: Ratio(_NAN) for name in ("ssim", "psnr", "hand_ssim", "flicker")})
         for one in self.sets.values():
-            one.finish()
             if one.of_changes:
-                one.hold(np.zeros_like(self.first), self.frames - 1)
+                one.close(np.zeros_like(self.first), self.frames - 1)
             else:
-                one.hold(self.first, self.frames)
+                one.close(self.first, self.frames)
         window: dict[str, str | float] = {"window": "gaussian-11", "sigma": 1.5, "range": 255}
         own, floor = (self._scores(self.sides[name]) for name in ("", "floor"))
         own["flicker_reference"] = Ratio(self.sides["reference"].change, self.static)

@@ -66,7 +66,9 @@ def test_pictures_are_taken_some_at_a_time():
     sets = Sets(cell_features, batch=4)
     for a, b in zip(ours, theirs, strict=True):
         sets.add(a, b)
-    sets.hold(theirs[0], 9)
+    sets.close(theirs[0], 9)
+    sets.add(theirs[3], ours[3])  # of a pair that is not read to its end
+    sets.drop()
     expected = [
         frechet_distance(moments(cell_features(x)), moments(cell_features(theirs))) for x in (ours, theirs[[0] * 9])
     ]

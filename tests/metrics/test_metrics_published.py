@@ -159,6 +159,7 @@ def test_the_wrists_ways():
 def test_nothing_is_not_scored_and_other_joints_are_refused(score):
     pose, none = signing(0, 4), signing(0, 4).slice(0, 0)
     assert all(np.isnan(score(*pair)) for pair in ((pose, none), (none, pose), (none, none)))
+    assert np.isnan(score(signing(0, 4, joints=0), signing(1, 5, joints=0)))
     with pytest.raises(SignerError, match="same skeleton"):
         score(pose, signing(0, 4, joints=3))
 
