@@ -121,7 +121,7 @@ def paired(reference: Path, hypothesis: Path, kind: str) -> tuple[list[Pair], di
         raise SignerError(
             f"--ref {reference} and --hyp {hypothesis}: have no {kind} files of one name; name them alike"
         )
-    facts = {"pairs": f"{len(both)}, by name"}
+    facts = {"files": f"{len(both)} of each side, paired by name"}
     alone = [name for name in theirs if name not in ours], [name for name in ours if name not in theirs]
     said = [f"only in {flag}: {_listed(names)}" for flag, names in zip(("--ref", "--hyp"), alone, strict=True) if names]
     if said:

@@ -78,7 +78,7 @@ def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome
         outcome.signatures[name] = signature(**about[name], frames=one.theirs.count)
     outcome.metrics["frames"] = sum(report.scores["frames"].above for report in reports.values())
     outcome.floor.pop("frames", None)
-    if arguments.pose and (without := [pair.name for pair in pairs if pair.name not in poses]):
+    if arguments.pose and not estimator and (without := [pair.name for pair in pairs if pair.name not in poses]):
         outcome.facts["without a pose"] = f"{len(without)} of {len(pairs)} pairs, whose hands are not scored"
     return outcome
 

@@ -20,17 +20,15 @@ _NAN = float("nan")
 Watch = Callable[[Sequence[int]], Iterable[int]]
 
 
-def pose_report(
-    hypothesis: Pose, reference: Pose, joints: Int[np.ndarray, " j"], watch: Watch = iter, *, dims: int = 2
-) -> Report:
-    """Of two poses on the canonical joints, normalised (`skeleton.normalise`); `joints` are those that both can show.
+def pose_report(hypothesis: Pose, reference: Pose, joints: Int[np.ndarray, " j"], watch: Watch = iter) -> Report:
+    """By x and y, of two poses on the canonical joints, normalised; `joints` are those that both can show.
 
     The floor is the reference's mean pose, held (`metrics.pose.still`). What has no value is NaN: scores frame by frame
     of poses of different length, motion of too few frames, and, where there are more pairs of frames than
     `warping.band` lets be compared all, whatever needs all of them. Raises `SignerError` where the reference has no
     frame.
     """
-    ours, theirs = (replace(pose, coordinates=pose.coordinates[..., :dims]) for pose in (hypothesis, reference))
+    ours, theirs = (replace(pose, coordinates=pose.coordinates[..., :2]) for pose in (hypothesis, reference))
     found = _warped(ours, theirs, joints, watch) | _frame_by_frame(ours, theirs, joints)
     found |= _motion(ours, theirs, joints)
     rest = scores.still(theirs)
@@ -107,8 +105,7 @@ def signatures(ours: Pose, theirs: Pose, joints: np.ndarray) -> dict[str, str]:
     upper = f"upper-{len(_of(skeleton.SUBSETS['upper_50'], joints))}"
     radius = warping.band(len(ours), len(theirs))
     steps = sorted({published.every(pose.fps) for pose in (ours, theirs)})
-    axes = {"dims": ",".join("xyz"[: theirs.coordinates.shape[-1]])}
-    medians, means = axes | {"norm": "median-shoulders"}, axes | {"norm": "mean-shoulders"}
+    medians, means = ({"dims": "x,y", "norm": f"{kind}-shoulders"} for kind in ("median", "mean"))
     bridged = medians | {"gaps": f"{scores.BLINK:g}s-on-a-line"}
     charged = bridged | {"fill": f"{warping.MISSING:g}-where-only-the-reference-shows-it"}
     warped = charged | {"warp": "exact" if radius is None else f"band-{radius}", "dist": "euclidean", "over": "frames"}

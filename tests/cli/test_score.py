@@ -53,7 +53,7 @@ def test_texts_of_two_folders_are_one_corpus(tmp_path, capsys):
     found = score(tmp_path, "text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
     assert found["metrics"]["exact"] == pytest.approx(200 / 3) and found["metrics"]["wer"] == pytest.approx(100 / 12)
     assert found["floor"]["exact"] == 0 and found["floor"]["chrf"] == 0
-    assert found["facts"]["pairs"] == "2, by name" and found["facts"]["not paired"] == "only in --ref: only"
+    assert found["facts"]["files"].startswith("2 of each") and found["facts"]["not paired"] == "only in --ref: only"
     assert "nc:6" in found["facts"]["chrf_signature"] and found["facts"]["wer_signature"].startswith("costs:1,1,1|")
     assert "chrf" in capsys.readouterr().out
 
@@ -166,5 +166,6 @@ def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
     assert "weights:sha256-0123456789abcdef|frames:14" in facts["fid_signature"]
     one, two = (found["pairs"][name]["ssim"] for name in "01")
     assert metrics["ssim"] == pytest.approx((5 * one + 9 * two) / 14)  # over frames
+    assert facts["files"].startswith("2 of each") and facts["pairs"].startswith("each frame")
     assert facts["not paired"] == "only in --hyp: only" and facts["without a pose"].startswith("1 of 2 pairs")
     assert metrics["hand_ssim"] == found["pairs"]["1"]["hand_ssim"] and found["unscored"]["hand_ssim"] == 1
