@@ -237,9 +237,8 @@ def motion_figures(rows: Rows) -> dict[str, float]:
     for part in ("seam", "inside"):
         figures |= ratio(f"video/change_{part}", part, f"{part}_truth")
     figures |= ratio("video/change_seam_most", "most_seam", "most_inside")
-    for row in [row for row in rows if row.startswith("flicker")]:
-        if np.isfinite(rows[row]).any():
-            figures[f"video/{row}"] = float(np.nanmean(rows[row]))
+    flicker = [row for row in rows if row.startswith("flicker")]
+    figures |= means({f"video/{row}": [value for clip in rows[row] for value in clip] for row in flicker})
     figures |= error_of("video/flicker", rows["flicker"])
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 

@@ -1,27 +1,22 @@
-"""Scores of pose sequences: distance to the nearest valid variant (by `pose.warping`), hands, jerk (numpy, offline).
+"""Scores of pose sequences: distance to the nearest valid variant (by `pose.warping`), hands, joints, motion (numpy).
 
-Distances are in shoulder widths unless said otherwise. What the reference does not show is not scored; what it shows
-and the hypothesis lacks costs `MISSING`, so that leaving out a difficult hand never pays.
+Distances are in shoulder widths unless said otherwise. What the reference does not show is not scored. What it shows
+and the hypothesis lacks costs `MISSING` in a DTW and of the hands, so that leaving out a difficult hand never pays; the
+mean joint errors are over what both show, and `lacking` stands beside them.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.distance import cdist
 
 from signer_jax.errors import SignerError
+from signer_jax.metrics.alignment import exact_path
 from signer_jax.pose import skeleton
-from signer_jax.pose.warping import MISSING, check_joints, dtw_each, warp
+from signer_jax.pose.warping import MISSING, check_joints, dtw_each, frame_cost
 from signer_jax.types import Pose
 
-
-def progressive_transformers_dtw(hypothesis: Float[np.ndarray, "t d"], reference: Float[np.ndarray, "u d"]) -> float:
-    """The DTW of Progressive Transformers: L1 over a frame's values, accumulated, over the reference's frames.
-
-    In the units of the values (150 a frame, without the counter); comparable only with figures of the same convention.
-    """
-    return float(warp(cdist(hypothesis, reference, "cityblock"))) / len(reference)
+BLINK = 0.2  # seconds
 
 
 def segment_dtw(
@@ -96,6 +91,85 @@ def hand_pose_error(hypothesis: Pose, reference: Pose, hands: Int[np.ndarray, " 
     ours = Pose(hypothesis.coordinates[..., :2], hypothesis.confidence, hypothesis.fps)
     theirs = Pose(reference.coordinates[..., :2], reference.confidence, reference.fps)
     return hand_error(ours, theirs, hands) * size / skeleton.VIEW_SIDE
+
+
+def mpjpe(hypothesis: Pose, reference: Pose) -> float:
+    """Mean per joint position error: the mean distance, frame by frame, of the joints that both show.
+
+    NaN where they share none. Raises `SignerError` where lengths or joints differ.
+    """
+    _same_length(hypothesis, reference)
+    return mean_error(_joint_errors(hypothesis, reference, *[np.arange(len(reference))] * 2))
+
+
+def aligned_errors(hypothesis: Pose, reference: Pose) -> Float[np.ndarray, "n j"]:
+    """The distances of the joints in each pair of frames that the exact warping by `frame_cost` makes; NaN where one of
+    the two does not show the joint. The mean of the others (`mean_error`) is a DTW-MJE that no missing joint rules.
+
+    No pair where a side has no frame. Raises `SignerError` where the joints differ.
+    """
+    check_joints(hypothesis, reference)
+    if not len(hypothesis) or not len(reference):
+        return np.zeros((0, reference.confidence.shape[1]))
+    cost = frame_cost(
+        hypothesis.coordinates, reference.coordinates, hypothesis_confidence=hypothesis.confidence,
+        reference_confidence=reference.confidence,
+    )  # fmt: skip
+    return _joint_errors(hypothesis, reference, *exact_path(cost).T)
+
+
+def _joint_errors(hypothesis: Pose, reference: Pose, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """`[n, j]`: how far joints in frames `ours` are from those in `theirs`; NaN where one does not show the joint."""
+    both = (hypothesis.confidence[ours] > 0) & (reference.confidence[theirs] > 0)
+    apart = hypothesis.coordinates[ours].astype(float) - reference.coordinates[theirs]
+    return np.where(both, np.linalg.norm(np.where(both[..., None], apart, 0), axis=-1), np.nan)
+
+
+def mean_error(errors: np.ndarray) -> float:
+    """The mean of what could be scored, is no NaN; NaN of nothing."""
+    scored = errors[np.isfinite(errors)]
+    return float(scored.mean()) if len(scored) else float("nan")
+
+
+def lacking(hypothesis: Pose, reference: Pose) -> float:
+    """Of what the reference shows the share that the hypothesis lacks: joint by joint how much less often it is shown.
+
+    NaN where a side has no frame or the reference shows nothing. Raises `SignerError` where the joints differ.
+    """
+    check_joints(hypothesis, reference)
+    if not len(hypothesis) or not (reference.confidence > 0).any():
+        return float("nan")
+    ours, theirs = ((pose.confidence > 0).mean(axis=0) for pose in (hypothesis, reference))
+    return float(np.maximum(theirs - ours, 0).sum() / theirs.sum())
+
+
+def without_blinks(pose: Pose, longest: float = BLINK) -> Pose:
+    """The pose with every joint that is missing for at most `longest` seconds on the line between the frames around.
+
+    A detector that blinks is no fault of the signing. What is filled has the lower confidence of the two frames; longer
+    gaps, and those at the clip's ends, stay missing.
+    """
+    seen, frame = pose.confidence > 0, np.arange(len(pose), dtype=np.int32)[:, None]
+    before = np.maximum.accumulate(np.where(seen, frame, -1), axis=0)
+    after = np.minimum.accumulate(np.where(seen, frame, len(pose))[::-1], axis=0)[::-1]
+    short = after - before - 1 <= longest * pose.fps + 1e-6
+    t, joint = np.nonzero(~seen & short & (before >= 0) & (after < len(pose)))
+    first, last = before[t, joint], after[t, joint]
+    share = ((t - first) / np.maximum(last - first, 1))[:, None]
+    coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
+    coordinates[t, joint] = coordinates[first, joint] * (1 - share) + coordinates[last, joint] * share
+    confidence[t, joint] = np.minimum(confidence[first, joint], confidence[last, joint])
+    return Pose(coordinates, confidence, pose.fps)
+
+
+def still(reference: Pose) -> Pose:
+    """One frame: each joint at its mean over the frames that show it. Held, it is the average pose of a signer who does
+    not sign, and costs as much in a DTW as any number of copies of it up to the reference's.
+    """
+    shown = (reference.confidence > 0)[..., None]
+    count = shown.sum(axis=0, keepdims=True)
+    mean = np.where(shown, reference.coordinates, 0).sum(axis=0, keepdims=True) / np.maximum(count, 1)
+    return Pose(mean.astype(np.float32), (count[..., 0] > 0).astype(np.float32), reference.fps)
 
 
 def jerk(pose: Pose, *, order: int = 3) -> float:

@@ -1,7 +1,7 @@
-"""Scores of text and gloss sequences: BLEU, ROUGE-L, word error rate, exact match. Tokens are split at white space.
+"""Scores of texts and glosses: BLEU, chrF, ROUGE-L, word error rate, exact match; words are split at white space.
 
-Scores are in per cent. BLEU comes with sacreBLEU's signature and is never printed without it: tokenisation alone can
-turn 13 into 51 on the same output.
+Scores are in per cent. BLEU and chrF come with sacreBLEU's signature and are never printed without it: tokenisation
+alone can turn 13 into 51 on the same output.
 """
 
 import re
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 from scipy.sparse import csr_matrix
 
 from signer_jax.errors import SignerError
+from signer_jax.metrics.signatures import signature
 
 # Of ROUGE-L's F, as the sign language translation literature computes it (the convention of neccam/slt).
 ROUGE_BETA = 1.2
@@ -60,6 +61,37 @@ def _corpus_bleu(metric: BLEU, order: int, hypotheses: Sequence[str], references
         counts.tolist(), totals.tolist(), int(lengths[0]), int(lengths[1]), smooth_method=metric.smooth_method,
         smooth_value=metric.smooth_value, max_ngram_order=order,
     ).score  # fmt: skip
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
+    """Corpus chrF2 as sacreBLEU has it (Popović 2015): keys `chrf` and `signature`.
+
+    Precision and recall of the n-grams of 1 to 6 characters, white space left out, counted over the corpus; the means
+    of both over the orders that both sides have; F with β = 2. Counted line by line, since the library keeps all of a
+    corpus's n-grams at once. Raises `SignerError` as `bleu` does.
+    """
+    _check(hypotheses, references)
+    metric = CHRF()
+    metric.corpus_score([hypotheses[0]], [[references[0]]])  # which alone tells it how many references there are
+    counts = np.zeros((3, metric.char_order))  # of the hypotheses, of the references, of both
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        for order in range(metric.char_order):
+            ours, theirs = (_characters(text, order + 1) for text in (hypothesis, reference))
+            if theirs:  # a line whose reference has none of this order does not count for it
+                counts[:, order] += ours.total(), theirs.total(), (ours & theirs).total()
+    both = (counts[:2] > 0).all(axis=0)
+    if not counts[2].any():
+        score = 0.0
+    else:
+        precision, recall = (counts[2, both] / counts[:2, both]).mean(axis=1)
+        weight = metric.beta**2
+        score = (1 + weight) * precision * recall / (weight * precision + recall)
+    return {"chrf": 100 * float(score), "signature": str(metric.get_signature())}
+
+
+def _characters(text: str, order: int) -> Counter[str]:
+    text = "".join(text.split())
+    return Counter(text[i : i + order] for i in range(len(text) - order + 1))
 
 
 def _numbered(a: Sequence[str], b: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +159,15 @@ def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> flo
     if tokens == 0:
         raise SignerError("text scores: every reference is empty, so an error rate has no meaning; check the file")
     return 100 * sum(_edit_distance(hypothesis, reference) for hypothesis, reference in pairs) / tokens
+
+
+def signatures() -> dict[str, str]:
+    """What the scores depend on that are not sacreBLEU's: `rouge`, `wer`, `exact`."""
+    return {
+        "rouge": signature(f=ROUGE_BETA, of="longest-common-subsequence", tok="white-space", over="lines"),
+        "wer": signature(costs="1,1,1", case="kept", tok="white-space", over="reference-words"),
+        "exact": signature(case="kept", tok="white-space", over="lines"),
+    }
 
 
 # ---- Baselines: what a translation must beat ---------------------------------------------------------------------

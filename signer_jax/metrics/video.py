@@ -75,6 +75,34 @@ def _similarity(x: Float[np.ndarray, "t h w c"], y: Float[np.ndarray, "t h w c"]
     return (2 * mean_xy + _C1) * (2 * covariance + _C2) / ((square_means + _C1) * (variances + _C2))
 
 
+def squared_error(a: UInt8[np.ndarray, "t h w 3"], b: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, " t"]:
+    """Mean squared difference of each frame's values, `[t]`, in squared levels of 255.
+
+    Raises `SignerError` where shapes differ.
+    """
+    if a.shape != b.shape:
+        raise SignerError(f"video scores: shapes {a.shape} and {b.shape} differ; give videos of equal length and size")
+    return np.array([sum(_squares(x[rows], y[rows]) for rows in _bands(x)) / x.size for x, y in zip(a, b, strict=True)])
+
+
+def _squares(x: UInt8[np.ndarray, "h w 3"], y: UInt8[np.ndarray, "h w 3"]) -> int:
+    return int(np.square(x.astype(np.int32) - y).sum(dtype=np.int64))
+
+
+def _bands(frame: UInt8[np.ndarray, "h w 3"]) -> list[slice]:
+    """Rows of a frame that are taken at a time."""
+    rows = max(1, _CHUNK_VALUES // max(1, frame[:1].size))
+    return [slice(start, start + rows) for start in range(0, len(frame), rows)]
+
+
+def psnr(squared_error: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error of values up to 255; infinite for none.
+
+    Of a video it is that of the mean squared error over its frames, since one equal frame has none of its own.
+    """
+    return float("inf") if squared_error == 0 else float(10 * np.log10(255**2 / squared_error))
+
+
 def hand_centres(
     pose: Pose, joints: Sequence[str], size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
@@ -82,16 +110,22 @@ def hand_centres(
 
     The middle is that of the box around the hand's joints that are shown.
     """
+    return hand_middles(skeleton.to_pixels(pose.coordinates[..., :2], *size), pose.confidence > 0, joints)
+
+
+def hand_middles(
+    pixels: Float[np.ndarray, "t j 2"], seen: Bool[np.ndarray, "t j"], joints: Sequence[str]
+) -> tuple[Float[np.ndarray, "t 2 2"], Bool[np.ndarray, "t 2"]]:
+    """As `hand_centres`, of joints in pixels of the picture, wherever the signer stands in it."""
     centres, visible = [], []
     for names in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND):
         hand = skeleton.positions(names, joints)
-        shown: np.ndarray = np.asarray(pose.confidence[:, hand] > 0)
-        pixels = skeleton.to_pixels(pose.coordinates[:, hand, :2], *size)
-        low = np.where(shown[..., None], pixels, np.inf).min(axis=1, initial=np.inf)
-        high = np.where(shown[..., None], pixels, -np.inf).max(axis=1, initial=-np.inf)
-        seen = np.asarray(shown.any(axis=1))
-        centres.append((np.where(seen[:, None], low, 0.0) + np.where(seen[:, None], high, 0.0)) / 2)
-        visible.append(seen)
+        shown = np.asarray(seen[:, hand])
+        low = np.where(shown[..., None], pixels[:, hand], np.inf).min(axis=1, initial=np.inf)
+        high = np.where(shown[..., None], pixels[:, hand], -np.inf).max(axis=1, initial=-np.inf)
+        found = np.asarray(shown.any(axis=1))
+        centres.append((np.where(found[:, None], low, 0.0) + np.where(found[:, None], high, 0.0)) / 2)
+        visible.append(found)
     return np.stack(centres, axis=1), np.stack(visible, axis=1)
 
 
@@ -199,11 +233,28 @@ def flicker(video: UInt8[np.ndarray, "t h w 3"], reference: UInt8[np.ndarray, "t
         raise SignerError(f"video scores: shapes {video.shape} and {reference.shape} differ; give videos of equal size")
     total, count = 0.0, 0
     for i in range(1, len(video)):
-        step = np.abs(reference[i].astype(np.int16) - reference[i - 1]).max(axis=-1)
-        static = step <= STATIC_LEVELS
-        total += float(np.abs(video[i].astype(np.int16) - video[i - 1])[static].sum())
-        count += 3 * int(static.sum())
+        change, places = static_change((video[i - 1], video[i]), (reference[i - 1], reference[i]))
+        total, count = total + change, count + places
     return total / count if count else float("nan")
+
+
+def static_change(
+    video: Sequence[UInt8[np.ndarray, "h w 3"]], reference: Sequence[UInt8[np.ndarray, "h w 3"]]
+) -> tuple[float, int]:
+    """Of two frames in turn the sum of the changes where the reference stands still, and of how many values it is."""
+    change, places = 0, 0
+    for rows in _bands(video[0]):
+        static = absolute_change(reference[0][rows], reference[1][rows]).max(axis=-1) <= STATIC_LEVELS
+        change += int(absolute_change(video[0][rows], video[1][rows])[static].sum(dtype=np.int64))
+        places += 3 * int(static.sum())
+    return float(change), places
+
+
+def absolute_change(
+    before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """How much each value changes, in levels."""
+    return np.maximum(before, after) - np.minimum(before, after)
 
 
 def mean_frame(videos: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

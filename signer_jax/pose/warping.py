@@ -75,6 +75,17 @@ def _warp_on(
     return np.asarray(row)
 
 
+def warp_blocks(
+    costs: Callable[[slice], Float[np.ndarray, "*k n u"]], frames: int, values: int
+) -> Float[np.ndarray, "*k"]:
+    """As `warp`, of `frames` rows of `values` numbers each that `costs(rows)` makes, some at a time."""
+    step = max(1, _MOST_COSTS // max(values, 1))
+    row = None
+    for start in range(0, frames, step):
+        row = _warp_on(row, costs(slice(start, start + step)))
+    return np.asarray(row)[..., -1]
+
+
 def frame_cost(
     hypothesis: Float[np.ndarray, "t j c"],
     reference: Float[np.ndarray, "u j c"],

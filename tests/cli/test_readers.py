@@ -15,7 +15,7 @@ from pose_format import Pose as PoseFile
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
-from signer_jax.cli import common, score
+from signer_jax.cli import common, score, score_video
 from signer_jax.cli.common import middle_of, open_picture, read_lines
 from signer_jax.cli.main import main
 from signer_jax.data import video
@@ -267,9 +267,15 @@ def test_a_single_frame_has_no_jerk_and_says_so(tmp_path, capsys):
     arguments = ["score", "pose", "--ref", tmp_path / "a.pose", "--hyp", tmp_path / "a.pose", "--json", tmp_path / "j"]
     assert main([str(argument) for argument in arguments]) == 0
     written = json.loads((tmp_path / "j").read_text(), parse_constant=pytest.fail)
-    assert written["metrics"] == {"dtw": 0, "dtw_hand_weighted": 0, "jerk": None, "jerk_reference": None}
+    still = {name: None for kind in ("velocity", "acceleration", "jerk") for name in (kind, f"{kind}_reference")}
+    still |= dict.fromkeys(("total_distance", "total_distance_left", "total_distance_right"))
+    equal = ("dtw", "dtw_hand_weighted", "dtw_mje", "dtw_mje_hands", "dtw_mje_slrtp", "dtw_pt", "hand_error", "lacking",
+             "mpjpe", "ndtw_mje", "ndtw_p")  # fmt: skip
+    assert written["metrics"] == still | dict.fromkeys(equal, 0) | {"duration": 1}
+    assert written["floor"] == {name: value for name, value in written["metrics"].items() if "_reference" not in name}
     facts = written["facts"]
     assert "jerk, jerk_reference" in facts["not scored"] and "128" in facts["joints"] and facts["fill"].startswith("1 ")
+    assert facts["ndtw_p_signature"].startswith("joints:hands-42|dims:x,y|norm:mean-shoulders|trim:yes|fill:10|")
     assert "25" in facts["fps"] and "0.0%" in facts["missing"] and "shoulder" in facts["normaliser"]
     assert "nan" not in capsys.readouterr().out
 
@@ -366,20 +372,20 @@ def test_frames_are_paired_by_time(tmp_path, capsys):
 
 
 def test_pairs_by_hand():
-    from signer_jax.cli.score import _pairs
+    from signer_jax.cli.score_video import pair_frames
 
     def clip(*times):
         return ((time, str(time)) for time in times)
 
     counts = [0, 0, 0]
-    pairs = list(_pairs(clip(0, 1, 2, 3, 4), clip(0, 1.9, 2.2), 1.5, counts))
+    pairs = list(pair_frames(clip(0, 1, 2, 3, 4), clip(0, 1.9, 2.2), 1.5, counts))
     # 1 is nearer to 1.9 than to 0; 3 is shown 2.2 (until 3.7); 4 comes after the end.
     assert pairs == [("0", "0"), ("1", "1.9"), ("2", "1.9"), ("3", "2.2")] and counts == [1, 0, 1]
     counts = [0, 0, 0]
-    assert list(_pairs(clip(0, 10), clip(0, 3, 6, 9, 12, 15), 3, counts)) == [("0", "0"), ("10", "9")]
+    assert list(pair_frames(clip(0, 10), clip(0, 3, 6, 9, 12, 15), 3, counts)) == [("0", "0"), ("10", "9")]
     assert counts == [0, 4, 0]
     counts = [0, 0, 0]
-    assert list(_pairs(clip(0), clip(), 1, counts)) == [] and counts == [1, 0, 0]
+    assert list(pair_frames(clip(0), clip(), 1, counts)) == [] and counts == [1, 0, 0]
 
 
 def test_a_large_video_is_not_held(tmp_path, capsys, monkeypatch):
@@ -407,7 +413,7 @@ def test_a_comparison_that_takes_long_shows_how_far_it_is(tmp_path, capsys, monk
     video.write(tmp_path / "a.mp4", _moving(12), 12)
     arguments = ["score", "video", "--ref", str(tmp_path / "a.mp4"), "--hyp", str(tmp_path / "a.mp4")]
     assert main(arguments) == 0 and capsys.readouterr().err == ""
-    monkeypatch.setattr(score, "_SHOWN_AFTER", 0.0)
+    monkeypatch.setattr(score_video, "_SHOWN_AFTER", 0.0)
     assert main(arguments) == 0 and "frames compared" in capsys.readouterr().err
 
 

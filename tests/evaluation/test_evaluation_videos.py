@@ -189,6 +189,13 @@ def test_sharpness_and_flicker_are_as_sure_as_their_clips():
     assert found["video/flicker_error"] == 0 and "video/sharpness_mean_frame_error" not in found
 
 
+def test_a_clip_without_a_still_place_is_told_and_not_in_the_mean():
+    rows = defaultdict(list, flicker=[[2.0], [np.nan], [4.0]], flicker_truth=[[np.nan]])
+    found = motion_figures(rows)
+    assert found["video/flicker"] == 3 and found["video/flicker_unscored"] == 1
+    assert "video/flicker_truth" not in found and found["video/flicker_truth_unscored"] == 1
+
+
 def test_a_style_is_borrowed_from_another_clip_of_the_same_signer(tmp_path, monkeypatch):
     dev = [clip("1", "guest", 10), clip("2", "other", 20), clip("3", "guest", 30), clip("4", "alone", 40)]
     corpus = records.write(tmp_path / "data", {"dev": lambda: dev}, {"languages": {}})

@@ -5,11 +5,16 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics.pose import (
+    aligned_errors,
     hand_error,
     hand_pose_error,
     jerk,
-    progressive_transformers_dtw,
+    lacking,
+    mean_error,
+    mpjpe,
     segment_dtw,
+    still,
+    without_blinks,
 )
 from signer_jax.pose import skeleton, warping
 from signer_jax.pose.warping import MISSING, dtw, frame_cost, hand_index, joint_weights, nearest_candidate, warp
@@ -148,12 +153,6 @@ def test_dtw_refuses_what_does_not_fit():
     assert dtw(line(1).slice(0, 0), line(1)) == MISSING
 
 
-def test_progressive_transformers_dtw_sums_absolute_values():
-    assert progressive_transformers_dtw(np.array([[0, 0], [1, 1.0]]), np.array([[0, 0], [3, 4.0]])) == pytest.approx(
-        2.5
-    )
-
-
 def test_hand_weights_decide_between_candidates():
     target = random_pose(0, 8)
     hands = hand_index(JOINTS)
@@ -232,3 +231,57 @@ def test_long_sequences_are_warped_in_parts(monkeypatch):
     whole = dtw(ours, theirs)
     monkeypatch.setattr(warping, "_MOST_COSTS", 29 * 5)
     assert dtw(ours, theirs) == pytest.approx(whole, rel=1e-12)
+
+
+def test_mean_joint_errors_are_over_what_both_show():
+    theirs, ours = random_pose(0, 6, 3), random_pose(0, 6, 3)
+    ours.coordinates[:, 1] += (3, 4)
+    assert mpjpe(ours, theirs) == pytest.approx(5 / 3)
+    ours.coordinates[2, 2], ours.confidence[2, 2] = np.nan, 0
+    theirs.coordinates[3, 0], theirs.confidence[3, 0] = np.nan, 0
+    assert mpjpe(ours, theirs) == pytest.approx(5 * 6 / 16)
+    assert np.isnan(mpjpe(Pose(ours.coordinates, np.zeros((6, 3)), 25.0), theirs))
+    with pytest.raises(SignerError, match="5 frames against 6"):
+        mpjpe(ours.slice(0, 5), theirs)
+
+
+def test_aligned_errors_by_hand():
+    # 0 1 2 against 0 2 2: 0-0, 1-2, 2-2; of equally cheap paths the one with fewer pairs.
+    assert mean_error(aligned_errors(line(0, 1, 2), line(0, 2, 2))) == pytest.approx(1 / 3)
+    assert mean_error(aligned_errors(line(0, 0, 1, 5), line(0, 1, 5, 5))) == 0
+    assert aligned_errors(line(1).slice(0, 0), line(1)).shape == (0, 1)
+    assert np.isnan(mean_error(aligned_errors(line(1), line(1).slice(0, 0))))
+    unseen = Pose(line(1, 2).coordinates, np.zeros((2, 1)), 25.0)
+    assert np.isnan(mean_error(aligned_errors(unseen, line(1, 2))))
+
+
+def test_what_is_lacking_is_counted_joint_by_joint():
+    theirs, ours = random_pose(0, 4, 3), random_pose(1, 8, 3)
+    theirs.confidence[:2, 0] = 0  # shown half the time
+    ours.confidence[2:, 0] = 0  # a quarter of it
+    ours.confidence[:, 1] = 0
+    assert lacking(ours, theirs) == pytest.approx((0.25 + 1) / 2.5)
+    assert lacking(theirs, theirs) == 0
+    assert np.isnan(lacking(ours, Pose(theirs.coordinates, np.zeros((4, 3)), 25.0)))
+
+
+def test_who_stands_still_is_the_mean_of_what_is_shown():
+    pose = line(1, 2, 6, 50)
+    pose.confidence[3] = 0
+    assert still(pose).coordinates.item() == 3 and still(pose).confidence.item() == 1
+    # Held as long as the reference or once: the same in a DTW.
+    held = line(3, 3, 3)
+    assert dtw(still(pose), line(1, 2, 6)) == dtw(held, line(1, 2, 6)) == pytest.approx(2)
+
+
+def test_a_joint_that_blinks_is_on_the_line():
+    pose = line(0, 9, 9, 6, 9, 9, 9, 9, 9, 9, 0, 9)
+    for frame in (1, 2, 4, 5, 6, 7, 8, 9, 11):
+        pose.confidence[frame] = 0
+        pose.coordinates[frame] = np.nan
+    pose.confidence[3] = 0.5
+    found = without_blinks(pose)
+    assert found.coordinates[:4].ravel().tolist() == [0, 2, 4, 6]
+    assert found.confidence.ravel().tolist() == [1, 0.5, 0.5, 0.5, 0, 0, 0, 0, 0, 0, 1, 0]  # six frames are .24 s
+    assert (without_blinks(pose, longest=1.0).confidence[:11] > 0).all()
+    assert np.isnan(pose.coordinates[1]).all() and len(without_blinks(pose.slice(0, 0))) == 0

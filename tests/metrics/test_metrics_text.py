@@ -4,9 +4,10 @@ import math
 import random
 from collections import Counter
 
+import jiwer
 import pytest
 from fuzz import memory
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics import text
@@ -14,6 +15,7 @@ from signer_jax.metrics.text import (
     _edit_distance,
     _longest_common_subsequence,
     bleu,
+    chrf,
     copied,
     exact_match,
     nearest_texts,
@@ -74,7 +76,39 @@ def test_word_error_rate_by_hand():
     assert word_error_rate([""], ["A B"]) == pytest.approx(100)
 
 
-@pytest.mark.parametrize("score", [bleu, rouge_l, exact_match, word_error_rate])
+WORDS = ("der", "die", "regen", "im", "norden", "nord-ost", "MORGEN", "wolken", "3", "ähnlich")
+
+
+def made_up(seed, lines=60):
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(0, 14))) for _ in range(lines)]
+
+
+CORPORA = [(HYPOTHESES, REFERENCES), (made_up(0), made_up(1)), ([""], ["a b"]), (["a"], ["b"]), (["aa b"], ["ab"]),
+           (["x y"], [""]), (["ein kurzer"], ["ein  sehr\tviel längerer Satz als der andere"])]  # fmt: skip
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_chrf_is_sacrebleus(corpus):
+    hypotheses, references = corpus
+    metric = CHRF()
+    found = chrf(hypotheses, references)
+    assert found["chrf"] == pytest.approx(metric.corpus_score(hypotheses, [references]).score, abs=1e-9)
+    assert found["signature"] == str(metric.get_signature()) and "nc:6|nw:0" in found["signature"]
+
+
+@pytest.mark.parametrize("corpus", [(HYPOTHESES, REFERENCES), (made_up(2), [line or "x" for line in made_up(3)])])
+def test_word_error_rate_is_jiwers(corpus):
+    hypotheses, references = corpus
+    assert word_error_rate(hypotheses, references) == pytest.approx(100 * jiwer.wer(references, hypotheses))
+
+
+def test_chrf_holds_a_line_at_a_time():
+    lines = made_up(4, lines=6000)
+    assert memory.grown(lambda: chrf(lines[:3000], lines[3000:6000])) < 16 << 20
+
+
+@pytest.mark.parametrize("score", [bleu, chrf, rouge_l, exact_match, word_error_rate])
 def test_lists_that_cannot_be_scored_are_refused(score):
     with pytest.raises(SignerError, match="2 hypotheses for 1 references"):
         score(["A", "B"], ["A"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fuzz import memory
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics import video as scores
@@ -20,6 +20,8 @@ from signer_jax.metrics.video import (
     mean_frame,
     nearest_pose_baseline,
     pose_distance,
+    psnr,
+    squared_error,
     ssim,
 )
 from signer_jax.pose import skeleton
@@ -242,3 +244,14 @@ def test_the_composite_lays_the_most_similar_hand_where_the_pose_has_it():
     assert (made > 0).any(axis=-1).sum() <= 2 * crop**2 and not body.any()
     with pytest.raises(SignerError, match="lack a pose or a video"):
         composite_baseline(clip, [], body)
+
+
+def test_psnr_equals_scikit_image():
+    a, b = noisy_pair()
+    errors = squared_error(a, b)
+    for x, y, error in zip(a, b, errors, strict=True):
+        assert psnr(error) == pytest.approx(peak_signal_noise_ratio(x, y, data_range=255))
+    assert psnr(errors.mean()) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255))
+    assert psnr(squared_error(a, a).mean()) == np.inf and len(squared_error(a[:0], b[:0])) == 0
+    with pytest.raises(SignerError, match="differ"):
+        squared_error(a, b[:2])

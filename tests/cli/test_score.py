@@ -1,0 +1,171 @@
+"""`signer score` on folders, and on videos with poses, estimators and weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+from signer_jax.cli.main import main
+from signer_jax.data import video
+from signer_jax.data.estimators import opening
+from signer_jax.interop import inception
+from signer_jax.metrics.frechet import cell_features
+from signer_jax.pose import skeleton
+from signer_jax.pose.formats import clip as clips
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
+
+
+def score(tmp_path, *arguments, code=0):
+    out = tmp_path / "scores.json"
+    assert main([*map(str, ("score", *arguments)), "--json", str(out)]) == code
+    return json.loads(out.read_text(), parse_constant=pytest.fail) if code == 0 else None
+
+
+def signer(seed, frames, pixels=False):
+    rng = np.random.default_rng(seed)
+    coordinates = rng.normal(0, 0.4, (1, 128, 2)) + rng.normal(0, 0.02, (frames, 128, 2)).cumsum(axis=0)
+    for name, x in (("right_shoulder", -0.5), ("left_shoulder", 0.5)):
+        coordinates[:, skeleton.INDEX[name]] = (x, 0)
+    if pixels:
+        coordinates = coordinates * 20 + (32, 24)
+    return Pose(coordinates.astype(np.float32), np.ones((frames, 128), np.float32), 12.0)
+
+
+def moving(seed, frames=8):
+    rng = np.random.default_rng(seed)
+    ground = np.kron(rng.integers(40, 200, (12, 16, 3)), np.ones((4, 4, 1)))
+    film = np.tile(ground, (frames, 1, 1, 1))
+    for i, picture in enumerate(film):
+        picture[10:22, 5 + 3 * i : 17 + 3 * i] = 230
+    return film.astype(np.uint8)
+
+
+def test_texts_of_two_folders_are_one_corpus(tmp_path, capsys):
+    for name in ("ref", "hyp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ref" / "a.txt").write_text("A B C D\nE F G H\n")
+    (tmp_path / "hyp" / "a.gloss").write_text("A B C D\nE F G X\n")
+    (tmp_path / "ref" / "b.txt").write_text("I J K L\n")
+    (tmp_path / "hyp" / "b.gloss").write_text("I J K L\n")
+    (tmp_path / "ref" / "only.txt").write_text("X\n")
+    (tmp_path / "ref" / ".hidden").write_text("X\n")
+    found = score(tmp_path, "text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+    assert found["metrics"]["exact"] == pytest.approx(200 / 3) and found["metrics"]["wer"] == pytest.approx(100 / 12)
+    assert found["floor"]["exact"] == 0 and found["floor"]["chrf"] == 0
+    assert found["facts"]["files"].startswith("2 of each") and found["facts"]["not paired"] == "only in --ref: only"
+    assert "nc:6" in found["facts"]["chrf_signature"] and found["facts"]["wer_signature"].startswith("costs:1,1,1|")
+    assert "chrf" in capsys.readouterr().out
+
+
+def test_poses_of_two_folders(tmp_path, capsys):
+    for name in ("ref", "hyp"):
+        (tmp_path / name).mkdir()
+    for i, (frames, other) in enumerate(((20, 20), (30, 25))):
+        pose_file.write(tmp_path / "ref" / f"{i}.pose", signer(i, frames))
+        pose_file.write(tmp_path / "hyp" / f"{i}.pose", signer(9 + i, other))
+    pose_file.write(tmp_path / "ref" / "broken.pose", signer(0, 3))
+    (tmp_path / "hyp" / "broken.pose").write_bytes(b"no pose")
+    found = score(tmp_path, "pose", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+    each = found["pairs"]
+    assert set(each) == {"0", "1"} and each["1"]["mpjpe"] is None
+    assert found["metrics"]["dtw"] == pytest.approx((each["0"]["dtw"] + each["1"]["dtw"]) / 2)
+    assert found["metrics"]["mpjpe"] == each["0"]["mpjpe"] and found["unscored"]["mpjpe"] == 2
+    assert found["unscored"]["dtw"] == 1 and "mpjpe in 2 of 3 pairs" in found["facts"]["left out of the means"]
+    assert "broken" in found["facts"]["pairs that could not be read"]
+    # The challenge's figure is over all pairs of frames of all clips, total distance over all the references' way.
+    ways = [found["metrics"][f"total_distance_{side}"] for side in ("left", "right")]
+    assert found["metrics"]["total_distance"] == pytest.approx(sum(ways) / 2)
+    one, two = (found["pairs"][name]["dtw_mje_slrtp"] for name in "01")
+    assert min(one, two) < found["metrics"]["dtw_mje_slrtp"] < max(one, two)
+    assert found["metrics"]["dtw_mje_slrtp"] != pytest.approx((one + two) / 2, rel=1e-6)
+    assert "mean pose" in found["facts"]["floor"]
+
+
+def test_what_does_not_pair_is_one_line(tmp_path, capsys):
+    for name in ("ref", "hyp", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ref" / "a.txt").write_text("A\n")
+    (tmp_path / "hyp" / "b.txt").write_text("A\n")
+    for name in ("a.txt", "a.gloss"):
+        (tmp_path / "two" / name).write_text("A\n")
+    cases = [
+        (("text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp"), "have no text files of one name"),
+        (("text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "two"), "which are one name; keep one"),
+        (("text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp" / "b.txt"), "give two files or two folders"),
+        (("text", "--ref", "a", "--hyp", "b", "--pose", "c"), "--pose: is of videos"),
+        (("pose", "--ref", "a", "--hyp", "b", "--hand-crop", "9"), "--hand-crop: is of videos"),
+        (("video", "--ref", "a", "--hyp", "b", "--poses", "dwpose"), "needs --pose-weights"),
+        (("video", "--ref", "a", "--hyp", "b", "--pose-weights", "x"), "name one of them"),
+        (("video", "--ref", "a", "--hyp", "b", "--hand-crop", "-1"), "must be pixels"),
+    ]
+    for arguments, says in cases:
+        score(tmp_path, *arguments, code=2)
+        line = capsys.readouterr().err
+        assert says in line and line.count("\n") == 1, line
+
+
+def test_videos_with_their_poses(tmp_path):
+    for i, name in enumerate(("ref", "hyp")):
+        video.write(tmp_path / f"{name}.mp4", moving(i), 12)
+    pose_file.write(tmp_path / "ref.pose", signer(0, 8, pixels=True), size=(64, 48))
+    files = ("video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / "hyp.mp4")
+    plain = score(tmp_path, *files)
+    assert "hand_ssim" not in plain["metrics"] and "fid" not in plain["metrics"] and "pairs" not in plain
+    assert plain["metrics"]["frechet_cells"] > 0 and plain["floor"]["frechet_cells"] > 0
+    assert "|frames:8|" in plain["facts"]["frechet_cells_signature"]
+    found = score(tmp_path, *files, "--pose", tmp_path / "ref.pose", "--hand-crop", 12)
+    assert -1 < found["metrics"]["hand_ssim"] < 1 and found["facts"]["hand_ssim_signature"].startswith("crop:12|")
+    assert found["metrics"]["ssim"] == plain["metrics"]["ssim"]
+    equal = score(tmp_path, "video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / "ref.mp4")
+    assert equal["metrics"]["psnr"] is None and equal["metrics"]["frechet_cells"] == 0
+    assert "psnr" in equal["facts"]["not scored"]
+
+
+def test_poses_are_found_in_both_videos(tmp_path, monkeypatch):
+    """The estimator sees each video's paired frames; what it finds is compared in pixels, and crops the hands."""
+    for i, name in enumerate(("ref", "hyp")):
+        video.write(tmp_path / f"{name}.mp4", moving(i), 12)
+    seen = {}
+
+    def estimate(name, frames, fps):
+        seen[name] = len(list(frames))
+        pose = signer(0, seen[name], pixels=True)
+        shift = 3 if name == "hyp.mp4" else 0
+        if seen.get("nobody") == name:
+            raise clips.NobodySeen(f"{name}: nobody")
+        return clips.Clip(name, Pose(pose.coordinates + shift, pose.confidence, fps), clips.PIXELS, (48, 64))
+
+    monkeypatch.setattr(opening, "opened", lambda name, weights: opening.Estimator("dwpose (a|b)", estimate))
+    files = ("video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / "hyp.mp4", "--poses", "dwpose",
+             "--pose-weights", tmp_path)  # fmt: skip
+    found = score(tmp_path, *files)
+    assert seen == {"ref.mp4": 8, "hyp.mp4": 8}
+    assert found["metrics"]["hand_pose"] == pytest.approx(18**0.5) and found["metrics"]["hand_pose_lacking"] == 0
+    assert -1 < found["metrics"]["hand_ssim"] < 1 and "dwpose (a/b)" in found["facts"]["hand_pose_signature"]
+    seen["nobody"] = "hyp.mp4"
+    without = score(tmp_path, *files)
+    assert without["metrics"]["hand_pose"] is None and "nobody in the hypothesis" in without["facts"]["hands"]
+    assert without["metrics"]["hand_ssim"] == found["metrics"]["hand_ssim"]
+
+
+def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(inception, "features", lambda path: (cell_features, "0123456789abcdef" * 4))
+    for folder, shift in (("ref", 0), ("hyp", 1)):
+        (tmp_path / folder).mkdir()
+        for i, frames in enumerate((5, 9)):
+            video.write(tmp_path / folder / f"{i}.mp4", moving(i + shift, frames), 12)
+    (tmp_path / "hyp" / "only.mov").write_bytes(b"")
+    (tmp_path / "hyp" / "notes.txt").write_text("no video")
+    (tmp_path / "poses").mkdir()
+    pose_file.write(tmp_path / "poses" / "1.pose", signer(0, 9))
+    found = score(tmp_path, "video", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp", "--inception", "w",
+                  "--pose", tmp_path / "poses")  # fmt: skip
+    metrics, facts = found["metrics"], found["facts"]
+    assert metrics["fid"] == pytest.approx(metrics["frechet_cells"]) and metrics["frames"] == 14
+    assert "weights:sha256-0123456789abcdef|frames:14" in facts["fid_signature"]
+    one, two = (found["pairs"][name]["ssim"] for name in "01")
+    assert metrics["ssim"] == pytest.approx((5 * one + 9 * two) / 14)  # over frames
+    assert facts["files"].startswith("2 of each") and facts["pairs"].startswith("each frame")
+    assert facts["not paired"] == "only in --hyp: only" and facts["without a pose"].startswith("1 of 2 pairs")
+    assert metrics["hand_ssim"] == found["pairs"]["1"]["hand_ssim"] and found["unscored"]["hand_ssim"] == 1
