@@ -16,8 +16,8 @@ from signer_jax.data import records
 from signer_jax.data.corpora import how2sign_clips
 from signer_jax.errors import SignerError, one_line, piled
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, contents, partitioning

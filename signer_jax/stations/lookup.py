@@ -56,4 +56,5 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]
     glosses = tuple(entry.gloss for entry in entries)
-    return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks)
+    ways = [(found.word, found.how) for found in every]
+    return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks, found=ways)

@@ -153,6 +153,10 @@ def test_every_path_of_every_command_is_among_those():
         "glosses",
         "prompts",
         "samples",
+        "splits",
+        "sentences",
+        "variants",
+        "fallback",
     }
     found = set()
     for command in arguments_of(parser()):

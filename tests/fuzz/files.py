@@ -23,8 +23,8 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
 from signer_jax.pose.formats.clip import Clip
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer

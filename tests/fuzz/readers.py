@@ -35,8 +35,8 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
 from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import flatten
 from signer_jax.slul.tokenizer import Tokenizer

@@ -1,7 +1,5 @@
 """Words looked up in a lexicon's database: each way to find one, in its order, and what is said of it."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -149,18 +147,3 @@ def test_letters_by_their_convention():
     assert spellings("2026!") == ("2026",) and spellings("🎉") == ()
     assert spellings("Ju\u0308rgen") == spellings("Jürgen")
     assert unspellable("Żuk Ж", set("ZUK").__contains__) == ("Ж",)
-
-
-def test_an_index_of_before_has_no_words(prior):
-    index = prior.path / "index.json"
-    text = index.read_text()
-    about = json.loads(text)
-    words = [entry.pop("words", None) for entry in about["entries"]]
-    assert "klein" in words
-    old = json.dumps(about, indent=1)
-    from signer_jax import storage
-
-    manifest = prior.path / storage.MANIFEST
-    manifest.write_text(manifest.read_text().replace(str(len(text.encode())), str(len(old.encode()))))
-    index.write_text(old)
-    assert Prior.open(prior.path).meanings("klein") == []
