@@ -34,6 +34,7 @@ from signer_jax.data.corpora import how2sign_clips, openvid, phoenix14t
 from signer_jax.errors import SignerError
 from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
 from signer_jax.interop.prompts import load_tokenizer
+from signer_jax.pose import entries
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.prior import Prior
 from signer_jax.pose.sources.lexicon import read_lexicon
@@ -262,6 +263,9 @@ def _read_prior(folder: Path, changes: Changes) -> None:
     to_json(prior.info()).encode()
     prior.fingerspell("AB")
     prior.rest("")
+    for name in ("GOOD", "bad", "12", "none"):
+        prior.variants(name)
+    assert all(isinstance(value, str) for values in (prior.glosses(), prior.signers, prior.spoken) for value in values)
 
 
 def _sample(sample: Any) -> None:
@@ -441,7 +445,8 @@ def scored(kind: str, ending: str) -> Callable[[Path, Changes], None]:
 
 # What large files are read like, and how they are harmed, is the same.
 _POSE, _LEXICON = (_pose_harm, _read_pose), (_lexicon_harm, _read_lexicon)
-_PRIOR = (ours("index.json", "coordinates.npy", "confidence.npy", "index.json", "manifest.json"), _read_prior)
+_PRIOR_FILES = ("index.json", "problems.json", "coordinates.npy", "confidence.npy", *entries.FILES, "manifest.json")
+_PRIOR = (ours(*_PRIOR_FILES), _read_prior)
 _CORPUS = (ours("corpus.json", "corpus.json", "manifest.json"), _read_corpus)
 _PHOENIX, _VIDEO = (_phoenix_harm, _read_phoenix), (_video_harm, _read_video)
 _TOKENIZER, _TENSORS = (any_of("tokenizer.model"), _read_tokenizer), (_tensor_harm, _read_tensors)
