@@ -69,6 +69,14 @@ def test_any_harm_to_a_lexicon(harm):
 
 
 @budget(60)
+@given(st.sampled_from(["wlasl/WLASL_v0.3.json", "corpus/a.json"]), odd_json)
+@example("corpus/a.json", Put((2, 0), 1e400))
+@example("wlasl/WLASL_v0.3.json", Put((0, 0), "e" + "\u0301" * 40))
+def test_any_value_in_the_json_of_a_source(name, harm):
+    gives("WLASL, timed glosses", {name: harm})
+
+
+@budget(60)
 @given(st.sampled_from(["index.json", "problems.json", "manifest.json"]), odd_json)
 @example("problems.json", Put((0, 0), "e" + "\u0301" * 40))
 @example("index.json", Put((1,), 1e400))

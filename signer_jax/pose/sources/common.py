@@ -2,16 +2,18 @@
 
 import csv
 import io
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from signer_jax import outside
 from signer_jax.errors import SignerError, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
-from signer_jax.pose.entries import LONGEST, Entry, folded, names, several
+from signer_jax.pose.entries import LONGEST, REST, Entry, folded, names, several
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.stitching import trim
 from signer_jax.types import Pose
@@ -74,6 +76,13 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
         raise SignerError(f"path {name[:SHOWN]!r} cannot be followed ({type(error).__name__})") from None
     return file
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value of a source's JSON is a text that an entry may have as its gloss or its signer."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST or value == REST or piled(value):
+        return False
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
 
 
 def cut_out(name: str, pose: Pose, start: float, end: float) -> Pose:

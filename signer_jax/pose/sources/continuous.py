@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signer_jax import outside
-from signer_jax.errors import SignerError, piled
+from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.pose.clean import gaps
-from signer_jax.pose.entries import LONGEST, NO_PRIORITY, REST, Entry
+from signer_jax.pose.entries import NO_PRIORITY, Entry
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.sources.common import SHOWN, inside, measured
+from signer_jax.pose.sources.common import SHOWN, inside, is_name, measured
 from signer_jax.types import Pose
 
 METADATA = "_metadata.json"
@@ -108,20 +108,19 @@ def _sentence(file: Path) -> tuple[str, float, float, list[Gloss]]:
             sentence, signer = about["sentence"], about.get("signer", "")
             timed = sentence["glosses"]
             columns = [timed[name] for name in ("gloss", "start", "end")]
-            glosses = [Gloss(str(name), *map(_milliseconds, times)) for name, *times in zip(*columns, strict=True)]
+            glosses = [Gloss(name, *map(_milliseconds, times)) for name, *times in zip(*columns, strict=True)]
             start, end = _milliseconds(sentence["start"]), _milliseconds(sentence["end"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {str(error)[:SHOWN]}"
             raise SignerError(f"{file.name} is no sentence with timed glosses ({reason})") from None
-    texts = [str(signer), *(gloss.name for gloss in glosses)]
-    if any(len(text) > LONGEST or piled(text) or text == REST for text in texts) or len(glosses) > _MOST:
-        raise SignerError(f"{file.name} has a name that cannot be a gloss's, or too many")
-    if not all(gloss.name.strip() for gloss in glosses):
-        raise SignerError(f"{file.name} has a gloss without a name")
+    if not all(is_name(gloss.name) for gloss in glosses) or not (signer == "" or is_name(signer)):
+        raise SignerError(f"{file.name} has a gloss or a signer without a name that can be one")
+    if len(glosses) > _MOST:
+        raise SignerError(f"{file.name} has {len(glosses)} glosses, a sentence {_MOST} at most")
     steps = [start, *(gloss.start for gloss in glosses), end]
     if any(before > after for before, after in pairwise(steps)) or any(one.end < one.start for one in glosses):
         raise SignerError(f"{file.name} has times that are not in their order")
-    return str(signer), start, end, glosses
+    return signer, start, end, glosses
 
 
 def _milliseconds(value: Any) -> float:

@@ -9,12 +9,13 @@ reader take the poses of these to be cut, and cuts the others.
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from signer_jax import outside
-from signer_jax.errors import SignerError, one_line, piled
+from signer_jax.errors import SignerError, one_line
 from signer_jax.json_files import LISTS, read_json
-from signer_jax.pose.entries import LONGEST, NO_PRIORITY, REST, Entry
-from signer_jax.pose.sources.common import SHOWN, Cut, Files, cut_out, trimmed_to_sign
+from signer_jax.pose.entries import NO_PRIORITY, Entry
+from signer_jax.pose.sources.common import SHOWN, Cut, Files, cut_out, is_name, trimmed_to_sign
 from signer_jax.types import Pose
 
 LANGUAGE, SPOKEN = "ase", "en"
@@ -53,9 +54,9 @@ def _signs(
 ) -> Iterator[tuple[Entry, Pose]]:
     files = Files(folder)
     for number, about in enumerate(glosses, start=1):
-        gloss = about.get("gloss") if isinstance(about, dict) else None
+        gloss: Any = about.get("gloss") if isinstance(about, dict) else None
         instances = about.get("instances") if isinstance(about, dict) else None
-        if not isinstance(gloss, str) or not _is_text(gloss) or not isinstance(instances, list):
+        if not is_name(gloss) or not isinstance(instances, list):
             problems.append(f"entry {number}: has no gloss or no instances")
             continue
         gloss = " ".join(gloss.split())
@@ -69,15 +70,13 @@ def _signs(
                 problems.append(f"entry {number} ({one_line(gloss[:SHOWN])}): {error}")
 
 
-def _is_text(value: str) -> bool:
-    return bool(value.strip()) and len(value) <= LONGEST and not piled(value)
-
-
 def _sign(gloss: str, about: dict, files: Files, trimmed: bool, cut: Cut) -> tuple[Entry, Pose]:
-    name, signer, variation = about.get("video_id"), about.get("signer_id", ""), about.get("variation_id", 0)
-    if not isinstance(name, str) or not _is_text(name) or gloss == REST:
+    name: Any = about.get("video_id")
+    signer, variation = about.get("signer_id", ""), about.get("variation_id", 0)
+    if not is_name(name):
         raise SignerError("an instance has no video_id")
-    if not isinstance(variation, int) or not 0 <= variation < NO_PRIORITY or not isinstance(signer, int | str):
+    whose = str(signer) if isinstance(signer, int) else signer
+    if not isinstance(variation, int) or not 0 <= variation < NO_PRIORITY or not (whose == "" or is_name(whose)):
         raise SignerError(f"{name[:SHOWN]}: its variation_id or signer_id is no number")
     source = f"{name}.pose"
     whole = files.read(source)
@@ -86,7 +85,7 @@ def _sign(gloss: str, about: dict, files: Files, trimmed: bool, cut: Cut) -> tup
     if trimmed and len(pose) == len(whole):
         pose = trimmed_to_sign(pose, cut)
     entry = Entry(
-        gloss, LANGUAGE, str(signer)[:LONGEST], variant=variation, source=source, priority=NO_PRIORITY, words=gloss,
+        gloss, LANGUAGE, whose, variant=variation, source=source, priority=NO_PRIORITY, words=gloss,
         spoken=SPOKEN,
     )  # fmt: skip
     return entry, pose
