@@ -1,7 +1,6 @@
 """How well a recording shows a sign: what the variants of a gloss are ranked by, where nothing else prefers one."""
 
 import numpy as np
-from jaxtyping import Float
 
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose
@@ -34,20 +33,23 @@ def missing_hands(pose: Pose) -> float:
 
 
 def jitter(pose: Pose) -> float:
-    """How much the fingers shake against their wrist: the median over frames of the mean second difference of what is
-    seen in three frames on end, of the hand that shakes more, in shoulder widths a frame². A detector's noise is in
-    every frame, a change of the hand's shape in few; a movement of the whole hand does not count. 0 where nothing can
-    be said.
+    """How much the fingers shake against their wrist, in shoulder widths a frame²: of each hand the median over frames
+    of the mean second difference of what is seen in three frames on end, weighted by these frames. A detector's noise
+    is in every frame, a change of the hand's shape in few; a movement of the whole hand does not count. 0 where nothing
+    can be said.
     """
-    return max(map(float, (_shaking(pose, hand) for hand in _HANDS)))
+    hands = [_shaking(pose, hand) for hand in _HANDS]
+    frames = sum(count for count, _ in hands)
+    return sum(count * shaking for count, shaking in hands) / frames if frames else 0.0
 
 
-def _shaking(pose: Pose, hand: list[int]) -> Float[np.ndarray, ""] | float:
+def _shaking(pose: Pose, hand: list[int]) -> tuple[int, float]:
+    """In how many frames it can be said, and how much."""
     shape = pose.coordinates[:, hand[1:], :2] - pose.coordinates[:, hand[:1], :2]
     seen = (pose.confidence[:, hand[1:]] > 0) & (pose.confidence[:, hand[:1]] > 0)
     known = seen[:-2] & seen[1:-1] & seen[2:]
     frames = known.any(axis=1)
     if not frames.any():
-        return 0.0
+        return 0, 0.0
     second = np.linalg.norm(shape[2:] - 2 * shape[1:-1] + shape[:-2], axis=-1) * known
-    return np.median(second[frames].sum(axis=1) / known[frames].sum(axis=1))
+    return int(frames.sum()), float(np.median(second[frames].sum(axis=1) / known[frames].sum(axis=1)))

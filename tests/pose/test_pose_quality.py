@@ -44,6 +44,8 @@ def test_noise_of_the_fingers_is_jitter_and_movement_is_none():
     pose.coordinates[:, RIGHT, 0] += np.linspace(0, 3, 12, dtype=np.float32)[:, None] ** 2  # the whole hand speeds up
     assert jitter(pose) == pytest.approx(0, abs=1e-5)
     pose.coordinates[1::2, RIGHT[1:], 1] += 0.01  # each other frame: second differences of 0.02
+    assert jitter(pose) == pytest.approx(0.01, abs=1e-5)  # the left hand is as still, and as much to be seen
+    pose.confidence[:, LEFT] = 0
     assert jitter(pose) == pytest.approx(0.02, abs=1e-5) and quality(pose) == pytest.approx(0.5, abs=1e-3)
     changes = still()
     changes.coordinates[6:, RIGHT[1:], 1] += 0.5  # the hand's shape, once
