@@ -93,7 +93,8 @@ def bare(gloss: str) -> str:
 def names(gloss: str) -> list[str]:
     """What else a gloss may be asked for as."""
     whole = plain(gloss).strip()
-    return [name for one in (whole, *gloss_marks.alternatives(whole)) for name in (one, *gloss_marks.names(one))]
+    found = [name for one in (whole, *gloss_marks.alternatives(whole)) for name in (one, *gloss_marks.names(one))]
+    return [*found, shown] if (shown := gloss_marks.shown(whole)) else found
 
 
 def several(text: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ from signer_jax.errors import SignerError, one_line
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.machine_lock import NO_LOCKS
 from signer_jax.pose import entries as index_files
-from signer_jax.pose import skeleton
+from signer_jax.pose import gloss_marks, skeleton
 from signer_jax.pose.entries import NO_PRIORITY, REST, Entry, Index, check_entry, folded, preference
 from signer_jax.pose.fingerspelling import are_alike, letters_of
 from signer_jax.pose.quality import quality
@@ -172,8 +172,10 @@ class Prior:
         pairs, _ = self._pairs("language", "spoken")
         with self._reading():
             beside = [(self._index.text(code), self._index.text(spoken)) for code, spoken in pairs]
-        count = Counter(code for code, _ in beside)
-        return {code: spoken if count[code] == 1 else "" for code, spoken in sorted(beside)}
+        named: dict[str, list[str]] = {code: [] for code, _ in sorted(beside)}
+        for code, spoken in beside:
+            named[code] += [spoken] if spoken else []
+        return {code: names[0] if len(names) == 1 else "" for code, names in named.items()}
 
     def _pairs(self, one: str, other: str) -> tuple[list[tuple[int, int]], np.ndarray]:
         """The pairs of texts, by their numbers, that two fields have, and how many signs have each."""
@@ -281,8 +283,10 @@ class Prior:
 
     def _letter(self, letter: str, language: str | None) -> Entry | None:
         found = self.variants(f"#{letter}", language) or self.variants(letter, language)
+        found = found or self.unmarked(letter, language)  # $ALPHA1:L
         # ß and SS are one in lower case, and two letters.
-        return next((entry for entry in found if are_alike(entry.gloss.removeprefix("#"), letter)), None)
+        alike = (one for one in found if are_alike(gloss_marks.shown(one.gloss) or one.gloss, letter))
+        return next(alike, None)
 
     def info(self) -> dict:
         """What the database holds, as plain values: counts, variants a gloss, seconds, languages, problems."""

@@ -155,7 +155,8 @@ ORDER = [
     Entry("1000", "slf", spoken="it"), Entry("100", "slf"), Entry("9", "slf"), Entry("80", "slf"), Entry("4", "slf"),
     Entry("PIZZA", "ise"), Entry("GO", "ise"), Entry("CAR", "xyz"),
     *(Entry(letter, "ise") for letter in "ADESHUß"), Entry("sch", "ise"), Entry("SS", "ise"), Entry("IN", "ise"),
-    Entry("AD", "ise"), Entry("9", "gsg", spoken="de"), Entry("80", "gsg", spoken="de"), Entry("4", "gsg", spoken="de"),
+    Entry("AD", "ise"), Entry("$ALPHA1:L", "gsg"), Entry("$ALPHA2:O-K", "gsg"), Entry("$NUM-EINER1A:5", "gsg"),
+    Entry("O^", "gsg"), Entry("9", "gsg", spoken="de"), Entry("80", "gsg", spoken="de"), Entry("4", "gsg", spoken="de"),
 ]  # fmt: skip
 
 
@@ -180,6 +181,9 @@ def ordered(tmp_path_factory):
     ("x/TREE", "slf", "Tree", lookup.ALTERNATIVE, "x/TREE: signed as Tree, one of 2 alternatives"),
     ("1984", "slf", "1000 9 100 80 4", lookup.NUMBER, "1984: built of the signs for 1000 9 100 80 4"),
     ("84", "gsg", "4 80", lookup.NUMBER, "84: built of the signs for 4 80"),
+    ("85", "gsg", "$NUM-EINER1A:5 80", lookup.NUMBER, "85: built of the signs for 5 80"),
+    ("lol", "gsg", "$ALPHA1:L O^ $ALPHA1:L", lookup.SPELLED, ""),
+    ("L", "gsg", "$ALPHA1:L", lookup.MARKS, "L: not there; signed as $ALPHA1:L, the nearest gloss"),
     ("4009", "slf", "4 1000 9", lookup.NUMBER, "4009: built of the signs for 4 1000 9"),
     ("99", "slf", "9 9", lookup.SPELLED, ""),  # there is no 90
     ("ADA", "slf", "A D A", lookup.SPELLED, "ADA: spelled ADA with the letters of ise"),

@@ -212,6 +212,12 @@ def test_glosses_and_languages(prior):
     assert prior.glosses("gsg") == ("HOUSE",) and prior.glosses() == ("#A", "A", "B", "HOUSE")
 
 
+def test_a_source_that_names_no_spoken_language_takes_none_away(tmp_path):
+    spoken = [("A", "ase", "en"), ("B", "ase", ""), ("A", "gsg", "de"), ("B", "gsg", "en"), ("A", "bfi", "")]
+    entries = [(Entry(gloss, code, spoken=name), _pose(3, 0)) for gloss, code, name in spoken]
+    assert Prior.build(entries, tmp_path / "p", 25.0).spoken == {"ase": "en", "bfi": "", "gsg": ""}
+
+
 def test_fingerspelling(prior):
     assert [entry.source for entry in prior.fingerspell("Ab-a", "ase")] == ["letter A", "letter B", "letter A"]
     assert prior.fingerspell("abc", "ase") is None
