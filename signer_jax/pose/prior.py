@@ -6,30 +6,37 @@ taken) and the index (`entries.py`). The arrays are memory-mapped: opening takes
 grow with the database. Poses are normalised (origin between the shoulders, shoulder width 1).
 """
 
-import fcntl
-import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import overload
 
 import numpy as np
-from jaxtyping import Float16
 
 from signer_jax import outside, storage
 from signer_jax.arrays import open_npy
 from signer_jax.errors import SignerError, one_line
 from signer_jax.json_files import LISTS, read_json
-from signer_jax.machine_lock import NO_LOCKS
 from signer_jax.pose import entries as index_files
 from signer_jax.pose import gloss_marks, skeleton
-from signer_jax.pose.entries import NO_PRIORITY, REST, Entry, Index, check_entry, folded, preference
+from signer_jax.pose.entries import NO_PRIORITY, REST, Entry, Index, check_entry, folded
 from signer_jax.pose.fingerspelling import are_alike, letters_of
-from signer_jax.pose.quality import quality
-from signer_jax.pose.stitching import resample
+from signer_jax.pose.prior_writing import (
+    ARRAYS,
+    CONFIDENCE,
+    COORDINATES,
+    INDEX,
+    PROBLEMS,
+    VERSION,
+    Before,
+    alone,
+    at_rate,
+    halved,
+    write_index,
+    write_poses,
+)  # fmt: skip
 from signer_jax.types import Pose
 
 __all__ = ["KIND", "NO_PRIORITY", "REST", "Entry", "Prior"]
@@ -42,11 +49,7 @@ _BROKEN = (
     MemoryError,
 )  # fmt: skip
 _MOST_RATE = 1000  # frames a second
-_VERSION, _BEFORE = 2, 1  # of the folder: see docs/files.md
-_COORDINATES, _CONFIDENCE, _INDEX, _PROBLEMS = "coordinates.npy", "confidence.npy", "index.json", "problems.json"
-_ARRAYS = (_COORDINATES, _CONFIDENCE)
-_FAINTEST = np.float16(6e-8)  # the smallest confidence that float16 has: what is seen is not made missing
-_CHUNK = 4096  # frames that are copied at once
+_OLD = 1  # the version before this one
 
 
 class Prior:
@@ -74,10 +77,10 @@ class Prior:
         fit or the path is taken.
         """
         with storage.new_folder(path, KIND) as partial:
-            written, axes = _write_poses(partial, entries, fps, most)
+            written, axes = write_poses(partial, entries, fps, most)
             if all(entry.gloss == REST for entry in written):
                 raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
-            _write_index(path, partial, written, axes, fps, problems, fallbacks or {})
+            write_index(path, partial, written, axes, fps, problems, fallbacks or {})
         return cls.open(path)
 
     @classmethod
@@ -92,18 +95,18 @@ class Prior:
         one, and the same command goes on. Whoever adds at the same time waits. A sign whose variant its signer has
         already is counted on from there.
         """
-        storage.check_folder(path, KIND, AGAIN, (_INDEX, *_ARRAYS))
-        with _alone(Path(path)):
+        storage.check_folder(path, KIND, AGAIN, (INDEX, *ARRAYS))
+        with alone(Path(path)):
             old = cls.open(path)
             known: list[int] = []
             with storage.new_folder(path, KIND) as partial:
                 added = old._fresh(entries, known)
-                written, axes = _write_poses(partial, added, old.fps, most, old)
+                written, axes = write_poses(partial, added, old.fps, most, old._before())
                 both = {code: list(others) for code, others in old.fallbacks.items()}
                 for code, others in (fallbacks or {}).items():
                     both[code] = list(dict.fromkeys((*both.get(code, ()), *others)))
                 every = list(dict.fromkeys((*old.problems, *problems)))
-                _write_index(path, partial, written, axes, old.fps, every, both)
+                write_index(path, partial, written, axes, old.fps, every, both)
             return cls.open(path), len(known)
 
     @classmethod
@@ -113,16 +116,16 @@ class Prior:
 
         One of version 1 (float32, a list in JSON) is read too, and all of its list at once.
         """
-        path = storage.check_folder(path, KIND, again, (_INDEX, *_ARRAYS))
+        path = storage.check_folder(path, KIND, again, (INDEX, *ARRAYS))
         try:
-            about = read_json(path / _INDEX, LISTS)
+            about = read_json(path / INDEX, LISTS)
             version, joints = about["format"], about["joints"]
-            if version not in (_VERSION, _BEFORE) or joints != list(skeleton.JOINTS):
+            if version not in (VERSION, _OLD) or joints != list(skeleton.JOINTS):
                 raise SignerError(f"{path}: a pose database of another version; {again}")
-            coordinates, confidence = open_npy(path / _COORDINATES), open_npy(path / _CONFIDENCE)
-            _check_arrays(coordinates, confidence, np.float16 if version == _VERSION else np.float32)
-            if version == _VERSION:
-                storage.check_folder(path, KIND, again, (*index_files.FILES, _PROBLEMS))
+            coordinates, confidence = open_npy(path / COORDINATES), open_npy(path / CONFIDENCE)
+            _check_arrays(coordinates, confidence, np.float16 if version == VERSION else np.float32)
+            if version == VERSION:
+                storage.check_folder(path, KIND, again, (*index_files.FILES, PROBLEMS))
                 index = Index.open(path, len(coordinates))
             else:
                 listed = [check_entry(Entry(**one)) for one in about["entries"]]
@@ -150,8 +153,8 @@ class Prior:
     def problems(self) -> tuple[str, ...]:
         """What could not be taken into the database, a line each."""
         with self._reading():
-            about = read_json(self.path / _INDEX, LISTS)
-            listed = about["problems"] if about["format"] == _BEFORE else read_json(self.path / _PROBLEMS, LISTS)
+            about = read_json(self.path / INDEX, LISTS)
+            listed = about["problems"] if about["format"] == _OLD else read_json(self.path / PROBLEMS, LISTS)
             if not isinstance(listed, list):
                 raise ValueError("its problems are no list")
             return tuple(one_line(str(problem)) for problem in listed)
@@ -313,7 +316,7 @@ class Prior:
     def _fresh(self, entries: Iterable[tuple[Entry, Pose]], known: list[int]) -> Iterator[tuple[Entry, Pose]]:
         """The signs that are not there yet, their variants counted on; `known` gets the places of the others."""
         for number, (entry, pose) in enumerate(entries):
-            pose = _at_rate(pose, self.fps)
+            pose = at_rate(pose, self.fps)
             kind, key = (index_files.RESTING, entry.signer) if entry.gloss == REST else (index_files.GLOSS, entry.gloss)
             there = [
                 one for one in self._find(kind, key) if (one.language, one.signer) == (entry.language, entry.signer)
@@ -325,11 +328,16 @@ class Prior:
             first = max((one.variant for one in there), default=-1) + 1
             yield replace(entry, variant=entry.variant + (0 if entry.gloss == REST else first)), pose
 
+    def _before(self) -> Before:
+        """What a database is begun with that adds to this one: rest poses too, in the order of their frames."""
+        numbers = range(len(self._index))
+        return Before([self._entry(number) for number in numbers], self._coordinates, self._confidence)
+
     def _holds(self, entry: Entry, pose: Pose) -> bool:
         frames = slice(entry.start, entry.end)
         theirs = (self._coordinates[frames], self._confidence[frames])
         return all(
-            np.array_equal(one.astype(np.float16), other) for one, other in zip(theirs, _halved(pose), strict=True)
+            np.array_equal(one.astype(np.float16), other) for one, other in zip(theirs, halved(pose), strict=True)
         )
 
 
@@ -380,155 +388,3 @@ def _check_arrays(coordinates: np.ndarray, confidence: np.ndarray, dtype: type) 
 
 def _first(problems: Sequence[str]) -> str:
     return f" ({len(problems)} problems, the first: {problems[0]})" if problems else "; give a folder that holds some"
-
-
-# ---- Writing ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Against others that add to the same database: the second waits, and adds to what the first has made."""
-    while True:
-        with ExitStack() as stack:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-            with suppress(FileNotFoundError):
-                # What was there when this one began to wait may have been replaced.
-                if not os.path.samestat(os.fstat(descriptor), path.stat()):
-                    continue
-            yield
-            return
-
-
-class _Growing:
-    """A float16 `.npy` file that grows frame by frame: numpy's header leaves room for a longer first axis."""
-
-    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
-        self.file, self.shape, self.frames = file, shape, 0
-        self._header()
-        self.start = file.tell()
-
-    def _header(self) -> None:
-        description = {"descr": "<f2", "fortran_order": False, "shape": (self.frames, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, description)
-
-    def add(self, values: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(values, "<f2").tobytes())
-        self.frames += len(values)
-
-    def finish(self) -> None:
-        self.file.seek(0)
-        self._header()
-        if self.file.tell() != self.start:
-            raise ValueError(f"{self.file.name}: numpy's header grew from {self.start} to {self.file.tell()} bytes")
-
-
-@contextmanager
-def _growing(folder: Path, axes: int) -> Iterator[tuple[_Growing, _Growing]]:
-    joints = len(skeleton.JOINTS)
-    with (folder / _COORDINATES).open("wb") as first, (folder / _CONFIDENCE).open("wb") as second:
-        both = _Growing(first, (joints, axes)), _Growing(second, (joints,))
-        yield both
-        for one in both:
-            one.finish()
-
-
-def _halved(pose: Pose) -> tuple[Float16[np.ndarray, "t j c"], Float16[np.ndarray, "t j"]]:
-    """A pose as it is stored: within two shoulder widths of the origin to half a thousandth of one."""
-    with np.errstate(over="ignore", under="ignore"):
-        coordinates, confidence = pose.coordinates.astype(np.float16), pose.confidence.astype(np.float16)
-    return coordinates, np.where(pose.confidence > 0, np.maximum(confidence, _FAINTEST), confidence)
-
-
-def _at_rate(pose: Pose, fps: float) -> Pose:
-    return pose if pose.fps == fps else resample(pose, max(1, round(len(pose) / pose.fps * fps)), fps=fps)
-
-
-def _write_poses(
-    folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float, most: int | None, old: Prior | None = None
-) -> tuple[list[Entry], int]:
-    """The entries with their frames, after those of an old database, and the number of axes."""
-    signs = iter(entries)
-    first = next(signs, None)
-    if old is not None:
-        axes = old._coordinates.shape[2]
-    elif first is not None:
-        axes = first[1].coordinates.shape[2]
-    else:
-        return [], 0
-    written: list[Entry] = []
-    with _growing(folder, axes) as (coordinates, confidence):
-        if old is not None:
-            written += [old._entry(number) for number in range(len(old._index))]
-            _copy(old._coordinates, old._confidence, [(0, len(old._coordinates))], (coordinates, confidence))
-        while first is not None:
-            entry, pose = first
-            if pose.coordinates.shape[1:] != (len(skeleton.JOINTS), axes) or not len(pose):
-                shape, wanted = list(pose.coordinates.shape), f"[t, {len(skeleton.JOINTS)}, {axes}]"
-                raise SignerError(f"prior: {entry.gloss!r} from {entry.source or '?'} has pose {shape}, not {wanted}")
-            pose = _at_rate(pose, fps)
-            start, end = coordinates.frames, coordinates.frames + len(pose)
-            entry = replace(entry, start=start, end=end, quality=round(quality(pose), 6))
-            try:
-                written.append(check_entry(entry))
-            except (TypeError, ValueError) as error:
-                raise SignerError(f"prior: a sign from {entry.source[:40] or '?'} cannot be kept: {error}") from None
-            for growing, values in zip((coordinates, confidence), _halved(pose), strict=True):
-                growing.add(values)
-            first = next(signs, None)
-    kept = written if most is None else _preferred(written, most)
-    return (written if len(kept) == len(written) else _without_others(folder, kept, axes)), axes
-
-
-def _copy(
-    coordinates: np.ndarray, confidence: np.ndarray, spans: Iterable[tuple[int, int]], into: tuple[_Growing, _Growing]
-) -> None:
-    for start, end in spans:
-        for at in range(start, end, _CHUNK):
-            frames = slice(at, min(end, at + _CHUNK))
-            pose = Pose(coordinates[frames], confidence[frames], 1.0)
-            for growing, values in zip(into, _halved(pose), strict=True):
-                growing.add(values)
-
-
-def _preferred(entries: Sequence[Entry], most: int) -> list[Entry]:
-    """All rest poses, and of each gloss of a language the `most` preferred, in the order of their frames."""
-    count: Counter[tuple[str, str]] = Counter()
-    kept = []
-    for entry in sorted(entries, key=preference):
-        count[entry.gloss, entry.language] += 1
-        if entry.gloss == REST or count[entry.gloss, entry.language] <= most:
-            kept.append(entry)
-    return sorted(kept, key=lambda entry: entry.start)
-
-
-def _without_others(folder: Path, kept: Sequence[Entry], axes: int) -> list[Entry]:
-    """Writes the arrays again with the frames of these entries alone."""
-    for name in _ARRAYS:
-        (folder / name).rename(folder / f"all-{name}")
-    whole = [open_npy(folder / f"all-{name}") for name in _ARRAYS]
-    with _growing(folder, axes) as growing:
-        _copy(whole[0], whole[1], ((entry.start, entry.end) for entry in kept), growing)
-    for name in _ARRAYS:
-        (folder / f"all-{name}").unlink()
-    ends = np.cumsum([entry.end - entry.start for entry in kept]).tolist()
-    return [
-        replace(entry, start=end - (entry.end - entry.start), end=end) for entry, end in zip(kept, ends, strict=True)
-    ]
-
-
-def _write_index(
-    path: str | Path, partial: Path, entries: Sequence[Entry], axes: int, fps: float, problems: Sequence[str],
-    fallbacks: Mapping[str, Sequence[str]],
-) -> None:  # fmt: skip
-    for name, array in index_files.arrays_of(entries).items():
-        np.save(partial / name, array)
-    about = {"format": _VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS), "fallbacks": fallbacks}
-    (partial / _INDEX).write_text(storage.to_json(about), encoding="utf-8")
-    mend = "divide the source"
-    storage.write_list(partial / _PROBLEMS, list(problems), f"{path}: the list of what was left out", mend)

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from signer_jax.cli import prior
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
+from signer_jax.pose.sources import kinds
 from signer_jax.types import Pose
 
 
@@ -117,6 +119,10 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     assert main(["sign", "haus DA", "--language", "gsg", "--prior", prior, "--out", out]) == 0
     said = capsys.readouterr()
     assert "found: haus (without marks), DA (fingerspelled)" in said.out and "with the letters of ase" in said.err
+
+
+def test_the_kinds_are_those_that_are_read():
+    assert prior._KINDS == kinds.KINDS
 
 
 @pytest.mark.parametrize(("more", "said"), [
