@@ -106,8 +106,8 @@ def write_poses(
     folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float, most: int | None, before: Before | None = None
 ) -> tuple[list[Entry], int]:
     """Writes the arrays, after those of a database that is added to, and gives the entries with their frames, and the
-    number of axes. Of each gloss of a language the `most` preferred are kept. Raises `SignerError` for a pose of another
-    shape, and what no entry can be.
+    number of axes. Of each gloss of a language the `most` preferred are kept. Raises `SignerError` for a pose of
+    another shape, and what no entry can be.
     """
     signs = iter(entries)
     first = next(signs, None)

@@ -295,6 +295,13 @@ def test_a_wide_table_keeps_only_the_columns_that_are_read():
     assert second["glosses"] == ""
 
 
+def test_a_column_may_name_the_signer(folder):
+    rows = "path,signed_language,glosses,signer\nase/one.pose,ase,A,ann\nase/two.pose,ase,A\n"
+    (folder / "index.csv").write_text(rows)
+    signs, _ = read_lexicon(folder)
+    assert [(entry.signer, entry.variant) for entry, _ in signs] == [("ann", 0), ("", 1)]
+
+
 def test_a_row_has_the_number_that_a_spreadsheet_shows(tmp_path):
     (tmp_path / "index.csv").write_text(HEADER + '\n"a\n.pose",en,ase,0,0,a,A,1\n\nb.pose,en,ase,0,0,a,B,1\n')
     signs, problems = read_lexicon(tmp_path)

@@ -2,7 +2,7 @@
 
 Columns `path,spoken_language,signed_language,start,end,words,glosses,priority`; start and end in milliseconds, end 0 =
 the whole file; a lower priority is preferred. That project's own downloader writes end in seconds and an empty
-priority; both are read, the empty one as the least preferred.
+priority; both are read, the empty one as the least preferred. A column `signer` may name who signs.
 """
 
 import csv
@@ -22,7 +22,7 @@ from signer_jax.types import Pose
 
 INDEX = "index.csv"
 _NEEDED = ("path", "signed_language", "glosses")
-_READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority"}
+_READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority", "signer"}
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
 _MOST_ROWS = 200_000
 
@@ -160,8 +160,9 @@ def _signs(
         variants[gloss, language] += 1
         words, spoken = row.get("words", ""), row.get("spoken_language", "")
         entry = Entry(
-            gloss, language, variant=variant, source=row["path"], priority=priority, words=words, spoken=spoken
-        )
+            gloss, language, row.get("signer", ""), variant=variant, source=row["path"], priority=priority, words=words,
+            spoken=spoken,
+        )  # fmt: skip
         yield entry, pose
 
 
