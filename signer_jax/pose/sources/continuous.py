@@ -22,7 +22,7 @@ from signer_jax import outside
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, read_json
 from signer_jax.pose.clean import gaps
-from signer_jax.pose.entries import NO_PRIORITY, Entry
+from signer_jax.pose.entries import LONGEST, NO_PRIORITY, Entry
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.sources.common import SHOWN, inside, is_name, measured
 from signer_jax.types import Pose
@@ -96,7 +96,7 @@ def _signs(
                 problems.append(f"{source[:SHOWN]}, gloss {number} ({gloss.name[:SHOWN]}): {error}")
                 continue
             variant = variants[gloss.name, signer] = variants.get((gloss.name, signer), -1) + 1
-            place = f"{source}:{span[0]}"
+            place = f"{source}:{span[0]}"[-LONGEST:]
             yield Entry(gloss.name, language, signer, variant=variant, source=place, priority=NO_PRIORITY), sign
 
 

@@ -62,7 +62,7 @@ def _signs(
         gloss = " ".join(gloss.split())
         for one in instances:
             one = one if isinstance(one, dict) else {}
-            if splits and one.get("split") not in splits:
+            if splits and str(one.get("split")) not in splits:
                 continue
             try:
                 yield _sign(gloss, one, files, trimmed, cut)
@@ -75,8 +75,8 @@ def _sign(gloss: str, about: dict, files: Files, trimmed: bool, cut: Cut) -> tup
     signer, variation = about.get("signer_id", ""), about.get("variation_id", 0)
     if not is_name(name):
         raise SignerError("an instance has no video_id")
-    whose = str(signer) if isinstance(signer, int) else signer
-    if not isinstance(variation, int) or not 0 <= variation < NO_PRIORITY or not (whose == "" or is_name(whose)):
+    whose = str(signer) if type(signer) is int else signer
+    if type(variation) is not int or not 0 <= variation < NO_PRIORITY or not (whose == "" or is_name(whose)):
         raise SignerError(f"{name[:SHOWN]}: its variation_id or signer_id is no number")
     source = f"{name}.pose"
     whole = files.read(source)
@@ -94,7 +94,7 @@ def _sign(gloss: str, about: dict, files: Files, trimmed: bool, cut: Cut) -> tup
 def _frames(about: dict, frames: int) -> tuple[int, int]:
     """The first frame of the sign and the one past its last, from 0; 0 for the file's end."""
     first, last, url = about.get("frame_start", 1), about.get("frame_end", -1), about.get("url", "")
-    if not isinstance(first, int) or not isinstance(last, int) or first < 1 or last < -1 or last in range(first):
+    if type(first) is not int or type(last) is not int or first < 1 or last < -1 or last in range(first):
         raise SignerError(f"{about['video_id'][:SHOWN]}: frames {str(first)[:SHOWN]} to {str(last)[:SHOWN]} are none")
     is_cut = bool(_YOUTUBE.search(url if isinstance(url, str) else "")) or frames == last - first + 1
     return (0, 0) if is_cut or (first, last) == (1, -1) else (first - 1, max(0, last))
