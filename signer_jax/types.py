@@ -86,3 +86,4 @@ class Signed:
     look: str = ""  # the training signer whose look the video has
     unknown: Sequence[str] = ()  # words that no training text of the language has, left out
     remarks: Sequence[str] = ()  # what else became of the text, a line each
+    found: Sequence[tuple[str, str]] = ()  # of each word looked up without a model: how it was found (`pose/lookup.py`)

@@ -15,9 +15,10 @@ from signer_jax import configuration, showcase, storage, workdir
 from signer_jax.data import records
 from signer_jax.data.corpora import how2sign_clips
 from signer_jax.errors import SignerError, one_line, piled
+from signer_jax.pose.entries import FILES
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import checkpoints, contents, partitioning
@@ -52,7 +53,9 @@ def corpus(folder: Path) -> None:
 
 # What makes a folder, what reads it, and the files that it reads.
 OURS = {
-    "prior": (files.make_prior, Prior.open, ("index.json", "coordinates.npy", "confidence.npy")),
+    "prior": (
+        files.make_prior, Prior.open, ("index.json", "problems.json", "coordinates.npy", "confidence.npy", *FILES),
+    ),
     "corpus": (files.make_corpus, corpus, ("corpus.json", "train.text.arrayrecord", "train.motion.arrayrecord")),
     "latents": (
         files.make_latents, LatentStore.open,

@@ -37,9 +37,13 @@ COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, sco
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
          "input": False, "output": False, "save": True, "pose_weights": True, "video": True,
-         "png": True, "study": True, "files": False, "videos": True, "votes": True}  # fmt: skip
+         "png": True, "study": True, "files": False, "videos": True, "votes": True, "pose_folder": True,
+         "gloss_file": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
-IN_BUCKETS, COPIED = ("workdir", "dir", "prior", "path"), ("src", "source", "style", "from_pose", "ref", "hyp", "input")
+IN_BUCKETS, COPIED = (
+    ("workdir", "dir", "prior", "path"),
+    ("src", "source", "style", "from_pose", "ref", "hyp", "input", "pose_folder"),
+)
 
 
 def parser() -> argparse.ArgumentParser:

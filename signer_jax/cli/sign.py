@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         check_database(arguments.prior)
         signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), transition=0.25)
     print(one_line(" ".join(signed.glosses)))
+    if signed.found:
+        print(one_line(f"found: {', '.join(f'{word} ({how})' for word, how in signed.found)}"))
     if signed.fingerspelled:
         print(one_line(f"fingerspelled: {' '.join(signed.fingerspelled)}"))
     if signed.skipped:

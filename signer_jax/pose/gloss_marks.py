@@ -27,6 +27,7 @@ _MOST_MARKS = 8  # of a gloss: each less is a name of its own, and a row of thou
 _VARIANT = re.compile(r"(?<=[^\W\d_])[_#-]?\d+[A-Za-z]?$")
 _NUMBERED_PERSON = re.compile(rf"(?i){_PERSON}[_-]?\d[A-Za-z]*")
 _SPELLED = re.compile(r"(?i:fs[-_:]|#|\$ALPHA\d*:)(?=\w)|(?i:fs)(?=\()")
+_SHOWN = re.compile(r"\$(?:ALPHA\d*:(\w)|NUM[^:]*:(\d+))")
 _ASCII_MARKS = r"[!-/:-@\[-`{-~]+"
 _NO_SIGN = re.compile(r"__\w+__|<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\}|\(\d?[hH]\)|" + _ASCII_MARKS)
 _POINTS = {"ix": "INDEX", "index": "IX"}  # two names of pointing
@@ -41,6 +42,14 @@ def spelled(gloss: str) -> str:
     """What a gloss that is marked as fingerspelled spells (`fs-ADA`, `#ADA`, `$ALPHA1:A-D-A`); "" for another."""
     match = _SPELLED.match(gloss)
     return gloss[match.end() :].strip("()") if match else ""
+
+
+def shown(gloss: str) -> str:
+    """The letter or the number that a gloss of the DGS Corpus is a sign of: `$ALPHA1:L`, `$NUM-EINER1A:4`; "" for
+    another.
+    """
+    match = _SHOWN.fullmatch(gloss)
+    return (match[1] or match[2]) if match else ""
 
 
 def names(gloss: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Words looked up in a pose database without a model: by gloss, by what a lexicon says that a sign means, by its name
-without the marks around it, part by part, letter by letter; what is not simply found is said.
+without the marks around it, as another form of a word, in a language that may stand in, part by part, as a number,
+letter by letter. How each was found is told, and what is not simply found is said.
 """
 
 from collections import Counter, defaultdict
@@ -8,13 +9,20 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from signer_jax.errors import closest
-from signer_jax.pose import gloss_marks
+from signer_jax.pose import gloss_marks, numbers
 from signer_jax.pose.fingerspelling import spellings, unspellable
 from signer_jax.pose.prior import NO_PRIORITY, Entry, Prior
 
 _LONGEST = 4  # words of an entry's name, or of a meaning, that are looked up together
 _HINTED = 4  # letters: shorter words are near to anything
 _NEAR = 20  # glosses that are compared with an unknown word, letter by letter
+
+
+# How a word may be found, in the order in which it is tried.
+GLOSS, CASE, MEANING, MARKS, FORM = "gloss", "gloss in another case", "meaning", "without marks", "form of a word"
+LANGUAGE, COMPOUND, ALTERNATIVE, NUMBER = "another language", "compound", "alternative", "number"
+SPELLED, MARK, SKIPPED = "fingerspelled", "mark", "skipped"
+HOW = (GLOSS, CASE, MEANING, MARKS, FORM, LANGUAGE, COMPOUND, ALTERNATIVE, NUMBER, SPELLED, MARK, SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class Found:
     word: str
     entries: tuple[Entry, ...] = ()  # in their order; none: it is skipped
     spelled: bool = False
+    how: str = SKIPPED
     said: str = ""  # what a reader must know: another gloss than was asked for, a choice, what is missing
     mark: bool = False  # it stands for no sign
 
@@ -62,11 +71,13 @@ def find(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
 def _named(word: str, language: str, prior: Prior) -> Found | None:
     """By the gloss itself, or by a meaning."""
     if entries := prior.variants(word, language):
-        return Found(word, (entries[0],), said=_choice(word, entries))
+        how = GLOSS if entries[0].gloss == word else CASE
+        return Found(word, (entries[0],), how=how, said=_choice(word, entries))
     if entries := prior.meanings(word, language):
         best = entries[0]
         choice = _choice(word, entries)
-        return Found(word, (best,), said=f"{word}: signed as {best.gloss}, which means it{choice and f'; {choice}'}")
+        said = f"{word}: signed as {best.gloss}, which means it{choice and f'; {choice}'}"
+        return Found(word, (best,), how=MEANING, said=said)
     return None
 
 
@@ -77,34 +88,71 @@ def _unmarked(word: str, language: str, prior: Prior) -> Found | None:
 
 def _instead(word: str, entry: Entry) -> Found:
     said = f"{word}: not there; signed as {entry.gloss}, the nearest gloss{gloss_marks.lost(word)}"
-    return Found(word, (entry,), said=said)
+    return Found(word, (entry,), how=MARKS, said=said)
 
 
 def _sign(word: str, language: str, prior: Prior) -> Found | None:
-    """The one sign of a word: by its name or meaning, or by those of what is left without its marks."""
+    """The one sign of a word: by its name or meaning, by those of what is left without marks, or as another form."""
     if one := _named(word, language, prior) or _unmarked(word, language, prior):
         return one
     for base in gloss_marks.bases(word):
         if one := _named(base, language, prior) or _unmarked(base, language, prior):
             return _instead(word, one.entries[0])
+    if entries := prior.forms(word, language):
+        said = f"{word}: signed as {entries[0].gloss}, of which it is a form"
+        return Found(word, (entries[0],), how=FORM, said=said)
     return None
+
+
+def _in_another(word: str, language: str, prior: Prior) -> Found | None:
+    """The sign of a language that may stand in for this one (`Prior.fallbacks`), and for that one, and so on."""
+    codes, tried = list(prior.fallbacks.get(language, ())), {language}
+    for code in codes:  # which grows
+        if code in tried:
+            continue
+        tried.add(code)
+        if one := _sign(word, code, prior):
+            said = f"{word}: not there in {language}; signed as {one.entries[0].gloss} of {code}"
+            return replace(one, how=LANGUAGE, said=said)
+        codes += prior.fallbacks.get(code, ())
+    return None
+
+
+def _number(word: str, language: str, prior: Prior) -> Found | None:
+    """Of several number signs."""
+
+    def sign(number: str) -> Entry | None:
+        one = _named(number, language, prior) or _unmarked(number, language, prior)
+        return one.entries[0] if one else None
+
+    if not word.isdecimal():
+        return None
+    parts = numbers.built(word, lambda number: sign(number) is not None, prior.spoken.get(language, ""))
+    signs = [sign(part) for part in parts or ()]
+    if not parts:
+        return None
+    said = f"{word}: built of the signs for {' '.join(parts)}"
+    return Found(word, tuple(one for one in signs if one), how=NUMBER, said=said)
 
 
 def _otherwise(word: str, language: str, prior: Prior) -> Found:
     if gloss_marks.is_mark(word):
-        return Found(word, mark=True, said=f"{word}: a mark, no sign; skipped")
+        return Found(word, how=MARK, mark=True, said=f"{word}: a mark, no sign; skipped")
     if letters := gloss_marks.spelled(word):
         marked = _spelled(letters, language, prior)
         if marked.entries:
             return replace(marked, said=marked.said or f"{word}: spelled {marked.word}, as it is marked")
     either = gloss_marks.alternatives(word)
-    for way in (_sign, _compound):
+    for way in (_sign, _in_another, _compound):
         if one := way(word, language, prior):
             return one
         for alternative in either:
             if one := way(alternative, language, prior):
                 taken = " ".join(entry.gloss for entry in one.entries)
-                return Found(word, one.entries, said=f"{word}: signed as {taken}, one of {len(either)} alternatives")
+                said = f"{word}: signed as {taken}, one of {len(either)} alternatives"
+                return Found(word, one.entries, how=ALTERNATIVE, said=said)
+    if one := _number(word, language, prior):
+        return one
     if either and all(len(alternative) > 1 for alternative in either):  # km/h is none
         first = _spelled(either[0], language, prior)
         if first.entries:
@@ -123,7 +171,8 @@ def _compound(word: str, language: str, prior: Prior) -> Found | None:
     gone = [part for part, one in known if not one]
     left = f", without {' '.join(gone)}" if gone else ""
     negated = "".join(dict.fromkeys(gloss_marks.lost(part) for part, one in known if one))
-    return Found(word, signs, said=f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}{negated}")
+    said = f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}{negated}"
+    return Found(word, signs, how=COMPOUND, said=said)
 
 
 def _pieces(word: str, language: str, prior: Prior) -> list[tuple[str, Found | None]]:
@@ -136,11 +185,13 @@ def _pieces(word: str, language: str, prior: Prior) -> list[tuple[str, Found | N
 
 
 def _spelled(word: str, language: str, prior: Prior) -> Found:
-    forms = spellings(word)
-    for form in forms:
-        if letters := prior.fingerspell(form, language):
-            said = f"{word}: spelled {form}, for lack of signs for its letters" if form != forms[0] else ""
-            return Found(word, tuple(letters), spelled=True, said=said)
+    for code in (language, *prior.fallbacks.get(language, ())):
+        if letters := prior.letters(word, code):
+            form = "".join(letter for letter, _ in letters)
+            said = f"{word}: spelled {form}, for lack of signs for its letters" if form != spellings(word)[0] else ""
+            if code != language:
+                said = f"{word}: spelled {form} with the letters of {code}"
+            return Found(word, tuple(entry for _, entry in letters), spelled=True, how=SPELLED, said=said)
     return Found(word)
 
 
@@ -150,6 +201,8 @@ def _choice(word: str, entries: Sequence[Entry]) -> str:
     if of < 2:
         return ""
     by = "no priority" if best.priority == NO_PRIORITY else f"priority {best.priority}"
+    if sum(entry.priority == best.priority for entry in entries) > 1:
+        by += f", quality {best.quality:.2f}"
     return f"{word}: {of} ways to sign it; took {best.gloss} of {best.source or 'the database'} ({by})"
 
 

@@ -1,168 +1,245 @@
 """The pose prior database: what SLP-MoE's experts retrieve from (PAPER 2.3).
 
-On disk a folder of three files: `coordinates.npy` `[frames, 128, c]` and `confidence.npy` `[frames, 128]` (float32, all
-signs one after the other at one frame rate, memory-mapped when read) and `index.json` (which frames belong to which
-entry). Poses are normalised (origin between the shoulders, shoulder width 1).
+On disk a folder: `coordinates.npy` `[frames, 128, c]` and `confidence.npy` `[frames, 128]` (float16, all signs one
+after the other at one frame rate), `index.json` (what all signs have in common), `problems.json` (what could not be
+taken) and the index (`entries.py`). The arrays are memory-mapped: opening takes milliseconds, and memory that does not
+grow with the database. Poses are normalised (origin between the shoulders, shoulder width 1).
 """
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import overload
 
 import numpy as np
 
 from signer_jax import outside, storage
 from signer_jax.arrays import open_npy
-from signer_jax.errors import SignerError, one_line, piled
+from signer_jax.errors import SignerError, one_line
 from signer_jax.json_files import LISTS, read_json
+from signer_jax.pose import entries as index_files
 from signer_jax.pose import gloss_marks, skeleton
-from signer_jax.pose.stitching import resample
+from signer_jax.pose.entries import NO_PRIORITY, REST, Entry, Index, check_entry, folded
+from signer_jax.pose.fingerspelling import are_alike, letters_of
+from signer_jax.pose.prior_writing import (
+    ARRAYS,
+    CONFIDENCE,
+    COORDINATES,
+    INDEX,
+    PROBLEMS,
+    VERSION,
+    Before,
+    alone,
+    at_rate,
+    halved,
+    write_index,
+    write_poses,
+)  # fmt: skip
 from signer_jax.types import Pose
-from signer_jax.writing import plain
+
+__all__ = ["KIND", "NO_PRIORITY", "REST", "Entry", "Prior"]
 
 KIND = "pose database"
+AGAIN = "build it with signer prior build"
 # What reading an index or an array that is not whole raises.
 _BROKEN = (
-    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, RecursionError, MemoryError,
+    OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OverflowError, RecursionError,
+    MemoryError,
 )  # fmt: skip
 _MOST_RATE = 1000  # frames a second
-REST = "<rest>"  # the gloss of a signer's rest pose: one frame, from which and to which a sentence moves
-LONGEST = 500  # characters of an entry's text
-NO_PRIORITY = 1_000_000  # of an entry that has none: after all that have one
-_BETWEEN_PARTS = re.compile(r"[-_+^\s]+")  # of a compound: ICE_CREAM, ICE-CREAM, ICE CREAM
-_BETWEEN_MEANINGS = re.compile(r"[,;|]")
-_FORMAT = 1
-_COORDINATES, _CONFIDENCE, _INDEX = "coordinates.npy", "confidence.npy", "index.json"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One way to sign a gloss. `start` (included) and `end` (excluded) are frames of the database, set by `build`.
-
-    `language` is the IANA code of the sign language; `variant` counts the ways to sign a gloss from 0; a lower
-    `priority` is preferred; `source` says where the pose came from. `words` are what the sign means, separated by
-    commas, in the spoken language `spoken` (as the lexicon names it).
-    """
-
-    gloss: str
-    language: str
-    signer: str = ""
-    start: int = 0
-    end: int = 0
-    variant: int = 0
-    source: str = ""
-    priority: int = 0
-    words: str = ""
-    spoken: str = ""
+_OLD = 1  # the version before this one
 
 
 class Prior:
     """An opened database; make one with `Prior.build` or `Prior.open`."""
 
     def __init__(
-        self, path: Path, entries: Sequence[Entry], coordinates: np.ndarray, confidence: np.ndarray, fps: float,
-        problems: Sequence[str],
+        self, path: Path, index: Index, coordinates: np.ndarray, confidence: np.ndarray, fps: float,
+        fallbacks: Mapping[str, Sequence[str]], again: str,
     ) -> None:  # fmt: skip
-        self.path, self.fps, self.problems = path, fps, tuple(problems)
-        self.entries = tuple(entry for entry in entries if entry.gloss != REST)
-        self._rest: dict[str, list[Entry]] = defaultdict(list)
-        for entry in sorted(entries, key=lambda entry: entry.priority):
-            if entry.gloss == REST:
-                self._rest[entry.signer].append(entry)
+        self.path, self.fps, self._again, self._index = path, fps, again, index
+        self.fallbacks = {code: tuple(others) for code, others in fallbacks.items()}
         self._coordinates, self._confidence = coordinates, confidence
-        self._by_gloss: dict[str, list[Entry]] = defaultdict(list)
-        self._by_folded: dict[str, list[Entry]] = defaultdict(list)
-        self._by_name: dict[str, list[Entry]] = defaultdict(list)
-        self._by_meaning: dict[str, list[Entry]] = defaultdict(list)
-        for entry in sorted(self.entries, key=lambda entry: (entry.priority, entry.signer, entry.variant)):
-            self._by_gloss[entry.gloss].append(entry)
-            self._by_folded[_folded(entry.gloss)].append(entry)
-            for name in dict.fromkeys(map(_bare, _names(entry.gloss))):
-                self._by_name[name].append(entry)
-            for meaning in filter(None, map(_folded, _BETWEEN_MEANINGS.split(entry.words))):
-                self._by_meaning[meaning].append(entry)
 
     @classmethod
     def build(
-        cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, fps: float, *, problems: Sequence[str] = ()
-    ) -> "Prior":
+        cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, fps: float, *, problems: Sequence[str] = (),
+        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Prior":  # fmt: skip
         """Writes a database of (entry, normalised pose on the 128 joints), each resampled to `fps`, and opens it.
 
-        `problems` (what a reader had to leave out) are kept for `info`; they are read after the last entry, so a reader
-        may still be adding to the list. The folder appears under its name only when complete, and replaces a database
-        that is there. Raises `SignerError` where there is no sign, a pose does not fit or the path is taken.
+        Of each gloss of a language the `most` preferred are kept, all where it is None. `fallbacks`: sign language ->
+        those whose signs may stand in. `problems` (what a reader had to leave out) are kept for `info`; they are read
+        after the last entry, so a reader may still be adding to the list. The folder appears under its name only when
+        complete, and replaces a database that is there. Raises `SignerError` where there is no sign, a pose does not
+        fit or the path is taken.
         """
         with storage.new_folder(path, KIND) as partial:
-            written, axes = _write_poses(partial, entries, fps)
+            written, axes = write_poses(partial, entries, fps, most)
             if all(entry.gloss == REST for entry in written):
                 raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
-            index = {
-                "format": _FORMAT, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS),
-                "entries": [asdict(entry) for entry in written], "problems": list(problems),
-            }  # fmt: skip
-            storage.write_list(partial / _INDEX, index, f"{path}: the list of its signs", "divide the lexicon")
+            write_index(path, partial, written, axes, fps, problems, fallbacks or {})
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path, again: str = "build it with signer prior build") -> "Prior":
-        """Opens a database without reading its poses. Raises `SignerError`, which advises `again`, where it is missing
-        or damaged.
+    def add(
+        cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, *, problems: Sequence[str] = (),
+        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None,
+    ) -> tuple["Prior", int]:  # fmt: skip
+        """Adds to a database that is there, at its frame rate, and opens it; the arguments are those of `build`. Also
+        gives how many of the signs were there already (the same pose from the same source) and were passed over.
+
+        The whole database is written anew beside the old one and takes its place in one step: a kill leaves the old
+        one, and the same command goes on. Whoever adds at the same time waits. A sign whose variant its signer has
+        already is counted on from there.
         """
-        path = storage.check_folder(path, KIND, again, (_COORDINATES, _CONFIDENCE, _INDEX))
+        storage.check_folder(path, KIND, AGAIN, (INDEX, *ARRAYS))
+        with alone(Path(path)):
+            old = cls.open(path)
+            known: list[int] = []
+            with storage.new_folder(path, KIND) as partial:
+                added = old._fresh(entries, known)
+                written, axes = write_poses(partial, added, old.fps, most, old._before())
+                both = {code: list(others) for code, others in old.fallbacks.items()}
+                for code, others in (fallbacks or {}).items():
+                    both[code] = list(dict.fromkeys((*both.get(code, ()), *others)))
+                every = list(dict.fromkeys((*old.problems, *problems)))
+                write_index(path, partial, written, axes, old.fps, every, both)
+            return cls.open(path), len(known)
+
+    @classmethod
+    def open(cls, path: str | Path, again: str = AGAIN) -> "Prior":
+        """Opens a database without reading its poses or its list of signs. Raises `SignerError`, which advises `again`,
+        where it is missing or damaged; what is damaged within is found when it is asked for.
+
+        One of version 1 (float32, a list in JSON) is read too, and all of its list at once.
+        """
+        path = storage.check_folder(path, KIND, again, (INDEX, *ARRAYS))
         try:
-            index = read_json(path / _INDEX, LISTS)
-            if index["format"] != _FORMAT or index["joints"] != list(skeleton.JOINTS):
+            about = read_json(path / INDEX, LISTS)
+            version, joints = about["format"], about["joints"]
+            if version not in (VERSION, _OLD) or joints != list(skeleton.JOINTS):
                 raise SignerError(f"{path}: a pose database of another version; {again}")
-            coordinates, confidence = open_npy(path / _COORDINATES), open_npy(path / _CONFIDENCE)
-            entries = [_entry(entry) for entry in index["entries"]]
-            _check_arrays(coordinates, confidence, entries)
-            fps, problems = float(index["fps"]), [one_line(str(problem)) for problem in index["problems"]]
+            coordinates, confidence = open_npy(path / COORDINATES), open_npy(path / CONFIDENCE)
+            _check_arrays(coordinates, confidence, np.float16 if version == VERSION else np.float32)
+            if version == VERSION:
+                storage.check_folder(path, KIND, again, (*index_files.FILES, PROBLEMS))
+                index = Index.open(path, len(coordinates))
+            else:
+                listed = [check_entry(Entry(**one)) for one in about["entries"]]
+                index = Index(index_files.arrays_of(listed), len(coordinates))
+            fps, fallbacks = float(about["fps"]), _checked(about.get("fallbacks", {}))
             if not 1 <= fps <= _MOST_RATE:
                 raise ValueError(f"fps is {fps}")
         except _BROKEN as error:
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise SignerError(f"{path}: the pose database is damaged ({reason}); {again}") from None
-        return cls(path, entries, coordinates, confidence, fps, problems)
+            raise _damaged(path, error, again) from None
+        return cls(path, index, coordinates, confidence, fps, fallbacks, again)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._signs)
+
+    @property
+    def entries(self) -> "Entries":
+        """All signs, in the order in which they were written."""
+        return Entries(self, self._signs)
+
+    @cached_property
+    def _signs(self) -> np.ndarray:
+        return self._index.signs()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be taken into the database, a line each."""
+        with self._reading():
+            about = read_json(self.path / INDEX, LISTS)
+            listed = about["problems"] if about["format"] == _OLD else read_json(self.path / PROBLEMS, LISTS)
+            if not isinstance(listed, list):
+                raise ValueError("its problems are no list")
+            return tuple(one_line(str(problem)) for problem in listed)
 
     @property
     def languages(self) -> tuple[str, ...]:
         """IANA codes of the sign languages, sorted."""
-        return tuple(sorted({entry.language for entry in self.entries}))
+        return tuple(sorted(self._texts("language")))
 
     @property
+    def signers(self) -> tuple[str, ...]:
+        """Sorted; "" among them where some signs have none."""
+        return tuple(sorted(self._texts("signer")))
+
+    @cached_property
     def spoken(self) -> dict[str, str]:
         """Code of each sign language -> the spoken language beside it, "" where no lexicon names one (or names two)."""
-        beside: dict[str, set[str]] = {code: set() for code in self.languages}
-        for entry in self.entries:
-            beside[entry.language].add(entry.spoken)
-        return {code: next(iter(names)) if len(names) == 1 else "" for code, names in beside.items()}
+        pairs, _ = self._pairs("language", "spoken")
+        with self._reading():
+            beside = [(self._index.text(code), self._index.text(spoken)) for code, spoken in pairs]
+        named: dict[str, list[str]] = {code: [] for code, _ in sorted(beside)}
+        for code, spoken in beside:
+            named[code] += [spoken] if spoken else []
+        return {code: names[0] if len(names) == 1 else "" for code, names in named.items()}
+
+    def _pairs(self, one: str, other: str) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """The pairs of texts, by their numbers, that two fields have, and how many signs have each."""
+        first, second = (self._index.column(name)[self._signs] for name in (one, other))
+        wide = int(second.max(initial=0)) + 1
+        both, counts = np.unique(first * wide + second, return_counts=True)
+        return [divmod(int(pair), wide) for pair in both], counts
 
     def glosses(self, language: str | None = None) -> tuple[str, ...]:
         """All glosses (of one language), sorted."""
-        return tuple(sorted({entry.gloss for entry in self.entries if language in (None, entry.language)}))
+        return tuple(sorted(self._texts("gloss", language)))
+
+    def _texts(self, field: str, language: str | None = None) -> dict[str, int]:
+        """The texts that a field has (in one language), and how many signs have each."""
+        with self._reading():
+            numbers = self._index.column(field)[self._signs]
+            if language is not None:
+                spoken = self._index.column("language")[self._signs]
+                asked = [int(code) for code in np.unique(spoken) if self._index.text(int(code)) == language]
+                numbers = numbers[np.isin(spoken, asked)]
+            found, counts = np.unique(numbers, return_counts=True)
+            return {self._index.text(int(number)): int(count) for number, count in zip(found, counts, strict=True)}
 
     def variants(self, gloss: str, language: str | None = None) -> list[Entry]:
-        """The entries of a gloss, the preferred first: by priority, signer, variant. Empty where there is none.
+        """The entries of a gloss, the preferred first: by priority, quality, signer, variant. Empty where there is
+        none.
 
         Where no gloss is spelled so, case is ignored.
         """
-        return _of(self._by_gloss.get(gloss), language) or _of(self._by_folded.get(_folded(gloss)), language)
+        exact = _of(self._find(index_files.GLOSS, gloss), language)
+        return exact or _of(self._find(index_files.FOLDED, folded(gloss)), language)
 
     def meanings(self, word: str, language: str | None = None) -> list[Entry]:
         """The entries that mean a word, by what the lexicon says, the preferred first; case is ignored."""
-        return _of(self._by_meaning.get(_folded(word)), language)
+        return _of(self._find(index_files.MEANING, folded(word)), language)
+
+    def forms(self, word: str, language: str | None = None) -> list[Entry]:
+        """The entries of which a word is another form (went of go), by the table beside the source; case is ignored."""
+        return _of(self._find(index_files.FORM, folded(word)), language)
 
     def unmarked(self, gloss: str, language: str | None = None) -> list[Entry]:
         """The entries whose gloss is this one but for marks (`gloss_marks`), such as PIZZA1A^ for PIZZA, or for
         what stands between a compound's parts, or in which it is one of alternatives.
         """
-        return _of(self._by_name.get(_bare(gloss)), language)
+        return _of(self._find(index_files.NAME, index_files.bare(gloss)), language)
+
+    def _find(self, kind: str, key: str) -> list[Entry]:
+        with self._reading():
+            return self._index.find(kind, key)
+
+    def _entry(self, number: int) -> Entry:
+        with self._reading():
+            return self._index.entry(number)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is damaged within the index is found where it is read, and said as `open` says it."""
+        try:
+            yield
+        except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
+            raise _damaged(self.path, error, self._again) from None
 
     def pose(self, entry: Entry) -> Pose:
         """The entry's pose: a copy in memory, `[end - start, 128, c]`. Raises `SignerError` for impossible values."""
@@ -173,7 +250,7 @@ class Prior:
         frames = [slice(entry.start, entry.end) for entry in entries]
         with outside.reading(self.path, "close other programs"):
             coordinates, confidence = (  # of plain views: a slice of numpy's class of mapped files is ten times as dear
-                np.concatenate([array[part] for part in frames])
+                np.concatenate([array[part] for part in frames]).astype(np.float32, copy=False)
                 for array in map(np.asarray, (self._coordinates, self._confidence))
             )
             whole = Pose(coordinates, confidence, self.fps)
@@ -193,124 +270,120 @@ class Prior:
 
         Those whose `source` is `without` are left out.
         """
-        found = (entry for entry in self._rest.get(signer, ()) if not without or entry.source != without)
-        return next((self.pose(entry) for entry in found), None)
+        found = self._find(index_files.RESTING, signer)
+        return next((self.pose(entry) for entry in found if not without or entry.source != without), None)
 
     def fingerspell(self, word: str, language: str | None = None) -> list[Entry] | None:
-        """The preferred entry of each letter and digit of `word` (gloss "#A", else "A"); None where one is missing."""
-        letters = [letter for letter in word.upper() if letter.isalnum()]
-        found = [self.variants(f"#{letter}", language) or self.variants(letter, language) for letter in letters]
-        return [variants[0] for variants in found] if found and all(found) else None
+        """The preferred entry of each letter and digit of `word` (gloss "#A", else "A"), a sign for several letters
+        (SCH) where there is one; None where one is missing.
+        """
+        found = self.letters(word, language)
+        return [entry for _, entry in found] if found else None
+
+    def letters(self, word: str, language: str | None = None) -> list[tuple[str, Entry]] | None:
+        """As `fingerspell`, each sign with what it stands for."""
+        return letters_of(word, lambda letter: self._letter(letter, language))
+
+    def _letter(self, letter: str, language: str | None) -> Entry | None:
+        found = self.variants(f"#{letter}", language) or self.variants(letter, language)
+        found = found or self.unmarked(letter, language)  # $ALPHA1:L
+        # ß and SS are one in lower case, and two letters.
+        alike = (one for one in found if are_alike(gloss_marks.shown(one.gloss) or one.gloss, letter))
+        return next(alike, None)
 
     def info(self) -> dict:
         """What the database holds, as plain values: counts, variants a gloss, seconds, languages, problems."""
-        variants = Counter((entry.language, entry.gloss) for entry in self.entries)
+        signs, problems = self._signs, self.problems
+        _, variants = self._pairs("language", "gloss")
         return {
             "path": str(self.path),
-            "entries": len(self.entries),
+            "entries": len(signs),
             "glosses": len(variants),
-            "variants_per_gloss": len(self.entries) / max(1, len(variants)),
-            "most_variants": max(variants.values(), default=0),
+            "variants_per_gloss": len(signs) / max(1, len(variants)),
+            "most_variants": int(variants.max(initial=0)),
+            "glosses_of_variants": {str(k): int((variants == k).sum()) for k in np.unique(variants).tolist()},
             "frames": len(self._coordinates),
             "fps": self.fps,
             "seconds": len(self._coordinates) / self.fps,
-            "languages": dict(sorted(Counter(entry.language for entry in self.entries).items())),
-            "signers": len({entry.signer for entry in self.entries}),
-            "problems": list(self.problems),
+            "languages": dict(sorted(self._texts("language").items())),
+            "fallbacks": {code: list(others) for code, others in self.fallbacks.items()},
+            "signers": len(self._texts("signer")),
+            "quality": round(float(np.median(self._index.column("quality")[signs])) / 1e6, 3) if len(signs) else 0.0,
+            "missing_files": sum(problem.endswith("is missing") for problem in problems),
+            "problems": list(problems),
         }
 
+    def _fresh(self, entries: Iterable[tuple[Entry, Pose]], known: list[int]) -> Iterator[tuple[Entry, Pose]]:
+        """The signs that are not there yet, their variants counted on; `known` gets the places of the others."""
+        for number, (entry, pose) in enumerate(entries):
+            pose = at_rate(pose, self.fps)
+            kind, key = (index_files.RESTING, entry.signer) if entry.gloss == REST else (index_files.GLOSS, entry.gloss)
+            there = [
+                one for one in self._find(kind, key) if (one.language, one.signer) == (entry.language, entry.signer)
+            ]
+            same = [one for one in there if one.source == entry.source and one.end - one.start == len(pose)]
+            if any(self._holds(one, pose) for one in same):
+                known.append(number)
+                continue
+            first = max((one.variant for one in there), default=-1) + 1
+            yield replace(entry, variant=entry.variant + (0 if entry.gloss == REST else first)), pose
 
-def _folded(text: str) -> str:
-    return plain(text).casefold().strip()
+    def _before(self) -> Before:
+        """What a database is begun with that adds to this one: rest poses too, in the order of their frames."""
+        numbers = range(len(self._index))
+        return Before([self._entry(number) for number in numbers], self._coordinates, self._confidence)
 
-
-def _bare(gloss: str) -> str:
-    return _BETWEEN_PARTS.sub("-", _folded(gloss))
-
-
-def _names(gloss: str) -> list[str]:
-    """What else a gloss may be asked for as."""
-    whole = plain(gloss).strip()
-    return [name for one in (whole, *gloss_marks.alternatives(whole)) for name in (one, *gloss_marks.names(one))]
-
-
-def _of(entries: Sequence[Entry] | None, language: str | None) -> list[Entry]:
-    return [entry for entry in entries or () if language in (None, entry.language)]
-
-
-class _Growing:
-    """A float32 `.npy` file that grows frame by frame: numpy's header leaves room for a longer first axis."""
-
-    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
-        self.file, self.shape, self.frames = file, shape, 0
-        self._header()
-        self.start = file.tell()
-
-    def _header(self) -> None:
-        description = {"descr": "<f4", "fortran_order": False, "shape": (self.frames, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, description)
-
-    def add(self, values: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(values, "<f4").tobytes())
-        self.frames += len(values)
-
-    def finish(self) -> None:
-        self.file.seek(0)
-        self._header()
-        if self.file.tell() != self.start:
-            raise ValueError(f"{self.file.name}: numpy's header grew from {self.start} to {self.file.tell()} bytes")
+    def _holds(self, entry: Entry, pose: Pose) -> bool:
+        frames = slice(entry.start, entry.end)
+        theirs = (self._coordinates[frames], self._confidence[frames])
+        return all(
+            np.array_equal(one.astype(np.float16), other) for one, other in zip(theirs, halved(pose), strict=True)
+        )
 
 
-def _write_poses(folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float) -> tuple[list[Entry], int]:
-    written: list[Entry] = []
-    axes = 0
-    with (folder / _COORDINATES).open("wb") as first, (folder / _CONFIDENCE).open("wb") as second:
-        coordinates = confidence = None
-        for entry, pose in entries:
-            if coordinates is None or confidence is None:
-                axes = pose.coordinates.shape[2]
-                coordinates = _Growing(first, (len(skeleton.JOINTS), axes))
-                confidence = _Growing(second, (len(skeleton.JOINTS),))
-            if pose.coordinates.shape[1:] != (len(skeleton.JOINTS), axes) or not len(pose):
-                shape, wanted = list(pose.coordinates.shape), f"[t, {len(skeleton.JOINTS)}, {axes}]"
-                raise SignerError(f"prior: {entry.gloss!r} from {entry.source or '?'} has pose {shape}, not {wanted}")
-            pose = pose if pose.fps == fps else resample(pose, max(1, round(len(pose) / pose.fps * fps)), fps=fps)
-            written.append(replace(entry, start=coordinates.frames, end=coordinates.frames + len(pose)))
-            coordinates.add(pose.coordinates)
-            confidence.add(pose.confidence)
-        if coordinates is not None and confidence is not None:
-            coordinates.finish()
-            confidence.finish()
-    return written, axes
+class Entries(Sequence[Entry]):
+    """The signs of a database, each read when it is asked for."""
+
+    def __init__(self, prior: Prior, numbers: np.ndarray) -> None:
+        self._prior, self._numbers = prior, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Entries": ...
+
+    def __getitem__(self, place: int | slice) -> "Entry | Entries":
+        if isinstance(place, slice):
+            return Entries(self._prior, self._numbers[place])
+        return self._prior._entry(int(self._numbers[place]))
 
 
-def _entry(values: dict) -> Entry:
-    """An entry as the index has it, every field of its type."""
-    entry = Entry(**values)
-    for field in fields(Entry):
-        if type(getattr(entry, field.name)) is not type(field.default if field.default is not MISSING else ""):
-            raise TypeError(f"{field.name} of an entry is {getattr(entry, field.name)!r}")
-    texts = [value for value in vars(entry).values() if isinstance(value, str)]
-    "".join(texts).encode()  # JSON may hold half characters
-    if max(map(len, texts)) > LONGEST:
-        raise ValueError(f"{entry.gloss[:20]!r} has a text of more than {LONGEST} characters")
-    if any(map(piled, texts)):
-        raise ValueError(f"{entry.gloss[:20]!r} piles more than 30 marks on a letter")
-    return entry
+def _of(entries: Sequence[Entry], language: str | None) -> list[Entry]:
+    return [entry for entry in entries if language in (None, entry.language)]
 
 
-def _check_arrays(coordinates: np.ndarray, confidence: np.ndarray, entries: Sequence[Entry]) -> None:
-    """Raises `ValueError` unless the entries follow one another over exactly the frames that are there."""
-    frames = 0
-    for entry in entries:
-        if entry.start != frames or entry.end <= frames:
-            raise ValueError(f"{entry.gloss!r} has frames {entry.start} to {entry.end} where {frames} comes next")
-        frames = entry.end
-    for array, shape in ((coordinates, (frames, len(skeleton.JOINTS))), (confidence, (frames, len(skeleton.JOINTS)))):
-        if array.dtype != np.float32 or array.shape[:2] != shape:
-            raise ValueError(f"an array is {array.dtype} {array.shape} where the index names float32 {shape}")
-    if confidence.ndim != 2 or coordinates.ndim != 3 or coordinates.shape[2] not in (2, 3):
-        raise ValueError(f"coordinates are {coordinates.shape}, confidence {confidence.shape}")
+def _damaged(path: Path, error: BaseException, again: str) -> SignerError:
+    reason = " ".join(str(error).split())[:100] or type(error).__name__
+    return SignerError(f"{path}: the pose database is damaged ({reason}); {again}")
+
+
+def _checked(fallbacks: dict[str, list[str]]) -> dict[str, list[str]]:
+    if any(not isinstance(one, str) for code, others in fallbacks.items() for one in (code, *others)):
+        raise TypeError("its fallbacks are no codes")
+    return fallbacks
+
+
+def _check_arrays(coordinates: np.ndarray, confidence: np.ndarray, dtype: type) -> None:
+    """Raises `ValueError` unless the two are as `build` writes them."""
+    for array, ndim in ((coordinates, 3), (confidence, 2)):
+        if array.dtype != dtype or array.ndim != ndim or array.shape[:2] != (len(coordinates), len(skeleton.JOINTS)):
+            raise ValueError(f"an array is {array.dtype} {array.shape}")
+    if coordinates.shape[2] not in (2, 3):
+        raise ValueError(f"coordinates are {coordinates.shape}")
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -91,7 +91,7 @@ class Retrieval:
 
     def __init__(self, prior: Prior, joints: np.ndarray, dims: int, experts: int, glosses: int):
         self.prior, self.joints, self.dims, self.experts, self.glosses = prior, joints, dims, experts, glosses
-        self.signers = sorted({entry.signer for entry in prior.entries})
+        self.signers = list(prior.signers)
         self.features_of = lru_cache(maxsize=None)(self._features_of)
 
     def _features_of(self, entry: Entry) -> Float[np.ndarray, " f"]:

@@ -42,7 +42,10 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     def count(code: str) -> int:
         return sum(bool(found.entries) for found in find(words, code, prior))
 
-    asked, (language, said) = language, choose_language(language, prior.spoken, count)
+    known = prior.spoken
+    if language is not None:  # one that has no signs of its own, where it is asked for
+        known = dict.fromkeys(prior.fallbacks, "") | known
+    asked, (language, said) = language, choose_language(language, known, count)
     every = look_up_words(words, language, prior)
     remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
     entries = [entry for found in every for entry in found.entries]
@@ -56,4 +59,5 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]
     glosses = tuple(entry.gloss for entry in entries)
-    return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks)
+    ways = [(found.word, found.how) for found in every]
+    return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks, found=ways)

@@ -164,6 +164,10 @@ def test_every_path_of_every_command_is_among_those():
         "pairs",
         "seed",
         "question",
+        "splits",
+        "sentences",
+        "variants",
+        "fallback",
     }
     found = set()
     for command in arguments_of(parser()):

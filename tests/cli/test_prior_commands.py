@@ -1,14 +1,17 @@
 """A lexicon becomes a database, and the database spells a name: with real human hands, where the samples are."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from signer_jax.cli import prior
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
+from signer_jax.pose.sources import kinds
 from signer_jax.types import Pose
 
 
@@ -46,7 +49,7 @@ def test_a_name_is_spelled_from_a_lexicon(lexicon, tmp_path, capsys):
     out, pose = tmp_path / "ada.mp4", tmp_path / "ada.pose"
     assert main(["sign", "ADA", "--prior", str(prior), "--pose", str(pose), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines() == ["A D A", "fingerspelled: ADA"]
+    assert printed.splitlines() == ["A D A", "found: ADA (fingerspelled)", "fingerspelled: ADA"]
     frames, fps = video.read(out)
     assert fps == 25 and len(frames) == len(pose_file.read(pose)) > 30
     # What is not in the lexicon is said, and where nothing is, nothing is written.
@@ -73,6 +76,67 @@ def test_what_was_converted_is_said_and_a_refusal_shows_no_bar(lexicon, tmp_path
     assert main([*build, str(tmp_path / "file")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("signer:") and said.count("\n") == 1
+
+
+def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
+    """A lexicon, WLASL, the built-in corpus and a continuous one; adding again adds nothing."""
+    prior = str(tmp_path / "p")
+    assert main(["prior", "build", "--source", str(lexicon), "--out", prior, "--fallback", "gsg=ase"]) == 0
+    wlasl = tmp_path / "wlasl"
+    (wlasl / "poses").mkdir(parents=True)
+    pose_file.write(wlasl / "poses" / "1.pose", letter(5))
+    about = [{"gloss": "a", "instances": [{"video_id": "1", "signer_id": 3}, {"video_id": "2"}]}]
+    (wlasl / "WLASL_v0.3.json").write_text(json.dumps(about))
+    (wlasl / "forms.csv").write_text("form,lemma\nan,a\n")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    pose_file.write(corpus / "s.pose", letter(6))
+    timed = {"gloss": ["HAUS1A^"], "start": [200], "end": [600]}
+    (corpus / "s.json").write_text(json.dumps({"sentence": {"start": 0, "end": 800, "glosses": timed}}))
+    capsys.readouterr()
+    for source, signs, more in ((wlasl, 3, ()), (corpus, 4, ("--language", "gsg"))):
+        add = ["prior", "add", "--source", str(source), "--out", prior, *more]
+        assert main(add) == 0
+        assert f"{signs} signs, languages ase" in capsys.readouterr().out
+        assert main(add) == 0
+        assert "passed over 1 signs that were there already" in capsys.readouterr().out
+    assert main(["prior", "add", "--source", str(corpus), "--out", prior]) == 2
+    assert "no file says its sign language" in capsys.readouterr().err
+    assert main(["prior", "add", "--source", "builtin", "--sentences", "2", "--out", prior]) == 0
+    capsys.readouterr()
+    glosses = tmp_path / "glosses.txt"
+    glosses.write_text("A\nHAUS\n\nan\nDAD\nXYZ\nA\n")
+    assert main(["prior", "info", prior, "--glosses", str(glosses)]) == 0
+    printed = capsys.readouterr().out
+    ways = "gloss 1, without marks 1, form of a word 1, fingerspelled 1, skipped 1"
+    assert f"coverage: 80.0% of 5 glosses; {ways}\nmissing: XYZ\n" in printed
+    assert "missing_files: 2\n" in printed and "fallbacks: gsg ['ase']" in printed
+    assert main(["prior", "info", prior, "--glosses", str(glosses), "--language", "gsg", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["coverage"]["found"]["another language"] == 2 and found["languages"]["gsg"] > 1  # A and an, of ase
+    assert found["signers"] > 2 and 0 < found["quality"] <= 1
+    out = str(tmp_path / "a.mp4")
+    assert main(["sign", "haus DA", "--language", "gsg", "--prior", prior, "--out", out]) == 0
+    said = capsys.readouterr()
+    assert "found: haus (without marks), DA (fingerspelled)" in said.out and "with the letters of ase" in said.err
+
+
+def test_the_kinds_are_those_that_are_read():
+    assert prior._KINDS == kinds.KINDS
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--variants", "0"], "--variants 0: give 1 or more"),
+    (["--fallback", "gsg"], "--fallback gsg: give two codes of sign languages, such as slf=ise"),
+    (["--kind", "builtin", "--sentences", "0"], "--sentences 0: give 1 to"),
+    (["--kind", "wlasl"], "has no WLASL_v0.3.json"),
+])  # fmt: skip
+def test_what_a_source_cannot_be_is_one_line(lexicon, tmp_path, capsys, more, said):
+    assert main(["prior", "build", "--source", str(lexicon), "--out", str(tmp_path / "p"), *more]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1 and not (tmp_path / "p").exists()
+    assert main(["prior", "add", "--source", str(lexicon), "--out", str(tmp_path / "none")]) == 2
+    assert "no pose database here" in capsys.readouterr().err
 
 
 def arms_of(frames: int, both: bool, seed: int) -> Pose:

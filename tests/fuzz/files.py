@@ -23,8 +23,8 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
 from signer_jax.pose.formats.clip import Clip
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.image_encoder import ImageEncoder
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.renderer.video_transformer import VideoTransformer
@@ -99,6 +99,22 @@ def make_lexicon(folder: Path) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     (folder / "index.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def make_sources(folder: Path) -> None:
+    """WLASL with the pose of an instance, and a sentence with timed glosses, each with forms of words."""
+    instance = {"video_id": "a", "signer_id": 3, "variation_id": 0, "frame_start": 2, "frame_end": 7, "split": "train"}
+    glosses = {"gloss": ["GUT1*", "TAG"], "start": [0, 160], "end": [120, 320]}
+    tables = {
+        "wlasl/WLASL_v0.3.json": [{"gloss": "good", "instances": [instance, {**instance, "video_id": "none"}]}],
+        "corpus/a.json": {"id": "1", "signer": "x", "sentence": {"start": 0, "end": 320, "glosses": glosses}},
+    }
+    for name, value in tables.items():
+        place = folder / name
+        place.parent.mkdir()
+        place.write_text(json.dumps(value), encoding="utf-8")
+        pose_file.write(place.with_name("a.pose"), pose(8))
+        place.with_name("forms.csv").write_text("form,lemma\nbetter,good\nbest,gut\n", encoding="utf-8")
 
 
 def make_prior(folder: Path) -> None:

@@ -34,9 +34,11 @@ from signer_jax.data.corpora import how2sign_clips, openvid, phoenix14t
 from signer_jax.errors import SignerError
 from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
 from signer_jax.interop.prompts import load_tokenizer
+from signer_jax.pose import entries
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources import kinds
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.settings import flatten
 from signer_jax.slul.tokenizer import Tokenizer
@@ -255,6 +257,30 @@ def _read_lexicon(folder: Path, changes: Changes) -> None:
     assert all(len(problem.splitlines()) == 1 and len(problem) < 600 for problem in problems), problems
 
 
+_SOURCES = {
+    "wlasl/WLASL_v0.3.json": 5, "wlasl/forms.csv": 1, "wlasl/a.pose": 1, "corpus/a.json": 5, "corpus/forms.csv": 1,
+    "corpus/a.pose": 1,
+}  # fmt: skip
+
+
+def _sources_harm(folder: Path, case: int, rng: Random) -> Changes:
+    name = rng.choices(list(_SOURCES), list(_SOURCES.values()))[0]
+    return {name: _by_kind(folder, name, case, rng)}
+
+
+def _read_sources(folder: Path, changes: Changes) -> None:
+    for kind in ("wlasl", "corpus"):
+        if any(name.startswith(kind) for name in changes):
+            poses = {"poses": folder / kind} if kind == "wlasl" else {}
+            signs, problems = kinds.read(
+                str(folder / kind), "wlasl" if kind == "wlasl" else "continuous", language="gsg", **poses
+            )
+            for entry, pose in signs:
+                _whole(pose)
+                entries.check_entry(entry)
+            assert all(len(problem.splitlines()) == 1 and len(problem) < 600 for problem in problems), problems
+
+
 def _read_prior(folder: Path, changes: Changes) -> None:
     prior = Prior.open(folder)
     for entry in prior.entries:
@@ -263,6 +289,9 @@ def _read_prior(folder: Path, changes: Changes) -> None:
     to_json(prior.info()).encode()
     prior.fingerspell("AB")
     prior.rest("")
+    for name in ("GOOD", "bad", "12", "none"):
+        prior.variants(name)
+    assert all(isinstance(value, str) for values in (prior.glosses(), prior.signers, prior.spoken) for value in values)
 
 
 def _sample(sample: Any) -> None:
@@ -455,7 +484,8 @@ def scored(kind: str, ending: str) -> Callable[[Path, Changes], None]:
 
 # What large files are read like, and how they are harmed, is the same.
 _POSE, _LEXICON = (_pose_harm, _read_pose), (_lexicon_harm, _read_lexicon)
-_PRIOR = (ours("index.json", "coordinates.npy", "confidence.npy", "index.json", "manifest.json"), _read_prior)
+_PRIOR_FILES = ("index.json", "problems.json", "coordinates.npy", "confidence.npy", *entries.FILES, "manifest.json")
+_PRIOR = (ours(*_PRIOR_FILES), _read_prior)
 _CORPUS = (ours("corpus.json", "corpus.json", "manifest.json"), _read_corpus)
 _PHOENIX, _VIDEO = (_phoenix_harm, _read_phoenix), (_video_harm, _read_video)
 _TOKENIZER, _TENSORS = (any_of("tokenizer.model"), _read_tokenizer), (_tensor_harm, _read_tensors)
@@ -464,9 +494,10 @@ _TEXT, _POSES = (_text_harm, scored("text", ".txt")), (any_of("ref.pose", "hyp.p
 _VIDEOS = (any_of("ref.mp4", "hyp.mp4"), scored("video", ".mp4"))
 
 READERS = (
-    Reader(".pose", 9_600, files.make_poses, *_POSE),
+    Reader(".pose", 9_000, files.make_poses, *_POSE),
     Reader("poses of other tools", 3_000, files.make_convertible, _convertible_harm, _read_convertible),
     Reader("lexicon folder", 7_940, files.make_lexicon, *_LEXICON),
+    Reader("WLASL, timed glosses", 600, files.make_sources, _sources_harm, _read_sources),
     Reader("pose database", 7_900, files.make_prior, *_PRIOR),
     Reader("records", 7_450, files.make_corpus, _records_harm(files.samples), _read_records),
     Reader("corpus.json", 5_940, files.make_corpus, *_CORPUS),

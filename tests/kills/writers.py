@@ -117,6 +117,21 @@ def _read_prior(folder: Path) -> int:
     return int(prior.glosses()[0][1:])
 
 
+def _add_to_prior(folder: Path, i: int) -> None:
+    """State i has i + 1 signs."""
+    if not (folder / "prior").exists():
+        Prior.build([(Entry("G0", "ase"), _pose(0))], folder / "prior", 25.0)
+    Prior.add(((Entry(f"G{k}", "ase"), _pose(k)) for k in range(i + 1)), folder / "prior")
+
+
+def _read_added(folder: Path) -> int:
+    prior = Prior.open(folder / "prior")
+    assert [_same(prior.pose(prior.variants(f"G{k}")[0]).coordinates) for k in range(len(prior))] == [
+        *range(len(prior))
+    ]
+    return len(prior) - 1
+
+
 def _write_corpus(folder: Path, i: int) -> None:
     spans = np.array([[0, 40]], np.int32)
     clip = np.full((40, 16, 16, 3), i % 256, np.uint8)
@@ -279,6 +294,7 @@ WRITERS = (
     Writer("result", _write_result, _read_result),
     Writer("scores as JSON", _write_json, _read_json),
     Writer("prior", _write_prior, _read_prior),
+    Writer("prior, added to", _add_to_prior, _read_added),
     Writer("records", _write_corpus, _read_corpus),
     Writer("latents", _write_latents, _read_latents),
     Writer("exported weights", _write_weights, _read_weights),

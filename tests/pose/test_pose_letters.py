@@ -5,8 +5,8 @@ import pytest
 
 from signer_jax.pose import skeleton
 from signer_jax.pose.letters import core, spell, way_seconds
-from signer_jax.pose.lexicon import read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.stations.perform import join
 from signer_jax.types import Pose
 

@@ -9,9 +9,11 @@ from fuzz import memory
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
+from signer_jax.pose.entries import NO_PRIORITY
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import NO_PRIORITY, Cut, milliseconds, read_lexicon
 from signer_jax.pose.prior import Prior
+from signer_jax.pose.sources.common import Cut
+from signer_jax.pose.sources.lexicon import milliseconds, read_lexicon
 from signer_jax.types import Pose
 
 DATA = os.environ.get("SIGNER_DATA")
@@ -285,12 +287,19 @@ def test_real_version_01_files():
 
 
 def test_a_wide_table_keeps_only_the_columns_that_are_read():
-    from signer_jax.pose.lexicon import _READ, _rows
+    from signer_jax.pose.sources.lexicon import _READ, _rows
 
     header = ["path", "signed_language", "glosses", *(f"x{i}" for i in range(2000))]
     (_, first), (_, second) = _rows("\n".join([",".join(header), "a.pose,ase,A", "b.pose,ase"]))
     assert set(first) == set(second) == {"path", "signed_language", "glosses"} <= _READ
     assert second["glosses"] == ""
+
+
+def test_a_column_may_name_the_signer(folder):
+    rows = "path,signed_language,glosses,signer\nase/one.pose,ase,A,ann\nase/two.pose,ase,A\n"
+    (folder / "index.csv").write_text(rows)
+    signs, _ = read_lexicon(folder)
+    assert [(entry.signer, entry.variant) for entry, _ in signs] == [("ann", 0), ("", 1)]
 
 
 def test_a_row_has_the_number_that_a_spreadsheet_shows(tmp_path):

@@ -1,12 +1,11 @@
 """Words looked up in a lexicon's database: each way to find one, in its order, and what is said of it."""
 
-import json
-
 import numpy as np
 import pytest
 
 from signer_jax.errors import closest
-from signer_jax.pose.fingerspelling import spellings, unspellable
+from signer_jax.pose import lookup, numbers
+from signer_jax.pose.fingerspelling import letters_of, spellings, unspellable
 from signer_jax.pose.lookup import look_up
 from signer_jax.pose.prior import NO_PRIORITY, Entry, Prior
 from signer_jax.types import Pose
@@ -151,16 +150,80 @@ def test_letters_by_their_convention():
     assert unspellable("Żuk Ж", set("ZUK").__contains__) == ("Ж",)
 
 
-def test_an_index_of_before_has_no_words(prior):
-    index = prior.path / "index.json"
-    text = index.read_text()
-    about = json.loads(text)
-    words = [entry.pop("words", None) for entry in about["entries"]]
-    assert "klein" in words
-    old = json.dumps(about, indent=1)
-    from signer_jax import storage
+ORDER = [
+    Entry("GO", "slf", words="andare, go", forms="went, gone"), Entry("HOUSE1A^", "slf"), Entry("Tree", "slf"),
+    Entry("1000", "slf", spoken="it"), Entry("100", "slf"), Entry("9", "slf"), Entry("80", "slf"), Entry("4", "slf"),
+    Entry("PIZZA", "ise"), Entry("GO", "ise"), Entry("CAR", "xyz"),
+    *(Entry(letter, "ise") for letter in "ADESHUß"), Entry("sch", "ise"), Entry("SS", "ise"), Entry("IN", "ise"),
+    Entry("AD", "ise"), Entry("$ALPHA1:L", "gsg"), Entry("$ALPHA2:O-K", "gsg"), Entry("$NUM-EINER1A:5", "gsg"),
+    Entry("O^", "gsg"), Entry("9", "gsg", spoken="de"), Entry("80", "gsg", spoken="de"), Entry("4", "gsg", spoken="de"),
+]  # fmt: skip
 
-    manifest = prior.path / storage.MANIFEST
-    manifest.write_text(manifest.read_text().replace(str(len(text.encode())), str(len(old.encode()))))
-    index.write_text(old)
-    assert Prior.open(prior.path).meanings("klein") == []
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory):
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    folder = tmp_path_factory.mktemp("ordered") / "prior"
+    fallbacks = {"slf": ["ise"], "ise": ["xyz", "slf"]}
+    return Prior.build([(entry, pose) for entry in ORDER], folder, 25.0, fallbacks=fallbacks)
+
+
+@pytest.mark.parametrize(("asked", "language", "glosses", "how", "said"), [
+    ("GO", "slf", "GO", lookup.GLOSS, ""),
+    ("go", "slf", "GO", lookup.CASE, ""),
+    ("TREE", "slf", "Tree", lookup.CASE, ""),
+    ("andare", "slf", "GO", lookup.MEANING, "andare: signed as GO, which means it"),
+    ("HOUSE", "slf", "HOUSE1A^", lookup.MARKS, "HOUSE: not there; signed as HOUSE1A^, the nearest gloss"),
+    ("Went", "slf", "GO", lookup.FORM, "Went: signed as GO, of which it is a form"),
+    ("PIZZA", "slf", "PIZZA", lookup.LANGUAGE, "PIZZA: not there in slf; signed as PIZZA of ise"),
+    ("car", "slf", "CAR", lookup.LANGUAGE, "car: not there in slf; signed as CAR of xyz"),
+    ("HOUSE+GO", "slf", "HOUSE1A^ GO", lookup.COMPOUND, "HOUSE+GO: not there; signed as HOUSE1A^ GO"),
+    ("x/TREE", "slf", "Tree", lookup.ALTERNATIVE, "x/TREE: signed as Tree, one of 2 alternatives"),
+    ("1984", "slf", "1000 9 100 80 4", lookup.NUMBER, "1984: built of the signs for 1000 9 100 80 4"),
+    ("84", "gsg", "4 80", lookup.NUMBER, "84: built of the signs for 4 80"),
+    ("85", "gsg", "$NUM-EINER1A:5 80", lookup.NUMBER, "85: built of the signs for 5 80"),
+    ("lol", "gsg", "$ALPHA1:L O^ $ALPHA1:L", lookup.SPELLED, ""),
+    ("L", "gsg", "$ALPHA1:L", lookup.MARKS, "L: not there; signed as $ALPHA1:L, the nearest gloss"),
+    ("4009", "slf", "4 1000 9", lookup.NUMBER, "4009: built of the signs for 4 1000 9"),
+    ("99", "slf", "9 9", lookup.SPELLED, ""),  # there is no 90
+    ("ADA", "slf", "A D A", lookup.SPELLED, "ADA: spelled ADA with the letters of ise"),
+    ("schade", "ise", "sch A D E", lookup.SPELLED, ""),  # AD is a sign, and no letter
+    ("Dasß", "ise", "D A S ß", lookup.SPELLED, ""),
+    ("hassu", "ise", "H A SS U", lookup.SPELLED, ""),
+    ("ÜÉ", "ise", "U E E", lookup.SPELLED, "ÜÉ: spelled UEE, for lack of signs for its letters"),
+    ("||", "ise", "", lookup.MARK, "||: a mark, no sign; skipped"),
+    ("DUX", "ise", "", lookup.SKIPPED, "DUX: not in the database, nor are signs for X"),
+    ("PIZZA", "gsg", "", lookup.SKIPPED, "PIZZA: not in the database, nor are signs for P I Z A"),
+])  # fmt: skip
+def test_the_order_of_ways_and_what_is_told_of_each(ordered, asked, language, glosses, how, said):
+    (found,) = look_up([asked], language, ordered)
+    assert (" ".join(entry.gloss for entry in found.entries), found.how, found.said) == (glosses, how, said)
+    assert found.how in lookup.HOW and found.spelled == (how == lookup.SPELLED)
+
+
+def test_numbers_are_built_of_the_signs_that_are_there():
+    def of(number: str, *signs: str, spoken: str = "") -> str | None:
+        found = numbers.built(number, set(signs).__contains__, spoken)
+        return " ".join(found) if found else None
+
+    assert (
+        of("21", "21", "20", "1") == "21"
+        and of("21", "20", "1") == "20 1"
+        and of("21", "20", "1", spoken="de") == "1 20"
+    )
+    assert of("100", "100") == "100" and of("250", "2", "100", "50") == "2 100 50" and of("200", "2") is None
+    assert of("2000000", "2", "1000000") == "2 1000000" and of("12", "10", "2") is None and of("007", "7", "0") is None
+    assert of("3.5", "3", "5") is None and of("", "1") is None and of("9" * 13, "9") is None
+
+
+def test_letters_of_real_alphabets():
+    """Of German Swiss, Italian and Croatian: a sign for several letters is taken first, the longest."""
+
+    def spelled(word: str, *signs: str) -> str | None:
+        found = letters_of(word, {sign.upper(): sign for sign in signs}.get)
+        return "-".join(sign for _, sign in found) if found else None
+
+    assert spelled("Schach", *"ACHS", "CH", "SCH") == "SCH-A-CH" and spelled("Bach", *"BACH") == "B-A-C-H"
+    assert spelled("Anna", "A", "N", "AN") == "A-N-N-A" and spelled("Anna", "A", "N", "nn") == "A-nn-A"
+    assert spelled("džep", *"EP", "Dž", "D", "Ž") == "Dž-E-P" and spelled("11", "1", "11") == "1-1"
+    assert spelled("Łé", *"LE") == "L-E" and spelled("Łéx", *"LE") is None and spelled("--", "A") is None

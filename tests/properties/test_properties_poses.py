@@ -26,6 +26,7 @@ from properties.harms import (
     odd_cells,
     odd_json,
 )
+from signer_jax.pose.entries import FILES
 
 POSES = ["ours.pose", "holistic0.0.pose", "holistic0.1.pose", "holistic0.2.pose"]
 
@@ -68,8 +69,16 @@ def test_any_harm_to_a_lexicon(harm):
 
 
 @budget(60)
-@given(st.sampled_from(["index.json", "manifest.json"]), odd_json)
-@example("index.json", Put((0, 0), "e" + "\u0301" * 40))
+@given(st.sampled_from(["wlasl/WLASL_v0.3.json", "corpus/a.json"]), odd_json)
+@example("corpus/a.json", Put((2, 0), 1e400))
+@example("wlasl/WLASL_v0.3.json", Put((0, 0), "e" + "\u0301" * 40))
+def test_any_value_in_the_json_of_a_source(name, harm):
+    gives("WLASL, timed glosses", {name: harm})
+
+
+@budget(60)
+@given(st.sampled_from(["index.json", "problems.json", "manifest.json"]), odd_json)
+@example("problems.json", Put((0, 0), "e" + "\u0301" * 40))
 @example("index.json", Put((1,), 1e400))
 def test_any_value_of_a_database(name, harm):
     gives("pose database", {name: harm}, listed=True)
@@ -123,7 +132,9 @@ HEADER = b"\x93NUMPY\1\0"
 
 
 @budget(40)
-@given(st.sampled_from(["coordinates.npy", "confidence.npy"]), harms)
+@given(st.sampled_from(["coordinates.npy", "confidence.npy", *FILES]), harms)
+@example("text_ends.npy", Over(-8, b"\xff\xff\xff\xff\xff\xff\xff\x7f"))
+@example("entries.npy", Over(-400, b"\xff" * 200))
 @example("coordinates.npy", Over(0, HEADER + b"\xff\xff"))
 @example("confidence.npy", Whole(HEADER + b"\x76\0{'descr': '|O', 'fortran_order': False, 'shape': (2**62,), }"))
 @example("confidence.npy", Whole(b""))

@@ -18,7 +18,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop.state_dict import read_tensors
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.lexicon import read_lexicon
+from signer_jax.pose.sources.lexicon import read_lexicon
 from signer_jax.types import Pose
 
 few = settings(derandomize=True, max_examples=50, deadline=None, database=None)

@@ -63,3 +63,19 @@ def test_the_language_is_the_one_that_knows_most_words(prior):
 def test_what_cannot_be_signed_is_one_line(prior, text, language, says):
     with pytest.raises(SignerError, match=says):
         look_up(text, language, prior, 0.2)
+
+
+def test_how_each_word_was_found_is_returned(prior):
+    assert look_up("HOUSE house ab xyz", "ase", prior, 0.2).found == [
+        ("HOUSE", "gloss"), ("house", "gloss in another case"), ("ab", "fingerspelled"), ("xyz", "skipped"),
+    ]  # fmt: skip
+
+
+def test_a_language_without_signs_of_its_own_may_be_asked_for_where_another_stands_in(prior, tmp_path):
+    still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
+    database = Prior.build([(Entry("CASA", "ise"), still)], tmp_path / "p", 10.0, fallbacks={"slf": ["ise"]})
+    signed = look_up("casa", "slf", database, 0.2)
+    assert signed.language == "slf" and signed.found == [("casa", "another language")]
+    assert look_up("casa", None, database, 0.2).language == "ise"
+    with pytest.raises(SignerError, match="not a sign language of this"):
+        look_up("casa", "ssr", database, 0.2)

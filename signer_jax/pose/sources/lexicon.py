@@ -2,7 +2,7 @@
 
 Columns `path,spoken_language,signed_language,start,end,words,glosses,priority`; start and end in milliseconds, end 0 =
 the whole file; a lower priority is preferred. That project's own downloader writes end in seconds and an empty
-priority; both are read, the empty one as the least preferred.
+priority; both are read, the empty one as the least preferred. A column `signer` may name who signs.
 """
 
 import csv
@@ -11,40 +11,20 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
 from signer_jax import outside
 from signer_jax.errors import SignerError, piled
-from signer_jax.pose import skeleton
-from signer_jax.pose.clean import clean
-from signer_jax.pose.formats import pose_file
-from signer_jax.pose.prior import LONGEST, NO_PRIORITY, REST, Entry
-from signer_jax.pose.stitching import trim
+from signer_jax.pose.entries import LONGEST, NO_PRIORITY, REST, Entry
+from signer_jax.pose.sources.common import SHOWN, Cut, Files, cut_out, trimmed_to_sign
 from signer_jax.types import Pose
 
-_INDEX = "index.csv"
+INDEX = "index.csv"
 _NEEDED = ("path", "signed_language", "glosses")
-_READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority"}
+_READ = {*_NEEDED, "spoken_language", "words", "start", "end", "priority", "signer"}
 _SHORTEST_SIGN = 100  # milliseconds: a shorter sign means that the row is written in seconds
-_SHORTEST = 3  # frames
-_LONGEST_SIGN = 600  # seconds: whole stories are shorter
-_MOST_ROWS = 200_000  # a database opens with about half as many signs
-_SHOWN = 40  # of them in a problem
-_KEPT_FRAMES = 100_000  # of files that later rows name again, about 200 MB
-
-
-@dataclass
-class Cut:
-    """How many frames of rest were trimmed off how many signs, which rows end beyond their file ("row 5 (ase A): …"),
-    and of how many rows start and end were read as seconds; complete once the iterator is exhausted.
-    """
-
-    signs: int = 0
-    frames: int = 0
-    beyond: list[str] = field(default_factory=list)
-    seconds: int = 0
+_MOST_ROWS = 200_000
 
 
 def read_lexicon(
@@ -61,14 +41,14 @@ def read_lexicon(
     Raises `SignerError` at once where the folder has no readable index.
     """
     folder = Path(folder)
-    text, paths = _read_index(folder / _INDEX)
+    text, paths = _read_index(folder / INDEX)
     problems: list[str] = []
     return _signs(folder, _rows(text), paths, problems, trimmed, cut or Cut()), problems
 
 
 def _read_index(file: Path) -> tuple[str, Counter[str]]:
     """The index's text, and how many rows name each file."""
-    outside.plain_file(file, f"a lexicon folder has an {_INDEX}")
+    outside.plain_file(file, f"a lexicon folder has an {INDEX}")
     outside.check_inside(file.parent, (file.name,), "give the folder that it leads to, or copy the file here")
     with outside.reading(file, "divide it"):
         text = _text(file, file.read_bytes())
@@ -91,11 +71,11 @@ def _text(file: Path, data: bytes) -> str:
     columns = [name.strip() for name in header]
     for name in _NEEDED:
         if name not in columns:
-            found = ", ".join(columns)[: 3 * _SHOWN] or "none"
+            found = ", ".join(columns)[: 3 * SHOWN] or "none"
             raise SignerError(f"{file}: lacks the column {name!r}; it has {found}")
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
-        raise SignerError(f"{file}: has the column {name[:_SHOWN]!r} twice; keep one")
+        raise SignerError(f"{file}: has the column {name[:SHOWN]!r} twice; keep one")
     return text
 
 
@@ -146,7 +126,7 @@ def _signs(
     cut: Cut,
 ) -> Iterator[tuple[Entry, Pose]]:
     variants: Counter[tuple[str, str]] = Counter()
-    poses = _Poses(paths)
+    poses = Files(folder, paths)
     for number, row in rows:
         if isinstance(row, str):
             problems.append(f"row {number}: {row}")
@@ -159,68 +139,31 @@ def _signs(
             if gloss == REST:
                 raise SignerError(f"the gloss {REST} is reserved for rest poses; give it another")
             priority = _priority(row)
-            whole = poses.read(folder, row["path"])
+            whole = poses.read(row["path"])
             times = _time(row, "start"), _time(row, "end")
             start, end = milliseconds(*times)
             cut.seconds += (start, end) != times
-            pose = _sign(row["path"], whole, start, end)
+            pose = cut_out(row["path"], whole, start, end)
             if round(end / 1000 * whole.fps) > len(whole):
                 cut.beyond.append(
-                    f"row {number} ({language[:_SHOWN]} {gloss[:_SHOWN]}): end {end:g} ms lies beyond the "
-                    f"{len(whole)} frames of {row['path'][:_SHOWN]}; clipped to {len(pose)} frames"
+                    f"row {number} ({language[:SHOWN]} {gloss[:SHOWN]}): end {end:g} ms lies beyond the "
+                    f"{len(whole)} frames of {row['path'][:SHOWN]}; clipped to {len(pose)} frames"
                 )
             # From 0 to the file's end or beyond is no cut: published lexicons have the times of the videos from which
             # their files were cut.
             if trimmed and start == 0 and len(pose) == len(whole):
-                pose = _trimmed(pose)
-                cut.signs += len(pose) < len(whole)
-                cut.frames += len(whole) - len(pose)
+                pose = trimmed_to_sign(pose, cut)
         except SignerError as error:
-            problems.append(f"row {number} ({language[:_SHOWN]} {gloss[:_SHOWN]}): {error}")
+            problems.append(f"row {number} ({language[:SHOWN]} {gloss[:SHOWN]}): {error}")
             continue
         variant = variants[gloss, language]
         variants[gloss, language] += 1
         words, spoken = row.get("words", ""), row.get("spoken_language", "")
         entry = Entry(
-            gloss, language, variant=variant, source=row["path"], priority=priority, words=words, spoken=spoken
-        )
+            gloss, language, row.get("signer", ""), variant=variant, source=row["path"], priority=priority, words=words,
+            spoken=spoken,
+        )  # fmt: skip
         yield entry, pose
-
-
-class _Poses:
-    """The files' poses: one that later rows name again is kept, within bounds, rather than read again."""
-
-    def __init__(self, rows: Counter[str]) -> None:
-        self._left = rows
-        self._kept: dict[str, Pose | str] = {}
-
-    def read(self, folder: Path, name: str) -> Pose:
-        self._left[name] -= 1
-        found = self._kept.pop(name, None)
-        if found is None:
-            try:
-                found = pose_file.read(_inside(folder, name))
-            except SignerError as error:
-                found = str(error)
-        if self._left[name]:
-            self._kept[name] = found
-            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_FRAMES:
-                del self._kept[next(iter(self._kept))]
-        if isinstance(found, str):
-            raise SignerError(found)
-        return found
-
-
-def _inside(folder: Path, name: str) -> Path:
-    file = folder / name
-    try:
-        if not name or not file.resolve().is_relative_to(folder.resolve()):
-            raise SignerError(f"path {name[:_SHOWN]!r} does not lie in the lexicon's folder")
-        if not file.exists():
-            raise SignerError(f"{name[:_SHOWN]} is missing")
-    except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
-        raise SignerError(f"path {name[:_SHOWN]!r} cannot be followed ({type(error).__name__})") from None
-    return file
 
 
 def _number(row: dict[str, str], column: str) -> float:
@@ -228,9 +171,9 @@ def _number(row: dict[str, str], column: str) -> float:
     try:
         number = float(text) if text else 0.0
     except ValueError:
-        raise SignerError(f"{column} {text[:_SHOWN]!r} is no number") from None
+        raise SignerError(f"{column} {text[:SHOWN]!r} is no number") from None
     if not math.isfinite(number):
-        raise SignerError(f"{column} {text[:_SHOWN]!r} is not finite")
+        raise SignerError(f"{column} {text[:SHOWN]!r} is not finite")
     return number
 
 
@@ -247,40 +190,6 @@ def _priority(row: dict[str, str]) -> int:
     if abs(number) >= NO_PRIORITY or number != round(number):
         raise SignerError(f"priority {number:g} is no whole number within ±{NO_PRIORITY - 1}")
     return round(number)
-
-
-def _sign(name: str, pose: Pose, start: float, end: float) -> Pose:
-    if 0 < end <= start:
-        raise SignerError(f"end {end:g} ms is not after start {start:g} ms")
-    first = min(len(pose), round(start / 1000 * pose.fps))
-    last = min(len(pose), round(end / 1000 * pose.fps)) if end else len(pose)
-    if last - first < _SHORTEST:
-        until = f"{end:g}" if end else "the end"
-        raise SignerError(f"{name}: {start:g} ms to {until} leaves {max(0, last - first)} of its {len(pose)} frames")
-    if (last - first) / pose.fps > _LONGEST_SIGN:
-        raise SignerError(
-            f"{name}: lasts {(last - first) / pose.fps:.0f} s, a sign at most {_LONGEST_SIGN}; give start and end"
-        )
-    return _measured(pose.slice(first, last))
-
-
-def _measured(pose: Pose) -> Pose:
-    return clean(skeleton.normalise(pose)[0])
-
-
-def _trimmed(pose: Pose) -> Pose:
-    """The sign alone, measured by its own frames, which may move the bound of the rest: until that cuts no more.
-
-    A sign that would be too short for a lexicon, or show no shoulders, is left as it is.
-    """
-    while len(cut := trim(pose)) < len(pose):
-        if len(cut) < _SHORTEST:
-            break
-        try:
-            pose = _measured(cut)
-        except SignerError:
-            break
-    return pose
 
 
 def milliseconds(start: float, end: float) -> tuple[float, float]:
