@@ -168,6 +168,7 @@ def test_every_path_of_every_command_is_among_those():
         "sentences",
         "variants",
         "fallback",
+        "hand_crop",
     }
     found = set()
     for command in arguments_of(parser()):
