@@ -55,7 +55,8 @@ def wlasl(tmp_path: Path) -> Path:
         instance("00003", frame_start=11, frame_end=30, url="https://www.youtube.com/watch?v=x"),  # cut before
         instance("00004", frame_start=101, frame_end=140),  # as long as its pose: cut before
         instance("00005", split=["train"]), instance("../00001"), instance(3),
-        instance("00001", frame_start=9, frame_end=5), instance("00001", variation_id="x"), instance("00001", variation_id=True),
+        instance("00001", frame_start=9, frame_end=5), instance("00001", variation_id="x"),
+        instance("00001", variation_id=True),
     ]  # fmt: skip
     about = [{"gloss": "ice cream", "instances": instances}, {"gloss": 3, "instances": []}, "x"]
     (folder / "WLASL_v0.3.json").write_text(json.dumps(about))
