@@ -5,17 +5,16 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded. Of a run in a bucket they lie there (`mirror.checkpoints`).
 """
 
-import itertools
 import logging
 import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import grain
 import jax
@@ -27,19 +26,17 @@ from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from signer_jax import bucket_lock, outside
+from signer_jax import bucket_lock
 from signer_jax.distributed import (
     check_all_are_there,
     first_says,
     first_tells,
     longest_wait,
     seen,
-    wait_for_all,
 )
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
-from signer_jax.object_store import holding, is_url, reaching, sizes
-from signer_jax.outside import reason_of
+from signer_jax.object_store import is_url, sizes
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of
 from signer_jax.training.base import check as check_base
@@ -53,8 +50,9 @@ from signer_jax.training.contents import (
     sealed,
     shapes,
 )
-from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
+from signer_jax.training.damage import Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import path_name
+from signer_jax.training.there import absolute, latest_step, pass_over, steps_of
 
 _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
 
@@ -72,7 +70,7 @@ class Checkpoints:
         """
         self.beside = beside or {}
         self._base: Base | None = None
-        self.directory = _absolute(directory)
+        self.directory = absolute(directory)
         check_tree(self.directory)
         seconds = math.ceil(60 * longest_wait(os.environ))
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
@@ -242,7 +240,7 @@ class _LastAndBest(PreservationPolicy):
 def _losses(directory: Path) -> dict[int, float]:
     """Of the checkpoints that are there, each that says one and whose list is whole."""
     found = {}
-    for step in _steps(directory):
+    for step in steps_of(directory):
         try:
             loss = read_about(directory / str(step)).get("loss")
         except SignerError:
@@ -250,65 +248,6 @@ def _losses(directory: Path) -> dict[int, float]:
         if isinstance(loss, float) and math.isfinite(loss):
             found[step] = loss
     return found
-
-
-def latest_step(directory: str | Path) -> int | None:
-    """The newest complete step in a stage's folder, or None; writes nothing."""
-    return max(_steps(directory), default=None)
-
-
-def _steps(directory: str | Path) -> list[int]:
-    folder = _absolute(directory)
-    # In a bucket, where nothing is renamed, a save has its name from its beginning, and this file at its end.
-    found = holding(folder, "commit_success.txt") if is_url(folder) else folder.glob("*")
-    return [int(path.name) for path in found if path.name.isdecimal() and path.name.isascii()]
-
-
-def _absolute(directory: str | Path) -> Any:
-    return directory if is_url(directory) else Path(directory).absolute()
-
-
-def pass_over(damage: Damaged) -> None:
-    """Sets a damaged checkpoint aside, to `STEP.damaged`, so that the one before it is the newest, and says so.
-
-    Every process calls it. Raises `damage` where there is none before it.
-    """
-    folder = damage.folder
-    before = first_says(max((step for step in _steps(folder.parent) if step < int(folder.name)), default=-1))
-    if before < 0:
-        raise damage
-    if jax.process_index() == 0:
-        aside = _set_aside(damage)
-        print(f"signer: {damage.what}; it is now {aside.name}, and step {before} is gone on from", file=sys.stderr)
-    wait_for_all("damaged checkpoint")
-
-
-def leave_behind(damage: Damaged) -> NoReturn:
-    """`pass_over` by one of several processes alone: sets the checkpoint aside and ends, so that all start again.
-
-    Raises `Absent`, or `damage` where there is none before it.
-    """
-    before = max((step for step in _steps(damage.folder.parent) if step < int(damage.folder.name)), default=-1)
-    if before < 0:
-        raise damage
-    with suppress(FileNotFoundError):  # another process met it too
-        _set_aside(damage)
-    raise Absent(f"{damage.what}; it is set aside, start all processes again to go on from step {before}") from damage
-
-
-def _set_aside(damage: Damaged) -> Path:
-    folder = damage.folder
-    names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
-    taken = (lambda path: path.exists()) if is_url(folder) else os.path.lexists
-    try:
-        with reaching(folder):
-            aside = next(folder.parent / name for name in names if not taken(folder.parent / name))
-            with suppress(FileNotFoundError):
-                return folder.rename(aside)
-    except OSError as error:
-        said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
-        raise outside.told(error, said) from None
-    raise FileNotFoundError(str(folder))
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
@@ -320,7 +259,7 @@ def read_params(directory: str | Path, place: Place | None = None, kinds: Mappin
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    whole, together = _absolute(directory), _reads_together(place)
+    whole, together = absolute(directory), _reads_together(place)
     folder = _newest(whole, together)
     try:
         return _read_params(folder, place, kinds, together)
@@ -337,7 +276,7 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
     Raises `SignerError` as `read_params`.
     """
-    return _sizes(read_about(_newest(_absolute(directory))))
+    return _sizes(read_about(_newest(absolute(directory))))
 
 
 def read_sizes_beside(
@@ -349,7 +288,7 @@ def read_sizes_beside(
     Raises `SignerError` where it belongs to others.
     """
     together = _reads_together(place)
-    folder = _newest(_absolute(directory), together)
+    folder = _newest(absolute(directory), together)
     about = _about(folder, together)
     check_base(folder, about.get("base", {}), beside)
     return _sizes(about)
@@ -422,7 +361,7 @@ def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[l
 
 def _latest(directory: Path, together: bool) -> int | None:
     """The newest step, to all that read `together` as the first lists it: each may see another state of the folder."""
-    step = max(_steps(directory), default=-1)
+    step = max(steps_of(directory), default=-1)
     step = first_says(step) if together else step
     return None if step < 0 else step
 

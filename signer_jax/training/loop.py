@@ -24,10 +24,11 @@ from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
 from signer_jax.training import bad_steps, flops, lora, meters, partitioning, preemption, trained
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer, rates
 from signer_jax.training.profiling import profiled
+from signer_jax.training.there import latest_step
 
 Params = dict[str, Any]
 Batch = dict[str, Array]

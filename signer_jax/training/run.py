@@ -32,12 +32,13 @@ from signer_jax.renderer.variants import frames_fault
 from signer_jax.settings import Settings, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, lora, partitioning
-from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
+from signer_jax.training.checkpoints import Checkpoints, Damaged
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 from signer_jax.training.preemption import Notice
+from signer_jax.training.there import latest_step, leave_behind, pass_over
 from signer_jax.training.trained import FULL, LORA, join
 
 # What a stage builds on: trained before it, or published (`init`).

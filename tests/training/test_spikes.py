@@ -12,8 +12,9 @@ import small_stage
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.training import bad_steps, partitioning
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.loop import Program, fit
+from signer_jax.training.there import latest_step
 from signer_jax.validation import read
 
 MESH = partitioning.make_mesh(small_run.WHOLE)
