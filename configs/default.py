@@ -244,6 +244,7 @@ def get_config() -> ConfigDict:
         c.train[stage].weight_decay = 0.01  # of kernels and adapters
         c.train[stage].clip = 1.0  # global norm
         c.train[stage].ema = 0.0  # decay of the weights' running mean, which is used instead of them; 0 keeps none
+    c.train.slul.r_drop = 0.0  # weight of R-Drop: each text is read twice, with dropouts of their own; 0: once
     c.lora = ConfigDict()  # of the stages that train "lora"
     c.lora.rank = 16
     c.lora.alpha = 16.0  # an adapter counts alpha / rank

@@ -321,8 +321,13 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SlulTraining(Training):
+    r_drop: NotNegative
+
+
+@dataclass(frozen=True)
 class Stages:
-    slul: Training
+    slul: SlulTraining
     pose: Training
     vae: Training
     images: Training

@@ -105,6 +105,8 @@ def _misfits(settings: Settings) -> Iterable[str]:
     if RENDERS & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
     yield from _encoder_misfits(renderer)
+    if "slul" in stages:
+        yield from _slul_misfits(settings)
     if RENDERS & set(stages) and renderer.face_weight != 1 and not faced(settings.pose.joints):
         yield (
             f"config.renderer.face_weight {renderer.face_weight:g}: config.pose.joints {settings.pose.joints!r} has no "
@@ -175,6 +177,16 @@ def _misfits(settings: Settings) -> Iterable[str]:
                 f"config.renderer.guidance_each.{name} {guidance}: guidance needs a renderer trained without it too; "
                 f"set config.renderer.dropout_each.{name} above 0, or the guidance to 1"
             )
+
+
+def _slul_misfits(settings: Settings) -> Iterable[str]:
+    """Of how SLUL's stage reads."""
+    c = settings.train.slul
+    if c.r_drop and not settings.slul.dropout:
+        yield (
+            f"config.train.slul.r_drop {c.r_drop:g}: without dropout a text is read the same twice; set "
+            "config.slul.dropout above 0, or r_drop to 0"
+        )
 
 
 def faced(joints: str) -> bool:
