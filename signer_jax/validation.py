@@ -180,8 +180,29 @@ def _misfits(settings: Settings) -> Iterable[str]:
 
 
 def _slul_misfits(settings: Settings) -> Iterable[str]:
-    """Of how SLUL's stage reads."""
+    """Of what SLUL's stage gives, and of how it reads."""
     c = settings.train.slul
+    if c.select_every and c.select_by != "last" and not c.select_sentences:
+        yield (
+            "config.train.slul.select_sentences 0: there is nothing to choose by; give how many, 500 for example, or "
+            "set config.train.slul.select_every=0"
+        )
+    for name, value, off in (("patience", c.patience, 0), ("average", c.average, 1)):
+        if value != off and not c.select_every:
+            yield (
+                f"config.train.slul.{name} {value}: counts looks, of which there are none; set "
+                f"config.train.slul.select_every to the steps between them, or {name} to {off}"
+            )
+    if c.patience and c.select_every and c.select_by == "last":
+        yield (
+            f"config.train.slul.patience {c.patience}: by 'last' every look is better than the one before; set it to "
+            "0, or config.train.slul.select_by=bleu4"
+        )
+    if c.average > 1 and "lora" in c.trains:
+        yield (
+            f"config.train.slul.average {c.average}: adapters are products of two matrices, and the product of their "
+            "means is not the mean of the products; leave it at 1"
+        )
     if c.r_drop and not settings.slul.dropout:
         yield (
             f"config.train.slul.r_drop {c.r_drop:g}: without dropout a text is read the same twice; set "

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +23,6 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
-from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from signer_jax import bucket_lock
 from signer_jax.distributed import (
@@ -52,6 +50,7 @@ from signer_jax.training.contents import (
 )
 from signer_jax.training.damage import Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import path_name
+from signer_jax.training.selection import LastAndBest, Look, Params, looks_of
 from signer_jax.training.there import absolute, latest_step, pass_over, steps_of
 
 _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
@@ -61,10 +60,11 @@ class Checkpoints:
     """The checkpoints of one stage; saves are asynchronous and atomic. A context: its end waits for what was begun."""
 
     def __init__(
-        self, directory: str | Path, keep: int = 1, best: bool = False,
+        self, directory: str | Path, keep: int = 1, best: int = 0,
         beside: Mapping[str, str | Path] | None = None,
     ):  # fmt: skip
-        """Keeps the last `keep`, with `best` also the one of the lowest loss (`save`).
+        """Keeps the last `keep`, and the `best` of the lowest loss, or of the highest score where they are looked at
+        (`save`).
 
         `beside`: the folders of the published weights that what is trained stands beside, by their parts' paths.
         """
@@ -79,7 +79,7 @@ class Checkpoints:
         told = first_tells("losses", lambda: list(_losses(self.directory).items())) if best else []
         self._best, self._losses = best, dict(told)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LastAndBest(keep, self._losses),
+            preservation_policy=LastAndBest(keep, best, self._losses),
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=seconds),
         )
@@ -120,12 +120,16 @@ class Checkpoints:
         """The newest complete step, or None, as the first process finds it. Every process calls it."""
         return _latest(self.directory, together=True)
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None) -> None:
+    def save(
+        self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None,
+        looked: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
 
-        `loss` says how good the state is, the same number in every process; without it is never the best. Raises
-        `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume; and
-        where the run's lock in a bucket is another's by now.
+        `loss` says how good the state is, the same number in every process; without it is never the best. `looked`: of
+        a stage that is looked at, all looks so far (`selection.record`), by which the best are then told, not by
+        losses. Raises `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing
+        can resume; and where the run's lock in a bucket is another's by now.
         """
         if is_url(self.directory):
             _check_lock(self.directory)
@@ -137,7 +141,11 @@ class Checkpoints:
         about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
         if loss is not None:
             about["loss"] = loss
-        if self._best and loss is not None:
+        if looked is not None:
+            about["looked"] = looked
+            self._losses.clear()
+            self._losses.update({at: -score for at, score in looks_of(looked)})
+        elif self._best and loss is not None:
             self._losses[step] = loss
         if self.beside and jax.process_index() == 0:  # which alone writes it
             self._base = self._base or base_of(self.beside)
@@ -172,6 +180,37 @@ class Checkpoints:
             except Damaged as damage:
                 pass_over(damage)
                 self._list()
+
+    def looks(self) -> list[Look]:
+        """The looks at the stage before the newest checkpoint, as the first process reads them. Every process calls it.
+
+        Raises `SignerError` as `restore`.
+        """
+        if (step := self.latest()) is None:
+            return []
+        return _looks(self.directory / str(step))
+
+    def steps(self) -> list[int]:
+        """Those of the checkpoints that are there when every save has ended, as the first process finds them."""
+        self.wait()
+        return first_tells("checkpoints", lambda: sorted(steps_of(self.directory)))
+
+    def mean(self, steps: Sequence[int], own: Params, place: Place, *, counted: bool) -> Params:
+        """The mean of what the stage would have given after these steps, and of its `own` now where that is `counted`,
+        whose arrays these are otherwise like. Some arrays are read at a time: no more is in memory than the mean and
+        some of one checkpoint.
+
+        Raises `Damaged` for the first that is, the same in every process.
+        """
+        now, found, together = flatten_dict(own, sep="/"), dict[str, Any](), _reads_together(place)
+        for names in _parted({name: leaf.nbytes for name, leaf in now.items()}):
+            kinds = {name: np.dtype(now[name].dtype) for name in names}
+            means = {name: now[name] for name in names} if counted else {}
+            for count, step in enumerate(steps, 1 + counted):
+                read = flatten_dict(_read_params(self.directory / str(step), place, kinds, together), sep="/")
+                means = _towards(means, read, 1 / count) if means else read
+            found |= means
+        return unflatten_dict(found, sep="/")
 
     def _restore(self, folder: Path, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
         about = _about(folder)
@@ -222,21 +261,6 @@ def _check_lock(directory: Any) -> None:
         raise lost or Trouble(f"{directory}: the first process says why nothing more is saved")
 
 
-@dataclass(frozen=True)
-class _LastAndBest(PreservationPolicy):
-    """Which checkpoints stay when another one comes. `losses`, of those among which the best is sought, grows as they
-    are saved.
-    """
-
-    last: int
-    losses: Mapping[int, float]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        best = min((step for step in steps if step in self.losses), key=lambda step: self.losses[step], default=None)
-        return [step == best or step in sorted(steps)[-self.last :] for step in steps]
-
-
 def _losses(directory: Path) -> dict[int, float]:
     """Of the checkpoints that are there, each that says one and whose list is whole."""
     found = {}
@@ -248,6 +272,22 @@ def _losses(directory: Path) -> dict[int, float]:
         if isinstance(loss, float) and math.isfinite(loss):
             found[step] = loss
     return found
+
+
+def _looks(folder: Path, together: bool = True) -> list[Look]:
+    """What a checkpoint says of the looks at its stage."""
+    looked = _about(folder, together).get("looked", {})
+    try:
+        return looks_of(looked)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Damaged(folder, f"is damaged (its looks are none: {short(error)})") from error
+
+
+def read_looked(directory: str | Path) -> dict[str, Any]:
+    """What the newest checkpoint of a stage says of the looks at it, and of what was given (`selection.record`), to one
+    process alone; {} where nobody looked. Raises `SignerError` as `read_params`.
+    """
+    return _about(_newest(absolute(directory)), together=False).get("looked", {})
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
@@ -346,17 +386,31 @@ def _read_params(
 
 def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[list[str]]:
     """The arrays' names, those together that are read at a time: some that are rounded, and all that are not."""
-    rounded = [name for name in arrays if name in kinds and np.dtype(arrays[name]["dtype"]) != kinds[name]]
-    groups: list[list[str]] = [[name for name in arrays if name not in rounded]]
-    size = _TOGETHER
-    for name in rounded:
-        bytes_ = math.prod(arrays[name]["shape"]) * np.dtype(arrays[name]["dtype"]).itemsize
-        if size + bytes_ > _TOGETHER:
+    rounded = {
+        name: math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
+        for name, array in arrays.items() if name in kinds and np.dtype(array["dtype"]) != kinds[name]
+    }  # fmt: skip
+    whole = [name for name in arrays if name not in rounded]
+    return [*([whole] if whole else []), *_parted(rounded)]
+
+
+def _parted(sizes: Mapping[str, int]) -> list[list[str]]:
+    """The names, in their order, those together whose bytes are few enough."""
+    groups: list[list[str]] = []
+    size = 0
+    for name, bytes_ in sizes.items():
+        if not groups or size + bytes_ > _TOGETHER:
             groups.append([])
             size = 0
         groups[-1].append(name)
         size += bytes_
-    return [group for group in groups if group]
+    return groups
+
+
+@jax.jit
+def _towards(means: Params, read: Params, share: float) -> Params:
+    """The means with one more counted, which has this share of them."""
+    return {name: mean + share * (read[name] - mean) for name, mean in means.items()}
 
 
 def _latest(directory: Path, together: bool) -> int | None:
