@@ -28,7 +28,8 @@ def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
     """
     mesh, axis, most = mesh_of(settings), along(settings), settings.train.slul.select_sentences
     signer = Signer(settings, workdir, replace(model, slp_moe=None, renderer=None), {"slul": None})
-    samples = scored_samples(signer.corpus, SELECTED_ON, most)
+    there = signer.corpus.count(SELECTED_ON, "text")
+    samples = scored_samples(signer.corpus, SELECTED_ON, most) if there else []
     if not samples:
         raise SignerError(
             f"config.train.slul.select_by {settings.train.slul.select_by!r}: scores texts of {SELECTED_ON}, and this "

@@ -188,7 +188,11 @@ class Checkpoints:
         """
         if (step := self.latest()) is None:
             return []
-        return _looks(self.directory / str(step))
+        folder = self.directory / str(step)
+        try:
+            return looks_of(_about(folder).get("looked", {}))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise Damaged(folder, f"is damaged (its looks are none: {short(error)})") from error
 
     def steps(self) -> list[int]:
         """Those of the checkpoints that are there when every save has ended, as the first process finds them."""
@@ -272,15 +276,6 @@ def _losses(directory: Path) -> dict[int, float]:
         if isinstance(loss, float) and math.isfinite(loss):
             found[step] = loss
     return found
-
-
-def _looks(folder: Path, together: bool = True) -> list[Look]:
-    """What a checkpoint says of the looks at its stage."""
-    looked = _about(folder, together).get("looked", {})
-    try:
-        return looks_of(looked)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise Damaged(folder, f"is damaged (its looks are none: {short(error)})") from error
 
 
 def read_looked(directory: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import jax
@@ -20,6 +21,7 @@ from signer_jax.errors import SignerError
 from signer_jax.evaluation import Evaluation
 from signer_jax.pipeline import Signer
 from signer_jax.samples import Samples
+from signer_jax.scores import gloss_score
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import read_params
 from signer_jax.training.monitoring import Monitor
@@ -79,6 +81,18 @@ def test_without_memory_of_the_hosts_the_optimizers_state_cannot_be_there(tmp_pa
         run.claimed(settings, tmp_path / "run"),
     ):
         pass
+
+
+def test_without_dev_texts_nothing_can_be_chosen_by_them(tmp_path):
+    changes = {"stages": ("slul",), "data.sentences.dev": 0, "data.poses.dev": 0, "data.videos.dev": 0}
+    settings = config(**changes, **{"train.slul.select_every": 2})
+    with (
+        pytest.raises(
+            SignerError, match=r"select_by 'bleu4': scores texts of dev, and this corpus has none there; set"
+        ),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        run.train(settings, tmp_path / "run", scored=partial(gloss_score, settings, tmp_path / "run"))
 
 
 @pytest.mark.slow
