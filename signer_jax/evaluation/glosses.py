@@ -27,10 +27,6 @@ def evaluate_glosses(
     dropped, swapped or misspelt (`evaluation.noise`).
     """
     samples = scored_samples(signer.corpus, split, limit)
-    c = signer.settings.train.slul
-    if "slul" in signer.settings.stages and c.select_every and c.select_by != "last":
-        same = "; these figures are of the same texts, so they flatter" if split == SELECTED_ON else ""
-        result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters are those that score best there{same}"
     if makers := {sample.glosses_by for sample in samples} - {""}:
         result.facts["gloss/references_by"] = ", ".join(sorted(makers))
     if makers == {"rules"}:
@@ -50,6 +46,10 @@ def evaluate_glosses(
     bleu = text_metrics.bleu(hypotheses, references)
     result.metrics["gloss/sentences"] = float(len(samples))
     result.facts["gloss/bleu_signature"] = str(bleu.pop("signature"))
+    c = signer.settings.train.slul
+    if "slul" in signer.settings.stages and c.select_every and c.select_by != "last":
+        same = "; these figures are of the same texts, so they flatter" if split == SELECTED_ON else ""
+        result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters are those that score best there{same}"
     result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)

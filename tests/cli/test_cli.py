@@ -388,9 +388,9 @@ def test_gloss_draws_a_line_each_by_its_seed(tiny_run, capsys):
     from signer_jax import Signer
 
     def lines(*flags: str) -> list[str]:
-        assert main(["gloss", "the house of Qwertz is old", "--workdir", str(tiny_run), *flags]) == 0
+        assert main(["gloss", "the house of Qwertz", "--workdir", str(tiny_run), *flags]) == 0
         printed = capsys.readouterr()
-        assert "#QWERTZ" in printed.err and printed.err.count("placed by the order of the words") == 1
+        assert printed.err.count("not in the training texts") == 1  # of the reading, which all draws share
         return printed.out.splitlines()
 
     five = lines("--sample", "5")
