@@ -49,7 +49,7 @@ def evaluate_glosses(
     c = signer.settings.train.slul
     if "slul" in signer.settings.stages and c.select_every and c.select_by != "last":
         same = "; these figures are of the same texts, so they flatter" if split == SELECTED_ON else ""
-        result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters are those that score best there{same}"
+        result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters were chosen by their scores there{same}"
     result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
