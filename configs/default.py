@@ -244,6 +244,13 @@ def get_config() -> ConfigDict:
         c.train[stage].weight_decay = 0.01  # of kernels and adapters
         c.train[stage].clip = 1.0  # global norm
         c.train[stage].ema = 0.0  # decay of the weights' running mean, which is used instead of them; 0 keeps none
+    # Steps between looks, of which one chooses what SLUL's stage gives, the running mean where it has one; 0: the last
+    c.train.slul.select_every = 0
+    c.train.slul.select_by = "bleu4"  # of greedy decoding on dev | last: the later the better
+    c.train.slul.select_sentences = 500  # at most, spread over dev
+    c.train.slul.patience = 0  # so many looks without a better one end the stage; 0: none do
+    c.train.slul.average = 1  # the mean of the parameters of so many of the best looks is what the stage gives
+    c.train.slul.r_drop = 0.0  # weight of R-Drop: each text is read twice, with dropouts of their own; 0: once
     c.lora = ConfigDict()  # of the stages that train "lora"
     c.lora.rank = 16
     c.lora.alpha = 16.0  # an adapter counts alpha / rank
@@ -284,7 +291,9 @@ def get_config() -> ConfigDict:
     c.log_every = 20  # steps; ten times a stage at least
     c.checkpoint_every = 200  # steps; the last step of a stage is always saved
     c.keep_checkpoints = 2  # a stage, the last ones: where one is damaged, the one before it is gone on from
-    c.keep_best = False  # beside them the one before which the mean loss was lowest, since the one before that
+    # Beside them the one before which the mean loss was lowest, since the one before that; of SLUL's stage, where it
+    # chooses (select_every), what it would give stays anyway.
+    c.keep_best = False
     c.samples_every = 0  # steps between a stage's samples in TensorBoard (glosses, poses, clips); 0: when a run is over
     c.evaluate = ConfigDict()
     c.evaluate.split = "dev"  # evaluated at the end of a run; empty for none

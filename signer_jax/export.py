@@ -29,8 +29,9 @@ from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.slul.byte_pieces import says_bytes
 from signer_jax.slul.t5 import T5
-from signer_jax.training.checkpoints import latest_step, read_params, read_sizes
+from signer_jax.training.checkpoints import read_params, read_sizes
 from signer_jax.training.held import Weights
+from signer_jax.training.there import latest_step
 
 KIND = "set of exported weights"
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.

@@ -25,8 +25,8 @@ from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker
 from signer_jax.storage import REMAKE
 from signer_jax.training import partitioning, signing
-from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.held import Weights
+from signer_jax.training.there import latest_step
 from signer_jax.validation import RENDERS
 
 _NAMES = {"slul": "SLUL", "slp_moe": "SLP-MoE", "renderer": "renderer"}

@@ -321,8 +321,18 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SlulTraining(Training):
+    select_every: Whole
+    select_by: Literal["bleu4", "last"]
+    select_sentences: Samples
+    patience: Whole
+    average: Annotated[int, whole(1, 1000)]
+    r_drop: NotNegative
+
+
+@dataclass(frozen=True)
 class Stages:
-    slul: Training
+    slul: SlulTraining
     pose: Training
     vae: Training
     images: Training

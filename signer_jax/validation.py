@@ -105,6 +105,8 @@ def _misfits(settings: Settings) -> Iterable[str]:
     if RENDERS & set(stages) and not renderer.window:
         yield f"config.renderer.window 0: the variant {renderer.variant!r} has no length of its own; give the frames"
     yield from _encoder_misfits(renderer)
+    if "slul" in stages:
+        yield from _slul_misfits(settings)
     if RENDERS & set(stages) and renderer.face_weight != 1 and not faced(settings.pose.joints):
         yield (
             f"config.renderer.face_weight {renderer.face_weight:g}: config.pose.joints {settings.pose.joints!r} has no "
@@ -175,6 +177,37 @@ def _misfits(settings: Settings) -> Iterable[str]:
                 f"config.renderer.guidance_each.{name} {guidance}: guidance needs a renderer trained without it too; "
                 f"set config.renderer.dropout_each.{name} above 0, or the guidance to 1"
             )
+
+
+def _slul_misfits(settings: Settings) -> Iterable[str]:
+    """Of what SLUL's stage gives, and of how it reads."""
+    c = settings.train.slul
+    if c.select_every and c.select_by != "last" and not c.select_sentences:
+        yield (
+            "config.train.slul.select_sentences 0: there is nothing to choose by; give how many, 500 for example, or "
+            "set config.train.slul.select_every=0"
+        )
+    for name, value, off in (("patience", c.patience, 0), ("average", c.average, 1)):
+        if value != off and not c.select_every:
+            yield (
+                f"config.train.slul.{name} {value}: counts looks, of which there are none; set "
+                f"config.train.slul.select_every to the steps between them, or {name} to {off}"
+            )
+    if c.patience and c.select_every and c.select_by == "last":
+        yield (
+            f"config.train.slul.patience {c.patience}: by 'last' every look is better than the one before; set it to "
+            "0, or config.train.slul.select_by=bleu4"
+        )
+    if c.average > 1 and "lora" in c.trains:
+        yield (
+            f"config.train.slul.average {c.average}: adapters are products of two matrices, and the product of their "
+            "means is not the mean of the products; leave it at 1"
+        )
+    if c.r_drop and not settings.slul.dropout:
+        yield (
+            f"config.train.slul.r_drop {c.r_drop:g}: without dropout a text is read the same twice; set "
+            "config.slul.dropout above 0, or r_drop to 0"
+        )
 
 
 def faced(joints: str) -> bool:

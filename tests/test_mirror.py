@@ -32,8 +32,9 @@ from signer_jax.data import prepare
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.interop import kept
 from signer_jax.training import compiled_step, preemption
-from signer_jax.training.checkpoints import Checkpoints, _set_aside
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.damage import Damaged
+from signer_jax.training.there import set_aside
 from signer_jax.validation import read
 from signer_jax.workdir import _trained
 
@@ -586,7 +587,7 @@ def test_a_network_that_is_not_there_is_one_line(bucket, capsys, monkeypatch, ca
 ASKS = {
     "trained": lambda run, _: _trained(run),
     "sizes": lambda _, stage: mirror.sizes(stage),
-    "aside": lambda _, stage: _set_aside(Damaged(stage / "2", "is damaged")),
+    "aside": lambda _, stage: set_aside(Damaged(stage / "2", "is damaged")),
 }
 
 

@@ -109,6 +109,18 @@ def test_a_value_out_of_its_range_is_one_line(key, value, says):
         ({"train.vae.trains": ("encoder",)}, "train.vae.trains .* principal components"),
         ({"renderer.guidance": 3.0}, "guidance 3.0.*condition_dropout above 0"),
         ({"renderer.face_weight": 2.0, "pose.joints": "upper_50"}, "face_weight 2: .*'upper_50' has no face"),
+        ({"train.slul.patience": 3}, "slul.patience 3: counts looks, .*select_every to the steps"),
+        ({"train.slul.average": 3}, "slul.average 3: counts looks"),
+        ({"train.slul.select_every": 5, "train.slul.select_sentences": 0}, "select_sentences 0: there is nothing"),
+        (
+            {"train.slul.select_every": 5, "train.slul.average": 2, "train.slul.trains": ("lora",)},
+            "average 2: adapters",
+        ),
+        (
+            {"train.slul.select_every": 5, "train.slul.patience": 2, "train.slul.select_by": "last"},
+            "patience 2: by 'last' every look is better",
+        ),
+        ({"train.slul.r_drop": 1.0}, "r_drop 1: without dropout .*config.slul.dropout above 0"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_and_the_advice_mends_them(changes, says):
@@ -118,6 +130,8 @@ def test_values_that_do_not_go_together_are_refused_and_the_advice_mends_them(ch
         read(config)
     config.vae.principal_start, config.renderer.condition_dropout = False, 0.1
     config.train.vae.batch, config.pose.joints = 6, "signing_74"
+    config.train.slul.select_every, config.train.slul.select_sentences, config.slul.dropout = 5, 100, 0.1
+    config.train.slul.trains, config.train.slul.select_by = ("full",), "bleu4"
     read(config)
 
 

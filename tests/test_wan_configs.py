@@ -30,9 +30,10 @@ from signer_jax.renderer.variants import find, overlap_fault
 from signer_jax.stations.render import render, style
 from signer_jax.training import partitioning, run
 from signer_jax.training import trained as trained_parts
-from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.checkpoints import read_params
 from signer_jax.training.lora import added
 from signer_jax.training.text_states import TextStates
+from signer_jax.training.there import latest_step
 from signer_jax.validation import read
 
 STEPS = 3

@@ -20,9 +20,10 @@ from signer_jax.cli.import_ import CONFIGS
 from signer_jax.pipeline import Signer
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import input_pipeline, partitioning, run, trained
-from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.checkpoints import read_params
 from signer_jax.training.held import Weights
 from signer_jax.training.objectives import make_objective
+from signer_jax.training.there import latest_step
 from signer_jax.validation import read
 
 STEPS = 2

@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.evaluation import evaluate
     from signer_jax.opened import along
     from signer_jax.pipeline import Signer
+    from signer_jax.scores import chosen
     from signer_jax.training.partitioning import own_mesh
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
@@ -34,8 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
     mesh = own_mesh(asdict(c.mesh), along=along(c)).shape
     evaluation = evaluate(signer, arguments.split)
     result = results.build(
-        signer.settings, results.reached(signer.params), Path(arguments.workdir), evaluation.metrics, evaluation.facts,
-        arguments.split, mesh,
+        signer.settings, results.reached(signer.params) | chosen(c, signer.workdir), Path(arguments.workdir),
+        evaluation.metrics, evaluation.facts, arguments.split, mesh,
     )  # fmt: skip
     if target:
         results.write(target, result)

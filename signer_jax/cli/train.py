@@ -44,6 +44,8 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
 
     The workdir is held from the first to the last file that is written there. Raises `Preempted` where SIGTERM came.
     """
+    from functools import partial
+
     import jax
 
     from signer_jax import result as results
@@ -52,6 +54,7 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     from signer_jax.opened import along
     from signer_jax.pipeline import Signer
     from signer_jax.samples import Samples
+    from signer_jax.scores import chosen, gloss_score
     from signer_jax.showcase import log_samples
     from signer_jax.training import run as training
     from signer_jax.training.monitoring import Monitor
@@ -63,10 +66,12 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
     settings = read(config)
     with watched() as notice, training.claimed(settings, workdir):
         show = Samples(settings, workdir, settings.evaluate.split or "dev") if settings.samples_every else None
-        model, params = training.train(settings, workdir, notice, profile, show)
+        scored = partial(gloss_score, settings, workdir)
+        model, params = training.train(settings, workdir, notice, profile, show, scored)
         mesh = training.mesh_of(settings)
         reached, target = results.reached(params), workdir / "result.json"
         first = jax.process_index() == 0
+        reached |= chosen(settings, workdir) if first else {}
         # What was trained stands before what one process alone may have no room for.
         if first and not results.is_there(target, reached, ("params_sha256",)):
             results.write(target, results.build(settings, reached, workdir, {}, {}, "", mesh.shape))

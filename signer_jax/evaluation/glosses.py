@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from signer_jax.data.glossing import MACHINES
+from signer_jax.data.records import Corpus
 from signer_jax.data.streams import spread
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.noise import NOISES
@@ -11,6 +12,7 @@ from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.progress import progress
 from signer_jax.stations.understand import understand
+from signer_jax.training.selection import SELECTED_ON
 from signer_jax.types import Sample
 
 
@@ -24,10 +26,7 @@ def evaluate_glosses(
     says itself is sayable always. Where `noise` is above 0, BLEU-4 too of the texts with that share of their words
     dropped, swapped or misspelt (`evaluation.noise`).
     """
-    records, by = signer.corpus.texts(split), signer.corpus.makers(split)
-    # A person's glosses and those of a program are never scored together.
-    places = [i for i, maker in enumerate(by) if maker not in MACHINES] or range(len(by))
-    samples = [records[places[k]] for k in spread(len(places), limit)]
+    samples = scored_samples(signer.corpus, split, limit)
     if makers := {sample.glosses_by for sample in samples} - {""}:
         result.facts["gloss/references_by"] = ", ".join(sorted(makers))
     if makers == {"rules"}:
@@ -47,6 +46,10 @@ def evaluate_glosses(
     bleu = text_metrics.bleu(hypotheses, references)
     result.metrics["gloss/sentences"] = float(len(samples))
     result.facts["gloss/bleu_signature"] = str(bleu.pop("signature"))
+    c = signer.settings.train.slul
+    if "slul" in signer.settings.stages and c.select_every and c.select_by != "last":
+        same = "; these figures are of the same texts, so they flatter" if split == SELECTED_ON else ""
+        result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters were chosen by their scores there{same}"
     result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
     result.metrics["gloss/wer"] = text_metrics.word_error_rate(hypotheses, references)
@@ -82,6 +85,15 @@ def evaluate_glosses(
         (f"[{s.language}] {s.text}", hypothesis, reference)
         for s, hypothesis, reference in zip(samples, hypotheses, references, strict=True)
     ]
+
+
+def scored_samples(corpus: Corpus, split: str, limit: int) -> list[Sample]:
+    """At most `limit` texts and their glosses, spread over the split: a person's, or, without any, a program's. The two
+    are never scored together.
+    """
+    records, by = corpus.texts(split), corpus.makers(split)
+    places = [i for i, maker in enumerate(by) if maker not in MACHINES] or range(len(by))
+    return [records[places[k]] for k in spread(len(places), limit)]
 
 
 def sayable_share(samples: Sequence[Sample], sayable: Mapping[str, Collection[str]]) -> float:

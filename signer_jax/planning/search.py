@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from signer_jax.chips import Topology
 from signer_jax.errors import SignerError
@@ -119,5 +120,5 @@ def _meshes(own: dict[str, int], size: int) -> tuple[list[dict[str, int]], list[
 
 
 def _changed(settings: Settings, stage: str, mesh: dict[str, int], rows: int, remat: str) -> Settings:
-    training = replace(settings.stage(stage), batch=rows)
+    training: Any = replace(settings.stage(stage), batch=rows)  # of the stage's own kind
     return replace(settings, mesh=Mesh(**mesh), remat=remat, train=replace(settings.train, **{stage: training}))

@@ -17,6 +17,7 @@ class LinkerOutput(NamedTuple):
     """`masked_positions` is aligned with the target: where True, the decoder saw the mask in place of that token.
 
     `gloss_states` are aligned with the decoder's input: position t has seen the tokens before target t.
+    `second_logits` are the plain pass of a second reading, with dropouts of its own; None where there was one reading.
     """
 
     H: Float[Array, "b s d"]
@@ -25,6 +26,7 @@ class LinkerOutput(NamedTuple):
     masked_logits: Float[Array, "b g v"]
     masked_positions: Bool[Array, "b g"]
     gloss_states: Float[Array, "b g d"]
+    second_logits: Float[Array, "b g v"] | None = None
 
 
 def shift_right(target: Int[Array, "b g"]) -> Int[Array, "b g"]:
@@ -86,12 +88,15 @@ def linker_forward(
     train: bool,
     dropout_rng: Array | None,
     contrastive_cross: bool,
+    twice: bool = False,
 ) -> LinkerOutput:
     """Everything that SLUL's losses need (PAPER 2.2).
 
     `mask_uniform`: u ~ U(0, 1), fresh every step. `dropout_rng` may be None where `train` is False.
     `contrastive_cross`: take the gloss encoding of the contrastive loss from the plain pass, whose states attend to the
-    encoder, instead of a decoder pass without cross attention.
+    encoder, instead of a decoder pass without cross attention. `twice`: read a second time with other dropouts
+    (`losses.r_drop`): the encoder's one pass is then of twice the rows and the decoder's of three times, the masked
+    glosses go with the first reading, and so does all else that is given.
     """
 
     def apply(index: int, *args: Any, **kwargs: Any) -> Any:
@@ -99,15 +104,17 @@ def linker_forward(
         return t5.apply({"params": params}, *args, rngs=rngs, **kwargs)
 
     source_mask = source != PAD
-    H = apply(0, source, train=train, method=T5.encode)
+    readings = 2 if twice else 1
+    read = apply(0, jnp.concatenate([source] * readings), train=train, method=T5.encode)
+    H, *again = jnp.split(read, readings)
     masked_target, masked = mask_target(target, mask_uniform, mask_rate, mask_id)
     plain_in = shift_right(target)
-    both_in = jnp.concatenate([plain_in, shift_right(masked_target)])
-    both_H, both_mask = jnp.concatenate([H, H]), jnp.concatenate([source_mask, source_mask])
-    states = apply(1, both_in, both_H, both_mask, train=train, method=T5.decode)
-    plain_logits, masked_logits = jnp.split(apply(2, states, method=T5.logits), 2)
+    every_in = jnp.concatenate([plain_in, shift_right(masked_target), *[plain_in] * len(again)])
+    every_H, every_mask = jnp.concatenate([H, H, *again]), jnp.concatenate([source_mask] * (readings + 1))
+    states = apply(1, every_in, every_H, every_mask, train=train, method=T5.decode)
+    plain_logits, masked_logits, *second = jnp.split(apply(2, states, method=T5.logits), readings + 1)
     if contrastive_cross:
-        gloss_states = jnp.split(states, 2)[0]
+        gloss_states = jnp.split(states, readings + 1)[0]
     else:
         gloss_states = apply(3, plain_in, None, None, cross=False, train=train, method=T5.decode)
-    return LinkerOutput(H, source_mask, plain_logits, masked_logits, masked, gloss_states)
+    return LinkerOutput(H, source_mask, plain_logits, masked_logits, masked, gloss_states, *second)

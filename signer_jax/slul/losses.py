@@ -50,6 +50,15 @@ def consistency_kl(
     return jnp.sum(jnp.exp(masked_log_probs) * (masked_log_probs - log_probs), -1)
 
 
+def r_drop(first: Float[Array, "b g v"], second: Float[Array, "b g v"]) -> Float[Array, "b g"]:
+    """½ KL(p || q) + ½ KL(q || p) per token, of what two passes with dropouts of their own say of the same tokens, with
+    a gradient to both (R-Drop: Liang et al. 2021, arXiv 2106.14448).
+    """
+    log_p = jax.nn.log_softmax(first.astype(jnp.float32))
+    log_q = jax.nn.log_softmax(second.astype(jnp.float32))
+    return 0.5 * jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), -1)
+
+
 def contrastive(
     h_x: Float[Array, "b d"], h_g: Float[Array, "b d"], target: Int[Array, "b g"], temperature: float
 ) -> Float[Array, "b"]:
@@ -77,16 +86,25 @@ def linker_losses(
     masked), "contrastive" is per example. `label_smoothing` and `z_loss` are of the first two (`likelihood`).
 
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
+
+    Of a text that was read twice "cross_entropy" is the mean of both readings, and "r_drop" the divergence of the one's
+    posteriors from the other's, a mean over the tokens up to eos too.
     """
     real = target != PAD
     masked = output.masked_positions
     h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
     h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
+    plain = likelihood(output.logits, target, label_smoothing, z_loss)
+    twice = {}
+    if output.second_logits is not None:
+        plain = (plain + likelihood(output.second_logits, target, label_smoothing, z_loss)) / 2
+        twice = {"r_drop": masked_mean(r_drop(output.logits, output.second_logits), real, axis=1)}
     return {
-        "cross_entropy": masked_mean(likelihood(output.logits, target, label_smoothing, z_loss), real, axis=1),
+        "cross_entropy": masked_mean(plain, real, axis=1),
         "sagm": masked_mean(sagm(output.masked_logits, target, masked, label_smoothing, z_loss), masked, axis=1),
         "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real, axis=1),
         "contrastive": contrastive(h_x, h_g, target, temperature),
+        **twice,
     }
 
 

@@ -5,17 +5,15 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded. Of a run in a bucket they lie there (`mirror.checkpoints`).
 """
 
-import itertools
 import logging
 import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import grain
 import jax
@@ -25,21 +23,18 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
 from orbax.checkpoint._src.multihost import multihost as coordination
-from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from signer_jax import bucket_lock, outside
+from signer_jax import bucket_lock
 from signer_jax.distributed import (
     check_all_are_there,
     first_says,
     first_tells,
     longest_wait,
     seen,
-    wait_for_all,
 )
 from signer_jax.errors import Absent, SignerError, Trouble
 from signer_jax.interop.names import Place
-from signer_jax.object_store import holding, is_url, reaching, sizes
-from signer_jax.outside import reason_of
+from signer_jax.object_store import is_url, sizes
 from signer_jax.training import partitioning, pieces
 from signer_jax.training.base import Base, base_of
 from signer_jax.training.base import check as check_base
@@ -53,8 +48,10 @@ from signer_jax.training.contents import (
     sealed,
     shapes,
 )
-from signer_jax.training.damage import MOVE, Damaged, readable, short, without_stragglers
+from signer_jax.training.damage import Damaged, readable, short, without_stragglers
 from signer_jax.training.partitioning import path_name
+from signer_jax.training.selection import LastAndBest, Look, Params, looks_of
+from signer_jax.training.there import absolute, latest_step, pass_over, steps_of
 
 _TOGETHER = 1 << 30  # bytes of parameters that are read before they are rounded
 
@@ -63,16 +60,17 @@ class Checkpoints:
     """The checkpoints of one stage; saves are asynchronous and atomic. A context: its end waits for what was begun."""
 
     def __init__(
-        self, directory: str | Path, keep: int = 1, best: bool = False,
+        self, directory: str | Path, keep: int = 1, best: int = 0,
         beside: Mapping[str, str | Path] | None = None,
     ):  # fmt: skip
-        """Keeps the last `keep`, with `best` also the one of the lowest loss (`save`).
+        """Keeps the last `keep`, and the `best` of the lowest loss, or of the highest score where they are looked at
+        (`save`).
 
         `beside`: the folders of the published weights that what is trained stands beside, by their parts' paths.
         """
         self.beside = beside or {}
         self._base: Base | None = None
-        self.directory = _absolute(directory)
+        self.directory = absolute(directory)
         check_tree(self.directory)
         seconds = math.ceil(60 * longest_wait(os.environ))
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
@@ -81,7 +79,7 @@ class Checkpoints:
         told = first_tells("losses", lambda: list(_losses(self.directory).items())) if best else []
         self._best, self._losses = best, dict(told)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LastAndBest(keep, self._losses),
+            preservation_policy=LastAndBest(keep, best, self._losses),
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=seconds),
         )
@@ -122,12 +120,16 @@ class Checkpoints:
         """The newest complete step, or None, as the first process finds it. Every process calls it."""
         return _latest(self.directory, together=True)
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None) -> None:
+    def save(
+        self, step: int, state: Any, iterator: grain.DatasetIterator, loss: float | None = None,
+        looked: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Starts a save; an earlier one is waited for first. Raises `SignerError` where that one failed.
 
-        `loss` says how good the state is, the same number in every process; without it is never the best. Raises
-        `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing can resume; and
-        where the run's lock in a bucket is another's by now.
+        `loss` says how good the state is, the same number in every process; without it is never the best. `looked`: of
+        a stage that is looked at, all looks so far (`selection.record`), by which the best are then told, not by
+        losses. Raises `Trouble` where the stage's folder has gone: Orbax would make it anew, in a workdir that nothing
+        can resume; and where the run's lock in a bucket is another's by now.
         """
         if is_url(self.directory):
             _check_lock(self.directory)
@@ -139,7 +141,11 @@ class Checkpoints:
         about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
         if loss is not None:
             about["loss"] = loss
-        if self._best and loss is not None:
+        if looked is not None:
+            about["looked"] = looked
+            self._losses.clear()
+            self._losses.update({at: -score for at, score in looks_of(looked)})
+        elif self._best and loss is not None:
             self._losses[step] = loss
         if self.beside and jax.process_index() == 0:  # which alone writes it
             self._base = self._base or base_of(self.beside)
@@ -174,6 +180,41 @@ class Checkpoints:
             except Damaged as damage:
                 pass_over(damage)
                 self._list()
+
+    def looks(self) -> list[Look]:
+        """The looks at the stage before the newest checkpoint, as the first process reads them. Every process calls it.
+
+        Raises `SignerError` as `restore`.
+        """
+        if (step := self.latest()) is None:
+            return []
+        folder = self.directory / str(step)
+        try:
+            return looks_of(_about(folder).get("looked", {}))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise Damaged(folder, f"is damaged (its looks are none: {short(error)})") from error
+
+    def steps(self) -> list[int]:
+        """Those of the checkpoints that are there when every save has ended, as the first process finds them."""
+        self.wait()
+        return first_tells("checkpoints", lambda: sorted(steps_of(self.directory)))
+
+    def mean(self, steps: Sequence[int], own: Params, place: Place, *, counted: bool) -> Params:
+        """The mean of what the stage would have given after these steps, and of its `own` now where that is `counted`,
+        whose arrays these are otherwise like. Some arrays are read at a time: no more is in memory than the mean and
+        some of one checkpoint.
+
+        Raises `Damaged` for the first that is, the same in every process.
+        """
+        now, found, together = flatten_dict(own, sep="/"), dict[str, Any](), _reads_together(place)
+        for names in _parted({name: leaf.nbytes for name, leaf in now.items()}):
+            kinds = {name: np.dtype(now[name].dtype) for name in names}
+            means = {name: now[name] for name in names} if counted else {}
+            for count, step in enumerate(steps, 1 + counted):
+                read = flatten_dict(_read_params(self.directory / str(step), place, kinds, together), sep="/")
+                means = _towards(means, read, 1 / count) if means else read
+            found |= means
+        return unflatten_dict(found, sep="/")
 
     def _restore(self, folder: Path, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
         about = _about(folder)
@@ -224,25 +265,10 @@ def _check_lock(directory: Any) -> None:
         raise lost or Trouble(f"{directory}: the first process says why nothing more is saved")
 
 
-@dataclass(frozen=True)
-class _LastAndBest(PreservationPolicy):
-    """Which checkpoints stay when another one comes. `losses`, of those among which the best is sought, grows as they
-    are saved.
-    """
-
-    last: int
-    losses: Mapping[int, float]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        best = min((step for step in steps if step in self.losses), key=lambda step: self.losses[step], default=None)
-        return [step == best or step in sorted(steps)[-self.last :] for step in steps]
-
-
 def _losses(directory: Path) -> dict[int, float]:
     """Of the checkpoints that are there, each that says one and whose list is whole."""
     found = {}
-    for step in _steps(directory):
+    for step in steps_of(directory):
         try:
             loss = read_about(directory / str(step)).get("loss")
         except SignerError:
@@ -252,63 +278,11 @@ def _losses(directory: Path) -> dict[int, float]:
     return found
 
 
-def latest_step(directory: str | Path) -> int | None:
-    """The newest complete step in a stage's folder, or None; writes nothing."""
-    return max(_steps(directory), default=None)
-
-
-def _steps(directory: str | Path) -> list[int]:
-    folder = _absolute(directory)
-    # In a bucket, where nothing is renamed, a save has its name from its beginning, and this file at its end.
-    found = holding(folder, "commit_success.txt") if is_url(folder) else folder.glob("*")
-    return [int(path.name) for path in found if path.name.isdecimal() and path.name.isascii()]
-
-
-def _absolute(directory: str | Path) -> Any:
-    return directory if is_url(directory) else Path(directory).absolute()
-
-
-def pass_over(damage: Damaged) -> None:
-    """Sets a damaged checkpoint aside, to `STEP.damaged`, so that the one before it is the newest, and says so.
-
-    Every process calls it. Raises `damage` where there is none before it.
+def read_looked(directory: str | Path) -> dict[str, Any]:
+    """What the newest checkpoint of a stage says of the looks at it, and of what was given (`selection.record`), to one
+    process alone; {} where nobody looked. Raises `SignerError` as `read_params`.
     """
-    folder = damage.folder
-    before = first_says(max((step for step in _steps(folder.parent) if step < int(folder.name)), default=-1))
-    if before < 0:
-        raise damage
-    if jax.process_index() == 0:
-        aside = _set_aside(damage)
-        print(f"signer: {damage.what}; it is now {aside.name}, and step {before} is gone on from", file=sys.stderr)
-    wait_for_all("damaged checkpoint")
-
-
-def leave_behind(damage: Damaged) -> NoReturn:
-    """`pass_over` by one of several processes alone: sets the checkpoint aside and ends, so that all start again.
-
-    Raises `Absent`, or `damage` where there is none before it.
-    """
-    before = max((step for step in _steps(damage.folder.parent) if step < int(damage.folder.name)), default=-1)
-    if before < 0:
-        raise damage
-    with suppress(FileNotFoundError):  # another process met it too
-        _set_aside(damage)
-    raise Absent(f"{damage.what}; it is set aside, start all processes again to go on from step {before}") from damage
-
-
-def _set_aside(damage: Damaged) -> Path:
-    folder = damage.folder
-    names = (f"{folder.name}.damaged{f'-{k}' if k else ''}" for k in itertools.count())
-    taken = (lambda path: path.exists()) if is_url(folder) else os.path.lexists
-    try:
-        with reaching(folder):
-            aside = next(folder.parent / name for name in names if not taken(folder.parent / name))
-            with suppress(FileNotFoundError):
-                return folder.rename(aside)
-    except OSError as error:
-        said = f"{damage.what}, and cannot be set aside ({reason_of(error)}); {MOVE}"
-        raise outside.told(error, said) from None
-    raise FileNotFoundError(str(folder))
+    return _about(_newest(absolute(directory)), together=False).get("looked", {})
 
 
 def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
@@ -320,7 +294,7 @@ def read_params(directory: str | Path, place: Place | None = None, kinds: Mappin
 
     Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
     """
-    whole, together = _absolute(directory), _reads_together(place)
+    whole, together = absolute(directory), _reads_together(place)
     folder = _newest(whole, together)
     try:
         return _read_params(folder, place, kinds, together)
@@ -337,7 +311,7 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
     Raises `SignerError` as `read_params`.
     """
-    return _sizes(read_about(_newest(_absolute(directory))))
+    return _sizes(read_about(_newest(absolute(directory))))
 
 
 def read_sizes_beside(
@@ -349,7 +323,7 @@ def read_sizes_beside(
     Raises `SignerError` where it belongs to others.
     """
     together = _reads_together(place)
-    folder = _newest(_absolute(directory), together)
+    folder = _newest(absolute(directory), together)
     about = _about(folder, together)
     check_base(folder, about.get("base", {}), beside)
     return _sizes(about)
@@ -407,22 +381,36 @@ def _read_params(
 
 def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[list[str]]:
     """The arrays' names, those together that are read at a time: some that are rounded, and all that are not."""
-    rounded = [name for name in arrays if name in kinds and np.dtype(arrays[name]["dtype"]) != kinds[name]]
-    groups: list[list[str]] = [[name for name in arrays if name not in rounded]]
-    size = _TOGETHER
-    for name in rounded:
-        bytes_ = math.prod(arrays[name]["shape"]) * np.dtype(arrays[name]["dtype"]).itemsize
-        if size + bytes_ > _TOGETHER:
+    rounded = {
+        name: math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
+        for name, array in arrays.items() if name in kinds and np.dtype(array["dtype"]) != kinds[name]
+    }  # fmt: skip
+    whole = [name for name in arrays if name not in rounded]
+    return [*([whole] if whole else []), *_parted(rounded)]
+
+
+def _parted(sizes: Mapping[str, int]) -> list[list[str]]:
+    """The names, in their order, those together whose bytes are few enough."""
+    groups: list[list[str]] = []
+    size = 0
+    for name, bytes_ in sizes.items():
+        if not groups or size + bytes_ > _TOGETHER:
             groups.append([])
             size = 0
         groups[-1].append(name)
         size += bytes_
-    return [group for group in groups if group]
+    return groups
+
+
+@jax.jit
+def _towards(means: Params, read: Params, share: float) -> Params:
+    """The means with one more counted, which has this share of them."""
+    return {name: mean + share * (read[name] - mean) for name, mean in means.items()}
 
 
 def _latest(directory: Path, together: bool) -> int | None:
     """The newest step, to all that read `together` as the first lists it: each may see another state of the folder."""
-    step = max(_steps(directory), default=-1)
+    step = max(steps_of(directory), default=-1)
     step = first_says(step) if together else step
     return None if step < 0 else step
 

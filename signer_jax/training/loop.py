@@ -5,7 +5,7 @@ and gradient. What an objective draws, or compares within a batch (the contrasti
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,12 @@ from signer_jax.errors import Preempted, SignerError
 from signer_jax.progress import progress
 from signer_jax.settings import Lora, Optimizers, Training
 from signer_jax.training import bad_steps, flops, lora, meters, partitioning, preemption, trained
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints, Damaged
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer, rates
 from signer_jax.training.profiling import profiled
+from signer_jax.training.selection import Look, Score, Selection, record, told
+from signer_jax.training.there import latest_step
 
 Params = dict[str, Any]
 Batch = dict[str, Array]
@@ -257,13 +259,15 @@ def fit(
     step: Callable | None = None,
     show: Callable[[int, Params, Callable[[], bool]], None] | None = None,
     show_every: int = 0,
+    selection: Selection | None = None,
 ) -> Params:
     """Trains a stage to its last step, from its newest checkpoint; returns what it trained, on the mesh, or the running
-    mean of that (`finished` joins it to the rest). What it trains of the given parameters is used up; where there is a
-    checkpoint, their shapes will do. What it leaves as it is lies as it was given. So many steps as `profile` says are
-    traced. `step` takes the place of the program's own (`compiled_step.step_of`). `show` is given, every `show_every`
-    steps and at the end, the step, all parameters as they are then, which it may not keep, and what says whether the
-    run is asked to stop: it is then to come back.
+    mean of that (`finished` joins it to the rest): after the last step, or what `selection` chooses, which may also end
+    the stage earlier. What it trains of the given parameters is used up; where there is a checkpoint, their shapes will
+    do. What it leaves as it is lies as it was given. So many steps as `profile` says are traced. `step` takes the place
+    of the program's own (`compiled_step.step_of`). `show` is given, every `show_every` steps and at the end, the step,
+    all parameters as they are then, which it may not keep, and what says whether the run is asked to stop: it is then
+    to come back.
 
     A step whose loss or gradient is not finite, or a spike, is left out and counted. Raises `SignerError` where
     `stage.nonfinite_steps` follow each other (the last one's batch is then kept in the folder `stopped`), or anything
@@ -281,7 +285,9 @@ def fit(
     else:
         partitioning.free(moving)  # there is no room for two
         state = program.put_back(checkpoints.restore(program.on_devices, batches))
-    first = int(state.step)
+    # What was chosen is saved as the last step, wherever the stage ended.
+    first = int(state.step) if checkpoints.latest() != stage.steps else stage.steps
+    looks = checkpoints.looks() if selection else []
 
     # ---- Steps ----------------------------------------------------------------------------------------------------
     notice = notice or preemption.Notice()
@@ -306,7 +312,8 @@ def fit(
             meter.step(batch, metrics)
             losses.add(k + 1, metrics)
             last, stops = k + 1 == stage.steps, agreement.stops(answer)
-            logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops
+            due = selection is not None and (last or (k + 1) % selection.every == 0)
+            logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops or due
             if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
                 after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
                 what = f"the loss or its gradient is {bad} at step {k + 2 - row}{after}"
@@ -333,8 +340,20 @@ def fit(
                 if not whole:
                     what = f"the parameters or the optimizer's state are not finite at step {k + 1}"
                     raise _diverged(stage, what, checkpoints)
+                noted = None
+                if selection is not None:
+                    at("samples", k + 1)
+                    with meter.spent("samples"):
+                        if due:
+                            looks.append((k + 1, _look(stage, here, frozen, selection, monitor)))
+                            last = last or selection.ends(looks)
+                        noted = record(selection, looks)
+                        if last:
+                            here, noted = _chosen(stage, here, frozen, looks, selection, checkpoints, mesh)
+                            state = replace(state, params=here.params, ema=here.ema)
+                    at("save", k + 1)
                 with meter.spent("checkpoint"):
-                    checkpoints.save(k + 1, here, batches, losses.taken())
+                    checkpoints.save(stage.steps if last else k + 1, here, batches, losses.taken(), noted)
                     del here
             if stops:
                 break
@@ -343,6 +362,8 @@ def fit(
                 jax.block_until_ready(state)  # what is left of the step is none of the samples' time, nor their failure
                 with meter.spent("samples"):
                     show(k + 1, lora.with_lora(frozen, state.ema or state.params, stage.scale), notice.anywhere)
+            if last and k + 1 < stage.steps:
+                break
         at("save", stage.steps)
         checkpoints.wait()
         asked = agreement.over()
@@ -350,9 +371,54 @@ def fit(
         saved = f"step {int(state.step)} of {stage.steps} is saved"
         raise Preempted(f"stage {stage.name!r}: stopped by SIGTERM; {saved}, the same command goes on from there")
     if (skipped := int(state.skipped)) and jax.process_index() == 0:
-        line = f"stage {stage.name!r}: {skipped} of {stage.steps} steps were left out, their gradients {bad}"
+        line = f"stage {stage.name!r}: {skipped} of {int(state.step)} steps were left out, their gradients {bad}"
         print(f"signer: {line}", file=sys.stderr)
     return state.ema or state.params
+
+
+def _look(stage: Stage, state: TrainState, frozen: Params, selection: Selection, monitor: Monitor) -> float:
+    """The score of what the stage would give; without one, the step."""
+    step = int(state.step)
+    if selection.score is None:
+        return float(step)
+    value = _scored(stage, state.ema or state.params, frozen, selection.score)
+    monitor.scalars(stage.name, step, {selection.score.name: value})
+    return value
+
+
+def _scored(stage: Stage, learned: Params, frozen: Params, score: Score) -> float:
+    return float(score.of(lora.with_lora(frozen, learned, stage.scale)))
+
+
+def _chosen(
+    stage: Stage, state: TrainState, frozen: Params, looks: Sequence[Look], selection: Selection,
+    checkpoints: Checkpoints, mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, dict[str, Any]]:  # fmt: skip
+    """The state with what the stage gives in its place, of those looks whose checkpoints are whole, and the record of
+    that. What is told of it is in one line.
+    """
+    step, own = int(state.step), state.ema or state.params
+    there = {step, *checkpoints.steps()}
+    while True:
+        given = selection.chosen([look for look in looks if look[0] in there])
+        saved = [at for at in given if at != step]
+        try:
+            mean = checkpoints.mean(saved, own, partitioning.placing(mesh), counted=step in given) if saved else own
+            break
+        except Damaged as damage:
+            there.remove(int(damage.folder.name))
+            if jax.process_index() == 0:
+                print(f"signer: {damage.what}; it is not chosen", file=sys.stderr)
+    mean = jax.device_put(mean, jax.tree.map(lambda leaf: leaf.sharding, own))
+    state = replace(state, ema=mean) if state.ema else replace(state, params=mean)
+    score = None
+    if selection.score is not None:
+        alone = len(given) == 1
+        score = dict(looks)[given[0]] if alone else _scored(stage, mean, frozen, selection.score)
+    if jax.process_index() == 0:
+        line = told(selection, looks, given, score, stage.steps)
+        print(f"signer: stage {stage.name!r}: {line}", file=sys.stderr)
+    return state, record(selection, looks, given, score)
 
 
 def finished(stage: Stage, params: Params, learned: Params) -> Params:

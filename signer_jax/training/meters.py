@@ -24,8 +24,8 @@ class Meter:
 
     The first step of each shape, which compiles, is left out, and what was counted before it since the last line: its
     end is where counting begins anew. The time that the loop waits for a batch and for a checkpoint is taken by the
-    host's clock; the rest is `compute`. Samples are apart: their time is in no rate. What is read while the devices
-    work is no less read: `data` is what would be won at most if batches cost nothing.
+    host's clock; the rest is `compute`. Samples and looks are apart: their time is in no rate. What is read while the
+    devices work is no less read: `data` is what would be won at most if batches cost nothing.
     """
 
     def __init__(

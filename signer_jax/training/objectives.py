@@ -39,13 +39,15 @@ def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, 
     return total, means
 
 
-def understand(model: Model, params: Any, batch: dict, rng: Any, c: Slul, mask_id: int) -> tuple[LinkerOutput, Terms]:
-    """SLUL on a batch with glosses: its output and its four losses (paper 2.2)."""
+def understand(
+    model: Model, params: Any, batch: dict, rng: Any, c: Slul, mask_id: int, *, twice: bool = False
+) -> tuple[LinkerOutput, Terms]:
+    """SLUL on a batch with glosses: its output and its four losses (paper 2.2), a fifth where it reads `twice`."""
     masks, dropout = jax.random.split(rng)
     output = linker_forward(
         model.slul, params["slul"], batch["source"], batch["target"],
         jax.random.uniform(masks, batch["target"].shape), c.mask_rate, mask_id,
-        train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross,
+        train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross, twice=twice,
     )  # fmt: skip
     terms = linker_losses(
         output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient,
@@ -178,7 +180,9 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
     weights = asdict(settings.loss)
 
     def slul(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
-        return weighted(understand(model, params, batch, rng, settings.slul, mask_id)[1], weights)
+        r_drop = settings.train.slul.r_drop
+        terms = understand(model, params, batch, rng, settings.slul, mask_id, twice=r_drop > 0)[1]
+        return weighted(terms, {**weights, "r_drop": r_drop})
 
     def pose(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         H, mask = semantic(model, params, batch)

@@ -29,15 +29,17 @@ from signer_jax.renderer.attention import check_exchange
 from signer_jax.renderer.remat import check_offload
 from signer_jax.renderer.vae_initialisation import initialise_from_frames
 from signer_jax.renderer.variants import frames_fault
-from signer_jax.settings import Settings, flatten
+from signer_jax.settings import Settings, SlulTraining, flatten
 from signer_jax.slul.tokenizer import MASK, Tokenizer
 from signer_jax.training import compiled_step, conditions, encoders, environment, input_pipeline, lora, partitioning
-from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, leave_behind, pass_over
+from signer_jax.training.checkpoints import Checkpoints, Damaged
 from signer_jax.training.held import Weights
 from signer_jax.training.loop import Program, Stage, cut, finished, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.objectives import make_objective
 from signer_jax.training.preemption import Notice
+from signer_jax.training.selection import Score, Selection
+from signer_jax.training.there import latest_step, leave_behind, pass_over
 from signer_jax.training.trained import FULL, LORA, join
 
 # What a stage builds on: trained before it, or published (`init`).
@@ -60,6 +62,7 @@ LEARNS_FROM = {
 }
 PUBLISHED = ("slul", "vae", "renderer")  # parts that may come from elsewhere
 Show = Callable[[str, Model, Monitor, int, dict[str, Any], Callable[[], bool]], None]  # of a stage: step and parameters
+Scored = Callable[[Model], Score]  # how good SLUL's parameters are, made when its stage begins
 
 
 def mesh_of(settings: Settings) -> jax.sharding.Mesh:
@@ -80,6 +83,19 @@ def stage_of(name: str, model: Model, settings: Settings, mask_id: int) -> Stage
         experts=experts_of(name, model),
         offload_optimizer=settings.offload_optimizer,
     )
+
+
+def selection_of(name: str, model: Model, settings: Settings, scored: Scored | None) -> Selection | None:
+    """How a stage chooses what it gives; None for what it has after its last step."""
+    c = settings.stage(name)
+    if not isinstance(c, SlulTraining) or not c.select_every:
+        return None
+    score = None
+    if c.select_by != "last":
+        if scored is None:
+            raise ValueError("run: config.train.slul.select_by asks for a score; give `train` one (signer_jax.scores)")
+        score = scored(model)
+    return Selection(c.select_every, score, patience=c.patience, average=c.average)
 
 
 def tokens_of(name: str, model: Model, settings: Settings) -> Callable[[Mapping[str, Any]], int] | None:
@@ -119,17 +135,18 @@ def claimed(settings: Settings, workdir: Path) -> Iterator[None]:
 
 
 def train(
-    settings: Settings, workdir: Path, notice: Notice | None = None, profile: int = 0, show: Show | None = None
-) -> tuple[Model, dict[str, Any]]:
+    settings: Settings, workdir: Path, notice: Notice | None = None, profile: int = 0, show: Show | None = None,
+    scored: Scored | None = None,
+) -> tuple[Model, dict[str, Any]]:  # fmt: skip
     """Trains every stage, resuming each from its newest checkpoint; returns the model and its parameters, on the mesh.
 
     Inside of `claimed`. So many steps of each stage as `profile` says are traced. `show`, if any, is called every
-    `samples_every` steps and at each stage's end. Raises `SignerError` for bad input, and `Preempted` where `notice`
-    stops it; what was trained before it stays.
+    `samples_every` steps and at each stage's end; `scored` is needed where SLUL's stage chooses by a score. Raises
+    `SignerError` for bad input, and `Preempted` where `notice` stops it; what was trained before it stays.
     """
     while True:
         try:
-            return _train(settings, workdir, notice, profile, show)
+            return _train(settings, workdir, notice, profile, show, scored)
         except Damaged as damage:  # of a stage that was over: it goes on from the checkpoint before
             if jax.process_count() > 1:  # one may have met it alone, and the others wait elsewhere
                 leave_behind(damage)
@@ -137,7 +154,7 @@ def train(
 
 
 def _train(
-    settings: Settings, workdir: Path, notice: Notice | None, profile: int, show: Show | None
+    settings: Settings, workdir: Path, notice: Notice | None, profile: int, show: Show | None, scored: Scored | None
 ) -> tuple[Model, dict[str, Any]]:  # fmt: skip
     named, settings = settings, kept.local(settings, workdir)
     mesh = mesh_of(settings)
@@ -189,7 +206,7 @@ def _train(
         weights = Weights.of(settings, vocab_size, workdir, mesh)
 
     # ---- Stages ----------------------------------------------------------------------------------------------------
-    params = _train_stages(stages, weights, corpus, tokenizer, monitor, notice, profile, show)
+    params = _train_stages(stages, weights, corpus, tokenizer, monitor, notice, profile, show, scored)
     params = weights.ready(params, weights.for_signing(), settings.stages)
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
@@ -203,7 +220,7 @@ def _train(
 
 def _train_stages(
     stages: Sequence[Stage], weights: Weights, corpus: Corpus, tokenizer: Tokenizer | None, monitor: Monitor,
-    notice: Notice | None, profile: int, show: Show | None,
+    notice: Notice | None, profile: int, show: Show | None, scored: Scored | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains every stage that is not over; returns the parameters that the last ones left in memory."""
     settings, workdir, mesh, model = weights.settings, weights.workdir, weights.mesh, weights.model
@@ -221,7 +238,9 @@ def _train_stages(
                 f"{stage.steps}, so the learning rate is not reached; a twentieth of the steps is usual",
                 file=sys.stderr,
             )
-        keeping = settings.keep_checkpoints, settings.keep_best, weights.beside(name)
+        selection = selection_of(name, model, settings, scored)
+        best = selection.average if selection else int(settings.keep_best)
+        keeping = settings.keep_checkpoints, best, weights.beside(name)
         with Checkpoints(directory, *keeping) as checkpoints, folder.Clock(workdir, name):
             moving, frozen = weights.for_stage(name)
             encoder = {path: kind for path, kind in frozen.items() if path.startswith("vae/")}
@@ -248,7 +267,7 @@ def _train_stages(
                 seed=settings.seed + 1000 * (k + 1), checkpoints=checkpoints, monitor=monitor,
                 log_every=settings.log_every, checkpoint_every=settings.checkpoint_every, notice=notice,
                 stopped=workdir / "stopped", profile=profile, step=step, show_every=settings.samples_every,
-                show=show and partial(show, name, model, monitor),
+                show=show and partial(show, name, model, monitor), selection=selection,
             )  # fmt: skip
             left = params.keys() - weights.spent(params, learned)
             params, learned = ({part: tree[part] for part in tree if part in left} for tree in (params, learned))

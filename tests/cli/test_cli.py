@@ -384,6 +384,38 @@ def test_gloss_prints_one_line(tiny_run, capsys):
     assert "Qwertz" in printed.err or "#QWERTZ" in printed.err
 
 
+def test_gloss_draws_a_line_each_by_its_seed(tiny_run, capsys):
+    from signer_jax import Signer
+
+    def lines(*flags: str) -> list[str]:
+        assert main(["gloss", "the house of Qwertz", "--workdir", str(tiny_run), *flags]) == 0
+        printed = capsys.readouterr()
+        assert printed.err.count("not in the training texts") == 1  # of the reading, which all draws share
+        return printed.out.splitlines()
+
+    five = lines("--sample", "5")
+    assert len(five) == 5 and len(set(five)) > 1
+    assert set(" ".join(five).split()) <= {*Signer.load(tiny_run).corpus.about["glosses"]["ase"], "#QWERTZ"}
+    assert lines("--sample", "3") == five[:3] and lines("--sample", "3", "--seed", "1") != five[:3]
+    assert len(set(lines("--sample", "3", "--top-k", "1"))) == 1  # the likeliest piece each time
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--temperature", "1"], "--temperature: glosses are drawn only with --sample N"),
+        (["--sample", "0"], "--sample 0: give how many draws, 1 to 1000"),
+        (["--sample", "1", "--temperature", "0"], "--temperature 0.0: give a number from 0.01 to 100"),
+        (["--sample", "1", "--temperature", "nan"], "--temperature nan: give a number"),
+        (["--sample", "1", "--top-k", "-1"], "--top-k -1: give a number from 0 to 1000000"),
+        (["--sample", "1", "--top-p", "1.5"], "--top-p 1.5: give a number from 1e-06 to 1"),
+        (["--sample", "1", "--seed", "-3"], "--seed -3: give a number from 0 to 2147483647"),
+    ],
+)
+def test_what_means_no_drawing_is_refused_before_a_run_is_read(flags, says, capsys):
+    assert says in fails(capsys, "gloss", "hello", "--workdir", "nowhere", *flags)
+
+
 def test_sign_makes_a_video_and_a_pose(tiny_run, tmp_path, capsys, monkeypatch):
     from signer_jax import Signer, pipeline
 

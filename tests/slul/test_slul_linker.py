@@ -25,11 +25,12 @@ def params() -> dict:
     return weights(MODULE)
 
 
-@functools.partial(jax.jit, static_argnames=("train", "cross"))
-def forward(params, source=SOURCE, uniform=UNIFORM, rate=0.3, rng=None, *, train=False, cross=False):
+@functools.partial(jax.jit, static_argnames=("train", "cross", "twice"))
+def forward(params, source=SOURCE, uniform=UNIFORM, rate=0.3, rng=None, *, train=False, cross=False, twice=False):
     return linker.linker_forward(
-        MODULE, params, source, TARGET, uniform, rate, MASK, train=train, dropout_rng=rng, contrastive_cross=cross
-    )
+        MODULE, params, source, TARGET, uniform, rate, MASK, train=train, dropout_rng=rng, contrastive_cross=cross,
+        twice=twice,
+    )  # fmt: skip
 
 
 def test_shift_right():
@@ -83,8 +84,8 @@ def test_outputs_equal_separate_passes(params):
     assert gap[0, 0] < 1e-5 and (gap[0, 1:] > 1e-3).all() and (gap[1] < 1e-5).all()
 
 
-@pytest.mark.parametrize("cross", [False, True])
-def test_one_encoder_call_and_one_doubled_decoder_call(params, cross, monkeypatch):
+@pytest.mark.parametrize(("cross", "twice"), [(False, False), (True, False), (False, True), (True, True)])
+def test_one_encoder_call_and_one_decoder_call_of_all_readings(params, cross, twice, monkeypatch):
     calls = []
     original, methods = T5.apply, {T5.encode: "encode", T5.decode: "decode"}
 
@@ -95,9 +96,11 @@ def test_one_encoder_call_and_one_doubled_decoder_call(params, cross, monkeypatc
 
     monkeypatch.setattr(T5, "apply", apply)
     jax.eval_shape(lambda params: linker.linker_forward(
-        MODULE, params, SOURCE, TARGET, UNIFORM, 0.3, MASK, train=False, dropout_rng=None, contrastive_cross=cross
+        MODULE, params, SOURCE, TARGET, UNIFORM, 0.3, MASK, train=False, dropout_rng=None, contrastive_cross=cross,
+        twice=twice,
     ), params)  # fmt: skip
-    assert calls == [("encode", (2, 5)), ("decode", (4, 6))] + [("decode", (2, 6))] * (not cross)
+    rows = (4, 6) if twice else (2, 4)
+    assert calls == [("encode", (rows[0], 5)), ("decode", (rows[1], 6))] + [("decode", (2, 6))] * (not cross)
 
 
 def test_gloss_encoding_sees_the_source_only_with_cross(params):
@@ -116,6 +119,17 @@ def test_dropout_needs_train_and_differs_between_the_two_passes(params):
     assert np.abs(first.H - other.H).max() > 1e-2
     assert np.abs(first.logits - forward(params).logits).max() > 1e-2
     assert np.abs(first.logits - first.masked_logits).max() > 1e-2
+
+
+def test_two_readings_differ_by_their_dropout_alone(params):
+    once, dry = forward(params), forward(params, twice=True)
+    assert once.second_logits is None
+    for name, value in once._asdict().items():
+        if value is not None:
+            np.testing.assert_allclose(getattr(dry, name), value, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(dry.second_logits, once.logits, atol=1e-5)
+    wet = forward(params, rng=jax.random.key(1, impl="rbg"), train=True, twice=True)
+    assert np.abs(wet.second_logits - wet.logits).max(-1).min() > 1e-3
 
 
 def test_pool_glosses_by_hand():

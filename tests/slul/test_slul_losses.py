@@ -66,6 +66,21 @@ def test_kl_anchor_gradient_stops_only_when_asked():
     assert np.abs(stopped[0]).max() > 0.1
 
 
+def test_r_drop_by_hand():
+    first, second = draw(B, G, V), draw(B, G, V, seed=1)
+    p, q = log_softmax(first), log_softmax(second)
+    both = ((np.exp(p) * (p - q)).sum(-1) + (np.exp(q) * (q - p)).sum(-1)) / 2
+    np.testing.assert_allclose(losses.r_drop(first, second), both, rtol=1e-4)
+    np.testing.assert_allclose(losses.r_drop(second, first), both, rtol=1e-4)
+    np.testing.assert_array_equal(losses.r_drop(first, first), 0)
+    half, quarter = np.log([[[0.5, 0.25, 0.25]]]), np.log([[[0.25, 0.5, 0.25]]])
+    np.testing.assert_allclose(losses.r_drop(half, quarter), 0.25 * np.log(2), rtol=1e-6)
+    gradients = jax.grad(lambda a, b: losses.r_drop(a, b).sum(), argnums=(0, 1))(first, second)
+    assert min(np.abs(gradient).max() for gradient in gradients) > 0.1  # neither is an anchor
+    low = losses.r_drop(jnp.asarray(first, jnp.bfloat16), jnp.asarray(second, jnp.bfloat16))
+    assert low.dtype == jnp.float32
+
+
 def info_nce(h_x: np.ndarray, h_g: np.ndarray, temperature: float, negatives: list[list[int]]) -> list[float]:
     x = h_x / np.linalg.norm(h_x, axis=-1, keepdims=True)
     g = h_g / np.linalg.norm(h_g, axis=-1, keepdims=True)
@@ -126,6 +141,19 @@ def test_smoothing_is_of_both_cross_entropies(output):
     changed = losses.linker_losses(output, TARGET, **options, label_smoothing=0.1, z_loss=0.0)
     for name, value in plain.items():
         assert np.array_equal(value, changed[name]) == (name not in ("cross_entropy", "sagm")), name
+
+
+def test_a_text_that_was_read_twice_has_the_mean_of_both_and_their_divergence(output):
+    options = {"temperature": 0.1, "stop_anchor_gradient": True, **PLAIN}
+    second = draw(B, G, V, seed=5)
+    once, again = (losses.linker_losses(output._replace(logits=x), TARGET, **options) for x in (output.logits, second))
+    both = losses.linker_losses(output._replace(second_logits=second), TARGET, **options)
+    assert list(both) == [*once, "r_drop"]
+    np.testing.assert_allclose(both["cross_entropy"], (once["cross_entropy"] + again["cross_entropy"]) / 2, rtol=1e-5)
+    for name in ("sagm", "kl", "contrastive"):  # of the first reading
+        np.testing.assert_array_equal(both[name], once[name])
+    each = np.asarray(losses.r_drop(output.logits, second))
+    np.testing.assert_allclose(both["r_drop"], [each[b, :n].mean() for b, n in enumerate([4, 2, 3])], rtol=1e-5)
 
 
 def test_linker_losses_are_means_per_example(output):

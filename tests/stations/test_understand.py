@@ -11,6 +11,7 @@ from slul.tiny_t5 import tiny, weights
 from signer_jax.errors import SignerError
 from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
+from signer_jax.stations.draws import understand_by_draws
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand
 from signer_jax.writing import words_of
@@ -71,6 +72,20 @@ def test_one_or_many_through_the_encoder_once(linker, monkeypatch):
     one = understand(texts[:1], languages[:1], linker)
     assert one.glosses[0] == many.glosses[0] and len(one.sentences) == 1
     np.testing.assert_allclose(one.H[one.mask], many.H[:1][one.mask], atol=1e-5)
+
+
+def test_draws_are_of_what_may_be_said_and_each_of_its_own_number(linker):
+    texts, languages, how = ["my name is Anna", "der Hund"], ["ase", "gsg"], {"top_k": 0, "top_p": 1.0, "seed": 3}
+    three = understand_by_draws(texts, languages, linker, 3, temperature=1.0, **how)
+    assert len({one.glosses[0] for one in three}) > 1
+    for one in three:
+        assert set(one.glosses[0]) <= {*GLOSSES["ase"], "#ANNA"} - {"CARRY"} and set(one.glosses[1]) <= {
+            *GLOSSES["gsg"]
+        }
+    again = understand_by_draws(texts, languages, linker, 2, temperature=1.0, **how)
+    assert [one.glosses for one in again] == [one.glosses for one in three[:2]]
+    (cold,) = understand_by_draws(texts, languages, linker, 1, temperature=0.01, **how)
+    assert cold.glosses == understand(texts, languages, replace(linker, beams=1)).glosses  # greedy
 
 
 def test_unknown_words_are_carried_or_named(linker):

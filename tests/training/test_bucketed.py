@@ -21,8 +21,8 @@ from signer_jax.errors import SignerError
 from signer_jax.renderer.render import Renderer
 from signer_jax.training import bucketed, input_pipeline, loop, objectives, run
 from signer_jax.training import latents as cache
-from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.contents import fingerprint
+from signer_jax.training.there import latest_step
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 

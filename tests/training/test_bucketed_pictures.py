@@ -18,8 +18,8 @@ from signer_jax.pipeline import Signer
 from signer_jax.renderer.conditions import encoder
 from signer_jax.training import conditions, encoders, input_pipeline, loop, objectives, partitioning, pictures, run
 from signer_jax.training import latents as cached
-from signer_jax.training.checkpoints import latest_step
 from signer_jax.training.latents import training_windows
+from signer_jax.training.there import latest_step
 from signer_jax.validation import read
 
 I2V, ANIMATE, TI2V, FUN = "wan2.1-i2v-14b", "wan2.2-animate-14b", "wan2.2-ti2v-5b", "wan2.1-fun-control-14b"

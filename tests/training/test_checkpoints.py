@@ -17,11 +17,12 @@ import small_stage
 from signer_jax import workdir
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.training import checkpoints as ckpt
-from signer_jax.training import contents, partitioning
-from signer_jax.training.checkpoints import Checkpoints, Damaged, latest_step, read_params
+from signer_jax.training import contents, partitioning, there
+from signer_jax.training.checkpoints import Checkpoints, Damaged, read_params
 from signer_jax.training.contents import checksum
 from signer_jax.training.loop import Program, Stage, fit
 from signer_jax.training.monitoring import Monitor
+from signer_jax.training.there import latest_step
 
 MESH = {"data": 1, "fsdp": -1, "tensor": 1}
 
@@ -206,12 +207,13 @@ def test_which_checkpoint_is_the_newest_is_the_first_process_to_say(tmp_path, mo
     with Checkpoints(tmp_path / "part") as checkpoints:
         assert checkpoints.latest() == 4
         for said, step in ((2, 2), (-1, None)):
-            monkeypatch.setattr(ckpt, "first_says", lambda _, said=said: said)
+            for module in (ckpt, there):
+                monkeypatch.setattr(module, "first_says", lambda _, said=said: said)
             assert checkpoints.latest() == step
         with pytest.raises(SignerError, match="holds no checkpoint"):
             checkpoints.restore({}, None)
         with pytest.raises(Damaged):  # it has one before it here, but not there
-            ckpt.pass_over(Damaged(tmp_path / "part" / "4", "is damaged"))
+            there.pass_over(Damaged(tmp_path / "part" / "4", "is damaged"))
 
 
 def test_a_save_that_fails_is_no_bad_input(tmp_path):
@@ -278,11 +280,11 @@ def test_an_error_keeps_the_pending_save_and_stays_short(tmp_path):
 def kept_after(folder: Path, losses: list[float | None], keep: int, best: bool) -> list[int]:
     """The steps that are there after saves of these losses, at steps 1, 2, …; each by a process of its own."""
     state = {"x": jnp.ones(3)}
-    before = max(ckpt._steps(folder), default=0)
+    before = max(there.steps_of(folder), default=0)
     for step, loss in enumerate(losses, before + 1):
         with Checkpoints(folder, keep, best) as checkpoints:
             checkpoints.save(step, state, batches(), loss)
-    return sorted(ckpt._steps(folder))
+    return sorted(there.steps_of(folder))
 
 
 def test_the_best_checkpoint_stays_beside_the_last_ones(tmp_path):
@@ -313,7 +315,7 @@ def test_a_stage_keeps_the_checkpoint_before_which_its_loss_was_lowest_in_the_me
             Program(made, given, partitioning.make_mesh(MESH)), given, stream, seed=0, checkpoints=checkpoints,
             monitor=Monitor(tmp_path / "tensorboard"), log_every=3, checkpoint_every=2,
         )  # fmt: skip
-    assert sorted(ckpt._steps(tmp_path / "part")) == [4, 8]
+    assert sorted(there.steps_of(tmp_path / "part")) == [4, 8]
     assert ckpt.read_about(tmp_path / "part" / "4")["loss"] == pytest.approx(2, rel=1e-5)
     assert ckpt.read_about(tmp_path / "part" / "8")["loss"] == pytest.approx(4, rel=1e-5)
 

@@ -12,8 +12,9 @@ from test_preemption import two_processes
 from signer_jax import configuration
 from signer_jax.errors import LOST, Absent, Preempted, SignerError
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Damaged, latest_step, leave_behind, pass_over, read_params
+from signer_jax.training.checkpoints import Damaged, read_params
 from signer_jax.training.preemption import Notice
+from signer_jax.training.there import latest_step, leave_behind, pass_over
 
 MESH = partitioning.make_mesh(small_run.WHOLE)
 

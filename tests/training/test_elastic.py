@@ -14,8 +14,9 @@ from test_preemption import read_until, two_processes
 
 from signer_jax.errors import RESTART, Preempted
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.checkpoints import read_params
 from signer_jax.training.preemption import Notice
+from signer_jax.training.there import latest_step
 
 STEPS, EPOCH = 24, small_run.EXAMPLES // small_run.BATCH
 

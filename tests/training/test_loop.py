@@ -15,10 +15,11 @@ from test_checkpoints import MESH, batches
 from signer_jax.dense import Dense
 from signer_jax.errors import SignerError
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Checkpoints, latest_step, read_params, read_sizes
+from signer_jax.training.checkpoints import Checkpoints, read_params, read_sizes
 from signer_jax.training.loop import Program, TrainState, cut, finished, fit, make_step, mean_of
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.optimizer import optimizer
+from signer_jax.training.there import latest_step
 
 MODULE = Dense(16)
 

@@ -82,6 +82,24 @@ def test_every_stage_gives_a_finite_loss_and_moves_what_it_trains(tiny, batch, s
         assert _norm(gradient) > 0, name
 
 
+def test_reading_twice_adds_its_divergence_by_its_weight(tiny, batch):
+    settings, model, params = tiny
+    slul = replace(settings.slul, dropout=0.3)
+    model = replace(model, slul=model.slul.clone(dropout=0.3))
+    few = {name: batch[name] for name in ("source", "target")}
+
+    def objective(weight: float):
+        train = replace(settings.train, slul=replace(settings.train.slul, r_drop=weight))
+        made = objectives.make_objective("slul", model, replace(settings, slul=slul, train=train), 3)
+        return lambda params: made(params, few, jax.random.key(2, impl="rbg"))
+
+    once = jax.eval_shape(objective(0.0), params)[1]
+    loss, means = jax.jit(objective(3.0))(params)
+    assert means.keys() - once.keys() == {"r_drop"} and float(means["r_drop"]) > 0
+    weights = {"cross_entropy": 1.0, **vars(settings.loss), "r_drop": 3.0}
+    np.testing.assert_allclose(loss, sum(weights[name] * value for name, value in means.items()), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("gating", "follow", "stem"), [("sentence", "soft", (16, 24)), ("gloss", "chosen", ())])
 def test_the_diffusion_loss_alone_reaches_everything(tiny, batch, gating, follow, stem):
     """The paper's end to end: diffusion loss -> control picture -> stabiliser -> gates -> SLUL's encoder (2.3)."""

@@ -17,8 +17,9 @@ from conftest import HEARING, QUICK, ROOT, TINY
 
 from signer_jax.errors import LOST, RESTART, Preempted
 from signer_jax.training import partitioning, preemption
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.preemption import Notice
+from signer_jax.training.there import latest_step
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}

@@ -58,10 +58,15 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else f"{value}-devices",
 )
 def test_two_processes_have_the_losses_of_one(devices, mesh, single, tmp_path: Path):
-    """One of them shows samples meanwhile, of what no process holds alone, and the others wait for it."""
+    """One of them shows samples meanwhile, of what no process holds alone, and scores it; the others wait for it. The
+    mean of two looks is then what the stage gives.
+    """
     overrides = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
-    overrides += ["--config.samples_every=2"] if mesh["fsdp"] > 1 else []
+    if mesh["fsdp"] > 1:
+        overrides += ["--config.samples_every=2", "--config.train.slul.select_every=1"]
+        overrides += ["--config.train.slul.select_sentences=4", "--config.train.slul.average=2"]
     found = curves(train(tmp_path / "run", 2, devices, *overrides))
+    assert len(found.pop("slul/dev_bleu4", [])) == (STEPS if mesh["fsdp"] > 1 else 0)
     assert found.keys() == single.keys() and "slul/loss" in found
     for name, values in single.items():
         assert len(values) == STEPS
@@ -72,3 +77,6 @@ def test_two_processes_have_the_losses_of_one(devices, mesh, single, tmp_path: P
     # The hash is of the shards where they lie, and that of the parameters that one process reads.
     told = json.loads((tmp_path / "run" / "result.json").read_text())
     assert told["params_sha256"] == params_sha256(restored(described(tmp_path / "run"))[2]) and not told["split"]
+    assert ("selected" in told) == (mesh["fsdp"] > 1)
+    if mesh["fsdp"] > 1:
+        assert len(told["selected"]["slul"]["given"]) == 2 and told["selected"]["slul"]["score"] is not None

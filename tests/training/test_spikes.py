@@ -12,8 +12,9 @@ import small_stage
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.training import bad_steps, partitioning
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.loop import Program, fit
+from signer_jax.training.there import latest_step
 from signer_jax.validation import read
 
 MESH = partitioning.make_mesh(small_run.WHOLE)
@@ -145,7 +146,7 @@ def test_a_step_that_is_left_out_is_told_at_the_next_log_and_not_in_the_mean_los
     losses = []
     save = Checkpoints.save
     monkeypatch.setattr(
-        Checkpoints, "save", lambda self, *given: (losses.append(given[-1]), save(self, *given))[1]
+        Checkpoints, "save", lambda self, *given: (losses.append(given[3]), save(self, *given))[1]
     )  # fmt: skip
     train(tmp_path / "harmed", (25,))
     said = [line for line in capsys.readouterr().err.splitlines() if "left out: step" in line]

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import jax
@@ -14,11 +15,13 @@ from flax.traverse_util import flatten_dict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from signer_jax import configuration, layout, samples
+from signer_jax.cli.main import main
 from signer_jax.cli.train import finish
 from signer_jax.errors import SignerError
 from signer_jax.evaluation import Evaluation
 from signer_jax.pipeline import Signer
 from signer_jax.samples import Samples
+from signer_jax.scores import gloss_score
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import read_params
 from signer_jax.training.monitoring import Monitor
@@ -80,10 +83,23 @@ def test_without_memory_of_the_hosts_the_optimizers_state_cannot_be_there(tmp_pa
         pass
 
 
+def test_without_dev_texts_nothing_can_be_chosen_by_them(tmp_path):
+    changes = {"stages": ("slul",), "data.sentences.dev": 0, "data.poses.dev": 0, "data.videos.dev": 0}
+    settings = config(**changes, **{"train.slul.select_every": 2})
+    with (
+        pytest.raises(
+            SignerError, match=r"select_by 'bleu4': scores texts of dev, and this corpus has none there; set"
+        ),
+        run.claimed(settings, tmp_path / "run"),
+    ):
+        run.train(settings, tmp_path / "run", scored=partial(gloss_score, settings, tmp_path / "run"))
+
+
 @pytest.mark.slow
 def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
     c = configuration.load(TINY)
     c.stages, c.train.slul.steps, c.evaluate.sentences = ("slul",), 2, 2
+    c.train.slul.select_every, c.train.slul.select_sentences = 1, 3
 
     def curves() -> dict:
         return {file.name: file.read_bytes() for file in (tmp_path / "run" / "tensorboard").iterdir()}
@@ -91,6 +107,23 @@ def test_a_run_that_is_over_writes_no_curves_and_samples_again(tmp_path):
     finish(c, tmp_path / "run")
     first, told = curves(), json.loads((tmp_path / "run" / "result.json").read_text())
     assert any(b"glosses/text_summary" in data for data in first.values())
+    # It chose by dev, which is told wherever the figures are.
+    chosen = told["selected"]["slul"]
+    (first_score, last_score) = (score for _, score in chosen["looks"])
+    assert [step for step, _ in chosen["looks"]] == [1, 2]
+    assert chosen["given"] == [1 if first_score >= last_score else 2]
+    assert re.match(r"BLEU-4 of 3 texts of dev, greedy \(the texts themselves: .*; nrefs:1", chosen["by"])
+    assert "these figures are of the same texts, so they flatter" in told["facts"]["gloss/selected_on"]
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [[event.step, event.value] for event in events.Scalars("slul/dev_bleu4")] == [
+        [step, pytest.approx(score, rel=1e-6)] for step, score in chosen["looks"]
+    ]
+    assert main(["evaluate", "--workdir", str(tmp_path / "run"), "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert {name: again[name] for name in ("selected", "params_sha256")} == {
+        name: told[name] for name in ("selected", "params_sha256")
+    }
     finish(c, tmp_path / "run")
     assert curves() == first
     assert json.loads((tmp_path / "run" / "result.json").read_text())["params_sha256"] == told["params_sha256"]
