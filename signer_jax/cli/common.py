@@ -73,6 +73,27 @@ def figures(metrics: dict[str, float], split: str) -> str:
     return table(metric_rows(metrics), (f"metric ({split})", "value"))
 
 
+def judgement(metrics: Mapping[str, float], split: str, folder: str = "back") -> str:
+    """The table of a back translation: a row for each kind of pose, the scores with their intervals."""
+    scores = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "wer")
+    kinds = {
+        "": "the run's", "_true_glosses": "the run's, of the true glosses", "_truth": "ground truth (ceiling)",
+        "_shuffled": "another's ground truth (floor)", "_over_truth": "the run's less ground truth",
+        "_over_shuffled": "the run's less another's", "_truth_over_shuffled": "ground truth less another's",
+    }  # fmt: skip
+
+    def cell(name: str) -> str:
+        if name not in metrics:
+            return "-"
+        return f"{metrics[name]:.1f} [{metrics[f'{name}_low']:.1f}, {metrics[f'{name}_high']:.1f}]"
+
+    rows = [
+        (said, *(cell(f"{folder}/{score}{kind}") for score in scores))
+        for kind, said in kinds.items() if f"{folder}/bleu4{kind}" in metrics
+    ]  # fmt: skip
+    return table(rows, (f"{folder} ({split}, {metrics[f'{folder}/sentences']:.0f} sentences)", *scores))
+
+
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, ...]]:
     return [(name, _number(value)) for name, value in sorted(metrics.items())]
 
