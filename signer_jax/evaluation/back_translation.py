@@ -60,7 +60,7 @@ def evaluate_back_translation(
     else:
         result.facts[f"{POSES}/poses"] = "the truth's alone: this run makes none of a text"
     score(result, POSES, samples, rows | truth_rows(translator, samples), signer.corpus.about["corpus"])
-    if signer.model.renderer is None:
+    if signer.model.renderer is None or not c.videos:
         return
     if estimator is None:
         result.facts[f"{VIDEOS}/videos"] = NO_ESTIMATOR
@@ -98,8 +98,8 @@ def judged(
             f"{learned} of the {len(said)} sentences of {split} are left out: the model was trained on them"
         )
     if not samples:
-        why = f"{split} has no pose with a sentence that the model did not learn"
-        result.facts[f"{POSES}/poses"] = f"not scored: {why}"
+        none = f"{split} has no pose with a sentence that the model did not learn"
+        result.facts[f"{POSES}/poses"] = f"not scored: {none if limit else 'config.evaluate.poses is 0'}"
     steps = translator.settings.stage("back_translation").steps
     left = f"{about.held_out} left out for sentences of other splits, {about.too_long} too long"
     seen = f"x and y of {c.joints}, 0 for a missing joint, {about.fps:g} frames a second, at most {c.max_frames}"
