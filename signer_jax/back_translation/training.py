@@ -60,6 +60,13 @@ def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> No
             )
         tokenizer = _tokenizer(settings, workdir, chosen)
         about = _about(corpus, chosen)
+        lengths = [len(tokenizer.encode_gloss(sentence.split())) for sentence in chosen.sentences]
+        if long := sum(length > settings.data.max_source for length in lengths):
+            print(
+                f"signer: {long} of {len(lengths)} sentences are longer than config.data.max_source = "
+                f"{settings.data.max_source} pieces (the longest has {max(lengths)}); they are cut behind a whole word",
+                file=sys.stderr,
+            )
         storage.write_file(workdir / ABOUT, storage.to_json(to_values(about)))
     checkpoints = mirror.checkpoints(workdir) / NAME
     if latest_step(checkpoints) == c.steps:

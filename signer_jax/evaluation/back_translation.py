@@ -65,6 +65,7 @@ def evaluate_back_translation(
     if estimator is None:
         result.facts[f"{VIDEOS}/videos"] = NO_ESTIMATOR
         return
+    _ = signer.studio  # what it lacks is told before the first video, and is no video's failure
     some = [samples[k] for k in spread(len(samples), c.videos)]
     found = [filmed(signer, sample, estimator, made=made) for sample in progress(some, "videos read")]
     seen = {OURS: read(translator, found, some), **truth_rows(translator, some)}
