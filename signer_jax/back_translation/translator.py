@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_origin
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from signer_jax import mirror, outside
 from signer_jax import workdir as folder
@@ -26,6 +27,8 @@ NAME = "back_translation"  # of its stage, the only one in its folder
 ABOUT = "back_translation.json"
 _ROWS = 32  # poses that are read at a time
 _TRAIN = "train one with `signer back-translate`"
+_ANEW = "run the same `signer back-translate` to make it anew"
+_FASTEST = 1000.0  # frames a second
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,15 @@ class BackTranslator:
             )
         about = read_about(workdir / ABOUT)
         tokenizer = Tokenizer.load(workdir / "tokenizer.model")
+        module = module_of(settings, tokenizer, about)
         params = read_params(mirror.checkpoints(workdir) / NAME)[NAME]
-        return cls(workdir, settings, module_of(settings, tokenizer, about), params, tokenizer, about)
+        shapes: Any = jax.eval_shape(module.init, jax.random.key(0), *model.example(settings.back_translation))
+        if _sizes(shapes["params"]) != _sizes(params):
+            raise SignerError(
+                f"--back-translation {workdir}: its checkpoint is of other glosses, languages or pieces than {ABOUT} "
+                "and tokenizer.model say; restore them, or train anew in another --workdir"
+            )
+        return cls(workdir, settings, module, params, tokenizer, about)
 
     @property
     def coding(self) -> examples.Coding:
@@ -133,6 +143,10 @@ def _translate(
     return ids[:, 0], logits, mask
 
 
+def _sizes(params: Any) -> dict[str, tuple[int, ...]]:
+    return {name: leaf.shape for name, leaf in flatten_dict(params, sep="/").items()}
+
+
 def at_rate(pose: Pose, fps: float) -> Pose:
     """A pose at this many frames a second."""
     if abs(pose.fps - fps) < 1e-3 * fps:
@@ -156,19 +170,18 @@ def coding_of(settings: Settings, tokenizer: Tokenizer, about: About) -> example
 
 def read_about(path: Path) -> About:
     """Raises `SignerError` where the file is missing or damaged."""
-    mend = "run the same `signer back-translate` to make it anew"
-    file = outside.plain_file(path, mend)
+    file = outside.plain_file(path, _ANEW)
     try:
-        with outside.reading(file, mend):
-            values = read_json(file, LISTS)
-        about = About(**values)
-        lists = (about.languages, about.glosses, about.sentences)
-        if not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in lists):
-            raise ValueError("a list of it is none")
-        if type(about.fps) is not float or not about.fps > 0:
-            raise ValueError("its frame rate is no number")
+        with outside.reading(file, _ANEW):
+            about = About(**read_json(file, LISTS))
+        for field in fields(About):
+            value, kind = getattr(about, field.name), get_origin(field.type) or field.type
+            if type(value) is not kind or (kind is list and not all(type(one) is str for one in value)):
+                raise ValueError(f"{field.name} is of another kind")
+        if not 0 < about.fps <= _FASTEST:
+            raise ValueError("a frame rate that is none")
     except (ValueError, TypeError, RecursionError) as error:
-        raise SignerError(f"{path}: is damaged ({outside.reason_of(error)[:100]}); {mend}") from None
+        raise SignerError(f"{path}: is damaged ({outside.reason_of(error)[:100]}); {_ANEW}") from None
     return about
 
 

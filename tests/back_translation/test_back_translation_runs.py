@@ -101,6 +101,13 @@ def test_a_damaged_note_is_one_line(copied, harm):
         BackTranslator.open(copied)
 
 
+def test_a_note_of_another_model_is_one_line(copied):
+    about = json.loads((copied / ABOUT).read_text())
+    (copied / ABOUT).write_text(json.dumps(about | {"glosses": about["glosses"][1:]}))
+    with pytest.raises(SignerError, match="its checkpoint is of other glosses"):
+        BackTranslator.open(copied)
+
+
 def test_any_number_of_poses_of_any_length_are_read_each_as_alone(reader):
     translator = BackTranslator.open(reader)
     records = opened(reader / "data").motions("dev")
