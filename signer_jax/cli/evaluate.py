@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signer_jax.cli.common import command, distinct, figures, judgement, output_folder
+from signer_jax.cli.common import SCORES, command, distinct, figures, judgement, output_folder
 from signer_jax.cli.prepare import ESTIMATORS
 from signer_jax.errors import SignerError, one_line
 
@@ -58,12 +58,12 @@ def run(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if target:
         results.write(target, result)
-    read_back = (f"{POSES}/", f"{VIDEOS}/")
+    tables = {folder for folder in (POSES, VIDEOS) if f"{folder}/bleu4_truth" in evaluation.metrics}
+    read_back = tuple(f"{folder}/{score}" for folder in tables for score in SCORES)
     own = {name: value for name, value in evaluation.metrics.items() if not name.startswith(read_back)}
     print(figures(own, arguments.split))
-    for folder in (POSES, VIDEOS):
-        if f"{folder}/bleu4_truth" in evaluation.metrics:
-            print(f"\n{judgement(evaluation.metrics, arguments.split, folder)}")
+    for folder in sorted(tables):
+        print(f"\n{judgement(evaluation.metrics, arguments.split, folder)}\n")
     for name, value in sorted(evaluation.facts.items()):
         print(one_line(f"{name}: {value}"))
 
