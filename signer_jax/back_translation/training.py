@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 from signer_jax import mirror, storage
 from signer_jax import workdir as folder
 from signer_jax.back_translation import examples, losses, model
-from signer_jax.back_translation.translator import ABOUT, NAME, About, coding_of, module_of, to_values
+from signer_jax.back_translation.translator import ABOUT, NAME, About, coding_of, module_of
 from signer_jax.data import prepare, streams
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
@@ -67,7 +67,7 @@ def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> No
                 f"{settings.data.max_source} pieces (the longest has {max(lengths)}); they are cut behind a whole word",
                 file=sys.stderr,
             )
-        storage.write_file(workdir / ABOUT, storage.to_json(to_values(about)))
+        storage.write_file(workdir / ABOUT, storage.to_json(asdict(about)))
     checkpoints = mirror.checkpoints(workdir) / NAME
     if latest_step(checkpoints) == c.steps:
         return

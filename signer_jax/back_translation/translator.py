@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_origin
 
@@ -183,7 +183,3 @@ def read_about(path: Path) -> About:
     except (ValueError, TypeError, RecursionError) as error:
         raise SignerError(f"{path}: is damaged ({outside.reason_of(error)[:100]}); {_ANEW}") from None
     return about
-
-
-def to_values(about: About) -> dict[str, Any]:
-    return asdict(about)
