@@ -226,7 +226,7 @@ def get_config() -> ConfigDict:
         ("images", 20000, 8, "muon", 2e-2),  # the renderer on single frames, before it sees motion
         ("renderer", 5000, 3, "muon", 5e-3),
         ("joint", 1000, 4, "adamw", 2e-5),
-        ("back_translation", 1500, 32, "adamw", 2e-3),  # no stage of a run: `signer back-translate`
+        ("back_translation", 3000, 32, "muon", 1e-2),  # no stage of a run: `signer back-translate`
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
@@ -300,9 +300,9 @@ def get_config() -> ConfigDict:
     c.back_translation.max_frames = 160  # of a pose; longer ones are not trained on, and cut where they are judged
     c.back_translation.kernel = 5  # frames around each step of the encoder
     c.back_translation.stride = 2  # frames a step: twice as many steps as glosses or more
-    c.back_translation.d_model = 96
-    c.back_translation.d_kv = 24
-    c.back_translation.d_ff = 192
+    c.back_translation.d_model = 64
+    c.back_translation.d_kv = 16
+    c.back_translation.d_ff = 128
     c.back_translation.heads = 4
     c.back_translation.encoder_layers = 2
     c.back_translation.decoder_layers = 2

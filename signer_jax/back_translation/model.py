@@ -91,12 +91,16 @@ class SignTranslator(nn.Module):
 
 
 def build(c: BackTranslation, dtype: str, pieces: int, glosses: int, languages: int) -> SignTranslator:
-    """The model for so many text pieces, glosses and sign languages."""
+    """The model for so many text pieces, glosses and sign languages.
+
+    The table of pieces is also what says them, by states that are not made smaller as T5's: from so small a table those
+    would need thousands of steps.
+    """
     t5 = T5(
         vocab_size=pieces, d_model=c.d_model, d_kv=c.d_kv, d_ff=c.d_ff, heads=c.heads, encoder_layers=c.encoder_layers,
         decoder_layers=c.decoder_layers, relative_buckets=_RELATIVE_BUCKETS, relative_max_distance=_FARTHEST,
         activation="gated-gelu", tie_embeddings=True, relative_bias_every_layer=False, dropout=c.dropout,
-        dtype=jnp.dtype(dtype),
+        dtype=jnp.dtype(dtype), scale_logits=False,
     )  # fmt: skip
     anchor = tuple(anchors(skeleton.SUBSETS[c.joints]).tolist())
     return SignTranslator(t5, glosses, languages, c.kernel, c.stride, anchor)
