@@ -78,8 +78,9 @@ def test_folders_are_told_apart(copied, tiny_run, capsys):
     assert "belongs to a run with another config (back_translation.d_ff was 32, is now 16)" in capsys.readouterr().err
     assert main(["train", "--config", str(TINY), "--workdir", str(copied)]) == 2
     assert "belongs to a run with another config (stages was" in capsys.readouterr().err
-    for command in (["evaluate", "--workdir"], ["gloss", "a dog", "--workdir"], ["sign", "a dog", "--workdir"]):
-        assert main([*command, str(copied)]) == 2
+    out = str(copied.parent / "x.mp4")
+    for command in (["evaluate"], ["gloss", "a dog"], ["sign", "a dog", "--out", out]):
+        assert main([*command, "--workdir", str(copied)]) == 2
         assert "holds a back translation, which judges runs" in capsys.readouterr().err
     assert train(tiny_run) == 2
     assert "belongs to a run with another config" in capsys.readouterr().err
