@@ -20,7 +20,7 @@ def get_config(devices="1"):
     c.data.read_threads = 1  # stitching is Python: two threads wait for each other, .3 s of CPU a batch in place of .1
     for stage, steps in (
         ("slul", 900), ("pose", 450), ("vae", 4), ("images", 820), ("renderer", 270), ("joint", 4),
-        ("back_translation", 700),  # `signer back-translate`
+        ("back_translation", 2000),  # `signer back-translate`
     ):  # fmt: skip
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
