@@ -226,6 +226,7 @@ def get_config() -> ConfigDict:
         ("images", 20000, 8, "muon", 2e-2),  # the renderer on single frames, before it sees motion
         ("renderer", 5000, 3, "muon", 5e-3),
         ("joint", 1000, 4, "adamw", 2e-5),
+        ("back_translation", 3000, 32, "muon", 1e-2),  # no stage of a run: `signer back-translate`
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
@@ -301,4 +302,21 @@ def get_config() -> ConfigDict:
     c.evaluate.noise = 0.0  # share of words dropped, swapped or misspelt in further readings; 0: none
     c.evaluate.poses = 40
     c.evaluate.videos = 12  # clips, whole; at most as many of signers that training never filmed
+
+    # -- Back translation: what judges runs, in a folder of its own (docs/evaluation.md) ------------------------------
+    c.back_translation = ConfigDict()
+    c.back_translation.joints = "signing_74"
+    c.back_translation.max_frames = 160  # of a pose; longer ones are not trained on, and cut where they are judged
+    c.back_translation.kernel = 5  # frames around each step of the encoder
+    c.back_translation.stride = 2  # frames a step: twice as many steps as glosses or more
+    c.back_translation.d_model = 64
+    c.back_translation.d_kv = 16
+    c.back_translation.d_ff = 128
+    c.back_translation.heads = 4
+    c.back_translation.encoder_layers = 2
+    c.back_translation.decoder_layers = 2
+    c.back_translation.dropout = 0.1
+    c.back_translation.gloss_weight = 1.0  # of the glosses' CTC loss beside the text's cross entropy
+    c.back_translation.beams = 4
+    c.back_translation.length_penalty = 1.0
     return c

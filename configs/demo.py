@@ -18,12 +18,15 @@ def get_config(devices="1"):
     c.data.poses.dev = 120
     c.data.videos.train = 60
     c.data.read_threads = 1  # stitching is Python: two threads wait for each other, .3 s of CPU a batch in place of .1
-    for stage, steps in (("slul", 900), ("pose", 450), ("vae", 4), ("images", 820), ("renderer", 270), ("joint", 4)):
+    for stage, steps in (
+        ("slul", 900), ("pose", 450), ("vae", 4), ("images", 820), ("renderer", 270), ("joint", 4),
+        ("back_translation", 2000),  # `signer back-translate`
+    ):  # fmt: skip
         c.train[stage].steps = steps
         c.train[stage].warmup = max(1, steps // 20)
         c.train[stage].batch = -(-c.train[stage].batch // int(devices)) * int(devices)
     # With Muon, in so few steps, a straight line to zero goes further than a cosine.
-    for stage in ("slul", "images", "renderer"):
+    for stage in ("slul", "images", "renderer", "back_translation"):
         c.train[stage].schedule = "linear"
     c.renderer.solver, c.renderer.steps = "dpm++", 8  # what Euler's 16 steps give, in half the time
     c.renderer.temperature = 0.8  # less speckle; the hands keep seven tenths of the truth's sharpness

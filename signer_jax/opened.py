@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from signer_jax import mirror
 from signer_jax import workdir as folder
+from signer_jax.back_translation.translator import NAME as BACK_TRANSLATION
 from signer_jax.data.prepared.reading import opened
 from signer_jax.data.streams import spread
 from signer_jax.errors import SignerError
@@ -157,6 +158,7 @@ def along(settings: Settings) -> str:
 def described(workdir: Path) -> Weights:
     """A run, before its parameters are read. Raises `SignerError` where there is none, or an unfinished one."""
     settings = kept.local(folder.load_settings(workdir), workdir)
+    check_is_run(settings, workdir)
     tokenizer = _tokenizer(settings, workdir)
     mesh = partitioning.own_mesh(asdict(settings.mesh), along=along(settings))
     weights = Weights.of(settings, tokenizer.vocab_size if tokenizer else 0, workdir, mesh)
@@ -164,8 +166,18 @@ def described(workdir: Path) -> Weights:
     return weights
 
 
+def check_is_run(settings: Settings, workdir: Path) -> None:
+    """Raises `SignerError` for the folder of what judges runs."""
+    if BACK_TRANSLATION in settings.stages:
+        raise SignerError(
+            f"{workdir}: holds a back translation, which judges runs and signs nothing; name a run, and give this "
+            "folder to `signer evaluate --back-translation`"
+        )
+
+
 def check_finished(settings: Settings, workdir: Path) -> None:
     """Raises `SignerError` where a stage has not taken its last step."""
+    check_is_run(settings, workdir)
     for stage in settings.stages:
         directory = mirror.checkpoints(workdir) / stage
         step, steps = latest_step(directory), settings.stage(stage).steps

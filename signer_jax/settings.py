@@ -338,6 +338,27 @@ class Stages:
     images: Training
     renderer: Training
     joint: Training
+    back_translation: Training
+
+
+@dataclass(frozen=True)
+class BackTranslation:
+    """What reads poses to judge a run (`signer_jax/back_translation/`); no run has it among its parameters."""
+
+    joints: Annotated[str, one_of(*SUBSETS)]
+    max_frames: Annotated[int, whole(4, 10**5)]
+    kernel: Odd
+    stride: Annotated[int, whole(1, 100)]
+    d_model: Width
+    d_kv: Width
+    d_ff: Width
+    heads: Width
+    encoder_layers: Layers
+    decoder_layers: Layers
+    dropout: Dropout
+    gloss_weight: NotNegative
+    beams: Annotated[int, whole(1, 1000)]
+    length_penalty: Annotated[float, number(-100.0, 100.0)]
 
 
 @dataclass(frozen=True)
@@ -422,6 +443,7 @@ class Settings:
     keep_best: bool
     samples_every: Whole
     evaluate: Evaluate
+    back_translation: BackTranslation
 
     def stage(self, name: str) -> Training:
         return getattr(self.train, name)

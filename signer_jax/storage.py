@@ -38,7 +38,7 @@ REMAKE = "remove the folder, if it is there, and run the same `signer train` to 
 RUN_FILES = (
     "data", "tokenizer.model", "published", "prior", "latents", "buckets", "text_states", "pictures", "begun",
     "checkpoints", "tensorboard", "stopped", "environment.json", "wall_time.json", "result.json", "report.html",
-    "sign.mp4",
+    "sign.mp4", "back_translation.json",
 )  # fmt: skip
 _MARK = ".signer_jax"  # in a room; locked while its writer lives
 _NEW = "new"  # the mark before it is locked

@@ -30,8 +30,11 @@ def get_config():
         c.train[stage].steps = 4
         c.train[stage].batch = 8
         c.train[stage].warmup = 1
-    for stage in ("slul", "renderer"):  # `images` has Muon, which takes longest to compile
+    for stage in ("slul", "renderer", "back_translation"):  # `images` has Muon, which takes longest to compile
         c.train[stage].optimizer, c.train[stage].learning_rate = "adamw", 2e-3
+    c.back_translation.d_model, c.back_translation.d_kv, c.back_translation.d_ff = 32, 8, 32
+    c.back_translation.encoder_layers = c.back_translation.decoder_layers = 1
+    c.train.back_translation.steps, c.train.back_translation.batch, c.train.back_translation.warmup = 4, 8, 1
     c.log_every = 2
     c.checkpoint_every = 2
     c.keep_checkpoints = 1  # what tests harm has none before it, unless they say so

@@ -26,6 +26,7 @@ _PASSES = 36  # megapixels of a progressive JPEG
 _KEPT = 2048  # pixels of a side: a picture that has them is made smaller by whole numbers, down to these
 _WIDEST = 4  # times a picture's shorter side: of a longer one the middle is kept
 _BAND = 1 << 22  # pixels that are converted at once
+SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "wer")  # of a back translation
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines at U+2028, form feeds and others
 
 
@@ -71,6 +72,26 @@ def figures(metrics: dict[str, float], split: str) -> str:
     if not metrics:
         return f"nothing to evaluate: {split} holds nothing that this run's stages make"
     return table(metric_rows(metrics), (f"metric ({split})", "value"))
+
+
+def judgement(metrics: Mapping[str, float], split: str, folder: str = "back") -> str:
+    """The table of a back translation: a row for each kind of pose, the scores with their intervals."""
+    kinds = {
+        "": "the run's", "_true_glosses": "the run's, of the true glosses", "_truth": "ground truth (ceiling)",
+        "_shuffled": "another's ground truth (floor)", "_over_truth": "the run's less ground truth",
+        "_over_shuffled": "the run's less another's", "_truth_over_shuffled": "ground truth less another's",
+    }  # fmt: skip
+
+    def cell(name: str) -> str:
+        if name not in metrics:
+            return "-"
+        return f"{metrics[name]:.1f} [{metrics[f'{name}_low']:.1f}, {metrics[f'{name}_high']:.1f}]"
+
+    rows = [
+        (said, *(cell(f"{folder}/{score}{kind}") for score in SCORES))
+        for kind, said in kinds.items() if f"{folder}/bleu4{kind}" in metrics
+    ]  # fmt: skip
+    return table(rows, (f"{folder} ({split}, {metrics[f'{folder}/sentences']:.0f} sentences)", *SCORES))
 
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from signer_jax import __version__
 from signer_jax.allocator import tune
 from signer_jax.cli import (
+    back_translate,
     convert,
     data,
     demo,
@@ -31,17 +32,17 @@ from signer_jax.mirror import copied, path_of, shown
 from signer_jax.object_store import is_url
 from signer_jax.outside import check_local, code_of, line_of
 
-COMMANDS = (demo, prepare, data, encode, train, plan, evaluate, gloss, sign, score, convert, view, study, prior,
-            import_, export)  # fmt: skip
+COMMANDS = (demo, prepare, data, encode, train, plan, back_translate, evaluate, gloss, sign, score, convert, view,
+            study, prior, import_, export)  # fmt: skip
 # Arguments that name a file or a folder, and whether a flag does. (What else `prepare` calls --video has choices.)
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
          "input": False, "output": False, "save": True, "pose_weights": True, "video": True,
          "png": True, "study": True, "files": False, "videos": True, "votes": True, "pose_folder": True,
-         "gloss_file": True, "inception": True}  # fmt: skip
+         "gloss_file": True, "inception": True, "back_translation": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
 IN_BUCKETS, COPIED = (
-    ("workdir", "dir", "prior", "path"),
+    ("workdir", "dir", "prior", "path", "back_translation"),
     ("src", "source", "style", "from_pose", "ref", "hyp", "input", "pose_folder"),
 )
 

@@ -34,7 +34,7 @@ def score_texts(
         return
     joints, dims = signer.model.joints, signer.settings.pose.dims
     weigh_hands = joint_weights(skeleton.SUBSETS[signer.settings.pose.joints], HAND_WEIGHT)
-    signed, told = perform_texts(signer, samples)
+    signed, told = perform_texts(signer, samples, joints, dims)
     recorded = nearest_recordings(signer, samples, bank)
     rows: dict[str, list[float]] = defaultdict(list)
     others = shuffled(samples)
@@ -61,11 +61,12 @@ def score_texts(
         result.metrics[f"pose/text_dtw{name}_failed"] = float(poses.count(None))
 
 
-def perform_texts(signer: Signer, samples: Sequence[Sample]) -> tuple[list[Pose | None], list[Pose | None]]:
-    """The pose of each text by the glosses that are understood, and by the true ones, on the models' joints; None where
-    the database knows none of a sentence's glosses. Where the true glosses were understood it is one and the same pose.
+def perform_texts(
+    signer: Signer, samples: Sequence[Sample], joints: np.ndarray, dims: int
+) -> tuple[list[Pose | None], list[Pose | None]]:
+    """The pose of each text by the glosses that are understood, and by the true ones, on these joints; None where the
+    database knows none of a sentence's glosses. Where the true glosses were understood it is one and the same pose.
     """
-    joints, dims = signer.model.joints, signer.settings.pose.dims
     understood = understand([s.text for s in samples], [s.language for s in samples], signer.linker)
     asked: list[tuple[bool, int, int, tuple[str, ...]]] = []  # by the true glosses, which text, which row, glosses
     for i, sample in enumerate(samples):

@@ -353,7 +353,13 @@ class T5(nn.Module):
         its own rows mean nothing.
         """
         mask = source != PAD if mask is None else mask
-        return self.encoder(self.token_embedding(source), mask[:, None, None, :], None, None, train=train)
+        return self.encode_embedded(self.token_embedding(source), mask, train=train)
+
+    def encode_embedded(
+        self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool = False
+    ) -> Float[Array, "b s d"]:
+        """`encode` of what is embedded already: frames of a pose stand where words do."""
+        return self.encoder(x, mask[:, None, None, :], None, None, train=train)
 
     def decode(
         self,

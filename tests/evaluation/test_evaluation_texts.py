@@ -81,7 +81,7 @@ def test_what_was_understood_right_is_performed_once(tiny_run, monkeypatch):
 
     monkeypatch.setattr(texts, "understand", understood)
     monkeypatch.setattr(texts, "perform_many", performed)
-    signed, told = texts.perform_texts(signer, samples)
+    signed, told = texts.perform_texts(signer, samples, signer.model.joints, signer.settings.pose.dims)
     assert len(samples[0].glosses) > 1 and all(sample.glosses for sample in samples)
     assert [one is other for one, other in zip(signed, told, strict=True)] == [False] + [True] * (len(samples) - 1)
     assert len(batches) == 1 and len(batches[0]) == len(samples) + 1

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from signer_jax import configuration, storage
+from signer_jax.back_translation.translator import ABOUT, About
 from signer_jax.data import records, shards, video
 from signer_jax.interop import clip, lora, names, state_dict, t5, wan, wan_vae
 from signer_jax.pose import skeleton
@@ -310,6 +311,11 @@ def make_run(folder: Path) -> None:
     values = {"made_by": storage.MADE_BY, **config.to_dict()}
     (folder / "config.json").write_text(json.dumps(values, indent=1) + "\n")
     (folder / "wall_time.json").write_text(json.dumps({"slul": 1.5, "evaluate": 2}) + "\n")
+
+
+def make_note(folder: Path) -> None:
+    about = About("builtin", 16.0, ["ase", "gsg"], ["DOG", "OLD"], 2, 1, 0, ["0" * 16, "f" * 16])
+    (folder / ABOUT).write_text(storage.to_json(asdict(about)))
 
 
 def make_latents(folder: Path, side: int = 4) -> None:

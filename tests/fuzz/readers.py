@@ -26,6 +26,7 @@ from fuzz.mutations import (
 )
 from fuzz.reader import Changes, Reader
 from signer_jax import storage, workdir
+from signer_jax.back_translation.translator import ABOUT, read_about
 from signer_jax.cli import convert
 from signer_jax.cli import main as cli
 from signer_jax.cli.common import middle_of, open_picture
@@ -447,6 +448,12 @@ def _read_run(folder: Path, changes: Changes) -> None:
     json.dumps(flatten(workdir.load_settings(folder)), allow_nan=False)
 
 
+def _read_note(folder: Path, changes: Changes) -> None:
+    about = read_about(folder / ABOUT)
+    assert all(isinstance(gloss, str) for gloss in (*about.glosses, *about.languages, *about.sentences))
+    assert 0 < about.fps <= 1000 and isinstance(about.poses + about.held_out + about.too_long, int)
+
+
 def _read_latents(folder: Path, changes: Changes) -> None:
     opened = LatentStore.open(folder)
     assert all(np.isfinite(x).all() for x in (opened.mean, opened.std, opened.noise_factor))
@@ -527,7 +534,11 @@ READERS = (
         _read_run,
     ),
     Reader("latents", 3_900, files.make_latents, *_LATENTS),
-    Reader("score text", 5_960, files.make_texts, *_TEXT),
+    Reader(
+        "back translation's note", 300, files.make_note,
+        lambda folder, case, rng: {ABOUT: _by_kind(folder, ABOUT, case, rng)}, _read_note,
+    ),
+    Reader("score text", 5_660, files.make_texts, *_TEXT),
     Reader("score pose", 2_960, files.make_pose_pair, *_POSES),
     Reader("score video", 960, files.make_video_pair, *_VIDEOS),
     Reader(".pose, large", 200, large.make_poses, *_POSE, large=True),
