@@ -169,6 +169,10 @@ def test_every_path_of_every_command_is_among_those():
         "variants",
         "fallback",
         "hand_crop",
+        "sample",
+        "temperature",
+        "top_k",
+        "top_p",
     }
     found = set()
     for command in arguments_of(parser()):
