@@ -17,15 +17,15 @@ class LinkerOutput(NamedTuple):
     """`masked_positions` is aligned with the target: where True, the decoder saw the mask in place of that token.
 
     `gloss_states` are aligned with the decoder's input: position t has seen the tokens before target t.
-    `second_logits` are the plain pass of a second reading, with dropouts of its own; None where there was one reading.
+    `second_logits` are the plain pass of a second reading, with dropouts of its own. None: not asked for.
     """
 
     H: Float[Array, "b s d"]
     source_mask: Bool[Array, "b s"]
     logits: Float[Array, "b g v"]
-    masked_logits: Float[Array, "b g v"]
+    masked_logits: Float[Array, "b g v"] | None
     masked_positions: Bool[Array, "b g"]
-    gloss_states: Float[Array, "b g d"]
+    gloss_states: Float[Array, "b g d"] | None
     second_logits: Float[Array, "b g v"] | None = None
 
 
@@ -88,15 +88,18 @@ def linker_forward(
     train: bool,
     dropout_rng: Array | None,
     contrastive_cross: bool,
+    masks: bool = True,
+    contrasts: bool = True,
     twice: bool = False,
 ) -> LinkerOutput:
     """Everything that SLUL's losses need (PAPER 2.2).
 
     `mask_uniform`: u ~ U(0, 1), fresh every step. `dropout_rng` may be None where `train` is False.
     `contrastive_cross`: take the gloss encoding of the contrastive loss from the plain pass, whose states attend to the
-    encoder, instead of a decoder pass without cross attention. `twice`: read a second time with other dropouts
-    (`losses.r_drop`): the encoder's one pass is then of twice the rows and the decoder's of three times, the masked
-    glosses go with the first reading, and so does all else that is given.
+    encoder, instead of a decoder pass without cross attention. `masks`, `contrasts`: whether the masked pass and the
+    gloss encoding are wanted at all. `twice`: read a second time with other dropouts (`losses.r_drop`): the encoder's
+    one pass is then of twice the rows and the decoder's of one more, the masked glosses go with the first reading, and
+    so does all else that is given.
     """
 
     def apply(index: int, *args: Any, **kwargs: Any) -> Any:
@@ -109,12 +112,15 @@ def linker_forward(
     H, *again = jnp.split(read, readings)
     masked_target, masked = mask_target(target, mask_uniform, mask_rate, mask_id)
     plain_in = shift_right(target)
-    every_in = jnp.concatenate([plain_in, shift_right(masked_target), *[plain_in] * len(again)])
-    every_H, every_mask = jnp.concatenate([H, H, *again]), jnp.concatenate([source_mask] * (readings + 1))
+    passes = [(plain_in, H), *[(shift_right(masked_target), H)] * masks, *((plain_in, other) for other in again)]
+    every_in, every_H = (jnp.concatenate(given) for given in zip(*passes, strict=True))
+    every_mask = jnp.concatenate([source_mask] * len(passes))
     states = apply(1, every_in, every_H, every_mask, train=train, method=T5.decode)
-    plain_logits, masked_logits, *second = jnp.split(apply(2, states, method=T5.logits), readings + 1)
-    if contrastive_cross:
-        gloss_states = jnp.split(states, readings + 1)[0]
-    else:
+    plain_logits, *logits = jnp.split(apply(2, states, method=T5.logits), len(passes))
+    masked_logits = logits.pop(0) if masks else None
+    gloss_states = None
+    if contrasts and contrastive_cross:
+        gloss_states = jnp.split(states, len(passes))[0]
+    elif contrasts:
         gloss_states = apply(3, plain_in, None, None, cross=False, train=train, method=T5.decode)
-    return LinkerOutput(H, source_mask, plain_logits, masked_logits, masked, gloss_states, *second)
+    return LinkerOutput(H, source_mask, plain_logits, masked_logits, masked, gloss_states, *logits)

@@ -1,5 +1,7 @@
 """SLUL's losses (PAPER 2.2): arrays in, one value a token or an example out, float32. The caller masks and weighs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -88,24 +90,23 @@ def linker_losses(
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
 
     Of a text that was read twice "cross_entropy" is the mean of both readings, and "r_drop" the divergence of the one's
-    posteriors from the other's, a mean over the tokens up to eos too.
+    posteriors from the other's, a mean over the tokens up to eos too. A loss of a pass that was not asked for is no term.
     """
     real = target != PAD
-    masked = output.masked_positions
-    h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
-    h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
+    masked, terms = output.masked_positions, dict[str, Any]()
     plain = likelihood(output.logits, target, label_smoothing, z_loss)
-    twice = {}
+    if output.masked_logits is not None:
+        hidden = sagm(output.masked_logits, target, masked, label_smoothing, z_loss)
+        apart = consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient)
+        terms |= {"sagm": masked_mean(hidden, masked, axis=1), "kl": masked_mean(apart, real, axis=1)}
+    if output.gloss_states is not None:
+        h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
+        h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
+        terms["contrastive"] = contrastive(h_x, h_g, target, temperature)
     if output.second_logits is not None:
         plain = (plain + likelihood(output.second_logits, target, label_smoothing, z_loss)) / 2
-        twice = {"r_drop": masked_mean(r_drop(output.logits, output.second_logits), real, axis=1)}
-    return {
-        "cross_entropy": masked_mean(plain, real, axis=1),
-        "sagm": masked_mean(sagm(output.masked_logits, target, masked, label_smoothing, z_loss), masked, axis=1),
-        "kl": masked_mean(consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient), real, axis=1),
-        "contrastive": contrastive(h_x, h_g, target, temperature),
-        **twice,
-    }
+        terms["r_drop"] = masked_mean(r_drop(output.logits, output.second_logits), real, axis=1)
+    return {"cross_entropy": masked_mean(plain, real, axis=1), **terms}
 
 
 def _unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:

@@ -22,7 +22,7 @@ from signer_jax.renderer.render import GUIDED
 from signer_jax.renderer.sampler import colour, shared_noise
 from signer_jax.renderer.schedule import interpolate, velocity, velocity_weight
 from signer_jax.renderer.variants import frames_of
-from signer_jax.settings import Rendering, Settings, Slul
+from signer_jax.settings import Loss, Rendering, Settings, Slul
 from signer_jax.slp_moe import losses as pose_losses
 from signer_jax.slp_moe.experts import blend, top
 from signer_jax.slul.linker import LinkerOutput, gloss_queries, linker_forward
@@ -40,14 +40,18 @@ def weighted(terms: Terms, weights: dict[str, float]) -> tuple[Array, dict[str, 
 
 
 def understand(
-    model: Model, params: Any, batch: dict, rng: Any, c: Slul, mask_id: int, *, twice: bool = False
+    model: Model, params: Any, batch: dict, rng: Any, c: Slul, weights: Loss, mask_id: int, *, twice: bool = False
 ) -> tuple[LinkerOutput, Terms]:
-    """SLUL on a batch with glosses: its output and its four losses (paper 2.2), a fifth where it reads `twice`."""
+    """SLUL on a batch with glosses: its output and its four losses (paper 2.2), a fifth where it reads `twice`.
+
+    What no weight counts is not computed, and its loss is not among them.
+    """
     masks, dropout = jax.random.split(rng)
     output = linker_forward(
         model.slul, params["slul"], batch["source"], batch["target"],
         jax.random.uniform(masks, batch["target"].shape), c.mask_rate, mask_id,
-        train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross, twice=twice,
+        train=True, dropout_rng=dropout, contrastive_cross=c.contrastive_cross,
+        masks=bool(weights.sagm or weights.kl), contrasts=bool(weights.contrastive), twice=twice,
     )  # fmt: skip
     terms = linker_losses(
         output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient,
@@ -181,7 +185,7 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
 
     def slul(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         r_drop = settings.train.slul.r_drop
-        terms = understand(model, params, batch, rng, settings.slul, mask_id, twice=r_drop > 0)[1]
+        terms = understand(model, params, batch, rng, settings.slul, settings.loss, mask_id, twice=r_drop > 0)[1]
         return weighted(terms, {**weights, "r_drop": r_drop})
 
     def pose(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
@@ -211,7 +215,7 @@ def make_objective(stage: str, model: Model, settings: Settings, mask_id: int) -
 
     def joint(params: Any, batch: dict, rng: Any) -> tuple[Array, dict[str, Array]]:
         linker_rng, diffusion_rng = jax.random.split(rng)
-        linked, terms = understand(model, params, batch, linker_rng, settings.slul, mask_id)
+        linked, terms = understand(model, params, batch, linker_rng, settings.slul, settings.loss, mask_id)
         H, mask = linked.H, linked.source_mask
         _, confidence, gates, stable = blended_pose(model, params, batch, H, mask, settings.pose.follow)
         terms |= pose_terms(model, batch, confidence, gates, stable, settings.pose.smooth_order)

@@ -25,11 +25,11 @@ def params() -> dict:
     return weights(MODULE)
 
 
-@functools.partial(jax.jit, static_argnames=("train", "cross", "twice"))
-def forward(params, source=SOURCE, uniform=UNIFORM, rate=0.3, rng=None, *, train=False, cross=False, twice=False):
+@functools.partial(jax.jit, static_argnames=("train", "cross", "twice", "masks", "contrasts"))
+def forward(params, source=SOURCE, uniform=UNIFORM, rate=0.3, rng=None, *, cross=False, **how):
     return linker.linker_forward(
-        MODULE, params, source, TARGET, uniform, rate, MASK, train=train, dropout_rng=rng, contrastive_cross=cross,
-        twice=twice,
+        MODULE, params, source, TARGET, uniform, rate, MASK, dropout_rng=rng, contrastive_cross=cross,
+        **{"train": False, **how},
     )  # fmt: skip
 
 
@@ -130,6 +130,26 @@ def test_two_readings_differ_by_their_dropout_alone(params):
     np.testing.assert_allclose(dry.second_logits, once.logits, atol=1e-5)
     wet = forward(params, rng=jax.random.key(1, impl="rbg"), train=True, twice=True)
     assert np.abs(wet.second_logits - wet.logits).max(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_what_is_not_wanted_is_not_computed_and_changes_nothing(params, cross):
+    whole, bare = forward(params, cross=cross), forward(params, cross=cross, masks=False, contrasts=False)
+    assert bare.masked_logits is None and bare.gloss_states is None
+    np.testing.assert_allclose(bare.logits, whole.logits, atol=1e-5)
+    given = {"temperature": 0.1, "stop_anchor_gradient": True, "label_smoothing": 0.1, "z_loss": 0.0}
+    terms = linker_losses(bare, TARGET, **given)
+    assert list(terms) == ["cross_entropy"]
+    np.testing.assert_allclose(
+        terms["cross_entropy"], linker_losses(whole, TARGET, **given)["cross_entropy"], atol=1e-5
+    )
+    masked = forward(params, cross=cross, contrasts=False)
+    assert list(linker_losses(masked, TARGET, **given)) == ["cross_entropy", "sagm", "kl"]
+    np.testing.assert_allclose(masked.masked_logits, whole.masked_logits, atol=1e-5)
+    both = forward(params, cross=cross, masks=False, twice=True)
+    assert list(linker_losses(both, TARGET, **given)) == ["cross_entropy", "contrastive", "r_drop"]
+    np.testing.assert_allclose(both.second_logits, whole.logits, atol=1e-5)
+    np.testing.assert_allclose(both.gloss_states, whole.gloss_states, atol=1e-5)
 
 
 def test_pool_glosses_by_hand():
