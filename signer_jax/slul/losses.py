@@ -90,7 +90,7 @@ def linker_losses(
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
 
     Of a text that was read twice "cross_entropy" is the mean of both readings, and "r_drop" the divergence of the one's
-    posteriors from the other's, a mean over the tokens up to eos too. A loss of a pass that was not asked for is no term.
+    posteriors from the other's, a mean over the tokens up to eos too. What was not computed is no term.
     """
     real = target != PAD
     masked, terms = output.masked_positions, dict[str, Any]()
