@@ -21,10 +21,11 @@ from signer_jax.settings import Settings
 from signer_jax.slul.linker import shift_right
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.training import partitioning
-from signer_jax.training.checkpoints import Checkpoints, latest_step
+from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.loop import Objective, Program, Stage, fit
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.preemption import Notice
+from signer_jax.training.there import latest_step
 
 
 def alone(settings: Settings) -> Settings:
@@ -79,7 +80,7 @@ def train(settings: Settings, workdir: Path, notice: Notice | None = None) -> No
     batches = examples.batches(corpus, chosen, coding_of(settings, tokenizer, about), reading)
     params = {NAME: init(module, settings)}
     program = Program(stage_of(module, settings), params, mesh)
-    keeping = settings.keep_checkpoints, settings.keep_best
+    keeping = settings.keep_checkpoints, int(settings.keep_best)
     with Checkpoints(checkpoints, *keeping) as saved, folder.Clock(workdir, NAME):
         fit(
             program, params, batches, seed=settings.seed, checkpoints=saved, monitor=Monitor(workdir / "tensorboard"),

@@ -20,7 +20,8 @@ from signer_jax.progress import progress
 from signer_jax.settings import Settings
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.tokenizer import Tokenizer
-from signer_jax.training.checkpoints import latest_step, read_params
+from signer_jax.training.checkpoints import read_params
+from signer_jax.training.there import latest_step
 from signer_jax.types import Pose
 
 NAME = "back_translation"  # of its stage, the only one in its folder
