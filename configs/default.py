@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     # alike the higher.
     c.data.language_temperature = 1.0
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
-    c.data.prefetch = 8  # records kept ready
+    c.data.prefetch = 8  # batches kept ready
 
     # -- SLUL: text -> gloss (paper 2.2) ----------------------------------------------------------------------------
     c.tokenizer = ConfigDict()
@@ -68,7 +68,8 @@ def get_config() -> ConfigDict:
     c.tokenizer.path = ""
     c.tokenizer.mask = "<mask>"  # the piece that stands for a masked gloss token ("<extra_id_0>" for published T5)
     c.tokenizer.vocab_size = 1800
-    c.tokenizer.whole_glosses = 0  # a gloss that occurs so often in training is one piece; 0 makes pieces of all
+    # A gloss that occurs so often in training is one of these pieces, if it has a capital; 0 makes pieces of all
+    c.tokenizer.whole_glosses = 0
     # BPE-dropout: share of the joins that are left out when SLUL's training reads a text, so that a word is read in
     # other pieces every time
     c.tokenizer.dropout = 0.0

@@ -66,10 +66,13 @@ def build(
     settings: Settings, reached: Mapping[str, Any], workdir: Path, metrics: dict[str, float], facts: dict[str, str],
     split: str, mesh: Mapping[str, int],
 ) -> dict:  # fmt: skip
-    """`reached`: of the parameters; `mesh`: the size of each axis."""
+    """`reached`: of the parameters, and how they were chosen (`scores.chosen`); `mesh`: the size of each axis."""
+    steps = {stage: settings.stage(stage).steps for stage in settings.stages}
+    for stage, chose in reached.get("selected", {}).items():  # the last look of a stage is at its end
+        steps[stage] = min(steps[stage], max((step for step, _ in chose.get("looks", [])), default=steps[stage]))
     return {
-        "step": sum(settings.stage(stage).steps for stage in settings.stages),
-        "steps": {stage: settings.stage(stage).steps for stage in settings.stages},
+        "step": sum(steps.values()),
+        "steps": steps,
         **reached,
         "split": split,
         "metrics": metrics,

@@ -55,7 +55,7 @@ def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
     signature = text_metrics.bleu(truth, truth)["signature"]
     floor = bleu4(gloss_baselines([], samples)["copy"])
     by = f"BLEU-4 of {len(samples)} texts of {SELECTED_ON}, greedy (the texts themselves: {floor:.2f}; {signature})"
-    return Score(measured, by, f"{SELECTED_ON}_bleu4")
+    return Score(measured, by, f"{SELECTED_ON}_bleu4", floor)
 
 
 def chosen(settings: Settings, workdir: Path) -> dict[str, Any]:

@@ -198,6 +198,11 @@ def _slul_misfits(settings: Settings) -> Iterable[str]:
             f"config.train.slul.patience {c.patience}: by 'last' every look is better than the one before; set it to "
             "0, or config.train.slul.select_by=bleu4"
         )
+    if c.select_every and c.average > (looks := -(-c.steps // c.select_every)):
+        yield (
+            f"config.train.slul.average {c.average}: there are {looks} looks in {c.steps} steps; lower it, or "
+            "config.train.slul.select_every"
+        )
     if c.average > 1 and "lora" in c.trains:
         yield (
             f"config.train.slul.average {c.average}: adapters are products of two matrices, and the product of their "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.cli.common import command, figures, say_overrides
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, one_line
 
 
 def add(commands: Any) -> None:
@@ -91,6 +91,8 @@ def finish(config: Any, workdir: Path, then: Callable[..., None] | None = None, 
                 log_samples(evaluation, result["step"], monitor, signer.fps)
             results.write(target, result)
             print(figures(evaluation.metrics, split))
+            if "gloss/selected_on" in evaluation.facts:
+                print(one_line(f"gloss/selected_on: {evaluation.facts['gloss/selected_on']}"))
             if then:
                 then(signer, evaluation, result, workdir)
         wait_for_all("finished")

@@ -13,6 +13,7 @@ from signer_jax.slp_moe.retrieval import Experts, Retrieval, at_frames, chosen_c
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.types import Sample
 
+_DRAWS = 4  # of a text's pieces, until one is short enough
 EXPERTS = tuple(field.name for field in fields(Experts))
 
 
@@ -37,11 +38,13 @@ def tokens(
 ) -> dict[str, np.ndarray]:
     """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to.
 
-    `dropout`, `rng`: as in `Tokenizer.encode_source`; a text that would be too long for it is read whole instead.
+    `dropout`, `rng`: as in `Tokenizer.encode_source`, drawn again where the pieces are more than there is room for; a
+    text that has no other reading of that length is read whole.
     """
-    source = tokenizer.encode_source(sample.text, sample.language, dropout, rng) if sample.text else []
-    if dropout and len(source) > limits.source:
-        source = tokenizer.encode_source(sample.text, sample.language)
+    source = tokenizer.encode_source(sample.text, sample.language) if sample.text else []
+    if dropout and source and len(source) <= limits.source:
+        draws = (tokenizer.encode_source(sample.text, sample.language, dropout, rng) for _ in range(_DRAWS))
+        source = next((drawn for drawn in draws if len(drawn) <= limits.source), source)
     target, target_gloss = tokenizer.gloss_target(sample.glosses, limits.target)
     source = tokenizer.cut(source, limits.source)
     return {"source": pad(source, limits.source), "target": target, "target_gloss": target_gloss}

@@ -75,12 +75,13 @@ def proto_fields(model: bytes) -> set[int]:
     return found
 
 
-def _untrained(reason: str, vocab_size: int) -> SignerError:
+def _untrained(reason: str, vocab_size: int, whole: int) -> SignerError:
     """SentencePiece's reason, which names places in its source, in words of a config."""
     if needs := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
+        glosses = f", {whole} of them whole glosses (config.tokenizer.whole_glosses)" if whole else ""
         return SignerError(
             f"config.tokenizer.vocab_size {vocab_size}: the characters of the training texts and the marks alone are "
-            f"{needs[1]} pieces; give at least that, and some hundreds more for whole words"
+            f"{needs[1]} pieces{glosses}; give at least that, and some hundreds more for whole words"
         )
     if "sentences_.empty()" in reason:
         return SignerError("tokenizer: the training texts hold no word; give a corpus with texts and glosses")
@@ -149,6 +150,11 @@ class Tokenizer:
         rows = [" ".join(row) for row in glosses]
         often = Counter(gloss for row in rows for gloss in row.split()) if whole else {}
         pieces = sorted(g for g, count in often.items() if count >= whole and g != g.lower())
+        if whole and not pieces:
+            raise SignerError(
+                f"config.tokenizer.whole_glosses {whole}: no gloss with a capital occurs so often in training; lower "
+                "it, or set it to 0"
+            )
 
         def sentences() -> Iterator[str]:
             yield from filter(None, (spaced(normalise(text)) for text in texts))
@@ -184,7 +190,7 @@ class Tokenizer:
                 minloglevel=3,
             )
         except (RuntimeError, OSError, ValueError) as error:
-            raise _untrained(" ".join(str(error).split()), vocab_size) from None
+            raise _untrained(" ".join(str(error).split()), vocab_size, len(pieces)) from None
         tokenizer = cls(model.getvalue())
         storage.write_file(path, model.getvalue())
         return tokenizer

@@ -313,7 +313,8 @@ def fit(
             losses.add(k + 1, metrics)
             last, stops = k + 1 == stage.steps, agreement.stops(answer)
             due = selection is not None and (last or (k + 1) % selection.every == 0)
-            logs, saves = (k + 1) % log_every == 0 or last, (k + 1) % checkpoint_every == 0 or last or stops or due
+            logs = (k + 1) % log_every == 0 or last or due  # a look may be the stage's end
+            saves = (k + 1) % checkpoint_every == 0 or last or stops or due
             if (logs or saves) and (row := int(state.skipped_in_row)) >= stage.nonfinite_steps:
                 after = f" and the {stage.nonfinite_steps - 1} after it" if stage.nonfinite_steps > 1 else ""
                 what = f"the loss or its gradient is {bad} at step {k + 2 - row}{after}"

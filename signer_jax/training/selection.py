@@ -5,6 +5,7 @@ A stage is looked at every so many steps. All looks so far are in each checkpoin
 chooses and ends as the uninterrupted one; the checkpoints that would be chosen stay.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ class Score:
     of: Callable[[Params], float]  # of all that it uses; the same number in every process
     by: str  # what that measures, for people
     name: str  # of its curve, after the stage's
+    floor: float = -math.inf  # what knowing nothing scores
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Selection:
     average: int = 1  # the mean of so many of the best looks is given
 
     def ends(self, looks: Sequence[Look]) -> bool:
-        """Whether the best look is so many looks ago."""
-        return 0 < self.patience <= looks_since_the_best(looks)
+        """Whether the best look is so many looks ago. Looks that all scored 0 end nothing: a model that gets nothing
+        right yet has not stopped learning.
+        """
+        return 0 < self.patience <= looks_since_the_best(looks) and any(score for _, score in looks)
 
     def chosen(self, looks: Sequence[Look]) -> list[int]:
         """The steps of which the mean is given, in their order."""
@@ -58,8 +62,13 @@ def told(selection: Selection, looks: Sequence[Look], given: Collection[int], sc
         f"the mean of the parameters after steps {listed}" if len(given) > 1 else f"the parameters after step {listed}"
     )
     rank = f", of {len(looks)} looks"
-    by = f", by {selection.score.by}: {score:.2f}" if selection.score and score is not None else ""
-    end = looks[-1][0]
+    by, end, most = "", looks[-1][0], max(value for _, value in looks)
+    if selection.score and score is not None:
+        by = f", by {selection.score.by}: {score:.2f}"
+        if score < most:
+            by += f" (the best look alone: {most:.2f})"
+        if score <= selection.score.floor:
+            by += ", no more than knowing nothing scores"
     early = f"; it ended at step {end} of {steps}, {selection.patience} looks after the best" if end < steps else ""
     return f"gives {what}{rank}{by}{early}"
 

@@ -70,6 +70,12 @@ def test_frequent_glosses_are_one_piece(tmp_path):
         assert own.decode_gloss(own.encode_gloss(row)) == row
     assert len(own.encode_gloss(["REGENWIND"])) > 2 and own.gloss_index(own.encode_gloss(["IX-1", "WEN"]))[0] == 0
     assert UNKNOWN not in own.encode_source("viel regen am 9.", "gsg")
+    for size, row, said in (
+        (30, glosses[0], "3 of them whole glosses .config.tokenizer.whole_glosses.; give at least that"),
+        (80, ("9", "今天"), "whole_glosses 2: no gloss with a capital occurs so often"),
+    ):
+        with pytest.raises(SignerError, match=said):
+            Tokenizer.train(texts, tmp_path / "none", size, LANGUAGES, glosses=[row] * 2, whole=2)
 
 
 def test_a_text_is_read_in_other_pieces_by_chance(tokenizer, tmp_path):

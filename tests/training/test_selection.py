@@ -30,6 +30,8 @@ def test_the_best_and_what_ends_a_stage_by_hand():
     assert Selection(2, None, average=3).chosen(LOOKS) == [4, 6, 8]
     assert [Selection(2, None, patience=3).ends(LOOKS[:n]) for n in (1, 2, 3, 4, 5)] == [False] * 4 + [True]
     assert not Selection(2, None).ends(LOOKS)
+    silent = [(step, 0.0) for step in (2, 4, 6)]
+    assert not Selection(2, None, patience=1).ends(silent) and Selection(2, None, patience=1).ends([(1, 0.1), *silent])
     assert looks_of({"looks": [[2, 1.0]]}) == [(2, 1.0)] and looks_of({}) == []
     for wrong in ([[2, 1]], [[2.0, 1.0]], [[2]], [2]):
         with pytest.raises((ValueError, TypeError)):
