@@ -94,7 +94,7 @@ def evaluate_back_translation(
     result.metrics[f"{VIDEOS}/failed"] = float(found.count(None))
     result.facts[f"{VIDEOS}/videos"] = (
         f"{'of the texts' if made else 'of the true poses'}, read by {estimator.made_by}; the rows beside them are of "
-        "the corpus's stored poses, not of what this estimator would find in true videos"
+        "the corpus's stored poses: no true video was read for these"
     )
     filmed_rows = read_rows(translator, {OURS if made else FILMED: found}, some, VIDEOS, result)
     filmed_rows |= {row: [seen[row][k] for k in places] for row in known}
