@@ -33,6 +33,11 @@ def get_config():
     c.pose.pool_hidden = 0
     c.pose.follow = "soft"
     c.pose.smooth_order = 2
+    # `signer back-translate`, of the size in Camgöz et al. 2020 (3 layers, 512 units, 8 heads); nobody has trained it.
+    c.back_translation.max_frames = 720  # 30 seconds
+    c.back_translation.d_model, c.back_translation.d_kv, c.back_translation.d_ff = 512, 64, 2048
+    c.back_translation.heads = 8
+    c.back_translation.encoder_layers = c.back_translation.decoder_layers = 3
     c.evaluate.sentences, c.evaluate.poses = 1741, 200
     c.evaluate.videos = 200
     return c

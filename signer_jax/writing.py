@@ -22,6 +22,19 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_ONE_FORM))
 
 
+# Unified ideographs, their extensions and those of compatibility (Unicode 16, blocks of the script Han).
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+def han_apart(text: str) -> str:
+    """Each Han character as a word of its own, single spaces between words: Chinese is written without any."""
+    return " ".join(_HAN.sub(r" \g<0> ", text).split())
+
+
+def has_han(text: str) -> bool:
+    return _HAN.search(text) is not None
+
+
 _TOKEN = re.compile(r"[^\s.,;:!?\"()]+")
 
 

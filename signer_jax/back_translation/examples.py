@@ -23,17 +23,17 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.slul.tokenizer import Tokenizer, normalise, spaced
 from signer_jax.types import Pose, Sample
-from signer_jax.writing import words_of
+from signer_jax.writing import han_apart, words_of
 
 TRAINED_ON = "train"
 
 
 def sentence_of(text: str, corpus: str) -> str:
-    """What of a text is signed, in lower case, punctuation as words of its own; of the built-in corpus without
-    punctuation and without the prompt that asks for it, which nobody signs.
+    """What of a text is signed, in lower case, punctuation and Han characters as words of their own; of the built-in
+    corpus without punctuation and without the prompt that asks for it, which nobody signs.
     """
     if corpus != "builtin":
-        return spaced(normalise(text))
+        return han_apart(spaced(normalise(text)))
     cores = [grammar.unwrap(text, language) for language in grammar.TABLES]
     return next((core for core, prompt in cores if prompt is not None), cores[0][0])
 

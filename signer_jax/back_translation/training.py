@@ -120,6 +120,11 @@ def init(module: model.SignTranslator, settings: Settings) -> Any:
     return make(jax.random.key(settings.seed), *model.example(settings.back_translation))["params"]
 
 
+def shape() -> dict[str, int]:
+    """The size of each axis of what it trains on."""
+    return dict(_mesh().shape)
+
+
 def _mesh() -> jax.sharding.Mesh:
     """Its devices share the rows of a batch: so small a model lies whole on each."""
     return partitioning.make_mesh({"data": -1})

@@ -1,7 +1,7 @@
 """A trained sign-to-text model, opened: poses in, texts and glosses out."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_origin
@@ -98,15 +98,24 @@ class BackTranslator:
         """The keys of the sentences that it learned: what it says of one of them says nothing about a run."""
         return frozenset(self.about.sentences)
 
-    def read(self, poses: Sequence[Pose], languages: Sequence[str]) -> list[Read]:
-        """What each pose says, of any length at any rate, on all joints (`skeleton.JOINTS`), normalised; of more than
-        `max_frames` at its own rate the first. Raises `SignerError` for a language that it did not learn.
-        """
+    def check_languages(self, languages: Iterable[str]) -> None:
+        """Raises `SignerError` for a language that it did not learn."""
         if unknown := sorted(set(languages) - set(self.about.languages)):
             raise SignerError(
                 f"--back-translation {self.directory}: learned {', '.join(self.about.languages)}, not {unknown[0]}; "
                 "give one of the run's language"
             )
+
+    def cut(self, poses: Sequence[Pose]) -> int:
+        """How many of the poses have more than `max_frames` frames at its own rate: of these `read` sees the first."""
+        most = self.settings.back_translation.max_frames
+        return sum(frames_at(pose, self.about.fps) > most for pose in poses)
+
+    def read(self, poses: Sequence[Pose], languages: Sequence[str]) -> list[Read]:
+        """What each pose says, of any length at any rate, on all joints (`skeleton.JOINTS`), normalised; of more than
+        `max_frames` at its own rate the first. Raises `SignerError` for a language that it did not learn.
+        """
+        self.check_languages(languages)
         c, coding = self.settings.back_translation, self.coding
         found: list[Read] = []
         for start in progress(range(0, len(poses), _ROWS), "back translation"):
@@ -148,11 +157,14 @@ def _sizes(params: Any) -> dict[str, tuple[int, ...]]:
     return {name: leaf.shape for name, leaf in flatten_dict(params, sep="/").items()}
 
 
+def frames_at(pose: Pose, fps: float) -> int:
+    """How many frames a pose has at so many a second."""
+    return len(pose) if abs(pose.fps - fps) < 1e-3 * fps else max(1, round(len(pose) / pose.fps * fps))
+
+
 def at_rate(pose: Pose, fps: float) -> Pose:
     """A pose at this many frames a second."""
-    if abs(pose.fps - fps) < 1e-3 * fps:
-        return pose
-    return resample(pose, max(1, round(len(pose) / pose.fps * fps)), fps=fps)
+    return pose if abs(pose.fps - fps) < 1e-3 * fps else resample(pose, frames_at(pose, fps), fps=fps)
 
 
 def module_of(settings: Settings, tokenizer: Tokenizer, about: About) -> model.SignTranslator:

@@ -26,22 +26,28 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from signer_jax import configuration
+    from signer_jax import result as results
     from signer_jax.back_translation import training
     from signer_jax.back_translation.translator import BackTranslator
     from signer_jax.data.prepared.reading import opened
-    from signer_jax.evaluation.back_translation import evaluate_truth
+    from signer_jax.evaluation.back_translation import POSES, evaluate_truth
     from signer_jax.evaluation.figures import Evaluation
     from signer_jax.training.preemption import watched
     from signer_jax.validation import read
 
     settings = training.alone(read(configuration.load(arguments.config, arguments.overrides)))
-    workdir = Path(arguments.workdir)
+    workdir, split, result = Path(arguments.workdir), settings.evaluate.split, Evaluation()
     with watched() as notice, training.claimed(settings, workdir):
         training.train(settings, workdir, notice)
-    result, split = Evaluation(), settings.evaluate.split
-    if split:
-        corpus = opened(workdir / "data")
-        evaluate_truth(BackTranslator.open(workdir), corpus, split, settings.evaluate.poses, result)
+        if not split:
+            print("back/poses: not scored: config.evaluate.split is empty")
+            return
+        translator = BackTranslator.open(workdir)
+        evaluate_truth(translator, opened(workdir / "data"), split, settings.evaluate.poses, result)
+        reached = results.reached(translator.params)
+        made = results.build(settings, reached, workdir, result.metrics, result.facts, split, training.shape())
+        results.write(workdir / "result.json", made)
+    if f"{POSES}/sentences" in result.metrics:
         print(judgement(result.metrics, split))
-        for name, value in sorted(result.facts.items()):
-            print(one_line(f"{name}: {value}"))
+    for name, value in sorted(result.facts.items()):
+        print(one_line(f"{name}: {value}"))

@@ -75,17 +75,31 @@ def figures(metrics: dict[str, float], split: str) -> str:
 
 
 def judgement(metrics: Mapping[str, float], split: str, folder: str = "back") -> str:
-    """The table of a back translation: a row for each kind of pose, the scores with their intervals."""
+    """The table of a back translation: a row for each kind of pose, the scores with their intervals.
+
+    Beside what is read in videos stand stored poses, which no estimator found.
+    """
+    videos = folder == "back_video"
+    ours = "the run's videos" if videos else "the run's"
+    stored = ", stored poses" if videos else ""
     kinds = {
-        "": "the run's", "_true_glosses": "the run's, of the true glosses", "_truth": "ground truth (ceiling)",
-        "_shuffled": "another's ground truth (floor)", "_over_truth": "the run's less ground truth",
-        "_over_shuffled": "the run's less another's", "_truth_over_shuffled": "ground truth less another's",
+        "": ours, "_true_glosses": f"{ours}, of the true glosses", "_true_poses": "videos of the true poses",
+        "_truth": f"ground truth{stored or ', unseen recordings'}",
+        "_nearest_text": f"nearest training text's{stored or ' recording'} (retrieval)",
+        "_shuffled": f"another's ground truth{stored} (floor)",
     }  # fmt: skip
+    others = {"_truth": "ground truth", "_nearest_text": "retrieval", "_shuffled": "another's"}
+    kinds |= {
+        f"{first}_over{other}": f"{said} less {theirs}"
+        for first, said in (("", ours), ("_true_poses", "videos of the true poses"), ("_truth", "ground truth"))
+        for other, theirs in others.items()
+    }
 
     def cell(name: str) -> str:
         if name not in metrics:
             return "-"
-        return f"{metrics[name]:.1f} [{metrics[f'{name}_low']:.1f}, {metrics[f'{name}_high']:.1f}]"
+        low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+        return f"{metrics[name]:.1f} [{low:.1f}, {high:.1f}]" if math.isfinite(low) else f"{metrics[name]:.1f} [-]"
 
     rows = [
         (said, *(cell(f"{folder}/{score}{kind}") for score in SCORES))

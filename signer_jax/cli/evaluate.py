@@ -10,6 +10,7 @@ from signer_jax.errors import SignerError, one_line
 
 if TYPE_CHECKING:
     from signer_jax.data.estimators.opening import Estimator
+    from signer_jax.evaluation.figures import Evaluation
 
 
 def add(commands: Any) -> None:
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax import result as results
     from signer_jax.back_translation.translator import BackTranslator
     from signer_jax.evaluation import evaluate
-    from signer_jax.evaluation.back_translation import POSES, VIDEOS, evaluate_back_translation
+    from signer_jax.evaluation.back_translation import check, evaluate_back_translation
     from signer_jax.opened import along
     from signer_jax.pipeline import Signer
     from signer_jax.scores import chosen
@@ -50,21 +51,35 @@ def run(arguments: argparse.Namespace) -> None:
     signer = Signer.load(arguments.workdir)
     c = signer.settings  # what its parameters lie on here, whatever it trained on
     mesh = own_mesh(asdict(c.mesh), along=along(c)).shape
-    evaluation = evaluate(signer, arguments.split)
     if translator is not None:
-        evaluate_back_translation(signer, translator, arguments.split, evaluation, estimator)
-    result = results.build(
-        signer.settings, results.reached(signer.params) | chosen(c, signer.workdir), Path(arguments.workdir),
-        evaluation.metrics, evaluation.facts, arguments.split, mesh,
-    )  # fmt: skip
-    if target:
-        results.write(target, result)
-    tables = {folder for folder in (POSES, VIDEOS) if f"{folder}/bleu4_truth" in evaluation.metrics}
+        check(signer, translator, arguments.split)
+    evaluation = evaluate(signer, arguments.split)
+    reached = results.reached(signer.params) | chosen(c, signer.workdir)
+
+    def keep() -> None:
+        if target:
+            results.write(target, results.build(
+                c, reached, Path(arguments.workdir), evaluation.metrics, evaluation.facts, arguments.split, mesh,
+            ))  # fmt: skip
+
+    keep()
+    try:
+        if translator is not None:
+            evaluate_back_translation(signer, translator, arguments.split, evaluation, estimator)
+    finally:  # whatever ends a back translation, of which each video may take minutes: what there is, is kept
+        keep()
+        _say(evaluation, arguments.split)
+
+
+def _say(evaluation: "Evaluation", split: str) -> None:
+    from signer_jax.evaluation.back_translation import POSES, VIDEOS
+
+    tables = [folder for folder in (POSES, VIDEOS) if f"{folder}/bleu4_truth" in evaluation.metrics]
     read_back = tuple(f"{folder}/{score}" for folder in tables for score in SCORES)
     own = {name: value for name, value in evaluation.metrics.items() if not name.startswith(read_back)}
-    print(figures(own, arguments.split))
-    for folder in sorted(tables):
-        print(f"\n{judgement(evaluation.metrics, arguments.split, folder)}\n")
+    print(figures(own, split))
+    for folder in tables:
+        print(f"\n{judgement(evaluation.metrics, split, folder)}\n")
     for name, value in sorted(evaluation.facts.items()):
         print(one_line(f"{name}: {value}"))
 

@@ -55,6 +55,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--ref", required=True, help="the reference, or a folder of them")
     parser.add_argument("--hyp", required=True, help="the hypothesis, or a folder of files of the same names")
     parser.add_argument("--json", help="write what the table prints to this file")
+    parser.add_argument("--han", choices=("words", "characters"), default="words",
+                        help="text: what is a word of Chinese: what spaces divide, or each character")  # fmt: skip
     videos = parser.add_argument_group("video")
     videos.add_argument("--pose", help="the references' poses (.pose, or a folder of them): Hand SSIM")
     videos.add_argument("--hand-crop", type=int, default=0, metavar="N",
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_options(arguments)
     pairs, facts = paired(Path(arguments.ref), Path(arguments.hyp), arguments.kind)
     if arguments.kind == "text":
-        outcome = score_text(pairs)
+        outcome = score_text(pairs, characters=arguments.han == "characters")
     elif arguments.kind == "pose":
         outcome = score_pose(pairs)
     else:
@@ -190,14 +192,17 @@ def _distinct(rows: Sequence[dict[str, str]]) -> dict[str, str]:
 # ---- Texts and poses -------------------------------------------------------------------------------------------------
 
 
-def score_text(pairs: Sequence[Pair]) -> Outcome:
-    """The lines of all pairs as one corpus."""
+def score_text(pairs: Sequence[Pair], *, characters: bool = False) -> Outcome:
+    """The lines of all pairs as one corpus; `characters`: each Han character is a word."""
     from signer_jax.metrics import text
+    from signer_jax.writing import han_apart, has_han
 
     hypotheses: list[str] = []
     references: list[str] = []
     for _, reference, hypothesis in pairs:
         ours, theirs = read_lines(hypothesis), read_lines(reference)
+        if characters:
+            ours, theirs = list(map(han_apart, ours)), list(map(han_apart, theirs))
         if len(ours) != len(theirs):
             raise SignerError(
                 f"{hypothesis}: has {len(ours)} lines where {reference} has {len(theirs)}; give one hypothesis "
@@ -221,17 +226,43 @@ def score_text(pairs: Sequence[Pair]) -> Outcome:
             "wer": text.word_error_rate(ours, theirs),
             "exact": text.exact_match(ours, theirs),
         }
-        return metrics, signed | text.signatures()
+        signed |= text.signatures()
+        if characters:
+            signed |= {name: f"{said}|han:characters" for name, said in signed.items() if name != "chrf"}
+        return metrics, signed
 
     metrics, signatures = scores(hypotheses, references)
     outcome = Outcome(metrics, {}, signatures)
+    if not characters and (count := sum(map(has_han, references))):
+        outcome.facts["Han characters"] = (
+            f"in {count} references, whose words are what spaces divide; --han characters takes each as a word"
+        )
     lines = [line for line in references if 0 < len(line.split()) <= _FLOOR_WORDS][:_FLOOR_LINES]
     if len(set(lines)) > 1:
-        outcome.floor = scores(lines[1:] + lines[:1], lines)[0]
+        floors = [scores(answers, lines)[0] for answers in _dumb_answers(lines)]
+        outcome.floor = {
+            name: (min if name == "wer" else max)(floor[name] for floor in floors) for name in floors[0]
+        }  # fmt: skip
         outcome.facts["floor"] = (
-            f"the reference of the next line in each line's place; of {_FLOOR_LINES:,} lines at most"
+            "the better of two: the next other reference in each line's place, and the commonest reference in all, "
+            f"where one comes twice; of {_FLOOR_LINES:,} lines at most"
         )
     return outcome
+
+
+def _dumb_answers(lines: Sequence[str]) -> list[list[str]]:
+    """Hypotheses that know nothing of a line: the next different reference; the one that is there most often, if one is
+    there more than once.
+    """
+    from collections import Counter
+
+    following, after = [""] * len(lines), lines[0]  # the next line that is different, from the end, twice around
+    for i in reversed(range(2 * len(lines))):
+        line, then = lines[i % len(lines)], lines[(i + 1) % len(lines)]
+        after = then if then != line else after
+        following[i % len(lines)] = after
+    commonest, count = Counter(lines).most_common(1)[0]
+    return [following, *([[commonest] * len(lines)] if count > 1 else [])]
 
 
 def normalised(path: Path) -> tuple["Pose", "np.ndarray"]:
@@ -264,8 +295,8 @@ def score_pose(pairs: Sequence[Pair]) -> Outcome:
 
 
 def _pose_report(reference: Path, hypothesis: Path) -> "Report":
-    """x and y of the joints that both layouts have: what a layout lacks is no fault of the signing, and z is a guess of
-    the detector's, which not every layout has.
+    """x and y of the joints that both layouts have, and z is a guess of the detector's, which not every layout has.
+    `lacking` alone is of all joints of the reference's layout, or one without hands would seem to lack nothing.
     """
     import numpy as np
 
@@ -277,7 +308,8 @@ def _pose_report(reference: Path, hypothesis: Path) -> "Report":
     joints = np.flatnonzero(they_have & we_have)
     names = [skeleton.JOINTS[joint] for joint in joints]
     long = len(theirs) * len(ours) > _SHOWN_PAIRS
-    report = pose_report(ours, theirs, joints, (lambda blocks: progress(blocks, "warping")) if long else iter)
+    watch = (lambda blocks: progress(blocks, "warping")) if long else iter
+    report = pose_report(ours, theirs, joints, watch, owed=np.flatnonzero(they_have))
     shown = [f"{(pose.confidence[:, joints] <= 0).mean():.1%}" for pose in (theirs, ours)]
     radius = warping.band(len(ours), len(theirs))
     report.facts = {
@@ -285,6 +317,8 @@ def _pose_report(reference: Path, hypothesis: Path) -> "Report":
         "joints": f"x and y of the {len(joints)} of {len(skeleton.JOINTS)} that both layouts have: "
         f"{', '.join(f'{sum(name in group for name in names)} of {part}' for part, group in _parts().items())}; "
         f"hand-weighted: hands count {warping.HAND_WEIGHT:g}-fold",
+        "lacking": f"of the {they_have.sum()} joints of the reference's layout, "
+        f"{(they_have & ~we_have).sum()} of which the hypothesis's has none of",
         "normaliser": "a clip's median shoulder centre and width",
         "fill": f"{warping.MISSING:g} where only the reference shows a joint; what it does not show is not scored",
         "fps": f"reference {theirs.fps:g}, hypothesis {ours.fps:g}",

@@ -28,6 +28,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     given = [name for name in ("pose", "hand_crop", "poses", "pose_weights", "inception") if getattr(arguments, name)]
     if given and arguments.kind != "video":
         raise SignerError(f"--{given[0].replace('_', '-')}: is of videos; leave it out of score {arguments.kind}")
+    if arguments.han != "words" and arguments.kind != "text":
+        raise SignerError(f"--han: is of texts; leave it out of score {arguments.kind}")
     if arguments.poses and not arguments.pose_weights:
         raise SignerError(f"--poses {arguments.poses}: needs --pose-weights, the folder of its files")
     if arguments.pose_weights and not arguments.poses:
@@ -127,7 +129,9 @@ def _report(
     report = gathered.report()
     if not hands:
         del report.scores["hand_ssim"], report.floor["hand_ssim"], report.signatures["hand_ssim"]
-    report.scores |= found | {"frames": Ratio(gathered.frames)}
+    # Of a hypothesis that ends early the other scores are over what there is of it alone.
+    report.scores |= found | {"compared": Ratio(gathered.frames, gathered.frames + counts[0])}
+    report.scores |= {"frames": Ratio(gathered.frames)}
     report.facts = {
         "fps": f"reference {rates[0]:g}, hypothesis {rates[1]:g}",
         "pairs": "each frame of the reference with the hypothesis's nearest in time, both from their first frame; "

@@ -94,6 +94,8 @@ def rank(arguments: argparse.Namespace) -> None:
         f"Krippendorff's alpha {_share(found['krippendorff_alpha'])})",
         f"no difference: {_share(found['no_difference'])} of the votes; left: {_share(found['left'])} of the others "
         "(0.50 without a habit)",
+        f"seconds to a vote: {_seconds(found['median_seconds'])} (median); {found['shorter_than_the_clip']} of "
+        f"{found['votes_timed']} timed votes in less than the longer clip takes",
     )
     for line in (*lines, *found["said"]):
         print(one_line(line))
@@ -101,6 +103,10 @@ def rank(arguments: argparse.Namespace) -> None:
 
 def _share(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "-"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "-"
 
 
 def _range(one: dict[str, Any], form: str) -> str:

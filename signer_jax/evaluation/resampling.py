@@ -1,19 +1,21 @@
 """How sure scores of texts are: the sentences are drawn again and again, for all systems the same ones.
 
 "Statistical Significance Tests for Machine Translation Evaluation" (Koehn 2004). The scores are functions of sums over
-sentences, so that a thousand corpora are a thousand sums.
+sentences, so that a thousand corpora are a thousand sums. Rows of one sentence (said by several signers, asked for by
+several prompts) are drawn together: they are not independent of each other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sacrebleu.metrics import BLEU
 
 from signer_jax.metrics import text as text_metrics
 
-SAMPLES, LEVEL = 1000, 0.95
+SAMPLES = 1000
+FEWEST = 6  # different sentences: of fewer, what they have in common by chance passes for certainty
 _ORDER = 4  # of BLEU's n-grams
 
 Sums: TypeAlias = Float[np.ndarray, " k"]
@@ -21,29 +23,27 @@ Score: TypeAlias = Callable[[Sums], float]
 
 
 def paired_bootstrap(
-    systems: Mapping[str, Float[np.ndarray, "n k"]], score: Score, *, samples: int = SAMPLES,
-    seed: int = 0,
+    systems: Mapping[str, Float[np.ndarray, "n k"]], score: Score, *, of: Int[np.ndarray, " n"] | None = None,
+    samples: int = SAMPLES, seed: int = 0,
 ) -> dict[str, Float[np.ndarray, " samples"]]:  # fmt: skip
-    """Each system's score on so many corpora, of as many sentences, drawn from these with replacement.
+    """Each system's score on so many corpora, of as many sentences, drawn from these with replacement; NaN of fewer
+    than `FEWEST` sentences.
 
-    `systems`: a row a sentence, the same sentences in the same order for all; `score` takes the sum of rows. Sample i
-    has the same sentences for every system, so that differences of two are taken pair by pair.
+    `systems`: a row a text, the same texts in the same order for all; `of`: which sentence each is (each its own);
+    `score` takes the sum of rows. Sample i has the same sentences for every system, so that differences of two are
+    taken pair by pair.
     """
     counts = {len(rows) for rows in systems.values()}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"paired bootstrap: systems have {sorted(counts)} sentences; give all the same, at least one")
-    n = counts.pop()
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)  # how often each is drawn
+    of = np.arange(counts.pop()) if of is None else np.unique(of, return_inverse=True)[1]
+    n = int(of.max()) + 1
+    if n < FEWEST:
+        return {name: np.full(samples, np.nan) for name in systems}
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)[
+        :, of
+    ]  # how often each is drawn
     return {name: np.array([score(sums) for sums in times @ np.asarray(rows, float)]) for name, rows in systems.items()}
-
-
-def interval(scores: Float[np.ndarray, " samples"], level: float = LEVEL) -> tuple[float, float]:
-    """What the middle `level` of the scores lie between; those that are none (NaN) are left out."""
-    kept = scores[np.isfinite(scores)]
-    if not len(kept):
-        return float("nan"), float("nan")
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 # ---- Scores as functions of sums ---------------------------------------------------------------------------------

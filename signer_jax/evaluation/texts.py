@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from signer_jax.data.records import Corpus
 from signer_jax.evaluation.figures import Evaluation, differences, error_of, means
 from signer_jax.evaluation.glosses import nearest_training
 from signer_jax.pipeline import Signer
@@ -35,7 +36,7 @@ def score_texts(
     joints, dims = signer.model.joints, signer.settings.pose.dims
     weigh_hands = joint_weights(skeleton.SUBSETS[signer.settings.pose.joints], HAND_WEIGHT)
     signed, told = perform_texts(signer, samples, joints, dims)
-    recorded = nearest_recordings(signer, samples, bank)
+    recorded = nearest_recordings(signer.corpus, samples, bank)
     rows: dict[str, list[float]] = defaultdict(list)
     others = shuffled(samples)
     for i, sample in enumerate(progress(samples, "texts")):
@@ -90,11 +91,11 @@ def perform_texts(
     return signed, [poses.get((True, i), signed[i]) for i in range(len(samples))]
 
 
-def nearest_recordings(signer: Signer, samples: Sequence[Sample], bank: Mapping[int, Sample]) -> list[Pose | None]:
+def nearest_recordings(corpus: Corpus, samples: Sequence[Sample], bank: Mapping[int, Sample]) -> list[Pose | None]:
     """The pose, as recorded, of the nearest training text of the `bank`, places and samples (`nearest_training`)."""
     if not bank:
         return [None] * len(samples)
-    records, places = signer.corpus.motions("train"), list(bank)
+    records, places = corpus.motions("train"), list(bank)
     nearest = nearest_training(samples, list(bank.values()))
     return [None if k is None else records.posed(records[places[k]], places[k]) for k in nearest]
 

@@ -20,8 +20,12 @@ _NAN = float("nan")
 Watch = Callable[[Sequence[int]], Iterable[int]]
 
 
-def pose_report(hypothesis: Pose, reference: Pose, joints: Int[np.ndarray, " j"], watch: Watch = iter) -> Report:
-    """By x and y, of two poses on the canonical joints, normalised; `joints` are those that both can show.
+def pose_report(
+    hypothesis: Pose, reference: Pose, joints: Int[np.ndarray, " j"], watch: Watch = iter, *,
+    owed: Int[np.ndarray, " k"] | None = None,
+) -> Report:  # fmt: skip
+    """By x and y, of two poses on the canonical joints, normalised; `joints` are those that both can show, `owed` those
+    that the reference can (`joints`), of which `lacking` is.
 
     The floor is the reference's mean pose, held (`metrics.pose.still`). What has no value is NaN: scores frame by frame
     of poses of different length, motion of too few frames, and, where there are more pairs of frames than
@@ -31,11 +35,14 @@ def pose_report(hypothesis: Pose, reference: Pose, joints: Int[np.ndarray, " j"]
     ours, theirs = (replace(pose, coordinates=pose.coordinates[..., :2]) for pose in (hypothesis, reference))
     found = _warped(ours, theirs, joints, watch) | _frame_by_frame(ours, theirs, joints)
     found |= _motion(ours, theirs, joints)
+    owed = joints if owed is None else owed
+    found["lacking"] = Ratio(scores.lacking(_on(ours, owed), _on(theirs, owed)))
     rest = scores.still(theirs)
     held = Pose.joined([rest] * len(theirs))
     floor = _warped(rest, theirs, joints, iter) | _frame_by_frame(held, theirs, joints)
+    floor["lacking"] = Ratio(scores.lacking(_on(held, owed), _on(theirs, owed)))
     floor |= {name: ratio for name, ratio in _motion(held, theirs, joints).items() if not name.endswith("_reference")}
-    return Report(found, floor, signatures(ours, theirs, joints))
+    return Report(found, floor, signatures(ours, theirs, joints, owed))
 
 
 def total_distance(values: dict[str, float]) -> dict[str, float]:
@@ -70,7 +77,7 @@ def _warped(ours: Pose, theirs: Pose, joints: np.ndarray, watch: Watch) -> dict[
 
 def _frame_by_frame(ours: Pose, theirs: Pose, joints: np.ndarray) -> dict[str, Ratio]:
     a, b = (_on(pose, joints) for pose in (ours, theirs))
-    found = {"lacking": Ratio(scores.lacking(a, b)), "mpjpe": Ratio(_NAN), "hand_error": Ratio(_NAN)}
+    found = {"mpjpe": Ratio(_NAN), "hand_error": Ratio(_NAN)}
     if len(ours) == len(theirs):
         hands = np.flatnonzero(np.isin(joints, _of(_HANDS, joints)))
         a, b = scores.without_blinks(a), scores.without_blinks(b)
@@ -99,7 +106,7 @@ def _of(names: Sequence[str], joints: np.ndarray) -> Int[np.ndarray, " k"]:
     return np.array([k for k in skeleton.positions(names, skeleton.JOINTS) if k in joints], np.int32)
 
 
-def signatures(ours: Pose, theirs: Pose, joints: np.ndarray) -> dict[str, str]:
+def signatures(ours: Pose, theirs: Pose, joints: np.ndarray, owed: np.ndarray) -> dict[str, str]:
     """What each score depends on; velocity and acceleration as `jerk`, each wrist as the mean of both."""
     every, hands = f"{len(joints)}", f"hands-{len(_of(_HANDS, joints))}"
     upper = f"upper-{len(_of(skeleton.SUBSETS['upper_50'], joints))}"
@@ -129,7 +136,7 @@ def signatures(ours: Pose, theirs: Pose, joints: np.ndarray) -> dict[str, str]:
         "ndtw_p": signature(joints=hands, **means, trim="yes", fill=10, dist="root-of-squares", **alone),
         "mpjpe": signature(joints=every, **bridged, fill="none", warp="none", over="frames"),
         "hand_error": signature(joints=hands, **charged, warp="none", weights="confidence"),
-        "lacking": signature(joints=every, over="joints"),
+        "lacking": signature(joints=f"{len(owed)}", of="the-reference", over="joints"),
         "jerk": signature(joints=every, **medians, fill="none", time="seconds"),
         "total_distance": signature(joints="wrists", **medians, fill="none", over="reference"),
     }

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
+from signer_jax.metrics.intervals import interval
+
 FEWEST_CLIPS = 6  # of five clips that agree, chance alone makes all do so once in 16: 2 / 2^5 > .05, 2 / 2^6 < .05
 _AT_ONCE = 50  # resamples: a weight for each and each vote
 _ROUNDS, _CLOSE, _FARTHEST = 200, 1e-9, 2.0  # of Newton's method; change of a log strength at the end, and at most
@@ -86,14 +88,6 @@ def resamples(votes: Votes, count: int, rng: np.random.Generator) -> Iterator[Fl
         by_rater = rng.multinomial(raters, np.full(raters, 1 / raters), some)
         by_clip = rng.multinomial(clips, np.full(clips, 1 / clips), some)
         yield (by_rater[:, votes.rater] * by_clip[:, votes.clip]).astype(float)
-
-
-def interval(values: Float[np.ndarray, "k ..."]) -> tuple[np.ndarray, np.ndarray]:
-    """The middle 95 % of resampled values, those that are no number left out; NaN of none."""
-    shown = np.where(np.isfinite(values).any(0), values, 0.0)
-    low, high = np.nanpercentile(shown, (2.5, 97.5), axis=0)
-    known = np.isfinite(values).any(0)
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 def between(votes: Votes, a: int, b: int) -> tuple[Float[np.ndarray, " m"], int]:

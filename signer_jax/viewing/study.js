@@ -5,7 +5,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const sides = [$("left"), $("right")];
 
-let rater = "", order = [], at = 0, votes = {}, since = 0;
+let rater = "", order = [], at = 0, votes = {}, since = 0, seen = new Set();
 
 // ---- A rater's own order and sides ----------------------------------------------------------------------------------
 
@@ -80,6 +80,13 @@ function play() {
   }
 }
 
+// Nobody votes on what has not been shown to its end, on both sides.
+function allow() {
+  const ready = seen.size === sides.length;
+  for (const button of document.querySelectorAll(".votes button")) button.disabled = !ready;
+  $("wait").hidden = ready;
+}
+
 function show(index) {
   at = Math.min(Math.max(index, 0), order.length - 1);
   const trial = order[at];
@@ -92,13 +99,19 @@ function show(index) {
   $("before").disabled = at === 0;
   $("after").disabled = at === order.length - 1 || !votes[trial.name];
   since = performance.now();
+  seen = new Set();
+  allow();
   play();
 }
 
+const tenths = (seconds) => Math.round(seconds * 10) / 10;
+
 function vote(choice) {
+  if (seen.size < sides.length) return;
   const { name, left, right } = order[at];
-  const seconds = Math.round((performance.now() - since) / 100) / 10;
-  votes[name] = { trial: name, left, right, choice, seconds };
+  const seconds = tenths((performance.now() - since) / 1000);
+  const clip = tenths(Math.max(...sides.map((side) => side.duration || 0)));
+  votes[name] = { trial: name, left, right, choice, seconds, clip };
   remember();
   show(at + 1);
 }
@@ -130,8 +143,15 @@ $("after").onclick = () => show(at + 1);
 document.querySelector(".save").onclick = save;
 for (const button of document.querySelectorAll(".votes button")) button.onclick = () => vote(button.dataset.choice);
 for (const side of sides) {
-  side.onended = () => $("again").checked && sides.every((one) => one.ended) && play();
-  side.onerror = () => ($("trouble").hidden = false);
+  side.onended = () => {
+    seen.add(side);
+    allow();
+    if ($("again").checked && sides.every((one) => one.ended)) play();
+  };
+  side.onerror = () => {
+    $("trouble").hidden = false;
+    $("after").disabled = at === order.length - 1; // a pair that cannot be shown is passed over
+  };
 }
 // A button that the mouse pressed does not keep the space bar; one that the keyboard reached has it.
 document.addEventListener("click", (event) => event.detail && event.target.matches("button") && event.target.blur());

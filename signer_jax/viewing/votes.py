@@ -17,6 +17,7 @@ PRIOR = 1.0  # votes of each system against one of mean strength, half of them w
 RESAMPLES = 2_000
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _CHOICES = ("left", "right", "same")
+_DAY = 86_400  # seconds; a page may lie open for longer, which says nothing
 _LONGEST = 200  # characters of a rater's name
 
 
@@ -26,6 +27,8 @@ class Vote:
     trial: Trial
     left: str  # the number of the video that the rater saw there
     choice: str
+    seconds: float | None = None  # from the pair's showing to the vote; None where the file does not say
+    clip: float | None = None  # seconds of the longer video
 
     def winner(self) -> str | None:
         """The number of the video that is preferred, None for no difference."""
@@ -108,7 +111,12 @@ def _vote(path: Path, rater: str, row: Any, trials: dict[str, Trial]) -> Vote:
         raise SignerError(f"{path}: the study has no pair {shown}; give what a rater saved, as it is")
     if row.get("choice") not in _CHOICES:
         raise SignerError(f"{path}: the choice of {trial.name} is none of {', '.join(_CHOICES)}; let it be saved again")
-    return Vote(rater, trial, row["left"], row["choice"])
+    return Vote(rater, trial, row["left"], row["choice"], _seconds(row.get("seconds")), _seconds(row.get("clip")))
+
+
+def _seconds(value: Any) -> float | None:
+    known = type(value) in (int, float) and 0 <= value <= _DAY
+    return float(value) if known else None
 
 
 # ---- What they say ---------------------------------------------------------------------------------------------------
@@ -174,6 +182,8 @@ def result(key: Key, votes: Sequence[Vote]) -> dict[str, Any]:
         won_by = vote.winner()
         answers.setdefault(vote.trial.name, []).append(won_by and key.videos[won_by].system)
     observed, chance, alpha = preference.agreement(answers)
+    seconds = [vote.seconds for vote in votes if vote.seconds is not None]
+    timed = [vote.seconds < vote.clip for vote in votes if vote.seconds is not None and vote.clip is not None]
     decided = [vote.choice == "left" for vote in votes if vote.choice != "same"]
     return {
         "study": key.study, "question": key.question, "systems": systems, "pairs": pairs, "votes": len(votes),
@@ -181,4 +191,6 @@ def result(key: Key, votes: Sequence[Vote]) -> dict[str, Any]:
         "agreement_by_chance": chance, "krippendorff_alpha": alpha,
         "no_difference": sum(vote.choice == "same" for vote in votes) / len(votes),
         "left": sum(decided) / len(decided) if decided else float("nan"), "said": said,
+        "median_seconds": float(np.median(seconds)) if seconds else float("nan"), "votes_timed": len(timed),
+        "shorter_than_the_clip": sum(timed),
     }  # fmt: skip

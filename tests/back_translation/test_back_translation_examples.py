@@ -111,6 +111,7 @@ def test_a_prompt_of_the_built_in_corpus_is_signed_by_nobody():
         assert examples.sentence_of(text, "builtin") == "i carried it"
     assert examples.sentence_of("wie gebärdet man 'ich habe es getragen'?", "builtin") == "ich habe es getragen"
     assert examples.sentence_of("Please sign: I carried it.", "prepared") == "please sign : i carried it ."
+    assert examples.sentence_of("我们学习ASL", "prepared") == "我 们 学 习 asl"
     assert examples.key_of("i carried it .") == examples.key_of("I CARRIED it!") != examples.key_of("it carried i")
     assert examples.key_of("...") == examples.key_of("") == ""
 

@@ -58,6 +58,51 @@ def test_texts_of_two_folders_are_one_corpus(tmp_path, capsys):
     assert "chrf" in capsys.readouterr().out
 
 
+def test_the_floor_of_texts_is_the_better_of_two_dumb_answers(tmp_path):
+    """No line is its own floor, and what is said most often is answered everywhere."""
+    (tmp_path / "ref").write_text("A B C D\nA B C D\nA B C D\nE F G H\n")
+    (tmp_path / "hyp").write_text("X\n" * 4)
+    found = score(tmp_path, "text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+    assert (found["floor"]["exact"], found["floor"]["wer"]) == (75, 25)
+    (tmp_path / "ref").write_text("A B C D\nA B C D\nI J\nE F G H\n")
+    (tmp_path / "hyp").write_text("I J\nI J\nE F G H\nA B C D\n")
+    found = score(tmp_path, "text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+    assert found["metrics"]["chrf"] == 0 and found["floor"]["exact"] == 50 and found["floor"]["wer"] < 100
+
+
+def test_chinese_is_scored_by_what_is_asked_for(tmp_path, capsys):
+    (tmp_path / "ref").write_text("我们学习手语\n他来\n")
+    (tmp_path / "hyp").write_text("我们学手语\n他来\n")
+    files = ("text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp")
+    words, characters = score(tmp_path, *files), score(tmp_path, *files, "--han", "characters")
+    assert words["metrics"]["wer"] == 50 and "in 2 references" in words["facts"]["Han characters"]
+    assert "han:" not in words["facts"]["bleu_signature"]
+    assert characters["metrics"]["wer"] == pytest.approx(100 / 8) and "Han characters" not in characters["facts"]
+    for name in ("bleu", "wer", "rouge"):
+        assert characters["facts"][f"{name}_signature"].endswith("|han:characters")
+    assert characters["metrics"]["chrf"] == words["metrics"]["chrf"]
+    score(tmp_path, "pose", "--ref", "a", "--hyp", "b", "--han", "characters", code=2)
+    assert "--han: is of texts" in capsys.readouterr().err
+
+
+def test_hands_that_a_layout_does_not_have_are_lacking(tmp_path, monkeypatch):
+    """The other scores are of what both layouts have, so that they say nothing of the hands."""
+    hands = skeleton.positions((*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND), skeleton.JOINTS)
+
+    def read(path):
+        pose, has = signer(0, 20), np.ones(128, bool)
+        if path.stem == "hyp":
+            pose.confidence[:, hands] = 0
+            has[hands] = False
+        return pose, has
+
+    monkeypatch.setattr(pose_file, "read_with_layout", read)
+    found = score(tmp_path, "pose", "--ref", tmp_path / "ref.pose", "--hyp", tmp_path / "hyp.pose")
+    assert found["metrics"]["dtw"] == 0 and found["metrics"]["lacking"] == pytest.approx(42 / 128)
+    assert found["floor"]["lacking"] == 0 and found["facts"]["lacking_signature"].startswith("joints:128|")
+    assert "42 of which the hypothesis's has none of" in found["facts"]["lacking"]
+
+
 def test_poses_of_two_folders(tmp_path, capsys):
     for name in ("ref", "hyp"):
         (tmp_path / name).mkdir()
@@ -116,7 +161,11 @@ def test_videos_with_their_poses(tmp_path):
     assert "|frames:8|" in plain["facts"]["frechet_cells_signature"]
     found = score(tmp_path, *files, "--pose", tmp_path / "ref.pose", "--hand-crop", 12)
     assert -1 < found["metrics"]["hand_ssim"] < 1 and found["facts"]["hand_ssim_signature"].startswith("crop:12|")
-    assert found["metrics"]["ssim"] == plain["metrics"]["ssim"]
+    assert found["metrics"]["ssim"] == plain["metrics"]["ssim"] and found["metrics"]["compared"] == 1
+    # A copy of the reference's beginning is not as good as the reference.
+    video.write(tmp_path / "short.mp4", moving(0)[:2], 12)
+    short = score(tmp_path, "video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / "short.mp4")
+    assert short["metrics"]["ssim"] > 0.9 and short["metrics"]["compared"] == 0.25
     equal = score(tmp_path, "video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / "ref.mp4")
     assert equal["metrics"]["psnr"] is None and equal["metrics"]["frechet_cells"] == 0
     assert "psnr" in equal["facts"]["not scored"]
@@ -155,6 +204,8 @@ def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         for i, frames in enumerate((5, 9)):
             video.write(tmp_path / folder / f"{i}.mp4", moving(i + shift, frames), 12)
+    video.write(tmp_path / "ref" / "2.mp4", moving(2, 10), 12)
+    video.write(tmp_path / "hyp" / "2.mp4", moving(2, 10)[:4], 12)
     (tmp_path / "hyp" / "only.mov").write_bytes(b"")
     (tmp_path / "hyp" / "notes.txt").write_text("no video")
     (tmp_path / "poses").mkdir()
@@ -162,10 +213,11 @@ def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
     found = score(tmp_path, "video", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp", "--inception", "w",
                   "--pose", tmp_path / "poses")  # fmt: skip
     metrics, facts = found["metrics"], found["facts"]
-    assert metrics["fid"] == pytest.approx(metrics["frechet_cells"]) and metrics["frames"] == 14
-    assert "weights:sha256-0123456789abcdef|frames:14" in facts["fid_signature"]
-    one, two = (found["pairs"][name]["ssim"] for name in "01")
-    assert metrics["ssim"] == pytest.approx((5 * one + 9 * two) / 14)  # over frames
-    assert facts["files"].startswith("2 of each") and facts["pairs"].startswith("each frame")
-    assert facts["not paired"] == "only in --hyp: only" and facts["without a pose"].startswith("1 of 2 pairs")
-    assert metrics["hand_ssim"] == found["pairs"]["1"]["hand_ssim"] and found["unscored"]["hand_ssim"] == 1
+    assert metrics["fid"] == pytest.approx(metrics["frechet_cells"]) and metrics["frames"] == 18
+    assert "weights:sha256-0123456789abcdef|frames:18" in facts["fid_signature"]
+    each = [found["pairs"][name]["ssim"] for name in "012"]
+    assert metrics["ssim"] == pytest.approx(np.dot((5, 9, 4), each) / 18)  # over frames
+    assert metrics["compared"] == pytest.approx(18 / 24) and found["pairs"]["2"]["compared"] == 0.4
+    assert facts["files"].startswith("3 of each") and facts["pairs"].startswith("each frame")
+    assert facts["not paired"] == "only in --hyp: only" and facts["without a pose"].startswith("2 of 3 pairs")
+    assert metrics["hand_ssim"] == found["pairs"]["1"]["hand_ssim"] and found["unscored"]["hand_ssim"] == 2

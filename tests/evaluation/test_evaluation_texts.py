@@ -96,7 +96,7 @@ def test_a_training_text_is_not_its_own_nearest(tiny_run):
     records = signer.corpus.motions("train")
     samples = [records[i] for i in range(3)]
     bank = performed_texts(signer.corpus)
-    for sample, pose in zip(samples, nearest_recordings(signer, samples, bank), strict=True):
+    for sample, pose in zip(samples, nearest_recordings(signer.corpus, samples, bank), strict=True):
         assert pose is not None and not np.array_equal(pose.coordinates, sample.pose.coordinates)
 
 

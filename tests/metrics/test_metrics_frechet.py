@@ -141,7 +141,8 @@ def test_weights_are_read_by_their_published_names(tmp_path, weights, monkeypatc
     monkeypatch.setattr(inception, "pooled", lambda params, pictures: jnp.zeros((len(pictures), 1)) + len(params))
     monkeypatch.setattr(inception, "BATCH", 4)
     file = tmp_path / "a.safetensors"
-    save_file(weights | {"fc.bias": np.zeros(1008, np.float32)}, file)
+    weights = weights | {"fc.weight": np.zeros((1008, 2), np.float32)}
+    save_file(weights, file)
     features, digest = read_inception(file)
     assert features(pictures(0)).tolist() == [[470]] * 9 and len(digest) == 64
     assert features(pictures(0)[:0]).shape == (0, inception.WIDTH)
@@ -151,6 +152,14 @@ def test_weights_are_read_by_their_published_names(tmp_path, weights, monkeypatc
         other = {key: one for key, one in weights.items() if key != name}
         save_file(other if value is None else other | {name: value}, file)
         with pytest.raises(SignerError, match=re.escape(says)):
+            read_inception(file)
+    # torchvision's ImageNet weights: the same names and shapes of all that is used.
+    aux = weights | {"AuxLogits.fc.weight": np.zeros((1000, 2), np.float32)}
+    none = {key: one for key, one in weights.items() if key != "fc.weight"}
+    for other, says in ((weights | {"fc.weight": np.zeros((1000, 2), np.float32)}, "fc.weight of 1000 rows"),
+                        (aux, "has AuxLogits"), (none, "has no fc.weight")):  # fmt: skip
+        save_file(other, file)
+        with pytest.raises(SignerError, match=says):
             read_inception(file)
     (tmp_path / "a.pth").write_bytes(b"")
     with pytest.raises(SignerError, match="save_file"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from signer_jax.metrics import preference
+from signer_jax.metrics.intervals import interval
 from signer_jax.metrics.preference import Votes
 
 
@@ -74,13 +75,13 @@ def test_intervals_cover_what_raters_and_clips_vary():
     found = votes(*rows, raters=np.repeat(np.arange(40), 30), clips=np.tile(np.arange(30), 40))
     rates = np.concatenate([preference.win_rates(preference.wins(found, 2, some))[:, 0, 1]
                             for some in preference.resamples(found, 1000, np.random.default_rng(0))])  # fmt: skip
-    low, high = preference.interval(rates)
+    low, high = interval(rates)
     share = likes.mean()
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 30), rel=0.15)
 
 
 def test_an_interval_leaves_out_what_is_no_number():
-    low, high = preference.interval(np.array([[np.nan, np.nan], [1.0, np.nan], [1.0, np.nan]]))
+    low, high = interval(np.array([[np.nan, np.nan], [1.0, np.nan], [1.0, np.nan]]))
     assert low[0] == high[0] == 1 and np.isnan(low[1]) and np.isnan(high[1])
 
 

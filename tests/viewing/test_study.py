@@ -126,6 +126,10 @@ def test_large_videos_lie_beside_the_page(systems, tmp_path, monkeypatch, tab):
     tab.open(tmp_path / "study.html")
     started(tab, "x")
     tab.until("!document.querySelector('#trouble').hidden")
+    tab.press("1", "1")
+    tab.click("#after")  # passed over, and not voted on
+    assert tab.text("#place") == ["pair 2 of 4"] and tab.ask("document.querySelector('#keep').hidden")
+    tab.until("!document.querySelector('#trouble').hidden")
     tab.errors.clear()
 
 
@@ -167,6 +171,11 @@ def started(tab, rater: str) -> None:
     tab.click("#begin")
 
 
+def seen_to_the_end(tab) -> None:
+    """As if both videos had played: a fifth of a second each, forty times."""
+    tab.ask("document.querySelectorAll('video').forEach(one => one.dispatchEvent(new Event('ended')))")
+
+
 def saved(tab) -> dict:
     return json.loads(tab.ask(SAVED)["text"])
 
@@ -182,15 +191,29 @@ def test_a_rater_votes_goes_back_stops_and_goes_on(asked, tmp_path, capsys, tab)
     started(tab, "Ana <b>")
     tab.until("document.querySelector('#right').readyState > 1 && document.querySelector('#right').videoWidth === 64")
     assert tab.text("#place") == ["pair 1 of 21"] and tab.ask("document.querySelector('#keep').hidden")
+    # Nobody votes before both have been shown, by no key and no button.
+    tab.ask("document.querySelectorAll('video').forEach(one => one.play = () => Promise.resolve())")
+    started(tab, "Ana <b>")
     tab.press("1", "1")
-    tab.press("2", "2")
-    tab.click("[data-choice=right]")
+    tab.click("[data-choice=left]")
+    assert tab.text("#place") == ["pair 1 of 21"] and tab.text(".taken") == []
+    tab.ask("document.querySelectorAll('video').forEach(one => delete one.play)")
+    tab.click("#replay")
+    tab.until("!document.querySelector('[data-choice=left]').disabled")
+    assert tab.ask("document.querySelector('#wait').hidden")
+    tab.press("1", "1")
+    assert tab.ask("document.querySelector('[data-choice=left]').disabled")
+    for choose in (lambda: tab.press("2", "2"), lambda: tab.click("[data-choice=right]")):
+        seen_to_the_end(tab)
+        choose()
     assert tab.text("#place") == ["pair 4 of 21"] and "3 of 21 votes, kept" in tab.text("#kept")[0]
     tab.click("#before")
     assert tab.text(".taken") == ["Right is better"]
+    seen_to_the_end(tab)
     tab.press("1", "1")  # another opinion
     first = saved(tab)
     assert [vote["choice"] for vote in first["votes"]] == ["left", "same", "left"]
+    assert first["votes"][0]["clip"] <= first["votes"][0]["seconds"] and first["votes"][0]["clip"] == 0.2
     assert first["rater"] == "Ana <b>" and first["study"] == key.study
     # Closed and opened again: the same order, the votes are there.
     tab.open(page)
@@ -198,6 +221,7 @@ def test_a_rater_votes_goes_back_stops_and_goes_on(asked, tmp_path, capsys, tab)
     assert tab.text("#place") == ["pair 4 of 21"] and saved(tab) == first
     for _ in range(18):
         assert tab.ask("document.querySelector('#end').hidden")
+        seen_to_the_end(tab)
         tab.press("3", "3")
     assert "Thank you" in tab.text("#end")[0] and not tab.errors
     assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in tab.asked)
@@ -206,6 +230,7 @@ def test_a_rater_votes_goes_back_stops_and_goes_on(asked, tmp_path, capsys, tab)
     tab.open(page)
     started(tab, "Ben")
     for _ in range(21):
+        seen_to_the_end(tab)
         tab.press("3", "3")
     ben = saved(tab)
     assert [vote["trial"] for vote in ana["votes"]] != [vote["trial"] for vote in ben["votes"]]
@@ -257,6 +282,19 @@ def test_a_vote_counts_for_the_side_that_its_rater_saw(asked, tmp_path):
     assert [vote.winner() for vote in found] == [trial.right for trial in key.trials]
     shares = votes.columns(key, found).share
     assert shares.tolist() == [0.0] * 21
+
+
+def test_how_long_the_votes_took(asked, tmp_path, capsys):
+    out, key = asked
+    path = voted(tmp_path, key, "a", lambda *_: "left")
+    data = json.loads(path.read_text())
+    for row, took in zip(data["votes"], (0.5, 9, 4.5, 3, "x", None, -1), strict=False):
+        row |= {"seconds": took, "clip": 4}
+    data["votes"] = data["votes"][:7]
+    path.write_text(json.dumps(data))
+    assert main(["study", "--votes", str(path), "--study", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "seconds to a vote: 3.8 (median); 2 of 4 timed votes in less than the longer clip takes" in said
 
 
 def test_few_votes_tell_nothing(systems, tmp_path, capsys):
