@@ -38,7 +38,7 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.standard_beams import standard_beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
+from signer_jax.slul.tokenizer import EOS, Tokenizer
 from signer_jax.stations.asked import asked, asked_alone
 from signer_jax.stations.meanings import only_meaning, unsaid
 from signer_jax.stations.repeats import beyond
@@ -46,7 +46,7 @@ from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
-from signer_jax.writing import Word, words_of
+from signer_jax.writing import Word, as_written, known_words, unspaced, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
 _AT_THE_END = re.compile(r"[.,;:!?\s]*[.!?]\s*$")
@@ -90,8 +90,7 @@ class Linker:
             for language, known in glosses.items()
         }
         rules = automaton(sayable, tokenizer, t5.vocab_size)
-        # A corpus that was prepared before `plain` has its words with typographic apostrophes.
-        known = {language: frozenset(map(plain, some)) for language, some in words.items()}
+        known = {language: known_words(some) for language, some in words.items()}
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, SEARCHES[search], beams, length_penalty, spells,
@@ -190,7 +189,7 @@ class Understood:
         for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
             part = [self.sentences[b] for b in self.rows(text)]
             if not any(sentence.to_sign for sentence in part):
-                numbers = [word for word in self.unknown(text) if any(map(str.isnumeric, word))]
+                numbers = [word for word in self.unknown(text) if any(map(str.isdigit, word))]
                 digits = f" (no signs for all digits of {listed(numbers)})" if numbers else ""
                 raise SignerError(
                     f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it to "
@@ -218,7 +217,7 @@ class Understood:
             lines.append(f"not in the training texts, spelled, placed by the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
-        if numbers := [word for word in unknown if any(map(str.isnumeric, word))]:
+        if numbers := [word for word in unknown if any(map(str.isdigit, word))]:
             lines.append(f"no signs for all digits of {listed(numbers)}, so not spelled")
         if first := [word for sentence in part for word in sentence.first]:
             capitals = listed([word.upper() for word in first])
@@ -347,9 +346,9 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
     familiar = [word.key in known for word in words]
     carried: list[tuple[int, str]] = []
     nouns: list[str] = []
-    unknown: list[str] = []
+    left: list[Word] = []
     first: list[str] = []
-    guessed: list[str] = []
+    guesses: list[Word] = []
     gone: list[Word] = []
     before = 0  # known words
     for word, is_known, kind in zip(words, familiar, kinds(whole, words, spoken, owners), strict=True):
@@ -362,10 +361,11 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             nouns += [spelling] if kind == NOUN_OR_NAME else []
             gone.append(word)
         else:
-            (guessed if linker.reads_unknown else unknown).append(word.written)
+            (guesses if linker.reads_unknown else left).append(word)
             first += [word.written] if kind == FIRST and not linker.reads_unknown else []
             gone += [] if linker.reads_unknown else [word]
-    unknown += ["'s"] if owners else []
+    unknown = [*as_written(left), *(["'s"] if owners else [])]
+    guessed = as_written(guesses)
     rest, said = _without(whole, gone), ""
     telling = [
         is_known and (not ties(word.written, spoken) or (not gone and signed_alone(word, language, linker)))
@@ -416,13 +416,14 @@ def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None)
 
 def _without(text: str, gone: Sequence[Word]) -> str:
     """The text without some of its words, nor the full stops of abbreviations among them, and with one mark at its end
-    ("..." and "?!" are none that a model learns).
+    ("..." and "?!" are none that a model learns). In a script without spaces none is left in a word's place.
     """
     for word in reversed(gone):
         after = text[word.end :]
         if after.startswith(".") and words_of(after):
             after = after[1:]
-        text = f"{text[: word.start]} {after}"
+        close = any(map(unspaced, text[max(word.start - 1, 0) : word.end + 1]))
+        text = f"{text[: word.start]}{'' if close else ' '}{after}"
     text = " ".join(text.split())
     if (end := _AT_THE_END.search(text)) and len(end[0]) > 1:
         text = text[: end.start()] + next(mark for mark in "?!." if mark in end[0])

@@ -2,6 +2,7 @@
 
 import unicodedata
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -182,6 +183,23 @@ def test_marks_that_no_text_is_trained_on(linker):
         ("Dr. Smith is new.", "is new."), ("in winter, e.g. the dog", "in winter, the dog"), ("the dog.", "the dog."),
     ):  # fmt: skip
         assert read(text, "ase", 0, linker).read == expected, text
+
+
+def test_scripts_without_spaces_are_read_whole_but_for_unknown_letters(linker):
+    """Of CSL-Daily's dev texts nearly none has a row of letters that a training text has too."""
+    row = ["他今天来", "我妹妹四岁。", "今年很冷"]
+    for listed in (row, [word.key for text in row for word in words_of(text)]):  # of before, and of today
+        of = Linker.of(
+            linker.t5, linker.params, linker.tokenizer, {"csl": listed}, {"csl": ["他"]}, spoken={"csl": "Chinese"},
+            max_source=64, max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None,
+            reads_unknown=False, taught={},
+        )  # fmt: skip
+        of = replace(of, tokenizer=SimpleNamespace(encode_source=lambda text, _: list(text)))
+        sentence = read("他今年四岁。", "csl", 0, of)
+        assert (sentence.read, sentence.known, sentence.carried, sentence.unknown) == ("他今年四岁。", 5, (), ())
+        sentence = read("他妹妹Tom焦急，今年痊愈四岁。", "csl", 0, of)
+        assert (sentence.read, sentence.unknown) == ("他妹妹,今年四岁。", ("焦急", "痊愈"))
+        assert sentence.carried == ((3, "#TOM"),)
 
 
 def test_typography_reads_as_the_training_texts_do(linker):
