@@ -5,7 +5,8 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - Only glosses that the training texts of the language have (and, where there is a prior, that it can perform) are said:
   `slul.constraint`.
 - Short forms ("don't") are written out, so that their words are looked up (`data.short_forms`).
-- A word that the training texts of the language do not have is taken out of the text. A name or a number
+- A word that the training texts of the language do not have is taken out of the text, or read in pieces
+  (`config.slul.unknown`). A name or a number
   (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
   glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
 - A text of nothing but articles and the like has nothing to sign (`unknown_words.ties`).
@@ -71,6 +72,7 @@ class Linker:
     length_penalty: float
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
+    reads_pieces: bool  # so do those of whose letters a vocabulary of our own has all
     taught: Mapping[str, Taught]  # by language: what its training texts say of words and glosses
     sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
@@ -80,7 +82,7 @@ class Linker:
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
         max_source: int, max_target: int, search: str, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
-        taught: Mapping[str, Taught],
+        reads_pieces: bool, taught: Mapping[str, Taught],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -94,7 +96,7 @@ class Linker:
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, SEARCHES[search], beams, length_penalty, spells,
-            reads_unknown, taught, sayable,
+            reads_unknown, reads_pieces, taught, sayable,
         )  # fmt: skip
 
     def taught_of(self, language: str) -> Taught:
@@ -118,6 +120,7 @@ class Sentence:
     unknown: tuple[str, ...] = ()  # left out
     first: tuple[str, ...] = ()  # of the unknown ones, those with a capital because a sentence begins with them
     guessed: tuple[str, ...] = ()  # unknown too, but left in the text of a published model
+    pieced: tuple[str, ...] = ()  # unknown too, but read in the pieces of our own vocabulary
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
@@ -209,6 +212,10 @@ class Understood:
         unsaid = [word for sentence in part for word, _ in sentence.unsaid]
         if negations := [word for word in (*self.unknown(text), *unsaid) if negates(word)]:
             lines.append(f"WARNING: a negation was left out ({listed(negations)}): the glosses may say the opposite")
+        if negations := [word for sentence in part for word in sentence.pieced if negates(word)]:
+            lines.append(
+                f"WARNING: a negation is read in pieces ({listed(negations)}): the glosses may say the opposite"
+            )
         lines += [sentence.cut for sentence in part if sentence.cut]
         nouns = [gloss for sentence in part for gloss in sentence.nouns]
         if nouns:
@@ -224,6 +231,8 @@ class Understood:
             lines.append(f"a sentence begins with {listed(first)}: if that is a name to spell, write {capitals}")
         if guessed := [word for sentence in part for word in sentence.guessed]:
             lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
+        if pieced := [word for sentence in part for word in sentence.pieced]:
+            lines.append(f"not in the training texts, read in pieces, so its glosses are a guess: {listed(pieced)}")
         for sentence in part:
             signed = ""
             if sentence.instead is not None:
@@ -349,6 +358,7 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
     left: list[Word] = []
     first: list[str] = []
     guesses: list[Word] = []
+    pieces: list[Word] = []
     gone: list[Word] = []
     before = 0  # known words
     for word, is_known, kind in zip(words, familiar, kinds(whole, words, spoken, owners), strict=True):
@@ -361,23 +371,24 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             nouns += [spelling] if kind == NOUN_OR_NAME else []
             gone.append(word)
         else:
-            (guesses if linker.reads_unknown else left).append(word)
+            kept = guesses if linker.reads_unknown else pieces if legible(word, linker) else left
+            kept.append(word)
             first += [word.written] if kind == FIRST and not linker.reads_unknown else []
-            gone += [] if linker.reads_unknown else [word]
+            gone += [word] if kept is left else []
     unknown = [*as_written(left), *(["'s"] if owners else [])]
-    guessed = as_written(guesses)
+    guessed, pieced = as_written(guesses), as_written(pieces)
     rest, said = _without(whole, gone), ""
     telling = [
         is_known and (not ties(word.written, spoken) or (not gone and signed_alone(word, language, linker)))
         for word, is_known in zip(words, familiar, strict=True)
     ]
     # Articles and the like are no text: a model that is given nothing else makes one up.
-    count = before if any(telling) or guessed else 0
+    count = before if any(telling) or guessed or pieced else 0
     if before and not count and not gone:
         said = f"{_shortened(text)} was not signed: its words say nothing by themselves"
     part = Sentence(
         text, language, of, carried=tuple(carried), nouns=tuple(nouns), unknown=tuple(unknown), first=tuple(first),
-        guessed=tuple(guessed),
+        guessed=tuple(guessed), pieced=tuple(pieced),
     )  # fmt: skip
     # "how do you sign 'Anna'?", "please sign: the zebra": what is asked for stands there, and nothing of it is left to
     # read.
@@ -388,17 +399,25 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             part = replace(part, nouns=())  # what is asked for is meant, noun or name
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
-        return replace(part, unknown=(*unknown, *guessed), guessed=(), cut=said)
+        return replace(part, unknown=(*unknown, *guessed, *pieced), guessed=(), pieced=(), cut=said)
     kept, cut = _cut(rest, text, language, linker)
     if not kept:
         return replace(part, cut=cut)
     if cut:
-        read_words = len(words_of(kept))
+        there = {word.key for word in words_of(kept)}
+        pieced = as_written(word for word in pieces if word.key in there)
+        read_words = sum(word.key in known for word in words_of(kept))
         reached = tuple((place, gloss) for place, gloss in carried if place <= read_words)
         names = {gloss for _, gloss in reached}
-        part = replace(part, carried=reached, nouns=tuple(noun for noun in nouns if noun in names))
+        nouns = [noun for noun in nouns if noun in names]
+        part = replace(part, carried=reached, nouns=tuple(nouns), pieced=tuple(pieced))
         count = min(count, read_words)
     return replace(part, read=kept, known=count, cut=cut)
+
+
+def legible(word: Word, linker: Linker) -> bool:
+    """Whether a word that training lacks is read in pieces: the vocabulary has all its letters."""
+    return linker.reads_pieces and linker.tokenizer.unknown_fraction(word.written) == 0
 
 
 def signed_alone(word: Word, language: str, linker: Linker) -> bool:

@@ -38,7 +38,7 @@ def linker(tmp_path_factory) -> Linker:
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, search="shared", beams=2, length_penalty=0.6,
         performs=lambda gloss, _: gloss != "CARRY", spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
-        taught={},
+        reads_pieces=False, taught={},
     )  # fmt: skip
 
 
@@ -101,6 +101,26 @@ def test_unknown_words_are_carried_or_named(linker):
     assert read("Mein Name", "ase", 0, linker).known == 1  # German words are no English ones
     sentence = read("the unseen house of Anna", "ase", 0, replace(linker, reads_unknown=True))
     assert (sentence.read, sentence.unknown, sentence.guessed) == ("the unseen house of", (), ("unseen", "of"))
+
+
+def test_unknown_words_are_read_in_pieces_where_the_vocabulary_has_their_letters(linker):
+    pieces = replace(linker, reads_pieces=True)
+    text = "the doghouse of Anna is bjørk, no house"
+    assert read(text, "ase", 0, linker).unknown == ("doghouse", "of", "bjørk", "no")
+    sentence = read(text, "ase", 0, pieces)
+    assert (sentence.read, sentence.unknown) == ("the doghouse of is , no house", ("bjørk",))
+    assert (sentence.pieced, sentence.known, sentence.carried) == (("doghouse", "of", "no"), 3, ((1, "#ANNA"),))
+    assert UNKNOWN not in station.source_of(sentence, replace(pieces, max_source=64))
+    # They are told as guesses, a negation among them loudly; where nothing else is known, nothing is read.
+    remarks = understand([text], ["ase"], replace(pieces, max_source=64)).remarks(0)
+    assert "not in the training texts, read in pieces, so its glosses are a guess: doghouse of no" in remarks
+    assert "WARNING: a negation is read in pieces (no): the glosses may say the opposite" in remarks
+    assert "not in the training texts, left out: bjørk" in remarks
+    alone = read("doghouse", "ase", 0, pieces)
+    assert (alone.read, alone.unknown, alone.pieced) == ("", ("doghouse",), ())
+    # Of a sentence that is cut only what is read is told, and a name behind the cut is not carried.
+    cut = read("the dog carried unseen " + "the house " * 20 + "hood, Anna", "ase", 0, pieces)
+    assert cut.cut and cut.pieced == ("unseen",) and cut.carried == ()
 
 
 def test_what_is_asked_for_is_not_made_up(linker):
@@ -192,7 +212,7 @@ def test_scripts_without_spaces_are_read_whole_but_for_unknown_letters(linker):
         of = Linker.of(
             linker.t5, linker.params, linker.tokenizer, {"csl": listed}, {"csl": ["他"]}, spoken={"csl": "Chinese"},
             max_source=64, max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None,
-            reads_unknown=False, taught={},
+            reads_unknown=False, reads_pieces=False, taught={},
         )  # fmt: skip
         of = replace(of, tokenizer=SimpleNamespace(encode_source=lambda text, _: list(text)))
         sentence = read("他今年四岁。", "csl", 0, of)
@@ -211,7 +231,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
         max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
-        taught={},
+        reads_pieces=False, taught={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -349,7 +369,8 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     t5 = tiny(vocab_size=tokenizer.vocab_size)
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24,
-        search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
+        search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+        reads_pieces=False, taught={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
