@@ -273,14 +273,17 @@ def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *
     A text without a known word has no glosses (`Understood.check` tells). Raises `SignerError` for a language that the
     training texts do not have.
     """
-    parts: list[Sentence] = []
-    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
-        if language not in linker.words or language not in linker.languages:
-            raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
-        parts += read_text(text, language, i, linker)
-    source = np.stack([source_of(part, linker) for part in parts])
-    number = np.array([linker.languages.index(part.language) for part in parts], np.int32)
-    H, ids, log_probs = _in_batches(source, number, linker, batch)
+    parts = read_texts(texts, languages, linker)
+    source, number = rows_of(parts, linker)
+
+    def likeliest(_: int, source: Any, number: Any, H: Any) -> tuple[Any, Any]:
+        beams, _, tokens = linker.search(
+            linker.t5, linker.params, source, beams=linker.beams, max_length=linker.max_target,
+            length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number,
+        )  # fmt: skip
+        return beams[:, 0], tokens[:, 0]
+
+    H, (ids, log_probs) = in_batches(source, number, linker, likeliest, batch)
     done = [answered(part, row, p, k, linker) for part, row, p, k in zip(parts, ids, log_probs, number, strict=True)]
     return Understood(H, source != 0, tuple(done), linker.max_target)
 
@@ -301,22 +304,25 @@ def source_of(part: Sentence, linker: Linker) -> Int[np.ndarray, "s"]:
     return np.pad(np.array(ids, np.int32), (0, linker.max_source - len(ids)))
 
 
-def _in_batches(
-    source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker, batch: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    states, ids, log_probs = [], [], []
+def rows_of(parts: Sequence[Sentence], linker: Linker) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, "b"]]:
+    """What the model is given of each sentence, and the number of its language."""
+    source = np.stack([source_of(part, linker) for part in parts])
+    return source, np.array([linker.languages.index(part.language) for part in parts], np.int32)
+
+
+def in_batches(
+    source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker,
+    search: Callable[[int, Any, Any, Any], Sequence[Any]], batch: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:  # fmt: skip
+    """H, each batch encoded once, and the arrays that `search(number of the batch, source, number, H)` makes of it."""
+    states, made = [], []
     size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
-    for i in progress(range(0, len(source), size), "sentences read", shown=len(source) > size):
+    for k, i in enumerate(progress(range(0, len(source), size), "sentences read", shown=len(source) > size)):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
-        beams, _, tokens = linker.search(
-            linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
-            length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
-        )  # fmt: skip
         states.append(np.asarray(H)[: len(source) - i])
-        ids.append(np.asarray(beams[:, 0])[: len(source) - i])
-        log_probs.append(np.asarray(tokens[:, 0])[: len(source) - i])
-    return np.concatenate(states), np.concatenate(ids), np.concatenate(log_probs)
+        made.append([np.asarray(one)[: len(source) - i] for one in search(k, source[rows], number[rows], H)])
+    return np.concatenate(states), [np.concatenate(each) for each in zip(*made, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames="t5")
@@ -338,6 +344,16 @@ def sentences_of(text: str, language: str, linker: Linker) -> list[str]:
 def _fits(text: str, language: str, linker: Linker) -> bool:
     longest, _ = written_out(text, linker.spoken.get(language, ""), linker.words.get(language, ()))
     return len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source
+
+
+def read_texts(texts: Sequence[str], languages: Sequence[str], linker: Linker) -> list[Sentence]:
+    """The sentences of every text, read. Raises `SignerError` for a language that the training texts do not have."""
+    parts: list[Sentence] = []
+    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        if language not in linker.words or language not in linker.languages:
+            raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
+        parts += read_text(text, language, i, linker)
+    return parts
 
 
 def read_text(text: str, language: str, of: int, linker: Linker) -> list[Sentence]:

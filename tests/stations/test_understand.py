@@ -85,8 +85,20 @@ def test_draws_are_of_what_may_be_said_and_each_of_its_own_number(linker):
         }
     again = understand_by_draws(texts, languages, linker, 2, temperature=1.0, **how)
     assert [one.glosses for one in again] == [one.glosses for one in three[:2]]
+    assert not any("unsure" in line for one in three for line in one.remarks(0))
     (cold,) = understand_by_draws(texts, languages, linker, 1, temperature=0.01, **how)
     assert cold.glosses == understand(texts, languages, replace(linker, beams=1)).glosses  # greedy
+
+
+def test_draws_encode_once_and_no_two_sentences_share_them(linker, monkeypatch):
+    passes = []
+    encode = station.encode
+    monkeypatch.setattr(station, "encode", lambda *inputs: passes.append(inputs[-1]) or encode(*inputs))
+    texts, how = ["my name is new"] * 4, {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+    every = understand_by_draws(texts, ["ase"] * 4, linker, 6, batch=2, **how)
+    assert [len(rows) for rows in passes] == [2, 2]
+    of_text = [tuple(one.glosses[i] for one in every) for i in range(4)]
+    assert len(set(of_text)) == 4
 
 
 def test_unknown_words_are_carried_or_named(linker):
