@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from signer_jax.slul.sampling import sample
-from signer_jax.stations.understand import Linker, Understood, answered, in_batches, read_texts, rows_of
+from signer_jax.stations.understand import Linker, Understood, answered, in_batches, read_text, read_texts, rows_of
 
 _AT_ONCE = 4  # draws, always so many, so that none depends on how many are asked for
 
@@ -23,7 +23,7 @@ def understand_by_draws(
     out. None is doubted: what is unlikely is what is drawn. Draw k depends on the seed and on k, not on how many there
     are, and no two sentences share their draws.
     """
-    parts = read_texts(texts, languages, linker)
+    parts = read_texts(texts, languages, linker, read_text)
     source, number = rows_of(parts, linker)
     key = jax.random.key(seed)
 

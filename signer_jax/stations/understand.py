@@ -273,7 +273,17 @@ def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *
     A text without a known word has no glosses (`Understood.check` tells). Raises `SignerError` for a language that the
     training texts do not have.
     """
-    parts = read_texts(texts, languages, linker)
+    return _understood(read_texts(texts, languages, linker, read_text), linker, batch)
+
+
+def understand_rows(texts: Sequence[str], languages: Sequence[str], linker: Linker, *, batch: int = 64) -> Understood:
+    """`understand`, but a text of several sentences in one piece where the model can read it at once: so training has
+    the texts of a corpus, and so they are scored.
+    """
+    return _understood(read_texts(texts, languages, linker, read_row), linker, batch)
+
+
+def _understood(parts: Sequence[Sentence], linker: Linker, batch: int) -> Understood:
     source, number = rows_of(parts, linker)
 
     def likeliest(_: int, source: Any, number: Any, H: Any) -> tuple[Any, Any]:
@@ -346,13 +356,18 @@ def _fits(text: str, language: str, linker: Linker) -> bool:
     return len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source
 
 
-def read_texts(texts: Sequence[str], languages: Sequence[str], linker: Linker) -> list[Sentence]:
-    """The sentences of every text, read. Raises `SignerError` for a language that the training texts do not have."""
+def read_texts(
+    texts: Sequence[str], languages: Sequence[str], linker: Linker,
+    reading: Callable[[str, str, int, Linker], list[Sentence]],
+) -> list[Sentence]:  # fmt: skip
+    """The sentences of every text, by `read_text` or `read_row`. Raises `SignerError` for a language that the training
+    texts do not have.
+    """
     parts: list[Sentence] = []
     for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
         if language not in linker.words or language not in linker.languages:
             raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
-        parts += read_text(text, language, i, linker)
+        parts += reading(text, language, i, linker)
     return parts
 
 
@@ -361,6 +376,12 @@ def read_text(text: str, language: str, of: int, linker: Linker) -> list[Sentenc
     parts = [read(sentence, language, of, linker) for sentence in sentences_of(text, language, linker)]
     names = frozenset(gloss for part in parts for gloss in part.spelled)
     return [read(part.text, language, of, linker, names=names) if part.first and names else part for part in parts]
+
+
+def read_row(text: str, language: str, of: int, linker: Linker) -> list[Sentence]:
+    """A text in one piece, read; of one that is too long its sentences."""
+    whole = _fits(text, language, linker)
+    return [read(text, language, of, linker)] if whole else read_text(text, language, of, linker)
 
 
 def read(text: str, language: str, of: int, linker: Linker, *, names: Collection[str] = ()) -> Sentence:
@@ -387,10 +408,10 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             nouns += [spelling] if kind == NOUN_OR_NAME else []
             gone.append(word)
         else:
-            kept = guesses if linker.reads_unknown else pieces if legible(word, linker) else left
-            kept.append(word)
+            group = guesses if linker.reads_unknown else pieces if legible(word, linker) else left
+            group.append(word)
             first += [word.written] if kind == FIRST and not linker.reads_unknown else []
-            gone += [word] if kept is left else []
+            gone += [word] if group is left else []
     unknown = [*as_written(left), *(["'s"] if owners else [])]
     guessed, pieced = as_written(guesses), as_written(pieces)
     rest, said = _without(whole, gone), ""

@@ -14,7 +14,7 @@ from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
 from signer_jax.stations.draws import understand_by_draws
 from signer_jax.stations.taught import Taught
-from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand
+from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand, understand_rows
 from signer_jax.writing import words_of
 
 TEXTS = {
@@ -437,12 +437,14 @@ def test_short_sentences_are_read_one_by_one(linker):
     assert [sentence.read for sentence in together.sentences] == ["my name is new.", "the dog is old."]
     assert together.glosses == [apart.glosses[0] + apart.glosses[1]] and together.rows(0) == [0, 1]
     np.testing.assert_allclose(together.H[together.mask], apart.H[apart.mask], atol=1e-5)
-    # The renderer's text is in one piece, as in training, where it can be.
-    whole = len(linker.tokenizer.encode_source("my name is new. the dog is old.", "ase"))
-    first = len(linker.tokenizer.encode_source("my name is new.", "ase"))
-    for room, read_tokens in ((whole, whole), (whole - 1, first)):
-        _, mask = semantics("my name is new. the dog is old.", "ase", replace(linker, max_source=room))
+    # A text that is scored is in one piece, as in training, where it can be, and so is the renderer's.
+    text, parts = "my name is new. the dog is old.", ["my name is new.", "the dog is old."]
+    whole, first = (len(linker.tokenizer.encode_source(one, "ase")) for one in (text, parts[0]))
+    for room, read_tokens, rows in ((whole, whole, [text]), (whole - 1, first, parts)):
+        _, mask = semantics(text, "ase", replace(linker, max_source=room))
         assert mask.sum() == read_tokens
+        scored = understand_rows([text, "the dog"], ["ase", "ase"], replace(linker, max_source=room))
+        assert [sentence.read for sentence in scored.sentences] == [*rows, "the dog"] and len(scored.glosses) == 2
 
 
 def test_nothing_is_said_to_be_spelled_that_lies_beyond_the_cut(linker):
