@@ -99,6 +99,9 @@ def get_config() -> ConfigDict:
     c.slul.search = "shared"
     c.slul.beams = 4
     c.slul.length_penalty = 0.6  # score = log p / length ** penalty
+    # What becomes of a word that training lacks and that is no name: "left_out" of the text, or read in "pieces" where
+    # the vocabulary has all its letters, a guess that is told. Published weights (init) are given such words always.
+    c.slul.unknown = "left_out"
 
     # -- SLP-MoE and the stabiliser (paper 2.3) ---------------------------------------------------------------------
     c.pose = ConfigDict()

@@ -1,10 +1,10 @@
 """Which sign language a text is for, where nobody says so: the one whose training texts know its words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
-from signer_jax.writing import words_of
+from signer_jax.writing import known_words, words_of
 
 # What people write for a sign language's IANA code: its usual short name, or the country that it is of.
 _ALSO = {
@@ -86,7 +86,8 @@ def resolve_language(text: str, language: str | None, about: dict) -> tuple[str,
     if len(known) == 1:
         return next(iter(known)), ""
     shares = {
-        code: _known_words(text, spoken_of(name), set(about["words"].get(code, ()))) for code, name in known.items()
+        code: _known_words(text, spoken_of(name), known_words(about["words"].get(code, ())))
+        for code, name in known.items()
     }
     best = max(sorted(shares), key=lambda code: shares[code])
     if shares[best] == 0:
@@ -102,7 +103,7 @@ def _equal(best: str, counts: dict[str, int]) -> str:
     return f"taken from {best}; {', '.join(others)} would do as well: say which with --language"
 
 
-def _known_words(text: str, spoken: str, known: set[str]) -> int:
+def _known_words(text: str, spoken: str, known: Collection[str]) -> int:
     return sum(word.key in known for word in words_of(written_out(text, spoken, known)[0]))
 
 

@@ -64,7 +64,7 @@ class Opened:
             spoken=about["languages"], max_source=c.data.max_source, max_target=c.data.max_target, beams=c.slul.beams,
             search=c.slul.search, length_penalty=c.slul.length_penalty, performs=retrieval.shows if retrieval else None,
             spells=retrieval.spells if retrieval else None, reads_unknown=bool(c.slul.init),
-            taught=self.taught,
+            reads_pieces=c.slul.unknown == "pieces", taught=self.taught,
         )  # fmt: skip
 
     @cached_property

@@ -180,6 +180,7 @@ class Slul:
     search: Literal["shared", "standard"]
     beams: Annotated[int, whole(1, 1000)]
     length_penalty: Annotated[float, number(-100.0, 100.0)]
+    unknown: Literal["left_out", "pieces"]
 
 
 @dataclass(frozen=True)

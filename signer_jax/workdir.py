@@ -47,8 +47,8 @@ FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
     "data.read_threads", "data.prefetch", "data.source", "data.encoded", "renderer.steps", "renderer.solver",
     "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
-    "slul.beams", "slul.length_penalty", "slul.search", "remat", "scan_unroll", "offload_optimizer", "compiled",
-    "allow_whole",
+    "slul.beams", "slul.length_penalty", "slul.search", "slul.unknown", "remat", "scan_unroll", "offload_optimizer",
+    "compiled", "allow_whole",
     "train.pose.accumulate",
 )  # fmt: skip
 _JUDGES = "back_translation"  # the stage of a folder that is no run of the pipeline: its values are no other's

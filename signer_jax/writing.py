@@ -4,7 +4,9 @@ and the words of a text in it.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Before NFKC, which makes a space and a combining mark of an acute accent that somebody wrote for an apostrophe.
 _ONE_FORM = str.maketrans(
@@ -52,18 +54,73 @@ class Word:
         return self.written.lower()
 
 
+# How Unicode names the letters of scripts that are written without spaces between the words: its scripts Han, Hiragana,
+# Katakana, Thai, Lao, Khmer and Myanmar (Unicode Standard Annex 29: words there take a dictionary).
+_UNSPACED = (
+    "CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA ", "KATAKANA-HIRAGANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1 << 15)
+def unspaced(letter: str) -> bool:
+    """Whether it is a letter of a script without spaces. Numerals that are letters there (四) are, digits are not."""
+    return unicodedata.category(letter) in ("Lo", "Lm", "Nl") and unicodedata.name(letter, "").startswith(_UNSPACED)
+
+
 def words_of(text: str) -> list[Word]:
     """The words of the `plain` text: what stands between spaces and punctuation, without quotes and dashes
-    around it. "don't" is one word; an emoji or a row of Chinese characters is one too.
+    around it. "don't" is one word, an emoji is one too; in a script without spaces each letter is one, with its marks.
     """
-    text = plain(text)
-    words = []
-    for match in _TOKEN.finditer(text):
-        start, end = match.span()
-        while start < end and unicodedata.category(text[start])[0] in "PC":
-            start += 1
-        while start < end and unicodedata.category(text[end - 1])[0] in "PC":
-            end -= 1
-        if start < end:
-            words.append(Word(text[start:end], start, end))
-    return words
+    return [
+        word
+        for run in runs_of(text)
+        for start, end in _apart(run.written)
+        for word in _stripped(run.written[start:end], run.start + start)
+    ]
+
+
+def runs_of(text: str) -> list[Word]:
+    """As `words_of`, but a whole row of letters without spaces is one word."""
+    return [word for match in _TOKEN.finditer(plain(text)) for word in _stripped(match[0], match.start())]
+
+
+def known_words(listed: Iterable[str]) -> frozenset[str]:
+    """What words are compared by, of a corpus's list of them. One of before has typographic apostrophes, and whole rows
+    of letters without spaces.
+    """
+    return frozenset(word.key for one in listed for word in words_of(one))
+
+
+def as_written(words: Iterable[Word]) -> list[str]:
+    """The words as they are written in their text: letters that stand beside each other without a space in one."""
+    found: list[str] = []
+    end = -1
+    for word in words:
+        if word.start == end:
+            found[-1] += word.written
+        else:
+            found.append(word.written)
+        end = word.end
+    return found
+
+
+def _apart(run: str) -> list[tuple[int, int]]:
+    """The letters without spaces of a run, each with the marks on it, and what stands between them."""
+    starts, alone = [0], False
+    for place, letter in enumerate(run):
+        begins = unspaced(letter)
+        if place and (begins or (alone and unicodedata.category(letter)[0] != "M")):
+            starts.append(place)
+            alone = False
+        alone = alone or begins
+    return list(zip(starts, [*starts[1:], len(run)], strict=True))
+
+
+def _stripped(part: str, start: int) -> list[Word]:
+    """It without quotes and dashes around it; nothing where it is nothing else."""
+    first, end = 0, len(part)
+    while first < end and unicodedata.category(part[first])[0] in "PC":
+        first += 1
+    while first < end and unicodedata.category(part[end - 1])[0] in "PC":
+        end -= 1
+    return [Word(part[first:end], start + first, start + end)] if first < end else []

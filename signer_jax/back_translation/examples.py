@@ -23,7 +23,7 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.slul.tokenizer import Tokenizer, normalise, spaced
 from signer_jax.types import Pose, Sample
-from signer_jax.writing import han_apart, words_of
+from signer_jax.writing import han_apart, runs_of
 
 TRAINED_ON = "train"
 
@@ -40,7 +40,7 @@ def sentence_of(text: str, corpus: str) -> str:
 
 def key_of(sentence: str) -> str:
     """What sentences are compared by: a hash of their words, without case and punctuation. "" for no word."""
-    words = " ".join(word.key for word in words_of(sentence))
+    words = " ".join(run.key for run in runs_of(sentence))
     return hashlib.sha256(words.encode("utf-8", "backslashreplace")).hexdigest()[:16] if words else ""
 
 

@@ -11,7 +11,7 @@ from signer_jax.evaluation.noise import NOISES
 from signer_jax.metrics import text as text_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.progress import progress
-from signer_jax.stations.understand import understand
+from signer_jax.stations.understand import understand_rows
 from signer_jax.training.selection import SELECTED_ON
 from signer_jax.types import Sample
 
@@ -20,7 +20,8 @@ def evaluate_glosses(
     signer: Signer, split: str, limit: int, result: Evaluation, batch: int = 64, *, noise: float
 ) -> None:
     """BLEU 1-4, ROUGE-L, word error rate and exact matches of the best beam, on at most `limit` texts, spread over the
-    split; how often its doubt is right, and what it says of lost words (`Sentence.unsaid`).
+    split, each in one piece, as training has it; how often its doubt is right, and what it says of lost words
+    (`Sentence.unsaid`).
 
     `gloss/sayable`: the share of the true glosses that the search can say at all (`Linker.sayable`), or spell: what it
     says itself is sayable always. Where `noise` is above 0, BLEU-4 too of the texts with that share of their words
@@ -36,7 +37,7 @@ def evaluate_glosses(
     lost: list[bool] = []
     for i in progress(range(0, len(samples), batch), "glosses"):
         part = samples[i : i + batch]
-        understood = understand([s.text for s in part], [s.language for s in part], signer.linker)
+        understood = understand_rows([s.text for s in part], [s.language for s in part], signer.linker)
         predicted += understood.glosses
         parts = [[understood.sentences[b] for b in understood.rows(k)] for k in range(len(part))]
         doubted += [any(sentence.doubted for sentence in one) for one in parts]
@@ -60,9 +61,8 @@ def evaluate_glosses(
         for i in progress(range(0, len(samples), batch), f"{name} words"):
             part = samples[i : i + batch]
             texts = [change(s.text, noise) for s in part]
-            noisy += [
-                " ".join(glosses) for glosses in understand(texts, [s.language for s in part], signer.linker).glosses
-            ]
+            understood = understand_rows(texts, [s.language for s in part], signer.linker)
+            noisy += [" ".join(glosses) for glosses in understood.glosses]
         result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(noisy, references)["bleu4"])
     wrong = [glosses != tuple(sample.glosses) for glosses, sample in zip(predicted, samples, strict=True)]
     result.metrics |= told_figures("gloss/doubted", "gloss/doubt", doubted, wrong)

@@ -5,28 +5,32 @@ Each changes `share` of a text's words, rounded, and at least one where there is
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from signer_jax.writing import plain, unspaced, words_of
 
 
 def dropped(text: str, share: float) -> str:
     """Words left out; the last one stays."""
-    words = text.split()
+    words, gaps = _words(text)
     gone = _places(text, len(words), share, most=len(words) - 1)
-    return " ".join(word for place, word in enumerate(words) if place not in gone)
+    return _joined([("" if place in gone else word) for place, word in enumerate(words)], gaps)
 
 
 def swapped(text: str, share: float) -> str:
     """Words that stand behind the next one; none moves twice."""
-    words = text.split()
+    words, gaps = _words(text)
     for place in sorted(_places(text, len(words) // 2, share, most=len(words) // 2)):
         words[2 * place], words[2 * place + 1] = words[2 * place + 1], words[2 * place]
-    return " ".join(words)
+    return _joined(words, gaps)
 
 
 def misspelt(text: str, share: float) -> str:
-    """Words of three letters and more with two neighbouring letters exchanged, one left out or one doubled."""
+    """Words of three letters and more with two neighbouring letters exchanged, one left out or one doubled; of letters
+    without spaces a row is one word here.
+    """
     words = text.split()
     long = [place for place, word in enumerate(words) if sum(map(str.isalpha, word)) >= 3]
     rng = np.random.default_rng(zlib.crc32(text.encode()))
@@ -36,6 +40,25 @@ def misspelt(text: str, share: float) -> str:
 
 
 NOISES: Mapping[str, Callable[[str, float], str]] = {"dropped": dropped, "swapped": swapped, "misspelt": misspelt}
+
+
+def _words(text: str) -> tuple[list[str], list[str]]:
+    """What stands between spaces, of letters without spaces each for itself with the punctuation behind it; and what
+    stands before each: a space, or nothing.
+    """
+    words, gaps = [], []
+    for run in text.split():
+        starts = [0]
+        if any(map(unspaced, run)):
+            run = plain(run)
+            starts += [word.start for word in words_of(run)[1:]]
+        words += [run[start:end] for start, end in zip(starts, [*starts[1:], len(run)], strict=True)]
+        gaps += [" ", *[""] * (len(starts) - 1)]
+    return words, gaps
+
+
+def _joined(words: Sequence[str], gaps: Sequence[str]) -> str:
+    return " ".join("".join(gap + word for word, gap in zip(words, gaps, strict=True)).split())
 
 
 def _places(text: str, count: int, share: float, most: int) -> set[int]:

@@ -4,7 +4,6 @@ Scores are in per cent. BLEU and chrF come with sacreBLEU's signature and are ne
 alone can turn 13 into 51 on the same output.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics.signatures import signature
+from signer_jax.writing import words_of
 
 # Of ROUGE-L's F, as the sign language translation literature computes it (the convention of neccam/slt).
 ROUGE_BETA = 1.2
@@ -174,11 +174,11 @@ def signatures() -> dict[str, str]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return [word.key for word in words_of(text)]
 
 
 def copied(text: str, *, upper: bool) -> str:
-    """The text's own words in upper or lower case as its glosses."""
+    """The text's own words in upper or lower case as its glosses; of a script without spaces its letters."""
     words = " ".join(_words(text))
     return words.upper() if upper else words
 

@@ -5,7 +5,8 @@ A model answers whatever it is given, so what it is given and what it may say ar
 - Only glosses that the training texts of the language have (and, where there is a prior, that it can perform) are said:
   `slul.constraint`.
 - Short forms ("don't") are written out, so that their words are looked up (`data.short_forms`).
-- A word that the training texts of the language do not have is taken out of the text. A name or a number
+- A word that the training texts of the language do not have is taken out of the text, or read in pieces
+  (`config.slul.unknown`). A name or a number
   (`unknown_words` tells what a capital letter says) is carried over, fingerspelled: "#ANNA", at the place among the
   glosses that it has among the known words. Other words are listed as unknown, a negation among them loudly.
 - A text of nothing but articles and the like has nothing to sign (`unknown_words.ties`).
@@ -38,7 +39,7 @@ from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
 from signer_jax.slul.standard_beams import standard_beam_search
 from signer_jax.slul.t5 import T5
-from signer_jax.slul.tokenizer import EOS, Tokenizer, plain
+from signer_jax.slul.tokenizer import EOS, Tokenizer
 from signer_jax.stations.asked import asked, asked_alone
 from signer_jax.stations.meanings import only_meaning, unsaid
 from signer_jax.stations.repeats import beyond
@@ -46,7 +47,7 @@ from signer_jax.stations.sentences import pauses, sentences
 from signer_jax.stations.spelled_names import is_letter, without_invented
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.unknown_words import FIRST, NOUN_OR_NAME, OTHER, kinds, negates, points, ties
-from signer_jax.writing import Word, words_of
+from signer_jax.writing import Word, as_written, known_words, unspaced, words_of
 
 DOUBT = 0.5  # a gloss of less probability is named (docs/performance.md: how often that is right)
 _AT_THE_END = re.compile(r"[.,;:!?\s]*[.!?]\s*$")
@@ -71,6 +72,7 @@ class Linker:
     length_penalty: float
     spells: Callable[[str, str], bool] | None  # whether a word can be spelled in a language; None: any can
     reads_unknown: bool  # a published model has read more than this corpus: unknown words stay in its text
+    reads_pieces: bool  # so do those of whose letters a vocabulary of our own has all
     taught: Mapping[str, Taught]  # by language: what its training texts say of words and glosses
     sayable: Mapping[str, Collection[str]]  # by language: the glosses that the rules have
 
@@ -80,7 +82,7 @@ class Linker:
         glosses: Mapping[str, Collection[str]], *, spoken: Mapping[str, str],
         max_source: int, max_target: int, search: str, beams: int, length_penalty: float,
         performs: Callable[[str, str], bool] | None, spells: Callable[[str, str], bool] | None, reads_unknown: bool,
-        taught: Mapping[str, Taught],
+        reads_pieces: bool, taught: Mapping[str, Taught],
     ) -> "Linker":  # fmt: skip
         """`glosses`: by language, those of the training texts; `performs(gloss, language)`: those that can be shown;
         `spoken`: by language, the name of the spoken language beside it.
@@ -90,12 +92,11 @@ class Linker:
             for language, known in glosses.items()
         }
         rules = automaton(sayable, tokenizer, t5.vocab_size)
-        # A corpus that was prepared before `plain` has its words with typographic apostrophes.
-        known = {language: frozenset(map(plain, some)) for language, some in words.items()}
+        known = {language: known_words(some) for language, some in words.items()}
         return cls(
             t5, params, tokenizer, known, {language: spoken_of(name) for language, name in spoken.items()},
             tuple(sayable), rules, max_source, max_target, SEARCHES[search], beams, length_penalty, spells,
-            reads_unknown, taught, sayable,
+            reads_unknown, reads_pieces, taught, sayable,
         )  # fmt: skip
 
     def taught_of(self, language: str) -> Taught:
@@ -119,6 +120,7 @@ class Sentence:
     unknown: tuple[str, ...] = ()  # left out
     first: tuple[str, ...] = ()  # of the unknown ones, those with a capital because a sentence begins with them
     guessed: tuple[str, ...] = ()  # unknown too, but left in the text of a published model
+    pieced: tuple[str, ...] = ()  # unknown too, but read in the pieces of our own vocabulary
     known: int = 0  # words
     cut: str = ""  # how the text was cut to the model's length
     glosses: tuple[str, ...] = ()
@@ -190,7 +192,7 @@ class Understood:
         for text in range(self.sentences[-1].of + 1 if self.sentences else 0):
             part = [self.sentences[b] for b in self.rows(text)]
             if not any(sentence.to_sign for sentence in part):
-                numbers = [word for word in self.unknown(text) if any(map(str.isnumeric, word))]
+                numbers = [word for word in self.unknown(text) if any(map(str.isdigit, word))]
                 digits = f" (no signs for all digits of {listed(numbers)})" if numbers else ""
                 raise SignerError(
                     f"{_shortened(' '.join(sentence.text for sentence in part))}: this run knows no word of it to "
@@ -210,6 +212,10 @@ class Understood:
         unsaid = [word for sentence in part for word, _ in sentence.unsaid]
         if negations := [word for word in (*self.unknown(text), *unsaid) if negates(word)]:
             lines.append(f"WARNING: a negation was left out ({listed(negations)}): the glosses may say the opposite")
+        if negations := [word for sentence in part for word in sentence.pieced if negates(word)]:
+            lines.append(
+                f"WARNING: a negation is read in pieces ({listed(negations)}): the glosses may say the opposite"
+            )
         lines += [sentence.cut for sentence in part if sentence.cut]
         nouns = [gloss for sentence in part for gloss in sentence.nouns]
         if nouns:
@@ -218,13 +224,15 @@ class Understood:
             lines.append(f"not in the training texts, spelled, placed by the order of the words: {' '.join(spelled)}")
         if unknown := self.unknown(text):
             lines.append(f"not in the training texts, left out: {listed(unknown)}")
-        if numbers := [word for word in unknown if any(map(str.isnumeric, word))]:
+        if numbers := [word for word in unknown if any(map(str.isdigit, word))]:
             lines.append(f"no signs for all digits of {listed(numbers)}, so not spelled")
         if first := [word for sentence in part for word in sentence.first]:
             capitals = listed([word.upper() for word in first])
             lines.append(f"a sentence begins with {listed(first)}: if that is a name to spell, write {capitals}")
         if guessed := [word for sentence in part for word in sentence.guessed]:
             lines.append(f"not in the training texts, left to the published model: {listed(guessed)}")
+        if pieced := [word for sentence in part for word in sentence.pieced]:
+            lines.append(f"not in the training texts, read in pieces, so its glosses are a guess: {listed(pieced)}")
         for sentence in part:
             signed = ""
             if sentence.instead is not None:
@@ -265,14 +273,27 @@ def understand(texts: Sequence[str], languages: Sequence[str], linker: Linker, *
     A text without a known word has no glosses (`Understood.check` tells). Raises `SignerError` for a language that the
     training texts do not have.
     """
-    parts: list[Sentence] = []
-    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
-        if language not in linker.words or language not in linker.languages:
-            raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
-        parts += read_text(text, language, i, linker)
-    source = np.stack([source_of(part, linker) for part in parts])
-    number = np.array([linker.languages.index(part.language) for part in parts], np.int32)
-    H, ids, log_probs = _in_batches(source, number, linker, batch)
+    return _understood(read_texts(texts, languages, linker, read_text), linker, batch)
+
+
+def understand_rows(texts: Sequence[str], languages: Sequence[str], linker: Linker, *, batch: int = 64) -> Understood:
+    """`understand`, but a text of several sentences in one piece where the model can read it at once: so training has
+    the texts of a corpus, and so they are scored.
+    """
+    return _understood(read_texts(texts, languages, linker, read_row), linker, batch)
+
+
+def _understood(parts: Sequence[Sentence], linker: Linker, batch: int) -> Understood:
+    source, number = rows_of(parts, linker)
+
+    def likeliest(_: int, source: Any, number: Any, H: Any) -> tuple[Any, Any]:
+        beams, _, tokens = linker.search(
+            linker.t5, linker.params, source, beams=linker.beams, max_length=linker.max_target,
+            length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number,
+        )  # fmt: skip
+        return beams[:, 0], tokens[:, 0]
+
+    H, (ids, log_probs) = in_batches(source, number, linker, likeliest, batch)
     done = [answered(part, row, p, k, linker) for part, row, p, k in zip(parts, ids, log_probs, number, strict=True)]
     return Understood(H, source != 0, tuple(done), linker.max_target)
 
@@ -293,22 +314,25 @@ def source_of(part: Sentence, linker: Linker) -> Int[np.ndarray, "s"]:
     return np.pad(np.array(ids, np.int32), (0, linker.max_source - len(ids)))
 
 
-def _in_batches(
-    source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker, batch: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    states, ids, log_probs = [], [], []
+def rows_of(parts: Sequence[Sentence], linker: Linker) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, "b"]]:
+    """What the model is given of each sentence, and the number of its language."""
+    source = np.stack([source_of(part, linker) for part in parts])
+    return source, np.array([linker.languages.index(part.language) for part in parts], np.int32)
+
+
+def in_batches(
+    source: Int[np.ndarray, "b s"], number: Int[np.ndarray, "b"], linker: Linker,
+    search: Callable[[int, Any, Any, Any], Sequence[Any]], batch: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:  # fmt: skip
+    """H, each batch encoded once, and the arrays that `search(number of the batch, source, number, H)` makes of it."""
+    states, made = [], []
     size = min(batch, 1 << (len(source) - 1).bit_length())  # powers of two: few shapes are compiled
-    for i in progress(range(0, len(source), size), "sentences read", shown=len(source) > size):
+    for k, i in enumerate(progress(range(0, len(source), size), "sentences read", shown=len(source) > size)):
         rows = np.minimum(np.arange(i, i + size), len(source) - 1)  # the last one fills the batch
         H = encode(linker.t5, linker.params, source[rows])
-        beams, _, tokens = linker.search(
-            linker.t5, linker.params, source[rows], beams=linker.beams, max_length=linker.max_target,
-            length_penalty=linker.length_penalty, H=H, rules=linker.device_rules, language=number[rows],
-        )  # fmt: skip
         states.append(np.asarray(H)[: len(source) - i])
-        ids.append(np.asarray(beams[:, 0])[: len(source) - i])
-        log_probs.append(np.asarray(tokens[:, 0])[: len(source) - i])
-    return np.concatenate(states), np.concatenate(ids), np.concatenate(log_probs)
+        made.append([np.asarray(one)[: len(source) - i] for one in search(k, source[rows], number[rows], H)])
+    return np.concatenate(states), [np.concatenate(each) for each in zip(*made, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames="t5")
@@ -332,11 +356,32 @@ def _fits(text: str, language: str, linker: Linker) -> bool:
     return len(linker.tokenizer.encode_source(longest, language)) <= linker.max_source
 
 
+def read_texts(
+    texts: Sequence[str], languages: Sequence[str], linker: Linker,
+    reading: Callable[[str, str, int, Linker], list[Sentence]],
+) -> list[Sentence]:  # fmt: skip
+    """The sentences of every text, by `read_text` or `read_row`. Raises `SignerError` for a language that the training
+    texts do not have.
+    """
+    parts: list[Sentence] = []
+    for i, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        if language not in linker.words or language not in linker.languages:
+            raise SignerError(f"language {language}: this run has no training text in it, so it reads none")
+        parts += reading(text, language, i, linker)
+    return parts
+
+
 def read_text(text: str, language: str, of: int, linker: Linker) -> list[Sentence]:
     """The sentences of a text, read; a word that is a name in one of them is a name where another begins with it."""
     parts = [read(sentence, language, of, linker) for sentence in sentences_of(text, language, linker)]
     names = frozenset(gloss for part in parts for gloss in part.spelled)
     return [read(part.text, language, of, linker, names=names) if part.first and names else part for part in parts]
+
+
+def read_row(text: str, language: str, of: int, linker: Linker) -> list[Sentence]:
+    """A text in one piece, read; of one that is too long its sentences."""
+    whole = _fits(text, language, linker)
+    return [read(text, language, of, linker)] if whole else read_text(text, language, of, linker)
 
 
 def read(text: str, language: str, of: int, linker: Linker, *, names: Collection[str] = ()) -> Sentence:
@@ -347,9 +392,10 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
     familiar = [word.key in known for word in words]
     carried: list[tuple[int, str]] = []
     nouns: list[str] = []
-    unknown: list[str] = []
+    left: list[Word] = []
     first: list[str] = []
-    guessed: list[str] = []
+    guesses: list[Word] = []
+    pieces: list[Word] = []
     gone: list[Word] = []
     before = 0  # known words
     for word, is_known, kind in zip(words, familiar, kinds(whole, words, spoken, owners), strict=True):
@@ -362,22 +408,24 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             nouns += [spelling] if kind == NOUN_OR_NAME else []
             gone.append(word)
         else:
-            (guessed if linker.reads_unknown else unknown).append(word.written)
+            group = guesses if linker.reads_unknown else pieces if legible(word, linker) else left
+            group.append(word)
             first += [word.written] if kind == FIRST and not linker.reads_unknown else []
-            gone += [] if linker.reads_unknown else [word]
-    unknown += ["'s"] if owners else []
+            gone += [word] if group is left else []
+    unknown = [*as_written(left), *(["'s"] if owners else [])]
+    guessed, pieced = as_written(guesses), as_written(pieces)
     rest, said = _without(whole, gone), ""
     telling = [
         is_known and (not ties(word.written, spoken) or (not gone and signed_alone(word, language, linker)))
         for word, is_known in zip(words, familiar, strict=True)
     ]
     # Articles and the like are no text: a model that is given nothing else makes one up.
-    count = before if any(telling) or guessed else 0
+    count = before if any(telling) or guessed or pieced else 0
     if before and not count and not gone:
         said = f"{_shortened(text)} was not signed: its words say nothing by themselves"
     part = Sentence(
         text, language, of, carried=tuple(carried), nouns=tuple(nouns), unknown=tuple(unknown), first=tuple(first),
-        guessed=tuple(guessed),
+        guessed=tuple(guessed), pieced=tuple(pieced),
     )  # fmt: skip
     # "how do you sign 'Anna'?", "please sign: the zebra": what is asked for stands there, and nothing of it is left to
     # read.
@@ -388,17 +436,25 @@ def read(text: str, language: str, of: int, linker: Linker, *, names: Collection
             part = replace(part, nouns=())  # what is asked for is meant, noun or name
             said = f"{_shortened(text)}: the words around what is asked for were not signed"
     if not count:
-        return replace(part, unknown=(*unknown, *guessed), guessed=(), cut=said)
+        return replace(part, unknown=(*unknown, *guessed, *pieced), guessed=(), pieced=(), cut=said)
     kept, cut = _cut(rest, text, language, linker)
     if not kept:
         return replace(part, cut=cut)
     if cut:
-        read_words = len(words_of(kept))
+        there = {word.key for word in words_of(kept)}
+        pieced = as_written(word for word in pieces if word.key in there)
+        read_words = sum(word.key in known for word in words_of(kept))
         reached = tuple((place, gloss) for place, gloss in carried if place <= read_words)
         names = {gloss for _, gloss in reached}
-        part = replace(part, carried=reached, nouns=tuple(noun for noun in nouns if noun in names))
+        nouns = [noun for noun in nouns if noun in names]
+        part = replace(part, carried=reached, nouns=tuple(nouns), pieced=tuple(pieced))
         count = min(count, read_words)
     return replace(part, read=kept, known=count, cut=cut)
+
+
+def legible(word: Word, linker: Linker) -> bool:
+    """Whether a word that training lacks is read in pieces: the vocabulary has all its letters."""
+    return linker.reads_pieces and linker.tokenizer.unknown_fraction(word.written) == 0
 
 
 def signed_alone(word: Word, language: str, linker: Linker) -> bool:
@@ -416,13 +472,14 @@ def spelled(word: str, language: str, spells: Callable[[str, str], bool] | None)
 
 def _without(text: str, gone: Sequence[Word]) -> str:
     """The text without some of its words, nor the full stops of abbreviations among them, and with one mark at its end
-    ("..." and "?!" are none that a model learns).
+    ("..." and "?!" are none that a model learns). In a script without spaces none is left in a word's place.
     """
     for word in reversed(gone):
         after = text[word.end :]
         if after.startswith(".") and words_of(after):
             after = after[1:]
-        text = f"{text[: word.start]} {after}"
+        close = any(map(unspaced, text[max(word.start - 1, 0) : word.end + 1]))
+        text = f"{text[: word.start]}{'' if close else ' '}{after}"
     text = " ".join(text.split())
     if (end := _AT_THE_END.search(text)) and len(end[0]) > 1:
         text = text[: end.start()] + next(mark for mark in "?!." if mark in end[0])

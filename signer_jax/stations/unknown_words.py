@@ -50,10 +50,10 @@ def negates(word: str) -> bool:
 def kinds(text: str, words: Sequence[Word], spoken: str, owners: Sequence[str] = ()) -> list[str]:
     """What each word of the `plain` text would be if nobody knew it: `NAME`, `NOUN_OR_NAME`, `FIRST` or `OTHER`.
 
-    A digit makes a name of a word (something to spell), so do capital letters alone, and a capital letter where it says
-    something: not in the first word of a sentence, unless that is all there is of it, without a full stop, or owns
-    something (`owners`: "Anna's"), or is a title with its full stop ("Dr. Smith"). Of a German word within a sentence
-    it says that it is a noun or a name.
+    A digit makes a name of a word (something to spell), not a numeral that is a letter (四); so do capital letters
+    alone, and a capital letter where it says something: not in the first word of a sentence, unless that is all there
+    is of it, without a full stop, or owns something (`owners`: "Anna's"), or is a title with its full stop ("Dr.
+    Smith"). Of a German word within a sentence it says that it is a noun or a name.
     """
     starts = [0, *(word.end for word in words)]
     gaps = [text[start : word.start] for start, word in zip(starts, words, strict=False)] + [text[starts[-1] :]]
@@ -65,9 +65,9 @@ def kinds(text: str, words: Sequence[Word], spoken: str, owners: Sequence[str] =
         last = i + 1 == len(words) or _BEGINS.search(after) is not None or "'" in after or '"' in after
         alone = begins and last and (_ENDS.match(after.strip()) is None or bool(re.search("[:'\"]", before)))
         titled = begins and word.key in TITLES and after.startswith(".")
-        if negates(written) or not any(letter.isupper() or letter.isnumeric() for letter in written):
+        if negates(written) or not any(letter.isupper() or letter.isdigit() for letter in written):
             found.append(OTHER)
-        elif written == written.upper() or any(map(str.isnumeric, written)) or alone or written in owners or titled:
+        elif written == written.upper() or any(map(str.isdigit, written)) or alone or written in owners or titled:
             found.append(NAME)
         elif begins:
             found.append(FIRST)

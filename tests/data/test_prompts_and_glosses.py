@@ -153,7 +153,7 @@ def test_programs_glosses_are_no_reference_beside_peoples(prepared, tmp_path, mo
         seen.append(texts)
         raise InterruptedError
 
-    monkeypatch.setattr(evaluated, "understand", understand)
+    monkeypatch.setattr(evaluated, "understand_rows", understand)
 
     def scored(by: tuple[str, ...]) -> tuple[list[str], str]:
         reading.write(tmp_path / f"{by}", str(prepared), fps=0, size=(16, 16), glosses_by=by)

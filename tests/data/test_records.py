@@ -65,8 +65,8 @@ def test_a_corpus_is_written_and_read_back(tmp_path):
 def test_words_of_a_text():
     text = "How do you sign 'My name'? don't \N{PARTY POPPER} „Ju\u0308rgen“ – 3,5 \u6211\u7684\u3002 house,door"
     assert [word.written for word in records.words_of(text)] == [
-        "How", "do", "you", "sign", "My", "name", "don't", "\N{PARTY POPPER}", "J\u00fcrgen", "3", "5", "\u6211\u7684",
-        "house", "door",
+        "How", "do", "you", "sign", "My", "name", "don't", "\N{PARTY POPPER}", "J\u00fcrgen", "3", "5", "\u6211",
+        "\u7684", "house", "door",
     ]  # fmt: skip
     assert [word.key for word in records.words_of("I don\u2019t, I don\u00b4t")] == ["i", "don't"] * 2
     first = records.words_of("(Ada)")[0]

@@ -28,7 +28,7 @@ def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
     from signer_jax import Signer
 
     signer = Signer.load(tiny_run)
-    dev, understand = signer.corpus.texts("dev"), glosses.understand
+    dev, understand = signer.corpus.texts("dev"), glosses.understand_rows
 
     asked = []
 
@@ -44,7 +44,7 @@ def test_lost_words_are_counted_beside_doubt(tiny_run, monkeypatch):
         ]  # fmt: skip
         return replace(done, sentences=tuple(made))
 
-    monkeypatch.setattr(glosses, "understand", understood)
+    monkeypatch.setattr(glosses, "understand_rows", understood)
     result = Evaluation()
     glosses.evaluate_glosses(signer, "dev", 8, result, noise=0.3)
     found = {name: result.metrics.get(f"gloss/{name}") for name in ("doubted", "lost", "lost_precision", "lost_recall")}
@@ -87,7 +87,7 @@ def test_a_text_is_copied_in_the_case_of_its_languages_glosses():
         Sample("1", "The dog", "ase", ("dog",)), Sample("2", "An Old dog", "ase", ("OLD", "an", "dog")),
         Sample("3", "Der Hund", "gsg", ("HUND", "der*")), Sample("4", "早上好", "csl", ("早上好",)),
     ]  # fmt: skip
-    assert gloss_baselines([], samples) == {"copy": ["the dog", "an old dog", "DER HUND", "早上好"]}
+    assert gloss_baselines([], samples) == {"copy": ["the dog", "an old dog", "DER HUND", "早 上 好"]}
 
 
 def test_references_are_chosen_by_their_maker_before_they_are_counted_and_from_the_whole_split(monkeypatch):
@@ -103,7 +103,7 @@ def test_references_are_chosen_by_their_maker_before_they_are_counted_and_from_t
             seen.extend(texts)
             raise InterruptedError
 
-        monkeypatch.setattr(glosses, "understand", understand)
+        monkeypatch.setattr(glosses, "understand_rows", understand)
         corpus = SimpleNamespace(texts=lambda split: texts, makers=lambda split: [one.glosses_by for one in texts])
         result = Evaluation()
         with pytest.raises(InterruptedError):

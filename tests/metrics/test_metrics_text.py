@@ -151,12 +151,14 @@ def test_long_sequences_by_the_book():
 def test_a_text_copied_as_its_glosses():
     assert copied("How do you sign 'wie heißt du?'", upper=True) == "HOW DO YOU SIGN WIE HEISST DU"
     assert copied("Wie heißt du?", upper=False) == "wie heißt du"
+    assert copied("他今年四岁。", upper=True) == "他 今 年 四 岁"
 
 
 def test_the_nearest_text_shares_the_rare_words():
     bank = ["the house is big.", "the dog is big.", "the dog is in the house", "a cat!"]
     # Of "the dog is small" and the first: "the" and "is", which nearly all have. "unseen words" share nothing.
     assert nearest_texts(["The dog is small", "a big cat?", "unseen words"], bank).tolist() == [1, 3, 0]
+    assert nearest_texts(["他今年四岁。"], ["今天很冷。", "我妹妹四岁。", "那本书"]).tolist() == [1]  # without spaces
     # A text that is in the bank itself takes another.
     assert nearest_texts([bank[1], "a big cat?"], bank, barred=[1, None])[0] != 1
     assert nearest_texts([bank[1], "a big cat?"], bank, barred=[1, None])[1] == 3

@@ -2,6 +2,7 @@
 
 import unicodedata
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from signer_jax.slul.tokenizer import EOS, UNKNOWN, Tokenizer
 from signer_jax.stations import understand as station
 from signer_jax.stations.draws import understand_by_draws
 from signer_jax.stations.taught import Taught
-from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand
+from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand, understand_rows
 from signer_jax.writing import words_of
 
 TEXTS = {
@@ -37,7 +38,7 @@ def linker(tmp_path_factory) -> Linker:
         spoken={"ase": "English", "gsg": "German"},
         max_source=16, max_target=10, search="shared", beams=2, length_penalty=0.6,
         performs=lambda gloss, _: gloss != "CARRY", spells=lambda word, _: set(word) <= LETTERS, reads_unknown=False,
-        taught={},
+        reads_pieces=False, taught={},
     )  # fmt: skip
 
 
@@ -84,8 +85,20 @@ def test_draws_are_of_what_may_be_said_and_each_of_its_own_number(linker):
         }
     again = understand_by_draws(texts, languages, linker, 2, temperature=1.0, **how)
     assert [one.glosses for one in again] == [one.glosses for one in three[:2]]
+    assert not any("unsure" in line for one in three for line in one.remarks(0))
     (cold,) = understand_by_draws(texts, languages, linker, 1, temperature=0.01, **how)
     assert cold.glosses == understand(texts, languages, replace(linker, beams=1)).glosses  # greedy
+
+
+def test_draws_encode_once_and_no_two_sentences_share_them(linker, monkeypatch):
+    passes = []
+    encode = station.encode
+    monkeypatch.setattr(station, "encode", lambda *inputs: passes.append(inputs[-1]) or encode(*inputs))
+    texts, how = ["my name is new"] * 4, {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+    every = understand_by_draws(texts, ["ase"] * 4, linker, 6, batch=2, **how)
+    assert [len(rows) for rows in passes] == [2, 2]
+    of_text = [tuple(one.glosses[i] for one in every) for i in range(4)]
+    assert len(set(of_text)) == 4
 
 
 def test_unknown_words_are_carried_or_named(linker):
@@ -100,6 +113,26 @@ def test_unknown_words_are_carried_or_named(linker):
     assert read("Mein Name", "ase", 0, linker).known == 1  # German words are no English ones
     sentence = read("the unseen house of Anna", "ase", 0, replace(linker, reads_unknown=True))
     assert (sentence.read, sentence.unknown, sentence.guessed) == ("the unseen house of", (), ("unseen", "of"))
+
+
+def test_unknown_words_are_read_in_pieces_where_the_vocabulary_has_their_letters(linker):
+    pieces = replace(linker, reads_pieces=True)
+    text = "the doghouse of Anna is bjørk, no house"
+    assert read(text, "ase", 0, linker).unknown == ("doghouse", "of", "bjørk", "no")
+    sentence = read(text, "ase", 0, pieces)
+    assert (sentence.read, sentence.unknown) == ("the doghouse of is , no house", ("bjørk",))
+    assert (sentence.pieced, sentence.known, sentence.carried) == (("doghouse", "of", "no"), 3, ((1, "#ANNA"),))
+    assert UNKNOWN not in station.source_of(sentence, replace(pieces, max_source=64))
+    # They are told as guesses, a negation among them loudly; where nothing else is known, nothing is read.
+    remarks = understand([text], ["ase"], replace(pieces, max_source=64)).remarks(0)
+    assert "not in the training texts, read in pieces, so its glosses are a guess: doghouse of no" in remarks
+    assert "WARNING: a negation is read in pieces (no): the glosses may say the opposite" in remarks
+    assert "not in the training texts, left out: bjørk" in remarks
+    alone = read("doghouse", "ase", 0, pieces)
+    assert (alone.read, alone.unknown, alone.pieced) == ("", ("doghouse",), ())
+    # Of a sentence that is cut only what is read is told, and a name behind the cut is not carried.
+    cut = read("the dog carried unseen " + "the house " * 20 + "hood, Anna", "ase", 0, pieces)
+    assert cut.cut and cut.pieced == ("unseen",) and cut.carried == ()
 
 
 def test_what_is_asked_for_is_not_made_up(linker):
@@ -184,6 +217,23 @@ def test_marks_that_no_text_is_trained_on(linker):
         assert read(text, "ase", 0, linker).read == expected, text
 
 
+def test_scripts_without_spaces_are_read_whole_but_for_unknown_letters(linker):
+    """Of CSL-Daily's dev texts nearly none has a row of letters that a training text has too."""
+    row = ["他今天来", "我妹妹四岁。", "今年很冷"]
+    for listed in (row, [word.key for text in row for word in words_of(text)]):  # of before, and of today
+        of = Linker.of(
+            linker.t5, linker.params, linker.tokenizer, {"csl": listed}, {"csl": ["他"]}, spoken={"csl": "Chinese"},
+            max_source=64, max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None,
+            reads_unknown=False, reads_pieces=False, taught={},
+        )  # fmt: skip
+        of = replace(of, tokenizer=SimpleNamespace(encode_source=lambda text, _: list(text)))
+        sentence = read("他今年四岁。", "csl", 0, of)
+        assert (sentence.read, sentence.known, sentence.carried, sentence.unknown) == ("他今年四岁。", 5, (), ())
+        sentence = read("他妹妹Tom焦急，今年痊愈四岁。", "csl", 0, of)
+        assert (sentence.read, sentence.unknown) == ("他妹妹,今年四岁。", ("焦急", "痊愈"))
+        assert sentence.carried == ((3, "#TOM"),)
+
+
 def test_typography_reads_as_the_training_texts_do(linker):
     expected = station.source_of(read("how do you sign 'the dog'?", "ase", 0, linker), linker)
     assert UNKNOWN not in expected
@@ -193,7 +243,7 @@ def test_typography_reads_as_the_training_texts_do(linker):
     of = Linker.of(
         linker.t5, linker.params, linker.tokenizer, {"ase": ["don’t"]}, {"ase": ["DOG"]}, spoken={}, max_source=16,
         max_target=10, search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
-        taught={},
+        reads_pieces=False, taught={},
     )  # fmt: skip
     assert read("don't", "ase", 0, of).known == read("don’t", "ase", 0, of).known == 1
 
@@ -331,7 +381,8 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     t5 = tiny(vocab_size=tokenizer.vocab_size)
     spelling = Linker.of(
         t5, weights(t5), tokenizer, linker.words, glosses, spoken=linker.spoken, max_source=32, max_target=24,
-        search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False, taught={},
+        search="shared", beams=2, length_penalty=0.6, performs=None, spells=None, reads_unknown=False,
+        reads_pieces=False, taught={},
     )  # fmt: skip
     row = np.array(tokenizer.encode_gloss(["IX-1", "POSS", "NAME", *(f"#{letter}" for letter in "FRITZ")]))
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
@@ -386,12 +437,14 @@ def test_short_sentences_are_read_one_by_one(linker):
     assert [sentence.read for sentence in together.sentences] == ["my name is new.", "the dog is old."]
     assert together.glosses == [apart.glosses[0] + apart.glosses[1]] and together.rows(0) == [0, 1]
     np.testing.assert_allclose(together.H[together.mask], apart.H[apart.mask], atol=1e-5)
-    # The renderer's text is in one piece, as in training, where it can be.
-    whole = len(linker.tokenizer.encode_source("my name is new. the dog is old.", "ase"))
-    first = len(linker.tokenizer.encode_source("my name is new.", "ase"))
-    for room, read_tokens in ((whole, whole), (whole - 1, first)):
-        _, mask = semantics("my name is new. the dog is old.", "ase", replace(linker, max_source=room))
+    # A text that is scored is in one piece, as in training, where it can be, and so is the renderer's.
+    text, parts = "my name is new. the dog is old.", ["my name is new.", "the dog is old."]
+    whole, first = (len(linker.tokenizer.encode_source(one, "ase")) for one in (text, parts[0]))
+    for room, read_tokens, rows in ((whole, whole, [text]), (whole - 1, first, parts)):
+        _, mask = semantics(text, "ase", replace(linker, max_source=room))
         assert mask.sum() == read_tokens
+        scored = understand_rows([text, "the dog"], ["ase", "ase"], replace(linker, max_source=room))
+        assert [sentence.read for sentence in scored.sentences] == [*rows, "the dog"] and len(scored.glosses) == 2
 
 
 def test_nothing_is_said_to_be_spelled_that_lies_beyond_the_cut(linker):

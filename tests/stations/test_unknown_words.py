@@ -36,6 +36,12 @@ def test_german_nouns_have_capitals_too():
     assert of("Jürgen", "german") == {"Jürgen": NAME}
 
 
+def test_numerals_that_are_letters_are_no_names():
+    assert of("他今年四岁, Tom 3岁", "chinese") == {
+        "他": OTHER, "今": OTHER, "年": OTHER, "四": OTHER, "岁": OTHER, "Tom": NAME, "3": NAME,
+    }  # fmt: skip
+
+
 def test_who_owns_something_is_a_name():
     assert of("Anna house", owners=("Anna",))["Anna"] == NAME and of("Anna house")["Anna"] == FIRST
     assert of("mother house", owners=("mother",))["mother"] == OTHER

@@ -22,7 +22,7 @@ from signer_jax.errors import SignerError, piled
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose, Sample
-from signer_jax.writing import words_of
+from signer_jax.writing import runs_of, words_of
 
 KIND = "prepared set"
 VERSION = 3
@@ -154,7 +154,7 @@ def is_sign(row: Mapping[str, Any]) -> bool:
 
 def sentence_key(text: str) -> str:
     """The same for the same words, however they are written; nothing of no text."""
-    words = " ".join(word.key for word in words_of(text))
+    words = " ".join(run.key for run in runs_of(text))
     return hashlib.sha256(words.encode("utf-8", "backslashreplace")).hexdigest()[:16] if words else ""
 
 
