@@ -1,6 +1,7 @@
 """What corpora write around a gloss's name, and how to take it off.
 
-The conventions are those of the DGS Corpus (Konrad et al. 2022: `$GEST`, `$ALPHA1:A-D-A`, `PIZZA1A^`, `NEIN1B*`), of
+The conventions are those of the DGS Corpus (Konrad et al. 2022: `$GEST`, `$ALPHA1:A-D-A`, `PIZZA1A^`, `NEIN1B*`; of
+numbers the class says what the digit counts: `$NUM-ZEHNER1:2` is twenty, `$NUM-TEEN1:9` nineteen), of
 ASLLRP (Neidle 2002: `(2h)HOUSE`, `fs-JOHN`, `#JOB`, `IX-3p:i`, `MOTHER+FATHER`, `HOUSE++`, `||`), of RWTH-PHOENIX
 (`loc-NORD`, `neg-VIEL`, `__EMOTION__`), and the numbers that signbanks give variants: `GEHEN_2`, `GEHEN-2`, `GEHEN#2`.
 """
@@ -9,15 +10,17 @@ import re
 from collections.abc import Iterator
 
 _PERSON = r"(?:IX|INDEX|POSS|PRO|PRON|SELF|REFL)"  # signs whose number says a person, not a variant
+_BEHIND = r"(?<=\w)[\^*~+]+$"
+_AFTER = re.compile(_BEHIND)
 # Each with what is left of it, the outermost first.
 _MARKS = tuple(
     (re.compile(pattern), left)
     for pattern, left in (
         (r"^\(\w{1,4}\)(?=.)", ""),  # (2h)HOUSE
         (r"(?<=.)\(\w{1,4}\)$", ""),  # HOUSE(2)
-        (r"(?<=\w)[\^*~+]+$", ""),  # HOUSE*, HOUSE++
-        (r"^\$(?=\w)", ""),
-        (r"^([^\W\d].*?):.*$", r"\1"),  # IX-3p:i, not 12:30
+        (_BEHIND, ""),  # HOUSE*, HOUSE++
+        (r"^\$(?=\w)(?!(?:ALPHA|NUM)[^:]*:)", ""),
+        (r"^(?!\$)([^\W\d].*?):.*$", r"\1"),  # IX-3p:i, not 12:30, nor $ALPHA1:L, which without its letter is no sign
         (r"^(?:loc|cl|poss|neg|lh|rh|ns)-(?=[^\W\d_])", ""),  # in lower case: POSS-1 is a sign
         (r"^(?:#|(?i:fs)[-_:])(?=\w{2})", ""),  # #A is a letter
         (rf"(?i)^({_PERSON}-?\d)p[ld]?$", r"\1"),
@@ -27,7 +30,11 @@ _MOST_MARKS = 8  # of a gloss: each less is a name of its own, and a row of thou
 _VARIANT = re.compile(r"(?<=[^\W\d_])[_#-]?\d+[A-Za-z]?$")
 _NUMBERED_PERSON = re.compile(rf"(?i){_PERSON}[_-]?\d[A-Za-z]*")
 _SPELLED = re.compile(r"(?i:fs[-_:]|#|\$ALPHA\d*:)(?=\w)|(?i:fs)(?=\()")
-_SHOWN = re.compile(r"\$(?:ALPHA\d*:(\w)|NUM[^:]*:(\d+))")
+_LETTER = re.compile(r"\$ALPHA\d*:(\w)")
+# By the class of a number's sign, what stands before its digit and behind. The d behind it: signed with both hands.
+_NUMBER = re.compile(r"\$NUM-(EINER|TEEN|ZEHNER|HUNDERTER)\d*[A-Z]?:(\d)d?")
+_CLASSES = {"EINER": ("", ""), "TEEN": ("1", ""), "ZEHNER": ("", "0"), "HUNDERTER": ("", "00")}
+_OF_A_CLASS = re.compile(r"\$(?:ALPHA|NUM)[^:]*:")
 _ASCII_MARKS = r"[!-/:-@\[-`{-~]+"
 _NO_SIGN = re.compile(r"__\w+__|<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\}|\(\d?[hH]\)|" + _ASCII_MARKS)
 _POINTS = {"ix": "INDEX", "index": "IX"}  # two names of pointing
@@ -45,11 +52,22 @@ def spelled(gloss: str) -> str:
 
 
 def shown(gloss: str) -> str:
-    """The letter or the number that a gloss of the DGS Corpus is a sign of: `$ALPHA1:L`, `$NUM-EINER1A:4`; "" for
-    another.
+    """The letter or the number that a gloss of the DGS Corpus is a sign of: L of `$ALPHA1:L`, 40 of `$NUM-ZEHNER1:4`;
+    "" for another, as for a class of numbers that is not one of ones, teens, tens and hundreds.
     """
-    match = _SHOWN.fullmatch(gloss)
-    return (match[1] or match[2]) if match else ""
+    gloss = _AFTER.sub("", gloss)
+    if match := _LETTER.fullmatch(gloss):
+        return match[1]
+    match = _NUMBER.fullmatch(gloss)
+    if not match or (match[2] == "0" and match[1] != "EINER"):
+        return ""
+    before, behind = _CLASSES[match[1]]
+    return before + match[2] + behind
+
+
+def is_letter_or_number(gloss: str) -> bool:
+    """Whether a gloss is of those of the DGS Corpus that say behind a colon which letters or number they show."""
+    return _OF_A_CLASS.match(gloss) is not None
 
 
 def names(gloss: str) -> Iterator[str]:
@@ -75,7 +93,7 @@ def bases(gloss: str) -> Iterator[str]:
     # Of two letters at least: A4 is no A.
     if len(less := _VARIANT.sub("", gloss)) > 1 and less != gloss:
         yield (gloss := less)
-    if other := _POINTS.get(gloss.lower()):
+    if (other := shown(gloss)) or (other := _POINTS.get(gloss.lower(), "")):
         yield other
 
 
@@ -87,6 +105,8 @@ def alternatives(gloss: str) -> list[str]:
 
 def parts(gloss: str) -> list[str]:
     """What a compound is made of: parted at `+` and `^`, or else at `-` and `_`; empty for another."""
+    if is_letter_or_number(gloss):
+        return []
     for between in (r"[+^]+", r"[-_]+"):
         found = [part for part in re.split(between, gloss) if part]
         if len(found) > 1:

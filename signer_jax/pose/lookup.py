@@ -45,7 +45,7 @@ def look_up(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
         if not one.entries and not one.mark:
             near = near or _Near(prior.glosses(language))
             hint = near.hint(one.word) if len(one.word) >= _HINTED else ""
-            letters = gloss_marks.spelled(one.word) or one.word
+            letters = gloss_marks.spelled(one.word) or gloss_marks.shown(one.word) or one.word
             lacking = unspellable(letters, lambda letter: bool(prior.fingerspell(letter, language)))
             why = f", nor are signs for {' '.join(lacking)}" if lacking else ""
             found[i] = replace(one, said=f"{one.word}: not in the database{hint}{why}")
@@ -153,6 +153,10 @@ def _otherwise(word: str, language: str, prior: Prior) -> Found:
                 return Found(word, one.entries, how=ALTERNATIVE, said=said)
     if one := _number(word, language, prior):
         return one
+    if gloss_marks.is_letter_or_number(word):  # its class is not to be spelled
+        letters = gloss_marks.spelled(word) or gloss_marks.shown(word)
+        one = _otherwise(letters, language, prior) if letters else Found(word)
+        return replace(one, word=word, said=one.said or f"{word}: signed as {letters}") if one.entries else Found(word)
     if either and all(len(alternative) > 1 for alternative in either):  # km/h is none
         first = _spelled(either[0], language, prior)
         if first.entries:

@@ -25,11 +25,13 @@ def _built(number: int, has: Callable[[str], bool], ones_first: bool) -> list[st
     if has(str(number)):
         return [str(number)]
     for unit in (unit for unit in _UNITS if unit <= number):
+        count, left = divmod(number, unit)
+        after = _built(left, has, ones_first) if left else []
+        if after is not None and has(whole := str(count * unit)):  # three hundred is one sign in German Sign Language
+            return [whole, *after]
         if not has(str(unit)):
             return None
-        count, left = divmod(number, unit)
         before = [] if count == 1 else _built(count, has, ones_first)
-        after = _built(left, has, ones_first) if left else []
         return None if before is None or after is None else [*before, str(unit), *after]
     tens, ones = str(number // 10 * 10), str(number % 10)
     if number < 20 or ones == "0" or not (has(tens) and has(ones)):

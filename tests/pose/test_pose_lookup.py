@@ -140,6 +140,28 @@ def test_words_keep_their_order_and_their_language(prior):
     assert not any(one.entries for one in look_up(["HOUSE", "ada", "pizza"], "ase", prior))
 
 
+@pytest.fixture(scope="module")
+def dgs(tmp_path_factory):
+    glosses = (
+        "$ALPHA1:L", "$NUM-EINER1A:2d", "$NUM-ZEHNER1:2", "$NUM-TEEN1:9", "$NUM-HUNDERTER1:3*", "$NUM-PEITSCHE1:4"
+    )  # fmt: skip
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    entries = [(Entry(gloss, "gsg"), pose) for gloss in glosses]
+    return Prior.build(entries, tmp_path_factory.mktemp("dgs") / "prior", 25.0)
+
+
+@pytest.mark.parametrize(("asked", "glosses"), [
+    ("$ALPHA1:L", "$ALPHA1:L"), ("$ALPHA2:L", "$ALPHA1:L"), ("L", "$ALPHA1:L"), ("$ALPHA1:K", ""), ("ALPHA1", ""),
+    ("2", "$NUM-EINER1A:2d"), ("20", "$NUM-ZEHNER1:2"), ("$NUM-ZEHNER1:2", "$NUM-ZEHNER1:2"),
+    ("$NUM-ZEHNER2B:2*", "$NUM-ZEHNER1:2"), ("19", "$NUM-TEEN1:9"), ("300", "$NUM-HUNDERTER1:3*"),
+    ("319", "$NUM-HUNDERTER1:3* $NUM-TEEN1:9"), ("$NUM-ZEHNER1:5", ""), ("5", ""), ("4", ""),
+    ("9", ""), ("$NUM-PEITSCHE1:2", ""), ("$NUM-PEITSCHE1:4", "$NUM-PEITSCHE1:4"), ("NUM", ""),
+])  # fmt: skip
+def test_letters_and_numbers_of_the_dgs_corpus_are_no_variants_of_each_other(dgs, asked, glosses):
+    (found,) = look_up([asked], "gsg", dgs)
+    assert " ".join(entry.gloss for entry in found.entries) == glosses
+
+
 def test_letters_by_their_convention():
     assert spellings("Jürgen") == ("JÜRGEN", "JUERGEN") and spellings("Straße") == ("STRAẞE", "STRASSE")
     assert (
