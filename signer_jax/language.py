@@ -1,9 +1,11 @@
 """Which sign language a text is for, where nobody says so: the one whose training texts know its words."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
+from signer_jax.pose.spoken_languages import BESIDE, SPOKEN, spoken_of
 from signer_jax.writing import known_words, words_of
 
 # What people write for a sign language's IANA code: its usual short name, or the country that it is of.
@@ -16,22 +18,6 @@ _ALSO = {
     "libras": "bzs", "pt-br": "bzs", "lgp": "psr", "pt-pt": "psr", "lis": "ise", "it-it": "ise", "it-ch": "slf",
     "ngt": "dse", "nl-nl": "dse", "vgt": "vgt", "nl-be": "vgt",
 }  # fmt: skip
-# Sign languages beside a spoken one: none of them is meant by the spoken one's name alone.
-_BESIDE = {
-    "english": ("ase", "bfi", "asf", "nzs", "isg"), "german": ("gsg", "asq", "sgg"),
-    "french": ("fsl", "sfb", "ssr", "fcs"), "spanish": ("ssp", "mfs", "aed"), "portuguese": ("bzs", "psr"),
-    "italian": ("ise", "slf"), "dutch": ("dse", "vgt"),
-}  # fmt: skip
-# Corpora name the spoken language beside a sign language in words, lexicons by its ISO 639-1 code.
-_SPOKEN = {
-    "en": "english", "de": "german", "deutsch": "german", "fr": "french", "es": "spanish", "pt": "portuguese",
-    "it": "italian", "nl": "dutch", "pl": "polish", "cs": "czech", "tr": "turkish", "el": "greek", "uk": "ukrainian",
-}  # fmt: skip
-
-
-def spoken_of(name: str) -> str:
-    """A spoken language in English, lower case, whether it is named in words ("German", "Deutsch") or by its code."""
-    return _SPOKEN.get(name.casefold(), name.casefold())
 
 
 def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
@@ -49,7 +35,7 @@ def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
             return codes[name], ""
     if asked in _ALSO:  # a country that has a sign language of its own never means another one
         return None
-    spoken = _SPOKEN.get(asked.split("-")[0], asked)
+    spoken = SPOKEN.get(asked.split("-")[0], asked)
     beside = sorted(code for code, name in known.items() if name and spoken_of(name) == spoken)
     if not beside:
         return None
@@ -57,7 +43,7 @@ def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
         raise SignerError(
             f"--language {language}: a spoken language, beside which there are {', '.join(beside)}; give one of these"
         )
-    others = [code for code in _BESIDE.get(spoken, ()) if code != beside[0]]
+    others = [code for code in BESIDE.get(spoken, ()) if code != beside[0]]
     said = ""
     if others:
         said = (
@@ -95,7 +81,7 @@ def resolve_language(text: str, language: str | None, about: dict) -> tuple[str,
     return best, _equal(best, shares)
 
 
-def _equal(best: str, counts: dict[str, int]) -> str:
+def _equal(best: str, counts: dict[str, Any]) -> str:
     """How it is said that other languages have as many of the words, "" where none has."""
     others = [code for code in sorted(counts) if counts[code] == counts[best] and code != best]
     if not others:
@@ -107,11 +93,12 @@ def _known_words(text: str, spoken: str, known: Collection[str]) -> int:
     return sum(word.key in known for word in words_of(written_out(text, spoken, known)[0]))
 
 
-def choose_language(language: str | None, spoken: dict[str, str], count: Callable[[str], int]) -> tuple[str, str]:
+def choose_language(language: str | None, spoken: dict[str, str], count: Callable[[str], Any]) -> tuple[str, str]:
     """The language to look words up in, of those of a pose database, and what to say of it.
 
     `spoken`: code -> the spoken language beside it. Without one that is asked for, the language that has most of the
-    words (`count(code)`). Raises `SignerError` for a language that the database lacks.
+    words: `count(code)`, a number or several, of which the first that differ decide. Raises `SignerError` for a
+    language that the database lacks.
     """
     listed = ", ".join(f"{code} ({name})" if name else code for code, name in sorted(spoken.items()))
     if language is not None:
@@ -121,4 +108,5 @@ def choose_language(language: str | None, spoken: dict[str, str], count: Callabl
         return found
     counts = {code: count(code) for code in sorted(spoken)}
     best = max(counts, key=lambda code: counts[code])
-    return best, _equal(best, counts) if counts[best] else ""
+    found = counts[best]
+    return best, _equal(best, counts) if (any(found) if isinstance(found, tuple) else found) else ""

@@ -34,6 +34,7 @@ _ROWS = {name: row for row, name in enumerate((*_TEXTS, *_NUMBERS))}
 _PARTS = 1_000_000  # of a quality
 _REMEMBERED = 4096  # signs that were asked for: a bound of memory
 _BETWEEN_PARTS = re.compile(r"[-_+^\s]+")  # of a compound: ICE_CREAM, ICE-CREAM, ICE CREAM
+_I = str.maketrans("İı", "ii")
 _BETWEEN_MEANINGS = re.compile(r"[,;|]")
 
 
@@ -83,7 +84,8 @@ def preference(entry: Entry) -> tuple[int, float, str, int]:
 
 
 def folded(text: str) -> str:
-    return plain(text).casefold().strip()
+    """Without case; the dotted and the dotless i of Turkish are one."""
+    return plain(text).translate(_I).casefold().strip()
 
 
 def bare(gloss: str) -> str:

@@ -17,14 +17,14 @@ _PASSPORT = str.maketrans({"Ł": "L", "Đ": "D", "Ø": "OE", "Æ": "AE", "Œ": "
 _TOGETHER = frozenset(("SCH", "CH", "LL", "RR", "LJ", "NJ", "DŽ", "ال", "لا"))
 
 
-def letters_of(word: str, sign: Callable[[str], T | None]) -> list[tuple[str, T]] | None:
+def letters_of(word: str, sign: Callable[[str], T | None], spoken: str | None = None) -> list[tuple[str, T]] | None:
     """The signs of a word's letters and digits, each with what it stands for, by `sign` of one letter in upper case or
     of several that are signed as one (SCH), of which the longest is taken.
 
     A letter without a sign is written otherwise by itself (`spellings`: Ü as UE); None where that has no signs either,
     or nothing is to be spelled.
     """
-    letters = spellings(word)[0] if spellings(word) else ""
+    letters = next(iter(spellings(word, spoken)), "")
     found: list[tuple[str, T]] = []
     i = 0
     while i < len(letters):
@@ -36,7 +36,7 @@ def letters_of(word: str, sign: Callable[[str], T | None]) -> list[tuple[str, T]
                 i += n
                 break
         else:
-            for form in spellings(letters[i]):
+            for form in spellings(letters[i], spoken):
                 signs = [(letter, one) for letter in form if (one := sign(letter)) is not None]
                 if len(signs) == len(form):
                     found += signs
@@ -47,24 +47,26 @@ def letters_of(word: str, sign: Callable[[str], T | None]) -> list[tuple[str, T]
     return found or None
 
 
-def are_alike(gloss: str, letters: str) -> bool:
+def are_alike(gloss: str, letters: str, spoken: str | None = None) -> bool:
     """Whether a gloss is written with these letters, in whatever case: ß and SS are not alike."""
-    return spellings(gloss)[:1] == spellings(letters)[:1]
+    return spellings(gloss, spoken)[:1] == spellings(letters, spoken)[:1]
 
 
-def spellings(word: str) -> tuple[str, ...]:
-    """The ways to write a word's letters and digits, each once, the nearest to the word first: as it stands, Ü as UE,
-    and without any mark (É as E, Ł as L). Empty where it has neither letters nor digits.
+def spellings(word: str, spoken: str | None = None) -> tuple[str, ...]:
+    """The ways to write a word's letters and digits, each once, the nearest to the word first: as it stands, Ü as UE in
+    German and where the spoken language is not said, and without any mark (É as E, Ł as L). In Turkish i is İ in upper
+    case. Empty where it has neither letters nor digits.
     """
     composed = unicodedata.normalize("NFC", word).replace("ß", "ẞ")
+    composed = composed.replace("i", "İ") if spoken == "turkish" else composed
     upper = "".join(letter for letter in composed.upper() if letter.isalnum())
-    german = upper.translate(_GERMAN)
+    german = upper.translate(_GERMAN) if spoken in (None, "german") else upper
     parts = unicodedata.normalize("NFKD", german.translate(_PASSPORT))
     bare = "".join(letter for letter in parts if letter.isalnum())
     return tuple(dict.fromkeys(form for form in (upper, german, bare) if form))
 
 
-def unspellable(word: str, has: Callable[[str], bool]) -> tuple[str, ...]:
+def unspellable(word: str, has: Callable[[str], bool], spoken: str | None = None) -> tuple[str, ...]:
     """The letters of a word, each once, that are not there (`has`) in any way to write them."""
-    letters = dict.fromkeys(spellings(word)[:1] and spellings(word)[0])
-    return tuple(letter for letter in letters if not any(all(map(has, form)) for form in spellings(letter)))
+    letters = dict.fromkeys(next(iter(spellings(word, spoken)), ""))
+    return tuple(letter for letter in letters if not any(all(map(has, form)) for form in spellings(letter, spoken)))

@@ -29,6 +29,7 @@ _MARKS = tuple(
 _MOST_MARKS = 8  # of a gloss: each less is a name of its own, and a row of thousands would take gigabytes
 _VARIANT = re.compile(r"(?<=[^\W\d_])[_#-]?\d+[A-Za-z]?$")
 _NUMBERED_PERSON = re.compile(rf"(?i){_PERSON}[_-]?\d[A-Za-z]*")
+_PRONOUN = re.compile(rf"(?i){_PERSON}(?![^\W\d_])")
 _SPELLED = re.compile(r"(?i:fs[-_:]|#|\$ALPHA\d*:)(?=\w)|(?i:fs)(?=\()")
 _LETTER = re.compile(r"\$ALPHA\d*:(\w)")
 # By the class of a number's sign, what stands before its digit and behind. The d behind it: signed with both hands.
@@ -95,6 +96,11 @@ def bases(gloss: str) -> Iterator[str]:
         yield (gloss := less)
     if (other := shown(gloss)) or (other := _POINTS.get(gloss.lower(), "")):
         yield other
+
+
+def is_pronoun(gloss: str) -> bool:
+    """Whether a gloss is a name of pointing (IX, POSS-3p), which nobody spells."""
+    return _PRONOUN.match(gloss) is not None
 
 
 def alternatives(gloss: str) -> list[str]:

@@ -3,19 +3,18 @@ without the marks around it, as another form of a word, in a language that may s
 letter by letter. How each was found is told, and what is not simply found is said.
 """
 
-from collections import Counter, defaultdict
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from signer_jax.errors import closest
 from signer_jax.pose import gloss_marks, numbers
 from signer_jax.pose.fingerspelling import spellings, unspellable
 from signer_jax.pose.prior import NO_PRIORITY, Entry, Prior
 
 _LONGEST = 4  # words of an entry's name, or of a meaning, that are looked up together
 _HINTED = 4  # letters: shorter words are near to anything
-_NEAR = 20  # glosses that are compared with an unknown word, letter by letter
+_JOINS = "-'_+^*~#$:()"
 
 
 # How a word may be found, in the order in which it is tried.
@@ -33,23 +32,62 @@ class Found:
     entries: tuple[Entry, ...] = ()  # in their order; none: it is skipped
     spelled: bool = False
     how: str = SKIPPED
+    within: tuple[tuple[int, int], ...] = ()  # the entries (first, past the last) that spell a part of a compound
     said: str = ""  # what a reader must know: another gloss than was asked for, a choice, what is missing
     mark: bool = False  # it stands for no sign
 
+    def group(self, place: int) -> int:
+        """The first entry of those that spell a word together with the one at this place: itself where it is a sign."""
+        if self.spelled:
+            return 0
+        return next((first for first, last in self.within if first <= place < last), place)
+
 
 def look_up(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
-    """The signs of the words, in their order; of what is not there, what is said names a near gloss."""
+    """The signs of the words, in their order, by the signer who has most of them; of what is not there, what is said
+    names a near gloss.
+
+    Of equal priority the signer's own variant is taken. A spelled word has one signer, where one has all its letters.
+    """
     found = find(words, language, prior)
-    near: _Near | None = None
+    if signer := _signer_of([entry for one in found for entry in one.entries], prior):
+        prior = prior.preferring(signer)
+        found = find(words, language, prior)
+    found = [_of_one_signer(one, language, prior) if one.spelled else one for one in found]
     for i, one in enumerate(found):
         if not one.entries and not one.mark:
-            near = near or _Near(prior.glosses(language))
-            hint = near.hint(one.word) if len(one.word) >= _HINTED else ""
+            hint = prior.hint(one.word, language) if len(one.word) >= _HINTED else ""
             letters = gloss_marks.spelled(one.word) or gloss_marks.shown(one.word) or one.word
-            lacking = unspellable(letters, lambda letter: bool(prior.fingerspell(letter, language)))
+            spoken = prior.spoken_beside(language)
+            lacking = unspellable(letters, lambda letter: bool(prior.fingerspell(letter, language)), spoken)
             why = f", nor are signs for {' '.join(lacking)}" if lacking else ""
             found[i] = replace(one, said=f"{one.word}: not in the database{hint}{why}")
     return found
+
+
+def _signer_of(entries: Sequence[Entry], prior: Prior, equals: bool = True) -> str:
+    """The signer who has most of these signs (of equal priority, or of any), of equals who was chosen most; "" where
+    they are one's, or nobody's who is named.
+    """
+    if len({entry.signer for entry in entries}) < 2:
+        return ""
+    have: Counter[str] = Counter()
+    for entry in entries:
+        variants = prior.variants(entry.gloss, entry.language)
+        have.update({one.signer for one in variants if one.priority == entry.priority or not equals})
+    del have[""]
+    chosen = Counter(entry.signer for entry in entries)
+    return max(sorted(have), key=lambda signer: (have[signer], chosen[signer]), default="")
+
+
+def _of_one_signer(one: Found, language: str, prior: Prior) -> Found:
+    """A spelled word by the signer who has most of its letters; that it is not one signer's is said."""
+    if signer := _signer_of(one.entries, prior, equals=False):
+        one = replace(one, entries=_spelled(one.word, language, prior.preferring(signer, first=True)).entries)
+        if len(signers := {entry.signer for entry in one.entries}) > 1:
+            said = f"its letters are of {len(signers)} signers, of whom none has all"
+            return replace(one, said=f"{one.said}; {said}" if one.said else f"{one.word}: {said}")
+    return one
 
 
 def find(words: Sequence[str], language: str, prior: Prior) -> list[Found]:
@@ -127,7 +165,7 @@ def _number(word: str, language: str, prior: Prior) -> Found | None:
 
     if not word.isdecimal():
         return None
-    parts = numbers.built(word, lambda number: sign(number) is not None, prior.spoken.get(language, ""))
+    parts = numbers.built(word, lambda number: sign(number) is not None, prior.spoken_beside(language))
     signs = [sign(part) for part in parts or ()]
     if not parts:
         return None
@@ -153,6 +191,10 @@ def _otherwise(word: str, language: str, prior: Prior) -> Found:
                 return Found(word, one.entries, how=ALTERNATIVE, said=said)
     if one := _number(word, language, prior):
         return one
+    if (western := "".join(str(int(c)) if c.isdecimal() else c for c in word)) != word and word.isdecimal():
+        one = find([western], language, prior)[0]
+        if one.entries:
+            return replace(one, word=word, said=f"{word}: taken as {western}; {one.said}".rstrip("; "))
     if gloss_marks.is_letter_or_number(word):  # its class is not to be spelled
         letters = gloss_marks.spelled(word) or gloss_marks.shown(word)
         one = _otherwise(letters, language, prior) if letters else Found(word)
@@ -168,15 +210,30 @@ def _compound(word: str, language: str, prior: Prior) -> Found | None:
     """The known parts of a compound; None where none is known. A part that stands for a letter is none: T-shirt is no
     sign T.
     """
-    known = _pieces(word, language, prior)
-    if not any(one and len(part) > 1 for part, one in known):
+    pieces = _pieces(word, language, prior)
+    if not any(one and len(part) > 1 for part, one in pieces):
         return None
-    signs = tuple(entry for _, one in known if one for entry in one.entries)
+    known = [(part, one or _built(part, language, prior)) for part, one in pieces]
+    signs: tuple[Entry, ...] = ()
+    within = []
+    for _, one in known:
+        within += [(len(signs), len(signs) + len(one.entries))] if one and one.spelled else []
+        signs += one.entries if one else ()
+    spelt = [part for part, one in known if one and one.spelled]
     gone = [part for part, one in known if not one]
-    left = f", without {' '.join(gone)}" if gone else ""
+    left = f", {' '.join(spelt)} spelled" if spelt else ""
+    left += f", without {' '.join(gone)}" if gone else ""
     negated = "".join(dict.fromkeys(gloss_marks.lost(part) for part, one in known if one))
     said = f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}{negated}"
-    return Found(word, signs, how=COMPOUND, said=said)
+    return Found(word, signs, how=COMPOUND, said=said, within=tuple(within))
+
+
+def _built(part: str, language: str, prior: Prior) -> Found | None:
+    """A part of a compound that has no sign, as a number or letter by letter; no pronoun, which is no word."""
+    if one := _number(part, language, prior):
+        return one
+    one = Found(part) if gloss_marks.is_pronoun(part) or _unsaid(part) else _spelled(part, language, prior)
+    return one if one.entries else None
 
 
 def _pieces(word: str, language: str, prior: Prior) -> list[tuple[str, Found | None]]:
@@ -192,11 +249,22 @@ def _spelled(word: str, language: str, prior: Prior) -> Found:
     for code in (language, *prior.fallbacks.get(language, ())):
         if letters := prior.letters(word, code):
             form = "".join(letter for letter, _ in letters)
-            said = f"{word}: spelled {form}, for lack of signs for its letters" if form != spellings(word)[0] else ""
+            as_it_is = form == spellings(word, prior.spoken_beside(code))[0]
+            said = "" if as_it_is else f"{word}: spelled {form}, for lack of signs for its letters"
             if code != language:
                 said = f"{word}: spelled {form} with the letters of {code}"
+            if gone := _unsaid(word):
+                said = f"{said or f'{word}: spelled {form}'}, without {gone}"
             return Found(word, tuple(entry for _, entry in letters), spelled=True, how=SPELLED, said=said)
     return Found(word)
+
+
+def _unsaid(word: str) -> str:
+    """What spelling drops of a word and a reader must know: in what has digits anything (3.5, -5, 50%), else all but
+    what only joins or marks (A-D-A, O'Neil, HOUSE*).
+    """
+    joins = "" if any(map(str.isdigit, word)) else _JOINS
+    return " ".join(dict.fromkeys(c for c in word if not (c.isalnum() or c in joins or unicodedata.combining(c))))
 
 
 def _choice(word: str, entries: Sequence[Entry]) -> str:
@@ -206,29 +274,7 @@ def _choice(word: str, entries: Sequence[Entry]) -> str:
         return ""
     by = "no priority" if best.priority == NO_PRIORITY else f"priority {best.priority}"
     if sum(entry.priority == best.priority for entry in entries) > 1:
+        rivals = [entry for entry in entries if entry.priority == best.priority]
         by += f", quality {best.quality:.2f}"
+        by += f", of the same signer, {best.signer}" if max(one.quality for one in rivals) > best.quality else ""
     return f"{word}: {of} ways to sign it; took {best.gloss} of {best.source or 'the database'} ({by})"
-
-
-class _Near:
-    """Near glosses of an unknown word: only those that share most pairs of letters with it are compared with it, since
-    a comparison with each of ten thousand takes a tenth of a second.
-    """
-
-    def __init__(self, glosses: Sequence[str]) -> None:
-        self._having: dict[str, list[str]] = defaultdict(list)
-        for gloss in glosses:
-            for pair in _pairs(gloss):
-                self._having[pair].append(gloss)
-
-    def hint(self, word: str) -> str:
-        word = word.upper()
-        shared: Counter[str] = Counter()
-        for pair in _pairs(word):
-            shared.update(self._having.get(pair, ()))
-        return closest(word, [gloss for gloss, _ in shared.most_common(_NEAR)])
-
-
-def _pairs(word: str) -> set[str]:
-    """Its pairs of neighbouring letters, the ends among them."""
-    return {a + b for a, b in pairwise(f"<{word}>")}

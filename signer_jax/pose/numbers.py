@@ -7,7 +7,7 @@ _UNITS = (10**9, 10**6, 1000, 100)
 _WHOLE = re.compile(r"[1-9]\d{1,11}")  # a leading zero is said digit by digit
 # Spoken languages that say ones before tens (four-and-eighty); the sign languages beside them follow where they build
 # such numbers of two signs.
-_ONES_FIRST = frozenset(("de", "nl", "da", "lb", "af", "ar"))
+_ONES_FIRST = frozenset(("german", "dutch", "danish", "luxembourgish", "afrikaans", "arabic"))
 
 
 def built(number: str, has: Callable[[str], bool], spoken: str = "") -> list[str] | None:

@@ -8,6 +8,7 @@ grow with the database. Poses are normalised (origin between the shoulders, shou
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from signer_jax.pose import entries as index_files
 from signer_jax.pose import gloss_marks, skeleton
 from signer_jax.pose.entries import NO_PRIORITY, REST, Entry, Index, check_entry, folded
 from signer_jax.pose.fingerspelling import are_alike, letters_of
+from signer_jax.pose.hints import Near
 from signer_jax.pose.prior_writing import (
     ARRAYS,
     CONFIDENCE,
@@ -37,6 +39,7 @@ from signer_jax.pose.prior_writing import (
     write_index,
     write_poses,
 )  # fmt: skip
+from signer_jax.pose.spoken_languages import beside
 from signer_jax.types import Pose
 
 __all__ = ["KIND", "NO_PRIORITY", "REST", "Entry", "Prior"]
@@ -62,6 +65,8 @@ class Prior:
         self.path, self.fps, self._again, self._index = path, fps, again, index
         self.fallbacks = {code: tuple(others) for code, others in fallbacks.items()}
         self._coordinates, self._confidence = coordinates, confidence
+        self._preferred: tuple[str, bool] | None = None  # a signer, and whether before all others
+        self._near: dict[str, Near] = {}  # by language
 
     @classmethod
     def build(
@@ -208,22 +213,41 @@ class Prior:
 
         Where no gloss is spelled so, case is ignored.
         """
-        exact = _of(self._find(index_files.GLOSS, gloss), language)
-        return exact or _of(self._find(index_files.FOLDED, folded(gloss)), language)
+        exact = self._of(self._find(index_files.GLOSS, gloss), language)
+        return exact or self._of(self._find(index_files.FOLDED, folded(gloss)), language)
 
     def meanings(self, word: str, language: str | None = None) -> list[Entry]:
         """The entries that mean a word, by what the lexicon says, the preferred first; case is ignored."""
-        return _of(self._find(index_files.MEANING, folded(word)), language)
+        return self._of(self._find(index_files.MEANING, folded(word)), language)
 
     def forms(self, word: str, language: str | None = None) -> list[Entry]:
         """The entries of which a word is another form (went of go), by the table beside the source; case is ignored."""
-        return _of(self._find(index_files.FORM, folded(word)), language)
+        return self._of(self._find(index_files.FORM, folded(word)), language)
 
     def unmarked(self, gloss: str, language: str | None = None) -> list[Entry]:
         """The entries whose gloss is this one but for marks (`gloss_marks`), such as PIZZA1A^ for PIZZA, or for
         what stands between a compound's parts, or in which it is one of alternatives.
         """
-        return _of(self._find(index_files.NAME, index_files.bare(gloss)), language)
+        return self._of(self._find(index_files.NAME, index_files.bare(gloss)), language)
+
+    def preferring(self, signer: str, *, first: bool = False) -> "Prior":
+        """The same database, where a signer's signs come before others of their priority, or `first` of all."""
+        other = copy(self)
+        other._preferred = (signer, first)
+        return other
+
+    def _of(self, entries: Sequence[Entry], language: str | None) -> list[Entry]:
+        found = [entry for entry in entries if language in (None, entry.language)]
+        if self._preferred is None:
+            return found
+        signer, first = self._preferred
+        return sorted(found, key=lambda one: ((0 if first else one.priority), one.signer != signer))
+
+    def hint(self, word: str, language: str) -> str:
+        """As `errors.closest` of a language's glosses."""
+        if language not in self._near:
+            self._near[language] = Near(self.glosses(language))
+        return self._near[language].hint(word)
 
     def _find(self, kind: str, key: str) -> list[Entry]:
         with self._reading():
@@ -282,13 +306,18 @@ class Prior:
 
     def letters(self, word: str, language: str | None = None) -> list[tuple[str, Entry]] | None:
         """As `fingerspell`, each sign with what it stands for."""
-        return letters_of(word, lambda letter: self._letter(letter, language))
+        spoken = self.spoken_beside(language)
+        return letters_of(word, lambda letter: self._letter(letter, language, spoken), spoken)
 
-    def _letter(self, letter: str, language: str | None) -> Entry | None:
+    def spoken_beside(self, language: str | None) -> str:
+        """The spoken language beside a sign language, in English; "" where nothing says it."""
+        return beside(language, self.spoken.get(language, "")) if language is not None else ""
+
+    def _letter(self, letter: str, language: str | None, spoken: str) -> Entry | None:
         found = self.variants(f"#{letter}", language) or self.variants(letter, language)
         found = found or self.unmarked(letter, language)  # $ALPHA1:L
         # ß and SS are one in lower case, and two letters.
-        alike = (one for one in found if are_alike(gloss_marks.shown(one.gloss) or one.gloss, letter))
+        alike = (one for one in found if are_alike(gloss_marks.shown(one.gloss) or one.gloss, letter, spoken))
         return next(alike, None)
 
     def info(self) -> dict:
@@ -360,10 +389,6 @@ class Entries(Sequence[Entry]):
         if isinstance(place, slice):
             return Entries(self._prior, self._numbers[place])
         return self._prior._entry(int(self._numbers[place]))
-
-
-def _of(entries: Sequence[Entry], language: str | None) -> list[Entry]:
-    return [entry for entry in entries if language in (None, entry.language)]
 
 
 def _damaged(path: Path, error: BaseException, again: str) -> SignerError:

@@ -1,6 +1,7 @@
 """Without a model: text -> pose, words straight from a pose database."""
 
 import re
+import unicodedata
 
 from signer_jax.errors import SignerError
 from signer_jax.language import choose_language
@@ -12,7 +13,7 @@ from signer_jax.stations.perform import join
 from signer_jax.types import Signed
 from signer_jax.writing import plain
 
-_PUNCTUATION = ".,;:!?'\"\u00bf\u00a1"
+_PUNCTUATION = ".,;:!?'\""  # of ASCII's, what is no mark of a gloss
 _WORD = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]*\]|\{[^{}]*\}|\S+")  # a mark of the face may have spaces: [head nod]
 
 
@@ -22,12 +23,26 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def _bare(found: str) -> str:
-    word = found.strip(_PUNCTUATION)
+    word = _stripped(found)
     if is_mark(word) and word.strip("()"):
         return word
     if word.count("(") != word.count(")") or re.fullmatch(r"\([^()]*\)", word):
         word = word.strip("()")
-    return word.strip(_PUNCTUATION)
+    return _stripped(word)
+
+
+def _stripped(word: str) -> str:
+    """Without the punctuation around it, of any script."""
+    start, end = 0, len(word)
+    while start < end and _is_punctuation(word[start]):
+        start += 1
+    while start < end and _is_punctuation(word[end - 1]):
+        end -= 1
+    return word[start:end]
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in _PUNCTUATION or (not character.isascii() and unicodedata.category(character)[0] == "P")
 
 
 def look_up(text: str, language: str | None, prior: Prior, transition: float) -> Signed:
@@ -39,8 +54,14 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     if not words:
         raise SignerError("the text is empty; give at least one word")
 
-    def count(code: str) -> int:
-        return sum(bool(found.entries) for found in find(words, code, prior))
+    def count(code: str) -> tuple[int, ...]:
+        """How many words have signs of the language itself, of one that stands in, and are spelled."""
+        counts = [0, 0, 0]
+        for found in find(words, code, prior):
+            if found.entries:
+                own = all(entry.language == code for entry in found.entries)
+                counts[2 if found.spelled else int(not own)] += len(found.word.split())
+        return tuple(counts)
 
     known = prior.spoken
     if language is not None:  # one that has no signs of its own, where it is asked for
@@ -49,12 +70,14 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
     every = look_up_words(words, language, prior)
     remarks = [line for line in (said, *dict.fromkeys(found.said for found in every)) if line]
     entries = [entry for found in every for entry in found.entries]
+    if len(signers := sorted({entry.signer for entry in entries if entry.signer})) > 1:
+        remarks.append(f"signed by {len(signers)} signers: {', '.join(signers)}")
     if not entries:
         shown = " ".join(words)[:200]
         where = "" if asked is None else f" for language {language}"
         raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
     # The letters of a spelled word belong together, other signs stand by themselves.
-    owners = [i if found.spelled else (i, k) for i, found in enumerate(every) for k in range(len(found.entries))]
+    owners = [(i, found.group(k)) for i, found in enumerate(every) for k in range(len(found.entries))]
     pose, _ = join([prior.pose(entry) for entry in entries], transition, words=owners)
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]

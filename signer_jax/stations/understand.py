@@ -32,8 +32,8 @@ from jaxtyping import Bool, Float, Int
 
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
-from signer_jax.language import spoken_of
 from signer_jax.pose.fingerspelling import spellings
+from signer_jax.pose.spoken_languages import spoken_of
 from signer_jax.progress import progress
 from signer_jax.slul.constraint import Automaton, automaton, whole_glosses
 from signer_jax.slul.decoding import beam_search
@@ -62,7 +62,7 @@ class Linker:
     params: Any
     tokenizer: Tokenizer
     words: Mapping[str, Collection[str]]  # by language: the words of its training texts
-    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `language.spoken_of` writes it
+    spoken: Mapping[str, str]  # by language: the spoken one beside it, as `spoken_languages.spoken_of` writes it
     languages: tuple[str, ...]  # in the order of the rules
     rules: Automaton
     max_source: int

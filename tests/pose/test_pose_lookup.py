@@ -81,7 +81,8 @@ def marked(tmp_path_factory):
     ("house/home", "HOUSE1", "house/home: signed as HOUSE1, one of 2 alternatives"),
     ("zelt/home", "HOME", "zelt/home: signed as HOME, one of 2 alternatives"),
     ("tram", "BUS/TRAM", "tram: not there; signed as BUS/TRAM, the nearest gloss"),
-    ("lose^me", "LOSE", "lose^me: not there; signed as LOSE, without me"),
+    ("lose^me", "LOSE M E", "lose^me: not there; signed as LOSE M E, me spelled"),
+    ("lose^zak", "LOSE", "lose^zak: not there; signed as LOSE, without zak"),
     ("HOUSE+PIZZA", "HOUSE1 PIZZA1A^", "HOUSE+PIZZA: not there; signed as HOUSE1 PIZZA1A^"),
     ("house-ix+pizza", "HOUSE1 IX PIZZA1A^", "house-ix+pizza: not there; signed as HOUSE1 IX PIZZA1A^"),
     ("GEHEN_2+HOUSE-XY", "GEHEN HOUSE1", "GEHEN_2+HOUSE-XY: not there; signed as GEHEN HOUSE1, without XY"),
@@ -124,13 +125,69 @@ def test_a_large_lexicon_is_looked_up_in_time_that_grows_with_the_question(tmp_p
     prior = Prior.build(((Entry(name, "gsg"), pose) for name in [*names, "HOUSE"]), tmp_path / "prior", 25.0)
     compared = []
     monkeypatch.setattr(
-        "signer_jax.pose.lookup.closest", lambda word, known: compared.append(len(known)) or closest(word, known)
+        "signer_jax.pose.hints.closest", lambda word, known: compared.append(len(known)) or closest(word, known)
     )
     unknown = [f"{name[3:]}{name[:3]}x" for name in names[::20]]
     found = look_up([*unknown, "Huose", *names[:100]], "gsg", prior)
     assert len(compared) == len(unknown) + 1 and max(compared) <= 20
     assert found[len(unknown)].said == "Huose: not in the database (did you mean 'HOUSE'?), nor are signs for H U O S E"
     assert [one.entries[0].gloss for one in found[len(unknown) + 1 :]] == names[:100]
+
+
+def test_what_a_language_writes_follows_the_spoken_one_beside_it(tmp_path):
+    """By the sign language's code where no lexicon names it, whatever the name looks like."""
+    glosses = [*"UE", "1", "3", "20"]
+    entries = [Entry(gloss, code, spoken=spoken) for code, spoken in (("gsg", ""), ("ise", ""), ("dse", "Dutch"))
+               for gloss in glosses]  # fmt: skip
+    entries += [Entry(gloss, "tsm") for gloss in ("I", "\u0130", "Z", "M", "R", "T", "\u0130Z")]
+    entries += [Entry("3", "arb"), Entry("20", "arb", spoken="ar")]
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    prior = Prior.build([(entry, pose) for entry in entries], tmp_path / "p", 25.0)
+
+    def signed(word: str, language: str) -> str:
+        return " ".join(entry.gloss for entry in look_up([word], language, prior)[0].entries)
+
+    assert [signed("\u00fc", code) for code in ("gsg", "ise", "dse")] == ["U E", "U", "U"]
+    assert [signed("21", code) for code in ("gsg", "ise", "dse")] == ["1 20", "20 1", "1 20"]
+    assert signed("mirt\u0131", "tsm") == "M \u0130 R T I" and signed("iz", "tsm") == "\u0130Z"
+    assert signed("\u0662\u0663", "arb") == "3 20" and signed("\u0663", "arb") == "3"
+    assert prior.hint("xyz", "tsm") == "" and prior.preferring("x")._near is prior._near
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ("3.5", "3.5: spelled 35, without ."), ("-5", "-5: spelled 5, without -"), ("5", ""), ("AT&T", ", without &"),
+    ("53%", "53%: spelled 53, without %"), ("A-T", ""), ("5-A", "5-A: spelled 5A, without -"), ("O'A", ""),
+])  # fmt: skip
+def test_what_spelling_drops_is_said(tmp_path, asked, said):
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    prior = Prior.build([(Entry(letter, "ase"), pose) for letter in "35ATO"], tmp_path / "p", 25.0)
+    (found,) = look_up([asked], "ase", prior)
+    assert found.entries and found.said.endswith(said) and bool(found.said) == bool(said)
+
+
+def test_a_compounds_number_and_name_are_not_dropped(ordered):
+    (found,) = look_up(["GO+84+xq"], "slf", ordered)
+    assert found.said == "GO+84+xq: not there; signed as GO 80 4, without xq"
+    (found,) = look_up(["PIZZA-hasu"], "ise", ordered)
+    assert [entry.gloss for entry in found.entries] == ["PIZZA", *"HA", "S", "U"][: len(found.entries)]
+    assert found.said.endswith("hasu spelled") and [found.group(k) for k in range(5)] == [0, 1, 1, 1, 1]
+
+
+def test_a_text_has_the_signer_who_has_most_of_it(tmp_path):
+    """ann's recordings are the best, but bea has all of the text; a word is spelled by one."""
+    glosses = {"ann": ("HOUSE", "TREE", "A"), "bea": ("HOUSE", "TREE", "CAR", "A", "B"), "": ("CAR", "X", "Y")}
+    entries = [Entry(gloss, "ase", who, quality=0.9 if who == "ann" else 0.2) for who, has in glosses.items()
+               for gloss in has] + [Entry("A", "ase", "cem", priority=-1), Entry("HOUSE", "ase", "cem", priority=-1)]  # fmt: skip
+    pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
+    prior = Prior.build([(entry, pose) for entry in entries], tmp_path / "p", 25.0)
+
+    def signers(*words: str) -> list[str]:
+        return [entry.signer for one in look_up(words, "ase", prior) for entry in one.entries]
+
+    assert signers("TREE") == ["ann"] and signers("TREE", "CAR") == ["bea", "bea"]
+    assert signers("HOUSE", "TREE", "CAR") == ["cem", "bea", "bea"]  # a priority is the lexicon's wish
+    assert signers("ab") == ["bea", "bea"] and signers("xa") == ["", "cem"]
+    assert "its letters are of 2 signers" in look_up(["xa"], "ase", prior)[0].said
 
 
 def test_words_keep_their_order_and_their_language(prior):
@@ -212,7 +269,7 @@ def ordered(tmp_path_factory):
     ("schade", "ise", "sch A D E", lookup.SPELLED, ""),  # AD is a sign, and no letter
     ("Dasß", "ise", "D A S ß", lookup.SPELLED, ""),
     ("hassu", "ise", "H A SS U", lookup.SPELLED, ""),
-    ("ÜÉ", "ise", "U E E", lookup.SPELLED, "ÜÉ: spelled UEE, for lack of signs for its letters"),
+    ("ÜÉ", "ise", "U E", lookup.SPELLED, "ÜÉ: spelled UE, for lack of signs for its letters"),
     ("||", "ise", "", lookup.MARK, "||: a mark, no sign; skipped"),
     ("DUX", "ise", "", lookup.SKIPPED, "DUX: not in the database, nor are signs for X"),
     ("PIZZA", "gsg", "", lookup.SKIPPED, "PIZZA: not in the database, nor are signs for P I Z A"),
@@ -231,7 +288,7 @@ def test_numbers_are_built_of_the_signs_that_are_there():
     assert (
         of("21", "21", "20", "1") == "21"
         and of("21", "20", "1") == "20 1"
-        and of("21", "20", "1", spoken="de") == "1 20"
+        and of("21", "20", "1", spoken="german") == "1 20"
     )
     assert of("100", "100") == "100" and of("250", "2", "100", "50") == "2 100 50" and of("200", "2") is None
     assert of("2000000", "2", "1000000") == "2 1000000" and of("12", "10", "2") is None and of("007", "7", "0") is None

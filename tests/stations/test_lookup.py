@@ -5,7 +5,7 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.pose.prior import Entry, Prior
-from signer_jax.stations.lookup import look_up
+from signer_jax.stations.lookup import look_up, words_of
 from signer_jax.types import Pose
 
 
@@ -50,6 +50,31 @@ def test_marks_without_a_sign_are_said_and_are_no_lost_words(prior):
 def test_the_language_is_the_one_that_knows_most_words(prior):
     assert look_up("haus", None, prior, 0.2).language == "gsg"
     assert look_up("house ab", None, prior, 0.2).language == "ase"
+
+
+def test_a_language_that_has_the_sign_comes_before_one_that_spells_it(tmp_path):
+    still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
+    signs = [*((letter, "aed") for letter in "PIZA"), ("PIZZA", "gsg"), ("PIZZA", "ise"), ("TOP", "ise")]
+    entries = [(Entry(gloss, language), still) for gloss, language in signs]
+    database = Prior.build(entries, tmp_path / "p", 10.0, fallbacks={"aed": ["ise"], "slf": ["ise"]})
+    signed = look_up("pizza top", None, database, 0.2)
+    assert signed.language == "ise" and signed.glosses == ("PIZZA", "TOP")
+    signed = look_up("pizza", None, database, 0.2)
+    assert signed.language == "gsg" and signed.remarks[0].startswith("taken from gsg; ise would do as well")
+    assert look_up("zip", None, database, 0.2).language == "aed"
+
+
+def test_punctuation_of_any_script_is_none_of_a_word():
+    assert words_of("\u00abhaus\u00bb\u3002 \u061fhaus\u060c \u3010haus\u3011\u00b7 #A $GEST 50% -5") == (
+        "haus", "haus", "haus", "#A", "$GEST", "50%", "-5",
+    )  # fmt: skip
+
+
+def test_several_signers_are_named(tmp_path):
+    still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
+    entries = [(Entry("HOUSE", "ase", "bea"), still), (Entry("TREE", "ase", "ann"), still)]
+    signed = look_up("house tree", "ase", Prior.build(entries, tmp_path / "p", 10.0), 0.2)
+    assert signed.remarks == ["signed by 2 signers: ann, bea"]
 
 
 @pytest.mark.parametrize(
