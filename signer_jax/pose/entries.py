@@ -8,6 +8,7 @@ find each other's signs: of a million names that happens once in 40 million data
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
@@ -43,7 +44,7 @@ class Entry:
     """One way to sign a gloss. `start` (included) and `end` (excluded) are frames of the database, set by `build`.
 
     `language` is the IANA code of the sign language; `variant` counts the ways to sign a gloss from 0; a lower
-    `priority` is preferred, of equals the higher `quality` (0 to 1, set by `build`, see `quality.py`); `source` says
+    `priority` is preferred, of equals the higher `quality` (0 to 1, see `quality.py`; where it is 0, `build` measures it); `source` says
     where the pose came from. `words` are what the sign means, separated by commas, in the spoken language `spoken` (as
     the lexicon names it), `forms` other forms of these (went for go), separated likewise.
     """
@@ -78,9 +79,23 @@ def check_entry(entry: Entry) -> Entry:
     return entry
 
 
-def preference(entry: Entry) -> tuple[int, float, str, int]:
-    """What the signs of a gloss are sorted by, the preferred first."""
-    return entry.priority, -entry.quality, entry.signer, entry.variant
+def ranked(entries: Sequence[Entry]) -> list[int]:
+    """The places of the entries, the preferred first: by priority, quality, signer, variant.
+
+    What is shorter than the gloss's signs usually are may be cut off: its quality counts by the share of their median
+    length (of two, the longer) that it has.
+    """
+    lengths: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for one in entries:
+        lengths[one.gloss, one.language].append(one.end - one.start)
+    usual = {name: max(1, sorted(found)[len(found) // 2]) for name, found in lengths.items()}
+
+    def preference(place: int) -> tuple[int, float, str, int]:
+        one = entries[place]
+        whole = min(1.0, (one.end - one.start) / usual[one.gloss, one.language])
+        return one.priority, -one.quality * whole, one.signer, one.variant
+
+    return sorted(range(len(entries)), key=preference)
 
 
 def folded(text: str) -> str:
@@ -129,7 +144,7 @@ def arrays_of(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
         table[_ROWS["quality"], i] = round(entry.quality * _PARTS)
     hashes: list[int] = []
     postings: list[int] = []
-    for i in sorted(range(len(entries)), key=lambda i: preference(entries[i])):
+    for i in ranked(entries):
         for kind, key in sorted(_keys(entries[i])):
             hashes.append(_hash(kind, key))
             postings.append(i)

@@ -39,6 +39,7 @@ from signer_jax.pose.prior_writing import (
     write_index,
     write_poses,
 )  # fmt: skip
+from signer_jax.pose.quality import quality
 from signer_jax.pose.spoken_languages import beside
 from signer_jax.types import Pose
 
@@ -345,6 +346,7 @@ class Prior:
     def _fresh(self, entries: Iterable[tuple[Entry, Pose]], known: list[int]) -> Iterator[tuple[Entry, Pose]]:
         """The signs that are not there yet, their variants counted on; `known` gets the places of the others."""
         for number, (entry, pose) in enumerate(entries):
+            entry = entry if entry.quality else replace(entry, quality=quality(pose))
             pose = at_rate(pose, self.fps)
             kind, key = (index_files.RESTING, entry.signer) if entry.gloss == REST else (index_files.GLOSS, entry.gloss)
             there = [

@@ -17,7 +17,7 @@ from signer_jax.arrays import open_npy
 from signer_jax.errors import SignerError
 from signer_jax.machine_lock import NO_LOCKS
 from signer_jax.pose import skeleton
-from signer_jax.pose.entries import REST, Entry, arrays_of, check_entry, preference
+from signer_jax.pose.entries import REST, Entry, arrays_of, check_entry, ranked
 from signer_jax.pose.quality import quality
 from signer_jax.pose.stitching import resample
 from signer_jax.types import Pose
@@ -128,9 +128,10 @@ def write_poses(
             if pose.coordinates.shape[1:] != (len(skeleton.JOINTS), axes) or not len(pose):
                 shape, wanted = list(pose.coordinates.shape), f"[t, {len(skeleton.JOINTS)}, {axes}]"
                 raise SignerError(f"prior: {entry.gloss!r} from {entry.source or '?'} has pose {shape}, not {wanted}")
+            worth = entry.quality or quality(pose)  # of its own frames, not of those that are made of them
             pose = at_rate(pose, fps)
             start, end = coordinates.frames, coordinates.frames + len(pose)
-            entry = replace(entry, start=start, end=end, quality=round(quality(pose), 6))
+            entry = replace(entry, start=start, end=end, quality=round(worth, 6))
             try:
                 written.append(check_entry(entry))
             except (TypeError, ValueError) as error:
@@ -157,7 +158,7 @@ def _preferred(entries: Sequence[Entry], most: int) -> list[Entry]:
     """All rest poses, and of each gloss of a language the `most` preferred, in the order of their frames."""
     count: Counter[tuple[str, str]] = Counter()
     kept = []
-    for entry in sorted(entries, key=preference):
+    for entry in (entries[place] for place in ranked(entries)):
         count[entry.gloss, entry.language] += 1
         if entry.gloss == REST or count[entry.gloss, entry.language] <= most:
             kept.append(entry)

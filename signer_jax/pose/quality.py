@@ -1,21 +1,23 @@
-"""How well a recording shows a sign: what the variants of a gloss are ranked by, where nothing else prefers one."""
+"""How well a recording shows a sign: what the variants of a gloss are ranked by, where nothing else prefers one.
+
+It is told of what was detected, at the video's own rate: cleaning and resampling make a bad recording look like a good
+one. It cannot tell whether the recording shows the right sign, nor all of it (`entries.ranked` compares the lengths).
+"""
 
 import numpy as np
+from jaxtyping import Bool
 
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose
 
-_SHAKING = 0.02  # shoulder widths a frame²: at this jitter a recording counts half
+_SHAKING = 12.5  # shoulder widths a second²: at this jitter a recording counts half
 _HANDS = [[skeleton.INDEX[name] for name in hand] for hand in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND)]
 _ARMS = [skeleton.INDEX[f"{side}_{joint}"] for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist")]
 
 
 def quality(pose: Pose) -> float:
-    """Confidence · (1 − missing hands) / (1 + jitter / 0.02 shoulder widths a frame²), 0 to 1.
-
-    The frames are the pose's own: compare poses of one frame rate, as those of a database are.
-    """
-    return confidence(pose) * (1 - missing_hands(pose)) / (1 + jitter(pose) / _SHAKING)
+    """Confidence · shown · (1 − frozen) / (1 + jitter / 12.5 shoulder widths a second²), 0 to 1."""
+    return confidence(pose) * shown(pose) * (1 - frozen(pose)) / (1 + jitter(pose) / _SHAKING)
 
 
 def confidence(pose: Pose) -> float:
@@ -25,22 +27,36 @@ def confidence(pose: Pose) -> float:
     return min(1.0, float(values.sum() / seen.sum())) if seen.any() else 0.0
 
 
-def missing_hands(pose: Pose) -> float:
-    """The share of frames that do not show the hand that is shown more often, whole: a second hand that rests out of
-    the picture is no fault, and nothing says whether it should have signed.
+def shown(pose: Pose) -> float:
+    """The share of frames that show the hand that is shown more often, whole, as their neighbours do: a hand that
+    blinks shows no movement. A second hand that rests out of the picture is no fault, and nothing says whether it
+    should have signed.
     """
-    return 1.0 - max(float((pose.confidence[:, hand] > 0).all(axis=1).mean()) for hand in _HANDS)
+    return max(float(_with_neighbours((pose.confidence[:, hand] > 0).all(axis=1)).mean()) for hand in _HANDS)
+
+
+def _with_neighbours(seen: Bool[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
+    around = np.concatenate([seen[:1], seen, seen[-1:]])
+    return around[:-2] & seen & around[2:]
+
+
+def frozen(pose: Pose) -> float:
+    """The share of frames in which arms and hands are the frame before, to the last bit: no detector gives that for two
+    frames of a film.
+    """
+    parts = pose.coordinates[:, [*_ARMS, *_HANDS[0], *_HANDS[1]]]
+    return float((parts[1:] == parts[:-1]).all(axis=(1, 2)).mean()) if len(pose) > 1 else 0.0
 
 
 def jitter(pose: Pose) -> float:
-    """How much the fingers shake against their wrist, in shoulder widths a frame²: of each hand the median over frames
+    """How much the fingers shake against their wrist, in shoulder widths a second²: of each hand the median over frames
     of the mean second difference of what is seen in three frames on end, weighted by these frames. A detector's noise
     is in every frame, a change of the hand's shape in few; a movement of the whole hand does not count. 0 where nothing
     can be said.
     """
     hands = [_shaking(pose, hand) for hand in _HANDS]
     frames = sum(count for count, _ in hands)
-    return sum(count * shaking for count, shaking in hands) / frames if frames else 0.0
+    return sum(count * shaking for count, shaking in hands) / frames * pose.fps**2 if frames else 0.0
 
 
 def _shaking(pose: Pose, hand: list[int]) -> tuple[int, float]:

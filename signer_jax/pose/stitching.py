@@ -280,6 +280,11 @@ def trim(pose: Pose) -> Pose:
     leaves the rest does not sign; where neither does, frames before the first and after the last detected hand are cut.
     Nothing that decides is cut away, so trimming what is trimmed changes nothing.
     """
+    return pose.slice(*sign_span(pose))
+
+
+def sign_span(pose: Pose) -> tuple[int, int]:
+    """The frames (first, past the last) that `trim` keeps."""
     raised, nearly = np.zeros((2, len(_SIDES), len(pose)), bool)
     detected = np.zeros(len(pose), bool)
     for i, side in enumerate(_SIDES):
@@ -293,9 +298,9 @@ def trim(pose: Pose) -> Pose:
             bound = _REST + _RAISED * (high - _REST)
             raised[i], nearly[i] = height > bound, height > bound - _NEARLY
     if raised.any():
-        return pose.slice(_leading(raised, nearly), len(pose) - _leading(raised[:, ::-1], nearly[:, ::-1]))
+        return _leading(raised, nearly), len(pose) - _leading(raised[:, ::-1], nearly[:, ::-1])
     keep = np.flatnonzero(detected)
-    return pose.slice(int(keep[0]), int(keep[-1]) + 1) if len(keep) else pose
+    return (int(keep[0]), int(keep[-1]) + 1) if len(keep) else (0, len(pose))
 
 
 def is_raised(y: float) -> bool:

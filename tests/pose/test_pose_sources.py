@@ -52,9 +52,11 @@ def wlasl(tmp_path: Path) -> Path:
     instances = [
         instance("00001"),
         instance("00002", frame_start=11, frame_end=30, variation_id=1, signer_id=9, split="val"),
-        instance("00003", frame_start=11, frame_end=30, url="https://www.youtube.com/watch?v=x"),  # cut before
+        instance("00003", frame_start=11, frame_end=30, url="https://www.youtube.com/watch?v=x"),  # not cut before
+        instance("00003", frame_start=11, frame_end=60, url="https://youtu.be/x"),  # cut, nobody knows how
         instance("00004", frame_start=101, frame_end=140),  # as long as its pose: cut before
-        instance("00005", split=["train"]), instance("../00001"), instance(3),
+        instance("00004", frame_start=31, frame_end=41), instance("00001", split="test"),
+        instance("00005"), instance("../00001"), instance(3),
         instance("00001", frame_start=9, frame_end=5), instance("00001", variation_id="x"),
         instance("00001", variation_id=True),
     ]  # fmt: skip
@@ -65,12 +67,13 @@ def wlasl(tmp_path: Path) -> Path:
 
 def test_wlasl(wlasl):
     assert kinds.kind_of(str(wlasl)) == kinds.kind_of(str(wlasl / "WLASL_v0.3.json")) == "wlasl"
-    signs, problems = kinds.read(str(wlasl), "wlasl", trimmed=False)
+    cut = Cut()
+    signs, problems = kinds.read(str(wlasl), "wlasl", splits=("train", "val"), trimmed=False, cut=cut)
     found = [(e.gloss, e.language, e.words, e.signer, e.variant, e.source, len(pose)) for e, pose in signs]
     same = ("ice cream", "ase", "ice cream")
     assert found == [
-        (*same, "7", 0, "00001.pose", 40), (*same, "9", 1, "00002.pose", 20), (*same, "7", 0, "00003.pose", 40),
-        (*same, "7", 0, "00004.pose", 40),
+        (*same, "7", 0, "00001.pose", 40), (*same, "9", 1, "00002.pose", 20), (*same, "7", 0, "00003.pose", 20),
+        (*same, "7", 0, "00003.pose", 40), (*same, "7", 0, "00004.pose", 40), (*same, "7", 0, "00004.pose", 10),
     ]  # fmt: skip
     said = [
         "00005.pose is missing",
@@ -82,16 +85,33 @@ def test_wlasl(wlasl):
     ]
     assert len(problems) == 8 and all(what in one for what, one in zip(said, problems, strict=False))
     assert problems[6:] == [f"entry {number}: has no gloss or no instances" for number in (2, 3)]
+    assert cut.beyond == ["ice cream, 00004.pose: frame_end 41 lies beyond its 40 frames"]
+    assert cut.whole == ["ice cream, 00003.pose: its 40 frames are not frames 11 to 60 of the json"]
+    assert (cut.splits, cut.of_splits) == (("train", "val"), ("test", "train", "val"))
     signs, _ = read_wlasl(wlasl / "WLASL_v0.3.json", splits=("val",), trimmed=False)
     (only,) = signs
     assert numbers(only[1]) == list(range(10, 30))
+
+
+def test_wlasls_dev_and_test_stay_out_unless_they_are_named(wlasl):
+    file = wlasl / "WLASL_v0.3.json"
+    assert [entry.source[:5] for entry, _ in read_wlasl(file)[0]] == ["00001", "00003", "00003", "00004", "00004"]
+    with pytest.raises(SignerError, match="has no split 'dev'; its splits are test, train, val: give some with --spl"):
+        read_wlasl(file, splits=("train", "dev"))
+    file.write_text(json.dumps([{"gloss": "a", "instances": [{"video_id": "00001"}]}]))
+    assert len(list(read_wlasl(file)[0])) == 1  # one that has no splits
+    file.write_text(json.dumps([{"gloss": "a", "instances": [{"video_id": "00001"}, instance("00002", split="val")]}]))
+    with pytest.raises(SignerError, match="has no split 'train'; its splits are val"):
+        read_wlasl(file)
+    signs, problems = read_wlasl(file, splits=("val",))
+    assert len(list(signs)) == 1 and problems == ["entry 1 (a): an instance has no split"]
 
 
 def test_wlasl_without_poses_or_of_another_kind_of_file(wlasl):
     (wlasl / "poses").rename(wlasl / "elsewhere")
     with pytest.raises(SignerError, match="has no folder poses; give the one that holds <video_id>.pose with --pose-"):
         kinds.read(str(wlasl), "wlasl")
-    assert len(list(read_wlasl(wlasl / "WLASL_v0.3.json", wlasl / "elsewhere")[0])) == 4
+    assert len(list(read_wlasl(wlasl / "WLASL_v0.3.json", wlasl / "elsewhere")[0])) == 5
     for data, said in ((b"{}", "holds no list of glosses"), (b"[", "is no JSON")):
         (wlasl / "WLASL_v0.3.json").write_bytes(data)
         with pytest.raises(SignerError, match=said):
@@ -112,11 +132,14 @@ def test_a_sentence_is_cut_by_its_times(tmp_path):
     times = {"ICH1": (1000, 1400), "HAUS1A^": (2000, 3000), "SEHR7*": (3480, 3520)}
     (tmp_path / "doc" / "a.json").write_text(json.dumps(sentence(times, 1000, 5000, signer="A")))
     (tmp_path / "doc" / "other.json").write_text("{}")  # no pose beside it
+    (tmp_path / "doc" / "b_metadata.json").write_text("{}")  # of this one there should be
     assert kinds.kind_of(str(tmp_path)) == "continuous"
     signs, problems = kinds.read(str(tmp_path), "continuous", language="gsg")
-    found = [(e.gloss, e.language, e.signer, e.variant, numbers(pose)) for e, pose in signs]
-    assert found == [("ICH1", "gsg", "A", 0, [*range(10)]), ("HAUS1A^", "gsg", "A", 0, [*range(25, 50)])]
-    assert problems == ["doc/a.pose, gloss 3 (SEHR7*): has 1 frames, a sign has 3 at least"]
+    found = [(e.gloss, e.language, e.signer, e.source, numbers(pose)) for e, pose in signs]
+    assert found == [("ICH1", "gsg", "A", "doc/a", [*range(10)]), ("HAUS1A^", "gsg", "A", "doc/a", [*range(25, 50)])]
+    assert problems == [
+        "doc/a.pose, gloss 3 (SEHR7*): has 1 frames, a sign has 3 at least", "doc/b_original.pose: doc/b_original.pose is missing"
+    ]  # fmt: skip
     with pytest.raises(SignerError, match="no file says its sign language; give the code"):
         kinds.read(str(tmp_path), "continuous")
 
@@ -137,6 +160,8 @@ def test_joined_signs_are_told_by_the_straight_lines_and_their_lengths():
     assert pieces(pose) == [(0, 6), (9, 18), (21, 26)]
     whole = [Gloss("A", 0, 240), Gloss("B", 1000, 1400), Gloss("C", 2000, 2200)]
     assert spans_of(whole, 0, 4000, pose) == [(0, 6), (9, 18), (21, 26)]  # B has ten frames, of which one was cut
+    for chance in (1040, 1000):  # the sentence lasts as long as the file, or as long but for a frame
+        assert spans_of(whole, 0, chance, pose) == [(0, 6), (9, 18), (21, 26)]
     short = [whole[0], Gloss("X", 600, 640), *whole[1:]]  # one of a single frame is gone
     assert spans_of(short, 0, 4000, pose) == [(0, 6), None, (9, 18), (21, 26)]
     for glosses in (whole[:2], [*whole, Gloss("D", 3000, 3400)], [Gloss("A", 0, 900), *whole[1:]]):
@@ -159,7 +184,7 @@ def test_metadata_that_is_none_is_noted(tmp_path, about):
 def test_the_real_stitched_corpus(samples):
     """Its originals are no recordings of sentences: their glosses' frames are joined, whose lengths tell them."""
     folder = samples / "stitching"
-    assert kinds.kind_of(str(folder)) == "continuous" and len(pairs(folder)) == 4
+    assert kinds.kind_of(str(folder)) == "continuous" and len(list(pairs(folder))) == 4
     signs, problems = read_continuous(folder, "gsg")
     found = [(entry.gloss, len(pose)) for entry, pose in signs]
     assert len(found) == 24 and found[:3] == [("ES-GIBT3*", 3), ("$ALPHA1:L", 6), ("BEREICH1A^", 14)]

@@ -15,12 +15,14 @@ from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.entries import LONGEST, REST, Entry, folded, names, several
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.stitching import trim
+from signer_jax.pose.quality import quality
+from signer_jax.pose.stitching import sign_span
 from signer_jax.types import Pose
 
 SHOWN = 40  # characters of a name in a problem
 FORMS = "forms.csv"
-_SHORTEST = 3  # frames
+SHORTEST = 3  # frames of a sign
+_LEAST = 1e-6  # a quality: 0 would be one that nobody has measured
 _LONGEST_SIGN = 600  # seconds: whole stories are shorter
 _KEPT_FRAMES = 100_000  # of files that are named again later, about 200 MB
 
@@ -28,13 +30,17 @@ _KEPT_FRAMES = 100_000  # of files that are named again later, about 200 MB
 @dataclass
 class Cut:
     """How many frames of rest were trimmed off how many signs, which rows end beyond their file ("row 5 (ase A): …"),
-    and of how many rows start and end were read as seconds; complete once the iterator is exhausted.
+    of how many rows start and end were read as seconds, which poses were taken whole though their length is another
+    than the source says, and which splits were read of which; complete once the iterator is exhausted.
     """
 
     signs: int = 0
     frames: int = 0
     beyond: list[str] = field(default_factory=list)
     seconds: int = 0
+    whole: list[str] = field(default_factory=list)
+    splits: tuple[str, ...] = ()
+    of_splits: tuple[str, ...] = ()
 
 
 class Files:
@@ -86,7 +92,7 @@ def is_name(value: Any) -> bool:
 
 
 def cut_out(name: str, pose: Pose, start: float, end: float) -> Pose:
-    """A sign of a file's pose, from `start` to `end` milliseconds (0: to its end), normalised and cleaned.
+    """A sign of a file's pose as it was detected, from `start` to `end` milliseconds (0: to its end).
 
     Raises `SignerError` for one that is too short or too long.
     """
@@ -94,14 +100,14 @@ def cut_out(name: str, pose: Pose, start: float, end: float) -> Pose:
         raise SignerError(f"end {end:g} ms is not after start {start:g} ms")
     first = min(len(pose), round(start / 1000 * pose.fps))
     last = min(len(pose), round(end / 1000 * pose.fps)) if end else len(pose)
-    if last - first < _SHORTEST:
+    if last - first < SHORTEST:
         until = f"{end:g}" if end else "the end"
         raise SignerError(f"{name}: {start:g} ms to {until} leaves {max(0, last - first)} of its {len(pose)} frames")
     if (last - first) / pose.fps > _LONGEST_SIGN:
         raise SignerError(
             f"{name}: lasts {(last - first) / pose.fps:.0f} s, a sign at most {_LONGEST_SIGN}; give start and end"
         )
-    return measured(pose.slice(first, last))
+    return pose.slice(first, last)
 
 
 def measured(pose: Pose) -> Pose:
@@ -109,22 +115,25 @@ def measured(pose: Pose) -> Pose:
     return clean(skeleton.normalise(pose)[0])
 
 
-def trimmed_to_sign(pose: Pose, cut: Cut) -> Pose:
-    """The sign alone, measured by its own frames, which may move the bound of the rest: until that cuts no more.
+def as_sign(detected: Pose, trimmed: bool, cut: Cut) -> tuple[Pose, float]:
+    """Normalised and cleaned, the sign alone where it is to be `trimmed`, and how good a recording it is, told before
+    anything was mended.
 
+    What is trimmed is measured by its own frames, which may move the bound of the rest: until that cuts no more.
     A sign that would be too short for a lexicon, or show no shoulders, is left as it is. `cut` counts what goes.
+    Raises `SignerError` where nobody's shoulders are to be seen.
     """
-    whole = len(pose)
-    while len(less := trim(pose)) < len(pose):
-        if len(less) < _SHORTEST:
-            break
+    pose, first, last = measured(detected), 0, len(detected)
+    while trimmed and (span := sign_span(pose)) != (0, len(pose)) and span[1] - span[0] >= SHORTEST:
         try:
-            pose = measured(less)
+            pose = measured(pose.slice(*span))
         except SignerError:
             break
-    cut.signs += len(pose) < whole
-    cut.frames += whole - len(pose)
-    return pose
+        first, last = first + span[0], first + span[1]
+    cut.signs += len(pose) < len(detected)
+    cut.frames += len(detected) - len(pose)
+    worth = quality(skeleton.normalise(detected.slice(first, last))[0])
+    return pose, max(worth, _LEAST)
 
 
 def with_forms(signs: Iterable[tuple[Entry, Pose]], folder: Path, problems: list[str]) -> Iterator[tuple[Entry, Pose]]:

@@ -2,7 +2,8 @@
 
 `NAME_metadata.json` beside `NAME_original.pose`, or `NAME.json` beside `NAME.pose`, anywhere below the folder, with
 `{"id", "signer", "sentence": {"start", "end", "glosses": {"gloss": […], "start": […], "end": […]}}}`, times in
-milliseconds of the recording; `id` and `signer` may lack. A pose comes in one of two forms, told by its length:
+milliseconds of the recording; `id` and `signer` may lack. A pose comes in one of two forms, told by whether straight
+lines part it into the glosses, else by its length:
 
 - the sentence: it lasts from the sentence's start to its end, and a gloss is cut out by its own times.
 - joined: sign-language-processing/fluent-pose-synthesis (data/create_data.py) keeps of a sentence the frames of its
@@ -24,7 +25,7 @@ from signer_jax.json_files import CONFIG, read_json
 from signer_jax.pose.clean import gaps
 from signer_jax.pose.entries import LONGEST, NO_PRIORITY, Entry
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.sources.common import SHOWN, inside, is_name, measured
+from signer_jax.pose.sources.common import SHORTEST, SHOWN, Cut, as_sign, inside, is_name
 from signer_jax.types import Pose
 
 METADATA = "_metadata.json"
@@ -35,7 +36,6 @@ _BETWEEN = 3  # frames on a straight line, at least, between two joined signs
 _ROUNDING = 1  # frames that a joined sign may be longer than its times say
 _KEPT = 0.6  # of a joined sign's frames, but for one, are kept at least
 _LOST = 2  # frames: a sign that has so few may be gone altogether in a joined file
-_SHORTEST = 3  # frames of a sign
 _MOST = 1000  # glosses of a sentence
 
 
@@ -47,26 +47,26 @@ class Gloss(NamedTuple):
     end: float
 
 
-def pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """The JSON files below a folder that have a pose beside them, and these, sorted."""
-    found = []
-    for file in sorted(folder.rglob("*.json")):
+def pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The JSON files below a folder that have a pose beside them, and `_metadata.json` that should have one, each with
+    its pose; in no order.
+    """
+    for file in folder.rglob("*.json"):
         stem = file.name.removesuffix(METADATA) if file.name.endswith(METADATA) else file.stem
         pose = file.with_name(stem + (_ORIGINAL if file.name.endswith(METADATA) else ".pose"))
-        if pose.exists():
-            found.append((file, pose))
-    return found
+        if file.name.endswith(METADATA) or pose.exists():
+            yield file, pose
 
 
 def read_continuous(folder: Path, language: str) -> tuple[Iterator[tuple[Entry, Pose]], list[str]]:
     """The signs of a corpus in a sign language, as `read_lexicon`; the occurrences of a gloss by a signer are its
-    variants.
+    variants, the source of each is the sentence's name: its path without `_original.pose` or `.pose`.
 
     A gloss whose frames cannot be told, or are fewer than three, is noted in the list, as is a sentence.
     Raises `SignerError` at once where no JSON lies beside a pose.
     """
-    found = pairs(folder)
-    if not found:
+    found = sorted(pairs(folder))
+    if not any(pose.exists() for _, pose in found):
         raise SignerError(f"{folder}: has no {METADATA[1:]} beside a pose; give a corpus as docs/files.md describes it")
     problems: list[str] = []
     return _signs(folder, found, language, problems), problems
@@ -78,6 +78,7 @@ def _signs(
     variants: dict[tuple[str, str], int] = {}
     for about, file in found:
         source = str(file.relative_to(folder))
+        name = source.removesuffix(".pose").removesuffix(_ORIGINAL.removesuffix(".pose"))
         try:
             inside(folder, str(about.relative_to(folder)))
             pose = pose_file.read(inside(folder, source))
@@ -88,16 +89,19 @@ def _signs(
             continue
         for number, (gloss, span) in enumerate(zip(glosses, spans, strict=True), start=1):
             try:
-                if span is None or span[1] - span[0] < _SHORTEST:
+                if span is None or span[1] - span[0] < SHORTEST:
                     left = 0 if span is None else span[1] - span[0]
-                    raise SignerError(f"has {left} frames, a sign has {_SHORTEST} at least")
-                sign = measured(pose.slice(*span))
+                    raise SignerError(f"has {left} frames, a sign has {SHORTEST} at least")
+                sign, worth = as_sign(pose.slice(*span), False, Cut())
             except SignerError as error:
                 problems.append(f"{source[:SHOWN]}, gloss {number} ({gloss.name[:SHOWN]}): {error}")
                 continue
             variant = variants[gloss.name, signer] = variants.get((gloss.name, signer), -1) + 1
-            place = f"{source}:{span[0]}"[-LONGEST:]
-            yield Entry(gloss.name, language, signer, variant=variant, source=place, priority=NO_PRIORITY), sign
+            entry = Entry(
+                gloss.name, language, signer, variant=variant, source=name[-LONGEST:], priority=NO_PRIORITY,
+                quality=worth,
+            )  # fmt: skip
+            yield entry, sign
 
 
 def _sentence(file: Path) -> tuple[str, float, float, list[Gloss]]:
@@ -135,12 +139,15 @@ def spans_of(glosses: list[Gloss], start: float, end: float, pose: Pose) -> list
     Raises `SignerError` where the file is neither the sentence nor its glosses joined.
     """
     fps, seconds = pose.fps, (end - start) / 1000
+    lengths = [int(np.ceil(one.end / 1000 * fps) - np.floor(one.start / 1000 * fps)) for one in glosses]
+    # The joins first: what is joined may be as long as the sentence by chance. One piece is no join.
+    spans = _matched(lengths, parts) if len(parts := pieces(pose)) > 1 else None
+    if spans is not None:
+        return spans
     if abs(len(pose) - seconds * fps) <= _SAME_LENGTH:
         frames = [(round((one.start - start) / 1000 * fps), round((one.end - start) / 1000 * fps)) for one in glosses]
         return [(first, min(last, len(pose))) for first, last in frames]
-    lengths = [int(np.ceil(one.end / 1000 * fps) - np.floor(one.start / 1000 * fps)) for one in glosses]
-    spans = _matched(lengths, pieces(pose))
-    if spans is None:
+    if (spans := _matched(lengths, parts)) is None:
         raise SignerError(
             f"its {len(pose)} frames last {len(pose) / fps:.2f} s, the sentence {seconds:.2f} s, and what straight "
             "lines part in it are not its glosses: the times are not this file's"

@@ -6,15 +6,12 @@ from pathlib import Path
 
 from signer_jax.errors import SignerError
 from signer_jax.pose.entries import Entry
+from signer_jax.pose.sources import BUILTIN, CONTINUOUS, FINGERSPELLING, LEXICON, WLASL
 from signer_jax.pose.sources.common import Cut, with_forms
 from signer_jax.pose.sources.continuous import pairs, read_continuous
 from signer_jax.pose.sources.lexicon import INDEX, read_lexicon
 from signer_jax.pose.sources.wlasl import JSON, read_wlasl
 from signer_jax.types import Pose
-
-LEXICON, WLASL, CONTINUOUS = "lexicon", "wlasl", "continuous"
-BUILTIN, FINGERSPELLING = "builtin", "fingerspelling"  # which have no folder
-KINDS = (LEXICON, WLASL, CONTINUOUS, BUILTIN, FINGERSPELLING)
 
 
 def kind_of(source: str) -> str:
@@ -28,7 +25,7 @@ def kind_of(source: str) -> str:
         return WLASL
     if (path / INDEX).exists():
         return LEXICON
-    if path.is_dir() and pairs(path):
+    if path.is_dir() and any(pose.exists() for _, pose in pairs(path)):
         return CONTINUOUS
     raise SignerError(
         f"{source}: has no {INDEX} (a lexicon), no WLASL_v0.3.json, and no JSON of a sentence beside its pose; give a "

@@ -17,7 +17,7 @@ from pathlib import Path
 from signer_jax import outside
 from signer_jax.errors import SignerError, piled
 from signer_jax.pose.entries import LONGEST, NO_PRIORITY, REST, Entry
-from signer_jax.pose.sources.common import SHOWN, Cut, Files, cut_out, trimmed_to_sign
+from signer_jax.pose.sources.common import SHOWN, Cut, Files, as_sign, cut_out
 from signer_jax.types import Pose
 
 INDEX = "index.csv"
@@ -143,16 +143,16 @@ def _signs(
             times = _time(row, "start"), _time(row, "end")
             start, end = milliseconds(*times)
             cut.seconds += (start, end) != times
-            pose = cut_out(row["path"], whole, start, end)
+            detected = cut_out(row["path"], whole, start, end)
             if round(end / 1000 * whole.fps) > len(whole):
                 cut.beyond.append(
                     f"row {number} ({language[:SHOWN]} {gloss[:SHOWN]}): end {end:g} ms lies beyond the "
-                    f"{len(whole)} frames of {row['path'][:SHOWN]}; clipped to {len(pose)} frames"
+                    f"{len(whole)} frames of {row['path'][:SHOWN]}; clipped to {len(detected)} frames"
                 )
             # From 0 to the file's end or beyond is no cut: published lexicons have the times of the videos from which
             # their files were cut.
-            if trimmed and start == 0 and len(pose) == len(whole):
-                pose = trimmed_to_sign(pose, cut)
+            is_whole = start == 0 and len(detected) == len(whole)
+            pose, worth = as_sign(detected, trimmed and is_whole, cut)
         except SignerError as error:
             problems.append(f"row {number} ({language[:SHOWN]} {gloss[:SHOWN]}): {error}")
             continue
@@ -161,7 +161,7 @@ def _signs(
         words, spoken = row.get("words", ""), row.get("spoken_language", "")
         entry = Entry(
             gloss, language, row.get("signer", ""), variant=variant, source=row["path"], priority=priority, words=words,
-            spoken=spoken,
+            spoken=spoken, quality=worth,
         )  # fmt: skip
         yield entry, pose
 
