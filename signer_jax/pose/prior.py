@@ -7,12 +7,13 @@ grow with the database. Poses are normalised (origin between the shoulders, shou
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from signer_jax.pose.prior_writing import (
     alone,
     at_rate,
     halved,
+    preferred,
+    without_others,
     write_index,
     write_poses,
 )  # fmt: skip
@@ -72,48 +75,64 @@ class Prior:
     @classmethod
     def build(
         cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, fps: float, *, problems: Sequence[str] = (),
-        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None,
+        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None, source: str = "",
     ) -> "Prior":  # fmt: skip
         """Writes a database of (entry, normalised pose on the 128 joints), each resampled to `fps`, and opens it.
 
         Of each gloss of a language the `most` preferred are kept, all where it is None. `fallbacks`: sign language ->
-        those whose signs may stand in. `problems` (what a reader had to leave out) are kept for `info`; they are read
-        after the last entry, so a reader may still be adding to the list. The folder appears under its name only when
-        complete, and replaces a database that is there. Raises `SignerError` where there is no sign, a pose does not
-        fit or the path is taken.
+        those whose signs may stand in. `problems` (what a reader had to leave out of `source`) are kept for `info`;
+        they are read after the last entry, so a reader may still be adding to the list. The folder appears under its
+        name only when complete, and replaces a database that is there; who adds to that meanwhile waits. Raises
+        `SignerError` where there is no sign, a pose does not fit or the path is taken.
         """
-        with storage.new_folder(path, KIND) as partial:
-            written, axes = write_poses(partial, entries, fps, most)
-            if all(entry.gloss == REST for entry in written):
-                raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
-            write_index(path, partial, written, axes, fps, problems, fallbacks or {})
-        return cls.open(path)
+        with alone(Path(path)) if Path(path).is_dir() else nullcontext():
+            with storage.new_folder(path, KIND) as partial:
+                written, axes = write_poses(partial, entries, fps)
+                if all(entry.gloss == REST for entry in written):
+                    raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
+                if most is not None:
+                    written = without_others(partial, written, preferred(written, most), axes)
+                write_index(path, partial, written, axes, fps, {source: list(problems)}, fallbacks or {})
+            return cls.open(path)
 
     @classmethod
     def add(
         cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, *, problems: Sequence[str] = (),
-        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None,
-    ) -> tuple["Prior", int]:  # fmt: skip
-        """Adds to a database that is there, at its frame rate, and opens it; the arguments are those of `build`. Also
-        gives how many of the signs were there already (the same pose from the same source) and were passed over.
+        most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None, source: str | None = None,
+    ) -> "Added":  # fmt: skip
+        """Adds to a database that is there, at its frame rate, and opens it; the arguments are those of `build`.
+
+        Signs that are there already (the same pose from the same source) are passed over; their words, priority, forms
+        and quality become those that are given. `most` bounds the glosses that are given, no others. What is known of a
+        `source`'s problems is replaced; without one, problems are added.
 
         The whole database is written anew beside the old one and takes its place in one step: a kill leaves the old
-        one, and the same command goes on. Whoever adds at the same time waits. A sign whose variant its signer has
-        already is counted on from there.
+        one, and the same command goes on. Where nothing changes, nothing is written. Whoever adds at the same time
+        waits. A sign whose variant its signer has already is counted on from there.
         """
         storage.check_folder(path, KIND, AGAIN, (INDEX, *ARRAYS))
         with alone(Path(path)):
             old = cls.open(path)
-            known: list[int] = []
+            given = _Given()
+            signs = old._fresh(entries, given)
+            first = next(signs, None)
+            before = old._before()
+            if first is None:
+                problems_of, both = old._problems_with(source, problems), old._fallbacks_with(fallbacks or {})
+                kept = given.kept(before.entries, most)
+                is_same = not given.changed and len(kept) == len(before.entries)
+                if is_same and problems_of == old._problems_of() and both == old.fallbacks:
+                    return Added(old, given.known)
             with storage.new_folder(path, KIND) as partial:
-                added = old._fresh(entries, known)
-                written, axes = write_poses(partial, added, old.fps, most, old._before())
-                both = {code: list(others) for code, others in old.fallbacks.items()}
-                for code, others in (fallbacks or {}).items():
-                    both[code] = list(dict.fromkeys((*both.get(code, ()), *others)))
-                every = list(dict.fromkeys((*old.problems, *problems)))
-                write_index(path, partial, written, axes, old.fps, every, both)
-            return cls.open(path), len(known)
+                some = () if first is None else chain([first], signs)
+                written, axes = write_poses(partial, some, old.fps, before)
+                written = given.updated(written)
+                kept = given.kept(written, most)
+                left_out = len(written) - len(kept)
+                written = without_others(partial, written, kept, axes)
+                problems_of = old._problems_with(source, problems)
+                write_index(path, partial, written, axes, old.fps, problems_of, old._fallbacks_with(fallbacks or {}))
+            return Added(cls.open(path), given.known, len(given.changed), left_out)
 
     @classmethod
     def open(cls, path: str | Path, again: str = AGAIN) -> "Prior":
@@ -158,12 +177,37 @@ class Prior:
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be taken into the database, a line each."""
+        return tuple(dict.fromkeys(problem for listed in self._problems_of().values() for problem in listed))
+
+    def _problems_of(self) -> dict[str, list[str]]:
+        """By source; "" for what nobody said of which it is."""
         with self._reading():
             about = read_json(self.path / INDEX, LISTS)
             listed = about["problems"] if about["format"] == _OLD else read_json(self.path / PROBLEMS, LISTS)
             if not isinstance(listed, list):
                 raise ValueError("its problems are no list")
-            return tuple(one_line(str(problem)) for problem in listed)
+            lines = iter([one_line(str(problem)) for problem in listed])
+            found: dict[str, list[str]] = {}
+            for source, count in about.get("problems_of", ()):
+                found[str(source)] = list(islice(lines, int(count)))
+            found.setdefault("", []).extend(lines)
+            return {source: problems for source, problems in found.items() if problems}
+
+    def _problems_with(self, source: str | None, problems: Sequence[str]) -> dict[str, list[str]]:
+        """With a source's problems in the place of its earlier ones; without a source, beside all others."""
+        found = self._problems_of()
+        lines = list(map(one_line, problems))
+        if source is None:
+            there = set(self.problems)
+            lines = [*found.get("", ()), *(line for line in dict.fromkeys(lines) if line not in there)]
+        found[source or ""] = lines
+        return {source: problems for source, problems in found.items() if problems}
+
+    def _fallbacks_with(self, more: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+        both = dict(self.fallbacks)
+        for code, others in more.items():
+            both[code] = tuple(dict.fromkeys((*both.get(code, ()), *others)))
+        return both
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -329,7 +373,7 @@ class Prior:
             "path": str(self.path),
             "entries": len(signs),
             "glosses": len(variants),
-            "variants_per_gloss": len(signs) / max(1, len(variants)),
+            "variants_per_gloss": round(len(signs) / max(1, len(variants)), 3),
             "most_variants": int(variants.max(initial=0)),
             "glosses_of_variants": {str(k): int((variants == k).sum()) for k in np.unique(variants).tolist()},
             "frames": len(self._coordinates),
@@ -343,21 +387,27 @@ class Prior:
             "problems": list(problems),
         }
 
-    def _fresh(self, entries: Iterable[tuple[Entry, Pose]], known: list[int]) -> Iterator[tuple[Entry, Pose]]:
-        """The signs that are not there yet, their variants counted on; `known` gets the places of the others."""
-        for number, (entry, pose) in enumerate(entries):
+    def _fresh(self, entries: Iterable[tuple[Entry, Pose]], given: "_Given") -> Iterator[tuple[Entry, Pose]]:
+        """The signs that are not there yet, their variants counted on; `given` is told of all."""
+        for entry, pose in entries:
             entry = entry if entry.quality else replace(entry, quality=quality(pose))
             pose = at_rate(pose, self.fps)
+            given.names.add((entry.gloss, entry.language))
             kind, key = (index_files.RESTING, entry.signer) if entry.gloss == REST else (index_files.GLOSS, entry.gloss)
             there = [
                 one for one in self._find(kind, key) if (one.language, one.signer) == (entry.language, entry.signer)
             ]
             same = [one for one in there if one.source == entry.source and one.end - one.start == len(pose)]
-            if any(self._holds(one, pose) for one in same):
-                known.append(number)
+            held = next((one for one in same if self._holds(one, pose)), None)
+            if held is None:
+                first = max((one.variant for one in there), default=-1) + 1
+                yield replace(entry, variant=entry.variant + (0 if entry.gloss == REST else first)), pose
                 continue
-            first = max((one.variant for one in there), default=-1) + 1
-            yield replace(entry, variant=entry.variant + (0 if entry.gloss == REST else first)), pose
+            given.known += 1
+            told = {name: getattr(entry, name) for name in ("words", "spoken", "priority", "forms")}
+            now = check_entry(replace(held, **told, quality=round(entry.quality, 6)))
+            if now != held:
+                given.changed[held.start] = now
 
     def _before(self) -> Before:
         """What a database is begun with that adds to this one: rest poses too, in the order of their frames."""
@@ -370,6 +420,34 @@ class Prior:
         return all(
             np.array_equal(one.astype(np.float16), other) for one, other in zip(theirs, halved(pose), strict=True)
         )
+
+
+class Added(NamedTuple):
+    """What became of a database to which a source was added."""
+
+    prior: Prior
+    known: int  # signs that were there already
+    changed: int = 0  # of these, whose words, priority, forms or quality were others
+    left_out: int = 0  # signs of the given glosses beyond `most`, old ones among them
+
+
+@dataclass
+class _Given:
+    """What a source gives to a database: its glosses and languages, how many signs are there already, and by their
+    first frame what those are now that were told otherwise before.
+    """
+
+    names: set[tuple[str, str]] = field(default_factory=set)
+    known: int = 0
+    changed: dict[int, Entry] = field(default_factory=dict)
+
+    def updated(self, entries: Sequence[Entry]) -> list[Entry]:
+        return [self.changed.get(entry.start, entry) for entry in entries]
+
+    def kept(self, entries: Sequence[Entry], most: int | None) -> list[Entry]:
+        """All but those of the given glosses beyond the `most` preferred of each."""
+        entries = self.updated(entries)
+        return entries if most is None else preferred(entries, most, self.names)
 
 
 class Entries(Sequence[Entry]):

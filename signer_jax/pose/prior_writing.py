@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -103,11 +103,10 @@ def at_rate(pose: Pose, fps: float) -> Pose:
 
 
 def write_poses(
-    folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float, most: int | None, before: Before | None = None
+    folder: Path, entries: Iterable[tuple[Entry, Pose]], fps: float, before: Before | None = None
 ) -> tuple[list[Entry], int]:
     """Writes the arrays, after those of a database that is added to, and gives the entries with their frames, and the
-    number of axes. Of each gloss of a language the `most` preferred are kept. Raises `SignerError` for a pose of
-    another shape, and what no entry can be.
+    number of axes. Raises `SignerError` for a pose of another shape, and what no entry can be.
     """
     signs = iter(entries)
     first = next(signs, None)
@@ -139,8 +138,7 @@ def write_poses(
             for growing, values in zip((coordinates, confidence), halved(pose), strict=True):
                 growing.add(values)
             first = next(signs, None)
-    kept = written if most is None else _preferred(written, most)
-    return (written if len(kept) == len(written) else _without_others(folder, kept, axes)), axes
+    return written, axes
 
 
 def _copy(
@@ -154,19 +152,24 @@ def _copy(
                 growing.add(values)
 
 
-def _preferred(entries: Sequence[Entry], most: int) -> list[Entry]:
-    """All rest poses, and of each gloss of a language the `most` preferred, in the order of their frames."""
+def preferred(entries: Sequence[Entry], most: int, names: Collection[tuple[str, str]] | None = None) -> list[Entry]:
+    """All rest poses, and of each gloss of a language (of these, where `names` are given) the `most` preferred, in the
+    order of their frames.
+    """
     count: Counter[tuple[str, str]] = Counter()
     kept = []
     for entry in (entries[place] for place in ranked(entries)):
         count[entry.gloss, entry.language] += 1
-        if entry.gloss == REST or count[entry.gloss, entry.language] <= most:
+        bounded = entry.gloss != REST and (names is None or (entry.gloss, entry.language) in names)
+        if not bounded or count[entry.gloss, entry.language] <= most:
             kept.append(entry)
     return sorted(kept, key=lambda entry: entry.start)
 
 
-def _without_others(folder: Path, kept: Sequence[Entry], axes: int) -> list[Entry]:
-    """Writes the arrays again with the frames of these entries alone."""
+def without_others(folder: Path, written: list[Entry], kept: Sequence[Entry], axes: int) -> list[Entry]:
+    """Of what was written, the arrays again with the frames of the kept entries alone."""
+    if len(kept) == len(written):
+        return list(kept)
     for name in ARRAYS:
         (folder / name).rename(folder / f"all-{name}")
     whole = [open_npy(folder / f"all-{name}") for name in ARRAYS]
@@ -181,13 +184,15 @@ def _without_others(folder: Path, kept: Sequence[Entry], axes: int) -> list[Entr
 
 
 def write_index(
-    path: str | Path, partial: Path, entries: Sequence[Entry], axes: int, fps: float, problems: Sequence[str],
-    fallbacks: Mapping[str, Sequence[str]],
+    path: str | Path, partial: Path, entries: Sequence[Entry], axes: int, fps: float,
+    problems: Mapping[str, Sequence[str]], fallbacks: Mapping[str, Sequence[str]],
 ) -> None:  # fmt: skip
-    """Writes what a database has beside its arrays. Raises `SignerError` for more problems than can be read again."""
+    """Writes what a database has beside its arrays; `problems` by source. Raises `SignerError` for more problems than can be read again."""
     for name, array in arrays_of(entries).items():
         np.save(partial / name, array)
-    about = {"format": VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS), "fallbacks": fallbacks}
+    about = {"format": VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS), "fallbacks": fallbacks,
+             "problems_of": [[source, len(listed)] for source, listed in problems.items()]}  # fmt: skip
     (partial / INDEX).write_text(storage.to_json(about), encoding="utf-8")
     mend = "divide the source"
-    storage.write_list(partial / PROBLEMS, list(problems), f"{path}: the list of what was left out", mend)
+    every = [problem for listed in problems.values() for problem in listed]
+    storage.write_list(partial / PROBLEMS, every, f"{path}: the list of what was left out", mend)

@@ -107,9 +107,11 @@ def test_signs_are_added_and_those_that_are_there_passed_over(prior, tmp_path):
         (Entry(REST, "", "bea", source="r"), _pose(1, 24)),
     ]
     before = {(one.gloss, one.source): prior.pose(one).coordinates for one in prior.entries}
-    both, known = Prior.add(iter(more), prior.path, problems=["row 3: gone", "row 9: gone"], fallbacks={"gsg": ["ase"]})
+    both, known, *_ = Prior.add(
+        iter(more), prior.path, problems=["row 3: gone", "row 9: gone"], fallbacks={"gsg": ["ase"]}
+    )
     assert known == 1 and len(both) == len(ENTRIES) + 4 and both.rest("bea") is not None
-    again, known = Prior.add(iter(more), prior.path)
+    again, known, *_ = Prior.add(iter(more), prior.path)
     assert known == 6 and len(again) == len(both) and again.fallbacks == {"gsg": ("ase",)}
     assert again.problems == ("row 3: gone", "row 9: gone")
     variants = {one.source: (one.signer, one.variant) for one in again.variants("HOUSE", "ase")}
@@ -121,6 +123,61 @@ def test_signs_are_added_and_those_that_are_there_passed_over(prior, tmp_path):
     assert letter.end - letter.start == 4
     for one in again.entries[: len(ENTRIES)]:
         np.testing.assert_array_equal(again.pose(one).coordinates, before[one.gloss, one.source])
+
+
+def test_what_is_added_changes_no_other_gloss_and_says_what_goes(prior, tmp_path):
+    untouched = [one.source for one in prior.variants("HOUSE", "ase")]
+    more = [(Entry("B", "ase", source=f"new {k}"), _pose(4, 50 + k)) for k in range(3)]
+    added = Prior.add(iter(more), prior.path, most=2)
+    assert added.left_out == 2 and len(added.prior.variants("B")) == 2 and len(added.prior) == len(ENTRIES) + 1
+    assert [one.source for one in added.prior.variants("HOUSE", "ase")] == untouched
+    kept = {one.source: added.prior.pose(one).coordinates for one in added.prior.variants("B")}
+    for entry, pose in more:
+        if entry.source in kept:
+            np.testing.assert_array_equal(kept[entry.source], pose.coordinates.astype(np.float16))
+    # What is given again with other words, another priority and forms.
+    entry, pose = ENTRIES[0]
+    before = (prior.path / "coordinates.npy").stat().st_ino
+    told = replace(entry, words="house", priority=-5, forms="houses")
+    added = Prior.add([(told, pose)], prior.path)
+    assert (added.known, added.changed) == (1, 1) and added.prior.variants("HOUSE", "ase")[0].source == "b"
+    assert added.prior.forms("houses") == added.prior.meanings("house") == added.prior.variants("HOUSE", "ase")[:1]
+    # Nothing new: nothing is written.
+    place = (prior.path / "coordinates.npy").stat()
+    assert place.st_ino != before
+    again = Prior.add([(told, pose)], prior.path)
+    assert (again.known, again.changed) == (1, 0) and (prior.path / "coordinates.npy").stat() == place
+
+
+def test_a_sources_problems_take_the_place_of_its_earlier_ones(tmp_path):
+    folder = tmp_path / "p"
+    Prior.build(ENTRIES[:1], folder, 25.0, problems=["a 1", "a 2", "b"], source="one")
+    Prior.add(ENTRIES[1:2], folder, problems=["b", "c"], source="two")
+    assert Prior.open(folder).problems == ("a 1", "a 2", "b", "c")
+    assert Prior.add(ENTRIES[:1], folder, problems=["a 2"], source="one").prior.problems == ("a 2", "b", "c")
+    assert Prior.add(ENTRIES[:1], folder, source="one").prior.problems == ("b", "c")
+    assert Prior.add(ENTRIES[:1], folder, problems=["b", "d"]).prior.problems == ("b", "c", "d")
+
+
+def test_who_builds_anew_waits_for_who_adds(prior):
+    reached, go = threading.Event(), threading.Event()
+
+    def slow():
+        reached.set()
+        go.wait(30)
+        yield Entry("SLOW", "ase"), _pose(3, 30)
+
+    first = threading.Thread(target=lambda: Prior.add(slow(), prior.path))
+    second = threading.Thread(target=lambda: Prior.build(ENTRIES[:2], prior.path, 25.0))
+    first.start()
+    assert reached.wait(30)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    go.set()
+    first.join(60)
+    second.join(60)
+    assert len(Prior.open(prior.path)) == 2
 
 
 def test_what_is_cut_short_while_adding_loses_nothing(prior, tmp_path):
@@ -182,7 +239,7 @@ def test_a_database_of_version_1_is_read_and_added_to(tmp_path):
     assert prior.problems == ("row 3: gone",) and prior.rest("ann") is not None and prior.fallbacks == {}
     for one, (_, pose) in zip(prior.entries, ENTRIES, strict=True):
         np.testing.assert_array_equal(prior.pose(one).coordinates, pose.coordinates)
-    both, known = Prior.add([ENTRIES[1], (Entry("C", "ase"), _pose(3, 40))], tmp_path / "old")
+    both, known, *_ = Prior.add([ENTRIES[1], (Entry("C", "ase"), _pose(3, 40))], tmp_path / "old")
     assert known == 1 and len(both) == len(ENTRIES) + 1 and both.rest("ann") is not None
     assert json.loads((tmp_path / "old" / "index.json").read_text())["format"] == 2
     assert both.pose(both.entries[0]).coordinates == pytest.approx(ENTRIES[0][1].coordinates, rel=2**-11, abs=1e-7)
