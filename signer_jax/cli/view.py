@@ -2,8 +2,9 @@
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.data import video
     from signer_jax.viewing import poses
 
-    shown = poses.between(list(_shown(arguments)), arguments.start)
+    shown = poses.between(_shown(arguments), arguments.start)
     for one in shown:
         facts = "; ".join((one.facts["joints"], one.facts["frames"], f"missing {one.facts['missing']}"))
         print(one_line(f"{one.name}: {facts}"))
@@ -71,8 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
     print(one_line(f"{', '.join(path for path in outputs.values() if path)}: written"))
 
 
-def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
-    """The sequences that are looked at: those that are named, else of each file as many as there is room for."""
+def _shown(arguments: argparse.Namespace) -> "list[Shown]":
+    """The sequences that are looked at: those that are named, else of each file as many as there is room for; the first
+    of all files, then the second of all, so that what is compared stands side by side.
+    """
     from signer_jax.pose.formats import clip as clips
     from signer_jax.viewing.poses import MOST_CLIPS, as_shown
 
@@ -81,7 +84,10 @@ def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
     room = MOST_CLIPS // (len(arguments.files) * max(1, len(names)))
     if not room:
         raise SignerError(f"more than {MOST_CLIPS} sequences cannot be seen at once; give fewer files or names")
+    files: list[list[Shown]] = []
     for path in map(Path, arguments.files):
+        of_file: list[Shown] = []
+        files.append(of_file)
         left, others = list(names), []
         shown = 0
         says_fps = path.suffix.lower() == ".pose" and not path.is_dir()
@@ -93,7 +99,8 @@ def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
                 print(one_line(f"{path}: the first {room} of its sequences are shown; --name shows others"))
                 break
             sized = replace(clip, size=size or clip.size)
-            yield as_shown(clips.scaled(sized, "signer view"), str(Path(*path.parts[-2:])))
+            name = str(Path(*path.parts[-2:]))
+            of_file.append(as_shown(clips.scaled(sized, "signer view"), name, arguments.threshold))
             shown += 1
             if names:
                 left.remove(clip.name)
@@ -101,3 +108,4 @@ def _shown(arguments: argparse.Namespace) -> Iterator["Shown"]:
                     break
         if left:
             raise SignerError(f"{path}: has no sequence {left[0]!r}{closest(left[0], others)}; give another --name")
+    return [one for together in zip_longest(*files) for one in together if one is not None]

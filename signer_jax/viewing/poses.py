@@ -46,8 +46,11 @@ class Shown:
     total: int = 0  # frames of the clip
 
 
-def as_shown(clip: Clip, source: str) -> Shown:
-    """A clip in shoulder widths around its shoulders; what has none to measure by is fitted into the view."""
+def as_shown(clip: Clip, source: str, threshold: float) -> Shown:
+    """A clip in shoulder widths around its shoulders; what has none to measure by is fitted into the view.
+
+    As missing counts what is not drawn: a confidence at or below the threshold.
+    """
     pose = clip.pose
     remarks = list(clip.remarks)
     try:
@@ -56,14 +59,14 @@ def as_shown(clip: Clip, source: str) -> Shown:
         pose = _fitted(pose)
         remarks.append("shows no shoulders to measure by, so its size and place are those of what is seen")
     seen = np.asarray(pose.confidence > 0)
-    there = np.asarray(seen.any(0))
+    there, drawn = np.asarray(seen.any(0)), np.asarray(pose.confidence > threshold)
     parts = {"body": skeleton.BODY, "face": skeleton.FACE, "hands": (*skeleton.LEFT_HAND, *skeleton.RIGHT_HAND)}
     counts = {part: int(there[[skeleton.INDEX[name] for name in names]].sum()) for part, names in parts.items()}
     facts = {
         "file": source,
         "joints": f"{there.sum()} of {len(there)}: {', '.join(f'{n} {part}' for part, n in counts.items() if n)}",
         "frames": f"{len(pose)} at {pose.fps:.6g} a second, {len(pose) / pose.fps:.2f} s",
-        "missing": f"{1 - seen[:, there].mean():.1%} of these joints in all frames",
+        "missing": f"{1 - drawn[:, there].mean():.1%} of these joints in all frames (confidence {threshold:g} or less)",
         "text": clip.text, "glosses": clip.gloss, "signer": clip.speaker,
     }  # fmt: skip
     return Shown(clip.name, pose, {name: text for name, text in facts.items() if text}, remarks, 0, len(pose))
@@ -126,7 +129,8 @@ def write_page(path: str | Path, shown: Sequence[Shown], threshold: float, start
         '<label title="m"><input id="mirror" type="checkbox"> mirrored</label>'
         '<label title="w"><input id="whole" type="checkbox"> whole figure</label></div>\n'
         f'<div class="panels">{"".join(map(_panel, shown))}</div>\n'
-        f"<footer>Joints with a confidence of {threshold:g} or less are not drawn. Space plays, ← and → go by a frame, "
+        f"<footer>Joints with a confidence of {threshold:g} or less are not drawn. Each clip is measured by its own "
+        "shoulders, so that sizes and places of two clips do not compare. Space plays, ← and → go by a frame, "
         "m mirrors. Written by signer_jax; this file holds everything it shows.</footer>"
     )
     style, script = (beside(f"view.{kind}") for kind in ("css", "js"))

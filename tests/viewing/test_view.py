@@ -67,7 +67,8 @@ def fails(capsys, *arguments: str) -> str:
 def test_the_page_holds_the_poses(pair, capsys):
     assert main(["view", "slow.pose", "quick.pose"]) == 0
     said = capsys.readouterr().out
-    assert "slow: 10 of 128: 8 body, 2 hands; 12 at 25 a second, 0.48 s; missing 5.0% of these joints" in said
+    assert "slow: 10 of 128: 8 body, 2 hands; 12 at 25 a second, 0.48 s; missing 15.0% of these joints in all" in said
+    assert "Each clip is measured by its own shoulders" in (pair / "view.html").read_text()
     assert said.endswith("view.html: written\n")
     page = (pair / "view.html").read_text()
     assert not re.search(r"https?:|src=", page) and page.count("<script") == 2
@@ -86,17 +87,17 @@ def test_what_cannot_be_measured_by_its_shoulders_is_fitted():
     pose = moving(4)
     confidence = pose.confidence.copy()
     confidence[:, skeleton.INDEX["left_shoulder"]] = 0
-    found = poses.as_shown(Clip("x", Pose(1000 * pose.coordinates, confidence, 25.0), clips.PIXELS), "x.pose")
+    found = poses.as_shown(Clip("x", Pose(1000 * pose.coordinates, confidence, 25.0), clips.PIXELS), "x.pose", 0.3)
     assert "no shoulders" in found.remarks[-1]
     seen = found.pose.coordinates[found.pose.confidence > 0]
     assert np.ptp(seen[:, :2], axis=0).max() == pytest.approx(0.8 * skeleton.VIEW_SIDE, rel=1e-3)
     assert abs(seen[:, 0].max() + seen[:, 0].min()) < 1e-3
     one_point = Pose(np.ones((2, 128, 2), np.float32), np.eye(2, 128, dtype=np.float32), 25.0)
-    assert np.isfinite(poses.as_shown(Clip("x", one_point, clips.OWN), "x").pose.coordinates).all()
+    assert np.isfinite(poses.as_shown(Clip("x", one_point, clips.OWN), "x", 0.3).pose.coordinates).all()
 
 
 def test_a_page_holds_so_much_and_says_what_it_left_out():
-    one = poses.as_shown(Clip("x", moving(50), clips.OWN), "x.pose")
+    one = poses.as_shown(Clip("x", moving(50), clips.OWN), "x.pose", 0.3)
     (whole,) = poses.between([one], 0)
     assert len(whole.pose) == 50 and not whole.remarks
     some = 2 * 25 * 10 * 2  # values of a second of both
@@ -119,7 +120,7 @@ def test_names_are_text(tmp_path, monkeypatch, capsys, tab):
     name = HOSTILE.replace("/", "")
     pose_file.write(f"{name}.pose", moving(3))
     assert main(["view", f"{name}.pose", "--out", "page.html"]) == 0
-    shown = poses.as_shown(Clip(HOSTILE, moving(3), clips.OWN, text=HOSTILE, gloss=HOSTILE), HOSTILE)
+    shown = poses.as_shown(Clip(HOSTILE, moving(3), clips.OWN, text=HOSTILE, gloss=HOSTILE), HOSTILE, 0.3)
     poses.write_page("other.html", [shown], 0.3)
     for page in ("page.html", "other.html"):
         assert "<img" not in (tmp_path / page).read_text() and "\u202e" not in (tmp_path / page).read_text()
@@ -194,7 +195,7 @@ def test_a_whole_figure_is_seen_and_a_telephone_is_wide_enough(tmp_path, tab):
     for name, y in (("right_hip", 1.2), ("right_knee", 2.4), ("right_ankle", 3.6)):
         pose.coordinates[:, skeleton.INDEX[name], :2] = (-0.3, y)
         pose.confidence[:, skeleton.INDEX[name]] = 1
-    poses.write_page(tmp_path / "p.html", [poses.as_shown(Clip("x", pose, clips.OWN), "x")] * 2, 0.3, start=3.0)
+    poses.write_page(tmp_path / "p.html", [poses.as_shown(Clip("x", pose, clips.OWN), "x", 0.3)] * 2, 0.3, start=3.0)
     tab.open(tmp_path / "p.html", "#whole=1&t=3.04", size=(400, 900))
     tab.until("document.querySelector('.counter').textContent === 'frame 2 of 2'")
     lowest = np.flatnonzero(pixels(tab, 0).max(-1).any(1)).max() / len(pixels(tab, 0))
@@ -223,6 +224,11 @@ def test_every_format_that_convert_reads_and_sequences_by_name(tmp_path, monkeyp
     (tmp_path / "a.files").write_text("one\ntwo\n")
     assert main(["view", "a.skels", "--fps", "25", "--name", "two"]) == 0
     assert ">two</figcaption>" in (tmp_path / "view.html").read_text()
+    (tmp_path / "b.skels").write_bytes((tmp_path / "a.skels").read_bytes())
+    (tmp_path / "b.files").write_text("uno\ndue\n")
+    assert main(["view", "a.skels", "b.skels", "--fps", "25"]) == 0  # side by side, one of the one and one of the other
+    names = re.findall(r"<figcaption>([^<]*)</figcaption>", (tmp_path / "view.html").read_text())
+    assert names == ["one", "uno", "two", "due"]
     assert "has no sequence 'tow' (did you mean 'two'?)" in fails(capsys, "a.skels", "--fps", "25", "--name", "tow")
     assert "give the picture's size with --size HxW" in fails(capsys, "a.json", "--fps", "25")
     assert "give it with --fps" in fails(capsys, "a.skels")
