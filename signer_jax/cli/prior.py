@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from signer_jax.cli.common import check_database, command, distinct, read_lines
 from signer_jax.errors import SignerError, one_line
+from signer_jax.pose.sources import BUILTIN, CONTINUOUS, FINGERSPELLING, KINDS, LEXICON, WLASL
 from signer_jax.storage import to_json
 
 if TYPE_CHECKING:
-    from signer_jax.pose.prior import Entry, Prior
+    from signer_jax.pose.prior import Added, Entry, Prior
     from signer_jax.pose.sources.common import Cut
     from signer_jax.types import Pose
 
@@ -20,7 +21,12 @@ GLOSSES_SHOWN = 20
 LEAST_FPS, MOST_FPS = 1, 1000
 FPS = 25.0
 MOST_SENTENCES = 4000
-_KINDS = ("lexicon", "wlasl", "continuous", "builtin", "fingerspelling")
+SENTENCES = 800
+# What an option is of: others would pass over it without a word.
+_OF = {
+    "--pose-folder": (WLASL,), "--splits": (WLASL,), "--language": (CONTINUOUS,), "--sentences": (BUILTIN,),
+    "--no-trim": (LEXICON, WLASL, FINGERSPELLING),
+}  # fmt: skip
 
 
 def add(commands: Any) -> None:
@@ -42,14 +48,12 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     for one in (build, more):
         one.add_argument("--source", required=True, help="the folder; or builtin, or fingerspelling")
-        one.add_argument("--kind", choices=_KINDS, help="what the source is; told by its files where not given")
+        one.add_argument("--kind", choices=KINDS, help="what the source is; told by its files where not given")
         one.add_argument("--out", required=True, help="the database's folder")
         one.add_argument("--pose-folder", help="of WLASL: the folder with <video_id>.pose (poses, beside the json)")
-        one.add_argument("--splits", help="of WLASL: its splits, such as train,val (all)")
+        one.add_argument("--splits", help="of WLASL: its splits, such as train,val (train)")
         one.add_argument("--language", help="of a continuous corpus: the code of its sign language (gsg, ase, …)")
-        one.add_argument(
-            "--sentences", type=int, default=800, help="of the built-in corpus: how many (800; all glosses by 400)"
-        )
+        one.add_argument("--sentences", type=int, help="of the built-in corpus: how many (800; all glosses by 400)")
         one.add_argument("--variants", type=int, help="how many ways to sign a gloss are kept, the best (all)")
         one.add_argument(
             "--fallback", action="append", default=[], metavar="CODE=OTHER",
@@ -67,17 +71,17 @@ def add(commands: Any) -> None:
         "--glosses", "--gloss-file", dest="gloss_file", metavar="FILE",
         help="a gloss a line: how many of them are there, how they are found, and which are not",
     )  # fmt: skip
-    info.add_argument("--language", help="the sign language that --glosses is looked up in (all)")
+    info.add_argument("--language", help="the sign language that --glosses is looked up in (the one that has most)")
 
 
 def run_build(arguments: argparse.Namespace) -> None:
     if not LEAST_FPS <= arguments.fps <= MOST_FPS:
         raise SignerError(f"--fps {arguments.fps:g}: give {LEAST_FPS} to {MOST_FPS} frames a second")
 
-    def made(signs: "Iterable[tuple[Entry, Pose]]", problems: list[str], given: dict) -> "tuple[Prior, int]":
-        from signer_jax.pose.prior import Prior
+    def made(signs: "Iterable[tuple[Entry, Pose]]", problems: list[str], given: dict) -> "Added":
+        from signer_jax.pose.prior import Added, Prior
 
-        return Prior.build(signs, arguments.out, arguments.fps, problems=problems, **given), 0
+        return Added(Prior.build(signs, arguments.out, arguments.fps, problems=problems, **given), 0)
 
     _run(arguments, made)
 
@@ -85,7 +89,7 @@ def run_build(arguments: argparse.Namespace) -> None:
 def run_add(arguments: argparse.Namespace) -> None:
     check_database(arguments.out)
 
-    def made(signs: "Iterable[tuple[Entry, Pose]]", problems: list[str], given: dict) -> "tuple[Prior, int]":
+    def made(signs: "Iterable[tuple[Entry, Pose]]", problems: list[str], given: dict) -> "Added":
         from signer_jax.pose.prior import Prior
 
         return Prior.add(signs, arguments.out, problems=problems, **given)
@@ -105,21 +109,45 @@ def _run(arguments: argparse.Namespace, made: Any) -> None:
 
     cut = Cut()
     kind = arguments.kind or kinds.kind_of(arguments.source)
+    _check_options(arguments, kind)
+    splits = None if arguments.splits is None else [name.strip() for name in arguments.splits.split(",")]
+    if splits is not None and not all(splits):
+        raise SignerError(f"--splits {arguments.splits!r}: give names of splits with commas between them, as train,val")
+    given["source"] = arguments.source if kind in (BUILTIN, FINGERSPELLING) else str(Path(arguments.source).resolve())
     problems: list[str] = []
-    if kind == kinds.BUILTIN:
-        entries = _builtin(arguments.sentences)
+    if kind == BUILTIN:
+        entries = _builtin(SENTENCES if arguments.sentences is None else arguments.sentences)
     else:
         entries, problems = kinds.read(
             arguments.source, kind, language=arguments.language or "",
             poses=Path(arguments.pose_folder) if arguments.pose_folder else None,
-            splits=tuple(filter(None, (arguments.splits or "").split(","))), trimmed=arguments.trim, cut=cut,
+            splits=splits or (), trimmed=arguments.trim, cut=cut,
         )  # fmt: skip
     rates: Counter[float] = Counter()
-    prior, known = made(_counted(progress(entries, "signs"), rates), problems, given)
+    prior, known, changed, left_out = made(_counted(progress(entries, "signs"), rates), problems, given)
     print(one_line(f"{arguments.out}: {len(prior)} signs, languages {', '.join(prior.languages)}"))
     if known:
-        print(f"passed over {known} signs that were there already")
+        told = f"; {changed} of them have other words, forms, priority or quality now" if changed else ""
+        print(f"passed over {known} signs that were there already{told}")
+    if left_out:
+        print(
+            f"left out {left_out} signs of this source's glosses, old ones among them: --variants {arguments.variants} "
+            "keeps the best"
+        )
+    if cut.of_splits:
+        print(one_line(f"read of the splits {', '.join(cut.of_splits)}: {', '.join(cut.splits)}"))
     _say(cut, rates, prior.fps, problems)
+
+
+def _check_options(arguments: argparse.Namespace, kind: str) -> None:
+    """Raises `SignerError` for an option that this kind of source would pass over."""
+    given = {
+        "--pose-folder": arguments.pose_folder, "--splits": arguments.splits, "--language": arguments.language,
+        "--sentences": arguments.sentences, "--no-trim": None if arguments.trim else True,
+    }  # fmt: skip
+    for flag, value in given.items():
+        if value is not None and kind not in _OF[flag]:
+            raise SignerError(f"{flag} is of {' and '.join(_OF[flag])}, this source is {kind}; leave it out")
 
 
 def _say(cut: "Cut", rates: Counter[float], fps: float, problems: list[str]) -> None:
@@ -127,6 +155,8 @@ def _say(cut: "Cut", rates: Counter[float], fps: float, problems: list[str]) -> 
         print(f"trimmed {cut.frames} frames of rest off {cut.signs} signs; --no-trim keeps them")
     if cut.beyond:
         print(one_line(f"clipped {len(cut.beyond)} rows that end beyond their file, the first: {cut.beyond[0]}"))
+    if cut.whole:
+        print(one_line(f"took {len(cut.whole)} poses of YouTube's whole, as cut already, the first: {cut.whole[0]}"))
     if cut.seconds:
         print(
             f"start and end of {cut.seconds} rows were read as seconds: as milliseconds their signs would last less "
@@ -175,6 +205,8 @@ def show_info(arguments: argparse.Namespace) -> None:
     from signer_jax.pose.prior import Prior
 
     check_database(arguments.path)
+    if arguments.language and not arguments.gloss_file:
+        raise SignerError("--language says where --glosses is looked up; give both")
     prior = Prior.open(arguments.path)
     info = prior.info()
     if arguments.gloss_file:
@@ -188,7 +220,10 @@ def show_info(arguments: argparse.Namespace) -> None:
             for problem in value[:PROBLEMS_SHOWN]:
                 print(f"  {one_line(problem)}")
         elif name == "coverage":
-            print(one_line(f"coverage: {value['share']:.1%} of {value['glosses']} glosses; {_ways(value['found'])}"))
+            print(one_line(
+                f"coverage: {value['share']:.1%} of {value['glosses']} glosses have signs in {value['language']} "
+                f"({value['signs']}), {value['spelled']} more are spelled; {_ways(value['found'])}"
+            ))  # fmt: skip
             missing = value["missing"]
             if missing:
                 more = f" and {len(missing) - GLOSSES_SHOWN} more" if len(missing) > GLOSSES_SHOWN else ""
@@ -202,22 +237,31 @@ def _ways(counts: dict) -> str:
 
 
 def _coverage(prior: "Prior", lines: list[str], language: str | None) -> dict:
-    """How each gloss of a list is found, in the language or, where none is given, in the one that finds it best."""
-    from signer_jax.pose.lookup import HOW, SKIPPED, find
+    """How each gloss of a list is found in a language: in the one that has signs for most of them, where none is given.
 
-    codes = [language] if language else prior.languages
+    `share` is of signs, the language's own and those of one that stands in; what is spelled stands apart, and marks are
+    none of the glosses that are asked for. Raises `SignerError` for a list without a gloss.
+    """
+    from signer_jax.language import choose_language
+    from signer_jax.pose.lookup import HOW, MARK, SKIPPED, SPELLED, find
+
     glosses = list(dict.fromkeys(filter(None, map(str.strip, lines))))
-    ways: Counter[str] = Counter()
-    missing = []
-    for gloss in glosses:
-        found = [find([gloss], code, prior)[0].how for code in codes]
-        best = min(found, key=HOW.index, default=SKIPPED)
-        ways[best] += 1
-        if best == SKIPPED:
-            missing.append(gloss)
+    if not glosses:
+        raise SignerError("--glosses: the list is empty; give a gloss a line")
+    known = dict.fromkeys(prior.fallbacks, "") | prior.spoken
+    codes = sorted(known) if language is None else [choose_language(language, known, len)[0]]
+    ways = {code: [find([gloss], code, prior)[0].how for gloss in glosses] for code in codes}
+    signs = {code: sum(way not in (MARK, SPELLED, SKIPPED) for way in found) for code, found in ways.items()}
+    best = max(codes, key=lambda code: (signs[code], ways[code].count(SPELLED)))
+    counts = Counter(ways[best])
+    asked = len(glosses) - counts[MARK]
     return {
-        "glosses": len(glosses),
-        "share": 1 - len(missing) / max(1, len(glosses)),
-        "found": {way: ways[way] for way in HOW if ways[way]},
-        "missing": missing,
+        "language": best,
+        "glosses": asked,
+        "signs": signs[best],
+        "share": round(signs[best] / max(1, asked), 4),
+        "spelled": counts[SPELLED],
+        "marks": counts[MARK],
+        "found": {way: counts[way] for way in HOW if counts[way]},
+        "missing": [gloss for gloss, way in zip(glosses, ways[best], strict=True) if way == SKIPPED],
     }

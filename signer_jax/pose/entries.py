@@ -44,9 +44,9 @@ class Entry:
     """One way to sign a gloss. `start` (included) and `end` (excluded) are frames of the database, set by `build`.
 
     `language` is the IANA code of the sign language; `variant` counts the ways to sign a gloss from 0; a lower
-    `priority` is preferred, of equals the higher `quality` (0 to 1, see `quality.py`; where it is 0, `build` measures it); `source` says
-    where the pose came from. `words` are what the sign means, separated by commas, in the spoken language `spoken` (as
-    the lexicon names it), `forms` other forms of these (went for go), separated likewise.
+    `priority` is preferred, of equals the higher `quality` (0 to 1, see `quality.py`; where it is 0, `build` measures
+    it); `source` says where the pose came from. `words` are what the sign means, separated by commas, in the spoken
+    language `spoken` (as the lexicon names it), `forms` other forms of these (went for go), separated likewise.
     """
 
     gloss: str

@@ -187,7 +187,9 @@ def write_index(
     path: str | Path, partial: Path, entries: Sequence[Entry], axes: int, fps: float,
     problems: Mapping[str, Sequence[str]], fallbacks: Mapping[str, Sequence[str]],
 ) -> None:  # fmt: skip
-    """Writes what a database has beside its arrays; `problems` by source. Raises `SignerError` for more problems than can be read again."""
+    """Writes what a database has beside its arrays; `problems` by source. Raises `SignerError` for more problems
+    than can be read again.
+    """
     for name, array in arrays_of(entries).items():
         np.save(partial / name, array)
     about = {"format": VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS), "fallbacks": fallbacks,

@@ -32,7 +32,8 @@ def shown(pose: Pose) -> float:
     blinks shows no movement. A second hand that rests out of the picture is no fault, and nothing says whether it
     should have signed.
     """
-    return max(float(_with_neighbours((pose.confidence[:, hand] > 0).all(axis=1)).mean()) for hand in _HANDS)
+    whole = [np.asarray((pose.confidence[:, hand] > 0).all(axis=1)) for hand in _HANDS]
+    return max(float(_with_neighbours(seen).mean()) for seen in whole)
 
 
 def _with_neighbours(seen: Bool[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:

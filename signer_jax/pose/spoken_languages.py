@@ -1,4 +1,4 @@
-"""Which spoken language is beside a sign language: how words are written, letters spelled and numbers said follows it."""
+"""Which spoken language is beside a sign language: how words are spelled and numbers are said follows it."""
 
 # Sign languages beside a spoken one: none of them is meant by the spoken one's name alone.
 BESIDE = {

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signer_jax.cli import prior
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.sources import kinds
 from signer_jax.types import Pose
 
 
@@ -85,7 +83,8 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     wlasl = tmp_path / "wlasl"
     (wlasl / "poses").mkdir(parents=True)
     pose_file.write(wlasl / "poses" / "1.pose", letter(5))
-    about = [{"gloss": "a", "instances": [{"video_id": "1", "signer_id": 3}, {"video_id": "2"}]}]
+    about = [{"gloss": "a", "instances": [{"video_id": "1", "signer_id": 3, "split": "train"}]}]
+    about[0]["instances"] += [{"video_id": "2", "split": "train"}, {"video_id": "1", "split": "test"}]
     (wlasl / "WLASL_v0.3.json").write_text(json.dumps(about))
     (wlasl / "forms.csv").write_text("form,lemma\nan,a\n")
     corpus = tmp_path / "corpus"
@@ -94,10 +93,12 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     timed = {"gloss": ["HAUS1A^"], "start": [200], "end": [600]}
     (corpus / "s.json").write_text(json.dumps({"sentence": {"start": 0, "end": 800, "glosses": timed}}))
     capsys.readouterr()
-    for source, signs, more in ((wlasl, 3, ()), (corpus, 4, ("--language", "gsg"))):
+    for source, signs, more in ((wlasl, 3, ("--splits", " train ")), (corpus, 4, ("--language", "gsg"))):
         add = ["prior", "add", "--source", str(source), "--out", prior, *more]
         assert main(add) == 0
-        assert f"{signs} signs, languages ase" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"{signs} signs, languages ase" in printed
+        assert ("read of the splits test, train: train\n" in printed) == (source is wlasl)
         assert main(add) == 0
         assert "passed over 1 signs that were there already" in capsys.readouterr().out
     assert main(["prior", "add", "--source", str(corpus), "--out", prior]) == 2
@@ -105,11 +106,20 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     assert main(["prior", "add", "--source", "builtin", "--sentences", "2", "--out", prior]) == 0
     capsys.readouterr()
     glosses = tmp_path / "glosses.txt"
-    glosses.write_text("A\nHAUS\n\nan\nDAD\nXYZ\nA\n")
+    glosses.write_text("A\nHAUS\n\nan\nDAD\nXYZ\nA\n||\n")
     assert main(["prior", "info", prior, "--glosses", str(glosses)]) == 0
     printed = capsys.readouterr().out
-    ways = "gloss 1, without marks 1, form of a word 1, fingerspelled 1, skipped 1"
-    assert f"coverage: 80.0% of 5 glosses; {ways}\nmissing: XYZ\n" in printed
+    ways = "without marks 1, another language 2, fingerspelled 1, mark 1, skipped 1"
+    said = "coverage: 60.0% of 5 glosses have signs in gsg (3), 1 more are spelled"
+    assert f"{said}; {ways}\nmissing: XYZ\n" in printed
+    asked = ["prior", "info", prior, "--glosses", str(glosses), "--json", "--language"]
+    assert main([*asked, "asl"]) == 0
+    found = json.loads(capsys.readouterr().out)["coverage"]
+    assert (found["language"], found["signs"], found["spelled"], found["marks"]) == ("ase", 2, 1, 1)
+    assert main([*asked, "bsl"]) == 2 and "--language bsl: not a sign language of" in capsys.readouterr().err
+    (tmp_path / "empty.txt").write_text("\n\n")
+    assert main(["prior", "info", prior, "--glosses", str(tmp_path / "empty.txt")]) == 2
+    assert "give a gloss a line" in capsys.readouterr().err
     assert "missing_files: 2\n" in printed and "fallbacks: gsg ['ase']" in printed
     assert main(["prior", "info", prior, "--glosses", str(glosses), "--language", "gsg", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -121,14 +131,16 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     assert "found: haus (without marks), DA (fingerspelled)" in said.out and "with the letters of ase" in said.err
 
 
-def test_the_kinds_are_those_that_are_read():
-    assert prior._KINDS == kinds.KINDS
-
-
 @pytest.mark.parametrize(("more", "said"), [
     (["--variants", "0"], "--variants 0: give 1 or more"),
     (["--fallback", "gsg"], "--fallback gsg: give two codes of sign languages, such as slf=ise"),
     (["--kind", "builtin", "--sentences", "0"], "--sentences 0: give 1 to"),
+    (["--language", "ase"], "--language is of continuous, this source is lexicon; leave it out"),
+    (["--splits", "train"], "--splits is of wlasl, this source is lexicon"),
+    (["--pose-folder", "x"], "--pose-folder is of wlasl, this source is lexicon"),
+    (["--sentences", "3"], "--sentences is of builtin, this source is lexicon"),
+    (["--kind", "wlasl", "--splits", ","], "--splits ',': give names of splits with commas between them"),
+    (["--kind", "continuous", "--no-trim"], "--no-trim is of lexicon and wlasl and fingerspelling, this"),
     (["--kind", "wlasl"], "has no WLASL_v0.3.json"),
 ])  # fmt: skip
 def test_what_a_source_cannot_be_is_one_line(lexicon, tmp_path, capsys, more, said):

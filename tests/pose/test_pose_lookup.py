@@ -176,8 +176,9 @@ def test_a_compounds_number_and_name_are_not_dropped(ordered):
 def test_a_text_has_the_signer_who_has_most_of_it(tmp_path):
     """ann's recordings are the best, but bea has all of the text; a word is spelled by one."""
     glosses = {"ann": ("HOUSE", "TREE", "A"), "bea": ("HOUSE", "TREE", "CAR", "A", "B"), "": ("CAR", "X", "Y")}
-    entries = [Entry(gloss, "ase", who, quality=0.9 if who == "ann" else 0.2) for who, has in glosses.items()
-               for gloss in has] + [Entry("A", "ase", "cem", priority=-1), Entry("HOUSE", "ase", "cem", priority=-1)]  # fmt: skip
+    worth = {"ann": 0.9, "bea": 0.2, "": 0.2}
+    entries = [Entry(gloss, "ase", who, quality=worth[who]) for who, has in glosses.items() for gloss in has]
+    entries += [Entry(gloss, "ase", "cem", priority=-1) for gloss in ("A", "HOUSE")]
     pose = Pose(np.ones((3, 128, 3), np.float32), np.ones((3, 128), np.float32), 25.0)
     prior = Prior.build([(entry, pose) for entry in entries], tmp_path / "p", 25.0)
 

@@ -138,7 +138,8 @@ def test_a_sentence_is_cut_by_its_times(tmp_path):
     found = [(e.gloss, e.language, e.signer, e.source, numbers(pose)) for e, pose in signs]
     assert found == [("ICH1", "gsg", "A", "doc/a", [*range(10)]), ("HAUS1A^", "gsg", "A", "doc/a", [*range(25, 50)])]
     assert problems == [
-        "doc/a.pose, gloss 3 (SEHR7*): has 1 frames, a sign has 3 at least", "doc/b_original.pose: doc/b_original.pose is missing"
+        "doc/a.pose, gloss 3 (SEHR7*): has 1 frames, a sign has 3 at least",
+        "doc/b_original.pose: doc/b_original.pose is missing",
     ]  # fmt: skip
     with pytest.raises(SignerError, match="no file says its sign language; give the code"):
         kinds.read(str(tmp_path), "continuous")
