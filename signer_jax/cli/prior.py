@@ -222,7 +222,8 @@ def show_info(arguments: argparse.Namespace) -> None:
         elif name == "coverage":
             print(one_line(
                 f"coverage: {value['share']:.1%} of {value['glosses']} glosses have signs in {value['language']} "
-                f"({value['signs']}), {value['spelled']} more are spelled; {_ways(value['found'])}"
+                f"({value['signs']}), {value['spelled']} more are spelled, "
+                f"{value['partial']} compounds have signs in part; {_ways(value['found'])}"
             ))  # fmt: skip
             missing = value["missing"]
             if missing:
@@ -239,8 +240,9 @@ def _ways(counts: dict) -> str:
 def _coverage(prior: "Prior", lines: list[str], language: str | None) -> dict:
     """How each gloss of a list is found in a language: in the one that has signs for most of them, where none is given.
 
-    `share` is of signs, the language's own and those of one that stands in; what is spelled stands apart, and marks are
-    none of the glosses that are asked for. Raises `SignerError` for a list without a gloss.
+    `share` is of signs, the language's own and those of one that stands in. What is spelled stands apart, as do
+    compounds of which a part is spelled or lacks; marks are none of the glosses that are asked for. Raises
+    `SignerError` for a list without a gloss.
     """
     from signer_jax.language import choose_language
     from signer_jax.pose.lookup import HOW, MARK, SKIPPED, SPELLED, find
@@ -250,8 +252,10 @@ def _coverage(prior: "Prior", lines: list[str], language: str | None) -> dict:
         raise SignerError("--glosses: the list is empty; give a gloss a line")
     known = dict.fromkeys(prior.fallbacks, "") | prior.spoken
     codes = sorted(known) if language is None else [choose_language(language, known, len)[0]]
-    ways = {code: [find([gloss], code, prior)[0].how for gloss in glosses] for code in codes}
-    signs = {code: sum(way not in (MARK, SPELLED, SKIPPED) for way in found) for code, found in ways.items()}
+    every = {code: [find([gloss], code, prior)[0] for gloss in glosses] for code in codes}
+    ways = {code: [one.how for one in found] for code, found in every.items()}
+    apart = (MARK, SPELLED, SKIPPED)
+    signs = {code: sum(one.how not in apart and not one.partial for one in found) for code, found in every.items()}
     best = max(codes, key=lambda code: (signs[code], ways[code].count(SPELLED)))
     counts = Counter(ways[best])
     asked = len(glosses) - counts[MARK]
@@ -261,6 +265,7 @@ def _coverage(prior: "Prior", lines: list[str], language: str | None) -> dict:
         "signs": signs[best],
         "share": round(signs[best] / max(1, asked), 4),
         "spelled": counts[SPELLED],
+        "partial": sum(one.partial for one in every[best]),
         "marks": counts[MARK],
         "found": {way: counts[way] for way in HOW if counts[way]},
         "missing": [gloss for gloss, way in zip(glosses, ways[best], strict=True) if way == SKIPPED],

@@ -35,6 +35,7 @@ class Found:
     within: tuple[tuple[int, int], ...] = ()  # the entries (first, past the last) that spell a part of a compound
     said: str = ""  # what a reader must know: another gloss than was asked for, a choice, what is missing
     mark: bool = False  # it stands for no sign
+    partial: bool = False  # a compound of which a part is spelled or lacks
 
     def group(self, place: int) -> int:
         """The first entry of those that spell a word together with the one at this place: itself where it is a sign."""
@@ -83,7 +84,8 @@ def _signer_of(entries: Sequence[Entry], prior: Prior, equals: bool = True) -> s
 def _of_one_signer(one: Found, language: str, prior: Prior) -> Found:
     """A spelled word by the signer who has most of its letters; that it is not one signer's is said."""
     if signer := _signer_of(one.entries, prior, equals=False):
-        one = replace(one, entries=_spelled(one.word, language, prior.preferring(signer, first=True)).entries)
+        again = _spelled(one.word, language, prior.preferring(signer, first=True))
+        one = replace(one, entries=again.entries or one.entries)
         if len(signers := {entry.signer for entry in one.entries}) > 1:
             said = f"its letters are of {len(signers)} signers, of whom none has all"
             return replace(one, said=f"{one.said}; {said}" if one.said else f"{one.word}: {said}")
@@ -194,11 +196,13 @@ def _otherwise(word: str, language: str, prior: Prior) -> Found:
     if (western := "".join(str(int(c)) if c.isdecimal() else c for c in word)) != word and word.isdecimal():
         one = find([western], language, prior)[0]
         if one.entries:
-            return replace(one, word=word, said=f"{word}: taken as {western}; {one.said}".rstrip("; "))
+            said = f"{word}: taken as {western}; {one.said}".rstrip("; ")
+            return replace(one, word=one.word if one.spelled else word, said=said)
     if gloss_marks.is_letter_or_number(word):  # its class is not to be spelled
         letters = gloss_marks.spelled(word) or gloss_marks.shown(word)
         one = _otherwise(letters, language, prior) if letters else Found(word)
-        return replace(one, word=word, said=one.said or f"{word}: signed as {letters}") if one.entries else Found(word)
+        said = one.said or f"{word}: signed as {letters}"
+        return replace(one, word=one.word if one.spelled else word, said=said) if one.entries else Found(word)
     if either and all(len(alternative) > 1 for alternative in either):  # km/h is none
         first = _spelled(either[0], language, prior)
         if first.entries:
@@ -225,7 +229,7 @@ def _compound(word: str, language: str, prior: Prior) -> Found | None:
     left += f", without {' '.join(gone)}" if gone else ""
     negated = "".join(dict.fromkeys(gloss_marks.lost(part) for part, one in known if one))
     said = f"{word}: not there; signed as {' '.join(e.gloss for e in signs)}{left}{negated}"
-    return Found(word, signs, how=COMPOUND, said=said, within=tuple(within))
+    return Found(word, signs, how=COMPOUND, said=said, within=tuple(within), partial=bool(gone or spelt))
 
 
 def _built(part: str, language: str, prior: Prior) -> Found | None:
@@ -274,7 +278,6 @@ def _choice(word: str, entries: Sequence[Entry]) -> str:
         return ""
     by = "no priority" if best.priority == NO_PRIORITY else f"priority {best.priority}"
     if sum(entry.priority == best.priority for entry in entries) > 1:
-        rivals = [entry for entry in entries if entry.priority == best.priority]
         by += f", quality {best.quality:.2f}"
-        by += f", of the same signer, {best.signer}" if max(one.quality for one in rivals) > best.quality else ""
+        by += f", signer {best.signer}" if best.signer and len({entry.signer for entry in entries}) > 1 else ""
     return f"{word}: {of} ways to sign it; took {best.gloss} of {best.source or 'the database'} ({by})"

@@ -106,11 +106,11 @@ def test_sources_of_several_kinds_in_one_database(lexicon, tmp_path, capsys):
     assert main(["prior", "add", "--source", "builtin", "--sentences", "2", "--out", prior]) == 0
     capsys.readouterr()
     glosses = tmp_path / "glosses.txt"
-    glosses.write_text("A\nHAUS\n\nan\nDAD\nXYZ\nA\n||\n")
+    glosses.write_text("A\nHAUS\n\nan\nDAD\nXYZ\nA\n||\nHAUS+XYZ\n")
     assert main(["prior", "info", prior, "--glosses", str(glosses)]) == 0
     printed = capsys.readouterr().out
-    ways = "without marks 1, another language 2, fingerspelled 1, mark 1, skipped 1"
-    said = "coverage: 60.0% of 5 glosses have signs in gsg (3), 1 more are spelled"
+    ways = "without marks 1, another language 2, compound 1, fingerspelled 1, mark 1, skipped 1"
+    said = "coverage: 50.0% of 6 glosses have signs in gsg (3), 1 more are spelled, 1 compounds have signs in part"
     assert f"{said}; {ways}\nmissing: XYZ\n" in printed
     asked = ["prior", "info", prior, "--glosses", str(glosses), "--json", "--language"]
     assert main([*asked, "asl"]) == 0

@@ -150,7 +150,11 @@ def test_what_a_language_writes_follows_the_spoken_one_beside_it(tmp_path):
     assert [signed("\u00fc", code) for code in ("gsg", "ise", "dse")] == ["U E", "U", "U"]
     assert [signed("21", code) for code in ("gsg", "ise", "dse")] == ["1 20", "20 1", "1 20"]
     assert signed("mirt\u0131", "tsm") == "M \u0130 R T I" and signed("iz", "tsm") == "\u0130Z"
-    assert signed("\u0662\u0663", "arb") == "3 20" and signed("\u0663", "arb") == "3"
+    assert (
+        signed("\u0662\u0663", "arb") == "3 20"
+        and signed("\u0663\u0663", "arb") == "3 3"
+        and signed("\u0663", "arb") == "3"
+    )
     assert prior.hint("xyz", "tsm") == "" and prior.preferring("x")._near is prior._near
 
 
