@@ -111,9 +111,7 @@ def alternatives(gloss: str) -> list[str]:
 
 def parts(gloss: str) -> list[str]:
     """What a compound is made of: parted at `+` and `^`, or else at `-` and `_`; empty for another."""
-    if is_letter_or_number(gloss):
-        return []
-    for between in (r"[+^]+", r"[-_]+"):
+    for between in (r"[+^]+",) if is_letter_or_number(gloss) else (r"[+^]+", r"[-_]+"):
         found = [part for part in re.split(between, gloss) if part]
         if len(found) > 1:
             return found

@@ -178,7 +178,8 @@ def _number(word: str, language: str, prior: Prior) -> Found | None:
 def _otherwise(word: str, language: str, prior: Prior) -> Found:
     if gloss_marks.is_mark(word):
         return Found(word, how=MARK, mark=True, said=f"{word}: a mark, no sign; skipped")
-    if letters := gloss_marks.spelled(word):
+    letters = gloss_marks.spelled(word)
+    if letters and len(gloss_marks.parts(letters.replace("-", ""))) < 2:  # $ALPHA1:A-D+HOUSE is a compound
         marked = _spelled(letters, language, prior)
         if marked.entries:
             return replace(marked, said=marked.said or f"{word}: spelled {marked.word}, as it is marked")
@@ -190,7 +191,7 @@ def _otherwise(word: str, language: str, prior: Prior) -> Found:
             if one := way(alternative, language, prior):
                 taken = " ".join(entry.gloss for entry in one.entries)
                 said = f"{word}: signed as {taken}, one of {len(either)} alternatives"
-                return Found(word, one.entries, how=ALTERNATIVE, said=said)
+                return replace(one, word=word, how=ALTERNATIVE, said=said)
     if one := _number(word, language, prior):
         return one
     if (western := "".join(str(int(c)) if c.isdecimal() else c for c in word)) != word and word.isdecimal():
@@ -233,10 +234,14 @@ def _compound(word: str, language: str, prior: Prior) -> Found | None:
 
 
 def _built(part: str, language: str, prior: Prior) -> Found | None:
-    """A part of a compound that has no sign, as a number or letter by letter; no pronoun, which is no word."""
-    if one := _number(part, language, prior):
+    """A part of a compound that has no sign, as a number or letter by letter, without its marks; no pronoun, which is
+    no word.
+    """
+    *_, name = (part, *gloss_marks.bases(part))
+    name = gloss_marks.spelled(part) or name
+    if one := _number(name, language, prior):
         return one
-    one = Found(part) if gloss_marks.is_pronoun(part) or _unsaid(part) else _spelled(part, language, prior)
+    one = Found(part) if gloss_marks.is_pronoun(part) or _unsaid(name) else _spelled(name, language, prior)
     return one if one.entries else None
 
 
