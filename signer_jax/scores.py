@@ -13,7 +13,7 @@ from signer_jax.model import Model
 from signer_jax.opened import along
 from signer_jax.pipeline import Signer
 from signer_jax.settings import Settings
-from signer_jax.stations.understand import SEARCHES, understand
+from signer_jax.stations.understand import SEARCHES, understand_rows
 from signer_jax.training.checkpoints import read_looked
 from signer_jax.training.partitioning import here, on_mesh_of
 from signer_jax.training.run import mesh_of
@@ -47,7 +47,7 @@ def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
 
         def make() -> float:
             with on_mesh_of(own):
-                said = understand(texts, languages, replace(linker, params=own["slul"])).glosses
+                said = understand_rows(texts, languages, replace(linker, params=own["slul"])).glosses
             return bleu4([" ".join(glosses) for glosses in said])
 
         return float(first_tells("score", make))
