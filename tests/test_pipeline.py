@@ -8,7 +8,7 @@ import pytest
 from signer_jax import pipeline
 from signer_jax.pose.prior import Entry
 from signer_jax.stations.perform import Performed
-from signer_jax.stations.understand import Sentence, Understood
+from signer_jax.stations.understood import Sentence, Understood
 from signer_jax.types import Pose
 
 

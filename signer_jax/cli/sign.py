@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.pose.prior import Prior
     from signer_jax.progress import progress
     from signer_jax.stations.lookup import look_up
-    from signer_jax.stations.understand import listed
+    from signer_jax.stations.understood import listed
 
     if arguments.workdir:
         pose = clean(normalised(Path(given))[0]) if given else None

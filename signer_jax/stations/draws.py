@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from signer_jax.slul.sampling import sample
-from signer_jax.stations.understand import Linker, Understood, answered, in_batches, read_text, read_texts, rows_of
+from signer_jax.stations.understand import Linker, answered, in_batches, read_text, read_texts, rows_of
+from signer_jax.stations.understood import Understood
 
 _AT_ONCE = 4  # draws, always so many, so that none depends on how many are asked for
 

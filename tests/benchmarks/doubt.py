@@ -20,6 +20,7 @@ from signer_jax.data.builtin.corpus import sentences
 from signer_jax.evaluation.glosses import told_figures
 from signer_jax.pipeline import Signer
 from signer_jax.stations import understand as station
+from signer_jax.stations import understood as telling
 from signer_jax.writing import words_of
 
 PROMPTS = {
@@ -46,7 +47,7 @@ def table(title: str, texts: list[str], languages: list[str], truth: list[tuple[
     print(f"{title}: {len(texts)} sentences, {np.mean(wrong):.3f} wrong")
     print("below   told  precision  recall  named  not in the truth")
     for line in LINES:
-        station.DOUBT = line
+        telling.DOUBT = line
         told, precision, recall = three([any(part.doubted for part in row) for row in rows], wrong)
         named = [gloss not in true for row, true in zip(rows, truth, strict=True) for s in row for gloss, _ in s.unsure]
         print(
@@ -84,7 +85,7 @@ def main(workdir: str) -> None:
         "without a word", [without_a_word(found[i].text, rng) for i in less], [languages[i] for i in less],
         [truth[i] for i in less], signer,
     )  # fmt: skip
-    station.DOUBT = 0.5
+    telling.DOUBT = 0.5
     asked(signer)
 
 

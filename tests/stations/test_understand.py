@@ -15,6 +15,7 @@ from signer_jax.stations import understand as station
 from signer_jax.stations.draws import understand_by_draws
 from signer_jax.stations.taught import Taught
 from signer_jax.stations.understand import Linker, read, semantics, sentences_of, spelled, understand, understand_rows
+from signer_jax.stations.understood import Sentence, Understood
 from signer_jax.writing import words_of
 
 TEXTS = {
@@ -283,7 +284,7 @@ def test_a_read_word_whose_gloss_is_lost_is_told(linker):
     def remarks(text: str, *glosses: str) -> list[str]:
         ids = np.array(known.tokenizer.encode_gloss(glosses))
         done = station.answered(read(text, "ase", 0, known), ids, np.zeros(len(ids), np.float32), 0, known)
-        return station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
+        return Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
 
     lost = "the glosses lack what the training texts sign for dog (DOG), of 'the dog house is old'"
     assert remarks("the dog's house is old", "HOUSE", "OLD") == ["not in the training texts, left out: 's", lost]
@@ -311,7 +312,7 @@ def test_the_one_word_that_says_anything_is_answered_by_its_own_gloss(linker):
         index = np.array(known.tokenizer.gloss_index(ids))
         log_probs = np.array([np.log(end) if i < 0 else np.log(p) / (index == i).sum() for i in index])
         done = station.answered(read(text, "ase", 0, known), ids, log_probs.astype(np.float32), 0, known)
-        return done.glosses, station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
+        return done.glosses, Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10).remarks(0)
 
     signed = "; signed instead is what the training texts sign for dog: DOG"
     unsure = f"the model is unsure of OLD (10%), for 'The dog'{signed}"
@@ -388,7 +389,7 @@ def test_a_made_up_name_gives_way_to_the_carried_one(tmp_path, linker):
     log_probs = np.log(np.where(np.arange(len(row)) < 3, 0.9, 0.2))  # what is spelled needs no doubt
     done = station.answered(read("my name is Anna", "ase", 0, spelling), row, log_probs, 0, spelling)
     assert done.glosses == ("IX-1", "POSS", "NAME", "#ANNA") and done.invented == ()
-    understood = station.Understood(np.zeros((1, 32, 16)), np.ones((1, 32), bool), (replace(done, end=1.0),), 24)
+    understood = Understood(np.zeros((1, 32, 16)), np.ones((1, 32), bool), (replace(done, end=1.0),), 24)
     assert len(understood.remarks(0)) == 1 and "placed by the order of the words: #ANNA" in understood.remarks(0)[0]
     done = station.answered(read("my name is new", "ase", 0, spelling), row, log_probs, 0, spelling)
     assert done.glosses == ("IX-1", "POSS", "NAME") and done.invented == ("FRITZ",)
@@ -473,7 +474,7 @@ def test_glosses_that_do_not_end_are_told(linker):
     sure = np.log(np.full(10, 0.9))
     done = station.answered(part, row, sure, linker.languages.index("ase"), linker)
     assert done.unfinished and done.doubted and set(done.glosses) == {"DOG"}
-    understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+    understood = Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
     again = "the model says DOG again and again, for 'the dog': the repetitions were left out"
     cut = "the glosses of 'the dog' were cut at 10 tokens"
     assert understood.remarks(0) == [again, cut]
@@ -494,7 +495,7 @@ def test_no_gloss_is_said_again_and_again(linker):
     def told(*glosses: str, of: Linker = linker) -> tuple[tuple[str, ...], bool, list[str]]:
         ids = np.array(of.tokenizer.encode_gloss(glosses))
         done = station.answered(part, ids, np.full(len(ids), np.log(0.99)), of.languages.index("ase"), of)
-        understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+        understood = Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
         return done.glosses, done.doubted, understood.remarks(0)
 
     said = "the model says DOG again and again, for 'the dog is old': the repetitions were left out"
@@ -519,7 +520,7 @@ def test_the_gloss_that_is_in_doubt_is_named(linker):
         log_probs[list(ids).index(EOS)] = np.log(end)
         done = station.answered(part, ids, log_probs.astype(np.float32), linker.languages.index("ase"), linker)
         assert done.glosses == tuple(glosses)  # told, not removed
-        understood = station.Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
+        understood = Understood(np.zeros((1, 16, 16)), np.ones((1, 16), bool), (done,), 10)
         assert done.doubted == bool(understood.remarks(0))
         return understood.remarks(0)
 
@@ -538,7 +539,7 @@ def test_the_gloss_that_is_in_doubt_is_named(linker):
 
 def test_what_is_signed_of_a_text_is_what_has_glosses():
     parts = [("a", 0, ("X",)), ("b", 0, ()), ("c", 1, ()), ("d", 0, ("Y",)), ("e", 1, ())]
-    sentences = tuple(station.Sentence(text, "ase", of, glosses=glosses) for text, of, glosses in parts)
-    understood = station.Understood(np.zeros((5, 2, 3), np.float32), np.ones((5, 2), bool), sentences, 9)
+    sentences = tuple(Sentence(text, "ase", of, glosses=glosses) for text, of, glosses in parts)
+    understood = Understood(np.zeros((5, 2, 3), np.float32), np.ones((5, 2), bool), sentences, 9)
     assert understood.signed_rows(0) == [0, 3] and understood.signed_rows(1) == [2]
     assert understood.glosses == [("X", "Y"), ()]
