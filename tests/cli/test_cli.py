@@ -44,7 +44,9 @@ def fails(capsys, *arguments: str, code: int = 2) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("command", [command.__name__.rsplit(".", 1)[1].rstrip("_") for command in COMMANDS])
+@pytest.mark.parametrize(
+    "command", [command.__name__.rsplit(".", 1)[1].rstrip("_").replace("_", "-") for command in COMMANDS]
+)
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         parser().parse_args([command, "--help"])
@@ -169,6 +171,7 @@ def test_every_path_of_every_command_is_among_those():
         "variants",
         "fallback",
         "hand_crop",
+        "han",
         "sample",
         "temperature",
         "top_k",

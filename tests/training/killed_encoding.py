@@ -55,8 +55,8 @@ def make(kind: str, folder: Path, pipeline: Path, wrote: Callable[[], None]) -> 
     real = begun.new_shard
 
     @contextmanager
-    def told(path: Path):
-        with real(path) as write:
+    def told(path: Path, **how):
+        with real(path, **how) as write:
 
             def append(record: bytes) -> None:
                 wrote()
