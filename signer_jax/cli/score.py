@@ -98,7 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _unscored(outcome: Outcome, pairs: int) -> dict[str, str]:
     facts = {}
     if missing := [name for name, value in outcome.metrics.items() if not math.isfinite(value)]:
-        facts["not scored"] = f"{', '.join(missing)}: too few frames or joints for it, or too many (null in JSON)"
+        facts["not scored"] = (
+            f"{', '.join(missing)}: too few frames or joints, too many, or clips of other lengths (null in JSON)"
+        )
     if some := [f"{name} in {count} of {pairs} pairs" for name, count in outcome.unscored.items() if count < pairs]:
         facts["left out of the means"] = f"{', '.join(some)}, which could not be scored"
     return facts

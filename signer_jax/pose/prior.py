@@ -381,7 +381,7 @@ class Prior:
             "seconds": len(self._coordinates) / self.fps,
             "languages": dict(sorted(self._texts("language").items())),
             "fallbacks": {code: list(others) for code, others in self.fallbacks.items()},
-            "signers": len(self._texts("signer")),
+            "signers": sum(map(bool, self._texts("signer"))),  # those that are named
             "quality": round(float(np.median(self._index.column("quality")[signs])) / 1e6, 3) if len(signs) else 0.0,
             "missing_files": sum(problem.endswith("is missing") for problem in problems),
             "problems": list(problems),

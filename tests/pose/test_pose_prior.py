@@ -284,6 +284,7 @@ def test_fingerspelling(prior):
 
 def test_info_counts(prior):
     info = prior.info()
+    assert info["signers"] == 4  # ann, bea, cem, zoe; the letters name nobody
     assert (info["entries"], info["glosses"], info["frames"], info["most_variants"]) == (8, 5, 37, 4)
     assert info["languages"] == {"ase": 7, "gsg": 1} and info["problems"] == ["row 3: gone"]
     assert info["variants_per_gloss"] == 8 / 5

@@ -67,7 +67,7 @@ def read_continuous(folder: Path, language: str) -> tuple[Iterator[tuple[Entry, 
     """
     found = sorted(pairs(folder))
     if not any(pose.exists() for _, pose in found):
-        raise SignerError(f"{folder}: has no {METADATA[1:]} beside a pose; give a corpus as docs/files.md describes it")
+        raise SignerError(f"{folder}: has no {METADATA[1:]} beside a pose; give a corpus as docs/prior.md describes it")
     problems: list[str] = []
     return _signs(folder, found, language, problems), problems
 

@@ -29,7 +29,7 @@ def kind_of(source: str) -> str:
         return CONTINUOUS
     raise SignerError(
         f"{source}: has no {INDEX} (a lexicon), no WLASL_v0.3.json, and no JSON of a sentence beside its pose; give a "
-        "folder that docs/files.md describes"
+        "folder that docs/prior.md describes"
     )
 
 
