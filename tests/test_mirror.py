@@ -693,11 +693,12 @@ def test_processes_of_several_machines_train_one_run(bucket, tmp_path):
             os.environ["SIGNER_PROCESS"] = str(k)
             processes.append(signer(cache, *TRAIN, *extra, "--workdir", workdir))
         try:
-            for process in processes:
-                finished(process)
+            said = [process.communicate(timeout=600)[0] for process in processes]
         finally:
             for process in processes:
                 process.kill()
+        told = "\n".join(f"process {k}:\n{output[-3000:]}" for k, output in enumerate(said))
+        assert [process.returncode for process in processes] == [0, 0], told
 
     try:
         run(tmp_path / "local", 29517, tmp_path / "no", tmp_path / "no")

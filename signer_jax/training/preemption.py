@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
@@ -139,10 +140,18 @@ def watched() -> Iterator[Notice]:
 
 
 def with_question(step: Callable) -> Callable:
-    """`step(state, frozen, batch, asked) -> (state, metrics, answer)`; see `Agreement`."""
+    """`step(state, frozen, batch, asked) -> (state, metrics, answer)`; see `Agreement`.
+
+    Nobody is asked before the step's own sums over the devices are done: a CPU begins collectives of one program side
+    by side where one of them stands in a loop, and gloo, which tells messages by their order, confuses them.
+    """
 
     def both(state: Any, frozen: Any, batch: Any, asked: jax.Array | None) -> tuple[Any, Any, jax.Array | None]:
-        return (*step(state, frozen, batch), None if asked is None else asked.max())
+        state, metrics = step(state, frozen, batch)
+        if asked is None:
+            return state, metrics, None
+        done = jnp.isnan(sum(jnp.float32(value) for value in jax.tree.leaves(metrics))).astype(jnp.int32)
+        return state, metrics, (asked + jnp.minimum(done, 0)).max()  # never below 0, which the compiler cannot know
 
     return both
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_run
@@ -326,3 +327,18 @@ def test_several_processes_stop_after_one_step_though_one_alone_was_told(tmp_pat
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert latest_step(workdir / "checkpoints" / "slul") == steps
+
+
+def test_nobody_is_asked_before_the_steps_own_sums_are_done():
+    """gloo tells messages by their order: the answer waits for the step, whatever the step found."""
+
+    def step(state, frozen, batch):
+        return state, {"norm": jnp.sin(batch).sum(), "skipped": jnp.int32(0)}
+
+    both = preemption.with_question(step)
+    answer = jax.jit(lambda *given: both(*given)[2])
+    given = (jnp.zeros(()), {}, jnp.full(2, jnp.nan))
+    assert [int(answer(*given, jnp.array(asked, jnp.int32))) for asked in ((0, 0), (0, 1))] == [0, 1]
+    shown = answer.lower(*given, jnp.zeros(2, jnp.int32)).compile().as_text()
+    assert "sine(" in shown  # which nothing but the order asks for
+    assert both(*given, None)[2] is None
