@@ -71,9 +71,11 @@ def evaluate_glosses(
     if signer.corpus.count("train", "text"):
         train = signer.corpus.texts("train")
         bank = [train[i] for i in range(len(train))]
-    for name, guesses in gloss_baselines(bank, samples).items():
+    baselines = gloss_baselines(bank, samples)
+    for name, guesses in baselines.items():
         result.metrics[f"gloss/bleu4_{name}"] = float(text_metrics.bleu(guesses, references)["bleu4"])
         result.metrics[f"gloss/rouge_{name}"] = text_metrics.rouge_l(guesses, references)
+    result.metrics |= by_language(samples, {"": hypotheses, **{f"_{name}": one for name, one in baselines.items()}})
     # Recurring sentences can make a system look perfect: the same figure on texts that training never saw.
     seen = {sample.text for sample in bank}
     unseen = [i for i, sample in enumerate(samples) if sample.text not in seen]
@@ -85,6 +87,22 @@ def evaluate_glosses(
         (f"[{s.language}] {s.text}", hypothesis, reference)
         for s, hypothesis, reference in zip(samples, hypotheses, references, strict=True)
     ]
+
+
+def by_language(samples: Sequence[Sample], guesses: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Of texts in several languages `gloss/LANGUAGE/sentences`, `…/bleu4` and the BLEU-4 of each of the guesses, whose
+    names follow it: one figure of all of them is of the largest language first. Nothing of one language.
+    """
+    languages = sorted({sample.language for sample in samples})
+    figures: dict[str, float] = {}
+    for language in languages if len(languages) > 1 else ():
+        rows = [i for i, sample in enumerate(samples) if sample.language == language]
+        references = [" ".join(samples[i].glosses) for i in rows]
+        figures[f"gloss/{language}/sentences"] = float(len(rows))
+        for name, guess in guesses.items():
+            bleu = text_metrics.bleu([guess[i] for i in rows], references)
+            figures[f"gloss/{language}/bleu4{name}"] = float(bleu["bleu4"])
+    return figures
 
 
 def scored_samples(corpus: Corpus, split: str, limit: int) -> list[Sample]:

@@ -8,7 +8,7 @@ import pytest
 
 from signer_jax.data import records
 from signer_jax.evaluation import Evaluation, glosses
-from signer_jax.evaluation.glosses import gloss_baselines, nearest_training, sayable_share, told_figures
+from signer_jax.evaluation.glosses import by_language, gloss_baselines, nearest_training, sayable_share, told_figures
 from signer_jax.evaluation.noise import NOISES
 from signer_jax.types import Sample
 
@@ -59,6 +59,18 @@ def test_what_can_be_said_by_hand():
     samples = [Sample("1", "a", "ase", ("HOUSE", "#ANNA", "OLD")), Sample("2", "b", "gsg", ("HOUSE", "HAUS"))]
     assert sayable_share(samples, {"ase": ["HOUSE"], "gsg": ["HAUS"]}) == 3 / 5
     assert sayable_share([Sample("3", "c", "ase")], {}) == 0.0
+
+
+def test_each_language_has_figures_of_its_own():
+    said = ["A B C D", "E F G H", "I J K L"]
+    samples = [Sample(str(i), "", ("ase", "gsg", "ase")[i], tuple(text.split())) for i, text in enumerate(said)]
+    wrong = [said[0], "NONE OF THEM HERE", said[2]]
+    figures = by_language(samples, {"": wrong, "_copy": said})
+    assert figures == pytest.approx({
+        "gloss/ase/sentences": 2, "gloss/ase/bleu4": 100, "gloss/ase/bleu4_copy": 100,
+        "gloss/gsg/sentences": 1, "gloss/gsg/bleu4": 0, "gloss/gsg/bleu4_copy": 100,
+    })  # fmt: skip
+    assert by_language(samples[::2], {"": wrong[::2]}) == {}
 
 
 def test_the_training_texts_are_read_once(tiny_run, monkeypatch):
