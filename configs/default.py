@@ -87,6 +87,9 @@ def get_config() -> ConfigDict:
     c.slul.activation = "gated-gelu"  # gated-gelu (T5 1.1) | relu (T5 1.0)
     c.slul.tie_embeddings = False
     c.slul.relative_bias_every_layer = False  # True for UMT5
+    # Of fresh embeddings; 0: d_model ** -0.5, for Adam's steps. With 1, as published models began, words stay apart
+    # through the first blocks, and the table wants a rate as much higher (config.train.slul.rates).
+    c.slul.embedding_deviation = 0.0
     c.slul.dropout = 0.0
     c.slul.mask_rate = 0.3  # rho: share of gloss tokens that SAGM masks
     c.slul.temperature = 0.1  # tau of the contrastive loss

@@ -140,6 +140,7 @@ def _slul(c: Slul, vocab_size: int, compute: dict, published: dict[str, Describe
     sizes = (
         "d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "relative_buckets",
         "relative_max_distance", "activation", "tie_embeddings", "relative_bias_every_layer", "dropout",
+        "embedding_deviation",
     )  # fmt: skip
     return T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}, **compute)
 

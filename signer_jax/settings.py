@@ -170,6 +170,7 @@ class Slul:
     activation: Literal["gated-gelu", "relu"]
     tie_embeddings: bool
     relative_bias_every_layer: bool
+    embedding_deviation: Annotated[float, number(0.0, 100.0)]
     dropout: Dropout
     mask_rate: Share
     temperature: Annotated[float, number(1e-4, 1e6)]

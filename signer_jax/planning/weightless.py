@@ -75,6 +75,7 @@ def _t5(settings: Settings, vocab_size: int, assumed: list[str], path: str) -> A
     sizes = (
         "d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers", "relative_buckets",
         "relative_max_distance", "activation", "tie_embeddings", "relative_bias_every_layer", "dropout",
+        "embedding_deviation",
     )  # fmt: skip
     return Module(T5(vocab_size=vocab_size, **{name: getattr(c, name) for name in sizes}))
 

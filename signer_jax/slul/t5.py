@@ -303,7 +303,8 @@ class T5(nn.Module):
 
     v1.0: activation "relu", tie_embeddings. v1.1, mT5, ByT5: "gated-gelu", untied. UMT5: "gated-gelu",
     relative_bias_every_layer. `scale_logits` (states times d_model**-0.5 before the vocabulary projection) follows
-    `tie_embeddings` when None; `interop.t5` sets it as the family of a published checkpoint has it.
+    `tie_embeddings` when None; `interop.t5` sets it as the family of a published checkpoint has it. A fresh table of
+    embeddings is normal with `embedding_deviation`, d_model**-0.5 when 0.
 
     An encoder alone is the same module with the parameters that `init(key, source, method=T5.encode)` makes: Linen
     makes none for a decoder that is not called.
@@ -326,13 +327,15 @@ class T5(nn.Module):
     scan_unroll: int = 1
     remat: bool = False
     scale_logits: bool | None = None
+    embedding_deviation: float = 0.0
 
     def setup(self) -> None:
         # The original draws embeddings of size 1 for an optimizer that scales its steps by the parameter's size. Adam's
-        # steps do not: from size 1 a rare word would need hundreds of them, so a fresh table starts small (it is under
-        # the first norm anyway).
-        small = nn.initializers.normal(self.d_model**-0.5)
-        self.token_embedding = nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, embedding_init=small)
+        # steps do not: from size 1 a rare word would need hundreds of them, so a fresh table starts small. It is under
+        # the first norm anyway, but in what the blocks add to it a small one is lost: size 1, and steps as much longer,
+        # keep words apart from the first block on.
+        fresh = nn.initializers.normal(self.embedding_deviation or self.d_model**-0.5)
+        self.token_embedding = nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, embedding_init=fresh)
         run = (self.relative_max_distance, self.scan_unroll, self.remat)
         self.encoder = Stack(_block_fields(self, decoder=False), self.encoder_layers, *run)
         self.decoder = Stack(_block_fields(self, decoder=True), self.decoder_layers, *run)

@@ -45,6 +45,14 @@ def test_scores_are_not_scaled_and_masks_are_additive():
     np.testing.assert_array_equal(jax.nn.softmax(scores)[0, 0, 0], [1, 0])
 
 
+def test_a_fresh_table_of_embeddings_has_the_size_that_is_asked_for():
+    ids = jnp.zeros((1, 1), jnp.int32)
+    for given, size in ((0.0, 0.25), (1.0, 1.0)):
+        t5 = tiny(vocab_size=2000, embedding_deviation=given)
+        table = t5.init(jax.random.key(0), ids, ids)["params"]["token_embedding"]["embedding"]
+        assert abs(float(table.std()) - size) < 0.02 * size
+
+
 def test_decoder_is_causal_and_padding_is_ignored():
     t5 = tiny()
     params = weights(t5)
