@@ -11,7 +11,8 @@ copied anew, one that is no longer there goes. What is written goes there before
 folder's manifest last, so that neither ever holds half of something (`object_store`). Checkpoints alone are not
 mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
-What others made and a command only reads, weights or a corpus, is copied the same way (`copied`).
+What others made and a command only reads, weights or a corpus, is copied the same way (`copied`). A prepared set is a
+mirror too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
@@ -24,7 +25,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -250,6 +251,26 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         list(pool.map(lambda name: _copy(place, name, files[name]), files))
 
 
+def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
+    """Makes a folder, which has no hidden one, what the bucket has at any depth, but for the files that `stays` names:
+    their bytes, by their names in it.
+    """
+    if (place := place_of(folder)) is None:
+        return {}
+    with held(place.home / _LOCK):
+        with reaching(place.object()):
+            found = store().find(place.object(), detail=True)
+        there = {f"gs://{name}".removeprefix(f"{place.object()}/"): about for name, about in found.items()}
+        for file in sizes(folder):
+            name = file.relative_to(folder).as_posix()
+            written = any(part.endswith(".partial") for part in name.split("/"))  # by another process
+            if not written and not (name in there and (not stays(name) or _is_here(place, name, there[name]))):
+                _drop(file)
+        wanted = {name: about for name, about in there.items() if not stays(name)}
+        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
+    return {name: about["size"] for name, about in there.items() if stays(name)}
+
+
 def fetch_plain(folder: Path) -> None:
     """Copies the files right in a folder without a manifest that are not here."""
     if (place := place_of(folder)) is None:
@@ -282,6 +303,21 @@ def sending(partial: Path, path: Path) -> Iterator[None]:
         yield
         for name, tag in tags.items():
             _replace(place.note(name), tag.encode())
+
+
+def begin(file: Path, data: bytes) -> None:
+    """Makes a file of the bucket where none is there, and copies what is there then: of several, one's counts."""
+    place = place_of(file)
+    assert place is not None
+    with suppress(FileExistsError), reaching(place.object()):
+        store().pipe_file(place.object(), data, mode="create")
+    fresh(file)
+
+
+def leave_there(file: Path) -> None:
+    """Frees the room of a file that the bucket has."""
+    if place_of(file) is not None:
+        file.unlink(missing_ok=True)
 
 
 def send(file: Path) -> None:

@@ -135,7 +135,8 @@ def check_paths(arguments: argparse.Namespace) -> None:
                 continue
             if not one.strip():
                 raise SignerError(f"{said} is empty; give a path, or leave it out where it may be left out")
-            if name in IN_BUCKETS and is_url(one):
+            makes_set = name == "out" and arguments.command == "prepare"
+            if (name in IN_BUCKETS or makes_set) and is_url(one):
                 setattr(arguments, name, str(path_of(one, said)))
             elif name in COPIED and is_url(one):
                 setattr(arguments, name, str(copied(one, said)))
