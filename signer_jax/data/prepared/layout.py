@@ -220,4 +220,7 @@ class PreparedSet:
 
     def shard(self, name: str, kind: str, records: int, decode: Callable[[bytes], Any]) -> Shard:
         """A part's records of a kind, of which its table says how many there are."""
-        return far_shards.opened(self.directory / PARTS / f"{name}.{kind}.arrayrecord", records, decode, REMAKE)
+        return far_shards.opened(self.file(name, kind), records, decode, REMAKE)
+
+    def file(self, name: str, kind: str) -> Path:
+        return self.directory / PARTS / f"{name}.{kind}.arrayrecord"
