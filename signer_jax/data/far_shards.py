@@ -3,8 +3,8 @@
 The library reads files of this machine. So a file of the bucket has one here, as long and with holes: its index is put
 into it first, then each record that is asked for, which stays while the disk has room (`_SPARE`).
 
-SIGNER_CACHE/NAME-HASH/ranges/HASH-GENERATION        what was read of the file, in its places
-                              HASH-GENERATION.have   a byte a record, and one for the index: whether it is there
+SIGNER_CACHE/NAME-HASH/ranges/HASH-TAG        what was read of the file, in its places
+                              HASH-TAG.have   a byte a record, and one for the index: whether it is there
 
 Processes of one machine share both: what two of them fetch are the same bytes.
 """
@@ -93,7 +93,7 @@ class FarShard(Shard):
         source = self._source
         if not _has(here, number):
             with reaching(here.url):
-                data = store().cat_file(here.url, start=start, end=end)
+                data = store(here.url).cat_file(here.url, start=start, end=end)
             if len(data) != end - start:
                 raise ValueError(f"{len(data)} of {end - start} bytes came")
             chunk_at(data, start)
@@ -128,10 +128,10 @@ class FarShard(Shard):
     def _open(self) -> _Here:
         url = self._place.object()
         with reaching(url):
-            about = store().info(url)
+            about = store(url).info(url)
         folder, size = _folder(self._place), about["size"]
         name = self._place.note().name
-        path = folder / f"{name}-{about['generation']}"
+        path = folder / f"{name}-{mirror.tag_of(about)}"
         with _writes(folder):
             folder.mkdir(exist_ok=True)
             for other in folder.glob(f"{name}-*"):
@@ -158,7 +158,7 @@ class FarShard(Shard):
     def _bring(self, url: str, path: Path, start: int, end: int) -> None:
         if end > start:
             with reaching(url):
-                _write(path, start, store().cat_file(url, start=start, end=end))
+                _write(path, start, store(url).cat_file(url, start=start, end=end))
 
     def _forget(self) -> None:
         """Takes away what is here, which may be what is damaged; the next start fetches it again."""

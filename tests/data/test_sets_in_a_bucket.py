@@ -18,6 +18,7 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google f
 pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
 import fsspec
 import object_server
+import s3_server
 
 from signer_jax import mirror, object_store, storage
 from signer_jax.cli.main import main
@@ -29,22 +30,47 @@ SET = "gs://bucket/sets/own"
 HEAD = "name,pose,video,text,gloss,glosses_by,language,spoken,signer,split"
 
 
+S3 = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[object_server.Server]:
+def google() -> Iterator[object_server.Server]:
     with object_server.serving("bucket") as running:
         yield running
 
 
+@pytest.fixture(scope="module")
+def amazon() -> Iterator[s3_server.Server]:
+    with s3_server.serving("bucket") as running:
+        yield running
+
+
 @pytest.fixture
-def bucket(server, tmp_path, monkeypatch) -> dict:
+def bucket(google, tmp_path, monkeypatch) -> dict:
     """The objects of the bucket, by name, of which a test finds none; this machine's cache is a new folder."""
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
-        monkeypatch.setenv(name, server.url)
+        monkeypatch.setenv(name, google.url)
+    return emptied(google, "gcs", tmp_path, monkeypatch)
+
+
+def emptied(server, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
-    object_store.store.cache_clear()
-    fsspec.get_filesystem_class("gcs").clear_instance_cache()
+    object_store._store.cache_clear()
+    fsspec.get_filesystem_class(protocol).clear_instance_cache()
     server.buckets["bucket"].clear()
     return server.buckets["bucket"]
+
+
+@pytest.fixture(params=["gs", "s3"])
+def place(request, tmp_path, monkeypatch) -> tuple[str, dict]:
+    """A set's URL in a bucket of each kind, and that bucket's objects."""
+    if request.param == "gs":
+        return SET, request.getfixturevalue("bucket")
+    pytest.importorskip("s3fs", reason="needs the [s3] extra")
+    server = request.getfixturevalue("amazon")
+    for name, value in {**S3, "AWS_ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(name, value)
+    return SET.replace("gs:", "s3:"), emptied(server, "s3", tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +109,10 @@ def filled(file: Path) -> int:
     return file.stat().st_blocks * 512
 
 
-def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(bucket, source, tmp_path, monkeypatch, capsys):
+def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(place, source, tmp_path, monkeypatch, capsys):
+    url, bucket = place
     assert prepare(source, tmp_path / "here") == 0
-    assert prepare(source, SET) == 0
+    assert prepare(source, url) == 0
     there = {name.removeprefix("sets/own/"): data for name, (data, _) in bucket.items()}
     here = {str(file.relative_to(tmp_path / "here")): file.read_bytes() for file in (tmp_path / "here").rglob("*.*")}
     assert there == here
@@ -93,14 +120,15 @@ def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(bucket, source,
     # ---- Another machine reads it, its large files by ranges ---------------------------------------------------------
     elsewhere(monkeypatch, tmp_path)
     capsys.readouterr()
-    far, near = corpus(tmp_path / "far", SET), corpus(tmp_path / "near", tmp_path / "here")
+    far, near = corpus(tmp_path / "far", url), corpus(tmp_path / "near", tmp_path / "here")
     said = capsys.readouterr().err
-    assert re.search(rf"{SET}: 0.\d\d GB of poses and videos are read there; what was read is kept in", said)
-    assert far.hash() == near.hash() and far.about["sets"][0]["folder"] == SET
+    assert re.search(rf"{url}: 0.\d\d GB of poses and videos are read there; what was read is kept in", said)
+    assert far.hash() == near.hash() and far.about["sets"][0]["folder"] == url
     ours, theirs = far.motions("train"), near.motions("train")
     asked: list[str] = []
-    real = object_store.store().cat_file
-    monkeypatch.setattr(object_store.store(), "cat_file", lambda path, **how: asked.append(path) or real(path, **how))
+    store = object_store.store(url)
+    real = store.cat_file
+    monkeypatch.setattr(store, "cat_file", lambda path, **how: asked.append(path) or real(path, **how))
     sample, video = ours.filmed(5)
     other, its = theirs.filmed(5)
     assert sample.name == other.name and np.array_equal(video, its)
@@ -114,7 +142,8 @@ def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(bucket, source,
     assert [again.filmed(i)[0].name for i in range(8)] == [theirs[i].name for i in range(8)] and len(asked) == before
 
 
-def test_a_killed_worker_is_gone_on_with_by_another_machine(bucket, source, tmp_path, monkeypatch, capfd):
+def test_a_killed_worker_is_gone_on_with_by_another_machine(place, source, tmp_path, monkeypatch):
+    url, bucket = place
     code = (
         "import os, signal\n"
         "from signer_jax import mirror\n"
@@ -126,31 +155,36 @@ def test_a_killed_worker_is_gone_on_with_by_another_machine(bucket, source, tmp_
         "        os.kill(os.getpid(), signal.SIGKILL)\n"  # the second part's table is not there yet
         "    return tag\n"
         "mirror._send = killed\n"
-        f"main(['prepare', 'folder', '--source', {str(source)!r}, '--out', {SET!r}, '--per-part', '3'])\n"
+        f"main(['prepare', 'folder', '--source', {str(source)!r}, '--out', {url!r}, '--per-part', '3'])\n"
     )
-    environment = {**os.environ, "SIGNER_CACHE": str(tmp_path / "gone"), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "SIGNER_CACHE": str(tmp_path / "gone"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     ended = subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     first = "sets/own/parts/train-0000of0001-00000.motion.arrayrecord"
-    before = bucket[first][1]["generation"]
+    before = bucket[first]
     assert "sets/own/parts/train-0000of0001-00001.json" not in bucket and "sets/own/index.json" not in bucket
     with pytest.raises(SignerError, match="no prepared set here"):
-        layout.PreparedSet(mirror.path_of(SET))
+        layout.PreparedSet(mirror.set_of(url))
     elsewhere(monkeypatch, tmp_path)
-    assert prepare(source, SET) == 0
-    assert bucket[first][1]["generation"] == before  # it was whole
+    assert prepare(source, url) == 0
+    assert bucket[first] is before  # it was whole
     assert prepare(source, tmp_path / "here") == 0
     for name, (data, _) in bucket.items():
         assert data == (tmp_path / "here" / name.removeprefix("sets/own/")).read_bytes(), name
 
 
-def test_two_machines_make_one_set_of_two_shares(bucket, source, tmp_path, monkeypatch, capsys):
-    assert prepare(source, SET, "--shard", "1/2") == 0
+def test_two_machines_make_one_set_of_two_shares(place, source, tmp_path, monkeypatch, capsys):
+    url, _ = place
+    assert prepare(source, url, "--shard", "1/2") == 0
     assert "worker 1 of 2 is done" in capsys.readouterr().out
     elsewhere(monkeypatch, tmp_path)
-    assert prepare(source, SET, "--shard", "0/2") == 0
-    assert layout.PreparedSet(mirror.path_of(SET)).counts["train"]["kept"] == 8
-    assert prepare(source, SET, "--shard", "0/3") == 2
+    assert prepare(source, url, "--shard", "0/2") == 0
+    assert layout.PreparedSet(mirror.set_of(url)).counts["train"]["kept"] == 8
+    assert prepare(source, url, "--shard", "0/3") == 2
     assert "was begun with workers 2, not 3" in capsys.readouterr().err
 
 

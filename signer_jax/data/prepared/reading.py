@@ -42,7 +42,7 @@ def sets_of(source: str) -> list[layout.PreparedSet]:
         )
     if len(set(names)) < len(names):
         raise SignerError(f"config.data.source {source!r}: names a set twice; name each once")
-    return [layout.PreparedSet(mirror.path_of(name, "config.data.source")) for name in names]
+    return [layout.PreparedSet(mirror.set_of(name, "config.data.source")) for name in names]
 
 
 def trains(source: str, glosses_by: Sequence[str] = ()) -> dict[str, bool]:
@@ -217,7 +217,7 @@ class PreparedCorpus(records.Corpus):
         super().__init__(directory)
         self.sets, self._names = [], []
         for said in self.about["sets"]:
-            one = layout.PreparedSet(mirror.path_of(said["folder"]))
+            one = layout.PreparedSet(mirror.set_of(said["folder"]))
             if _index_sum(one.directory) != said["index_sha256"]:
                 raise SignerError(
                     f"{one.directory}: this {layout.KIND} is another than the run began with; give the run another "
