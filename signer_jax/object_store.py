@@ -52,7 +52,7 @@ def named(url: str, name: str) -> str:
 def checked(path: str | Path, what: str) -> str:
     url = str(path).strip().rstrip("/")
     if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
-        raise SignerError(f"{what} {path}: is no place in a bucket; give {scheme(url)}://BUCKET/FOLDER".strip())
+        raise SignerError(f"{what} {path}: is no place in a bucket; give {scheme(path)}://BUCKET/FOLDER".strip())
     return url
 
 
