@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     c.data.augment.grow = 0.0  # up to 1 + grow times larger or smaller
     c.data.augment.shift = 0.0  # shoulder widths, each way
     c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
+    c.data.augment.copies = 1  # of each of the renderer's windows that are encoded: one as it is, the others changed
     # A language of n texts is drawn in proportion to n ** (1 / it) where SLUL alone trains: at 1 as it occurs, the more
     # alike the higher.
     c.data.language_temperature = 1.0

@@ -11,7 +11,8 @@ copied anew, one that is no longer there goes. What is written goes there before
 folder's manifest last, so that neither ever holds half of something (`object_store`). Checkpoints alone are not
 mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
-What others made and a command only reads, weights or a corpus, is copied the same way (`copied`).
+What others made and a command only reads, weights or a corpus, is copied the same way (`copied`). A prepared set is a
+mirror too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
@@ -24,7 +25,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ from signer_jax.object_store import (
     as_json,
     cache_folder,
     checked,
+    in_bucket,
     is_manifest,
     is_url,
     listed,
     look,
+    named,
     parted,
     reaching,
     sizes,
@@ -86,11 +89,19 @@ def path_of(path: str | Path, what: str = "") -> Path:
     if not is_url(path):
         check_local(str(path), what)
         return Path(path)
-    url = checked(path, what)
+    return _mirrored(checked(path, what))
+
+
+def set_of(path: str | Path, what: str = "") -> Path:
+    """As `path_of`, of a prepared set, which may lie in other buckets too."""
+    return _mirrored(checked(path, what)) if in_bucket(path) else path_of(path, what)
+
+
+def _mirrored(url: str) -> Path:
     run = _made(url, url) / _RUN
     with reaching(url):
         try:
-            entries = store().ls(url, detail=True)
+            entries = store(url).ls(url, detail=True)
         except FileNotFoundError:  # nothing is there yet
             entries = []
     there = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] for entry in entries}
@@ -141,7 +152,7 @@ def copied(path: str, what: str) -> Path:
 def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
     size = _size(place.path(inside))
     whole = size is not None if is_manifest(inside) else size == about["size"]  # which is another one here
-    return whole and _read(place.note(inside)) == _tag(about)
+    return whole and _read(place.note(inside)) == tag_of(about)
 
 
 def _coming(file: Path) -> bool:
@@ -210,7 +221,7 @@ def _fresh(place: Place, path: Path) -> None:
         if noted:
             _drop(path)
         return
-    if file.is_file() and _read(place.note(inside)) == _tag(about):
+    if file.is_file() and _read(place.note(inside)) == tag_of(about):
         return
     if inside and file.exists():  # the files beside it are those of the folder before
         _drop(path)
@@ -250,13 +261,33 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         list(pool.map(lambda name: _copy(place, name, files[name]), files))
 
 
+def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
+    """Makes a folder, which has no hidden one, what the bucket has at any depth, but for the files that `stays` names:
+    their bytes, by their names in it.
+    """
+    if (place := place_of(folder)) is None:
+        return {}
+    with held(place.home / _LOCK):
+        with reaching(place.object()):
+            found = store(place.url).find(place.object(), detail=True)
+        there = {named(place.url, name).removeprefix(f"{place.object()}/"): one for name, one in found.items()}
+        for file in sizes(folder):
+            name = file.relative_to(folder).as_posix()
+            written = any(part.endswith(".partial") for part in name.split("/"))  # by another process
+            if not written and not (name in there and (not stays(name) or _is_here(place, name, there[name]))):
+                _drop(file)
+        wanted = {name: about for name, about in there.items() if not stays(name)}
+        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
+    return {name: about["size"] for name, about in there.items() if stays(name)}
+
+
 def fetch_plain(folder: Path) -> None:
     """Copies the files right in a folder without a manifest that are not here."""
     if (place := place_of(folder)) is None:
         return
     with reaching(place.object()):
         try:
-            entries = store().ls(place.object(), detail=True)
+            entries = store(place.url).ls(place.object(), detail=True)
         except FileNotFoundError:
             return
     for about in entries:
@@ -284,6 +315,25 @@ def sending(partial: Path, path: Path) -> Iterator[None]:
             _replace(place.note(name), tag.encode())
 
 
+def begin(file: Path, data: bytes) -> None:
+    """Makes a file of the bucket where none is there, and copies what is there then: of several, one's counts."""
+    place = place_of(file)
+    assert place is not None
+    with reaching(place.object()):
+        try:
+            store(place.url).pipe_file(place.object(), data, mode="create")
+        except OSError:  # another one's is there, for which S3's library has no error of its own
+            if _about(place, place.object()) is None:
+                raise
+    fresh(file)
+
+
+def leave_there(file: Path) -> None:
+    """Frees the room of a file that the bucket has."""
+    if place_of(file) is not None:
+        file.unlink(missing_ok=True)
+
+
 def send(file: Path) -> None:
     """A file of a mirror that grew, to the bucket. Raises `Trouble` where that cannot be reached."""
     if (place := place_of(file)) is not None and file.is_file():
@@ -295,8 +345,8 @@ def send_all(folder: Path) -> None:
     if (place := place_of(folder)) is None or not folder.is_dir():
         return
     with reaching(place.object()):
-        found = store().find(place.object(), detail=True)
-    there = {f"gs://{name}": about["size"] for name, about in found.items()}
+        found = store(place.url).find(place.object(), detail=True)
+    there = {named(place.url, name): about["size"] for name, about in found.items()}
     for file, size in sizes(folder).items():
         inside = file.relative_to(folder).as_posix()
         if there.get(place.object(inside)) != size:
@@ -321,9 +371,9 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
         return
     with reaching(place.object()):
         for pattern in patterns:
-            for found in store().glob(place.object(pattern)):
+            for found in store(place.url).glob(place.object(pattern)):
                 with suppress(FileNotFoundError):
-                    store().rm(found, recursive=True)
+                    store(place.url).rm(found, recursive=True)
 
 
 # ---- Below -----------------------------------------------------------------------------------------------------------
@@ -332,24 +382,24 @@ def remove_matching(folder: Path, patterns: Sequence[str]) -> None:
 def _about(place: Place, name: str) -> dict[str, Any] | None:
     with reaching(place.object()):
         try:
-            return store().info(name)
+            return store(place.url).info(name)
         except FileNotFoundError:
             return None
 
 
-def _tag(about: Mapping[str, Any]) -> str:
-    """What tells one object of a name from the next."""
-    return str(about["generation"])
+def tag_of(about: Mapping[str, Any]) -> str:
+    """What tells one object of a name from the next: of Google's its generation, of S3's a sum of its bytes."""
+    return str(about["generation"] if "generation" in about else about["ETag"].strip('"'))
 
 
 def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
     """Copies the object that this is said of, in whatever folder it lies there."""
-    file, where = place.path(inside), f"gs://{about['name']}"
+    file, where = place.path(inside), named(place.url, about["name"])
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
         with reaching(where):
             file.parent.mkdir(parents=True, exist_ok=True)
-            store().get_file(where, str(partial))
+            store(place.url).get_file(where, str(partial))
         if (size := _size(partial)) != about["size"]:
             raise Trouble(f"{where}: {size} of {about['size']} bytes came; try again")
         if is_manifest(inside):
@@ -360,21 +410,21 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
-    _replace(place.note(inside), _tag(about).encode())
+    _replace(place.note(inside), tag_of(about).encode())
 
 
 def _send(file: Path, place: Place, inside: str) -> str:
     where = place.object(inside)
     with reaching(where):
-        store().put_file(str(file), where)
-        return _tag(store().info(where))
+        store(place.url).put_file(str(file), where)
+        return tag_of(store(place.url).info(where))
 
 
 def _send_folder(partial: Path, place: Place) -> dict[str, str]:
     """Without a manifest a folder is none, so that comes last; until then an older folder is as it was."""
     with reaching(place.object()):
         try:
-            before = store().cat_file(place.object(MANIFEST))
+            before = store(place.url).cat_file(place.object(MANIFEST))
         except FileNotFoundError:
             before = b""
     at = f".{uuid.uuid4().hex}/" if before else ""
@@ -395,22 +445,23 @@ def _send_manifest(file: Path, place: Place, at: str) -> str:
     there = file.with_name(f".{MANIFEST}")
     there.write_bytes(as_json({**json.loads(file.read_bytes()), AT: at}))
     with reaching(place.object()):
-        store().put_file(str(there), place.object(MANIFEST))
+        store(place.url).put_file(str(there), place.object(MANIFEST))
         there.unlink()
-        return _tag(store().info(place.object(MANIFEST)))
+        return tag_of(store(place.url).info(place.object(MANIFEST)))
 
 
 def _hidden(place: Place) -> set[str]:
     """What lies in hidden folders of a folder."""
     with reaching(place.object()):
-        found = [f"gs://{name}".removeprefix(f"{place.object()}/") for name in store().find(place.object())]
+        names = store(place.url).find(place.object())
+        found = [named(place.url, name).removeprefix(f"{place.object()}/") for name in names]
     return {name for name in found if HIDDEN.match(name)}
 
 
 def _take_away(place: Place, names: Iterable[str]) -> None:
     for name in names:
         with reaching(place.object()), suppress(FileNotFoundError):
-            store().rm_file(place.object(name))
+            store(place.url).rm_file(place.object(name))
 
 
 def _read(file: Path) -> str:

@@ -1,10 +1,11 @@
-"""A bucket (`gs://BUCKET/FOLDER`), and how a folder of ours lies in it.
+"""A bucket (`gs://BUCKET/FOLDER`, of prepared sets `s3://…` too), and how a folder of ours lies in it.
 
 The files of a folder that takes an older one's place lie in a hidden folder in it, which its manifest there names
 (`at`): the older ones stay until that is written.
 """
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -20,7 +21,12 @@ from signer_jax.outside import reason_of, told
 MANIFEST = "manifest.json"  # of a folder of ours: the last of its files that is written
 AT = "at"  # of a manifest in the bucket: the hidden folder, "" for the folder itself
 HIDDEN = re.compile(r"(?<![^/])\.[0-9a-f]{32}/")
-_FORM = re.compile(r"gs://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
+_FORM = re.compile(r"(gs|s3)://[a-z0-9][a-z0-9._-]{2,}(/[^/?#*\[\]\\]+)+/*")
+# What speaks to buckets of a scheme, how it is installed, and how one logs in.
+_KINDS = {
+    "gs": ("gcsfs", "gcs", "gcloud auth application-default login"),
+    "s3": ("s3fs", "s3", "aws configure; AWS_ENDPOINT_URL for a server of your own"),
+}
 _HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # of this machine's disk
 
 
@@ -29,10 +35,24 @@ def is_url(path: str | Path) -> bool:
     return str(path).strip().startswith("gs://")
 
 
+def in_bucket(path: str | Path) -> bool:
+    """Whether it names a place in a bucket that a prepared set may lie in."""
+    return scheme(path) in _KINDS
+
+
+def scheme(path: str | Path) -> str:
+    return str(path).strip().partition("://")[0]
+
+
+def named(url: str, name: str) -> str:
+    """The URL of an object by the name that `store` gives it, in the same kind of bucket."""
+    return f"{scheme(url)}://{name}"
+
+
 def checked(path: str | Path, what: str) -> str:
     url = str(path).strip().rstrip("/")
     if not _FORM.fullmatch(url) or {".", ".."} & set(url.split("/")):
-        raise SignerError(f"{what} {path}: is no place in a bucket; give gs://BUCKET/FOLDER".strip())
+        raise SignerError(f"{what} {path}: is no place in a bucket; give {scheme(path)}://BUCKET/FOLDER".strip())
     return url
 
 
@@ -40,22 +60,29 @@ def cache_folder() -> Path:
     return Path(os.path.abspath(os.environ.get("SIGNER_CACHE") or Path.home() / ".cache" / "signer_jax"))
 
 
+def store(url: str = "gs://") -> Any:
+    """What speaks to the buckets of a URL's kind."""
+    return _store(scheme(url))
+
+
 @cache
-def store() -> Any:
-    """What speaks to the buckets. It keeps no listings, nor does epath's: others write there too."""
+def _store(kind: str) -> Any:
+    """It keeps no listings, nor does epath's: others write there too."""
+    library, extra, _ = _KINDS[kind]
     try:
+        importlib.import_module(library)  # which fsspec finds by its name
         import fsspec
-        import gcsfs  # noqa: F401 - which fsspec finds by its name
     except ImportError:
-        raise SignerError("gs://: gcsfs is not installed; pip install 'signer-jax[gcs]'") from None
-    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-    return fsspec.filesystem("gcs")
+        raise SignerError(f"{kind}://: {library} is not installed; pip install 'signer-jax[{extra}]'") from None
+    protocol = "gcs" if kind == "gs" else kind
+    fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
+    return fsspec.filesystem(protocol)
 
 
 @contextmanager
 def reaching(url: Any) -> Iterator[None]:
     """Around what asks the bucket: it raises many kinds of errors, few of them the system's. For a path nothing."""
-    if not is_url(url):
+    if not in_bucket(url):
         yield
         return
     try:
@@ -69,8 +96,8 @@ def reaching(url: Any) -> Iterator[None]:
             ) from None
         said = " ".join(str(error).split())[:160] or type(error).__name__
         raise Trouble(
-            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there (gcloud auth "
-            "application-default login) and the network"
+            f"{url}: the bucket cannot be reached ({said}); check its name, your rights there "
+            f"({_KINDS[scheme(url)][2]}) and the network"
         ) from None
 
 

@@ -15,7 +15,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import kept
 from signer_jax.model import TRAINED, Model
 from signer_jax.pose.prior import Prior
-from signer_jax.renderer.latents import LatentStore
+from signer_jax.renderer.latents import COPY, LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
 from signer_jax.slp_moe.retrieval import Retrieval
@@ -134,7 +134,8 @@ class Opened:
     def latents(self) -> LatentStore:
         """Of a published model that is shown pictures, with banks of these."""
         store = LatentStore.open(self.workdir / "latents")
-        return replace(store, banks=self.looks.banks) if self.looks else store
+        banks = self.looks.banks if self.looks else store.banks
+        return replace(store, banks={signer: bank for signer, bank in banks.items() if COPY not in signer})
 
     @cached_property
     def looks(self) -> signing.Looks | None:

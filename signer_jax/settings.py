@@ -118,6 +118,7 @@ class Augment:
     grow: Annotated[float, number(0.0, 3.0)]
     shift: Annotated[float, number(0.0, 3.0)]
     colour: Annotated[float, number(0.0, 1.0)]
+    copies: Annotated[int, whole(1, 100)]
 
 
 @dataclass(frozen=True)

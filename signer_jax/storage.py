@@ -128,14 +128,18 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
             _put(partial, path, kind, room)
 
 
-def check_folder(path: str | Path, kind: str, mend: str, needs: Iterable[str] = ()) -> Path:
+def check_folder(
+    path: str | Path, kind: str, mend: str, needs: Iterable[str] = (), far: Mapping[str, int] | None = None
+) -> Path:
     """The path, where it is a whole folder of ours: every file of its manifest is there at its size, a plain file that
-    lies in the folder, and the files that it `needs` are among them.
+    lies in the folder, and the files that it `needs` are among them. `far`: those that lie in the bucket alone, with
+    their bytes.
 
     Raises `SignerError`, with `mend` as its advice, where it is missing, of another kind, or not whole.
     """
     path = Path(path)
     recover(path)
+    far = far or {}
     if not path.is_dir():
         raise SignerError(f"{path}: no {kind} here; {mend}")
     manifest = _manifest(path)
@@ -143,13 +147,13 @@ def check_folder(path: str | Path, kind: str, mend: str, needs: Iterable[str] = 
         raise SignerError(f"{path}: no {kind} here (no {MANIFEST} of signer_jax says so); {mend}")
     if manifest["kind"] != kind:
         raise SignerError(f"{path}: is a {manifest['kind']}, not a {kind}; {mend}")
-    mirror.fetch(path, manifest["files"])
+    mirror.fetch(path, {name: size for name, size in manifest["files"].items() if name not in far})
     for name, size in manifest["files"].items():
-        found = _size(path / name)
+        found = far.get(name, _size(path / name))
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes where {size} were written"
             raise SignerError(f"{path}: the {kind} is damaged ({name} {what}); {mend}")
-    check_inside(path, (MANIFEST, *manifest["files"]), mend)
+    check_inside(path, (MANIFEST, *(name for name in manifest["files"] if name not in far)), mend)
     if unlisted := [name for name in needs if name not in manifest["files"]]:
         raise SignerError(f"{path}: the {kind} is damaged (its {MANIFEST} does not list {unlisted[0]}); {mend}")
     return path

@@ -79,6 +79,13 @@ def _misfits(settings: Settings) -> Iterable[str]:
             f"config.vae.temporal_downsample {vae.temporal_downsample}: give one entry for each level of "
             f"config.vae.dim_mult {vae.dim_mult} but the last"
         )
+    augment = settings.data.augment
+    changed = any((augment.mirror, augment.turn, augment.grow, augment.shift, augment.colour))  # a copy keeps its speed
+    if augment.copies > 1 and not changed:
+        yield (
+            f"config.data.augment.copies {augment.copies}: the copies would all be alike; raise mirror, turn, grow, "
+            "shift or colour of config.data.augment, or leave it at 1"
+        )
     if settings.data.corpus == "builtin" and 0 < settings.data.fps < 4:
         yield f"config.data.fps {settings.data.fps:g}: the signs of the built-in corpus need 4 frames a second or more"
     folded = vae.patch_size * 2 ** (len(vae.dim_mult) - 1)  # pixels a side of a latent

@@ -52,7 +52,7 @@ def bucket(server: object_server.Server, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, server.url)
     monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SIGNER_RUN", raising=False)
-    object_store.store.cache_clear()
+    object_store._store.cache_clear()
     fsspec.get_filesystem_class("gcs").clear_instance_cache()
     server.buckets["bucket"].clear()
     return server.buckets["bucket"]

@@ -28,8 +28,8 @@ from signer_jax.cli import (
     view,
 )  # fmt: skip
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.mirror import copied, path_of, shown
-from signer_jax.object_store import is_url
+from signer_jax.mirror import copied, path_of, set_of, shown
+from signer_jax.object_store import in_bucket, is_url
 from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, prepare, data, encode, train, plan, back_translate, evaluate, gloss, sign, score, convert, view,
@@ -45,6 +45,7 @@ IN_BUCKETS, COPIED = (
     ("workdir", "dir", "prior", "path", "back_translation"),
     ("src", "source", "style", "from_pose", "ref", "hyp", "input", "pose_folder"),
 )
+SETS = {("prepare", "out"), ("data", "dir")}  # prepared sets may lie in other buckets too
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,7 +136,9 @@ def check_paths(arguments: argparse.Namespace) -> None:
                 continue
             if not one.strip():
                 raise SignerError(f"{said} is empty; give a path, or leave it out where it may be left out")
-            if name in IN_BUCKETS and is_url(one):
+            if (arguments.command, name) in SETS and in_bucket(one):
+                setattr(arguments, name, str(set_of(one, said)))
+            elif name in IN_BUCKETS and is_url(one):
                 setattr(arguments, name, str(path_of(one, said)))
             elif name in COPIED and is_url(one):
                 setattr(arguments, name, str(copied(one, said)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from signer_jax import storage
 from signer_jax.cli.common import command, table
 from signer_jax.errors import SignerError, closest, one_line
+from signer_jax.mirror import shown
 
 if TYPE_CHECKING:
     from signer_jax.data.datasets.item import Found
@@ -32,7 +33,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("dataset", metavar="DATASET", help=f"one of {', '.join(DATASETS)}")
     parser.add_argument("--source", required=True, help="the dataset's folder")
-    parser.add_argument("--out", required=True, help="the prepared set; what a killed start left there is gone on with")
+    parser.add_argument(
+        "--out", required=True,
+        help="the prepared set, a folder or gs://BUCKET/SET; what a killed start left there is gone on with",
+    )  # fmt: skip
     parser.add_argument(
         "--shard", metavar="I/N",
         help="be worker I (from 0) of N, each with every N-th sample; the last to finish puts the set together, and so "
@@ -194,12 +198,12 @@ def _say(out: Path) -> None:
     rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in counts.items()]
     print(table(rows, ("split", *(kind.replace("_", " ") for kind in kinds))))
     report = out / "report.html"
-    print(f"{report}: what is in it, and what was left out and why")
+    print(f"{shown(str(report))}: what is in it, and what was left out and why")
     items, kept = (sum(count[kind] for count in counts.values()) for kind in ("items", "kept"))
     if not kept:
         raise SignerError(
             f"{out}: nothing is kept, of {items} items; {report} says why, mend that and prepare it again"
         )
     if 2 * kept < items:
-        print(one_line(f"signer: {out}: less than half is kept, {kept} of {items} items; {report} says why"),
-              file=sys.stderr)  # fmt: skip
+        line = shown(f"signer: {out}: less than half is kept, {kept} of {items} items; {report} says why")
+        print(one_line(line), file=sys.stderr)

@@ -194,6 +194,8 @@ def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:
 
 
 def _check_outside(named: str, source: Path, directory: Path, *, inside: bool = False) -> None:
+    lies, run = mirror.place_of(source), mirror.place_of(directory.parent)
+    inside = inside or bool(lies and run and f"{lies.object()}/".startswith(f"{run.object()}/"))
     if inside or source.resolve().is_relative_to(directory.parent.resolve()):
         raise SignerError(
             f"config.data.source {named}: lies inside --workdir {directory.parent}, which the run writes; "

@@ -16,6 +16,7 @@ from signer_jax import packed
 _END, _CHUNK_HEADER = 1 << 16, 40
 _PLAIN, _ZSTD = 0, ord("z")
 _MOST_GROWTH, _SMALL = 64, 1 << 20  # of an index
+_MOST_BYTES = 1 << 26  # of an index: some millions of chunks
 
 
 def check(descriptor: int, chunks: Mapping[int, int], size: int) -> None:
@@ -23,14 +24,46 @@ def check(descriptor: int, chunks: Mapping[int, int], size: int) -> None:
 
     Raises `ValueError` where the index, or what leads to it, is not as the writer makes it, or leads elsewhere.
     """
-    ends = {_place(record) for record in _records(descriptor, size - _END, chunks)}
+    begins = _start(_records(descriptor, size - _END, chunks))
+    if not all(place in chunks for place in _listed(_records(descriptor, begins, chunks))):
+        raise ValueError("its index leads to a place where no chunk begins")
+
+
+def start(descriptor: int, size: int) -> int:
+    """Where the index begins, of a file of which no more than its end is there. Raises `ValueError` as `check`."""
+    begins = _start(_records(descriptor, size - _END, _packed(descriptor, size - _END)))
+    if not 0 <= begins <= size - _END:
+        raise ValueError(f"its index would be at byte {begins}")
+    return begins
+
+
+def places(descriptor: int, begins: int) -> list[int]:
+    """Where the chunks begin of which the index, itself at `begins`, says so. Raises `ValueError` as `check`."""
+    return _listed(_records(descriptor, begins, _packed(descriptor, begins)))
+
+
+def _start(records: list[bytes]) -> int:
+    ends = {_place(record) for record in records}
     if len(ends) != 1:
         raise ValueError("its end does not say where its index is")
-    about, *records = _records(descriptor, ends.pop(), chunks)
+    return ends.pop()
+
+
+def _listed(index: list[bytes]) -> list[int]:
+    about, *records = index
     if _fields(_fields(about).get(1, b"")).get(2, 0) != len(records):
         raise ValueError("its index does not list its chunks")
-    if not all(_place(record) in chunks for record in records):
-        raise ValueError("its index leads to a place where no chunk begins")
+    return [_place(record) for record in records]
+
+
+def _packed(descriptor: int, begins: int) -> dict[int, int]:
+    """The bytes of one chunk, as it says itself."""
+    if begins < 0:
+        raise ValueError("it is too short")
+    size = int.from_bytes(_read(descriptor, begins, _CHUNK_HEADER)[8:16], "little")
+    if size > _MOST_BYTES:
+        raise ValueError(f"its index would have {size} bytes")
+    return {begins: size}
 
 
 def _place(record: bytes) -> int:

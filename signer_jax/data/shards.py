@@ -287,15 +287,28 @@ def chunks_of(path: Path) -> dict[int, tuple[int, int]]:
             if kind not in _KINDS or place + packed > size:
                 raise ValueError(f"there is no chunk at byte {place}")
             if kind == _SIMPLE:
-                # A record's own size takes a word while they are unpacked.
-                grown = unpacked + 8 * records
-                if grown > min(max(_SMALL, _MOST_GROWTH * packed), MOST_BYTES + 8):
-                    raise ValueError(f"{packed} bytes at byte {place} would unpack to {grown}")
+                _check_growth(packed, unpacked, records, place)
                 found[place] = packed, records
             place = _end(place, packed, records)
     if place != size:
         raise ValueError(f"its chunks end at byte {place} of {size}")
     return found
+
+
+def chunk_at(data: bytes, place: int) -> None:
+    """Raises `ValueError` where `data`, from byte `place` of a file, is no chunk of one record, or one that would
+    unpack to more than a record may have or its bytes can hold.
+    """
+    kind, records, packed, unpacked = _chunk(data[: _CHUNK_HEADER + _BLOCK_HEADER], place)
+    if kind != _SIMPLE or records != 1 or packed > len(data):
+        raise ValueError(f"there is no record at byte {place}")
+    _check_growth(packed, unpacked, records, place)
+
+
+def _check_growth(packed: int, unpacked: int, records: int, place: int) -> None:
+    grown = unpacked + 8 * records  # a record's own size takes a word while they are unpacked
+    if grown > min(max(_SMALL, _MOST_GROWTH * packed), MOST_BYTES + 8):
+        raise ValueError(f"{packed} bytes at byte {place} would unpack to {grown}")
 
 
 def _chunk(head: bytes, place: int) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ own, so that a global batch is the same for any number of processes and any mesh
 Of several sets with weights (`Mixture`) each is shuffled anew in epochs of its own, and they take turns by the weights.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from grain.experimental import RngPool, index_shuffle
 from jaxtyping import Int
 
 from signer_jax.data import augmentation, lengths
@@ -74,7 +76,7 @@ class _Batches:
     A batch is one item of Grain's: each item of a dataset costs it as much as a sentence takes to read.
     """
 
-    def __init__(self, dataset: grain.MapDataset, batch: int, rows: tuple[int, ...]):
+    def __init__(self, dataset: "grain.MapDataset | _Examples", batch: int, rows: tuple[int, ...]):
         self.dataset, self.batch, self.rows = dataset, batch, rows
 
     def __len__(self) -> int:
@@ -128,7 +130,37 @@ def iterate(
     """Shuffle, repeat, transform (with a generator of its own an example), take this process's rows, batch."""
     _check_any(source, what)
     # The transform comes before the choice of rows: its generator is seeded by the example's place among all.
+    if mixture is None:
+        return batched(_Examples(source, transform, reading.seed), reading)
     return batched(endless(source, reading.seed, mixture).random_map(transform), reading)
+
+
+class _Examples:
+    """The examples of `endless(source, seed).random_map(transform)`, in the same order and with the same generators.
+
+    Each of the datasets in that chain takes as long for an example as a sentence takes to read. What they compute, a
+    permutation an epoch and a generator by the example's place, is computed here by the same functions.
+    """
+
+    def __init__(self, source, transform: Callable, seed: int):
+        self.source, self.transform = source, transform
+        self.order, self.generators = _seed_at(seed, 1), RngPool(_seed_at(seed, 3))
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int):
+        epoch, place = divmod(index, count := len(self.source))
+        row = index_shuffle(place, max_index=count - 1, seed=(self.order + epoch) % 2**32, rounds=4)
+        generator = self.generators.acquire_rng(index)
+        example = self.transform(self.source[row], generator)
+        self.generators.release_rng(generator)
+        return example
+
+
+def _seed_at(seed: int, place: int) -> int:
+    """The seed that Grain gives to the transformation so many places behind `MapDataset.seed`."""
+    return int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
 
 
 def _check_any(source, what: str) -> None:
@@ -138,7 +170,7 @@ def _check_any(source, what: str) -> None:
         )
 
 
-def batched(examples: grain.MapDataset, reading: Reading) -> grain.DatasetIterator:
+def batched(examples: grain.MapDataset | _Examples, reading: Reading) -> grain.DatasetIterator:
     """This process's rows of the global batches of endless examples."""
     rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
     dataset = grain.MapDataset.source(_Batches(examples, reading.batch, rows))

@@ -18,6 +18,7 @@ from signer_jax.json_files import LISTS, read_json
 from signer_jax.renderer.references import ReferenceBank
 
 KIND = "latent cache"
+COPY = "\x1f"  # between a signer's name and the number of a changed copy, which has pictures of its own
 # What reading JSON or an array that is not whole raises.
 _BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, MemoryError)
 _LARGEST = 1e6

@@ -29,6 +29,7 @@ from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, encoders, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
+from signer_jax.training.copies import Copies
 
 
 def limits(data: Data) -> Limits:
@@ -101,13 +102,15 @@ def stage_batches(
         return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos, changed)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos, changed)
-    # The renderer's own stages read no candidates: none are laid out for them.
     if name == "pose":
         windows = motion_windows(
             settings, workdir, corpus, tokenizer, model, experts=True, records=corpus.signs("train")
         )
         signs = mixture(settings.data, corpus, "sign")
         return streams.pose_batches(windows, settings.pose.window, reading, signs, changed)
+    corpus = as_rendered(settings, corpus)
+    mixed = mixture(settings.data, corpus, "motion")
+    # The renderer's own stages read no candidates: none are laid out for them.
     windows = motion_windows(settings, workdir, corpus, tokenizer, model, experts=name == "joint")
     c = settings.renderer
     latents = cached_latents(settings, workdir, corpus, windows, model, params, mesh)
@@ -134,6 +137,12 @@ def stage_batches(
         beside=sources.beside(), referenced=most_references(model) is None,
         mixture=part_of(mixed, [motion for motion, _ in latent_cache.training_windows(corpus, c.window, c.stride)]),
     )  # fmt: skip
+
+
+def as_rendered(settings: Settings, corpus: Corpus) -> Corpus:
+    """The corpus as the stages that train the renderer see it: with the changed copies of its motions, if any."""
+    augment = settings.data.augment
+    return Copies(corpus, augment, settings.data.seed) if augment.copies > 1 else corpus
 
 
 def mixture(data: Data, corpus: Corpus, kind: str) -> streams.Mixture | None:
@@ -167,10 +176,13 @@ def motion_windows(
             lambda: mirror.there(place / storage.MANIFEST),
         )  # fmt: skip
         retrieval = Retrieval(prior, model.joints, settings.pose.dims, settings.pose.experts, settings.data.max_glosses)
-    return MotionWindows(
-        corpus.motions("train") if records is None else records, model.joints, settings.pose.dims,
+    copies = corpus if isinstance(corpus, Copies) and records is None else None
+    plain = copies.plain if copies else corpus
+    windows = MotionWindows(
+        plain.motions("train") if records is None else records, model.joints, settings.pose.dims,
         limits(settings.data), tokenizer, retrieval, settings.pose.gating,
     )  # fmt: skip
+    return copies.windows(windows) if copies else windows
 
 
 def cached_latents(
@@ -317,13 +329,19 @@ def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed
 def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
     """What is to be known of the training videos before training, in lines. Raises `SignerError` where no clip fits."""
     lines = []
+    corpus, plain = as_rendered(settings, corpus), corpus
     for part, batch in bucketed_parts(settings):
-        plan = bucket_plan(part, settings, model, corpus)
+        plan = bucket_plan(part, settings, model, corpus if part == "renderer" else plain)
         rows = bucket_windows(settings, model, corpus).plan if part == "renderer" else None
         lines += buckets.told(plan, batch, f"config.{part}.buckets", rows)
     if augmentation.is_on(settings.data.augment) and (cached := encoders.STAGES & set(settings.stages)):
-        names = ", ".join(name for name in settings.stages if name in cached)
-        lines.append(f"config.data.augment: {names} read latents that are encoded once, and see nothing of it")
+        names, copies = ", ".join(name for name in settings.stages if name in cached), settings.data.augment.copies
+        lines.append(
+            f"config.data.augment: {names} read latents that are encoded once, and see nothing of it; "
+            "config.data.augment.copies=3, for one, encodes each window twice more, changed" if copies == 1 else
+            f"config.data.augment.copies {copies}: {names} read each window as it is and in {copies - 1} changed "
+            "copies, which take so many times the room and the encoding"
+        )  # fmt: skip
     if settings.data.augment.mirror > 0 and not settings.data.augment.not_mirrored and "pose" in settings.stages:
         lines.append(
             "config.data.augment.mirror: every sign may be mirrored, since config.data.augment.not_mirrored is empty; "

@@ -210,11 +210,12 @@ def _train(
     params = weights.ready(params, weights.for_signing(), settings.stages)
     # What signing reads is there at the end, also where all stages were done and somebody removed it.
     if model.slp_moe is not None or model.renderer is not None:
-        windows = input_pipeline.motion_windows(settings, workdir, corpus, tokenizer, model, experts=True)
+        rendered = input_pipeline.as_rendered(settings, corpus)
+        windows = input_pipeline.motion_windows(settings, workdir, rendered, tokenizer, model, experts=True)
         if model.renderer is not None:
-            latents = input_pipeline.cached_latents(settings, workdir, corpus, windows, model, params, mesh)
+            latents = input_pipeline.cached_latents(settings, workdir, rendered, windows, model, params, mesh)
             vae = partitioning.here(params["vae"], mesh)
-            conditions.prepare(settings, workdir, corpus, windows, latents, model, vae)
+            conditions.prepare(settings, workdir, rendered, windows, latents, model, vae)
     return model, params
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.data.prepared import layout, looking
-from signer_jax.data.shards import Shard
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -72,15 +71,15 @@ def test_many_signers_are_one_bar():
 def test_the_video_is_beside_its_skeleton(prepared):
     one = layout.PreparedSet(prepared)
     seen = {}
-    for split, file, at in looking._places(one, layout.MOTION, 100):
-        motion = Shard(file, layout.read_motion, layout.REMAKE)[at]
+    for split, file, at in looking._places(one, layout.MOTION, 100, layout.read_motion):
+        motion = file[at]
         frames = [frame for _, frame in video.frames_of("x", looking.animation(motion))]
         seen[motion.sample.name] = (split, len(frames), frames[0].shape[:2])
     assert len(seen) == 9
     side = looking._SIDE
     assert seen["c0"] == ("train", 12, (side, 2 * side)) and seen["c4"] == ("train", 37, (side, 2 * side))
     assert seen["c1"][2] == seen["c2"][2] == (side, side)
-    assert [split for split, *_ in looking._places(one, layout.MOTION, 4)].count("dev") == 2
+    assert [split for split, *_ in looking._places(one, layout.MOTION, 4, bytes)].count("dev") == 2
 
 
 def test_the_command_writes_a_page_and_its_figures(prepared, tmp_path, capsys):

@@ -96,6 +96,19 @@ def test_buckets_of_videos_take_turns_by_the_weights_of_what_lies_in_them():
     np.testing.assert_allclose(counts, [60] * 6 + [20] * 6, atol=2)
 
 
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_examples_are_those_of_grains_own_chain(count):
+    """Order, epochs and generators: a run of before goes on with the very examples that it would have had."""
+
+    def transform(item: int, rng: np.random.Generator) -> tuple:
+        return item, rng.integers(0, 2**63, 2).tolist(), rng.random()
+
+    chain = streams.endless(range(count), 11).random_map(transform)
+    ours = streams._Examples(range(count), transform, 11)
+    places = [*range(3 * count), 2**31 + 5, 10**12]
+    assert [ours[i] for i in places] == [chain[i] for i in places] and len(ours) == len(chain)
+
+
 def test_batches_of_like_lengths_show_what_the_order_shows():
     """Within each group of batches, here an epoch; every one in a bucket that holds it."""
     sizes = lengths.read(("3x2", "6x4"), lengths.Bucket(9, 8), "here")

@@ -6,18 +6,18 @@ that is kept or left out, with the two files' sizes and SHA-256. The table is wr
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from signer_jax import storage
-from signer_jax.data import records
+from signer_jax import mirror, storage
+from signer_jax.data import far_shards, records
 from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared.taking import Taken, checksum
-from signer_jax.data.shards import BROKEN, pack, unpack
+from signer_jax.data.shards import BROKEN, Shard, pack, unpack
 from signer_jax.errors import SignerError, piled
 from signer_jax.json_files import LISTS, read_json
 from signer_jax.pose import skeleton
@@ -186,6 +186,11 @@ def file_sum(path: Path) -> str:
     return found.hexdigest()
 
 
+def stays(name: str) -> bool:
+    """Whether a file of a set in a bucket is read there: poses and videos, which are large."""
+    return name.endswith(f".{MOTION}.arrayrecord")
+
+
 class NotThere(SignerError):
     """A part has no table: not yet, or no more."""
 
@@ -194,7 +199,10 @@ class PreparedSet:
     """A whole prepared set, by its index; raises `SignerError` where the folder is none, or not whole."""
 
     def __init__(self, directory: str | Path):
-        self.directory = storage.check_folder(directory, KIND, REMAKE, ("index.json",))
+        """Of one in a bucket `directory` is its mirror."""
+        far = mirror.bring(Path(directory), stays)
+        self.directory = storage.check_folder(directory, KIND, REMAKE, ("index.json",), far)
+        self.far_bytes = sum(far.values())  # of poses and videos that lie in a bucket alone
         try:
             self.index: dict[str, Any] = read_json(self.directory / "index.json", LISTS)
             self.dataset = str(self.index["dataset"])
@@ -209,6 +217,10 @@ class PreparedSet:
     def tables(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The name and the table of each part of a split, one after the other: all would fill the memory."""
         return ((name, table_of(self.directory, name)) for name in self.parts.get(split, []))
+
+    def shard(self, name: str, kind: str, records: int, decode: Callable[[bytes], Any]) -> Shard:
+        """A part's records of a kind, of which its table says how many there are."""
+        return far_shards.opened(self.file(name, kind), records, decode, REMAKE)
 
     def file(self, name: str, kind: str) -> Path:
         return self.directory / PARTS / f"{name}.{kind}.arrayrecord"

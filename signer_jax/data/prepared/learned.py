@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from signer_jax.data.prepared import layout
-from signer_jax.data.shards import Shard
 from signer_jax.writing import words_of
 
 Row = Mapping[str, Any]
@@ -72,7 +71,7 @@ def words(
     if not any(other and row["sentence"] for other, row in zip(others, texts, strict=True)):
         return dict(table["words"])
     found: dict[str, set[str]] = {}
-    records = Shard(one.file(name, layout.TEXT), layout.read_text, layout.REMAKE)
+    records = one.shard(name, layout.TEXT, len(texts), layout.read_text)
     for at, other in enumerate(others):
         if not other and (language := texts[at]["language"]):
             found.setdefault(language, set()).update(word.key for word in words_of(records[at].text))

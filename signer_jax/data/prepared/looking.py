@@ -1,7 +1,7 @@
 """What a prepared set is like: its figures, and one page with histograms and samples, the skeleton beside the video."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,25 +160,28 @@ def _left_out(one: layout.PreparedSet) -> list[html.Table]:
     return tables
 
 
-def _places(one: layout.PreparedSet, kind: str, most: int) -> Iterator[tuple[str, Path, int]]:
+def _places(
+    one: layout.PreparedSet, kind: str, most: int, decode: Callable[[bytes], Any]
+) -> Iterator[tuple[str, Shard, int]]:
     """Split, file and record of some samples, spread over the set; a split has one at least, as far as `most` goes."""
-    by_split: dict[str, list[tuple[Path, int]]] = {}  # a file and how many it has
+    by_split: dict[str, list[tuple[str, int]]] = {}  # a part and how many it has
     for split in one.counts:
         for name, table in one.tables(split):
             if said := table["files"].get(f"{name}.{kind}.arrayrecord"):
-                by_split.setdefault(split, []).append((one.file(name, kind), said["records"]))
+                by_split.setdefault(split, []).append((name, said["records"]))
     for at, (split, files) in enumerate(by_split.items()):
         share = most // len(by_split) + (at < most % len(by_split))
         ends = np.cumsum([count for _, count in files])
         for place in np.unique(np.linspace(0, ends[-1] - 1, min(share, int(ends[-1]))).round().astype(int)):
             file = int(np.searchsorted(ends, place, side="right"))
-            yield split, files[file][0], int(place - ends[file] + files[file][1])
+            name, count = files[file]
+            yield split, one.shard(name, kind, count, decode), int(place - ends[file] + count)
 
 
 def samples(one: layout.PreparedSet, most: int) -> Iterator[html.Media]:
     """A caption and an mp4 of some samples: the video beside its skeleton, or what there is of the two."""
-    for split, file, at in _places(one, layout.MOTION, most):
-        motion = Shard(file, layout.read_motion, layout.REMAKE)[at]
+    for split, file, at in _places(one, layout.MOTION, most, layout.read_motion):
+        motion = file[at]
         sample = motion.sample
         about = ", ".join(filter(None, (split, sample.language, sample.signer and f"signer {sample.signer}",
                                         f"{motion.seconds:.1f} s")))  # fmt: skip
@@ -190,8 +193,8 @@ def samples(one: layout.PreparedSet, most: int) -> Iterator[html.Media]:
 
 def _texts(one: layout.PreparedSet) -> list[list[str]]:
     rows = []
-    for split, file, at in _places(one, layout.TEXT, _TEXTS):
-        sample = Shard(file, layout.read_text, layout.REMAKE)[at]
+    for split, file, at in _places(one, layout.TEXT, _TEXTS, layout.read_text):
+        sample = file[at]
         rows.append([split, sample.language, sample.text[:300], " ".join(sample.glosses)[:300], sample.glosses_by])
     return rows
 

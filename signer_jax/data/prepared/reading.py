@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from signer_jax import storage
-from signer_jax.data import framing, records, timing
+from signer_jax import mirror, storage
+from signer_jax.data import far_shards, framing, records, timing
 from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout, leakage, learned
-from signer_jax.data.shards import BROKEN, Parts, Shard
+from signer_jax.data.shards import BROKEN, Parts
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError, one_line
 from signer_jax.types import Pose, Sample
@@ -42,7 +42,7 @@ def sets_of(source: str) -> list[layout.PreparedSet]:
         )
     if len(set(names)) < len(names):
         raise SignerError(f"config.data.source {source!r}: names a set twice; name each once")
-    return [layout.PreparedSet(name) for name in names]
+    return [layout.PreparedSet(mirror.set_of(name, "config.data.source")) for name in names]
 
 
 def trains(source: str, glosses_by: Sequence[str] = ()) -> dict[str, bool]:
@@ -133,7 +133,7 @@ def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], gl
         "words": {language: sorted(known) for language, known in words.items()},
         "glosses": {language: sorted(known) for language, known in glosses.items()},
         "untaught": untaught, **({"leakage": shared} if len(sets) > 1 else {}),
-        "sets": [{"folder": str(one.directory.resolve()), "index_sha256": _index_sum(one.directory), "name": name}
+        "sets": [{"folder": _folder(one), "index_sha256": _index_sum(one.directory), "name": name}
                  for one, name in zip(sets, names, strict=True)],
     }  # fmt: skip
     with storage.new_folder(directory, records.KIND) as folder:
@@ -163,6 +163,12 @@ def _motions_of(sets: Sequence[layout.PreparedSet], names: Sequence[str], split:
     posed = sum(has for has, _ in rows)
     places = [i for i, (has, _) in enumerate(rows) if has or not posed]
     return _Listed([rows[i][1] for i in places], places, posed, len(rows))
+
+
+def _folder(one: layout.PreparedSet) -> str:
+    """Where a set lies, as any process of the run finds it."""
+    place = mirror.place_of(one.directory)
+    return str(one.directory.resolve()) if place is None else place.url
 
 
 def _index_sum(directory: Path) -> str:
@@ -211,12 +217,15 @@ class PreparedCorpus(records.Corpus):
         super().__init__(directory)
         self.sets, self._names = [], []
         for said in self.about["sets"]:
-            one = layout.PreparedSet(said["folder"])
+            one = layout.PreparedSet(mirror.set_of(said["folder"]))
             if _index_sum(one.directory) != said["index_sha256"]:
                 raise SignerError(
                     f"{one.directory}: this {layout.KIND} is another than the run began with; give the run another "
                     "--workdir"
                 )
+            if one.far_bytes:
+                where = f"{said['folder']}: {one.far_bytes / 1e9:.2f} GB of poses and videos are read there"
+                print(f"signer: {where}; {far_shards.kept(one.directory)}", file=sys.stderr)
             self.sets.append(one)
             self._names.append(said.get("name", one.dataset if len(self.about["sets"]) > 1 else ""))
         self._by = tuple(self.about.get("glosses_by", ()))
@@ -294,8 +303,8 @@ class PreparedCorpus(records.Corpus):
         shards = []
         for one, before in zip(self.sets, self._names, strict=True):
             for name, table in one.tables(split):
-                if f"{name}.{kind}.arrayrecord" in table["files"]:
-                    shards.append(Shard(one.file(name, kind), partial(decode, before), layout.REMAKE))
+                if said := table["files"].get(f"{name}.{kind}.arrayrecord"):
+                    shards.append(one.shard(name, kind, said["records"], partial(decode, before)))
         return Parts(shards)
 
 

@@ -15,10 +15,9 @@ from PIL import Image
 
 from signer_jax import report as html
 from signer_jax import storage
-from signer_jax.data import framing
+from signer_jax.data import far_shards, framing
 from signer_jax.data.prepared import layout, leakage
 from signer_jax.data.prepared.taking import FILTERS
-from signer_jax.data.shards import Shard
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
@@ -322,7 +321,8 @@ def samples(
     places = [(name, at) for name, count in found for at in range(count)] if sum(n for _, n in found) < 10**6 else []
     for place in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
         name, at = places[place]
-        motion = Shard(out / layout.PARTS / name, layout.read_motion, layout.REMAKE)[at]
+        count = index["files"][name]["records"]
+        motion = far_shards.opened(out / layout.PARTS / name, count, layout.read_motion, layout.REMAKE)[at]
         text = motion.sample.text or " ".join(motion.sample.glosses)
         yield f"{motion.sample.name}{': ' if text else ''}{text[:200]}", picture(motion)
 

@@ -9,14 +9,14 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from signer_jax import storage
+from signer_jax import mirror, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
@@ -34,6 +34,7 @@ from signer_jax.data.prepared.layout import (
     origin_of,
     part_name,
     row,
+    stays,
     table_of,
     text_record,
 )  # fmt: skip
@@ -72,9 +73,10 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     Raises `SignerError` where the folder holds another set, or something else.
     """
     claim(job, workers)
+    far = mirror.bring(job.out, stays)
     # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
-    _done_file(job.out, worker, workers).unlink(missing_ok=True)
-    (job.out / "index.json").unlink(missing_ok=True)
+    storage.discard(_done_file(job.out, worker, workers))
+    storage.discard(job.out / "index.json")
     counts = [(split, sum(1 for _ in islice(job.items(split), worker, None, workers))) for split in job.splits]
     made: list[str] = []
     listings: dict[str, _Listing] = {}
@@ -86,7 +88,7 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
-                if _whole(job.out, name, key := _key(chunk)):
+                if _whole(job.out, name, key := _key(chunk), far):
                     bar.update(len(chunk))
                     bar.initial += len(chunk)  # the estimate is of what is made
                 else:
@@ -131,6 +133,9 @@ def claim(job: Job, workers: int) -> None:
 
 def _begin(file: Path, about: str) -> None:
     """Writes the file where none is there: of workers that begin at once and differ, one's counts for all."""
+    if mirror.place_of(file) is not None:
+        mirror.begin(file, about.encode("utf-8", "backslashreplace"))
+        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("xb") as opened:
@@ -210,8 +215,10 @@ def _files(path: Path | None) -> list[Path]:
     return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
-def _whole(out: Path, name: str, key: str) -> bool:
-    """Whether a part is there, of these items, with the bytes that were written."""
+def _whole(out: Path, name: str, key: str, far: Mapping[str, int]) -> bool:
+    """Whether a part is there, of these items, with the bytes that were written; `far` are in the bucket alone, which
+    keeps bytes or loses a file.
+    """
     try:
         table = table_of(out, name)
     except SignerError:
@@ -220,6 +227,8 @@ def _whole(out: Path, name: str, key: str) -> bool:
         return False
     for file, said in table["files"].items():
         path = out / PARTS / file
+        if far.get(f"{PARTS}/{file}") == said["bytes"]:
+            continue
         if not path.is_file() or path.stat().st_size != said["bytes"] or file_sum(path) != said["sha256"]:
             return False
     return True
@@ -229,7 +238,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
     """Writes a part: its two files, then its table."""
     folder = job.out / PARTS
     table = folder / f"{name}.json"
-    table.unlink(missing_ok=True)  # of other items, or damaged
+    storage.discard(table)  # of other items, or damaged
     files = {kind: folder / f"{name}.{kind}.arrayrecord" for kind in (TEXT, MOTION)}
     said = _Table()
     with (
@@ -253,11 +262,12 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
     written = {}
     for kind, path in files.items():
         if not records[kind]:
-            path.unlink()
+            storage.discard(path)
             continue
         written[path.name] = {"records": records[kind], "bytes": path.stat().st_size, "sha256": file_sum(path)}
     whole = {"version": VERSION, "split": split, "items": key, "files": written, **said.json()}
     storage.write_file(table, storage.list_bytes(whole, f"{table}", "give --per-part a smaller number"))
+    mirror.leave_there(files[MOTION])
 
 
 class _Table:
@@ -334,6 +344,7 @@ def merge(out: Path, *, wait: bool) -> bool:
     Raises `SignerError` where two workers found other samples, or a split has two of one name.
     """
     about = about_of(out)
+    mirror.bring(out, stays)
     workers = about["workers"]
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
     listings: list[dict[str, dict[str, Any]]] = []

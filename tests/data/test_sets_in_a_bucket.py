@@ -1,0 +1,262 @@
+"""Prepared sets in a bucket, of a real server of objects: made there, gone on with after a kill, read by ranges."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+from filmed import even, film, posed
+
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google for credentials
+pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
+import fsspec
+import object_server
+import s3_server
+
+from signer_jax import mirror, object_store, storage
+from signer_jax.cli.main import main
+from signer_jax.data import far_shards
+from signer_jax.data.prepared import layout, reading
+from signer_jax.errors import SignerError, Trouble
+
+SET = "gs://bucket/sets/own"
+HEAD = "name,pose,video,text,gloss,glosses_by,language,spoken,signer,split"
+
+
+S3 = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[object_server.Server]:
+    with object_server.serving("bucket") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def amazon() -> Iterator[s3_server.Server]:
+    with s3_server.serving("bucket") as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(google, tmp_path, monkeypatch) -> dict:
+    """The objects of the bucket, by name, of which a test finds none; this machine's cache is a new folder."""
+    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
+        monkeypatch.setenv(name, google.url)
+    return emptied(google, "gcs", tmp_path, monkeypatch)
+
+
+def emptied(server, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "cache"))
+    object_store._store.cache_clear()
+    fsspec.get_filesystem_class(protocol).clear_instance_cache()
+    server.buckets["bucket"].clear()
+    return server.buckets["bucket"]
+
+
+@pytest.fixture(params=["gs", "s3"])
+def place(request, tmp_path, monkeypatch) -> tuple[str, dict]:
+    """A set's URL in a bucket of each kind, and that bucket's objects."""
+    if request.param == "gs":
+        return SET, request.getfixturevalue("bucket")
+    pytest.importorskip("s3fs", reason="needs the [s3] extra")
+    server = request.getfixturevalue("amazon")
+    for name, value in {**S3, "AWS_ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(name, value)
+    return SET.replace("gs:", "s3:"), emptied(server, "s3", tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """Eight sentences with pose and video, and one text."""
+    folder = tmp_path_factory.mktemp("source")
+    rows = [f"c{i},c{i}.pose,c{i}.mp4,Word{i} here,SIGN{i},human,ase,en,{i % 2},train" for i in range(8)]
+    for i in range(8):
+        posed(folder / f"c{i}.pose", 10 + i)
+        film(folder / f"c{i}.mp4", even(10 + i), size=(32, 32))
+    (folder / "samples.csv").write_text("\n".join([HEAD, *rows, "t,,,Words alone,WORD,human,ase,en,1,dev"]) + "\n")
+    return folder
+
+
+def prepare(source: Path, out: str | Path, *more: str) -> int:
+    return main(["prepare", "folder", "--source", str(source), "--out", str(out), "--per-part", "3", *more])
+
+
+def corpus(folder: Path, of: str | Path) -> reading.PreparedCorpus:
+    reading.write(folder, str(of), fps=25, size=(16, 16))
+    found = reading.opened(folder)
+    assert isinstance(found, reading.PreparedCorpus)
+    return found
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "other") -> None:
+    """Another machine."""
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / name))
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(file for file in cache.glob("*/ranges/*") if file.suffix != ".have")
+
+
+def filled(file: Path) -> int:
+    return file.stat().st_blocks * 512
+
+
+def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(place, source, tmp_path, monkeypatch, capsys):
+    url, bucket = place
+    assert prepare(source, tmp_path / "here") == 0
+    assert prepare(source, url) == 0
+    there = {name.removeprefix("sets/own/"): data for name, (data, _) in bucket.items()}
+    here = {str(file.relative_to(tmp_path / "here")): file.read_bytes() for file in (tmp_path / "here").rglob("*.*")}
+    assert there == here
+    assert not list((tmp_path / "cache").rglob(f"*{layout.MOTION}.arrayrecord"))  # they lie in the bucket alone
+    # ---- Another machine reads it, its large files by ranges ---------------------------------------------------------
+    elsewhere(monkeypatch, tmp_path)
+    capsys.readouterr()
+    far, near = corpus(tmp_path / "far", url), corpus(tmp_path / "near", tmp_path / "here")
+    said = capsys.readouterr().err
+    assert re.search(rf"{url}: 0.\d\d GB of poses and videos are read there; what was read is kept in", said)
+    assert far.hash() == near.hash() and far.about["sets"][0]["folder"] == url
+    ours, theirs = far.motions("train"), near.motions("train")
+    asked: list[str] = []
+    store = object_store.store(url)
+    real = store.cat_file
+    monkeypatch.setattr(store, "cat_file", lambda path, **how: asked.append(path) or real(path, **how))
+    sample, video = ours.filmed(5)
+    other, its = theirs.filmed(5)
+    assert sample.name == other.name and np.array_equal(video, its)
+    assert len(asked) == 3  # the file's end, its index, the record
+    assert ours.filmed(5)[0].name == sample.name and len(asked) == 3
+    assert [ours[i].name for i in range(8)] == [theirs[i].name for i in range(8)]
+    assert [far.texts("dev")[0].text, near.texts("dev")[0].text] == ["Words alone"] * 2
+    # ---- A second process of the machine finds what was read ---------------------------------------------------------
+    before = len(asked)
+    again = reading.opened(tmp_path / "far").motions("train")
+    assert [again.filmed(i)[0].name for i in range(8)] == [theirs[i].name for i in range(8)] and len(asked) == before
+
+
+def test_a_killed_worker_is_gone_on_with_by_another_machine(place, source, tmp_path, monkeypatch):
+    url, bucket = place
+    code = (
+        "import os, signal\n"
+        "from signer_jax import mirror\n"
+        "from signer_jax.cli.main import main\n"
+        "send = mirror._send\n"
+        "def killed(file, place, inside):\n"
+        "    tag = send(file, place, inside)\n"
+        "    if place.object(inside).endswith('00001.motion.arrayrecord'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"  # the second part's table is not there yet
+        "    return tag\n"
+        "mirror._send = killed\n"
+        f"main(['prepare', 'folder', '--source', {str(source)!r}, '--out', {url!r}, '--per-part', '3'])\n"
+    )
+    environment = {
+        **os.environ,
+        "SIGNER_CACHE": str(tmp_path / "gone"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    first = "sets/own/parts/train-0000of0001-00000.motion.arrayrecord"
+    before = bucket[first]
+    assert "sets/own/parts/train-0000of0001-00001.json" not in bucket and "sets/own/index.json" not in bucket
+    with pytest.raises(SignerError, match="no prepared set here"):
+        layout.PreparedSet(mirror.set_of(url))
+    elsewhere(monkeypatch, tmp_path)
+    assert prepare(source, url) == 0
+    assert bucket[first] is before  # it was whole
+    assert prepare(source, tmp_path / "here") == 0
+    for name, (data, _) in bucket.items():
+        assert data == (tmp_path / "here" / name.removeprefix("sets/own/")).read_bytes(), name
+
+
+def test_two_machines_make_one_set_of_two_shares(place, source, tmp_path, monkeypatch, capsys):
+    url, _ = place
+    assert prepare(source, url, "--shard", "1/2") == 0
+    assert "worker 1 of 2 is done" in capsys.readouterr().out
+    elsewhere(monkeypatch, tmp_path)
+    assert prepare(source, url, "--shard", "0/2") == 0
+    assert layout.PreparedSet(mirror.set_of(url)).counts["train"]["kept"] == 8
+    assert prepare(source, url, "--shard", "0/3") == 2
+    assert "was begun with workers 2, not 3" in capsys.readouterr().err
+
+
+def test_what_the_disk_has_no_room_for_is_read_and_not_kept(bucket, source, tmp_path, monkeypatch):
+    assert prepare(source, SET) == 0
+    elsewhere(monkeypatch, tmp_path)
+    found = corpus(tmp_path / "run", SET).motions("train")
+    assert found.filmed(0)[0].name == "c0"
+    files = kept(tmp_path / "other")
+    before = [filled(file) for file in files]
+    monkeypatch.setattr(far_shards, "_SPARE", 1)  # all of the disk is to be left free
+    assert [found.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
+    assert [filled(file) for file in files] == before
+    assert not list((tmp_path / "other").rglob("*.partial"))
+
+
+def test_a_set_that_is_made_anew_is_not_read_from_what_was_kept(bucket, source, tmp_path, monkeypatch):
+    assert prepare(source, SET) == 0
+    elsewhere(monkeypatch, tmp_path)
+    corpus(tmp_path / "run", SET).motions("train")[0]
+    with (source / "samples.csv").open("a") as file:
+        file.write("new,c0.pose,c0.mp4,Another one,SIGN0,human,ase,en,1,train\n")
+    try:
+        elsewhere(monkeypatch, tmp_path, "third")
+        assert prepare(source, SET) == 0
+        elsewhere(monkeypatch, tmp_path)
+        with pytest.raises(SignerError, match="is another than the run began with"):
+            reading.opened(tmp_path / "run")
+        found = corpus(tmp_path / "anew", SET).motions("train")
+        assert [found[i].name for i in range(9)] == [*(f"c{i}" for i in range(8)), "new"]
+    finally:
+        lines = (source / "samples.csv").read_text().splitlines()
+        (source / "samples.csv").write_text("\n".join(lines[:-1]) + "\n")
+
+
+def test_harmed_bytes_and_a_lost_network_are_told_apart(bucket, source, tmp_path, monkeypatch):
+    assert prepare(source, SET) == 0
+    elsewhere(monkeypatch, tmp_path)
+    run = corpus(tmp_path / "run", SET)
+    name = "sets/own/parts/train-0000of0001-00000.motion.arrayrecord"
+    data, about = bucket[name]
+    bucket[name] = (data[:400] + bytes(64) + data[464:], about)
+    found = run.motions("train")
+    with pytest.raises(SignerError, match="is damaged"):
+        [found[i] for i in range(3)]
+    bucket[name] = data, about
+    assert found[0].name == "c0"  # what was fetched of it is gone
+    del bucket["sets/own/parts/train-0000of0001-00001.motion.arrayrecord"]
+    with pytest.raises(Trouble, match="the bucket cannot be reached"):
+        found[3]
+    with pytest.raises(SignerError, match="is missing"):
+        layout.PreparedSet(mirror.path_of(SET))
+
+
+def test_a_set_in_the_run_itself_is_refused(bucket, source, tmp_path, capsys):
+    assert prepare(source, "gs://bucket/run/sets") == 0
+    assert main(["train", "--config", str(ROOT / "configs" / "default.py"), "--workdir", "gs://bucket/run",
+                 "--config.data.corpus=prepared", "--config.data.source=gs://bucket/run/sets"]) == 2  # fmt: skip
+    assert "lies inside --workdir" in capsys.readouterr().err
+    assert not storage.is_run(mirror.path_of("gs://bucket/run"))
+
+
+@pytest.mark.slow
+def test_a_run_on_it_trains_as_on_the_same_set_here(bucket, source, tmp_path, monkeypatch, capsys):
+    assert prepare(source, SET) == 0 and prepare(source, tmp_path / "here") == 0
+    sums = []
+    for name, place in (("near", str(tmp_path / "here")), ("far", SET)):
+        elsewhere(monkeypatch, tmp_path, name)
+        assert main(["train", "--config", str(TINY), "--workdir", str(tmp_path / "runs" / name),
+                     "--config.data.corpus=prepared", f"--config.data.source={place}", "--config.stages=slul,vae",
+                     "--config.evaluate.split=", "--config.data.fps=25"]) == 0  # fmt: skip
+        sums.append(json.loads((tmp_path / "runs" / name / "result.json").read_text())["params_sha256"])
+    assert sums[0] == sums[1]
+    assert main(["data", SET, "--out", str(tmp_path / "page.html"), "--samples", "1"]) == 0
+    assert (tmp_path / "page.html").stat().st_size > 1000

@@ -1,0 +1,171 @@
+"""Changed copies of the renderer's windows: video, pose and reference by one draw, counted in what is encoded."""
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY
+from test_bucketed import MOST, PARAMS, SIZES, Vae, pooled
+
+from signer_jax import configuration
+from signer_jax.cli.main import main
+from signer_jax.data import augmentation, buckets, records
+from signer_jax.data.streams import Reading
+from signer_jax.data.windows import Limits, MotionWindows
+from signer_jax.errors import SignerError
+from signer_jax.opened import Opened
+from signer_jax.pose.skeleton import JOINTS
+from signer_jax.renderer.latents import COPY
+from signer_jax.training import bucketed, input_pipeline
+from signer_jax.training import latents as cache
+from signer_jax.training.copies import Copies
+from signer_jax.types import Pose, Sample
+from signer_jax.validation import read
+
+OFF = read(configuration.load("default")).data.augment
+SOME = replace(OFF, mirror=0.5, turn=8.0, grow=0.1, shift=0.05, colour=0.2, speed=0.5, copies=3)
+CLIPS = 6
+MIRROR = augmentation.mirror_permutation(JOINTS)
+
+
+@pytest.fixture
+def plain(tmp_path) -> records.Corpus:
+    rng = np.random.default_rng(0)
+
+    def samples():
+        for i, (frames, signer) in enumerate([(14, "a"), (6, "a"), (11, "b"), (9, "b"), (7, "b"), (9, "a")]):
+            pose = Pose(rng.normal(size=(frames, 128, 3)).astype(np.float32), np.ones((frames, 128), np.float32), 16.0)
+            video = rng.integers(0, 255, (frames, 16, 16, 3)).astype(np.uint8)
+            yield Sample(f"s{i}", f"text {i}", "ase", ("LEFT",) if i == 1 else ("X",), signer, pose=pose, video=video,
+                         spans=np.array([[0, frames]], np.int32))  # fmt: skip
+
+    return records.write(tmp_path / "data", {"train": samples}, {"languages": {}, "size": [16, 16]})
+
+
+def test_video_pose_and_window_are_changed_by_one_draw(plain):
+    copies = Copies(plain, SOME, 7)
+    motions, known = copies.motions("train"), plain.motions("train")
+    windows = MotionWindows(known, np.arange(128), 2, Limits(4, 4, 4))
+    shown = copies.windows(windows)
+    assert len(motions) == 3 * CLIPS and list(copies.captions("train")) == [f"text {i}" for i in range(CLIPS)] * 3
+    for index in range(len(motions)):
+        motion, change = index % CLIPS, copies.change(index)
+        sample, video = motions.filmed(index)
+        before, frames = known.filmed(motion)
+        assert sample.name == before.name and len(video) == len(frames) == copies.listed("train")[index][0]
+        window = shown.window(index, 2, 4)
+        if index < CLIPS:
+            assert change is None and np.array_equal(video, frames)
+            assert np.array_equal(window["pose"], windows.window(motion, 2, 4)["pose"])
+            continue
+        assert change.speed == 1
+        np.testing.assert_array_equal(video, augmentation.on_pictures(frames, change))
+        moved, _ = augmentation.on_points(before.pose.coordinates, before.pose.confidence, change, MIRROR)
+        np.testing.assert_array_equal(motions.posed(sample, index).coordinates, moved)
+        np.testing.assert_array_equal(motions[index].pose.coordinates, moved)
+        np.testing.assert_allclose(window["pose"], moved[2:6, :, :2], atol=1e-6)
+    again = Copies(plain, SOME, 7)  # as a resumed run, and another process
+    assert all(repr(again.change(i)) == repr(copies.change(i)) for i in range(3 * CLIPS))
+
+
+def test_a_signers_copy_has_one_side_and_colours_and_moves_of_its_own(plain):
+    copies = Copies(plain, SOME, 7)
+    of = defaultdict(list)
+    for index, (*_, signer) in enumerate(copies.listed("train")):
+        of[signer].append(copies.change(index))
+    assert set(of) == {f"{signer}{copy}" for signer in "ab" for copy in ("", f"{COPY}1", f"{COPY}2")}
+    for signer, changes in of.items():
+        if COPY in signer:
+            assert len({(one.mirrored, *one.colours) for one in changes}) == 1
+            assert len({tuple(one.shift) for one in changes}) == len(changes)
+    assert len({changes[0].colours.tobytes() for signer, changes in of.items() if COPY in signer}) == 4
+
+
+def test_what_may_not_be_mirrored_is_not_and_has_pictures_of_its_own(plain):
+    copies = Copies(plain, replace(SOME, mirror=1.0, not_mirrored=("LEFT",)), 7)
+    mirrored = [copies.change(index).mirrored for index in range(CLIPS, 2 * CLIPS)]
+    assert mirrored == [True, False, True, True, True, True]
+    signers = [signer for *_, signer in copies.listed("train")][CLIPS : 2 * CLIPS]
+    assert signers == [f"a{COPY}1", f"a{COPY}1n", f"b{COPY}1", f"b{COPY}1", f"b{COPY}1", f"a{COPY}1"]
+
+
+def test_copies_are_other_encodings(plain):
+    hashes = {Copies(plain, augment, seed).hash() for augment, seed in
+              ((SOME, 7), (SOME, 8), (replace(SOME, copies=2), 7), (replace(SOME, turn=9.0), 7))}  # fmt: skip
+    assert len(hashes | {plain.hash()}) == 5
+
+
+def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (cache, bucketed):
+        monkeypatch.setattr(module, "encoder_of", lambda vae, params, ways=1: pooled)
+
+
+def store_of(folder, copies: Copies, windows: MotionWindows):
+    return cache.prepare(folder, copies, windows, Vae, PARAMS, window=9, stride=4, references=50, batch=3)
+
+
+@pytest.mark.parametrize("in_buckets", [False, True])
+def test_examples_show_the_changed_pose_on_the_changed_latents(plain, tmp_path, monkeypatch, in_buckets):
+    encoder(monkeypatch)
+    copies = Copies(plain, SOME, 7)
+    windows = copies.windows(MotionWindows(plain.motions("train"), np.arange(128), 2, Limits(4, 4, 4)))
+    store = store_of(tmp_path / "latents", copies, windows)
+    signers = [signer for *_, signer in copies.listed("train")]
+    assert set(store.banks) == set(signers)
+    for signer, bank in store.banks.items():
+        assert {signers[motion] for motion in bank.motion} == {signer}
+    reading = Reading(4, 0, 0, 1)
+    if in_buckets:
+        sizes = buckets.read(SIZES, temporal=4, spatial=4, where="buckets")
+        clips = input_pipeline.training_clips(copies)
+        of = bucketed.Windows.of(copies, clips, buckets.plan(clips, sizes, **MOST), 4)
+        stores = [
+            bucketed.prepare(tmp_path / str(k), k, of, store, copies, windows, Vae, PARAMS, references=9, **MOST)
+            if of.plan.members(k) else None for k in range(len(sizes))
+        ]  # fmt: skip
+        batches = bucketed.batches(of, stores, copies, windows, reading, single=False, temporal_ratio=4,
+                                   reference_dropout=0.0, beside=lambda *a: {"motion": np.int32(a[0])})  # fmt: skip
+    else:
+        batches = cache.latent_batches(store, copies, windows, reading, length=9, temporal_ratio=4,
+                                       reference_dropout=0.0, beside=lambda *a: {"motion": np.int32(a[0])})  # fmt: skip
+    videos, poses = copies.motions("train"), plain.motions("train")
+    seen = set()
+    for _ in range(8):
+        batch = next(batches)
+        for motion, pose, latents in zip(batch["motion"], batch["pose"], batch["latents"], strict=True):
+            seen.add(int(motion) // CLIPS)
+            change, sample = copies.change(int(motion)), poses[int(motion) % CLIPS]
+            true = sample.pose.coordinates
+            if change is not None:
+                true = augmentation.on_points(true, sample.pose.confidence, change, MIRROR)[0]
+            assert min(np.abs(true[t, :, :2] - pose[0]).max() for t in range(len(true))) < 1e-5
+            if not in_buckets:  # the first latent is the mean of the first frame's pixels
+                first = store.denormalise(latents)[0]
+                video = videos.video(int(motion))
+                assert min(np.abs(pooled(frame[None, None])[0, 0] - first).max() for frame in video) < 1e-5
+    assert seen == {0, 1, 2}
+
+
+def test_copies_that_would_be_alike_are_refused_and_others_are_told(tmp_path):
+    with pytest.raises(SignerError, match=r"config.data.augment.copies 2: the copies would all be alike; raise mirror"):
+        read(configuration.load("default", ["--config.data.augment.copies=2", "--config.data.augment.speed=0.2"]))
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_copies_and_signs_by_its_signers_alone(tmp_path, capfd):
+    def train(name: str, *more: str) -> dict:
+        assert main(["train", "--config", str(TINY), "--workdir", str(tmp_path / name), "--config.stages=vae,renderer",
+                     "--config.evaluate.split=", "--config.data.augment.mirror=0.5", *more]) == 0  # fmt: skip
+        return json.loads((tmp_path / name / "result.json").read_text())
+
+    one = train("one")
+    assert "config.data.augment.copies=3, for one" in capfd.readouterr().err
+    assert train("written", "--config.data.augment.copies=1")["params_sha256"] == one["params_sha256"]
+    three = train("three", "--config.data.augment.copies=3")
+    assert "renderer read each window as it is and in 2 changed copies" in capfd.readouterr().err
+    assert three["params_sha256"] != one["params_sha256"]
+    stored = json.loads((tmp_path / "three" / "latents" / "statistics.json").read_text())["references"]
+    opened = Opened.load(tmp_path / "three")
+    assert len(stored) == 3 * len(opened.latents.banks) and not any(COPY in name for name in opened.latents.banks)
