@@ -186,8 +186,7 @@ def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], longes
     before = xp.floor(place).astype(xp.int32)
     after = xp.minimum(before + 1, xp.maximum(end - 1, 0)[..., None])
     share = (place - before).astype(xp.float32)[..., None]
-    c0, c1 = (xp.take_along_axis(signs.confidence, at[..., None], axis=2) for at in (before, after))
-    p0, p1 = (xp.take_along_axis(signs.coordinates, at[..., None, None], axis=2) for at in (before, after))
+    (p0, c0), (p1, c1) = ((_at(signs.coordinates, at), _at(signs.confidence, at)) for at in (before, after))
     # A joint that one of the two frames lacks stays where the other has it, and goes missing half-way.
     weight = xp.where(c1 <= 0, 0, xp.where(c0 <= 0, 1, share))
     confidence = xp.where((c0 > 0) & (c1 > 0), c0 + share * (c1 - c0), xp.where(share < 0.5, c0, c1))
@@ -210,11 +209,9 @@ def joins(signs: Signs, manner: Manner, fps: float) -> tuple[Int[Array, "b n"], 
         return none, frames
     most = xp.where(signs.fixed, 1, xp.clip(xp.floor(manner.share * frames), 1, w)).astype(frames.dtype)
     velocity = _velocity(signs.coordinates[..., _ARMS, :2], frames, fps)
-    back = xp.maximum(frames[:, :-1, None] - 1 - xp.arange(w), 0)[..., None]  # b n-1 w 1
-    x0 = xp.take_along_axis(signs.coordinates[:, :-1, :, _ARMS, :2], back[..., None], axis=2)[:, :, :, None]
-    v0 = xp.take_along_axis(velocity[:, :-1], back[..., None], axis=2)[:, :, :, None]
-    c0 = xp.take_along_axis(signs.confidence[:, :-1, :, _ARMS], back, axis=2)[:, :, :, None]
+    back = xp.maximum(frames[:, :-1, None] - 1 - xp.arange(w), 0)  # b n-1 w
     places = signs.coordinates[..., _ARMS, :2], velocity, signs.confidence[..., _ARMS]
+    x0, v0, c0 = (_at(a[:, :-1], back)[:, :, :, None] for a in places)
     x1, v1, c1 = (a[:, 1:, None, :w] for a in places)
     both = c0 * c1  # b n-1 w w j
     apart = (length(x0 - x1) + manner.memory * length(v0 - v1))[..., 0]
@@ -276,17 +273,19 @@ def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool)
     begin = last - tail if at_end else first
     at = xp.clip(begin[..., None] + xp.arange(TAIL), 0, xp.maximum(last - 1, 0)[..., None])  # b n tail
     table = xp.asarray(np.stack([np.zeros((2, TAIL), np.float32), *(parabola(k, at_end) for k in range(1, TAIL + 1))]))
-    around = xp.take_along_axis(coordinates, at[..., None, None], axis=2)
+    around = _at(coordinates, at)
     fit = xp.einsum("bnkt,bntjc->bnkjc", table[tail], around)
-    seen = (xp.take_along_axis(confidence, at[..., None], axis=2) > 0).all(axis=2)[..., None]
+    seen = (_at(confidence, at) > 0).all(axis=2)[..., None]
     edge = xp.maximum(last - 1, 0) if at_end else first
     return _at(coordinates, edge), _at(confidence, edge), fit[:, :, 0] * seen, 2 * fit[:, :, 1] * seen
 
 
-def _at(values: Float[Array, "b n s *j"], frame: Int[Array, "b n"]) -> Float[Array, "b n *j"]:
-    """Of each sign the values at one of its frames."""
+def _at(values: Float[Array, "b n s *j"], frames: Int[Array, "b n *k"]) -> Float[Array, "b n *j"]:
+    """Of each sign the values at one of its frames, or at several. Whole frames are taken, not value by value."""
     xp = values.__array_namespace__()
-    return xp.take_along_axis(values, frame.reshape(*frame.shape, *[1] * (values.ndim - 2)), axis=2)[:, :, 0]
+    more = [1] * (frames.ndim - 2)
+    b, n = frames.shape[:2]
+    return values[xp.arange(b).reshape(b, 1, *more), xp.arange(n).reshape(n, *more), frames]
 
 
 def _velocity(values: Float[Array, "b n s j c"], frames: Int[Array, "b n"], fps: float) -> Float[Array, "b n s j c"]:

@@ -237,7 +237,7 @@ def steady(segment: Pose, rest: Pose | None) -> Pose:
             continue
         for joint in arm:
             seen = np.flatnonzero(confidence[:, joint] > 0)
-            if not len(seen):
+            if len(seen) in (0, len(confidence)):
                 continue
             first, last = seen[0], seen[-1]
             coordinates[:first, joint], confidence[:first, joint] = coordinates[first, joint], confidence[first, joint]
