@@ -143,8 +143,9 @@ def theirs(sentence: Sentence, **settings) -> Pose:
         file.unlink()
 
 
-def systems() -> dict[str, Callable[[Sentence], Pose]]:
+def systems(sentences: Sequence[Sentence]) -> dict[str, Callable[[Sentence], Pose]]:
     free = fluent.FLUENT
+    next_of = {one.name: sentences[i - 1] for i, one in enumerate(sentences)}
     every: dict[str, Callable[[Sentence], Pose]] = {
         "the original itself": lambda one: one.truth,
         "its mean pose, held": lambda one: Pose.joined([scores.still(one.truth)] * len(one.truth)),
@@ -166,6 +167,7 @@ def systems() -> dict[str, Callable[[Sentence], Pose]]:
         "  strokes not cut": lambda one: ours(one.signs, free._replace(strokes=False)),
         "  joins not chosen": lambda one: ours(one.signs, free._replace(share=0.0)),
         "  joins by place alone": lambda one: ours(one.signs, free._replace(memory=0.0)),
+        "  another sentence's signs": lambda one: ours(next_of[one.name].signs, free),
         "  signs of .8 s at most": lambda one: ours(one.signs, free._replace(longest=0.8)),
     }
 
@@ -185,7 +187,7 @@ def main() -> None:
             f"{one.name}: {len(one.truth)} frames, {straight:.0%} of them on straight lines between the signs; "
             f"{len(one.signs)} signs, {one.copied} of them the original's own"
         )
-    every = systems()
+    every = systems(sentences)
     made = {name: [system(one) for one in sentences] for name, system in every.items()}
     names = ["frames", "DTW", "hands x3", "nDTWp", "DTW-MJE"]
     for what in ("truth", "signs_alone"):
