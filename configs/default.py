@@ -217,7 +217,9 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 100.0  # accelerations are small numbers: squared shoulder widths a frame^2
+    # Accelerations are small numbers: squared shoulder widths a frame^2. Of real signing at 24 frames a second 1 was
+    # right (docs/performance.md): there 100 smooths away what the hands do.
+    c.loss.smooth = 100.0
     c.loss.hand = 50.0  # squared shoulder widths too
     c.loss.velocity = 0.1
     c.loss.pose = 50.0  # all joints against the ground truth, beside the hands

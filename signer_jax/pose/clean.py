@@ -67,7 +67,7 @@ def bridge(pose: Pose) -> Pose:
     other. The filled frames get the lower confidence of the two. What is missing at an end stays missing.
     """
     coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
-    whole = (pose.confidence > 0).all(axis=0)
+    whole: np.ndarray = np.all(pose.confidence > 0, axis=0)
     for side, (wrist_name, hand) in zip(("left", "right"), _SIDES, strict=True):
         wrist = skeleton.INDEX[wrist_name]
         arm = (skeleton.INDEX[f"{side}_elbow"], wrist, *(skeleton.INDEX[name] for name in hand))

@@ -48,7 +48,7 @@ class Manner(NamedTuple):
     memory: float  # for which a velocity counts: a difference of velocities costs the way that it makes in this time
 
 
-# Of 26 timed signs of a corpus 23 last at most .4 s, and half of the gaps between them .16 s; a dictionary's signs last
+# Of 26 timed signs of a corpus 23 last at most .4 s, and half of the gaps between them .19 s; a dictionary's signs last
 # one to two seconds (docs/prior.md).
 FLUENT = Manner(strokes=True, longest=0.4, transition=0.12, hold=0.12, window=0.3, share=0.3, memory=0.2)
 AS_RECORDED = Manner(strokes=False, longest=np.inf, transition=0.25, hold=0.25, window=0.0, share=0.0, memory=0.0)
@@ -275,7 +275,7 @@ def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool)
     table = xp.asarray(np.stack([np.zeros((2, TAIL), np.float32), *(parabola(k, at_end) for k in range(1, TAIL + 1))]))
     around = _at(coordinates, at)
     fit = xp.einsum("bnkt,bntjc->bnkjc", table[tail], around)
-    seen = (_at(confidence, at) > 0).all(axis=2)[..., None]
+    seen = xp.all(_at(confidence, at) > 0, axis=2)[..., None]
     edge = xp.maximum(last - 1, 0) if at_end else first
     return _at(coordinates, edge), _at(confidence, edge), fit[:, :, 0] * seen, 2 * fit[:, :, 1] * seen
 

@@ -361,10 +361,12 @@ def _transitions(
     (m0, a0), (m1, a1) = (tangents(edge.velocity, edge.acceleration, distance, steps, fps) for edge in (before, after))
     which, nth = _counted(frames)
     share = ((nth + 1).astype(np.float32) / (frames[which] + 1).astype(np.float32))[:, None]
-    curve = quintic(
-        share[..., None],
-        (before.place[which], m0[which], a0[which]),
-        (after.place[which], m1[which], a1[which]),
+    curve: np.ndarray = np.asarray(
+        quintic(
+            share[..., None],
+            (before.place[which], m0[which], a0[which]),
+            (after.place[which], m1[which], a1[which]),
+        )
     )
     c0, c1 = before.confidence, after.confidence
     both = (c0 > 0) & (c1 > 0)

@@ -45,7 +45,7 @@ from signer_jax.types import Pose
 
 NOISE = 0.012  # shoulder widths of the body, 1.4 times as much of the hands: the built-in corpus's
 JUMPS, JUMP = 0.01, 0.15  # of the hands' joints, and how far
-SHARES = (0.003, 0.01, 0.03)  # of L_smooth's default weight
+SHARES = (0.01, 0.03, 0.1)  # of L_smooth's default weight
 STEPS, BATCH, WINDOW = 600, 16, 48
 JOINTS = skeleton.subset("signing_74")
 NAMES = ("hand error", "all joints", "smooth/1e3", "jerk", "moved", "/ least")
