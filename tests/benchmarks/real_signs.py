@@ -13,7 +13,7 @@ and to do nothing. ± is the standard error over the test clips.
 `moved` is how far a confident hand's joints were moved on average, and `least` how far the exact smoother moves them
 that is as smooth: 1 and no less is what it must.
 
-Choosing: of the signs of DATA/stitching, which of the dictionary's 20 signs is nearest by hand-weighted DTW, as y is
+Choosing: of the signs of DATA/stitching, which of the dictionary's 19 signs is nearest by hand-weighted DTW, as y is
 found for data that does not say it; those that are the sentence's own frames are left out.
 """
 
