@@ -122,6 +122,8 @@ def get_config() -> ConfigDict:
     c.pose.stabiliser_hidden = 128
     c.pose.stabiliser_layers = 2
     c.pose.stabiliser_kernel = 7
+    # Shoulder widths over a joint's confidence that the stabiliser moves it at most; 0: as far as it likes
+    c.pose.stabiliser_reach = 0.1
     c.pose.transition = 0.25  # seconds between two signs when no ground truth says it
 
     # -- Video autoencoder: AutoencoderKLWan at any size ------------------------------------------------------------
@@ -219,7 +221,9 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    c.loss.smooth = 100.0  # accelerations are small numbers: squared shoulder widths a frame^2
+    # Accelerations are small numbers: squared shoulder widths a frame^2. Of real signing at 24 frames a second 1 was
+    # right (docs/performance.md): there 100 smooths away what the hands do.
+    c.loss.smooth = 100.0
     c.loss.hand = 50.0  # squared shoulder widths too
     c.loss.velocity = 0.1
     c.loss.pose = 50.0  # all joints against the ground truth, beside the hands

@@ -115,6 +115,7 @@ def describe(
             hidden=settings.pose.stabiliser_hidden,
             layers=settings.pose.stabiliser_layers,
             kernel=settings.pose.stabiliser_kernel,
+            reach=settings.pose.stabiliser_reach,
             **compute,
         )
     if parts & {"vae", "renderer"}:

@@ -199,6 +199,7 @@ class Posing:
     stabiliser_hidden: Width
     stabiliser_layers: Layers
     stabiliser_kernel: Odd
+    stabiliser_reach: Annotated[float, number(0.0, 1e3)]
     transition: Annotated[float, number(0.0, 60.0)]
 
 

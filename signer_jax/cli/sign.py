@@ -32,6 +32,10 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--style", help="a picture of the signer to render")
     parser.add_argument("--language", help="the sign language (ase, gsg, …); found from the text where not given")
+    parser.add_argument(
+        "--as-recorded", action="store_true",
+        help="with --prior: signs as slow as the database has them, each with its rise and sink",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     given = arguments.from_pose
     if given and (arguments.prior or arguments.pose or arguments.language):
         raise SignerError("--from-pose is rendered by --workdir alone; leave --prior, --pose and --language out")
+    if arguments.as_recorded and not arguments.prior:
+        raise SignerError("--as-recorded needs --prior: a run has learned its times; leave it out")
     if arguments.text or not given:
         check_text(arguments.text)
     video_file = output_folder(arguments.out, "--out")
@@ -58,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from signer_jax.pipeline import Signer, check_asked
+    from signer_jax.pose import fluent
     from signer_jax.pose.clean import clean
     from signer_jax.pose.draw import draw
     from signer_jax.pose.formats import pose_file as pose_format
@@ -81,7 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
         check_database(arguments.prior)
-        signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), transition=0.25)
+        manner = fluent.AS_RECORDED if arguments.as_recorded else fluent.FLUENT
+        signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), manner)
     print(one_line(" ".join(signed.glosses)))
     if signed.found:
         print(one_line(f"found: {', '.join(f'{word} ({how})' for word, how in signed.found)}"))

@@ -16,7 +16,7 @@ from signer_jax.evaluation.texts import score_texts
 from signer_jax.metrics import pose as pose_metrics
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton, stitching
-from signer_jax.pose.filters import binomial, savitzky_golay
+from signer_jax.pose.filters import binomial, penalised, savitzky_golay
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.pose.warping import HAND_WEIGHT, joint_weights
 from signer_jax.progress import progress
@@ -27,6 +27,8 @@ from signer_jax.stations.perform import Performed, Timing, perform_many, stabili
 from signer_jax.stations.understand import semantics
 from signer_jax.types import Pose, Sample
 
+_PENALTY = 0.1  # of `filters.penalised`: the best on real clips with a detector's noise (docs/performance.md)
+
 
 def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
     """The gates' choice of experts and the stabiliser, on the ground truth's glosses and timing, beside baselines; and
@@ -35,7 +37,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
     At most `limit` sentences, evenly over those of the split that have glosses, a pose and their times;
     `pose/sentences` says how many were scored. Of the choice see `experts.choice_figures`; of `pose/text_dtw*`
     `texts.score_texts`. `pose/smooth_*`, `pose/hand_*`, `pose/jerk_*`: the followed expert (whose hands are the
-    truth's, but for their time and noise) before and after the stabiliser, through two filters that need no training,
+    truth's, but for their time and noise) before and after the stabiliser, through three filters that need no training,
     and the ground truth (as detected, with its noise).
     """
     records = signer.corpus.motions(split)
@@ -83,7 +85,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
         choices.append(Choice(sample.signer, distances, weights, mask, chosen, by_readers))
         filtered = {
             "before": before, "after": after, "binomial": binomial(before), "savitzky_golay": savitzky_golay(before),
-            "truth": truth,
+            "penalised": penalised(before, _PENALTY), "truth": truth,
         }  # fmt: skip
         smooth = smoothness(list(filtered.values()), c.smooth_order)
         for (name, pose), value in zip(filtered.items(), smooth, strict=True):

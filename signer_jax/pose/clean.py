@@ -67,9 +67,11 @@ def bridge(pose: Pose) -> Pose:
     other. The filled frames get the lower confidence of the two. What is missing at an end stays missing.
     """
     coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
+    whole: np.ndarray = np.all(pose.confidence > 0, axis=0)
     for side, (wrist_name, hand) in zip(("left", "right"), _SIDES, strict=True):
         wrist = skeleton.INDEX[wrist_name]
-        for joint in (skeleton.INDEX[f"{side}_elbow"], wrist, *(skeleton.INDEX[name] for name in hand)):
+        arm = (skeleton.INDEX[f"{side}_elbow"], wrist, *(skeleton.INDEX[name] for name in hand))
+        for joint in (joint for joint in arm if not whole[joint]):
             for start, end in gaps(pose.confidence[:, joint] > 0):
                 if start == 0 or end == len(pose):
                     continue

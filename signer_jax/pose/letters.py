@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from signer_jax.pose import skeleton, stitching
+from signer_jax.pose.curves import PEAK
 from signer_jax.types import Pose
 
 _SLOW = 1.0  # shoulder widths a second: a hand that is slower holds a letter, or turns within one
@@ -20,7 +21,6 @@ _HOLD = 0.32  # seconds that a letter is held at most
 _LEAST, _MOST = 0.24, 0.48  # seconds from one letter to the next
 _PEAK_SPEED = 3.0  # shoulder widths a second: how fast fingers, and the hand, go there at most
 _SLIDE = 0.2  # shoulder widths that the hand goes aside to show a letter again
-_PEAK = 1.875  # of a minimum-jerk movement, see `stitching`
 _HANDS = [[skeleton.INDEX[name] for name in hand] for hand in (skeleton.LEFT_HAND, skeleton.RIGHT_HAND)]
 _FINGERS = [joint for hand in _HANDS for joint in hand]
 _SIDE = {"left": 1, "right": -1}  # where the signer's left and right lie, along x
@@ -83,7 +83,7 @@ def way_seconds(before: Pose, after: Pose) -> float:
     seen = (before.confidence[-1, _FINGERS] > 0) & (after.confidence[0, _FINGERS] > 0)
     step = (after.coordinates[0, _FINGERS] - before.coordinates[-1, _FINGERS])[seen, :2]
     way = float(np.linalg.norm(step, axis=-1).max(initial=0))
-    return min(max(_LEAST, _PEAK * way / _PEAK_SPEED), _MOST)
+    return min(max(_LEAST, PEAK * way / _PEAK_SPEED), _MOST)
 
 
 def _speed(pose: Pose) -> Float[np.ndarray, " t-1"]:

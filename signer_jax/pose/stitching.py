@@ -1,7 +1,6 @@
 """From isolated signs to one continuous pose: trimming, resampling, spans on a time line, smooth transitions."""
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import bridge
+from signer_jax.pose.curves import PEAK, PEAK_SPEED, TAIL, length, parabola, quintic, tangents
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.types import Pose
 
@@ -19,12 +19,6 @@ _REST = -1.3
 _SIGNING = -0.85  # a hand that never comes above this rests all the time
 _RAISED = 0.5  # share of the way from the rest to a hand's highest place above which it signs
 _NEARLY = 0.05  # shoulder widths below that: what measuring again may move a hand by
-_TAIL = 5  # frames at a sign's edge from which its velocity and acceleration are measured
-# What an edge velocity, kept up, may cover in a transition: times the transition's distance, or shoulder widths where
-# it is a human speed. A fifth of it is how far the hand overshoots.
-_OVERSHOOT, _HUMAN_OVERSHOOT = 1.5, 1.2
-_PEAK_SPEED = 6.0  # shoulder widths a second, about 2 m/s: how fast a hand moves between two signs at most
-_PEAK = 1.875  # the peak speed of a minimum-jerk movement over its mean speed (Flash and Hogan 1985)
 _GUESSED = 0.5  # confidence of an arm that nobody saw
 REST_SECONDS = 0.4  # how long the hands take from and to the rest pose
 
@@ -95,7 +89,7 @@ def transition_seconds(before: Pose, after: Pose, least: float) -> float:
         if before.confidence[-1, wrist] > 0 and after.confidence[0, wrist] > 0:
             step = after.coordinates[0, wrist] - before.coordinates[-1, wrist]
             way = max(way, float(np.linalg.norm(step[:2])))  # a detector's z is a guess, several times too deep
-    return max(least, _PEAK * way / _PEAK_SPEED)
+    return max(least, PEAK * way / PEAK_SPEED)
 
 
 def timeline(segments: Sequence[Pose], gap: float | Sequence[float], fps: float) -> tuple[Int[np.ndarray, "n 2"], int]:
@@ -243,7 +237,7 @@ def steady(segment: Pose, rest: Pose | None) -> Pose:
             continue
         for joint in arm:
             seen = np.flatnonzero(confidence[:, joint] > 0)
-            if not len(seen):
+            if len(seen) in (0, len(confidence)):
                 continue
             first, last = seen[0], seen[-1]
             coordinates[:first, joint], confidence[:first, joint] = coordinates[first, joint], confidence[first, joint]
@@ -342,27 +336,17 @@ def _edges(
     in all of them.
     """
     first, last = firsts[pieces], firsts[pieces + 1] - 1
-    tails = np.minimum(last - first + 1, _TAIL)
+    tails = np.minimum(last - first + 1, TAIL)
     start = last - tails + 1 if at_end else first
-    frames = np.minimum(start[:, None] + np.arange(_TAIL), last[:, None])  # [n, tail]; what is past a tail weighs 0
-    factors = np.stack([_parabola(int(tail), at_end) for tail in tails])
+    frames = np.minimum(start[:, None] + np.arange(TAIL), last[:, None])  # [n, tail]; what is past a tail weighs 0
+    factors = np.stack([parabola(int(tail), at_end) for tail in tails])
     joints, axes = coordinates.shape[1:]
-    fit = (factors @ coordinates[frames].reshape(len(pieces), _TAIL, -1)).reshape(len(pieces), 2, joints, axes)
+    fit = (factors @ coordinates[frames].reshape(len(pieces), TAIL, -1)).reshape(len(pieces), 2, joints, axes)
     seen = (confidence[frames] > 0).all(axis=1)
     if not seen.all():
         fit *= seen[:, None, :, None]
     edge = last if at_end else first
     return _Edges(coordinates[edge], confidence[edge], fit[:, 0], 2 * fit[:, 1])
-
-
-@cache
-def _parabola(frames: int, at_end: bool) -> Float[np.ndarray, "2 tail"]:
-    """From values at `frames` times, the last or first of them 0, to the factors of time and time² that fit best."""
-    time = np.arange(frames, dtype=np.float64) - (frames - 1 if at_end else 0)
-    factors = np.zeros((2, _TAIL), np.float32)
-    fit = np.linalg.pinv(np.stack([time**k for k in range(min(3, frames))], axis=1))
-    factors[: len(fit) - 1, :frames] = fit[1:]
-    return factors
 
 
 def _transitions(
@@ -373,23 +357,16 @@ def _transitions(
     `anchor`: where among the joints the one stands that carries each; None where nothing is carried.
     """
     steps = (frames + 1).astype(np.float32)[:, None, None]
-    distance = _length(after.place - before.place)
-    (m0, a0), (m1, a1) = (
-        (_clamped(edge.velocity * steps, reach), _clamped(edge.acceleration * steps**2, 2 * reach))
-        for edge, reach in ((edge, _reach(edge.velocity, distance, fps)) for edge in (before, after))
-    )
+    distance = length(after.place - before.place)
+    (m0, a0), (m1, a1) = (tangents(edge.velocity, edge.acceleration, distance, steps, fps) for edge in (before, after))
     which, nth = _counted(frames)
     share = ((nth + 1).astype(np.float32) / (frames[which] + 1).astype(np.float32))[:, None]
-    u = share[..., None]
-    # Quintic Hermite: each factor is 1 in one of position, velocity and acceleration at one end and 0 in the others.
-    u2, u3, u4, u5 = u**2, u**3, u**4, u**5
-    curve = (
-        (1 - 10 * u3 + 15 * u4 - 6 * u5) * before.place[which]
-        + (u - 6 * u3 + 8 * u4 - 3 * u5) * m0[which]
-        + (u2 - 3 * u3 + 3 * u4 - u5) / 2 * a0[which]
-        + (u3 - 2 * u4 + u5) / 2 * a1[which]
-        + (-4 * u3 + 7 * u4 - 3 * u5) * m1[which]
-        + (10 * u3 - 15 * u4 + 6 * u5) * after.place[which]
+    curve: np.ndarray = np.asarray(
+        quintic(
+            share[..., None],
+            (before.place[which], m0[which], a0[which]),
+            (after.place[which], m1[which], a1[which]),
+        )
     )
     c0, c1 = before.confidence, after.confidence
     both = (c0 > 0) & (c1 > 0)
@@ -406,23 +383,3 @@ def _transitions(
         fade = np.where(early, 1 - 2 * share[one, 0], 2 * share[one, 0] - 1)
         confidence[one, joint] = np.where(early, c0[of, joint], c1[of, joint]) * np.maximum(fade, 0)
     return curve, confidence
-
-
-def _reach(velocity: np.ndarray, distance: np.ndarray, fps: float) -> np.ndarray:
-    """The longest way `[n, j, 1]` that `velocity` (a frame) may cover; one that no hand has is the detector's error."""
-    human = _length(velocity) * fps <= _PEAK_SPEED
-    return np.maximum(distance * _OVERSHOOT, np.where(human, _HUMAN_OVERSHOOT, 0.0))
-
-
-def _clamped(tangent: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Depth is held by itself: it is no measure of the others."""
-    plane, depth = tangent[..., :2], tangent[..., 2:]
-    held = np.minimum(1, reach / np.maximum(_length(plane), 1e-9))
-    plane = plane * held.repeat(plane.shape[-1], axis=-1)  # numpy is slow over two numbers that one is held against
-    return np.concatenate([plane, np.clip(depth, -reach, reach)], axis=-1)
-
-
-def _length(vectors: Float[np.ndarray, "n j c"]) -> Float[np.ndarray, "n j 1"]:
-    """In the plane; for two numbers ten times as quick as `np.linalg.norm`."""
-    x, y = vectors[..., 0], vectors[..., 1]
-    return np.sqrt(x * x + y * y)[..., None]

@@ -61,11 +61,23 @@ def low_pass(
     return total / jnp.maximum(jnp.asarray(weight), 1e-6)[..., None]
 
 
+def restrained(
+    change: Float[Array, "b t j c"], confidence: Float[Array, "b t j"], reach: float
+) -> Float[Array, "b t j c"]:
+    """The change of each joint, made no longer than `reach` over its confidence: who is seen surely is moved least."""
+    most = reach / jnp.maximum(confidence, 1e-3)[..., None]
+    square = jnp.square(change).sum(axis=-1, keepdims=True)
+    beyond = square > jnp.square(most)
+    # The root of 0 has no gradient, so it is taken of what is beyond alone.
+    return change * jnp.where(beyond, most / jnp.sqrt(jnp.where(beyond, square, 1.0)), 1.0)
+
+
 class Stabiliser(nn.Module):
     """Refines `[b, t, j, c]` over time; starts as the binomial filter (1, 2, 1) / 4 (its output layer is zero).
 
-    `kernel` is odd and counts frames; `layers` blocks see layers·(kernel-1)/2 frames to either side. A missing joint
-    (confidence 0) is left as it came and influences no other; nothing here makes it appear.
+    No joint moves farther than `reach` (shoulder widths; 0: any way) over its confidence. `kernel` is odd and counts
+    frames; `layers` blocks see layers·(kernel-1)/2 frames to either side. A missing joint (confidence 0) is left as it
+    came and influences no other; nothing here makes it appear.
     """
 
     hidden: int
@@ -74,6 +86,7 @@ class Stabiliser(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan_unroll: int = 1
     remat: bool = False
+    reach: float = 0.0
 
     @nn.compact
     def __call__(
@@ -106,4 +119,7 @@ class Stabiliser(nn.Module):
         change = change * self.param("scale", nn.initializers.constant(FIRST_SCALE), (j * c,))
         taps = self.param("taps", lambda _, joints: jnp.tile(FIRST_TAPS[:, None], (1, joints)), j)  # logits [3, j]
         filtered = low_pass(pose, shown, lengths, jnp.asarray(nn.softmax(taps, axis=0)))
-        return jnp.where(shown, filtered + change.reshape(b, t, j, c), pose)
+        stable = filtered + change.reshape(b, t, j, c)
+        if self.reach:
+            stable = pose + restrained(jnp.where(shown, stable - pose, 0.0), confidence, self.reach)
+        return jnp.where(shown, stable, pose)

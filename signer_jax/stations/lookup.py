@@ -2,15 +2,21 @@
 
 import re
 import unicodedata
+from collections.abc import Hashable, Sequence
+from itertools import groupby
+
+import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.language import choose_language
+from signer_jax.pose import fluent
 from signer_jax.pose.gloss_marks import is_mark
+from signer_jax.pose.letters import spell
 from signer_jax.pose.lookup import find
 from signer_jax.pose.lookup import look_up as look_up_words
 from signer_jax.pose.prior import Prior
-from signer_jax.stations.perform import join
-from signer_jax.types import Signed
+from signer_jax.pose.stitching import steady
+from signer_jax.types import Pose, Signed
 from signer_jax.writing import plain
 
 _PUNCTUATION = ".,;:!?'\""  # of ASCII's, what is no mark of a gloss
@@ -45,8 +51,8 @@ def _is_punctuation(character: str) -> bool:
     return character in _PUNCTUATION or (not character.isascii() and unicodedata.category(character)[0] == "P")
 
 
-def look_up(text: str, language: str | None, prior: Prior, transition: float) -> Signed:
-    """Each word of a text as the database has it, or fingerspelled; `transition` seconds between two signs. No video.
+def look_up(text: str, language: str | None, prior: Prior, manner: fluent.Manner) -> Signed:
+    """Each word of a text as the database has it, or fingerspelled, joined in a `manner`. No video.
 
     Raises `SignerError` for an empty text, an ambiguous language, or where nothing could be found.
     """
@@ -78,9 +84,18 @@ def look_up(text: str, language: str | None, prior: Prior, transition: float) ->
         raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
     # The letters of a spelled word belong together, other signs stand by themselves.
     owners = [(i, found.group(k)) for i, found in enumerate(every) for k in range(len(found.entries))]
-    pose, _ = join([prior.pose(entry) for entry in entries], transition, words=owners)
+    pose = _signed([prior.pose(entry) for entry in entries], owners, manner)
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]
     glosses = tuple(entry.gloss for entry in entries)
     ways = [(found.word, found.how) for found in every]
     return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks, found=ways)
+
+
+def _signed(signs: Sequence[Pose], owners: Sequence[Hashable], manner: fluent.Manner) -> Pose:
+    """The signs as one pose; several of one owner on end are the letters that a word is spelled with."""
+    groups = [[signs[i] for i in group] for _, group in groupby(range(len(signs)), key=owners.__getitem__)]
+    parts = [steady(spell(own)[0] if len(own) > 1 else own[0], None) for own in groups]
+    padded = fluent.padded([parts], [[len(own) > 1 for own in groups]])
+    done = fluent.compose(padded, manner, parts[0].fps)
+    return Pose(np.asarray(done.coordinates[0]), np.asarray(done.confidence[0]), parts[0].fps)

@@ -176,6 +176,7 @@ def test_every_path_of_every_command_is_among_those():
         "temperature",
         "top_k",
         "top_p",
+        "as_recorded",
     }
     found = set()
     for command in arguments_of(parser()):

@@ -17,7 +17,16 @@ from signer_jax.metrics.pose import (
     without_blinks,
 )
 from signer_jax.pose import skeleton, warping
-from signer_jax.pose.warping import MISSING, dtw, frame_cost, hand_index, joint_weights, nearest_candidate, warp
+from signer_jax.pose.warping import (
+    MISSING,
+    dtw,
+    dtw_of_frames,
+    frame_cost,
+    hand_index,
+    joint_weights,
+    nearest_candidate,
+    warp,
+)
 from signer_jax.types import Pose
 
 JOINTS = skeleton.SUBSETS["upper_50"]
@@ -53,6 +62,26 @@ def test_warp_is_the_textbook_recursion(shape):
 def test_warp_of_a_stack():
     costs = np.random.default_rng(0).uniform(size=(5, 6, 9))
     np.testing.assert_allclose(warp(costs), [warp_by_the_book(cost) for cost in costs], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (8, 1, 5), (9, 6, 1), (8, 6, 9), (11, 9, 6), (16, 7, 7)])
+def test_warp_of_many_goes_by_diagonals_and_is_the_same(shape):
+    costs = np.random.default_rng(sum(shape)).uniform(size=shape)
+    np.testing.assert_allclose(warp(costs), [warp_by_the_book(cost) for cost in costs], rtol=1e-12)
+
+
+def test_pairs_of_vectors_are_warped_by_distances_or_by_squares():
+    rng = np.random.default_rng(0)
+    ours, theirs = (rng.normal(5, 1, (19, frames, 3)) for frames in (6, 8))
+    apart = np.linalg.norm(ours[:, :, None] - theirs[:, None], axis=-1)
+    distances = [warp_by_the_book(cost) for cost in apart]
+    squares = [np.sqrt(warp_by_the_book(cost**2)) for cost in apart]
+    np.testing.assert_allclose(dtw_of_frames(ours, theirs, squared=False), distances, rtol=1e-9)
+    np.testing.assert_allclose(dtw_of_frames(ours, theirs, squared=True), squares, rtol=1e-9)
+    np.testing.assert_allclose(dtw_of_frames(ours, ours, squared=False), 0, atol=1e-5)
+    assert dtw_of_frames(ours[:0], theirs[:0], squared=True).shape == (0,)
+    with pytest.raises(SignerError, match=r"\[19, 6, 3\] against \[18, 8, 3\]; pairs of sequences are"):
+        dtw_of_frames(ours, theirs[1:], squared=True)
 
 
 @pytest.mark.parametrize("most", [4_000_000, 100])

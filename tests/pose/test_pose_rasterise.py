@@ -160,3 +160,42 @@ def test_memory_grows_with_the_pictures_alone(monkeypatch):
 
     for gradient, pictures in ((False, 1.1), (True, 2.1)):
         assert temporary(40, gradient) - temporary(4, gradient) < pictures * (40 - 4)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_clip_of_full_size_is_planned_in_its_pictures_memory(gradient):
+    """480 × 832, 81 frames, all 128 joints, compiled and not run: never frames × limbs × pixels at once."""
+    joints, size, frames = skeleton.SUBSETS["full_128"], (480, 832), 81
+    groups = skeleton.limb_groups(joints)
+    drawn = lambda pose, seen: rasterise(pose, seen, groups, size)  # noqa: E731
+    one = jax.grad(lambda pose, seen: jnp.square(drawn(pose, seen)).sum(), (0, 1)) if gradient else drawn
+    shapes = [jax.ShapeDtypeStruct((1, frames, len(joints), *more), jnp.float32) for more in ((2,), ())]
+    planned = jax.jit(one).lower(*shapes).compile().memory_analysis()
+    picture = 4 * frames * size[0] * size[1]  # bytes of one channel
+    limbs = sum(len(pairs) for _, pairs, _ in groups)
+    assert limbs > 60
+    # The pictures, with the gradient their own gradient too, and some frames' work beside them.
+    assert planned.temp_size_in_bytes < (2.1 if gradient else 1.1) * picture * len(groups) < 0.4 * picture * limbs
+
+
+def test_the_gradient_of_all_joints_equals_finite_differences():
+    """Along random directions of a whole body of 128 joints, drawn as the control picture draws it."""
+    joints, size = skeleton.SUBSETS["full_128"], (24, 40)
+    groups, rng = skeleton.limb_groups(joints), np.random.default_rng(0)
+    pose = rng.normal(0, 0.4, (1, 2, len(joints), 2)).astype(np.float32)
+    seen = rng.uniform(0.3, 0.9, pose.shape[:-1]).astype(np.float32)
+    weight = rng.normal(size=(1, 2, *size, len(groups)))
+    loss = jax.jit(lambda pose, seen: (rasterise(pose, seen, groups, size, softness=1.0) * weight).sum())
+    to_pose, to_seen = jax.grad(loss, (0, 1))(pose, seen)
+
+    def slope(along: list, step: float) -> float:
+        ends = [float(loss(pose + sign * step * along[0], seen + sign * step * along[1])) for sign in (1, -1)]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    for i, gradient in enumerate((to_pose, to_seen)):
+        ways = [rng.normal(size=a.shape).astype(np.float32) for a in [(pose, seen)[i]] * 12]
+        told = np.array([float((gradient * way).sum()) for way in ways])
+        # Few steps pass a kink (a limb over a pixel's centre, two confidences that change places), so that each slope
+        # is a little off; a wrong gradient is off in all of them.
+        found = np.array([slope([way, 0 * seen] if i == 0 else [0 * pose, way], 1e-3) for way in ways])
+        assert np.linalg.norm(found - told) < 0.03 * np.linalg.norm(told)

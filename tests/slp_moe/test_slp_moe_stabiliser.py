@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from signer_jax.slp_moe.losses import pose_reconstruction
-from signer_jax.slp_moe.stabiliser import Stabiliser, extend_edges, low_pass
+from signer_jax.slp_moe.stabiliser import Stabiliser, extend_edges, low_pass, restrained
 
 B, T, J, C = 2, 12, 4, 2
 
@@ -98,6 +98,34 @@ def test_remat_and_unroll_change_nothing():
         return jax.jit(jax.grad(lambda p: jnp.square(model.apply(p, pose, confidence)).sum()))(params)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), total(plain), total(other))
+
+
+def test_no_confident_joint_moves_farther_than_its_reach():
+    pose, confidence = random_pose()
+    confidence *= np.random.default_rng(3).uniform(0.2, 1, confidence.shape).astype(np.float32)
+    confidence[0, 2, 1] = 0
+    free, held = (Stabiliser(hidden=16, layers=2, kernel=5, reach=reach) for reach in (0.0, 0.3))
+    params = busy_params(free, pose, confidence)
+    moves = [np.asarray(jax.jit(model.apply)(params, pose, confidence)) - pose for model in (free, held)]
+    length = [np.linalg.norm(move, axis=-1) * confidence for move in moves]  # what a sure joint would have moved
+    assert (length[0] > 0.3).mean() > 0.5 and length[1].max() < 0.3 + 1e-5
+    within = length[0] < 0.3
+    np.testing.assert_allclose(moves[1][within], moves[0][within], atol=1e-6)
+    # Beyond, it is moved the same way, as far as it may be.
+    np.testing.assert_allclose(length[1][~within], 0.3, atol=1e-5)
+    turned = (moves[0] * moves[1]).sum(-1) / np.maximum(np.linalg.norm(moves[0], axis=-1), 1e-9)
+    np.testing.assert_allclose(turned, np.linalg.norm(moves[1], axis=-1), atol=1e-5)
+
+
+def test_the_reach_has_gradients_everywhere():
+    change = jnp.array([[[[0.0, 0.0], [3.0, 4.0], [0.01, 0.0], [1.0, 0.0]]]])
+    confidence = jnp.array([[[1.0, 1.0, 1.0, 0.0]]])
+    slope = jax.grad(lambda x: restrained(x, confidence, 0.5).sum())(change)
+    assert bool(jnp.isfinite(slope).all())
+    np.testing.assert_allclose(slope[0, 0, 0], [1, 1])
+    # Beyond the reach only the direction is free: .5 x/|x| has the gradient .5 (1 - u uᵀ) / |x|, u = (.6, .8).
+    np.testing.assert_allclose(slope[0, 0, 1], 0.1 * (np.ones(2) - np.array([0.6, 0.8]) * 1.4), atol=1e-6)
+    np.testing.assert_allclose(restrained(change, confidence, 0.5)[0, 0, 1], [0.3, 0.4], atol=1e-6)
 
 
 def test_even_kernel_is_refused():

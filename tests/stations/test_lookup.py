@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
+from signer_jax.pose.fluent import AS_RECORDED
 from signer_jax.pose.prior import Entry, Prior
 from signer_jax.stations.lookup import look_up, words_of
 from signer_jax.types import Pose
@@ -18,7 +19,7 @@ def prior(tmp_path_factory) -> Prior:
 
 
 def test_words_are_looked_up_or_spelled_or_skipped(prior):
-    signed = look_up("House, ab xyz!", "ase", prior, transition=0.2)
+    signed = look_up("House, ab xyz!", "ase", prior, AS_RECORDED)
     assert signed.glosses == ("HOUSE", "#A", "#B")
     assert signed.fingerspelled == ["ab"] and signed.skipped == ["xyz"]
     assert signed.video is None and signed.language == "ase" and signed.pose.fps == 10
@@ -35,11 +36,11 @@ def test_words_are_looked_up_or_spelled_or_skipped(prior):
     ("(house) \u00abhouse\u00bb, (2h)HOUSE!", "HOUSE HOUSE HOUSE"),
 ])  # fmt: skip
 def test_typographic_marks_are_as_plain_ones(prior, text, glosses):
-    assert " ".join(look_up(text, "ase", prior, 0.2).glosses) == glosses
+    assert " ".join(look_up(text, "ase", prior, AS_RECORDED).glosses) == glosses
 
 
 def test_marks_without_a_sign_are_said_and_are_no_lost_words(prior):
-    signed = look_up("HOUSE || [head nod] \u2014 fs-AB ?", "ase", prior, 0.2)
+    signed = look_up("HOUSE || [head nod] \u2014 fs-AB ?", "ase", prior, AS_RECORDED)
     assert signed.glosses == ("HOUSE", "#A", "#B") and signed.fingerspelled == ["AB"] and signed.skipped == []
     assert signed.remarks == [
         *(f"{mark}: a mark, no sign; skipped" for mark in ("||", "[head nod]", "-")),
@@ -48,8 +49,8 @@ def test_marks_without_a_sign_are_said_and_are_no_lost_words(prior):
 
 
 def test_the_language_is_the_one_that_knows_most_words(prior):
-    assert look_up("haus", None, prior, 0.2).language == "gsg"
-    assert look_up("house ab", None, prior, 0.2).language == "ase"
+    assert look_up("haus", None, prior, AS_RECORDED).language == "gsg"
+    assert look_up("house ab", None, prior, AS_RECORDED).language == "ase"
 
 
 def test_a_language_that_has_the_sign_comes_before_one_that_spells_it(tmp_path):
@@ -57,11 +58,11 @@ def test_a_language_that_has_the_sign_comes_before_one_that_spells_it(tmp_path):
     signs = [*((letter, "aed") for letter in "PIZA"), ("PIZZA", "gsg"), ("PIZZA", "ise"), ("TOP", "ise")]
     entries = [(Entry(gloss, language), still) for gloss, language in signs]
     database = Prior.build(entries, tmp_path / "p", 10.0, fallbacks={"aed": ["ise"], "slf": ["ise"]})
-    signed = look_up("pizza top", None, database, 0.2)
+    signed = look_up("pizza top", None, database, AS_RECORDED)
     assert signed.language == "ise" and signed.glosses == ("PIZZA", "TOP")
-    signed = look_up("pizza", None, database, 0.2)
+    signed = look_up("pizza", None, database, AS_RECORDED)
     assert signed.language == "gsg" and signed.remarks[0].startswith("taken from gsg; ise would do as well")
-    assert look_up("zip", None, database, 0.2).language == "aed"
+    assert look_up("zip", None, database, AS_RECORDED).language == "aed"
 
 
 def test_punctuation_of_any_script_is_none_of_a_word():
@@ -73,7 +74,7 @@ def test_punctuation_of_any_script_is_none_of_a_word():
 def test_several_signers_are_named(tmp_path):
     still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
     entries = [(Entry("HOUSE", "ase", "bea"), still), (Entry("TREE", "ase", "ann"), still)]
-    signed = look_up("house tree", "ase", Prior.build(entries, tmp_path / "p", 10.0), 0.2)
+    signed = look_up("house tree", "ase", Prior.build(entries, tmp_path / "p", 10.0), AS_RECORDED)
     assert signed.remarks == ["signed by 2 signers: ann, bea"]
 
 
@@ -87,11 +88,11 @@ def test_several_signers_are_named(tmp_path):
 )
 def test_what_cannot_be_signed_is_one_line(prior, text, language, says):
     with pytest.raises(SignerError, match=says):
-        look_up(text, language, prior, 0.2)
+        look_up(text, language, prior, AS_RECORDED)
 
 
 def test_how_each_word_was_found_is_returned(prior):
-    assert look_up("HOUSE house ab xyz", "ase", prior, 0.2).found == [
+    assert look_up("HOUSE house ab xyz", "ase", prior, AS_RECORDED).found == [
         ("HOUSE", "gloss"), ("house", "gloss in another case"), ("ab", "fingerspelled"), ("xyz", "skipped"),
     ]  # fmt: skip
 
@@ -99,8 +100,8 @@ def test_how_each_word_was_found_is_returned(prior):
 def test_a_language_without_signs_of_its_own_may_be_asked_for_where_another_stands_in(prior, tmp_path):
     still = Pose(np.ones((4, 128, 3), np.float32), np.ones((4, 128), np.float32), 10.0)
     database = Prior.build([(Entry("CASA", "ise"), still)], tmp_path / "p", 10.0, fallbacks={"slf": ["ise"]})
-    signed = look_up("casa", "slf", database, 0.2)
+    signed = look_up("casa", "slf", database, AS_RECORDED)
     assert signed.language == "slf" and signed.found == [("casa", "another language")]
-    assert look_up("casa", None, database, 0.2).language == "ise"
+    assert look_up("casa", None, database, AS_RECORDED).language == "ise"
     with pytest.raises(SignerError, match="not a sign language of this"):
-        look_up("casa", "ssr", database, 0.2)
+        look_up("casa", "ssr", database, AS_RECORDED)

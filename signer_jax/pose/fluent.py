@@ -1,0 +1,301 @@
+"""From a lexicon's signs to signing: each without its way from and to the rest, at a sentence's pace, and joined.
+
+A lexicon shows a sign by itself: the hands come up, take their time, and sink. In a sentence the next sign begins where
+the one before ends. `compose` takes all sentences of a batch at once, with no loop over signs or frames, on numpy's
+arrays or on JAX's, there inside `jax.jit` too:
+
+    strokes     the rise before the first moment that the higher hand no longer climbs is cut, and the sink after a sign
+    paced       a sign that lasts longer than a sentence's do is shown faster, but no hand faster than a human's
+    joined      of the frames around a join those two are taken that lie and move alike
+    transitions quintic curves (`curves.py`), in as many frames as a human needs for the way
+    wrists      an arm's wrist stands where its hand begins
+
+Faces are shown as they are.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from signer_jax.pose import skeleton
+from signer_jax.pose.curves import PEAK, PEAK_SPEED, TAIL, length, parabola, quintic, tangents
+from signer_jax.types import Array, Pose
+
+_SHORTEST = 3  # frames that a sign keeps
+_CLIMB = 0.5  # shoulder widths a second: a hand that goes up or down faster comes from the rest or goes there
+_SIDES = ("left", "right")
+_WRISTS = np.array([skeleton.INDEX[f"{side}_wrist"] for side in _SIDES])
+_ROOTS = np.array([skeleton.INDEX[f"{side}_hand_wrist_root"] for side in _SIDES])
+_ARMS = np.array([skeleton.INDEX[name] for side in _SIDES for name in skeleton.PARTS[f"{side}_arm"]])
+# What carries a joint that only one side of a transition knows.
+_CARRIER = np.arange(len(skeleton.JOINTS))
+for _side in _SIDES:
+    _CARRIER[[skeleton.INDEX[n] for n in skeleton.PARTS[f"{_side}_arm"][2:]]] = skeleton.INDEX[f"{_side}_wrist"]
+_CARRIER[[skeleton.INDEX[name] for name in skeleton.FACE]] = skeleton.INDEX["nose"]
+
+
+class Manner(NamedTuple):
+    """How signs become a sentence; times in seconds."""
+
+    strokes: bool  # whether a sign's way from and to the rest is cut, where another sign stands there
+    longest: float  # that a sign lasts, unless a hand would be faster than a human's
+    transition: float  # between two signs at least
+    hold: float  # of the first frame and of the last, so that a short sign can be seen
+    window: float  # at a sign's edge in which its join is looked for
+    share: float  # of a sign that its join may cut at each end
+    memory: float  # for which a velocity counts: a difference of velocities costs the way that it makes in this time
+
+
+# Of 26 timed signs of a corpus 23 last at most .4 s, and half of the gaps between them .19 s; a dictionary's signs last
+# one to two seconds (docs/prior.md).
+FLUENT = Manner(strokes=True, longest=0.4, transition=0.12, hold=0.12, window=0.3, share=0.3, memory=0.2)
+AS_RECORDED = Manner(strokes=False, longest=np.inf, transition=0.25, hold=0.25, window=0.0, share=0.0, memory=0.0)
+
+
+class Signs(NamedTuple):
+    """The signs of b sentences, padded to n signs of s frames, on the canonical joints, at one frame rate.
+
+    A sign of no frames is none; these stand behind the others. What is `fixed` (a spelled word) is neither cut nor
+    paced.
+    """
+
+    coordinates: Float[Array, "b n s j c"]
+    confidence: Float[Array, "b n s j"]
+    frames: Int[Array, "b n"]
+    fixed: Bool[Array, "b n"]
+
+
+class Composed(NamedTuple):
+    """`frames` of each sentence are real, and each sign's first frame and the one past its last; the rest is 0."""
+
+    coordinates: Float[Array, "b t j c"]
+    confidence: Float[Array, "b t j"]
+    spans: Int[Array, "b n 2"]
+    frames: Int[Array, " b"]
+
+
+def padded(sentences: Sequence[Sequence[Pose]], fixed: Sequence[Sequence[bool]] | None = None) -> Signs:
+    """The signs of sentences (at least one sign each) as `compose` takes them, in as little room as holds them."""
+    n, s = max(map(len, sentences)), max(len(sign) for signs in sentences for sign in signs)
+    joints, axes = sentences[0][0].coordinates.shape[1:]
+    coordinates = np.zeros((len(sentences), n, s, joints, axes), np.float32)
+    confidence, frames = np.zeros(coordinates.shape[:-1], np.float32), np.zeros((len(sentences), n), np.int32)
+    for i, signs in enumerate(sentences):
+        for k, sign in enumerate(signs):
+            coordinates[i, k, : len(sign)], confidence[i, k, : len(sign)] = sign.coordinates, sign.confidence
+            frames[i, k] = len(sign)
+    kept = np.zeros(frames.shape, bool)
+    for i, row in enumerate(fixed or ()):
+        kept[i, : len(row)] = row
+    return Signs(coordinates, confidence, frames, kept)
+
+
+def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) -> Composed:
+    """The sentences in `total` frames at `fps` (the signs' own rate); None: as many as the longest has (numpy alone).
+
+    Signs must be steady (`stitching.steady`). What does not fit into `total` is cut off: then `frames` is more. The
+    hands come up before the first sign and sink after the last as these have it.
+    """
+    xp = signs.coordinates.__array_namespace__()
+    start, end = strokes(signs, fps) if manner.strokes else (xp.zeros_like(signs.frames), signs.frames)
+    signs = paced(signs, start, end, manner.longest, fps)
+    first, last = joins(signs, manner, fps)
+    # ---- The time line ---------------------------------------------------------------------------------------------
+    kept = last - first  # b n
+    edge = _at(signs.coordinates, first)[:, 1:], _at(signs.coordinates, xp.maximum(last - 1, 0))[:, :-1]
+    shown = (_at(signs.confidence, first)[:, 1:] > 0) & (_at(signs.confidence, xp.maximum(last - 1, 0))[:, :-1] > 0)
+    way = (length(edge[0] - edge[1])[..., 0] * shown)[..., _WRISTS]
+    seconds = xp.maximum(manner.transition, PEAK * way.max(axis=-1) / PEAK_SPEED)
+    follows = signs.frames[:, 1:] > 0
+    gaps = xp.where(follows, xp.round(seconds * fps).astype(xp.int32), 0)  # b n-1
+    ends = xp.cumsum(kept, axis=1) + xp.concatenate([xp.zeros_like(kept[:, :1]), xp.cumsum(gaps, axis=1)], axis=1)
+    hold = round(manner.hold * fps)
+    ends = ends + hold
+    starts = ends - kept
+    frames = ends[:, -1] + hold
+    total = int(frames.max()) if total is None else total
+    time = xp.arange(total)
+    latest = (signs.frames > 0).sum(axis=1)[:, None] - 1
+    which = xp.clip((starts[:, None] <= time[:, None]).sum(axis=-1) - 1, 0, latest)  # b t
+    nth = time - xp.take_along_axis(starts, which, axis=1)
+    # ---- In a sign: its own frames ---------------------------------------------------------------------------------
+    own = xp.take_along_axis(kept, which, axis=1)
+    inside = (nth < own) | (which == latest)
+    source = xp.take_along_axis(first, which, axis=1) + xp.clip(nth, 0, own - 1)
+    row = xp.arange(len(which))[:, None]
+    coordinates, confidence = signs.coordinates[row, which, source], signs.confidence[row, which, source]
+    # ---- Between two: a curve --------------------------------------------------------------------------------------
+    if signs.frames.shape[1] > 1:
+        pair = xp.minimum(which, gaps.shape[1] - 1)
+        share = (nth - own + 1) / (xp.take_along_axis(gaps, pair, axis=1) + 1)
+        share = xp.clip(share.astype(xp.float32), 0, 1)[..., None]
+        between = transitions(signs, first, last, gaps, pair, share, fps)
+        coordinates = xp.where(inside[..., None, None], coordinates, between[0])
+        confidence = xp.where(inside[..., None], confidence, between[1])
+    confidence = xp.where((time < frames[:, None])[..., None], confidence, 0)
+    coordinates = with_wrists(coordinates, confidence)
+    return Composed(
+        xp.where(confidence[..., None] > 0, coordinates, 0), confidence, xp.stack([starts, ends], axis=-1), frames
+    )
+
+
+def strokes(signs: Signs, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
+    """The frames of each sign (first, past the last) without the climb at its beginning and the sink at its end.
+
+    Of the hand that comes up higher, for as long as it climbs or sinks at once. The first sign of a sentence keeps its
+    beginning, the last its end.
+    """
+    xp = signs.coordinates.__array_namespace__()
+    frames, s = signs.frames, signs.coordinates.shape[2]
+    seen = (signs.confidence[..., _WRISTS] > 0).any(axis=2)  # b n 2
+    height = xp.where(signs.confidence[..., _WRISTS] > 0, -signs.coordinates[..., _WRISTS, 1], -xp.inf)
+    side = xp.where(seen, height.max(axis=2), -xp.inf).argmax(axis=-1)  # b n
+    y = xp.take_along_axis(signs.coordinates[..., _WRISTS, 1], side[..., None, None], axis=-1)[..., 0]
+    known = xp.take_along_axis(signs.confidence[..., _WRISTS], side[..., None, None], axis=-1)[..., 0] > 0
+    climb = -_velocity(y[..., None, None], frames, fps)[..., 0, 0]  # b n s
+    padding = xp.arange(s) >= frames[..., None]
+    up = (climb > _CLIMB) & known
+    down = ((climb < -_CLIMB) & known) | padding
+    start = xp.cumprod(up, axis=-1).sum(axis=-1)
+    after = xp.cumprod(down[..., ::-1], axis=-1).sum(axis=-1) - (s - frames)
+    place = xp.arange(frames.shape[1])
+    start = xp.where((place == 0) | signs.fixed, 0, start)
+    after = xp.where((place == (frames > 0).sum(axis=1)[:, None] - 1) | signs.fixed, 0, after)
+    enough = frames - start - after >= _SHORTEST
+    return xp.where(enough, start, 0), xp.where(enough, frames - after, frames)
+
+
+def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], longest: float, fps: float) -> Signs:
+    """The frames from `start` to `end` of each sign, and all of them in at most `longest` seconds, or as many as keep
+    its wrists at a human speed.
+    """
+    xp = signs.coordinates.__array_namespace__()
+    s, now = signs.coordinates.shape[2], end - start
+    step = length(signs.coordinates[:, :, 1:, _WRISTS] - signs.coordinates[:, :, :-1, _WRISTS])[..., 0]
+    shown = (signs.confidence[:, :, 1:, _WRISTS] > 0) & (signs.confidence[:, :, :-1, _WRISTS] > 0)
+    at = xp.arange(s - 1)
+    within = (at >= start[..., None]) & (at < end[..., None] - 1)
+    fastest = xp.where(shown & within[..., None], step, 0).max(axis=(2, 3), initial=0) * fps
+    least = xp.maximum(min(longest * fps, 1e6), xp.ceil(now * fastest / PEAK_SPEED))
+    frames = xp.where(signs.fixed, now, xp.minimum(now, xp.maximum(xp.round(least), _SHORTEST)).astype(now.dtype))
+    nth = xp.minimum(xp.arange(s), xp.maximum(frames - 1, 0)[..., None])
+    place = start[..., None] + nth * ((now - 1) / xp.maximum(frames - 1, 1))[..., None]
+    place = xp.clip(place, 0, xp.maximum(end - 1, 0)[..., None])
+    before = xp.floor(place).astype(xp.int32)
+    after = xp.minimum(before + 1, xp.maximum(end - 1, 0)[..., None])
+    share = (place - before).astype(xp.float32)[..., None]
+    (p0, c0), (p1, c1) = ((_at(signs.coordinates, at), _at(signs.confidence, at)) for at in (before, after))
+    # A joint that one of the two frames lacks stays where the other has it, and goes missing half-way.
+    weight = xp.where(c1 <= 0, 0, xp.where(c0 <= 0, 1, share))
+    confidence = xp.where((c0 > 0) & (c1 > 0), c0 + share * (c1 - c0), xp.where(share < 0.5, c0, c1))
+    real = (xp.arange(s) < frames[..., None])[..., None]
+    confidence = xp.where(real, confidence, 0).astype(xp.float32)
+    coordinates = (p0 + weight[..., None] * (p1 - p0)) * (confidence[..., None] > 0)
+    return Signs(coordinates.astype(xp.float32), confidence, frames, signs.fixed)
+
+
+def joins(signs: Signs, manner: Manner, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
+    """The frames of each sign (first, past the last) that is joined to its neighbours.
+
+    Of the last frames of one and the first of the next the two are taken whose arms and hands lie nearest to each other
+    and move most alike: by the mean distance of the joints that both show, and of their velocities times `memory`.
+    """
+    xp = signs.coordinates.__array_namespace__()
+    frames, none = signs.frames, xp.zeros_like(signs.frames)
+    w = min(round(manner.window * fps), signs.coordinates.shape[2])
+    if w < 2 or frames.shape[1] < 2:
+        return none, frames
+    most = xp.where(signs.fixed, 1, xp.clip(xp.floor(manner.share * frames), 1, w)).astype(frames.dtype)
+    velocity = _velocity(signs.coordinates[..., _ARMS, :2], frames, fps)
+    back = xp.maximum(frames[:, :-1, None] - 1 - xp.arange(w), 0)  # b n-1 w
+    places = signs.coordinates[..., _ARMS, :2], velocity, signs.confidence[..., _ARMS]
+    x0, v0, c0 = (_at(a[:, :-1], back)[:, :, :, None] for a in places)
+    x1, v1, c1 = (a[:, 1:, None, :w] for a in places)
+    both = c0 * c1  # b n-1 w w j
+    apart = (length(x0 - x1) + manner.memory * length(v0 - v1))[..., 0]
+    cost = (apart * both).sum(axis=-1) / xp.maximum(both.sum(axis=-1), 1e-6)
+    allowed = (xp.arange(w)[:, None] < most[:, :-1, None, None]) & (xp.arange(w) < most[:, 1:, None, None])
+    cost = xp.where(allowed, xp.where(both.sum(axis=-1) > 0, cost, 1e6), xp.inf)
+    best = cost.reshape(*cost.shape[:2], -1).argmin(axis=-1).astype(frames.dtype)
+    cut = xp.where(frames[:, 1:] > 0, best // w, 0), xp.where(frames[:, 1:] > 0, best % w, 0)
+    return (
+        xp.concatenate([none[:, :1], cut[1]], axis=1),
+        frames - xp.concatenate([cut[0], none[:, :1]], axis=1),
+    )
+
+
+def transitions(
+    signs: Signs, first: Array, last: Array, gaps: Int[Array, "b n-1"], pair: Int[Array, "b t"],
+    share: Float[Array, "b t 1"], fps: float,
+) -> tuple[Float[Array, "b t j c"], Float[Array, "b t j"]]:  # fmt: skip
+    """Coordinates and confidence at `share` of the transition `pair` (that from sign `pair` to the next)."""
+    xp = signs.coordinates.__array_namespace__()
+    (p0, c0, v0, a0), (p1, c1, v1, a1) = (
+        _edge(signs, first[:, part], last[:, part], part, at_end=at_end)
+        for part, at_end in ((slice(None, -1), True), (slice(1, None), False))
+    )
+    steps, distance = (gaps + 1).astype(xp.float32)[..., None, None], length(p1 - p0)
+    sides = [(p, *tangents(v, a, distance, steps, fps)) for p, v, a in ((p0, v0, a0), (p1, v1, a1))]
+    row = xp.arange(len(pair))[:, None]
+    before, after = ([one[row, pair] for one in side] for side in sides)
+    curve = quintic(share[..., None], (before[0], before[1], before[2]), (after[0], after[1], after[2]))
+    c0, c1 = c0[row, pair], c1[row, pair]
+    both, early = (c0 > 0) & (c1 > 0), c0 > 0
+    carried = ((c0 > 0) != (c1 > 0)) & both[..., _CARRIER]
+    offset = xp.where(early[..., None], before[0] - before[0][:, :, _CARRIER], after[0] - after[0][:, :, _CARRIER])
+    curve = xp.where(carried[..., None], curve[:, :, _CARRIER] + offset, curve)
+    fade = xp.maximum(xp.where(early, 1 - 2 * share, 2 * share - 1), 0)
+    confidence = xp.where(both, c0 + share * (c1 - c0), xp.where(carried, xp.maximum(c0, c1) * fade, 0))
+    return curve, confidence
+
+
+def with_wrists(coordinates: Float[Array, "*t j c"], confidence: Float[Array, "*t j"]) -> Float[Array, "*t j c"]:
+    """Each arm's wrist moved to where its hand begins, the more the surer the hand is: detectors see the two apart."""
+    xp = coordinates.__array_namespace__()
+    root, wrist = coordinates[..., _ROOTS, :], coordinates[..., _WRISTS, :]
+    sure = xp.where(confidence[..., _WRISTS] > 0, xp.clip(confidence[..., _ROOTS], 0, 1), 0)[..., None]
+    moved = wrist + sure * (root - wrist)
+    place = np.full(coordinates.shape[-2], 2)
+    place[_WRISTS] = (0, 1)
+    spread = xp.concatenate([moved, moved[..., :1, :]], axis=-2)[..., place, :]
+    return xp.where((place < 2)[:, None], spread, coordinates)
+
+
+def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool) -> tuple[Array, Array, Array, Array]:
+    """Place, confidence, velocity and acceleration of each sign's last or first frame: a frame, of the parabola that
+    fits the few frames there best; 0 where a joint is not seen in all of them.
+    """
+    xp = signs.coordinates.__array_namespace__()
+    coordinates, confidence = signs.coordinates[:, part], signs.confidence[:, part]
+    tail = xp.clip(last - first, 1, TAIL)
+    begin = last - tail if at_end else first
+    at = xp.clip(begin[..., None] + xp.arange(TAIL), 0, xp.maximum(last - 1, 0)[..., None])  # b n tail
+    table = xp.asarray(np.stack([np.zeros((2, TAIL), np.float32), *(parabola(k, at_end) for k in range(1, TAIL + 1))]))
+    around = _at(coordinates, at)
+    fit = xp.einsum("bnkt,bntjc->bnkjc", table[tail], around)
+    seen = xp.all(_at(confidence, at) > 0, axis=2)[..., None]
+    edge = xp.maximum(last - 1, 0) if at_end else first
+    return _at(coordinates, edge), _at(confidence, edge), fit[:, :, 0] * seen, 2 * fit[:, :, 1] * seen
+
+
+def _at(values: Float[Array, "b n s *j"], frames: Int[Array, "b n *k"]) -> Float[Array, "b n *j"]:
+    """Of each sign the values at one of its frames, or at several. Whole frames are taken, not value by value."""
+    xp = values.__array_namespace__()
+    more = [1] * (frames.ndim - 2)
+    b, n = frames.shape[:2]
+    return values[xp.arange(b).reshape(b, 1, *more), xp.arange(n).reshape(n, *more), frames]
+
+
+def _velocity(values: Float[Array, "b n s j c"], frames: Int[Array, "b n"], fps: float) -> Float[Array, "b n s j c"]:
+    """Central differences a second, at a sign's ends from the one neighbour there is."""
+    xp = values.__array_namespace__()
+    s = values.shape[2]
+    at = xp.arange(s)
+    real = at < frames[..., None] - 1
+    after = xp.concatenate([values[:, :, 1:], values[:, :, -1:]], axis=2)
+    after = xp.where(real[..., None, None], after, values)
+    before = xp.concatenate([values[:, :, :1], values[:, :, :-1]], axis=2)
+    apart = xp.maximum((at > 0).astype(xp.int32) + real, 1)
+    return (after - before) * (fps / apart)[..., None, None].astype(values.dtype)
