@@ -160,6 +160,4 @@ def read(path: Path, of: str) -> Scored | None:
             raise ValueError("its rows are not those of its names")
         return Scored(units, names, values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise SignerError(
-            f"{path}: is damaged ({outside.reason_of(error)}); remove it, and it is scored anew"
-        ) from None
+        raise SignerError(f"{path}: is damaged ({outside.reason_of(error)}); remove it to score anew") from None

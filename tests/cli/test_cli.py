@@ -111,6 +111,7 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("--votes", ["study", "--votes", "x", "", "--study", "y"]),
         ("--study", ["study", "--votes", "x", "--study", ""]),
         ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
+        ("--workdir", ["reproduce", "table4", "--workdir", ""]),
     ],
 )
 def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
@@ -176,6 +177,8 @@ def test_every_path_of_every_command_is_among_those():
         "temperature",
         "top_k",
         "top_p",
+        "tables",
+        "seeds",
     }
     found = set()
     for command in arguments_of(parser()):
