@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.validation import read
 
     if not 1 <= arguments.seeds <= MOST_SEEDS:
-        raise SignerError(
-            f"--seeds {arguments.seeds}: give 1 to {MOST_SEEDS}; 3 tell more than chance from a difference"
-        )
+        raise SignerError(f"--seeds {arguments.seeds}: give 1 to {MOST_SEEDS}; 3 or more tell a difference")
     folder = Path(arguments.workdir)
     if mirror.place_of(folder) is not None:
         raise SignerError("--workdir: runs of a reproduction share files, which a bucket cannot; give a local folder")

@@ -12,14 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 from signer_jax import storage
 from signer_jax.errors import SignerError
 from signer_jax.evaluation.signed_videos import Filmed, filmed_texts, paired, sign
-from signer_jax.evaluation.texts import perform_texts
+from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import draw
 from signer_jax.reproduction import curves, paper, plots, rows, runs
 from signer_jax.reproduction.plots import Curve, Panel
 from signer_jax.reproduction.runs import Workshop
 from signer_jax.showcase import png, training_curves
-from signer_jax.training.partitioning import on_mesh_of
 from signer_jax.types import Pose
 
 _DTW = "DTW to the truth, shoulder widths"
@@ -94,8 +93,8 @@ def _losses(shop: Workshop, variant: str, stage: str) -> Curve:
 
 
 def figure5(shop: Workshop) -> list[tuple[str, np.ndarray]]:
-    """Of some sentences of dev the simplified pose (without the stabiliser's and beside the truth's), the pose video,
-    the video, and the ground truth's frames: strips with what they show.
+    """Of some sentences of dev the simplified pose (the joints that the models see, stabilised), the pose video (all
+    joints), the video, and the ground truth's frames: strips with what they show.
     """
     signer = shop.signer(runs.JOINT, shop.seeds[0])
     strips: list[tuple[str, np.ndarray]] = []
@@ -104,11 +103,11 @@ def figure5(shop: Workshop) -> list[tuple[str, np.ndarray]]:
         assert sample.pose is not None and sample.video is not None
         if made is None:
             continue
-        with on_mesh_of(signer.params):
-            pose = perform_texts(signer, [sample], np.arange(len(skeleton.JOINTS)), 3)[0][0]
         truth = min(len(sample.video), len(sample.pose))
+        simple = skeleton.subset(signer.settings.pose.joints)
         shown = {
-            f"“{sample.text}”: pose (a)": _strip(_poses(pose or made.pose)),
+            f"“{sample.text}”: simplified pose (a)": _strip(_poses(_alone(made.pose, simple))),
+            "pose video (b)": _strip(_poses(made.pose)),
             "final video (c)": _strip(made.video),
             "final video, its frames paired with the truth's": _strip(
                 _paired(made, sample.pose.slice(0, truth), signer)
@@ -122,10 +121,17 @@ def figure5(shop: Workshop) -> list[tuple[str, np.ndarray]]:
     return strips
 
 
-def _paired(made: Filmed, truth: Pose, signer: object) -> np.ndarray:
-    found = paired(made, truth, signer)  # type: ignore[arg-type]
+def _paired(made: Filmed, truth: Pose, signer: Signer) -> np.ndarray:
+    found = paired(made, truth, signer)
     assert found is not None
     return found
+
+
+def _alone(pose: Pose, joints: np.ndarray) -> Pose:
+    """With these joints shown and no others."""
+    seen = np.zeros_like(pose.confidence)
+    seen[:, joints] = pose.confidence[:, joints]
+    return Pose(pose.coordinates, seen, pose.fps)
 
 
 def _poses(pose: Pose) -> np.ndarray:
@@ -145,7 +151,7 @@ def grid_png(strips: Sequence[tuple[str, np.ndarray]]) -> bytes:
     sheet = Image.new("RGB", (max(picture.shape[1] for _, picture in strips), height), "#ffffff")
     canvas, down = ImageDraw.Draw(sheet), 0
     for said, picture in strips:
-        canvas.text((4, down + 3), said, fill="#222222", font=font)
+        canvas.text((4, down + 3), plots.plain(said), fill="#222222", font=font)
         sheet.paste(Image.fromarray(picture), (0, down + line))
         down += line + picture.shape[0]
     data = io.BytesIO()

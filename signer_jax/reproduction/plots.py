@@ -2,6 +2,7 @@
 
 import io
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -161,6 +162,11 @@ def _scaled(points: Points) -> list[tuple[float, float]]:
     return [(x * _SCALE, y * _SCALE) for x, y in points]
 
 
+def plain(text: str) -> str:
+    """Without the marks on letters, which Pillow's own font has not."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
 def _png_line(canvas: ImageDraw.ImageDraw, _: object, points: Points, colour: str, width: int, dashed: bool) -> None:
     at = _scaled(points)
     if not dashed:
@@ -187,7 +193,9 @@ def _png_text(
     canvas: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, at: tuple[float, float], text: str, anchor: str
 ) -> None:  # fmt: skip
     ((x, y),) = _scaled([at])
-    canvas.text((x, y), text, fill="#222222", font=font, anchor={"start": "ls", "middle": "ms", "end": "rs"}[anchor])
+    canvas.text(
+        (x, y), plain(text), fill="#222222", font=font, anchor={"start": "ls", "middle": "ms", "end": "rs"}[anchor]
+    )
 
 
 _SVG: dict[str, Any] = {"line": _svg_line, "area": _svg_area, "dot": _svg_dot, "text": _svg_text}
