@@ -35,8 +35,10 @@ def verdicts(table: Table, scored: Mapping[str, Sequence[Scored]]) -> list[Verdi
 
 
 def judged(apart: Difference | None, sign: int) -> tuple[str, str]:
-    """Whether a difference of this sign (1, -1) was found, and why it cannot be told. It was where all seeds have the
-    sign and the interval leaves out 0; without an interval, where so many as `FEWEST` seeds or more have it.
+    """Whether a difference of this sign (1, -1) was found, and what is to be said of that, if anything.
+
+    It was where all seeds have the sign and the interval leaves out 0; without an interval, where so many as `FEWEST`
+    seeds or more have it.
     """
     if apart is None:
         return OPEN, "one of the two has no such figure"
@@ -48,7 +50,7 @@ def judged(apart: Difference | None, sign: int) -> tuple[str, str]:
             return OPEN, "the interval has 0 in it"
     elif len(apart.each) < FEWEST:
         return OPEN, f"there is no interval, and {len(apart.each)} seeds of {FEWEST}"
-    return (HOLDS if signs == {sign} else FAILS), ""
+    return (HOLDS if signs == {sign} else FAILS), "" if len(apart.each) > 1 else "of one training"
 
 
 def _text(

@@ -84,8 +84,9 @@ def test_a_claim_is_judged_by_seeds_and_interval(each, low, high, sign, says):
     assert judged(Difference(each, float(np.mean(each)), low, high), sign)[0] == says
 
 
-def test_what_was_not_scored_cannot_be_told():
+def test_what_was_not_scored_cannot_be_told_and_one_training_is_said():
     assert judged(None, 1)[0] == OPEN
+    assert judged(Difference((1.0,), 1.0, 0.5, 1.5), 1) == (HOLDS, "of one training")
 
 
 TABLE = Table(
