@@ -239,6 +239,7 @@ def get_config() -> ConfigDict:
         ("renderer", 5000, 3, "muon", 5e-3),
         ("joint", 1000, 4, "adamw", 2e-5),
         ("back_translation", 3000, 32, "muon", 1e-2),  # no stage of a run: `signer back-translate`
+        ("progressive", 3000, 32, "adamw", 1e-3),  # nor is this: a baseline of `signer reproduce`
     ):
         c.train[stage] = ConfigDict()
         c.train[stage].steps = steps
@@ -331,4 +332,17 @@ def get_config() -> ConfigDict:
     c.back_translation.gloss_weight = 1.0  # of the glosses' CTC loss beside the text's cross entropy
     c.back_translation.beams = 4
     c.back_translation.length_penalty = 1.0
+
+    # -- Progressive Transformer: a baseline of `signer reproduce`, in a folder of its own (docs/reproduction.md) ------
+    c.progressive = ConfigDict()
+    c.progressive.joints = "signing_74"
+    c.progressive.max_frames = 160  # longer poses are not learned from, and none is made longer
+    c.progressive.d_model = 64
+    c.progressive.heads = 4
+    c.progressive.d_ff = 128
+    c.progressive.encoder_layers = 2
+    c.progressive.decoder_layers = 2
+    c.progressive.dropout = 0.0
+    c.progressive.future = 5  # frames that each step says, of which the first is taken; theirs: 10
+    c.progressive.noise = 0.05  # deviation of the noise on the frames that it is shown in training, shoulder widths
     return c

@@ -343,6 +343,7 @@ class Stages:
     renderer: Training
     joint: Training
     back_translation: Training
+    progressive: Training
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,22 @@ class BackTranslation:
     gloss_weight: NotNegative
     beams: Annotated[int, whole(1, 1000)]
     length_penalty: Annotated[float, number(-100.0, 100.0)]
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """A baseline, text to pose (`signer_jax/baselines/progressive/`); no run has it among its parameters."""
+
+    joints: Annotated[str, one_of(*SUBSETS)]
+    max_frames: Annotated[int, whole(4, 10**5)]
+    d_model: Annotated[int, whole(2, 2**17)]
+    heads: Width
+    d_ff: Width
+    encoder_layers: Layers
+    decoder_layers: Layers
+    dropout: Dropout
+    future: Annotated[int, whole(1, 1000)]
+    noise: NotNegative
 
 
 @dataclass(frozen=True)
@@ -448,6 +465,7 @@ class Settings:
     samples_every: Whole
     evaluate: Evaluate
     back_translation: BackTranslation
+    progressive: Progressive
 
     def stage(self, name: str) -> Training:
         return getattr(self.train, name)

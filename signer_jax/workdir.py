@@ -51,7 +51,8 @@ FREE = (
     "compiled", "allow_whole",
     "train.pose.accumulate",
 )  # fmt: skip
-_JUDGES = "back_translation"  # the stage of a folder that is no run of the pipeline: its values are no other's
+# Stages of folders that are no runs of the pipeline: their values are no other's.
+_APART = ("back_translation", "progressive")
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 
 
@@ -148,7 +149,8 @@ def check_claim(workdir: Path, settings: Settings) -> list[str]:
 def _changed(before: Settings, now: Settings) -> list[tuple[str, Any, Any]]:
     """(name, value before, value now) of what may not change within a run."""
     old, new = flatten(before), flatten(now)
-    free = FREE if _JUDGES in before.stages else (*FREE, f"{_JUDGES}.", f"train.{_JUDGES}.")
+    others = [name for name in _APART if name not in before.stages]
+    free = (*FREE, *(f"{place}{name}." for name in others for place in ("", "train.")))
     return [
         (name, old[name], new[name]) for name in sorted(old) if old[name] != new[name] and not name.startswith(free)
     ]

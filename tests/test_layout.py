@@ -14,7 +14,7 @@ ROOMS = (
     "bucket_lock", "storage", "presence", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe",
     "renderer", "settings", "validation", "configuration", "workdir", "result", "interop", "model", "data",
     "viewing", "language", "stations", "training", "planning", "back_translation", "opened", "pipeline", "export",
-    "evaluation", "showcase", "samples", "scores", "cli",
+    "evaluation", "baselines", "showcase", "samples", "scores", "reproduction", "cli",
 )  # fmt: skip
 # Module -> the one file that may import it. A config is loaded there, and is plain settings everywhere else.
 KNOWN_BY = {"ml_collections": "configuration.py", "orbax": "training/checkpoints.py"}

@@ -2,8 +2,10 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -12,11 +14,15 @@ from data.test_datasets_how2sign import FRONT, row, table
 from data.test_datasets_prompt2sign import make, skels
 from data.test_prepare_datasets import noses
 
+from signer_jax import configuration
+from signer_jax.back_translation import model as sign_to_text
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.data.estimators import dwpose
 from signer_jax.data.glossing import english
 from signer_jax.data.prepared import layout, reading
+from signer_jax.planning import steps, weightless
+from signer_jax.training import partitioning
 
 FPS = 24.0
 SIGNS = ("mother", "open", "door", "dog")
@@ -138,6 +144,24 @@ def test_what_belongs_together_in_prompt2sign_stays_together(prompt2sign, tmp_pa
         assert one.pose is not None and len(one.pose) == 8 + 2 * SENTENCES.index(one.text)
         assert one.glosses == english(one.text)
     assert len(motions) == len(SENTENCES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["paper_how2sign", "paper_prompt2sign"])
+def test_every_stage_is_traced_and_lowered_at_full_size(config):
+    """Its training step, of shapes alone: a value that does not fit another is an error here, not after a day."""
+    settings = configuration.load_without_weights(config, ["--config.data.corpus=builtin"])  # no model is of its size
+    described = weightless.described(settings)
+    mesh = partitioning.make_mesh(asdict(settings.mesh), jax.devices()[:1])
+    assert steps.numbers(described.params["slul"]) == pytest.approx(247.6e6, rel=0.01)  # T5 base
+    for stage in settings.stages:
+        step = steps.make(stage, settings, described, mesh)
+        assert step.needed > 0
+        step.program.trace(step.batch).lower()
+    c = settings.back_translation
+    reader = sign_to_text.build(c, settings.dtype, 8000, 1000, 2)
+    shapes = jax.eval_shape(reader.init, jax.random.key(0), *sign_to_text.example(c))
+    assert 10e6 < steps.numbers(shapes) < 60e6
 
 
 @pytest.mark.slow

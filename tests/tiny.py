@@ -35,6 +35,9 @@ def get_config():
     c.back_translation.d_model, c.back_translation.d_kv, c.back_translation.d_ff = 32, 8, 32
     c.back_translation.encoder_layers = c.back_translation.decoder_layers = 1
     c.train.back_translation.steps, c.train.back_translation.batch, c.train.back_translation.warmup = 4, 8, 1
+    c.progressive.d_model, c.progressive.d_ff = 16, 16
+    c.progressive.encoder_layers = c.progressive.decoder_layers = 1
+    c.train.progressive.steps, c.train.progressive.batch, c.train.progressive.warmup = 4, 8, 1
     c.log_every = 2
     c.checkpoint_every = 2
     c.keep_checkpoints = 1  # what tests harm has none before it, unless they say so

@@ -29,14 +29,19 @@ def add(commands: Any) -> None:
         "--poses", choices=ESTIMATORS, help="with --back-translation, read the run's videos too: by this pose estimator"
     )
     parser.add_argument("--pose-weights", metavar="DIR", help="the estimator's files, as for `signer prepare`")
+    parser.add_argument(
+        "--out", metavar="DIR",
+        help="also write the split's poses and videos, the truth's and the run's, as files for signer score and study",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from signer_jax import result as results
+    from signer_jax import storage
     from signer_jax.back_translation.translator import BackTranslator
-    from signer_jax.evaluation import evaluate
+    from signer_jax.evaluation import evaluate, from_texts, outputs
     from signer_jax.evaluation.back_translation import check, evaluate_back_translation
     from signer_jax.opened import along
     from signer_jax.pipeline import Signer
@@ -44,7 +49,10 @@ def run(arguments: argparse.Namespace) -> None:
     from signer_jax.training.partitioning import own_mesh
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
-    distinct({"--workdir": arguments.workdir}, {"--json": arguments.json})
+    distinct({"--workdir": arguments.workdir}, {"--json": arguments.json, "--out": arguments.out})
+    if arguments.out is not None:
+        storage.check_outside(arguments.out, f"--out {arguments.out}")
+        storage.check_replaceable(arguments.out, outputs.KIND)
     estimator, translator = _estimator(arguments), None
     if arguments.back_translation is not None:
         translator = BackTranslator.open(arguments.back_translation)
@@ -54,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     if translator is not None:
         check(signer, translator, arguments.split)
     evaluation = evaluate(signer, arguments.split)
+    from_texts(signer, arguments.split, evaluation)
     reached = results.reached(signer.params) | chosen(c, signer.workdir)
 
     def keep() -> None:
@@ -69,6 +78,12 @@ def run(arguments: argparse.Namespace) -> None:
     finally:  # whatever ends a back translation, of which each video may take minutes: what there is, is kept
         keep()
         _say(evaluation, arguments.split)
+    if arguments.out is not None:
+        written = outputs.write_outputs(
+            signer, arguments.split, c.evaluate.poses, c.evaluate.videos, Path(arguments.out)
+        )  # fmt: skip
+        for line in written or [f"{arguments.out}: empty, since {arguments.split} has nothing that this run makes"]:
+            print(one_line(line))
 
 
 def _say(evaluation: "Evaluation", split: str) -> None:

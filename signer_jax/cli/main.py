@@ -21,6 +21,7 @@ from signer_jax.cli import (
     plan,
     prepare,
     prior,
+    reproduce,
     score,
     sign,
     study,
@@ -33,7 +34,7 @@ from signer_jax.object_store import in_bucket, is_url
 from signer_jax.outside import check_local, code_of, line_of
 
 COMMANDS = (demo, prepare, data, encode, train, plan, back_translate, evaluate, gloss, sign, score, convert, view,
-            study, prior, import_, export)  # fmt: skip
+            study, reproduce, prior, import_, export)  # fmt: skip
 # Arguments that name a file or a folder, and whether a flag does. (What else `prepare` calls --video has choices.)
 PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose": True, "prior": True, "style": True,
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,

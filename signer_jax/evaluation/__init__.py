@@ -3,11 +3,13 @@
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import evaluate_glosses
 from signer_jax.evaluation.poses import evaluate_poses
+from signer_jax.evaluation.published import evaluate_published
+from signer_jax.evaluation.signed_videos import evaluate_signed_videos
 from signer_jax.evaluation.videos import evaluate_videos
 from signer_jax.pipeline import Signer
 from signer_jax.training.partitioning import on_mesh_of
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "from_texts"]
 
 
 def evaluate(signer: Signer, split: str) -> Evaluation:
@@ -24,3 +26,14 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
         if signer.model.renderer is not None and corpus.count(split, "video") and corpus.count(split, "pose"):
             evaluate_videos(signer, split, c.videos, result)
     return result
+
+
+def from_texts(signer: Signer, split: str, result: Evaluation) -> None:
+    """What `evaluate` leaves out, since a training's end waits for it: poses of texts by published scores, and videos
+    of texts.
+    """
+    corpus, c = signer.corpus, signer.settings.evaluate
+    if signer.model.slp_moe is not None and corpus.count(split, "pose"):
+        evaluate_published(signer, split, c.poses, result)
+        if signer.model.renderer is not None and corpus.count(split, "video"):
+            evaluate_signed_videos(signer, split, c.videos, result)

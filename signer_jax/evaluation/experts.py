@@ -82,6 +82,15 @@ def choice_figures(
     return figures | errors(sentences, [*choices[0].readers]), facts
 
 
+def choice_groups(choices: Sequence[Choice], order: Sequence[int]) -> dict[str, list[list[float]]]:
+    """The values behind `choice_figures` but the constant experts', a list a sentence that counts."""
+    choices = [choice for choice in choices if choice.counted.any()]
+    limit = form_limit(choices) if choices else float("nan")
+    sentences = [expert_rows(choice, order, limit) for choice in choices]
+    names = [name for name in sentences[0] if "_always_" not in name] if sentences else []
+    return {name: [rows[name] for rows in sentences] for name in names}
+
+
 def errors(sentences: Sequence[Mapping[str, Sequence[float]]], readers: Sequence[str]) -> dict[str, float]:
     """How sure the choice's figures are over sentences, and how far from those of the constant expert and of every
     reader of the text.

@@ -18,6 +18,8 @@ class Evaluation:
     joints: str = "full_128"  # the subset that `poses` are on
     poses: list[tuple[str, Pose]] = field(default_factory=list)  # label, pose
     clips: list[dict[str, np.ndarray]] = field(default_factory=list)  # name -> uint8 [t, h, w, 3]
+    # Of a figure that is a mean over sentences or clips the values of each, for intervals and differences.
+    each: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 def means(rows: dict[str, list[float]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from signer_jax.data.records import Records
 from signer_jax.data.streams import spread
-from signer_jax.evaluation.experts import Choice, choice_figures, expert_order
+from signer_jax.evaluation.experts import Choice, choice_figures, choice_groups, expert_order
 from signer_jax.evaluation.figures import Evaluation, means
 from signer_jax.evaluation.readers import performed_texts, readers
 from signer_jax.evaluation.texts import score_texts
@@ -102,6 +102,7 @@ def evaluate_poses(signer: Signer, split: str, limit: int, result: Evaluation) -
                 ("mean of the variants", stable_mean),
             ]
     figures, facts = choice_figures(choices, order, signer.retrieval.signers)
+    result.each |= {f"pose/{name}": groups for name, groups in choice_groups(choices, order).items()}
     figures |= means(rows) | {"sentences": float(len(scored))}
     if unknown := len(scored) - len(choices):
         figures["sentences_unknown"] = float(unknown)

@@ -15,6 +15,7 @@ from signer_jax.data.streams import spread, video_indices
 from signer_jax.errors import SignerError
 from signer_jax.evaluation.figures import Evaluation, differences, error_of, means, ratio_error
 from signer_jax.metrics import video as video_metrics
+from signer_jax.metrics.frechet import Moments, cell_features, frechet_distance
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
@@ -55,8 +56,9 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     `video_unseen/…`; their reference is a frame of another clip of theirs. A clip that is itself a training clip is
     left out of its signer's reference frames and baselines, which are of as many training clips as memory holds
     (`filmed_by`).
-    `…/clips`: how many were scored; `…_error`: the standard error over them; `…_over_best`: the difference to the best
-    of `BASELINES`, pair by pair, with its own.
+    `…/frechet_cells`: of all frames together, see `metrics.frechet`: no FID. `…/clips`: how many were scored;
+    `…_error`: the standard error over them; `…_over_best`: the difference to the best of `BASELINES`, pair by pair,
+    with its own.
     """
     corpus, studio = signer.corpus, signer.studio
     records, listed, filmed_at = corpus.motions(split), corpus.listed(split), video_indices(corpus, split)
@@ -67,6 +69,7 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     picked = sorted([*first, *(guests[k] for k in spread(len(guests), limit))])
     rows: Rows = defaultdict(list)
     clips: Counter[str] = Counter()
+    layouts: dict[str, Moments] = defaultdict(Moments)
     untrained = _untrained(signer)
     states: dict[int, Any] = dict.fromkeys(picked)
     if signer.texts:
@@ -107,6 +110,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
                 for key in keys:
                     rows[f"{key}/{kind}"].append(values)
             clips.update(f"{key}/clips" for key in keys)
+            for kind, video in {**candidates, "_truth": truth}.items():
+                layouts[f"{folder}/frechet_cells{kind}"].add(cell_features(video))
             if others:
                 score_motion(candidates, scored, truth, pose, distances(clip, list(others.values())), signer, rows)
             if i in first[:4] or not seen:
@@ -116,6 +121,8 @@ def evaluate_videos(signer: Signer, split: str, limit: int, result: Evaluation) 
     scores = {name: each for name, each in rows.items() if "/" in name}
     result.metrics |= means({name: [value for clip in each for value in clip] for name, each in scores.items()})
     result.metrics |= {name: float(count) for name, count in clips.items()}
+    result.metrics |= layout_figures(layouts)
+    result.each |= scores
     result.metrics |= motion_figures(rows)
     for folder in ("video", "video_unseen"):
         for kind in ("ssim", "hand_ssim", "detail"):
@@ -153,6 +160,15 @@ def clip_scores(
         scores[f"hand_ssim{name}"] = video_metrics.ssim(hands, true_hands).tolist()
         scores[f"detail{name}"] = video_metrics.gradient_correlation(hands, true_hands).tolist()
     return scores
+
+
+def layout_figures(layouts: dict[str, Moments]) -> dict[str, float]:
+    """The Fréchet distance of all frames' `cell_features` to the truth's; of few frames it is too large."""
+    truth = {name.removesuffix("_truth"): moments for name, moments in layouts.items() if name.endswith("_truth")}
+    return {
+        name: frechet_distance(moments, truth[name[: name.index("frechet_cells") + len("frechet_cells")]])
+        for name, moments in layouts.items() if not name.endswith("_truth") and moments.count > 1
+    }  # fmt: skip
 
 
 def certainty(name: str, rows: Rows) -> tuple[dict[str, float], str]:

@@ -111,6 +111,7 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
         ("--votes", ["study", "--votes", "x", "", "--study", "y"]),
         ("--study", ["study", "--votes", "x", "--study", ""]),
         ("--config", ["plan", "--config", "", "--topology", "cpu:8"]),
+        ("--workdir", ["reproduce", "table4", "--workdir", ""]),
     ],
 )
 def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
@@ -177,6 +178,8 @@ def test_every_path_of_every_command_is_among_those():
         "top_k",
         "top_p",
         "as_recorded",
+        "tables",
+        "seeds",
     }
     found = set()
     for command in arguments_of(parser()):
@@ -354,14 +357,29 @@ def test_tensorboard_holds_the_curves(tiny_run):
 
 
 def test_evaluate_prints_what_it_writes(tiny_run, tmp_path, capsys):
-    assert main(["evaluate", "--workdir", str(tiny_run), "--split", "dev", "--json", str(tmp_path / "f.json")]) == 0
+    words = ["--split", "dev", "--json", str(tmp_path / "f.json"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "--workdir", str(tiny_run), *words]) == 0
     out = capsys.readouterr().out
     written = json.loads((tmp_path / "f.json").read_text())
     assert all(name in out for name in written["metrics"])
     # The run's own figures, from checkpoints alone.
     before = json.loads((tiny_run / "result.json").read_text())
     assert written["params_sha256"] == before["params_sha256"]
-    assert written["metrics"] == pytest.approx(before["metrics"], rel=1e-3, abs=1e-3)
+    same = {name: written["metrics"][name] for name in before["metrics"]}
+    assert same == pytest.approx(before["metrics"], rel=1e-3, abs=1e-3)
+    # And what the end of a training does not wait for: published scores and videos of the texts.
+    more = written["metrics"].keys() - before["metrics"].keys()
+    assert {name.partition("/")[0] for name in more} == {"published", "video_text"}
+    assert {"published/dtw_pt", "published/ndtw_p_still", "video_text/ssim_reference", "video_text/psnr"} <= more
+    assert written["metrics"]["published/sentences"] + written["metrics"]["published/failed"] == 4
+    assert "|warp:fastdtw-1|" in written["facts"]["published/dtw_mje_slrtp"]
+    # The files of the same: what is scored frame by frame has as many.
+    folders = {path.relative_to(tmp_path / "out").as_posix(): len(list(path.iterdir()))
+               for path in (tmp_path / "out").glob("*/*")}  # fmt: skip
+    assert folders["poses/truth"] == 4 and folders["videos/truth"] == folders["videos/rendered"] == 2
+    videos = {name: str(tmp_path / "out" / "videos" / name) for name in ("truth", "rendered")}
+    assert main(["score", "video", "--ref", videos["truth"], "--hyp", videos["rendered"]]) == 0
+    assert "ssim" in capsys.readouterr().out
 
 
 def test_figures_are_kept_where_the_runs_mesh_does_not_fit_the_machine(tiny_run, tmp_path, capsys, monkeypatch):
@@ -374,6 +392,7 @@ def test_figures_are_kept_where_the_runs_mesh_does_not_fit_the_machine(tiny_run,
     config["mesh"]["data"] = 3
     (run / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(evaluation, "evaluate", lambda signer, split: evaluation.Evaluation({"gloss/bleu4": 12.5}))
+    monkeypatch.setattr(evaluation, "from_texts", lambda signer, split, result: None)
     assert main(["evaluate", "--workdir", str(run), "--json", str(tmp_path / "f.json")]) == 0
     written = json.loads((tmp_path / "f.json").read_text())
     assert written["metrics"] == {"gloss/bleu4": 12.5} and "12.5" in capsys.readouterr().out

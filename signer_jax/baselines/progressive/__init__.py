@@ -1,0 +1,1 @@
+"""A Progressive Transformer, text to pose frame by frame (Saunders et al. 2020)."""

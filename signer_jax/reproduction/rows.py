@@ -1,0 +1,33 @@
+"""The names of our rows, as tables show them."""
+
+# Poses of texts, read back
+SHUFFLED = "another sentence's true pose (floor)"
+REGRESSION = "mean-pose regression"
+PROGRESSIVE = "Progressive Transformer"
+DICTIONARY = "rule-based stitching (dictionary)"
+RETRIEVAL = "nearest training text's recording"
+BASE = "Base (T5), one signer's signs stitched"
+SLUL = "+ SLUL"
+SAGM = "+ SAGM"
+MOE = "+ SLP-MoE"
+TRUTH = "ground truth (unseen recordings)"
+# Glosses of texts
+COPY = "the text in upper case"
+GLOSS_RETRIEVAL = "nearest training text's glosses"
+GLOSS_BASE = "Base (T5)"
+GLOSS_SLUL = "SLUL"
+GLOSS_SAGM = "SLUL + SAGM"
+# Videos
+REFERENCE = "the reference picture"
+MEAN_FRAME = "mean training frame"
+NEAREST_POSE = "training frame of the nearest pose"
+COMPOSITE = "that with its hands pasted from others"
+AUTOENCODER = "autoencoder alone (ceiling)"
+PLAIN = "without SLP-MoE"
+JOINT = "with SLP-MoE, trained jointly"
+# Experts
+MEAN_OF_EXPERTS = "mean of the candidates (the average pose)"
+RANDOM_EXPERT = "a random expert"
+MAJORITY_EXPERT = "training's most frequent expert"
+TOP_EXPERT = "the gates' expert"
+RIGHT_EXPERT = "the expert that the truth follows (ceiling)"

@@ -1,0 +1,173 @@
+"""Our rows of texts: the poses that each system makes, read back into text, and the glosses that it understands."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from signer_jax.back_translation import examples
+from signer_jax.baselines import retrieval as retrieval_baseline
+from signer_jax.baselines.regression import Regression
+from signer_jax.baselines.stitching import by_words, dictionary, stitched
+from signer_jax.evaluation import back_translation as judging
+from signer_jax.evaluation.experts import expert_order
+from signer_jax.evaluation.figures import Evaluation
+from signer_jax.evaluation.glosses import gloss_baselines, scored_samples
+from signer_jax.evaluation.texts import perform_texts
+from signer_jax.pipeline import Signer
+from signer_jax.pose import skeleton
+from signer_jax.reproduction import rows, runs
+from signer_jax.reproduction.runs import Workshop
+from signer_jax.reproduction.scored import Scored, of_texts
+from signer_jax.stations.understand import understand, understand_rows
+from signer_jax.training.partitioning import on_mesh_of
+from signer_jax.types import Pose, Sample
+from signer_jax.writing import han_apart
+
+SPLITS = ("dev", "test")
+Poses = list[Pose | None]
+Makes = Callable[[Sequence[Sample]], Poses]
+
+
+def splits(shop: Workshop, kind: str) -> list[str]:
+    """Those of dev and test that hold `text` or `pose`."""
+    corpus = shop.corpus()
+    return [split for split in SPLITS if split in corpus.about["counts"] and corpus.count(split, kind)]
+
+
+# ---- Poses, read back ------------------------------------------------------------------------------------------------
+
+
+def by_rule(signer: Signer, samples: Sequence[Sample], order: Sequence[int] | None = None) -> Poses:
+    """The poses of the glosses that are understood, each sign by the first expert of `order` (training's most frequent
+    one first) that has it, stitched and no more. None where the database knows none of a sentence's glosses.
+    """
+    order = expert_order(signer) if order is None else order
+    texts, languages = [sample.text for sample in samples], [sample.language for sample in samples]
+    with on_mesh_of(signer.params):
+        understood = understand(texts, languages, signer.linker)
+    found: Poses = []
+    for i, sample in enumerate(samples):
+        glosses = [understood.sentences[b].glosses for b in understood.signed_rows(i)]
+        found.append(sentences_stitched(signer, glosses, sample, order))
+    return found
+
+
+def sentences_stitched(
+    signer: Signer, sentences: Sequence[Sequence[str]], sample: Sample, order: Sequence[int]
+) -> Pose | None:
+    retrieval, gap = signer.retrieval, signer.settings.pose.transition
+    parts = [stitched(each, sample.language, retrieval, order, gap, sample.name) for each in sentences]
+    known = [part for part in parts if part is not None]
+    return Pose.joined(known) if known and len(known) == len(parts) else None
+
+
+def by_gates(signer: Signer, samples: Sequence[Sample]) -> Poses:
+    with on_mesh_of(signer.params):
+        return perform_texts(signer, samples, np.arange(len(skeleton.JOINTS)), 3)[0]
+
+
+def by_dictionary(shop: Workshop, samples: Sequence[Sample]) -> Poses:
+    """The words' own glosses, in the text's order, without a model."""
+    corpus, signer = shop.corpus(), shop.linking({})
+    meaning, order = dictionary(corpus), expert_order(signer)
+    return [
+        sentences_stitched(signer, [by_words(sample.text, meaning.get(sample.language, {}))], sample, order)
+        for sample in samples
+    ]
+
+
+def by_regression(shop: Workshop, samples: Sequence[Sample]) -> Poses:
+    found = Regression.of(shop.corpus(), shop.settings.back_translation.joints)
+    return [None] * len(samples) if found is None else [*found.sign(samples)]
+
+
+def read_back(shop: Workshop, make: Makes) -> Scored:
+    """What the reader says of the poses that a system makes of each split's texts; what it cannot sign is read as
+    nothing.
+    """
+    corpus, reader, found = shop.corpus(), shop.reader(), Scored()
+    name = corpus.about["corpus"]
+    for split in splits(shop, "pose"):
+        samples = judging.judged(corpus, reader, split, shop.settings.evaluate.poses, Evaluation())
+        if samples:
+            said = [han_apart(one.text) for one in judging.read(reader, make(samples), samples)]
+            references = [examples.sentence_of(sample.text, name) for sample in samples]
+            found = found.joined(of_texts(split, said, references, judging.keys_of(samples, name)))
+    return found
+
+
+def true_poses(samples: Sequence[Sample]) -> Poses:
+    return [sample.pose for sample in samples]
+
+
+def other_poses(corpus: str, samples: Sequence[Sample]) -> Poses:
+    """The true pose of another sentence; none where all are the same."""
+    others = judging.other_sentences(samples, corpus)
+    return [None] * len(samples) if others is None else [samples[k].pose for k in others]
+
+
+# Of each row a function of the workshop and a seed, or of the workshop alone where nothing in it is drawn.
+def _seeded(shop: Workshop, seed: int, variant: str, make: Callable[[Signer, Sequence[Sample]], Poses]) -> Scored:
+    return read_back(shop, lambda samples: make(shop.signer(variant, seed), samples))
+
+
+def _progressive(shop: Workshop, seed: int) -> Scored:
+    trained = shop.progressive(seed)
+    return read_back(shop, lambda samples: [*trained.sign(samples)])
+
+
+SEEDED: dict[str, Callable[[Workshop, int], Scored]] = {
+    rows.PROGRESSIVE: _progressive,
+    rows.BASE: partial(_seeded, variant=runs.BASE, make=by_rule),
+    rows.SLUL: partial(_seeded, variant=runs.SLUL, make=by_rule),
+    rows.SAGM: partial(_seeded, variant=runs.MOE, make=by_rule),
+    rows.MOE: partial(_seeded, variant=runs.MOE, make=by_gates),
+}
+ALONE: dict[str, Callable[[Workshop], Scored]] = {
+    rows.TRUTH: lambda shop: read_back(shop, true_poses),
+    rows.SHUFFLED: lambda shop: read_back(shop, partial(other_poses, shop.corpus().about["corpus"])),
+    rows.RETRIEVAL: lambda shop: read_back(shop, partial(retrieval_baseline.sign, shop.corpus())),
+    rows.REGRESSION: lambda shop: read_back(shop, partial(by_regression, shop)),
+    rows.DICTIONARY: lambda shop: read_back(shop, partial(by_dictionary, shop)),
+}
+
+
+# ---- Glosses ---------------------------------------------------------------------------------------------------------
+
+
+def glosses_of(shop: Workshop, make: Callable[[Sequence[Sample]], Sequence[str]]) -> Scored:
+    found = Scored()
+    for split in splits(shop, "text"):
+        samples = scored_samples(shop.corpus(), split, shop.settings.evaluate.sentences)
+        references = [" ".join(sample.glosses) for sample in samples]
+        found = found.joined(of_texts(split, make(samples), references, [sample.text for sample in samples]))
+    return found
+
+
+def understood_glosses(signer: Signer, samples: Sequence[Sample]) -> list[str]:
+    """Each text in one piece, as training has it."""
+    texts, languages = [sample.text for sample in samples], [sample.language for sample in samples]
+    with on_mesh_of(signer.params):
+        return [" ".join(glosses) for glosses in understand_rows(texts, languages, signer.linker).glosses]
+
+
+def _baseline(shop: Workshop, name: str) -> Scored:
+    train = shop.corpus().texts("train")
+    bank = [train[i] for i in range(len(train))]
+    return glosses_of(shop, lambda samples: gloss_baselines(bank, samples)[name])
+
+
+def _understood(shop: Workshop, seed: int, variant: str) -> Scored:
+    return glosses_of(shop, lambda samples: understood_glosses(shop.signer(variant, seed), samples))
+
+
+SEEDED |= {
+    rows.GLOSS_BASE: partial(_understood, variant=runs.BASE),
+    rows.GLOSS_SLUL: partial(_understood, variant=runs.SLUL),
+    rows.GLOSS_SAGM: partial(_understood, variant=runs.MOE),
+}
+ALONE |= {
+    rows.COPY: lambda shop: _baseline(shop, "copy"),
+    rows.GLOSS_RETRIEVAL: lambda shop: _baseline(shop, "nearest_text"),
+}

@@ -1,0 +1,178 @@
+"""Sums, seeds, intervals and verdicts by hand; the paper's figures against its text; what is written."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+
+from signer_jax.errors import SignerError
+from signer_jax.metrics import text as text_metrics
+from signer_jax.reproduction import claims, paper, plots, written
+from signer_jax.reproduction.claims import FAILS, HOLDS, OPEN, judged, verdicts
+from signer_jax.reproduction.paper import EXPERTS, TABLES, Claim, Table, direction
+from signer_jax.reproduction.scored import (
+    Difference,
+    Scored,
+    difference,
+    of_means,
+    of_texts,
+    over_seeds,
+    read,
+    value,
+    write,
+)
+
+NAMES = [str(k) for k in range(8)]
+TEXTS = [f"the house number {k} is old and grey" for k in range(8)]
+
+
+def clips(*values: float) -> Scored:
+    return of_means({"dev/ssim": [[v] for v in values]}, NAMES[: len(values)])
+
+
+def test_figures_are_those_of_the_corpus():
+    said = [text.replace("old", "new") if k % 3 else text for k, text in enumerate(TEXTS)]
+    one = of_texts("dev", said, TEXTS, NAMES)
+    bleu = text_metrics.bleu(said, TEXTS)
+    for order in (1, 4):
+        assert value(one, f"dev/bleu{order}") == pytest.approx(bleu[f"bleu{order}"])
+    assert value(one, "dev/rouge") == pytest.approx(text_metrics.rouge_l(said, TEXTS))
+    assert np.isnan(value(one, "test/bleu4")) and np.isnan(value(one, "dev/ssim"))
+    two = of_means({"dev/ssim": [[1.0, 0.0], [0.5, float("nan")]]}, NAMES[:2])
+    assert value(two, "dev/ssim") == 0.5  # over values, not over clips
+
+
+def test_seeds_have_a_mean_and_a_deviation():
+    mean = over_seeds([clips(0.2), clips(0.4), clips(0.6)], "dev/ssim")
+    assert mean is not None and (mean.mean, mean.deviation) == pytest.approx((0.4, 0.2))
+    alone = over_seeds([clips(0.2)], "dev/ssim")
+    assert alone is not None and np.isnan(alone.deviation)
+    assert over_seeds([clips(0.2)], "dev/fid") is None and over_seeds([], "dev/ssim") is None
+
+
+def test_a_difference_is_paired_and_a_row_without_seeds_stands_beside_each():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 1, 8)  # clips differ much more than the systems do
+    apart = difference([clips(*(low + 0.1)), clips(*(low + 0.12))], [clips(*low)], "dev/ssim")
+    assert apart is not None and apart.each == pytest.approx((0.1, 0.12)) and apart.mean == pytest.approx(0.11)
+    assert apart.low == pytest.approx(0.11) and apart.high == pytest.approx(0.11)
+    few = difference([clips(0.1, 0.2)], [clips(0.0, 0.3)], "dev/ssim")
+    assert few is not None and np.isnan(few.low)  # of two clips there is no interval
+    assert difference([clips(0.1)], [], "dev/ssim") is None
+    assert difference([clips(0.1)] * 3, [clips(0.1)] * 2, "dev/ssim") is None
+    others = of_means({"dev/ssim": [[0.1]] * 8}, [f"other {k}" for k in range(8)])
+    unpaired = difference([clips(*low)], [others], "dev/ssim")
+    assert unpaired is not None and np.isnan(unpaired.low)
+
+
+@pytest.mark.parametrize(
+    ("each", "low", "high", "sign", "says"),
+    [
+        ((1.0, 2.0, 3.0), 0.5, 3.5, 1, HOLDS),
+        ((1.0, 2.0, 3.0), 0.5, 3.5, -1, FAILS),
+        ((-1.0, -2.0), -3.0, -0.1, -1, HOLDS),
+        ((1.0, -2.0, 3.0), 0.5, 3.5, 1, OPEN),  # the seeds do not agree
+        ((1.0, 2.0, 3.0), -0.5, 3.5, 1, OPEN),  # the interval has 0 in it
+        ((1.0, 2.0, 3.0), np.nan, np.nan, 1, HOLDS),
+        ((1.0, 2.0), np.nan, np.nan, 1, OPEN),  # no interval, and few seeds
+        ((0.0,), 0.0, 0.0, 1, OPEN),
+    ],
+)
+def test_a_claim_is_judged_by_seeds_and_interval(each, low, high, sign, says):
+    assert judged(Difference(each, float(np.mean(each)), low, high), sign)[0] == says
+
+
+def test_what_was_not_scored_cannot_be_told_and_one_training_is_said():
+    assert judged(None, 1)[0] == OPEN
+    assert judged(Difference((1.0,), 1.0, 0.5, 1.5), 1) == (HOLDS, "of one training")
+
+
+TABLE = Table(
+    "A table", ("dev/ssim",), {"old": {"dev/ssim": 0.8}, "new_1": {"dev/ssim": 0.9}}, ("a", "b"),
+    (Claim(("new_1", "old"), ("b", "a"), ("dev/ssim",), "b stands for it"),), extra=("dev/fid",), note="A note.",
+)  # fmt: skip
+ROWS = {"a": [clips(*np.full(8, 0.5))], "b": [clips(*np.full(8, 0.6)), clips(*np.full(8, 0.7))]}
+
+
+def test_the_words_are_made_of_the_figures():
+    (found,) = verdicts(TABLE, ROWS)
+    assert found.said == HOLDS
+    assert found.text == (
+        "new_1 above old in SSIM (dev): the paper's +0.100; here “b” less “a” (b stands for it): "
+        "+0.150 [+0.150, +0.150] (seeds +0.100, +0.200). It holds here."
+    )
+    (other,) = verdicts(TABLE, {"a": ROWS["b"], "b": ROWS["a"]})
+    assert other.said == FAILS and "-0.150" in other.text
+    assert "1 hold here, 0 are the other way round" in claims.summary([found])
+
+
+def test_a_table_is_written_four_times(tmp_path):
+    written.write(tmp_path, "table9", TABLE, ROWS, {"seeds": "0, 1"})
+    lines = (tmp_path / "table9.md").read_text().splitlines()
+    assert "| new_1 | the paper | 0.900 | – |" in lines and "| b | here | 0.650 ± 0.071 | – |" in lines
+    assert "Of 1 differences that the paper reports, 1 hold here" in "\n".join(lines) and "seeds: 0, 1" in lines
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table9.csv").read_text())))
+    assert [row["of"] for row in rows] == ["paper", "paper", "here", "here"]
+    assert float(rows[3]["value"]) == pytest.approx(0.65) and rows[3]["seeds"] == "2"
+    tex = (tmp_path / "table9.tex").read_text()
+    assert r"new\_1 & 0.900 & -- \\" in tex and r"$\pm$ 0.071" in tex and tex.count("\\midrule") == 2
+    page = (tmp_path / "table9.html").read_text()
+    assert "0.650 ± 0.071" in page and "It holds here." in page
+
+
+def test_the_papers_own_text_agrees_with_the_figures():
+    """Its gains in Table 3 and 4 are those of its rows."""
+    three, four = TABLES["table3"].rows, TABLES["table4"].rows
+    for better, worse, figure, gain in (
+        (three["Stable Signer"], three["Fast-SLP Transformers"], "dev/bleu4", 48.6),
+        (three["Stable Signer"], three["Fast-SLP Transformers"], "test/bleu4", 63.7),
+        (three["Stable Signer"], three["Fast-SLP Transformers"], "test/rouge", 39.2),
+        (four["Stable Signer"], four["SignLLM"], "dev/bleu4", 38.9),
+        (four["Stable Signer"], four["SignLLM"], "test/rouge", 23.5),
+    ):
+        assert 100 * (better[figure] / worse[figure] - 1) == pytest.approx(gain, abs=0.5)
+    six = TABLES["table6"].rows
+    assert 100 * (1 - six["Stable Signer"]["dev/hand_pose"] / six["Stable Signer (No SLP-MoE)"]["dev/hand_pose"]) == (
+        pytest.approx(8.1, abs=0.1)
+    )
+
+
+def test_every_claim_names_rows_and_figures_that_there_are():
+    for table in (*TABLES.values(), EXPERTS):
+        for claim in table.claims:
+            assert set(claim.of) <= set(table.ours)
+            assert set(claim.figures) <= {*table.figures, *table.extra}
+            if table.rows:
+                assert set(claim.rows) <= table.rows.keys()
+        assert all(set(figures) <= set(table.figures) for figures in table.rows.values())
+        assert all(figure.partition("/")[2] in paper.TITLES for figure in written.columns(table))
+    # The paper's SAGM row is below its SLUL row on test, whatever its text says.
+    sagm = next(claim for claim in TABLES["table2"].claims if claim.rows[0] == "SLUL + SAGM Loss")
+    assert direction(sagm, "dev/bleu4", TABLES["table2"]) == 1
+    assert direction(sagm, "test/bleu4", TABLES["table2"]) == -1
+    assert direction(EXPERTS.claims[0], "dev/dtw_to_nearest", EXPERTS) == -1
+
+
+def test_a_score_is_read_back_and_another_ones_is_not(tmp_path):
+    file, one = tmp_path / "scores" / "a.json", of_texts("dev", TEXTS[:3], TEXTS[:3], NAMES[:3])
+    one = one.joined(Scored(values={"dev/frechet_cells": 2.5}))
+    write(file, one, "this")
+    found = read(file, "this")
+    assert found is not None and value(found, "dev/bleu4") == pytest.approx(100) and found.names == one.names
+    assert value(found, "dev/frechet_cells") == 2.5
+    assert read(file, "that") is None and read(tmp_path / "none.json", "this") is None
+    file.write_text(file.read_text().replace('"dev/text": [', '"dev/text": ["x", ', 1))
+    with pytest.raises(SignerError, match="is damaged .*remove it to score anew"):
+        read(file, "this")
+
+
+def test_a_plot_has_its_curves_and_its_words():
+    curve = plots.Curve([(0.0, 1.0), (0.5, 0.4), (1.0, 0.2)], [(0.9, 1.1), (0.3, 0.5), (0.1, 0.3)])
+    panels = [plots.Panel("A & B", "step", "loss", {"x < y": curve, "b": plots.Curve([(0.0, 0.5)], dashed=True)})]
+    drawn = plots.svg(panels)
+    assert "A &amp; B" in drawn and "x &lt; y" in drawn and drawn.count("<polygon") == 1 and "dasharray" in drawn
+    assert plots.png(panels)[:4] == b"\x89PNG"
+    assert plots.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert not re.search("nan|inf", plots.svg([plots.Panel("empty", "", "", {})]))
