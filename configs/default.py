@@ -123,7 +123,7 @@ def get_config() -> ConfigDict:
     c.pose.stabiliser_layers = 2
     c.pose.stabiliser_kernel = 7
     # Shoulder widths over a joint's confidence that the stabiliser moves it at most; 0: as far as it likes
-    c.pose.stabiliser_reach = 0.1
+    c.pose.stabiliser_reach = 0.0
     c.pose.transition = 0.25  # seconds between two signs when no ground truth says it
 
     # -- Video autoencoder: AutoencoderKLWan at any size ------------------------------------------------------------
