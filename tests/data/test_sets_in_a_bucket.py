@@ -247,6 +247,42 @@ def test_a_set_in_the_run_itself_is_refused(bucket, source, tmp_path, capsys):
     assert not storage.is_run(mirror.path_of("gs://bucket/run"))
 
 
+def test_what_is_no_set_is_refused_before_anything_is_copied_or_dropped(bucket, source, tmp_path, capsys):
+    """Nor is what a run has here and not there: its mirror is the same folder."""
+    gs = object_store.store(SET)
+    for name in ("config.json", "a.mp4", "videos/b.mp4"):
+        gs.pipe_file(f"gs://bucket/run/{name}", bytes(1000))
+    assert main(["data", "gs://bucket/run", "--out", str(tmp_path / "p.html")]) == 2
+    assert "gs://bucket/run: no prepared set here" in capsys.readouterr().err
+    assert prepare(source, "gs://bucket/run") == 2
+    assert "exists and is no prepared set" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.mp4")) and not list((tmp_path / "cache").rglob("config.json"))
+    mirror.path_of("gs://bucket/run")  # as `signer train` opens it
+    run = next((tmp_path / "cache").glob("run-*/run"))
+    for name in ("tensorboard/events", ".lock", "stopped"):  # of which the bucket knows nothing yet
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("not sent yet")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for command in (["data", "gs://bucket/run", "--out", str(tmp_path / "p.html")],
+                    ["train", "--config", str(TINY), "--workdir", str(tmp_path / "w"), "--config.data.corpus=prepared",
+                     "--config.data.source=gs://bucket/run"]):  # fmt: skip
+        assert main(command) == 2
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def test_a_set_takes_away_what_the_bucket_lost_and_leaves_what_it_never_had(bucket, source, tmp_path):
+    assert prepare(source, SET) == 0
+    folder = layout.PreparedSet(mirror.set_of(SET)).directory
+    (folder / "mine.txt").write_text("a note of somebody's")
+    gone = folder / layout.PARTS / "more.json"
+    object_store.store(SET).pipe_file(f"{SET}/parts/more.json", b"{}")
+    layout.PreparedSet(mirror.set_of(SET))
+    assert gone.exists()
+    object_store.store(SET).rm_file(f"{SET}/parts/more.json")
+    layout.PreparedSet(mirror.set_of(SET))
+    assert not gone.exists() and (folder / "mine.txt").exists()
+
+
 @pytest.mark.slow
 def test_a_run_on_it_trains_as_on_the_same_set_here(bucket, source, tmp_path, monkeypatch, capsys):
     assert prepare(source, SET) == 0 and prepare(source, tmp_path / "here") == 0

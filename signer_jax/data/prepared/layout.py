@@ -199,8 +199,8 @@ class PreparedSet:
     """A whole prepared set, by its index; raises `SignerError` where the folder is none, or not whole."""
 
     def __init__(self, directory: str | Path):
-        """Of one in a bucket `directory` is its mirror."""
-        far = mirror.bring(Path(directory), stays)
+        """Of one in a bucket `directory` is its mirror, into which nothing is copied of what is no set."""
+        far = mirror.bring(Path(directory), stays) if storage.kind_of(directory) == KIND else {}
         self.directory = storage.check_folder(directory, KIND, REMAKE, ("index.json",), far)
         self.far_bytes = sum(far.values())  # of poses and videos that lie in a bucket alone
         try:
