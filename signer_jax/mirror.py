@@ -210,9 +210,10 @@ def holds_others(folder: Path, name: str) -> bool:
     else:
         with reaching(place.object()):
             try:
-                there = [one.rstrip("/").rpartition("/")[2] for one in store(place.url).ls(place.object(), detail=False)]
+                found = store(place.url).ls(place.object(), detail=False)
             except FileNotFoundError:
-                there = []
+                found = []
+        there = [one.rstrip("/").rpartition("/")[2] for one in found]
     return any(one != name and not one.startswith(".") for one in there)
 
 
