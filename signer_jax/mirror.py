@@ -57,6 +57,7 @@ from signer_jax.outside import check_local, reason_of, told
 _BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
 _NOTED_AT = f"{MANIFEST}/{AT}"  # the note that says the hidden folder here
 _AT_ONCE = 8  # files
+_OF_A_SET = frozenset((MANIFEST, "about.json"))
 _DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
 
 
@@ -93,11 +94,14 @@ def path_of(path: str | Path, what: str = "") -> Path:
 
 
 def set_of(path: str | Path, what: str = "") -> Path:
-    """As `path_of`, of a prepared set, which may lie in other buckets too."""
-    return _mirrored(checked(path, what)) if in_bucket(path) else path_of(path, what)
+    """As `path_of`, of a prepared set, which may lie in other buckets too. Of what is there only the two files that say
+    whether it is one are copied: `bring` does the rest.
+    """
+    return _mirrored(checked(path, what), _OF_A_SET) if in_bucket(path) else path_of(path, what)
 
 
-def _mirrored(url: str) -> Path:
+def _mirrored(url: str, of_these: frozenset[str] | None = None) -> Path:
+    """`of_these`: the files to copy, where not all at the top are."""
     run = _made(url, url) / _RUN
     with reaching(url):
         try:
@@ -109,7 +113,7 @@ def _mirrored(url: str) -> Path:
         if kind == "directory":
             (run / name).mkdir(exist_ok=True)
     for name in {*there, *os.listdir(run)}:
-        if not name.startswith("."):
+        if not name.startswith(".") and (of_these is None or name in of_these or name not in there):
             fresh(run / name)
     return run
 
@@ -199,6 +203,20 @@ def there(path: Path) -> bool:
     return path.exists() if place is None else _about(place, place.object()) is not None
 
 
+def holds_others(folder: Path, name: str) -> bool:
+    """Whether a folder, in the bucket where it is a mirror's, has anything but a file of this name."""
+    if (place := place_of(folder)) is None:
+        there = os.listdir(folder) if folder.exists() else []
+    else:
+        with reaching(place.object()):
+            try:
+                found = store(place.url).ls(place.object(), detail=False)
+            except FileNotFoundError:
+                found = []
+        there = [one.rstrip("/").rpartition("/")[2] for one in found]
+    return any(one != name and not one.startswith(".") for one in there)
+
+
 # ---- From the bucket -------------------------------------------------------------------------------------------------
 
 
@@ -263,7 +281,7 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
     """Makes a folder, which has no hidden one, what the bucket has at any depth, but for the files that `stays` names:
-    their bytes, by their names in it.
+    their bytes, by their names in it. What never came from the bucket nor went there is left as it is.
     """
     if (place := place_of(folder)) is None:
         return {}
@@ -273,8 +291,11 @@ def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
         there = {named(place.url, name).removeprefix(f"{place.object()}/"): one for name, one in found.items()}
         for file in sizes(folder):
             name = file.relative_to(folder).as_posix()
-            written = any(part.endswith(".partial") for part in name.split("/"))  # by another process
-            if not written and not (name in there and (not stays(name) or _is_here(place, name, there[name]))):
+            if name not in there:
+                gone = place.note(name).exists()
+            else:
+                gone = stays(name) and not _is_here(place, name, there[name])
+            if gone:
                 _drop(file)
         wanted = {name: about for name, about in there.items() if not stays(name)}
         _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})

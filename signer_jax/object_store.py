@@ -101,6 +101,32 @@ def reaching(url: Any) -> Iterator[None]:
         ) from None
 
 
+def bytes_of(url: str, start: int, end: int, tag: str) -> bytes | None:
+    """A range of the object that has this tag (`mirror.tag_of`); None where the name is another one's by now."""
+    files = store(url)
+    with reaching(url):
+        try:
+            if scheme(url) == "gs":
+                asked = {"Range": f"bytes={start}-{end - 1}"}
+                return files.call("GET", files.url(url), headers=asked, ifGenerationMatch=tag)[1]
+            from fsspec.asyn import sync
+
+            bucket, key, _ = files.split_path(url)
+            asked = {"Range": f"bytes={start}-{end - 1}", "IfMatch": f'"{tag}"'}
+            return sync(files.loop, files.call_s3("get_object", Bucket=bucket, Key=key, **asked)["Body"].read)
+        except Exception as error:
+            if _is_another(error):
+                return None
+            raise
+
+
+def _is_another(error: Exception) -> bool:
+    """Whether a bucket says that a condition on an object does not hold (HTTP's 412)."""
+    said = getattr(error.__cause__, "response", None)  # of S3's library
+    code = said["ResponseMetadata"]["HTTPStatusCode"] if isinstance(said, dict) else getattr(error, "code", None)
+    return isinstance(error, FileExistsError) or code == 412
+
+
 def sizes(folder: Any) -> dict[Any, int]:
     """The files of a folder, at any depth, and their bytes: of one here, or of a path of `checkpoints`."""
     if not is_url(folder):

@@ -86,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, listed(objects, query), Content_Type="application/xml")
         if (found := objects.get(name)) is None:
             return self.fail(404, "NoSuchKey")
+        if self.headers.get("If-Match", found[1]["etag"]) != found[1]["etag"]:
+            return self.fail(412, "PreconditionFailed")
         data, headers = found[0], {"ETag": found[1]["etag"], "Last_Modified": formatdate(usegmt=True)}
         if not (asked := self.headers.get("Range")):
             return self.answer(200, data, **headers)

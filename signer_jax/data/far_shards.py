@@ -1,21 +1,24 @@
 """Records of a file in a bucket, each fetched by its range of bytes when it is asked for.
 
 The library reads files of this machine. So a file of the bucket has one here, as long and with holes: its index is put
-into it first, then each record that is asked for, which stays while the disk has room (`_SPARE`).
+into it first, then each record that is asked for, which stays while the disk has room (`_SPARE`), and a quota too. What
+does not stay is read from a file in memory.
 
 SIGNER_CACHE/NAME-HASH/ranges/HASH-TAG        what was read of the file, in its places
                               HASH-TAG.have   a byte a record, and one for the index: whether it is there
 
-Processes of one machine share both: what two of them fetch are the same bytes.
+Processes of one machine share both: what two of them fetch are the same bytes, since each range is asked of the object
+of that tag alone. Where the files are taken away, whoever reads them makes them anew.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +26,24 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from signer_jax import mirror
 from signer_jax.data import shard_index
-from signer_jax.data.shards import BROKEN, Shard, chunk_at
-from signer_jax.object_store import reaching, store
+from signer_jax.data.shards import BROKEN, Shard, chunk_at, of_the_process
+from signer_jax.errors import Trouble
+from signer_jax.object_store import bytes_of, reaching, store
 from signer_jax.outside import reason_of, told
 
 _SPARE = 10  # a part of the disk of so many is left free; what is read beyond that is fetched each time
 _END = 1 << 16  # of a file: what says where its index is
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def opened(path: Path, records: int, decode: Callable[[bytes], Any], mend: str) -> Shard:
-    """The records of a file, which has so many; where it is not here, those of the bucket that it is a mirror of."""
+def opened(path: Path, records: int, decode: Callable[[bytes], Any], mend: str, size: int | None = None) -> Shard:
+    """The records of a file, which has so many; where it is not here, those of the bucket that it is a mirror of, where
+    it has `size` bytes if that is known.
+    """
     place = mirror.place_of(path)
-    return (
-        Shard(path, decode, mend) if place is None or path.is_file() else FarShard(path, place, records, decode, mend)
-    )
+    if place is None or path.is_file():
+        return Shard(path, decode, mend)
+    return FarShard(path, place, records, decode, mend, size)
 
 
 def kept(directory: Path) -> str:
@@ -51,9 +58,12 @@ class _Here:
     """What is here of a file."""
 
     url: str
+    tag: str
     path: Path
     places: list[int]  # where each record begins, and where the last one ends
     size: int
+    files: tuple[int, int] | None  # which files on the disk they are (`_files`)
+    tail: bytes  # the index and what is behind it, where the disk had no room for it
 
     @property
     def have(self) -> Path:
@@ -61,13 +71,14 @@ class _Here:
 
 
 class FarShard(Shard):
-    """As `Shard`, of a file in a bucket. Raises `Trouble` where that cannot be reached."""
+    """As `Shard`, of a file in a bucket. Raises `Trouble` where that cannot be reached, or has another file by now."""
 
     def __init__(
-        self, path: Path, place: mirror.Place, records: int, decode: Callable[[bytes], Any], mend: str
-    ) -> None:
+        self, path: Path, place: mirror.Place, records: int, decode: Callable[[bytes], Any], mend: str,
+        size: int | None = None,
+    ) -> None:  # fmt: skip
         self._path, self._decode, self._mend, self._records = path, decode, mend, records
-        self._place, self._lock = place, threading.Lock()
+        self._place, self._size, self._lock = place, size, threading.Lock()
         self._here: _Here | None = None
         self._source: Any = None
 
@@ -78,29 +89,32 @@ class FarShard(Shard):
         number = int(index)
         if not 0 <= number < self._records:
             raise IndexError(number)
-        try:
-            return self._decode(self._record(number))
-        except (RuntimeError, *BROKEN) as error:
-            self._forget()
-            raise self._damaged(f"record {number}", error) from None
+        for last in (False, True):
+            here = self._here
+            try:
+                here = self._opened()
+                return self._decode(self._record(here, number))
+            except (RuntimeError, *BROKEN) as error:
+                self._source = None
+                if here is not None and not last and _files(here.path) != here.files:
+                    self._here = None  # somebody took the files away: they are made anew
+                    continue
+                if here is not None and not of_the_process(error):
+                    _mark(here.have, number, b"\0")  # what is here of it may be what is damaged
+                raise self._damaged(f"record {number}", error) from None
+        raise AssertionError
 
     def close(self) -> None:
         self._source = None
 
-    def _record(self, number: int) -> bytes:
-        here = self._opened()
+    def _record(self, here: _Here, number: int) -> bytes:
         start, end = here.places[number : number + 2]
         source = self._source
-        if not _has(here, number):
-            with reaching(here.url):
-                data = store(here.url).cat_file(here.url, start=start, end=end)
-            if len(data) != end - start:
-                raise ValueError(f"{len(data)} of {end - start} bytes came")
+        if here.tail or not _byte(here.have, number):
+            data = _range(here.url, start, end, here.tag)
             chunk_at(data, start)
-            if not _roomy(here.path.parent, len(data)):
+            if here.tail or not _keep(here, number, start, data):
                 return self._passing(here, number, start, data)
-            _write(here.path, start, data)
-            _note(here, number)
             source = None  # a reader of before may hold the hole that was there
         if source is None:
             source = self._source = self._reader(here.path)
@@ -111,13 +125,15 @@ class FarShard(Shard):
 
     def _passing(self, here: _Here, number: int, start: int, data: bytes) -> bytes:
         """A record that does not stay."""
-        with _writes(here.path.parent), tempfile.NamedTemporaryFile(dir=here.path.parent, suffix=".partial") as file:
-            os.truncate(file.name, here.size)
-            with here.path.open("rb") as index:
-                index.seek(here.places[-1])
-                _write(Path(file.name), here.places[-1], index.read())
-            _write(Path(file.name), start, data)
-            return self._reader(Path(file.name))[number]
+        tail = here.tail
+        if not tail:
+            with here.path.open("rb") as file:
+                file.seek(here.places[-1])
+                tail = file.read()
+        with _in_memory(here.size) as (descriptor, path):
+            _put(descriptor, here.places[-1], tail)
+            _put(descriptor, start, data)
+            return self._reader(path)[number]
 
     def _opened(self) -> _Here:
         with self._lock:
@@ -129,42 +145,62 @@ class FarShard(Shard):
         url = self._place.object()
         with reaching(url):
             about = store(url).info(url)
-        folder, size = _folder(self._place), about["size"]
+        size, tag = about["size"], mirror.tag_of(about)
+        if self._size not in (None, size):
+            raise Trouble(f"{url}: has {size} bytes where {self._size} are listed: it was made anew; start again")
         name = self._place.note().name
-        path = folder / f"{name}-{mirror.tag_of(about)}"
-        with _writes(folder):
-            folder.mkdir(exist_ok=True)
-            for other in folder.glob(f"{name}-*"):
+        path = _folder(self._place) / f"{name}-{tag}"
+        room = self._begin(path, f"{name}-*", size)
+        try:
+            if room and _byte(_have(path), self._records):
+                with path.open("rb") as file:
+                    start, tail = shard_index.start(file.fileno(), size), b""
+                    places = shard_index.places(file.fileno(), start)
+            else:
+                with _in_memory(size) as (descriptor, _):
+                    for begin, end in ((max(size - _END, 0), size), (None, max(size - _END, 0))):
+                        begin = shard_index.start(descriptor, size) if begin is None else begin
+                        if end > begin:
+                            _put(descriptor, begin, _range(url, begin, end, tag))
+                    start = shard_index.start(descriptor, size)
+                    places = shard_index.places(descriptor, start)
+                    tail = os.pread(descriptor, size - start, start)
+            if len(places) != self._records or sorted([*places, start]) != [*places, start]:
+                raise ValueError(f"its index names {len(places)} records, {self._records} are listed")
+        except ValueError:
+            _mark(_have(path), self._records, b"\0")
+            raise
+        here = _Here(url, tag, path, [*places, start], size, _files(path), b"")
+        stays = not tail or (room and _keep(here, self._records, start, tail))
+        return here if stays else replace(here, tail=tail)
+
+    def _begin(self, path: Path, older: str, size: int) -> bool:
+        """Makes the files that are not there, of holes; whether the disk had room for them."""
+        try:
+            path.parent.mkdir(exist_ok=True)
+            for other in path.parent.glob(older):
                 if other not in (path, _have(path)):
                     other.unlink(missing_ok=True)
+            if not path.exists():  # then nothing is there of what this says
+                _have(path).unlink(missing_ok=True)
             for made, length in ((path, size), (_have(path), self._records + 1)):
-                if not made.exists():
-                    _write(made, 0, b"")
-                    os.truncate(made, length)
-        index_has = _byte(_have(path), self._records)
-        with path.open("rb") as file:
-            if not index_has:
-                self._bring(url, path, max(size - _END, 0), size)
-            start = shard_index.start(file.fileno(), size)
-            if not index_has:
-                self._bring(url, path, start, max(size - _END, start))
-            places = shard_index.places(file.fileno(), start)
-        here = _Here(url, path, [*places, start], size)
-        if len(places) != self._records or sorted(here.places) != here.places:
-            raise ValueError(f"its index names {len(places)} records, {self._records} are listed")
-        _note(here, self._records)
-        return here
+                with suppress(FileExistsError), made.open("xb") as file:
+                    file.truncate(length)
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise _unwritten(path, error) from None
+        return True
 
-    def _bring(self, url: str, path: Path, start: int, end: int) -> None:
-        if end > start:
-            with reaching(url):
-                _write(path, start, store(url).cat_file(url, start=start, end=end))
 
-    def _forget(self) -> None:
-        """Takes away what is here, which may be what is damaged; the next start fetches it again."""
-        self._source, here, self._here = None, self._here, None
-        for file in (here.have, here.path) if here else ():
-            file.unlink(missing_ok=True)
+def _range(url: str, start: int, end: int, tag: str) -> bytes:
+    """Bytes of the object of this tag. Raises `Trouble` where there is another one, or fewer came."""
+    data = bytes_of(url, start, end, tag)
+    if data is None:
+        raise Trouble(f"{url}: was made anew while it was read; start again")
+    if len(data) != end - start:
+        raise Trouble(f"{url}: {len(data)} of {end - start} bytes came; try again")
+    return data
 
 
 def _folder(place: mirror.Place) -> Path:
@@ -175,8 +211,11 @@ def _have(path: Path) -> Path:
     return path.with_name(f"{path.name}.have")
 
 
-def _has(here: _Here, number: int) -> bool:
-    return _byte(here.have, number)
+def _files(path: Path) -> tuple[int, int] | None:
+    """Which files lie there; None where one is missing."""
+    with suppress(FileNotFoundError):
+        return os.stat(path).st_ino, os.stat(_have(path)).st_ino
+    return None
 
 
 def _byte(file: Path, number: int) -> bool:
@@ -186,29 +225,66 @@ def _byte(file: Path, number: int) -> bool:
     return False
 
 
-def _note(here: _Here, number: int) -> None:
-    _write(here.have, number, b"\1")
+def _keep(here: _Here, number: int, start: int, data: bytes) -> bool:
+    """Whether it stays: a full disk and the end of a quota are no faults. Raises `FileNotFoundError` where the files
+    were taken away.
+    """
+    try:
+        if not _roomy(here.path.parent, len(data)):
+            return False
+        _write(here.path, start, data)
+        _write(here.have, number, b"\1")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            return False
+        raise _unwritten(here.path, error) from None
+    return True
+
+
+def _mark(have: Path, number: int, value: bytes) -> None:
+    with suppress(OSError):  # it is gone, or cannot be written, which whoever writes there next says
+        _write(have, number, value)
 
 
 def _write(file: Path, start: int, data: bytes) -> None:
-    with _writes(file):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            while data:
-                done = os.pwrite(descriptor, data, start)
-                data, start = data[done:], start + done
-        finally:
-            os.close(descriptor)
+    """Into a file that is there."""
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        _put(descriptor, start, data)
+    finally:
+        os.close(descriptor)
+
+
+def _put(descriptor: int, start: int, data: bytes) -> None:
+    while data:
+        done = os.pwrite(descriptor, data, start)
+        data, start = data[done:], start + done
 
 
 @contextmanager
-def _writes(file: Path) -> Iterator[None]:
+def _in_memory(size: int) -> Iterator[tuple[int, Path]]:
+    """A file of holes that takes memory for what is put into it, by its descriptor and its path; where the system has
+    none in memory, one of its temporary files.
+    """
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.truncate(size)
+            yield file.fileno(), Path(file.name)
+        return
+    descriptor = os.memfd_create("records")
     try:
-        yield
-    except OSError as error:
-        raise told(
-            error, f"SIGNER_CACHE {file}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
-        ) from None
+        os.truncate(descriptor, size)
+        yield descriptor, Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _unwritten(path: Path, error: OSError) -> Exception:
+    return told(
+        error, f"SIGNER_CACHE {path}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
+    )
 
 
 def _roomy(folder: Path, size: int) -> bool:

@@ -208,13 +208,26 @@ class Shard:
             return Trouble(
                 f"{self._path}: cannot be opened: this process has too many files open; raise its limit (`ulimit -n`)"
             )
+        if isinstance(error, MemoryError):
+            return Trouble(
+                f"{self._path}: {what} takes more memory than there is; close other programs, or lower "
+                "config.data.read_threads and config.data.prefetch"
+            )
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         return SignerError(f"{self._path}: {what} is damaged ({reason}); {self._mend}")
 
 
+def of_the_process(error: BaseException) -> bool:
+    """Whether an error of reading a record says nothing of its bytes: too little memory, too many files, a disk's
+    passing fault.
+    """
+    return isinstance(error, MemoryError) or outside.passing(error) or _no_more_files(error)
+
+
 def _no_more_files(error: BaseException) -> bool:
     """The library's errors have the system's reason in their text alone."""
-    return getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in str(error)
+    numbers = (errno.EMFILE, errno.ENFILE)
+    return getattr(error, "errno", None) in numbers or any(os.strerror(one) in str(error) for one in numbers)
 
 
 def file_of(name: str, part: int) -> str:

@@ -1,5 +1,6 @@
 """Prepared sets in a bucket, of a real server of objects: made there, gone on with after a kill, read by ranges."""
 
+import errno
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import s3_server
 
 from signer_jax import mirror, object_store, storage
 from signer_jax.cli.main import main
-from signer_jax.data import far_shards
+from signer_jax.data import far_shards, shards
 from signer_jax.data.prepared import layout, reading
 from signer_jax.errors import SignerError, Trouble
 
@@ -126,9 +127,8 @@ def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(place, source, 
     assert far.hash() == near.hash() and far.about["sets"][0]["folder"] == url
     ours, theirs = far.motions("train"), near.motions("train")
     asked: list[str] = []
-    store = object_store.store(url)
-    real = store.cat_file
-    monkeypatch.setattr(store, "cat_file", lambda path, **how: asked.append(path) or real(path, **how))
+    real = far_shards.bytes_of
+    monkeypatch.setattr(far_shards, "bytes_of", lambda path, *where: asked.append(path) or real(path, *where))
     sample, video = ours.filmed(5)
     other, its = theirs.filmed(5)
     assert sample.name == other.name and np.array_equal(video, its)
@@ -220,6 +220,135 @@ def test_a_set_that_is_made_anew_is_not_read_from_what_was_kept(bucket, source, 
         (source / "samples.csv").write_text("\n".join(lines[:-1]) + "\n")
 
 
+# ---- A file alone ----------------------------------------------------------------------------------------------------
+
+FILE = "s/own.motion.arrayrecord"
+
+
+def records_of(name: str, at: str, tmp_path: Path, count: int = 6) -> bytes:
+    """Puts a file of large records of this name into the bucket."""
+    rng = np.random.default_rng(0)
+    with shards.new_shard(tmp_path / "made.arrayrecord") as write:
+        for i in range(count):
+            write(shards.pack({"name": f"{name}{i}", "noise": rng.integers(0, 255, 50_000).astype(np.uint8)}))
+    object_store.store(at).put_file(str(tmp_path / "made.arrayrecord"), f"{at}://bucket/{FILE}")
+    return (tmp_path / "made.arrayrecord").read_bytes()
+
+
+def far(at: str, size: int | None = None, count: int = 6) -> far_shards.FarShard:
+    place = mirror.place_of(mirror.set_of(f"{at}://bucket/s") / "own.motion.arrayrecord")
+    return far_shards.FarShard(place.path(), place, count, shards.unpack, "remake it", size)
+
+
+def names(shard: far_shards.FarShard, which=range(6)) -> list[str]:
+    return [shard[i]["name"] for i in which]
+
+
+ALL = [f"old{i}" for i in range(6)]
+
+
+def test_a_file_that_is_another_one_by_now_is_not_read_with_the_first(place, tmp_path):
+    at = place[0][:2]
+    size = len(records_of("old", at, tmp_path))
+    shard = far(at)
+    assert shard[0]["name"] == "old0"
+    assert len(records_of("new", at, tmp_path)) == size  # as long: its size alone tells nothing
+    assert shard[0]["name"] == "old0"
+    with pytest.raises(Trouble, match=rf"{at}://bucket/{FILE}: was made anew while it was read; start again"):
+        shard[1]
+    assert far(at)[1]["name"] == "new1"
+    with pytest.raises(Trouble, match=rf"has {size} bytes where {size - 1} are listed: it was made anew; start again"):
+        far(at, size - 1)[0]
+
+
+def test_passing_faults_give_nothing_up_that_was_kept(bucket, tmp_path, monkeypatch):
+    records_of("old", "gs", tmp_path)
+    shard = far("gs")
+    assert names(shard, range(5)) == ALL[:5]
+    before = filled(kept(tmp_path / "cache")[0])
+    # ---- A range that is cut short, too many files, too little memory ------------------------------------------------
+    real = far_shards.bytes_of
+    monkeypatch.setattr(far_shards, "bytes_of", lambda *where: real(*where)[:-10])
+    with pytest.raises(Trouble, match=r"\d+ of \d+ bytes came; try again"):
+        shard[5]
+    for fault, said in ((MemoryError(), "takes more memory than there is"), (OSError(errno.EMFILE, "x"), "many files")):
+
+        def reader(*_, fault=fault):
+            raise fault
+
+        with monkeypatch.context() as faulty:
+            faulty.setattr(shard, "_reader", reader)
+            shard.close()
+            with pytest.raises(Trouble, match=said):
+                shard[1]
+    assert filled(kept(tmp_path / "cache")[0]) == before and names(shard, range(5)) == ALL[:5]  # fetches none
+    # ---- What is damaged here is one record --------------------------------------------------------------------------
+    here = shard._here
+    with here.path.open("r+b") as file:
+        file.seek(here.places[2] + 100)
+        file.write(bytes(1000))
+    asked: list[int] = []
+    monkeypatch.setattr(far_shards, "bytes_of", lambda *where: asked.append(where[1]) or real(*where))
+    shard = far("gs")
+    with pytest.raises(SignerError, match="record 2 is damaged"):
+        shard[2]
+    assert names(shard) == ALL and asked == [here.places[2], here.places[5]]
+
+
+def test_what_one_process_takes_away_another_makes_anew(bucket, tmp_path):
+    records_of("old", "gs", tmp_path)
+    one, other = far("gs"), far("gs")
+    assert names(one, (0, 1)) == names(other, (0, 1)) == ALL[:2]
+    for gone in ("*", "*.have", "*[!e]", "*"):
+        for file in (tmp_path / "cache").glob(f"*/ranges/{gone}"):
+            file.unlink()
+        assert names(one, (1, 2, 3)) == ALL[1:4]
+        assert names(other, (3, 0, 2)) == [ALL[3], ALL[0], ALL[2]]
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_full_quota_ends_nothing(bucket, tmp_path, monkeypatch, first):
+    """Records that came before it stay, those after it are read from memory, as is the index where it came before."""
+    records_of("old", "gs", tmp_path)
+    shard = far("gs")
+    assert names(shard, range(first)) == ALL[:first]
+    real = os.pwrite
+
+    def full(descriptor: int, data: bytes, start: int) -> int:
+        if "ranges" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return real(descriptor, data, start)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert names(shard) == names(shard) == ALL
+    monkeypatch.setattr(os, "pwrite", real)
+    assert names(shard) == names(far("gs")) == ALL and not list((tmp_path / "cache").rglob("*.partial"))
+
+
+READER = """
+import sys
+sys.path.insert(0, {tests!r} + "/data")
+from test_sets_in_a_bucket import far, names
+print(names(far("gs", count=16), [(7 * i + {first}) % 16 for i in range(16)]))
+"""
+
+
+@pytest.mark.slow
+def test_processes_of_a_machine_read_one_file_side_by_side(bucket, tmp_path):
+    records_of("old", "gs", tmp_path, 16)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    running = [
+        subprocess.Popen([sys.executable, "-c", READER.format(tests=str(ROOT / "tests"), first=first)],
+                         env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+        for first in (0, 1, 2)
+    ]  # fmt: skip
+    for first, process in enumerate(running):
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0 and said.strip() == str([f"old{(7 * i + first) % 16}" for i in range(16)])
+    assert len(kept(tmp_path / "cache")) == 1
+    assert names(far("gs", count=16), range(16)) == [f"old{i}" for i in range(16)]
+
+
 def test_harmed_bytes_and_a_lost_network_are_told_apart(bucket, source, tmp_path, monkeypatch):
     assert prepare(source, SET) == 0
     elsewhere(monkeypatch, tmp_path)
@@ -245,6 +374,42 @@ def test_a_set_in_the_run_itself_is_refused(bucket, source, tmp_path, capsys):
                  "--config.data.corpus=prepared", "--config.data.source=gs://bucket/run/sets"]) == 2  # fmt: skip
     assert "lies inside --workdir" in capsys.readouterr().err
     assert not storage.is_run(mirror.path_of("gs://bucket/run"))
+
+
+def test_what_is_no_set_is_refused_before_anything_is_copied_or_dropped(bucket, source, tmp_path, capsys):
+    """Nor is what a run has here and not there: its mirror is the same folder."""
+    gs = object_store.store(SET)
+    for name in ("config.json", "a.mp4", "videos/b.mp4"):
+        gs.pipe_file(f"gs://bucket/run/{name}", bytes(1000))
+    assert main(["data", "gs://bucket/run", "--out", str(tmp_path / "p.html")]) == 2
+    assert "gs://bucket/run: no prepared set here" in capsys.readouterr().err
+    assert prepare(source, "gs://bucket/run") == 2
+    assert "exists and is no prepared set" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.mp4")) and not list((tmp_path / "cache").rglob("config.json"))
+    mirror.path_of("gs://bucket/run")  # as `signer train` opens it
+    run = next((tmp_path / "cache").glob("run-*/run"))
+    for name in ("tensorboard/events", ".lock", "stopped"):  # of which the bucket knows nothing yet
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("not sent yet")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for command in (["data", "gs://bucket/run", "--out", str(tmp_path / "p.html")],
+                    ["train", "--config", str(TINY), "--workdir", str(tmp_path / "w"), "--config.data.corpus=prepared",
+                     "--config.data.source=gs://bucket/run"]):  # fmt: skip
+        assert main(command) == 2
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def test_a_set_takes_away_what_the_bucket_lost_and_leaves_what_it_never_had(bucket, source, tmp_path):
+    assert prepare(source, SET) == 0
+    folder = layout.PreparedSet(mirror.set_of(SET)).directory
+    (folder / "mine.txt").write_text("a note of somebody's")
+    gone = folder / layout.PARTS / "more.json"
+    object_store.store(SET).pipe_file(f"{SET}/parts/more.json", b"{}")
+    layout.PreparedSet(mirror.set_of(SET))
+    assert gone.exists()
+    object_store.store(SET).rm_file(f"{SET}/parts/more.json")
+    layout.PreparedSet(mirror.set_of(SET))
+    assert not gone.exists() and (folder / "mine.txt").exists()
 
 
 @pytest.mark.slow

@@ -199,10 +199,11 @@ class PreparedSet:
     """A whole prepared set, by its index; raises `SignerError` where the folder is none, or not whole."""
 
     def __init__(self, directory: str | Path):
-        """Of one in a bucket `directory` is its mirror."""
-        far = mirror.bring(Path(directory), stays)
+        """Of one in a bucket `directory` is its mirror, into which nothing is copied of what is no set."""
+        far = mirror.bring(Path(directory), stays) if storage.kind_of(directory) == KIND else {}
         self.directory = storage.check_folder(directory, KIND, REMAKE, ("index.json",), far)
-        self.far_bytes = sum(far.values())  # of poses and videos that lie in a bucket alone
+        self._far = far  # poses and videos that lie in a bucket alone, and their bytes
+        self.far_bytes = sum(far.values())
         try:
             self.index: dict[str, Any] = read_json(self.directory / "index.json", LISTS)
             self.dataset = str(self.index["dataset"])
@@ -220,7 +221,8 @@ class PreparedSet:
 
     def shard(self, name: str, kind: str, records: int, decode: Callable[[bytes], Any]) -> Shard:
         """A part's records of a kind, of which its table says how many there are."""
-        return far_shards.opened(self.file(name, kind), records, decode, REMAKE)
+        file = self.file(name, kind)
+        return far_shards.opened(file, records, decode, REMAKE, self._far.get(f"{PARTS}/{file.name}"))
 
     def file(self, name: str, kind: str) -> Path:
         return self.directory / PARTS / f"{name}.{kind}.arrayrecord"

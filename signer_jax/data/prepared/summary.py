@@ -321,8 +321,9 @@ def samples(
     places = [(name, at) for name, count in found for at in range(count)] if sum(n for _, n in found) < 10**6 else []
     for place in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
         name, at = places[place]
-        count = index["files"][name]["records"]
-        motion = far_shards.opened(out / layout.PARTS / name, count, layout.read_motion, layout.REMAKE)[at]
+        said = index["files"][name]
+        path = out / layout.PARTS / name
+        motion = far_shards.opened(path, said["records"], layout.read_motion, layout.REMAKE, said["bytes"])[at]
         text = motion.sample.text or " ".join(motion.sample.glosses)
         yield f"{motion.sample.name}{': ' if text else ''}{text[:200]}", picture(motion)
 

@@ -116,7 +116,8 @@ def claim(job: Job, workers: int) -> None:
     file = job.out / "about.json"
     if not file.exists():
         storage.check_is_folder(job.out, f"--out {job.out}")
-        if job.out.exists() and any(not there.name.startswith(".") for there in job.out.iterdir() if there != file):
+        if mirror.holds_others(job.out, file.name):
+            mirror.fresh(file)
             if not file.exists():  # another worker's, by now
                 raise SignerError(f"--out {job.out}: exists and is no {KIND}; choose another folder")
         else:
