@@ -25,6 +25,7 @@ from signer_jax.types import Array, Pose
 
 _SHORTEST = 3  # frames that a sign keeps
 _CLIMB = 0.5  # shoulder widths a second: a hand that goes up or down faster comes from the rest or goes there
+_SHOWN = 0.2  # confidence from which on a hand is where it is seen: what is more says nothing of the place
 _SIDES = ("left", "right")
 _WRISTS = np.array([skeleton.INDEX[f"{side}_wrist"] for side in _SIDES])
 _ROOTS = np.array([skeleton.INDEX[f"{side}_hand_wrist_root"] for side in _SIDES])
@@ -252,15 +253,20 @@ def transitions(
 
 
 def with_wrists(coordinates: Float[Array, "*t j c"], confidence: Float[Array, "*t j"]) -> Float[Array, "*t j c"]:
-    """Each arm's wrist moved to where its hand begins, the more the surer the hand is: detectors see the two apart."""
+    """Each arm's wrist moved to where its hand begins, in the plane, for detectors see the two apart.
+
+    Depth stays: an arm's and a hand's are told from origins of their own. A hand that fades lets go of the wrist.
+    """
     xp = coordinates.__array_namespace__()
-    root, wrist = coordinates[..., _ROOTS, :], coordinates[..., _WRISTS, :]
-    sure = xp.where(confidence[..., _WRISTS] > 0, xp.clip(confidence[..., _ROOTS], 0, 1), 0)[..., None]
-    moved = wrist + sure * (root - wrist)
+    plane = coordinates[..., :2]
+    root, wrist = plane[..., _ROOTS, :], plane[..., _WRISTS, :]
+    share = xp.where(confidence[..., _WRISTS] > 0, xp.clip(confidence[..., _ROOTS] / _SHOWN, 0, 1), 0)[..., None]
+    moved = wrist + share * (root - wrist)
     place = np.full(coordinates.shape[-2], 2)
     place[_WRISTS] = (0, 1)
     spread = xp.concatenate([moved, moved[..., :1, :]], axis=-2)[..., place, :]
-    return xp.where((place < 2)[:, None], spread, coordinates)
+    plane = xp.where((place < 2)[:, None], spread, plane)
+    return xp.concatenate([plane, coordinates[..., 2:]], axis=-1)
 
 
 def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool) -> tuple[Array, Array, Array, Array]:

@@ -100,7 +100,7 @@ def test_between_two_signs_at_rest_the_hands_move_with_the_least_jerk():
 def test_wrists_are_where_hands_begin_and_faces_are_as_they_were():
     a, b = wandering(9, 1), wandering(9, 2)
     done = compose(padded([[a, b]]), AS_RECORDED, FPS)
-    np.testing.assert_allclose(done.coordinates[:, :, WRISTS], done.coordinates[:, :, ROOTS], atol=1e-6)
+    np.testing.assert_allclose(done.coordinates[:, :, WRISTS, :2], done.coordinates[:, :, ROOTS, :2], atol=1e-6)
     for sign, (start, end) in zip((a, b), done.spans[0], strict=True):
         np.testing.assert_array_equal(done.coordinates[0, start:end, FACE], sign.coordinates[:, FACE].swapaxes(0, 1))
     unseen = a.confidence.copy()
@@ -108,6 +108,24 @@ def test_wrists_are_where_hands_begin_and_faces_are_as_they_were():
     alone = compose(padded([[Pose(a.coordinates, unseen, FPS)]]), AS_RECORDED, FPS)
     start, end = alone.spans[0, 0]
     np.testing.assert_array_equal(alone.coordinates[0, start:end, WRISTS[0]], a.coordinates[:, WRISTS[0]])
+
+
+def test_a_wrist_keeps_its_depth_and_does_not_flicker_with_a_hands_confidence(samples):
+    """An arm's depth counts from the hips, a hand's from its wrist: in MediaPipe's files they differ by 5 widths."""
+    from signer_jax.pose.clean import clean
+    from signer_jax.pose.formats import pose_file
+    from signer_jax.pose.stitching import steady
+
+    file = min((samples / "how2sign").rglob("*.pose"))
+    pose = steady(clean(skeleton.normalise(pose_file.read(file))[0]), None)
+    pose = pose.slice(0, 30)
+    apart = pose.coordinates[:, WRISTS, 2] - pose.coordinates[:, ROOTS, 2]
+    assert np.abs(apart).max() > 0.5
+    done = fluent.with_wrists(pose.coordinates, pose.confidence)
+    np.testing.assert_array_equal(done[..., 2], pose.coordinates[..., 2])
+    flickering = pose.confidence.copy()
+    flickering[:, ROOTS] = np.random.default_rng(0).uniform(0.4, 1.0, (30, 2))
+    np.testing.assert_array_equal(fluent.with_wrists(pose.coordinates, flickering), done)
 
 
 def test_a_joint_that_one_side_lacks_goes_with_its_wrist_and_fades():
