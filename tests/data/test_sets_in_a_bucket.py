@@ -129,6 +129,8 @@ def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(place, source, 
     asked: list[str] = []
     real = far_shards.bytes_of
     monkeypatch.setattr(far_shards, "bytes_of", lambda path, *where: asked.append(path) or real(path, *where))
+    assert list(far.glosses("train")) == [theirs[i].glosses for i in range(8)]
+    assert list(far.captions("train")) == [theirs[i].text for i in range(8)] and not asked  # they are the texts'
     sample, video = ours.filmed(5)
     other, its = theirs.filmed(5)
     assert sample.name == other.name and np.array_equal(video, its)
