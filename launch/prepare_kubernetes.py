@@ -15,6 +15,7 @@ from typing import Any
 
 # Values of a config that are paths.
 PATHS = r"--config\.(data\.(source|encoded)|tokenizer\.path|.*\.init|renderer\..*_encoder)="
+BUCKETS = "gs://|s3://"  # that a prepared set may lie in
 DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
 INDEX = "SIGNER_WORKER"
 
@@ -42,7 +43,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("name", help="of the Job: letters, digits and dashes, at most 40")
     parser.add_argument("dataset", help="as signer prepare names it, or encode")
     parser.add_argument("source", help="a folder below --mount; of encode a config, as signer train has it")
-    parser.add_argument("out", help="a folder below --mount")
+    parser.add_argument("out", help="a folder below --mount; of a prepared set gs://BUCKET/SET too, or s3://…")
     parser.add_argument("--workers", type=int, required=True, help="how many pods there are")
     parser.add_argument("--at-once", type=int, help="how many of them at a time (all)")
     parser.add_argument("--image", required=True, help="made with launch/Dockerfile.tpu or Dockerfile.gpu")
@@ -50,6 +51,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--claim", required=True, help="a PersistentVolumeClaim that all pods may write (ReadWriteMany)"
     )
     parser.add_argument("--mount", default="/mnt/data", help="where it lies in the pods (/mnt/data)")
+    parser.add_argument("--service-account", help="of Kubernetes, which may use the bucket")
+    parser.add_argument("--secret", help="of Kubernetes, with AWS_ACCESS_KEY_ID and the like as its keys, for s3://")
     parser.add_argument("--restarts", type=int, default=20, help="how often each pod is started again (20)")
     parser.add_argument("--accelerator", help="of encode: GKE's name of a GPU or of a TPU slice of one node")
     parser.add_argument("--devices", type=int, default=1, help="of encode: GPUs or chips of a pod (1)")
@@ -69,6 +72,8 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         raise ValueError(f"{given.name}: give a name of at most 40 small letters, digits and dashes, a letter first")
     mount, encode = given.mount.rstrip("/"), given.dataset == "encode"
     for path in (given.out,) if encode else (given.source, given.out):
+        if path == given.out and not encode and re.match(BUCKETS, path):
+            continue
         if not mount.startswith("/") or not f"{path}/".startswith(f"{mount}/"):
             raise ValueError(f"{path}: lies not below {given.mount or '/'} (--mount), and would go with its pod")
     at_once = given.workers if given.at_once is None else given.at_once
@@ -77,7 +82,9 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     if not encode and (given.accelerator or given.topology):
         raise ValueError(f"--accelerator: {given.dataset} is prepared without; it is for encode")
     for word in rest:
-        if re.match(PATHS, word) and not re.match(r"[^=]*=(/|gs://|$)", word):
+        several = word.partition("=")[2].split(",") if re.match(PATHS, word) else []
+        s3 = word.startswith("--config.data.source=")  # a prepared set may lie there, nothing else
+        if any(one and not re.match(r"\s*(/|gs://)" if not s3 else rf"\s*(/|{BUCKETS})", one) for one in several):
             raise ValueError(f"{word}: lies in the image; give the full path below --mount, or gs://…")
     words = ["prepare", given.dataset, "--source", given.source, "--out", given.out, *rest]
     if encode:
@@ -85,7 +92,7 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     memory = given.memory or ("64Gi" if encode else "4Gi")
     shard = ["--shard", f"$({INDEX})/{given.workers}"]  # which Kubernetes fills in
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    container = {
+    container: dict[str, Any] = {
         "name": "signer", "image": given.image, "args": [*(word.replace("$(", "$$(") for word in words), *shard],
         "env": [{"name": INDEX, "valueFrom": {"fieldRef": {"fieldPath": index}}}],
         "resources": {
@@ -97,6 +104,10 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         "restartPolicy": "Never", "containers": [container],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": given.claim}}],
     }  # fmt: skip
+    if given.service_account:
+        pod["serviceAccountName"] = given.service_account
+    if given.secret:
+        container["envFrom"] = [{"secretRef": {"name": given.secret}}]
     if given.accelerator:
         _accelerated(pod, given.accelerator, given.devices, given.topology)
     # Bad input (2) is bad for all; of anything else a pod starts again, and keeps the parts that are whole.

@@ -51,6 +51,7 @@ from signer_jax.object_store import (
     reaching,
     sizes,
     store,
+    tag_of,
 )
 from signer_jax.outside import check_local, reason_of, told
 
@@ -203,20 +204,6 @@ def there(path: Path) -> bool:
     return path.exists() if place is None else _about(place, place.object()) is not None
 
 
-def holds_others(folder: Path, name: str) -> bool:
-    """Whether a folder, in the bucket where it is a mirror's, has anything but a file of this name."""
-    if (place := place_of(folder)) is None:
-        there = os.listdir(folder) if folder.exists() else []
-    else:
-        with reaching(place.object()):
-            try:
-                found = store(place.url).ls(place.object(), detail=False)
-            except FileNotFoundError:
-                found = []
-        there = [one.rstrip("/").rpartition("/")[2] for one in found]
-    return any(one != name and not one.startswith(".") for one in there)
-
-
 # ---- From the bucket -------------------------------------------------------------------------------------------------
 
 
@@ -279,9 +266,10 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         list(pool.map(lambda name: _copy(place, name, files[name]), files))
 
 
-def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
+def bring(folder: Path, stays: Callable[[str], bool], wanted: Callable[[str], bool] = lambda _: True) -> dict[str, int]:
     """Makes a folder, which has no hidden one, what the bucket has at any depth, but for the files that `stays` names:
-    their bytes, by their names in it. What never came from the bucket nor went there is left as it is.
+    their bytes, by their names in it. Of the others those are copied that are `wanted`, and none is left of what they
+    were before. What never came from the bucket nor went there is left as it is.
     """
     if (place := place_of(folder)) is None:
         return {}
@@ -294,11 +282,14 @@ def bring(folder: Path, stays: Callable[[str], bool]) -> dict[str, int]:
             if name not in there:
                 gone = place.note(name).exists()
             else:
-                gone = stays(name) and not _is_here(place, name, there[name])
+                gone = (stays(name) or not wanted(name)) and not _is_here(place, name, there[name])
             if gone:
                 _drop(file)
-        wanted = {name: about for name, about in there.items() if not stays(name)}
-        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
+        lacking = {
+            name: about for name, about in there.items()
+            if not stays(name) and wanted(name) and not _is_here(place, name, about)
+        }  # fmt: skip
+        _copy_all(place, lacking)
     return {name: about["size"] for name, about in there.items() if stays(name)}
 
 
@@ -406,11 +397,6 @@ def _about(place: Place, name: str) -> dict[str, Any] | None:
             return store(place.url).info(name)
         except FileNotFoundError:
             return None
-
-
-def tag_of(about: Mapping[str, Any]) -> str:
-    """What tells one object of a name from the next: of Google's its generation, of S3's a sum of its bytes."""
-    return str(about["generation"] if "generation" in about else about["ETag"].strip('"'))
 
 
 def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:

@@ -101,8 +101,13 @@ def reaching(url: Any) -> Iterator[None]:
         ) from None
 
 
+def tag_of(about: Mapping[str, Any]) -> str:
+    """What tells one object of a name from the next: of Google's its generation, of S3's a sum of its bytes."""
+    return str(about["generation"] if "generation" in about else about["ETag"].strip('"'))
+
+
 def bytes_of(url: str, start: int, end: int, tag: str) -> bytes | None:
-    """A range of the object that has this tag (`mirror.tag_of`); None where the name is another one's by now."""
+    """A range of the object that has this tag (`tag_of`); None where the name is another one's by now."""
     files = store(url)
     with reaching(url):
         try:

@@ -120,6 +120,11 @@ class Augment:
     colour: Annotated[float, number(0.0, 1.0)]
     copies: Annotated[int, whole(1, 100)]
 
+    @property
+    def mirrors_alone(self) -> bool:
+        """Whether a changed copy, which keeps its speed, is the clip or its mirror image."""
+        return self.mirror > 0 and not any((self.turn, self.grow, self.shift, self.colour))
+
 
 @dataclass(frozen=True)
 class Data:

@@ -86,6 +86,11 @@ def _misfits(settings: Settings) -> Iterable[str]:
             f"config.data.augment.copies {augment.copies}: the copies would all be alike; raise mirror, turn, grow, "
             "shift or colour of config.data.augment, or leave it at 1"
         )
+    if augment.copies > 2 and augment.mirrors_alone:
+        yield (
+            f"config.data.augment.copies {augment.copies}: by mirror alone a window has two versions; set it to 2, or "
+            "raise turn, grow, shift or colour of config.data.augment"
+        )
     if settings.data.corpus == "builtin" and 0 < settings.data.fps < 4:
         yield f"config.data.fps {settings.data.fps:g}: the signs of the built-in corpus need 4 frames a second or more"
     folded = vae.patch_size * 2 ** (len(vae.dim_mult) - 1)  # pixels a side of a latent

@@ -898,9 +898,9 @@ def test_an_image_has_the_package_and_runs_as_nobody_special(name, extra):
     known = {"FROM", "WORKDIR", "RUN", "COPY", "USER", "ARG", "ENV", "ENTRYPOINT"}
     assert {instruction for instruction, _ in (*build, *final)} <= known
     assert build[0] == ("FROM", "python:3.12-slim AS build") and final[0] == ("FROM", "python:3.12-slim")
-    assert any(words.endswith(f"'.[{extra},gcs]'") for _, words in build)
+    assert any(words.endswith(f"'.[{extra},gcs,s3]'") for _, words in build)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {extra, "gcs"} <= project["optional-dependencies"].keys()
+    assert {extra, "gcs", "s3"} <= project["optional-dependencies"].keys()
     sources = [word for kind, words in build if kind == "COPY" for word in words.split()[:-1]]
     assert all((ROOT / source).exists() for source in sources)
     kept = {
@@ -970,10 +970,29 @@ def test_a_pod_of_an_indexed_job_is_a_worker():
     jsonschema.validate(whole, SCHEMA)
 
 
+def test_pods_prepare_into_a_bucket_and_encode_from_it():
+    into = (*PREPARED[:3], "s3://b/sets/own", *PREPARED[4:], "--service-account=reader", "--secret=keys")
+    spec = yaml.safe_load(launch("prepare_kubernetes.py", *into, "--dry-run").stdout)["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"][4:6] == ["--out", "s3://b/sets/own"] and pod["serviceAccountName"] == "reader"
+    assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    whole = jobset(*GPUS, "--bucket", "b")
+    whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
+    jsonschema.validate(whole, SCHEMA)
+    sets = "--config.data.source=gs://b/one,/mnt/data/two,s3://b/three"
+    run = launch("prepare_kubernetes.py", "enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--dry-run", sets)
+    assert run.returncode == 0 and sets in run.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         ((*PREPARED, "--workers", "0"), "at least 1"),
+        ((*PREPARED[:2], "gs://b/raw", *PREPARED[3:]), "would go with its pod"),
+        (("enc", "encode", "a.py", "gs://b/o", *PREPARED[4:]), "would go with its pod"),
+        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.data.source=/a,b"), "lies in the image"),
+        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=s3://b/w"), "lies in the image"),
         ((*PREPARED[:3], "/out", *PREPARED[4:]), "would go with its pod"),
         (("Job_1", *PREPARED[1:]), "give a name"),
         ((*PREPARED, "--shard=0/2"), "unrecognized arguments"),

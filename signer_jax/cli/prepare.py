@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from signer_jax import storage
 from signer_jax.cli.common import command, table
 from signer_jax.errors import SignerError, closest, one_line
+from signer_jax.json_files import LISTS, read_json
 from signer_jax.mirror import shown
 
 if TYPE_CHECKING:
@@ -191,10 +192,8 @@ def shard_of(text: str | None) -> tuple[int, int]:
 
 def _say(out: Path) -> None:
     """The counts of a set, and where its report is. Raises `SignerError` where nothing was kept."""
-    from signer_jax.data.prepared.layout import PreparedSet
-
     kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "prompts")
-    counts = PreparedSet(out).counts
+    counts = read_json(out / "index.json", LISTS)["splits"]  # it was just written, and of a bucket's lies here
     rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in counts.items()]
     print(table(rows, ("split", *(kind.replace("_", " ") for kind in kinds))))
     report = out / "report.html"

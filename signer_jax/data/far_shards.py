@@ -28,7 +28,7 @@ from signer_jax import mirror
 from signer_jax.data import shard_index
 from signer_jax.data.shards import BROKEN, Shard, chunk_at, of_the_process
 from signer_jax.errors import Trouble
-from signer_jax.object_store import bytes_of, reaching, store
+from signer_jax.object_store import bytes_of, reaching, store, tag_of
 from signer_jax.outside import reason_of, told
 
 _SPARE = 10  # a part of the disk of so many is left free; what is read beyond that is fetched each time
@@ -145,7 +145,7 @@ class FarShard(Shard):
         url = self._place.object()
         with reaching(url):
             about = store(url).info(url)
-        size, tag = about["size"], mirror.tag_of(about)
+        size, tag = about["size"], tag_of(about)
         if self._size not in (None, size):
             raise Trouble(f"{url}: has {size} bytes where {self._size} are listed: it was made anew; start again")
         name = self._place.note().name

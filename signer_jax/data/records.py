@@ -246,6 +246,11 @@ class Corpus:
         motions = self.motions(split)
         return (motions[i].text for i in range(len(motions)))
 
+    def glosses(self, split: str) -> Iterator[tuple[str, ...]]:
+        """The glosses of each motion record of a split, in their order."""
+        motions = self.motions(split)
+        return (motions[i].glosses for i in range(len(motions)))
+
     def signs(self, split: str) -> Records:
         """The motions that SLP-MoE learns from: those whose glosses have their places in time, here all."""
         return self.motions(split)

@@ -137,6 +137,7 @@ def iterate(
 
 class _Examples:
     """The examples of `endless(source, seed).random_map(transform)`, in the same order and with the same generators.
+    It saves some 16 µs an example, of which sentences alone feel anything.
 
     Each of the datasets in that chain takes as long for an example as a sentence takes to read. What they compute, a
     permutation an epoch and a generator by the example's place, is computed here by the same functions.
@@ -175,6 +176,11 @@ def batched(examples: grain.MapDataset | _Examples, reading: Reading) -> grain.D
     rows = tuple(range(reading.batch)) if reading.rows is None else reading.rows
     dataset = grain.MapDataset.source(_Batches(examples, reading.batch, rows))
     return iter(dataset.to_iter_dataset(grain.ReadOptions(reading.threads, reading.prefetch)))
+
+
+def in_order(records: Records, at_once: int) -> grain.DatasetIterator:
+    """Each record once, `at_once` of them read side by side."""
+    return iter(grain.MapDataset.source(records).to_iter_dataset(grain.ReadOptions(at_once, 2 * at_once)))
 
 
 def text_batches(

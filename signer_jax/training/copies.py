@@ -4,6 +4,9 @@ The stages that train the renderer read latents, which are encoded once. So what
 is not: copy k of motion m is a motion of its own, k times as many records further, whose video, pose and candidates are
 changed by one draw. A copy's signer is one of its own too, so that its reference pictures, all changed in side and
 colours as it is, come from its own bank; turn, size and place are drawn for each motion. A copy keeps its speed.
+
+By mirroring alone a window has two versions, so of the two copies that there are then (`validation`) one is mirrored
+throughout, and what may not be mirrored has no video there: it would be encoded twice.
 """
 
 import hashlib
@@ -23,6 +26,7 @@ from signer_jax.settings import Augment
 from signer_jax.types import Pose, Sample
 
 _SPLIT = "train"
+_VERSION = 2  # of what a draw gives
 _ALL = augmentation.mirror_permutation(JOINTS)
 
 
@@ -40,13 +44,18 @@ class Copies(Corpus):
             return None
         drawn = augmentation.drawn(np.random.default_rng((self._seed, copy, motion)), self._augment)
         looks = self._looks(copy, self._listed[motion][2])
-        mirrored = looks.mirrored and self._may_mirror(motion)
+        mirrored = (looks.mirrored or self._by_side) and self._may_mirror(motion)
         return drawn._replace(speed=1.0, mirrored=mirrored, colours=looks.colours)
 
     def _looks(self, copy: int, signer: str) -> augmentation.Change:
         """The change of which side and colours are a signer's, in all motions."""
         name = int.from_bytes(hashlib.sha256(signer.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return augmentation.drawn(np.random.default_rng((self._seed, copy, name)), self._augment)
+
+    @property
+    def _by_side(self) -> bool:
+        """Whether mirroring is all that tells copies apart."""
+        return self._augment.mirrors_alone
 
     def _may_mirror(self, motion: int) -> bool:
         return not self._augment.not_mirrored or motion not in _never_mirrored(self.plain, self._augment)
@@ -61,7 +70,7 @@ class Copies(Corpus):
 
     # ---- What a corpus says ---------------------------------------------------------------------------------------
     def hash(self) -> str:
-        said = [self.plain.hash(), asdict(self._augment), self._seed]
+        said = [self.plain.hash(), asdict(self._augment), self._seed, _VERSION]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def sizes_of(self, split: str) -> list[tuple[int, int]]:
@@ -77,6 +86,9 @@ class Copies(Corpus):
     def captions(self, split: str) -> Iterator[str]:
         return (text for _ in range(self._times(split)) for text in self.plain.captions(split))
 
+    def glosses(self, split: str) -> Iterator[tuple[str, ...]]:
+        return (glosses for _ in range(self._times(split)) for glosses in self.plain.glosses(split))
+
     def signs(self, split: str) -> Records:
         return self.plain.signs(split)
 
@@ -89,9 +101,10 @@ class Copies(Corpus):
         for copy in range(1, self._augment.copies):
             mirrored = {signer: self._looks(copy, signer).mirrored for signer in {one[2] for one in self._listed}}
             for motion, (frames, video, signer) in enumerate(self._listed):
+                alike = self._by_side and not self._may_mirror(motion)
                 # What may not be mirrored has no pictures of what is.
-                other = mirrored[signer] and not self._may_mirror(motion)
-                found.append((frames, video, f"{signer}{COPY}{copy}{'n' * other}"))
+                other = mirrored[signer] and not self._by_side and not self._may_mirror(motion)
+                found.append((frames, video and not alike, f"{signer}{COPY}{copy}{'n' * other}"))
         return found
 
     def makers(self, split: str) -> list[str]:
@@ -106,9 +119,9 @@ class Copies(Corpus):
 
 @lru_cache(maxsize=1)
 def _never_mirrored(corpus: Corpus, augment: Augment) -> frozenset[int]:
-    """The training motions with a gloss of `augment.not_mirrored`; each one's record is read."""
-    motions = corpus.motions(_SPLIT)
-    return frozenset(i for i in range(len(motions)) if not augmentation.may_mirror(motions[i].glosses, augment))
+    """The training motions with a gloss of `augment.not_mirrored`."""
+    glosses = enumerate(corpus.glosses(_SPLIT))
+    return frozenset(i for i, some in glosses if not augmentation.may_mirror(some, augment))
 
 
 class _Motions(Records):

@@ -31,6 +31,8 @@ from signer_jax.training import bucketed, conditions, encoders, partitioning, un
 from signer_jax.training import latents as latent_cache
 from signer_jax.training.copies import Copies
 
+_SIGNS_AT_ONCE = 16  # that are read to build the prior
+
 
 def limits(data: Data) -> Limits:
     return Limits(data.max_source, data.max_target, data.max_glosses)
@@ -70,8 +72,9 @@ def open_prior(workdir: Path, corpus: Corpus) -> Prior:
     path = workdir / "prior"
     recover(path)
     if not (path.exists() and any(path.iterdir())):
+        # Several are asked for at a time: of a set in a bucket each is a request.
         records = corpus.signs("train")
-        samples = (records[i] for i in progress(range(len(records)), "prior"))
+        samples = progress(streams.in_order(records, _SIGNS_AT_ONCE), "prior", total=len(records))
         Prior.build(prior_entries(samples), path, fps=corpus.about["fps"])
     return Prior.open(path, REMAKE)
 
@@ -326,6 +329,27 @@ def bucket_windows(settings: Settings, model: Model, corpus: Corpus) -> bucketed
     return bucketed.Windows.of(corpus, training_clips(corpus), plan, settings.renderer.stride)
 
 
+def _told_of_copies(settings: Settings, corpus: Corpus, plain: Corpus) -> list[str]:
+    """What copies cannot do for some clips, in lines."""
+    augment = settings.data.augment
+    if augment.copies == 1:
+        return []
+    clips = [signer for _, video, signer in plain.listed("train") if video]
+    alike = augment.copies * len(clips) - sum(video for _, video, _ in corpus.listed("train"))
+    lines, unnamed = [], sum(not signer.rpartition("/")[2] for signer in clips)  # of several sets theirs stands before
+    if alike:
+        lines.append(
+            f"{alike} of {len(clips)} training clips may not be mirrored, and have no changed copy: by mirror alone it "
+            "would be the clip itself"
+        )
+    if unnamed and (augment.colour or (augment.mirror and not augment.mirrors_alone)):
+        lines.append(
+            f"{unnamed} of {len(clips)} training clips name no signer: each changed copy has one side and one set of "
+            "colours for all of them; name their signers for more, or raise config.data.augment.copies"
+        )
+    return lines
+
+
 def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
     """What is to be known of the training videos before training, in lines. Raises `SignerError` where no clip fits."""
     lines = []
@@ -342,6 +366,7 @@ def told(settings: Settings, model: Model, corpus: Corpus) -> list[str]:
             f"config.data.augment.copies {copies}: {names} read each window as it is and in {copies - 1} changed "
             "copies, which take so many times the room and the encoding"
         )  # fmt: skip
+        lines += _told_of_copies(settings, corpus, plain)
     if settings.data.augment.mirror > 0 and not settings.data.augment.not_mirrored and "pose" in settings.stages:
         lines.append(
             "config.data.augment.mirror: every sign may be mirrored, since config.data.augment.not_mirrored is empty; "

@@ -35,7 +35,7 @@ from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
 from signer_jax.renderer import vae_chunks
-from signer_jax.renderer.latents import KIND, LatentStore, noise_factor, plausible
+from signer_jax.renderer.latents import COPY, KIND, LatentStore, noise_factor, plausible
 from signer_jax.renderer.references import latent_frame_times
 from signer_jax.renderer.vae import VideoVAE
 from signer_jax.training import begun, encodings, partitioning, precision
@@ -232,9 +232,10 @@ def write_array(file: Path, parts: Iterable[Any], total: int) -> np.ndarray:
 
 def shares(found: Mapping[str, list[T]], limit: int, most: int | None) -> list[tuple[list[T], int]]:
     """What each signer has, in the order of their names, and how many of it are kept: at most `limit` of each, and
-    `most` of all, for which signers are left out only where they are more.
+    `most` of all, for which signers are left out only where they are more. `most` is of what training reads none of: of
+    a changed copy's pictures nothing is kept then, since nobody signs by them.
     """
-    names = sorted(found)
+    names = sorted(found if most is None else (name for name in found if COPY not in name))
     if most is not None and names:
         limit = min(limit, max(1, most // len(names)))
         names = [names[i] for i in spread(len(names), most)]

@@ -1,5 +1,6 @@
 """Examples changed at random: pose and picture by one draw, so that the drawn pose is the changed drawing."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -188,6 +189,25 @@ class Motions:
 def poses(augment, rows=None):
     windows = MotionWindows(Motions(), skeleton.subset("signing_74"), 2, Limits(4, 4, 2))
     return streams.pose_batches(windows, 4, streams.Reading(4, 3, 1, 2, rows), augment=augment)
+
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def test_colours_take_little_more_than_the_clip():
+    frames = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3)).astype(np.uint8)
+    colours = np.array([1.1, 0.8, 1.2], np.float32)
+    values = frames.astype(np.float32) * colours[0]
+    mean = (values @ GREY).mean()
+    values = (values - mean) * colours[1] + mean
+    grey = (values @ GREY)[..., None]
+    tracemalloc.start()
+    made = augmentation.on_pictures(frames, NONE._replace(colours=colours))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.5 * frames.nbytes
+    wanted = np.clip(np.rint((values - grey) * colours[2] + grey), 0, 255).astype(np.int64)
+    assert np.abs(made - wanted).max() <= 1 and (made != wanted).mean() < 1e-3  # a sum in another order
 
 
 def test_a_stream_draws_anew_each_epoch_and_goes_on_exactly():

@@ -129,6 +129,8 @@ def test_a_set_is_the_same_there_as_here_and_is_read_where_it_is(place, source, 
     asked: list[str] = []
     real = far_shards.bytes_of
     monkeypatch.setattr(far_shards, "bytes_of", lambda path, *where: asked.append(path) or real(path, *where))
+    assert list(far.glosses("train")) == [theirs[i].glosses for i in range(8)]
+    assert list(far.captions("train")) == [theirs[i].text for i in range(8)] and not asked  # they are the texts'
     sample, video = ours.filmed(5)
     other, its = theirs.filmed(5)
     assert sample.name == other.name and np.array_equal(video, its)
@@ -184,6 +186,45 @@ def test_two_machines_make_one_set_of_two_shares(place, source, tmp_path, monkey
     elsewhere(monkeypatch, tmp_path)
     assert prepare(source, url, "--shard", "0/2") == 0
     assert layout.PreparedSet(mirror.set_of(url)).counts["train"]["kept"] == 8
+    assert prepare(source, url, "--shard", "0/3") == 2
+    assert "was begun with workers 2, not 3" in capsys.readouterr().err
+
+
+def test_a_worker_copies_its_own_share_and_the_last_one_the_rest(place, source, tmp_path, monkeypatch):
+    """And of the records, which the bucket has, nothing."""
+    url, _ = place
+    copies: dict[str, list[str]] = {}
+    real = mirror._copy
+    for worker in (0, 1, 1, 2):  # the second is run twice, on two machines
+        elsewhere(monkeypatch, tmp_path, machine := f"{worker}-{len(copies)}")
+        asked = copies.setdefault(machine, [])
+        monkeypatch.setattr(mirror, "_copy", lambda of, name, about, asked=asked: (asked.append(name),
+                                                                                 real(of, name, about)))  # fmt: skip
+        assert prepare(source, url, "--shard", f"{worker}/3") == 0
+    first, second, again, last = (
+        [Path(name).name for name in one if name.startswith("parts/")] for one in copies.values()
+    )
+    assert first == [] and second == ["done-0000of0003.json"]
+    assert sorted(again)[0] == "done-0000of0003.json"
+    assert {"done-0001of0003.json", "train-0001of0003-00000.json"} <= set(again)
+    assert not any("-0000of0003-" in name for name in again)
+    assert {f"train-000{k}of0003-00000.json" for k in (0, 1)} <= set(last)
+    assert not any(name.endswith(".arrayrecord") for one in copies.values() for name in one)
+    assert layout.PreparedSet(mirror.set_of(url)).counts["train"]["kept"] == 8
+
+
+def test_of_workers_that_begin_at_once_and_differ_one_counts(place, source, tmp_path, monkeypatch, capsys):
+    """The second looks, finds nothing, and is late: the first one's words are there by then."""
+    url, bucket = place
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "late"))
+    late = mirror.set_of(url) / "about.json"
+    elsewhere(monkeypatch, tmp_path)
+    assert prepare(source, url, "--shard", "0/2") == 0
+    before = bucket["sets/own/about.json"]
+    monkeypatch.setenv("SIGNER_CACHE", str(tmp_path / "late"))
+    mirror.begin(late, b"{}")
+    assert bucket["sets/own/about.json"] is before and late.read_bytes() == before[0]
+    late.unlink()
     assert prepare(source, url, "--shard", "0/3") == 2
     assert "was begun with workers 2, not 3" in capsys.readouterr().err
 

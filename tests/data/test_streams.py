@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 from itertools import islice
 
@@ -28,6 +29,21 @@ def batches(count: int, iterator) -> list[np.ndarray]:
 
 def numbers(reading: streams.Reading = READING):
     return streams.iterate(Numbers(), lambda i, rng: {"x": np.array([i, rng.integers(1 << 30)])}, reading, "numbers")
+
+
+def test_records_in_their_order_are_read_side_by_side():
+    """Else a set in a bucket is read one request after the other."""
+    meet = threading.Barrier(4, timeout=20)
+
+    class Together:
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index):
+            meet.wait()  # no record comes before four are asked for
+            return int(index)
+
+    assert list(streams.in_order(Together(), 4)) == list(range(8))
 
 
 def test_an_epoch_shows_every_example_once_and_epochs_differ():

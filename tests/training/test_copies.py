@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache as cache_of_calls
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from test_bucketed import MOST, PARAMS, SIZES, Vae, pooled
 from signer_jax import configuration
 from signer_jax.cli.main import main
 from signer_jax.data import augmentation, buckets, records
-from signer_jax.data.streams import Reading
+from signer_jax.data.streams import Reading, take_frames
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.opened import Opened
@@ -24,7 +25,8 @@ from signer_jax.training.copies import Copies
 from signer_jax.types import Pose, Sample
 from signer_jax.validation import read
 
-OFF = read(configuration.load("default")).data.augment
+DEFAULT = read(configuration.load("default"))
+OFF = DEFAULT.data.augment
 SOME = replace(OFF, mirror=0.5, turn=8.0, grow=0.1, shift=0.05, colour=0.2, speed=0.5, copies=3)
 CLIPS = 6
 MIRROR = augmentation.mirror_permutation(JOINTS)
@@ -91,6 +93,43 @@ def test_what_may_not_be_mirrored_is_not_and_has_pictures_of_its_own(plain):
     assert signers == [f"a{COPY}1", f"a{COPY}1n", f"b{COPY}1", f"b{COPY}1", f"b{COPY}1", f"a{COPY}1"]
 
 
+def test_by_mirror_alone_there_is_one_copy_of_what_may_be_mirrored(plain):
+    """No window is encoded twice as it is."""
+    with pytest.raises(
+        SignerError, match=r"copies 3: by mirror alone a window has two versions; set it to 2, or raise"
+    ):
+        read(configuration.load("default", ["--config.data.augment.copies=3", "--config.data.augment.mirror=0.5"]))
+    copies = Copies(plain, replace(OFF, mirror=0.1, not_mirrored=("LEFT",), copies=2), 7)
+    listed = copies.listed("train")
+    assert [video for _, video, _ in listed] == [True] * CLIPS + [i != 1 for i in range(CLIPS)]
+    videos = copies.motions("train")
+    shown = [videos.video(i).tobytes() for i, (_, video, _) in enumerate(listed) if video]
+    assert len(set(shown)) == len(shown) == 2 * CLIPS - 1
+    assert {motion for motion, _ in cache.training_windows(copies, 9, 4)} == set(range(2 * CLIPS)) - {CLIPS + 1}
+
+
+def test_what_copies_cannot_do_is_told(plain, tmp_path):
+    def told(corpus, augment) -> list[str]:
+        settings = replace(DEFAULT, data=replace(DEFAULT.data, augment=augment))
+        return input_pipeline._told_of_copies(settings, input_pipeline.as_rendered(settings, corpus), corpus)
+
+    assert told(plain, SOME) == told(plain, replace(OFF, mirror=0.5, copies=2)) == []
+    assert "1 of 6 training clips may not be mirrored" in told(
+        plain, replace(OFF, mirror=0.5, not_mirrored=("LEFT",), copies=2)
+    )[0]  # fmt: skip
+    plain.about["motions"]["train"] = [[row[0], row[1], "" if row[2] == "a" else "set/b", *row[3:]]
+                                       for row in plain.about["motions"]["train"]]  # fmt: skip
+    assert "3 of 6 training clips name no signer: each changed copy has one side" in told(plain, SOME)[0]
+
+
+def test_where_no_reference_is_read_copies_take_no_room_from_signers():
+    signers = {f"{k:03d}{copy}": [k] for k in range(100) for copy in ("", f"{COPY}1", f"{COPY}2n")}
+    some = cache.shares(signers, 50, cache.FEW)
+    assert some == cache.shares({name: signers[name] for name in signers if COPY not in name}, 50, cache.FEW)
+    assert [found for found, _ in some] == [[k] for k in range(100)]
+    assert len(cache.shares(signers, 50, None)) == 300  # of one that reads references each copy has its own
+
+
 def test_copies_are_other_encodings(plain):
     hashes = {Copies(plain, augment, seed).hash() for augment, seed in
               ((SOME, 7), (SOME, 8), (replace(SOME, copies=2), 7), (replace(SOME, turn=9.0), 7))}  # fmt: skip
@@ -131,20 +170,39 @@ def test_examples_show_the_changed_pose_on_the_changed_latents(plain, tmp_path, 
         batches = cache.latent_batches(store, copies, windows, reading, length=9, temporal_ratio=4,
                                        reference_dropout=0.0, beside=lambda *a: {"motion": np.int32(a[0])})  # fmt: skip
     videos, poses = copies.motions("train"), plain.motions("train")
+
+    @cache_of_calls
+    def encoded(grid: tuple[int, int], motion: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first latents of a motion's windows, and what may be shown of it, at a size."""
+        video = videos.video(motion)
+        if not in_buckets:
+            made = [pooled(take_frames(video, start, 9)[None])[0]
+                    for one, start in cache.training_windows(copies, 9, 4) if one == motion]  # fmt: skip
+            return np.stack([one[0] for one in made]), np.concatenate(made)
+        size = next(one for one in sizes if (one.height // 4, one.width // 4) == grid)
+        placed = of.brought_to(size, **MOST)[motion]
+        frames = pooled(buckets.fitted(video, placed, size)[:, None])[:, 0]
+        starts = [of.starts[row] for row in of.plan.members(sizes.index(size)) if of.motion(row) == motion]
+        return frames[starts], frames
+
     seen = set()
     for _ in range(8):
         batch = next(batches)
-        for motion, pose, latents in zip(batch["motion"], batch["pose"], batch["latents"], strict=True):
+        for motion, pose, latents, reference in zip(
+            batch["motion"], batch["pose"], batch["latents"], batch["reference"], strict=True
+        ):  # fmt: skip
             seen.add(int(motion) // CLIPS)
             change, sample = copies.change(int(motion)), poses[int(motion) % CLIPS]
             true = sample.pose.coordinates
             if change is not None:
                 true = augmentation.on_points(true, sample.pose.confidence, change, MIRROR)[0]
             assert min(np.abs(true[t, :, :2] - pose[0]).max() for t in range(len(true))) < 1e-5
-            if not in_buckets:  # the first latent is the mean of the first frame's pixels
-                first = store.denormalise(latents)[0]
-                video = videos.video(int(motion))
-                assert min(np.abs(pooled(frame[None, None])[0, 0] - first).max() for frame in video) < 1e-5
+            # What is shown beside is a latent of another clip of the same signer in the same copy.
+            others = [i for i, signer in enumerate(signers) if signer == signers[int(motion)] and i != int(motion)]
+            own, _ = encoded(latents.shape[1:3], int(motion))
+            shown = np.concatenate([encoded(latents.shape[1:3], i)[1] for i in others])
+            assert np.abs(own - store.denormalise(latents)[0]).max((1, 2, 3)).min() < 1e-5
+            assert np.abs(shown - store.denormalise(reference)).max((1, 2, 3)).min() < 1e-5
     assert seen == {0, 1, 2}
 
 

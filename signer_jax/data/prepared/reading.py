@@ -252,14 +252,22 @@ class PreparedCorpus(records.Corpus):
 
     def captions(self, split: str) -> Iterator[str]:
         """As a corpus's, from the records of texts: those of motions hold the videos too."""
-        texts, place = self._parts(split, layout.TEXT, lambda _, record: layout.read_text(record).text), 0
+        return (sample.text if sample else "" for sample in self._said(split))
+
+    def glosses(self, split: str) -> Iterator[tuple[str, ...]]:
+        """As `captions`."""
+        return (sample.glosses if sample else () for sample in self._said(split))
+
+    def _said(self, split: str) -> Iterator[Sample | None]:
+        """The text record of each motion that the run reads, None of one that has none."""
+        texts, place = self._parts(split, layout.TEXT, lambda _, record: layout.read_text(record)), 0
         read, stored = set(self._found[split].places), 0
         for one in self.sets:
             for _, table in one.tables(split):
                 for row in table["kept"]:
                     if row["seconds"]:
                         if stored in read:
-                            yield texts[place] if row["text"] else ""
+                            yield texts[place] if row["text"] else None
                         stored += 1
                     place += row["text"]
 

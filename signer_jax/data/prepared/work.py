@@ -34,7 +34,6 @@ from signer_jax.data.prepared.layout import (
     origin_of,
     part_name,
     row,
-    stays,
     table_of,
     text_record,
 )  # fmt: skip
@@ -42,6 +41,7 @@ from signer_jax.data.prepared.taking import LARGE, OTHER_TIMES, How, LeftOut, Ta
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
+from signer_jax.object_store import reaching, store
 from signer_jax.outside import reason_of, told
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
@@ -73,7 +73,8 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     Raises `SignerError` where the folder holds another set, or something else.
     """
     claim(job, workers)
-    far = mirror.bring(job.out, stays)
+    own = f"-{worker:04d}of{workers:04d}"
+    far = mirror.bring(job.out, _is_large, lambda name: own in name)
     # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
     storage.discard(_done_file(job.out, worker, workers))
     storage.discard(job.out / "index.json")
@@ -116,7 +117,7 @@ def claim(job: Job, workers: int) -> None:
     file = job.out / "about.json"
     if not file.exists():
         storage.check_is_folder(job.out, f"--out {job.out}")
-        if mirror.holds_others(job.out, file.name):
+        if _holds_others(job.out, file.name):
             mirror.fresh(file)
             if not file.exists():  # another worker's, by now
                 raise SignerError(f"--out {job.out}: exists and is no {KIND}; choose another folder")
@@ -130,6 +131,20 @@ def claim(job: Job, workers: int) -> None:
                 "choose another folder"
             )
     (job.out / PARTS).mkdir(parents=True, exist_ok=True)
+
+
+def _holds_others(folder: Path, name: str) -> bool:
+    """Whether a folder, in the bucket where it is a mirror's, has anything but a file of this name."""
+    if (place := mirror.place_of(folder)) is None:
+        there = os.listdir(folder) if folder.exists() else []
+    else:
+        with reaching(place.object()):
+            try:
+                found = store(place.url).ls(place.object(), detail=False)
+            except FileNotFoundError:
+                found = []
+        there = [one.rstrip("/").rpartition("/")[2] for one in found]
+    return any(one != name and not one.startswith(".") for one in there)
 
 
 def _begin(file: Path, about: str) -> None:
@@ -334,6 +349,11 @@ class _Table:
 # ---- The whole set ---------------------------------------------------------------------------------------------------
 
 
+def _is_large(name: str) -> bool:
+    """Whether a file is not needed here to make a set in a bucket: records, of texts too, whose sizes tell enough."""
+    return name.endswith(".arrayrecord")
+
+
 def _done_file(out: Path, worker: int, workers: int) -> Path:
     return out / PARTS / f"done-{worker:04d}of{workers:04d}.json"
 
@@ -345,8 +365,11 @@ def merge(out: Path, *, wait: bool) -> bool:
     Raises `SignerError` where two workers found other samples, or a split has two of one name.
     """
     about = about_of(out)
-    mirror.bring(out, stays)
     workers = about["workers"]
+    ends = [f"{PARTS}/{_done_file(out, worker, workers).name}" for worker in range(workers)]
+    mirror.bring(out, _is_large, ends.__contains__)
+    if all((out / name).is_file() for name in ends):
+        mirror.bring(out, _is_large)  # the tables of all workers, which the whole set is put together from
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
     listings: list[dict[str, dict[str, Any]]] = []
     for worker in range(workers):
