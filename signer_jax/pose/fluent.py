@@ -20,10 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.curves import PEAK, PEAK_SPEED, TAIL, length, parabola, quintic, tangents
 from signer_jax.types import Array, Pose
 
+_AT_ONCE = 8  # signs of a sentence that are joined at a time
 _SHORTEST = 3  # frames that a sign keeps
 _JUMPS = 0.1  # of a sign's frames, the fastest, which its pace is not found by
 _CLIMB = 0.5  # shoulder widths a second: a hand that goes up or down faster comes from the rest or goes there
@@ -149,6 +151,25 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
     return Composed(
         xp.where(confidence[..., None] > 0, coordinates, 0), confidence, xp.stack([starts, ends], axis=-1), frames
     )
+
+
+def sentence(signs: Sequence[Pose], fixed: Sequence[bool], manner: Manner) -> Pose:
+    """One sentence of any number of steady signs at one frame rate, a few signs at a time.
+
+    So its memory does not grow with its signs times the longest one. Two signs before and three behind tell all that
+    neighbours do: a sign's climb, pace and join. Raises `SignerError` where there is no sign.
+    """
+    if not signs:
+        raise SignerError("stitching: there is no sign to stitch; give at least one")
+    fps, parts = signs[0].fps, []
+    for first in range(0, len(signs), _AT_ONCE):
+        behind, start = first + _AT_ONCE, max(0, first - 2)
+        around = slice(start, behind + 3)
+        done = compose(padded([signs[around]], [fixed[around]]), manner, fps)
+        begin = int(done.spans[0, first - start, 0]) if first else 0
+        end = int(done.spans[0, behind - start, 0] if behind < len(signs) else done.frames[0])
+        parts.append(Pose(np.asarray(done.coordinates[0, begin:end]), np.asarray(done.confidence[0, begin:end]), fps))
+    return Pose.joined(parts)
 
 
 def strokes(signs: Signs, share: float, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:

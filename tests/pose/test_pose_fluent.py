@@ -1,10 +1,13 @@
 """From a lexicon's signs to signing: strokes, pace, joins, curves and wrists by hand; numpy and JAX alike."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from signer_jax.errors import SignerError
 from signer_jax.pose import fluent, skeleton
 from signer_jax.pose.curves import PEAK, PEAK_SPEED
 from signer_jax.pose.fluent import AS_RECORDED, FLUENT, compose, joins, paced, padded, strokes
@@ -203,6 +206,32 @@ def test_a_batch_in_jit_is_what_numpy_makes_of_each_sentence_alone(sentences, ma
     cut = compose(padded(sentences), manner, FPS, 30)
     np.testing.assert_allclose(cut.coordinates[2], batch.coordinates[2, :30], atol=2e-5)
     assert cut.frames.tolist() == batch.frames.tolist()
+
+
+@pytest.mark.parametrize("manner", [FLUENT, AS_RECORDED], ids=["fluent", "as recorded"])
+def test_a_long_sentence_is_the_same_a_few_signs_at_a_time(manner):
+    rng = np.random.default_rng(0)
+    signs = [wandering(int(frames), i) for i, frames in enumerate(rng.integers(5, 50, 27))]
+    fixed = [i % 7 == 2 for i in range(27)]
+    whole = compose(padded([signs], [fixed]), manner, FPS)
+    parts = fluent.sentence(signs, fixed, manner)
+    np.testing.assert_allclose(parts.coordinates, whole.coordinates[0], atol=1e-5)
+    np.testing.assert_array_equal(parts.confidence, whole.confidence[0])
+    with pytest.raises(SignerError, match="there is no sign to stitch"):
+        fluent.sentence([], [], manner)
+
+
+def test_a_long_sign_costs_what_it_is_and_not_that_times_the_signs():
+    def peak(count: int) -> int:
+        signs = [wandering(600, 0), *[wandering(12, 1)] * count]
+        tracemalloc.start()
+        fluent.sentence(signs, [True] + [False] * count, FLUENT)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(90) < 1.5 * peak(30)
 
 
 def test_real_signs_flow_no_faster_than_a_human(samples):
