@@ -156,7 +156,7 @@ def systems(sentences: Sequence[Sentence]) -> dict[str, Callable[[Sentence], Pos
     every: dict[str, Callable[[Sentence], Pose]] = {
         "the original itself": lambda one: one.truth,
         "its mean pose, held": lambda one: Pose.joined([scores.still(one.truth)] * len(one.truth)),
-        "a sign's first frame, held": lambda one: resample(one.plain.slice(0, 1), length(one)),
+        "the plain stitch's first frame": lambda one: resample(one.plain.slice(0, 1), length(one)),
         "plain stitch (_updated)": lambda one: one.plain,
         "  as long as ours": lambda one: resample(one.plain, length(one)),
     }
@@ -175,7 +175,7 @@ def systems(sentences: Sequence[Sentence]) -> dict[str, Callable[[Sentence], Pos
         "  as long as ours fluent": lambda one: resample(ours(one.signs, fluent.AS_RECORDED), length(one)),
         "ours": lambda one: ours(one.signs, free),
         "  strokes not cut": lambda one: ours(one.signs, free._replace(strokes=False)),
-        "  joins not chosen": lambda one: ours(one.signs, free._replace(share=0.0)),
+        "  joins not chosen": lambda one: ours(one.signs, free._replace(window=0.0)),
         "  joins by place alone": lambda one: ours(one.signs, free._replace(memory=0.0)),
         "  another sentence's signs": lambda one: ours(next_of[one.name].signs, free),
         "  at most 4 times as fast": lambda one: ours(one.signs, free._replace(faster=4.0)),

@@ -234,14 +234,15 @@ def test_a_long_sign_costs_what_it_is_and_not_that_times_the_signs():
     assert peak(90) < 1.5 * peak(30)
 
 
-def test_real_signs_flow_no_faster_than_a_human(samples):
+@pytest.mark.parametrize("sentence", [1, 2, 3, 4])
+def test_real_signs_flow_no_faster_than_a_human(samples, sentence):
     """DGS signs cut out of the samples' stitched sentences: hands stay, and their wrists keep to a human speed."""
     from signer_jax.pose.clean import clean
     from signer_jax.pose.formats import pose_file
     from signer_jax.pose.sources.continuous import pieces
     from signer_jax.pose.stitching import steady, trim
 
-    pose = pose_file.read(samples / "stitching/train_1_updated.pose")
+    pose = pose_file.read(samples / f"stitching/train_{sentence}_updated.pose")
     signs = [trim(clean(skeleton.normalise(pose.slice(*span))[0])) for span in pieces(pose)]
     done = fluent.compose(fluent.padded([[steady(sign, None) for sign in signs]]), FLUENT, pose.fps)
     assert done.frames[0] < 0.75 * len(pose)
