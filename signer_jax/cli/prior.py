@@ -113,6 +113,7 @@ def _run(arguments: argparse.Namespace, made: Any) -> None:
     splits = None if arguments.splits is None else [name.strip() for name in arguments.splits.split(",")]
     if splits is not None and not all(splits):
         raise SignerError(f"--splits {arguments.splits!r}: give names of splits with commas between them, as train,val")
+    given["isolated"] = kind in (LEXICON, WLASL, FINGERSPELLING)
     given["source"] = arguments.source if kind in (BUILTIN, FINGERSPELLING) else str(Path(arguments.source).resolve())
     problems: list[str] = []
     if kind == BUILTIN:

@@ -88,8 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
         signed = signer.sign(arguments.text, language=arguments.language, style=style)
     else:
         check_database(arguments.prior)
-        manner = fluent.AS_RECORDED if arguments.as_recorded else fluent.FLUENT
-        signed = look_up(arguments.text, arguments.language, Prior.open(arguments.prior), manner)
+        prior = Prior.open(arguments.prior)
+        manner = fluent.FLUENT if prior.isolated and not arguments.as_recorded else fluent.AS_RECORDED
+        signed = look_up(arguments.text, arguments.language, prior, manner)
     print(one_line(" ".join(signed.glosses)))
     if signed.found:
         print(one_line(f"found: {', '.join(f'{word} ({how})' for word, how in signed.found)}"))

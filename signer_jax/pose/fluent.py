@@ -5,7 +5,8 @@ the one before ends. `compose` takes all sentences of a batch at once, with no l
 arrays or on JAX's, there inside `jax.jit` too:
 
     strokes     the rise before the first moment that the higher hand no longer climbs is cut, and the sink after a sign
-    paced       a sign that lasts longer than a sentence's do is shown faster, but no hand faster than a human's
+    paced       a sign that lasts longer than a sentence's do is shown faster, twice at most, and no joint of arms and
+                hands faster than a human's
     joined      of the frames around a join those two are taken that lie and move alike
     transitions quintic curves (`curves.py`), in as many frames as a human needs for the way
     wrists      an arm's wrist stands where its hand begins
@@ -19,11 +20,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.curves import PEAK, PEAK_SPEED, TAIL, length, parabola, quintic, tangents
 from signer_jax.types import Array, Pose
 
+_AT_ONCE = 8  # signs of a sentence that are joined at a time
 _SHORTEST = 3  # frames that a sign keeps
+_JUMPS = 0.1  # of a sign's frames, the fastest, which its pace is not found by
 _CLIMB = 0.5  # shoulder widths a second: a hand that goes up or down faster comes from the rest or goes there
 _SHOWN = 0.2  # confidence from which on a hand is where it is seen: what is more says nothing of the place
 _SIDES = ("left", "right")
@@ -41,25 +45,28 @@ class Manner(NamedTuple):
     """How signs become a sentence; times in seconds."""
 
     strokes: bool  # whether a sign's way from and to the rest is cut, where another sign stands there
-    longest: float  # that a sign lasts, unless a hand would be faster than a human's
+    longest: float  # that a sign lasts, unless a joint would be faster than a human's
+    faster: float  # that a sign is shown at most: movements that repeat would blur
     transition: float  # between two signs at least
     hold: float  # of the first frame and of the last, so that a short sign can be seen
     window: float  # at a sign's edge in which its join is looked for
-    share: float  # of a sign that its join may cut at each end
+    share: float  # of a sign that may be cut at each end, by strokes and its join together
     memory: float  # for which a velocity counts: a difference of velocities costs the way that it makes in this time
 
 
 # Of 26 timed signs of a corpus 23 last at most .4 s, and half of the gaps between them .19 s; a dictionary's signs last
 # one to two seconds (docs/prior.md).
-FLUENT = Manner(strokes=True, longest=0.4, transition=0.12, hold=0.12, window=0.3, share=0.3, memory=0.2)
-AS_RECORDED = Manner(strokes=False, longest=np.inf, transition=0.25, hold=0.25, window=0.0, share=0.0, memory=0.0)
+FLUENT = Manner(strokes=True, longest=0.4, faster=2.0, transition=0.12, hold=0.12, window=0.3, share=0.3, memory=0.2)
+AS_RECORDED = Manner(
+    strokes=False, longest=np.inf, faster=1.0, transition=0.25, hold=0.25, window=0.0, share=0.0, memory=0.0
+)
 
 
 class Signs(NamedTuple):
     """The signs of b sentences, padded to n signs of s frames, on the canonical joints, at one frame rate.
 
     A sign of no frames is none; these stand behind the others. What is `fixed` (a spelled word) is neither cut nor
-    paced.
+    paced, nor is a sentence's only sign.
     """
 
     coordinates: Float[Array, "b n s j c"]
@@ -100,9 +107,13 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
     hands come up before the first sign and sink after the last as these have it.
     """
     xp = signs.coordinates.__array_namespace__()
-    start, end = strokes(signs, fps) if manner.strokes else (xp.zeros_like(signs.frames), signs.frames)
-    signs = paced(signs, start, end, manner.longest, fps)
-    first, last = joins(signs, manner, fps)
+    none, whole = xp.zeros_like(signs.frames), signs.frames
+    start, end = strokes(signs, manner.share, fps) if manner.strokes else (none, whole)
+    signs = paced(signs, start, end, manner, fps)
+    # What strokes left to be cut, in frames as they are shown now.
+    room = xp.stack([manner.share * whole - start, manner.share * whole - (whole - end)], axis=-1)
+    room = room * (signs.frames / xp.maximum(end - start, 1))[..., None]
+    first, last = joins(signs, xp.floor(room + 1e-4).astype(whole.dtype), manner, fps)
     # ---- The time line ---------------------------------------------------------------------------------------------
     kept = last - first  # b n
     edge = _at(signs.coordinates, first)[:, 1:], _at(signs.coordinates, xp.maximum(last - 1, 0))[:, :-1]
@@ -142,11 +153,30 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
     )
 
 
-def strokes(signs: Signs, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
+def sentence(signs: Sequence[Pose], fixed: Sequence[bool], manner: Manner) -> Pose:
+    """One sentence of any number of steady signs at one frame rate, a few signs at a time.
+
+    So its memory does not grow with its signs times the longest one. Two signs before and three behind tell all that
+    neighbours do: a sign's climb, pace and join. Raises `SignerError` where there is no sign.
+    """
+    if not signs:
+        raise SignerError("stitching: there is no sign to stitch; give at least one")
+    fps, parts = signs[0].fps, []
+    for first in range(0, len(signs), _AT_ONCE):
+        behind, start = first + _AT_ONCE, max(0, first - 2)
+        around = slice(start, behind + 3)
+        done = compose(padded([signs[around]], [fixed[around]]), manner, fps)
+        begin = int(done.spans[0, first - start, 0]) if first else 0
+        end = int(done.spans[0, behind - start, 0] if behind < len(signs) else done.frames[0])
+        parts.append(Pose(np.asarray(done.coordinates[0, begin:end]), np.asarray(done.confidence[0, begin:end]), fps))
+    return Pose.joined(parts)
+
+
+def strokes(signs: Signs, share: float, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
     """The frames of each sign (first, past the last) without the climb at its beginning and the sink at its end.
 
-    Of the hand that comes up higher, for as long as it climbs or sinks at once. The first sign of a sentence keeps its
-    beginning, the last its end.
+    Of the hand that comes up higher, for as long as it climbs or sinks at once, but no more than `share` of the sign at
+    each end: a sign may itself be a way up. The first sign of a sentence keeps its beginning, the last its end.
     """
     xp = signs.coordinates.__array_namespace__()
     frames, s = signs.frames, signs.coordinates.shape[2]
@@ -161,6 +191,8 @@ def strokes(signs: Signs, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b 
     down = ((climb < -_CLIMB) & known) | padding
     start = xp.cumprod(up, axis=-1).sum(axis=-1)
     after = xp.cumprod(down[..., ::-1], axis=-1).sum(axis=-1) - (s - frames)
+    most = xp.floor(share * frames).astype(frames.dtype)
+    start, after = xp.minimum(start, most), xp.minimum(after, most)
     place = xp.arange(frames.shape[1])
     start = xp.where((place == 0) | signs.fixed, 0, start)
     after = xp.where((place == (frames > 0).sum(axis=1)[:, None] - 1) | signs.fixed, 0, after)
@@ -168,19 +200,25 @@ def strokes(signs: Signs, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b 
     return xp.where(enough, start, 0), xp.where(enough, frames - after, frames)
 
 
-def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], longest: float, fps: float) -> Signs:
-    """The frames from `start` to `end` of each sign, and all of them in at most `longest` seconds, or as many as keep
-    its wrists at a human speed.
+def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], manner: Manner, fps: float) -> Signs:
+    """The frames from `start` to `end` of each sign, and all of them in at most `manner.longest` seconds, or as many as
+    keep its arms and hands at a human speed, or as show it `manner.faster` times as fast.
+
+    The speed is what the fastest joint surpasses in a tenth of the frames: a detector's one jump is no movement.
     """
     xp = signs.coordinates.__array_namespace__()
     s, now = signs.coordinates.shape[2], end - start
-    step = length(signs.coordinates[:, :, 1:, _WRISTS] - signs.coordinates[:, :, :-1, _WRISTS])[..., 0]
-    shown = (signs.confidence[:, :, 1:, _WRISTS] > 0) & (signs.confidence[:, :, :-1, _WRISTS] > 0)
+    arms, shown = signs.coordinates[..., _ARMS, :2], signs.confidence[..., _ARMS] > 0
     at = xp.arange(s - 1)
     within = (at >= start[..., None]) & (at < end[..., None] - 1)
-    fastest = xp.where(shown & within[..., None], step, 0).max(axis=(2, 3), initial=0) * fps
-    least = xp.maximum(min(longest * fps, 1e6), xp.ceil(now * fastest / PEAK_SPEED))
-    frames = xp.where(signs.fixed, now, xp.minimum(now, xp.maximum(xp.round(least), _SHORTEST)).astype(now.dtype))
+    step = length(arms[:, :, 1:] - arms[:, :, :-1])[..., 0] * (shown[:, :, 1:] & shown[:, :, :-1])
+    steps = xp.sort(step.max(axis=-1, initial=0) * within, axis=-1)  # b n s-1, those of other frames first
+    rank = s - 2 - xp.floor(_JUMPS * now + 1e-4).astype(xp.int32)
+    fastest = fps * xp.take_along_axis(steps, xp.maximum(rank, 0)[..., None], axis=-1)[..., 0] if s > 1 else 0 * now
+    least = xp.maximum(min(manner.longest * fps, 1e6), xp.ceil(now * fastest / PEAK_SPEED))
+    least = xp.maximum(xp.maximum(xp.round(least), xp.ceil(now / manner.faster)), _SHORTEST)
+    alone = (signs.frames > 0).sum(axis=1)[:, None] < 2
+    frames = xp.where(signs.fixed | alone, now, xp.minimum(now, least).astype(now.dtype))
     nth = xp.minimum(xp.arange(s), xp.maximum(frames - 1, 0)[..., None])
     place = start[..., None] + nth * ((now - 1) / xp.maximum(frames - 1, 1))[..., None]
     place = xp.clip(place, 0, xp.maximum(end - 1, 0)[..., None])
@@ -197,18 +235,21 @@ def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], longes
     return Signs(coordinates.astype(xp.float32), confidence, frames, signs.fixed)
 
 
-def joins(signs: Signs, manner: Manner, fps: float) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
+def joins(
+    signs: Signs, room: Int[Array, "b n 2"], manner: Manner, fps: float
+) -> tuple[Int[Array, "b n"], Int[Array, "b n"]]:
     """The frames of each sign (first, past the last) that is joined to its neighbours.
 
     Of the last frames of one and the first of the next the two are taken whose arms and hands lie nearest to each other
     and move most alike: by the mean distance of the joints that both show, and of their velocities times `memory`.
+    `room`: how many frames may go at each sign's beginning and end.
     """
     xp = signs.coordinates.__array_namespace__()
     frames, none = signs.frames, xp.zeros_like(signs.frames)
     w = min(round(manner.window * fps), signs.coordinates.shape[2])
     if w < 2 or frames.shape[1] < 2:
         return none, frames
-    most = xp.where(signs.fixed, 1, xp.clip(xp.floor(manner.share * frames), 1, w)).astype(frames.dtype)
+    most = xp.where(signs.fixed[..., None], 0, xp.minimum(room, (frames[..., None] - 1) // 2))
     velocity = _velocity(signs.coordinates[..., _ARMS, :2], frames, fps)
     back = xp.maximum(frames[:, :-1, None] - 1 - xp.arange(w), 0)  # b n-1 w
     places = signs.coordinates[..., _ARMS, :2], velocity, signs.confidence[..., _ARMS]
@@ -217,7 +258,7 @@ def joins(signs: Signs, manner: Manner, fps: float) -> tuple[Int[Array, "b n"], 
     both = c0 * c1  # b n-1 w w j
     apart = (length(x0 - x1) + manner.memory * length(v0 - v1))[..., 0]
     cost = (apart * both).sum(axis=-1) / xp.maximum(both.sum(axis=-1), 1e-6)
-    allowed = (xp.arange(w)[:, None] < most[:, :-1, None, None]) & (xp.arange(w) < most[:, 1:, None, None])
+    allowed = (xp.arange(w)[:, None] <= most[:, :-1, 1, None, None]) & (xp.arange(w) <= most[:, 1:, 0, None, None])
     cost = xp.where(allowed, xp.where(both.sum(axis=-1) > 0, cost, 1e6), xp.inf)
     best = cost.reshape(*cost.shape[:2], -1).argmin(axis=-1).astype(frames.dtype)
     cut = xp.where(frames[:, 1:] > 0, best // w, 0), xp.where(frames[:, 1:] > 0, best % w, 0)

@@ -9,7 +9,7 @@ grow with the database. Poses are normalised (origin between the shoulders, shou
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from signer_jax.pose.prior_writing import (
     PROBLEMS,
     VERSION,
     Before,
+    Given,
     alone,
     at_rate,
     halved,
@@ -76,14 +77,15 @@ class Prior:
     def build(
         cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, fps: float, *, problems: Sequence[str] = (),
         most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None, source: str = "",
+        isolated: bool = False,
     ) -> "Prior":  # fmt: skip
         """Writes a database of (entry, normalised pose on the 128 joints), each resampled to `fps`, and opens it.
 
         Of each gloss of a language the `most` preferred are kept, all where it is None. `fallbacks`: sign language ->
-        those whose signs may stand in. `problems` (what a reader had to leave out of `source`) are kept for `info`;
-        they are read after the last entry, so a reader may still be adding to the list. The folder appears under its
-        name only when complete, and replaces a database that is there; who adds to that meanwhile waits. Raises
-        `SignerError` where there is no sign, a pose does not fit or the path is taken.
+        those whose signs may stand in. `isolated`: see the property. `problems` (what a reader had to leave out of
+        `source`) are kept for `info`; they are read after the last entry, so a reader may still be adding to the list.
+        The folder appears under its name only when complete, and replaces a database that is there; who adds to that
+        meanwhile waits. Raises `SignerError` where there is no sign, a pose does not fit or the path is taken.
         """
         with alone(Path(path)) if Path(path).is_dir() else nullcontext():
             with storage.new_folder(path, KIND) as partial:
@@ -92,13 +94,14 @@ class Prior:
                     raise SignerError(f"{path}: there is no sign to put into the database{_first(problems)}")
                 if most is not None:
                     written = without_others(partial, written, preferred(written, most), axes)
-                write_index(path, partial, written, axes, fps, {source: list(problems)}, fallbacks or {})
+                write_index(path, partial, written, axes, fps, {source: list(problems)}, fallbacks or {}, isolated)
             return cls.open(path)
 
     @classmethod
     def add(
         cls, entries: Iterable[tuple[Entry, Pose]], path: str | Path, *, problems: Sequence[str] = (),
         most: int | None = None, fallbacks: Mapping[str, Sequence[str]] | None = None, source: str | None = None,
+        isolated: bool = False,
     ) -> "Added":  # fmt: skip
         """Adds to a database that is there, at its frame rate, and opens it; the arguments are those of `build`.
 
@@ -113,7 +116,7 @@ class Prior:
         storage.check_folder(path, KIND, AGAIN, (INDEX, *ARRAYS))
         with alone(Path(path)):
             old = cls.open(path)
-            given = _Given()
+            given = Given()
             signs = old._fresh(entries, given)
             first = next(signs, None)
             before = old._before()
@@ -130,8 +133,8 @@ class Prior:
                 kept = given.kept(written, most)
                 left_out = len(written) - len(kept)
                 written = without_others(partial, written, kept, axes)
-                problems_of = old._problems_with(source, problems)
-                write_index(path, partial, written, axes, old.fps, problems_of, old._fallbacks_with(fallbacks or {}))
+                problems_of, both = old._problems_with(source, problems), old._fallbacks_with(fallbacks or {})
+                write_index(path, partial, written, axes, old.fps, problems_of, both, old.isolated and isolated)
             return Added(cls.open(path), given.known, len(given.changed), left_out)
 
     @classmethod
@@ -178,6 +181,12 @@ class Prior:
     def problems(self) -> tuple[str, ...]:
         """What could not be taken into the database, a line each."""
         return tuple(dict.fromkeys(problem for listed in self._problems_of().values() for problem in listed))
+
+    @property
+    def isolated(self) -> bool:
+        """Whether all its signs were recorded each by itself, from rest to rest, and none was cut out of a sentence."""
+        with self._reading():
+            return read_json(self.path / INDEX, LISTS).get("isolated") is True
 
     def _problems_of(self) -> dict[str, list[str]]:
         """By source; "" for what nobody said of which it is."""
@@ -378,6 +387,7 @@ class Prior:
             "glosses_of_variants": {str(k): int((variants == k).sum()) for k in np.unique(variants).tolist()},
             "frames": len(self._coordinates),
             "fps": self.fps,
+            "isolated": self.isolated,
             "seconds": len(self._coordinates) / self.fps,
             "languages": dict(sorted(self._texts("language").items())),
             "fallbacks": {code: list(others) for code, others in self.fallbacks.items()},
@@ -387,7 +397,7 @@ class Prior:
             "problems": list(problems),
         }
 
-    def _fresh(self, entries: Iterable[tuple[Entry, Pose]], given: "_Given") -> Iterator[tuple[Entry, Pose]]:
+    def _fresh(self, entries: Iterable[tuple[Entry, Pose]], given: "Given") -> Iterator[tuple[Entry, Pose]]:
         """The signs that are not there yet, their variants counted on; `given` is told of all."""
         for entry, pose in entries:
             entry = entry if entry.quality else replace(entry, quality=quality(pose))
@@ -429,25 +439,6 @@ class Added(NamedTuple):
     known: int  # signs that were there already
     changed: int = 0  # of these, whose words, priority, forms or quality were others
     left_out: int = 0  # signs of the given glosses beyond `most`, old ones among them
-
-
-@dataclass
-class _Given:
-    """What a source gives to a database: its glosses and languages, how many signs are there already, and by their
-    first frame what those are now that were told otherwise before.
-    """
-
-    names: set[tuple[str, str]] = field(default_factory=set)
-    known: int = 0
-    changed: dict[int, Entry] = field(default_factory=dict)
-
-    def updated(self, entries: Sequence[Entry]) -> list[Entry]:
-        return [self.changed.get(entry.start, entry) for entry in entries]
-
-    def kept(self, entries: Sequence[Entry], most: int | None) -> list[Entry]:
-        """All but those of the given glosses beyond the `most` preferred of each."""
-        entries = self.updated(entries)
-        return entries if most is None else preferred(entries, most, self.names)
 
 
 class Entries(Sequence[Entry]):

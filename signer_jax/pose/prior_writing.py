@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -166,6 +166,25 @@ def preferred(entries: Sequence[Entry], most: int, names: Collection[tuple[str, 
     return sorted(kept, key=lambda entry: entry.start)
 
 
+@dataclass
+class Given:
+    """What a source gives to a database: its glosses and languages, how many signs are there already, and by their
+    first frame what those are now that were told otherwise before.
+    """
+
+    names: set[tuple[str, str]] = field(default_factory=set)
+    known: int = 0
+    changed: dict[int, Entry] = field(default_factory=dict)
+
+    def updated(self, entries: Sequence[Entry]) -> list[Entry]:
+        return [self.changed.get(entry.start, entry) for entry in entries]
+
+    def kept(self, entries: Sequence[Entry], most: int | None) -> list[Entry]:
+        """All but those of the given glosses beyond the `most` preferred of each."""
+        entries = self.updated(entries)
+        return entries if most is None else preferred(entries, most, self.names)
+
+
 def without_others(folder: Path, written: list[Entry], kept: Sequence[Entry], axes: int) -> list[Entry]:
     """Of what was written, the arrays again with the frames of the kept entries alone."""
     if len(kept) == len(written):
@@ -185,14 +204,15 @@ def without_others(folder: Path, written: list[Entry], kept: Sequence[Entry], ax
 
 def write_index(
     path: str | Path, partial: Path, entries: Sequence[Entry], axes: int, fps: float,
-    problems: Mapping[str, Sequence[str]], fallbacks: Mapping[str, Sequence[str]],
+    problems: Mapping[str, Sequence[str]], fallbacks: Mapping[str, Sequence[str]], isolated: bool,
 ) -> None:  # fmt: skip
     """Writes what a database has beside its arrays; `problems` by source. Raises `SignerError` for more problems
     than can be read again.
     """
     for name, array in arrays_of(entries).items():
         np.save(partial / name, array)
-    about = {"format": VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS), "fallbacks": fallbacks,
+    about = {"format": VERSION, "fps": fps, "axes": axes, "joints": list(skeleton.JOINTS),
+             "isolated": isolated, "fallbacks": fallbacks,
              "problems_of": [[source, len(listed)] for source, listed in problems.items()]}  # fmt: skip
     (partial / INDEX).write_text(storage.to_json(about), encoding="utf-8")
     mend = "divide the source"

@@ -18,6 +18,7 @@ MISSING = 1.0  # shoulder widths
 _MOST_COSTS = 4_000_000  # held at a time, 32 MB
 _FEW_COSTS = 1000
 _MANY = 8  # matrices of a stack from which on diagonals are quicker than rows
+_CANCELLED = 1e-6
 _AT_ONCE = 16  # pairs whose costs stay in a processor's cache
 # Beyond so many pairs of frames (two minutes with two, at 25 a second) the path keeps near the straight line from
 # corner to corner: two files of 60,000 frames are 3.6 thousand million pairs.
@@ -119,8 +120,9 @@ def dtw_of_frames(
     """The exact DTW of k pairs of sequences at once, whose frames are plain vectors with nothing missing.
 
     The accumulated Euclidean distances of whole frames (what the library fastdtw approximates), or, `squared`, the root
-    of the accumulated squares (what dtaidistance's `dtw_ndim.distance` is). Float64. Raises `SignerError` where the two
-    are not so many sequences of frames of one size.
+    of the accumulated squares (what dtaidistance's `dtw_ndim.distance` is). Float64. Our own scores are `dtw`, which
+    knows of missing joints. Raises `SignerError` where the two are not so many sequences of frames of one size, have no
+    frames or are not finite.
     """
     if ours.ndim != 3 or theirs.ndim != 3 or len(ours) != len(theirs) or ours.shape[2] != theirs.shape[2]:
         raise SignerError(
@@ -128,6 +130,8 @@ def dtw_of_frames(
             "each, k and values the same"
         )
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    if not (ours.shape[1] and theirs.shape[1] and np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        raise SignerError("pose scores: sequences without frames or with values that are not finite; leave them out")
     parts = [slice(i, i + _AT_ONCE) for i in range(0, len(ours), _AT_ONCE)]
     first = theirs[:, :1]  # near the origin the products lose the least
     ours, theirs = ours - first, theirs - first
@@ -143,7 +147,13 @@ def _distances(
     cost = -2 * ours @ theirs.swapaxes(1, 2)
     cost += np.square(ours).sum(axis=-1)[:, :, None]
     cost += np.square(theirs).sum(axis=-1)[:, None]
-    np.maximum(cost, 0, out=cost)
+    # What is little beside its terms is what their rounding leaves: it is told difference by difference.
+    scale = np.square(ours).sum(axis=-1).max(axis=-1, initial=0) + np.square(theirs).sum(axis=-1).max(
+        axis=-1, initial=0
+    )
+    for k, near in enumerate(cost < _CANCELLED * scale[:, None, None]):
+        i, j = np.nonzero(near)
+        cost[k, i, j] = np.square(ours[k, i] - theirs[k, j]).sum(axis=-1)
     return cost if squared else np.sqrt(cost, out=cost)
 
 

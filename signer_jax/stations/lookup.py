@@ -2,17 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Hashable, Sequence
 from itertools import groupby
-
-import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.language import choose_language
 from signer_jax.pose import fluent
 from signer_jax.pose.gloss_marks import is_mark
 from signer_jax.pose.letters import spell
-from signer_jax.pose.lookup import find
+from signer_jax.pose.lookup import Found, find
 from signer_jax.pose.lookup import look_up as look_up_words
 from signer_jax.pose.prior import Prior
 from signer_jax.pose.stitching import steady
@@ -82,9 +79,8 @@ def look_up(text: str, language: str | None, prior: Prior, manner: fluent.Manner
         shown = " ".join(words)[:200]
         where = "" if asked is None else f" for language {language}"
         raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
-    # The letters of a spelled word belong together, other signs stand by themselves.
-    owners = [(i, found.group(k)) for i, found in enumerate(every) for k in range(len(found.entries))]
-    pose = _signed([prior.pose(entry) for entry in entries], owners, manner)
+    signs, spelled_ones = zip(*(shown for found in every for shown in _shown(found, prior)), strict=True)
+    pose = fluent.sentence(signs, spelled_ones, manner)
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]
     glosses = tuple(entry.gloss for entry in entries)
@@ -92,10 +88,14 @@ def look_up(text: str, language: str | None, prior: Prior, manner: fluent.Manner
     return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks, found=ways)
 
 
-def _signed(signs: Sequence[Pose], owners: Sequence[Hashable], manner: fluent.Manner) -> Pose:
-    """The signs as one pose; several of one owner on end are the letters that a word is spelled with."""
-    groups = [[signs[i] for i in group] for _, group in groupby(range(len(signs)), key=owners.__getitem__)]
-    parts = [steady(spell(own)[0] if len(own) > 1 else own[0], None) for own in groups]
-    padded = fluent.padded([parts], [[len(own) > 1 for own in groups]])
-    done = fluent.compose(padded, manner, parts[0].fps)
-    return Pose(np.asarray(done.coordinates[0]), np.asarray(done.confidence[0]), parts[0].fps)
+def _shown(found: Found, prior: Prior) -> list[tuple[Pose, bool]]:
+    """The signs of a word, and whether each is spelled: the letters that spell it, or a part of it, are one. Each is
+    steadied before, for where a letter begins and ends is told by the hand that is seen throughout.
+    """
+    signs = [steady(pose, None) for pose in prior.poses(found.entries)] if found.entries else []
+    shown = []
+    for _, places in groupby(range(len(signs)), key=found.group):
+        own = [signs[i] for i in places]
+        spelled = found.spelled or len(own) > 1
+        shown.append((spell(own)[0] if spelled else own[0], spelled))
+    return shown

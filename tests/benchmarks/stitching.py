@@ -8,8 +8,9 @@ and `how2sign/` (clips of continuous signing with MediaPipe poses). All rows are
 Without spoken-to-signed its rows are left out.
 
 Printed: what the files are; for each sentence and as a mean the DTW to the original (upper body, hands counted three
-times in the second), its nDTWp as pose-evaluation defines it and DTW-MJE, which no longer sentence loses by; the same
-to the original's sign frames alone, since its joins are straight lines that nobody signed; then how it all moves.
+times in the second; what is shorter has less, so others stand there at our length too), its nDTWp as pose-evaluation
+defines it and DTW-MJE, which no longer sentence loses by; the same to the original's sign frames alone, since its joins
+are straight lines that nobody signed; then how it all moves.
 The last rows ask what our values were worth had they been chosen on the other three sentences.
 """
 
@@ -31,7 +32,7 @@ from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.pose.sources.continuous import pieces
-from signer_jax.pose.stitching import steady, trim
+from signer_jax.pose.stitching import resample, steady, trim
 from signer_jax.types import Pose
 
 UPPER = skeleton.positions(skeleton.SUBSETS["upper_50"], skeleton.JOINTS)
@@ -40,7 +41,7 @@ WRISTS = skeleton.positions(("left_wrist", "right_wrist"), skeleton.JOINTS)
 WEIGHTS = warping.joint_weights([skeleton.JOINTS[joint] for joint in UPPER], warping.HAND_WEIGHT)
 LOW_PASS = 6.0  # Hz: above it detectors' noise outweighs what hands do
 COPY = 0.02  # of the extent: a piece that follows the original's so closely is the original's
-GRID = {"longest": (0.3, 0.4, 0.5, 0.8), "share": (0.2, 0.3), "memory": (0.0, 0.1, 0.2)}
+GRID = {"longest": (0.3, 0.4, 0.5), "faster": (1.5, 2.0, 3.0), "share": (0.2, 0.3), "memory": (0.0, 0.1, 0.2)}
 
 
 class Sentence(NamedTuple):
@@ -107,15 +108,17 @@ def distances(ours: Pose, truth: Pose) -> list[float]:
 
 def motion(pose: Pose) -> list[float]:
     """Mean speed, acceleration and jerk of the upper body, the jerk of what moves below `LOW_PASS`, and the speed that
-    the wrists surpass in one frame of a hundred.
+    wrists, and hands' joints, surpass in one frame of a hundred.
     """
     body = flat(scores.without_blinks(pose))
     slow = body
     if len(body) > 15:
         b, a = butter(4, LOW_PASS / (body.fps / 2))
         slow = Pose(filtfilt(b, a, body.coordinates, axis=0), body.confidence, body.fps)
-    speed = np.linalg.norm(np.diff(pose.coordinates[:, WRISTS, :2], axis=0), axis=-1) * pose.fps
-    return [*(scores.jerk(body, order=k) for k in (1, 2, 3)), scores.jerk(slow), float(np.quantile(speed, 0.99))]
+    both = (pose.confidence[1:] > 0) & (pose.confidence[:-1] > 0)
+    speed = np.linalg.norm(np.diff(pose.coordinates[..., :2], axis=0), axis=-1) * pose.fps
+    fast = [float(np.quantile(speed[:, joints][both[:, joints]], 0.99)) for joints in (WRISTS, HANDS)]
+    return [*(scores.jerk(body, order=k) for k in (1, 2, 3)), scores.jerk(slow), *fast]
 
 
 def ours(signs: Sequence[Pose], manner: fluent.Manner) -> Pose:
@@ -145,11 +148,17 @@ def theirs(sentence: Sentence, **settings) -> Pose:
 
 def systems(sentences: Sequence[Sentence]) -> dict[str, Callable[[Sentence], Pose]]:
     free = fluent.FLUENT
+
+    def length(one: Sentence) -> int:
+        return len(ours(one.signs, free))
+
     next_of = {one.name: sentences[i - 1] for i, one in enumerate(sentences)}
     every: dict[str, Callable[[Sentence], Pose]] = {
         "the original itself": lambda one: one.truth,
         "its mean pose, held": lambda one: Pose.joined([scores.still(one.truth)] * len(one.truth)),
+        "the plain stitch's first frame": lambda one: resample(one.plain.slice(0, 1), length(one)),
         "plain stitch (_updated)": lambda one: one.plain,
+        "  as long as ours": lambda one: resample(one.plain, length(one)),
     }
     try:
         import spoken_to_signed  # noqa: F401
@@ -163,12 +172,14 @@ def systems(sentences: Sequence[Sentence]) -> dict[str, Callable[[Sentence], Pos
         print("spoken-to-signed is not installed: its rows are left out")
     return every | {
         "ours, as recorded": lambda one: ours(one.signs, fluent.AS_RECORDED),
+        "  as long as ours fluent": lambda one: resample(ours(one.signs, fluent.AS_RECORDED), length(one)),
         "ours": lambda one: ours(one.signs, free),
         "  strokes not cut": lambda one: ours(one.signs, free._replace(strokes=False)),
-        "  joins not chosen": lambda one: ours(one.signs, free._replace(share=0.0)),
+        "  joins not chosen": lambda one: ours(one.signs, free._replace(window=0.0)),
         "  joins by place alone": lambda one: ours(one.signs, free._replace(memory=0.0)),
         "  another sentence's signs": lambda one: ours(next_of[one.name].signs, free),
-        "  signs of .8 s at most": lambda one: ours(one.signs, free._replace(longest=0.8)),
+        "  at most 4 times as fast": lambda one: ours(one.signs, free._replace(faster=4.0)),
+        "  as fast as they were": lambda one: ours(one.signs, free._replace(faster=1.0)),
     }
 
 
@@ -199,7 +210,10 @@ def main() -> None:
             rows = np.array([distances(p, getattr(one, what)) for p, one in zip(poses, sentences, strict=True)])
             each = "  ".join(f"{row[1]:.2f} {row[3]:5.2f}" for row in rows)
             print(line(name, rows.mean(axis=0)) + f"   {each}")
-    print(f"\n{'':30}" + "".join(f"{name:>9}" for name in ("speed", "accel.", "jerk", f"<{LOW_PASS:g} Hz", "wrists")))
+    print(
+        f"\n{'':30}"
+        + "".join(f"{name:>9}" for name in ("speed", "accel.", "jerk", f"<{LOW_PASS:g} Hz", "wrists", "fingers"))
+    )
     for name, poses in made.items():
         if "held" not in name:
             print(line(name, np.mean([motion(pose) for pose in poses], axis=0)))

@@ -78,10 +78,14 @@ def test_pairs_of_vectors_are_warped_by_distances_or_by_squares():
     squares = [np.sqrt(warp_by_the_book(cost**2)) for cost in apart]
     np.testing.assert_allclose(dtw_of_frames(ours, theirs, squared=False), distances, rtol=1e-9)
     np.testing.assert_allclose(dtw_of_frames(ours, theirs, squared=True), squares, rtol=1e-9)
-    np.testing.assert_allclose(dtw_of_frames(ours, ours, squared=False), 0, atol=1e-5)
+    for scale in (1.0, 1000.0):  # pixels
+        assert not dtw_of_frames(scale * ours + 500, scale * ours + 500, squared=False).any()
     assert dtw_of_frames(ours[:0], theirs[:0], squared=True).shape == (0,)
     with pytest.raises(SignerError, match=r"\[19, 6, 3\] against \[18, 8, 3\]; pairs of sequences are"):
         dtw_of_frames(ours, theirs[1:], squared=True)
+    for bad in (ours[:, :0], np.where(np.arange(3) == 1, np.nan, ours)):
+        with pytest.raises(SignerError, match="without frames or with values that are not finite; leave them out"):
+            dtw_of_frames(bad, theirs, squared=False)
 
 
 @pytest.mark.parametrize("most", [4_000_000, 100])

@@ -282,6 +282,24 @@ def test_fingerspelling(prior):
     assert prior.fingerspell("--", "ase") is None
 
 
+def test_signs_are_isolated_where_every_source_was(tmp_path):
+    def after(*sources: bool) -> bool:
+        path = tmp_path / "p"
+        Prior.build(ENTRIES[:1], path, 25.0, isolated=sources[0])
+        for i, isolated in enumerate(sources[1:], start=1):
+            Prior.add(ENTRIES[i : i + 1], path, isolated=isolated)
+        return Prior.open(path).isolated
+
+    assert after(True) and after(True, True)
+    assert not after(False) and not after(True, False) and not after(False, True) and not after(True, False, True)
+    index = Prior.build(ENTRIES[:1], tmp_path / "p", 25.0, isolated=True).path / "index.json"
+    text = index.read_text()
+    about = json.loads(text)
+    del about["isolated"]  # as databases were written before
+    index.write_text(json.dumps(about).ljust(len(text)))  # of the size that was noted
+    assert not Prior.open(tmp_path / "p").isolated
+
+
 def test_info_counts(prior):
     info = prior.info()
     assert info["signers"] == 4  # ann, bea, cem, zoe; the letters name nobody

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
-from signer_jax.pose.fluent import AS_RECORDED
+from signer_jax.pose import skeleton
+from signer_jax.pose.fluent import AS_RECORDED, FLUENT, sentence
+from signer_jax.pose.letters import spell
 from signer_jax.pose.prior import Entry, Prior
+from signer_jax.pose.stitching import steady
 from signer_jax.stations.lookup import look_up, words_of
 from signer_jax.types import Pose
 
@@ -105,3 +108,21 @@ def test_a_language_without_signs_of_its_own_may_be_asked_for_where_another_stan
     assert look_up("casa", None, database, AS_RECORDED).language == "ise"
     with pytest.raises(SignerError, match="not a sign language of this"):
         look_up("casa", "ssr", database, AS_RECORDED)
+
+
+def test_a_spelled_letter_is_steady_and_keeps_its_time(tmp_path):
+    """Of a hand that is seen late the letter is all of it; a word of one letter is a spelled one too."""
+    rng = np.random.default_rng(0)
+    ways = np.cumsum(rng.normal(0, 0.01, (2, 40, 128, 3)), axis=1).astype(np.float32)
+    poses = [Pose(way, np.ones((40, 128), np.float32), 25.0) for way in ways]
+    poses[0].confidence[:8, skeleton.positions(skeleton.RIGHT_HAND, skeleton.JOINTS)] = 0
+    entries = [(Entry("#X", "ase"), poses[0]), (Entry("#Y", "ase"), poses[1]), (Entry("TREE", "ase"), poses[1])]
+    prior = Prior.build(entries, tmp_path / "p", 25.0)
+    letters = [steady(prior.pose(prior.variants(name)[0]), None) for name in ("#X", "#Y")]
+    tree = steady(prior.pose(prior.variants("TREE")[0]), None)
+    made = look_up("xy", "ase", prior, FLUENT).pose
+    expected = sentence([spell(letters)[0]], [True], FLUENT)
+    np.testing.assert_array_equal(made.coordinates, expected.coordinates)
+    made = look_up("tree fs-X tree", "ase", prior, FLUENT).pose
+    expected = sentence([tree, spell(letters[:1])[0], tree], [False, True, False], FLUENT)
+    np.testing.assert_array_equal(made.coordinates, expected.coordinates)
