@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         shop.watch = curves.recording(shop)
         for name in wanted:
             shop.check(making.NEEDS[name], name)
+        for name in wanted:  # prepares the corpus, and before hours of training
+            making.check(shop, name)
         made = []
         for name in wanted:
             files, found = making.make(shop, name)

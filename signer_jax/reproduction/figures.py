@@ -98,7 +98,7 @@ def figure5(shop: Workshop) -> list[tuple[str, np.ndarray]]:
     """
     signer = shop.signer(runs.JOINT, shop.seeds[0])
     strips: list[tuple[str, np.ndarray]] = []
-    for sample in filmed_texts(signer, "dev", _SHOWN):
+    for sample in filmed_texts(signer, "dev", _SHOWN).values():
         made = sign(signer, sample)
         assert sample.pose is not None and sample.video is not None
         if made is None:

@@ -22,15 +22,20 @@ def make(shop: Workshop, name: str) -> tuple[list[Path], list[Verdict]]:
 
     Raises `SignerError` where the config or the corpus has not what it is about, and as training does.
     """
-    shop.check(NEEDS[name], name)
-    if name in _OF_VIDEOS:
-        videos.check(shop, name)
+    check(shop, name)
     if name in FIGURES:
         return figures.write(shop, name), []
     table = table_of(name)
     scored = {row: scores(shop, row) for row in table.ours}
     found = written.write(shop.folder, name, table, scored, facts(shop, name))
     return [shop.folder / f"{name}.{ending}" for ending in written.ENDINGS], found
+
+
+def check(shop: Workshop, name: str) -> None:
+    """Raises `SignerError` where the config or the corpus has not what a table or figure is about."""
+    shop.check(NEEDS[name], name)
+    if name in _OF_VIDEOS:
+        videos.check(shop, name)
 
 
 def table_of(name: str) -> Table:

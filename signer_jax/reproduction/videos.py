@@ -64,14 +64,14 @@ def joint_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
     signer = shop.signer(runs.JOINT, seed)
     result = _from_true_poses(signer)
     found = {row: _scores(result, ending) for row, ending in _CANDIDATES.items()}
-    samples = filmed_texts(signer, SPLIT, signer.settings.evaluate.videos)
+    samples = [*filmed_texts(signer, SPLIT, signer.settings.evaluate.videos).values()]
     made = [sign(signer, sample) for sample in progress(samples, "texts signed")]
     return found | {rows.JOINT: found[rows.JOINT].joined(_from_text(signer, samples, made))}
 
 
 def plain_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
     """The renderer alone; from text, of poses that one signer's recordings give by SLUL's glosses."""
-    samples = filmed_texts(shop.signer(runs.PLAIN, seed), SPLIT, shop.settings.evaluate.videos)
+    samples = [*filmed_texts(shop.signer(runs.PLAIN, seed), SPLIT, shop.settings.evaluate.videos).values()]
     poses = texts.by_rule(shop.signer(runs.MOE, seed), samples) if samples else []
     signer = shop.signer(runs.PLAIN, seed)
     made: list[Filmed | None] = []
