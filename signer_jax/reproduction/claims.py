@@ -29,7 +29,7 @@ def verdicts(table: Table, scored: Mapping[str, Sequence[Scored]]) -> list[Verdi
     for claim in table.claims:
         for figure in claim.figures:
             told = replace(claim, of=(claim.of[0], beside(claim, figure, scored)))
-            apart = difference(*(scored.get(row, ()) for row in told.of), figure)
+            apart = difference(scored.get(told.of[0], ()), scored.get(told.of[1], ()), figure)
             sign = direction(claim, figure, table)
             said, why = judged(apart, sign)
             theirs = reported(claim, figure, table)

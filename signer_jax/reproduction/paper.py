@@ -215,7 +215,7 @@ EXPERTS = Table(
     extra=("dev/expert_accuracy", "dev/dtw", "dev/dtw_to_nearest"),
     note="On the true glosses and timing. The paper says this in words and shows it in pictures; it has no figures. "
     "The valid poses of a sentence are its recording and the variants, each in one expert's own way: any expert is "
-    "near to one of them and an average to none, nearly by construction. DTW is to the one recording that the truth is.",
+    "near to one of them and an average to none, nearly by construction. DTW is to the recording that is the truth.",
 )  # fmt: skip
 
 FIGURES = {
