@@ -113,7 +113,10 @@ def test_what_is_there_is_not_made_again(said, capsys):
 
 def test_what_cannot_be_made_is_said_before_anything_is(tmp_path, capsys):
     for words, says in (
-        (["table5", "--config.stages=slul,pose"], "table5: needs the stages vae, renderer, joint, which config.stages (slul,"),
+        (
+            ["table5", "--config.stages=slul,pose"],
+            "table5: needs the stages vae, renderer, joint, which config.stages (slul,",
+        ),
         (["table2", "--seeds", "0"], "--seeds 0: give 1 to 100"),
     ):
         assert main(["reproduce", "--config", str(TINY), "--workdir", str(tmp_path / "w"), *words]) == 2
