@@ -2,7 +2,7 @@
 
 signer reproduce all --workdir runs/paper           (this is its config by default; --seeds 3)
 
-Within two hours on two CPU cores. docs/reproduction.md has what came of it.
+Expected within two hours on two free CPU cores, not measured. docs/reproduction.md has what came of it.
 """
 
 from signer_jax.configuration import shipped

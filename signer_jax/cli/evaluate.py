@@ -62,7 +62,6 @@ def run(arguments: argparse.Namespace) -> None:
     if translator is not None:
         check(signer, translator, arguments.split)
     evaluation = evaluate(signer, arguments.split)
-    from_texts(signer, arguments.split, evaluation)
     reached = results.reached(signer.params) | chosen(c, signer.workdir)
 
     def keep() -> None:
@@ -73,15 +72,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     keep()
     try:
+        signed = from_texts(signer, arguments.split, evaluation)
+        keep()
         if translator is not None:
             evaluate_back_translation(signer, translator, arguments.split, evaluation, estimator)
-    finally:  # whatever ends a back translation, of which each video may take minutes: what there is, is kept
+    finally:  # whatever ends the videos of texts or a back translation, which may take hours: what there is, is kept
         keep()
         _say(evaluation, arguments.split)
     if arguments.out is not None:
-        written = outputs.write_outputs(
-            signer, arguments.split, c.evaluate.poses, c.evaluate.videos, Path(arguments.out)
-        )  # fmt: skip
+        written = outputs.write_outputs(signer, signed, Path(arguments.out))
         for line in written or [f"{arguments.out}: empty, since {arguments.split} has nothing that this run makes"]:
             print(one_line(line))
 

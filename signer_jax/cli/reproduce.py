@@ -57,13 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
         shop.watch = curves.recording(shop)
         for name in wanted:
             shop.check(making.NEEDS[name], name)
-        made = []
+        for name in wanted:  # prepares the corpus, and before hours of training
+            making.check(shop, name)
         for name in wanted:
             files, found = making.make(shop, name)
-            made.append((name, found))
             print(one_line(f"{name}: {', '.join(str(file) for file in files)}"), flush=True)
             for one in found:
                 print(one_line(f"  {one.text}"), flush=True)
-        if any(found for _, found in made):
-            storage.write_file(folder / "claims.md", making.summary(made))
-            print(one_line(f"claims: {folder / 'claims.md'}"))
+            if found:  # of all tables that are there, also those of earlier calls
+                storage.write_file(folder / "claims.md", making.summary(shop))
+                print(one_line(f"claims: {folder / 'claims.md'}"), flush=True)

@@ -3,8 +3,9 @@
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import evaluate_glosses
 from signer_jax.evaluation.poses import evaluate_poses
-from signer_jax.evaluation.published import evaluate_published
-from signer_jax.evaluation.signed_videos import evaluate_signed_videos
+from signer_jax.evaluation.published import score_published
+from signer_jax.evaluation.signed_texts import SignedTexts, sign_films, sign_poses
+from signer_jax.evaluation.signed_videos import score_signed
 from signer_jax.evaluation.videos import evaluate_videos
 from signer_jax.pipeline import Signer
 from signer_jax.training.partitioning import on_mesh_of
@@ -28,12 +29,14 @@ def evaluate(signer: Signer, split: str) -> Evaluation:
     return result
 
 
-def from_texts(signer: Signer, split: str, result: Evaluation) -> None:
+def from_texts(signer: Signer, split: str, result: Evaluation) -> SignedTexts:
     """What `evaluate` leaves out, since a training's end waits for it: poses of texts by published scores, and videos
-    of texts.
+    of texts. Returns what was signed, to be written as files.
     """
-    corpus, c = signer.corpus, signer.settings.evaluate
-    if signer.model.slp_moe is not None and corpus.count(split, "pose"):
-        evaluate_published(signer, split, c.poses, result)
-        if signer.model.renderer is not None and corpus.count(split, "video"):
-            evaluate_signed_videos(signer, split, c.videos, result)
+    c = signer.settings.evaluate
+    poses = sign_poses(signer, split, c.poses)
+    score_published(signer, poses, result)
+    films = sign_films(signer, split, c.videos)
+    if signer.model.slp_moe is not None and films:
+        score_signed(signer, [one.truth for one in films.values()], [one.made for one in films.values()], result)
+    return SignedTexts(poses, films)

@@ -22,7 +22,6 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.pose.warping import HAND_WEIGHT, frame_cost, joint_weights
-from signer_jax.progress import progress
 from signer_jax.types import Pose, Sample
 
 KINDS = ("ssim", "hand_ssim", "psnr")
@@ -36,30 +35,17 @@ class Filmed:
     video: UInt8[np.ndarray, "t h w 3"]
 
 
-def evaluate_signed_videos(signer: Signer, split: str, limit: int, result: Evaluation) -> None:
-    """`video_text/ssim`, `hand_ssim`, `psnr` (of a clip's mean squared error, mean over clips) of at most `limit` texts
-    with a video by a signer whom training filmed, in that signer's look.
-
-    Beside them `…_reference`, a still picture of the signer (the first frame of the truth), and `…_shuffled`, the video
-    of another text, paired by its own pose: what looks and any signing score. `…_error`, `…_over_…` as elsewhere;
-    `video_text/failed`: texts that could not be signed, which count as the still picture does.
-    """
-    samples = filmed_texts(signer, split, limit)
-    if samples:
-        score_signed(signer, samples, [sign(signer, sample) for sample in progress(samples, "texts signed")], result)
-
-
-def filmed_texts(signer: Signer, split: str, limit: int) -> list[Sample]:
+def filmed_texts(signer: Signer, split: str, limit: int) -> dict[int, Sample]:
     """At most `limit` of the split's samples that have a text, a pose and a video of a signer whom training filmed,
-    spread evenly; all are held.
+    spread evenly, by their places among its motions; all are held.
     """
     corpus = signer.corpus
     filmed = {name for _, video, name in corpus.listed("train") if video}
     listed, records = corpus.listed(split), corpus.motions(split)
     captions = list(corpus.captions(split))
     places = [k for k in video_indices(corpus, split) if captions[k].strip() and listed[k][2] in filmed]
-    found = [records.filmed(places[k])[0] for k in spread(len(places), limit)]
-    return [sample for sample in found if sample.pose is not None]
+    found = {places[k]: records.filmed(places[k])[0] for k in spread(len(places), limit)}
+    return {k: sample for k, sample in found.items() if sample.pose is not None}
 
 
 def sign(signer: Signer, sample: Sample) -> Filmed | None:
@@ -77,7 +63,13 @@ def sign(signer: Signer, sample: Sample) -> Filmed | None:
 def score_signed(
     signer: Signer, samples: Sequence[Sample], made: Sequence[Filmed | None], result: Evaluation
 ) -> None:  # fmt: skip
-    """Adds the figures of videos that are there; see `evaluate_signed_videos`."""
+    """`video_text/ssim`, `hand_ssim`, `psnr` (of a clip's mean squared error, mean over clips) of videos of texts, each
+    made in the look of the truth's signer.
+
+    Beside them `…_reference`, a still picture of the signer (the first frame of the truth), and `…_shuffled`, the video
+    of another text, paired by its own pose: what looks and any signing score. `…_error`, `…_over_…` as elsewhere;
+    `video_text/failed`: texts that could not be signed, which count as the still picture does.
+    """
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for i, sample in enumerate(samples):
         truth, pose = sample.video, sample.pose

@@ -1,4 +1,6 @@
-"""The DTW to the truth while a run trains (Figures 4 and 6): a point each quarter of a stage, kept as it is made."""
+"""The DTW to the nearest valid pose while a run trains (Figures 4 and 6): a point a quarter of a stage, kept as it is
+made.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,9 +45,11 @@ def recording(shop: Workshop) -> runs.Watch:
     """What the runs of texts and poses are watched by: it draws from no generator of the training's."""
 
     def watch(variant: str, seed: int, stage: str, model: Model, step: int, params: dict[str, Any]) -> None:
-        steps = shop.settings.stage(stage).steps
-        due = step == steps or step % max(1, steps // POINTS) == 0
-        if stage not in ("slul", "pose") or variant == runs.JOINT or not due:
+        if stage not in ("slul", "pose") or variant == runs.JOINT:
+            return
+        file, share = path(shop, variant, seed), step / shop.settings.stage(stage).steps
+        before = [quarter(one.share) for one in read(file) if one.stage == stage and one.share < share]
+        if quarter(share) <= max(before, default=0):
             return
         settings = shop.settings_of(variant, seed)
         own = here(params, mesh_of(settings), along=along(settings))
@@ -58,7 +62,7 @@ def recording(shop: Workshop) -> runs.Watch:
             samples = compared(signer)
             with on_mesh_of(own):
                 made = perform_texts(signer, samples, np.arange(len(skeleton.JOINTS)), 3)[0]
-        keep(path(shop, variant, seed), Point(stage, step / steps, float(np.mean(distances(signer, samples, made)))))
+        keep(file, Point(stage, share, float(np.mean(distances(signer, samples, made)))))
 
     return watch
 
@@ -87,15 +91,18 @@ def distances(signer: Signer, samples: Sequence[Sample], made: Sequence[Pose | N
 # ---- Files -----------------------------------------------------------------------------------------------------------
 
 
+def quarter(share: float) -> int:
+    """The last one that is over, 0 to `POINTS`."""
+    return int(share * POINTS + 10**-DIGITS)
+
+
 def path(shop: Workshop, variant: str, seed: int) -> Path:
     return shop.folder / "curves" / f"{variant}-{seed}.json"
 
 
 def keep(file: Path, point: Point) -> None:
-    """Adds a point, in place of an older one of its stage and share."""
-    kept = [
-        one for one in read(file) if (one.stage, round(one.share, DIGITS)) != (point.stage, round(point.share, DIGITS))
-    ]
+    """Adds a point, in place of an older one of its stage and quarter."""
+    kept = [one for one in read(file) if (one.stage, quarter(one.share)) != (point.stage, quarter(point.share))]
     kept = sorted([*kept, point], key=lambda one: (one.stage != "slul", one.share))
     file.parent.mkdir(parents=True, exist_ok=True)
     storage.write_file(file, storage.to_json([vars(one) for one in kept]))
@@ -117,10 +124,10 @@ def read(file: Path) -> list[Point]:
 def over_seeds(
     shop: Workshop, variant: str, stage: str
 ) -> Mapping[float, list[float]]:  # fmt: skip
-    """The DTW of each seed after each share of a stage."""
+    """The DTW of each seed at or soon after each quarter of a stage."""
     found: dict[float, list[float]] = {}
     for seed in shop.seeds:
         for point in read(path(shop, variant, seed)):
             if point.stage == stage:
-                found.setdefault(round(point.share, 3), []).append(point.dtw)
+                found.setdefault(quarter(point.share) / POINTS, []).append(point.dtw)
     return dict(sorted(found.items()))

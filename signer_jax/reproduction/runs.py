@@ -29,19 +29,23 @@ from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
 from signer_jax.model import Model
 from signer_jax.pipeline import Signer
+from signer_jax.result import params_sha256
 from signer_jax.settings import Settings
 from signer_jax.training import input_pipeline, run
+from signer_jax.training.checkpoints import read_params
 from signer_jax.training.monitoring import Monitor
 from signer_jax.training.preemption import Notice
 from signer_jax.training.there import latest_step
 
-BASE, SLUL, MOE, PLAIN, JOINT, PROGRESSIVE = "base", "slul", "moe", "plain", "joint", "progressive"
+BASE, SLUL, SAGM, MOE, PLAIN, JOINT = "base", "slul", "sagm", "moe", "plain", "joint"
+PROGRESSIVE, READER = "progressive", "reader"
 # Of a variant: its stages, as far as the config has them; the losses that it leaves out; whose stages it takes over.
 _TEXT, _POSE, _VIDEO = ("slul",), ("slul", "pose"), ("vae", "images", "renderer")
-STAGES = {BASE: _TEXT, SLUL: _TEXT, MOE: _POSE, PLAIN: _VIDEO, JOINT: (*_POSE, *_VIDEO, "joint")}
+STAGES = {BASE: _TEXT, SLUL: _TEXT, SAGM: _TEXT, MOE: _POSE, PLAIN: _VIDEO, JOINT: (*_POSE, *_VIDEO, "joint")}
 WITHOUT = {BASE: ("sagm", "kl", "contrastive"), SLUL: ("sagm", "kl")}
-TAKES = {JOINT: {"slul": MOE, "pose": MOE, "vae": PLAIN}}
+TAKES = {MOE: {"slul": SAGM}, JOINT: {"slul": MOE, "pose": MOE, "vae": PLAIN}}
 POINTS = 4  # of a curve, evenly over a stage: the paper's quarters
+_LOOKS = 4  # for each point, so that one which a stop left out is made soon after it
 SHARED = ("data", "prior", "tokenizer.model")
 Watch = Callable[[str, int, str, Model, int, dict[str, Any]], None]  # variant, seed, stage, model, step, parameters
 
@@ -91,7 +95,7 @@ class Workshop:
         stages = self.stages(variant)
         least = min(self.settings.stage(stage).steps for stage in stages)
         return replace(
-            self.settings, stages=stages, seed=seed, loss=losses, samples_every=max(1, least // POINTS),
+            self.settings, stages=stages, seed=seed, loss=losses, samples_every=max(1, least // (POINTS * _LOOKS)),
         )  # fmt: skip
 
     def workdir(self, variant: str, seed: int) -> Path:
@@ -126,21 +130,35 @@ class Workshop:
         return workdir
 
     def signer(self, variant: str, seed: int) -> Signer:
-        """A trained run, opened. One that trains SLUL alone stands in the place of SLUL in the run with SLP-MoE, whose
-        database and vocabulary are its own too.
-        """
+        """A trained run, opened."""
         key = f"{variant}-{seed}"
         if key not in self._held:
-            self._held = {name: one for name, one in self._held.items() if name in ("corpus", "reader")}
-            workdir = self.trained(variant, seed)
-            if variant in (BASE, SLUL):
-                whole = Signer.load(self.trained(MOE, seed))
-                own = Signer.load(workdir, parts=("slul",)).params["slul"]
-                signer = Signer(whole.settings, whole.workdir, whole.model, whole.params | {"slul": own})
-            else:
-                signer = Signer.load(workdir)
-            self._held[key] = signer
+            self._held = {name: one for name, one in self._held.items() if not isinstance(one, Signer)}
+            self._held[key] = Signer.load(self.trained(variant, seed))
         return self._held[key]
+
+    def linked(self, variant: str, seed: int) -> Signer:
+        """One that has the SLUL of a trained run and performs nothing: for its glosses, and the database."""
+        return self.linking({"slul": Signer.load(self.trained(variant, seed), parts=("slul",)).params["slul"]})
+
+    def parameters(self, variant: str, seed: int) -> str:
+        """The hash of what a run, or the reader, has trained; trained as far as it is not."""
+        key = f"parameters {variant}-{seed}"
+        if key not in self._held:
+            if variant == READER:
+                params = self.reader().params
+            elif variant == PROGRESSIVE:
+                params = self.progressive(seed).params
+            else:
+                folder = mirror.checkpoints(self.trained(variant, seed))
+                params = {stage: read_params(folder / stage) for stage in self.stages(variant)}
+            self._held[key] = params_sha256(params)
+        return self._held[key]
+
+    def corpus_digest(self) -> str:
+        """The hash of what the prepared corpus says of itself."""
+        self.corpus()
+        return hashlib.sha256((self.shared / "data" / storage.MANIFEST).read_bytes()).hexdigest()
 
     def linking(self, params: dict[str, Any]) -> Signer:
         """A signer of these parameters of SLUL that performs nothing: for its glosses, and the database."""

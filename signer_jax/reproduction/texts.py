@@ -1,6 +1,7 @@
 """Our rows of texts: the poses that each system makes, read back into text, and the glosses that it understands."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -91,10 +92,24 @@ def read_back(shop: Workshop, make: Makes) -> Scored:
     for split in splits(shop, "pose"):
         samples = judging.judged(corpus, reader, split, shop.settings.evaluate.poses, Evaluation())
         if samples:
-            said = [han_apart(one.text) for one in judging.read(reader, make(samples), samples)]
+            poses = make(samples)
             references = [examples.sentence_of(sample.text, name) for sample in samples]
+            said = [han_apart(one.text) for one in judging.read(reader, poses, samples)]
             found = found.joined(of_texts(split, said, references, judging.keys_of(samples, name)))
+            found = found.joined(
+                Scored(notes={split: counted(poses, samples, reader.cut([pose for pose in poses if pose is not None]))})
+            )
     return found
+
+
+def counted(poses: Sequence[Pose | None], samples: Sequence[Sample], cut: int) -> str:
+    """How many there were, what could not be made, and how long the poses are beside the truth's."""
+    known = [len(pose) for pose in poses if pose is not None]
+    true = [len(sample.pose) for sample in samples if sample.pose is not None]
+    lengths = (
+        f", median {np.median(known):.0f} frames (truth {np.median(true):.0f}), longest {max(known)}" if known else ""
+    )
+    return f"{len(samples)} sentences, {poses.count(None)} not signed, {cut} cut for the reader{lengths}"
 
 
 def true_poses(samples: Sequence[Sample]) -> Poses:
@@ -112,16 +127,29 @@ def _seeded(shop: Workshop, seed: int, variant: str, make: Callable[[Signer, Seq
     return read_back(shop, lambda samples: make(shop.signer(variant, seed), samples))
 
 
+def _by_rule(shop: Workshop, seed: int, variant: str) -> Scored:
+    return read_back(shop, lambda samples: by_rule(shop.linked(variant, seed), samples))
+
+
 def _progressive(shop: Workshop, seed: int) -> Scored:
-    trained = shop.progressive(seed)
-    return read_back(shop, lambda samples: [*trained.sign(samples)])
+    trained, most = shop.progressive(seed), shop.settings.progressive.max_frames
+    ended: list[str] = []  # of each split
+
+    def make(samples: Sequence[Sample]) -> Poses:
+        poses = trained.sign(samples)
+        ended.append(f"{sum(len(pose) >= most for pose in poses)} did not end before {most} frames")
+        return [*poses]
+
+    found = read_back(shop, make)
+    notes = {split: f"{said}, {more}" for (split, said), more in zip(found.notes.items(), ended, strict=True)}
+    return replace(found, notes=notes)
 
 
 SEEDED: dict[str, Callable[[Workshop, int], Scored]] = {
     rows.PROGRESSIVE: _progressive,
-    rows.BASE: partial(_seeded, variant=runs.BASE, make=by_rule),
-    rows.SLUL: partial(_seeded, variant=runs.SLUL, make=by_rule),
-    rows.SAGM: partial(_seeded, variant=runs.MOE, make=by_rule),
+    rows.BASE: partial(_by_rule, variant=runs.BASE),
+    rows.SLUL: partial(_by_rule, variant=runs.SLUL),
+    rows.SAGM: partial(_by_rule, variant=runs.SAGM),
     rows.MOE: partial(_seeded, variant=runs.MOE, make=by_gates),
 }
 ALONE: dict[str, Callable[[Workshop], Scored]] = {
@@ -158,16 +186,22 @@ def _baseline(shop: Workshop, name: str) -> Scored:
     return glosses_of(shop, lambda samples: gloss_baselines(bank, samples)[name])
 
 
+def glosses_by_dictionary(shop: Workshop, samples: Sequence[Sample]) -> list[str]:
+    meaning = dictionary(shop.corpus())
+    return [" ".join(by_words(sample.text, meaning.get(sample.language, {}))) for sample in samples]
+
+
 def _understood(shop: Workshop, seed: int, variant: str) -> Scored:
-    return glosses_of(shop, lambda samples: understood_glosses(shop.signer(variant, seed), samples))
+    return glosses_of(shop, lambda samples: understood_glosses(shop.linked(variant, seed), samples))
 
 
 SEEDED |= {
     rows.GLOSS_BASE: partial(_understood, variant=runs.BASE),
     rows.GLOSS_SLUL: partial(_understood, variant=runs.SLUL),
-    rows.GLOSS_SAGM: partial(_understood, variant=runs.MOE),
+    rows.GLOSS_SAGM: partial(_understood, variant=runs.SAGM),
 }
 ALONE |= {
     rows.COPY: lambda shop: _baseline(shop, "copy"),
+    rows.GLOSS_DICTIONARY: lambda shop: glosses_of(shop, partial(glosses_by_dictionary, shop)),
     rows.GLOSS_RETRIEVAL: lambda shop: _baseline(shop, "nearest_text"),
 }

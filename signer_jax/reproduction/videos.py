@@ -24,6 +24,8 @@ _CANDIDATES = {
 _EXPERTS = {
     rows.MEAN_OF_EXPERTS: ("mean_pose", None), rows.RANDOM_EXPERT: ("random_expert", "expert_accuracy_chance"),
     rows.MAJORITY_EXPERT: ("majority_expert", "expert_accuracy_majority"),
+    rows.NEAREST_EXPERT: ("nearest_text_expert", "expert_accuracy_nearest_text"),
+    rows.COUNTS_EXPERT: ("word_counts_expert", "expert_accuracy_word_counts"),
     rows.TOP_EXPERT: ("top_expert", "expert_accuracy"), rows.RIGHT_EXPERT: ("followed_expert", None),
 }  # fmt: skip
 
@@ -46,6 +48,7 @@ def _scores(result: Evaluation, ending: str) -> Scored:
     if not groups:
         return Scored()
     found = of_means(groups, _numbered(next(iter(groups.values()))))
+    found = found.joined(Scored(notes={SPLIT: f"{len(next(iter(groups.values())))} clips"}))
     distance = result.metrics.get(f"video/frechet_cells{ending}")
     return found if distance is None else found.joined(Scored(values={f"{SPLIT}/frechet_cells": distance}))
 
@@ -56,7 +59,9 @@ def _from_text(signer: Signer, samples: Sequence[Sample], made: Sequence[Filmed 
     result = Evaluation()
     score_signed(signer, samples, made, result)
     groups = {f"{SPLIT}/text_{kind}": result.each[f"video_text/{kind}"] for kind in ("ssim", "hand_ssim", "psnr")}
-    return of_means(groups, [sample.name for sample in samples])
+    failed = sum(one is None for one in made)
+    notes = {SPLIT: f"{len(samples)} texts, {failed} not signed, which count as a still picture"}
+    return of_means(groups, [sample.name for sample in samples]).joined(Scored(notes=notes))
 
 
 def joint_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
@@ -64,21 +69,20 @@ def joint_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
     signer = shop.signer(runs.JOINT, seed)
     result = _from_true_poses(signer)
     found = {row: _scores(result, ending) for row, ending in _CANDIDATES.items()}
-    samples = filmed_texts(signer, SPLIT, signer.settings.evaluate.videos)
+    samples = [*filmed_texts(signer, SPLIT, signer.settings.evaluate.videos).values()]
     made = [sign(signer, sample) for sample in progress(samples, "texts signed")]
-    return found | {rows.JOINT: found[rows.JOINT].joined(_from_text(signer, samples, made))}
+    return found | {rows.JOINT_TEXT: _from_text(signer, samples, made)}
 
 
 def plain_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
     """The renderer alone; from text, of poses that one signer's recordings give by SLUL's glosses."""
-    samples = filmed_texts(shop.signer(runs.PLAIN, seed), SPLIT, shop.settings.evaluate.videos)
-    poses = texts.by_rule(shop.signer(runs.MOE, seed), samples) if samples else []
+    samples = [*filmed_texts(shop.signer(runs.PLAIN, seed), SPLIT, shop.settings.evaluate.videos).values()]
+    poses = texts.by_rule(shop.linked(runs.SAGM, seed), samples) if samples else []
     signer = shop.signer(runs.PLAIN, seed)
     made: list[Filmed | None] = []
     for sample, pose in zip(progress(samples, "texts signed"), poses, strict=True):
         made.append(None if pose is None else Filmed(pose, signer.film(pose, signer=_look(signer, sample)).video))
-    found = _scores(_from_true_poses(signer), "")
-    return {rows.PLAIN: found.joined(_from_text(signer, samples, made))}
+    return {rows.PLAIN: _scores(_from_true_poses(signer), ""), rows.PLAIN_TEXT: _from_text(signer, samples, made)}
 
 
 def _look(signer: Signer, sample: Sample) -> str | None:
@@ -97,13 +101,16 @@ def expert_rows(shop: Workshop, seed: int) -> dict[str, Scored]:
         }  # fmt: skip
         groups |= {f"{SPLIT}/expert_accuracy": f"pose/{accuracy}"} if accuracy else {}
         known = {figure: result.each[name] for figure, name in groups.items() if name in result.each}
-        found[row] = of_means(known, _numbered(next(iter(known.values())))) if known else Scored()
+        count = len(next(iter(known.values()), []))
+        notes = {SPLIT: f"{count} sentences with a choice"}
+        found[row] = of_means(known, _numbered(range(count))).joined(Scored(notes=notes)) if known else Scored()
     return found
 
 
 # Rows that one evaluation gives together: by each, the function of a workshop and a seed that does.
 TOGETHER: dict[str, Callable[[Workshop, int], dict[str, Scored]]] = {
-    **dict.fromkeys(_CANDIDATES, joint_rows), rows.PLAIN: plain_rows, **dict.fromkeys(_EXPERTS, expert_rows),
+    **dict.fromkeys((*_CANDIDATES, rows.JOINT_TEXT), joint_rows),
+    **dict.fromkeys((rows.PLAIN, rows.PLAIN_TEXT), plain_rows), **dict.fromkeys(_EXPERTS, expert_rows),
 }  # fmt: skip
 
 

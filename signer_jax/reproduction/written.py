@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from signer_jax import report, storage
+from signer_jax import outside, report, storage
 from signer_jax.reproduction import claims, paper
 from signer_jax.reproduction.claims import digits
 from signer_jax.reproduction.paper import TITLES, Table
 from signer_jax.reproduction.scored import Mean, Scored, over_seeds
 
+_CLAIMS, _FACTS = "## The paper's claims here", "## What the figures depend on"
 ENDINGS = ("md", "csv", "tex", "html")
 _TEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
                                                             "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
@@ -84,10 +85,17 @@ def markdown(
     text += "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
     text += f"\n\n{table.note}\n" if table.note else "\n"
     if lines:
-        text += (
-            "\n".join(["", "## The paper's claims here", "", lines[0], "", *(f"- {line}" for line in lines[1:])]) + "\n"
-        )
-    return text + "".join(f"\n{key}: {said}\n" for key, said in facts.items())
+        text += "\n".join(["", _CLAIMS, "", lines[0], "", *(f"- {line}" for line in lines[1:])]) + "\n"
+    return text + f"\n{_FACTS}\n" + "".join(f"\n{key}: {said}\n" for key, said in facts.items())
+
+
+def claims_in(folder: Path, name: str) -> str:
+    """What a table's Markdown says of the claims; nothing where it is not there."""
+    file = folder / f"{name}.md"
+    if not file.exists():
+        return ""
+    text = outside.plain_file(file, "remove it").read_text(encoding="utf-8", errors="replace")
+    return text.partition(f"\n{_CLAIMS}\n")[2].partition(f"\n{_FACTS}\n")[0].strip()
 
 
 def comma_separated(table: Table, scored: Mapping[str, Sequence[Scored]]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from signer_jax.evaluation.figures import Evaluation
-from signer_jax.evaluation.outputs import file_names
+from signer_jax.evaluation.outputs import file_name
 from signer_jax.evaluation.signed_videos import Filmed, paired, paired_frames, score_signed
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose, Sample
@@ -60,5 +60,4 @@ def test_a_score_stands_between_a_still_picture_and_the_truth():
 
 
 def test_files_have_plain_names_that_differ():
-    samples = [sample(moving([0.0]), ())] * 2
-    assert file_names(samples) == ["0000-a_b", "0001-a_b"]
+    assert [file_name(place, "a/b") for place in (7, 12)] == ["00007-a_b", "00012-a_b"]

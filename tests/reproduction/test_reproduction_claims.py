@@ -11,6 +11,8 @@ from signer_jax.errors import SignerError
 from signer_jax.metrics import text as text_metrics
 from signer_jax.reproduction import claims, paper, plots, written
 from signer_jax.reproduction.claims import FAILS, HOLDS, OPEN, judged, verdicts
+from signer_jax.reproduction.curves import Point, keep, quarter
+from signer_jax.reproduction.curves import read as points
 from signer_jax.reproduction.paper import EXPERTS, TABLES, Claim, Table, direction
 from signer_jax.reproduction.scored import (
     Difference,
@@ -105,14 +107,59 @@ def test_the_words_are_made_of_the_figures():
     )
     (other,) = verdicts(TABLE, {"a": ROWS["b"], "b": ROWS["a"]})
     assert other.said == FAILS and "-0.150" in other.text
-    assert "1 hold here, 0 are the other way round" in claims.summary([found])
+    assert claims.summary([found]).startswith(
+        "Comparisons here: 1, of 1 differences in the paper's figures. 1 hold, 0 are the other way round, 0 cannot"
+    )
+
+
+def test_the_best_baseline_is_found_figure_by_figure():
+    claim = Claim(("new_1", "old"), ("b", "a"), ("dev/ssim", "dev/fid"), best_of=("a", "c"))
+    scored = {"a": [clips(0.2).joined(Scored(values={"dev/fid": 1.0}))],
+              "c": [clips(0.3).joined(Scored(values={"dev/fid": 2.0}))]}  # fmt: skip
+    assert [claims.beside(claim, figure, scored) for figure in claim.figures] == ["c", "a"]
+    assert claims.beside(claim, "dev/hand_ssim", scored) == "a"
+
+
+def test_without_a_difference_few_clips_seldom_show_one():
+    """The interval of eight clips leaves 0 out in one of twenty draws, the bootstrap's in one of eight."""
+    rng = np.random.default_rng(1)
+    told = 0
+    for _ in range(400):
+        a, b = rng.normal(0.6, 0.1, (2, 8))
+        found = difference([clips(*a)], [clips(*b)], "dev/ssim")
+        assert found is not None
+        told += not found.low <= 0 <= found.high
+    assert 0.02 < told / 400 < 0.09
+    apart = a - b
+    half = 2.364624 * apart.std(ddof=1) / np.sqrt(8)  # Student's t, 7 degrees of freedom
+    assert (found.low, found.high) == pytest.approx((apart.mean() - half, apart.mean() + half))
+
+
+def test_from_text_stands_beside_the_papers_videos():
+    (claim,) = TABLES["table6"].claims
+    assert all("/text_" in figure for figure in claim.figures)  # no gate touches a video of a true pose
+    assert paper.reported(claim, "dev/text_ssim", TABLES["table6"]) == (0.892, 0.872)
+
+
+def test_a_point_is_made_once_a_quarter_whatever_the_steps():
+    assert [quarter(k / 10) for k in range(11)] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
+    assert [quarter(k / 180) for k in (44, 45, 135, 180)] == [0, 1, 3, 4]
+
+
+def test_a_quarters_point_takes_the_place_of_an_older_one(tmp_path):
+    for share, dtw in ((0.3, 3.0), (0.5, 2.0), (0.25, 1.0)):
+        keep(tmp_path / "c" / "a.json", Point("slul", share, dtw))
+    assert [(one.share, one.dtw) for one in points(tmp_path / "c" / "a.json")] == [(0.25, 1.0), (0.5, 2.0)]
 
 
 def test_a_table_is_written_four_times(tmp_path):
     written.write(tmp_path, "table9", TABLE, ROWS, {"seeds": "0, 1"})
     lines = (tmp_path / "table9.md").read_text().splitlines()
     assert "| new_1 | the paper | 0.900 | – |" in lines and "| b | here | 0.650 ± 0.071 | – |" in lines
-    assert "Of 1 differences that the paper reports, 1 hold here" in "\n".join(lines) and "seeds: 0, 1" in lines
+    assert "Comparisons here: 1, of 1 differences" in "\n".join(lines) and "seeds: 0, 1" in lines
+    said = written.claims_in(tmp_path, "table9").splitlines()
+    assert said[0].startswith("Comparisons here: 1") and said[-1].endswith("It holds here.") and len(said) == 3
+    assert written.claims_in(tmp_path, "table8") == ""
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table9.csv").read_text())))
     assert [row["of"] for row in rows] == ["paper", "paper", "here", "here"]
     assert float(rows[3]["value"]) == pytest.approx(0.65) and rows[3]["seeds"] == "2"
@@ -157,11 +204,11 @@ def test_every_claim_names_rows_and_figures_that_there_are():
 
 def test_a_score_is_read_back_and_another_ones_is_not(tmp_path):
     file, one = tmp_path / "scores" / "a.json", of_texts("dev", TEXTS[:3], TEXTS[:3], NAMES[:3])
-    one = one.joined(Scored(values={"dev/frechet_cells": 2.5}))
+    one = one.joined(Scored(values={"dev/frechet_cells": 2.5}, notes={"dev": "3 sentences, 0 not signed"}))
     write(file, one, "this")
     found = read(file, "this")
     assert found is not None and value(found, "dev/bleu4") == pytest.approx(100) and found.names == one.names
-    assert value(found, "dev/frechet_cells") == 2.5
+    assert value(found, "dev/frechet_cells") == 2.5 and found.notes == one.notes
     assert read(file, "that") is None and read(tmp_path / "none.json", "this") is None
     file.write_text(file.read_text().replace('"dev/text": [', '"dev/text": ["x", ', 1))
     with pytest.raises(SignerError, match="is damaged .*remove it to score anew"):
