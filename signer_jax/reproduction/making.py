@@ -100,7 +100,7 @@ def scored_of(shop: Workshop, row: str, seed: int | None) -> str:
 
 
 def score_file(shop: Workshop, row: str, seed: int | None) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", row.lower().replace("+", "with ")).strip("-")  # "+ SLUL" is not "SLUL"
     return shop.folder / "scores" / f"{slug}{'' if seed is None else f'-{seed}'}.json"
 
 

@@ -3,13 +3,14 @@
 import csv
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.metrics import text as text_metrics
-from signer_jax.reproduction import claims, paper, plots, written
+from signer_jax.reproduction import claims, making, paper, plots, written
 from signer_jax.reproduction.claims import FAILS, HOLDS, OPEN, judged, verdicts
 from signer_jax.reproduction.curves import Point, keep, quarter
 from signer_jax.reproduction.curves import read as points
@@ -223,3 +224,8 @@ def test_a_plot_has_its_curves_and_its_words():
     assert plots.png(panels)[:4] == b"\x89PNG"
     assert plots.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert not re.search("nan|inf", plots.svg([plots.Panel("empty", "", "", {})]))
+
+
+def test_each_row_has_a_file_of_its_own(tmp_path):
+    shop = SimpleNamespace(folder=tmp_path)
+    assert len({making.score_file(shop, row, 0) for row in making.RUNS}) == len(making.RUNS)

@@ -221,7 +221,7 @@ def test_a_run_trains_on_copies_and_signs_by_its_signers_alone(tmp_path, capfd):
     one = train("one")
     assert "config.data.augment.copies=3, for one" in capfd.readouterr().err
     assert train("written", "--config.data.augment.copies=1")["params_sha256"] == one["params_sha256"]
-    three = train("three", "--config.data.augment.copies=3")
+    three = train("three", "--config.data.augment.copies=3", "--config.data.augment.colour=0.2")
     assert "renderer read each window as it is and in 2 changed copies" in capfd.readouterr().err
     assert three["params_sha256"] != one["params_sha256"]
     stored = json.loads((tmp_path / "three" / "latents" / "statistics.json").read_text())["references"]
