@@ -53,8 +53,6 @@ FREE = (
 )  # fmt: skip
 # Stages of folders that are no runs of the pipeline: their values are no other's.
 _APART = ("back_translation", "progressive")
-# What a run did that is older than a key whose default does otherwise.
-_BEFORE = {"pose.stabiliser_reach": 0.0}
 _PUBLISHED = ("slul.init", "tokenizer.path", "vae.init", "renderer.")  # what says which weights are kept
 
 
@@ -137,7 +135,7 @@ def check_claim(workdir: Path, settings: Settings) -> list[str]:
             notes.append(f"{workdir}: keeps the data that were prepared from {was!r}; nothing is read from {now!r}")
         return notes
     (name, then, today), *others = changed
-    old = ", since that run is older than the key" if name in filled else ""
+    old = " by default, since that run is older than the key" if name in filled else ""
     more = f" and {len(others)} more" if others else ""
     what = f"{name} was {then!r}{old}, is now {today!r}{more}"
     if _trained(workdir):
@@ -225,7 +223,7 @@ def _said(workdir: Path, filled: list[str], settings: Settings) -> str:
     values = flatten(settings)
     listed = ", ".join(f"{name} = {values[name]!r}" for name in filled[:3])
     more = f" and {len(filled) - 3} more" if len(filled) > 3 else ""
-    return f"{workdir}: its config.json lacks keys that came later; taken for them: {listed}{more}"
+    return f"{workdir}: its config.json lacks keys that came later; their defaults are taken: {listed}{more}"
 
 
 def _read(workdir: Path) -> tuple[Settings, list[str]]:
@@ -256,7 +254,7 @@ def _read(workdir: Path) -> tuple[Settings, list[str]]:
 
 
 def _fill(values: dict[str, Any], file: Path) -> list[str]:
-    """Gives the keys that a run's config lacks their defaults, or what was done before them; returns their names.
+    """Gives the keys that a run's config lacks their defaults, in place; returns their names.
 
     Raises `SignerError` for keys that are no longer there, and where it does not even say which stages were trained.
     """
@@ -269,7 +267,7 @@ def _fill(values: dict[str, Any], file: Path) -> list[str]:
     if "stages" not in found:
         raise SignerError(f"{file}: the config lacks 'stages', so it is no whole config of a run; restore it")
     missing = [name for name in keys if name not in found]
-    defaults = flatten(shipped("default")) | _BEFORE if missing else {}
+    defaults = flatten(shipped("default")) if missing else {}
     for name in missing:
         *parents, leaf = name.split(".")
         holder = values

@@ -187,26 +187,15 @@ def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path, capsys):
     assert said.count("\n") == 1 and "data.guests = 2, renderer.reference_dropout = 0.05" in said
     # Another value than the default is another config; the default resumes, and writes the key down.
     with (
-        pytest.raises(SignerError, match=r"data\.guests was 2, since that run is older.*is now 3"),
+        pytest.raises(SignerError, match=r"data\.guests was 2 by default, since that run is older.*is now 3"),
         run.claimed(read(configuration.load(TINY, ["--config.data.guests=3"])), w),
     ):
         pass
     assert capsys.readouterr().err == ""
     with run.claimed(read(c), w):
-        assert capsys.readouterr().err.count("taken for them") == 1
+        assert capsys.readouterr().err.count("their defaults are taken") == 1
     workdir.load_settings(w)
     assert capsys.readouterr().err == ""
-
-
-def test_a_run_that_is_older_than_the_stabilisers_reach_keeps_none(tmp_path, capsys):
-    with run.claimed(read(configuration.load(TINY)), tmp_path):
-        pass
-    (tmp_path / "checkpoints" / "pose" / "20").mkdir(parents=True)
-    older(tmp_path, "pose.stabiliser_reach")
-    assert workdir.load_settings(tmp_path).pose.stabiliser_reach == 0.0
-    assert "pose.stabiliser_reach = 0.0" in capsys.readouterr().err
-    with run.claimed(read(configuration.load(TINY, ["--config.pose.stabiliser_reach=0.0"])), tmp_path):
-        pass
 
 
 def test_a_key_that_is_no_more_is_named_with_what_to_do(tmp_path):
