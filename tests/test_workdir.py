@@ -198,6 +198,17 @@ def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_that_is_older_than_the_stabilisers_reach_keeps_none(tmp_path, capsys):
+    with run.claimed(read(configuration.load(TINY)), tmp_path):
+        pass
+    (tmp_path / "checkpoints" / "pose" / "20").mkdir(parents=True)
+    older(tmp_path, "pose.stabiliser_reach")
+    assert workdir.load_settings(tmp_path).pose.stabiliser_reach == 0.0
+    assert "pose.stabiliser_reach = 0.0" in capsys.readouterr().err
+    with run.claimed(read(configuration.load(TINY, ["--config.pose.stabiliser_reach=0.0"])), tmp_path):
+        pass
+
+
 def test_a_key_that_is_no_more_is_named_with_what_to_do(tmp_path):
     with run.claimed(read(configuration.load(TINY)), tmp_path):
         pass
