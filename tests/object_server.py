@@ -25,8 +25,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, buckets: list[str], port: int = 0):
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, buckets: list[str], port: int = 0, handler: type[BaseHTTPRequestHandler] | None = None):
+        super().__init__(("127.0.0.1", port), handler or Handler)
         self.buckets: dict[str, dict[str, tuple[bytes, dict]]] = {bucket: {} for bucket in buckets}
         self.begun: dict[str, tuple[str, str, dict, bytearray]] = {}  # uploads by their number
         self.lock = threading.Lock()
@@ -41,8 +41,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(*buckets: str) -> Iterator[Server]:
-    server = Server(list(buckets))
+def serving(*buckets: str, handler: type[BaseHTTPRequestHandler] | None = None) -> Iterator[Server]:
+    server = Server(list(buckets), handler=handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -53,7 +53,9 @@ def serving(*buckets: str) -> Iterator[Server]:
         thread.join()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Quick(BaseHTTPRequestHandler):
+    """What servers of any interface share."""
+
     protocol_version = "HTTP/1.1"
     server: Server
 
@@ -64,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+
+class Handler(Quick):
     def answer(self, code: int, body: bytes | dict = b"", **headers: str) -> None:
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         data = b"" if code in (204, 304) else data  # which have none

@@ -1,56 +1,26 @@
 """A server of objects that speaks as much of Amazon S3's API as s3fs asks for: ranges, and what one alone can make."""
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import object_server
+from object_server import Server
 
 _DATE = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, buckets: list[str]):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.buckets: dict[str, dict[str, tuple[bytes, dict]]] = {bucket: {} for bucket in buckets}
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
 @contextmanager
 def serving(*buckets: str) -> Iterator[Server]:
-    server = Server(list(buckets))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with object_server.serving(*buckets, handler=Handler) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.connection.setsockopt(6, 1, 1)  # TCP_NODELAY
-
-    def log_message(self, *_: object) -> None:
-        pass
-
+class Handler(object_server.Quick):
     def answer(self, code: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
         self.send_response(code)
         for name, value in {"Content-Length": str(len(body) if length is None else length), **headers}.items():
