@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise SignerError("--workdir: runs of a reproduction share files, which a bucket cannot; give a local folder")
     storage.check_is_folder(folder, f"--workdir {folder}")
     storage.check_outside(folder / "x", f"--workdir {folder}")
+    if storage.is_run(folder):
+        raise SignerError(f"--workdir {folder}: is a run itself; give a folder that a reproduction's runs can lie in")
     settings = read(configuration.load(arguments.config, arguments.overrides))
     folder.mkdir(parents=True, exist_ok=True)
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"

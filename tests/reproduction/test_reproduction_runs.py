@@ -111,6 +111,13 @@ def test_what_is_there_is_not_made_again(said, capsys):
     assert "scoring" not in out.err and out.out.count("SLUL above Base in BLEU-4 (dev): the paper's +7.53") == 1
 
 
+def test_nothing_is_reproduced_within_a_run(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"made_by": "signer_jax"}))
+    assert main(["reproduce", "table2", "--config", str(TINY), "--workdir", str(tmp_path)]) == 2
+    assert "is a run itself; give a folder" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_what_cannot_be_made_is_said_before_anything_is(tmp_path, capsys):
     for words, says in (
         (
