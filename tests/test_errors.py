@@ -68,5 +68,5 @@ def test_marks_that_no_writing_has():
 
 def test_a_name_of_megabytes_is_compared_at_once():
     """Their comparison took 250 MB for 5."""
-    assert memory.grown(lambda: closest("ab" * 2_000_000, ["x" * 10] * 400)) < 20 << 20
+    assert memory.allocated(lambda: closest("ab" * 2_000_000, ["x" * 10] * 400)) < 20 << 20
     assert "'abc'" in closest("abd", ["abc"])

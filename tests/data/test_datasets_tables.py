@@ -76,13 +76,13 @@ def test_a_table_may_have_any_of_its_columns_but_not_none(tmp_path):
 def test_a_table_is_not_held(tmp_path):
     (tmp_path / "table").write_text("name|text\n" + "a|b\n" * 300_000)
     count = lambda: sum(1 for _ in tables.rows(tmp_path / "table", ("name", "text"), delimiter="|"))  # noqa: E731
-    assert memory.grown(count) < 20 << 20 and count() == 300_000
+    assert memory.allocated(count) < 20 << 20 and count() == 300_000
 
 
 def test_heads_of_lines_of_any_length(tmp_path):
     (tmp_path / "skels").write_bytes(b"1 2 3\r\n\n" + b"4 " * 200_000 + b"\n \n5 6")
     assert [head[:8] for head in tables.heads(tmp_path / "skels", 6)] == [b"1 2 3", b"", b"4 4 4 ", b" ", b"5 6"]
-    assert memory.grown(lambda: list(tables.heads(tmp_path / "skels", 6))) < 4 << 20
+    assert memory.allocated(lambda: list(tables.heads(tmp_path / "skels", 6))) < 4 << 20
 
 
 def test_files_of_parallel_lines(tmp_path):

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,21 @@ def grown(work: Callable[[], Any]) -> int:
     forget_peak()
     work()
     return peak() - before
+
+
+def allocated(work: Callable[[], Any]) -> int:
+    """Bytes that Python and NumPy held at most while the work was done.
+
+    Whatever ran before, and so how the allocator's free memory lies, does not count, as it does in `grown` (a heap in
+    pieces adds a third where lists grow); nor does what libraries take for themselves.
+    """
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _read(name: str) -> int:
