@@ -14,6 +14,7 @@ def get_config():
     c.data.corpus = "phoenix14t"
     c.data.max_source = 40
     c.data.max_target = 24
+    c.data.text_buckets = ("16x9", "22x12", "30x16")
     # Nearly every word of training is a piece, every gloss is one, and a rare compound is read in pieces.
     c.tokenizer.vocab_size = 4000
     c.tokenizer.whole_glosses = 1
@@ -28,7 +29,7 @@ def get_config():
     c.train.slul.batch = 64
     c.train.slul.optimizer, c.train.slul.learning_rate = "adamw", 1e-3
     c.train.slul.warmup = 300
-    c.train.slul.rates = ("attention/query/kernel$=0.125", "token_embedding=16")
+    c.train.slul.rates = ("attention/query/kernel$=0.125", "token_embedding=16", "relative_bias=32")
     c.train.slul.select_every, c.train.slul.select_sentences, c.train.slul.average = 300, 519, 3
     # `signer back-translate`, of the size in Camgöz et al. 2020 (3 layers, 512 units, 8 heads); nobody has trained it.
     c.back_translation.max_frames = 480  # 19 seconds at 25 frames a second
