@@ -32,10 +32,15 @@ def _known(flag: str) -> bool:
 
 
 # Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact. The emitters of
-# fusions that go through MLIR take more than half of what is left. These are for what tests start, too.
+# fusions that go through MLIR take more than half of what is left; a program cut into 32 modules for as many threads
+# (XLA's default) a third of the rest, since LLVM begins anew with each. These are for what tests start, too.
 QUICK = " ".join(
     f"--{flag}={value}"
-    for flag, value in {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}.items()
+    for flag, value in {
+        "xla_backend_optimization_level": "0",
+        "xla_cpu_use_fusion_emitters": "false",
+        "xla_cpu_parallel_codegen_split_count": "1",
+    }.items()
     if _known(flag)
 )
 # `compiler_options` of what is compared to its last digits: those emitters sum in an order that rounds less.
