@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from signer_jax.allocator import threads_for_virtual_devices
+from signer_jax.allocator import collect_seldom, threads_for_virtual_devices
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -49,6 +49,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # such a one has them of the proces
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count=8 {QUICK}".strip()
 threads_for_virtual_devices()
+collect_seldom()
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # of the processes that run tests, as of `signer`
 # A program is compiled once for all test processes and what they start; the first makes the folder and removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
