@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from signer_jax.allocator import threads_for_virtual_devices
+from signer_jax.allocator import collect_seldom, threads_for_virtual_devices
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -32,10 +32,15 @@ def _known(flag: str) -> bool:
 
 
 # Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact. The emitters of
-# fusions that go through MLIR take more than half of what is left. These are for what tests start, too.
+# fusions that go through MLIR take more than half of what is left; a program cut into 32 modules for as many threads
+# (XLA's default) a third of the rest, since LLVM begins anew with each. These are for what tests start, too.
 QUICK = " ".join(
     f"--{flag}={value}"
-    for flag, value in {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}.items()
+    for flag, value in {
+        "xla_backend_optimization_level": "0",
+        "xla_cpu_use_fusion_emitters": "false",
+        "xla_cpu_parallel_codegen_split_count": "1",
+    }.items()
     if _known(flag)
 )
 # `compiler_options` of what is compared to its last digits: those emitters sum in an order that rounds less.
@@ -44,6 +49,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # such a one has them of the proces
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count=8 {QUICK}".strip()
 threads_for_virtual_devices()
+collect_seldom()
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # of the processes that run tests, as of `signer`
 # A program is compiled once for all test processes and what they start; the first makes the folder and removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -1,5 +1,6 @@
 """Freed memory is used again: counted in page faults, in a process of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from signer_jax.allocator import (
     _LARGE_PAGES,
     _glibc,
+    collect_seldom,
     compile_quickly,
     threads_for_virtual_devices,
     tune,
@@ -111,6 +113,17 @@ def test_programs_are_compiled_quickly_unless_the_user_says_otherwise(monkeypatc
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
     compile_quickly()
     assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=3"
+
+
+@pytest.mark.parametrize(("given", "then"), [(700, 10_000), (20_000, 20_000), (0, 0)])
+def test_python_looks_for_garbage_seldom_and_never_where_a_program_says_so(given, then):
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(given, 10, 5)
+        collect_seldom()
+        assert gc.get_threshold() == (then, 10, 5)
+    finally:
+        gc.set_threshold(*before)
 
 
 @pytest.mark.parametrize(

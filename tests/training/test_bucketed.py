@@ -298,6 +298,7 @@ def test_a_run_on_buckets_compiles_once_a_bucket_and_resumes_exactly(tmp_path, c
     c.keep_checkpoints = 9
     c.renderer.buckets, c.data.crop = ("81x32x32", "49x32x16", "301x32x32"), 0.5
     c.train.images.steps = c.train.renderer.steps = 8
+    c.train.images.optimizer, c.train.images.learning_rate = "adamw", 2e-3  # Muon takes longest to compile
     settings, place = read(c), tmp_path / "run"
     with run.claimed(settings, place):
         _, params = run.train(settings, place)
