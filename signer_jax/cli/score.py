@@ -65,6 +65,7 @@ def add(commands: Any) -> None:
                         help="find poses in both videos: Hand Pose, and Hand SSIM without --pose")  # fmt: skip
     videos.add_argument("--pose-weights", metavar="DIR", help="the files of --poses, as `signer prepare` takes them")
     videos.add_argument("--inception", metavar="FILE", help="FID's Inception weights as .safetensors: FID")
+    videos.add_argument("--i3d", metavar="FILE", help="I3D of Kinetics-400 as .onnx: FVD")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     target = output_folder(arguments.json, "--json") if arguments.json else None
     inputs = {"--ref": arguments.ref, "--hyp": arguments.hyp, "--pose": arguments.pose}
-    distinct(inputs | {"--inception": arguments.inception}, {"--json": arguments.json})
+    distinct(inputs | {"--inception": arguments.inception, "--i3d": arguments.i3d}, {"--json": arguments.json})
     check_options(arguments)
     pairs, facts = paired(Path(arguments.ref), Path(arguments.hyp), arguments.kind)
     if arguments.kind == "text":

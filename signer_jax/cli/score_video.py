@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from signer_jax.metrics.reports import Report
     from signer_jax.pose.formats.clip import Clip
 
+_OPTIONS = ("pose", "hand_crop", "poses", "pose_weights", "inception", "i3d")  # of `score`, of videos alone
 _SHOWN_AFTER = 2.0  # seconds, after which a bar shows how many frames have been compared
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 _CELLS, _CHANGES, _FID = "frechet_cells", "frechet_cells_change", "fid"
+_CLIPS, _FVD = "frechet_clips", "fvd"
 Timed: TypeAlias = "tuple[float, np.ndarray]"  # a frame behind the second at which it is shown
 Hands: TypeAlias = "Callable[[int, float, tuple[int, int]], tuple[np.ndarray, np.ndarray]]"  # of frame, second, size
 
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Raises `SignerError` for options of another kind, or that lack one another."""
-    given = [name for name in ("pose", "hand_crop", "poses", "pose_weights", "inception") if getattr(arguments, name)]
+    given = [name for name in _OPTIONS if getattr(arguments, name)]
     if given and arguments.kind != "video":
         raise SignerError(f"--{given[0].replace('_', '-')}: is of videos; leave it out of score {arguments.kind}")
     if arguments.han != "words" and arguments.kind != "text":
@@ -42,21 +44,12 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome:
     """SSIM, PSNR and flicker always; of the hands and by weights what `arguments` allow. The Fréchet distances are of
-    the frames of all pairs together.
+    the frames, or clips, of all pairs together.
     """
-    from signer_jax.metrics.frechet import Sets, cell_features
+    from signer_jax.metrics.frechet_clips import ClipSets
     from signer_jax.metrics.signatures import signature
 
-    sets = {_CELLS: Sets(cell_features), _CHANGES: Sets(cell_features, of_changes=True)}
-    own = {"features": "own-cells-4x4-colours-and-edges-112", "weights": "none"}
-    about = {_CELLS: own, _CHANGES: own | {"of": "changes-from-frame-to-frame"}}
-    if arguments.inception:
-        from signer_jax.interop import inception as weights
-        from signer_jax.metrics import inception
-
-        features, digest = weights.features(arguments.inception)
-        sets[_FID] = Sets(features, inception.BATCH)
-        about[_FID] = {"features": "inception-v3-2048", "resize": "bilinear-299", "weights": f"sha256-{digest[:16]}"}
+    sets, about = _sets(arguments)
     estimator = None
     if arguments.poses:
         from signer_jax.data.estimators import opening
@@ -77,12 +70,46 @@ def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome
     outcome = together(reports, failed)
     for name, one in sets.items():
         outcome.metrics[name], outcome.floor[name] = one.distances()
-        outcome.signatures[name] = signature(**about[name], frames=one.theirs.count)
+        of = {"clips" if isinstance(one, ClipSets) else "frames": one.theirs.count}
+        outcome.signatures[name] = signature(**about[name], **of)
     outcome.metrics["frames"] = sum(report.scores["frames"].above for report in reports.values())
     outcome.floor.pop("frames", None)
     if arguments.pose and not estimator and (without := [pair.name for pair in pairs if pair.name not in poses]):
         outcome.facts["without a pose"] = f"{len(without)} of {len(pairs)} pairs, whose hands are not scored"
     return outcome
+
+
+def _sets(arguments: argparse.Namespace) -> "tuple[dict[str, Sets], dict[str, dict[str, str | int]]]":
+    """What Fréchet distances are of, and what each depends on but the number of frames or clips."""
+    from signer_jax.metrics.frechet import Sets, cell_features
+    from signer_jax.metrics.frechet_clips import LENGTH, ClipSets, clip_features
+
+    sets = {
+        _CELLS: Sets(cell_features), _CHANGES: Sets(cell_features, of_changes=True), _CLIPS: ClipSets(clip_features),
+    }  # fmt: skip
+    own: dict[str, str | int] = {"features": "own-cells-4x4-colours-and-edges-112", "weights": "none"}
+    about = {
+        _CELLS: own, _CHANGES: own | {"of": "changes-from-frame-to-frame"},
+        _CLIPS: own | {"of": "mean-deviation-and-change-336", "length": LENGTH},
+    }  # fmt: skip
+    if arguments.inception:
+        from signer_jax.interop import inception as weights
+        from signer_jax.metrics import inception
+
+        features, digest = weights.features(arguments.inception)
+        sets[_FID] = Sets(features, inception.BATCH)
+        about[_FID] = {"features": "inception-v3-2048", "resize": "bilinear-299", "weights": f"sha256-{digest[:16]}"}
+    if arguments.i3d:
+        from signer_jax.interop import i3d
+
+        graph = i3d.opened(arguments.i3d)
+        length, height, width = graph.sides
+        sets[_FVD] = ClipSets(graph.features, length)
+        about[_FVD] = {
+            "features": f"logits-{i3d.CLASSES}", "resize": f"bilinear-{height}x{width}", "length": length,
+            "weights": f"sha256-{graph.digest[:16]}",
+        }  # fmt: skip
+    return sets, about
 
 
 def _poses(pairs: Sequence[Pair], path: str | None) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from signer_jax.metrics.text import bleu, signatures
-from signer_jax.reproduction import figures, paper, rows, texts, videos, written
+from signer_jax.reproduction import depends, figures, paper, rows, texts, videos, written
 from signer_jax.reproduction.claims import Verdict
 from signer_jax.reproduction.paper import EXPERT_TABLE, EXPERTS, FIGURES, TABLES, Table
 from signer_jax.reproduction.runs import (
@@ -117,6 +117,7 @@ def facts(shop: Workshop, name: str) -> dict[str, str]:
         "texts": f"BLEU {bleu([''], [''])['signature']}; ROUGE-L {signatures()['rouge']}",
         "paper": paper.SOURCE,
     }
+    said |= depends.signatures(written.columns(table_of(name)), c)
     if name in ("table1", "table2", "table3"):
         said["read by"] = (
             f"one sign-to-text model for all rows, {c.stage('back_translation').steps} steps on true poses of training"

@@ -29,8 +29,8 @@ def write(
     found = claims.verdicts(table, scored)
     lines = [claims.summary(found), *(one.text for one in found)] if found else []
     made = {
-        "md": markdown(name, table, scored, lines, facts), "csv": comma_separated(table, scored),
-        "tex": latex(name, table, scored, lines),
+        "md": markdown(name, table, scored, lines, facts), "csv": comma_separated(table, scored, facts),
+        "tex": latex(name, table, scored, lines, facts),
     }  # fmt: skip
     for ending, text in made.items():
         storage.write_file(folder / f"{name}.{ending}", text)
@@ -98,8 +98,10 @@ def claims_in(folder: Path, name: str) -> str:
     return text.partition(f"\n{_CLAIMS}\n")[2].partition(f"\n{_FACTS}\n")[0].strip()
 
 
-def comma_separated(table: Table, scored: Mapping[str, Sequence[Scored]]) -> str:
-    """A line a row, figure and side: mean, standard deviation, number of seeds, each seed's."""
+def comma_separated(table: Table, scored: Mapping[str, Sequence[Scored]], facts: Mapping[str, str]) -> str:
+    """A line a row, figure and side: mean, standard deviation, number of seeds, each seed's. Then the facts, whose `of`
+    is "fact": their name as the row, what they say as the value.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("of", "row", "figure", "value", "deviation", "seeds", "each"))
@@ -113,11 +115,15 @@ def comma_separated(table: Table, scored: Mapping[str, Sequence[Scored]]) -> str
                 deviation = mean.deviation if np.isfinite(mean.deviation) else ""
                 each = " ".join(repr(v) for v in mean.each)
                 writer.writerow(("here", row, figure, mean.mean, deviation, len(mean.each), each))
+    for name, said in facts.items():
+        writer.writerow(("fact", name, "", said, "", "", ""))
     return out.getvalue()
 
 
-def latex(name: str, table: Table, scored: Mapping[str, Sequence[Scored]], lines: Sequence[str]) -> str:
-    """A `tabular` between a caption and the claims as comments; needs `booktabs`."""
+def latex(
+    name: str, table: Table, scored: Mapping[str, Sequence[Scored]], lines: Sequence[str], facts: Mapping[str, str]
+) -> str:
+    """A `tabular` and what the figures depend on beneath it, behind the claims as comments; needs `booktabs`."""
     shown = columns(table)
     body, before = [], ""
     for row in cells(table, scored):
@@ -132,5 +138,7 @@ def latex(name: str, table: Table, scored: Mapping[str, Sequence[Scored]], lines
         f"below ours, mean $\\pm$ standard deviation over seeds.}}\n\\label{{tab:{name}}}\n"
         f"\\begin{{tabular}}{{l{'r' * len(shown)}}}\n\\toprule\n{head} \\\\\n\\midrule\n"
         + "\n".join(body)
-        + "\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+        + "\n\\bottomrule\n\\end{tabular}\n\n{\\footnotesize "
+        + r" \\ ".join(f"{key}: {said}".translate(_TEX) for key, said in facts.items())
+        + "}\n\\end{table}\n"
     )

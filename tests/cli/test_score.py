@@ -8,7 +8,7 @@ import pytest
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.data.estimators import opening
-from signer_jax.interop import inception
+from signer_jax.interop import i3d, inception
 from signer_jax.metrics.frechet import cell_features
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import clip as clips
@@ -140,6 +140,7 @@ def test_what_does_not_pair_is_one_line(tmp_path, capsys):
         (("text", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp" / "b.txt"), "give two files or two folders"),
         (("text", "--ref", "a", "--hyp", "b", "--pose", "c"), "--pose: is of videos"),
         (("pose", "--ref", "a", "--hyp", "b", "--hand-crop", "9"), "--hand-crop: is of videos"),
+        (("text", "--ref", "a", "--hyp", "b", "--i3d", "c"), "--i3d: is of videos"),
         (("video", "--ref", "a", "--hyp", "b", "--poses", "dwpose"), "needs --pose-weights"),
         (("video", "--ref", "a", "--hyp", "b", "--pose-weights", "x"), "name one of them"),
         (("video", "--ref", "a", "--hyp", "b", "--hand-crop", "-1"), "must be pixels"),
@@ -210,11 +211,17 @@ def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
     (tmp_path / "hyp" / "notes.txt").write_text("no video")
     (tmp_path / "poses").mkdir()
     pose_file.write(tmp_path / "poses" / "1.pose", signer(0, 9))
+    graph = i3d.I3D(lambda clips: clips[:, 0, 0, :2].reshape(len(clips), -1), (3, 224, 224), "f" * 64)
+    monkeypatch.setattr(i3d, "opened", lambda path: graph)
     found = score(tmp_path, "video", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp", "--inception", "w",
-                  "--pose", tmp_path / "poses")  # fmt: skip
+                  "--i3d", "i", "--pose", tmp_path / "poses")  # fmt: skip
     metrics, facts = found["metrics"], found["facts"]
     assert metrics["fid"] == pytest.approx(metrics["frechet_cells"]) and metrics["frames"] == 18
     assert "weights:sha256-0123456789abcdef|frames:18" in facts["fid_signature"]
+    assert metrics["fvd"] > 0 and found["floor"]["fvd"] > 0  # clips of three frames: one, three and one
+    assert facts["fvd_signature"].startswith("features:logits-400|resize:bilinear-224x224|length:3|weights:sha256-ffff")
+    assert "|clips:5|" in facts["fvd_signature"] and "frechet_clips" in facts["not scored"]  # none has 16 frames
+    assert metrics["frechet_clips"] is None and "|length:16|clips:0|" in facts["frechet_clips_signature"]
     each = [found["pairs"][name]["ssim"] for name in "012"]
     assert metrics["ssim"] == pytest.approx(np.dot((5, 9, 4), each) / 18)  # over frames
     assert metrics["compared"] == pytest.approx(18 / 24) and found["pairs"]["2"]["compared"] == 0.4

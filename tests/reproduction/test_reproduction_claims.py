@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.metrics import text as text_metrics
-from signer_jax.reproduction import claims, making, paper, plots, written
+from signer_jax.reproduction import claims, depends, making, paper, plots, written
 from signer_jax.reproduction.claims import FAILS, HOLDS, OPEN, judged, verdicts
 from signer_jax.reproduction.curves import Point, keep, quarter
 from signer_jax.reproduction.curves import read as points
@@ -162,12 +163,30 @@ def test_a_table_is_written_four_times(tmp_path):
     assert said[0].startswith("Comparisons here: 1") and said[-1].endswith("It holds here.") and len(said) == 3
     assert written.claims_in(tmp_path, "table8") == ""
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table9.csv").read_text())))
-    assert [row["of"] for row in rows] == ["paper", "paper", "here", "here"]
+    assert [row["of"] for row in rows] == ["paper", "paper", "here", "here", "fact"]
+    assert (rows[4]["row"], rows[4]["value"]) == ("seeds", "0, 1")
     assert float(rows[3]["value"]) == pytest.approx(0.65) and rows[3]["seeds"] == "2"
     tex = (tmp_path / "table9.tex").read_text()
+    assert tex.index("seeds: 0, 1") > tex.index(r"\end{tabular}") and "seeds" in (tmp_path / "table9.html").read_text()
     assert r"new\_1 & 0.900 & -- \\" in tex and r"$\pm$ 0.071" in tex and tex.count("\\midrule") == 2
     page = (tmp_path / "table9.html").read_text()
     assert "0.650 ± 0.071" in page and "It holds here." in page
+
+
+def test_each_figure_of_a_table_says_what_it_depends_on():
+    """But FID and Hand Pose, which are not scored, and the text's, which the facts have of themselves."""
+    settings = configuration.load("reproduce")
+    known: dict[str, str] = {}
+    for table in (*TABLES.values(), EXPERTS):
+        known |= depends.signatures(written.columns(table), settings)
+    titled = {paper.TITLES[figure.partition("/")[2]] for table in (*TABLES.values(), EXPERTS)
+              for figure in written.columns(table)}  # fmt: skip
+    without = titled - {name.removesuffix(" signature") for name in known}
+    assert without == {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "Hand Pose", "FID"}
+    assert known["SSIM signature"].startswith("window:gaussian-11|sigma:1.5|range:255|over:rgb")
+    assert known["Hand SSIM signature"].startswith("crop:15|")  # 60 of 256, of 64 pixels
+    assert known["DTW signature"].startswith("joints:74|dims:2|hands:x3|norm:median-shoulders|fill:1-")
+    assert all("|version:" in said for said in known.values())
 
 
 def test_the_papers_own_text_agrees_with_the_figures():
