@@ -149,9 +149,12 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
         # Arrays of JAX have one size whatever is in them: all frames are asked for, of which some are used.
         at = np.nonzero(~inside) if xp is np else (row, time)
         between = transitions(signs, first, last, gaps, at[0], pair[at], share[at], fps)
-        use = np.True_ if xp is np else ~inside
-        coordinates = _put(coordinates, at, xp.where(use[..., None, None], between[0], coordinates[at]))
-        confidence = _put(confidence, at, xp.where(use[..., None], between[1], confidence[at]))
+        if xp is not np:
+            between = (
+                xp.where(inside[..., None, None], coordinates, between[0]),
+                xp.where(inside[..., None], confidence, between[1]),
+            )
+        coordinates, confidence = _put(coordinates, at, between[0]), _put(confidence, at, between[1])
     confidence = xp.where((time < frames[:, None])[..., None], confidence, 0)
     coordinates = with_wrists(coordinates, confidence)
     return Composed(

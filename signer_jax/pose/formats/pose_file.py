@@ -192,8 +192,8 @@ def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) 
     body = struct.pack("<fIH", pose.fps, len(pose), 1)
     with storage.new_file(path) as partial, partial.open("wb") as file:
         file.write(header + body)
-        file.write(np.ascontiguousarray(coordinates, "<f4"))
-        file.write(np.ascontiguousarray(confidence, "<f4"))
+        for values in (coordinates, confidence):
+            file.write(values.astype("<f4", copy=False).tobytes())
 
 
 def write_clip(path: str | Path, clip: Clip) -> list[str]:
