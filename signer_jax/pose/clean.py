@@ -6,8 +6,10 @@ the gaps are one or two frames long. Exchanged hands (each nearer to the other's
 is done about them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose
@@ -18,8 +20,8 @@ _SAME_HAND = 0.08  # mean distance of the two hands' joints, shoulder widths
 _STRAY = 0.25  # distance of a hand from its own arm's wrist, shoulder widths
 _SIDES = (("left_wrist", skeleton.LEFT_HAND), ("right_wrist", skeleton.RIGHT_HAND))
 _HANDS = [[skeleton.INDEX[name] for name in names] for _, names in _SIDES]
-_CARRIED = frozenset(joint for hand in _HANDS for joint in hand)
 _WRISTS = [skeleton.INDEX[name] for name, _ in _SIDES]
+_ELBOWS = [skeleton.INDEX[f"{side}_elbow"] for side in ("left", "right")]
 
 
 def clean(pose: Pose) -> Pose:
@@ -60,29 +62,54 @@ def fill_gaps(pose: Pose, longest: int = LONGEST_GAP) -> Pose:
     return Pose(coordinates, confidence, pose.fps)
 
 
-def bridge(pose: Pose) -> Pose:
-    """An isolated sign whose arms and hands do not blink: every gap between two frames that show a joint is filled.
+def bridge(pose: Pose, lengths: Sequence[int]) -> Pose:
+    """Isolated signs of so many frames, on end, whose arms and hands do not blink: every gap between two frames of a
+    sign that show a joint is filled.
 
     A hand's joints move with the arm's wrist, where that is shown, from their place on the one side to that on the
-    other. The filled frames get the lower confidence of the two. What is missing at an end stays missing.
+    other. The filled frames get the lower confidence of the two. What is missing at a sign's end stays missing.
     """
     coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
-    whole: np.ndarray = np.all(pose.confidence > 0, axis=0)
-    for side, (wrist_name, hand) in zip(("left", "right"), _SIDES, strict=True):
-        wrist = skeleton.INDEX[wrist_name]
-        arm = (skeleton.INDEX[f"{side}_elbow"], wrist, *(skeleton.INDEX[name] for name in hand))
-        for joint in (joint for joint in arm if not whole[joint]):
-            for start, end in gaps(pose.confidence[:, joint] > 0):
-                if start == 0 or end == len(pose):
-                    continue
-                around = slice(start - 1, end + 1)
-                carried = joint != wrist and joint in _CARRIED and (confidence[around, wrist] > 0).all()
-                carrier = coordinates[around, wrist] if carried else np.zeros_like(coordinates[around, wrist])
-                own = coordinates[around, joint] - carrier
-                share = np.linspace(0, 1, end - start + 2, dtype=np.float32)[:, None]
-                coordinates[around, joint] = carrier + own[0] + share * (own[-1] - own[0])
-                confidence[start:end, joint] = min(confidence[start - 1, joint], confidence[end, joint])
+    for elbow, wrist, hand in zip(_ELBOWS, _WRISTS, _HANDS, strict=True):
+        _fill(coordinates, confidence, [elbow, wrist], None, lengths)
+        _fill(coordinates, confidence, hand, wrist, lengths)  # by the wrist as it was filled
     return Pose(coordinates, confidence, pose.fps)
+
+
+def _fill(
+    coordinates: np.ndarray, confidence: np.ndarray, joints: list[int], carrier: int | None, lengths: Sequence[int]
+) -> None:
+    """Fills, in place, the gaps of these joints, which one may carry."""
+    seen = confidence[:, joints] > 0
+    if seen.all():
+        return
+    before, after = seen_around(seen, lengths)
+    frame, which = np.nonzero(~seen & (before >= 0) & (after >= 0))
+    before, after, joint = before[frame, which], after[frame, which], np.array(joints)[which]
+    share = ((frame - before) / (after - before)).astype(np.float32)[:, None]
+    own = [coordinates[edge, joint] for edge in (before, after)]
+    carried: np.ndarray | float = 0.0
+    if carrier is not None:
+        lost = np.concatenate([[0], np.cumsum(confidence[:, carrier] <= 0)])
+        shown = (lost[after + 1] == lost[before])[:, None]
+        carried = coordinates[frame, carrier] * shown
+        own = [place - coordinates[edge, carrier] * shown for place, edge in zip(own, (before, after), strict=True)]
+    coordinates[frame, joint] = carried + own[0] + share * (own[1] - own[0])
+    confidence[frame, joint] = np.minimum(confidence[before, joint], confidence[after, joint])
+
+
+def seen_around(
+    seen: Bool[np.ndarray, "t j"], lengths: Sequence[int]
+) -> tuple[Int[np.ndarray, "t j"], Int[np.ndarray, "t j"]]:
+    """For each frame the last one up to it and the first one from it on that shows each joint; -1 where its sign, of
+    those that lie on end, has none there.
+    """
+    ends = np.repeat(np.cumsum(lengths), lengths)[:, None]
+    starts = ends - np.repeat(lengths, lengths)[:, None]
+    time = np.arange(len(seen))[:, None]
+    before = np.maximum.accumulate(np.where(seen, time, -1))
+    after = np.minimum.accumulate(np.where(seen, time, len(seen))[::-1])[::-1]
+    return np.where(before < starts, -1, before), np.where(after < ends, after, -1)
 
 
 def remove_spikes(pose: Pose) -> Pose:

@@ -214,7 +214,10 @@ class Index:
     def find(self, kind: str, key: str) -> list[Entry]:
         """The entries that a name of this kind finds, the preferred first."""
         wanted = np.uint64(_hash(kind, key))
-        first, last = (int(np.searchsorted(self._keys, wanted, side)) for side in ("left", "right"))
+        first = int(self._keys.searchsorted(wanted))
+        if first == len(self._keys) or self._keys[first] != wanted:
+            return []
+        last = int(self._keys.searchsorted(wanted, "right"))
         numbers = self._postings[first:last].tolist()
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
             raise ValueError(f"{key[:40]!r} names a sign {numbers}")

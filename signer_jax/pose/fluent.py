@@ -108,8 +108,11 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
     """
     xp = signs.coordinates.__array_namespace__()
     none, whole = xp.zeros_like(signs.frames), signs.frames
-    start, end = strokes(signs, manner.share, fps) if manner.strokes else (none, whole)
-    signs = paced(signs, start, end, manner, fps)
+    start, end = none, whole
+    if manner.strokes:
+        start, end = strokes(signs, manner.share, fps)
+    if manner.strokes or manner.faster > 1:
+        signs = paced(signs, start, end, manner, fps)
     # What strokes left to be cut, in frames as they are shown now.
     room = xp.stack([manner.share * whole - start, manner.share * whole - (whole - end)], axis=-1)
     room = room * (signs.frames / xp.maximum(end - start, 1))[..., None]
@@ -143,9 +146,15 @@ def compose(signs: Signs, manner: Manner, fps: float, total: int | None = None) 
         pair = xp.minimum(which, gaps.shape[1] - 1)
         share = (nth - own + 1) / (xp.take_along_axis(gaps, pair, axis=1) + 1)
         share = xp.clip(share.astype(xp.float32), 0, 1)[..., None]
-        between = transitions(signs, first, last, gaps, pair, share, fps)
-        coordinates = xp.where(inside[..., None, None], coordinates, between[0])
-        confidence = xp.where(inside[..., None], confidence, between[1])
+        # Arrays of JAX have one size whatever is in them: all frames are asked for, of which some are used.
+        at = np.nonzero(~inside) if xp is np else (row, time)
+        between = transitions(signs, first, last, gaps, at[0], pair[at], share[at], fps)
+        if xp is not np:
+            between = (
+                xp.where(inside[..., None, None], coordinates, between[0]),
+                xp.where(inside[..., None], confidence, between[1]),
+            )
+        coordinates, confidence = _put(coordinates, at, between[0]), _put(confidence, at, between[1])
     confidence = xp.where((time < frames[:, None])[..., None], confidence, 0)
     coordinates = with_wrists(coordinates, confidence)
     return Composed(
@@ -219,6 +228,7 @@ def paced(signs: Signs, start: Int[Array, "b n"], end: Int[Array, "b n"], manner
     least = xp.maximum(xp.maximum(xp.round(least), xp.ceil(now / manner.faster)), _SHORTEST)
     alone = (signs.frames > 0).sum(axis=1)[:, None] < 2
     frames = xp.where(signs.fixed | alone, now, xp.minimum(now, least).astype(now.dtype))
+    s = int(frames.max()) if xp is np else s  # what is behind is padding of JAX's one size
     nth = xp.minimum(xp.arange(s), xp.maximum(frames - 1, 0)[..., None])
     place = start[..., None] + nth * ((now - 1) / xp.maximum(frames - 1, 1))[..., None]
     place = xp.clip(place, 0, xp.maximum(end - 1, 0)[..., None])
@@ -269,10 +279,12 @@ def joins(
 
 
 def transitions(
-    signs: Signs, first: Array, last: Array, gaps: Int[Array, "b n-1"], pair: Int[Array, "b t"],
-    share: Float[Array, "b t 1"], fps: float,
-) -> tuple[Float[Array, "b t j c"], Float[Array, "b t j"]]:  # fmt: skip
-    """Coordinates and confidence at `share` of the transition `pair` (that from sign `pair` to the next)."""
+    signs: Signs, first: Array, last: Array, gaps: Int[Array, "b n-1"], row: Int[Array, "*t"], pair: Int[Array, "*t"],
+    share: Float[Array, "*t 1"], fps: float,
+) -> tuple[Float[Array, "*t j c"], Float[Array, "*t j"]]:  # fmt: skip
+    """Coordinates and confidence at `share` of the transition `pair` (that from sign `pair` to the next) of sentence
+    `row`.
+    """
     xp = signs.coordinates.__array_namespace__()
     (p0, c0, v0, a0), (p1, c1, v1, a1) = (
         _edge(signs, first[:, part], last[:, part], part, at_end=at_end)
@@ -280,14 +292,13 @@ def transitions(
     )
     steps, distance = (gaps + 1).astype(xp.float32)[..., None, None], length(p1 - p0)
     sides = [(p, *tangents(v, a, distance, steps, fps)) for p, v, a in ((p0, v0, a0), (p1, v1, a1))]
-    row = xp.arange(len(pair))[:, None]
     before, after = ([one[row, pair] for one in side] for side in sides)
     curve = quintic(share[..., None], (before[0], before[1], before[2]), (after[0], after[1], after[2]))
     c0, c1 = c0[row, pair], c1[row, pair]
     both, early = (c0 > 0) & (c1 > 0), c0 > 0
     carried = ((c0 > 0) != (c1 > 0)) & both[..., _CARRIER]
-    offset = xp.where(early[..., None], before[0] - before[0][:, :, _CARRIER], after[0] - after[0][:, :, _CARRIER])
-    curve = xp.where(carried[..., None], curve[:, :, _CARRIER] + offset, curve)
+    offset = xp.where(early[..., None], before[0] - before[0][..., _CARRIER, :], after[0] - after[0][..., _CARRIER, :])
+    curve = xp.where(carried[..., None], curve[..., _CARRIER, :] + offset, curve)
     fade = xp.maximum(xp.where(early, 1 - 2 * share, 2 * share - 1), 0)
     confidence = xp.where(both, c0 + share * (c1 - c0), xp.where(carried, xp.maximum(c0, c1) * fade, 0))
     return curve, confidence
@@ -303,11 +314,7 @@ def with_wrists(coordinates: Float[Array, "*t j c"], confidence: Float[Array, "*
     root, wrist = plane[..., _ROOTS, :], plane[..., _WRISTS, :]
     share = xp.where(confidence[..., _WRISTS] > 0, xp.clip(confidence[..., _ROOTS] / _SHOWN, 0, 1), 0)[..., None]
     moved = wrist + share * (root - wrist)
-    place = np.full(coordinates.shape[-2], 2)
-    place[_WRISTS] = (0, 1)
-    spread = xp.concatenate([moved, moved[..., :1, :]], axis=-2)[..., place, :]
-    plane = xp.where((place < 2)[:, None], spread, plane)
-    return xp.concatenate([plane, coordinates[..., 2:]], axis=-1)
+    return _put(coordinates, (..., _WRISTS, slice(2)), moved)
 
 
 def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool) -> tuple[Array, Array, Array, Array]:
@@ -325,6 +332,15 @@ def _edge(signs: Signs, first: Array, last: Array, part: slice, *, at_end: bool)
     seen = xp.all(_at(confidence, at) > 0, axis=2)[..., None]
     edge = xp.maximum(last - 1, 0) if at_end else first
     return _at(coordinates, edge), _at(confidence, edge), fit[:, :, 0] * seen, 2 * fit[:, :, 1] * seen
+
+
+def _put(values: Array, at: tuple, new: Array) -> Array:
+    """The values with others at these places."""
+    if not isinstance(values, np.ndarray):
+        return values.at[at].set(new)
+    values = values.copy()
+    values[at] = new
+    return values
 
 
 def _at(values: Float[Array, "b n s *j"], frames: Int[Array, "b n *k"]) -> Float[Array, "b n *j"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
-from signer_jax.pose.clean import bridge
+from signer_jax.pose.clean import bridge, seen_around
 from signer_jax.pose.curves import PEAK, PEAK_SPEED, TAIL, length, parabola, quintic, tangents
 from signer_jax.pose.skeleton import on_joints
 from signer_jax.types import Pose
@@ -137,7 +137,7 @@ def stitch_each(
     for count in {len(sequence) for sequence in sequences}:
         _check_spans(spans, count, total)
     k, n = len(sequences), len(spans)
-    segments = _steady_all([*chain(*sequences)], [rest for rest in rests for _ in range(n)])
+    segments = steady_all([*chain(*sequences)], [rest for rest in rests for _ in range(n)])
     lengths = np.tile(spans[:, 1] - spans[:, 0], k)
     signs = int(lengths.sum())
     # ---- The signs themselves, and the rest poses behind them ------------------------------------------------------
@@ -205,44 +205,52 @@ def _with_anchors(joints: np.ndarray | None, count: int) -> tuple[np.ndarray | N
     return stitched, where[_ANCHOR[stitched]]
 
 
-def _steady_all(segments: list[Pose], rests: Sequence[Pose | None]) -> list[Pose]:
-    """`steady` of each segment with its rest."""
-    if segments[0].confidence.shape[1] != len(_ANCHOR):
-        return segments
-    if (np.concatenate([segment.confidence for segment in segments])[:, _ARMS] > 0).all():
-        return segments
-    return [steady(segment, rest) for segment, rest in zip(segments, rests, strict=True)]
-
-
 def steady(segment: Pose, rest: Pose | None) -> Pose:
     """A sign in which no arm pops up or vanishes: gaps are bridged, an arm that is missing at an end holds still there,
     and one that is never seen rests, as `rest` shows it or else with the hand low in front of the body.
 
     A hand whose arm is seen, but which itself is not, stays as it is.
     """
-    if segment.confidence.shape[1] != len(_ANCHOR) or (segment.confidence[:, _ARMS] > 0).all():
-        return segment
-    segment = bridge(segment)
-    coordinates, confidence = segment.coordinates.copy(), segment.confidence.copy()
-    for side in _SIDES:
-        arm, shoulder, wrist = _ARM[side], skeleton.INDEX[f"{side}_shoulder"], skeleton.INDEX[f"{side}_wrist"]
-        if not (confidence[:, wrist] > 0).any():
-            origin = np.where(confidence[:, shoulder, None] > 0, coordinates[:, shoulder], _shoulder(side, coordinates))
-            if rest is not None and rest.confidence[0, wrist] > 0 and rest.confidence[0, shoulder] > 0:
-                place = rest.coordinates[0, arm] - rest.coordinates[0, shoulder]
-                known = rest.confidence[0, arm]
-            else:
-                place, known = _resting_arm(side, coordinates.shape[-1]), np.full(len(arm), _GUESSED, np.float32)
-            coordinates[:, arm], confidence[:, arm] = origin[:, None] + place, known
-            continue
-        for joint in arm:
-            seen = np.flatnonzero(confidence[:, joint] > 0)
-            if len(seen) in (0, len(confidence)):
-                continue
-            first, last = seen[0], seen[-1]
-            coordinates[:first, joint], confidence[:first, joint] = coordinates[first, joint], confidence[first, joint]
-            coordinates[last:, joint], confidence[last:, joint] = coordinates[last, joint], confidence[last, joint]
-    return Pose(coordinates, confidence, segment.fps)
+    return steady_all([segment], [rest])[0]
+
+
+def steady_all(segments: Sequence[Pose], rests: Sequence[Pose | None]) -> list[Pose]:
+    """`steady` of each segment with its rest, at once: a call of numpy costs more than a sign's few frames."""
+    if not segments or segments[0].confidence.shape[1] != len(_ANCHOR):
+        return [*segments]
+    whole = Pose.joined(segments)
+    if (whole.confidence[:, _ARMS] > 0).all():
+        return [*segments]
+    lengths = [len(segment) for segment in segments]
+    whole = bridge(whole, lengths)  # a copy, changed below
+    coordinates, confidence = whole.coordinates, whole.confidence
+    ends = np.cumsum(lengths).tolist()
+    parts = [slice(end - frames, end) for end, frames in zip(ends, lengths, strict=True)]
+    for side, arm in _ARM.items():
+        seen = confidence[:, arm] > 0
+        if not seen.all():
+            before, after = seen_around(seen, lengths)
+            source = np.where(before < 0, after, before)  # what was missing between the two is bridged
+            frame, which = np.nonzero(~seen & (source >= 0))
+            source, joint = source[frame, which], np.array(arm)[which]
+            coordinates[frame, joint], confidence[frame, joint] = coordinates[source, joint], confidence[source, joint]
+        wrist = skeleton.INDEX[f"{side}_wrist"]
+        for part, rest in zip(parts, rests, strict=True):
+            if not (confidence[part, wrist] > 0).any():
+                coordinates[part, arm], confidence[part, arm] = _resting(side, whole.slice(part.start, part.stop), rest)
+    return [Pose(coordinates[part], confidence[part], one.fps) for part, one in zip(parts, segments, strict=True)]
+
+
+def _resting(side: str, sign: Pose, rest: Pose | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where an arm is in a sign that does not show it, and its confidence."""
+    arm, shoulder, wrist = _ARM[side], skeleton.INDEX[f"{side}_shoulder"], skeleton.INDEX[f"{side}_wrist"]
+    known = sign.confidence[:, shoulder, None] > 0
+    origin = np.where(known, sign.coordinates[:, shoulder], _shoulder(side, sign.coordinates))
+    if rest is not None and rest.confidence[0, wrist] > 0 and rest.confidence[0, shoulder] > 0:
+        place = rest.coordinates[0, arm] - rest.coordinates[0, shoulder]
+        return origin[:, None] + place, rest.confidence[0, arm]
+    guessed = np.full(len(arm), _GUESSED, np.float32)
+    return origin[:, None] + _resting_arm(side, sign.coordinates.shape[-1]), guessed
 
 
 def _shoulder(side: str, coordinates: np.ndarray) -> np.ndarray:

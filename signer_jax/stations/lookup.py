@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from signer_jax.errors import SignerError
@@ -12,7 +13,7 @@ from signer_jax.pose.letters import spell
 from signer_jax.pose.lookup import Found, find
 from signer_jax.pose.lookup import look_up as look_up_words
 from signer_jax.pose.prior import Prior
-from signer_jax.pose.stitching import steady
+from signer_jax.pose.stitching import steady_all
 from signer_jax.types import Pose, Signed
 from signer_jax.writing import plain
 
@@ -79,7 +80,7 @@ def look_up(text: str, language: str | None, prior: Prior, manner: fluent.Manner
         shown = " ".join(words)[:200]
         where = "" if asked is None else f" for language {language}"
         raise SignerError(f"{shown}: the prior has neither the words nor their letters{where} ({every[0].said})")
-    signs, spelled_ones = zip(*(shown for found in every for shown in _shown(found, prior)), strict=True)
+    signs, spelled_ones = zip(*_shown(every, prior.poses(entries)), strict=True)
     pose = fluent.sentence(signs, spelled_ones, manner)
     spelled = [found.word for found in every if found.spelled]
     skipped = [found.word for found in every if not (found.entries or found.mark)]
@@ -88,14 +89,13 @@ def look_up(text: str, language: str | None, prior: Prior, manner: fluent.Manner
     return Signed(glosses, pose, None, spelled, skipped, language, remarks=remarks, found=ways)
 
 
-def _shown(found: Found, prior: Prior) -> list[tuple[Pose, bool]]:
-    """The signs of a word, and whether each is spelled: the letters that spell it, or a part of it, are one. Each is
-    steadied before, for where a letter begins and ends is told by the hand that is seen throughout.
+def _shown(every: Sequence[Found], poses: Sequence[Pose]) -> Iterator[tuple[Pose, bool]]:
+    """The signs of all words, and whether each is spelled: the letters that spell a word, or a part of it, are one.
+    Each is steadied before, for where a letter begins and ends is told by the hand that is seen throughout.
     """
-    signs = [steady(pose, None) for pose in prior.poses(found.entries)] if found.entries else []
-    shown = []
-    for _, places in groupby(range(len(signs)), key=found.group):
-        own = [signs[i] for i in places]
-        spelled = found.spelled or len(own) > 1
-        shown.append((spell(own)[0] if spelled else own[0], spelled))
-    return shown
+    signs = iter(steady_all(poses, [None] * len(poses)))
+    for found in every:
+        for _, places in groupby(range(len(found.entries)), key=found.group):
+            own = [next(signs) for _ in places]
+            spelled = found.spelled or len(own) > 1
+            yield (spell(own)[0] if spelled else own[0], spelled)

@@ -302,7 +302,7 @@ def join(
     end of one word (`words`: which one, of each sign) are the letters that it is spelled with.
     """
     fps = segments[0].fps
-    segments = [stitching.steady(segment, rest) for segment in segments]
+    segments = stitching.steady_all(segments, [rest] * len(segments))
     parts: list[Pose] = []
     letters: list[Int[np.ndarray, "n 2"]] = []  # of each part: the frames of its signs
     for _, group in groupby(range(len(segments)), key=(words or range(len(segments))).__getitem__):

@@ -4,8 +4,9 @@
 
 Text to pose file: eight words whose glosses are known, in a lexicon folder of DATA's four Swiss German signs, each
 twice under names of its own. Both read the same files; both are warm, ours with the database open, spoken-to-signed
-with its lexicon read and its poses cached. Ours looks the words up, joins the signs and writes the file; theirs is
-given the tokens. Ours joins them as sentences are signed, which makes fewer frames, and as recorded.
+with its lexicon read and its poses cached. Every call has the words in an order of its own, which this process has not
+signed before. Ours looks the words up, joins the signs and writes the file; theirs is given the tokens. Ours joins them
+as sentences are signed, which makes fewer frames, and as recorded.
 
 DTW: 64 pairs of 120 and 150 frames of 100 values. fastdtw (radius 1, an approximation: it is never below the exact
 path) and dtaidistance's C code (exact; a pair a call, in one process). Beside them our scores' own `dtw` of
@@ -22,6 +23,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +78,18 @@ def text_to_pose(data: Path, rounds: int) -> None:
         words = lexicon(data, folder)
         prior = Prior.build(read_lexicon(folder, trimmed=True, cut=Cut())[0], Path(place) / "prior", 25.0)
         known = CSVPoseLookup(str(folder))
-        tokens = [GlossItem(word, word) for word in words]
+        orders = list(permutations(words))
+        drawn = np.random.default_rng(0).choice(len(orders), rounds + 1, replace=False)
+        # Each program signs the same sentences.
+        sentences = {name: iter([orders[i] for i in drawn]) for name in ("ours", "as-recorded", "theirs")}
 
         def ours(name: str, manner: Manner) -> int:
-            signed = look_up(" ".join(words), "sgg", prior, manner)
+            signed = look_up(" ".join(next(sentences[name])), "sgg", prior, manner)
             pose_file.write(Path(place) / f"{name}.pose", signed.pose)
             return len(signed.glosses)
 
         def theirs() -> int:
+            tokens = [GlossItem(word, word) for word in next(sentences["theirs"])]
             with contextlib.redirect_stdout(io.StringIO()):
                 pose = gloss_to_pose(tokens, known, "de", "sgg").pose
             with (Path(place) / "theirs.pose").open("wb") as out:

@@ -45,7 +45,8 @@ from signer_jax.types import Pose
 
 NOISE = 0.012  # shoulder widths of the body, 1.4 times as much of the hands: the built-in corpus's
 JUMPS, JUMP = 0.01, 0.15  # of the hands' joints, and how far
-SHARES = (0.01, 0.03, 0.1)  # of L_smooth's default weight
+SHARES = (0.003, 0.01, 0.03, 0.1)  # of L_smooth's default weight
+WEIGHTS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  # of the exact smoother's differences
 STEPS, BATCH, WINDOW = 600, 16, 48
 JOINTS = skeleton.subset("signing_74")
 NAMES = ("hand error", "all joints", "smooth/1e3", "jerk", "moved", "/ least")
@@ -195,8 +196,8 @@ def main() -> None:
         chosen("Savitzky-Golay", {
             (w, o): lambda pose, w=w, o=o: filters.savitzky_golay(pose, w, o) for w in (5, 7, 9) for o in (2, 3)
         }),
-        chosen("penalised, 2nd", {w: lambda pose, w=w: filters.penalised(pose, w, 2) for w in (0.1, 0.3, 1.0, 3.0)}),
-        chosen("penalised, 3rd", {w: lambda pose, w=w: filters.penalised(pose, w, 3) for w in (0.1, 0.3, 1.0, 3.0)}),
+        chosen("penalised, 2nd", {w: lambda pose, w=w: filters.penalised(pose, w, 2) for w in WEIGHTS}),
+        chosen("penalised, 3rd", {w: lambda pose, w=w: filters.penalised(pose, w, 3) for w in WEIGHTS}),
         ("stabiliser, default", network(2, 1.0)),
         chosen("stabiliser, 2nd", {share: network(2, share) for share in SHARES}),
         chosen("stabiliser, 3rd", {share: network(3, share) for share in SHARES}),

@@ -68,6 +68,18 @@ def test_the_library_opens_what_is_written(tmp_path):
     np.testing.assert_array_equal(opened.body.data.filled(0)[:, 0], pose.coordinates)
 
 
+@pytest.mark.parametrize("frames", [0, 3])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_bytes_are_those_that_the_formats_library_writes(tmp_path, axes, frames):
+    pose = _pose(axes).slice(0, frames)
+    pose_file.write(tmp_path / "ours.pose", pose, size=(640, 480))
+    header = PoseHeader(0.2, PoseHeaderDimensions(640, 480, 0), pose_file._components("XYZ"[:axes] + "C"))
+    coordinates = pose.coordinates + np.float32(0)  # without a zero below zero
+    with (tmp_path / "theirs.pose").open("wb") as file:
+        PoseFile(header, NumPyPoseBody(pose.fps, coordinates[:, None], pose.confidence[:, None])).write(file)
+    assert (tmp_path / "ours.pose").read_bytes() == (tmp_path / "theirs.pose").read_bytes()
+
+
 def test_holistic_178_by_names(tmp_path):
     # Components and points in an unusual order, and two people: names decide, the first person is taken.
     ibug = {*pose_file.MESH_OF_IBUG[:27], *pose_file.MESH_OF_IBUG[36:], 234, 454}  # without the nose

@@ -7,7 +7,16 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
 from signer_jax.pose.formats import pose_file
-from signer_jax.pose.stitching import resample, stitch, stitch_each, timeline, transition_seconds, trim
+from signer_jax.pose.stitching import (
+    resample,
+    steady,
+    steady_all,
+    stitch,
+    stitch_each,
+    timeline,
+    transition_seconds,
+    trim,
+)
 from signer_jax.stations.perform import join
 from signer_jax.types import Pose
 
@@ -230,6 +239,22 @@ def test_gaps_inside_a_sign_are_bridged_and_its_ends_hold():
     assert (out.confidence[:, LEFT] > 0).all()
     # The hand moves with its wrist, from which it is nowhere off.
     np.testing.assert_allclose(out.coordinates[:26, LEFT[3]], out.coordinates[:26, WRISTS[0]], atol=1e-5)
+
+
+def test_signs_on_end_are_steadied_each_by_itself():
+    one = _without(_without(_sign(30, 0), LEFT, slice(10, 19)), LEFT, slice(26, 30))
+    other = _without(_without(_sign(20, 9), LEFT, slice(0, 5)), [*RIGHT, WRISTS[1]])  # its gap meets that of the first
+    unseen = _without(_sign(12, 3), [*LEFT, *WRISTS])
+    signs = [one, other, unseen, _sign(5, 0)]
+    rests = [None, _pose(1, 0.5), None, None]
+    for i, done in enumerate(steady_all(signs, rests)):
+        alone = steady(signs[i], rests[i])
+        np.testing.assert_array_equal(done.coordinates, alone.coordinates)
+        np.testing.assert_array_equal(done.confidence, alone.confidence)
+        assert len(done) == len(signs[i]) and (done.confidence[:, [*WRISTS, *LEFT]] > 0).all()
+    first, second = steady_all(signs, rests)[:2]
+    np.testing.assert_array_equal(first.coordinates[26:, LEFT], first.coordinates[[25] * 4][:, LEFT])
+    np.testing.assert_array_equal(second.coordinates[:5, LEFT], other.coordinates[[5] * 5][:, LEFT])
 
 
 def test_a_far_way_takes_a_human_time():

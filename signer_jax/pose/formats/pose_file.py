@@ -5,14 +5,15 @@ Layouts are recognised by the names of components and points, never by counts: M
 mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`).
 """
 
+import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
-from pose_format import Pose as PoseFile
-from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
 from signer_jax import outside, storage
@@ -180,16 +181,19 @@ def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) 
         raise SignerError(f"{path}: .pose takes {len(skeleton.JOINTS)} joints of 2 or 3 axes, not {joints} of {axes}")
     confidence = np.asarray(pose.confidence, np.float32)
     seen = confidence > 0
-    coordinates = np.where(seen[..., None], pose.coordinates, 0).astype(np.float32)
+    coordinates = np.asarray(pose.coordinates, np.float32)
+    if not seen.all():
+        coordinates = np.where(seen[..., None], coordinates, np.float32(0))
     if size is None:
         farthest = coordinates.reshape(-1, axes).max(0, initial=1) if len(pose) else np.ones(axes)
         size = (int(np.ceil(farthest[0])), int(np.ceil(farthest[1])))
     width, height = (min(max(value, 1), 65535) for value in size)
-    point_format = "XYC" if axes == 2 else "XYZC"
-    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, 0), _components(point_format))
-    body = NumPyPoseBody(pose.fps, coordinates[:, None], confidence[:, None])
+    header = struct.pack("<fHHH", 0.2, width, height, 0) + _described("XYC" if axes == 2 else "XYZC")
+    body = struct.pack("<fIH", pose.fps, len(pose), 1)
     with storage.new_file(path) as partial, partial.open("wb") as file:
-        PoseFile(header, body).write(file)
+        file.write(header + body)
+        for values in (coordinates, confidence):
+            file.write(values.astype("<f4", copy=False).tobytes())
 
 
 def write_clip(path: str | Path, clip: Clip) -> list[str]:
@@ -310,6 +314,14 @@ def _fill_head(coordinates: np.ndarray, confidence: np.ndarray, has: np.ndarray,
         coordinates[:, nose] = between + _NOSE_SHARE * (lip[0] - between)
         confidence[:, nose] = np.minimum(lip[1], confidence[:, eyes].min(1))
         has[nose] = True
+
+
+@cache
+def _described(point_format: str) -> bytes:
+    """The components as a header has them, behind the picture's size: always the same."""
+    file = BytesIO()
+    PoseHeader(0.2, PoseHeaderDimensions(1, 1, 0), _components(point_format)).write(file)
+    return file.getvalue()[struct.calcsize("<fHHH") :]
 
 
 def _components(point_format: str) -> list[PoseHeaderComponent]:
