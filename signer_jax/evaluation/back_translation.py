@@ -44,6 +44,8 @@ NO_ESTIMATOR = (
     "not scored: no pose estimator was given, which finds the poses in videos "
     "(--poses dwpose or mediapipe, --pose-weights DIR)"
 )
+# How texts are made alike before they are compared, as BLEU's signature has it.
+TREATED = "han:characters, of texts in lower case, punctuation apart, Han characters as words of their own"
 _NOTHING = Read("", "")
 
 
@@ -250,9 +252,7 @@ def score(
     else:
         result.facts[f"{folder}/wer"] = "not scored: the split has no glosses that people wrote"
     signature = text_metrics.bleu(next(iter(said.values())), references)["signature"]
-    result.facts[f"{folder}/bleu_signature"] = (
-        f"{signature}|han:characters, of texts in lower case, punctuation apart, Han characters as words of their own"
-    )
+    result.facts[f"{folder}/bleu_signature"] = f"{signature}|{TREATED}"
     different = int(of.max()) + 1
     result.facts[f"{folder}/interval"] = (
         f"{100 * LEVEL:g} %: paired bootstrap over {different} different sentences, {resampling.SAMPLES} samples"

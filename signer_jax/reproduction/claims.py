@@ -32,6 +32,8 @@ def verdicts(table: Table, scored: Mapping[str, Sequence[Scored]]) -> list[Verdi
             apart = difference(scored.get(told.of[0], ()), scored.get(told.of[1], ()), figure)
             sign = direction(claim, figure, table)
             said, why = judged(apart, sign)
+            if said == HOLDS and (floor := _at_the_floor(told, figure, scored)):
+                said, why = OPEN, floor
             theirs = reported(claim, figure, table)
             words = _text(told, figure, theirs, apart, sign, said, why)
             found.append(Verdict(told, figure, said, words, theirs is not None))
@@ -43,6 +45,17 @@ def beside(claim: Claim, figure: str, scored: Mapping[str, Sequence[Scored]]) ->
     better = -1 if figure.partition("/")[2] in LOWER else 1
     known = {row: mean for row in claim.best_of if (mean := over_seeds(scored.get(row, ()), figure)) is not None}
     return max(known, key=lambda row: better * known[row].mean) if known else claim.of[1]
+
+
+def _at_the_floor(claim: Claim, figure: str, scored: Mapping[str, Sequence[Scored]]) -> str:
+    """What is to be said where the second row of ours is not told from the claim's floor: above that anything is."""
+    if not claim.floor:
+        return ""
+    better = -1 if figure.partition("/")[2] in LOWER else 1
+    apart = difference(scored.get(claim.of[1], ()), scored.get(claim.floor, ()), figure)
+    if judged(apart, better)[0] == HOLDS:
+        return ""
+    return f"“{claim.of[1]}” is not told from “{claim.floor}”: {shown(apart, digits(figure.partition('/')[2]))}"
 
 
 def judged(apart: Difference | None, sign: int) -> tuple[str, str]:
@@ -74,7 +87,9 @@ def _text(
         paper = f"the paper's {theirs[0] - theirs[1]:+.{digits(name)}f}"
     what = f"{claim.rows[0]} {'above' if sign > 0 else 'below'} {claim.rows[1]} in {TITLES[name]} ({split}): {paper}"
     named = f"; here “{claim.of[0]}” less “{claim.of[1]}”"
-    if stands := claim.stands or ("the best of our baselines in this figure" if claim.best_of else ""):
+    if stands := claim.stands or (
+        "the best of our baselines without a network in this figure" if claim.best_of else ""
+    ):
         named += f" ({stands})"
     return f"{what}{named}: {shown(apart, digits(name))}. It {said}{f' ({why})' if why else ''}."
 

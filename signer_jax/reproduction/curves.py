@@ -121,13 +121,12 @@ def read(file: Path) -> list[Point]:
         ) from None
 
 
-def over_seeds(
-    shop: Workshop, variant: str, stage: str
-) -> Mapping[float, list[float]]:  # fmt: skip
-    """The DTW of each seed at or soon after each quarter of a stage."""
-    found: dict[float, list[float]] = {}
+def over_seeds(shop: Workshop, variant: str, stage: str) -> Mapping[float, list[float]]:
+    """The DTW of each seed at or soon after each quarter of a stage, at the mean share where it was measured."""
+    found: dict[int, list[Point]] = {}
     for seed in shop.seeds:
         for point in read(path(shop, variant, seed)):
             if point.stage == stage:
-                found.setdefault(quarter(point.share) / POINTS, []).append(point.dtw)
-    return dict(sorted(found.items()))
+                found.setdefault(quarter(point.share), []).append(point)
+    every = [points for _, points in sorted(found.items())]
+    return {float(np.mean([one.share for one in points])): [one.dtw for one in points] for points in every}

@@ -9,21 +9,23 @@ from signer_jax.reproduction.paper import TITLES
 from signer_jax.settings import Settings
 
 
-def signatures(figures: Iterable[str], settings: Settings) -> dict[str, str]:
-    """Of the figures of a table ("dev/ssim"), each once, by its title: its signature."""
-    known = _known(settings)
+def signatures(figures: Iterable[str], settings: Settings, *, whole: bool = False) -> dict[str, str]:
+    """Of the figures of a table ("dev/ssim"), each once, by its title: its signature. `whole`: poses are compared
+    whole, not gloss by gloss.
+    """
+    known = _known(settings, "sentences" if whole else "glosses")
     names = dict.fromkeys(figure.partition("/")[2] for figure in figures)
     return {f"{TITLES[name]} signature": known[name] for name in names if name in known}
 
 
-def _known(settings: Settings) -> dict[str, str]:
+def _known(settings: Settings, over: str) -> dict[str, str]:
     joints = skeleton.SUBSETS[settings.pose.joints]
     window: dict[str, str | int | float] = {"window": f"gaussian-{video.WINDOW}", "sigma": 1.5, "range": 255}
     crop = video.hand_crop(*settings.data.size)
     warped: dict[str, str | int] = {
         "joints": len(joints), "dims": f"{settings.pose.dims}", "hands": f"x{warping.HAND_WEIGHT:g}",
         "norm": "median-shoulders", "fill": f"{warping.MISSING:g}-where-only-the-reference-shows-it", "warp": "exact",
-        "over": "glosses",
+        "over": over,
     }  # fmt: skip
     own = {"features": "own-cells-4x4-colours-and-edges-112", "weights": "none", "of": "all-frames"}
     paired = {"pairs": "dtw-of-the-poses"}

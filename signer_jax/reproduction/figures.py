@@ -18,6 +18,7 @@ from signer_jax.pose.draw import draw
 from signer_jax.reproduction import curves, paper, plots, rows, runs
 from signer_jax.reproduction.plots import Curve, Panel
 from signer_jax.reproduction.runs import Workshop
+from signer_jax.reproduction.scored import Scored
 from signer_jax.showcase import png, training_curves
 from signer_jax.types import Pose
 
@@ -41,6 +42,21 @@ def _recorded(shop: Workshop, variant: str, stage: str) -> Mapping[float, Sequen
     return found
 
 
+_DRAWN = {
+    rows.BASE: (runs.BASE, "slul"), rows.SLUL: (runs.SLUL, "slul"), rows.SAGM: (runs.SAGM, "slul"),
+    rows.MOE: (runs.MOE, "pose"),
+}  # fmt: skip
+
+
+def ends(shop: Workshop, name: str) -> dict[str, list[Scored]]:
+    """Of the rows of a figure of curves the DTW of each seed where its stage ended."""
+    found = {}
+    for row in paper.CURVES[name].ours:
+        points = _recorded(shop, *_DRAWN[row])
+        found[row] = [Scored(values={"dev/dtw_to_nearest": one}) for one in points[max(points)]]
+    return found
+
+
 def figure4(shop: Workshop) -> list[Panel]:
     """DTW of the poses made from text while the part that a row adds is trained: SLUL's of the first three, SLP-MoE's
     of the last.
@@ -48,11 +64,7 @@ def figure4(shop: Workshop) -> list[Panel]:
     for seed in shop.seeds:
         for variant in (runs.BASE, runs.SLUL, runs.MOE):
             shop.trained(variant, seed)
-    drawn = {
-        rows.BASE: (runs.BASE, "slul"), rows.SLUL: (runs.SLUL, "slul"), rows.SAGM: (runs.SAGM, "slul"),
-        rows.MOE: (runs.MOE, "pose"),
-    }  # fmt: skip
-    named = {row: _over_shares(_recorded(shop, *of)) for row, of in drawn.items()}
+    named = {row: _over_shares(_recorded(shop, *of)) for row, of in _DRAWN.items()}
     return [Panel(paper.FIGURES["figure4"], "share of the stage's steps", _DTW, named)]
 
 

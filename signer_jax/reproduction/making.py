@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from signer_jax.evaluation.back_translation import TREATED
 from signer_jax.metrics.text import bleu, signatures
 from signer_jax.reproduction import depends, figures, paper, rows, texts, videos, written
 from signer_jax.reproduction.claims import Verdict
-from signer_jax.reproduction.paper import EXPERT_TABLE, EXPERTS, FIGURES, TABLES, Table
+from signer_jax.reproduction.paper import CURVES, EXPERT_TABLE, EXPERTS, FIGURES, JUDGED, TABLES
 from signer_jax.reproduction.runs import (
     BASE,
     JOINT,
@@ -37,7 +38,10 @@ RUNS = {
     **dict.fromkeys((*TABLES["table5"].ours, *TABLES["table6"].ours), (JOINT,)),
     **dict.fromkeys((rows.PLAIN, rows.PLAIN_TEXT), (PLAIN, SAGM)),
 }  # fmt: skip
-READ = frozenset(row for name in ("table1", "table2", "table3") for row in TABLES[name].ours)
+_READ_BACK = ("table1", "table2", "table3")
+READ = frozenset(row for name in _READ_BACK for row in TABLES[name].ours)
+# Rows of copies: the reader learned these very recordings, of the training split.
+COPIES = (rows.DICTIONARY, rows.RETRIEVAL, rows.BASE, rows.SLUL, rows.SAGM, rows.MOE)
 _OF_VIDEOS = ("table5", "table6", "figure5")
 
 
@@ -47,9 +51,14 @@ def make(shop: Workshop, name: str) -> tuple[list[Path], list[Verdict]]:
     Raises `SignerError` where the config or the corpus has not what it is about, and as training does.
     """
     check(shop, name)
+    table = JUDGED.get(name)
     if name in FIGURES:
-        return figures.write(shop, name), []
-    table = table_of(name)
+        files = figures.write(shop, name)
+        if table is None:
+            return files, []
+        found = written.write(shop.folder, name, table, figures.ends(shop, name), facts(shop, name))
+        return [*files, *(shop.folder / f"{name}.{ending}" for ending in written.ENDINGS)], found
+    assert table is not None
     scored = {row: scores(shop, row) for row in table.ours}
     found = written.write(shop.folder, name, table, scored, facts(shop, name) | counts(scored))
     return [shop.folder / f"{name}.{ending}" for ending in written.ENDINGS], found
@@ -60,10 +69,6 @@ def check(shop: Workshop, name: str) -> None:
     shop.check(NEEDS[name], name)
     if name in _OF_VIDEOS:
         videos.check(shop, name)
-
-
-def table_of(name: str) -> Table:
-    return EXPERTS if name == EXPERT_TABLE else TABLES[name]
 
 
 def scores(shop: Workshop, row: str) -> list[Scored]:
@@ -107,36 +112,44 @@ def score_file(shop: Workshop, row: str, seed: int | None) -> Path:
 def facts(shop: Workshop, name: str) -> dict[str, str]:
     """What the figures depend on."""
     corpus, c = shop.corpus().about["corpus"], shop.settings
-    steps = ", ".join(f"{stage} {c.stage(stage).steps}" for stage in c.stages)
+    table = JUDGED[name]
+    stages = [stage for stage in c.stages if stage in NEEDS[name]]
+    stages += ["progressive"] * (rows.PROGRESSIVE in table.ours) + ["back_translation"] * (name in _READ_BACK)
+    steps = ", ".join(f"{stage} {c.stage(stage).steps}" for stage in stages)
     said = {
         "corpus": f"{corpus}; the paper's figures are of How2Sign, and of other models: compare rows, not heights",
         "seeds": f"{', '.join(map(str, shop.seeds))}; ± is the standard deviation over them",
         "steps": steps,
         "intervals": "95 %, mean over seeds, sentences or clips drawn: paired bootstrap, of fewer than "
         f"{FEW} Student's t of the jackknife; a claim holds where all seeds and the interval say so",
-        "texts": f"BLEU {bleu([''], [''])['signature']}; ROUGE-L {signatures()['rouge']}",
         "paper": paper.SOURCE,
     }
-    said |= depends.signatures(written.columns(table_of(name)), c)
-    if name in ("table1", "table2", "table3"):
-        said["read by"] = (
-            f"one sign-to-text model for all rows, {c.stage('back_translation').steps} steps on true poses of training"
-        )
+    said |= depends.signatures(written.columns(table), c, whole=name in CURVES)
+    read_back = name in _READ_BACK
+    if read_back or name == "table4":
+        treated = f"|{TREATED}" if read_back else ""
+        said["texts"] = f"BLEU {bleu([''], [''])['signature']}{treated}; ROUGE-L {signatures()['rouge']}{treated}"
+    if read_back:
+        said["read by"] = f"one model for all rows: {texts.read_by(shop)}"
+        said["copies of recordings that it learned"] = ", ".join(row for row in table.ours if row in COPIES)
     return said
 
 
 def counts(scored: Mapping[str, Sequence[Scored]]) -> dict[str, str]:
     """What each row was scored on, of each seed, and what could not be made of it."""
-    said = {
-        row: [f"{split} {note}" for one in each for split, note in one.notes.items()] for row, each in scored.items()
-    }
-    return {f"scored of “{row}”": "; ".join(dict.fromkeys(lines)) for row, lines in said.items() if lines}
+    said = {}
+    for row, each in scored.items():
+        notes = ["; ".join(f"{split} {note}" for split, note in one.notes.items()) for one in each]
+        lines = [f"seed {k}: {note}" if len(each) > 1 else note for k, note in enumerate(notes) if note]
+        if lines:
+            said[f"scored of “{row}”"] = " / ".join(lines)
+    return said
 
 
 def summary(shop: Workshop) -> str:
-    """The claims of all tables that are in the folder, in Markdown."""
+    """The claims of all tables and curves that are in the folder, in Markdown."""
     lines = ["# What of the paper holds here", ""]
-    for name in (*TABLES, EXPERT_TABLE):
+    for name, table in JUDGED.items():
         if said := written.claims_in(shop.folder, name):
-            lines += [f"## {name}: {table_of(name).title}", "", said, ""]
+            lines += [f"## {name}: {table.title}", "", *([table.note, ""] if table.note else []), said, ""]
     return "\n".join(lines)

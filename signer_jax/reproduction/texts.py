@@ -102,6 +102,13 @@ def read_back(shop: Workshop, make: Makes) -> Scored:
     return found
 
 
+def read_by(shop: Workshop) -> str:
+    """What reads: its training, what it sees of a pose, how it searches."""
+    split, result = splits(shop, "pose")[0], Evaluation()
+    judging.judged(shop.corpus(), shop.reader(), split, shop.settings.evaluate.poses, result)
+    return result.facts[f"{judging.POSES}/model"]
+
+
 def counted(poses: Sequence[Pose | None], samples: Sequence[Sample], cut: int) -> str:
     """How many there were, what could not be made, and how long the poses are beside the truth's."""
     known = [len(pose) for pose in poses if pose is not None]

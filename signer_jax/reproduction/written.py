@@ -15,9 +15,11 @@ from signer_jax.reproduction.scored import Mean, Scored, over_seeds
 
 _CLAIMS, _FACTS = "## The paper's claims here", "## What the figures depend on"
 ENDINGS = ("md", "csv", "tex", "html")
-_TEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
-                                                            "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
-                                                            "“": "``", "”": "''"})  # fmt: skip
+_TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}",
+       "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "–": "--", "“": "``", "”": "''"}
+)  # fmt: skip
 
 
 def write(
@@ -29,8 +31,8 @@ def write(
     found = claims.verdicts(table, scored)
     lines = [claims.summary(found), *(one.text for one in found)] if found else []
     made = {
-        "md": markdown(name, table, scored, lines, facts), "csv": comma_separated(table, scored, facts),
-        "tex": latex(name, table, scored, lines, facts),
+        "md": markdown(name, table, scored, lines, facts), "csv": comma_separated(table, scored, noted(table, facts)),
+        "tex": latex(name, table, scored, lines, noted(table, facts)),
     }  # fmt: skip
     for ending, text in made.items():
         storage.write_file(folder / f"{name}.{ending}", text)
@@ -41,6 +43,11 @@ def write(
         tables=[("The paper's rows and ours", header, list(cells(table, scored)), notes)], facts=facts,
     )  # fmt: skip
     return found
+
+
+def noted(table: Table, facts: Mapping[str, str]) -> Mapping[str, str]:
+    """The facts with the table's note before them, for what has no other place for it."""
+    return {"note": table.note, **facts} if table.note else facts
 
 
 def columns(table: Table) -> tuple[str, ...]:
@@ -100,23 +107,23 @@ def claims_in(folder: Path, name: str) -> str:
 
 def comma_separated(table: Table, scored: Mapping[str, Sequence[Scored]], facts: Mapping[str, str]) -> str:
     """A line a row, figure and side: mean, standard deviation, number of seeds, each seed's. Then the facts, whose `of`
-    is "fact": their name as the row, what they say as the value.
+    is "fact": their name as the row, what they say in a column of its own.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("of", "row", "figure", "value", "deviation", "seeds", "each"))
+    writer.writerow(("of", "row", "figure", "value", "deviation", "seeds", "each", "said"))
     for row, figures in table.rows.items():
         for figure in columns(table):
             if (known := figures.get(figure)) is not None:
-                writer.writerow(("paper", row, figure, known, "", "", ""))
+                writer.writerow(("paper", row, figure, known, "", "", "", ""))
     for row in table.ours:
         for figure in columns(table):
             if (mean := over_seeds(scored.get(row, ()), figure)) is not None:
                 deviation = mean.deviation if np.isfinite(mean.deviation) else ""
                 each = " ".join(repr(v) for v in mean.each)
-                writer.writerow(("here", row, figure, mean.mean, deviation, len(mean.each), each))
+                writer.writerow(("here", row, figure, mean.mean, deviation, len(mean.each), each, ""))
     for name, said in facts.items():
-        writer.writerow(("fact", name, "", said, "", "", ""))
+        writer.writerow(("fact", name, "", "", "", "", "", said))
     return out.getvalue()
 
 

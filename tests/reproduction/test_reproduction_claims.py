@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from signer_jax import configuration
 from signer_jax.errors import SignerError
 from signer_jax.metrics import text as text_metrics
-from signer_jax.reproduction import claims, depends, making, paper, plots, written
+from signer_jax.reproduction import claims, depends, making, paper, plots, rows, written
 from signer_jax.reproduction.claims import FAILS, HOLDS, OPEN, judged, verdicts
 from signer_jax.reproduction.curves import Point, keep, quarter
 from signer_jax.reproduction.curves import read as points
@@ -122,6 +123,26 @@ def test_the_best_baseline_is_found_figure_by_figure():
     assert claims.beside(claim, "dev/hand_ssim", scored) == "a"
 
 
+def test_what_is_no_better_than_the_floor_stands_for_nobody():
+    """Anything is above a stand-in that reads as the floor does."""
+    claim = replace(TABLE.claims[0], floor="floor")
+    table, noise = replace(TABLE, claims=(claim,)), [0.0, 0.02, -0.02, 0.01, -0.01, 0.02, -0.02, 0.0]
+    scored = {**ROWS, "floor": [clips(*(np.array(noise) + 0.5))]}
+    (found,) = verdicts(table, scored)
+    assert found.said == OPEN and "“a” is not told from “floor”: +0.000 [-0.0" in found.text
+    (found,) = verdicts(table, {**ROWS, "floor": [clips(*(np.array(noise) + 0.3))]})
+    assert found.said == HOLDS
+
+
+def test_curves_are_judged_by_where_they_end():
+    """Three seeds that agree, or nothing is told: there is no interval."""
+    ends = lambda *values: [Scored(values={"dev/dtw_to_nearest": one}) for one in values]  # noqa: E731
+    table = paper.CURVES["figure6"]
+    for without, said in (((0.6, 0.7, 0.8), HOLDS), ((0.6, 0.7, 0.2), OPEN), ((0.1, 0.2, 0.1), FAILS)):
+        (found,) = verdicts(table, {rows.MOE: ends(0.5, 0.5, 0.5), rows.SAGM: ends(*without)})
+        assert found.said == said
+
+
 def test_without_a_difference_few_clips_seldom_show_one():
     """The interval of eight clips leaves 0 out in one of twenty draws, the bootstrap's in one of eight."""
     rng = np.random.default_rng(1)
@@ -163,8 +184,11 @@ def test_a_table_is_written_four_times(tmp_path):
     assert said[0].startswith("Comparisons here: 1") and said[-1].endswith("It holds here.") and len(said) == 3
     assert written.claims_in(tmp_path, "table8") == ""
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table9.csv").read_text())))
-    assert [row["of"] for row in rows] == ["paper", "paper", "here", "here", "fact"]
-    assert (rows[4]["row"], rows[4]["value"]) == ("seeds", "0, 1")
+    assert [row["of"] for row in rows] == ["paper", "paper", "here", "here", "fact", "fact"]
+    assert [(row["row"], row["said"], row["value"]) for row in rows[4:]] == [
+        ("note", TABLE.note, ""),
+        ("seeds", "0, 1", ""),
+    ]
     assert float(rows[3]["value"]) == pytest.approx(0.65) and rows[3]["seeds"] == "2"
     tex = (tmp_path / "table9.tex").read_text()
     assert tex.index("seeds: 0, 1") > tex.index(r"\end{tabular}") and "seeds" in (tmp_path / "table9.html").read_text()
