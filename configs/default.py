@@ -221,7 +221,7 @@ def get_config() -> ConfigDict:
     c.loss.contrastive = 0.1
     c.loss.moe = 1.0
     c.loss.entropy = 0.01
-    # Accelerations are small numbers: squared shoulder widths a frame^2. Of real signing at 24 frames a second 1 was
+    # Accelerations are small numbers: squared shoulder widths a frame^2. Of real signing at 24 frames a second .3 was
     # right (docs/performance.md): there 100 smooths away what the hands do.
     c.loss.smooth = 100.0
     c.loss.hand = 50.0  # squared shoulder widths too

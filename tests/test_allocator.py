@@ -143,7 +143,12 @@ def test_a_run_takes_the_share_of_a_gpu_that_is_planned(monkeypatch, given, shar
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("signer_jax.allocator.accelerator_installed", lambda: True)
+    before = gc.get_threshold()
+    gc.set_threshold(700, *before[1:])
     tune(restart=False)
+    seldom = gc.get_threshold()[0]
+    gc.set_threshold(*before)
+    assert seldom == 10_000
     assert generate_pjrt_gpu_plugin_options()["memory_fraction"] == share
     assert topology("h100:8").chip.memory == pytest.approx(GPU_SHARE * 79.1 * GiB) and GPU_SHARE == 0.92
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 Points = Sequence[tuple[float, float]]
 COLOURS = ("#1f5fa8", "#c8511b", "#2f8f4e", "#8a3fa0", "#a08a00", "#555555")
-_WIDTH, _HEIGHT = 520, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 34, 46
+_WIDTH, _HEIGHT = 520, 356
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 50, 46
 _TICKS = 5
 _SCALE = 2  # pixels of the PNG a unit of the SVG
 
@@ -116,7 +116,7 @@ def _drawn(panel: Panel, frame: _Frame, place: int) -> list[tuple]:
     made += [("line", [(left, floor), (right, floor)], "#555555", 1, False)]
     made += [
         ("text", ((left + right) / 2, floor + 34), panel.across, "middle"),
-        ("text", (left - 50, 18), panel.up, "start"),
+        ("text", (left - 50, 38), panel.up, "start"),
     ]
     for k, (name, curve) in enumerate(panel.curves.items()):
         colour = COLOURS[k % len(COLOURS)]

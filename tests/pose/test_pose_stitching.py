@@ -5,7 +5,7 @@ import pytest
 
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
-from signer_jax.pose.clean import clean
+from signer_jax.pose.clean import bridge, clean, gaps
 from signer_jax.pose.formats import pose_file
 from signer_jax.pose.stitching import (
     resample,
@@ -23,6 +23,7 @@ from signer_jax.types import Pose
 LEFT = [skeleton.INDEX[name] for name in skeleton.LEFT_HAND]
 RIGHT = [skeleton.INDEX[name] for name in skeleton.RIGHT_HAND]
 WRISTS = [skeleton.INDEX["left_wrist"], skeleton.INDEX["right_wrist"]]
+ELBOWS = [skeleton.INDEX["left_elbow"], skeleton.INDEX["right_elbow"]]
 
 
 def _pose(frames: int, x: float, speed: float = 0.0, fps: float = 10.0) -> Pose:
@@ -255,6 +256,39 @@ def test_signs_on_end_are_steadied_each_by_itself():
     first, second = steady_all(signs, rests)[:2]
     np.testing.assert_array_equal(first.coordinates[26:, LEFT], first.coordinates[[25] * 4][:, LEFT])
     np.testing.assert_array_equal(second.coordinates[:5, LEFT], other.coordinates[[5] * 5][:, LEFT])
+
+
+def _bridged_one_by_one(pose: Pose) -> Pose:
+    """What `bridge` of one sign is, gap by gap."""
+    coordinates, confidence = pose.coordinates.copy(), pose.confidence.copy()
+    for wrist, elbow, hand in zip(WRISTS, ELBOWS, (LEFT, RIGHT), strict=True):
+        for joint in (elbow, wrist, *(one for one in hand if one != wrist)):
+            for start, end in gaps(pose.confidence[:, joint] > 0):
+                if start > 0 and end < len(pose):
+                    around = slice(start - 1, end + 1)
+                    carried = joint in hand and (confidence[around, wrist] > 0).all()
+                    by = coordinates[around, wrist] if carried else 0 * coordinates[around, wrist]
+                    own = coordinates[around, joint] - by
+                    share = np.linspace(0, 1, end - start + 2)[:, None]
+                    coordinates[around, joint] = by + own[0] + share * (own[-1] - own[0])
+                    confidence[start:end, joint] = min(confidence[start - 1, joint], confidence[end, joint])
+    return Pose(coordinates, confidence, pose.fps)
+
+
+def test_signs_are_bridged_as_gap_by_gap():
+    """Holes anywhere: wrists too, so that some hands are carried and some are not, and joints that are never seen."""
+    rng, signs = np.random.default_rng(0), []
+    for frames in (1, 2, 7, 30):
+        sign = _sign(frames, frames)
+        hidden = rng.random((4, *sign.confidence.shape)) < np.array([0.05, 0.3, 0.7, 0.95])[:, None, None]
+        moved = sign.coordinates + rng.normal(0, 0.1, sign.coordinates.shape).astype(np.float32)
+        confidence = rng.uniform(0.1, 1, sign.confidence.shape).astype(np.float32)
+        signs += [Pose(moved, np.where(one, 0, confidence).astype(np.float32), sign.fps) for one in hidden]
+    bridged, end = bridge(Pose.joined(signs), [len(sign) for sign in signs]), 0
+    for sign in signs:
+        alone, done = _bridged_one_by_one(sign), bridged.slice(end, end := end + len(sign))
+        np.testing.assert_allclose(done.coordinates, alone.coordinates, atol=1e-6)
+        np.testing.assert_array_equal(done.confidence, alone.confidence)
 
 
 def test_a_far_way_takes_a_human_time():
