@@ -40,7 +40,7 @@ PATHS = {"config": True, "workdir": True, "out": True, "pose": True, "from_pose"
          "source": True, "ref": True, "hyp": True, "json": True, "path": False, "src": False, "dir": False,
          "input": False, "output": False, "save": True, "pose_weights": True, "video": True,
          "png": True, "study": True, "files": False, "videos": True, "votes": True, "pose_folder": True,
-         "gloss_file": True, "inception": True, "back_translation": True}  # fmt: skip
+         "gloss_file": True, "inception": True, "i3d": True, "back_translation": True}  # fmt: skip
 # Of these, what may lie in a bucket: folders of ours, and what others made, which is copied.
 IN_BUCKETS, COPIED = (
     ("workdir", "dir", "prior", "path", "back_translation"),

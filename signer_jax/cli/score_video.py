@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from signer_jax.cli.score import Outcome, Pair, each, files_by_name, together
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 
 if TYPE_CHECKING:
     import numpy as np
 
     from signer_jax.data.estimators.opening import Estimator
-    from signer_jax.metrics.frechet import Sets
+    from signer_jax.metrics.frechet import Sets, Side
     from signer_jax.metrics.reports import Report
     from signer_jax.pose.formats.clip import Clip
 
@@ -20,7 +20,7 @@ _OPTIONS = ("pose", "hand_crop", "poses", "pose_weights", "inception", "i3d")  #
 _SHOWN_AFTER = 2.0  # seconds, after which a bar shows how many frames have been compared
 _SAME_TIME = 1e-4  # seconds: time stamps are counted in fractions such as 1/12800
 _CELLS, _CHANGES, _FID = "frechet_cells", "frechet_cells_change", "fid"
-_CLIPS, _FVD = "frechet_clips", "fvd"
+_CLIPS, _FVD, _I3D = "frechet_clips", "fvd", "frechet_i3d"
 Timed: TypeAlias = "tuple[float, np.ndarray]"  # a frame behind the second at which it is shown
 Hands: TypeAlias = "Callable[[int, float, tuple[int, int]], tuple[np.ndarray, np.ndarray]]"  # of frame, second, size
 
@@ -44,7 +44,9 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome:
     """SSIM, PSNR and flicker always; of the hands and by weights what `arguments` allow. The Fréchet distances are of
-    the frames, or clips, of all pairs together.
+    all frames, or clips, of both sides' videos, of all pairs together.
+
+    A pair that cannot be read is left out and told of; a fault of the machine (`Trouble`) is no pair's and ends it all.
     """
     from signer_jax.metrics.frechet_clips import ClipSets
     from signer_jax.metrics.signatures import signature
@@ -61,6 +63,8 @@ def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome
     for pair in each(pairs):
         try:
             reports[pair.name] = _report(pair, sets, poses.get(pair.name), estimator, arguments.hand_crop)
+        except Trouble:  # a disk, a network or too little memory, no fault of the pair
+            raise
         except SignerError as error:
             for one in sets.values():
                 one.drop()
@@ -70,8 +74,11 @@ def score_video(pairs: Sequence[Pair], arguments: argparse.Namespace) -> Outcome
     outcome = together(reports, failed)
     for name, one in sets.items():
         outcome.metrics[name], outcome.floor[name] = one.distances()
-        of = {"clips" if isinstance(one, ClipSets) else "frames": one.theirs.count}
-        outcome.signatures[name] = signature(**about[name], **of)
+        unit = "clips" if isinstance(one, ClipSets) else "frames"
+        of = {unit: one.theirs.moments.count, f"{unit}_hypothesis": one.ours.moments.count}
+        outcome.signatures[name] = signature(**about[name], over="whole-videos", **of)
+    if broken := [name for name, one in sets.items() if not one.finite]:
+        outcome.facts["features that are not finite"] = f"{', '.join(broken)}: not scored; give another file of weights"
     outcome.metrics["frames"] = sum(report.scores["frames"].above for report in reports.values())
     outcome.floor.pop("frames", None)
     if arguments.pose and not estimator and (without := [pair.name for pair in pairs if pair.name not in poses]):
@@ -104,9 +111,10 @@ def _sets(arguments: argparse.Namespace) -> "tuple[dict[str, Sets], dict[str, di
 
         graph = i3d.opened(arguments.i3d)
         length, height, width = graph.sides
-        sets[_FVD] = ClipSets(graph.features, length)
-        about[_FVD] = {
-            "features": f"logits-{i3d.CLASSES}", "resize": f"bilinear-{height}x{width}", "length": length,
+        name = _FVD if graph.of_fvd else _I3D
+        sets[name] = ClipSets(graph.features, length)
+        about[name] = {
+            "features": f"logits-{i3d.CLASSES}", "resize": f"bilinear-corner-origin-{height}x{width}", "length": length,
             "weights": f"sha256-{graph.digest[:16]}",
         }  # fmt: skip
     return sets, about
@@ -139,9 +147,9 @@ def _report(
     if pose:
         hands = _hands_at(pose_file.read_clip(pose), by_time=True)
         facts["hands"] = "where --pose has them"
-    gathered = VideoScores(sets, crop)
+    gathered = VideoScores(crop)
     counts = [0, 0, 0]
-    frames = _paired_frames(pair, rates, counts)
+    frames = _paired_frames(pair, rates, counts, list(sets.values()))
     for i, ((time, theirs), (_, ours)) in enumerate(progress(frames, "frames compared", delay=_SHOWN_AFTER)):
         if theirs.shape != ours.shape:
             raise SignerError(
@@ -149,10 +157,12 @@ def _report(
                 f"{theirs.shape[1]}x{theirs.shape[0]}; resize one"
             )
         gathered.add(ours, theirs, hands(i, time, theirs.shape[:2]) if hands else None)
-    if not gathered.frames:
+    if gathered.first is None:
         raise SignerError(
             f"{pair.reference} and {pair.hypothesis}: there is no frame to compare; give videos with frames"
         )
+    for one in sets.values():
+        one.close(gathered.first)
     report = gathered.report()
     if not hands:
         del report.scores["hand_ssim"], report.floor["hand_ssim"], report.signatures["hand_ssim"]
@@ -241,14 +251,22 @@ def _hands_at(clip: "Clip", *, by_time: bool) -> Hands:
 # ---- Frames ----------------------------------------------------------------------------------------------------------
 
 
-def _paired_frames(pair: Pair, rates: Sequence[float], counts: list[int]) -> Iterator[tuple[Timed, Timed]]:
+def _paired_frames(
+    pair: Pair, rates: Sequence[float], counts: list[int], sets: "Sequence[Sets]" = ()
+) -> Iterator[tuple[Timed, Timed]]:
+    """As `pair_frames`; `sets` have all frames of both videos behind them, those too that pair with none."""
+    theirs = _seen(pair.reference, [one.theirs for one in sets])
+    return pair_frames(theirs, _seen(pair.hypothesis, [one.ours for one in sets]), 1 / rates[1], counts)
+
+
+def _seen(path: Path, sides: "Sequence[Side]") -> Iterator[tuple[float, Timed]]:
+    """A video's frames behind their times, each added to all `sides` when it is read."""
     from signer_jax.data import video as videos
 
-    theirs, ours = (
-        ((time, (time, frame)) for time, frame in videos.timed_frames(path))
-        for path in (pair.reference, pair.hypothesis)
-    )
-    return pair_frames(theirs, ours, 1 / rates[1], counts)
+    for time, frame in videos.timed_frames(path):
+        for side in sides:
+            side.add(frame)
+        yield time, (time, frame)
 
 
 def pair_frames(

@@ -1,8 +1,8 @@
 """I3D of Kinetics-400, by whose logits FVD is defined, as an ONNX graph that a user names.
 
 The graph has one input of float32 clips `[n, 3, t, h, w]`: red, green, blue from -1 to 1, 16 frames of 224 x 224 where
-it leaves these sides open; and one output, the 400 logits of a clip `[n, 400]`. That is what the I3D of DeepMind's
-kinetics-i3d takes and gives; a graph of other sides gives figures of its own, which the signature says.
+it leaves these sides open; and one output, the 400 logits of a clip `[n, 400]`, before any softmax. That is what the
+I3D of DeepMind's kinetics-i3d takes and gives; a graph of other sides gives figures that are not named FVD.
 """
 
 import hashlib
@@ -15,26 +15,33 @@ from jaxtyping import Float, UInt8
 
 from signer_jax import outside
 from signer_jax.errors import SignerError, Trouble
-from signer_jax.metrics.frechet import Features
-from signer_jax.metrics.frechet_clips import LENGTH, resized
+from signer_jax.metrics.frechet_clips import LENGTH, ClipFeatures, resized
 
 CLASSES, SIDE = 400, 224
+_SUM = 1e-3  # by which 400 float32 probabilities may miss 1
 _GIVE = "give I3D of Kinetics-400 as .onnx, float32 clips [n, 3, t, h, w] to logits [n, 400]"
 
 
 @dataclass(frozen=True)
 class I3D:
-    """`features`: clips `[n, t, h, w, 3]` of 0 to 255 -> `[n, 400]`; `sides`: a clip's frames, height and width as the
-    graph takes it; `digest`: the file's SHA-256.
+    """`features`: clips `[n, t, h, w, 3]` of 0 to 255 -> `[n, 400]`, raises `Trouble` where the graph cannot be run;
+    `sides`: a clip's frames, height and width as the graph takes it; `digest`: the file's SHA-256.
     """
 
-    features: Features
+    features: ClipFeatures
     sides: tuple[int, int, int]
     digest: str
 
+    @property
+    def of_fvd(self) -> bool:
+        """Whether clips are what FVD is published of."""
+        return self.sides == (LENGTH, SIDE, SIDE)
+
 
 def opened(path: str | Path) -> I3D:
-    """Raises `SignerError` for a file that is no such graph, as one run of a black clip shows."""
+    """Raises `SignerError` for a file that is no such graph, as one run of a black clip shows: its shape, numbers that
+    are not finite, and probabilities, whose distance is another.
+    """
     file = outside.plain_file(path, _GIVE)
     try:
         import onnxruntime
@@ -68,19 +75,24 @@ def opened(path: str | Path) -> I3D:
                 found.append(run(resized(clip, height, width) / np.float32(127.5) - 1))
             except Exception as error:  # see above
                 raise Trouble(f"--i3d {file}: cannot be run ({_short(error)}); give it more memory") from None
-            if not np.isfinite(found[-1]).all():
-                raise SignerError(f"--i3d {file}: gives numbers that are not finite; {_GIVE}")
         return np.concatenate(found) if found else np.zeros((0, CLASSES), np.float32)
 
     try:
-        given = run(np.full((frames, height, width, 3), -1, np.float32)).shape
+        given = run(np.full((frames, height, width, 3), -1, np.float32))
     except Exception as error:  # see above
         raise SignerError(f"--i3d {file}: does not take a clip of {frames} frames of {width}x{height} "
                           f"({_short(error)}); {_GIVE}") from None  # fmt: skip
-    if given != (1, CLASSES):
+    if given.shape != (1, CLASSES):
         raise SignerError(
-            f"--i3d {file}: gives {list(given)} of a clip where I3D's logits are [1, {CLASSES}], so that its figures "
-            f"would be no FVD; {_GIVE}"
+            f"--i3d {file}: gives {list(given.shape)} of a clip where I3D's logits are [1, {CLASSES}], so that its "
+            f"figures would be no FVD; {_GIVE}"
+        )
+    if not np.isfinite(given).all():
+        raise SignerError(f"--i3d {file}: gives numbers that are not finite of a black clip; {_GIVE}")
+    if given.min() >= 0 and abs(float(given.sum(dtype=np.float64)) - 1) < _SUM:
+        raise SignerError(
+            f"--i3d {file}: gives probabilities (none below 0, of sum 1) where FVD is of logits; export the graph "
+            "without its softmax"
         )
     with outside.reading(file, "give the file as it was made"), file.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()

@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from signer_jax.metrics.video import absolute_change
+
 Features: TypeAlias = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
 CELLS, ORIENTATIONS = 4, 4  # of `cell_features`, across and down
 _SEEN = 128  # pixels
@@ -25,10 +27,14 @@ class Moments:
         self.scatter: np.ndarray = np.zeros((0, 0))
 
     def add(self, features: Float[np.ndarray, "n d"], times: int = 1) -> None:
-        """Each of them `times` times."""
+        """Each of them `times` times. One that is not finite makes the mean and the scatter NaN, and leaves the rest
+        as it is: what has no mean has no distance.
+        """
         added = Moments()
         if count := len(features) * times:
             features = np.asarray(features, np.float64)
+            if not np.isfinite(features).all():
+                features = np.full_like(features, np.nan)
             added.count, added.mean = count, features.mean(axis=0)
             added.scatter = (features - added.mean).T @ (features - added.mean) * times
         self.join(added)
@@ -45,17 +51,22 @@ class Moments:
         self.count = total
 
     @property
+    def finite(self) -> bool:
+        """Whether all of the features were."""
+        return bool(np.isfinite(self.mean).all())
+
+    @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
         """Of at least two features (n - 1 below the line)."""
         return self.scatter / (self.count - 1)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """The squared Fréchet distance; NaN where a side has fewer than two features.
+    """The squared Fréchet distance; NaN where a side has fewer than two features, or one that is not finite.
 
     tr (A B)^½ is the sum of the roots of the eigenvalues of A^½ B A^½, which is symmetric: no root of it is complex.
     """
-    if min(a.count, b.count) < 2:
+    if min(a.count, b.count) < 2 or not (a.finite and b.finite):
         return float("nan")
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -64,46 +75,80 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, float(distance))
 
 
-class Sets:
-    """Hypotheses' and references' pictures by some features, and what the floor shows instead: a still picture.
+class Side:
+    """One side's pictures by some features. A video is `add`ed picture by picture, all of it, and then taken as a whole
+    by `close`, or left out by `drop`; no more than `batch` pictures of it are held.
 
-    A pair of videos is `add`ed frame by frame and then taken as a whole by `close`, or left out by `drop`. Features are
-    taken of `batch` pictures at a time. `of_changes`: the pictures to be given are what changes from frame to frame.
+    Features are taken of `batch` pictures at a time; `whole`: what is left over at a video's end has no part.
+    `of_changes`: of what changes from each picture to the next.
     """
 
-    def __init__(self, features: Features, batch: int = 1, *, of_changes: bool = False) -> None:
-        self.features, self.batch, self.of_changes = features, batch, of_changes
-        self.ours, self.theirs, self.floor = Moments(), Moments(), Moments()
-        self.drop()
+    def __init__(self, features: Features, batch: int, *, of_changes: bool, whole: bool) -> None:
+        self.features, self.batch, self.of_changes, self.whole = features, batch, of_changes, whole
+        self.moments, self.begun = Moments(), Moments()
+        self.waiting: list[np.ndarray] = []
+        self.before: np.ndarray | None = None
 
-    def add(self, ours: UInt8[np.ndarray, "h w 3"], theirs: UInt8[np.ndarray, "h w 3"]) -> None:
-        for waiting, picture in zip(self.waiting, (ours, theirs), strict=True):
-            waiting.append(picture)
-        if len(self.waiting[0]) >= self.batch:
+    def add(self, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+        if self.of_changes:
+            before, self.before = self.before, picture
+            if before is None:
+                return
+            picture = absolute_change(before, picture)
+        self.waiting.append(picture)
+        if len(self.waiting) >= self.batch:
             self._extract()
 
-    def close(self, still: UInt8[np.ndarray, "h w 3"], times: int) -> None:
-        """`still` is what the floor shows, for so many frames."""
-        self._extract()
-        self.ours.join(self.begun[0])
-        self.theirs.join(self.begun[1])
-        self.floor.add(self.features(still[None]), times)
+    def close(self) -> int:
+        """How many features the video had."""
+        if self.waiting and not self.whole:
+            self._extract()
+        count = self.begun.count
+        self.moments.join(self.begun)
         self.drop()
+        return count
+
+    def drop(self) -> None:
+        """What was added since the last video was closed."""
+        self.begun, self.before = Moments(), None
+        self.waiting.clear()
+
+    def _extract(self) -> None:
+        self.begun.add(self.features(np.stack(self.waiting)))
+        self.waiting.clear()
+
+
+class Sets:
+    """Hypotheses' and references' pictures, and what the floor shows in the references' place: a still picture.
+
+    Nothing pairs the pictures of the two sides: each side is of whole videos, at their own rates and lengths.
+    """
+
+    def __init__(self, features: Features, batch: int = 1, *, of_changes: bool = False, whole: bool = False) -> None:
+        self.ours, self.theirs = (Side(features, batch, of_changes=of_changes, whole=whole) for _ in range(2))
+        self.floor = Moments()
+
+    def close(self, still: UInt8[np.ndarray, "h w 3"]) -> None:
+        """A pair of videos is there; the floor shows `still` for as long as the reference goes on."""
+        self.ours.close()
+        if times := self.theirs.close():
+            shown = np.zeros_like(still) if self.theirs.of_changes else still
+            held = (self.theirs.batch if self.theirs.whole else 1, *still.shape)
+            self.floor.add(self.theirs.features(np.broadcast_to(shown, held)), times)
 
     def drop(self) -> None:
         """What was added since the last pair was closed."""
-        self.waiting: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        self.begun = (Moments(), Moments())
+        self.ours.drop()
+        self.theirs.drop()
 
-    def _extract(self) -> None:
-        for moments, waiting in zip(self.begun, self.waiting, strict=True):
-            if waiting:
-                moments.add(self.features(np.stack(waiting)))
-                waiting.clear()
+    @property
+    def finite(self) -> bool:
+        return self.ours.moments.finite and self.theirs.moments.finite and self.floor.finite
 
     def distances(self) -> tuple[float, float]:
         """Of the hypotheses and of the floor to the references."""
-        return frechet_distance(self.ours, self.theirs), frechet_distance(self.floor, self.theirs)
+        theirs = self.theirs.moments
+        return frechet_distance(self.ours.moments, theirs), frechet_distance(self.floor, theirs)
 
 
 def cell_features(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:

@@ -1,13 +1,11 @@
 """All scores of a pair of videos, gathered frame by frame, with what they depend on, beside a still picture's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from signer_jax.metrics import video as scores
-from signer_jax.metrics.frechet import Sets
 from signer_jax.metrics.reports import Ratio, Report
 from signer_jax.metrics.signatures import signature
 
@@ -29,11 +27,10 @@ class VideoScores:
     """`add` a hypothesis's frame beside the reference's, in turn, then `report`. The frames are not kept.
 
     The floor is the reference's first frame, held; SSIM, which takes the time, is compared in one of four frames of it.
-    `sets` see all frames too, of this pair and of others.
     """
 
-    def __init__(self, sets: Mapping[str, Sets], crop: int = 0) -> None:
-        self.sets, self.crop = sets, crop
+    def __init__(self, crop: int = 0) -> None:
+        self.crop = crop
         self.sides = {"": _Sums(), "floor": _Sums(), "reference": _Sums()}
         self.frames, self.static = 0, 0
         self.first: np.ndarray | None = None
@@ -65,15 +62,6 @@ class VideoScores:
             if self.before:
                 change, places = scores.static_change((self.before[name], picture), (self.before["reference"], theirs))
                 side.change += change
-        for one in self.sets.values():
-            if not one.of_changes:
-                one.add(ours, theirs)
-            elif self.before:
-                changes = (
-                    scores.absolute_change(*two)
-                    for two in ((self.before[""], ours), (self.before["reference"], theirs))
-                )
-                one.add(*changes)
         self.static += places
         self.before, self.frames = shown, self.frames + 1
 
@@ -86,11 +74,6 @@ class VideoScores:
         """Raises nothing: what has no value is NaN, such as the PSNR of equal videos and scores of no frame."""
         if self.first is None:
             return Report({name: Ratio(_NAN) for name in ("ssim", "psnr", "hand_ssim", "flicker")})
-        for one in self.sets.values():
-            if one.of_changes:
-                one.close(np.zeros_like(self.first), self.frames - 1)
-            else:
-                one.close(self.first, self.frames)
         window: dict[str, str | float] = {"window": "gaussian-11", "sigma": 1.5, "range": 255}
         own, floor = (self._scores(self.sides[name]) for name in ("", "floor"))
         own["flicker_reference"] = Ratio(self.sides["reference"].change, self.static)

@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from signer_jax.cli.main import main
 from signer_jax.data import video
@@ -159,7 +161,7 @@ def test_videos_with_their_poses(tmp_path):
     plain = score(tmp_path, *files)
     assert "hand_ssim" not in plain["metrics"] and "fid" not in plain["metrics"] and "pairs" not in plain
     assert plain["metrics"]["frechet_cells"] > 0 and plain["floor"]["frechet_cells"] > 0
-    assert "|frames:8|" in plain["facts"]["frechet_cells_signature"]
+    assert "|over:whole-videos|frames:8|frames_hypothesis:8|" in plain["facts"]["frechet_cells_signature"]
     found = score(tmp_path, *files, "--pose", tmp_path / "ref.pose", "--hand-crop", 12)
     assert -1 < found["metrics"]["hand_ssim"] < 1 and found["facts"]["hand_ssim_signature"].startswith("crop:12|")
     assert found["metrics"]["ssim"] == plain["metrics"]["ssim"] and found["metrics"]["compared"] == 1
@@ -217,14 +219,93 @@ def test_videos_of_two_folders_with_weights(tmp_path, monkeypatch):
                   "--i3d", "i", "--pose", tmp_path / "poses")  # fmt: skip
     metrics, facts = found["metrics"], found["facts"]
     assert metrics["fid"] == pytest.approx(metrics["frechet_cells"]) and metrics["frames"] == 18
-    assert "weights:sha256-0123456789abcdef|frames:18" in facts["fid_signature"]
-    assert metrics["fvd"] > 0 and found["floor"]["fvd"] > 0  # clips of three frames: one, three and one
-    assert facts["fvd_signature"].startswith("features:logits-400|resize:bilinear-224x224|length:3|weights:sha256-ffff")
-    assert "|clips:5|" in facts["fvd_signature"] and "frechet_clips" in facts["not scored"]  # none has 16 frames
-    assert metrics["frechet_clips"] is None and "|length:16|clips:0|" in facts["frechet_clips_signature"]
+    assert "weights:sha256-0123456789abcdef|over:whole-videos|frames:24|frames_hypothesis:18|" in facts["fid_signature"]
+    # Clips of three frames are no FVD: one, three and three of the references, one of the last hypothesis.
+    assert "fvd" not in metrics and metrics["frechet_i3d"] > 0 and found["floor"]["frechet_i3d"] > 0
+    signed = facts["frechet_i3d_signature"]
+    assert signed.startswith("features:logits-400|resize:bilinear-corner-origin-224x224|length:3|weights:sha256-ffff")
+    assert "|clips:7|clips_hypothesis:5|" in signed and "frechet_clips" in facts["not scored"]  # none has 16 frames
+    assert metrics["frechet_clips"] is None and "|clips:0|clips_hypothesis:0|" in facts["frechet_clips_signature"]
     each = [found["pairs"][name]["ssim"] for name in "012"]
     assert metrics["ssim"] == pytest.approx(np.dot((5, 9, 4), each) / 18)  # over frames
     assert metrics["compared"] == pytest.approx(18 / 24) and found["pairs"]["2"]["compared"] == 0.4
     assert facts["files"].startswith("3 of each") and facts["pairs"].startswith("each frame")
     assert facts["not paired"] == "only in --hyp: only" and facts["without a pose"].startswith("2 of 3 pairs")
     assert metrics["hand_ssim"] == found["pairs"]["1"]["hand_ssim"] and found["unscored"]["hand_ssim"] == 2
+
+
+def test_the_sets_are_of_whole_videos_at_their_own_rates(tmp_path):
+    """A copy of the beginning lacks what comes after it; of another rate no frame is doubled or dropped."""
+    theirs = np.concatenate([np.tile(moving(0), (4, 1, 1, 1)), 255 - np.tile(moving(3), (4, 1, 1, 1))])
+    video.write(tmp_path / "ref.mp4", theirs, 12)
+    video.write(tmp_path / "short.mp4", theirs[:32], 12)
+    video.write(tmp_path / "fast.mp4", theirs.repeat(2, axis=0), 24)
+    short, fast = (
+        score(tmp_path, "video", "--ref", tmp_path / "ref.mp4", "--hyp", tmp_path / f"{name}.mp4")
+        for name in ("short", "fast")
+    )
+    assert short["metrics"]["compared"] == 0.5 and short["metrics"]["ssim"] > 0.9
+    for name in ("frechet_cells", "frechet_clips"):
+        assert short["metrics"][name] > 0.1 and short["floor"][name] > 0.1
+    assert "|frames:64|frames_hypothesis:32|" in short["facts"]["frechet_cells_signature"]
+    assert "|frames:63|frames_hypothesis:31|" in short["facts"]["frechet_cells_change_signature"]
+    assert "|clips:4|clips_hypothesis:2|" in short["facts"]["frechet_clips_signature"]
+    assert fast["metrics"]["frames"] == 64 and fast["metrics"]["ssim"] > 0.9
+    assert "|clips:4|clips_hypothesis:8|" in fast["facts"]["frechet_clips_signature"]
+
+
+def graph_of_i3d(path, *layers):
+    """Clips of four frames of 32 x 24; a black one's logits are 0, and of others what `layers` make of 1 + its mean."""
+    nodes = [
+        helper.make_node("Flatten", ["clips"], ["flat"]),
+        helper.make_node("ReduceMean", ["flat", "axes"], ["mean"]),
+        helper.make_node("Add", ["mean", "one"], ["0"]),
+        *(helper.make_node(name, [*before, str(i)], [str(i + 1)], **how)
+          for i, (name, before, how) in enumerate(layers)),
+        helper.make_node("Mul", [str(len(layers)), "weights"], ["logits"]),
+    ]  # fmt: skip
+    held = {"axes": np.array([1]), "one": np.float32([1]), "row": np.zeros(1, np.float32),
+            "weights": np.linspace(-1, 1, 400, dtype=np.float32)[None]}  # fmt: skip
+    model = helper.make_model(
+        helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("clips", TensorProto.FLOAT, ["n", 3, 4, 24, 32])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 400])],
+            [numpy_helper.from_array(value, name) for name, value in held.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)], ir_version=10,
+    )  # fmt: skip
+    onnx.save(model, str(path))
+
+
+def pairs_of_videos(tmp_path):
+    """A black pair, which each of these graphs takes, and one that is not."""
+    for folder in ("ref", "hyp"):
+        (tmp_path / folder).mkdir()
+        video.write(tmp_path / folder / "0.mp4", np.zeros((8, 48, 64, 3), np.uint8), 12)
+        video.write(tmp_path / folder / "1.mp4", moving(1 + (folder == "hyp")), 12)
+    return ("video", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp", "--i3d", tmp_path / "a.onnx")
+
+
+def test_logits_that_are_not_finite_cost_their_figure_and_no_pair(tmp_path):
+    files = pairs_of_videos(tmp_path)
+    graph_of_i3d(tmp_path / "a.onnx")
+    works = score(tmp_path, *files)
+    assert works["metrics"]["frechet_i3d"] > 0 and "features that are not finite" not in works["facts"]
+    graph_of_i3d(tmp_path / "a.onnx", ("Neg", [], {}), ("Sqrt", [], {}))
+    broken = score(tmp_path, *files)
+    assert broken["metrics"]["frechet_i3d"] is None and "pairs that could not be read" not in broken["facts"]
+    assert broken["facts"]["features that are not finite"].startswith("frechet_i3d: not scored")
+    assert {key: value for key, value in broken["metrics"].items() if key != "frechet_i3d"} == {
+        key: value for key, value in works["metrics"].items() if key != "frechet_i3d"
+    }
+
+
+def test_a_graph_that_cannot_be_run_is_no_fault_of_a_pair(tmp_path, capsys):
+    """It takes the row of a table of one row that the clip's mean, rounded up, names."""
+    files = pairs_of_videos(tmp_path)
+    graph_of_i3d(
+        tmp_path / "a.onnx", ("Ceil", [], {}), ("Cast", [], {"to": TensorProto.INT64}), ("Gather", ["row"], {})
+    )
+    score(tmp_path, *files, code=1)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "a.onnx: cannot be run (" in line and line.endswith("give it more memory"), line

@@ -61,18 +61,53 @@ def pictures(seed, n=9, size=(24, 33)):
     return np.random.default_rng(seed).integers(0, 256, (n, *size, 3)).astype(np.uint8)
 
 
+def fill(sets, ours, theirs):
+    for side, shown in ((sets.ours, ours), (sets.theirs, theirs)):
+        for picture in shown:
+            side.add(picture)
+
+
 def test_pictures_are_taken_some_at_a_time():
     ours, theirs = pictures(0), pictures(1)
     sets = Sets(cell_features, batch=4)
-    for a, b in zip(ours, theirs, strict=True):
-        sets.add(a, b)
-    sets.close(theirs[0], 9)
-    sets.add(theirs[3], ours[3])  # of a pair that is not read to its end
+    fill(sets, ours, theirs)
+    sets.close(theirs[0])
+    fill(sets, theirs[3:8], ours[3:4])  # of a pair that is not read to its end
     sets.drop()
     expected = [
         frechet_distance(moments(cell_features(x)), moments(cell_features(theirs))) for x in (ours, theirs[[0] * 9])
     ]
     assert sets.distances() == pytest.approx(expected)
+
+
+def test_each_side_is_of_whole_videos():
+    """Nine pictures beside four: what the hypothesis lacks is in the references' set, and in the floor's."""
+    ours, theirs = pictures(0)[:4], pictures(0)
+    sets, changes = Sets(cell_features, batch=4), Sets(cell_features, of_changes=True)
+    for one in (sets, changes):
+        fill(one, ours, theirs)
+        one.close(theirs[0])
+    assert (sets.ours.moments.count, sets.theirs.moments.count, sets.floor.count) == (4, 9, 9)
+    expected = frechet_distance(moments(cell_features(ours)), moments(cell_features(theirs)))
+    assert sets.distances()[0] == pytest.approx(expected) and expected > 1e-3
+    assert (changes.ours.moments.count, changes.theirs.moments.count, changes.floor.count) == (3, 8, 8)
+    change = np.abs(np.diff(theirs.astype(int), axis=0)).astype(np.uint8)
+    np.testing.assert_allclose(changes.theirs.moments.mean, cell_features(change).mean(axis=0), rtol=1e-6)
+    assert np.all(changes.floor.mean == 0) and changes.distances()[1] > 0
+    fill(changes, ours, theirs[:1])  # no change beyond a video's end
+    changes.close(theirs[0])
+    assert (changes.ours.moments.count, changes.theirs.moments.count, changes.floor.count) == (6, 8, 8)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_not_scored(wrong):
+    broken = moments(drawn(0), 20)
+    assert broken.finite and Moments().finite
+    broken.add(np.full((1, 6), wrong))
+    broken.add(drawn(2))
+    assert not broken.finite and broken.count == 81
+    other = moments(drawn(1))
+    assert np.isnan(frechet_distance(broken, other)) and np.isnan(frechet_distance(other, broken))
 
 
 def test_the_projects_own_features_by_hand():

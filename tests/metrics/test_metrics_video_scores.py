@@ -11,7 +11,6 @@ from conftest import ROOT
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from signer_jax.metrics import video
-from signer_jax.metrics.frechet import Sets, cell_features
 from signer_jax.metrics.reports import Ratio, joined, unscored
 from signer_jax.metrics.video_scores import VideoScores, hand_distances
 
@@ -22,8 +21,8 @@ def clip(seed, t=7, size=(32, 40)):
     return (ground + rng.integers(-2, 4, (t, *size, 3))).astype(np.uint8)
 
 
-def gathered(ours, theirs, hands=None, sets=None, crop=0):
-    scores = VideoScores(sets or {}, crop)
+def gathered(ours, theirs, hands=None, crop=0):
+    scores = VideoScores(crop)
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         scores.add(a, b, hands[i] if hands else None)
     return scores.report()
@@ -65,16 +64,6 @@ def test_hands_are_cropped_where_they_are():
     assert f"crop:{video.hand_crop(32, 40)}|" in gathered(ours, theirs, hands).signatures["hand_ssim"]
 
 
-def test_what_changes_from_frame_to_frame_is_a_set_of_its_own():
-    theirs, ours = clip(0), clip(1)
-    sets = {"frames": Sets(cell_features), "changes": Sets(cell_features, of_changes=True)}
-    gathered(ours, theirs, sets=sets)
-    assert (sets["frames"].theirs.count, sets["frames"].floor.count, sets["changes"].ours.count) == (7, 7, 6)
-    change = np.abs(np.diff(ours.astype(int), axis=0)).astype(np.uint8)
-    np.testing.assert_allclose(sets["changes"].ours.mean, cell_features(change).mean(axis=0), rtol=1e-6)
-    assert sets["changes"].distances()[1] > 0
-
-
 LARGE = """
 import numpy as np
 from fuzz import memory
@@ -83,9 +72,15 @@ from signer_jax.metrics.video_scores import VideoScores
 
 memory.keep_little()
 frame = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), np.uint8)
-scores = VideoScores({"frames": Sets(cell_features), "changes": Sets(cell_features, of_changes=True)})
-scores.add(frame, frame)
-print(memory.grown(lambda: scores.add(frame, frame)))
+scores, sets = VideoScores(), (Sets(cell_features), Sets(cell_features, of_changes=True))
+
+def add():
+    for side in (side for one in sets for side in (one.ours, one.theirs)):
+        side.add(frame)
+    scores.add(frame, frame)
+
+add()
+print(memory.grown(add))
 """
 
 
@@ -100,10 +95,8 @@ def test_large_frames_take_little_memory():
 @pytest.mark.parametrize("frames", [0, 1])
 def test_too_few_frames_are_not_scored(frames):
     theirs = clip(0, t=frames)
-    sets = {"frames": Sets(cell_features), "changes": Sets(cell_features, of_changes=True)}
-    found = gathered(theirs, theirs, sets=sets)
+    found = gathered(theirs, theirs)
     assert math.isnan(found.scores["flicker"].value) and math.isnan(found.scores["psnr"].value)
-    assert all(math.isnan(value) for one in sets.values() for value in one.distances())
 
 
 def test_hand_pose_is_of_what_is_found_in_both():
