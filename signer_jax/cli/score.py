@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from signer_jax import outside, storage
 from signer_jax.cli.common import command, distinct, metric_rows, output_folder, read_lines, table
-from signer_jax.errors import SignerError, one_line
+from signer_jax.errors import SignerError, Trouble, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -287,6 +287,8 @@ def score_pose(pairs: Sequence[Pair]) -> Outcome:
     for pair in each(pairs):
         try:
             reports[pair.name] = _pose_report(pair.reference, pair.hypothesis)
+        except Trouble:
+            raise
         except SignerError as error:
             failed[pair.name] = str(error)
             if len(failed) == len(pairs):

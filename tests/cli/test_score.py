@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from signer_jax.cli.main import main
 from signer_jax.data import video
 from signer_jax.data.estimators import opening
+from signer_jax.errors import Trouble
 from signer_jax.interop import i3d, inception
 from signer_jax.metrics.frechet import cell_features
 from signer_jax.pose import skeleton
@@ -127,6 +128,20 @@ def test_poses_of_two_folders(tmp_path, capsys):
     assert min(one, two) < found["metrics"]["dtw_mje_slrtp"] < max(one, two)
     assert found["metrics"]["dtw_mje_slrtp"] != pytest.approx((one + two) / 2, rel=1e-6)
     assert "mean pose" in found["facts"]["floor"]
+
+
+def test_a_fault_of_the_machine_is_no_fault_of_a_pair(tmp_path, monkeypatch, capsys):
+    for folder in ("ref", "hyp"):
+        (tmp_path / folder).mkdir()
+        for i in range(2):
+            pose_file.write(tmp_path / folder / f"{i}.pose", signer(i, 6))
+
+    def read(path):
+        raise Trouble(f"{path}: the disk is gone")
+
+    monkeypatch.setattr(pose_file, "read_with_layout", read)
+    assert main(["score", "pose", "--ref", str(tmp_path / "ref"), "--hyp", str(tmp_path / "hyp")]) == 1
+    assert "the disk is gone" in capsys.readouterr().err
 
 
 def test_what_does_not_pair_is_one_line(tmp_path, capsys):
