@@ -33,6 +33,7 @@ def get_config():
     c.pose.pool_hidden = 0
     c.pose.follow = "soft"
     c.pose.smooth_order = 2
+    c.pose.stabiliser_reach = 0.1  # shoulder widths; on real signing it costs nothing (docs/performance.md)
     c.loss.smooth = 0.3  # of real signing at 24 frames a second: the default's smooths away what hands do
     # `signer back-translate`, of the size in Camgöz et al. 2020 (3 layers, 512 units, 8 heads); nobody has trained it.
     c.back_translation.max_frames = 720  # 30 seconds

@@ -49,7 +49,7 @@ SHARES = (0.003, 0.01, 0.03, 0.1)  # of L_smooth's default weight
 WEIGHTS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  # of the exact smoother's differences
 STEPS, BATCH, WINDOW = 600, 16, 48
 JOINTS = skeleton.subset("signing_74")
-NAMES = ("hand error", "all joints", "smooth/1e3", "jerk", "moved", "/ least")
+NAMES = ("hand error", "all joints", "smooth/1e3", "jerk", "moved", "/ least", "farthest")
 HANDS = warping.hand_index([skeleton.JOINTS[joint] for joint in JOINTS])
 
 
@@ -79,12 +79,10 @@ def hash_of(split: str) -> int:
     return {"train": 0, "dev": 1000, "test": 2000}[split]
 
 
-def train(clips: list[Clip], order: int, share: float) -> tuple[Stabiliser, dict]:
+def train(clips: list[Clip], order: int, share: float, reach: float) -> tuple[Stabiliser, dict]:
     """Of the default config's size and weights, L_smooth's times `share`; fresh noise every step."""
     c = shipped("default")
-    model = Stabiliser(
-        c.pose.stabiliser_hidden, c.pose.stabiliser_layers, c.pose.stabiliser_kernel, reach=c.pose.stabiliser_reach
-    )
+    model = Stabiliser(c.pose.stabiliser_hidden, c.pose.stabiliser_layers, c.pose.stabiliser_kernel, reach=reach)
     windows = [
         clip.truth.slice(i, i + WINDOW)
         for clip in clips
@@ -123,18 +121,20 @@ def train(clips: list[Clip], order: int, share: float) -> tuple[Stabiliser, dict
         (params, tune.init(params))
     )
     first, last = values[:20].mean(), values[-20:].mean()
-    print(f"order {order}, share {share:g}: {len(windows)} windows, loss {first:.3f} -> {last:.3f}")
+    print(f"order {order}, share {share:g}, reach {reach:g}: {len(windows)} windows, loss {first:.3f} -> {last:.3f}")
     return model, params
 
 
 def figures(mended: Pose, clip: Clip) -> list[float]:
-    """Hand error, error of all joints, smoothness (1e-3, second difference), jerk, how far the hands were moved, and
-    that over the exact smoother's way.
+    """Hand error, error of all joints, smoothness (1e-3, second difference), jerk, how far the hands were moved, that
+    over the exact smoother's way, and how far a joint of the hands was moved at most, over its confidence.
     """
     moved = scores.hand_error(mended, clip.noisy, HANDS)
+    way = np.linalg.norm(mended.coordinates - clip.noisy.coordinates, axis=-1)
     return [
         scores.hand_error(mended, clip.truth, HANDS), scores.mpjpe(mended, clip.truth),
         1e3 * roughness(mended), scores.jerk(mended), moved, moved / max(least(mended, clip), 1e-9),
+        float((way * clip.noisy.confidence)[:, HANDS].max()),
     ]  # fmt: skip
 
 
@@ -170,8 +170,8 @@ def main() -> None:
         {split: f"{len(found)} clips, {sum(len(one.truth) for one in found)} frames" for split, found in sets.items()}
     )
 
-    def network(order: int, share: float):
-        model, params = train(sets["train"], order, share)
+    def network(order: int, share: float, reach: float = 0.0):
+        model, params = train(sets["train"], order, share, reach)
         run = jax.jit(lambda pose, shown: model.apply({"params": params}, pose, shown))
 
         def mend(pose: Pose) -> Pose:
@@ -201,6 +201,7 @@ def main() -> None:
         ("stabiliser, default", network(2, 1.0)),
         chosen("stabiliser, 2nd", {share: network(2, share) for share in SHARES}),
         chosen("stabiliser, 3rd", {share: network(3, share) for share in SHARES}),
+        ("stabiliser, 2nd, reach", network(2, SHARES[0], 0.1)),
     ])  # fmt: skip
     print(f"{'':28}" + "".join(f"{name:>16}" for name in NAMES))
     every = {name: np.array([figures(mend(one.noisy), one) for one in sets["test"]]) for name, mend in systems.items()}

@@ -11,7 +11,6 @@ from conftest import TINY
 
 from signer_jax.cli.main import main
 from signer_jax.reproduction import paper, runs
-from signer_jax.reproduction.making import table_of
 from signer_jax.reproduction.runs import lend
 from signer_jax.training.checkpoints import read_params
 
@@ -49,8 +48,10 @@ def is_written(workdir: Path, names: tuple[str, ...]) -> None:
         if name in paper.FIGURES:
             assert (workdir / f"{name}.svg").read_text().startswith("<svg")
             assert (workdir / f"{name}.png").read_bytes()[1:4] == b"PNG"
+            ends = paper.CURVES.get(name)
+            assert ends is None or all(f"| {row} | here |" in (workdir / f"{name}.md").read_text() for row in ends.ours)
             continue
-        table = table_of(name)
+        table = paper.JUDGED[name]
         text = (workdir / f"{name}.md").read_text()
         assert all((workdir / f"{name}.{ending}").stat().st_size for ending in ("tex", "html"))
         assert all(f"| {row} | the paper |" in text for row in table.rows)
