@@ -112,8 +112,7 @@ def collect_seldom() -> None:
     """Has Python look for garbage in cycles every 10,000 new objects at the most, in place of 700.
 
     While JAX traces a program it makes objects by the million, nearly all of which stay, and each look goes through the
-    new ones for nothing: a training step of a small video transformer is traced and lowered in .8 of the time. Where
-    a program has switched it off, it stays off.
+    new ones for nothing (`tests/benchmarks/tracing.py`). Where a program has switched it off, it stays off.
     """
     first, *older = gc.get_threshold()
     if first:
