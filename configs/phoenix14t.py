@@ -36,5 +36,5 @@ def get_config():
     c.back_translation.d_model, c.back_translation.d_kv, c.back_translation.d_ff = 512, 64, 2048
     c.back_translation.heads = 8
     c.back_translation.encoder_layers = c.back_translation.decoder_layers = 3
-    c.evaluate.sentences = 519
+    c.evaluate.sentences, c.evaluate.noise = 519, 0.2
     return c

@@ -18,4 +18,5 @@ def get_config():
         c.train[stage].warmup = max(1, steps // 20)
     c.train.progressive.schedule = "linear"
     c.evaluate.sentences, c.evaluate.poses, c.evaluate.videos = 120, 120, 8
+    c.evaluate.noise = 0.2
     return c

@@ -14,7 +14,7 @@ ALL = "all"
 MOST_SEEDS = 100
 LOCK = ".reproduce.lock"
 WHAT = (
-    "table1", "table2", "table3", "table4", "table5", "table6", "experts", "figure4", "figure5", "figure6",
+    "table1", "table2", "table3", "table4", "table5", "table6", "experts", "losses", "figure4", "figure5", "figure6",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from signer_jax.training.run import mesh_of
 from signer_jax.types import Pose, Sample
 
 SENTENCES = 40  # of dev, at most
+_DRAWN = (runs.BASE, runs.SLUL, runs.SAGM, runs.MOE)
 DIGITS = 6
 
 
@@ -45,7 +46,7 @@ def recording(shop: Workshop) -> runs.Watch:
     """What the runs of texts and poses are watched by: it draws from no generator of the training's."""
 
     def watch(variant: str, seed: int, stage: str, model: Model, step: int, params: dict[str, Any]) -> None:
-        if stage not in ("slul", "pose") or variant == runs.JOINT:
+        if stage not in ("slul", "pose") or variant not in _DRAWN or "pose" not in shop.settings.stages:
             return
         file, share = path(shop, variant, seed), step / shop.settings.stage(stage).steps
         before = [quarter(one.share) for one in read(file) if one.stage == stage and one.share < share]

@@ -4,37 +4,43 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from signer_jax.errors import SignerError
 from signer_jax.evaluation.back_translation import TREATED
 from signer_jax.metrics.text import bleu, signatures
 from signer_jax.reproduction import depends, figures, paper, rows, texts, videos, written
 from signer_jax.reproduction.claims import Verdict
-from signer_jax.reproduction.paper import CURVES, EXPERT_TABLE, EXPERTS, FIGURES, JUDGED, TABLES
+from signer_jax.reproduction.paper import CURVES, EXPERT_TABLE, EXPERTS, FIGURES, JUDGED, LOSS_TABLE, TABLES
 from signer_jax.reproduction.runs import (
     BASE,
     JOINT,
+    KL,
+    MASKED,
     MOE,
     PLAIN,
     PROGRESSIVE,
     READER,
     SAGM,
     SLUL,
+    STAGES,
     Workshop,
     fingerprint,
     say,
 )  # fmt: skip
 from signer_jax.reproduction.scored import FEW, Scored, read, write
+from signer_jax.settings import Loss
 
 NEEDS = {
-    "table4": ("slul",),
+    **dict.fromkeys(("table4", LOSS_TABLE), ("slul",)),
     **dict.fromkeys(("table1", "table2", "table3", EXPERT_TABLE, "figure4"), ("slul", "pose")),
     **dict.fromkeys(("table5", "table6", "figure5", "figure6"), ("slul", "pose", "vae", "renderer", "joint")),
 }  # fmt: skip
-SCORER = 2  # counted up where a row is made, read or summed in another way
+SCORER = 3  # counted up where a row is made, read or summed in another way
 # The runs that a row of ours is made by, and the rows that the sign-to-text model reads.
 RUNS = {
     rows.PROGRESSIVE: (PROGRESSIVE,), rows.MOE: (MOE,),
     **dict.fromkeys((rows.BASE, rows.GLOSS_BASE), (BASE,)), **dict.fromkeys((rows.SLUL, rows.GLOSS_SLUL), (SLUL,)),
-    **dict.fromkeys((rows.SAGM, rows.GLOSS_SAGM), (SAGM,)), **dict.fromkeys(EXPERTS.ours, (MOE,)),
+    **dict.fromkeys((rows.SAGM, rows.GLOSS_SAGM, rows.GLOSS_ALL), (SAGM,)), rows.GLOSS_CONTRASTIVE: (SLUL,),
+    rows.GLOSS_MASKED: (MASKED,), rows.GLOSS_KL: (KL,), **dict.fromkeys(EXPERTS.ours, (MOE,)),
     **dict.fromkeys((*TABLES["table5"].ours, *TABLES["table6"].ours), (JOINT,)),
     **dict.fromkeys((rows.PLAIN, rows.PLAIN_TEXT), (PLAIN, SAGM)),
 }  # fmt: skip
@@ -67,8 +73,26 @@ def make(shop: Workshop, name: str) -> tuple[list[Path], list[Verdict]]:
 def check(shop: Workshop, name: str) -> None:
     """Raises `SignerError` where the config or the corpus has not what a table or figure is about."""
     shop.check(NEEDS[name], name)
+    _check_losses(shop, name)
     if name in _OF_VIDEOS:
         videos.check(shop, name)
+
+
+def _check_losses(shop: Workshop, name: str) -> None:
+    """Raises `SignerError` where two rows of texts would be one, since a loss that they differ by weighs nothing."""
+    table = JUDGED.get(name)
+    of: dict[Loss, str] = {}
+    for row in () if table is None else table.ours:
+        for variant in RUNS.get(row, ()):
+            if STAGES.get(variant) != ("slul",):
+                continue
+            other = of.setdefault(shop.losses_of(variant), variant)
+            if other != variant:
+                zero = [loss for loss in ("sagm", "kl", "contrastive") if not getattr(shop.settings.loss, loss)]
+                raise SignerError(
+                    f"{name}: “{row}” would be trained as another row is, since config.loss.{', '.join(zero)} is 0; "
+                    f"give it a weight (--config.loss.{zero[0]}=0.1), or name another table"
+                )
 
 
 def scores(shop: Workshop, row: str) -> list[Scored]:
@@ -126,7 +150,12 @@ def facts(shop: Workshop, name: str) -> dict[str, str]:
     }
     said |= depends.signatures(written.columns(table), c, whole=name in CURVES)
     read_back = name in _READ_BACK
-    if read_back or name == "table4":
+    if name == LOSS_TABLE:
+        of = f"the words of each text of {texts.splits(shop, 'text')[0]}" if c.evaluate.noise else "nothing: not scored"
+        said["dropped, swapped, misspelt"] = f"config.evaluate.noise {c.evaluate.noise:g} of {of}"
+        weights = {loss: getattr(c.loss, loss) for loss in ("sagm", "kl", "contrastive")}
+        said["weights of the losses"] = ", ".join(f"{loss} {weight:g}" for loss, weight in weights.items())
+    if read_back or name in ("table4", LOSS_TABLE):
         treated = f"|{TREATED}" if read_back else ""
         said["texts"] = f"BLEU {bleu([''], [''])['signature']}{treated}; ROUGE-L {signatures()['rouge']}{treated}"
     if read_back:

@@ -30,7 +30,7 @@ from signer_jax.errors import SignerError
 from signer_jax.model import Model
 from signer_jax.pipeline import Signer
 from signer_jax.result import params_sha256
-from signer_jax.settings import Settings
+from signer_jax.settings import Loss, Settings
 from signer_jax.training import input_pipeline, run
 from signer_jax.training.checkpoints import read_params
 from signer_jax.training.monitoring import Monitor
@@ -38,11 +38,18 @@ from signer_jax.training.preemption import Notice
 from signer_jax.training.there import latest_step
 
 BASE, SLUL, SAGM, MOE, PLAIN, JOINT = "base", "slul", "sagm", "moe", "plain", "joint"
+MASKED, KL = "masked", "kl"
 PROGRESSIVE, READER = "progressive", "reader"
 # Of a variant: its stages, as far as the config has them; the losses that it leaves out; whose stages it takes over.
 _TEXT, _POSE, _VIDEO = ("slul",), ("slul", "pose"), ("vae", "images", "renderer")
-STAGES = {BASE: _TEXT, SLUL: _TEXT, SAGM: _TEXT, MOE: _POSE, PLAIN: _VIDEO, JOINT: (*_POSE, *_VIDEO, "joint")}
-WITHOUT = {BASE: ("sagm", "kl", "contrastive"), SLUL: ("sagm", "kl")}
+STAGES = {
+    **dict.fromkeys((BASE, MASKED, KL, SLUL, SAGM), _TEXT), MOE: _POSE, PLAIN: _VIDEO,
+    JOINT: (*_POSE, *_VIDEO, "joint"),
+}  # fmt: skip
+WITHOUT = {
+    BASE: ("sagm", "kl", "contrastive"), MASKED: ("kl", "contrastive"), KL: ("sagm", "contrastive"),
+    SLUL: ("sagm", "kl"),
+}  # fmt: skip
 TAKES = {MOE: {"slul": SAGM}, JOINT: {"slul": MOE, "pose": MOE, "vae": PLAIN}}
 POINTS = 4  # of a curve, evenly over a stage: the paper's quarters
 _LOOKS = 4  # for each point, so that one which a stop left out is made soon after it
@@ -90,8 +97,11 @@ class Workshop:
             )
 
     # ---- Runs ------------------------------------------------------------------------------------------------------
+    def losses_of(self, variant: str) -> Loss:
+        return replace(self.settings.loss, **dict.fromkeys(WITHOUT.get(variant, ()), 0.0))
+
     def settings_of(self, variant: str, seed: int) -> Settings:
-        losses = replace(self.settings.loss, **dict.fromkeys(WITHOUT.get(variant, ()), 0.0))
+        losses = self.losses_of(variant)
         stages = self.stages(variant)
         least = min(self.settings.stage(stage).steps for stage in stages)
         return replace(

@@ -14,6 +14,7 @@ from signer_jax.evaluation import back_translation as judging
 from signer_jax.evaluation.experts import expert_order
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import gloss_baselines, scored_samples
+from signer_jax.evaluation.noise import NOISES
 from signer_jax.evaluation.texts import perform_texts
 from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
@@ -171,12 +172,30 @@ ALONE: dict[str, Callable[[Workshop], Scored]] = {
 # ---- Glosses ---------------------------------------------------------------------------------------------------------
 
 
+UNSEEN = "unseen"
+
+
 def glosses_of(shop: Workshop, make: Callable[[Sequence[Sample]], Sequence[str]]) -> Scored:
-    found = Scored()
+    """Of each split's texts; of the first one's that training has not (`UNSEEN`); and, with `config.evaluate.noise`, of
+    its texts as `evaluation.noise` changes them.
+    """
+    found, noise = Scored(), shop.settings.evaluate.noise
     for split in splits(shop, "text"):
         samples = scored_samples(shop.corpus(), split, shop.settings.evaluate.sentences)
-        references = [" ".join(sample.glosses) for sample in samples]
-        found = found.joined(of_texts(split, make(samples), references, [sample.text for sample in samples]))
+        references, names = [" ".join(sample.glosses) for sample in samples], [sample.text for sample in samples]
+        made = make(samples)
+        found = found.joined(of_texts(split, made, references, names))
+        if split != splits(shop, "text")[0]:
+            continue
+        train = shop.corpus().texts("train")
+        seen = {train[i].text for i in range(len(train))}
+        new = [k for k, name in enumerate(names) if name not in seen]
+        if new:
+            known = of_texts(UNSEEN, *([each[k] for k in new] for each in (made, references, names)))
+            found = found.joined(replace(known, notes={UNSEEN: f"{len(new)} of {len(names)} sentences"}))
+        for name, change in NOISES.items() if noise else ():
+            noisy = [replace(sample, text=change(sample.text, noise)) for sample in samples]
+            found = found.joined(of_texts(name, make(noisy), references, names))
     return found
 
 
@@ -204,8 +223,10 @@ def _understood(shop: Workshop, seed: int, variant: str) -> Scored:
 
 SEEDED |= {
     rows.GLOSS_BASE: partial(_understood, variant=runs.BASE),
-    rows.GLOSS_SLUL: partial(_understood, variant=runs.SLUL),
-    rows.GLOSS_SAGM: partial(_understood, variant=runs.SAGM),
+    rows.GLOSS_MASKED: partial(_understood, variant=runs.MASKED),
+    rows.GLOSS_KL: partial(_understood, variant=runs.KL),
+    **dict.fromkeys((rows.GLOSS_SLUL, rows.GLOSS_CONTRASTIVE), partial(_understood, variant=runs.SLUL)),
+    **dict.fromkeys((rows.GLOSS_SAGM, rows.GLOSS_ALL), partial(_understood, variant=runs.SAGM)),
 }
 ALONE |= {
     rows.COPY: lambda shop: _baseline(shop, "copy"),

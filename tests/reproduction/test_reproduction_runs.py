@@ -14,9 +14,15 @@ from signer_jax.reproduction import paper, runs
 from signer_jax.reproduction.runs import lend
 from signer_jax.training.checkpoints import read_params
 
-OF_TEXTS = ("table1", "table2", "table3", "table4", "experts", "figure4")
+OF_TEXTS = ("table1", "table2", "table3", "table4", "experts", "losses", "figure4")
 OF_VIDEOS = ("table5", "table6", "figure5", "figure6")
-VALUES = ("evaluate.sentences=3", "evaluate.poses=3", "evaluate.videos=2", "stages=slul,pose,vae,images,renderer,joint")
+VALUES = (
+    "evaluate.sentences=3",
+    "evaluate.noise=0.5",
+    "evaluate.poses=3",
+    "evaluate.videos=2",
+    "stages=slul,pose,vae,images,renderer,joint",
+)
 
 
 def reproduce(workdir: Path, *words: str) -> int:
@@ -126,6 +132,10 @@ def test_what_cannot_be_made_is_said_before_anything_is(tmp_path, capsys):
             "table5: needs the stages vae, renderer, joint, which config.stages (slul,",
         ),
         (["table2", "--seeds", "0"], "--seeds 0: give 1 to 100"),
+        (
+            ["losses", "--config.loss.kl=0"],
+            "losses: “their divergence alone” would be trained as another row is, since config.loss.kl is 0; give it a",
+        ),
     ):
         assert main(["reproduce", "--config", str(TINY), "--workdir", str(tmp_path / "w"), *words]) == 2
         assert says in capsys.readouterr().err
