@@ -25,7 +25,8 @@ def evaluate_glosses(
 
     `gloss/sayable`: the share of the true glosses that the search can say at all (`Linker.sayable`), or spell: what it
     says itself is sayable always. Where `noise` is above 0, BLEU-4 too of the texts with that share of their words
-    dropped, swapped or misspelt (`evaluation.noise`).
+    dropped, swapped or misspelt (`evaluation.noise`). `gloss/bleu4_unchosen`: of the texts that did not choose the
+    parameters, where others of this split did.
     """
     samples = scored_samples(signer.corpus, split, limit)
     if makers := {sample.glosses_by for sample in samples} - {""}:
@@ -49,7 +50,15 @@ def evaluate_glosses(
     result.facts["gloss/bleu_signature"] = str(bleu.pop("signature"))
     c = signer.settings.train.slul
     if "slul" in signer.settings.stages and c.select_every and c.select_by != "last":
-        same = "; these figures are of the same texts, so they flatter" if split == SELECTED_ON else ""
+        same = ""
+        if split == SELECTED_ON:
+            same = "; these figures are of the same texts, so they flatter"
+            chosen_on = {sample.name for sample in scored_samples(signer.corpus, split, c.select_sentences)}
+            rest = [i for i, sample in enumerate(samples) if sample.name not in chosen_on]
+            if rest:
+                same += f", but for gloss/bleu4_unchosen, of {len(rest)} others"
+                other = text_metrics.bleu([hypotheses[i] for i in rest], [references[i] for i in rest])
+                result.metrics["gloss/bleu4_unchosen"] = float(other["bleu4"])
         result.facts["gloss/selected_on"] = f"{SELECTED_ON}: the parameters were chosen by their scores there{same}"
     result.metrics |= {f"gloss/{name}": float(value) for name, value in bleu.items()}
     result.metrics["gloss/rouge"] = text_metrics.rouge_l(hypotheses, references)
