@@ -30,7 +30,7 @@ def get_config():
     c.train.slul.optimizer, c.train.slul.learning_rate = "adamw", 1e-3
     c.train.slul.warmup = 300
     c.train.slul.rates = ("attention/query/kernel$=0.125", "token_embedding=16", "relative_bias=32")
-    c.train.slul.select_every, c.train.slul.select_sentences, c.train.slul.average = 300, 260, 3
+    c.train.slul.select_every, c.train.slul.select_sentences, c.train.slul.average = 300, 519, 3
     # `signer back-translate`, of the size in Camgöz et al. 2020 (3 layers, 512 units, 8 heads); nobody has trained it.
     c.back_translation.max_frames = 480  # 19 seconds at 25 frames a second
     c.back_translation.d_model, c.back_translation.d_kv, c.back_translation.d_ff = 512, 64, 2048

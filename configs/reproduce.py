@@ -2,7 +2,7 @@
 
 signer reproduce all --workdir runs/paper           (this is its config by default; --seeds 3)
 
-1 hour 52 minutes on two CPU cores beside other work. docs/reproduction.md has what came of it.
+1 hour 52 minutes on two CPU cores beside other work, without `losses`. docs/reproduction.md has what came of it.
 """
 
 from signer_jax.configuration import shipped

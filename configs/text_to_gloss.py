@@ -29,8 +29,8 @@ def get_config(corpus="all"):
     c.data.corpus = "prepared"
     c.data.max_source, c.data.max_target = longest
     c.slul.length_penalty = 1.0
-    c.train.slul.select_every, c.train.slul.select_sentences = 660, 500
+    c.train.slul.select_every, c.train.slul.select_sentences = 330, 500
     if corpus == "all":
         c.data.language_temperature = 2.0
-        c.train.slul.steps = 9900
+        c.train.slul.steps, c.train.slul.select_every, c.train.slul.select_sentences = 9900, 990, 1500
     return c

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from signer_jax import mirror
 from signer_jax.distributed import first_tells
 from signer_jax.errors import SignerError
@@ -21,8 +23,9 @@ from signer_jax.training.selection import SELECTED_ON, Score
 
 
 def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
-    """BLEU-4 of what SLUL says of dev's texts, without a beam: what a run may search by from start to start decides
-    nothing. All processes call it; the first one reads the texts, on its own devices, and tells the others the score.
+    """BLEU-4 of what SLUL says of dev's texts, of several languages the mean of each one's, without a beam: what a run
+    may search by from start to start decides nothing. All processes call it; the first one reads the texts, on its own
+    devices, and tells the others the score.
 
     Raises `SignerError` where dev has no texts.
     """
@@ -39,8 +42,13 @@ def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
     truth = [" ".join(sample.glosses) for sample in samples]
     linker = replace(signer.linker, search=SEARCHES["shared"], beams=1)  # one beam is greedy
 
+    rows_of = {
+        language: [i for i, one in enumerate(languages) if one == language] for language in sorted(set(languages))
+    }
+
     def bleu4(guesses: list[str]) -> float:
-        return float(text_metrics.bleu(guesses, truth)["bleu4"])
+        each = [text_metrics.bleu([guesses[i] for i in rows], [truth[i] for i in rows]) for rows in rows_of.values()]
+        return float(np.mean([one["bleu4"] for one in each]))
 
     def measured(params: dict[str, Any]) -> float:
         own = here({"slul": params["slul"]}, mesh, along=axis)
@@ -54,7 +62,9 @@ def gloss_score(settings: Settings, workdir: Path, model: Model) -> Score:
 
     signature = text_metrics.bleu(truth, truth)["signature"]
     floor = bleu4(gloss_baselines([], samples)["copy"])
-    by = f"BLEU-4 of {len(samples)} texts of {SELECTED_ON}, greedy (the texts themselves: {floor:.2f}; {signature})"
+    mean = f", the mean of {', '.join(rows_of)}" if len(rows_of) > 1 else ""
+    what = f"BLEU-4 of {len(samples)} texts of {SELECTED_ON}{mean}, greedy"
+    by = f"{what} (the texts themselves: {floor:.2f}; {signature})"
     return Score(measured, by, f"{SELECTED_ON}_bleu4", floor)
 
 

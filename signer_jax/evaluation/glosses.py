@@ -31,8 +31,9 @@ def evaluate_glosses(
     samples = scored_samples(signer.corpus, split, limit)
     if makers := {sample.glosses_by for sample in samples} - {""}:
         result.facts["gloss/references_by"] = ", ".join(sorted(makers))
-    if makers == {"rules"}:
-        result.facts["gloss/rules"] = "the references are what rules make of the texts: the rules themselves score 100"
+    if ruled := sorted({sample.language for sample in samples if sample.glosses_by == "rules"}):
+        of = "" if makers == {"rules"} else f" of {', '.join(ruled)}"
+        result.facts["gloss/rules"] = f"the references{of} are what rules make of the texts: these themselves score 100"
     predicted: list[tuple[str, ...]] = []
     doubted: list[bool] = []
     lost: list[bool] = []
@@ -53,8 +54,8 @@ def evaluate_glosses(
         same = ""
         if split == SELECTED_ON:
             same = "; these figures are of the same texts, so they flatter"
-            chosen_on = {sample.name for sample in scored_samples(signer.corpus, split, c.select_sentences)}
-            rest = [i for i, sample in enumerate(samples) if sample.name not in chosen_on]
+            chose = {sample.text for sample in scored_samples(signer.corpus, split, c.select_sentences)}
+            rest = [i for i, sample in enumerate(samples) if sample.text not in chose]
             if rest:
                 same += f", but for gloss/bleu4_unchosen, of {len(rest)} others"
                 other = text_metrics.bleu([hypotheses[i] for i in rest], [references[i] for i in rest])
@@ -115,11 +116,16 @@ def by_language(samples: Sequence[Sample], guesses: Mapping[str, Sequence[str]])
 
 
 def scored_samples(corpus: Corpus, split: str, limit: int) -> list[Sample]:
-    """At most `limit` texts and their glosses, spread over the split: a person's, or, without any, a program's. The two
-    are never scored together.
+    """At most `limit` texts and their glosses, spread over the split: in each language a person's, or, without any, a
+    program's. The two are never scored together.
     """
     records, by = corpus.texts(split), corpus.makers(split)
-    places = [i for i, maker in enumerate(by) if maker not in MACHINES] or range(len(by))
+    machines = [maker in MACHINES for maker in by]
+    places: Sequence[int] = range(len(by))
+    if any(machines) and not all(machines):
+        languages = [records[i].language for i in places]
+        human = {language for language, machine in zip(languages, machines, strict=True) if not machine}
+        places = [i for i in places if not machines[i] or languages[i] not in human]
     return [records[places[k]] for k in spread(len(places), limit)]
 
 

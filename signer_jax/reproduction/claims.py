@@ -108,7 +108,7 @@ def shown(apart: Difference | None, digits: int) -> str:
 
 def digits(name: str) -> int:
     """Decimals that a figure is shown with."""
-    return 2 if name.startswith("bleu") or name in ("rouge", "hand_pose", "fid", "text_psnr") else 3
+    return 2 if name.startswith("bleu") or name in ("rouge", "hand_pose", "fid", "text_psnr", "lost") else 3
 
 
 def summary(found: Sequence[Verdict]) -> str:

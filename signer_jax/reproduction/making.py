@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from signer_jax.configuration import shipped
 from signer_jax.errors import SignerError
 from signer_jax.evaluation.back_translation import TREATED
 from signer_jax.metrics.text import bleu, signatures
@@ -13,8 +14,6 @@ from signer_jax.reproduction.paper import CURVES, EXPERT_TABLE, EXPERTS, FIGURES
 from signer_jax.reproduction.runs import (
     BASE,
     JOINT,
-    KL,
-    MASKED,
     MOE,
     PLAIN,
     PROGRESSIVE,
@@ -22,12 +21,14 @@ from signer_jax.reproduction.runs import (
     SAGM,
     SLUL,
     STAGES,
+    WITHOUT,
     Workshop,
     fingerprint,
     say,
 )  # fmt: skip
 from signer_jax.reproduction.scored import FEW, Scored, read, write
 from signer_jax.settings import Loss
+from signer_jax.training.selection import SELECTED_ON
 
 NEEDS = {
     **dict.fromkeys(("table4", LOSS_TABLE), ("slul",)),
@@ -38,9 +39,8 @@ SCORER = 3  # counted up where a row is made, read or summed in another way
 # The runs that a row of ours is made by, and the rows that the sign-to-text model reads.
 RUNS = {
     rows.PROGRESSIVE: (PROGRESSIVE,), rows.MOE: (MOE,),
-    **dict.fromkeys((rows.BASE, rows.GLOSS_BASE), (BASE,)), **dict.fromkeys((rows.SLUL, rows.GLOSS_SLUL), (SLUL,)),
-    **dict.fromkeys((rows.SAGM, rows.GLOSS_SAGM, rows.GLOSS_ALL), (SAGM,)), rows.GLOSS_CONTRASTIVE: (SLUL,),
-    rows.GLOSS_MASKED: (MASKED,), rows.GLOSS_KL: (KL,), **dict.fromkeys(EXPERTS.ours, (MOE,)),
+    rows.BASE: (BASE,), rows.SLUL: (SLUL,), rows.SAGM: (SAGM,), **dict.fromkeys(EXPERTS.ours, (MOE,)),
+    **{row: (variant,) for row, variant in texts.UNDERSTOOD.items()},
     **dict.fromkeys((*TABLES["table5"].ours, *TABLES["table6"].ours), (JOINT,)),
     **dict.fromkeys((rows.PLAIN, rows.PLAIN_TEXT), (PLAIN, SAGM)),
 }  # fmt: skip
@@ -74,25 +74,33 @@ def check(shop: Workshop, name: str) -> None:
     """Raises `SignerError` where the config or the corpus has not what a table or figure is about."""
     shop.check(NEEDS[name], name)
     _check_losses(shop, name)
+    if name == LOSS_TABLE and not shop.settings.evaluate.noise:
+        raise SignerError(
+            f"{name}: reads noisy texts too, and config.evaluate.noise is 0; give the share of the words that are "
+            "dropped, swapped or misspelt (--config.evaluate.noise=0.2)"
+        )
+    if name == LOSS_TABLE and not shop.corpus().count(SELECTED_ON, "text"):
+        raise SignerError(f"{name}: scores texts of {SELECTED_ON}, and this corpus has none there; name another table")
     if name in _OF_VIDEOS:
         videos.check(shop, name)
 
 
 def _check_losses(shop: Workshop, name: str) -> None:
-    """Raises `SignerError` where two rows of texts would be one, since a loss that they differ by weighs nothing."""
+    """Raises `SignerError` where rows of texts would be one, since losses that they differ by weigh nothing."""
     table = JUDGED.get(name)
     of: dict[Loss, str] = {}
+    lacking: dict[str, float] = {}
     for row in () if table is None else table.ours:
-        for variant in RUNS.get(row, ()):
-            if STAGES.get(variant) != ("slul",):
-                continue
+        for variant in (one for one in RUNS.get(row, ()) if STAGES.get(one) == ("slul",)):
             other = of.setdefault(shop.losses_of(variant), variant)
-            if other != variant:
-                zero = [loss for loss in ("sagm", "kl", "contrastive") if not getattr(shop.settings.loss, loss)]
-                raise SignerError(
-                    f"{name}: “{row}” would be trained as another row is, since config.loss.{', '.join(zero)} is 0; "
-                    f"give it a weight (--config.loss.{zero[0]}=0.1), or name another table"
-                )
+            apart = set(WITHOUT.get(variant, ())) ^ set(WITHOUT.get(other, ()))
+            lacking |= {loss: shipped("default").loss[loss] for loss in ("sagm", "kl", "contrastive") if loss in apart}
+    if lacking:
+        raise SignerError(
+            f"{name}: some of its rows would be trained alike, since they differ by losses that weigh nothing; give "
+            f"weights ({' '.join(f'--config.loss.{loss}={weight:g}' for loss, weight in lacking.items())}), or name "
+            "another table"
+        )
 
 
 def scores(shop: Workshop, row: str) -> list[Scored]:
@@ -151,10 +159,17 @@ def facts(shop: Workshop, name: str) -> dict[str, str]:
     said |= depends.signatures(written.columns(table), c, whole=name in CURVES)
     read_back = name in _READ_BACK
     if name == LOSS_TABLE:
-        of = f"the words of each text of {texts.splits(shop, 'text')[0]}" if c.evaluate.noise else "nothing: not scored"
-        said["dropped, swapped, misspelt"] = f"config.evaluate.noise {c.evaluate.noise:g} of {of}"
+        said["dropped, swapped, misspelt"] = (
+            f"config.evaluate.noise {c.evaluate.noise:g} of the words of each of dev's texts, misspelt of those of "
+            "three letters and more"
+        )
         weights = {loss: getattr(c.loss, loss) for loss in ("sagm", "kl", "contrastive")}
         said["weights of the losses"] = ", ".join(f"{loss} {weight:g}" for loss, weight in weights.items())
+    if name in ("table4", LOSS_TABLE) and c.train.slul.select_every and c.train.slul.select_by != "last":
+        said["chosen"] = (
+            f"each run's parameters, by {c.train.slul.select_sentences} texts of dev at the most; {texts.HELD_OUT} are "
+            "the texts of dev that chose nothing and that training has not"
+        )
     if read_back or name in ("table4", LOSS_TABLE):
         treated = f"|{TREATED}" if read_back else ""
         said["texts"] = f"BLEU {bleu([''], [''])['signature']}{treated}; ROUGE-L {signatures()['rouge']}{treated}"

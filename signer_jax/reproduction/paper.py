@@ -12,11 +12,12 @@ from signer_jax.reproduction import rows as ours
 SOURCE = "arXiv 2512.04048"
 BACK = ("bleu4", "bleu3", "bleu2", "bleu1", "rouge")
 VIDEO = ("ssim", "hand_ssim", "hand_pose", "fid")
-LOWER = frozenset({"hand_pose", "fid", "frechet_cells", "dtw", "dtw_to_nearest"})  # the lower the better
+LOWER = frozenset({"hand_pose", "fid", "frechet_cells", "dtw", "dtw_to_nearest", "lost"})  # the lower the better
 TITLES = {
     "bleu4": "BLEU-4", "bleu3": "BLEU-3", "bleu2": "BLEU-2", "bleu1": "BLEU-1", "rouge": "ROUGE-L", "ssim": "SSIM",
     "hand_ssim": "Hand SSIM", "hand_pose": "Hand Pose", "fid": "FID", "frechet_cells": "Fréchet of cells (no FID)",
     "dtw": "DTW", "dtw_to_nearest": "DTW to the nearest valid pose", "expert_accuracy": "expert accuracy",
+    "lost": "BLEU-4 lost",
     "text_ssim": "SSIM, from text", "text_hand_ssim": "Hand SSIM, from text", "text_psnr": "PSNR, from text",
 }  # fmt: skip
 NOTHING = None  # "-" in the paper: not made public
@@ -222,25 +223,27 @@ EXPERTS = Table(
     "near to one of them and an average to none, nearly by construction. DTW is to the recording that is the truth.",
 )  # fmt: skip
 
-_CLEAN, _NOISY = ("dev/bleu4", "unseen/bleu4"), ("dropped/bleu4", "swapped/bleu4", "misspelt/bleu4")
 _BASE_ROW, _ALONE = "cross entropy alone", "the paper has no row of one loss alone"
+_CLEAN = ("dev/bleu4",)
 # What the text says of the losses in 2.2, of which the paper has no table.
 LOSSES = Table(
     "SLUL's losses, one by one",
     (),
     {},
-    (ours.COPY, ours.GLOSS_RETRIEVAL, ours.GLOSS_BASE, ours.GLOSS_MASKED, ours.GLOSS_KL, ours.GLOSS_CONTRASTIVE,
-     ours.GLOSS_ALL),
+    (ours.COPY, ours.GLOSS_RETRIEVAL, ours.GLOSS_BASE, ours.GLOSS_MASKED, ours.GLOSS_KL, ours.GLOSS_SLUL,
+     ours.GLOSS_SAGM),
     (
-        Claim(("SLUL + SAGM Loss", _BASE_ROW), (ours.GLOSS_ALL, ours.GLOSS_BASE), _CLEAN),
-        Claim(("SLUL + SAGM Loss", _BASE_ROW), (ours.GLOSS_ALL, ours.GLOSS_BASE), _NOISY,
-              "robustness to noisy or under-specified prompts"),
+        Claim(("SLUL + SAGM Loss", _BASE_ROW), (ours.GLOSS_SAGM, ours.GLOSS_BASE), _CLEAN),
+        Claim(("SLUL + SAGM Loss", _BASE_ROW), (ours.GLOSS_SAGM, ours.GLOSS_BASE),
+              ("dropped/lost", "swapped/lost", "misspelt/lost"), "robustness to noisy or under-specified prompts"),
         Claim(("the masked glosses' loss", _BASE_ROW), (ours.GLOSS_MASKED, ours.GLOSS_BASE), _CLEAN, _ALONE),
         Claim(("the divergence", _BASE_ROW), (ours.GLOSS_KL, ours.GLOSS_BASE), _CLEAN, _ALONE),
-        Claim(("the contrastive loss", _BASE_ROW), (ours.GLOSS_CONTRASTIVE, ours.GLOSS_BASE), _CLEAN, _ALONE),
+        Claim(("the contrastive loss", _BASE_ROW), (ours.GLOSS_SLUL, ours.GLOSS_BASE), _CLEAN, _ALONE),
     ),
-    extra=("dev/bleu4", "unseen/bleu4", "dev/rouge", *_NOISY),
-    note="Each row beside cross entropy, which all have. Unseen: the texts that training has not, word for word.",
+    extra=("dev/bleu4", "dev/rouge", "held-out/bleu4", "test/bleu4",
+           *(f"{noise}/{name}" for noise in ("dropped", "swapped", "misspelt") for name in ("bleu4", "lost"))),
+    note="Base is cross entropy alone, SLUL the contrastive loss beside it, SLUL + SAGM all of them. Dropped, swapped "
+    "and misspelt are dev's texts with such words; lost is what that costs in BLEU-4.",
 )  # fmt: skip
 
 _END = ("dev/dtw_to_nearest",)

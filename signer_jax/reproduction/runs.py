@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from signer_jax.errors import SignerError
 from signer_jax.model import Model
 from signer_jax.pipeline import Signer
 from signer_jax.result import params_sha256
+from signer_jax.scores import gloss_score
 from signer_jax.settings import Loss, Settings
 from signer_jax.training import input_pipeline, run
 from signer_jax.training.checkpoints import read_params
@@ -136,7 +138,7 @@ class Workshop:
                 if self.watch is not None and not asked():
                     self.watch(variant, seed, stage, model, step, params)
 
-            run.train(settings, workdir, self.notice, show=show)
+            run.train(settings, workdir, self.notice, show=show, scored=partial(gloss_score, settings, workdir))
         return workdir
 
     def signer(self, variant: str, seed: int) -> Signer:

@@ -20,9 +20,10 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.reproduction import rows, runs
 from signer_jax.reproduction.runs import Workshop
-from signer_jax.reproduction.scored import Scored, of_texts
+from signer_jax.reproduction.scored import TEXT, Scored, of_texts
 from signer_jax.stations.understand import understand, understand_rows
 from signer_jax.training.partitioning import on_mesh_of
+from signer_jax.training.selection import SELECTED_ON
 from signer_jax.types import Pose, Sample
 from signer_jax.writing import han_apart
 
@@ -172,31 +173,48 @@ ALONE: dict[str, Callable[[Workshop], Scored]] = {
 # ---- Glosses ---------------------------------------------------------------------------------------------------------
 
 
-UNSEEN = "unseen"
+HELD_OUT = "held-out"
+LOST = "lost"
 
 
 def glosses_of(shop: Workshop, make: Callable[[Sequence[Sample]], Sequence[str]]) -> Scored:
-    """Of each split's texts; of the first one's that training has not (`UNSEEN`); and, with `config.evaluate.noise`, of
-    its texts as `evaluation.noise` changes them.
+    """Of each split's texts; of those of dev (`HELD_OUT`) that neither trained nor chose a run's parameters, where
+    others did; and, with `config.evaluate.noise`, of dev's texts as `evaluation.noise` changes them, with its cost.
     """
-    found, noise = Scored(), shop.settings.evaluate.noise
+    found = Scored()
     for split in splits(shop, "text"):
         samples = scored_samples(shop.corpus(), split, shop.settings.evaluate.sentences)
         references, names = [" ".join(sample.glosses) for sample in samples], [sample.text for sample in samples]
         made = make(samples)
         found = found.joined(of_texts(split, made, references, names))
-        if split != splits(shop, "text")[0]:
-            continue
-        train = shop.corpus().texts("train")
-        seen = {train[i].text for i in range(len(train))}
-        new = [k for k, name in enumerate(names) if name not in seen]
-        if new:
-            known = of_texts(UNSEEN, *([each[k] for k in new] for each in (made, references, names)))
-            found = found.joined(replace(known, notes={UNSEEN: f"{len(new)} of {len(names)} sentences"}))
-        for name, change in NOISES.items() if noise else ():
-            noisy = [replace(sample, text=change(sample.text, noise)) for sample in samples]
-            found = found.joined(of_texts(name, make(noisy), references, names))
+        if split == SELECTED_ON:
+            known = familiar(shop)
+            new = [k for k, name in enumerate(names) if name not in known]
+            if 0 < len(new) < len(names):
+                said = of_texts(HELD_OUT, *([each[k] for k in new] for each in (made, references, names)))
+                found = found.joined(replace(said, notes={HELD_OUT: f"{len(new)} of {len(names)} sentences"}))
+            for name, change in NOISES.items() if shop.settings.evaluate.noise else ():
+                noisy = [replace(one, text=change(one.text, shop.settings.evaluate.noise)) for one in samples]
+                changed = of_texts(name, make(noisy), references, names)
+                found = found.joined(changed).joined(lost(f"{name}/{LOST}", found, changed))
     return found
+
+
+def familiar(shop: Workshop) -> set[str]:
+    """The texts that trained a run, and those of dev that chose its parameters."""
+    corpus, c = shop.corpus(), shop.settings.train.slul
+    train = corpus.texts("train")
+    texts = {train[i].text for i in range(len(train))}
+    if c.select_every and c.select_by != "last":
+        texts |= {sample.text for sample in scored_samples(corpus, SELECTED_ON, c.select_sentences)}
+    return texts
+
+
+def lost(figure: str, clean: Scored, changed: Scored) -> Scored:
+    """What a change of dev's texts cost: sums of both readings beside each other, a row a sentence."""
+    ((_, noisy),) = changed.units.items()
+    plain = f"{SELECTED_ON}/{TEXT}"
+    return Scored({figure: np.concatenate([clean.units[plain], noisy], axis=1)}, {figure: clean.names[plain]})
 
 
 def understood_glosses(signer: Signer, samples: Sequence[Sample]) -> list[str]:
@@ -218,16 +236,15 @@ def glosses_by_dictionary(shop: Workshop, samples: Sequence[Sample]) -> list[str
 
 
 def _understood(shop: Workshop, seed: int, variant: str) -> Scored:
-    return glosses_of(shop, lambda samples: understood_glosses(shop.linked(variant, seed), samples))
+    return glosses_of(shop, partial(understood_glosses, shop.linked(variant, seed)))
 
 
-SEEDED |= {
-    rows.GLOSS_BASE: partial(_understood, variant=runs.BASE),
-    rows.GLOSS_MASKED: partial(_understood, variant=runs.MASKED),
-    rows.GLOSS_KL: partial(_understood, variant=runs.KL),
-    **dict.fromkeys((rows.GLOSS_SLUL, rows.GLOSS_CONTRASTIVE), partial(_understood, variant=runs.SLUL)),
-    **dict.fromkeys((rows.GLOSS_SAGM, rows.GLOSS_ALL), partial(_understood, variant=runs.SAGM)),
-}
+# Of each row the run that says the glosses.
+UNDERSTOOD = {
+    rows.GLOSS_BASE: runs.BASE, rows.GLOSS_MASKED: runs.MASKED, rows.GLOSS_KL: runs.KL, rows.GLOSS_SLUL: runs.SLUL,
+    rows.GLOSS_SAGM: runs.SAGM,
+}  # fmt: skip
+SEEDED |= {row: partial(_understood, variant=variant) for row, variant in UNDERSTOOD.items()}
 ALONE |= {
     rows.COPY: lambda shop: _baseline(shop, "copy"),
     rows.GLOSS_DICTIONARY: lambda shop: glosses_of(shop, partial(glosses_by_dictionary, shop)),

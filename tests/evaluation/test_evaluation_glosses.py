@@ -125,3 +125,6 @@ def test_references_are_chosen_by_their_maker_before_they_are_counted_and_from_t
     assert asked(samples) == (["4", "8", "11"], {"gloss/references_by": "human"})
     found, facts = asked(samples[:4])
     assert found == ["0", "2", "3"] and facts["gloss/references_by"] == "rules" and "score 100" in facts["gloss/rules"]
+    found, facts = asked(samples[:4] + samples[8:])  # of a language that no person has, rules' beside another's
+    assert found == ["0", "8", "11"] and facts["gloss/references_by"] == "human, rules"
+    assert facts["gloss/rules"].startswith("the references of ase are what rules make")

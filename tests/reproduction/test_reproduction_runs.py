@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import product
 from pathlib import Path
 
 import jax
@@ -10,19 +11,16 @@ import pytest
 from conftest import TINY
 
 from signer_jax.cli.main import main
-from signer_jax.reproduction import paper, runs
+from signer_jax.reproduction import paper, rows, runs, texts
 from signer_jax.reproduction.runs import lend
 from signer_jax.training.checkpoints import read_params
 
 OF_TEXTS = ("table1", "table2", "table3", "table4", "experts", "losses", "figure4")
 OF_VIDEOS = ("table5", "table6", "figure5", "figure6")
 VALUES = (
-    "evaluate.sentences=3",
-    "evaluate.noise=0.5",
-    "evaluate.poses=3",
-    "evaluate.videos=2",
-    "stages=slul,pose,vae,images,renderer,joint",
-)
+    "evaluate.sentences=3", "evaluate.noise=0.5", "evaluate.poses=3", "evaluate.videos=2",
+    "stages=slul,pose,vae,images,renderer,joint", "train.slul.select_every=100", "train.slul.select_sentences=2",
+)  # fmt: skip
 
 
 def reproduce(workdir: Path, *words: str) -> int:
@@ -64,14 +62,17 @@ def is_written(workdir: Path, names: tuple[str, ...]) -> None:
         assert all(f"| {row} | here |" in text for row in table.ours)
         assert "It cannot be told here" in text  # of one seed and three sentences nothing can
         with (workdir / f"{name}.csv").open(newline="") as file:
-            scored = {row["row"] for row in csv.DictReader(file) if row["of"] == "here" and row["seeds"] == "1"}
-        assert scored == set(table.ours), name
+            scored = [row for row in csv.DictReader(file) if row["of"] == "here" and row["seeds"] == "1"]
+        assert {row["row"] for row in scored} == set(table.ours), name
+        if name == "losses":
+            assert {(row["row"], row["figure"]) for row in scored} == set(product(table.ours, table.extra))
 
 
 @pytest.mark.slow
 def test_every_table_and_figure_of_texts_is_written(said):
     is_written(said, OF_TEXTS)
-    assert (said / "claims.md").read_text().count("## table") == 4
+    claims = (said / "claims.md").read_text()
+    assert claims.count("## table") == 4 and "## losses: SLUL's losses, one by one" in claims
 
 
 @pytest.mark.slow
@@ -85,8 +86,11 @@ def test_every_table_and_figure_of_videos_is_written(filmed):
 
 @pytest.mark.slow
 def test_runs_of_texts_differ_by_their_losses_alone(said):
-    files = [said / "runs" / f"{run}-0" / "config.json" for run in ("base", "slul", "moe")]
-    base, slul, moe = (json.loads(file.read_text())["loss"] for file in files)
+    files = [said / "runs" / f"{run}-0" / "config.json" for run in ("base", "slul", "moe", "masked", "kl", "sagm")]
+    base, slul, moe, *others = (json.loads(file.read_text())["loss"] for file in files)
+    weighing = [{name for name in ("sagm", "kl", "contrastive") if one[name]} for one in others]
+    assert weighing == [{"sagm"}, {"kl"}, {"sagm", "kl", "contrastive"}]
+    assert [texts.UNDERSTOOD[row] for row in (rows.GLOSS_MASKED, rows.GLOSS_KL)] == ["masked", "kl"]
     assert base["contrastive"] == base["sagm"] == base["kl"] == slul["sagm"] == slul["kl"] == 0
     assert slul["contrastive"] == moe["contrastive"] > 0
     others = (bytes_of(said / "runs" / f"{run}-0", "slul") for run in ("base", "slul"))
@@ -134,7 +138,13 @@ def test_what_cannot_be_made_is_said_before_anything_is(tmp_path, capsys):
         (["table2", "--seeds", "0"], "--seeds 0: give 1 to 100"),
         (
             ["losses", "--config.loss.kl=0"],
-            "losses: “their divergence alone” would be trained as another row is, since config.loss.kl is 0; give it a",
+            "losses: some of its rows would be trained alike, since they differ by losses that weigh nothing; give "
+            "weights (--config.loss.kl=0.1), or",
+        ),
+        (["table4", "--config.loss.kl=0", "--config.loss.sagm=0"], "(--config.loss.sagm=0.5 --config.loss.kl=0.1), or"),
+        (
+            ["losses", "--config.evaluate.noise=0"],
+            "losses: reads noisy texts too, and config.evaluate.noise is 0; give",
         ),
     ):
         assert main(["reproduce", "--config", str(TINY), "--workdir", str(tmp_path / "w"), *words]) == 2
