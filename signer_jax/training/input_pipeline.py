@@ -102,7 +102,8 @@ def stage_batches(
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
-        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos, changed)
+        load = lambda i, *part: records.clip(videos[i], *part)  # noqa: E731
+        return streams.bucketed_videos(load, plan, reading, of_videos, changed)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos, changed)
     if name == "pose":

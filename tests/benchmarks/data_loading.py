@@ -79,15 +79,17 @@ def examples(kind: str, folder: Path) -> tuple[Any, Callable]:
     if kind == "latents":
         shard = shards.Shard(folder / "latents.arrayrecord", shards.unpack, storage.REMAKE)
         return shard, lambda record, rng: {"latents": (record["latents"] - np.float32(0.1)) / np.float32(1.1)}
-    if kind == "videos":
+    if kind in ("videos", "whole"):
         if not (folder / "run").exists():
             reading.write(folder / "run", str(folder / "set"), fps=FPS, size=(64, 64))
         films = reading.opened(folder / "run").motions("train")
 
         def clip(i: int, rng: np.random.Generator) -> dict:
+            start = lambda count: int(rng.integers(0, max(count - LENGTH, 0) + 1))  # noqa: E731
+            if kind == "videos":  # as training reads them
+                return {"video": streams.to_model_range(films.clip(i, LENGTH, start))}
             video = films.video(i)
-            start = int(rng.integers(0, max(len(video) - LENGTH, 0) + 1))
-            return {"video": streams.to_model_range(streams.take_frames(video, start, LENGTH))}
+            return {"video": streams.to_model_range(streams.take_frames(video, start(len(video)), LENGTH))}
 
         return range(len(films)), clip
     corpus = records.Corpus(folder / "corpus")
