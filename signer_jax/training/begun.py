@@ -88,7 +88,11 @@ def made(directory: Path, work: Work) -> list[Path]:
 
 
 def make(
-    name: str, work: Work, files: Sequence[Path], missing: Callable[[], list[int]], then: Callable[[Path], object] = lambda _: None
+    name: str,
+    work: Work,
+    files: Sequence[Path],
+    missing: Callable[[], list[int]],
+    then: Callable[[Path], object] = lambda _: None,
 ) -> list[int]:
     """Makes the parts that are `missing`, as the first process finds them, each process a share of them; `then` sees
     each that it has made.
