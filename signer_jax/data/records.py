@@ -110,6 +110,11 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
     return pose, _spans(tree["spans"], len(pose))
 
 
+def from_frame(start: int) -> Callable[[int], int]:
+    """What says to `Records.clip` that it begins there, however many frames there are."""
+    return lambda _: start
+
+
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
