@@ -15,7 +15,7 @@ from typing import Any
 
 # Values of a config that are paths.
 PATHS = r"--config\.(data\.(source|encoded)|tokenizer\.path|.*\.init|renderer\..*_encoder)="
-BUCKETS = "gs://|s3://"  # that a prepared set may lie in
+BUCKETS = "gs://|s3://"  # that prepared sets and encodings may lie in
 DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
 INDEX = "SIGNER_WORKER"
 
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("name", help="of the Job: letters, digits and dashes, at most 40")
     parser.add_argument("dataset", help="as signer prepare names it, or encode")
     parser.add_argument("source", help="a folder below --mount; of encode a config, as signer train has it")
-    parser.add_argument("out", help="a folder below --mount; of a prepared set gs://BUCKET/SET too, or s3://…")
+    parser.add_argument("out", help="a folder below --mount, or gs://BUCKET/FOLDER, or s3://…")
     parser.add_argument("--workers", type=int, required=True, help="how many pods there are")
     parser.add_argument("--at-once", type=int, help="how many of them at a time (all)")
     parser.add_argument("--image", required=True, help="made with launch/Dockerfile.tpu or Dockerfile.gpu")
@@ -72,7 +72,7 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         raise ValueError(f"{given.name}: give a name of at most 40 small letters, digits and dashes, a letter first")
     mount, encode = given.mount.rstrip("/"), given.dataset == "encode"
     for path in (given.out,) if encode else (given.source, given.out):
-        if path == given.out and not encode and re.match(BUCKETS, path):
+        if path == given.out and re.match(BUCKETS, path):
             continue
         if not mount.startswith("/") or not f"{path}/".startswith(f"{mount}/"):
             raise ValueError(f"{path}: lies not below {given.mount or '/'} (--mount), and would go with its pod")
@@ -83,7 +83,7 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         raise ValueError(f"--accelerator: {given.dataset} is prepared without; it is for encode")
     for word in rest:
         several = word.partition("=")[2].split(",") if re.match(PATHS, word) else []
-        s3 = word.startswith("--config.data.source=")  # a prepared set may lie there, nothing else
+        s3 = word.startswith(("--config.data.source=", "--config.data.encoded="))  # these may lie there, nothing else
         if any(one and not re.match(r"\s*(/|gs://)" if not s3 else rf"\s*(/|{BUCKETS})", one) for one in several):
             raise ValueError(f"{word}: lies in the image; give the full path below --mount, or gs://…")
     words = ["prepare", given.dataset, "--source", given.source, "--out", given.out, *rest]

@@ -59,7 +59,7 @@ def _overridden(config: str | Path, overrides: Sequence[str]) -> ConfigDict:
     for override in overrides:
         apply(made, override)
     for name, value in flatten(made).items():
-        remote = in_bucket if name == "data.source" else is_url
+        remote = in_bucket if name in ("data.source", "data.encoded") else is_url
         if isinstance(value, str) and name.endswith(_PATHS) and not remote(value):
             check_local(value, f"config.{name}")
     return made

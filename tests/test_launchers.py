@@ -981,8 +981,9 @@ def test_pods_prepare_into_a_bucket_and_encode_from_it():
     whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
     jsonschema.validate(whole, SCHEMA)
     sets = "--config.data.source=gs://b/one,/mnt/data/two,s3://b/three"
-    run = launch("prepare_kubernetes.py", "enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--dry-run", sets)
-    assert run.returncode == 0 and sets in run.stdout
+    for out in ("/mnt/data/o", "gs://b/o", "s3://b/o"):
+        run = launch("prepare_kubernetes.py", "enc", "encode", "a.py", out, *PREPARED[4:], "--dry-run", sets)
+        assert run.returncode == 0 and sets in run.stdout and f'"{out}"' in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -990,7 +991,7 @@ def test_pods_prepare_into_a_bucket_and_encode_from_it():
     [
         ((*PREPARED, "--workers", "0"), "at least 1"),
         ((*PREPARED[:2], "gs://b/raw", *PREPARED[3:]), "would go with its pod"),
-        (("enc", "encode", "a.py", "gs://b/o", *PREPARED[4:]), "would go with its pod"),
+        (("enc", "encode", "a.py", "/o", *PREPARED[4:]), "would go with its pod"),
         (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.data.source=/a,b"), "lies in the image"),
         (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=s3://b/w"), "lies in the image"),
         ((*PREPARED[:3], "/out", *PREPARED[4:]), "would go with its pod"),

@@ -7,6 +7,7 @@ from typing import Any
 from signer_jax import storage
 from signer_jax.cli.common import command, say_overrides, table
 from signer_jax.cli.prepare import shard_of
+from signer_jax.mirror import shown
 
 
 def add(commands: Any) -> None:
@@ -17,7 +18,9 @@ def add(commands: Any) -> None:
         "then: signer train … --config.data.encoded=sets/how2sign-encoded", run,
     )  # fmt: skip
     parser.add_argument("--config", required=True, help="as signer train has it, with the same overrides")
-    parser.add_argument("--out", required=True, help="a folder for encodings of any number of configs; parts stay")
+    parser.add_argument(
+        "--out", required=True, help="a folder, here or in a bucket, for encodings of any number of configs; parts stay"
+    )
     parser.add_argument(
         "--shard", metavar="I/N", help="be worker I (from 0) of N, of one process or many, with a share of the parts"
     )
@@ -46,5 +49,5 @@ def run(arguments: argparse.Namespace) -> None:
             if any(one.absent for one in made):
                 print("the rest is other workers'; the same command without --shard makes what none has made")
             else:
-                print(f"all is there: signer train … --config.data.encoded={out}")
+                print(f"all is there: signer train … --config.data.encoded={shown(str(out))}")
         distributed.wait_for_all("finished")

@@ -46,7 +46,7 @@ IN_BUCKETS, COPIED = (
     ("workdir", "dir", "prior", "path", "back_translation"),
     ("src", "source", "style", "from_pose", "ref", "hyp", "input", "pose_folder"),
 )
-SETS = {("prepare", "out"), ("data", "dir")}  # prepared sets may lie in other buckets too
+SETS = {("prepare", "out"), ("data", "dir"), ("encode", "out")}  # these may lie in other buckets too
 
 
 def parser() -> argparse.ArgumentParser:

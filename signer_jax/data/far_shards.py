@@ -1,8 +1,9 @@
 """Records of a file in a bucket, each fetched by its range of bytes when it is asked for.
 
 The library reads files of this machine. So a file of the bucket has one here, as long and with holes: its index is put
-into it first, then each record that is asked for, which stays while the disk has room (`_SPARE`), and a quota too. What
-does not stay is read from a file in memory.
+into it first, then each record that is asked for, which stays while the disk has room (`_SPARE`), and a quota too, and
+all such files have fewer bytes than SIGNER_CACHE_BYTES, where that is given. What does not stay is read from a file in
+memory.
 
 SIGNER_CACHE/NAME-HASH/ranges/HASH-TAG        what was read of the file, in its places
                               HASH-TAG.have   a byte a record, and one for the index: whether it is there
@@ -12,10 +13,12 @@ of that tag alone. Where the files are taken away, whoever reads them makes them
 """
 
 import errno
+import math
 import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,11 +30,13 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from signer_jax import mirror
 from signer_jax.data import shard_index
 from signer_jax.data.shards import BROKEN, Shard, chunk_at, of_the_process
-from signer_jax.errors import Trouble
-from signer_jax.object_store import bytes_of, reaching, store, tag_of
+from signer_jax.errors import SignerError, Trouble
+from signer_jax.object_store import bytes_of, cache_folder, reaching, store, tag_of
 from signer_jax.outside import reason_of, told
 
 _SPARE = 10  # a part of the disk of so many is left free; what is read beyond that is fetched each time
+_LIMIT = "SIGNER_CACHE_BYTES"
+_LOOKED = 1.0  # seconds for which what all processes of the machine keep is not added up again
 _END = 1 << 16  # of a file: what says where its index is
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,7 +55,9 @@ def kept(directory: Path) -> str:
     """What to say of where records that are read stay."""
     place = mirror.place_of(directory)
     assert place is not None
-    return f"what was read is kept in {_folder(place)} while a tenth of that disk is free"
+    most = _most_bytes()
+    limit = "" if most == math.inf else f" and all that is kept has less than {most / 1e9:g} GB ({_LIMIT})"
+    return f"what was read is kept in {_folder(place)} while a tenth of that disk is free{limit}"
 
 
 @dataclass(frozen=True)
@@ -289,4 +296,48 @@ def _unwritten(path: Path, error: OSError) -> Exception:
 
 def _roomy(folder: Path, size: int) -> bool:
     disk = shutil.disk_usage(folder)
-    return disk.free - size > disk.total // _SPARE
+    return disk.free - size > disk.total // _SPARE and _KEPT.grows(size)
+
+
+def _most_bytes() -> float:
+    """What all kept files may take. Raises `SignerError` where it is no number."""
+    said = os.environ.get(_LIMIT, "").strip()
+    try:
+        most = float(said or math.inf)
+    except ValueError:
+        most = math.nan
+    if not most >= 0:
+        raise SignerError(f"{_LIMIT} {said}: is no number of bytes; give one, such as 200e9, or leave it out")
+    return most
+
+
+class _Kept:
+    """How many bytes the kept files of this machine take, as far as this process knows."""
+
+    def __init__(self) -> None:
+        self._lock, self._bytes, self._looked = threading.Lock(), 0, -math.inf
+
+    def grows(self, size: int) -> bool:
+        """Counts so many more; whether the limit allows them. Each process may be beyond it by what the others add
+        in the second before they look again.
+        """
+        if (most := _most_bytes()) == math.inf:
+            return True
+        with self._lock:
+            if (now := time.monotonic()) > self._looked + _LOOKED:
+                self._bytes, self._looked = _taken(), now
+            if self._bytes + size > most:
+                return False
+            self._bytes += size
+            return True
+
+
+_KEPT = _Kept()
+
+
+def _taken() -> int:
+    found = 0
+    for file in cache_folder().glob("*/ranges/*"):
+        with suppress(FileNotFoundError):
+            found += file.stat().st_blocks * 512
+    return found

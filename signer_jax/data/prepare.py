@@ -34,7 +34,7 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
         )
     if data.weights and data.corpus != reading.NAME:
         raise SignerError(f"config.data.weights: are of prepared sets, and {data.corpus} is one corpus; leave it ()")
-    if data.encoded and not Path(data.encoded).is_dir():
+    if data.encoded and not mirror.set_of(data.encoded, "config.data.encoded").is_dir():
         raise SignerError(
             f"config.data.encoded {data.encoded}: no such folder on this machine; make it with `signer encode`, or "
             "leave it empty to encode in the run"

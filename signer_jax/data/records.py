@@ -110,6 +110,11 @@ def _reference(tree: dict) -> tuple[Pose, np.ndarray]:
     return pose, _spans(tree["spans"], len(pose))
 
 
+def from_frame(start: int) -> Callable[[int], int]:
+    """What says to `Records.clip` that it begins there, however many frames there are."""
+    return lambda _: start
+
+
 class Records(Shard):
     """The samples of one shard of a corpus: the source that Grain reads."""
 
@@ -134,6 +139,14 @@ class Records(Shard):
     def video(self, index: int) -> np.ndarray:
         """The video of a motion that `corpus.json` says has one; raises as `filmed`."""
         return self.filmed(index)[1]
+
+    def clip(self, index: int, length: int, start_of: Callable[[int], int]) -> np.ndarray:
+        """`length` frames of `video(index)` from where `start_of` says, which is told how many it has; the last one
+        repeated past the end.
+        """
+        video = self.video(index)
+        start = start_of(len(video))
+        return video[np.minimum(np.arange(start, start + length), len(video) - 1)]
 
     def filmed(self, index: int) -> tuple[Sample, np.ndarray]:
         """A motion that `corpus.json` says has a video, and that: unpacking a record of many pixels takes a second.

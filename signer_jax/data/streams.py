@@ -274,37 +274,36 @@ def video_batches(
     records, indices = corpus.motions(split), video_indices(corpus, split)
 
     def transform(item: int, rng: np.random.Generator) -> dict:
-        frames, change = _random_frames(records.video(indices[item]), length, rng, augment)
+        frames, change = _random_frames(partial(records.clip, indices[item]), length, rng, augment)
         return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 
     return iterate(_Range(len(indices)), transform, reading, "videos", mixture)
 
 
 def _random_frames(
-    video: np.ndarray, length: int, rng: np.random.Generator, augment: Augment | None
-) -> tuple[np.ndarray, augmentation.Change | None]:
-    """`length` frames from a random start, at the speed of what is to be changed in them."""
+    clip: Callable[[int, Callable[[int], int]], np.ndarray], length: int, rng: np.random.Generator,
+    augment: Augment | None,
+) -> tuple[np.ndarray, augmentation.Change | None]:  # fmt: skip
+    """`length` frames of a `clip` (`Records.clip`) from a random start, at the speed of what is changed in them."""
     change = None if augment is None else augmentation.drawn(rng, augment)
     needed = length if change is None else augmentation.frames_needed(length, change)
-    start = int(rng.integers(0, max(len(video) - needed, 0) + 1))
-    if change is None:
-        return take_frames(video, start, length), None
-    return augmentation.at_speed(video, start, length, change), change
+    frames = clip(needed, lambda count: int(rng.integers(0, max(count - needed, 0) + 1)))
+    return frames if change is None else augmentation.at_speed(frames, 0, length, change), change
 
 
 def bucketed_videos(
-    load: Callable[[int], np.ndarray], plan: Plan, reading: Reading, mixture: Mixture | None = None,
-    augment: Augment | None = None,
+    load: Callable[[int, int, Callable[[int], int]], np.ndarray], plan: Plan, reading: Reading,
+    mixture: Mixture | None = None, augment: Augment | None = None,
 ) -> grain.DatasetIterator:  # fmt: skip
     """`video [b, t, h, w, 3]` float32 in [-1, 1], each batch of one bucket; clips from random starts.
 
-    `load` gives clip i of those that the plan was made for, uint8 `[t, h, w, 3]`; a mixture's sets are of these.
+    `load` gives frames of clip i of those that the plan was made for (`Records.clip`); a mixture's sets are of these.
     """
 
     def transform(row: int, rng: np.random.Generator) -> dict:
         placed = plan.placed[row]
         bucket = plan.buckets[placed.bucket]
-        frames, change = _random_frames(load(placed.clip), bucket.frames, rng, augment)
+        frames, change = _random_frames(partial(load, placed.clip), bucket.frames, rng, augment)
         frames = fitted(frames, placed, bucket)
         return {"video": to_model_range(frames if change is None else augmentation.on_pictures(frames, change))}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float, UInt8
 
 from signer_jax import outside, storage
@@ -61,6 +62,28 @@ def decodable(path: str | Path) -> int:
         return sum(1 for _ in _decoded(path, container, stream))
 
 
+def nearest(
+    name: str, data: bytes, wanted: Float[np.ndarray, " n"]
+) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+    """Of a file's bytes the frames that are shown nearest to these times (seconds after the first, ascending), the
+    earlier of two; each with how many of them it stands for. The last one stands for what lies behind it.
+
+    A frame that none of them names is decoded alone, and nothing is behind the last that is taken. Raises as `frames`.
+    """
+    with _held(Path(name), io.BytesIO(data), len(data)) as (container, stream):
+        upright, done = _converter(), 0
+        before: tuple[float, av.VideoFrame] | None = None
+        for time, frame in _decoded(name, container, stream):
+            end = done
+            while before and end < len(wanted) and wanted[end] - before[0] <= time - wanted[end]:
+                end += 1
+            if before and end > done:
+                yield end - done, upright(before[1])
+            done, before = end, (time, frame)
+        if before and done < len(wanted):
+            yield len(wanted) - done, upright(before[1])
+
+
 def frames_of(name: str, data: bytes) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
     """As `timed_frames`, of a file's bytes; `name` is what messages call it. Raises `SignerError` as `frames`."""
     with _held(Path(name), io.BytesIO(data), len(data)) as (container, stream):
@@ -96,7 +119,7 @@ def facts(path: str | Path) -> Facts:
             times = np.sort(np.array(known, np.float64)) * float(stream.time_base)
         else:  # an avi's packets have no times of their own
             times = np.arange(len(stamps)) / rate
-        upright = _upright(first)
+        upright = _converter()(first)
         plain = "mov" in container.format.name and stream.codec_context.name == "h264"
         return Facts(times - times[0], rate, upright.shape[0], upright.shape[1], _turns(first) != 0, plain)
 
@@ -113,6 +136,7 @@ def between(path: str | Path, start: float, end: float) -> Iterator[tuple[float,
             origin = stream.start_time * base
             if start > 0:
                 container.seek(int((origin + start) / base), stream=stream, backward=True)
+        upright = _converter()
         try:
             for frame in container.decode(stream):
                 if not isinstance(frame, av.VideoFrame) or frame.time is None:
@@ -122,7 +146,7 @@ def between(path: str | Path, start: float, end: float) -> Iterator[tuple[float,
                 if time >= end - _SAME_TIME:
                     break
                 if time >= start - _SAME_TIME:
-                    yield time, _upright(frame)
+                    yield time, upright(frame)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _damaged(path, outside.reason_of(error)) from None
 
@@ -132,17 +156,26 @@ def _turns(frame: "av.VideoFrame") -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _upright(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 3"]:
-    picture = frame.to_ndarray(format="rgb24")
-    turns = _turns(frame)
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+def _converter() -> Callable[["av.VideoFrame"], UInt8[np.ndarray, "h w 3"]]:
+    """What gives the frames of a video upright. One for all of them: what it sets up for their size takes longer than
+    a small frame does.
+    """
+    formatter = VideoReformatter()
+
+    def upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        picture = formatter.reformat(frame, format="rgb24").to_ndarray()
+        turns = _turns(frame)
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+    return upright
 
 
 def _timed(
     path: str | Path, container: "InputContainer", stream: "VideoStream"
 ) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    upright = _converter()
     for time, frame in _decoded(path, container, stream):
-        yield time, _upright(frame)
+        yield time, upright(frame)
 
 
 def _decoded(

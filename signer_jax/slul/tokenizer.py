@@ -31,6 +31,7 @@ _UNKNOWN_SURFACE = "\u2047"
 _TAG = re.compile(r"\[([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)\]")
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 _TRAINER, _NORMALISER = 2, 3  # what follows the pieces in a model file
+_MOST_FINE = 1 << 14  # letters
 _SENTINELS = 100  # T5 appends <extra_id_99> … <extra_id_0> to the vocabulary that its SentencePiece file holds
 
 
@@ -118,6 +119,7 @@ class Tokenizer:
         own = MASK in ids
         self._tags = {match[1]: i for name, i in ids.items() if own and (match := _TAG.fullmatch(name))}
         self._own = own
+        self._fine = set[str]()  # letters that `_legible` found it could leave
         self._hidden = {PAD, EOS, self.mask_id, *self._tags.values()}
         self._starts = {i for i, name in enumerate(names) if name.startswith(_WORD_START)}
         first = self._first_learned() if own else 0
@@ -277,7 +279,7 @@ class Tokenizer:
     def encode_gloss(self, glosses: Sequence[str]) -> list[int]:
         """The glosses, separated by spaces, and eos. Raises `SignerError` for a gloss that is empty or has a space."""
         for gloss in glosses:
-            if not gloss or len(gloss.split()) != 1 or gloss.strip() != gloss:
+            if gloss.split() != [gloss]:
                 raise SignerError(f"gloss {gloss!r}: empty or with a space inside; join its words with '-'")
         # Each gloss begins with its space, the first too, as SentencePiece has it by itself: what follows a gloss
         # does not depend on where it stands.
@@ -327,10 +329,13 @@ class Tokenizer:
         """The text with a quote that the vocabulary lacks written as the other one, without other marks that it lacks:
         an unknown piece around a known word would make the model read something else.
         """
-        for mark in {letter for letter in text if unicodedata.category(letter)[0] == "P"}:
-            if not self._knows(mark):
-                other = _OTHER_QUOTE.get(mark, " ")
-                text = text.replace(mark, other if self._knows(other) else " ")
+        for mark in set(text) - self._fine:
+            if unicodedata.category(mark)[0] != "P" or self._knows(mark):
+                if len(self._fine) < _MOST_FINE:
+                    self._fine.add(mark)
+                continue
+            other = _OTHER_QUOTE.get(mark, " ")
+            text = text.replace(mark, other if self._knows(other) else " ")
         return " ".join(text.split())
 
     def _knows(self, letter: str) -> bool:

@@ -87,15 +87,22 @@ def made(directory: Path, work: Work) -> list[Path]:
     return files
 
 
-def make(name: str, work: Work, files: Sequence[Path], missing: Callable[[], list[int]]) -> list[int]:
-    """Makes the parts that are `missing`, as the first process finds them, each process a share of them.
+def make(
+    name: str,
+    work: Work,
+    files: Sequence[Path],
+    missing: Callable[[], list[int]],
+    then: Callable[[Path], object] = lambda _: None,
+) -> list[int]:
+    """Makes the parts that are `missing`, as the first process finds them, each process a share of them; `then` sees
+    each that it has made.
 
     Returns their numbers when all are made.
     """
     absent, counts = first_tells(f"{name} missing", missing), work.counts
     for run in _in_a_row(share(absent, jax.process_index(), jax.process_count())):
         _make([files[part] for part in run], [counts[part] for part in run],
-              work.records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])), work.compressed)  # fmt: skip
+              work.records(sum(counts[: run[0]]), sum(counts[: run[-1] + 1])), work.compressed, then)  # fmt: skip
     wait_for_all(f"{name} made")
     return absent
 
@@ -114,7 +121,10 @@ def _in_a_row(parts: Sequence[int]) -> Iterator[list[int]]:
         yield [part for _, part in run]
 
 
-def _make(files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, None, None], compressed: bool) -> None:
+def _make(
+    files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, None, None], compressed: bool,
+    then: Callable[[Path], object],
+) -> None:  # fmt: skip
     """Writes parts in a row, of so many of these records each."""
     try:
         for file, count in zip(files, counts, strict=True):
@@ -125,6 +135,7 @@ def _make(files: Sequence[Path], counts: Sequence[int], rest: Generator[bytes, N
                     written += 1
                 if written < count:
                     raise ValueError(f"{file.name}: {written} records of {count}")
+            then(file)
         if next(rest, None) is not None:  # its end also ends its progress bar
             raise ValueError(f"{files[0].name}: more than {sum(counts)} records")
     finally:

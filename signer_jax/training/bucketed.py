@@ -17,9 +17,9 @@ import numpy as np
 
 from signer_jax import storage
 from signer_jax.data.buckets import Bucket, Clip, Placed, Plan, fitted, plan, seen, windows
-from signer_jax.data.records import Corpus
+from signer_jax.data.records import Corpus, from_frame
 from signer_jax.data.shards import Parts, Shard, pack
-from signer_jax.data.streams import Mixture, Reading, batched, spread_over, take_frames, video_indices, visits
+from signer_jax.data.streams import Mixture, Reading, batched, spread_over, video_indices, visits
 from signer_jax.data.windows import MotionWindows
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -140,7 +140,7 @@ def _encoding(
         encode, batch = encoders(ways), ways * each
         for i in progress(range(0, len(shown), batch), f"latents {size}"):
             clips = [
-                fitted(take_frames(records.video(motion), start, frames), placed, size)
+                fitted(records.clip(motion, frames, from_frame(start)), placed, size)
                 for motion, start, placed in shown[i : i + batch]
             ]
             latents = encode(np.stack(clips + [clips[-1]] * (batch - len(clips))))

@@ -3,7 +3,8 @@
 The stages that train the renderer read latents, which are encoded once. So what they see changed is encoded beside what
 is not: copy k of motion m is a motion of its own, k times as many records further, whose video, pose and candidates are
 changed by one draw. A copy's signer is one of its own too, so that its reference pictures, all changed in side and
-colours as it is, come from its own bank; turn, size and place are drawn for each motion. A copy keeps its speed.
+colours as it is, come from its own bank; turn, size and place are drawn for each motion. A copy keeps its speed. Clips
+that name no signer are dealt among several such signers of a copy (`Copies.looks`), each with a side and colours.
 
 By mirroring alone a window has two versions, so of the two copies that there are then (`validation`) one is mirrored
 throughout, and what may not be mirrored has no video there: it would be encoded twice.
@@ -27,6 +28,7 @@ from signer_jax.types import Pose, Sample
 
 _SPLIT = "train"
 _VERSION = 2  # of what a draw gives
+_LOOKS, _OF_A_LOOK = 16, 8  # of a copy's clips without a signer: at most so many looks, each of so many clips or more
 _ALL = augmentation.mirror_permutation(JOINTS)
 
 
@@ -43,7 +45,7 @@ class Copies(Corpus):
         if not copy:
             return None
         drawn = augmentation.drawn(np.random.default_rng((self._seed, copy, motion)), self._augment)
-        looks = self._looks(copy, self._listed[motion][2])
+        looks = self._looks(copy, self._signer_of(motion))
         mirrored = (looks.mirrored or self._by_side) and self._may_mirror(motion)
         return drawn._replace(speed=1.0, mirrored=mirrored, colours=looks.colours)
 
@@ -51,6 +53,18 @@ class Copies(Corpus):
         """The change of which side and colours are a signer's, in all motions."""
         name = int.from_bytes(hashlib.sha256(signer.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return augmentation.drawn(np.random.default_rng((self._seed, copy, name)), self._augment)
+
+    @cached_property
+    def looks(self) -> int:
+        """In how many sides and sets of colours a copy has the clips that name no signer. Each needs other clips of its
+        own for its references.
+        """
+        return min(max(sum(not named(signer) for *_, signer in self._listed) // _OF_A_LOOK, 1), _LOOKS)
+
+    def _signer_of(self, motion: int) -> str:
+        """Whose look a motion's copies have."""
+        signer = self._listed[motion][2]
+        return signer if named(signer) or self.looks == 1 else f"{signer}?{motion % self.looks}"
 
     @property
     def _by_side(self) -> bool:
@@ -70,7 +84,7 @@ class Copies(Corpus):
 
     # ---- What a corpus says ---------------------------------------------------------------------------------------
     def hash(self) -> str:
-        said = [self.plain.hash(), asdict(self._augment), self._seed, _VERSION]
+        said = [self.plain.hash(), asdict(self._augment), self._seed, _VERSION, *[self.looks] * (self.looks > 1)]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def sizes_of(self, split: str) -> list[tuple[int, int]]:
@@ -99,8 +113,9 @@ class Copies(Corpus):
     def _copied(self) -> list[tuple[int, bool, str]]:
         found = list(self._listed)
         for copy in range(1, self._augment.copies):
-            mirrored = {signer: self._looks(copy, signer).mirrored for signer in {one[2] for one in self._listed}}
-            for motion, (frames, video, signer) in enumerate(self._listed):
+            signers = [self._signer_of(motion) for motion in range(len(self._listed))]
+            mirrored = {signer: self._looks(copy, signer).mirrored for signer in set(signers)}
+            for motion, ((frames, video, _), signer) in enumerate(zip(self._listed, signers, strict=True)):
                 alike = self._by_side and not self._may_mirror(motion)
                 # What may not be mirrored has no pictures of what is.
                 other = mirrored[signer] and not self._by_side and not self._may_mirror(motion)
@@ -115,6 +130,11 @@ class Copies(Corpus):
 
     def _times(self, split: str) -> int:
         return self._augment.copies if split == _SPLIT else 1
+
+
+def named(signer: str) -> bool:
+    """Whether a clip names its signer; of several sets theirs stands before."""
+    return bool(signer.rpartition("/")[2])
 
 
 @lru_cache(maxsize=1)

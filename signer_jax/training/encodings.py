@@ -6,15 +6,15 @@ FOLDER/NAME.KEY/about.json            what the records depend on, and how many e
 NAME is what a run calls it (`latents`, `81x480x832`, `text_states`, …), KEY the hash of all that the records depend on:
 weights, corpus, windows, bucket, type and precision (`begun.Work`). Any number of machines make it, each a share of the
 parts that is its own, so that none waits for another. Nothing in it is ever changed or removed, and what a run reads of
-it are links, or copies on another disk.
+it are links, or copies on another disk. In a bucket a worker sends each part there and keeps none; a run fetches them.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from signer_jax import storage
+from signer_jax import mirror, storage
 from signer_jax.distributed import first_does
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json
@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
 def parts(directory: Path, work: begun.Work, folder: str) -> list[Path]:
     """The parts of what a run keeps in `directory`: those in the shared `folder`; where it is "", made (`begun`)."""
-    return found(Path(folder), directory.name, work) if folder else begun.made(directory, work)
+    return found(mirror.set_of(folder, KEY), directory.name, work) if folder else begun.made(directory, work)
 
 
 def found(folder: Path, name: str, work: begun.Work) -> list[Path]:
@@ -47,9 +47,10 @@ def found(folder: Path, name: str, work: begun.Work) -> list[Path]:
     place, files = _files(folder, name, work)
 
     def look() -> None:
+        absent = _absent(files, work.counts)
         if not place.is_dir():
             raise SignerError(_other(folder, name, work.key))
-        if absent := begun.not_whole(files, work.counts):
+        if absent:
             raise SignerError(
                 f"{KEY} {folder}: {len(absent)} of {len(files)} parts of {place.name} are not there yet (the "
                 f"first is {files[absent[0]].name}); the same `signer encode` makes them"
@@ -67,9 +68,9 @@ def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -
     def missing() -> list[int]:
         place.mkdir(parents=True, exist_ok=True)
         about = {"made_by": storage.MADE_BY, "kind": KIND, "key": dict(work.key), "counts": list(work.counts)}
-        if not (place / _ABOUT).exists():
+        if not mirror.there(place / _ABOUT):
             storage.write_file(place / _ABOUT, storage.to_json(about))
-        absent = set(begun.not_whole(files, work.counts)) & set(mine)
+        absent = set(_absent(files, work.counts)) & set(mine)
         for part in absent:
             storage.sweep(files[part])  # what a killed start left
         if len(absent) < len(mine):
@@ -77,8 +78,20 @@ def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -
             print(f"signer: {place}: {kept} of {len(mine)} parts were made before, and are kept", file=sys.stderr)
         return sorted(absent)
 
-    made = begun.make(name, work, files, missing)
-    return Made(place, len(files), len(made), len(begun.not_whole(files, work.counts)))
+    made = begun.make(name, work, files, missing, mirror.leave_there)
+    return Made(place, len(files), len(made), len(_absent(files, work.counts)))
+
+
+def _absent(files: Sequence[Path], counts: Sequence[int]) -> list[int]:
+    """As `begun.not_whole`. In a bucket a part is whole or not there, so none is fetched to be looked at."""
+    if not files or mirror.place_of(files[0]) is None:
+        return begun.not_whole(files, counts)
+    there = mirror.bring(files[0].parent, _is_part)
+    return [part for part, file in enumerate(files) if file.name not in there]
+
+
+def _is_part(name: str) -> bool:
+    return name.endswith(".arrayrecord")
 
 
 def _files(folder: Path, name: str, work: begun.Work) -> tuple[Path, list[Path]]:
@@ -90,6 +103,7 @@ def _files(folder: Path, name: str, work: begun.Work) -> tuple[Path, list[Path]]
 def _other(folder: Path, name: str, key: Mapping[str, Any]) -> str:
     """The line for an encoding that is not there: what is nearest to it, and what that depends on otherwise."""
     mend = f"run `signer encode` with this run's config, or set {KEY}= to encode in the run"
+    mirror.bring(folder, _is_part)
     if not folder.is_dir():
         return f"{KEY} {folder}: no such folder; {mend}"
     there = [(place.name, _key(place)) for place in sorted(folder.glob(f"{name}.{_HASH}")) if _key(place)]

@@ -29,7 +29,7 @@ from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, recover
 from signer_jax.training import bucketed, conditions, encoders, partitioning, unreferenced
 from signer_jax.training import latents as latent_cache
-from signer_jax.training.copies import Copies
+from signer_jax.training.copies import Copies, named
 
 _SIGNS_AT_ONCE = 16  # that are read to build the prior
 
@@ -102,7 +102,8 @@ def stage_batches(
     if name == "vae" and settings.vae.buckets:
         plan = bucket_plan("vae", settings, model, corpus)
         videos, records = streams.video_indices(corpus, "train"), corpus.motions("train")
-        return streams.bucketed_videos(lambda i: records.video(videos[i]), plan, reading, of_videos, changed)
+        load = lambda i, *part: records.clip(videos[i], *part)  # noqa: E731
+        return streams.bucketed_videos(load, plan, reading, of_videos, changed)
     if name == "vae":
         return streams.video_batches(corpus, "train", settings.vae.window, reading, of_videos, changed)
     if name == "pose":
@@ -336,15 +337,16 @@ def _told_of_copies(settings: Settings, corpus: Corpus, plain: Corpus) -> list[s
         return []
     clips = [signer for _, video, signer in plain.listed("train") if video]
     alike = augment.copies * len(clips) - sum(video for _, video, _ in corpus.listed("train"))
-    lines, unnamed = [], sum(not signer.rpartition("/")[2] for signer in clips)  # of several sets theirs stands before
+    lines, unnamed = [], sum(not named(signer) for signer in clips)
     if alike:
         lines.append(
             f"{alike} of {len(clips)} training clips may not be mirrored, and have no changed copy: by mirror alone it "
             "would be the clip itself"
         )
     if unnamed and (augment.colour or (augment.mirror and not augment.mirrors_alone)):
+        assert isinstance(corpus, Copies)
         lines.append(
-            f"{unnamed} of {len(clips)} training clips name no signer: each changed copy has one side and one set of "
+            f"{unnamed} of {len(clips)} training clips name no signer: a changed copy has {corpus.looks} of sides and "
             "colours for all of them; name their signers for more, or raise config.data.augment.copies"
         )
     return lines

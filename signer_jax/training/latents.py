@@ -19,7 +19,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
-from signer_jax.data.records import Corpus, Records
+from signer_jax.data.records import Corpus, Records, from_frame
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import (
     Mixture,
@@ -28,7 +28,6 @@ from signer_jax.data.streams import (
     iterate,
     spread,
     spread_over,
-    take_frames,
     to_model_range,
 )
 from signer_jax.data.windows import MotionWindows
@@ -311,8 +310,12 @@ def reference_places(
 
 def _load(records: Records, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
-    videos = {motion: records.video(motion) for motion in {motion for motion, _ in items}}
-    clips = [take_frames(videos[motion], start, window) for motion, start in items]
+    clips = []
+    for motion, some in groupby(items, key=lambda item: item[0]):  # in order: of each what its windows show
+        starts = [start for _, start in some]
+        first, end = min(starts), max(starts) + window
+        shown = records.clip(motion, end - first, from_frame(first))
+        clips += [shown[start - first : start - first + window] for start in starts]
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
 
 

@@ -5,7 +5,9 @@
 Two workers each: Grain's threads here, processes there, which read the same records with the same functions, whole
 shuffled, in the same batches; the step is one small jitted program that reads all of a batch. Each measurement is a
 process of its own, ours and theirs in turn, after the first batches. Printed: the median of the examples a second, and
-the ratio ours / theirs (above 1: ours is faster).
+the ratio ours / theirs (above 1: ours is faster); and of the processor time that an example takes, all processes and
+threads of a side together, which other work on the machine changes less. "whole" are films of which both sides decode
+every frame and keep some, as a plain dataset does; of "videos" both read those frames alone, by our function.
 
 "waiting" is the train loop's own share: the demo's renderer on cached latents, of whose steps the time that it waits
 for a batch and puts it onto the devices. "preparing" and "resizing" are clips a second of processor time, of
@@ -28,7 +30,7 @@ from typing import Any
 WORKERS, BATCH, WARM = 2, 8, 5  # WARM: batches before the clock starts
 CLIPS, SIZE, FPS = 24, 96, 16
 LENGTH = 9  # frames of a video
-LOADED = ("texts", "poses", "latents", "videos")
+LOADED = ("texts", "poses", "latents", "videos", "whole")
 PREPARED = ("preparing", "resizing")
 ANSWER = "answer:"
 
@@ -79,15 +81,17 @@ def examples(kind: str, folder: Path) -> tuple[Any, Callable]:
     if kind == "latents":
         shard = shards.Shard(folder / "latents.arrayrecord", shards.unpack, storage.REMAKE)
         return shard, lambda record, rng: {"latents": (record["latents"] - np.float32(0.1)) / np.float32(1.1)}
-    if kind == "videos":
+    if kind in ("videos", "whole"):
         if not (folder / "run").exists():
             reading.write(folder / "run", str(folder / "set"), fps=FPS, size=(64, 64))
         films = reading.opened(folder / "run").motions("train")
 
         def clip(i: int, rng: np.random.Generator) -> dict:
+            start = lambda count: int(rng.integers(0, max(count - LENGTH, 0) + 1))  # noqa: E731
+            if kind == "videos":  # as training reads them
+                return {"video": streams.to_model_range(films.clip(i, LENGTH, start))}
             video = films.video(i)
-            start = int(rng.integers(0, max(len(video) - LENGTH, 0) + 1))
-            return {"video": streams.to_model_range(streams.take_frames(video, start, LENGTH))}
+            return {"video": streams.to_model_range(streams.take_frames(video, start(len(video)), LENGTH))}
 
         return range(len(films)), clip
     corpus = records.Corpus(folder / "corpus")
@@ -149,8 +153,17 @@ def theirs(kind: str, folder: Path) -> Iterator[dict]:
             yield {name: x.numpy() for name, x in batch.items()}
 
 
-def loading(side: str, kind: str, folder: Path, seconds: float) -> float:
-    """Examples a second into a step."""
+def processor_time() -> float:
+    """Seconds of this process and those that it started."""
+    import psutil
+
+    own = psutil.Process()
+    times = [one.cpu_times() for one in (own, *own.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def loading(side: str, kind: str, folder: Path, seconds: float) -> tuple[float, float]:
+    """Examples a second into a step, and the microseconds of processor time that each takes."""
     batches = (ours if side == "ours" else theirs)(kind, folder)
     batch = next(batches)
     import jax
@@ -163,12 +176,12 @@ def loading(side: str, kind: str, folder: Path, seconds: float) -> float:
     for _ in range(WARM):
         jax.block_until_ready(step(partitioning.put_batch(batch, mesh)))
         batch = next(batches)
-    count, start = 0, time.perf_counter()
+    count, start, before = 0, time.perf_counter(), processor_time()
     while time.perf_counter() - start < seconds:
         made = step(partitioning.put_batch(next(batches), mesh))
         count += BATCH
     jax.block_until_ready(made)
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), 1e6 * (processor_time() - before) / count
 
 
 # ---- The train loop's waiting ----------------------------------------------------------------------------------------
@@ -252,11 +265,12 @@ def preparing(side: str, folder: Path, resized: bool) -> float:
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 
-def measured(kind: str, side: str, folder: Path, seconds: float) -> float:
-    """In a process of its own."""
+def measured(kind: str, side: str, folder: Path, seconds: float) -> list[float]:
+    """In a process of its own: what `loading` gives, or `preparing`."""
     command = [sys.executable, __file__, "--one", kind, side, str(folder), "--seconds", str(seconds)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return float(next(line for line in done.stdout.splitlines() if line.startswith(ANSWER)).removeprefix(ANSWER))
+    line = next(line for line in done.stdout.splitlines() if line.startswith(ANSWER))
+    return [float(value) for value in line.removeprefix(ANSWER).split()]
 
 
 def main() -> None:
@@ -273,8 +287,8 @@ def main() -> None:
             make(folder)
             return
         resized = kind == "resizing"
-        value = preparing(side, folder, resized) if kind in PREPARED else loading(side, kind, folder, given.seconds)
-        print(f"{ANSWER}{value}")
+        values = [preparing(side, folder, resized)] if kind in PREPARED else loading(side, kind, folder, given.seconds)
+        print(ANSWER, *values)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -283,13 +297,18 @@ def main() -> None:
             if kind == "waiting":
                 waiting(folder)
                 continue
-            found: dict[str, list[float]] = {"ours": [], "theirs": []}
+            found: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
             for _ in range(given.runs):
                 for side, values in found.items():
                     values.append(measured(kind, side, folder, given.seconds))
-            us, them = (statistics.median(values) for values in found.values())
+            (us, *our_time), (them, *their_time) = (
+                [statistics.median(column) for column in zip(*values, strict=True)] for values in found.values()
+            )
             what = "examples a second" if kind in LOADED else "clips a second of processor time"
             print(f"{kind}: {us:.1f} and {them:.1f} {what}, ratio {us / them:.2f}", flush=True)
+            if our_time:
+                took = f"{our_time[0]:.0f} and {their_time[0]:.0f} µs of processor time an example"
+                print(f"{kind}: {took}, ratio {their_time[0] / our_time[0]:.2f}", flush=True)
         print(f"load at the end: {os.getloadavg()[0]:.1f}")
 
 

@@ -123,7 +123,7 @@ def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["data.source", "vae.init", "renderer.text_encoder", "tokenizer.path"])
+@pytest.mark.parametrize("name", ["data.source", "data.encoded", "vae.init", "renderer.text_encoder", "tokenizer.path"])
 def test_a_url_in_a_config_is_one_line(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     said = fails(capsys, "train", "--config", "demo", "--workdir", "w", f"--config.{name}=https://x.org/a")

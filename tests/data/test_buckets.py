@@ -209,7 +209,11 @@ SMALL = b.read(["9x32x48", "5x32x32"], temporal=4, spatial=16, where="here")
 def stream(rows=None, seed=1, batch=4):
     plan = b.plan([Clip(*video.shape[:3]) for video in VIDEOS], SMALL, crop=0.35, enlarge=1.0)
     reading = streams.Reading(batch, seed, 1, 2, rows)
-    return plan, streams.bucketed_videos(VIDEOS.__getitem__, plan, reading)
+
+    def load(clip, length, start_of):
+        return streams.take_frames(VIDEOS[clip], start_of(len(VIDEOS[clip])), length)
+
+    return plan, streams.bucketed_videos(load, plan, reading)
 
 
 def test_batches_are_of_one_bucket_and_a_restored_stream_goes_on_exactly():

@@ -242,6 +242,28 @@ def test_what_the_disk_has_no_room_for_is_read_and_not_kept(bucket, source, tmp_
     assert not list((tmp_path / "other").rglob("*.partial"))
 
 
+def test_what_is_kept_has_a_limit_in_bytes(bucket, source, tmp_path, monkeypatch, capsys):
+    """Of all sets of the machine together; what is beyond it is read and not kept."""
+    assert prepare(source, SET) == 0
+    elsewhere(monkeypatch, tmp_path)
+    found = corpus(tmp_path / "run", SET).motions("train")
+    assert found.filmed(0)[0].name == "c0"
+    taken = sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*"))
+    assert taken
+    monkeypatch.setenv("SIGNER_CACHE_BYTES", str(taken))
+    monkeypatch.setattr(far_shards, "_LOOKED", 0.0)
+    assert [found.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
+    assert sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*")) == taken
+    monkeypatch.setenv("SIGNER_CACHE_BYTES", "2e9")
+    again = corpus(tmp_path / "again", SET).motions("train")
+    assert "and all that is kept has less than 2 GB (SIGNER_CACHE_BYTES)" in capsys.readouterr().err
+    assert [again.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
+    assert sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*")) > taken
+    monkeypatch.setenv("SIGNER_CACHE_BYTES", "much")
+    with pytest.raises(SignerError, match="SIGNER_CACHE_BYTES much: is no number of bytes; give one, such as 200e9"):
+        corpus(tmp_path / "third", SET)
+
+
 def test_a_set_that_is_made_anew_is_not_read_from_what_was_kept(bucket, source, tmp_path, monkeypatch):
     assert prepare(source, SET) == 0
     elsewhere(monkeypatch, tmp_path)

@@ -4,17 +4,20 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY
 from filmed import even, film, posed
 
 from signer_jax import configuration
 from signer_jax.cli.main import main
+from signer_jax.data import video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.prepared import layout, leakage, reading, work
 from signer_jax.data.prepared.taking import How
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard
+from signer_jax.data.streams import take_frames
 from signer_jax.errors import SignerError
 from signer_jax.training import run
 from signer_jax.validation import read
@@ -169,6 +172,49 @@ def test_a_motion_has_the_frames_that_are_listed(tmp_path):
     both = [(len(sample.pose), len(shown)) for sample, shown in (motions.filmed(i) for i in range(4))]
     assert both == [(frames, frames) for frames, *_ in listed]
     assert any(round(seconds, 6) != seconds for seconds in stored_seconds(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("fps", [8.0, 25.0, 40.0])
+def test_a_window_of_a_film_is_its_own_frames_and_what_lies_behind_is_not_decoded(tmp_path, monkeypatch, fps):
+    """Times of a variable rate, which the run's rate repeats and leaves out; also cut around a pose."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    stamps = [time + 11 * (i % 3) for i, time in enumerate(even(30))]
+    films = {name: film(folder / f"{name}.mp4", times) for name, times in
+             {"a": stamps, "b": even(9), "c": even(30)}.items()}  # fmt: skip
+    poses = {"c": posed(folder / "c.pose", 30)}
+    items = [Item(name, "train", pose=poses.get(name), video=file) for name, file in films.items()]
+    found = []
+    for k, some in enumerate((items[:2], items[2:])):
+        work.work(work.Job("own", folder, tmp_path / f"set{k}", How(), ("train",), lambda split, some=some: some))
+        found.append(corpus(tmp_path / f"run{k}", tmp_path / f"set{k}", fps=fps).motions("train"))
+    made: list[int] = []
+    real, decoded = video._converter, video._decoded
+
+    def counted():
+        upright = real()
+        return lambda frame: made.append(1) or upright(frame)
+
+    def watched(*given):
+        for one in decoded(*given):
+            seen.append(1)
+            yield one
+
+    monkeypatch.setattr(video, "_converter", counted)
+    monkeypatch.setattr(video, "_decoded", watched)
+    for motions, index in ((found[0], 0), (found[0], 1), (found[1], 0)):
+        seen: list[int] = []
+        whole = motions.video(index)
+        all_seen, count = len(seen), len(whole)
+        for start, length in ((0, 1), (0, 3), (count // 2, 2), (count - 1, 3), (0, count), (0, count + 2)):
+            made.clear(), seen.clear()
+            told: list[int] = []
+            part = motions.clip(index, length, lambda n, start=start, told=told: told.append(n) or start)
+            np.testing.assert_array_equal(part, take_frames(whole, start, length))
+            assert told == [count] and len(made) <= length
+        made.clear(), seen.clear()
+        motions.clip(index, 1, lambda _: 0)
+        assert len(made) == 1 and len(seen) <= min(8, all_seen)  # of 9 or 30
 
 
 def stored_seconds(folder: Path) -> list[float]:

@@ -160,7 +160,7 @@ def test_every_kind_of_value_is_walked():
     values += [msgpack.ExtType(5, bytes(size)) for size in (2, 4, 8, 16)] + [np.float32(1), {}, {"x": {"y": 1}}]
     packed = [msgpack.packb(value, default=float) for value in values] + [b"\xca" + bytes(4), b"\xd9\x01a"]
     for value in packed:
-        record = b"\x82\xa1a" + value + b"\xa1b" + b"\xdf" + (100_000).to_bytes(4, "big")
+        record = b"\x82\xa1a" + value + b"\xa1b" + b"\xdf" + (100_000).to_bytes(4, "big") + bytes(100_000)
         with pytest.raises(ValueError, match="more than 100000 items"):
             shards.unpack(record)
         shards._check_items(record, 200_000, lists=False)

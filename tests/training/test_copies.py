@@ -20,6 +20,7 @@ from signer_jax.opened import Opened
 from signer_jax.pose.skeleton import JOINTS
 from signer_jax.renderer.latents import COPY
 from signer_jax.training import bucketed, input_pipeline
+from signer_jax.training import copies as copied
 from signer_jax.training import latents as cache
 from signer_jax.training.copies import Copies
 from signer_jax.types import Pose, Sample
@@ -119,7 +120,28 @@ def test_what_copies_cannot_do_is_told(plain, tmp_path):
     )[0]  # fmt: skip
     plain.about["motions"]["train"] = [[row[0], row[1], "" if row[2] == "a" else "set/b", *row[3:]]
                                        for row in plain.about["motions"]["train"]]  # fmt: skip
-    assert "3 of 6 training clips name no signer: each changed copy has one side" in told(plain, SOME)[0]
+    assert "3 of 6 training clips name no signer: a changed copy has 1 of sides and colours" in told(plain, SOME)[0]
+
+
+def test_clips_without_a_signer_have_several_looks_in_a_copy(plain, monkeypatch):
+    """Each with other clips for its references; what names its signer is as before."""
+    rows = plain.about["motions"]["train"]
+    plain.about["motions"]["train"] = [[row[0], row[1], row[2] if i == 5 else "set/", *row[3:]]
+                                       for i, row in enumerate(rows)]  # fmt: skip
+    one, several = Copies(plain, SOME, 7), Copies(plain, SOME, 7)
+    assert one.looks == 1
+    monkeypatch.setattr(copied, "_OF_A_LOOK", 2)
+    assert several.looks == 2 and several.hash() != one.hash()
+    assert one.change(CLIPS + 5) is not None and several.listed("train")[:CLIPS] == one.listed("train")[:CLIPS]
+    np.testing.assert_equal(several.change(CLIPS + 5)._asdict(), one.change(CLIPS + 5)._asdict())
+    for copies, looks in ((one, 1), (several, 2)):
+        banks: dict[str, list[int]] = {}
+        for motion, (*_, signer) in list(enumerate(copies.listed("train")))[CLIPS : 2 * CLIPS - 1]:
+            banks.setdefault(signer.removesuffix("n"), []).append(motion)
+        assert len(banks) == looks and min(map(len, banks.values())) >= 2
+        colours = {signer: {copies.change(motion).colours.tobytes() for motion in of} for signer, of in banks.items()}
+        assert all(len(found) == 1 for found in colours.values())
+        assert len(set.union(*colours.values())) == looks
 
 
 def test_where_no_reference_is_read_copies_take_no_room_from_signers():

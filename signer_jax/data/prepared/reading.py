@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from signer_jax.data import far_shards, framing, records, timing
 from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout, leakage, learned
 from signer_jax.data.shards import BROKEN, Parts
-from signer_jax.data.video import frames_of
+from signer_jax.data.video import nearest
 from signer_jax.errors import SignerError, one_line
 from signer_jax.types import Pose, Sample
 
@@ -373,9 +373,8 @@ class _Motions(records.Records):
         motion = self._motion(index)
         if motion.video is None:
             raise self._lacks(index, "video")
-        video = self._decoded(motion)
-        if video is None:
-            raise self._lacks(index, "frame")
+        wanted = timing.grid(0, motion.seconds, self._fps)
+        video = self._seen(index, motion, nearest(motion.sample.name, motion.video, wanted))
         return replace(self._sample(motion), video=video), video
 
     def _sample(self, motion: layout.Motion) -> Sample:
@@ -390,27 +389,40 @@ class _Motions(records.Records):
         spans = np.array([[0, len(pose)]], np.int32) if sign else None
         return replace(sample, pose=pose, spans=spans)
 
-    def _decoded(self, motion: layout.Motion) -> UInt8[np.ndarray, "t h w 3"] | None:
-        """The frames that are shown at the run's times, each the nearest; None of a video without any."""
-        wanted = timing.grid(0, motion.seconds, self._fps)
-        kept: list[np.ndarray] = []
-        before: tuple[float, np.ndarray] | None = None
-        stamps: list[float] = []  # of the stored frames, as they come
-        for frame in self._seen(motion, stamps):
-            time = stamps[-1]
-            while before and len(kept) < len(wanted) and wanted[len(kept)] - before[0] <= time - wanted[len(kept)]:
-                kept.append(before[1])
-            before = time, frame
-        return np.stack(kept + [before[1]] * (len(wanted) - len(kept))) if before else None
+    def clip(self, index: int, length: int, start_of: Callable[[int], int]) -> UInt8[np.ndarray, "t h w 3"]:
+        """As `Records.clip`; the file is decoded up to the last of these frames, and they alone are made pictures."""
+        motion = self._motion(index)
+        if motion.video is None:
+            raise self._lacks(index, "video")
+        times = timing.grid(0, motion.seconds, self._fps)
+        start = start_of(len(times))
+        wanted = times[np.minimum(np.arange(start, start + length), len(times) - 1)]
+        return self._seen(index, motion, _first(length, nearest(motion.sample.name, motion.video, wanted)))
 
-    def _seen(self, motion: layout.Motion, stamps: list[float]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        """The stored frames as the run sees them; each one's time is added to `stamps`."""
+    def _seen(
+        self, index: int, motion: layout.Motion, shown: Iterable[tuple[int, UInt8[np.ndarray, "y x 3"]]]
+    ) -> UInt8[np.ndarray, "t h w 3"]:
+        """Stored frames, each with how many of the run's it stands for, as the run sees them."""
+        counts: list[int] = []
 
-        def stored() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-            for time, frame in frames_of(motion.sample.name, motion.video or b""):
-                stamps.append(time)
+        def stored() -> Iterator[UInt8[np.ndarray, "y x 3"]]:
+            for count, frame in shown:
+                counts.append(count)
                 yield frame
 
         if motion.centre is not None:
-            return framing.around_signer(stored(), motion.centre, motion.scale, self._size)
-        return framing.middle(stored(), self._size)
+            seen = list(framing.around_signer(stored(), motion.centre, motion.scale, self._size))
+        else:
+            seen = list(framing.middle(stored(), self._size))
+        if not seen:
+            raise self._lacks(index, "frame")
+        return np.stack([frame for frame, count in zip(seen, counts, strict=True) for _ in range(count)])
+
+
+def _first(length: int, shown: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Those that stand for so many; no more are asked for."""
+    for count, frame in shown:
+        yield count, frame
+        length -= count
+        if not length:
+            return
