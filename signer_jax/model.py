@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -439,7 +440,7 @@ def _fresh_rest(module: Any, key: jax.Array, known: Any, *inputs: Any, **options
     """The known parameters, and fresh ones of what they lack."""
 
     def make(key: jax.Array) -> dict:
-        return flatten_dict(module.init(key, *inputs, **options)["params"], sep="/")
+        return flatten_dict(_fresh(module, key, *inputs, **options), sep="/")
 
     flat = flatten_dict(known, sep="/")
     lacking = sorted(jax.eval_shape(make, key).keys() - flat.keys())
@@ -448,4 +449,13 @@ def _fresh_rest(module: Any, key: jax.Array, known: Any, *inputs: Any, **options
 
 
 def _fresh(module: Any, key: jax.Array, *inputs: Any, **options: Any) -> Any:
-    return jax.jit(lambda k: module.init(k, *inputs, **options))(key)["params"]
+    return _initialiser(module)(key, inputs, options)
+
+
+@lru_cache(maxsize=64)
+def _initialiser(module: Any) -> Callable[[jax.Array, tuple, dict[str, Any]], Any]:
+    """A module's parameters from a key and its inputs; one function for all that are equal, which jax traces once.
+
+    To initialise is to trace a whole forward pass, and a run asks for the shapes, then for the parameters of each part.
+    """
+    return jax.jit(lambda key, inputs, options: module.init(key, *inputs, **options)["params"])

@@ -3,7 +3,6 @@
 It is frozen wherever it is used, so it is not written back.
 """
 
-import functools
 from pathlib import Path
 
 import jax
@@ -97,7 +96,7 @@ def describe(path: str | Path, *, width: int | None = None, dtype: jnp.dtype = j
     for name in unread:
         del tensors[name]
     pictures = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, 3), jnp.float32)
-    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), pictures)
+    init = names.shapes_of(module, pictures)
     return names.Described(path, module, table_of(module), tensors, init, _IGNORED)
 
 

@@ -133,7 +133,7 @@ def check(path: str | Path, config: Mapping, table: Mapping[str, Kind], model: s
 
 
 def shapes(path: str | Path, function: Callable[[], Any]) -> Any:
-    """What `function`, a `jax.eval_shape`, returns. Raises `SignerError` where the config's values do not fit."""
+    """What `function`, of `names.shapes_of`, returns. Raises `SignerError` where the config's values do not fit."""
     try:
         return function()
     except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError, AssertionError) as error:

@@ -110,7 +110,7 @@ class Described(NamedTuple):
     module: Any
     table: Sequence[Row]
     tensors: Mapping[str, Tensor]
-    init: Callable[[], Any]  # the module's `jax.eval_shape`
+    init: Callable[[], Any]  # the shapes of the module's variables (`shapes_of`)
     optional: tuple[str, ...] = ()  # endings of tensors that may be there and are not read
 
     def check(self) -> None:
@@ -130,12 +130,29 @@ class Described(NamedTuple):
         return self.module, read
 
 
+def shapes_of(
+    module: Any, *inputs: jax.ShapeDtypeStruct, method: Callable | None = None, **options: jax.ShapeDtypeStruct
+) -> Callable[[], Any]:
+    """What gives the shapes of the variables that a Linen module has after a call with such inputs, without computing.
+
+    The call is traced when they are first asked for, once a process for all modules that are equal: a folder is looked
+    at several times before its tensors are read, and to trace takes longer than that.
+    """
+    return lambda: jax.tree.map(lambda leaf: leaf, _traced(module, method, inputs, tuple(sorted(options.items()))))
+
+
+@functools.lru_cache(maxsize=64)
+def _traced(module: Any, method: Callable | None, inputs: tuple, options: tuple) -> Any:
+    init = functools.partial(module.init, method=method)
+    return jax.eval_shape(init, jax.random.key(0), *inputs, **dict(options))
+
+
 def to_ours(
     path: str | Path, table: Sequence[Row], tensors: Mapping[str, Tensor], init: Callable[[], Any],
     optional: tuple[str, ...] = (), place: Place | None = None, kind: Kind | None = None,
     finish: Finish | None = None,
 ) -> dict:  # fmt: skip
-    """Our parameters from their tensors, float32 or as `kind` says; `init` is the module's `jax.eval_shape`.
+    """Our parameters from their tensors, float32 or as `kind` says; `init` gives their shapes (`shapes_of`).
 
     Numpy arrays; or, where `place` says how a parameter of a path and shape is split, arrays on the devices, of which
     this process reads what its own hold, every number once, and never has more than one shard on the host, in the type

@@ -10,7 +10,6 @@ What transformers 5 (`configuration_{t5,mt5,umt5}.py`, `modeling_*.py`, seen in 
   unless `tie_word_embeddings` is false there. mT5: never, whatever its config says.
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Descr
         del tensors[_HEAD]
     module = _module(path, kind, config, tied=_HEAD not in tensors).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
+    init = names.shapes_of(module, ids, ids)
     return names.Described(path, module, table_of(module), tensors, init, _IGNORED)
 
 
@@ -145,7 +144,7 @@ def describe_encoder(path: str | Path, *, width: int | None = None, dtype: jnp.d
         del tensors[name]
     module = _module(path, kind, config, tied=True).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    init = functools.partial(jax.eval_shape, functools.partial(module.init, method=T5.encode), jax.random.key(0), ids)
+    init = names.shapes_of(module, ids, method=T5.encode)
     return names.Described(path, module, table_of(module, ("encoder",)), tensors, init, _IGNORED)
 
 

@@ -111,7 +111,7 @@ def describe(path: str | Path, *, dtype: jnp.dtype = jnp.float32) -> names.Descr
     arrays = dict(_arrays(folder))
     module = _module(folder, arrays).clone(dtype=dtype)
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), ids, ids)
+    init = names.shapes_of(module, ids, ids)
     return names.Described(path, module, _table(module), arrays, init)
 
 

@@ -304,6 +304,4 @@ def _init(module: VideoTransformer) -> Callable[[], Any]:
     if module.face is not None:
         options["pose"] = shape(frames - 1, y, x, module.out_channels)
     inputs = (shape(frames, y, x, module.in_channels), shape(), shape(s, module.text_dim))
-    return lambda: jax.eval_shape(
-        lambda inputs, options: module.init(jax.random.key(0), *inputs, **options), inputs, options
-    )
+    return names.shapes_of(module, *inputs, **options)

@@ -1,6 +1,5 @@
 """Wan's video autoencoder (2.1 and 2.2) from and to the folders that diffusers' AutoencoderKLWan saves."""
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from signer_jax.errors import SignerError
 from signer_jax.interop import model_config, wan_original
-from signer_jax.interop.names import Described, Place, Row, Theirs, Turn, layer, theirs_of
+from signer_jax.interop.names import Described, Place, Row, Theirs, Turn, layer, shapes_of, theirs_of
 from signer_jax.interop.state_dict import read_config, read_tensors, write
 from signer_jax.renderer.vae import VideoVAE
 
@@ -145,7 +144,7 @@ def describe_vae(path: str | Path) -> Described:
     if (found := config.get("_class_name", _CLASS)) != _CLASS:
         raise SignerError(f"{path}: holds a {str(found)[:80]}, not an {_CLASS}; give one")
     module = _module(config, path)
-    init = functools.partial(jax.eval_shape, module.init, jax.random.key(0), _small_video(module))
+    init = shapes_of(module, _small_video(module))
     return Described(path, module, name_table(module), read_tensors(path), init)
 
 

@@ -5,7 +5,6 @@ Each joint is filtered over time where it is shown (confidence > 0), and left as
 
 import numpy as np
 from scipy.linalg import solveh_banded
-from scipy.signal import savgol_filter
 
 from signer_jax.types import Pose
 
@@ -23,6 +22,8 @@ def savitzky_golay(pose: Pose, window: int = 7, order: int = 2) -> Pose:
 
     Savitzky and Golay 1964, as `scipy.signal.savgol_filter`; a joint shown for fewer frames on end is left as it came.
     """
+    from scipy.signal import savgol_filter  # loads a third of scipy, which every training would wait for
+
     filtered = pose.coordinates.astype(np.float64)
     shown = pose.confidence > 0
     # Joints that are shown in the same frames are filtered together.

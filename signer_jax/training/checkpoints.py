@@ -5,7 +5,6 @@ shape and checksum, and the data's position. A checkpoint whose bytes have chang
 another model, and neither is ever loaded. Of a run in a bucket they lie there (`mirror.checkpoints`).
 """
 
-import logging
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
+from orbax.checkpoint._src.metadata.array_metadata_store import Store
 from orbax.checkpoint._src.multihost import multihost as coordination
 
 from signer_jax import bucket_lock
@@ -48,7 +48,7 @@ from signer_jax.training.contents import (
     sealed,
     shapes,
 )
-from signer_jax.training.damage import Damaged, readable, short, without_stragglers
+from signer_jax.training.damage import Damaged, only_errors, readable, short, without_stragglers
 from signer_jax.training.partitioning import path_name
 from signer_jax.training.selection import LastAndBest, Look, Params, looks_of
 from signer_jax.training.there import absolute, latest_step, pass_over, steps_of
@@ -75,6 +75,12 @@ class Checkpoints:
         seconds = math.ceil(60 * longest_wait(os.environ))
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
             coordination._DEFAULT_BARRIER_TIMEOUT = seconds
+        elif jax.default_backend() == "cpu":
+            # What all devices have is written from one. By itself Orbax writes a slice from each, so that hosts share
+            # the work: here nothing is gained by it, and a program is compiled for each shape, to cut the slices out.
+            whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False, array_metadata_store=Store())
+            with only_errors():
+                ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
         told = first_tells("losses", lambda: list(_losses(self.directory).items())) if best else []
         self._best, self._losses = best, dict(told)
@@ -138,7 +144,7 @@ class Checkpoints:
                 f"{self.directory}: has gone since the run began, so step {step} is not saved; mount the workdir "
                 "again, or put it back, then run the same command"
             )
-        about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(state)}
+        about: dict[str, Any] = {"data": iterator.get_state(), "arrays": described(partitioning.from_memory(state))}
         if loss is not None:
             about["loss"] = loss
         if looked is not None:
@@ -353,7 +359,7 @@ def _read_params(
     }  # fmt: skip
     _check_pieces(folder, arrays, together)
     path = epath.Path(folder / "state")
-    with _only_errors(), closing(ocp.PyTreeCheckpointHandler()) as handler:
+    with only_errors(), closing(ocp.PyTreeCheckpointHandler()) as handler:
         with _for_all(folder, together), readable(folder):
             whole = flatten_dict({key: handler.metadata(path).tree[key]}, sep="/")
             item = {name: leaf for name, leaf in whole.items() if kinds is None or name in arrays}
@@ -484,15 +490,3 @@ def _for_all(folder: Path, together: bool = True) -> Iterator[None]:
             raise Damaged(folder, "is damaged (as another process reads it)")
     if error is not None:
         raise error
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Orbax warns when one item of a checkpoint is read alone; the user asked for nothing else."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

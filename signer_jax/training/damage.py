@@ -3,6 +3,7 @@ its bytes, and leaves it where it is.
 """
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -107,3 +108,15 @@ _ELSEWHERE = re.compile(r"\b(shardings?|process(es)?|devices?|mesh|tree structur
 
 def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Orbax warns when one item of a checkpoint is read alone, or arrays are written otherwise: it was told to."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -435,7 +435,7 @@ _finite = partitioning.each(lambda leaf: jnp.isfinite(leaf).all(), lambda leaf: 
 def all_finite(tree: Any) -> bool:
     """Whether no array of the tree holds a NaN or an infinity."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return all(jax.device_get(_finite(leaves)))
+    return all(jax.device_get(_finite(partitioning.from_memory(leaves))))
 
 
 def _diverged(stage: Stage, what: str, checkpoints: Checkpoints, batch: str = "") -> SignerError:

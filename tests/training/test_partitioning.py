@@ -160,6 +160,10 @@ def test_nothing_is_compiled_for_each_array_of_a_cpus():
     mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     split = jax.device_put(np.arange(8.0), jax.sharding.NamedSharding(mesh, P("fsdp")))
     assert jax.tree.map(float, sums({"c": split})) == {"c": 28.0} and traced == [(8,)]
+    everywhere = jax.device_put(np.arange(3.0), jax.sharding.NamedSharding(mesh, P()))
+    seen = partitioning.from_memory({"d": everywhere, "e": split})
+    assert isinstance(seen["d"], np.ndarray) and seen["e"] is split
+    assert jax.tree.map(float, sums({"d": seen["d"]})) == {"d": 3.0} and traced == [(8,)]
 
 
 @pytest.mark.parametrize(
