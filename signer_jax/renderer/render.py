@@ -226,7 +226,7 @@ class Renderer:
         latents, step = self._inputs(noisy, step, c)
         return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
 
-    def _branch(self, params: dict, picture: Array, sigma: Array) -> Array:
+    def _branch(self, params: dict, picture: AnyArray, sigma: Array) -> Array:
         """What the control branch gives of pictures, on the token grid."""
         branch: Any = self.control
         return branch.apply({"params": params["control"]}, picture, timestep(sigma))
@@ -368,7 +368,7 @@ class Renderer:
 
             def velocity(x: Array, sigma: Array, rows: Conditions) -> Array:
                 picture = conditions.picture if reads else None
-                branch = None if picture is None else self._branch(params, jnp.asarray(picture), sigma[: len(picture)])
+                branch = None if picture is None else self._branch(params, picture, sigma[: len(picture)])
                 return self.velocity(params, x, sigma, rows, high=high, branch=branch)
 
             return guided(velocity, rest, dropped)
