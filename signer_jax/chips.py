@@ -1,4 +1,6 @@
-"""What accelerators have, in their makers' figures, and how a topology is named: `v5p:4x4x4`, `h100:8`, `cpu:8`."""
+"""What accelerators have, in their makers' figures, and how a topology is named: `v5p:4x4x4`, `2xv5p:4x4x4` (two
+slices, which the data centre's network joins), `h100:8`, `cpu:8`.
+"""
 
 import math
 import re
@@ -19,7 +21,7 @@ class Chip(NamedTuple):
     flops: float = 0.0  # a second, of bfloat16 products; 0 where nothing is said
     bandwidth: float = 0.0  # of its main memory
     link: float = 0.0  # what it sends to other chips, over all of its links, one way
-    near: float = 0.0  # the same to those of its node, where there are others; 0 where all are reached alike
+    near: float = 0.0  # the same to those of its node, or slice, where there are others; 0 where all are reached alike
 
 
 # The compiler's own limits (libtpu 0.0.42: "Used … of 15.75G hbm", 95.74G, 31.25G). All else: cloud.google.com/tpu/docs
@@ -29,6 +31,9 @@ TPUS = {
     "v5p": Chip(95.74 * GiB, 459e12, 2765e9, 600e9),
     "v6e": Chip(31.25 * GiB, 918e12, 1638e9, 400e9),
 }
+# What a chip sends to other slices: the same pages' "Data center network bandwidth", 50 Gbit/s a chip of v5p, and 6.4
+# and 25.6 Tbit/s a pod of 256 chips.
+_BETWEEN_SLICES = {"v5e": 3.125e9, "v5p": 6.25e9, "v6e": 12.5e9}
 # NVIDIA's data sheets (A100 80GB SXM, H100 SXM, H200 SXM): dense bfloat16, NVLink one way, within a node of eight; of
 # the memory that CUDA says a run takes `GPU_SHARE`.
 GPUS = {
@@ -68,6 +73,12 @@ class Topology(NamedTuple):
     name: str  # as it was given
     kind: str  # of the chips: a key of TPUS or GPUS, or CPU
     size: int  # chips
+    slices: int = 1
+
+    @property
+    def slice_name(self) -> str:
+        """Of a TPU, one of its slices."""
+        return self.name.partition("x")[2] if self.slices > 1 else self.name
 
     @property
     def tpu(self) -> bool:
@@ -77,12 +88,23 @@ class Topology(NamedTuple):
     def chip(self) -> Chip:
         if self.kind == CPU:
             return Chip(0.0)
-        chip = TPUS[self.kind] if self.tpu else GPUS[self.kind]
-        return chip if self.tpu or self.size <= NODE else chip._replace(link=_BETWEEN, near=chip.link)
+        if self.tpu:
+            chip = TPUS[self.kind]
+            return chip if self.slices == 1 else chip._replace(link=_BETWEEN_SLICES[self.kind], near=chip.link)
+        chip = GPUS[self.kind]
+        return chip if self.size <= NODE else chip._replace(link=_BETWEEN, near=chip.link)
 
 
 def topology(text: str) -> Topology:
     """Raises `SignerError` for a name that is none, with the known ones."""
+    if several := re.fullmatch(r"([1-9]\d{0,2})x([a-z]\w*[:-].+)", text.strip().lower()):
+        one, slices = topology(several[2]), int(several[1])
+        if not one.tpu:
+            raise SignerError(
+                f"--topology {text}: slices are of TPUs (2xv5p:4x4x4); of {one.kind} give the number of all, "
+                f"{one.kind}:{slices * one.size}"
+            )
+        return Topology(several[0] if slices > 1 else one.name, one.kind, slices * one.size, slices)
     found = re.fullmatch(r"(\w+):([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)", text.strip())
     kinds = (*TPUS, *GPUS, CPU)
     if slice_ := re.fullmatch(r"(v5e|v5litepod|v5p|v6e)-([1-9]\d{0,4})", text.strip().lower()):

@@ -20,10 +20,11 @@ from signer_jax import model as models
 from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
+from signer_jax.interop.later import later
 from signer_jax.interop.names import Described, held_as
 from signer_jax.interop.shards import TYPES, Watch
 from signer_jax.model import Model
-from signer_jax.opened import described, restored
+from signer_jax.opened import described
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.variants import VARIANTS
 from signer_jax.settings import Settings
@@ -34,6 +35,7 @@ from signer_jax.training.held import Weights
 from signer_jax.training.there import latest_step
 
 KIND = "set of exported weights"
+_TOGETHER = 1 << 30  # bytes of parameters that are read at a time, but for a single array that has more
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.
 _ADAPTER = re.compile(r"(renderer/transformer|slul)/.*/lora_[ab]$")
 
@@ -80,15 +82,15 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
     lines = []
     with storage.new_folder(out, KIND) as folder:
-        # One model in memory at a time: of two experts of 57 GB no accelerator holds both.
+        # An array of one model in memory at a time, or some small ones: a published one has 57 GB.
         rest: dict[str, Any] = {}
         for place, name in zip(wan.PIPELINE, variant.experts or ("",), strict=False):
             at = f"transformer/{name}/" if name else "transformer/"
-            beside = pipelines.write_transformer(folder, place, module, _read(weights, f"renderer/{at}"), type_, watch)
+            beside = pipelines.write_transformer(folder, place, module, _later(weights, f"renderer/{at}"), type_, watch)
             rest |= {at + path: value for path, value in beside.items()}
-        rest |= flatten_dict(_read(weights, "renderer/", but="renderer/transformer/"), sep="/")
+        rest |= flatten_dict(_later(weights, "renderer/", but="renderer/transformer/"), sep="/")
         # In float32, which it encodes in, whatever the others' type.
-        pipelines.write_vae(folder, vae, _read(weights, "vae/"), "F32", watch)
+        pipelines.write_vae(folder, vae, _later(weights, "vae/"), "F32", watch)
         there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
         parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
         lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")
@@ -107,14 +109,20 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     return lines
 
 
-def _read(weights: Weights, prefix: str, but: str = "\0") -> dict[str, Any]:
-    """A part of a run's parameters: those whose paths begin so, in float32, adapters merged."""
+def _later(weights: Weights, prefix: str, but: str = "\0") -> dict[str, Any]:
+    """A part of a run's parameters: those whose paths begin so, in float32, adapters merged. Each is read when it is
+    written.
+    """
     kinds = {path: kind for path, kind in weights.whole().items() if path.startswith(prefix)}
     kinds = {path: kind for path, kind in kinds.items() if not path.startswith(but)}
-    tree = weights.read(kinds, weights.settings.stages, merged=kinds)
-    for name in prefix.split("/")[:-1]:
-        tree = tree.get(name, {})
-    return tree
+    read = weights.reader(kinds, weights.settings.stages, merged=kinds)
+    shapes = flatten_dict(weights.shapes, sep="/")
+
+    def some(paths: list[str]) -> dict[str, Any]:
+        return flatten_dict(read({path: kinds[path] for path in paths}), sep="/")
+
+    found = later({path: shapes[path].shape for path in kinds}, some, together=_TOGETHER)
+    return unflatten_dict({path.removeprefix(prefix): value for path, value in found.items()}, sep="/")
 
 
 def _published_variant(workdir: Path) -> Any:
@@ -179,9 +187,9 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
         raise SignerError(f"{workdir}: this run has no SLUL (stages {settings.stages}), so there is no T5 to export")
     weights = described(workdir)
     _check_place(out, weights.shapes["slul"], type_)
-    settings, model, params = restored(weights, parts=("slul",), whole=True)
+    settings = weights.settings
     vocabulary = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
-    config, tensors = t5.theirs(model.slul, params["slul"])
+    config, tensors = t5.theirs(weights.model.slul, _later(weights, "slul/"))
     with storage.new_folder(out, KIND) as folder:
         state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
         data = outside.plain_file(vocabulary, "restore it").read_bytes()

@@ -187,14 +187,11 @@ def check_finished(settings: Settings, workdir: Path) -> None:
             raise SignerError(f"{workdir}: stage {stage!r} {stands}; run the same `signer train` to finish it")
 
 
-def restored(
-    weights: Weights, *, parts: Collection[str] | None = None, whole: bool = False
-) -> tuple[Settings, Model, dict[str, Any]]:
+def restored(weights: Weights, *, parts: Collection[str] | None = None) -> tuple[Settings, Model, dict[str, Any]]:
     """A run's settings, its modules, and their parameters after its last stage, running means where they were kept.
-    They lie as signing has them, or `whole`: in float32, adapters merged; of these `parts` alone, if any.
+    They lie as signing has them; of these `parts` alone, if any.
     """
-    kinds = weights.whole(parts) if whole else weights.for_signing(parts)
-    params = weights.ready({}, kinds, weights.settings.stages, merged=kinds if whole else ())
+    params = weights.ready({}, weights.for_signing(parts), weights.settings.stages)
     return weights.settings, weights.model, params
 
 

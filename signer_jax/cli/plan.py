@@ -34,7 +34,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--topology", required=True,
-        help="a TPU's shape (v5e:4x4, v6e:8x8, v5p:4x4x4), a number of GPUs (a100:8, h100:8, h200:64), or cpu:8",
+        help="a TPU's shape (v5e:4x4, v6e:8x8, v5p:4x4x4; 2xv5p:4x4x4: two slices), a number of GPUs (a100:8, h100:8, "
+        "h200:64), or cpu:8",
     )  # fmt: skip
     parser.add_argument("--stage", help="one of config.stages; all of them if not given")
     parser.add_argument(

@@ -50,7 +50,7 @@ def of(step: Step, topology: Topology, *, keep: bool = False) -> Compiled:
     seconds = time.perf_counter() - started
     text, memory = program.as_text() or "", program.memory_analysis()
     assert memory is not None
-    used, found = cost.arguments(text), cost.read(text)
+    used, found = cost.arguments(text), cost.read(text, slices=topology.slices)
     found = replace(found, flops=found.flops + flops.kernels(traced.jaxpr.jaxpr))
     return Compiled(
         seconds, 0, (), max(0, int(memory.argument_size_in_bytes - used)), int(memory.temp_size_in_bytes),

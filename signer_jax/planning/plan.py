@@ -32,7 +32,7 @@ class Plan:
     moved: dict[str, float]  # bytes by kind of collective: what it gives back
     arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape
     sent: float  # bytes that go over the links
-    near: float  # of them, those between GPUs of a node, where there are several nodes
+    near: float  # of them, those within a node of GPUs or a slice of TPUs, where there are several
     touched: float  # bytes read and written in memory
     whole: dict[str, int]  # large arrays that no axis splits
     largest: tuple[str, ...]  # of the temporaries, where the compiler found no room
@@ -117,7 +117,8 @@ def _compiled(found: Plan, step: Step, topology: Topology, keep: bool) -> Plan:
     cost = made.cost
     return replace(
         found, method="compiled", memory=memory, total=sum(memory.values()), computed=cost.flops, moved=cost.bytes,
-        arrays=cost.arrays, sent=cost.sent, touched=cost.touched, compile_seconds=made.seconds, saved=made.saved,
+        arrays=cost.arrays, sent=cost.sent + cost.far, near=cost.sent if found.chip.near else 0.0,
+        touched=cost.touched, compile_seconds=made.seconds, saved=made.saved,
     )  # fmt: skip
 
 
@@ -200,7 +201,10 @@ def _times(plan: Plan) -> list[str]:
 
 
 def _links(plan: Plan) -> str:
-    far = f"{(plan.sent - plan.near) / 1e9:.3g} GB at {plan.chip.link / 1e9:.0f} GB/s"
-    if plan.topology.partition(":")[0] in TPUS:
-        return f"{far}, if all of a chip's links are at work (those of one axis of the torus have a share of it)"
-    return f"{far}, {plan.near / 1e9:.3g} GB at {plan.chip.near / 1e9:.0f} GB/s within nodes" if plan.near else far
+    chip, tpu = plan.chip, plan.topology.partition(":")[0].rpartition("x")[2] in TPUS
+    far = f"{(plan.sent - plan.near) / 1e9:.3g} GB at {chip.link / 1e9:.3g} GB/s"
+    near = f"{plan.near / 1e9:.3g} GB at {chip.near / 1e9:.3g} GB/s within"
+    torus = "if all of a chip's links are at work (those of one axis of the torus have a share of it)"
+    if tpu:
+        return f"{far} between slices, {near} them, {torus}" if chip.near else f"{far}, {torus}"
+    return f"{far}, {near} nodes" if plan.near else far

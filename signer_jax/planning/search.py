@@ -89,7 +89,7 @@ def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[
     for remat in (settings.remat, *policies):
         yield own, settings.stage(stage).batch, remat
     accumulate = settings.stage(stage).accumulate
-    batched, divided = _meshes(own, topology.size)
+    batched, divided = _meshes(own, topology.size, topology.slices)
     other = _POLICIES[not again(settings.remat)]
     ways = (
         (batched[:2], _ROWS, settings.remat),
@@ -106,15 +106,18 @@ def _candidates(stage: str, settings: Settings, topology: Topology) -> Iterator[
                 yield mesh, rows * accumulate * mesh["data"] * mesh["fsdp"], remat
 
 
-def _meshes(own: dict[str, int], size: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """The config's and those that split the batch, with parameters or without; a few that split a layer's work."""
+def _meshes(own: dict[str, int], size: int, slices: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """The config's and those that split the batch, with parameters or without; a few that split a layer's work. Of
+    several slices the first of them have a copy of the parameters each.
+    """
     one = dict.fromkeys(AXES, 1)
-    batched = [own, one | {"fsdp": size}]
-    batched += [one | {"data": n, "fsdp": size // n} for n in (2, 4, size) if size % n == 0 and n <= size]
+    batched = [own, one | {"data": slices, "fsdp": size // slices}]
+    ways = [n for n in (1, 2, 4, size) if size % n == 0 and n <= size and n != slices]
+    batched += [one | {"data": n, "fsdp": size // n} for n in ways]
     divided = [
-        one | {"fsdp": size // n, axis: n}
+        one | {"data": slices, "fsdp": size // slices // n, axis: n}
         for axis in AXES if axis not in ("data", "fsdp")
-        for n in (2, 4, _WIDEST) if size % n == 0 and n <= size
+        for n in (2, 4, _WIDEST) if size // slices % n == 0
     ]  # fmt: skip
     return batched, [mesh for mesh in divided if mesh not in batched]
 

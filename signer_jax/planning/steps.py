@@ -162,7 +162,8 @@ def devices_of(topology: Topology) -> list | None:
     from jax.experimental import topologies
 
     try:
-        return list(topologies.get_topology_desc(topology.name, "tpu").devices)
+        several = {"num_slices": topology.slices} if topology.slices > 1 else {}
+        return list(topologies.get_topology_desc(topology.slice_name, "tpu", **several).devices)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SignerError(

@@ -58,6 +58,11 @@ DROPPED: dict[str, tuple[str, ...]] = {
 }
 
 
+def streams_of(conditions: Conditions, names: Collection[str]) -> frozenset[str]:
+    """The streams of these `names` (of `DROPPED`) that are there: what `without` changes."""
+    return frozenset(stream for name in names for stream in DROPPED[name] if getattr(conditions, stream) is not None)
+
+
 def without(conditions: Conditions, names: Collection[str], keep: Float[Array, " b"] | None = None) -> Conditions:
     """The conditions without what `names` (of `DROPPED`) say, but for the examples whose `keep` is 1.
 

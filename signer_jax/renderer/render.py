@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from signer_jax.errors import SignerError
 from signer_jax.pose.rasterise import rasterise
 from signer_jax.renderer import pose_picture
-from signer_jax.renderer.conditions import Conditions, Encode, given, in_front, without
+from signer_jax.renderer.conditions import Conditions, Encode, given, in_front, streams_of, without
 from signer_jax.renderer.control import ControlBranch, fold_time
 from signer_jax.renderer.hybrid import Head, Stem
 from signer_jax.renderer.losses import covered, hand_and_face_weight, hand_weight
@@ -195,11 +195,13 @@ class Renderer:
         conditions: Conditions,
         *,
         high: bool | Bool[Array, ""] | None = None,
+        branch: Float[Array, "a k h w d"] | None = None,
     ) -> Float[Array, "b t h w z"]:
         """One prediction of ε - x0, of all frames that `whole` gives.
 
         Of two experts one is run, for all examples: `high` says whether the one for high noise, by the first example's
-        level where it is None. An example whose level is the other's gets NaN, not another model's answer.
+        level where it is None. An example whose level is the other's gets NaN, not another model's answer. `branch`:
+        what the control branch gives (`_branch`), where it is known, of the pictures that the rows have in turn.
 
         The transformer alone gives it itself, as published weights do; the head gives the clean latents that the
         velocity leads to, so that no noise has to be carried through the network to be taken out again. Raises
@@ -211,10 +213,9 @@ class Renderer:
             return self._hybrid(params, noisy, sigma, c)
         inputs: dict[str, Any] = {}
         if self.control is not None and c.picture is not None:
-            branch: Any = self.control
-            inputs |= {
-                "control": branch.apply({"params": params["control"]}, c.picture, step), "control_scale": c.scale
-            }  # fmt: skip
+            branch = self._branch(params, c.picture, sigma)
+        if branch is not None:
+            inputs |= {"control": jnp.tile(branch, (len(noisy) // len(branch), 1, 1, 1, 1)), "control_scale": c.scale}
         if c.clip is not None:
             inputs["image"] = c.clip
         if c.semantics is not None:
@@ -224,6 +225,11 @@ class Renderer:
             inputs |= {"pose": jnp.zeros_like(video) if c.pose is None else c.pose, "face": c.face}
         latents, step = self._inputs(noisy, step, c)
         return self._transform(params["transformer"], sigma, high, (latents, step, c.text), inputs)
+
+    def _branch(self, params: dict, picture: AnyArray, sigma: Array) -> Array:
+        """What the control branch gives of pictures, on the token grid."""
+        branch: Any = self.control
+        return branch.apply({"params": params["control"]}, picture, timestep(sigma))
 
     def fresh_velocity(
         self, noisy: Float[Array, "b t h w z"], sigma: Float[Array, " b"], reference: Float[AnyArray, "b h w z"] | None
@@ -343,17 +349,29 @@ class Renderer:
     ) -> Field | Experts[Field]:
         """`guidance` leads away from all of `GUIDED` together, `apart` from each of its names (of `DROPPED`) alone;
         `apart_low` is in its place for the expert of low noise, for the names that it has.
+
+        No row is computed twice: sets that drop the same streams are one, one that drops none is left out, and the
+        control branch is run on the rows of the full conditions alone, since those without a pose add none of it.
         """
-        together = Dropped(guidance, without(conditions, GUIDED))
+        reads = self.control is not None and conditions.picture is not None
+        rest = conditions._replace(picture=None) if reads else conditions
 
         def by(high: bool | None) -> Field:
             each = {**apart, **apart_low} if high is False else apart
-            alone = [Dropped(value, without(conditions, {name})) for name, value in each.items() if value != 1.0]
+            shares: dict[frozenset[str], float] = {}
+            names: dict[frozenset[str], Sequence[str]] = {}
+            for some, value in ((GUIDED, guidance), *(((name,), value) for name, value in each.items())):
+                if value != 1.0 and (streams := streams_of(conditions, some)):
+                    shares[streams] = shares.get(streams, 0.0) + value - 1.0
+                    names[streams] = some
+            dropped = [Dropped(1.0 + share, without(rest, names[streams])) for streams, share in shares.items()]
 
-            def velocity(x: Array, sigma: Array, conditions: Conditions) -> Array:
-                return self.velocity(params, x, sigma, conditions, high=high)
+            def velocity(x: Array, sigma: Array, rows: Conditions) -> Array:
+                picture = conditions.picture if reads else None
+                branch = None if picture is None else self._branch(params, picture, sigma[: len(picture)])
+                return self.velocity(params, x, sigma, rows, high=high, branch=branch)
 
-            return guided(velocity, conditions, [together, *alone])
+            return guided(velocity, rest, dropped)
 
         if self.variant.boundary is None:
             return by(None)

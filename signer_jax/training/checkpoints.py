@@ -33,6 +33,7 @@ from signer_jax.distributed import (
     seen,
 )
 from signer_jax.errors import Absent, SignerError, Trouble
+from signer_jax.interop.later import grouped
 from signer_jax.interop.names import Place
 from signer_jax.object_store import is_url, sizes
 from signer_jax.training import partitioning, pieces
@@ -213,7 +214,7 @@ class Checkpoints:
         Raises `Damaged` for the first that is, the same in every process.
         """
         now, found, together = flatten_dict(own, sep="/"), dict[str, Any](), _reads_together(place)
-        for names in _parted({name: leaf.nbytes for name, leaf in now.items()}):
+        for names in grouped({name: leaf.nbytes for name, leaf in now.items()}, _TOGETHER):
             kinds = {name: np.dtype(now[name].dtype) for name in names}
             means = {name: now[name] for name in names} if counted else {}
             for count, step in enumerate(steps, 1 + counted):
@@ -392,20 +393,7 @@ def _groups(arrays: Mapping[str, dict], kinds: Mapping[str, np.dtype]) -> list[l
         for name, array in arrays.items() if name in kinds and np.dtype(array["dtype"]) != kinds[name]
     }  # fmt: skip
     whole = [name for name in arrays if name not in rounded]
-    return [*([whole] if whole else []), *_parted(rounded)]
-
-
-def _parted(sizes: Mapping[str, int]) -> list[list[str]]:
-    """The names, in their order, those together whose bytes are few enough."""
-    groups: list[list[str]] = []
-    size = 0
-    for name, bytes_ in sizes.items():
-        if not groups or size + bytes_ > _TOGETHER:
-            groups.append([])
-            size = 0
-        groups[-1].append(name)
-        size += bytes_
-    return groups
+    return [*([whole] if whole else []), *grouped(rounded, _TOGETHER)]
 
 
 @jax.jit

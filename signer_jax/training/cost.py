@@ -33,15 +33,16 @@ class Cost:
     arrays: dict[str, dict[str, float]]  # of each kind: how often an array of each shape, "bf16[96,8960]"
     sent: float = 0.0  # bytes that a device sends for its collectives, each in a ring of those that take part
     touched: float = 0.0  # bytes that operations read and write in the device's main memory
+    far: float = 0.0  # bytes that a device sends to other slices of TPUs, beside `sent`, in a ring of the slices
 
 
-def read(text: str) -> Cost:
-    """The cost of a compiled program, `compiled.as_text()`."""
+def read(text: str, *, slices: int = 1) -> Cost:
+    """The cost of a compiled program, `compiled.as_text()`, whose devices lie in so many slices."""
     computations, entry = _parse(text)
     times, fused = _times(computations, entry), _inside_operations(computations)
     partitions = re.search(r"num_partitions=(\d+)", text[: text.find("\n")])
     devices = int(partitions[1]) if partitions else 1
-    flops = sent = touched = 0.0
+    flops = sent = touched = far = 0.0
     moved: dict[str, float] = {}
     arrays: dict[str, dict[str, float]] = {}
     for name, count in times.items():
@@ -59,7 +60,12 @@ def read(text: str) -> Cost:
                     moved[kind] = moved.get(kind, 0) + count * _size(part)
                 begun = by_name.get(next(iter(op.operands()), ""), op) if op.kind.endswith("-done") else op
                 sent += count * _sent(kind, sum(map(_size, _SHAPE.findall(op.shape))), _together(begun, devices))
-    return Cost(flops, moved, arrays, sent, touched)
+            if kind == "recv" and (between := _between_slices(op)):
+                size = _size(_SHAPE.findall(op.shape)[0])  # what the network's own program gives back
+                named = f"{between} between slices"
+                moved[named] = moved.get(named, 0) + count * size
+                far += count * _sent(between, size, slices)
+    return Cost(flops, moved, arrays, sent, touched, far)
 
 
 def arguments(text: str) -> float:
@@ -187,10 +193,17 @@ def _sent(kind: str, results: float, n: int) -> float:
     return results * factors.get(kind, share)
 
 
+def _between_slices(op: _Op) -> str:
+    """The kind of collective that runs from slice to slice, outside the program, for this transfer; "" of others."""
+    found = re.search(r'_xla_megascale_transfer_type="(\w+)"', op.rest)
+    return found[1].lower().replace("_", "-").replace("one-to-one", "collective-permute") if found else ""
+
+
 # Operations that move nothing by themselves: what they call does, or what takes their results.
 _FREE = frozenset({
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
-    "partition-id", "replica-id", "iota", "opt-barrier", "copy-done", "async-start", "async-update",
+    "partition-id", "replica-id", "iota", "opt-barrier", "copy-done", "async-start", "async-update", "send-done",
+    "recv-done",
 })  # fmt: skip
 
 

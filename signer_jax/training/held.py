@@ -5,7 +5,7 @@ seed gives. So a stage has nothing else in memory than what it uses, and what it
 whoever needs it otherwise reads it anew, tensor by tensor, each straight into its type.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,13 @@ class Weights:
         kernel that held them would be rounded, and most of them lost. In float32, and into the kernels of `merged`,
         they are merged, one kernel after the other. Raises `SignerError` where files are none.
         """
+        return self.reader(kinds, after, merged)(kinds)
+
+    def reader(self, kinds: Kinds, after: Sequence[str], merged: Collection[str] = ()) -> Callable[[Kinds], Params]:
+        """`read` of some of these paths at a time, each asked for once; what stands where is looked up here, once.
+
+        Raises `SignerError` as `read`.
+        """
         place, shapes = partitioning.placing(self.mesh), flatten_dict(self.shapes, sep="/")
         owners, learned_beside = self._learned(kinds, after)
         scale = self.settings.lora.alpha / self.settings.lora.rank
@@ -131,39 +138,43 @@ class Weights:
                 value = lora.added(value, a, b, scale)
             return partitioning.as_type(value, kinds[path])
 
-        found: dict[str, jax.Array] = {}
-        for stage in after:
-            theirs = {path: read_as(path) for path, owner in owners.items() if owner == stage}
-            if theirs:
-                learned = flatten_dict(read_params(self._checkpoints(stage), place, theirs), sep="/")
-                found |= {path: finish(path, value) for path, value in learned.items()}
-
-        def load(at: str, described: Described) -> dict[str, jax.Array]:
+        def load(at: str, described: Described, asked: Kinds) -> dict[str, jax.Array]:
             def kind(name: str, _: np.dtype) -> np.dtype | None:
                 path = f"{at}/{name}"
-                return read_as(path) if path in kinds and path not in owners else None
+                return read_as(path) if path in asked and path not in owners else None
 
             _, tree = described.load(inside(place, at), kind, lambda name, value: finish(f"{at}/{name}", value))
             return {f"{at}/{name}": value for name, value in flatten_dict(tree, sep="/").items()}
 
-        for at, described in self.published.items():
-            if any(path.startswith(f"{at}/") and path not in owners for path in kinds):
-                found |= load(at, described)
-        lacking = {path: jax.ShapeDtypeStruct(shapes[path].shape, read_as(path)) for path in kinds if path not in found}
-        if lacking:
-            parts = {path.partition("/")[0] for path in lacking}
-            model, seed = self.model, self.settings.seed
-            fresh = partitioning.made(
-                lambda: models.init(model, self.settings, self.known, seed, parts), lacking, self.mesh
-            )
-            found |= {path: finish(path, value) for path, value in fresh.items()}
-        for path in sorted(apart):
-            layer, some = path.removesuffix("/kernel"), learned_beside.pop(path)
-            beside = {A: [a for a, _ in some], B: [b * scale for _, b in some]}
-            for name in (f"{layer}/{A}", f"{layer}/{B}"):
-                both = lora.together(name, beside[name.rpartition("/")[2]])
-                found[name] = jax.device_put(both, place(name, both.shape))
-        return unflatten_dict(found, sep="/")
+        def read(asked: Kinds) -> Params:
+            found: dict[str, jax.Array] = {}
+            for stage in after:
+                theirs = {path: read_as(path) for path in asked if owners.get(path) == stage}
+                if theirs:
+                    learned = flatten_dict(read_params(self._checkpoints(stage), place, theirs), sep="/")
+                    found |= {path: finish(path, value) for path, value in learned.items()}
+            for at, described in self.published.items():
+                if any(path.startswith(f"{at}/") and path not in owners for path in asked):
+                    found |= load(at, described, asked)
+            lacking = {
+                path: jax.ShapeDtypeStruct(shapes[path].shape, read_as(path)) for path in asked if path not in found
+            }
+            if lacking:
+                parts = {path.partition("/")[0] for path in lacking}
+                model, seed = self.model, self.settings.seed
+                fresh = partitioning.made(
+                    lambda: models.init(model, self.settings, self.known, seed, parts), lacking, self.mesh
+                )
+                found |= {path: finish(path, value) for path, value in fresh.items()}
+            for path in sorted(apart & asked.keys()):
+                layer, some = path.removesuffix("/kernel"), learned_beside.pop(path)
+                beside = {A: [a for a, _ in some], B: [b * scale for _, b in some]}
+                for name in (f"{layer}/{A}", f"{layer}/{B}"):
+                    both = lora.together(name, beside[name.rpartition("/")[2]])
+                    found[name] = jax.device_put(both, place(name, both.shape))
+            return unflatten_dict(found, sep="/")
+
+        return read
 
     def spent(self, params: Params, learned: Params) -> set[str]:
         """The parts whose adapters a stage trained and `read` leaves beside the kernels: these are read anew."""

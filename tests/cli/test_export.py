@@ -1,6 +1,5 @@
 """`signer export`: two experts one after the other, the types of what is written, and the line that loads it."""
 
-import gc
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +11,11 @@ import tiny_pipeline
 from flax.traverse_util import flatten_dict, unflatten_dict
 from renderer import tiny_wan
 
+from signer_jax import export
 from signer_jax.cli.main import main
-from signer_jax.interop import names, state_dict, wan
+from signer_jax.interop import names, shards, state_dict, wan
 from signer_jax.interop.names import BFLOAT16, FLOAT32
+from signer_jax.opened import described
 from signer_jax.training import partitioning, run
 from signer_jax.training.checkpoints import Checkpoints
 from signer_jax.training.held import Weights
@@ -47,29 +48,30 @@ def trained(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-def test_one_expert_is_in_memory_at_a_time(trained, tmp_path, monkeypatch):
-    """Two of the published ones are 114 GB, which no accelerator holds."""
-    out, held, write = tmp_path / "out", [], state_dict.write_into
+def test_an_array_is_in_memory_at_a_time(trained, tmp_path, monkeypatch):
+    """Of two published experts there are 114 GB in float32, of which the largest array has 11."""
+    out, held, write, together = tmp_path / "out", [], shards.write, 1024
+    monkeypatch.setattr(export, "_TOGETHER", together)
+    before = {id(array) for array in jax.live_arrays()}
 
     def living() -> int:
-        gc.collect()
-        return sum(array.nbytes for array in jax.live_arrays())
+        return sum(array.nbytes for array in jax.live_arrays() if id(array) not in before)
 
-    def written(folder, *args, **more):
-        held.append((folder.name, living() - before))
-        write(folder, *args, **more)
+    def written(folder, name, entries, *, watch=None, **more):
+        write(folder, name, entries, watch=lambda size: held.append(living()), **more)
 
-    monkeypatch.setattr(state_dict, "write_into", written)
-    before = living()
+    monkeypatch.setattr(shards, "write", written)
     assert main(["export", "wan", str(trained), "--out", str(out)]) == 0
     sizes = {
-        name: sum(tensor.entry().size for tensor in state_dict.read_tensors(out / name).values())
-        for name in ("transformer", "transformer_2", "vae")
+        name: [tensor.entry().size for tensor in state_dict.read_tensors(out / name).values()]
+        for name in ("transformer", "transformer_2", "vae", ".")
     }
-    assert [name for name, _ in held] == list(sizes)
-    beside = {"vae": (out / "signer_jax.safetensors").stat().st_size}  # the control branch, which waits for its turn
-    for name, size in held:
-        assert size < 1.2 * sizes[name] + beside.get(name, 0), (name, size, sizes)
+    largest = max(4 * leaf.size for leaf in jax.tree.leaves(described(trained).shapes))
+    one = min(sum(sizes["transformer"]), sum(sizes["transformer_2"]))
+    print(f"at most {max(held):,} bytes held of {one:,} of an expert, the largest array {largest:,}")
+    assert len(held) == sum(map(len, sizes.values())) and any(held)
+    # What is being written, and what is left of a group or two whose arrays are written in another order.
+    assert max(held) <= largest + 3 * together < one / 2
 
 
 def test_what_training_never_rounds_is_float32_in_a_bfloat16_export(trained, tmp_path, capsys):

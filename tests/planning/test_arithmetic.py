@@ -69,6 +69,11 @@ def test_topologies():
     assert topology("v6e:8x8").chip.memory == 31.25 * GiB
     # Beyond a node of eight GPUs the network is the link.
     assert topology("h100:16").chip.link < topology("h100:8").chip.link == topology("h100:16").chip.near
+    # Of several slices the data centre's network is, 50 Gbit/s a chip.
+    one, two = topology("v5p:4x4x4"), topology("2xv5p:4x4x4")
+    assert two == Topology("2xv5p:4x4x4", "v5p", 128, 2) and two.slice_name == one.slice_name == "v5p:4x4x4"
+    assert (two.chip.link, two.chip.near, two.chip.memory) == (50e9 / 8, one.chip.link, one.chip.memory)
+    assert topology("1xv5p:4x4x4") == one
 
 
 def test_the_roofline_is_the_longest_of_three():

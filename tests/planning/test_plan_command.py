@@ -117,6 +117,11 @@ def test_what_does_not_fit_is_said_and_is_the_exit_code(capsys, tmp_path):
         (["--topology", "v9:2x2"], "--topology v9:2x2: unknown chip 'v9'"),
         (["--topology", "v5p:4x4"], "v5p has a shape of 3 sides"),
         (["--topology", "h100:2x4"], "give the number of chips, h100:8"),
+        (
+            ["--topology", "2xh100:8"],
+            "--topology 2xh100:8: slices are of TPUs (2xv5p:4x4x4); of h100 give the number of all, h100:16",
+        ),
+        (["--topology", "2xv5p:4x4"], "v5p has a shape of 3 sides"),
         (["--topology", "h100"], "give the number of chips, h100:8"),
         (["--topology", "cpu:64"], "this process has 8 virtual devices"),
         (["--topology", "h100:8", "--config.mesh.fsdp=3"], "does not fit 8 devices"),
@@ -180,6 +185,17 @@ def test_a_search_raises_batches_as_long_as_they_fit_and_ranks(capsys, tmp_path)
     times = [one["estimate"]["least_seconds"] / one["batch"] for one in found]
     best = found[times.index(min(times))]
     assert f"--config.train.slul.batch={best['batch']} --config.remat={best['remat']}\n" in said
+
+
+def test_a_search_has_a_copy_of_the_parameters_in_each_slice():
+    from signer_jax import chips, configuration
+    from signer_jax.planning import search
+
+    settings = configuration.load_without_weights(TINY, ["--config.mesh.data=1", "--config.mesh.fsdp=-1"])
+    tried = [mesh for mesh, _, _ in search._candidates("slul", settings, chips.topology("4xv5e:2x2"))]
+    assert tried[0]["fsdp"] == 16 and {"data": 4, "fsdp": 4, "context": 1, "tensor": 1} in tried
+    assert {"data": 4, "fsdp": 2, "context": 1, "tensor": 2} in tried
+    assert all(mesh["data"] == 4 for mesh in tried if mesh["tensor"] * mesh["context"] > 1)
 
 
 def test_it_sets_up_its_virtual_devices_by_itself():
@@ -262,6 +278,9 @@ def test_where_the_compiler_found_no_room_the_arrays_that_take_it_are_named(monk
     # A collective along one axis of a torus has not all of a chip's links: the time for them is a bound, too.
     links = "\n".join(planning.lines(replace(found, computed=1e12, touched=1e9, sent=2e9)))
     assert "links              0.01 s one way: 2 GB at 200 GB/s, if all of a chip's links are at work" in links
+    slices = replace(found, topology="2xv5e:2x4", chip=chips.topology("2xv5e:2x4").chip, near=1e9)
+    links = "\n".join(planning.lines(replace(slices, computed=1e12, touched=1e9, sent=2e9)))
+    assert "0.325 s one way: 1 GB at 3.12 GB/s between slices, 1 GB at 200 GB/s within them, if all of" in links
     # The logits are the largest, and it says of which module, a device's share of them.
     assert len(found.largest) == 5 and "float32[16,32,400] / 8 of T5.logits" in found.largest[0]
 

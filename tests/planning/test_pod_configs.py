@@ -61,6 +61,30 @@ def check(found: dict, stage: str, clip: int) -> None:
             assert not tokens & axes and not text <= axes, shape
 
 
+@pytest.mark.slow
+@pytest.mark.libtpu
+def test_of_two_slices_gradients_alone_go_from_one_to_the_other(tmp_path):
+    """With a copy of the parameters in each."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the `tpu` extra)")
+    file = tmp_path / "plan.json"
+    command = [
+        sys.executable, "-m", "signer_jax", "plan", "--config", "demo", "--topology", "2xv5e:2x2", "--stage", "slul",
+        "--config.mesh.data=2", "--config.mesh.fsdp=4", "--config.train.slul.batch=64", "--json", str(file),
+        "--config.train.slul.optimizer=adamw", *(f"--config.loss.{term}=0" for term in ("sagm", "kl", "contrastive")),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and "GB/s between slices, " in run.stdout, run.stdout + run.stderr
+    (found,) = json.loads(file.read_text())
+    assert found["mesh"] == {"data": 2, "fsdp": 4, "context": 1, "tensor": 1} and found["method"] == "compiled"
+    far, moved = found["sent_bytes"] - found["near_bytes"], found["collective_bytes"]
+    between = {kind: size for kind, size in moved.items() if kind.endswith("between slices")}
+    # A chip's quarter of each gradient, in a ring of two, and whole those that no axis splits; of the batch, its ids.
+    quarter, gradients = found["trained_parameters"] * 4 / 4, between.pop("all-reduce between slices")
+    assert quarter < gradients <= far < 2 * quarter and sum(between.values()) < quarter / 2
+
+
 KERNEL = """
 import sys
 import jax, jax.numpy as jnp

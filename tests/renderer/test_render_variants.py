@@ -358,8 +358,41 @@ def test_each_condition_has_a_guidance_of_its_own_in_one_batch(folders):
     said, null = 3.0 * TEXT, 0.25 * TEXT
     assert at(1.0) == said and batches == [B]
     assert at(2.0) == said + (said - null) and batches == [2 * B]
-    assert at(2.0, text=4.0, pose=3.0) == said + (said - null) + 3 * (said - null) and batches == [4 * B]
+    # Of this variant nothing but the text can be dropped: both sets are one, and the pose and the reference are none.
+    assert at(2.0, text=4.0, pose=3.0) == said + (said - null) + 3 * (said - null) and batches == [2 * B]
+    assert at(1.0, reference=3.0) == said and batches == [B]
     assert at(1.0, reference=1.0, text=1.0) == said and batches == [B]
+
+
+def test_guidance_computes_no_row_twice(folders):
+    """The control branch reads each picture once, and none of the rows whose pose is dropped; to the same bits."""
+    config = config_of("wan2.1-t2v-1.3b", *folders("wan2.1-t2v-1.3b"))
+    config.renderer.control = "branch"
+    model, params, _ = built(config)
+    r, j = model.renderer, len(model.joints)
+    weights = tiny_wan.random(params["renderer"], 3)
+    seen = r.drawn_conditions(
+        normal(8, B, 5, j, 2), np.ones((B, 5, j), np.float32), REFERENCE, r.text(None, None, B), states=STATES
+    )
+    pictures = []
+
+    class Noted:
+        def __getattr__(self, name):
+            return getattr(r.control, name)
+
+        def apply(self, variables, picture, step):
+            pictures.append(len(picture))
+            return r.control.apply(variables, picture, step)
+
+    def velocity(names):
+        return np.asarray(r.velocity(weights, NOISY, jnp.full(B, 0.5), without(seen, names)))
+
+    field = replace(r, control=Noted()).field_of(weights, seen, guidance=3.0, apart={"text": 2.0, "face": 4.0})
+    assert np.any(seen.picture) and np.abs(velocity(()) - velocity({"pose"})).max() > 0.01
+    full, neither, no_text = velocity(()), velocity({"pose", "text"}), velocity({"text"})
+    found = np.asarray(field(NOISY, jnp.float32(0.5)))
+    np.testing.assert_allclose(found, full + 2 * (full - neither) + (full - no_text), rtol=1e-5, atol=1e-5)
+    assert pictures == [B]
 
 
 def test_the_expert_of_low_noise_has_a_text_guidance_of_its_own(folders):

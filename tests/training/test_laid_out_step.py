@@ -169,6 +169,50 @@ def test_what_is_sent_and_what_is_touched_is_counted():
     assert cost.arguments(RING) == 4 * array + 4
 
 
+SLICES = """
+HloModule m, num_partitions=4
+
+%body (c: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %c = (s32[], f32[8,4]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%c), index=0
+  %x = f32[8,4]{1,0} get-tuple-element(%c), index=1
+  %one = s32[] constant(1)
+  %next = s32[] add(%i, %one)
+  %all-reduce.1 = f32[8,4]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}, use_global_device_ids=true, to_apply=%sum
+  %token = token[] after-all()
+  %send.1 = (f32[8,4]{1,0}, u32[], token[]) send(%all-reduce.1, %token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv.1 = (f32[8,4]{1,0}, u32[], token[]) recv(%token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=2, is_host_transfer=true
+  %recv-done.1 = (f32[8,4]{1,0}, token[]) recv-done(%recv.1), channel_id=3, is_host_transfer=true
+  %y = f32[8,4]{1,0} get-tuple-element(%recv-done.1), index=0
+  ROOT %out = (s32[], f32[8,4]{1,0}) tuple(%next, %y)
+}
+
+%more (d: (s32[], f32[8,4])) -> pred[] {
+  %d = (s32[], f32[8,4]{1,0}) parameter(0)
+  %j = s32[] get-tuple-element(%d), index=0
+  %three = s32[] constant(3)
+  ROOT %less = pred[] compare(%j, %three), direction=LT
+}
+
+ENTRY %main (x: f32[8,4]) -> (s32[], f32[8,4]) {
+  %x.0 = f32[8,4]{1,0} parameter(0)
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[8,4]{1,0}) tuple(%zero, %x.0)
+  ROOT %end = (s32[], f32[8,4]{1,0}) while(%start), condition=%more, body=%body
+}
+"""  # noqa: E501
+
+
+def test_what_goes_from_slice_to_slice_is_counted_apart():
+    """A TPU's program hands it to the host, whose own program makes the sum; so it is compiled for two slices."""
+    found, array = cost.read(SLICES, slices=2), 4 * 8 * 4  # bytes
+    assert found.bytes == {"all-reduce": 3 * array, "all-reduce between slices": 3 * array}
+    assert found.sent == 3 * 2 * array * 3 / 4
+    assert found.far == 3 * 2 * array / 2 and cost.read(SLICES, slices=4).far == 3 * 2 * array * 3 / 4
+    assert cost.read(SLICES.replace("ALL_REDUCE", "ALL_GATHER"), slices=2).far == 3 * array / 2
+
+
 EITHER = """
 HloModule m
 
