@@ -20,7 +20,7 @@ from signer_jax import model as models
 from signer_jax import workdir as folders
 from signer_jax.errors import SignerError
 from signer_jax.interop import importing, kept, lora, pipelines, state_dict, t5, wan
-from signer_jax.interop.later import later
+from signer_jax.interop.later import Read, later
 from signer_jax.interop.names import Described, held_as
 from signer_jax.interop.shards import TYPES, Watch
 from signer_jax.model import Model
@@ -82,15 +82,16 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     module, vae = model.renderer.transformer, _with_constants(settings, model, workdir)
     lines = []
     with storage.new_folder(out, KIND) as folder:
-        # An array of one model in memory at a time, or some small ones: a published one has 57 GB.
+        # Some arrays of one model are in memory at a time, a published one has 57 GB; all are of the same checkpoints.
         rest: dict[str, Any] = {}
+        read = _reader(weights, "renderer", "vae")
         for place, name in zip(wan.PIPELINE, variant.experts or ("",), strict=False):
             at = f"transformer/{name}/" if name else "transformer/"
-            beside = pipelines.write_transformer(folder, place, module, _later(weights, f"renderer/{at}"), type_, watch)
+            beside = pipelines.write_transformer(folder, place, module, _later(weights, read, f"renderer/{at}"), type_, watch)
             rest |= {at + path: value for path, value in beside.items()}
-        rest |= flatten_dict(_later(weights, "renderer/", but="renderer/transformer/"), sep="/")
+        rest |= flatten_dict(_later(weights, read, "renderer/", but="renderer/transformer/"), sep="/")
         # In float32, which it encodes in, whatever the others' type.
-        pipelines.write_vae(folder, vae, _later(weights, "vae/"), "F32", watch)
+        pipelines.write_vae(folder, vae, _later(weights, read, "vae/"), "F32", watch)
         there = pipelines.copy_encoders(folder, workdir / kept.NAME, None, watch)
         parts = [*wan.PIPELINE[: max(1, len(variant.experts))], "vae", *there]
         lines.append(f"{out}: {settings.renderer.variant}, {', '.join(parts)}")
@@ -109,19 +110,20 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
     return lines
 
 
-def _later(weights: Weights, prefix: str, but: str = "\0") -> dict[str, Any]:
-    """A part of a run's parameters: those whose paths begin so, in float32, adapters merged. Each is read when it is
-    written.
-    """
-    kinds = {path: kind for path, kind in weights.whole().items() if path.startswith(prefix)}
-    kinds = {path: kind for path, kind in kinds.items() if not path.startswith(but)}
+def _reader(weights: Weights, *parts: str) -> Read:
+    """Reads a run's parameters of these parts, in float32, adapters merged: all of the same checkpoints."""
+    kinds = weights.whole(parts)
     read = weights.reader(kinds, weights.settings.stages, merged=kinds)
-    shapes = flatten_dict(weights.shapes, sep="/")
+    return lambda paths: flatten_dict(read({path: kinds[path] for path in paths}), sep="/")
 
-    def some(paths: list[str]) -> dict[str, Any]:
-        return flatten_dict(read({path: kinds[path] for path in paths}), sep="/")
 
-    found = later({path: shapes[path].shape for path in kinds}, some, together=_TOGETHER)
+def _later(weights: Weights, read: Read, prefix: str, but: str = "\0") -> dict[str, Any]:
+    """A part of a run's parameters: those whose paths begin so. Each is read when it is written."""
+    shapes = {
+        path: leaf.shape for path, leaf in sorted(flatten_dict(weights.shapes, sep="/").items())
+        if path.startswith(prefix) and not path.startswith(but)
+    }  # fmt: skip
+    found = later(shapes, read, together=_TOGETHER)
     return unflatten_dict({path.removeprefix(prefix): value for path, value in found.items()}, sep="/")
 
 
@@ -189,7 +191,7 @@ def export_t5(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None 
     _check_place(out, weights.shapes["slul"], type_)
     settings = weights.settings
     vocabulary = Path(settings.tokenizer.path) if settings.tokenizer.path else workdir / "tokenizer.model"
-    config, tensors = t5.theirs(weights.model.slul, _later(weights, "slul/"))
+    config, tensors = t5.theirs(weights.model.slul, _later(weights, _reader(weights, "slul"), "slul/"))
     with storage.new_folder(out, KIND) as folder:
         state_dict.write_into(folder, config, state_dict.entries_of(tensors, type_), "model", watch)
         data = outside.plain_file(vocabulary, "restore it").read_bytes()

@@ -292,25 +292,55 @@ def read_looked(directory: str | Path) -> dict[str, Any]:
     return _about(_newest(absolute(directory)), together=False).get("looked", {})
 
 
-def read_params(directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None) -> Any:
-    """What a stage trained, of its newest checkpoint, whatever devices saved it; nothing else is read.
+class Replaced(Trouble):
+    """The checkpoint that was read has gone: its run is trained on, and a newer one is there."""
+
+
+def newest_step(directory: str | Path, place: Place | None = None) -> int:
+    """The step of a stage's newest checkpoint, to the processes that `read_params` with this `place`, so that several
+    reads are of one. Raises `SignerError` where there is none.
+    """
+    return int(_newest(absolute(directory), _reads_together(place)).name)
+
+
+def read_params(
+    directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None,
+    step: int | None = None,
+) -> Any:  # fmt: skip
+    """What a stage trained, of its newest checkpoint or that of `step`, whatever devices saved it; nothing else is read.
 
     Numpy arrays, or with `place` arrays on the devices, of which each process reads what its own hold. Where the stage
     keeps a running mean of it, that mean. What it did not train is in no checkpoint of its. `kinds` names those that
     are read, by path, and their types (needs `place`); where they are rounded, some are read at a time.
 
-    Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged.
+    Raises `SignerError` where there is no checkpoint, it cannot be read, or is damaged, and `Replaced` where that of
+    `step` has gone.
     """
     whole, together = absolute(directory), _reads_together(place)
-    folder = _newest(whole, together)
+    folder = _newest(whole, together) if step is None else whole / str(step)
     try:
-        return _read_params(folder, place, kinds, together)
-    except SignerError:
-        # A training run that goes on may have replaced the checkpoint while it was read. Of several processes one alone
-        # might see that.
-        if together or folder.exists() or latest_step(whole) is None:
+        with _while_there(folder, together):
+            return _read_params(folder, place, kinds, together)
+    except Replaced:
+        if step is not None:
             raise
-        return _read_params(_newest(whole), place, kinds)
+    return _read_params(_newest(whole), place, kinds)
+
+
+@contextmanager
+def _while_there(folder: Path, together: bool) -> Iterator[None]:
+    """What cannot be read since a training run that goes on has replaced the checkpoint raises `Replaced`. Of processes
+    that read `together` one alone might see that.
+    """
+    try:
+        yield
+    except SignerError as error:
+        if together or folder.exists() or latest_step(folder.parent) is None:
+            raise
+        raise Replaced(
+            f"{folder}: was replaced by a newer checkpoint while it was read: the run is trained on; run the same "
+            "command again when that has ended"
+        ) from error
 
 
 def read_sizes(directory: str | Path) -> dict[str, int]:
@@ -322,16 +352,16 @@ def read_sizes(directory: str | Path) -> dict[str, int]:
 
 
 def read_sizes_beside(
-    directory: str | Path, beside: Mapping[str, str | Path], place: Place | None = None
+    directory: str | Path, beside: Mapping[str, str | Path], place: Place | None, step: int
 ) -> dict[str, int]:
-    """`read_sizes`, where the checkpoint belongs to the published weights in the folders `beside`; by the processes
-    that `read_params` with this `place`.
+    """`read_sizes` of the checkpoint of a step, where it belongs to the published weights in the folders `beside`; by
+    the processes that `read_params` with this `place`.
 
-    Raises `SignerError` where it belongs to others.
+    Raises `SignerError` where it belongs to others, and `Replaced` where it has gone.
     """
-    together = _reads_together(place)
-    folder = _newest(absolute(directory), together)
-    about = _about(folder, together)
+    folder, together = absolute(directory) / str(step), _reads_together(place)
+    with _while_there(folder, together):
+        about = _about(folder, together)
     check_base(folder, about.get("base", {}), beside)
     return _sizes(about)
 

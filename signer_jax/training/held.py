@@ -6,6 +6,7 @@ whoever needs it otherwise reads it anew, tensor by tensor, each straight into i
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from signer_jax.interop.names import FLOAT32, Described, held_as, inside
 from signer_jax.model import READ, TRAINED, Model
 from signer_jax.settings import Settings
 from signer_jax.training import lora, partitioning
-from signer_jax.training.checkpoints import read_params, read_sizes_beside
+from signer_jax.training.checkpoints import Replaced, newest_step, read_params, read_sizes_beside
 from signer_jax.training.trained import chosen, split
 
 Params = dict[str, Any]
@@ -115,17 +116,25 @@ class Weights:
 
         Adapters come beside their kernels, as they were trained, where these lie or are computed with in bfloat16: a
         kernel that held them would be rounded, and most of them lost. In float32, and into the kernels of `merged`,
-        they are merged, one kernel after the other. Raises `SignerError` where files are none.
+        they are merged, one kernel after the other. Where a run that is trained on replaced a checkpoint meanwhile, all is read
+        anew, once. Raises `SignerError` where files are none.
         """
+        with suppress(Replaced):
+            return self.reader(kinds, after, merged)(kinds)
         return self.reader(kinds, after, merged)(kinds)
 
     def reader(self, kinds: Kinds, after: Sequence[str], merged: Collection[str] = ()) -> Callable[[Kinds], Params]:
-        """`read` of some of these paths at a time, each asked for once; what stands where is looked up here, once.
+        """`read` of some of these paths at a time, each asked for once; what stands where is looked up here, once: all
+        is of the checkpoints that are the newest now.
 
-        Raises `SignerError` as `read`.
+        Raises `SignerError` as `read`, and `Replaced`, as what it gives does, where one of them has gone.
         """
         place, shapes = partitioning.placing(self.mesh), flatten_dict(self.shapes, sep="/")
-        owners, learned_beside = self._learned(kinds, after)
+        parts = {path.partition("/")[0] for path in kinds}
+        steps = {
+            stage: newest_step(self._checkpoints(stage), place) for stage in after if parts & set(TRAINED[stage])
+        }  # fmt: skip
+        owners, learned_beside = self._learned(kinds, steps)
         scale = self.settings.lora.alpha / self.settings.lora.rank
         apart = {path for path in learned_beside if path not in merged and self._is_rounded(kinds[path])}
         adapters = {path: some for path, some in learned_beside.items() if path not in apart}
@@ -148,10 +157,10 @@ class Weights:
 
         def read(asked: Kinds) -> Params:
             found: dict[str, jax.Array] = {}
-            for stage in after:
+            for stage, step in steps.items():
                 theirs = {path: read_as(path) for path in asked if owners.get(path) == stage}
                 if theirs:
-                    learned = flatten_dict(read_params(self._checkpoints(stage), place, theirs), sep="/")
+                    learned = flatten_dict(read_params(self._checkpoints(stage), place, theirs, step), sep="/")
                     found |= {path: finish(path, value) for path, value in learned.items()}
             for at, described in self.published.items():
                 if any(path.startswith(f"{at}/") and path not in owners for path in asked):
@@ -189,18 +198,15 @@ class Weights:
         return kind != FLOAT32 or self.settings.dtype != "float32"
 
     def _learned(
-        self, kinds: Kinds, after: Sequence[str]
+        self, kinds: Kinds, steps: Mapping[str, int]
     ) -> tuple[dict[str, str], dict[str, list[tuple[jax.Array, jax.Array]]]]:
-        """Which stage's checkpoint has each parameter, of those that were trained themselves; and the adapters of each
-        kernel since then.
+        """Which stage's checkpoint, of these steps, has each parameter, of those that were trained themselves; and the
+        adapters of each kernel since then.
         """
         place, owners = partitioning.placing(self.mesh), {}
         added: dict[str, list[tuple[str, str]]] = {}  # kernel -> (stage, adapter's place)
-        parts = {path.partition("/")[0] for path in kinds}
-        for stage in after:
-            if not parts & set(TRAINED[stage]):
-                continue
-            sizes = read_sizes_beside(self._checkpoints(stage), self.beside(stage), place)
+        for stage, step in steps.items():
+            sizes = read_sizes_beside(self._checkpoints(stage), self.beside(stage), place, step)
             self._check(stage, sizes)
             for path in sizes:
                 layer, _, leaf = path.rpartition("/")
@@ -210,11 +216,11 @@ class Weights:
                     owners[path] = stage
                     added.pop(path, None)
         adapters: dict[str, list[tuple[jax.Array, jax.Array]]] = {}
-        for stage in after:
+        for stage, step in steps.items():
             layers = [(kernel, layer) for kernel, some in added.items() for of, layer in some if of == stage]
             if layers:
                 names = {f"{layer}/{leaf}": FLOAT32 for _, layer in layers for leaf in (A, B)}
-                found = flatten_dict(read_params(self._checkpoints(stage), place, names), sep="/")
+                found = flatten_dict(read_params(self._checkpoints(stage), place, names, step), sep="/")
                 for kernel, layer in layers:
                     pair = (found[f"{layer}/{A}"], found[f"{layer}/{B}"])
                     adapters.setdefault(kernel, []).append(pair)
