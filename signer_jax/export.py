@@ -35,7 +35,7 @@ from signer_jax.training.held import Weights
 from signer_jax.training.there import latest_step
 
 KIND = "set of exported weights"
-_TOGETHER = 1 << 30  # bytes of parameters that are read at a time, but for a single array that has more
+_TOGETHER = 1 << 26  # bytes that are read at a time, but for a single array that has more: groups lie beside each other
 # Adapters of the models that other libraries have: of the control branch there are none elsewhere.
 _ADAPTER = re.compile(r"(renderer/transformer|slul)/.*/lora_[ab]$")
 
@@ -87,7 +87,9 @@ def export_wan(workdir: Path, out: Path, type_: str = "F32", watch: Watch | None
         read = _reader(weights, "renderer", "vae")
         for place, name in zip(wan.PIPELINE, variant.experts or ("",), strict=False):
             at = f"transformer/{name}/" if name else "transformer/"
-            beside = pipelines.write_transformer(folder, place, module, _later(weights, read, f"renderer/{at}"), type_, watch)
+            beside = pipelines.write_transformer(
+                folder, place, module, _later(weights, read, f"renderer/{at}"), type_, watch
+            )
             rest |= {at + path: value for path, value in beside.items()}
         rest |= flatten_dict(_later(weights, read, "renderer/", but="renderer/transformer/"), sep="/")
         # In float32, which it encodes in, whatever the others' type.
