@@ -97,45 +97,55 @@ class Topology(NamedTuple):
 
 def topology(text: str) -> Topology:
     """Raises `SignerError` for a name that is none, with the known ones."""
-    if several := re.fullmatch(r"([1-9]\d{0,2})x([a-z]\w*[:-].+)", text.strip().lower()):
-        one, slices = topology(several[2]), int(several[1])
-        if not one.tpu:
-            raise SignerError(
-                f"--topology {text}: slices are of TPUs (2xv5p:4x4x4); of {one.kind} give the number of all, "
-                f"{one.kind}:{slices * one.size}"
-            )
-        return Topology(several[0] if slices > 1 else one.name, one.kind, slices * one.size, slices)
-    found = re.fullmatch(r"(\w+):([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)", text.strip())
+    several = re.fullmatch(r"([1-9]\d{0,2})x([a-z].*)", text.strip().lower())
+    slices = int(several[1]) if several else 1
+    one = _slice_of(several[2] if several else text.strip().lower(), text, f"{slices}x" if slices > 1 else "")
+    if several is None or slices == 1:
+        return one
+    if not one.tpu:
+        raise SignerError(
+            f"--topology {text}: slices are of TPUs (2xv5p:4x4x4); of {one.kind} give the number of all, "
+            f"{one.kind}:{slices * one.size}"
+        )
+    return Topology(several[0], one.kind, slices * one.size, slices)
+
+
+def _slice_of(name: str, text: str, several: str) -> Topology:
+    """One slice of a TPU, or all GPUs. `text` is what was given, `several` what stands before the name of a slice."""
+    found = re.fullmatch(r"(\w+):([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)", name)
     kinds = (*TPUS, *GPUS, CPU)
-    if slice_ := re.fullmatch(r"(v5e|v5litepod|v5p|v6e)-([1-9]\d{0,4})", text.strip().lower()):
-        raise SignerError(f"--topology {text}: give the slice's shape{_shape_of(slice_[1], int(slice_[2]))}")
-    kind = found[1].lower() if found else text.partition(":")[0].lower()
+    if slice_ := re.fullmatch(r"(v5e|v5litepod|v5p|v6e)-([1-9]\d{0,4})", name):
+        shape = _shape_of(slice_[1], int(slice_[2]), several)
+        raise SignerError(f"--topology {text}: give the slice's shape{shape}")
+    kind = found[1] if found else name.partition(":")[0]
     if kind not in kinds:
         raise SignerError(
-            f"--topology {text}: unknown chip {kind!r}{closest(kind, kinds)}; give a TPU's shape ({_examples()}), or "
-            f"GPUs by their number (h100:8; {', '.join(GPUS)})"
+            f"--topology {text}: unknown chip {kind!r}{closest(kind, kinds)}; give a TPU's shape "
+            f"({_examples(several)}; of two slices 2xv5p:4x4x4), or GPUs by their number (h100:8; {', '.join(GPUS)})"
         )
     sizes = tuple(map(int, found[2].split("x"))) if found else ()
     if kind in _DIMENSIONS and len(sizes) != _DIMENSIONS[kind]:
-        raise SignerError(f"--topology {text}: {kind} has a shape of {_DIMENSIONS[kind]} sides; such as {_examples()}")
+        raise SignerError(
+            f"--topology {text}: {kind} has a shape of {_DIMENSIONS[kind]} sides; such as {_examples(several)}"
+        )
     if kind not in _DIMENSIONS and len(sizes) != 1:
         raise SignerError(f"--topology {text}: give the number of chips, {kind}:8")
     if kind == CPU and sizes[0] > _MOST_VIRTUAL:
         raise SignerError(f"--topology {text}: at most {_MOST_VIRTUAL} virtual devices are made; give fewer")
-    return Topology(text.strip().lower(), kind, math.prod(sizes))
+    return Topology(name, kind, math.prod(sizes))
 
 
-def _shape_of(kind: str, number: int) -> str:
+def _shape_of(kind: str, number: int, several: str) -> str:
     """What Google's name of a slice means, where its chips are a power of two: v5p-128 has 128 cores on 64 chips."""
     kind = "v5e" if kind == "v5litepod" else kind
     chips, sides = number // 2 if kind == "v5p" else number, _DIMENSIONS[kind]
     twos = chips.bit_length() - 1
     if chips < 4 or chips != 1 << twos or (kind == "v5p" and number % 2):
-        return f", such as {_examples()}"
+        return f", such as {_examples(several)}"
     lengths = [1 << (twos + side) // sides for side in range(sides)]
     lengths.sort(key=lambda length: (length == 1, length))  # v5p:2x2x1
-    return f"; that is {kind}:{'x'.join(map(str, lengths))}"
+    return f"; that is {several}{kind}:{'x'.join(map(str, lengths))}"
 
 
-def _examples() -> str:
-    return "v5e:4x4, v6e:8x8, v5p:4x4x4"
+def _examples(several: str) -> str:
+    return ", ".join(several + one for one in ("v5e:4x4", "v6e:8x8", "v5p:4x4x4"))

@@ -73,7 +73,7 @@ def test_topologies():
     one, two = topology("v5p:4x4x4"), topology("2xv5p:4x4x4")
     assert two == Topology("2xv5p:4x4x4", "v5p", 128, 2) and two.slice_name == one.slice_name == "v5p:4x4x4"
     assert (two.chip.link, two.chip.near, two.chip.memory) == (50e9 / 8, one.chip.link, one.chip.memory)
-    assert topology("1xv5p:4x4x4") == one
+    assert topology("1xv5p:4x4x4") == one and topology("1xH100:8") == topology("h100:8")
 
 
 def test_the_roofline_is_the_longest_of_three():
