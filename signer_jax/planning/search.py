@@ -111,9 +111,11 @@ def _meshes(own: dict[str, int], size: int, slices: int) -> tuple[list[dict[str,
     several slices the first of them have a copy of the parameters each.
     """
     one = dict.fromkeys(AXES, 1)
-    batched = [own, one | {"data": slices, "fsdp": size // slices}]
-    ways = [n for n in (1, 2, 4, size) if size % n == 0 and n <= size and n != slices]
-    batched += [one | {"data": n, "fsdp": size // n} for n in ways]
+    batched = [own]
+    for n in (slices, 1, 2, 4, size):
+        mesh = one | {"data": n, "fsdp": size // n}
+        if size % n == 0 and mesh not in batched:
+            batched.append(mesh)
     divided = [
         one | {"data": slices, "fsdp": size // slices // n, axis: n}
         for axis in AXES if axis not in ("data", "fsdp")

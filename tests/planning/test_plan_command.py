@@ -121,7 +121,10 @@ def test_what_does_not_fit_is_said_and_is_the_exit_code(capsys, tmp_path):
             ["--topology", "2xh100:8"],
             "--topology 2xh100:8: slices are of TPUs (2xv5p:4x4x4); of h100 give the number of all, h100:16",
         ),
-        (["--topology", "2xv5p:4x4"], "v5p has a shape of 3 sides"),
+        (["--topology", "2xv5p:4x4"], "v5p has a shape of 3 sides; such as 2xv5e:4x4, "),
+        (["--topology", "2xv5e-16"], "--topology 2xv5e-16: give the slice's shape; that is 2xv5e:4x4"),
+        (["--topology", "0xv5p:4x4x4"], "--topology 0xv5p:4x4x4: unknown chip '0xv5p' (did you mean 'v5p'?)"),
+        (["--topology", "9xv9:2x2"], "of two slices 2xv5p:4x4x4), or GPUs"),
         (["--topology", "h100"], "give the number of chips, h100:8"),
         (["--topology", "cpu:64"], "this process has 8 virtual devices"),
         (["--topology", "h100:8", "--config.mesh.fsdp=3"], "does not fit 8 devices"),
@@ -195,6 +198,10 @@ def test_a_search_has_a_copy_of_the_parameters_in_each_slice():
     tried = [mesh for mesh, _, _ in search._candidates("slul", settings, chips.topology("4xv5e:2x2"))]
     assert tried[0]["fsdp"] == 16 and {"data": 4, "fsdp": 4, "context": 1, "tensor": 1} in tried
     assert {"data": 4, "fsdp": 2, "context": 1, "tensor": 2} in tried
+    # Once each, the config's own too where it is one of those that are made.
+    for mesh in ({"data": 1, "fsdp": 16}, {"data": 4, "fsdp": 4}, {"data": 2, "fsdp": 8}):
+        batched, divided = search._meshes(mesh | {"context": 1, "tensor": 1}, 16, 4)
+        assert len({tuple(one.values()) for one in batched + divided}) == len(batched + divided)
     assert all(mesh["data"] == 4 for mesh in tried if mesh["tensor"] * mesh["context"] > 1)
 
 
