@@ -60,7 +60,7 @@ def read(text: str, *, slices: int = 1) -> Cost:
                     moved[kind] = moved.get(kind, 0) + count * _size(part)
                 begun = by_name.get(next(iter(op.operands()), ""), op) if op.kind.endswith("-done") else op
                 sent += count * _sent(kind, sum(map(_size, _SHAPE.findall(op.shape))), _together(begun, devices))
-            if kind == "recv" and (between := _between_slices(op)):
+            if op.kind == "recv" and (between := _between_slices(op)):
                 size = _size(_SHAPE.findall(op.shape)[0])  # what the network's own program gives back
                 named = f"{between} between slices"
                 moved[named] = moved.get(named, 0) + count * size

@@ -183,7 +183,7 @@ HloModule m, num_partitions=4
   %send.1 = (f32[8,4]{1,0}, u32[], token[]) send(%all-reduce.1, %token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
   %recv.1 = (f32[8,4]{1,0}, u32[], token[]) recv(%token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
   %send-done.1 = token[] send-done(%send.1), channel_id=2, is_host_transfer=true
-  %recv-done.1 = (f32[8,4]{1,0}, token[]) recv-done(%recv.1), channel_id=3, is_host_transfer=true
+  %recv-done.1 = (f32[8,4]{1,0}, token[]) recv-done(%recv.1), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
   %y = f32[8,4]{1,0} get-tuple-element(%recv-done.1), index=0
   ROOT %out = (s32[], f32[8,4]{1,0}) tuple(%next, %y)
 }
