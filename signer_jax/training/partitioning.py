@@ -147,18 +147,22 @@ def in_host(shardings: Any, shapes: Any) -> Any:
 def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:
     """The function of each array of a tree: of those in this process's memory `here`, the same in numpy, for which
     nothing is compiled. Compiled for others, one at a time on one device, so that arrays of one shape share a program;
-    on several all in one, since collectives of programs that run side by side may wait for each other.
+    where one lies on several, these all in one, since collectives of programs that run side by side may wait for each
+    other.
     """
     one = jax.jit(function)
-    together = jax.jit(lambda tree: jax.tree.map(function, tree))
+    together = jax.jit(lambda leaves: jax.tree.map(function, leaves))
 
-    def by_itself(leaf: Any) -> Any:
-        held = not isinstance(leaf, jax.Array) or [device.platform for device in leaf.devices()] == ["cpu"]
-        return here(np.asarray(leaf)) if held else one(leaf)
+    def held(leaf: Any) -> bool:
+        return not isinstance(leaf, jax.Array) or [device.platform for device in leaf.devices()] == ["cpu"]
 
     def of(tree: Any) -> Any:
-        spread = any(len(leaf.devices()) > 1 for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
-        return together(tree) if spread else jax.tree.map(by_itself, tree)
+        leaves, structure = jax.tree.flatten(tree)
+        others = {i: leaf for i, leaf in enumerate(leaves) if not held(leaf)}
+        found = {i: here(np.asarray(leaf)) for i, leaf in enumerate(leaves) if i not in others}
+        spread = any(len(leaf.devices()) > 1 for leaf in others.values())
+        found |= together(others) if spread else {i: one(leaf) for i, leaf in others.items()}
+        return structure.unflatten(found[i] for i in range(len(leaves)))
 
     return of
 

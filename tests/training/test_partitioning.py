@@ -164,6 +164,10 @@ def test_nothing_is_compiled_for_each_array_of_a_cpus():
     seen = partitioning.from_memory({"d": everywhere, "e": split})
     assert isinstance(seen["d"], np.ndarray) and seen["e"] is split
     assert jax.tree.map(float, sums({"d": seen["d"]})) == {"d": 3.0} and traced == [(8,)]
+    # Beside a split one too.
+    assert jax.tree.map(float, sums(seen)) == {"d": 3.0, "e": 28.0} and traced == [(8,)]
+    mixed = partitioning.from_memory({"f": jax.device_put(np.arange(6.0), everywhere.sharding), "e": [split, split]})
+    assert jax.tree.map(float, sums(mixed)) == {"f": 15.0, "e": [28.0, 28.0]} and set(traced) == {(8,)}
 
 
 @pytest.mark.parametrize(
