@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,6 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
-from orbax.checkpoint._src.metadata.array_metadata_store import Store
 from orbax.checkpoint._src.multihost import multihost as coordination
 
 from signer_jax import bucket_lock
@@ -77,11 +77,7 @@ class Checkpoints:
         if jax.process_count() > 1:  # Orbax's threads meet within five minutes, and it has no public form for more
             coordination._DEFAULT_BARRIER_TIMEOUT = seconds
         elif jax.default_backend() == "cpu":
-            # What all devices have is written from one. By itself Orbax writes a slice from each, so that hosts share
-            # the work: here nothing is gained by it, and a program is compiled for each shape, to cut the slices out.
-            whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False, array_metadata_store=Store())
-            with only_errors():
-                ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
+            _write_from_one_device()
         # A save that was cut short never gets its final name; what is left of it is swept here, under the run's lock.
         told = first_tells("losses", lambda: list(_losses(self.directory).items())) if best else []
         self._best, self._losses = best, dict(told)
@@ -261,6 +257,20 @@ class Checkpoints:
             ) from error
 
 
+@cache
+def _write_from_one_device() -> None:
+    """What all devices have is written from one. By itself Orbax writes a slice from each, so that hosts share the
+    work: of one process nothing is gained by it, and a program is compiled for each shape, to cut the slices out.
+    """
+    try:
+        from orbax.checkpoint._src.metadata.array_metadata_store import Store
+    except ImportError:  # it has no public name: another version's place for it is unknown, and Orbax does as it does
+        return
+    whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False, array_metadata_store=Store())
+    with only_errors():
+        ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
+
+
 def _check_lock(directory: Any) -> None:
     """Raises `Trouble` in every process where the first, which holds the run's lock in a bucket, has lost it."""
     lost = None
@@ -307,7 +317,7 @@ def read_params(
     directory: str | Path, place: Place | None = None, kinds: Mapping[str, np.dtype] | None = None,
     step: int | None = None,
 ) -> Any:  # fmt: skip
-    """What a stage trained, of its newest checkpoint or that of `step`, whatever devices saved it; nothing else is read.
+    """What a stage trained, of its newest checkpoint or that of `step`, whatever devices saved it; no more is read.
 
     Numpy arrays, or with `place` arrays on the devices, of which each process reads what its own hold. Where the stage
     keeps a running mean of it, that mean. What it did not train is in no checkpoint of its. `kinds` names those that

@@ -61,6 +61,35 @@ def train(folder: Path, *, poison: int = -1, every: int = 2, log: int = 1, width
         )  # fmt: skip
 
 
+def test_nothing_is_compiled_to_save_what_every_cpu_device_has(tmp_path):
+    """Else it is a program a shape. The shapes are this test's own: another's programs would be there."""
+    mesh = partitioning.make_mesh(MESH)
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    values = {"x": np.arange(8.0 * 27).reshape(8, 27).astype(np.float32), "y": np.arange(16.0 * 29).reshape(16, 29)}
+    state = {"params": {"part": jax.device_put(values, whole)}}
+    compiled = []
+
+    def heard(event: str, seconds: float, **more) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    class Place:
+        def get_state(self) -> dict:
+            return {}
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        with Checkpoints(tmp_path / "part") as checkpoints:
+            checkpoints.save(1, state, Place())
+        assert not compiled
+        jax.block_until_ready(jax.jit(lambda x: x + 1)(np.zeros(31)))
+        assert compiled  # the event has this name
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    saved = read_params(tmp_path / "part")["part"]
+    jax.tree.map(np.testing.assert_array_equal, saved, jax.device_get(state["params"]["part"]))
+
+
 def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
     whole = train(tmp_path / "whole")
     with pytest.raises(SignerError):  # stopped by a bad batch after step 4, resumed without it
