@@ -116,8 +116,8 @@ class Weights:
 
         Adapters come beside their kernels, as they were trained, where these lie or are computed with in bfloat16: a
         kernel that held them would be rounded, and most of them lost. In float32, and into the kernels of `merged`,
-        they are merged, one kernel after the other. Where a run that is trained on replaced a checkpoint meanwhile, all is read
-        anew, once. Raises `SignerError` where files are none.
+        they are merged, one kernel after the other. Where a run that is trained on replaced a checkpoint meanwhile, all
+        is read anew, once. Raises `SignerError` where files are none.
         """
         with suppress(Replaced):
             return self.reader(kinds, after, merged)(kinds)

@@ -22,7 +22,7 @@ from signer_jax.interop.names import BFLOAT16, FLOAT32
 from signer_jax.model import TRAINED
 from signer_jax.renderer import variants
 from signer_jax.training import base, held, loop, lora, partitioning, published, run
-from signer_jax.training.checkpoints import Checkpoints, read_params
+from signer_jax.training.checkpoints import Checkpoints, Replaced, read_params
 from signer_jax.training.held import Weights
 from signer_jax.validation import read
 
@@ -64,10 +64,10 @@ class Place:
         return {}
 
 
-def keep(weights: Weights, stage: str, learned: dict) -> None:
+def keep(weights: Weights, stage: str, learned: dict, step: int = 1) -> None:
     """As the end of a stage leaves it."""
     with Checkpoints(weights.workdir / "checkpoints" / stage) as checkpoints:
-        checkpoints.save(1, {"params": learned}, Place())
+        checkpoints.save(step, {"params": learned}, Place())
 
 
 def learned_by(weights: Weights, stage: str, seed: int) -> dict:
@@ -229,6 +229,22 @@ def test_a_checkpoint_without_a_parameter_that_its_stage_trains_is_refused(folde
     with pytest.raises(SignerError, match="another model: it has nothing for slul/encoder/") as error:
         weights.read(weights.whole(("slul",)), ("slul",))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_read_bit_by_bit_is_of_one_checkpoint(folders, tmp_path):
+    """The run may be trained on meanwhile: a part of the next checkpoint beside one of the last is no model."""
+    weights = weights_of(folders, tmp_path, stages=("slul",))
+    first, second = (learned_by(weights, "slul", seed) for seed in (0, 1))
+    kinds = weights.whole(("slul",))
+    one, *others = sorted(kinds)
+    keep(weights, "slul", first)
+    read = weights.reader(kinds, ("slul",))
+    np.testing.assert_array_equal(flat(read({one: kinds[one]}))[one], flat(first)[one])
+    keep(weights, "slul", second, 2)
+    with pytest.raises(Replaced, match="slul/1: was replaced by a newer checkpoint while it was read") as error:
+        read({path: kinds[path] for path in others})
+    assert "\n" not in str(error.value)
+    jax.tree.map(np.testing.assert_array_equal, weights.read(kinds, ("slul",))["slul"], second["slul"])
 
 
 def test_checkpoints_are_read_some_at_a_time_where_they_are_rounded(tmp_path, monkeypatch):
