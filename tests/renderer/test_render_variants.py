@@ -365,7 +365,8 @@ def test_each_condition_has_a_guidance_of_its_own_in_one_batch(folders):
 
 
 def test_guidance_computes_no_row_twice(folders):
-    """The control branch reads each picture once, and none of the rows whose pose is dropped; to the same bits."""
+    """The control branch reads each picture once, and none of the rows whose pose is dropped; the field is as of
+    rows that are computed one by one, but for rounding."""
     config = config_of("wan2.1-t2v-1.3b", *folders("wan2.1-t2v-1.3b"))
     config.renderer.control = "branch"
     model, params, _ = built(config)
