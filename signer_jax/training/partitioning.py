@@ -162,7 +162,7 @@ def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]
         found = {i: here(np.asarray(leaf)) for i, leaf in enumerate(leaves) if i not in others}
         spread = any(len(leaf.devices()) > 1 for leaf in others.values())
         found |= together(others) if spread else {i: one(leaf) for i, leaf in others.items()}
-        return structure.unflatten(found[i] for i in range(len(leaves)))
+        return jax.tree.unflatten(structure, [found[i] for i in range(len(leaves))])
 
     return of
 
