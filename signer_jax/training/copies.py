@@ -185,19 +185,18 @@ class _Motions(Records):
             video = augmentation.on_pictures(video, change)
         return replace(self._changed(sample, index), video=video), video
 
-    def clip(self, index: int, length: int, start_of: Callable[[int], int]) -> np.ndarray:
+    def frames_at(self, index: int, places_of: Callable[[int], np.ndarray]) -> np.ndarray:
         """As of the motion, changed; the grey that colours are changed around is the whole video's, which is read for
         it once.
         """
         change, motion, greys = self._of.change(index), index % len(self._motions), self._of.greys
         if change is None or not augmentation.recoloured(change) or index in greys:
-            video = self._motions.clip(motion, length, start_of)
+            video = self._motions.frames_at(motion, places_of)
             if change is not None:
                 video = augmentation.moved(video, change)
         else:
             whole = augmentation.moved(self._motions.video(motion), change)
-            greys[index], start = augmentation.grey(whole), start_of(len(whole))
-            video = whole[np.minimum(np.arange(start, start + length), len(whole) - 1)]
+            greys[index], video = augmentation.grey(whole), whole[places_of(len(whole))]
         if change is None or not augmentation.recoloured(change):
             return video
         return augmentation.coloured(video, change.colours, greys[index])

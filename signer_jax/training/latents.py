@@ -19,7 +19,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
-from signer_jax.data.records import Corpus, Records, from_frame
+from signer_jax.data.records import Corpus, Records
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import (
     Mixture,
@@ -312,10 +312,10 @@ def _load(records: Records, items: Sequence[tuple[int, int]], window: int, rows:
     """The windows' frames; the last window is repeated up to `rows`."""
     clips = []
     for motion, some in groupby(items, key=lambda item: item[0]):  # in order: of each what its windows show
-        starts = [start for _, start in some]
-        first, end = min(starts), max(starts) + window
-        shown = records.clip(motion, end - first, from_frame(first))
-        clips += [shown[start - first : start - first + window] for start in starts]
+        own = np.array([start for _, start in some])[:, None] + np.arange(window)  # [windows, frames]
+        frames, places = np.unique(own, return_inverse=True)
+        shown = records.frames_at(motion, lambda count, frames=frames: np.minimum(frames, count - 1))
+        clips += list(shown[places.reshape(own.shape)])
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
 
 

@@ -182,10 +182,11 @@ def test_a_window_of_a_changed_film_is_read_as_one_of_the_film(plain):
             read_of.append((index, -1))
             return super().video(index)
 
-        def clip(self, index, length, start_of):
-            read_of.append((index, length))
+        def frames_at(self, index, places_of):
             video = super().video(index)
-            return take_frames(video, start_of(len(video)), length)
+            places = places_of(len(video))
+            read_of.append((index, len(places)))
+            return video[places]
 
     for augment, whole in ((SOME, 1), (replace(OFF, mirror=0.5, turn=8.0, copies=3), 0)):
         copies = Copies(plain, augment, 7)
@@ -199,6 +200,11 @@ def test_a_window_of_a_changed_film_is_read_as_one_of_the_film(plain):
                 np.testing.assert_array_equal(part, video[start : start + 2])
             motion, whole_of = index % CLIPS, whole if index >= CLIPS else 0
             assert read_of == [(motion, -1)] * whole_of + [(motion, 2)] * (3 - whole_of)
+    read_of.clear()
+    shown = cache._load(motions, [(CLIPS, 0), (CLIPS, 1), (CLIPS, 9)], 4, 5)
+    video = motions.video(CLIPS)
+    assert read_of[0] == (0, 9)  # what the windows show, not what lies between
+    np.testing.assert_array_equal(shown, [video[k : k + 4] for k in (0, 1, 9, 9, 9)])
     ends = motions.clip(CLIPS, 9, records.from_frame(12))
     np.testing.assert_array_equal(ends, motions.video(CLIPS)[[12, *[13] * 8]])
 
