@@ -308,13 +308,18 @@ def reference_places(
     }
 
 
+def _up_to_the_last(places: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Frames of a video of any length (`Records.frames_at`), the last one for those behind it."""
+    return lambda count: np.minimum(places, count - 1)
+
+
 def _load(records: Records, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
     clips = []
     for motion, some in groupby(items, key=lambda item: item[0]):  # in order: of each what its windows show
         own = np.array([start for _, start in some])[:, None] + np.arange(window)  # [windows, frames]
         frames, places = np.unique(own, return_inverse=True)
-        shown = records.frames_at(motion, lambda count, frames=frames: np.minimum(frames, count - 1))
+        shown = records.frames_at(motion, _up_to_the_last(frames))
         clips += list(shown[places.reshape(own.shape)])
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
 

@@ -390,7 +390,7 @@ class _Motions(records.Records):
         return replace(sample, pose=pose, spans=spans)
 
     def frames_at(self, index: int, places_of: Callable[[int], np.ndarray]) -> UInt8[np.ndarray, "t h w 3"]:
-        """As `Records.frames_at`; the file is decoded up to the last of these frames, and they alone are made pictures."""
+        """As `Records.frames_at`; the file is decoded up to the last of them, and they alone are made pictures."""
         motion = self._motion(index)
         if motion.video is None:
             raise self._lacks(index, "video")
