@@ -106,7 +106,8 @@ def _other(folder: Path, name: str, key: Mapping[str, Any]) -> str:
     mend = f"run `signer encode` with this run's config, or set {KEY}= to encode in the run"
     mirror.bring(folder, _is_part)
     if mirror.empty(folder):
-        return f"{KEY} {folder}: nothing is there; {mend}"
+        lacks = "nothing is there" if mirror.place_of(folder) else "no such folder"
+        return f"{KEY} {folder}: {lacks}; {mend}"
     there = [(place.name, _key(place)) for place in sorted(folder.glob(f"{name}.{_HASH}")) if _key(place)]
     if not there:
         return f"{KEY} {folder}: holds no {name}; {mend}"
