@@ -188,6 +188,17 @@ def shown(text: str) -> str:
     return re.sub(rf"{re.escape(str(cache_folder()))}/[^/\s]+/{_RUN}\b", url, text) if "/" in text else text
 
 
+def empty(folder: Path) -> bool:
+    """Whether a folder is none; of a bucket's, where each place is one here, whether nothing lies below it there."""
+    if (place := place_of(folder)) is None:
+        return not folder.is_dir()
+    with reaching(place.object()):
+        try:
+            return not store(place.url).ls(place.object())
+        except FileNotFoundError:
+            return True
+
+
 def checkpoints(workdir: Path) -> Any:
     """The folder of a run's checkpoints: of a bucket's there, as a path of `epath`."""
     if (place := place_of(workdir)) is None:

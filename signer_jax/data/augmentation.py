@@ -155,13 +155,27 @@ def at_speed(video: UInt8[np.ndarray, "t h w 3"], start: int, length: int, chang
 
 def on_pictures(frames: UInt8[np.ndarray, "t h w 3"], change: Change) -> UInt8[np.ndarray, "t h w 3"]:
     """Frames in the view of their size (`skeleton.view`), their edges drawn out over what comes into it."""
+    frames = moved(frames, change)
+    return coloured(frames, change.colours, grey(frames)) if recoloured(change) else frames
+
+
+def moved(frames: UInt8[np.ndarray, "t h w 3"], change: Change) -> UInt8[np.ndarray, "t h w 3"]:
+    """`on_pictures` but for colours, of each frame alone."""
     if change.mirrored:
         frames = frames[:, :, ::-1]
     if not (np.array_equal(change.matrix, np.eye(2)) and not change.shift.any()):
         frames = _warped(frames, change)
-    if (change.colours != 1).any():
-        frames = _coloured(frames, change.colours)
     return np.ascontiguousarray(frames)
+
+
+def recoloured(change: Change) -> bool:
+    """Whether colours are changed, which is done around the grey of the whole clip."""
+    return bool((change.colours != 1).any())
+
+
+def grey(frames: UInt8[np.ndarray, "t h w 3"]) -> np.float32:
+    """The mean grey of a clip, 0 to 255."""
+    return np.float32(np.mean([(one.mean(axis=(0, 1), dtype=np.float64) @ _GREY) for one in frames]))
 
 
 def _warped(frames: np.ndarray, change: Change) -> np.ndarray:
@@ -181,15 +195,17 @@ def _warped(frames: np.ndarray, change: Change) -> np.ndarray:
     ])  # fmt: skip
 
 
-def _coloured(frames: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Brighter, then with more contrast around the clip's mean grey, then more saturated; frame by frame, since a clip
-    takes four times its bytes as numbers.
+def coloured(
+    frames: UInt8[np.ndarray, "t h w 3"], colours: Float[np.ndarray, " 3"], around: np.float32
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """Brighter, then with more contrast around the clip's mean grey `around` (`grey`), then more saturated; frame by
+    frame, since a clip takes four times its bytes as numbers.
     """
     brightness, contrast, saturation = colours.astype(np.float32)
-    mean = np.float32(np.mean([(one.mean(axis=(0, 1), dtype=np.float64) @ _GREY) for one in frames])) * brightness
+    mean = around * brightness
     made = np.empty_like(frames)
     for one, into in zip(frames, made, strict=True):
         values = (one * brightness - mean) * contrast + mean
-        grey = (values @ _GREY)[..., None]
-        into[...] = np.clip(np.rint((values - grey) * saturation + grey), 0, 255)
+        of_each = (values @ _GREY)[..., None]
+        into[...] = np.clip(np.rint((values - of_each) * saturation + of_each), 0, 255)
     return made

@@ -16,6 +16,7 @@ import errno
 import math
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -36,7 +37,8 @@ from signer_jax.outside import reason_of, told
 
 _SPARE = 10  # a part of the disk of so many is left free; what is read beyond that is fetched each time
 _LIMIT = "SIGNER_CACHE_BYTES"
-_LOOKED = 1.0  # seconds for which what all processes of the machine keep is not added up again
+# What all processes of the machine keep is not added up again for so many seconds, and so many times what that took.
+_LOOKED, _RESTED = 1.0, 20.0
 _END = 1 << 16  # of a file: what says where its index is
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -56,7 +58,9 @@ def kept(directory: Path) -> str:
     place = mirror.place_of(directory)
     assert place is not None
     most = _most_bytes()
-    limit = "" if most == math.inf else f" and all that is kept has less than {most / 1e9:g} GB ({_LIMIT})"
+    limit = "" if most == math.inf else (
+        f" and all that is kept has less than {most / 1e9:g} GB ({_LIMIT}), of which {_taken() / 1e9:.2f} are taken"
+    )  # fmt: skip
     return f"what was read is kept in {_folder(place)} while a tenth of that disk is free{limit}"
 
 
@@ -238,13 +242,14 @@ def _keep(here: _Here, number: int, start: int, data: bytes) -> bool:
     """
     try:
         if not _roomy(here.path.parent, len(data)):
-            return False
+            return False  # which it has told
         _write(here.path, start, data)
         _write(here.have, number, b"\1")
     except FileNotFoundError:
         raise
     except OSError as error:
         if error.errno in _FULL:
+            _KEPT.tell(here.path.parent, f"the disk or a quota is full ({reason_of(error)})")
             return False
         raise _unwritten(here.path, error) from None
     return True
@@ -296,7 +301,10 @@ def _unwritten(path: Path, error: OSError) -> Exception:
 
 def _roomy(folder: Path, size: int) -> bool:
     disk = shutil.disk_usage(folder)
-    return disk.free - size > disk.total // _SPARE and _KEPT.grows(size)
+    if disk.free - size <= disk.total // _SPARE:
+        _KEPT.tell(folder, "a tenth of that disk alone is free")
+        return False
+    return _KEPT.grows(folder, size)
 
 
 def _most_bytes() -> float:
@@ -315,21 +323,49 @@ class _Kept:
     """How many bytes the kept files of this machine take, as far as this process knows."""
 
     def __init__(self) -> None:
-        self._lock, self._bytes, self._looked = threading.Lock(), 0, -math.inf
+        self._lock, self._told = threading.Lock(), False
+        self._bytes, self._added = math.inf, 0  # inf before they are first added up; what was added since that began
+        self._next = -math.inf  # when they are added up again
 
-    def grows(self, size: int) -> bool:
+    def grows(self, folder: Path, size: int) -> bool:
         """Counts so many more; whether the limit allows them. Each process may be beyond it by what the others add
-        in the second before they look again.
+        before they look again.
         """
         if (most := _most_bytes()) == math.inf:
             return True
+        self._look()
         with self._lock:
-            if (now := time.monotonic()) > self._looked + _LOOKED:
-                self._bytes, self._looked = _taken(), now
-            if self._bytes + size > most:
+            if self._bytes == math.inf:  # another thread adds up
                 return False
-            self._bytes += size
-            return True
+            if self._bytes + size <= most:
+                self._bytes, self._added = self._bytes + size, self._added + size
+                return True
+        self.tell(folder, f"all that is kept has reached the {most / 1e9:g} GB of {_LIMIT}")
+        return False
+
+    def _look(self) -> None:
+        """Adds up where it is time, one thread for all, while the others go by what is known."""
+        with self._lock:
+            if (began := time.monotonic()) < self._next:
+                return
+            self._next, self._added = math.inf, 0
+        try:
+            taken = _taken()
+            with self._lock:
+                self._bytes = taken + self._added
+        finally:
+            now = time.monotonic()
+            self._next = now + max(_LOOKED, _RESTED * (now - began))
+
+    def tell(self, folder: Path, why: str) -> None:
+        """Says once that records no longer stay, and why."""
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            print(
+                f"signer: {folder}: {why}; records that are not here yet are fetched each time they are read",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
 
 
 _KEPT = _Kept()

@@ -34,10 +34,11 @@ def check(data: Data, directory: Path, *, anew: bool = False) -> None:
         )
     if data.weights and data.corpus != reading.NAME:
         raise SignerError(f"config.data.weights: are of prepared sets, and {data.corpus} is one corpus; leave it ()")
-    if data.encoded and not mirror.set_of(data.encoded, "config.data.encoded").is_dir():
+    if data.encoded and mirror.empty(mirror.set_of(data.encoded, "config.data.encoded")):
+        lacks = "nothing is there" if object_store.in_bucket(data.encoded) else "no such folder on this machine"
         raise SignerError(
-            f"config.data.encoded {data.encoded}: no such folder on this machine; make it with `signer encode`, or "
-            "leave it empty to encode in the run"
+            f"config.data.encoded {data.encoded}: {lacks}; make it with `signer encode`, or leave it empty to encode "
+            "in the run"
         )
     if data.corpus == "builtin":
         if data.source:

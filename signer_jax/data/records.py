@@ -144,9 +144,12 @@ class Records(Shard):
         """`length` frames of `video(index)` from where `start_of` says, which is told how many it has; the last one
         repeated past the end.
         """
+        return self.frames_at(index, lambda count: np.minimum(start_of(count) + np.arange(length), count - 1))
+
+    def frames_at(self, index: int, places_of: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The frames of `video(index)` at these places, which do not go back; `places_of` is told how many it has."""
         video = self.video(index)
-        start = start_of(len(video))
-        return video[np.minimum(np.arange(start, start + length), len(video) - 1)]
+        return video[places_of(len(video))]
 
     def filmed(self, index: int) -> tuple[Sample, np.ndarray]:
         """A motion that `corpus.json` says has a video, and that: unpacking a record of many pixels takes a second.

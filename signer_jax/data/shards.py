@@ -74,7 +74,7 @@ def unpack(record: bytes) -> dict:
         raise ValueError(f"it has {len(record) >> 20} MB, more than {MOST_BYTES >> 20}")
     if len(record) > _MOST_ITEMS:  # an item takes a byte at least
         _check_items(record, _MOST_ITEMS, lists=False)
-    tree = msgpack.unpackb(record, ext_hook=_array, max_array_len=0, max_map_len=_MOST_ITEMS)
+    tree = msgpack.unpackb(record, ext_hook=_array, list_hook=_no_list, max_array_len=0, max_map_len=_MOST_ITEMS)
     if not isinstance(tree, dict):
         raise ValueError("it holds no names and values")
     return tree
@@ -113,6 +113,11 @@ def _check_items(record: bytes, most: int, *, lists: bool) -> None:
                 raise ValueError(f"it has more than {most} items")
         elif 0xA0 <= kind < 0xC0:
             place += kind & 0x1F
+
+
+def _no_list(_: list) -> None:
+    """The library's limit lets empty ones pass."""
+    raise ValueError("it holds a list")
 
 
 def _array(code: int, data: bytes) -> np.ndarray:

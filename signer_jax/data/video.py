@@ -29,6 +29,7 @@ _USUAL = ("yuv420p", "yuvj420p")  # what every browser decodes
 _MOST_PIXELS = 7680 * 4320  # of a frame
 _MOST_RATE = 1000  # frames a second
 _SAME_TIME = 1e-4  # seconds
+_TIE = 1e-9  # seconds that two distances are apart by rounding, as in `timing.nearest`
 _THREADS, _LARGE = 4, 1920 * 1088  # each thread holds frames of its own, so that larger ones are read by one
 
 
@@ -75,7 +76,7 @@ def nearest(
         before: tuple[float, av.VideoFrame] | None = None
         for time, frame in _decoded(name, container, stream):
             end = done
-            while before and end < len(wanted) and wanted[end] - before[0] <= time - wanted[end]:
+            while before and end < len(wanted) and wanted[end] - before[0] <= time - wanted[end] + _TIE:
                 end += 1
             if before and end > done:
                 yield end - done, upright(before[1])

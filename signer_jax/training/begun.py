@@ -77,8 +77,9 @@ def made(directory: Path, work: Work) -> list[Path]:
         clear(directory, but=files)
         absent = not_whole(files, counts)
         if kept := sum(counts) - sum(counts[part] for part in absent):
+            where = mirror.shown(str(directory))
             print(
-                f"signer: {directory}: {kept} of {sum(counts)} records were made before a stop, and are kept",
+                f"signer: {where}: {kept} of {sum(counts)} records were made before a stop, and are kept",
                 file=sys.stderr,
             )
         return absent
@@ -156,9 +157,11 @@ def put_together(directory: Path, do: Callable[[], object]) -> None:
 
 def take(files: Sequence[Path], folder: Path, name: str) -> None:
     """Puts the parts into the folder that is being made, as the records `name`: by links where there are any."""
+    names = {file.name for file in files}
+    for place in {file.parent for file in files}:
+        mirror.bring(place, lambda _: False, names.__contains__)  # those of other machines
     for part, file in enumerate(progress(files, f"{name} taken", delay=_SOON)):  # copies of large ones take long
         target = folder / file_of(name, part)
-        mirror.fresh(file)  # of another machine
         try:
             os.link(os.path.realpath(file), target)
         except OSError:

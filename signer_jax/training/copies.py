@@ -12,7 +12,8 @@ throughout, and what may not be mirrored has no video there: it would be encoded
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
 
@@ -28,7 +29,9 @@ from signer_jax.types import Pose, Sample
 
 _SPLIT = "train"
 _VERSION = 2  # of what a draw gives
-_LOOKS, _OF_A_LOOK = 16, 8  # of a copy's clips without a signer: at most so many looks, each of so many clips or more
+_DEALT = "by sets"  # how clips without a signer are dealt, where they are
+# Of the clips of a set without a signer a copy has at most so many looks, and for two or more each has so many clips.
+_LOOKS, _OF_A_LOOK = 16, 8
 _ALL = augmentation.mirror_permutation(JOINTS)
 
 
@@ -38,6 +41,7 @@ class Copies(Corpus):
     def __init__(self, corpus: Corpus, augment: Augment, seed: int):
         self.plain, self.directory, self.about = corpus, corpus.directory, corpus.about
         self._augment, self._seed = augment, seed
+        self.greys: dict[int, np.float32] = {}  # of whole changed videos, as far as they were looked at
 
     def change(self, index: int) -> augmentation.Change | None:
         """What happens to a training motion; None of one that is as it is."""
@@ -45,7 +49,7 @@ class Copies(Corpus):
         if not copy:
             return None
         drawn = augmentation.drawn(np.random.default_rng((self._seed, copy, motion)), self._augment)
-        looks = self._looks(copy, self._signer_of(motion))
+        looks = self._looks(copy, self._signers[motion])
         mirrored = (looks.mirrored or self._by_side) and self._may_mirror(motion)
         return drawn._replace(speed=1.0, mirrored=mirrored, colours=looks.colours)
 
@@ -56,15 +60,29 @@ class Copies(Corpus):
 
     @cached_property
     def looks(self) -> int:
-        """In how many sides and sets of colours a copy has the clips that name no signer. Each needs other clips of its
-        own for its references.
-        """
-        return min(max(sum(not named(signer) for *_, signer in self._listed) // _OF_A_LOOK, 1), _LOOKS)
+        """In how many sides and sets of colours a copy has the clips that name no signer."""
+        clips = zip(self._listed, self._signers, strict=True)
+        return len({look for (_, video, signer), look in clips if video and not named(signer)})
 
-    def _signer_of(self, motion: int) -> str:
-        """Whose look a motion's copies have."""
-        signer = self._listed[motion][2]
-        return signer if named(signer) or self.looks == 1 else f"{signer}?{motion % self.looks}"
+    @cached_property
+    def _signers(self) -> list[str]:
+        """Of each motion. What shares a bank of references, the clips of one set with a video that may all be mirrored
+        or all not, is dealt in order, so that each of them has others beside it.
+        """
+        found = [signer for *_, signer in self._listed]
+        if self._by_side:  # there is one look
+            return found
+        banks: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for motion, (_, video, signer) in enumerate(self._listed):
+            if video and not named(signer):
+                banks[signer][self._may_mirror(motion)].append(motion)
+        for signer, sides in banks.items():
+            looks = [max(min(len(motions) // _OF_A_LOOK, _LOOKS), 1) for motions in sides]
+            if max(looks) > 1:
+                for motions, several in zip(sides, looks, strict=True):
+                    for place, motion in enumerate(motions):
+                        found[motion] = f"{signer}?{place % several}"
+        return found
 
     @property
     def _by_side(self) -> bool:
@@ -84,7 +102,8 @@ class Copies(Corpus):
 
     # ---- What a corpus says ---------------------------------------------------------------------------------------
     def hash(self) -> str:
-        said = [self.plain.hash(), asdict(self._augment), self._seed, _VERSION, *[self.looks] * (self.looks > 1)]
+        dealt = [_DEALT] if self._signers != [signer for *_, signer in self._listed] else []
+        said = [self.plain.hash(), asdict(self._augment), self._seed, _VERSION, *dealt]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def sizes_of(self, split: str) -> list[tuple[int, int]]:
@@ -113,7 +132,7 @@ class Copies(Corpus):
     def _copied(self) -> list[tuple[int, bool, str]]:
         found = list(self._listed)
         for copy in range(1, self._augment.copies):
-            signers = [self._signer_of(motion) for motion in range(len(self._listed))]
+            signers = self._signers
             mirrored = {signer: self._looks(copy, signer).mirrored for signer in set(signers)}
             for motion, ((frames, video, _), signer) in enumerate(zip(self._listed, signers, strict=True)):
                 alike = self._by_side and not self._may_mirror(motion)
@@ -165,6 +184,22 @@ class _Motions(Records):
         if change is not None:
             video = augmentation.on_pictures(video, change)
         return replace(self._changed(sample, index), video=video), video
+
+    def frames_at(self, index: int, places_of: Callable[[int], np.ndarray]) -> np.ndarray:
+        """As of the motion, changed; the grey that colours are changed around is the whole video's, which is read for
+        it once.
+        """
+        change, motion, greys = self._of.change(index), index % len(self._motions), self._of.greys
+        if change is None or not augmentation.recoloured(change) or index in greys:
+            video = self._motions.frames_at(motion, places_of)
+            if change is not None:
+                video = augmentation.moved(video, change)
+        else:
+            whole = augmentation.moved(self._motions.video(motion), change)
+            greys[index], video = augmentation.grey(whole), whole[places_of(len(whole))]
+        if change is None or not augmentation.recoloured(change):
+            return video
+        return augmentation.coloured(video, change.colours, greys[index])
 
     def _changed(self, sample: Sample, index: int) -> Sample:
         change, pose = self._of.change(index), sample.pose

@@ -75,7 +75,8 @@ def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -
             storage.sweep(files[part])  # what a killed start left
         if len(absent) < len(mine):
             kept = len(mine) - len(absent)
-            print(f"signer: {place}: {kept} of {len(mine)} parts were made before, and are kept", file=sys.stderr)
+            where = mirror.shown(str(place))
+            print(f"signer: {where}: {kept} of {len(mine)} parts were made before, and are kept", file=sys.stderr)
         return sorted(absent)
 
     made = begun.make(name, work, files, missing, mirror.leave_there)
@@ -104,8 +105,9 @@ def _other(folder: Path, name: str, key: Mapping[str, Any]) -> str:
     """The line for an encoding that is not there: what is nearest to it, and what that depends on otherwise."""
     mend = f"run `signer encode` with this run's config, or set {KEY}= to encode in the run"
     mirror.bring(folder, _is_part)
-    if not folder.is_dir():
-        return f"{KEY} {folder}: no such folder; {mend}"
+    if mirror.empty(folder):
+        lacks = "nothing is there" if mirror.place_of(folder) else "no such folder"
+        return f"{KEY} {folder}: {lacks}; {mend}"
     there = [(place.name, _key(place)) for place in sorted(folder.glob(f"{name}.{_HASH}")) if _key(place)]
     if not there:
         return f"{KEY} {folder}: holds no {name}; {mend}"

@@ -19,7 +19,7 @@ import numpy as np
 from signer_jax import storage
 from signer_jax.beside import beside
 from signer_jax.data.buckets import Bucket, Placed
-from signer_jax.data.records import Corpus, Records, from_frame
+from signer_jax.data.records import Corpus, Records
 from signer_jax.data.shards import Parts, Shard, open_parts, pack, unpack
 from signer_jax.data.streams import (
     Mixture,
@@ -308,14 +308,19 @@ def reference_places(
     }
 
 
+def _up_to_the_last(places: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Frames of a video of any length (`Records.frames_at`), the last one for those behind it."""
+    return lambda count: np.minimum(places, count - 1)
+
+
 def _load(records: Records, items: Sequence[tuple[int, int]], window: int, rows: int) -> np.ndarray:
     """The windows' frames; the last window is repeated up to `rows`."""
     clips = []
     for motion, some in groupby(items, key=lambda item: item[0]):  # in order: of each what its windows show
-        starts = [start for _, start in some]
-        first, end = min(starts), max(starts) + window
-        shown = records.clip(motion, end - first, from_frame(first))
-        clips += [shown[start - first : start - first + window] for start in starts]
+        own = np.array([start for _, start in some])[:, None] + np.arange(window)  # [windows, frames]
+        frames, places = np.unique(own, return_inverse=True)
+        shown = records.frames_at(motion, _up_to_the_last(frames))
+        clips += list(shown[places.reshape(own.shape)])
     return np.stack(clips + [clips[-1]] * (rows - len(clips)))
 
 

@@ -229,7 +229,7 @@ def test_of_workers_that_begin_at_once_and_differ_one_counts(place, source, tmp_
     assert "was begun with workers 2, not 3" in capsys.readouterr().err
 
 
-def test_what_the_disk_has_no_room_for_is_read_and_not_kept(bucket, source, tmp_path, monkeypatch):
+def test_what_the_disk_has_no_room_for_is_read_and_not_kept(bucket, source, tmp_path, monkeypatch, capsys):
     assert prepare(source, SET) == 0
     elsewhere(monkeypatch, tmp_path)
     found = corpus(tmp_path / "run", SET).motions("train")
@@ -237,9 +237,11 @@ def test_what_the_disk_has_no_room_for_is_read_and_not_kept(bucket, source, tmp_
     files = kept(tmp_path / "other")
     before = [filled(file) for file in files]
     monkeypatch.setattr(far_shards, "_SPARE", 1)  # all of the disk is to be left free
+    monkeypatch.setattr(far_shards, "_KEPT", far_shards._Kept())
     assert [found.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
     assert [filled(file) for file in files] == before
     assert not list((tmp_path / "other").rglob("*.partial"))
+    assert capsys.readouterr().err.count("a tenth of that disk alone is free; records that are not here yet are") == 1
 
 
 def test_what_is_kept_has_a_limit_in_bytes(bucket, source, tmp_path, monkeypatch, capsys):
@@ -251,17 +253,43 @@ def test_what_is_kept_has_a_limit_in_bytes(bucket, source, tmp_path, monkeypatch
     taken = sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*"))
     assert taken
     monkeypatch.setenv("SIGNER_CACHE_BYTES", str(taken))
-    monkeypatch.setattr(far_shards, "_LOOKED", 0.0)
+    monkeypatch.setattr(far_shards, "_KEPT", far_shards._Kept())
     assert [found.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
+    said = f"all that is kept has reached the {taken / 1e9:g} GB of SIGNER_CACHE_BYTES; records that are not here yet"
+    assert capsys.readouterr().err.count(said) == 1
     assert sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*")) == taken
     monkeypatch.setenv("SIGNER_CACHE_BYTES", "2e9")
     again = corpus(tmp_path / "again", SET).motions("train")
-    assert "and all that is kept has less than 2 GB (SIGNER_CACHE_BYTES)" in capsys.readouterr().err
+    said = f"less than 2 GB (SIGNER_CACHE_BYTES), of which {taken / 1e9:.2f} are taken"
+    assert said in capsys.readouterr().err
     assert [again.filmed(i)[0].name for i in range(8)] == [f"c{i}" for i in range(8)]
     assert sum(filled(file) for file in (tmp_path / "other").glob("*/ranges/*")) > taken
     monkeypatch.setenv("SIGNER_CACHE_BYTES", "much")
     with pytest.raises(SignerError, match="SIGNER_CACHE_BYTES much: is no number of bytes; give one, such as 200e9"):
         corpus(tmp_path / "third", SET)
+
+
+def test_what_is_kept_is_added_up_seldom_where_that_takes_long(tmp_path, monkeypatch):
+    """By one thread; what is added meanwhile counts."""
+    monkeypatch.setenv("SIGNER_CACHE_BYTES", "100")
+    known, looked, now = far_shards._Kept(), [], [0.0]
+    monkeypatch.setattr(far_shards.time, "monotonic", lambda: now[0])
+
+    def slow() -> int:
+        looked.append(now[0])
+        now[0] += 3
+        if len(looked) == 2:
+            assert known.grows(tmp_path, 20)  # another thread's
+        else:
+            assert not known.grows(tmp_path, 1)  # nothing is known yet
+        return 50
+
+    monkeypatch.setattr(far_shards, "_taken", slow)
+    assert known.grows(tmp_path, 10) and looked == [0]
+    now[0] = 62
+    assert known.grows(tmp_path, 5) and looked == [0]
+    now[0] = 64
+    assert known.grows(tmp_path, 30) and looked == [0, 64] and not known.grows(tmp_path, 1)  # 50 + 20 + 30
 
 
 def test_a_set_that_is_made_anew_is_not_read_from_what_was_kept(bucket, source, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from filmed import even, film, posed
 
 from signer_jax import configuration
 from signer_jax.cli.main import main
-from signer_jax.data import video
+from signer_jax.data import framing, timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.prepared import layout, leakage, reading, work
 from signer_jax.data.prepared.taking import How
@@ -20,6 +21,7 @@ from signer_jax.data.shards import Shard
 from signer_jax.data.streams import take_frames
 from signer_jax.errors import SignerError
 from signer_jax.training import run
+from signer_jax.training.copies import Copies
 from signer_jax.validation import read
 
 HEAD = "name,pose,video,text,gloss,glosses_by,language,spoken,signer,split"
@@ -184,10 +186,11 @@ def test_a_window_of_a_film_is_its_own_frames_and_what_lies_behind_is_not_decode
              {"a": stamps, "b": even(9), "c": even(30)}.items()}  # fmt: skip
     poses = {"c": posed(folder / "c.pose", 30)}
     items = [Item(name, "train", pose=poses.get(name), video=file) for name, file in films.items()]
-    found = []
+    corpora = []
     for k, some in enumerate((items[:2], items[2:])):
         work.work(work.Job("own", folder, tmp_path / f"set{k}", How(), ("train",), lambda split, some=some: some))
-        found.append(corpus(tmp_path / f"run{k}", tmp_path / f"set{k}", fps=fps).motions("train"))
+        corpora.append(corpus(tmp_path / f"run{k}", tmp_path / f"set{k}", fps=fps))
+    found = [one.motions("train") for one in corpora]
     made: list[int] = []
     real, decoded = video._converter, video._decoded
 
@@ -206,6 +209,7 @@ def test_a_window_of_a_film_is_its_own_frames_and_what_lies_behind_is_not_decode
         seen: list[int] = []
         whole = motions.video(index)
         all_seen, count = len(seen), len(whole)
+        np.testing.assert_array_equal(whole, as_shown(motions, index, fps))
         for start, length in ((0, 1), (0, 3), (count // 2, 2), (count - 1, 3), (0, count), (0, count + 2)):
             made.clear(), seen.clear()
             told: list[int] = []
@@ -215,6 +219,38 @@ def test_a_window_of_a_film_is_its_own_frames_and_what_lies_behind_is_not_decode
         made.clear(), seen.clear()
         motions.clip(index, 1, lambda _: 0)
         assert len(made) == 1 and len(seen) <= min(8, all_seen)  # of 9 or 30
+    off = read(configuration.load("default")).data.augment
+    for change, first in ((replace(off, colour=0.3, copies=2), 30), (replace(off, turn=8.0, copies=2), 3)):
+        changed = Copies(corpora[1], change, 3).motions("train")
+        for k, most in enumerate((first, 3, 3)):
+            made.clear()
+            part = changed.clip(1, 3, lambda n, k=k: n // 2 + k)
+            assert len(made) <= most
+            np.testing.assert_array_equal(part, take_frames(changed.video(1), len(changed.video(1)) // 2 + k, 3))
+
+
+def as_shown(motions, index: int, fps: float) -> np.ndarray:
+    """A film as the run sees it, of all frames of the file by their times."""
+    motion = motions._motion(index)
+    stamps, frames = zip(*video.frames_of("film", motion.video), strict=True)
+    chosen = timing.nearest(np.array(stamps), timing.grid(0, motion.seconds, fps))
+    if motion.centre is None:
+        seen = list(framing.middle(frames, (16, 16)))
+    else:
+        seen = list(framing.around_signer(frames, motion.centre, motion.scale, (16, 16)))
+    return np.stack([seen[i] for i in chosen])
+
+
+def test_of_two_frames_as_near_the_earlier_is_shown(tmp_path):
+    """Whatever rounding says: of 50 frames a second each second one lies between two of 25."""
+    file = film(tmp_path / "a.mp4", even(120))
+    stamps = np.array([time for time, _ in video.timed_frames(file)])
+    wanted = timing.grid(0, 120 / 25, 50)
+    shown = np.repeat(*zip(*[(frame[:8, :8].mean(), n) for n, frame in video.nearest("a", file.read_bytes(), wanted)],
+                           strict=True))  # fmt: skip
+    every = np.array([frame[:8, :8].mean() for frame in video.frames(file)])
+    np.testing.assert_array_equal(shown, every[timing.nearest(stamps, wanted)])
+    np.testing.assert_array_equal(timing.nearest(stamps, wanted)[:238], np.arange(238) // 2)
 
 
 def stored_seconds(folder: Path) -> list[float]:

@@ -123,25 +123,90 @@ def test_what_copies_cannot_do_is_told(plain, tmp_path):
     assert "3 of 6 training clips name no signer: a changed copy has 1 of sides and colours" in told(plain, SOME)[0]
 
 
-def test_clips_without_a_signer_have_several_looks_in_a_copy(plain, monkeypatch):
-    """Each with other clips for its references; what names its signer is as before."""
-    rows = plain.about["motions"]["train"]
-    plain.about["motions"]["train"] = [[row[0], row[1], row[2] if i == 5 else "set/", *row[3:]]
-                                       for i, row in enumerate(rows)]  # fmt: skip
-    one, several = Copies(plain, SOME, 7), Copies(plain, SOME, 7)
-    assert one.looks == 1
-    monkeypatch.setattr(copied, "_OF_A_LOOK", 2)
-    assert several.looks == 2 and several.hash() != one.hash()
-    assert one.change(CLIPS + 5) is not None and several.listed("train")[:CLIPS] == one.listed("train")[:CLIPS]
-    np.testing.assert_equal(several.change(CLIPS + 5)._asdict(), one.change(CLIPS + 5)._asdict())
-    for copies, looks in ((one, 1), (several, 2)):
-        banks: dict[str, list[int]] = {}
-        for motion, (*_, signer) in list(enumerate(copies.listed("train")))[CLIPS : 2 * CLIPS - 1]:
-            banks.setdefault(signer.removesuffix("n"), []).append(motion)
-        assert len(banks) == looks and min(map(len, banks.values())) >= 2
-        colours = {signer: {copies.change(motion).colours.tobytes() for motion in of} for signer, of in banks.items()}
-        assert all(len(found) == 1 for found in colours.values())
-        assert len(set.union(*colours.values())) == looks
+def filmed(folder, signers, unfilmed=frozenset(), left=frozenset()) -> records.Corpus:
+    """A motion of each of these signers, with a video but for some, and of some it may not be mirrored."""
+    pose = Pose(np.zeros((2, 128, 3), np.float32), np.ones((2, 128), np.float32), 16.0)
+    video = np.zeros((2, 16, 16, 3), np.uint8)
+
+    def samples():
+        for i, signer in enumerate(signers):
+            yield Sample(f"s{i}", "", "", ("LEFT",) if i in left else ("X",), signer,
+                         pose=pose, video=None if i in unfilmed else video)  # fmt: skip
+
+    return records.write(folder, {"train": samples}, {"languages": {}, "size": [16, 16]})
+
+
+@pytest.mark.parametrize(
+    ("signers", "unfilmed", "left", "looks"),
+    [
+        (["a/"] * 40 + ["b/"] * 10, (), (), 6),
+        (["b/", *["a/"] * 7, "a/x"] * 8, (), (), 8),  # each eighth of one set, beside one that names its signer
+        ([""] * 64, range(8, 64), (), 1),
+        ([""] * 64, [i for i in range(64) if i % 4], (), 2),
+        (["a/"] * 34, (), range(10), 3),  # 24 and 10, which are of one of these looks
+        (["a/"] * 3 + ["b/"] * 2, (), (), 2),
+        (["", "a"] * 150, (), (), 16),
+    ],
+)
+def test_clips_without_a_signer_have_looks_each_with_other_clips_for_references(
+    tmp_path, signers, unfilmed, left, looks
+):
+    """By sets, and of what has a video; what names its signer is as before."""
+    corpus = filmed(tmp_path / "data", signers, frozenset(unfilmed), frozenset(left))
+    copies, count = Copies(corpus, replace(SOME, not_mirrored=("LEFT",)), 7), len(signers)
+    banks: dict[str, list[int]] = defaultdict(list)
+    for copy in (1, 2):
+        for motion, (_, video, signer) in enumerate(copies.listed("train")[copy * count : (copy + 1) * count]):
+            assert video == (motion not in unfilmed)
+            if video:
+                banks[signer].append(motion + copy * count)
+    for signer, of in banks.items():
+        name = signers[of[0] % count]
+        assert all(signers[motion % count] == name for motion in of)
+        alone = [name == one and i not in unfilmed for i, one in enumerate(signers)]
+        assert len(of) >= min(8, sum(alone[i] for i in range(count) if (i in left) == (of[0] % count in left)))
+        assert len({(copies.change(motion).mirrored, *copies.change(motion).colours) for motion in of}) == 1
+        assert ("?" in signer) <= (not copied.named(name))
+    unnamed = {signer.removesuffix("n") for signer, of in banks.items() if not copied.named(signers[of[0] % count])}
+    assert len(unnamed) == 2 * looks == 2 * copies.looks
+    one = Copies(corpus, replace(OFF, mirror=0.5, copies=2), 7)  # by mirror alone there is one look of each set
+    assert not any("?" in signer for *_, signer in one.listed("train"))
+
+
+def test_a_window_of_a_changed_film_is_read_as_one_of_the_film(plain):
+    """Its own frames alone, once the grey of the whole is known; the same as of the whole, in all copies."""
+    read_of: list[tuple[int, int]] = []
+
+    class Watched(records.Records):
+        def video(self, index):
+            read_of.append((index, -1))
+            return super().video(index)
+
+        def frames_at(self, index, places_of):
+            video = super().video(index)
+            places = places_of(len(video))
+            read_of.append((index, len(places)))
+            return video[places]
+
+    for augment, whole in ((SOME, 1), (replace(OFF, mirror=0.5, turn=8.0, copies=3), 0)):
+        copies = Copies(plain, augment, 7)
+        motions = copies.motions("train")
+        motions._motions.__class__ = Watched
+        for index in range(len(motions)):
+            video = motions.filmed(index)[1]
+            read_of.clear()
+            for start in (0, 2, 4):
+                part = motions.clip(index, 2, records.from_frame(start))
+                np.testing.assert_array_equal(part, video[start : start + 2])
+            motion, whole_of = index % CLIPS, whole if index >= CLIPS else 0
+            assert read_of == [(motion, -1)] * whole_of + [(motion, 2)] * (3 - whole_of)
+    read_of.clear()
+    shown = cache._load(motions, [(CLIPS, 0), (CLIPS, 1), (CLIPS, 9)], 4, 5)
+    video = motions.video(CLIPS)
+    assert read_of[0] == (0, 9)  # what the windows show, not what lies between
+    np.testing.assert_array_equal(shown, [video[k : k + 4] for k in (0, 1, 9, 9, 9)])
+    ends = motions.clip(CLIPS, 9, records.from_frame(12))
+    np.testing.assert_array_equal(ends, motions.video(CLIPS)[[12, *[13] * 8]])
 
 
 def test_where_no_reference_is_read_copies_take_no_room_from_signers():

@@ -19,7 +19,7 @@ from signer_jax.errors import SignerError
 from signer_jax.training import begun, encodings
 
 
-def test_workers_and_a_kill_leave_in_a_bucket_what_one_job_makes_here(place, tmp_path, monkeypatch):  # noqa: F811
+def test_workers_and_a_kill_leave_in_a_bucket_what_one_job_makes_here(place, tmp_path, monkeypatch, capsys):  # noqa: F811
     url, objects = place
     alone = encodings.make(tmp_path / "one", "numbers", killed_job.work([]), 0, 1).place
     out = mirror.set_of(url)
@@ -37,8 +37,12 @@ def test_workers_and_a_kill_leave_in_a_bucket_what_one_job_makes_here(place, tmp
     with pytest.raises(SignerError, match=r"2 of 5 parts of numbers\S+ are not there yet \(the first is 1.array"):
         encodings.parts(tmp_path / "run" / "numbers", killed_job.work([]), url)
     first: list[int] = []
+    capsys.readouterr()
     assert encodings.make(mirror.set_of(url), "numbers", killed_job.work(first), 0, 2)[1:] == (5, 2, 0)
     assert first == list(range(3, 9))
+    assert f"signer: {url}/{made.place.name}: 1 of 3 parts were made before, and are kept" in capsys.readouterr().err
+    with pytest.raises(SignerError, match=r"config.data.encoded .*: nothing is there; run `signer encode` with"):
+        encodings.parts(tmp_path / "run" / "numbers", killed_job.work([]), f"{url}-not")
     assert not list((tmp_path / "other").rglob("*.arrayrecord"))  # what was made is there, and takes no room here
     there = {
         name.split("/own/")[1]: hashlib.sha256(one[0] if isinstance(one, tuple) else one).hexdigest()
@@ -49,7 +53,9 @@ def test_workers_and_a_kill_leave_in_a_bucket_what_one_job_makes_here(place, tmp
     elsewhere(monkeypatch, tmp_path, "third")
     found = encodings.parts(tmp_path / "run" / "numbers", killed_job.work([]), url)
     (tmp_path / "taken").mkdir()
+    capsys.readouterr()
     begun.take(found, tmp_path / "taken", "numbers")
+    assert f"signer: {url}/{found[0].parent.name}: copied to this machine (" in capsys.readouterr().err
     assert sorted(hashes(tmp_path / "taken").values()) == sorted(
         sum for name, sum in there.items() if name.endswith(".arrayrecord")
     )
@@ -75,4 +81,11 @@ def test_a_run_takes_from_a_bucket_what_a_job_left_there(config, small_parts, bu
 def test_a_place_that_is_none_is_refused_at_once(config, tmp_path: Path, capsys):  # noqa: F811
     assert train(config, tmp_path / "run", "--config.data.encoded=s3://bucket") == 2
     assert "config.data.encoded s3://bucket: is no place in a bucket" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_where_nothing_is_is_refused_at_once(config, place, tmp_path: Path, capsys):  # noqa: F811
+    url, _ = place
+    assert train(config, tmp_path / "run", f"--config.data.encoded={url}") == 2
+    assert f"config.data.encoded {url}: nothing is there; make it with `signer encode`, or" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

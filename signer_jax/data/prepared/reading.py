@@ -389,15 +389,14 @@ class _Motions(records.Records):
         spans = np.array([[0, len(pose)]], np.int32) if sign else None
         return replace(sample, pose=pose, spans=spans)
 
-    def clip(self, index: int, length: int, start_of: Callable[[int], int]) -> UInt8[np.ndarray, "t h w 3"]:
-        """As `Records.clip`; the file is decoded up to the last of these frames, and they alone are made pictures."""
+    def frames_at(self, index: int, places_of: Callable[[int], np.ndarray]) -> UInt8[np.ndarray, "t h w 3"]:
+        """As `Records.frames_at`; the file is decoded up to the last of them, and they alone are made pictures."""
         motion = self._motion(index)
         if motion.video is None:
             raise self._lacks(index, "video")
         times = timing.grid(0, motion.seconds, self._fps)
-        start = start_of(len(times))
-        wanted = times[np.minimum(np.arange(start, start + length), len(times) - 1)]
-        return self._seen(index, motion, _first(length, nearest(motion.sample.name, motion.video, wanted)))
+        wanted = times[places_of(len(times))]
+        return self._seen(index, motion, _first(len(wanted), nearest(motion.sample.name, motion.video, wanted)))
 
     def _seen(
         self, index: int, motion: layout.Motion, shown: Iterable[tuple[int, UInt8[np.ndarray, "y x 3"]]]
