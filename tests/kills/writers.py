@@ -159,7 +159,9 @@ def _write_latents(folder: Path, i: int) -> None:
         sizes_of=lambda split: [(8, 8)] * len(clips),
         hash=lambda: "corpus",
         listed=lambda split: [(9, True, "x") for _ in clips],
-        motions=lambda split: SimpleNamespace(video=clips.__getitem__),
+        motions=lambda split: SimpleNamespace(
+            frames_at=lambda clip, places_of: clips[clip][places_of(len(clips[clip]))]
+        ),
     )
     shown = {"pose": np.full((1, 4, 2), i, np.float32), "confidence": np.ones((1, 4), np.float32)}
     windows = SimpleNamespace(window=lambda motion, start, length: shown)
