@@ -158,11 +158,10 @@ def each(function: Callable[[jax.Array], Any], here: Callable[[np.ndarray], Any]
 
     def of(tree: Any) -> Any:
         leaves, structure = jax.tree.flatten(tree)
-        others = {i: leaf for i, leaf in enumerate(leaves) if not held(leaf)}
-        found = {i: here(np.asarray(leaf)) for i, leaf in enumerate(leaves) if i not in others}
-        spread = any(len(leaf.devices()) > 1 for leaf in others.values())
-        found |= together(others) if spread else {i: one(leaf) for i, leaf in others.items()}
-        return jax.tree.unflatten(structure, [found[i] for i in range(len(leaves))])
+        others = [leaf for leaf in leaves if not held(leaf)]
+        spread = any(len(leaf.devices()) > 1 for leaf in others)
+        made = iter(together(others) if spread else map(one, others))
+        return jax.tree.unflatten(structure, [here(np.asarray(x)) if held(x) else next(made) for x in leaves])
 
     return of
 
