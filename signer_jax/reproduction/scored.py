@@ -19,7 +19,7 @@ TEXT = "text"  # the unit of BLEU and ROUGE: what `resampling.text_rows` counts
 _OF_TEXT: dict[str, Callable[[np.ndarray], float]] = {
     **{f"bleu{order}": resampling.bleu(order) for order in (1, 2, 3, 4)}, "rouge": resampling.rouge
 }  # fmt: skip
-_LOST = "lost"  # BLEU-4 that a change of the texts cost: `resampling.text_rows` of the plain and the changed ones
+LOST = "lost"  # BLEU-4 that a change of the texts cost: `resampling.text_rows` of the plain and the changed ones
 _SAMPLES = 1000
 FEW = 40  # sentences or clips: of fewer, no bootstrap
 
@@ -76,7 +76,7 @@ def _unit(one: Scored, figure: str) -> _Unit | None:
     unit = f"{split}/{TEXT}" if name in _OF_TEXT else figure
     if unit not in one.units or not len(one.units[unit]):
         return None
-    return one.units[unit], one.names[unit], _OF_TEXT.get(name, _cost if name == _LOST else _mean)
+    return one.units[unit], one.names[unit], _OF_TEXT.get(name, _cost if name == LOST else _mean)
 
 
 def _mean(sums: Float[np.ndarray, " k"]) -> float:

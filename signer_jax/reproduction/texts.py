@@ -20,7 +20,7 @@ from signer_jax.pipeline import Signer
 from signer_jax.pose import skeleton
 from signer_jax.reproduction import rows, runs
 from signer_jax.reproduction.runs import Workshop
-from signer_jax.reproduction.scored import TEXT, Scored, of_texts
+from signer_jax.reproduction.scored import LOST, TEXT, Scored, of_texts
 from signer_jax.stations.understand import understand, understand_rows
 from signer_jax.training.partitioning import on_mesh_of
 from signer_jax.training.selection import SELECTED_ON
@@ -174,7 +174,6 @@ ALONE: dict[str, Callable[[Workshop], Scored]] = {
 
 
 HELD_OUT = "held-out"
-LOST = "lost"
 
 
 def glosses_of(shop: Workshop, make: Callable[[Sequence[Sample]], Sequence[str]]) -> Scored:
