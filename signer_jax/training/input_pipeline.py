@@ -346,8 +346,8 @@ def _told_of_copies(settings: Settings, corpus: Corpus, plain: Corpus) -> list[s
     if unnamed and (augment.colour or (augment.mirror and not augment.mirrors_alone)):
         assert isinstance(corpus, Copies)
         lines.append(
-            f"{unnamed} of {len(clips)} training clips name no signer; looks (side and colours) that a changed copy has "
-            f"for them: {corpus.looks}; name their signers for more, or raise config.data.augment.copies"
+            f"{unnamed} of {len(clips)} training clips name no signer; looks (side and colours) that a changed copy "
+            f"has for them: {corpus.looks}; name their signers for more, or raise config.data.augment.copies"
         )
     return lines
 
