@@ -70,9 +70,11 @@ def contrastive(
     """
     similarity = _unit(h_x) @ _unit(h_g).T / temperature
     same = jnp.all(target[:, None, :] == target[None, :, :], axis=-1)
-    other = same & ~jnp.eye(len(target), dtype=bool)
-    similarity = jnp.where(other, -jnp.inf, similarity)
-    positive = jnp.diagonal(similarity)
+    own = jnp.eye(len(target), dtype=bool)
+    similarity = jnp.where(same & ~own, -jnp.inf, similarity)
+    # No `jnp.diagonal`: its gradient chooses at run time between two programs (`lax.cond`), both with sums over the
+    # devices, which XLA's CPU client does not put in order with the others: two devices then wait for each other.
+    positive = jnp.sum(jnp.where(own, similarity, 0), axis=1)
     text_to_gloss = jax.nn.logsumexp(similarity, axis=1) - positive
     gloss_to_text = jax.nn.logsumexp(similarity, axis=0) - positive
     return (text_to_gloss + gloss_to_text) / 2

@@ -1,4 +1,4 @@
-"""The planned batches are those that the data streams make."""
+"""The planned batches are those that the data streams make, and what their steps are made of."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from conftest import TINY
 from signer_jax import configuration
 from signer_jax import model as models
 from signer_jax.data.prepare import prepare as prepare_corpus
-from signer_jax.planning import examples
+from signer_jax.planning import examples, steps, weightless
 from signer_jax.training import input_pipeline, partitioning, run
 from signer_jax.validation import read
 
@@ -51,3 +51,13 @@ def test_of_buckets_the_largest_is_planned(ready):
     assert str(examples.largest_bucket("vae", more, model)) == "9x32x32"
     settings = replace(settings, renderer=replace(settings.renderer, buckets=("9x32x32",)))
     same_as_the_streams("joint", settings, workdir, *rest, model, params, mesh)
+
+
+def test_a_step_chooses_between_no_programs():
+    """XLA's CPU client puts the sums over devices in a branch in no order with the others: two devices may then each
+    wait for the other's. (`jnp.diagonal` has such branches: one run of some hundreds stood still.)
+    """
+    settings = read(configuration.load(TINY))
+    step = steps.make("joint", settings, weightless.described(settings), run.mesh_of(settings))
+    text = step.program.trace(step.batch).lower().compile().as_text()
+    assert "all-gather(" in text and "conditional(" not in text
