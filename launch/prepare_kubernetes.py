@@ -15,7 +15,7 @@ from typing import Any
 
 # Values of a config that are paths.
 PATHS = r"--config\.(data\.(source|encoded)|tokenizer\.path|.*\.init|renderer\..*_encoder)="
-BUCKETS = "gs://|s3://"  # that prepared sets and encodings may lie in
+BUCKETS = "gs://|s3://"
 DNS = r"[a-z]([a-z0-9-]*[a-z0-9])?"  # of a name that becomes a part of host names
 INDEX = "SIGNER_WORKER"
 
@@ -83,9 +83,8 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         raise ValueError(f"--accelerator: {given.dataset} is prepared without; it is for encode")
     for word in rest:
         several = word.partition("=")[2].split(",") if re.match(PATHS, word) else []
-        s3 = word.startswith(("--config.data.source=", "--config.data.encoded="))  # these may lie there, nothing else
-        if any(one and not re.match(r"\s*(/|gs://)" if not s3 else rf"\s*(/|{BUCKETS})", one) for one in several):
-            raise ValueError(f"{word}: lies in the image; give the full path below --mount, or gs://…")
+        if any(one and not re.match(rf"\s*(/|{BUCKETS})", one) for one in several):
+            raise ValueError(f"{word}: lies in the image; give the full path below --mount, or gs://… or s3://…")
     words = ["prepare", given.dataset, "--source", given.source, "--out", given.out, *rest]
     if encode:
         words = ["encode", "--config", given.source, "--out", given.out, *rest]

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import tuple_parser
 
 from signer_jax.errors import SignerError, closest
-from signer_jax.object_store import in_bucket, is_url
+from signer_jax.object_store import in_bucket
 from signer_jax.outside import check_local
 from signer_jax.ranges import finite
 from signer_jax.settings import Settings, Size, flatten, known
@@ -59,8 +59,7 @@ def _overridden(config: str | Path, overrides: Sequence[str]) -> ConfigDict:
     for override in overrides:
         apply(made, override)
     for name, value in flatten(made).items():
-        remote = in_bucket if name in ("data.source", "data.encoded") else is_url
-        if isinstance(value, str) and name.endswith(_PATHS) and not remote(value):
+        if isinstance(value, str) and name.endswith(_PATHS) and not in_bucket(value):
             check_local(value, f"config.{name}")
     return made
 

@@ -139,7 +139,7 @@ def copied(path: str, what: str) -> Path:
 
     It is the bucket's as it is now. `what` begins the message. Raises `SignerError` where nothing is there.
     """
-    if not is_url(path):
+    if not in_bucket(path):
         check_local(str(path), what)
         return Path(path)
     url = checked(path, what)

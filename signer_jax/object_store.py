@@ -1,4 +1,4 @@
-"""A bucket (`gs://BUCKET/FOLDER`, of prepared sets `s3://…` too), and how a folder of ours lies in it.
+"""A bucket (`gs://BUCKET/FOLDER`, of all but runs `s3://…` too), and how a folder of ours lies in it.
 
 The files of a folder that takes an older one's place lie in a hidden folder in it, which its manifest there names
 (`at`): the older ones stay until that is written.
@@ -36,7 +36,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def in_bucket(path: str | Path) -> bool:
-    """Whether it names a place in a bucket that a prepared set may lie in."""
+    """Whether it names a place in a bucket that a prepared set may lie in, and what is only read."""
     return scheme(path) in _KINDS
 
 
@@ -158,12 +158,13 @@ def look(url: str, what: str) -> dict[str, dict[str, Any]]:
     url = checked(url, what)
     with reaching(url):
         lies = _lies(url)
-        found = {f"gs://{name}".removeprefix(lies): about for name, about in store().find(lies, detail=True).items()}
+        found = store(url).find(lies, detail=True).items()
+        found = {named(url, name).removeprefix(lies): about for name, about in found}
         files = {
             name.lstrip("/"): about for name, about in found.items()
             if ".." not in name.split("/") and not name.endswith("/")
         }  # fmt: skip
-        files = _plain(files)
+        files = _plain(files, url)
     if not files:
         raise SignerError(f"{what} {url}: nothing is there; give what is in the bucket")
     return files
@@ -171,23 +172,23 @@ def look(url: str, what: str) -> dict[str, dict[str, Any]]:
 
 def _lies(url: str) -> str:
     """Where in the bucket it lies what is in a folder of ours, of a run: in the folder itself or its hidden one."""
-    bucket, *parts = url.removeprefix("gs://").split("/")
+    bucket, *parts = url.removeprefix(f"{scheme(url)}://").split("/")
     for k in range(len(parts) - 1, 1, -1):
-        folder, inside = "/".join(("gs:/", bucket, *parts[:k])), "/".join(parts[k:])
+        folder, inside = "/".join((f"{scheme(url)}:/", bucket, *parts[:k])), "/".join(parts[k:])
         with suppress(OSError):  # there is no manifest, or somebody's rights end below it
-            at = parted(store().cat_file(f"{folder}/{MANIFEST}"))[1]
+            at = parted(store(url).cat_file(f"{folder}/{MANIFEST}"))[1]
             if at and not inside.startswith(at):
                 return f"{folder}/{at}{inside}"
     return url
 
 
-def _plain(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _plain(files: Mapping[str, dict[str, Any]], url: str) -> dict[str, dict[str, Any]]:
     """The files by the names that folders of ours have for them; what is left there of an older folder is none."""
     ours = {}  # folder -> its hidden one
     for name in files:
         folder = name[: found.start()] if (found := HIDDEN.search(name)) else None
         if folder is not None and folder not in ours and folder + MANIFEST in files:
-            ours[folder] = folder + parted(store().cat_file(files[folder + MANIFEST]["name"]))[1]
+            ours[folder] = folder + parted(store(url).cat_file(files[folder + MANIFEST]["name"]))[1]
     plain = {}
     for name, about in files.items():
         folder = next((one for one in ours if name.startswith(one)), None)

@@ -980,10 +980,10 @@ def test_pods_prepare_into_a_bucket_and_encode_from_it():
     whole = jobset(*GPUS, "--bucket", "b")
     whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
     jsonschema.validate(whole, SCHEMA)
-    sets = "--config.data.source=gs://b/one,/mnt/data/two,s3://b/three"
+    sets, vae = "--config.data.source=gs://b/one,/mnt/data/two,s3://b/three", "--config.vae.init=s3://b/w"
     for out in ("/mnt/data/o", "gs://b/o", "s3://b/o"):
-        run = launch("prepare_kubernetes.py", "enc", "encode", "a.py", out, *PREPARED[4:], "--dry-run", sets)
-        assert run.returncode == 0 and sets in run.stdout and f'"{out}"' in run.stdout
+        run = launch("prepare_kubernetes.py", "enc", "encode", "a.py", out, *PREPARED[4:], "--dry-run", sets, vae)
+        assert run.returncode == 0 and sets in run.stdout and vae in run.stdout and f'"{out}"' in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -993,7 +993,7 @@ def test_pods_prepare_into_a_bucket_and_encode_from_it():
         ((*PREPARED[:2], "gs://b/raw", *PREPARED[3:]), "would go with its pod"),
         (("enc", "encode", "a.py", "/o", *PREPARED[4:]), "would go with its pod"),
         (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.data.source=/a,b"), "lies in the image"),
-        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=s3://b/w"), "lies in the image"),
+        (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=az://b/w"), "lies in the image"),
         ((*PREPARED[:3], "/out", *PREPARED[4:]), "would go with its pod"),
         (("Job_1", *PREPARED[1:]), "give a name"),
         ((*PREPARED, "--shard=0/2"), "unrecognized arguments"),

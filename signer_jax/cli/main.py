@@ -141,7 +141,7 @@ def check_paths(arguments: argparse.Namespace) -> None:
                 setattr(arguments, name, str(set_of(one, said)))
             elif name in IN_BUCKETS and is_url(one):
                 setattr(arguments, name, str(path_of(one, said)))
-            elif name in COPIED and is_url(one):
+            elif name in COPIED and in_bucket(one):
                 setattr(arguments, name, str(copied(one, said)))
             else:
                 check_local(one, said)

@@ -184,7 +184,7 @@ def _source(data: Data, directory: Path, *, copy: bool = True) -> Path:
         raise SignerError(f"config.data.source is empty: give the {data.corpus} folder, --config.data.source=FOLDER")
     run = mirror.place_of(directory.parent)
     inside = run is not None and f"{data.source}/".startswith(f"{run.object()}/")
-    if object_store.is_url(data.source) and not (copy or inside):
+    if object_store.in_bucket(data.source) and not (copy or inside):
         object_store.look(data.source, "config.data.source")
         return Path()
     source = Path() if inside else mirror.copied(data.source, "config.data.source")

@@ -50,7 +50,7 @@ def local(settings: Settings, workdir: Path) -> Settings:
     note = _note(kept) if storage.files_of(kept) else {}  # none, or somebody else's, which no run is claimed over
     given = {key: _at(kept, key) for key in _PLACES if key in note and note[key] == flat.get(key)}
     for key in _PLACES.keys() - given.keys():
-        if object_store.is_url(value := flat.get(key) or ""):
+        if object_store.in_bucket(value := flat.get(key) or ""):
             given[key] = str(mirror.copied(value, f"config.{key}"))
     changed: dict[str, Any] = {}
     for key, value in given.items():

@@ -117,8 +117,8 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
 def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert fails(capsys, *arguments).startswith(f"signer: {flag} is empty; give a path")
-    remote = [argument.strip() or "s3://bucket/run" for argument in arguments]
-    said = f"signer: {flag} s3://bucket/run: s3:// is no path of this machine's file system; mount what it names"
+    remote = [argument.strip() or "az://bucket/run" for argument in arguments]
+    said = f"signer: {flag} az://bucket/run: az:// is no path of this machine's file system; mount what it names"
     assert fails(capsys, *remote).startswith(said)
     assert not list(tmp_path.iterdir())
 

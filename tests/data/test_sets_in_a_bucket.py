@@ -21,7 +21,7 @@ import fsspec
 import object_server
 import s3_server
 
-from signer_jax import mirror, object_store, storage
+from signer_jax import configuration, mirror, object_store, storage
 from signer_jax.cli.main import main
 from signer_jax.data import far_shards, shards
 from signer_jax.data.prepared import layout, reading
@@ -488,6 +488,31 @@ def test_what_is_no_set_is_refused_before_anything_is_copied_or_dropped(bucket, 
                      "--config.data.source=gs://bucket/run"]):  # fmt: skip
         assert main(command) == 2
     assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def test_what_is_only_read_may_lie_in_either(place, source, tmp_path, monkeypatch, capsys):
+    """A source, which is copied once, and what a config names: of a file of ours that was replaced the newer one."""
+    url = place[0].replace("sets/own", "theirs")
+    into = object_store.store(url)
+    for file in source.iterdir():
+        into.pipe_file(f"{url}/raw/{file.name}", file.read_bytes())
+    assert prepare(f"{url}/raw", tmp_path / "far") == 0
+    assert capsys.readouterr().err.count(f"{url}/raw: copied to this machine (0.00 GB)") == 1
+    assert prepare(source, tmp_path / "near") == 0
+    far, near = ([*(tmp_path / name / layout.PARTS).glob("*.arrayrecord")] for name in ("far", "near"))
+    assert len(near) > 3
+    assert {file.name: file.read_bytes() for file in far} == {file.name: file.read_bytes() for file in near}
+    hidden = f".{'0' * 31}1"
+    into.pipe_file(f"{url}/vae/manifest.json", json.dumps({"files": {"a": 3}, "at": f"{hidden}/"}).encode())
+    into.pipe_file(f"{url}/vae/{hidden}/a", b"new")
+    into.pipe_file(f"{url}/vae/a", b"old")
+    assert (mirror.copied(f"{url}/vae", "config.vae.init") / "a").read_bytes() == b"new"
+    assert mirror.copied(f"{url}/vae/a", "x").read_bytes() == b"new"
+    with pytest.raises(SignerError, match=f"^config.vae.init {url}/none: nothing is there"):
+        mirror.copied(f"{url}/none", "config.vae.init")
+    assert configuration.load(TINY, [f"--config.vae.init={url}/vae"]).vae.init == f"{url}/vae"
+    assert main(["gloss", "hello", "--workdir", url.replace("gs:", "s3:")]) == 2  # a run lies in Google's alone
+    assert "s3:// is no path of this machine's file system" in capsys.readouterr().err
 
 
 def test_a_set_takes_away_what_the_bucket_lost_and_leaves_what_it_never_had(bucket, source, tmp_path):
