@@ -12,10 +12,11 @@ PHOENIX14T alone is `configs/phoenix14t.py`, which these are diffs on. No run of
 from signer_jax.configuration import shipped
 from signer_jax.errors import SignerError
 
-# Of each: pieces; how often a gloss occurs that is one; the longest text and glosses; buckets; dev's texts.
+# Of each: pieces; how often a gloss occurs that is one (0: none); the longest text and glosses; buckets; dev's texts.
 _CORPORA = {
     "aslg_pc12": (10000, 2, (48, 40), ("20x17", "26x23", "32x28"), 4000),
-    "csl_daily": (7000, 1, (32, 24), ("14x9", "18x12", "24x15"), 1077),
+    # Little more than the characters, of which texts and glosses are made: seven in ten glosses stand in their text.
+    "csl_daily": (2420, 0, (52, 56), ("18x16", "24x22", "31x30"), 1077),
     "all": (16000, 2, (48, 40), ("14x9", "20x14", "28x21"), 5596),
 }
 

@@ -34,15 +34,14 @@ def _known(flag: str) -> bool:
 # Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact. The emitters of
 # fusions that go through MLIR take more than half of what is left; a program cut into 32 modules for as many threads
 # (XLA's default) a third of the rest, since LLVM begins anew with each. XLA ends a process ("Aborted") where one of the
-# virtual devices waits 40 seconds for another, as one test's did: what really hangs is told by the tests' own time
-# limit. These are for what tests start, too.
+# virtual devices waits 40 seconds for another, which on a busy machine it may. These are for what tests start, too.
 QUICK = " ".join(
     f"--{flag}={value}"
     for flag, value in {
         "xla_backend_optimization_level": "0",
         "xla_cpu_use_fusion_emitters": "false",
         "xla_cpu_parallel_codegen_split_count": "1",
-        "xla_cpu_collective_call_terminate_timeout_seconds": "600",
+        "xla_cpu_collective_call_terminate_timeout_seconds": "300",
     }.items()
     if _known(flag)
 )
