@@ -6,7 +6,8 @@ signer train --config text_to_gloss:csl_daily --workdir runs/csl_daily --config.
 signer train --config text_to_gloss:all --workdir runs/three \\
     --config.data.source=sets/phoenix14t,sets/aslg_pc12,sets/csl_daily
 
-PHOENIX14T alone is `configs/phoenix14t.py`, which these are diffs on. No run of these has been scored yet.
+PHOENIX14T alone is `configs/phoenix14t.py`, which these are diffs on. `docs/training.md` has figures of the corpora that
+were trained; nobody has trained `all` yet.
 """
 
 from signer_jax.configuration import shipped
