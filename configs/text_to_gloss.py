@@ -16,7 +16,7 @@ from signer_jax.errors import SignerError
 # Of each: pieces; how often a gloss occurs that is one (0: none); the longest text and glosses; buckets; dev's texts.
 _CORPORA = {
     "aslg_pc12": (10000, 2, (48, 40), ("20x17", "26x23", "32x28"), 4000),
-    # Little more than the characters, of which texts and glosses are made: seven in ten glosses stand in their text.
+    # Little more than the characters, which texts and glosses have in common.
     "csl_daily": (2420, 0, (52, 56), ("18x16", "24x22", "31x30"), 1077),
     "all": (16000, 2, (48, 40), ("14x9", "20x14", "28x21"), 5596),
 }

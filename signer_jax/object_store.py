@@ -1,4 +1,4 @@
-"""A bucket (`gs://BUCKET/FOLDER`, of all but runs `s3://…` too), and how a folder of ours lies in it.
+"""A bucket (`gs://BUCKET/FOLDER`, of sets and what is only read `s3://…` too), and how a folder of ours lies in it.
 
 The files of a folder that takes an older one's place lie in a hidden folder in it, which its manifest there names
 (`at`): the older ones stay until that is written.

@@ -34,7 +34,8 @@ def _known(flag: str) -> bool:
 # Compiling takes most of the tests' time: less optimised programs are quicker to have, and as exact. The emitters of
 # fusions that go through MLIR take more than half of what is left; a program cut into 32 modules for as many threads
 # (XLA's default) a third of the rest, since LLVM begins anew with each. XLA ends a process ("Aborted") where one of the
-# virtual devices waits 40 seconds for another, which on a busy machine it may. These are for what tests start, too.
+# virtual devices waits 40 seconds for another: here later, and before the tests' own time limit. These are for what
+# tests start, too.
 QUICK = " ".join(
     f"--{flag}={value}"
     for flag, value in {

@@ -55,7 +55,7 @@ def test_of_buckets_the_largest_is_planned(ready):
 
 def test_a_step_chooses_between_no_programs():
     """XLA's CPU client puts the sums over devices in a branch in no order with the others: two devices may then each
-    wait for the other's. (`jnp.diagonal` has such branches: one run of some hundreds stood still.)
+    wait for the other's. (`jnp.diagonal`'s gradient has such branches.)
     """
     settings = read(configuration.load(TINY))
     step = steps.make("joint", settings, weightless.described(settings), run.mesh_of(settings))
