@@ -21,7 +21,7 @@ from PIL import Image
 import signer_jax
 from signer_jax import configuration, storage
 from signer_jax.cli.common import figures
-from signer_jax.cli.main import COMMANDS, PATHS, main, parser, with_equals
+from signer_jax.cli.main import COMMANDS, COPIED, PATHS, main, parser, with_equals
 from signer_jax.data import video
 from signer_jax.data.records import Corpus
 from signer_jax.errors import SignerError
@@ -117,9 +117,11 @@ def test_a_value_may_stand_after_a_space(tmp_path, capsys):
 def test_an_empty_path_and_a_url_are_one_line(flag, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert fails(capsys, *arguments).startswith(f"signer: {flag} is empty; give a path")
-    remote = [argument.strip() or "az://bucket/run" for argument in arguments]
-    said = f"signer: {flag} az://bucket/run: az:// is no path of this machine's file system; mount what it names"
-    assert fails(capsys, *remote).startswith(said)
+    only_read = flag.removeprefix("the ").strip("-").replace("-", "_") in COPIED  # which may lie in s3:// too
+    for scheme in ("az",) if only_read else ("az", "s3"):
+        remote = [argument.strip() or f"{scheme}://bucket/run" for argument in arguments]
+        said = f"signer: {flag} {scheme}://bucket/run: {scheme}:// is no path of this machine's file system; mount what"
+        assert fails(capsys, *remote).startswith(said)
     assert not list(tmp_path.iterdir())
 
 
