@@ -82,12 +82,14 @@ def contrastive(
 
 def linker_losses(
     output: LinkerOutput, target: Int[Array, "b g"], *, temperature: float, stop_anchor_gradient: bool,
-    label_smoothing: float, z_loss: float,
+    label_smoothing: float, z_loss: float, mean_over: str = "texts",
 ) -> dict[str, Float[Array, "b"]]:  # fmt: skip
     """The four losses of SLUL, each `[b]`; L_SLUL+SAGM is their weighted sum.
 
     "cross_entropy" and "kl" are means over the tokens up to eos, "sagm" over the masked tokens (0 where none was
-    masked), "contrastive" is per example. `label_smoothing` and `z_loss` are of the first two (`likelihood`).
+    masked), "contrastive" is per example. `label_smoothing` and `z_loss` are of the first two (`likelihood`). Where
+    `mean_over` is "tokens" the first three, and "r_drop", are sums over these tokens in place of means, as in the
+    paper, divided by how many a text of the batch has on average: their means over the batch count each token alike.
 
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
 
@@ -96,19 +98,27 @@ def linker_losses(
     """
     real = target != PAD
     masked, terms = output.masked_positions, dict[str, Any]()
+
+    def of_each(values: Float[Array, "b g"], counted: Bool[Array, "b g"]) -> Float[Array, "b"]:
+        each = masked_mean(values, counted, axis=1)
+        if mean_over == "texts":
+            return each
+        tokens = counted.sum(1)
+        return each * tokens / jnp.maximum(tokens.mean(), 1e-6)
+
     plain = likelihood(output.logits, target, label_smoothing, z_loss)
     if output.masked_logits is not None:
         hidden = sagm(output.masked_logits, target, masked, label_smoothing, z_loss)
         apart = consistency_kl(output.masked_logits, output.logits, stop_anchor_gradient)
-        terms |= {"sagm": masked_mean(hidden, masked, axis=1), "kl": masked_mean(apart, real, axis=1)}
+        terms |= {"sagm": of_each(hidden, masked), "kl": of_each(apart, real)}
     if output.gloss_states is not None:
         h_x = masked_mean(output.H, output.source_mask[..., None], axis=1)
         h_g = masked_mean(output.gloss_states, is_gloss(shift_right(target))[..., None], axis=1)
         terms["contrastive"] = contrastive(h_x, h_g, target, temperature)
     if output.second_logits is not None:
         plain = (plain + likelihood(output.second_logits, target, label_smoothing, z_loss)) / 2
-        terms["r_drop"] = masked_mean(r_drop(output.logits, output.second_logits), real, axis=1)
-    return {"cross_entropy": masked_mean(plain, real, axis=1), **terms}
+        terms["r_drop"] = of_each(r_drop(output.logits, output.second_logits), real)
+    return {"cross_entropy": of_each(plain, real), **terms}
 
 
 def _unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:

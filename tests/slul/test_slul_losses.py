@@ -177,6 +177,21 @@ def test_linker_losses_are_means_per_example(output):
     np.testing.assert_allclose(result["contrastive"], info_nce(h_x, h_g, 0.1, [[1, 2], [0, 2], [0, 1]]), rtol=1e-4)
 
 
+def test_every_token_may_weigh_alike(output):
+    output = output._replace(second_logits=draw(B, G, V, seed=5))
+    options = {"temperature": 0.1, "stop_anchor_gradient": True, **PLAIN}
+    by_texts = losses.linker_losses(output, TARGET, **options)
+    by_tokens = losses.linker_losses(output, TARGET, **options, mean_over="tokens")
+    lengths = {name: np.array([4, 2, 3]) for name in ("cross_entropy", "kl", "r_drop")} | {"sagm": np.array([2, 0, 1])}
+    for name, count in lengths.items():
+        each = np.asarray(by_texts[name])
+        assert abs((each * count).sum() / count.sum() - each.mean()) > 1e-3, f"{name}: both means are one here"
+        np.testing.assert_allclose(by_tokens[name].mean(), (each * count).sum() / count.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(by_tokens["contrastive"], by_texts["contrastive"])
+    nothing = output._replace(masked_positions=np.zeros((B, G), bool))
+    assert not np.any(losses.linker_losses(nothing, TARGET, **options, mean_over="tokens")["sagm"])
+
+
 def test_linker_losses_in_bfloat16_are_float32(output):
     low = output._replace(
         H=jnp.asarray(output.H, jnp.bfloat16), gloss_states=jnp.asarray(output.H[:, :G], jnp.bfloat16)
