@@ -161,7 +161,7 @@ def test_every_epoch_shows_every_clip_but_for_less_than_a_batch_a_bucket(counts,
             assert order != sorted(order)  # buckets come mixed
 
 
-def test_an_epochs_windows_come_once_over_any_number_of_processes_and_after_a_restart():
+def test_an_epochs_clips_come_once_over_any_number_of_processes():
     """Rows of the stream itself, not of the functions behind it."""
     counts, batch, seed = (20, 12), 4, 3
     clips = [Clip(9, 32, 48)] * counts[0] + [Clip(5, 32, 32)] * counts[1]
