@@ -1,11 +1,12 @@
 """`signer convert`: poses from one format to another."""
 
 import argparse
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from signer_jax import outside
 from signer_jax.cli.common import command, distinct, inside_one_another
@@ -36,6 +37,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--fps", type=float, help="frames a second, where the format does not say them")
     parser.add_argument("--size", help="height and width of the picture in pixels, such as 720x1280")
+    parser.add_argument(
+        "--canonical", action="store_true", help="of a .pose the 128 joints, where .pose to .pose keeps its own layout"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that has OUT's name")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,26 +49,49 @@ def run(arguments: argparse.Namespace) -> None:
     if source.is_dir() or not out.suffix:
         inside_one_another({"IN": arguments.input, "OUT": arguments.output})
     size = picture_size(arguments.size) if arguments.size else None
-    _check_output(out)
-
-    said: dict[str, int] = {}
-    frames = 0
-
-    def told() -> Iterator["Clip"]:
-        nonlocal frames
-        for clip in read(source, arguments.fps):
-            for remark in clip.remarks:
-                said[remark] = said.get(remark, 0) + 1
-            frames += len(clip.pose)
-            yield replace(clip, size=size or clip.size)
-
-    count, dropped = write(out, told(), many=is_many(source))
+    _check_output(out, replace_it=arguments.force)
+    whole = not source.is_dir() and source.suffix.lower() == out.suffix.lower() == ".pose" and not arguments.canonical
+    found = _copied if whole else _rewritten
+    count, frames, said, dropped = found(source, out, arguments.fps, size)
     print(one_line(f"{out}: {count} {'sequence' if count == 1 else 'sequences'}, {frames} frames"))
     for remark, times in list(said.items())[:_SHOWN]:
         print(one_line(f"read: {remark}" + (f" ({times} times)" if times > 1 else "")))
     if len(said) > _SHOWN:
         print(f"read: {len(said) - _SHOWN} more remarks of this kind")
     print(one_line(f"dropped: {'; '.join(dropped) or 'nothing'}"))
+
+
+# How many sequences and frames there are, what was read otherwise and how often, and what is not there.
+_Done: TypeAlias = tuple[int, int, dict[str, int], list[str]]
+
+
+def _copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done:
+    """From `.pose` to `.pose`, whatever its points are."""
+    from signer_jax.pose.formats import pose_file
+
+    frames, said, dropped = pose_file.copy(source, out, fps, size)
+    return 1, frames, dict.fromkeys(said, 1), dropped
+
+
+def _rewritten(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done:
+    """By way of the 128 joints."""
+    from signer_jax.pose.formats import clip as clips
+
+    said: dict[str, int] = {}
+    frames = 0
+
+    def told() -> Iterator["Clip"]:
+        nonlocal frames
+        for clip in read(source, fps):
+            lost = clips.unread(clip)
+            for remark in clip.remarks:
+                if remark not in lost:
+                    said[remark] = said.get(remark, 0) + 1
+            frames += len(clip.pose)
+            yield replace(clip, size=size or clip.size)
+
+    count, dropped = write(out, told(), many=is_many(source))
+    return count, frames, said, dropped
 
 
 def picture_size(text: str) -> tuple[int, int]:
@@ -73,7 +101,7 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _check_output(out: Path) -> None:
+def _check_output(out: Path, *, replace_it: bool) -> None:
     from signer_jax.pose.formats import slrtp
 
     if out.suffix and not out.is_dir() and out.suffix not in (".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings()):
@@ -81,6 +109,8 @@ def _check_output(out: Path) -> None:
         raise SignerError(f"{out}: no poses are written as {out.suffix!r}; give one of {known}, or a folder's name")
     if out.suffix == ".pt":
         raise SignerError(f"{out}: .pt is torch's and only read; give a .pkl, which the challenge's code takes too")
+    if os.path.lexists(out) and not out.is_dir() and not replace_it:
+        raise SignerError(f"OUT {out}: is there already and would be replaced; give another name, or --force")
 
 
 def _dwpose_endings() -> tuple[str, ...]:

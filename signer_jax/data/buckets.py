@@ -8,6 +8,7 @@ a pure function of k, so that a resumed run goes on with the very next one whoev
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -236,34 +237,48 @@ def starts(frames: int, length: int, stride: int) -> list[int]:
 # ---- The order of batches --------------------------------------------------------------------------------------------
 
 
-def bucket_at(step: int, counts: tuple[int, ...], seed: int) -> tuple[int, int]:
+def bucket_at(step: int, counts: tuple[int, ...], batch: int, seed: int) -> tuple[int, int]:
     """The bucket of batch `step`, and how many batches of that bucket came before; `counts` are the clips of each.
 
-    Buckets take turns at random, in every `sum(counts)` batches each as often as it has clips: over these all clips are
-    seen equally often.
+    Epoch after epoch: in each a bucket has as many batches as its clips fill, with those that filled none in the epoch
+    before, and the batches of all buckets come in random order. So after e epochs every clip has come e times, but for
+    less than a batch of each bucket, which comes first in the next (of a bucket of less than a batch, once it fills
+    one).
     """
-    cycle, place = divmod(step, sum(counts))
-    order, before = _cycle(counts, seed, cycle)
+    first = step * batch // sum(counts)  # no later epoch has begun before
+    epoch = bisect_right(
+        range(first + batch * len(counts) + 1), step, key=lambda e: _begun(first + e + 1, counts, batch)
+    )
+    epoch += first
+    order, before = _epoch(counts, batch, seed, epoch)
+    place = step - _begun(epoch, counts, batch)
     bucket = int(order[place])
-    return bucket, cycle * counts[bucket] + int(before[place])
+    return bucket, epoch * counts[bucket] // batch + int(before[place])
 
 
-def rows_at(step: int, counts: tuple[int, ...], batch: int, seed: int) -> tuple[int, list[int]]:
+@lru_cache(maxsize=64)
+def rows_at(step: int, counts: tuple[int, ...], batch: int, seed: int) -> tuple[int, tuple[int, ...]]:
     """The bucket of batch `step` and which of its clips: every one once before any comes again, in an order of its own
     each time."""
-    bucket, before = bucket_at(step, counts, seed)
+    bucket, before = bucket_at(step, counts, batch, seed)
     count = counts[bucket]
     places = (divmod(before * batch + row, count) for row in range(batch))
-    return bucket, [int(_shuffled(count, seed, bucket, epoch)[i]) for epoch, i in places]
+    return bucket, tuple(int(_shuffled(count, seed, bucket, epoch)[i]) for epoch, i in places)
+
+
+def _begun(epoch: int, counts: tuple[int, ...], batch: int) -> int:
+    """How many batches come before an epoch."""
+    return sum(epoch * count // batch for count in counts)
 
 
 @lru_cache(maxsize=4)
-def _cycle(counts: tuple[int, ...], seed: int, cycle: int) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets of a cycle's batches, and how often each came before in it."""
-    order = np.repeat(np.arange(len(counts)), counts)
-    np.random.default_rng((seed, 0, cycle)).shuffle(order)
+def _epoch(counts: tuple[int, ...], batch: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The buckets of an epoch's batches, and how often each came before in it."""
+    each = [(epoch + 1) * count // batch - epoch * count // batch for count in counts]
+    order = np.repeat(np.arange(len(counts)), each)
+    np.random.default_rng((seed, 0, epoch)).shuffle(order)
     before = np.empty_like(order)
-    for bucket, count in enumerate(counts):
+    for bucket, count in enumerate(each):
         before[order == bucket] = np.arange(count)
     return order, before
 

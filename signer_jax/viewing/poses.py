@@ -52,7 +52,9 @@ def as_shown(clip: Clip, source: str, threshold: float) -> Shown:
     As missing counts what is not drawn: a confidence at or below the threshold.
     """
     pose = clip.pose
-    remarks = list(clip.remarks)
+    remarks = [*clip.remarks, *(f"not shown: {what}" for what in clip.lost)]
+    if clip.beyond is not None:
+        remarks.append(f"not shown: {clip.beyond.said}")
     try:
         pose = skeleton.normalise(pose)[0]
     except SignerError:

@@ -1,16 +1,19 @@
 """Examples a second into a training step, beside torch's DataLoader over the same files and the same decoding.
 
-    python tests/benchmarks/data_loading.py [--seconds 10] [--runs 3] [--only texts poses waiting preparing …]
+    python tests/benchmarks/data_loading.py [--seconds 10] [--runs 5] [--only texts poses waiting preparing …]
 
 Two workers each: Grain's threads here, processes there, which read the same records with the same functions, whole
-shuffled, in the same batches; the step is one small jitted program that reads all of a batch. Each measurement is a
-process of its own, ours and theirs in turn, after the first batches. Printed: the median of the examples a second, and
-the ratio ours / theirs (above 1: ours is faster); and of the processor time that an example takes, all processes and
-threads of a side together, which other work on the machine changes less. "whole" are films of which both sides decode
+shuffled, in the same batches; the step is one small jitted program that reads all of a batch. Both go through the few
+files that there are again and again in one epoch of EPOCH examples, longer than any measurement: torch's loader ends an
+epoch with empty queues, while ours has no end. Each measurement is a process of its own, ours and theirs in turn, after
+the first batches. Printed: the median of the examples a second with the lowest and the highest, and the ratio ours /
+theirs (above 1: ours is faster); and of the processor time that an example takes, all processes and threads of a side
+together, which other work on the machine changes less. "whole" are films of which both sides decode
 every frame and keep some, as a plain dataset does; of "videos" both read those frames alone, by our function.
 
 "waiting" is the train loop's own share: the demo's renderer on cached latents, of whose steps the time that it waits
-for a batch and puts it onto the devices. "preparing" and "resizing" are clips a second of processor time, of
+for a batch and puts it onto the devices. On a CPU its step takes most of a second, so this says nothing of a device
+whose step takes milliseconds. "preparing" and "resizing" are clips a second of processor time, of
 `signer prepare folder` by one worker, as they are and with `--size 64x64`, beside a plain loop with the same readers:
 it decodes every clip, resizes and encodes it where that is asked, and writes video and pose. Needs torch.
 """
@@ -30,6 +33,7 @@ from typing import Any
 WORKERS, BATCH, WARM = 2, 8, 5  # WARM: batches before the clock starts
 CLIPS, SIZE, FPS = 24, 96, 16
 LENGTH = 9  # frames of a video
+EPOCH = 1_000_000  # examples: as a large corpus has, and more than a measurement reads
 LOADED = ("texts", "poses", "latents", "videos", "whole")
 PREPARED = ("preparing", "resizing")
 ANSWER = "answer:"
@@ -67,8 +71,14 @@ def make(folder: Path) -> None:
             write(shards.pack({"motion": i, "start": 0, "latents": window}))
 
 
-def examples(kind: str, folder: Path) -> tuple[Any, Callable]:
-    """What both sides read: a source, and (its item, a generator) -> the example."""
+def examples(kind: str, folder: Path) -> tuple[range, Callable]:
+    """What both sides read: the numbers of an epoch's examples, and (one of them, a generator) -> the example."""
+    count, example = few(kind, folder)
+    return range(EPOCH), lambda number, rng: example(number % count, rng)
+
+
+def few(kind: str, folder: Path) -> tuple[int, Callable]:
+    """How many there are in the files, and (one of them, a generator) -> the example."""
     import numpy as np
 
     from signer_jax import storage
@@ -80,7 +90,7 @@ def examples(kind: str, folder: Path) -> tuple[Any, Callable]:
 
     if kind == "latents":
         shard = shards.Shard(folder / "latents.arrayrecord", shards.unpack, storage.REMAKE)
-        return shard, lambda record, rng: {"latents": (record["latents"] - np.float32(0.1)) / np.float32(1.1)}
+        return len(shard), lambda i, rng: {"latents": (shard[i]["latents"] - np.float32(0.1)) / np.float32(1.1)}
     if kind in ("videos", "whole"):
         if not (folder / "run").exists():
             reading.write(folder / "run", str(folder / "set"), fps=FPS, size=(64, 64))
@@ -93,20 +103,18 @@ def examples(kind: str, folder: Path) -> tuple[Any, Callable]:
             video = films.video(i)
             return {"video": streams.to_model_range(streams.take_frames(video, start(len(video)), LENGTH))}
 
-        return range(len(films)), clip
+        return len(films), clip
     corpus = records.Corpus(folder / "corpus")
     limits = Limits(22, 16, 15)
     if kind == "poses":
         windows = MotionWindows(corpus.motions("train"), skeleton.subset("signing_74"), 2, limits, cache=1)
-        count = len(windows.records)
-        # As many as a real corpus has: of 200 the permutation alone, a cipher of 16 bits at least, takes 130 µs each.
-        return range(50 * count), lambda i, rng: windows.window(i % count, int(rng.integers(0, 8)), 48)
+        return len(windows.records), lambda i, rng: windows.window(i, int(rng.integers(0, 8)), 48)
     samples, path = corpus.texts("train"), folder / "tokenizer.model"
     if not path.exists():
         some = [samples[i] for i in range(len(samples))]
         Tokenizer.train((one.text for one in some), path, 1800, ["ase", "gsg"], glosses=(one.glosses for one in some))
     tokenizer = Tokenizer.load(path)
-    return samples, lambda sample, rng: tokens(sample, tokenizer, limits)
+    return len(samples), lambda i, rng: tokens(samples[i], tokenizer, limits)
 
 
 # ---- The two sides ---------------------------------------------------------------------------------------------------
@@ -137,7 +145,7 @@ class Examples:
 
 
 @cache
-def opened(kind: str, folder: Path) -> tuple[Any, Callable]:
+def opened(kind: str, folder: Path) -> tuple[range, Callable]:
     return examples(kind, folder)
 
 
@@ -276,7 +284,7 @@ def measured(kind: str, side: str, folder: Path, seconds: float) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[*LOADED, "waiting", *PREPARED])
     parser.add_argument("--one", nargs=3, metavar=("KIND", "SIDE", "FOLDER"), help="measure in this process")
     given = parser.parse_args()
@@ -305,7 +313,9 @@ def main() -> None:
                 [statistics.median(column) for column in zip(*values, strict=True)] for values in found.values()
             )
             what = "examples a second" if kind in LOADED else "clips a second of processor time"
+            spread = [f"{min(one)[0]:.1f} to {max(one)[0]:.1f}" for one in found.values()]
             print(f"{kind}: {us:.1f} and {them:.1f} {what}, ratio {us / them:.2f}", flush=True)
+            print(f"{kind}: from {spread[0]}, and {spread[1]}, in {given.runs} runs", flush=True)
             if our_time:
                 took = f"{our_time[0]:.0f} and {their_time[0]:.0f} µs of processor time an example"
                 print(f"{kind}: {took}, ratio {their_time[0] / our_time[0]:.2f}", flush=True)

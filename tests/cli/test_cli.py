@@ -182,6 +182,8 @@ def test_every_path_of_every_command_is_among_those():
         "as_recorded",
         "tables",
         "seeds",
+        "canonical",
+        "force",
     }
     found = set()
     for command in arguments_of(parser()):

@@ -3,16 +3,21 @@
 import json
 import os
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fuzz import files
+from pose_format import Pose as PoseFile
 
 from signer_jax.cli.convert import read
 from signer_jax.cli.main import main
 from signer_jax.pose.formats import pose_file
 from signer_jax.types import Pose
+
+DATA = os.environ.get("SIGNER_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ def test_one_clip_into_every_format(folder, capsys, source, target):
     assert out[0] == f"{target}: 1 sequence, {frames} frames" and out[-1].startswith("dropped: ")
     (found,) = poses(folder / target)
     assert len(found) == frames and np.isfinite(found.coordinates).all()
-    assert (out[-1] == "dropped: nothing") == (target == "b.pose")
+    assert (out[-1] == "dropped: nothing") == (target == "b.pose" and source != "own.npz")
     assert ("joints of the face" in out[-1]) == (target in ("b.skels", "b.pkl"))
 
 
@@ -95,18 +100,110 @@ def test_texts_are_lost_where_there_is_no_place_for_them(folder, capsys):
 
 def test_what_was_read_otherwise_is_told(folder, capsys):
     out = says(capsys, "own.npz", "b.npy", "--fps", "25")
-    assert out[1] == "read: 1 of 1 frames show several people: one was followed"
-    (folder / "two.pose").write_bytes(files.pose_bytes(0.2, people=2))
-    assert says(capsys, "two.pose", "d.pose")[1:] == ["read: 2 people: the first was taken", "dropped: nothing"]
-    odd = files.pose_bytes(0.2).replace(b"NOSE", b"KNEE")
-    (folder / "odd.pose").write_bytes(odd)
-    assert says(capsys, "odd.pose", "d.pose")[1] == (
-        "read: 1 of the file's 9 points, which the 128 joints lack, were left out"
-    )
+    assert out[1:] == [
+        "dropped: 1 of 1 frames show several people: one was followed; the frame rate of 25",
+    ]  # fmt: skip
+    two = files.pose_bytes(0.2, people=2).replace(b"NOSE", b"KNEE")
+    (folder / "two.pose").write_bytes(two)
+    lost = "1 of the file's 9 points, which the 128 joints lack; 2 people: the first was taken"
+    assert says(capsys, "two.pose", "d.pose", "--canonical")[1:] == [f"dropped: {lost}"]
+    for target in ("d.npz", "d.json", "json", "each"):
+        out = says(capsys, "two.pose", target)
+        assert out[-1].startswith(f"dropped: {lost}; depth") and len(out) == 2
     pose_file.write(folder / "c.pose", files.pose(3, 300))
-    out = says(capsys, "c.pose", "d.pose", "--fps", "50")
-    assert out[1] == "read: the file says 25 frames a second; --fps 50 was taken instead"
-    assert pose_file.read(folder / "d.pose").fps == 50
+    for more in ([], ["--canonical"]):
+        out = says(capsys, "c.pose", "e.pose", "--fps", "50", "--force", *more)
+        assert out[1:] == ["read: the file says 25 frames a second; --fps 50 was taken instead", "dropped: nothing"]
+        assert pose_file.read(folder / "e.pose").fps == 50
+
+
+def test_from_pose_to_pose_keeps_what_the_file_has(folder, capsys):
+    """Points that the 128 joints lack, all people, axes, limbs, colours; also of a layout that is not known."""
+    for name, data in (
+        ("known", files.pose_bytes(0.2, people=2)),
+        ("unknown", files.pose_bytes(0.2).replace(b"POSE_LANDMARKS", b"KNEE_LANDMARKS")),
+    ):
+        (folder / f"{name}.pose").write_bytes(data)
+        assert says(capsys, f"{name}.pose", f"{name}2.pose")[1:] == ["dropped: nothing"]
+        assert (folder / f"{name}2.pose").read_bytes() == data
+    (folder / "old.pose").write_bytes(files.pose_bytes(0.1, people=2))
+    assert says(capsys, "old.pose", "new.pose")[1:] == ["dropped: nothing"]
+    assert (folder / "new.pose").read_bytes() == (folder / "known.pose").read_bytes()
+    (folder / "older.pose").write_bytes(files.pose_bytes(0.0, people=2))
+    assert says(capsys, "older.pose", "newer.pose")[1:] == ["dropped: the people's numbers"]
+    assert (folder / "newer.pose").read_bytes() == (folder / "known.pose").read_bytes()
+    out = says(capsys, "known.pose", "other.pose", "--fps", "30", "--size", "100x200")
+    assert out[1:] == [
+        "read: the file says 25 frames a second; --fps 30 was taken instead",
+        "read: the file says a picture of 480x640; --size 100x200 was taken", "dropped: nothing",
+    ]  # fmt: skip
+    ours, theirs = (PoseFile.read((folder / f"{name}.pose").read_bytes()) for name in ("other", "known"))
+    np.testing.assert_array_equal(ours.body.data.data, theirs.body.data.data)
+    assert ours.body.fps == 30 and (ours.header.dimensions.width, ours.header.dimensions.height) == (200, 100)
+    far = files.pose_bytes(0.2, people=2)
+    values = np.frombuffer(far, "<f4", offset=len(far) % 4).copy()
+    values[-1 - 2 * 2 * 9] = 1e9  # the second person's, the last frame's last
+    (folder / "far.pose").write_bytes(far[: len(far) % 4] + values.tobytes())
+    assert "'THUMB_CMC' of 'LEFT_HAND_LANDMARKS'" in (line := fails(capsys, "far.pose", "g.pose")) and "beyond" in line
+
+
+def test_people_who_would_take_many_times_the_file_are_refused(folder, capsys):
+    """Version 0.0 has as many people a frame as it likes: one frame of many would be as many of every frame."""
+    points = [f"p{i}" for i in range(1000)]
+    names = b"".join(struct.pack("<H", len(point)) + point.encode() for point in points)
+    head = struct.pack("<fHHHH", 0.0, 10, 10, 0, 1) + b"\1\0x\3\0XYC" + struct.pack("<HHH", 1000, 0, 0) + names
+    person = b"\0\0" + np.ones((1000, 3), "<f4").tobytes()
+    frames = struct.pack("<H", 100) + 100 * person + 299 * (struct.pack("<H", 1) + person)
+    (folder / "wide.pose").write_bytes(head + struct.pack("<HH", 25, 300) + frames)
+    assert "300 frames of 100 people would take 343 MB; cut it" in fails(capsys, "wide.pose", "b.pose")
+
+
+@needs_data
+@pytest.mark.parametrize("name", [
+    "pose/holistic-v0.1.pose", "pose/openpose-137.pose", "autsl/signer0_sample1000.pose",
+    "stitching/train_1_original.pose",
+])  # fmt: skip
+def test_real_layouts_come_back_whole(folder, capsys, name):
+    given = Path(DATA) / name
+    assert says(capsys, str(given), "b.pose")[1:] == ["dropped: nothing"]
+    ours, theirs = PoseFile.read((folder / "b.pose").read_bytes()), PoseFile.read(given.read_bytes())
+    assert round(ours.header.version, 3) == 0.2 and ours.body.fps == theirs.body.fps
+    for one, other in zip(ours.header.components, theirs.header.components, strict=True):
+        assert (one.name, one.points, one.format) == (other.name, other.points, other.format)
+        np.testing.assert_array_equal(one.limbs, other.limbs)
+        np.testing.assert_array_equal(one.colors, other.colors)
+    np.testing.assert_array_equal(ours.body.data.data, theirs.body.data.data)
+    np.testing.assert_array_equal(ours.body.confidence, theirs.body.confidence)
+    if "137" not in name:
+        assert "which the 128 joints lack" in says(capsys, str(given), "c.pose", "--canonical")[-1]
+
+
+@needs_data
+def test_all_137_points_go_from_pose_to_openposes_json(folder, capsys):
+    given = Path(DATA) / "pose/openpose-137.pose"
+    assert says(capsys, str(given), "op")[1:] == ["dropped: the frame rate of 24; the picture's size"]
+    body = PoseFile.read(given.read_bytes()).body
+    frames = [json.loads(file.read_text())["people"][0] for file in sorted((folder / "op").glob("*_keypoints.json"))]
+    parts = ("pose", "face", "hand_left", "hand_right")
+    written = np.array([[v for part in parts for v in frame[f"{part}_keypoints_2d"]] for frame in frames], np.float32)
+    written = written.reshape(len(frames), 137, 3)
+    seen = np.asarray(body.confidence)[:, 0] > 0
+    np.testing.assert_array_equal(written[seen][:, :2], np.asarray(body.data.data, np.float32)[:, 0][seen])
+    assert says(capsys, "op", "op2", "--fps", "24")[1:] == ["dropped: the frame rate of 24"]
+    for file in sorted((folder / "op").glob("*_keypoints.json")):
+        assert json.loads((folder / "op2" / file.name.replace("openpose-137", "op")).read_text()) == json.loads(
+            file.read_text()
+        )
+
+
+@pytest.mark.parametrize("target", ["b.pose", "b.npz", "b.json", "b.skels", "b.pkl"])
+def test_what_stands_at_the_outputs_name_is_kept(folder, capsys, target):
+    (folder / target).write_text("precious")
+    line = fails(capsys, "a.json", target, *SIZE)
+    assert line == f"OUT {target}: is there already and would be replaced; give another name, or --force"
+    assert (folder / target).read_text() == "precious"
+    says(capsys, "a.json", target, *SIZE, "--force")
+    assert len(poses(folder / target)) == 1
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

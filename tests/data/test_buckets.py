@@ -131,9 +131,53 @@ def test_in_a_cycle_every_clip_is_seen_equally_often_and_small_buckets_rarely():
         seen.update((bucket, row) for row in rows)
     assert turns == {0: 6, 1: 3, 3: 1}
     assert set(seen.values()) == {4} and len(seen) == 10
-    first = [b.bucket_at(step, counts, 5)[0] for step in range(10)]
-    assert first != [b.bucket_at(step, counts, 5)[0] for step in range(10, 20)]  # each cycle has an order of its own
-    assert first != [b.bucket_at(step, counts, 6)[0] for step in range(10)]
+    first, again, other = (
+        [b.bucket_at(step, counts, batch, seed)[0] for step in range(start, start + 30)]
+        for start, seed in ((0, 5), (30, 5), (0, 6))
+    )
+    assert first != again and first != other  # each epoch has an order of its own
+
+
+@pytest.mark.parametrize("counts", [(64, 36), (70, 27, 3), (41, 59), (4, 2, 1)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_epoch_shows_every_clip_but_for_less_than_a_batch_a_bucket(counts, seed):
+    """What fills no batch in an epoch comes first in the next, before any clip of its bucket a second time."""
+    batch, shown, begun = 4, Counter(), 0
+    for epoch in range(1, 12):
+        whole = sum(epoch * count // batch for count in counts)
+        order = []
+        for step in range(begun, whole):
+            bucket, rows = b.rows_at(step, counts, batch, seed)
+            order.append(bucket)
+            shown.update((bucket, row) for row in rows)
+        begun = whole
+        for bucket, count in enumerate(counts):
+            times = [shown[bucket, row] for row in range(count)]
+            late = epoch * count - sum(times)
+            assert late == epoch * count % batch and max(times) <= epoch and max(times) - min(times) <= 1
+            if not epoch * count % batch:
+                assert times == [epoch] * count
+        if len(order) > 20:
+            assert order != sorted(order)  # buckets come mixed
+
+
+def test_an_epochs_clips_come_once_over_any_number_of_processes():
+    """Rows of the stream itself, not of the functions behind it."""
+    counts, batch, seed = (20, 12), 4, 3
+    clips = [Clip(9, 32, 48)] * counts[0] + [Clip(5, 32, 32)] * counts[1]
+    plan = b.plan(clips, SMALL, crop=0.35, enlarge=1.0)
+    order = streams.visits(plan, streams.Reading(batch, seed, 1, 2))
+    for epoch in range(3):
+        rows = [order[i] for i in range(32 * epoch, 32 * epoch + 32)]
+        assert sorted(rows) == list(range(32))
+    for processes in (1, 2, 4):
+        parts = []
+        for process in range(processes):
+            reading = streams.Reading(batch, seed, 1, 2, tuple(range(process, batch, processes)))
+            named = streams.visits(plan, reading).map(lambda row: {"row": np.array(row)})
+            parts.append(streams.batched(named, reading))
+        steps = [[next(part)["row"].tolist() for part in parts] for _ in range(8)]
+        assert sorted(row for step in steps for rows in step for row in rows) == list(range(32))
 
 
 def test_a_bucket_shows_each_clip_once_before_any_again():

@@ -620,13 +620,16 @@ def test_each_example_comes_once_an_epoch_over_any_number_of_processes(prepared,
     records = reading.opened(tmp_path / "data").motions("train")
     assert len(records) == 7
 
-    def epoch(processes: int, batch: int = 7) -> list[list[int]]:
-        found = []
+    def shown(processes: int, batch: int = 4) -> list[int]:
+        """What seven batches show, in the order of all processes' rows: four times the set."""
+        parts = []
         for process in range(processes):
             rows = tuple(range(process, batch, processes))
-            steps = streams.iterate(records, lambda sample, rng: {"i": np.array(int(sample.name[1:]))},
-                                    streams.Reading(batch, 3, 0, 1, rows), "clips")  # fmt: skip
-            found.append([next(steps)["i"].tolist() for _ in range(3)])
-        return [sorted(i for one in found for i in one[step]) for step in range(3)]
+            parts.append(streams.iterate(records, lambda sample, rng: {"i": np.array(int(sample.name[1:]))},
+                                         streams.Reading(batch, 3, 0, 1, rows), "clips"))  # fmt: skip
+        steps = [np.stack([next(part)["i"] for part in parts], 1).reshape(-1).tolist() for _ in range(7)]
+        return [i for step in steps for i in step]
 
-    assert epoch(1) == epoch(2) == epoch(4) == [list(range(7))] * 3
+    order = shown(1)
+    assert [sorted(order[k : k + 7]) for k in range(0, 28, 7)] == [list(range(7))] * 4
+    assert order[:7] != order[7:14] and shown(2) == shown(4) == order

@@ -247,7 +247,7 @@ def _read_convertible(folder: Path, changes: Changes) -> None:
     if not name.endswith(_BESIDE):
         for clip in convert.read(folder / name, 25.0):
             _whole(clip.pose)
-            _plain((clip.name, clip.text, clip.gloss, clip.speaker, *clip.remarks))
+            _plain((clip.name, clip.text, clip.gloss, clip.speaker, *clip.remarks, *clip.lost))
 
 
 def _read_lexicon(folder: Path, changes: Changes) -> None:

@@ -326,6 +326,35 @@ def test_values_are_those_of_the_formats_library():
         assert ours.fps == theirs.body.fps
 
 
+@pytest.mark.parametrize("version", [0.0, 0.1, 0.2])
+def test_a_copy_of_what_is_damaged_is_whole_or_one_line(tmp_path, version):
+    """Of 100 harmed files each is refused, and nothing stands there, or its copy has what it has."""
+    from fuzz import files
+
+    from signer_jax.pose.formats import pose_layout
+
+    rng = np.random.default_rng(0)
+    whole = files.pose_bytes(version, 3, people=2)
+    refused = 0
+    for _ in range(100):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.2 else whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[place] = rng.integers(256)
+        (tmp_path / "a.pose").write_bytes(data)
+        (tmp_path / "b.pose").unlink(missing_ok=True)
+        try:
+            pose_file.copy(tmp_path / "a.pose", tmp_path / "b.pose")
+        except SignerError as error:
+            assert "\n" not in str(error) and not (tmp_path / "b.pose").exists()
+            refused += 1
+            continue
+        ours, theirs = (pose_layout.parse((tmp_path / f"{name}.pose").read_bytes()) for name in "ba")
+        assert ours.names == theirs.names and ours.fps == theirs.fps and ours.version == 0.2
+        for one, other in zip(pose_layout.everybody(ours), pose_layout.everybody(theirs), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert 20 < refused < 80
+
+
 def test_random_bytes_are_refused(tmp_path):
     (tmp_path / "a.pose").write_bytes(np.random.default_rng(0).bytes(5000))
     with pytest.raises(SignerError) as error:

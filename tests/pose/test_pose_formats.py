@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,10 @@ def test_several_people_nobody_and_files_that_are_missing(tmp_path):
     found = openpose_json.read(folder, 25.0)
     assert len(found.pose) == 7 and found.pose.coordinates[3, 0, 0] == 1
     assert (found.pose.confidence.sum(1) > 0).tolist() == [False, False, False, True, False, False, True]
+    assert found.beyond is not None and not found.lost
+    assert found.beyond.said == "the middle of the hips, the feet and the pupils, which the 128 joints lack"
+    assert found.beyond.points[3, 0].tolist() == [9, 108, np.float32(0.9)] and not found.beyond.points[0].any()
     assert found.remarks == (
-        "the middle of the hips, the feet and the pupils, which the 128 joints lack, were left out",
         "4 of 7 frames have no file: confidence 0",
         "1 of 7 frames show several people: one was followed",
         "1 of 7 frames show nobody: confidence 0",
@@ -124,9 +127,34 @@ def test_openpose_round_trip_is_exact(tmp_path):
     given = clip()
     said = openpose_json.write(tmp_path / "out", given)
     same(openpose_json.read(tmp_path / "out", 24.0).pose, given.pose)
-    assert said == ["the frame rate of 24"]
+    assert said == ["the frame rate of 24", "the picture's size"]
     deep = clip(axes=3)
-    assert openpose_json.write(tmp_path / "deep", deep) == ["depth", "the frame rate of 24"]
+    assert openpose_json.write(tmp_path / "deep", deep) == ["depth", *said]
+
+
+def test_what_the_joints_lack_comes_back_in_openposes_json(tmp_path):
+    """Feet, the middle of the hips and pupils of whoever is followed; and what no target holds is told as lost."""
+    one, other = openpose_person(), openpose_person(500, 0.2)
+    one["pose_keypoints_2d"][3 * 8 : 3 * 9] = [0, 0, 0.7]  # not found, whatever it says
+    bare = {**other, "face_keypoints_2d": one["face_keypoints_2d"][: 3 * 68], "pose_keypoints_2d": []}
+    folder = openpose_folder(tmp_path / "x", [[other, one], [one], [], [bare]])
+    found = openpose_json.read(folder, 25.0)
+    said = openpose_json.write(tmp_path / "y", found)
+    assert said == ["1 of 4 frames show several people: one was followed", "the frame rate of 25"]
+    frames = [json.loads(file.read_text())["people"] for file in sorted((tmp_path / "y").glob("x_*"))]
+    one["pose_keypoints_2d"][3 * 8 : 3 * 9] = [0, 0, 0]
+    parts = [f"{part}_keypoints_2d" for part in ("pose", "face", "hand_left", "hand_right")]
+    for shown in frames[:2]:
+        assert [shown[0][part] for part in parts] == [one[part] for part in parts]
+    assert not frames[2] and frames[3][0]["face_keypoints_2d"][3 * 68 :] == [0] * 6
+    for kind in ("npz", "json"):
+        told = dwpose.write(tmp_path / f"z.{kind}", replace(found, size=(480, 640)), kind)
+        assert told[0] == openpose_json.LEFT_OUT and told[1] == said[0]
+    one["pose_keypoints_3d"] = [1, 2, 3, 0.5]
+    one["hand_left_keypoints_2d"][2::3] = [1.25] * 21
+    found = openpose_json.read(openpose_folder(tmp_path / "deep", [[one]]), 25.0)
+    assert found.lost == ("points in space (*_keypoints_3d)", "by how much 21 confidences are above 1")
+    assert openpose_json.write(tmp_path / "deeper", found)[:2] == list(found.lost)
 
 
 @pytest.mark.parametrize(("name", "data", "says"), [
@@ -211,7 +239,7 @@ def test_dwpose_round_trip_is_exact(tmp_path, kind, frames):
     given.pose.confidence[:, :18] = given.pose.confidence[:, :18] > 0.2
     given.pose.coordinates[given.pose.confidence == 0] = 0
     for place in (tmp_path / kind, tmp_path / f"x.{kind}"):
-        assert dwpose.write(place, given, kind) == ["the frame rate of 24"]
+        assert dwpose.write(place, given, kind) == ["the frame rate of 24", "the picture's size"]
         same(dwpose.read(place, 24.0).pose, given.pose)
 
 
@@ -310,9 +338,8 @@ def skels_2025(frames: int) -> str:
 
 def test_version_2025_joints_scores_and_blank_lines(tmp_path):
     first, second = read_skels(tmp_path / "a.skels", f"{skels_2025(3)}\n\n{skels_2025(1)}\n \n")
-    assert first.remarks == () and second.remarks == (
-        "2 blank lines, the first line 2: sequences without poses",
-    )  # fmt: skip
+    assert first.lost == ("by how much 3 confidences are above 1",) and not first.remarks
+    assert second.lost == (first.lost[0].replace("3", "1"), "2 blank lines, the first line 2: sequences without poses")
     pose = first.pose
     assert first.unit == clips.SHARES and second.name == "a-3" and len(pose) == 3
     assert pose.confidence[0, I["left_ear"]] == 0 and pose.confidence[0, I["right_ear"]] == 1
@@ -375,7 +402,8 @@ def test_slrtp_joints_by_hand(tmp_path):
         np.testing.assert_array_equal(pose.coordinates[0, I[joint]], points[0, place])
     np.testing.assert_allclose(pose.coordinates[0, I["neck"]], (points[0, 0] + points[0, 3]) / 2, rtol=1e-6)
     assert pose.confidence[1, I["right_wrist"]] == 0 and not pose.confidence[:, I["face_0"]].any()
-    assert second.name == "b" and "face" in second.remarks[0]
+    assert second.name == "b" and second.beyond is not None and second.beyond.said == slrtp.FACE
+    np.testing.assert_array_equal(second.beyond.points, given["b"]["poses_3d"][:, 50:])
 
 
 @pytest.mark.parametrize("ending", [".pkl", ".gz"])
@@ -383,9 +411,23 @@ def test_slrtp_round_trip_is_exact(tmp_path, ending):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(sentences()))
     count, said = slrtp.write(tmp_path / f"b{ending}", slrtp.read(tmp_path / "a.pkl"))
     assert (count, said) == (2, [])
+    written = (tmp_path / f"b{ending}").read_bytes()
+    kept = pickle.loads(gzip.decompress(written) if ending == ".gz" else written)
+    for name, entry in sentences().items():  # the face too, which has no place on the body
+        np.testing.assert_array_equal(kept[name]["poses_3d"], entry["poses_3d"])
     for ours, theirs in zip(slrtp.read(tmp_path / f"b{ending}"), slrtp.read(tmp_path / "a.pkl"), strict=True):
         same(ours.pose, theirs.pose)
         assert (ours.name, ours.text, ours.gloss, ours.speaker) == (theirs.name, theirs.text, theirs.gloss, "Signer01")
+
+
+def test_what_a_dictionary_holds_beside_the_formats_fields_is_told(tmp_path):
+    given = sentences()
+    given["b"] |= {"gloss": ["REGEN"], "weather": "rain"}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(given))
+    lost = ["a gloss that is no text", "fields beside those of the format (weather)"]
+    assert slrtp.write(tmp_path / "b.pkl", slrtp.read(tmp_path / "a.pkl")) == (2, lost)
+    _, said = skels.write(tmp_path / "b.skels", slrtp.read(tmp_path / "a.pkl"))
+    assert said[0] == slrtp.FACE and {*lost, "signers' names"} <= set(said)
 
 
 def test_slrtp_holds_no_two_sequences_of_one_name(tmp_path):

@@ -23,8 +23,9 @@ _MOST_GAP = 1000  # frames
 _SAME_PERSON = 0.3  # overlap of two boxes of one person, a frame apart
 # Kinds of remarks that other modules ask for.
 SEVERAL, FIRST, NOBODY, NO_FILE, OVERRULED = "several", "first", "nobody", "no file", "overruled"
+_PEOPLE = (SEVERAL, FIRST)  # of whom all but one are lost
 
-Person: TypeAlias = tuple[Float[np.ndarray, "j 2"], Float[np.ndarray, " j"]]  # on the 128 joints
+Person: TypeAlias = tuple[Float[np.ndarray, "j 2"], Float[np.ndarray, " j"]]  # on the 128 joints, with scores
 
 
 class NobodySeen(SignerError):
@@ -43,8 +44,20 @@ class Remark(str):
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """Points of a file that the 128 joints lack, for a target of the same kind. `said`: how they are told as lost."""
+
+    kind: str
+    said: str
+    points: Float[np.ndarray, "t p c"]
+
+
+@dataclass(frozen=True)
 class Clip:
-    """One sequence. `layout` says which of the layouts that share an ending the file has; it is written so again."""
+    """One sequence. `layout` says which of the layouts that share an ending the file has; it is written so again.
+
+    `remarks` say what was read otherwise than it stands in the file, `lost` what of the file is in none of this.
+    """
 
     name: str
     pose: Pose
@@ -55,6 +68,8 @@ class Clip:
     gloss: str = ""
     speaker: str = ""
     remarks: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    beyond: Beyond | None = None
 
 
 def rate(path: Path, fps: float | None, kind: str) -> float:
@@ -127,7 +142,9 @@ def followed(people: Sequence[Person], before: Sequence[Person]) -> Person:
         same = same_person(np.stack([_box(one) for one in people]), _box(last))
         if same is not None:
             return people[same]
-    return max(people, key=lambda one: (float(one[1].sum()), float((_box(one)[2:] - _box(one)[:2]).prod())))
+    return max(
+        people, key=lambda one: (float(np.minimum(one[1], 1).sum()), float((_box(one)[2:] - _box(one)[:2]).prod()))
+    )
 
 
 def _box(person: Person) -> Float[np.ndarray, " c"]:
@@ -136,12 +153,18 @@ def _box(person: Person) -> Float[np.ndarray, " c"]:
     return np.concatenate([seen.min(0), seen.max(0)]) if len(seen) else np.zeros(4)
 
 
-def clean(coordinates: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is no number is missing, and what is missing lies at 0; confidences above 1 are 1."""
+def clean(coordinates: np.ndarray, confidence: np.ndarray, most: float = 1) -> tuple[np.ndarray, np.ndarray]:
+    """What is no number is missing, and what is missing lies at 0; confidences above `most` are that."""
     finite = np.isfinite(coordinates).all(-1)
-    confidence = np.clip(np.nan_to_num(confidence, nan=0.0), 0, 1) * finite
+    confidence = np.clip(np.nan_to_num(confidence, nan=0.0), 0, most) * finite
     seen = confidence > 0
     return np.where(seen[..., None], coordinates, 0).astype(np.float32), confidence.astype(np.float32)
+
+
+def above_one(confidence: Float[np.ndarray, "t j"]) -> list[str]:
+    """As `lost`, of a detector's scores that are taken for confidences."""
+    count = int((confidence > 1).sum())
+    return [f"by how much {count} confidences are above 1"] if count else []
 
 
 def checked(where: str, pose: Pose) -> Pose:
@@ -179,21 +202,22 @@ def placed(path: Path, files: Sequence[tuple[int, Path]], first: int) -> Iterato
 
 def of_frames(
     path: Path, frames: Sequence[Person], people: Sequence[int], fps: float, unit: str,
-    remarks: Sequence[str] = (), layout: str = "",
+    lost: Sequence[str] = (), beyond: Beyond | None = None,
 ) -> Clip:  # fmt: skip
     """A clip of what each frame shows; `people` are how many there were in each, of which one was followed, -1 where
     the frame has no file.
     """
-    coordinates, confidence = clean(np.stack([xy for xy, _ in frames]), np.stack([seen for _, seen in frames]))
-    said = list(remarks)
+    scores = np.stack([seen for _, seen in frames])
+    coordinates, confidence = clean(np.stack([xy for xy, _ in frames]), scores)
     counts = {
         NO_FILE: (sum(count < 0 for count in people), "have no file: confidence 0"),
         SEVERAL: (sum(count > 1 for count in people), "show several people: one was followed"),
         NOBODY: (sum(count == 0 for count in people), "show nobody: confidence 0"),
     }
-    said += [Remark(kind, f"{count} of {len(frames)} frames {what}") for kind, (count, what) in counts.items() if count]
+    said = [Remark(kind, f"{count} of {len(frames)} frames {what}") for kind, (count, what) in counts.items() if count]
     pose = checked(str(path), Pose(coordinates, confidence, fps))
-    return Clip(path.stem if path.is_file() else path.name, pose, unit, layout=layout, remarks=tuple(said))
+    name = path.stem if path.is_file() else path.name
+    return Clip(name, pose, unit, remarks=tuple(said), lost=(*lost, *above_one(scores)), beyond=beyond)
 
 
 # ---- Units -----------------------------------------------------------------------------------------------------------
@@ -246,9 +270,22 @@ def _size(clip: Clip, target: str) -> tuple[int, int]:
     return clip.size
 
 
+def unread(clip: Clip, kind: str = "") -> list[str]:
+    """What of a clip's file a target of this kind cannot get, because the clip has it not: a few words each."""
+    beyond = [clip.beyond.said] if clip.beyond is not None and clip.beyond.kind != kind else []
+    people = [remark for remark in clip.remarks if isinstance(remark, Remark) and remark.kind in _PEOPLE]
+    return [*beyond, *clip.lost, *people]
+
+
 def words_lost(clip: Clip) -> list[str]:
     """As `lost`, of a target that has no place for words."""
-    return [what for what, there in (("texts", clip.text), ("glosses", clip.gloss)) if there]
+    words = {"texts": clip.text, "glosses": clip.gloss, "signers' names": clip.speaker}
+    return [what for what, there in words.items() if there]
+
+
+def place_lost(clip: Clip) -> list[str]:
+    """As `lost`, of a target that measures from the signer's own body."""
+    return [] if clip.unit == OWN else ["where in the picture the signer stands, and how large"]
 
 
 def lost(pose: Pose, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:

@@ -33,6 +33,7 @@ _FRAME = re.compile(r"(?:.*\D)?(\d{1,12})\.(json|npz|npy)")
 _MOST_BYTES = 1 << 25  # of a file
 _MOST_MEMORY = 1 << 28
 _MOST_PEOPLE = 100
+_HIGHEST = 1e6  # of a score: not yet a confidence
 _PARTS = (
     ("face", skeleton.FACE), ("left_hand", skeleton.LEFT_HAND), ("right_hand", skeleton.RIGHT_HAND),
 )  # fmt: skip
@@ -205,7 +206,7 @@ def person_of(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Person:
     (body, indices), *others = parts
     xy = np.concatenate([body, *(points for points, _ in others)])
     confidence = np.concatenate([(indices >= 0).astype(np.float32), *(scores for _, scores in others)])
-    return clips.clean(xy, np.where((xy == -1).all(-1), 0, confidence))
+    return clips.clean(xy, np.where((xy == -1).all(-1), 0, confidence), _HIGHEST)
 
 
 def of_whole_body(points: np.ndarray, scores: np.ndarray) -> Person:
@@ -242,10 +243,11 @@ def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
         several = {f"{i:08d}": frame for i, frame in enumerate(frames, start=1)} if kind == "npz" else frames
         storage.write_file(path, _bytes(frames[0] if len(frames) == 1 else several, kind))
     body = found.confidence[:, : len(skeleton.BODY)]
-    said = clips.lost(clip.pose, skeleton.JOINTS, depth=False, confidence=True)
+    said = [*clips.unread(clip), *clips.lost(clip.pose, skeleton.JOINTS, depth=False, confidence=True)]
     if not np.isin(body, (0, 1)).all():
         said.append("confidences of the body (what is seen stays told from what is not)")
-    return [*said, *clips.words_lost(clip), f"the frame rate of {clip.pose.fps:g}"]
+    size = [] if clip.size is None else ["the picture's size"]
+    return [*said, *clips.words_lost(clip), f"the frame rate of {clip.pose.fps:g}", *size]
 
 
 def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, Any]:

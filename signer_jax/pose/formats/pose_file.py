@@ -1,4 +1,5 @@
-"""The `.pose` format (the pose-format library's): any of its common layouts in, version 0.2 with our 128 joints out.
+"""The `.pose` format (the pose-format library's): any of its common layouts in, version 0.2 with our 128 joints out, or
+with what another `.pose` file has (`copy`).
 
 Layouts are recognised by the names of components and points, never by counts: MediaPipe Holistic (586, 576, 543 or
 178 points) and OpenPose 137 occur in the wild, and the canonical layout that `write` makes. The MediaPipe face mesh is
@@ -21,7 +22,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 from signer_jax.pose.draw import BODY_LIMBS, HAND_LIMBS
 from signer_jax.pose.formats import clip as clips
-from signer_jax.pose.formats import pose_layout
+from signer_jax.pose.formats import openpose_json, pose_layout
 from signer_jax.pose.formats.clip import Clip
 from signer_jax.pose.formats.foreign import recognise
 from signer_jax.types import Pose
@@ -63,6 +64,11 @@ _OPENPOSE_BODY = {
     **{f"{side}_{part}": f"{side[0].upper()}{part.capitalize()}" for side in ("right", "left")
        for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
 }  # fmt: skip
+_BODY_25 = (
+    "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
+    "RAnkle", "LHip", "LKnee", "LAnkle", "REye", "LEye", "REar", "LEar", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
+    "RSmallToe", "RHeel",
+)  # fmt: skip
 _COMPONENTS = (
     ("BODY", skeleton.BODY), ("FACE", skeleton.FACE),
     ("LEFT_HAND", skeleton.LEFT_HAND), ("RIGHT_HAND", skeleton.RIGHT_HAND),
@@ -110,43 +116,92 @@ def read_clip(path: str | Path, fps: float | None = None) -> Clip:
         data = path.read_bytes()
         pose, _, unused = _read(path, data)
         file = pose_layout.parse(data)
-    points = sum(len(names) for _, names in file.names)
-    said = [f"{unused} of the file's {points} points, which the 128 joints lack, were left out"] if unused else []
-    said += [clips.Remark(clips.FIRST, f"{file.people} people: the first was taken")] if file.people > 1 else []
+    said = [clips.Remark(clips.FIRST, f"{file.people} people: the first was taken")] if file.people > 1 else []
     if fps is not None and fps != pose.fps:
-        instead = f"the file says {pose.fps:g} frames a second; --fps {fps:g} was taken instead"
-        said.append(clips.Remark(clips.OVERRULED, instead))
+        said.append(_overruled(pose.fps, fps))
         pose = Pose(pose.coordinates, pose.confidence, clips.rate(path, fps, ".pose"))
     farthest = float(np.abs(pose.coordinates[..., :2]).max(initial=0))
     unit = clips.PIXELS if farthest > _NORMALISED and file.width and file.height else clips.OWN
     size = (file.height, file.width) if unit == clips.PIXELS else None
-    return Clip(path.stem, pose, unit, size, remarks=tuple(said))
+    beyond = _of_openpose(file) if unit == clips.PIXELS else None
+    lost = _lost(file, unused - (len(openpose_json.BEYOND) if beyond else 0))
+    return Clip(path.stem, pose, unit, size, remarks=tuple(said), lost=tuple(lost), beyond=beyond)
+
+
+def _overruled(theirs: float, fps: float) -> clips.Remark:
+    instead = f"the file says {theirs:g} frames a second; --fps {fps:g} was taken instead"
+    return clips.Remark(clips.OVERRULED, instead)
+
+
+def _lost(file: pose_layout.Layout, unused: int) -> list[str]:
+    """What of a file the 128 joints have no place for."""
+    points = sum(len(names) for _, names in file.names)
+    said = [f"{unused} of the file's {points} points, which the 128 joints lack"] if unused else []
+    if (more := file.values.shape[-1] - _DEPTH) > 0:
+        said.append(f"{more} values a point beside x, y and z")
+    return said
+
+
+def _of_openpose(file: pose_layout.Layout) -> clips.Beyond | None:
+    """The points of OpenPose's 137 that the 128 joints lack, where the file has them all by name and shows one."""
+    components = dict(file.names)
+    if components.get("pose_keypoints_2d", ()) != _BODY_25 or len(components.get("face_keypoints_2d", ())) != 70:
+        return None
+    start = dict(zip(components, np.cumsum([0, *map(len, components.values())]).tolist(), strict=False))
+    where = [start[name] + place for name, place in openpose_json.BEYOND]
+    points = np.concatenate([file.values[:, where, :2], file.confidence[:, where, None]], axis=-1)
+    points = openpose_json.seen_points(points)
+    return clips.Beyond(openpose_json.KIND, openpose_json.LEFT_OUT, points) if points[..., 2].any() else None
+
+
+def copy(
+    path: str | Path, out: str | Path, fps: float | None = None, size: tuple[int, int] | None = None
+) -> tuple[int, list[str], list[str]]:
+    """Writes a `.pose` file as version 0.2 with its own layout: all people, points, axes, limbs and colours, every
+    number as it is. `fps` and `size` (height, width) take the place of the file's. Returns how many frames it has, what
+    is written otherwise, and what is lost.
+
+    Any layout is taken; raises `SignerError` as `read` for what is no whole file, or has an impossible coordinate.
+    """
+    path = outside.plain_file(path, "give a .pose file")
+    said: list[str] = []
+    with outside.reading(path, "cut it into shorter clips"):
+        file = _parsed(path, path.read_bytes())
+        if file.all_bytes > max(_SMALL, _MOST_GROWTH * len(file.data)):
+            raise SignerError(
+                f"{path}: {len(file.values)} frames of {file.people} people would take {file.all_bytes >> 20} MB; "
+                "cut it into shorter clips"
+            )
+        values, confidence = pose_layout.everybody(file)
+        seen = np.isfinite(values[..., :_DEPTH]).all(-1) & (confidence > 0)
+        _plausible(path, _shown(values, seen), file.names)
+        rate = file.fps if fps is None else clips.rate(path, fps, ".pose")
+        said += [_overruled(file.fps, rate)] if rate != file.fps else []
+        height, width = (file.height, file.width) if size is None else size
+        if (height, width) != (file.height, file.width):
+            said.append(f"the file says a picture of {file.height}x{file.width}; --size {height}x{width} was taken")
+        data = pose_layout.as_version_02(file, rate, width, height)
+        lost = ["the people's numbers"] if pose_layout.numbered(file) else []
+    storage.write_file(out, data)
+    return len(values), said, lost
 
 
 def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
     """As `read_with_layout`, and how many of the file's points no joint is made of."""
-    try:
-        file = pose_layout.parse(data)
-    except pose_layout.Broken as error:
-        if what := recognise(data):
-            raise SignerError(f"{path}: no .pose file but {what}") from None
-        kind = clips.NobodySeen if isinstance(error, pose_layout.Empty) else SignerError
-        raise kind(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
+    file = _parsed(path, data)
     frames = len(file.values)
     if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * len(data)):
         raise SignerError(
             f"{path}: {frames} frames of few joints would take {ours >> 20} MB; cut it into shorter clips"
         )
-    depth = min(file.values.shape[-1], _DEPTH)
-    values = file.values[..., :depth]  # [t, points, c]
+    values = file.values[..., :_DEPTH]  # [t, points, c]
     confidence = np.array(file.confidence, np.float32)
     confidence[~np.isfinite(values).all(-1)] = 0
     canonical = file.names == _COMPONENTS
     if not canonical:  # ours says what is missing by its confidence, and a normalised neck lies at the origin
         confidence[(values[..., :2] == 0).all(-1)] = 0
     confidence = np.clip(np.nan_to_num(confidence), 0, 1)
-    xyz = np.zeros((*values.shape[:2], _DEPTH), np.float32)
-    xyz[..., :depth] = np.where(confidence[..., None] > 0, values, 0)  # a NaN would survive a product with 0
+    xyz = _shown(values, confidence)
     _plausible(path, xyz, file.names)
 
     if any(name == "POSE_LANDMARKS" for name, _ in file.names) and np.abs(xyz[..., 2]).max(initial=0) <= _MOST_WIDTHS:
@@ -167,6 +222,24 @@ def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
     _fill_head(coordinates, confidence, has, source)
     unused = len(source.where) - len(source.used)
     return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps), has, unused
+
+
+def _parsed(path: Path, data: bytes) -> pose_layout.Layout:
+    try:
+        return pose_layout.parse(data)
+    except pose_layout.Broken as error:
+        if what := recognise(data):
+            raise SignerError(f"{path}: no .pose file but {what}") from None
+        kind = clips.NobodySeen if isinstance(error, pose_layout.Empty) else SignerError
+        raise kind(f"{path}: not a whole .pose file ({error}); download or extract it again") from None
+
+
+def _shown(values: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """x, y and z `[..., 3]` of what is seen, 0 elsewhere: a NaN would survive a product with 0."""
+    xyz = np.zeros((*confidence.shape, _DEPTH), np.float32)
+    depth = min(values.shape[-1], _DEPTH)
+    xyz[..., :depth] = np.where(confidence[..., None] > 0, values[..., :depth], 0)
+    return xyz
 
 
 def write(path: str | Path, pose: Pose, *, size: tuple[int, int] | None = None) -> None:
@@ -202,7 +275,7 @@ def write_clip(path: str | Path, clip: Clip) -> list[str]:
     """
     found = clips.scaled(clip, ".pose")
     write(path, found.pose, size=found.size[::-1] if found.size else None)
-    return clips.words_lost(clip)
+    return [*clips.unread(clip), *clips.words_lost(clip)]
 
 
 class _Points:
@@ -266,10 +339,10 @@ def _plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:
     """Raises `SignerError` for the first coordinate that no camera sees."""
     far = np.abs(xyz).max(-1, initial=0) > _FARTHEST
     if far.any():
-        frame, place = (int(i) for i in np.argwhere(far)[0])
-        component, point = [(name, point) for name, points in names for point in points][place]
+        first = tuple(np.argwhere(far)[0].tolist())  # frame, where there are several the person, point
+        component, point = [(name, point) for name, points in names for point in points][first[-1]]
         raise SignerError(
-            f"{path}: point {point[:40]!r} of {component[:40]!r} lies at {xyz[frame, place].tolist()} in frame {frame},"
+            f"{path}: point {point[:40]!r} of {component[:40]!r} lies at {xyz[first].tolist()} in frame {first[0]},"
             f" beyond {_FARTHEST:g}; extract the poses again"
         )
 

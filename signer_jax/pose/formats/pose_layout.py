@@ -26,6 +26,7 @@ _LEAST_FRAME_RATE, _MOST_FRAME_RATE = 1.0, 1000.0
 # A frame without a person takes two bytes in version 0.0 and as many values as the others here.
 _MOST_GROWTH, _SMALL = 8, 1 << 24
 _MOST_POINTS = 100_000  # of all components; the largest layout in use has 586
+_COUNTS_00, _COUNTS_01, _COUNTS_02 = "<HH", "<HHH", "<fIH"  # frames a second, frames, and how many people
 _AXES = "XYZ"  # what a point format begins with
 
 
@@ -48,13 +49,25 @@ class Layout:
     width: int  # of the picture, in pixels, as the header has it
     height: int
     people: int  # most in a frame
+    components: bytes  # the header from their number on, as it is written: limbs and colours too
+    depth: int  # of the picture
+    data: bytes  # of the file
+    body: int  # where the first frame begins in it
+    version: float  # 0.0, 0.1 or 0.2
+
+    @property
+    def all_bytes(self) -> int:
+        """How much all people take as version 0.2 has them."""
+        frames, points, dims = self.values.shape
+        return 4 * frames * self.people * points * (dims + 1)
 
 
 def parse(data: bytes) -> Layout:
     """Reads versions 0.0, 0.1 and 0.2. Raises `Broken` where the bytes are no whole file of these."""
     walk = _Walk(data)
     (version,) = walk.take("<f")
-    width, height, _ = walk.take("<HHH")
+    width, height, depth = walk.take("<HHH")
+    first = walk.place
     (count,) = walk.take("<H")
     names: list[tuple[str, tuple[str, ...]]] = []
     formats: list[int] = []  # lengths
@@ -67,22 +80,65 @@ def parse(data: bytes) -> Layout:
         raise Broken("it names no points")
     sizes = [len(points) for _, points in names]
     kind = round(version, 3) if np.isfinite(version) else version
+    components = data[first : walk.place]
+    body = walk.place + struct.calcsize({0.2: _COUNTS_02, 0.1: _COUNTS_01}.get(kind, _COUNTS_00))
     if kind == 0:
         values, confidence, fps, people = _version_00(walk, sizes, formats)
     elif kind in (0.1, 0.2):
         values, confidence, fps, people = _version_01(
-            walk, sum(sizes), max(formats) - 1, "<fIH" if kind == 0.2 else "<HHH"
+            walk, sum(sizes), max(formats) - 1, _COUNTS_02 if kind == 0.2 else _COUNTS_01
         )
     else:
         raise Broken(f"version {version:g} is not 0.0, 0.1 or 0.2")
     if not _LEAST_FRAME_RATE <= fps <= _MOST_FRAME_RATE:  # NaN is no rate either
         raise Broken(f"{fps:g} frames a second, which are {_LEAST_FRAME_RATE:g} to {_MOST_FRAME_RATE:g}")
-    return Layout(tuple(names), values, confidence, float(fps), width, height, people)
+    return Layout(
+        tuple(names), values, confidence, float(fps), width, height, people, components, depth, data, body, float(kind)
+    )
+
+
+def everybody(file: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Values `[t, people, points, dims]` and confidences `[t, people, points]` of all people, 0 of who is not there.
+
+    Views of the bytes, but of version 0.0, where they take `Layout.all_bytes`.
+    """
+    frames, points, dims = file.values.shape
+    shape = (frames, file.people, points)
+    walk = _Walk(file.data, file.body)
+    if file.version:
+        return walk.floats((*shape, dims)), walk.floats(shape)
+    values = np.zeros((*shape, dims + 1), np.float32)
+    for frame in range(frames):
+        for person in range(walk.take("<H")[0]):
+            walk.take("<h")
+            values[frame, person] = walk.floats((points, dims + 1))
+    return values[..., :-1], values[..., -1]
+
+
+def numbered(file: Layout) -> bool:
+    """Whether the people have numbers that tell them apart, which version 0.0 alone holds."""
+    if file.version:
+        return False
+    walk, found = _Walk(file.data, file.body), set()
+    frames, points, dims = file.values.shape
+    for _ in range(frames):
+        for _ in range(walk.take("<H")[0]):
+            found.add(walk.take("<h")[0])
+            walk.skip(4 * points * (dims + 1), "a frame")
+    return len(found) > 1
+
+
+def as_version_02(file: Layout, fps: float, width: int, height: int) -> bytes:
+    """The file with all its people, points, axes, limbs and colours as version 0.2; one of 0.2 comes out as it is."""
+    values, confidence = everybody(file)
+    head = struct.pack("<fHHH", 0.2, width, height, file.depth) + file.components
+    head += struct.pack(_COUNTS_02, fps, len(values), file.people)
+    return b"".join((head, np.ascontiguousarray(values).data, np.ascontiguousarray(confidence).data))
 
 
 class _Walk:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.place = data, 0
+    def __init__(self, data: bytes, place: int = 0) -> None:
+        self.data, self.place = data, place
 
     @property
     def left(self) -> int:
@@ -137,14 +193,14 @@ def _version_01(walk: _Walk, points: int, dims: int, form: str) -> tuple[np.ndar
         raise Empty("it holds no person or no frame")
     size = 4 * people * points * (dims + 1)  # of a frame
     held, rest = divmod(walk.left, size)
-    if rest or (held != frames if form == "<fIH" else (held - frames) % 65536):
+    if rest or (held != frames if form == _COUNTS_02 else (held - frames) % 65536):
         raise Broken(f"{walk.left} bytes of values where it names {frames} frames of {size}")
     values = walk.floats((held, people, points, dims))
     return values[:, 0], walk.floats((held, people, points))[:, 0], fps, people
 
 
 def _version_00(walk: _Walk, sizes: list[int], formats: list[int]) -> tuple[np.ndarray, np.ndarray, float, int]:
-    fps, frames = walk.take("<HH")
+    fps, frames = walk.take(_COUNTS_00)
     if len(set(formats)) > 1:
         raise Broken("its components have different point formats")
     points, width = sum(sizes), formats[0]

@@ -76,7 +76,13 @@ def read(path: str | Path, fps: float | None) -> Iterator[Clip]:
     if last is None:
         raise SignerError(f"{path}: holds no sequence; {_MEND}")
     if blank:
-        last = replace(last, remarks=(f"{len(blank)} blank lines, the first line {blank[0]}: sequences without poses",))
+        last = replace(
+            last,
+            lost=(
+                *last.lost,
+                f"{len(blank)} blank lines, the first line {blank[0]}: sequences without poses",
+            ),
+        )
     yield last
 
 
@@ -136,9 +142,11 @@ def _sequence(path: Path, number: int, line: bytes, fps: float, beside: dict[str
         frames = values.reshape(-1, size)
         for layout in layouts:
             if _counts(frames[:, -1], layout):
-                pose, unit, sides = _pose(where, frames[:, :-1], layout, fps)
-                name = beside[".files"] or f"{path.stem}-{number}"
-                return Clip(name, pose, unit, layout=layout + sides, text=beside[".text"], gloss=beside[".gloss"])
+                pose, unit, sides, lost = _pose(where, frames[:, :-1], layout, fps)
+                return Clip(
+                    beside[".files"] or f"{path.stem}-{number}", pose, unit, layout=layout + sides,
+                    text=beside[".text"], gloss=beside[".gloss"], lost=tuple(lost),
+                )  # fmt: skip
     raise SignerError(
         f"{where} has {len(values)} numbers, no frames of 151 or 385 with a counter at the end of each; {_MEND}"
     )
@@ -162,8 +170,8 @@ def _counter(frames: int, layout: str) -> np.ndarray:
     return (np.arange(frames) + (layout == V1)) / frames
 
 
-def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose, str, str]:
-    """The pose, its unit, and `_SWAPPED` where its sides have each other's names."""
+def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose, str, str, list[str]]:
+    """The pose, its unit, `_SWAPPED` where its sides have each other's names, and what of the line is lost."""
     frames = len(values)
     if layout == V2025:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -174,8 +182,9 @@ def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose
             for b, h, f in zip(body, hands, face, strict=True)
         ]  # fmt: skip
         people = [dwpose.person_of(part) for part in parts]
-        pose = Pose(np.stack([xy for xy, _ in people]), np.stack([seen for _, seen in people]), fps)
-        return clips.checked(where, pose), clips.SHARES, ""
+        scores = np.stack([seen for _, seen in people])
+        pose = Pose(np.stack([xy for xy, _ in people]), np.minimum(scores, 1), fps)
+        return clips.checked(where, pose), clips.SHARES, "", clips.above_one(scores)
     xyz = values.reshape(frames, len(JOINTS), 3)
     missing = (xyz == (_MISSING if layout == V1 else 0)).all(-1)
     if layout == PROGRESSIVE:  # all 0 of a neck is its place, unless there is nobody
@@ -189,7 +198,7 @@ def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose
         coordinates[:, places] = xyz * _SCALES[layout] * [1, 1, _DEPTHS[layout]]
     confidence[:, places] = ~missing
     pose = Pose(*clips.clean(coordinates, confidence), fps)
-    return clips.checked(where, pose), clips.OWN, _SWAPPED if swapped else ""
+    return clips.checked(where, pose), clips.OWN, _SWAPPED if swapped else "", []
 
 
 def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
@@ -215,13 +224,19 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
             file.write(_line(clip, layout, ours=ours, swapped=bool(swapped) or not ours) + "\n")
             joints = skeleton.JOINTS if layout == V2025 else JOINTS
             lost = clips.lost(clip.pose, joints, depth=layout != V2025, confidence=False)
-            said |= dict.fromkeys([*lost, f"the frame rate of {clip.pose.fps:g}"])
+            others = clips.words_lost(replace(clip, text="", gloss=""))
+            others += [*_place_lost(clip, layout), f"the frame rate of {clip.pose.fps:g}"]
+            said |= dict.fromkeys([*clips.unread(clip), *lost, *others])
             for ending, words in ((".files", clip.name), (".text", clip.text), (".gloss", clip.gloss)):
                 beside[ending].append(" ".join(words.split()))
     for ending, lines in beside.items():
         if any(lines) or path.with_suffix(ending).exists():
             storage.write_file(path.with_suffix(ending), "\n".join(lines) + "\n")
     return len(beside[".files"]), list(said)
+
+
+def _place_lost(clip: Clip, layout: str) -> list[str]:
+    return clips.place_lost(clip) if layout != V2025 else [] if clip.size is None else ["the picture's size"]
 
 
 def _line(clip: Clip, layout: str, *, ours: bool, swapped: bool) -> str:

@@ -2,8 +2,8 @@
 
 By the sentence's id: `{name, text, gloss, poses_3d [t, 178, 3], speaker}` at 25 frames a second. Joints: right
 shoulder, elbow, wrist, left ones, right and left hip; 8-28 the right hand, 29-49 the left one; 50-177 a face around a
-centre of its own, in an order of its own, which has no place on the body and is left out. What is 0 in x, y and z is
-missing.
+centre of its own, in an order of its own, which has no place on the body: it is kept for another such dictionary alone.
+What is 0 in x, y and z is missing.
 
 No pickle is executed (`pickles.py`).
 """
@@ -41,7 +41,9 @@ _NECK = skeleton.INDEX["neck"]
 _MOST_BYTES = 1 << 32  # PHOENIX14T's training split is 1.8 GB
 _MOST_GROWTH, _SMALL = 16, 1 << 26  # of what is gzipped or zipped
 _MOST_BUILT = 1 << 28  # beside the arrays' bytes
+_NAMED = 3  # fields that are lost
 _MEND = "download it again"
+FACE = "the face (its points lie around a centre of their own)"
 
 
 def read(path: str | Path, fps: float | None = None) -> Iterator[Clip]:
@@ -114,7 +116,7 @@ def _clip(path: Path, key: str, entry: Any, fps: float) -> Clip:
     if poses.shape[1:] not in ((_POINTS, 3), (3 * _POINTS,)):
         raise SignerError(f"{where} has poses_3d of shape {list(poses.shape)}, not [t, {_POINTS}, 3]; {_MEND}")
     with np.errstate(over="ignore", invalid="ignore"):
-        points = poses.reshape(len(poses), _POINTS, 3)[:, : len(JOINTS)].astype(np.float32)
+        points, face = np.split(poses.reshape(len(poses), _POINTS, 3).astype(np.float32), [len(JOINTS)], axis=1)
     coordinates = np.zeros((len(points), len(skeleton.JOINTS), 3), np.float32)
     confidence = np.zeros((len(points), len(skeleton.JOINTS)), np.float32)
     coordinates[:, _WHERE], confidence[:, _WHERE] = points, ~(points == 0).all(-1)
@@ -124,14 +126,19 @@ def _clip(path: Path, key: str, entry: Any, fps: float) -> Clip:
     pose = clips.checked(where, Pose(*clips.clean(coordinates, confidence), fps))
     words = {name: entry.get(name) for name in ("text", "gloss", "speaker")}
     text, gloss, speaker = (value if isinstance(value, str) else "" for value in words.values())
-    said = ("the face (its points lie around a centre of their own) was left out",)
-    return Clip(key, pose, clips.OWN, layout=LAYOUT, text=text, gloss=gloss, speaker=speaker, remarks=said)
+    others = [f"a {name} that is no text" for name, value in words.items() if not isinstance(value, str | None)]
+    if fields := sorted(str(name)[:40] for name in entry.keys() - {*words, "name", "poses_3d"}):
+        others.append(f"fields beside those of the format ({', '.join(fields[:_NAMED])})")
+    beyond = clips.Beyond(KIND, FACE, face) if face.any() else None
+    return Clip(
+        key, pose, clips.OWN, layout=LAYOUT, text=text, gloss=gloss, speaker=speaker, lost=tuple(others), beyond=beyond
+    )
 
 
 def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
     """Writes the dictionary; returns how many sequences it holds, and what it does not hold of them.
 
-    Coordinates that were read from one are written as they were, to the bit; others in shoulder widths. Raises
+    Coordinates that were read from one, the face's too, are written as they were; others in shoulder widths. Raises
     `SignerError` for two sequences of one name.
     """
     path = Path(path)
@@ -141,6 +148,8 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         pose = clip.pose if clip.layout == LAYOUT else clips.normalised(clips.scaled(clip, KIND))[0]
         points = np.zeros((len(pose), _POINTS, 3), np.float32)
         points[:, : len(JOINTS), : pose.coordinates.shape[-1]] = pose.coordinates[:, _WHERE]
+        if clip.beyond is not None and clip.beyond.kind == KIND:
+            points[:, len(JOINTS) :] = clip.beyond.points
         if clip.name in sentences:
             raise SignerError(f"{path}: two sequences are named {clip.name[:100]!r}; give each a name of its own")
         sentences[clip.name] = {
@@ -148,7 +157,7 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         }  # fmt: skip
         lost = clips.lost(clip.pose, (*JOINTS, "neck"), depth=True, confidence=False)
         rate = [] if clip.pose.fps == FPS else [f"the frame rate of {clip.pose.fps:g} (the format's is {FPS:g})"]
-        said |= dict.fromkeys([*lost, *rate])
+        said |= dict.fromkeys([*clips.unread(clip, KIND), *lost, *rate, *clips.place_lost(clip)])
     with storage.new_file(path) as partial, partial.open("wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
