@@ -6,7 +6,6 @@ than it came says so in `Taken.mended`.
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
-from signer_jax import outside
 from signer_jax.data import framing, timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.prepared import poses
+from signer_jax.data.prepared import pictures, poses
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import clean
@@ -32,19 +29,19 @@ from signer_jax.types import Pose
 # Why an item is left out, in the order in which it is asked.
 FILTERS = (
     "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
-    "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
+    "no telling which frame a picture is", "pose cannot be read", "no person in the pose", "no size of the picture",
+    "begins beyond its end",
     "end before start", "pose and video disagree", "too short", "no frame of its time", "too long", "too large",
 )  # fmt: skip
 (
-    _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
-    STILL, LONG, LARGE,
+    _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _NO_TELLING, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE,
+    _SHORT, STILL, LONG, LARGE,
 ) = FILTERS  # fmt: skip
 # What is kept otherwise than it came, each told of every item of which it holds.
 CUT = "end beyond the video's end: cut there"
 SHORTER = "pose of a part of the sample alone: cut to it"
 VARIABLE = "variable frame rate: brought to one by the frames' times"
 TURNED = "video says that it is to be turned: upright"
-GAPS = "frames are missing in the folder: the nearest is shown in their place"
 HELD = "frames of the video cannot be read: the nearest is shown in their place"
 PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
@@ -71,10 +68,7 @@ _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
-_MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
-_NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
 _UNSAID = (1000, 1000)  # what pose_format's load_openpose writes into a .pose where nobody gives it a size
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -197,7 +191,7 @@ class _Shown:
     size: tuple[int, int]
     turned: bool = False
     plain: bool = False  # a file that can be kept as it is
-    gaps: bool = False  # pictures are missing in the folder
+    told: tuple[str, ...] = ()  # of a folder of pictures
     pictures: tuple[Path, ...] = ()
 
     @property
@@ -210,7 +204,7 @@ class _Shown:
             return
         for time, file in zip(self.stamps, self.pictures, strict=True):
             if start - 1e-4 <= time < end - 1e-4:
-                yield float(time), _picture(file)
+                yield float(time), pictures.picture(file)
 
 
 def _shown(item: Item) -> _Shown:
@@ -231,44 +225,12 @@ def _shown(item: Item) -> _Shown:
 def _frames_folder(path: Path, fps: float | None) -> _Shown:
     if not fps:
         raise LeftOut(_NO_RATE, f"{path}: a folder of pictures says none; name it in a column fps")
-    files = tuple(sorted((file for file in path.iterdir() if file.suffix.lower() in _PICTURES), key=_place))
-    if not files:
-        raise SignerError(f"{path}: holds no picture; extract it again")
-    outside.check_inside(path, [file.name for file in files], "extract it again")
-    numbers = _numbers([file.stem for file in files])
-    gaps = numbers[-1] >= len(files)
-    return _Shown(path, numbers / fps, fps, not gaps, _picture(files[0]).shape[:2], gaps=gaps, pictures=files)
-
-
-def _place(file: Path) -> tuple[str, int, str]:
-    """By which pictures are put in order: 10 comes after 9, with zeros before it and without."""
-    number = _NUMBER.search(file.stem)
-    return (file.stem[: number.start()], int(number[0]), file.name) if number else (file.stem, -1, file.name)
-
-
-def _numbers(stems: list[str]) -> np.ndarray:
-    """Which frame each picture is, from 0: by the number that ends its name where most numbers are there, else in their
-    order.
-    """
-    ends = [_NUMBER.search(stem) for stem in stems]
-    found = np.array([int(end[0]) if end else -1 for end in ends])
-    steps = np.diff(found)
-    if (found < 0).any() or (steps < 1).any():
-        return np.arange(len(stems))
-    numbers = (found - found[0]) // max(int(np.gcd.reduce(steps)) if len(steps) else 1, 1)
-    return numbers if numbers[-1] < 2 * len(stems) else np.arange(len(stems))
-
-
-def _picture(file: Path) -> UInt8[np.ndarray, "h w 3"]:
-    with outside.reading(file, "resize it"):
-        try:
-            with outside.plain_file(file, "give a picture").open("rb") as data:
-                picture = Image.open(data, formats=("PNG", "JPEG", "WEBP"))
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise SignerError(f"{file}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError) as error:
-            raise SignerError(f"{file}: is a damaged picture ({outside.reason_of(error)}); extract it again") from None
+    try:
+        found = pictures.listed(path)
+    except pictures.NoTelling as why:
+        raise LeftOut(_NO_TELLING, f"{why}; name them by the frames' numbers") from None
+    size = pictures.picture(found.files[0]).shape[:2]
+    return _Shown(path, found.frames / fps, fps, not found.gaps, size, told=found.told, pictures=found.files)
 
 
 @lru_cache(maxsize=64)
@@ -302,7 +264,7 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
     if shown is not None:
         stamps, rate, whole = shown.stamps, shown.rate, shown.end
-        mended += [GAPS if shown.gaps else VARIABLE] * (not shown.even) + [TURNED] * shown.turned
+        mended += [*shown.told] + [VARIABLE] * (not shown.even and not shown.pictures) + [TURNED] * shown.turned
     else:
         assert pose is not None
         stamps, rate = np.arange(len(pose)) / pose_rate, pose_rate
