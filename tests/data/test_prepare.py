@@ -361,6 +361,46 @@ def test_glosses_are_counted_by_language_and_videos_known_by_what_they_are(tmp_p
     assert reading.opened(tmp_path / "data").about["glosses"] == {"ase": ["ICH"], "gsg": ["ICH", composed]}
 
 
+def test_what_nobody_says_of_two_splits_is_not_said_to_be_different(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    files = [posed(folder / f"{i}.pose", 8 + i) for i in range(4)]
+
+    def items(train: dict, dev: dict, more: tuple[Item, ...] = ()) -> dict[str, tuple[int | None, bool]]:
+        made = [Item("a", "train", pose=files[0], **train), Item("b", "dev", pose=files[1], **dev), *more]
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        work.work(
+            work.Job("own", folder, out, How(), ("train", "dev"), lambda split: [i for i in made if i.split == split])
+        )
+        report = json.loads((out / "report.json").read_text())
+        return {row["what"]: (row["shared"], row.get("at_least", False)) for row in report["leakage"]}
+
+    sentence, signer, film = "the same sentence", "the same signer", "the same video"
+    named, other = {"recording": "v", "signer": "1", "text": "one"}, {"recording": "w", "signer": "2", "text": "two"}
+    assert items(named, other) == {sentence: (0, False), signer: (0, False), film: (0, False)}
+    assert items(named, {}) == {sentence: (None, False), signer: (None, False), film: (None, False)}
+    unsaid = Item("c", "dev", pose=files[2])
+    assert items(named, other, (unsaid,)) == {sentence: (None, False), signer: (None, False), film: (None, False)}
+    assert items(named, named, (unsaid,)) == {sentence: (1, True), signer: (1, True), film: (1, True)}
+    assert items({}, {})[film] == (0, False)  # the bytes of two files
+
+
+def test_leaks_of_how2sign_are_found_with_a_table_and_without(tmp_path, capsys):
+    place = tmp_path / "source/sentence_level/{}/rgb_front/raw_videos"
+    for split, name in (("train", "_20g7MG8K1U_0-8-rgb_front"), ("val", "_20g7MG8K1U_1-8-rgb_front")):
+        Path(str(place).format(split)).mkdir(parents=True)
+        posed(Path(str(place).format(split)) / f"{name}.pose", 8 if split == "val" else 9)
+    header = "VIDEO_ID\tVIDEO_NAME\tSENTENCE_ID\tSENTENCE_NAME\tSTART_REALIGNED\tEND_REALIGNED\tSENTENCE\n"
+    for k, table in enumerate(("", "x\t_20g7MG8K1U-8-rgb_front\tx\t_20g7MG8K1U_1-8-rgb_front\t1\t2\tHello.\n")):
+        if table:
+            (tmp_path / "source/how2sign_realigned_val.csv").write_text(header + table)
+        assert main(["prepare", "how2sign", "--source", str(tmp_path / "source"), "--out", str(tmp_path / f"{k}")]) == 0
+        shared = {
+            row["what"]: row["shared"] for row in json.loads((tmp_path / f"{k}/report.json").read_text())["leakage"]
+        }
+        assert shared["the same video"] == 1 and shared["the same signer"] == 1
+
+
 def test_an_other_folder_is_left_alone(made, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(SignerError, match="exists and is no prepared set"):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from signer_jax.data import tables
-from signer_jax.data.datasets import finding
+from signer_jax.data.datasets import finding, how2sign
 from signer_jax.data.datasets.finding import Lacking, Names
 from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError, one_line
@@ -36,12 +36,8 @@ _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|val
 _DONE = "processed_video_name_by_dwpose.txt"
 _VIDEO = "crop_original_video.mp4"
 _FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
-# How How2Sign and PHOENIX14T name clips, and what of it is the video's: `ID_3-5-rgb_front` is of `ID-5-rgb_front`,
-# `11August_2010_Wednesday_heute-3` of the broadcast without the number.
-_CUT = (
-    (re.compile(r"(.{11})_\d+(-\d+-rgb_(?:front|side))"), r"\1\2"),
-    (re.compile(r"(.*\d{4}_[A-Z][a-z]+day_[a-z]+)-\d+"), r"\1"),
-)
+# How PHOENIX14T names clips: `11August_2010_Wednesday_heute-3` is of the broadcast without the number.
+_BROADCAST = re.compile(r"(.*\d{4}_[A-Z][a-z]+day_[a-z]+)-\d+")
 _HEAD = 64  # bytes of a line, which tell whether it is blank
 
 
@@ -133,10 +129,9 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
 def _recording(part: str, name: str) -> str:
     """The video that a named clip was cut out of, "" where its name does not tell."""
     clip = name.rpartition("/")[2]
-    for pattern, video in _CUT:
-        if match := pattern.fullmatch(clip):
-            return f"{part}/{match.expand(video)}"
-    return ""
+    broadcast = _BROADCAST.fullmatch(clip)
+    video = broadcast[1] if broadcast else how2sign.video_of(clip)
+    return f"{part}/{video}" if video else ""
 
 
 def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool) -> Found:
@@ -151,7 +146,8 @@ def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool
         media = _media(clip)
     except Lacking as lacking:
         return finding.lost(clip.name, split, lacking, place)
-    return Item(name, split, language=language, spoken=spoken, came_from=place, **media)
+    recording = _recording(clip.parent.name if clip.parent != folder else "", name)
+    return Item(name, split, language=language, spoken=spoken, recording=recording, came_from=place, **media)
 
 
 def _media(clip: Path) -> dict:

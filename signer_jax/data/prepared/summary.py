@@ -5,7 +5,6 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
 
-_EXAMPLES = 5  # names of a leak
 LEFT_OUT, OTHERWISE = "left_out.csv", "kept_otherwise.csv"  # every name; the report has the first of each kind
 _KEPT = 1000  # rows of a kind in report.json
 _SHOWN = 20  # names of a reason on the page
@@ -87,7 +85,8 @@ def _gathered(
     posed: Counter[str] = Counter()
     languages: set[str] = set()
     # kind -> split -> value -> a name
-    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in leakage.KINDS}
+    seen: leakage.Seen = {kind: {} for kind in leakage.KINDS}
+    ways: leakage.Ways = {}
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     named: set[str] = set()
     twice: set[str] = set()  # in two splits
@@ -140,6 +139,7 @@ def _gathered(
                 if one["video_fps"]:
                     rates[f"video {one['video_fps']:.6g}"] += 1
                     sizes[f"{one['width']}x{one['height']}"] += 1
+                leakage.add_ways(ways, split, one)
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
@@ -163,7 +163,7 @@ def _gathered(
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
         "glosses_by": dict(by), "poses_by": dict(posed),
-        "leakage": _leakage(seen, [split for split, count in counts.items() if count["kept"]]),
+        "leakage": leakage.within(seen, ways, [split for split, count in counts.items() if count["kept"]]),
         "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
@@ -226,20 +226,6 @@ def _coverage(glosses: Mapping[str, Mapping[str, Counter[str]]]) -> dict[str, An
     }  # fmt: skip
 
 
-def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]], splits: Sequence[str]) -> list[dict[str, Any]]:
-    """What two splits share, of sentences, signers and videos: how many, None where one of the two does not say."""
-    rows = []
-    for kind, by_split in seen.items():
-        for one, other in combinations(splits, 2):
-            here, there = by_split.get(one, {}), by_split.get(other, {})
-            shared = sorted(here.keys() & there.keys())
-            rows.append({
-                "what": leakage.KINDS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
-                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_EXAMPLES]],
-            })  # fmt: skip
-    return rows
-
-
 # ---- The page --------------------------------------------------------------------------------------------------------
 
 
@@ -288,8 +274,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                  for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
         heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
-    cells = [[row["what"], " and ".join(row["splits"]), "not known" if row["shared"] is None else row["shared"],
-              ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
+    cells = [[row["what"], " and ".join(row["splits"]), leakage.count_of(row), ", ".join(row["examples"])]
+             for row in report["leakage"]]  # fmt: skip
     if cells:
         tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
     html.write(
