@@ -621,6 +621,19 @@ def test_less_than_half_is_said(tmp_path, capsys):
         assert ("less than half is kept, 1 of 3 items" in capsys.readouterr().err) == said
 
 
+def test_columns_that_are_not_read_are_told(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/samples.csv").write_text("name,text,sentence,langauge,\na,hello,what,ase,\n")
+    assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
+    told = (
+        "columns that are not read: 'sentence', 'langauge' (did you mean 'language'?), one without a name; known: name"
+    )
+    assert told in capsys.readouterr().err
+    report = json.loads((tmp_path / "set/report.json").read_text())
+    assert len(report["remarks"]) == 1 and told in report["remarks"][0]
+    assert "langauge" in (tmp_path / "set/report.html").read_text()
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_has_a_reader(name):
     reader = importlib.import_module(f"signer_jax.data.datasets.{name}")

@@ -253,6 +253,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                      for what, names in report["kept_otherwise"].items()]  # fmt: skip
         note = f"All of them are in {OTHERWISE}."
         tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, note))
+    if report["remarks"]:
+        tables.append(("Of the dataset's folder", ("remark",), [[line] for line in report["remarks"]], ""))
     lengths = report["lengths"]
     if lengths:
         kinds = ("count", "hours", "shortest", "median", "longest")

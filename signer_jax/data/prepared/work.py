@@ -64,6 +64,7 @@ class Job:
     subset: int | None = None  # of a dataset that has some
     estimator: Estimator | None = None  # of poses that the dataset lacks
     glosses: Glosses | None = None  # for texts without any
+    remarks: Sequence[str] = ()  # what is to be told of the source, in lines
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -99,7 +100,7 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             for _ in listing:  # what comes behind the worker's last
                 pass
     listed = {split: listing.json() for split, listing in listings.items()}
-    done = {"version": VERSION, "parts": made, "listed": listed}
+    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": list(job.remarks)}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
     return merge(job.out, wait=False)
 
@@ -372,11 +373,13 @@ def merge(out: Path, *, wait: bool) -> bool:
         mirror.bring(out, _is_large)  # the tables of all workers, which the whole set is put together from
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
     listings: list[dict[str, dict[str, Any]]] = []
+    remarks: dict[str, None] = {}
     for worker in range(workers):
         try:
             done = read_json(_done_file(out, worker, workers), LISTS)
             listed = done["parts"]
             listings.append(done["listed"])
+            remarks |= dict.fromkeys(map(str, done.get("remarks", ())))
         except (FileNotFoundError, KeyError, ValueError):  # or it is of an older program, or damaged
             if wait:
                 raise SignerError(
@@ -395,6 +398,7 @@ def merge(out: Path, *, wait: bool) -> bool:
         return False
     mend = "divide the dataset into several sets"
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
+    report["remarks"] = list(remarks)
     storage.write_file(out / "report.json", storage.to_json(report))
     summary.write_page(out, index, report)
     names = ["about.json", "index.json", "report.json", "report.html", summary.LEFT_OUT, summary.OTHERWISE]
