@@ -11,7 +11,7 @@ from signer_jax.cli.main import main
 from signer_jax.data.datasets import prompt2sign
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import poses
-from signer_jax.data.prepared.taking import ASSUMED, SIZED, How, LeftOut, take
+from signer_jax.data.prepared.taking import ASSUMED, SIZED, USUAL, How, LeftOut, take
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 
@@ -176,6 +176,19 @@ def test_each_normalisation_is_prepared(tmp_path, form):
     assert report["counts"]["train"]["poses"] == 1 and report["how"]["pose_size"] == [20, 30]
     assert report["kept_otherwise"] == {ASSUMED: ["ASL_part/a"]} | ({SIZED: ["ASL_part/a"]} if shares else {})
     assert main([*words, str(tmp_path / "b"), "--pose-size", "30x20"]) == 2  # begun with another
+
+
+def test_a_part_has_its_own_rate_and_the_flag_overrules_it(tmp_path):
+    for part in ("ASL_part", "GSL_part", "KSL_part"):
+        make(tmp_path / "source" / part, text=["one two"], skels=[skels("progressive", 30)], files=["a"])
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--out"]
+    for out, more in (("own", []), ("all", ["--pose-fps", "30"])):
+        assert main([*words, str(tmp_path / out), *more]) == 0
+    own, every = (json.loads((tmp_path / out / "report.json").read_text()) for out in ("own", "all"))
+    assert own["frame_rates"] == {"pose 24": 1, "pose 25": 1} and every["frame_rates"] == {"pose 30": 3}
+    assert own["kept_otherwise"] == {USUAL: ["ASL_part/a", "GSL_part/a"]}
+    assert [(row["name"], row["reason"]) for row in own["left_out"]] == [("KSL_part/a", "no frame rate")]
+    assert list(every["kept_otherwise"]) == [ASSUMED]
 
 
 def test_a_clips_video_is_told_by_its_name(tmp_path):

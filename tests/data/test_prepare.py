@@ -603,7 +603,8 @@ def test_poses_without_a_rate_need_one(own, tmp_path, capsys):
     said = capsys.readouterr()
     assert "report.html" in said.out and re.search(r"\nsigner: .*/a: nothing is kept, of 1 items; .*\n$", said.err)
     assert main([*words, str(tmp_path / "b"), "--pose-fps", "24"]) == 0
-    assert "signer:" not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "is kept" not in err and "1 of 1 texts have no language, so that no run learns glosses of them" in err
     counts = [layout.PreparedSet(tmp_path / name).counts["train"]["poses"] for name in "ab"]
     assert counts == [0, 1]
     assert json.loads((tmp_path / "b" / "report.json").read_text())["kept_otherwise"][ASSUMED] == ["c"]
@@ -634,6 +635,41 @@ def test_columns_that_are_not_read_are_told(tmp_path, capsys):
     assert "langauge" in (tmp_path / "set/report.html").read_text()
 
 
+def test_languages_are_given_where_the_dataset_names_none(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/train.text").write_text("The dog runs.\nShe saw it.\n")
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--glosses", "rules", "--out"]
+    assert main([*words, str(tmp_path / "without")]) == 0
+    err = capsys.readouterr().err
+    assert "2 of 2 texts have no language, so that no run learns glosses of them; name it with --language" in err
+    assert "2 of 2 texts have no glosses, and --glosses rules made none; rules are of English texts: name" in err
+    assert reading.trains(str(tmp_path / "without"))["sentences"] is False
+    assert main([*words, str(tmp_path / "with"), "--language", "ASL", "--spoken", "en"]) == 0
+    assert "signer:" not in capsys.readouterr().err
+    reading.write(tmp_path / "data", str(tmp_path / "with"), fps=25, size=(16, 16))
+    about = reading.opened(tmp_path / "data").about
+    assert about["languages"] == {"ase": "en"} and about["glosses"] == {"ase": ["dog", "it", "run", "see", "she"]}
+    assert main([*words, str(tmp_path / "with"), "--language", "gsg"]) == 2  # begun with another
+
+
+def test_a_language_that_is_named_stays(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/samples.csv").write_text("name,text,gloss,language,spoken\na,eins,EINS,gsg,de\nb,one,ONE,,\n")
+    words = [
+        "--source",
+        str(tmp_path / "source"),
+        "--out",
+        str(tmp_path / "set"),
+        "--language",
+        "ase",
+        "--spoken",
+        "en",
+    ]
+    assert main(["prepare", "folder", *words]) == 0
+    ((_, table),) = layout.PreparedSet(tmp_path / "set").tables("train")
+    assert [(row["language"], row["spoken"]) for row in table["kept"]] == [("gsg", "de"), ("ase", "en")]
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_has_a_reader(name):
     reader = importlib.import_module(f"signer_jax.data.datasets.{name}")
@@ -648,6 +684,9 @@ def test_every_dataset_has_a_reader(name):
         (["folder", "--size", "32"], "give height x width in pixels"),
         (["folder", "--pose-size", "0x5"], "--pose-size 0x5: give height x width in pixels"),
         (["folder", "--fps", "0.1"], "is no frame rate"),
+        (["folder", "--language", "english"], "--language english: is no sign language; give its IANA code"),
+        (["folder", "--language", "en"], "--language en: is no sign language"),
+        (["folder", "--spoken", "English"], "--spoken English: is no language's code; give IANA's"),
         (["folder", "--out", "SOURCE/set"], "lies in --source"),
         (["wlasl"], "give the folder"),
     ],

@@ -22,6 +22,7 @@ from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
 
 LEFT_OUT, OTHERWISE = "left_out.csv", "kept_otherwise.csv"  # every name; the report has the first of each kind
+_UNSIGNED = ("openvid",)  # what shows no sign language
 _KEPT = 1000  # rows of a kind in report.json
 _SHOWN = 20  # names of a reason on the page
 _SAMPLES = 8  # pictures
@@ -84,6 +85,7 @@ def _gathered(
     by: Counter[str] = Counter()
     posed: Counter[str] = Counter()
     languages: set[str] = set()
+    lacks: Counter[str] = Counter()  # texts without a language, or without glosses
     # kind -> split -> value -> a name
     seen: leakage.Seen = {kind: {} for kind in leakage.KINDS}
     ways: leakage.Ways = {}
@@ -130,6 +132,8 @@ def _gathered(
                 for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
                     lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1
+                lacks["language"] += bool(one["sentence"]) and not one["language"]
+                lacks["glosses"] += bool(one["sentence"]) and not one["glosses"]
                 if one["frames"]:
                     posed[one["pose_by"] or "the dataset"] += 1
                 if one["seconds"]:
@@ -156,6 +160,7 @@ def _gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
+        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values())),
         "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
         "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
         "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items()))},
@@ -181,6 +186,22 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["videos"] += one["video_fps"] > 0
     count["posed_videos"] += one["frames"] > 0 and one["video_fps"] > 0
     count["signs"] += layout.is_sign(one)
+
+
+def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> list[str]:
+    """What of the whole set a run will stumble over, in lines."""
+    lines = []
+    if lacks["language"] and about["dataset"] not in _UNSIGNED:
+        lines.append(f"{lacks['language']} of {texts} texts have no language, so that no run learns glosses of them; "
+                     "name it with --language")  # fmt: skip
+    maker = about["how"]["glosses"].partition(" ")[0]
+    if lacks["glosses"] and maker != "none":
+        of = (
+            "rules are of English texts: name these with --spoken en where the dataset does not" if maker == "rules"
+            else "the run must know the language, which --language names where the dataset does not"
+        )  # fmt: skip
+        lines.append(f"{lacks['glosses']} of {texts} texts have no glosses, and --glosses {maker} made none; {of}")
+    return lines
 
 
 def _filters(counts: Mapping[str, Mapping[str, int]], reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -254,7 +275,7 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
         note = f"All of them are in {OTHERWISE}."
         tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, note))
     if report["remarks"]:
-        tables.append(("Of the dataset's folder", ("remark",), [[line] for line in report["remarks"]], ""))
+        tables.append(("To be known", ("remark",), [[line] for line in report["remarks"]], ""))
     lengths = report["lengths"]
     if lengths:
         kinds = ("count", "hours", "shortest", "median", "longest")
@@ -292,6 +313,8 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
     return {
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
+        **({"language of what names none": how["language"]} if how["language"] else {}),
+        **({"language of texts that name none": how["spoken"]} if how["spoken"] else {}),
         "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
         **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
            if how["pose_size"] else {}),

@@ -47,6 +47,7 @@ PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
+USUAL = "pose says no frame rate: the dataset's usual one is taken"
 SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
 SEVERAL = "several people in the pose or the video: one of them is followed"
 FIRST = "several people in the pose file: the first is taken"
@@ -84,6 +85,8 @@ class How:
     video: str = "bytes"  # or none
     prompts: int = 0  # a training text, by templates
     glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
+    language: str = ""  # IANA codes of the sign language and of the texts' of what names none
+    spoken: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,11 @@ def _left(reason: str, error: SignerError) -> Exception:
 
 
 def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Clip:
-    if not (poses.says_rate(item) or shown is not None or how.pose_fps):
+    assumed = how.pose_fps or item.usual_fps
+    if not (poses.says_rate(item) or shown is not None or assumed):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
-        clip = poses.read(item, item.fps or (how.pose_fps if shown is None else shown.rate) or None)
+        clip = poses.read(item, item.fps or (assumed if shown is None else shown.rate) or None)
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
     if clip.unit != clips.SHARES:
@@ -259,7 +263,7 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
     if clip is not None:
         kinds = (remark.kind for remark in clip.remarks if isinstance(remark, clips.Remark))
         mended += dict.fromkeys(_REMARKS[kind] for kind in kinds)
-        mended += [ASSUMED] * (shown is None and not poses.says_rate(item))
+        mended += [ASSUMED if how.pose_fps else USUAL] * (shown is None and not poses.says_rate(item))
         pose = clip.pose if shown is None else _in_video(clip, shown, mended)
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
     if shown is not None:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,8 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
         glossed_by = job.how.glosses.split(" ")[0]
-        for found in glossed(chunk, job.glosses, glossed_by) if job.glosses else chunk:
+        named = [_named(found, job.how) for found in chunk]
+        for found in glossed(named, job.glosses, glossed_by) if job.glosses else named:
             text, motion = said.records(found, job)
             if text is not None:
                 write_text(text)
@@ -285,6 +286,14 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
     whole = {"version": VERSION, "split": split, "items": key, "files": written, **said.json()}
     storage.write_file(table, storage.list_bytes(whole, f"{table}", "give --per-part a smaller number"))
     mirror.leave_there(files[MOTION])
+
+
+def _named(found: Found, how: How) -> Found:
+    """With the languages of the set where it names none."""
+    if isinstance(found, Left) or not (how.language or how.spoken):
+        return found
+    spoken = found.spoken or (how.spoken if found.text or found.prompt else "")
+    return replace(found, language=found.language or how.language, spoken=spoken)
 
 
 class _Table:
@@ -398,7 +407,7 @@ def merge(out: Path, *, wait: bool) -> bool:
         return False
     mend = "divide the dataset into several sets"
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
-    report["remarks"] = list(remarks)
+    report["remarks"] = [*remarks, *report["remarks"]]
     storage.write_file(out / "report.json", storage.to_json(report))
     summary.write_page(out, index, report)
     names = ["about.json", "index.json", "report.json", "report.html", summary.LEFT_OUT, summary.OTHERWISE]
