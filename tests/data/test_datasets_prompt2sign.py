@@ -179,8 +179,8 @@ def test_each_normalisation_is_prepared(tmp_path, form):
 
 
 def test_a_part_has_its_own_rate_and_the_flag_overrules_it(tmp_path):
-    for part in ("ASL_part", "GSL_part", "KSL_part"):
-        make(tmp_path / "source" / part, text=["one two"], skels=[skels("progressive", 30)], files=["a"])
+    for i, part in enumerate(("ASL_part", "GSL_part", "KSL_part")):
+        make(tmp_path / "source" / part, text=["one two"], skels=[skels("progressive", 30 + i)], files=["a"])
     words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--out"]
     for out, more in (("own", []), ("all", ["--pose-fps", "30"])):
         assert main([*words, str(tmp_path / out), *more]) == 0

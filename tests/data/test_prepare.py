@@ -191,6 +191,40 @@ def test_again_keeps_what_is_whole_and_mends_what_is_not(made, tmp_path):
     assert all_records(out) == all_records(one)
 
 
+def written(out: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in sorted((out / layout.PARTS).glob("*.arrayrecord"))}
+
+
+def test_a_source_that_was_copied_again_makes_nothing_anew(made, tmp_path, monkeypatch):
+    """Other times of the files, another place, and another way to write it."""
+    out, copied = tmp_path / "out", tmp_path / "elsewhere" / "copy"
+    work.work(job(made[0], out))
+    before = written(out)
+    shutil.copytree(made[0], copied, copy_function=shutil.copy)
+    for file in copied.iterdir():
+        os.utime(file, ns=(0, 10**9))
+    work.work(job(copied, out))
+    monkeypatch.chdir(copied)
+    work.work(job(Path("."), out))
+    assert written(out) == before
+    report = json.loads((out / "report.json").read_text())
+    assert report["counts"]["train"]["kept"] == 6
+    data = bytearray((copied / "3.pose").read_bytes())
+    data[-1] ^= 1  # of the same size
+    (copied / "3.pose").write_bytes(data)
+    work.work(job(copied, out))
+    assert {name for name, time in written(out).items() if before[name] != time} == {
+        "train-0000of0001-00001.motion.arrayrecord", "train-0000of0001-00001.text.arrayrecord"
+    }  # fmt: skip
+
+
+def test_workers_may_have_the_source_at_different_places(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "other", copy_function=shutil.copy)
+    assert not work.work(job(made[0], tmp_path / "out"), 0, 2)
+    assert work.work(job(tmp_path / "other", tmp_path / "out"), 1, 2)
+    assert all_records(tmp_path / "out") == all_records(made[1])
+
+
 def test_a_worker_that_begins_again_is_not_done(made, tmp_path, monkeypatch):
     folder, one = made
     out = tmp_path / "out"
@@ -227,7 +261,7 @@ def test_of_workers_that_begin_at_once_and_differ_one_is_refused(made, tmp_path,
         return to_json(about)
 
     monkeypatch.setattr(work.storage, "to_json", meanwhile)
-    with pytest.raises(SignerError, match="was begun with how .*'fps': 10"):
+    with pytest.raises(SignerError, match=r"was begun with how: fps 10, not 0\.0; go on"):
         work.claim(job(made[0], out), 1)
     assert work.about_of(out)["how"]["fps"] == 10
 
@@ -631,7 +665,7 @@ def test_columns_that_are_not_read_are_told(tmp_path, capsys):
     )
     assert told in capsys.readouterr().err
     report = json.loads((tmp_path / "set/report.json").read_text())
-    assert len(report["remarks"]) == 1 and told in report["remarks"][0]
+    assert len(report["remarks"]) == 2 and told in report["remarks"][0]
     assert "langauge" in (tmp_path / "set/report.html").read_text()
 
 

@@ -237,7 +237,7 @@ def _frames_folder(path: Path, fps: float | None) -> _Shown:
     return _Shown(path, found.frames / fps, fps, not found.gaps, size, told=found.told, pictures=found.files)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _hash(path: Path, size: int, changed: int) -> str:
     found = hashlib.sha256()
     with path.open("rb") as file:
