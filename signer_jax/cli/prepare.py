@@ -62,6 +62,11 @@ def add(commands: Any) -> None:
         help="take the dataset's poses (ready), or also make those that it lacks, of the videos (dwpose, mediapipe)",
     )  # fmt: skip
     parser.add_argument(
+        "--clean", choices=("all", "train", "none"), default="all",
+        help="mend hands that are found twice, blink or jump for a frame, in poses of all splits (all), of train alone, "
+        "or of none",
+    )  # fmt: skip
+    parser.add_argument(
         "--pose-weights",
         metavar="DIR",
         help="the estimator's files: yolox_l.onnx and dw-ll_ucoco_384.onnx, or holistic_landmarker.task",
@@ -141,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
     glosses, glosses_by = _of_run(taught) if taught else (glossing.by_rules if by == "rules" else None, by)
     how = How(
         arguments.fps, arguments.pose_fps, pose_size, size, arguments.poses, estimator.made_by if estimator else "",
-        arguments.video, arguments.prompts, glosses_by, language, spoken,
+        arguments.video, arguments.prompts, glosses_by, language, spoken, arguments.clean,
     )  # fmt: skip
 
     def items(split: str) -> "Iterable[Found]":

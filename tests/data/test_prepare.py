@@ -25,9 +25,11 @@ from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import layout, looking, reading, work
-from signer_jax.data.prepared.taking import ASSUMED, HOLES, SEVERAL, How
+from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
 
 # ---- Workers ---------------------------------------------------------------------------------------------------------
 
@@ -654,6 +656,19 @@ def test_less_than_half_is_said(tmp_path, capsys):
         (tmp_path / "source" / "samples.csv").write_text("\n".join(["name,video,text", *rows]) + "\n")
         assert main([*words, str(tmp_path / f"{said}")]) == 0
         assert ("less than half is kept, 1 of 3 items" in capsys.readouterr().err) == said
+
+
+def test_what_cleaning_did_to_each_sample_is_in_the_csv(tmp_path):
+    coordinates = np.zeros((12, 128, 3), np.float32)
+    coordinates[..., :2] = np.arange(128)[:, None]
+    confidence = np.ones((12, 128), np.float32)
+    confidence[4:6, -21:] = 0
+    (tmp_path / "source").mkdir()
+    pose_file.write(tmp_path / "source/a.pose", Pose(coordinates, confidence, 25), size=(200, 200))
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
+    assert main([*words, str(tmp_path / "all")]) == 0 and main([*words, str(tmp_path / "none"), "--clean", "none"]) == 0
+    rows = [list(csv.DictReader((tmp_path / out / "kept_otherwise.csv").open())) for out in ("all", "none")]
+    assert [(row["what"], row["name"]) for row in rows[0]] == [(FILLED, "a (42 of 1494)")] and rows[1] == []
 
 
 def test_columns_that_are_not_read_are_told(tmp_path, capsys):

@@ -14,10 +14,12 @@ from signer_jax.data.prepared.pictures import GAPS, SPACED, TWINS, UNNUMBERED
 from signer_jax.data.prepared.taking import (
     CUT,
     DISAGREE,
+    FILLED,
     FRAMES,
     HELD,
     HOLES,
     LONG,
+    MOVED,
     NOBODY,
     PADDED,
     RATE,
@@ -214,6 +216,30 @@ def test_pictures_of_which_nobody_can_say_when_they_are_shown_are_left_out(names
     with pytest.raises(LeftOut) as left:
         take(Item("a", "train", video=pictures(tmp_path / "a", *names), fps=25), How())
     assert left.value.reason == "no telling which frame a picture is" and what in left.value.detail
+
+
+def test_what_cleaning_changes_is_told_and_may_be_left(tmp_path):
+    coordinates = np.zeros((12, len(skeleton.JOINTS), 3), np.float32)
+    coordinates[:, skeleton.INDEX["right_shoulder"], 0], coordinates[:, skeleton.INDEX["left_shoulder"], 0] = 26, 38
+    coordinates[..., :2] += 20
+    confidence = np.ones(coordinates.shape[:2], np.float32)
+    left = [skeleton.INDEX[name] for name in skeleton.LEFT_HAND]
+    confidence[4:6, left] = 0  # a hand blinks for two frames
+    coordinates[9, left[8], :2] += 9  # and a finger jumps
+    file = tmp_path / "a.pose"
+    pose_file.write(file, Pose(coordinates, confidence, 25), size=(100, 100))
+    seen = 12 * len(skeleton.JOINTS) - 42
+    for how, split, told in (
+        (How(), "dev", {FILLED: f"42 of {seen}", MOVED: f"1 of {seen}"}),
+        (How(clean="train"), "train", {FILLED: f"42 of {seen}", MOVED: f"1 of {seen}"}),
+        (How(clean="train"), "dev", {}),
+        (How(clean="none"), "train", {}),
+    ):
+        taken = take(Item("a", split, pose=file), how)
+        assert taken.mended == tuple(told) and taken.details == told and taken.pose is not None
+        assert (taken.pose.confidence[4:6, left] > 0).all() == bool(told)
+        jump = taken.pose.coordinates[9, left[8]] - taken.pose.coordinates[8, left[8]]
+        assert (np.abs(jump).max() > 0.5) != bool(told)
 
 
 def test_a_frame_that_cannot_be_read_is_told(tmp_path, monkeypatch):

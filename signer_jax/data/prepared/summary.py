@@ -311,6 +311,7 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
 def _said(how: Mapping[str, Any]) -> dict[str, object]:
     size = how["size"]
     return {
+        "poses cleaned": {"all": "of all splits", "train": "of train alone"}.get(how.get("clean", "all"), "none"),
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
         **({"language of what names none": how["language"]} if how["language"] else {}),

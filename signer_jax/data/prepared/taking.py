@@ -6,8 +6,8 @@ than it came says so in `Taken.mended`.
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.prepared import pictures, poses
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
-from signer_jax.pose.clean import clean
+from signer_jax.pose.clean import cleaned
 from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats.clip import Clip
 from signer_jax.types import Pose
@@ -57,6 +57,10 @@ STRETCHED = "pose is of a picture of another shape than its video's: brought to 
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
 OTHER_TIMES = "clip was cut by other times than its text: the seconds of both"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
+# What cleaning did to a pose, with the number of joints, each in a frame.
+DROPPED = "hand found twice: dropped where it is far from its arm (joints of those that are seen)"
+FILLED = "hand's joints missing for one or two frames: filled in by a straight line (joints of those that are seen)"
+MOVED = "finger's joints off their hand for one frame: put between the frames around (joints of those that are seen)"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
     clips.SEVERAL: SEVERAL, clips.FIRST: FIRST, clips.NOBODY: HOLES, clips.NO_FILE: HOLES, clips.OVERRULED: OVERRULED,
@@ -87,11 +91,12 @@ class How:
     glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
     language: str = ""  # IANA codes of the sign language and of the texts' of what names none
     spoken: str = ""
+    clean: str = "all"  # or train, or none: of which splits poses are cleaned
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What is kept of an item. The pose is normalised, and cleaned."""
+    """What is kept of an item. The pose is normalised, and cleaned where `How` says so."""
 
     item: Item
     seconds: float = 0.0
@@ -103,6 +108,7 @@ class Taken:
     scale: float = 0.0  # pixels a shoulder width
     pose_layout: str = ""  # of a pose file whose ending stands for several
     mended: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)  # of some of `mended`
     pose_by: str = ""  # the estimator that made the pose; "" of the dataset's own
 
 
@@ -284,7 +290,10 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
     _inside(stamps, start, end)
     fps = how.fps or rate
     seconds = end - start
-    mended += [OTHER_TIMES] * (item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME)
+    details: dict[str, str] = {}
+    if item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME:
+        mended.append(OTHER_TIMES)
+        details[OTHER_TIMES] = f"{seconds:.2f}, {item.lasts:.2f}"
     if timing.count(seconds, fps) > _MOST_FRAMES:
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
@@ -297,17 +306,30 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         except SignerError as error:
             raise _left(NOBODY, error) from None
         centre = centre[:2]
-        pose = timing.at_times(clean(_deep(moved)), times[inside], timing.grid(start, end, fps), fps)
+        moved = _deep(moved)
+        if how.clean == "all" or (how.clean == "train" and item.split == "train"):
+            moved = _cleaned(moved, mended, details)
+        pose = timing.at_times(moved, times[inside], timing.grid(start, end, fps), fps)
     layout = "" if clip is None else clip.layout
     if shown is None or not keep:
-        return Taken(item, seconds, pose, pose_layout=layout, mended=tuple(mended))
+        return Taken(item, seconds, pose, pose_layout=layout, mended=tuple(mended), details=details)
     height, width = shown.size
     if centre is not None and not (scale > 2 and 0 <= centre[0] <= width and 0 <= centre[1] <= height):
         # Units of its own, or another picture's.
         centre, scale = None, 0.0
         mended.append(UNITS)
     data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale, mended)
-    return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended))
+    return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended), details)
+
+
+def _cleaned(pose: Pose, mended: list[str], details: dict[str, str]) -> Pose:
+    found = cleaned(pose)
+    seen = int((pose.confidence > 0).sum())
+    for what, count in ((DROPPED, found.dropped), (FILLED, found.filled), (MOVED, found.moved)):
+        if count:
+            mended.append(what)
+            details[what] = f"{count} of {seen}"
+    return found.pose
 
 
 def _inside(times: np.ndarray, start: float, end: float) -> np.ndarray:

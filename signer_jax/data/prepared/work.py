@@ -38,7 +38,7 @@ from signer_jax.data.prepared.layout import (
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, OTHER_TIMES, How, LeftOut, Taken, checksum, take
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
@@ -386,8 +386,8 @@ class _Table:
         item = taken.item
         self.kept.append(kept)
         for what in taken.mended:
-            both = f" ({taken.seconds:.2f}, {item.lasts:.2f})" if what == OTHER_TIMES else ""
-            self.mended.setdefault(what, []).append(item.name + both)
+            detail = f" ({taken.details[what]})" if what in taken.details else ""
+            self.mended.setdefault(what, []).append(item.name + detail)
         if item.language:
             said = item.prompt if item.prompt_by else item.text
             self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
