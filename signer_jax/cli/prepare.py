@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--clean", choices=("all", "train", "none"), default="all",
-        help="mend hands that are found twice, blink or jump for a frame, in poses of all splits (all), of train alone, "
+        help="mend hands that are found twice, blink or jump for a frame, in poses of all splits (all), of train, "
         "or of none",
     )  # fmt: skip
     parser.add_argument(

@@ -618,7 +618,9 @@ def test_the_command_prepares_a_folder_of_ones_own(prepared, capsys):
     assert report["counts"]["train"] | {"left_out": 1, "kept": 7, "poses": 7} == report["counts"]["train"]
     assert [row["name"] for row in report["left_out"]] == ["gone"]
     assert report["kept_otherwise"] == {HOLES: ["c3"], SEVERAL: ["c3"]}
-    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["human"]["seen_in_training"] == 1
+    assert (
+        report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["unknown"]["seen_in_training"] == 1
+    )
 
 
 def test_without_a_shard_the_workers_parts_are_put_together(own, tmp_path, capsys):

@@ -5,7 +5,7 @@ are, in any order:
 - `name`: of its own; without it the video's or pose's path, with its start where there is one.
 - `video`, `pose`: paths within the folder. A video is a file or a folder of pictures; a pose is a file, or a folder of
   a file a frame.
-- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules or unknown; without it human).
+- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
 - `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
@@ -31,7 +31,7 @@ _COLUMNS = (
     "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
     "end", "fps",
 )  # fmt: skip
-_BY = ("human", "rules", "unknown")
+_BY = ("human", "rules", "slul", "unknown")
 _POSES = (".pose",)
 _POSE_FRAMES = (".json", ".npz", ".npy")
 _PLAIN = re.compile(r"[\w.-]{1,64}")
@@ -103,7 +103,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
                 raise Lacking("unknown split", given("split", "")[:40])
             name = names.new(name)
             glosses = tuple(given("gloss", "").split()) if given("gloss") else None
-            by = (given("glosses_by") or "human") if glosses else ""
+            by = (given("glosses_by") or "unknown") if glosses else ""
             if by and by not in _BY:
                 raise Lacking("unknown glosses_by", by[:40])
             seconds = finding.seconds_of(given("start", ""), given("end", ""))
