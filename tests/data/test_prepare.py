@@ -669,7 +669,8 @@ def test_what_cleaning_did_to_each_sample_is_in_the_csv(tmp_path):
     pose_file.write(tmp_path / "source/a.pose", Pose(coordinates, confidence, 25), size=(200, 200))
     words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
     assert main([*words, str(tmp_path / "all")]) == 0 and main([*words, str(tmp_path / "none"), "--clean", "none"]) == 0
-    rows = [list(csv.DictReader((tmp_path / out / "kept_otherwise.csv").open())) for out in ("all", "none")]
+    texts = [(tmp_path / out / "kept_otherwise.csv").read_text() for out in ("all", "none")]
+    rows = [list(csv.DictReader(text.splitlines())) for text in texts]
     assert [(row["what"], row["name"]) for row in rows[0]] == [(FILLED, "a (42 of 1494)")] and rows[1] == []
 
 
