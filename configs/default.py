@@ -32,7 +32,8 @@ def get_config() -> ConfigDict:
     # Of openvid: "832x480", further heights x widths; a video is brought to the one that cuts off least of it.
     c.data.other_sizes = ()
     c.data.fps = 16.0  # frames a second of poses and videos; 0 keeps the corpus's own (the built-in one's is 16)
-    # Of prepared sets: whose glosses are learned, of human, rules, slul, unknown; () all that there are
+    # Of prepared sets: whose glosses are learned, of human, rules, slul, unknown; () all that there are, and a refusal
+    # where programs' (rules, slul) would mix with others' in a language
     c.data.glosses_by = ()
     c.data.sentences = {"train": 20000, "dev": 120, "test": 120}  # built-in corpus: texts
     c.data.poses = {"train": 5000, "dev": 60, "test": 60}  # of these, how many are performed

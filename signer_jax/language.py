@@ -1,5 +1,6 @@
 """Which sign language a text is for, where nobody says so: the one whose training texts know its words."""
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -18,6 +19,15 @@ _ALSO = {
     "libras": "bzs", "pt-br": "bzs", "lgp": "psr", "pt-pt": "psr", "lis": "ise", "it-it": "ise", "it-ch": "slf",
     "ngt": "dse", "nl-nl": "dse", "vgt": "vgt", "nl-be": "vgt",
 }  # fmt: skip
+
+
+def iana_of(language: str) -> str:
+    """The IANA code of the sign language that somebody wrote: the code, its usual name (asl) or the country (de-ch). ""
+    of what is none, as a spoken language is.
+    """
+    asked = language.strip().casefold().replace("_", "-")
+    code = _ALSO.get(asked, asked)
+    return code if re.fullmatch("[a-z]{3}", code) and code not in SPOKEN else ""
 
 
 def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:

@@ -62,6 +62,11 @@ def add(commands: Any) -> None:
         help="take the dataset's poses (ready), or also make those that it lacks, of the videos (dwpose, mediapipe)",
     )  # fmt: skip
     parser.add_argument(
+        "--clean", choices=("all", "train", "none"), default="all",
+        help="mend hands that are found twice, blink or jump for a frame, in poses of all splits (all), of train, "
+        "or of none",
+    )  # fmt: skip
+    parser.add_argument(
         "--pose-weights",
         metavar="DIR",
         help="the estimator's files: yolox_l.onnx and dw-ll_ucoco_384.onnx, or holistic_landmarker.task",
@@ -73,6 +78,14 @@ def add(commands: Any) -> None:
         "--glosses", default="none", metavar="none|rules|slul:RUN",
         help="glosses for texts without any: by rules (English), by a trained run, or none; they are told from "
         "people's everywhere",
+    )  # fmt: skip
+    parser.add_argument(
+        "--language", metavar="CODE",
+        help="the sign language (IANA code such as ase) of samples for which the dataset names none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spoken", metavar="CODE",
+        help="the language (IANA code such as en) of texts for which the dataset names none",
     )  # fmt: skip
     parser.add_argument("--video", choices=("bytes", "none"), default="bytes", help="keep the encoded videos (bytes)")
     parser.add_argument(
@@ -107,6 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--poses {arguments.poses}: needs --pose-weights, the folder of its files" if arguments.poses in ESTIMATORS
             else f"--pose-weights {arguments.pose_weights}: is of --poses dwpose or mediapipe; name one of them"
         )  # fmt: skip
+    language, spoken = _languages(arguments.language, arguments.spoken)
     size, pose_size = _sides("--size", arguments.size), _sides("--pose-size", arguments.pose_size)
     source, out = Path(arguments.source), Path(arguments.out)
     if not source.is_dir():
@@ -132,14 +146,27 @@ def run(arguments: argparse.Namespace) -> None:
     glosses, glosses_by = _of_run(taught) if taught else (glossing.by_rules if by == "rules" else None, by)
     how = How(
         arguments.fps, arguments.pose_fps, pose_size, size, arguments.poses, estimator.made_by if estimator else "",
-        arguments.video, arguments.prompts, glosses_by,
+        arguments.video, arguments.prompts, glosses_by, language, spoken, arguments.clean,
     )  # fmt: skip
 
     def items(split: str) -> "Iterable[Found]":
         return reader.items(source, split, **chosen)
 
+    remarks = reader.remarks(source) if hasattr(reader, "remarks") else []
+    for line in remarks:
+        print(f"signer: {shown(line)}", file=sys.stderr)
     job = work.Job(
-        arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses
+        arguments.dataset,
+        source,
+        out,
+        how,
+        splits,
+        items,
+        arguments.per_part,
+        arguments.subset,
+        estimator,
+        glosses,
+        remarks,
     )
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work
@@ -148,7 +175,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif not work.work(job, worker, workers):
         print(f"worker {worker} of {workers} is done; the set is put together when all are")
         return
-    _say(out)
+    _say(out, remarks)
 
 
 def _of_run(folder: str) -> "tuple[Glosses, str]":
@@ -167,6 +194,18 @@ def _of_run(folder: str) -> "tuple[Glosses, str]":
         return [tuple(one) for one in understood.glosses]
 
     return glosses, f"slul ({folder}, parameters {params_sha256(signer.params['slul'])})"
+
+
+def _languages(language: str | None, spoken: str | None) -> tuple[str, str]:
+    """The codes of the two, "" where they are not given."""
+    from signer_jax.language import iana_of
+
+    code = iana_of(language) if language else ""
+    if language and not code:
+        raise SignerError(f"--language {language}: is no sign language; give its IANA code, such as ase or gsg")
+    if spoken and not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8})*", spoken):
+        raise SignerError(f"--spoken {spoken}: is no language's code; give IANA's, such as en or de")
+    return code, spoken or ""
 
 
 def _sides(flag: str, text: str | None) -> tuple[int, int] | None:
@@ -190,8 +229,10 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return worker, workers
 
 
-def _say(out: Path) -> None:
-    """The counts of a set, and where its report is. Raises `SignerError` where nothing was kept."""
+def _say(out: Path, known: Sequence[str]) -> None:
+    """The counts of a set, its remarks but those that are `known`, and where its report is. Raises `SignerError` where
+    nothing was kept.
+    """
     kinds = ("items", "left_out", "kept", "texts", "glossed", "poses", "videos", "prompts")
     counts = read_json(out / "index.json", LISTS)["splits"]  # it was just written, and of a bucket's lies here
     rows = [(split, *(str(count[kind]) for kind in kinds)) for split, count in counts.items()]
@@ -203,6 +244,9 @@ def _say(out: Path) -> None:
         raise SignerError(
             f"{out}: nothing is kept, of {items} items; {report} says why, mend that and prepare it again"
         )
+    for line in read_json(out / "report.json", LISTS)["remarks"]:
+        if line not in known:
+            print(one_line(shown(f"signer: {out}: {line}")), file=sys.stderr)
     if 2 * kept < items:
         line = shown(f"signer: {out}: less than half is kept, {kept} of {items} items; {report} says why")
         print(one_line(line), file=sys.stderr)

@@ -16,6 +16,7 @@ from signer_jax.errors import SignerError, piled
 LONGEST = 100_000  # characters of a cell
 _LONGEST_LINE = 20 * LONGEST
 _PIECE = 1 << 16
+_CUTS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Row(NamedTuple):
@@ -36,11 +37,11 @@ def rows(file: Path, needs: Sequence[str], may_have: Sequence[str] = (), *, deli
     """
     file = outside.plain_file(file, "give the folder that holds it")
     found = _cut(file, delimiter) if delimiter else csv_cells(file)
-    with outside.reading(file, "divide it"):
-        _, header = next(found, (1, "it is empty"))
-    if isinstance(header, str):
-        raise SignerError(f"{file}: has no header ({header}); download it again")
-    header = [cell.strip() for cell in header]
+    header = _header(file, found)
+    if len(header) == 1 and not {*header} & {*needs, *may_have}:
+        own = delimiter or ","
+        if other := next((cut for cut in _CUTS if cut != own and cut in header[0]), ""):
+            raise SignerError(f"{file}: is cut by {_CUTS[other]}, and {_CUTS[own]} are needed; save it with these")
     if missing := [column for column in needs if column not in header]:
         names = ", ".join(header)[:200] or "none"
         raise SignerError(f"{file}: lacks the column {missing[0]!r} (it has {names}); download it again")
@@ -54,6 +55,19 @@ def rows(file: Path, needs: Sequence[str], may_have: Sequence[str] = (), *, deli
     if first is None:
         raise SignerError(f"{file}: holds no row; download it again")
     return _rows(file, chain([first], found), where, len(header), quoted=not delimiter)
+
+
+def columns(file: Path) -> list[str]:
+    """The names in the first line of a csv. Raises `SignerError` as `rows`."""
+    return _header(file, csv_cells(outside.plain_file(file, "give the folder that holds it")))
+
+
+def _header(file: Path, found: Iterator[tuple[int, list[str] | str]]) -> list[str]:
+    with outside.reading(file, "divide it"):
+        _, header = next(found, (1, "it is empty"))
+    if isinstance(header, str):
+        raise SignerError(f"{file}: has no header ({header}); download it again")
+    return [cell.strip() for cell in header]
 
 
 def _rows(

@@ -7,6 +7,7 @@ is done about them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,9 +25,28 @@ _WRISTS = [skeleton.INDEX[name] for name, _ in _SIDES]
 _ELBOWS = [skeleton.INDEX[f"{side}_elbow"] for side in ("left", "right")]
 
 
+class Cleaned(NamedTuple):
+    """A cleaned pose, and of how many joints, each in a frame, it is no longer what was measured."""
+
+    pose: Pose
+    dropped: int
+    filled: int
+    moved: int
+
+
 def clean(pose: Pose) -> Pose:
     """The pose with duplicated hands dropped, short hand gaps filled and finger spikes removed, in that order."""
-    return remove_spikes(fill_gaps(drop_duplicated_hands(pose)))
+    return cleaned(pose).pose
+
+
+def cleaned(pose: Pose) -> Cleaned:
+    """As `clean`, with what each of its steps did."""
+    once = drop_duplicated_hands(pose)
+    whole = fill_gaps(once)
+    smooth = remove_spikes(whole)
+    seen = [one.confidence > 0 for one in (pose, once, whole)]
+    moved = (smooth.coordinates != whole.coordinates).any(-1)
+    return Cleaned(smooth, int((seen[0] & ~seen[1]).sum()), int((~seen[1] & seen[2]).sum()), int(moved.sum()))
 
 
 def drop_duplicated_hands(pose: Pose) -> Pose:

@@ -159,6 +159,8 @@ def test_every_path_of_every_command_is_among_those():
         "poses",
         "per_part",
         "pose_size",
+        "spoken",
+        "clean",
         "subset",
         "glosses",
         "prompts",

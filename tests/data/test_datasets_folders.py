@@ -87,7 +87,7 @@ def test_a_table_of_ones_own(tmp_path):
     ) and not left  # fmt: skip
     assert (three.name, three.pose, three.glosses) == ("three", tmp_path / "skeletons", None)
     (two,), _ = found(folder, tmp_path, "dev")
-    assert (two.video, two.seconds, two.glosses_by) == (tmp_path / "frames", (0.0, 9000.0), "human")
+    assert (two.video, two.seconds, two.glosses_by) == (tmp_path / "frames", (0.0, 9000.0), "unknown")
     (four,), _ = found(folder, tmp_path, "holdout")
     assert (four.text, four.seconds) == ("nur text", None)
 

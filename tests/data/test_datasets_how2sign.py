@@ -206,6 +206,14 @@ def test_clips_without_a_table_and_texts_without_clips(tmp_path):
     assert [one.video for one in items.values()] == [None] and not left
 
 
+def test_a_recording_is_known_by_the_video_that_was_signed(tmp_path):
+    names = ["_20g7MG8K1U_0-8-rgb_front", "_20g7MG8K1U_10_11-8-rgb_side", "_20g7MG8K1U_2", "a clip", "short_1"]
+    for name in names:
+        clip(tmp_path, name, "train")
+    recordings = {one.name: one.recording for one in found(tmp_path, "train")[0].values()}
+    assert [recordings[name] for name in names] == ["_20g7MG8K1U"] * 3 + ["", ""]
+
+
 def test_the_table_that_is_not_re_aligned_is_read_where_there_is_no_other(tmp_path):
     place = tmp_path / "how2sign_val.csv"
     write(place, HEADER.replace("_REALIGNED", "") + "\n" + row("ab_0") + "\n")

@@ -11,7 +11,7 @@ from signer_jax.cli.main import main
 from signer_jax.data.datasets import prompt2sign
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import poses
-from signer_jax.data.prepared.taking import ASSUMED, SIZED, How, LeftOut, take
+from signer_jax.data.prepared.taking import ASSUMED, SIZED, USUAL, How, LeftOut, take
 from signer_jax.errors import SignerError
 from signer_jax.pose import skeleton
 
@@ -178,11 +178,24 @@ def test_each_normalisation_is_prepared(tmp_path, form):
     assert main([*words, str(tmp_path / "b"), "--pose-size", "30x20"]) == 2  # begun with another
 
 
+def test_a_part_has_its_own_rate_and_the_flag_overrules_it(tmp_path):
+    for i, part in enumerate(("ASL_part", "GSL_part", "KSL_part")):
+        make(tmp_path / "source" / part, text=["one two"], skels=[skels("progressive", 30 + i)], files=["a"])
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--out"]
+    for out, more in (("own", []), ("all", ["--pose-fps", "30"])):
+        assert main([*words, str(tmp_path / out), *more]) == 0
+    own, every = (json.loads((tmp_path / out / "report.json").read_text()) for out in ("own", "all"))
+    assert own["frame_rates"] == {"pose 24": 1, "pose 25": 1} and every["frame_rates"] == {"pose 30": 3}
+    assert own["kept_otherwise"] == {USUAL: ["ASL_part/a", "GSL_part/a"]}
+    assert [(row["name"], row["reason"]) for row in own["left_out"]] == [("KSL_part/a", "no frame rate")]
+    assert list(every["kept_otherwise"]) == [ASSUMED]
+
+
 def test_a_clips_video_is_told_by_its_name(tmp_path):
     names = ["train/-g0ePqbvVTM_5-8-rgb_front", "11August_2010_Wednesday_tagesschau-22", "a-2", "0001"]
     make(tmp_path / "ASL_part", skels=[skels("progressive", 4)] * 4, files=names)
     assert [one.recording for one in found(tmp_path)[0]] == [
-        "ASL_part/-g0ePqbvVTM-8-rgb_front", "ASL_part/11August_2010_Wednesday_tagesschau", "", ""
+        "ASL_part/-g0ePqbvVTM", "ASL_part/11August_2010_Wednesday_tagesschau", "", ""
     ]  # fmt: skip
 
 

@@ -73,6 +73,20 @@ def test_a_table_may_have_any_of_its_columns_but_not_none(tmp_path):
         rows(tmp_path, b"x|y\n1|2\n", (), ("a", "b"))
 
 
+@pytest.mark.parametrize(
+    ("data", "needs", "delimiter", "says"),
+    [
+        (b"name;text\na;b\n", (), "", "is cut by semicolons, and commas are needed"),
+        (b"name\ttext\na\tb\n", ("name",), "", "is cut by tabs, and commas are needed"),
+        (b"name,text\na,b\n", ("name",), "\t", "is cut by commas, and tabs are needed; save it with these"),
+    ],
+)
+def test_a_table_that_is_cut_by_something_else_is_refused(data, needs, delimiter, says, tmp_path):
+    (tmp_path / "table").write_bytes(data)
+    with pytest.raises(SignerError, match=says):
+        tables.rows(tmp_path / "table", needs, ("name", "text"), delimiter=delimiter)
+
+
 def test_a_table_is_not_held(tmp_path):
     (tmp_path / "table").write_text("name|text\n" + "a|b\n" * 300_000)
     count = lambda: sum(1 for _ in tables.rows(tmp_path / "table", ("name", "text"), delimiter="|"))  # noqa: E731

@@ -163,6 +163,12 @@ def test_csl_another_folder_and_another_pickle(tmp_path):
         found(csl_daily, tmp_path)
 
 
+def test_csl_a_signer_that_is_no_text_is_told(tmp_path):
+    csl(tmp_path, "a|train\nb|train\n", note("a", signer="\ud800"), note("b"))
+    items, left = found(csl_daily, tmp_path)
+    assert [one.name for one in items] == ["b"] and [(one.name, one.reason) for one in left] == [("a", "no UTF-8")]
+
+
 # ---- ASLG-PC12 -------------------------------------------------------------------------------------------------------
 
 

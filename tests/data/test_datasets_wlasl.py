@@ -83,6 +83,23 @@ def test_what_cannot_be_given_is_left_out_and_named(tmp_path):
     assert [one.name for one in found(tmp_path, "dev")[0]] == ["10"] and found(tmp_path, "test") == ([], [])
 
 
+@pytest.mark.parametrize("subset", [None, 1])
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ({"video_id": ["1"]}, "unreadable entry"), ({"video_id": {}}, "unreadable entry"),
+        ({"url": "https://youtu.be/\ud800bcdefghijk"}, "unreadable entry"),
+        ({"frame_end": 10**400}, "start or end is no frame"), ({"frame_start": 10**400}, "start or end is no frame"),
+    ],
+)  # fmt: skip
+def test_no_value_of_a_field_ends_the_reader(field, reason, subset, tmp_path):
+    make(tmp_path, [{"gloss": "a", "instances": [sign("1") | field, sign("2")]}], videos="12")
+    (tmp_path / "nslt_1.json").write_text('{"1": {"subset": "train"}, "2": {"subset": "train"}}')
+    items, left = found(tmp_path, subset=subset)
+    assert [one.name for one in items] == ["2"]
+    assert reason in {one.reason for one in left}
+
+
 def test_subsets_choose_and_add(tmp_path):
     make(tmp_path, [{"gloss": "book", "instances": [sign("1"), sign("2")]}], videos="1234")
     (tmp_path / "nslt_1.json").write_text('{"1": {"subset": "train", "action": [0, 1, 9]}}')
@@ -117,6 +134,10 @@ def test_another_folder_and_another_json_are_refused(tmp_path):
     refused("holds no list")
     (tmp_path / "WLASL_v0.3.json").write_text("[" * 100_000)
     refused("is nested too deeply")
+    (tmp_path / "WLASL_v0.3.json").write_text("[]")
+    (tmp_path / "nslt_1.json").write_text('{"1": {}}')
+    (tmp_path / "wlasl_class_list.txt").mkdir()
+    refused("wlasl_class_list.txt: is a folder; download it again")
 
 
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")

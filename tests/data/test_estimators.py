@@ -447,4 +447,4 @@ def test_a_record_of_before_has_no_estimator(tmp_path):
     (name, table), *_ = layout.PreparedSet(tmp_path / "set").tables("train")
     assert table["kept"][0]["pose_by"] == ""
     sample = Shard(layout.PreparedSet(tmp_path / "set").file(name, "text"), layout.read_text, "")[0]
-    assert (sample.text, sample.glosses_by) == ("hello", "human") and replace(sample, text="") != sample
+    assert (sample.text, sample.glosses_by) == ("hello", "unknown") and replace(sample, text="") != sample

@@ -25,9 +25,11 @@ from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import layout, looking, reading, work
-from signer_jax.data.prepared.taking import ASSUMED, HOLES, SEVERAL, How
+from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
+from signer_jax.pose.formats import pose_file
+from signer_jax.types import Pose
 
 # ---- Workers ---------------------------------------------------------------------------------------------------------
 
@@ -191,6 +193,40 @@ def test_again_keeps_what_is_whole_and_mends_what_is_not(made, tmp_path):
     assert all_records(out) == all_records(one)
 
 
+def written(out: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in sorted((out / layout.PARTS).glob("*.arrayrecord"))}
+
+
+def test_a_source_that_was_copied_again_makes_nothing_anew(made, tmp_path, monkeypatch):
+    """Other times of the files, another place, and another way to write it."""
+    out, copied = tmp_path / "out", tmp_path / "elsewhere" / "copy"
+    work.work(job(made[0], out))
+    before = written(out)
+    shutil.copytree(made[0], copied, copy_function=shutil.copy)
+    for file in copied.iterdir():
+        os.utime(file, ns=(0, 10**9))
+    work.work(job(copied, out))
+    monkeypatch.chdir(copied)
+    work.work(job(Path("."), out))
+    assert written(out) == before
+    report = json.loads((out / "report.json").read_text())
+    assert report["counts"]["train"]["kept"] == 6
+    data = bytearray((copied / "3.pose").read_bytes())
+    data[-1] ^= 1  # of the same size
+    (copied / "3.pose").write_bytes(data)
+    work.work(job(copied, out))
+    assert {name for name, time in written(out).items() if before[name] != time} == {
+        "train-0000of0001-00001.motion.arrayrecord", "train-0000of0001-00001.text.arrayrecord"
+    }  # fmt: skip
+
+
+def test_workers_may_have_the_source_at_different_places(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "other", copy_function=shutil.copy)
+    assert not work.work(job(made[0], tmp_path / "out"), 0, 2)
+    assert work.work(job(tmp_path / "other", tmp_path / "out"), 1, 2)
+    assert all_records(tmp_path / "out") == all_records(made[1])
+
+
 def test_a_worker_that_begins_again_is_not_done(made, tmp_path, monkeypatch):
     folder, one = made
     out = tmp_path / "out"
@@ -227,7 +263,7 @@ def test_of_workers_that_begin_at_once_and_differ_one_is_refused(made, tmp_path,
         return to_json(about)
 
     monkeypatch.setattr(work.storage, "to_json", meanwhile)
-    with pytest.raises(SignerError, match="was begun with how .*'fps': 10"):
+    with pytest.raises(SignerError, match=r"was begun with how: fps 10, not 0\.0; go on"):
         work.claim(job(made[0], out), 1)
     assert work.about_of(out)["how"]["fps"] == 10
 
@@ -359,6 +395,46 @@ def test_glosses_are_counted_by_language_and_videos_known_by_what_they_are(tmp_p
     assert report["counts"]["train"]["glossed"] == 2 and report["counts"]["train"]["sentences"] == 1
     reading.write(tmp_path / "data", str(tmp_path / "set"), fps=25, size=(16, 16))
     assert reading.opened(tmp_path / "data").about["glosses"] == {"ase": ["ICH"], "gsg": ["ICH", composed]}
+
+
+def test_what_nobody_says_of_two_splits_is_not_said_to_be_different(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    files = [posed(folder / f"{i}.pose", 8 + i) for i in range(4)]
+
+    def items(train: dict, dev: dict, more: tuple[Item, ...] = ()) -> dict[str, tuple[int | None, bool]]:
+        made = [Item("a", "train", pose=files[0], **train), Item("b", "dev", pose=files[1], **dev), *more]
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        work.work(
+            work.Job("own", folder, out, How(), ("train", "dev"), lambda split: [i for i in made if i.split == split])
+        )
+        report = json.loads((out / "report.json").read_text())
+        return {row["what"]: (row["shared"], row.get("at_least", False)) for row in report["leakage"]}
+
+    sentence, signer, film = "the same sentence", "the same signer", "the same video"
+    named, other = {"recording": "v", "signer": "1", "text": "one"}, {"recording": "w", "signer": "2", "text": "two"}
+    assert items(named, other) == {sentence: (0, False), signer: (0, False), film: (0, False)}
+    assert items(named, {}) == {sentence: (None, False), signer: (None, False), film: (None, False)}
+    unsaid = Item("c", "dev", pose=files[2])
+    assert items(named, other, (unsaid,)) == {sentence: (None, False), signer: (None, False), film: (None, False)}
+    assert items(named, named, (unsaid,)) == {sentence: (1, True), signer: (1, True), film: (1, True)}
+    assert items({}, {})[film] == (0, False)  # the bytes of two files
+
+
+def test_leaks_of_how2sign_are_found_with_a_table_and_without(tmp_path, capsys):
+    place = tmp_path / "source/sentence_level/{}/rgb_front/raw_videos"
+    for split, name in (("train", "_20g7MG8K1U_0-8-rgb_front"), ("val", "_20g7MG8K1U_1-8-rgb_front")):
+        Path(str(place).format(split)).mkdir(parents=True)
+        posed(Path(str(place).format(split)) / f"{name}.pose", 8 if split == "val" else 9)
+    header = "VIDEO_ID\tVIDEO_NAME\tSENTENCE_ID\tSENTENCE_NAME\tSTART_REALIGNED\tEND_REALIGNED\tSENTENCE\n"
+    for k, table in enumerate(("", "x\t_20g7MG8K1U-8-rgb_front\tx\t_20g7MG8K1U_1-8-rgb_front\t1\t2\tHello.\n")):
+        if table:
+            (tmp_path / "source/how2sign_realigned_val.csv").write_text(header + table)
+        assert main(["prepare", "how2sign", "--source", str(tmp_path / "source"), "--out", str(tmp_path / f"{k}")]) == 0
+        shared = {
+            row["what"]: row["shared"] for row in json.loads((tmp_path / f"{k}/report.json").read_text())["leakage"]
+        }
+        assert shared["the same video"] == 1 and shared["the same signer"] == 1
 
 
 def test_an_other_folder_is_left_alone(made, tmp_path):
@@ -542,7 +618,9 @@ def test_the_command_prepares_a_folder_of_ones_own(prepared, capsys):
     assert report["counts"]["train"] | {"left_out": 1, "kept": 7, "poses": 7} == report["counts"]["train"]
     assert [row["name"] for row in report["left_out"]] == ["gone"]
     assert report["kept_otherwise"] == {HOLES: ["c3"], SEVERAL: ["c3"]}
-    assert report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["human"]["seen_in_training"] == 1
+    assert (
+        report["sizes"] == {"32x32": 8} and report["gloss_coverage"]["ase"]["dev"]["unknown"]["seen_in_training"] == 1
+    )
 
 
 def test_without_a_shard_the_workers_parts_are_put_together(own, tmp_path, capsys):
@@ -563,7 +641,8 @@ def test_poses_without_a_rate_need_one(own, tmp_path, capsys):
     said = capsys.readouterr()
     assert "report.html" in said.out and re.search(r"\nsigner: .*/a: nothing is kept, of 1 items; .*\n$", said.err)
     assert main([*words, str(tmp_path / "b"), "--pose-fps", "24"]) == 0
-    assert "signer:" not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "is kept" not in err and "1 of 1 texts have no language, so that no run learns glosses of them" in err
     counts = [layout.PreparedSet(tmp_path / name).counts["train"]["poses"] for name in "ab"]
     assert counts == [0, 1]
     assert json.loads((tmp_path / "b" / "report.json").read_text())["kept_otherwise"][ASSUMED] == ["c"]
@@ -581,6 +660,68 @@ def test_less_than_half_is_said(tmp_path, capsys):
         assert ("less than half is kept, 1 of 3 items" in capsys.readouterr().err) == said
 
 
+def test_what_cleaning_did_to_each_sample_is_in_the_csv(tmp_path):
+    coordinates = np.zeros((12, 128, 3), np.float32)
+    coordinates[..., :2] = np.arange(128)[:, None]
+    confidence = np.ones((12, 128), np.float32)
+    confidence[4:6, -21:] = 0
+    (tmp_path / "source").mkdir()
+    pose_file.write(tmp_path / "source/a.pose", Pose(coordinates, confidence, 25), size=(200, 200))
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
+    assert main([*words, str(tmp_path / "all")]) == 0 and main([*words, str(tmp_path / "none"), "--clean", "none"]) == 0
+    texts = [(tmp_path / out / "kept_otherwise.csv").read_text() for out in ("all", "none")]
+    rows = [list(csv.DictReader(text.splitlines())) for text in texts]
+    assert [(row["what"], row["name"]) for row in rows[0]] == [(FILLED, "a (42 of 1494)")] and rows[1] == []
+
+
+def test_columns_that_are_not_read_are_told(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/samples.csv").write_text("name,text,sentence,langauge,\na,hello,what,ase,\n")
+    assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
+    told = (
+        "columns that are not read: 'sentence', 'langauge' (did you mean 'language'?), one without a name; known: name"
+    )
+    assert told in capsys.readouterr().err
+    report = json.loads((tmp_path / "set/report.json").read_text())
+    assert len(report["remarks"]) == 2 and told in report["remarks"][0]
+    assert "langauge" in (tmp_path / "set/report.html").read_text()
+
+
+def test_languages_are_given_where_the_dataset_names_none(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/train.text").write_text("The dog runs.\nShe saw it.\n")
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--glosses", "rules", "--out"]
+    assert main([*words, str(tmp_path / "without")]) == 0
+    err = capsys.readouterr().err
+    assert "2 of 2 texts have no language, so that no run learns glosses of them; name it with --language" in err
+    assert "2 of 2 texts have no glosses, and --glosses rules made none; rules are of English texts: name" in err
+    assert reading.trains(str(tmp_path / "without"))["sentences"] is False
+    assert main([*words, str(tmp_path / "with"), "--language", "ASL", "--spoken", "en"]) == 0
+    assert "signer:" not in capsys.readouterr().err
+    reading.write(tmp_path / "data", str(tmp_path / "with"), fps=25, size=(16, 16))
+    about = reading.opened(tmp_path / "data").about
+    assert about["languages"] == {"ase": "en"} and about["glosses"] == {"ase": ["dog", "it", "run", "see", "she"]}
+    assert main([*words, str(tmp_path / "with"), "--language", "gsg"]) == 2  # begun with another
+
+
+def test_a_language_that_is_named_stays(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/samples.csv").write_text("name,text,gloss,language,spoken\na,eins,EINS,gsg,de\nb,one,ONE,,\n")
+    words = [
+        "--source",
+        str(tmp_path / "source"),
+        "--out",
+        str(tmp_path / "set"),
+        "--language",
+        "ase",
+        "--spoken",
+        "en",
+    ]
+    assert main(["prepare", "folder", *words]) == 0
+    ((_, table),) = layout.PreparedSet(tmp_path / "set").tables("train")
+    assert [(row["language"], row["spoken"]) for row in table["kept"]] == [("gsg", "de"), ("ase", "en")]
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_has_a_reader(name):
     reader = importlib.import_module(f"signer_jax.data.datasets.{name}")
@@ -595,6 +736,9 @@ def test_every_dataset_has_a_reader(name):
         (["folder", "--size", "32"], "give height x width in pixels"),
         (["folder", "--pose-size", "0x5"], "--pose-size 0x5: give height x width in pixels"),
         (["folder", "--fps", "0.1"], "is no frame rate"),
+        (["folder", "--language", "english"], "--language english: is no sign language; give its IANA code"),
+        (["folder", "--language", "en"], "--language en: is no sign language"),
+        (["folder", "--spoken", "English"], "--spoken English: is no language's code; give IANA's"),
         (["folder", "--out", "SOURCE/set"], "lies in --source"),
         (["wlasl"], "give the folder"),
     ],

@@ -13,7 +13,8 @@ from PIL import Image
 from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data.prepared import layout, reading
-from signer_jax.data.prepared.taking import ASSUMED, CUT, GAPS, HOLES, OTHER_TIMES, SEVERAL
+from signer_jax.data.prepared.pictures import GAPS
+from signer_jax.data.prepared.taking import ASSUMED, CUT, HOLES, OTHER_TIMES, SEVERAL
 from signer_jax.data.records import Corpus
 from signer_jax.data.shards import Shard
 from signer_jax.pose import skeleton

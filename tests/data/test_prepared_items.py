@@ -1,6 +1,7 @@
 """An item of a dataset as a prepared set keeps it: cut by real times, in one picture with its pose, or left out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,16 @@ from PIL import Image
 
 from signer_jax.data import timing, video
 from signer_jax.data.datasets.item import Item
+from signer_jax.data.prepared.pictures import GAPS, SPACED, TWINS, UNNUMBERED
 from signer_jax.data.prepared.taking import (
     CUT,
     DISAGREE,
+    FILLED,
     FRAMES,
-    GAPS,
     HELD,
     HOLES,
     LONG,
+    MOVED,
     NOBODY,
     PADDED,
     RATE,
@@ -174,7 +177,69 @@ def test_pictures_that_are_missing_leave_the_others_at_their_times(tmp_path):
     every_second.mkdir()
     for i in range(0, 20, 2):
         (every_second / f"{i:03d}.png").write_bytes((tmp_path / "frame1.png").read_bytes())
-    assert take(Item("a", "train", video=every_second, fps=25), How()).seconds == pytest.approx(10 / 25)
+    spaced = take(Item("a", "train", video=every_second, fps=25), How())
+    assert spaced.seconds == pytest.approx(10 / 25) and spaced.mended == (SPACED, PADDED)
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for i, name in enumerate(names):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 6 * i, np.uint8)).save(folder / name)
+    return folder
+
+
+def test_a_frame_in_two_formats_is_one_and_told(tmp_path):
+    names = [f"{i:04d}.{ending}" for i in range(10) for ending in ("png", "jpg")]
+    taken = take(Item("a", "train", video=pictures(tmp_path / "a", *names), fps=25), How())
+    assert taken.mended == (TWINS,) and taken.seconds == pytest.approx(10 / 25) and taken.video is not None
+    np.testing.assert_allclose(levels(taken.video), 12 * np.arange(10), atol=4)  # the lossless one of each
+
+
+def test_pictures_without_numbers_are_in_their_order_and_told(tmp_path):
+    for k, names in enumerate((("a.png", "b.png", "c.png", "d.png"), [f"fn{i:06d}-0.png" for i in range(4)])):
+        taken = take(Item("a", "train", video=pictures(tmp_path / f"{k}", *names), fps=25), How())
+        assert taken.mended == (UNNUMBERED,) and taken.seconds == pytest.approx(4 / 25) and taken.video is not None
+        np.testing.assert_allclose(levels(taken.video), 6 * np.arange(4), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ([f"{i:04d}.png" for i in (*range(1, 11), *range(100, 111))], "21 pictures have numbers from 1 to 110"),
+        ([f"{i}.png" for i in (0, 33, 67, 100, 133, 167)], "6 pictures have numbers from 0 to 167"),  # milliseconds
+        ([f"{side}{i}.png" for side in ("left", "right") for i in range(4)], "left0 and right0 have one number"),
+        (["1.png", "01.png", "2.png", "3.png", "4.png"], "01 and 1 have one number"),
+        (["cover.png", "1.png", "2.png", "3.png", "4.png"], "the picture cover has no number, and others have one"),
+    ],
+)
+def test_pictures_of_which_nobody_can_say_when_they_are_shown_are_left_out(names, what, tmp_path):
+    with pytest.raises(LeftOut) as left:
+        take(Item("a", "train", video=pictures(tmp_path / "a", *names), fps=25), How())
+    assert left.value.reason == "no telling which frame a picture is" and what in left.value.detail
+
+
+def test_what_cleaning_changes_is_told_and_may_be_left(tmp_path):
+    coordinates = np.zeros((12, len(skeleton.JOINTS), 3), np.float32)
+    coordinates[:, skeleton.INDEX["right_shoulder"], 0], coordinates[:, skeleton.INDEX["left_shoulder"], 0] = 26, 38
+    coordinates[..., :2] += 20
+    confidence = np.ones(coordinates.shape[:2], np.float32)
+    left = [skeleton.INDEX[name] for name in skeleton.LEFT_HAND]
+    confidence[4:6, left] = 0  # a hand blinks for two frames
+    coordinates[9, left[8], :2] += 9  # and a finger jumps
+    file = tmp_path / "a.pose"
+    pose_file.write(file, Pose(coordinates, confidence, 25), size=(100, 100))
+    seen = 12 * len(skeleton.JOINTS) - 42
+    for how, split, told in (
+        (How(), "dev", {FILLED: f"42 of {seen}", MOVED: f"1 of {seen}"}),
+        (How(clean="train"), "train", {FILLED: f"42 of {seen}", MOVED: f"1 of {seen}"}),
+        (How(clean="train"), "dev", {}),
+        (How(clean="none"), "train", {}),
+    ):
+        taken = take(Item("a", split, pose=file), how)
+        assert taken.mended == tuple(told) and taken.details == told and taken.pose is not None
+        assert (taken.pose.confidence[4:6, left] > 0).all() == bool(told)
+        jump = taken.pose.coordinates[9, left[8]] - taken.pose.coordinates[8, left[8]]
+        assert (np.abs(jump).max() > 0.5) != bool(told)
 
 
 def test_a_frame_that_cannot_be_read_is_told(tmp_path, monkeypatch):

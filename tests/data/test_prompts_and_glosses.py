@@ -11,6 +11,7 @@ from signer_jax.cli.main import main
 from signer_jax.data import glossing, prompts
 from signer_jax.data.datasets.item import Item, Left
 from signer_jax.data.prepared import layout, reading
+from signer_jax.errors import SignerError
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import evaluate_glosses
 from signer_jax.types import Sample
@@ -134,7 +135,7 @@ def test_a_run_learns_of_prompts_and_of_the_glosses_that_it_names(prepared, tmp_
         records = reading.opened(tmp_path / folder).texts(split)
         return [records[i] for i in range(len(records))]
 
-    found = texts("all", "train")
+    found = texts("all", "train", "human", "rules")
     assert len(found) == 4 * 3 and {sample.glosses_by for sample in found} == {"human", "rules"}
     asked = [sample for sample in found if "~prompt" in sample.name]
     assert len(asked) == 8 and all(re.search(r'"The .*\."', sample.text) for sample in asked)
@@ -142,6 +143,17 @@ def test_a_run_learns_of_prompts_and_of_the_glosses_that_it_names(prepared, tmp_
     assert [sample.glosses_by for sample in texts("dev", "dev", "human", "unknown")] == ["human"]
     about = json.loads((tmp_path / "all" / "corpus.json").read_text())
     assert "sign" in about["words"]["ase"]  # of the prompts, which a run may be asked by
+
+
+def test_programs_glosses_mix_with_peoples_where_they_are_named_alone(prepared, tmp_path, capsys):
+    says = r"sentences of ase have .* \(human 1, rules 3\); name those .* --config.data.glosses_by=human,rules for all"
+    with pytest.raises(SignerError, match=says):
+        reading.write(tmp_path / "a", str(prepared), fps=0, size=(16, 16))
+    assert not (tmp_path / "a").exists()
+    reading.write(tmp_path / "b", str(prepared), fps=0, size=(16, 16), glosses_by=("human", "rules"))
+    assert "'train': glosses of ase are by human 1, rules 3" in capsys.readouterr().err
+    reading.write(tmp_path / "c", str(prepared), fps=0, size=(16, 16), glosses_by=("rules",))
+    assert "are by" not in capsys.readouterr().err
 
 
 def test_programs_glosses_are_no_reference_beside_peoples(prepared, tmp_path, monkeypatch):
@@ -163,7 +175,7 @@ def test_programs_glosses_are_no_reference_beside_peoples(prepared, tmp_path, mo
             evaluate_glosses(signer, "dev", 10, result, noise=0.0)
         return seen[-1], result.facts["gloss/references_by"]
 
-    assert scored(()) == (["The cat is old."], "human")
+    assert scored(("human", "rules")) == (["The cat is old."], "human")
     assert scored(("rules",)) == (["The mother opens 9 doors."], "rules")
 
 

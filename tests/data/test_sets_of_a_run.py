@@ -134,7 +134,8 @@ def test_texts_that_teach_nothing_are_counted_by_reason(makers, tmp_path, capsys
 
 
 def test_a_run_knows_the_words_and_glosses_of_the_makers_that_it_learns_of(makers, tmp_path):
-    everyone, people = corpus(tmp_path / "all", makers), corpus(tmp_path / "human", makers, by=("human",))
+    every = ("human", "rules", "unknown")
+    everyone, people = corpus(tmp_path / "all", makers, by=every), corpus(tmp_path / "human", makers, by=("human",))
     assert everyone.about["glosses"] == {"ase": ["DOG", "OLD", "OTHER", "ROBOT", "SIGN", "STRANGER"]}
     assert {"robot", "stranger"} < set(everyone.about["words"]["ase"])
     assert people.about["glosses"] == {"ase": ["DOG", "SIGN"]}

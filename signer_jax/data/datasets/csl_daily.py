@@ -122,8 +122,8 @@ def _notes_of(file: Path) -> Iterator[_Note]:
             yield _Note(tables.Row(number, {}, "unreadable row"), named if isinstance(named, str) else "", "", "", "")
             continue
         text = "".join(char)
-        fault = next(filter(None, map(tables.fault_of, (named, text, *gloss))), "")
         signer = str(signer)[:40] if isinstance(signer, int | str) else ""
+        fault = next(filter(None, map(tables.fault_of, (named, text, signer, *gloss))), "")
         yield _Note(tables.Row(number, {}, fault), named, " ".join(gloss), text, signer)
 
 

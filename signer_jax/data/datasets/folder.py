@@ -5,10 +5,11 @@ are, in any order:
 - `name`: of its own; without it the video's or pose's path, with its start where there is one.
 - `video`, `pose`: paths within the folder. A video is a file or a folder of pictures; a pose is a file, or a folder of
   a file a frame.
-- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules or unknown; without it human).
+- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
 - `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
+A column of another name is not read, and told (`remarks`).
 Without a csv: all videos and .pose files at any depth; the first folder of a path is the split where it is named train,
 dev, val or test. A video and a pose of one name up to the ending are a pair in one folder, and in two where no other
 file of the split has that name. A name of several samples stands with its folders.
@@ -23,14 +24,14 @@ from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
 from signer_jax.data.datasets.item import Found, Item
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, closest, one_line
 
 _TABLE = "samples.csv"
 _COLUMNS = (
     "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
     "end", "fps",
 )  # fmt: skip
-_BY = ("human", "rules", "unknown")
+_BY = ("human", "rules", "slul", "unknown")
 _POSES = (".pose",)
 _POSE_FRAMES = (".json", ".npz", ".npy")
 _PLAIN = re.compile(r"[\w.-]{1,64}")
@@ -47,6 +48,19 @@ def splits(source: str | Path) -> list[str]:
         if not found:
             raise SignerError(f"{folder}: has no csv, no video and no .pose file; give the folder that holds them")
     return finding.in_order(found) or ["train"]
+
+
+def remarks(source: str | Path) -> list[str]:
+    """What is to be told of the folder, in lines: the columns of its table that are not read."""
+    file = _table(Path(source))
+    unread = [name for name in tables.columns(file) if name not in _COLUMNS] if file else []
+    if not unread:
+        return []
+    named = ", ".join(
+        f"{name[:40]!r}{closest(name, _COLUMNS)}" if name else "one without a name" for name in unread[:20]
+    )
+    more = f" and {len(unread) - 20} more" if len(unread) > 20 else ""
+    return [one_line(f"{file}: columns that are not read: {named}{more}; known: {', '.join(_COLUMNS)}")]
 
 
 def items(source: str | Path, split: str) -> Iterator[Found]:
@@ -89,7 +103,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
                 raise Lacking("unknown split", given("split", "")[:40])
             name = names.new(name)
             glosses = tuple(given("gloss", "").split()) if given("gloss") else None
-            by = (given("glosses_by") or "human") if glosses else ""
+            by = (given("glosses_by") or "unknown") if glosses else ""
             if by and by not in _BY:
                 raise Lacking("unknown glosses_by", by[:40])
             seconds = finding.seconds_of(given("start", ""), given("end", ""))

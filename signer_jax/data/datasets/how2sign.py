@@ -13,6 +13,8 @@ Layout, by https://github.com/how2sign/how2sign-data (download_how2sign.sh), wit
   times that are not re-aligned ("B-F-H 2D Keypoints clips*" there): where they lie in a whole video only these say.
 A split without a csv is the clips and poses that it has, without text. One without any video or pose is its text.
 The number before `-rgb_front` in a name is the signer's: val has five, and some of its videos of two, from one side.
+A recording is known by the video that was signed, `ID` of a clip `ID_3-5-rgb_front`, whoever signs it: 17 of val's 115
+are signed by two.
 """
 
 import math
@@ -41,6 +43,8 @@ _WHOLE = "video_level/{0}/rgb_front/raw_videos"
 _JSON = "sentence_level/{0}/rgb_front/features/openpose_output/json"
 _POSE = "sentence_level/{0}/rgb_front/features/holistic_pose"
 _SIGNER = re.compile(r".*-(\d{1,4})-rgb_(?:front|side)")
+# `ID-5-rgb_front`, and a sentence of it: `ID_3-5-rgb_front`, `ID_0_1-5-rgb_front`, `ID_3` in copies.
+_VIDEO = re.compile(r"(.{11})(?:(?:_\d+)*-\d+-rgb_(?:front|side)|(?:_\d+)+)")
 
 
 class _Folders:
@@ -58,7 +62,7 @@ class _Folders:
     def sentences(self) -> dict[str, Path]:
         """What there is of each sentence, by its name: a clip or its poses, the first that there is."""
         found: dict[str, Path] = {}
-        for folder, endings in ((self.clips, finding.VIDEOS), (self.pose, (".pose",)), (self.json, None)):
+        for folder, endings in ((self.clips, (*finding.VIDEOS, ".pose")), (self.pose, (".pose",)), (self.json, None)):
             for path in sorted(folder.iterdir()) if folder else ():
                 if path.is_dir() if endings is None else path.suffix.lower() in endings:
                     name = path.name if endings is None else path.stem
@@ -131,8 +135,8 @@ def _with_table(
             yield finding.left(row, split, file, lacking, name)
             continue
         yield Item(
-            name, split, text, language=LANGUAGE, spoken=SPOKEN, signer=_signer(name), recording=video_name,
-            came_from=finding.place(file, row.line), **media,
+            name, split, text, language=LANGUAGE, spoken=SPOKEN, signer=_signer(name),
+            recording=video_of(video_name) or video_name, came_from=finding.place(file, row.line), **media,
         )  # fmt: skip
     for name, path in folders.sentences().items():
         if name not in names:
@@ -148,7 +152,10 @@ def _without_table(folders: _Folders, split: str) -> Iterator[Found]:
         except Lacking as lacking:
             yield finding.lost(name, split, lacking, path.name)
         else:
-            yield Item(name, split, language=LANGUAGE, signer=_signer(name), came_from=path.name, **media)
+            yield Item(
+                name, split, language=LANGUAGE, signer=_signer(name), recording=video_of(name), came_from=path.name,
+                **media,
+            )  # fmt: skip
 
 
 def _media(folders: _Folders, name: str, video_name: str, seconds: Seconds, cut: Seconds | None) -> dict:
@@ -216,6 +223,12 @@ def _pose(folders: _Folders, name: str) -> Path:
             except Lacking as other:
                 lacking = lacking.or_rather(other)
     raise lacking
+
+
+def video_of(name: str) -> str:
+    """The video that a clip or a recording of this name is of, "" where the name does not tell."""
+    match = _VIDEO.fullmatch(name)
+    return match[1] if match else ""
 
 
 def _signer(name: str) -> str:

@@ -10,6 +10,8 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
   `npy` with a file a frame beside `<clip>/crop_original_video.mp4`, in the folder or in a `<name>_results` of it. Where
   there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name, beside
   the file or in a `<name>_results` of its split: that in the folder's name, or train. Clips of no line have no text.
+Poses say no rate. The German part is PHOENIX14T's, of 25 a second, the American How2Sign's, whose clips have 24 (31 of
+31 that were looked at); of other parts `--pose-fps` says it, and overrules both.
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from signer_jax.data import tables
-from signer_jax.data.datasets import finding
+from signer_jax.data.datasets import finding, how2sign
 from signer_jax.data.datasets.finding import Lacking, Names
 from signer_jax.data.datasets.item import Found, Item
 from signer_jax.errors import SignerError, one_line
@@ -31,17 +33,14 @@ LANGUAGES = {
     "asl": ("ase", "en"), "gsl": ("gsg", "de"), "dgs": ("gsg", "de"), "dsgs": ("sgg", "de"), "lsf-ch": ("ssr", "fr"),
     "lis-ch": ("slf", "it"), "lsa": ("aed", "es"), "ksl": ("kvk", "ko"), "tsl": ("tsm", "tr"),
 }  # fmt: skip
+FPS = {"ase": 24.0, "gsg": 25.0}  # of a sign language's part
 _LISTS = (".text", ".skels", ".files", ".gloss")
 _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|validation|test)", re.IGNORECASE)
 _DONE = "processed_video_name_by_dwpose.txt"
 _VIDEO = "crop_original_video.mp4"
 _FRAMES = tuple((f"results_dwpose/{kind}", f".{kind}") for kind in ("json", "npz", "npy"))  # the plainest first
-# How How2Sign and PHOENIX14T name clips, and what of it is the video's: `ID_3-5-rgb_front` is of `ID-5-rgb_front`,
-# `11August_2010_Wednesday_heute-3` of the broadcast without the number.
-_CUT = (
-    (re.compile(r"(.{11})_\d+(-\d+-rgb_(?:front|side))"), r"\1\2"),
-    (re.compile(r"(.*\d{4}_[A-Z][a-z]+day_[a-z]+)-\d+"), r"\1"),
-)
+# How PHOENIX14T names clips: `11August_2010_Wednesday_heute-3` is of the broadcast without the number.
+_BROADCAST = re.compile(r"(.*\d{4}_[A-Z][a-z]+day_[a-z]+)-\d+")
 _HEAD = 64  # bytes of a line, which tell whether it is blank
 
 
@@ -125,7 +124,7 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
         by = ("human" if language == "gsg" else "unknown") if glosses else ""
         yield Item(
             name, lists.split, row.cells.get(".text", ""), language=language, spoken=spoken, glosses=glosses,
-            glosses_by=by, recording=_recording(lists.part, row.cells.get(".files", "")),
+            glosses_by=by, recording=_recording(lists.part, row.cells.get(".files", "")), usual_fps=FPS.get(language),
             came_from=finding.place(file, line), **media,
         )  # fmt: skip
 
@@ -133,10 +132,9 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
 def _recording(part: str, name: str) -> str:
     """The video that a named clip was cut out of, "" where its name does not tell."""
     clip = name.rpartition("/")[2]
-    for pattern, video in _CUT:
-        if match := pattern.fullmatch(clip):
-            return f"{part}/{match.expand(video)}"
-    return ""
+    broadcast = _BROADCAST.fullmatch(clip)
+    video = broadcast[1] if broadcast else how2sign.video_of(clip)
+    return f"{part}/{video}" if video else ""
 
 
 def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool) -> Found:
@@ -151,7 +149,11 @@ def _of_clip(folder: Path, clip: Path, split: str, names: Names, has_lines: bool
         media = _media(clip)
     except Lacking as lacking:
         return finding.lost(clip.name, split, lacking, place)
-    return Item(name, split, language=language, spoken=spoken, came_from=place, **media)
+    recording = _recording(clip.parent.name if clip.parent != folder else "", name)
+    return Item(
+        name, split, language=language, spoken=spoken, recording=recording, usual_fps=FPS.get(language),
+        came_from=place, **media,
+    )  # fmt: skip
 
 
 def _media(clip: Path) -> dict:

@@ -32,6 +32,7 @@ _JSON = re.compile(r"WLASL_v[\d.]+\.json")
 _SUBSET = re.compile(r"nslt_(\d{1,6})\.json")
 _CLASSES = "wlasl_class_list.txt"
 _YOUTUBE = re.compile(r"youtube|youtu\.be")
+_MOST = 10**9  # frames: no video has as many
 
 
 def splits(source: str | Path, *, subset: int | None = None) -> list[str]:
@@ -84,8 +85,9 @@ def _listed(
             continue
         for about in instances:
             about = about if isinstance(about, dict) else {}
-            if chosen is None or about.get("video_id") in chosen:
-                yield from _sign(about.get("video_id"), gloss, about, about.get("split"), where, folders, split, names)
+            name = about.get("video_id")
+            if chosen is None or not isinstance(name, str) or name in chosen:  # what has no id is told
+                yield from _sign(name, gloss, about, about.get("split"), where, folders, split, names)
 
 
 def _ids(glosses: list) -> set[str]:
@@ -144,6 +146,8 @@ def _media(name: str, about: Mapping, folders: tuple[Path | None, Path | None]) 
     cut, raw = folders
     url = about.get("url")
     url = url if isinstance(url, str) else ""
+    if tables.fault_of(url):
+        raise Lacking("unreadable entry", "its url")
     youtube = bool(_YOUTUBE.search(url))
     recording = url[-11:] if youtube else ""  # a YouTube video's signs are of one recording
     frames = _frames(about)
@@ -166,7 +170,8 @@ def _media(name: str, about: Mapping, folders: tuple[Path | None, Path | None]) 
 def _frames(about: Mapping) -> tuple[int, int | None] | None:
     """From 0, the end excluded; None where the sign is the whole video."""
     first, last = about.get("frame_start", 1), about.get("frame_end", -1)
-    if not isinstance(first, int) or not isinstance(last, int) or first < 1 or last < -1 or last == 0:
+    numbers = isinstance(first, int) and isinstance(last, int)
+    if not numbers or not (0 < first < _MOST and -1 <= last < _MOST and last):
         raise Lacking("start or end is no frame", f"{first!s:.40}, {last!s:.40}")
     if last != -1 and last < first:
         raise Lacking("end before start", f"{first}, {last}")
@@ -198,5 +203,6 @@ def _classes(folder: Path) -> dict[int, str]:
     file = finding.first_there(folder, (_CLASSES,))
     if not file:
         return {}
-    named = (line.strip().split("\t") for line in tables.lines(file))
+    with outside.reading(file, "download it again"):
+        named = [line.strip().split("\t") for line in tables.lines(outside.plain_file(file, "download it again"))]
     return {int(cells[0]): cells[1] for cells in named if len(cells) == 2 and re.fullmatch(r"\d{1,6}", cells[0])}

@@ -15,6 +15,7 @@ import numpy as np
 
 from signer_jax import mirror, storage
 from signer_jax.data import far_shards, records
+from signer_jax.data.datasets.item import Item
 from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared.taking import Taken, checksum
 from signer_jax.data.shards import BROKEN, Shard, pack, unpack
@@ -129,7 +130,7 @@ def read_motion(record: bytes) -> Motion:
 def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     """What a part's table says of an item that is kept: by `text` it has a text record, by `sentence` words; `film` is
     the same for what was cut out of one video, by the dataset's name of it or by the file's checksum, "" where neither
-    tells; `same` is the same for the same part of the same files.
+    tells, and `film_by` says which of these it is; `same` is the same for the same part of the same files.
     """
     item, pose = taken.item, taken.pose
     file = origin.get("video_sha256") or origin.get("pose_sha256", "")
@@ -139,12 +140,18 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
         "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
         "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
         "sentence": sentence_key(item.text),
-        "film": item.recording or (file if item.line is None else ""),
+        "film": item.recording or (file if item.line is None else ""), "film_by": _film_by(item, origin),
         "same": hashlib.sha256(repr(part).encode()).hexdigest()[:16] if file else "",
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,
         "fps": 0 if pose is None else float(pose.fps), "video_fps": float(taken.video_fps),
         "height": taken.size[0], "width": taken.size[1],
     }  # fmt: skip
+
+
+def _film_by(item: Item, origin: Mapping[str, str]) -> str:
+    if item.recording:
+        return "name"
+    return next((what for what in ("video", "pose") if f"{what}_sha256" in origin and item.line is None), "")
 
 
 def is_sign(row: Mapping[str, Any]) -> bool:

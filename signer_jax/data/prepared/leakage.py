@@ -1,4 +1,4 @@
-"""What splits of different sets share, when one run reads several: a set's own report knows that set alone."""
+"""What splits share: those of a set, for its report, and of different sets, where one run reads several."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,50 @@ from itertools import combinations, permutations
 from typing import Any
 
 KINDS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
-_EXAMPLES = 3
+_EXAMPLES = 3  # names of a leak between sets
+_OF_A_SET = 5
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\b")  # of a file, and maybe a line in it; else a dataset's name of a recording
 
 Seen = dict[str, dict[str, dict[str, str]]]  # of a set: kind -> split -> value -> the name of a sample
+Ways = dict[str, dict[str, set[str]]]  # of a set: kind -> split -> how its samples are known, "" of some that are not
+
+
+def add_ways(ways: Ways, split: str, row: Mapping[str, Any]) -> None:
+    """Adds how a table's row is known: its sentence, its signer, its recording by a name or by a file's bytes."""
+    known = {"signer": "name" if row["signer"] else ""}
+    if row["sentence"] or not row["glosses"]:  # a sign that is shown alone is no sentence
+        known["sentence"] = "words" if row["sentence"] else ""
+    if row["film"] or row["seconds"]:  # a text alone is of no recording
+        known["film"] = row.get("film_by", "")
+    for kind, way in known.items():
+        ways.setdefault(kind, {}).setdefault(split, set()).add(way)
+
+
+def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """What two splits of a set share. Where samples of one are not known, or in other ways than those of the other, a
+    number is the least that it may be (`at_least`), and 0 says nothing: None, as where a split does not say it at all.
+    """
+    rows = []
+    for kind, what in KINDS.items():
+        of_kind, by_split = ways.get(kind, {}), seen.get(kind, {})
+        for one, other in combinations(splits, 2):
+            here, there = by_split.get(one, {}), by_split.get(other, {})
+            shared = sorted(here.keys() & there.keys())
+            known = of_kind.get(one) == of_kind.get(other) and "" not in of_kind.get(one, set())
+            rows.append({
+                "what": what, "splits": [one, other],
+                "shared": len(shared) if here and there and (known or shared) else None,
+                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_OF_A_SET]],
+                **({"at_least": True} if shared and not known else {}),
+            })  # fmt: skip
+    return rows
+
+
+def count_of(row: Mapping[str, Any]) -> str:
+    """How many are shared, for people."""
+    if row["shared"] is None:
+        return "not known"
+    return f"at least {row['shared']}" if row.get("at_least") else str(row["shared"])
 
 
 def see(seen: Seen, dataset: str, split: str, row: Mapping[str, Any]) -> None:

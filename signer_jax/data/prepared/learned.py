@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout
+from signer_jax.errors import SignerError
 from signer_jax.writing import words_of
 
 Row = Mapping[str, Any]
@@ -50,6 +52,37 @@ def told(found: Mapping[str, int]) -> str:
     reasons = {reason: count for reason, count in found.items() if reason != "texts" and count}
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     return f"no glosses are learned of {sum(reasons.values())} of {found['texts']} texts: {listed}" if reasons else ""
+
+
+def makers(rows: Iterable[Row], glosses_by: Sequence[str]) -> dict[str, Counter[str]]:
+    """By language, of how many sentences, prompts aside, a run learns whose glosses."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        if is_sentence(row, glosses_by) and not row["prompt_by"]:
+            found.setdefault(row["language"], Counter())[row["glosses_by"]] += 1
+    return found
+
+
+def mixed(found: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """By language the makers and their numbers, where there are several."""
+    return {
+        language: ", ".join(f"{by or 'nobody known'} {count}" for by, count in sorted(of.items()))
+        for language, of in sorted(found.items()) if len(of) > 1
+    }  # fmt: skip
+
+
+def check_makers(found: Mapping[str, Mapping[str, int]], glosses_by: Sequence[str]) -> None:
+    """Raises `SignerError` where sentences of a language have glosses by programs and others' beside them, unless
+    `glosses_by` names the makers.
+    """
+    told = mixed(found)
+    for language, of in found.items():
+        if not glosses_by and language in told and any(by in MACHINES for by in of) and not {*of} <= {*MACHINES}:
+            every = ",".join(sorted({*of} - {""}))
+            raise SignerError(
+                f"config.data.glosses_by (): sentences of {language} have glosses by programs beside others' "
+                f"({told[language]}); name those to learn, --config.data.glosses_by={every} for all"
+            )
 
 
 def glosses(table: Mapping[str, Any], glosses_by: Sequence[str]) -> dict[str, set[str]]:

@@ -79,14 +79,19 @@ def opened(directory: str | Path) -> records.Corpus:
 
 def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], glosses_by: Sequence[str] = ()) -> None:
     """The run's corpus: a folder with `corpus.json` alone. Glosses are learned of texts whose glosses are by one of
-    `glosses_by`, of all where it names none; how many texts that leaves out is said, and what splits of different sets
-    share. Raises `SignerError` as `sets_of`, and where `fps` is 0 and samples have several rates.
+    `glosses_by`, of all where it names none; how many texts that leaves out is said, by whom the others are where they
+    are by several, and what splits of different sets share. Raises `SignerError` as `sets_of`, where `fps` is 0 and
+    samples have several rates, and where programs' glosses would mix with others' unasked.
     """
     sets = sets_of(source)
+    makers = learned.makers((row for one in sets for row in _rows(one, "train")), glosses_by)
+    learned.check_makers(makers, glosses_by)
     names = _names(sets)
     seen: list[leakage.Seen] = [{} for _ in sets]
     untaught: dict[str, dict[str, int]] = {}
     say = partial(_say, source)
+    for language, of in learned.mixed(makers).items():
+        say(f"'train': glosses of {language} are by {of}")
     splits = list(dict.fromkeys(["train", "dev", "test", *(split for one in sets for split in one.counts)]))
     counts: dict[str, dict[str, int]] = {}
     signers: set[str] = set()

@@ -5,7 +5,6 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
 
-_EXAMPLES = 5  # names of a leak
 LEFT_OUT, OTHERWISE = "left_out.csv", "kept_otherwise.csv"  # every name; the report has the first of each kind
+_UNSIGNED = ("openvid",)  # what shows no sign language
 _KEPT = 1000  # rows of a kind in report.json
 _SHOWN = 20  # names of a reason on the page
 _SAMPLES = 8  # pictures
@@ -86,8 +85,10 @@ def _gathered(
     by: Counter[str] = Counter()
     posed: Counter[str] = Counter()
     languages: set[str] = set()
+    lacks: Counter[str] = Counter()  # texts without a language, or without glosses
     # kind -> split -> value -> a name
-    seen: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in leakage.KINDS}
+    seen: leakage.Seen = {kind: {} for kind in leakage.KINDS}
+    ways: leakage.Ways = {}
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     named: set[str] = set()
     twice: set[str] = set()  # in two splits
@@ -131,6 +132,8 @@ def _gathered(
                 for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
                     lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1
+                lacks["language"] += bool(one["sentence"]) and not one["language"]
+                lacks["glosses"] += bool(one["sentence"]) and not one["glosses"]
                 if one["frames"]:
                     posed[one["pose_by"] or "the dataset"] += 1
                 if one["seconds"]:
@@ -140,6 +143,7 @@ def _gathered(
                 if one["video_fps"]:
                     rates[f"video {one['video_fps']:.6g}"] += 1
                     sizes[f"{one['width']}x{one['height']}"] += 1
+                leakage.add_ways(ways, split, one)
                 for kind, of in seen.items():
                     if one[kind]:
                         of.setdefault(split, {}).setdefault(one[kind], one["name"])
@@ -156,6 +160,7 @@ def _gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
+        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values())),
         "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
         "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
         "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items()))},
@@ -163,7 +168,7 @@ def _gathered(
         "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
         "glosses_by": dict(by), "poses_by": dict(posed),
-        "leakage": _leakage(seen, [split for split, count in counts.items() if count["kept"]]),
+        "leakage": leakage.within(seen, ways, [split for split, count in counts.items() if count["kept"]]),
         "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
@@ -181,6 +186,22 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["videos"] += one["video_fps"] > 0
     count["posed_videos"] += one["frames"] > 0 and one["video_fps"] > 0
     count["signs"] += layout.is_sign(one)
+
+
+def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> list[str]:
+    """What of the whole set a run will stumble over, in lines."""
+    lines = []
+    if lacks["language"] and about["dataset"] not in _UNSIGNED:
+        lines.append(f"{lacks['language']} of {texts} texts have no language, so that no run learns glosses of them; "
+                     "name it with --language")  # fmt: skip
+    maker = about["how"]["glosses"].partition(" ")[0]
+    if lacks["glosses"] and maker != "none":
+        of = (
+            "rules are of English texts: name these with --spoken en where the dataset does not" if maker == "rules"
+            else "the run must know the language, which --language names where the dataset does not"
+        )  # fmt: skip
+        lines.append(f"{lacks['glosses']} of {texts} texts have no glosses, and --glosses {maker} made none; {of}")
+    return lines
 
 
 def _filters(counts: Mapping[str, Mapping[str, int]], reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -226,20 +247,6 @@ def _coverage(glosses: Mapping[str, Mapping[str, Counter[str]]]) -> dict[str, An
     }  # fmt: skip
 
 
-def _leakage(seen: Mapping[str, Mapping[str, Mapping[str, str]]], splits: Sequence[str]) -> list[dict[str, Any]]:
-    """What two splits share, of sentences, signers and videos: how many, None where one of the two does not say."""
-    rows = []
-    for kind, by_split in seen.items():
-        for one, other in combinations(splits, 2):
-            here, there = by_split.get(one, {}), by_split.get(other, {})
-            shared = sorted(here.keys() & there.keys())
-            rows.append({
-                "what": leakage.KINDS[kind], "splits": [one, other], "shared": len(shared) if here and there else None,
-                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_EXAMPLES]],
-            })  # fmt: skip
-    return rows
-
-
 # ---- The page --------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +274,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                      for what, names in report["kept_otherwise"].items()]  # fmt: skip
         note = f"All of them are in {OTHERWISE}."
         tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, note))
+    if report["remarks"]:
+        tables.append(("To be known", ("remark",), [[line] for line in report["remarks"]], ""))
     lengths = report["lengths"]
     if lengths:
         kinds = ("count", "hours", "shortest", "median", "longest")
@@ -288,8 +297,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                  for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
         heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
-    cells = [[row["what"], " and ".join(row["splits"]), "not known" if row["shared"] is None else row["shared"],
-              ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
+    cells = [[row["what"], " and ".join(row["splits"]), leakage.count_of(row), ", ".join(row["examples"])]
+             for row in report["leakage"]]  # fmt: skip
     if cells:
         tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
     html.write(
@@ -302,8 +311,11 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
 def _said(how: Mapping[str, Any]) -> dict[str, object]:
     size = how["size"]
     return {
+        "poses cleaned": {"all": "of all splits", "train": "of train alone"}.get(how.get("clean", "all"), "none"),
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
+        **({"language of what names none": how["language"]} if how["language"] else {}),
+        **({"language of texts that name none": how["spoken"]} if how["spoken"] else {}),
         "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
         **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
            if how["pose_size"] else {}),

@@ -6,25 +6,22 @@ than it came says so in `Taken.mended`.
 
 import hashlib
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
-from signer_jax import outside
 from signer_jax.data import framing, timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.prepared import poses
+from signer_jax.data.prepared import pictures, poses
 from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
-from signer_jax.pose.clean import clean
+from signer_jax.pose.clean import cleaned
 from signer_jax.pose.formats import clip as clips
 from signer_jax.pose.formats.clip import Clip
 from signer_jax.types import Pose
@@ -32,24 +29,25 @@ from signer_jax.types import Pose
 # Why an item is left out, in the order in which it is asked.
 FILTERS = (
     "text is damaged", "no text, pose or video", "video is damaged or cut short", "no frame rate",
-    "pose cannot be read", "no person in the pose", "no size of the picture", "begins beyond its end",
+    "no telling which frame a picture is", "pose cannot be read", "no person in the pose", "no size of the picture",
+    "begins beyond its end",
     "end before start", "pose and video disagree", "too short", "no frame of its time", "too long", "too large",
 )  # fmt: skip
 (
-    _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE, _SHORT,
-    STILL, LONG, LARGE,
+    _BAD_TEXT, _NOTHING, _BAD_VIDEO, _NO_RATE, _NO_TELLING, _BAD_POSE, NOBODY, _NO_SIZE, _BEYOND, _BACKWARDS, DISAGREE,
+    _SHORT, STILL, LONG, LARGE,
 ) = FILTERS  # fmt: skip
 # What is kept otherwise than it came, each told of every item of which it holds.
 CUT = "end beyond the video's end: cut there"
 SHORTER = "pose of a part of the sample alone: cut to it"
 VARIABLE = "variable frame rate: brought to one by the frames' times"
 TURNED = "video says that it is to be turned: upright"
-GAPS = "frames are missing in the folder: the nearest is shown in their place"
 HELD = "frames of the video cannot be read: the nearest is shown in their place"
 PADDED = "odd height or width: the last row or column is repeated"
 RATE = "pose names another frame rate than its video: the video's times are taken"
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
+USUAL = "pose says no frame rate: the dataset's usual one is taken"
 SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
 SEVERAL = "several people in the pose or the video: one of them is followed"
 FIRST = "several people in the pose file: the first is taken"
@@ -59,6 +57,10 @@ STRETCHED = "pose is of a picture of another shape than its video's: brought to 
 UNSIZED = "pose names a picture of 1000x1000, as where nobody said its size: taken in its video's pixels"
 OTHER_TIMES = "clip was cut by other times than its text: the seconds of both"
 UNITS = "pose is not in its video's pixels: the whole picture is taken"
+# What cleaning did to a pose, with the number of joints, each in a frame.
+DROPPED = "hand found twice: dropped where it is far from its arm (joints of those that are seen)"
+FILLED = "hand's joints missing for one or two frames: filled in by a straight line (joints of those that are seen)"
+MOVED = "finger's joints off their hand for one frame: put between the frames around (joints of those that are seen)"
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
     clips.SEVERAL: SEVERAL, clips.FIRST: FIRST, clips.NOBODY: HOLES, clips.NO_FILE: HOLES, clips.OVERRULED: OVERRULED,
@@ -71,10 +73,7 @@ _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
-_MOST_PIXELS = 36_000_000  # of a picture in a folder of frames
-_NUMBER = re.compile(r"\d{1,12}$")  # behind a picture's name
 _UNSAID = (1000, 1000)  # what pose_format's load_openpose writes into a .pose where nobody gives it a size
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,14 @@ class How:
     video: str = "bytes"  # or none
     prompts: int = 0  # a training text, by templates
     glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
+    language: str = ""  # IANA codes of the sign language and of the texts' of what names none
+    spoken: str = ""
+    clean: str = "all"  # or train, or none: of which splits poses are cleaned
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What is kept of an item. The pose is normalised, and cleaned."""
+    """What is kept of an item. The pose is normalised, and cleaned where `How` says so."""
 
     item: Item
     seconds: float = 0.0
@@ -106,6 +108,7 @@ class Taken:
     scale: float = 0.0  # pixels a shoulder width
     pose_layout: str = ""  # of a pose file whose ending stands for several
     mended: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)  # of some of `mended`
     pose_by: str = ""  # the estimator that made the pose; "" of the dataset's own
 
 
@@ -148,10 +151,11 @@ def _left(reason: str, error: SignerError) -> Exception:
 
 
 def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Clip:
-    if not (poses.says_rate(item) or shown is not None or how.pose_fps):
+    assumed = how.pose_fps or item.usual_fps
+    if not (poses.says_rate(item) or shown is not None or assumed):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
-        clip = poses.read(item, item.fps or (how.pose_fps if shown is None else shown.rate) or None)
+        clip = poses.read(item, item.fps or (assumed if shown is None else shown.rate) or None)
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
     if clip.unit != clips.SHARES:
@@ -197,7 +201,7 @@ class _Shown:
     size: tuple[int, int]
     turned: bool = False
     plain: bool = False  # a file that can be kept as it is
-    gaps: bool = False  # pictures are missing in the folder
+    told: tuple[str, ...] = ()  # of a folder of pictures
     pictures: tuple[Path, ...] = ()
 
     @property
@@ -210,7 +214,7 @@ class _Shown:
             return
         for time, file in zip(self.stamps, self.pictures, strict=True):
             if start - 1e-4 <= time < end - 1e-4:
-                yield float(time), _picture(file)
+                yield float(time), pictures.picture(file)
 
 
 def _shown(item: Item) -> _Shown:
@@ -231,47 +235,15 @@ def _shown(item: Item) -> _Shown:
 def _frames_folder(path: Path, fps: float | None) -> _Shown:
     if not fps:
         raise LeftOut(_NO_RATE, f"{path}: a folder of pictures says none; name it in a column fps")
-    files = tuple(sorted((file for file in path.iterdir() if file.suffix.lower() in _PICTURES), key=_place))
-    if not files:
-        raise SignerError(f"{path}: holds no picture; extract it again")
-    outside.check_inside(path, [file.name for file in files], "extract it again")
-    numbers = _numbers([file.stem for file in files])
-    gaps = numbers[-1] >= len(files)
-    return _Shown(path, numbers / fps, fps, not gaps, _picture(files[0]).shape[:2], gaps=gaps, pictures=files)
+    try:
+        found = pictures.listed(path)
+    except pictures.NoTelling as why:
+        raise LeftOut(_NO_TELLING, f"{why}; name them by the frames' numbers") from None
+    size = pictures.picture(found.files[0]).shape[:2]
+    return _Shown(path, found.frames / fps, fps, not found.gaps, size, told=found.told, pictures=found.files)
 
 
-def _place(file: Path) -> tuple[str, int, str]:
-    """By which pictures are put in order: 10 comes after 9, with zeros before it and without."""
-    number = _NUMBER.search(file.stem)
-    return (file.stem[: number.start()], int(number[0]), file.name) if number else (file.stem, -1, file.name)
-
-
-def _numbers(stems: list[str]) -> np.ndarray:
-    """Which frame each picture is, from 0: by the number that ends its name where most numbers are there, else in their
-    order.
-    """
-    ends = [_NUMBER.search(stem) for stem in stems]
-    found = np.array([int(end[0]) if end else -1 for end in ends])
-    steps = np.diff(found)
-    if (found < 0).any() or (steps < 1).any():
-        return np.arange(len(stems))
-    numbers = (found - found[0]) // max(int(np.gcd.reduce(steps)) if len(steps) else 1, 1)
-    return numbers if numbers[-1] < 2 * len(stems) else np.arange(len(stems))
-
-
-def _picture(file: Path) -> UInt8[np.ndarray, "h w 3"]:
-    with outside.reading(file, "resize it"):
-        try:
-            with outside.plain_file(file, "give a picture").open("rb") as data:
-                picture = Image.open(data, formats=("PNG", "JPEG", "WEBP"))
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise SignerError(f"{file}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError) as error:
-            raise SignerError(f"{file}: is a damaged picture ({outside.reason_of(error)}); extract it again") from None
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _hash(path: Path, size: int, changed: int) -> str:
     found = hashlib.sha256()
     with path.open("rb") as file:
@@ -297,12 +269,12 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
     if clip is not None:
         kinds = (remark.kind for remark in clip.remarks if isinstance(remark, clips.Remark))
         mended += dict.fromkeys(_REMARKS[kind] for kind in kinds)
-        mended += [ASSUMED] * (shown is None and not poses.says_rate(item))
+        mended += [ASSUMED if how.pose_fps else USUAL] * (shown is None and not poses.says_rate(item))
         pose = clip.pose if shown is None else _in_video(clip, shown, mended)
     pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
     if shown is not None:
         stamps, rate, whole = shown.stamps, shown.rate, shown.end
-        mended += [GAPS if shown.gaps else VARIABLE] * (not shown.even) + [TURNED] * shown.turned
+        mended += [*shown.told] + [VARIABLE] * (not shown.even and not shown.pictures) + [TURNED] * shown.turned
     else:
         assert pose is not None
         stamps, rate = np.arange(len(pose)) / pose_rate, pose_rate
@@ -318,7 +290,10 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
     _inside(stamps, start, end)
     fps = how.fps or rate
     seconds = end - start
-    mended += [OTHER_TIMES] * (item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME)
+    details: dict[str, str] = {}
+    if item.lasts is not None and abs(seconds - item.lasts) > _SAME_TIME:
+        mended.append(OTHER_TIMES)
+        details[OTHER_TIMES] = f"{seconds:.2f}, {item.lasts:.2f}"
     if timing.count(seconds, fps) > _MOST_FRAMES:
         raise LeftOut(LONG, f"{seconds:.0f} seconds, {timing.count(seconds, fps)} frames; a frame's time may be wrong")
     centre, scale = None, 0.0
@@ -331,17 +306,30 @@ def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: 
         except SignerError as error:
             raise _left(NOBODY, error) from None
         centre = centre[:2]
-        pose = timing.at_times(clean(_deep(moved)), times[inside], timing.grid(start, end, fps), fps)
+        moved = _deep(moved)
+        if how.clean == "all" or (how.clean == "train" and item.split == "train"):
+            moved = _cleaned(moved, mended, details)
+        pose = timing.at_times(moved, times[inside], timing.grid(start, end, fps), fps)
     layout = "" if clip is None else clip.layout
     if shown is None or not keep:
-        return Taken(item, seconds, pose, pose_layout=layout, mended=tuple(mended))
+        return Taken(item, seconds, pose, pose_layout=layout, mended=tuple(mended), details=details)
     height, width = shown.size
     if centre is not None and not (scale > 2 and 0 <= centre[0] <= width and 0 <= centre[1] <= height):
         # Units of its own, or another picture's.
         centre, scale = None, 0.0
         mended.append(UNITS)
     data, size, centre, scale = _video(shown, how, start, end, whole, fps, centre, scale, mended)
-    return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended))
+    return Taken(item, seconds, pose, data, fps, size, centre, scale, layout, tuple(mended), details)
+
+
+def _cleaned(pose: Pose, mended: list[str], details: dict[str, str]) -> Pose:
+    found = cleaned(pose)
+    seen = int((pose.confidence > 0).sum())
+    for what, count in ((DROPPED, found.dropped), (FILLED, found.filled), (MOVED, found.moved)):
+        if count:
+            mended.append(what)
+            details[what] = f"{count} of {seen}"
+    return found.pose
 
 
 def _inside(times: np.ndarray, start: float, end: float) -> np.ndarray:

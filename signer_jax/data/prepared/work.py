@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,12 @@ from signer_jax.data.prepared.layout import (
     motion_record,
     origin_of,
     part_name,
+    relative,
     row,
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, OTHER_TIMES, How, LeftOut, Taken, take
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
@@ -64,6 +65,7 @@ class Job:
     subset: int | None = None  # of a dataset that has some
     estimator: Estimator | None = None  # of poses that the dataset lacks
     glosses: Glosses | None = None  # for texts without any
+    remarks: Sequence[str] = ()  # what is to be told of the source, in lines
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -84,12 +86,12 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
                   unit="item") as bar:  # fmt: skip
         for split, _ in counts:
-            listing = listings[split] = _Listing(job.items(split))
+            listing = listings[split] = _Listing(job.items(split), job.source)
             found = islice(listing, worker, None, workers)
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
-                if _whole(job.out, name, key := _key(chunk), far):
+                if _whole(job.out, name, chunk, key := _key(chunk, job.source), far):
                     bar.update(len(chunk))
                     bar.initial += len(chunk)  # the estimate is of what is made
                 else:
@@ -99,7 +101,7 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             for _ in listing:  # what comes behind the worker's last
                 pass
     listed = {split: listing.json() for split, listing in listings.items()}
-    done = {"version": VERSION, "parts": made, "listed": listed}
+    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": list(job.remarks)}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
     return merge(job.out, wait=False)
 
@@ -124,13 +126,23 @@ def claim(job: Job, workers: int) -> None:
         else:
             _begin(file, storage.to_json(about))
     there = about_of(job.out)
-    for name, value in about.items():
-        if there.get(name) != value:
+    del about["source"]  # which another machine has elsewhere: the items say whether it is the same
+    usual = {f"how: {name}": value for name, value in asdict(How()).items()}  # of what an older program did not ask
+    begun, asked = (_by_name(one) for one in (there, about))
+    for name, value in asked.items():
+        if (was := begun.get(name, usual.get(name))) != value:
             raise SignerError(
-                f"--out {job.out}: was begun with {name} {there.get(name)!r}, not {value!r}; go on as it was begun, or "
-                "choose another folder"
+                f"--out {job.out}: was begun with {name} {was!r}, not {value!r}; go on as it was begun, or choose "
+                "another folder"
             )
     (job.out / PARTS).mkdir(parents=True, exist_ok=True)
+
+
+def _by_name(about: Mapping[str, Any]) -> dict[str, Any]:
+    how = about.get("how")
+    return (
+        {**about, "how": None} | {f"how: {name}": value for name, value in how.items()} if isinstance(how, dict) else {}
+    )
 
 
 def _holds_others(folder: Path, name: str) -> bool:
@@ -192,8 +204,8 @@ class _Listing:
     every n-th of one list and every n-th of another are no whole one.
     """
 
-    def __init__(self, items: Iterable[Found]) -> None:
-        self._items = iter(items)
+    def __init__(self, items: Iterable[Found], source: Path) -> None:
+        self._items, self._source = iter(items), source
         self._said = hashlib.sha256()
         self._count = 0
 
@@ -202,7 +214,7 @@ class _Listing:
 
     def __next__(self) -> Found:
         found = next(self._items)
-        self._said.update(repr(found).encode("utf-8", "surrogateescape"))
+        self._said.update(_told(found, self._source))
         self._count += 1
         return found
 
@@ -210,19 +222,49 @@ class _Listing:
         return {"items": self._count, "sha256": self._said.hexdigest()}
 
 
-def _key(chunk: Sequence[Found]) -> str:
-    """Of all that a part depends on: what the dataset says of its items, and their files' sizes and times, of a folder
+def _told(found: Found, source: Path) -> bytes:
+    """What the dataset says of an item, wherever its folder lies."""
+    if isinstance(found, Item):
+        video, pose = (path and Path(relative(path, source)) for path in (found.video, found.pose))
+        found = replace(found, video=video, pose=pose)
+    else:
+        found = replace(found, detail=found.detail.replace(f"{source}{os.sep}", ""))
+    return repr(found).encode("utf-8", "surrogateescape")
+
+
+def _key(chunk: Sequence[Found], source: Path) -> str:
+    """Of what a part depends on: what the dataset says of its items, and their files' names and sizes, of a folder
     those of the files in it. So what was left out is looked at again where somebody mended it.
     """
     said = hashlib.sha256(str(VERSION).encode())
     for found in chunk:
-        said.update(repr(found).encode("utf-8", "surrogateescape"))
-        for path in (found.video, found.pose) if isinstance(found, Item) else ():
-            for file in _files(path):
-                with suppress(FileNotFoundError):
-                    there = file.stat()
-                    said.update(f"{file.name} {there.st_size} {there.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+        said.update(_told(found, source))
+        for file, there in _files_of(found):
+            said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
     return said.hexdigest()
+
+
+def _times(chunk: Sequence[Found]) -> str:
+    """Of when the files of a part were changed: where these are the same, the bytes are taken to be."""
+    times = [there.st_mtime_ns for found in chunk for _, there in _files_of(found)]
+    return hashlib.sha256(repr(times).encode()).hexdigest()
+
+
+def _sums(found: Found) -> list[str]:
+    """SHA-256 of the files of an item."""
+    sums = []
+    for path in (found.video, found.pose) if isinstance(found, Item) else ():
+        if path is not None:
+            with suppress(FileNotFoundError):
+                sums.append(checksum(path))
+    return sums
+
+
+def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in (found.video, found.pose) if isinstance(found, Item) else ():
+        for file in _files(path):
+            with suppress(FileNotFoundError):
+                yield file, file.stat()
 
 
 def _files(path: Path | None) -> list[Path]:
@@ -231,15 +273,17 @@ def _files(path: Path | None) -> list[Path]:
     return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
-def _whole(out: Path, name: str, key: str, far: Mapping[str, int]) -> bool:
+def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
     """Whether a part is there, of these items, with the bytes that were written; `far` are in the bucket alone, which
-    keeps bytes or loses a file.
+    keeps bytes or loses a file. Items whose files have other times than they had are read for their checksums.
     """
     try:
         table = table_of(out, name)
     except SignerError:
         return False
     if table.get("items") != key:
+        return False
+    if table.get("times") != _times(chunk) and table.get("sums") != _sum_of(map(_sums, chunk)):
         return False
     for file, said in table["files"].items():
         path = out / PARTS / file
@@ -250,6 +294,10 @@ def _whole(out: Path, name: str, key: str, far: Mapping[str, int]) -> bool:
     return True
 
 
+def _sum_of(sums: Iterable[Sequence[str]]) -> str:
+    return hashlib.sha256(repr(list(sums)).encode()).hexdigest()
+
+
 def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[int], Any]) -> None:
     """Writes a part: its two files, then its table."""
     folder = job.out / PARTS
@@ -257,13 +305,16 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
     storage.discard(table)  # of other items, or damaged
     files = {kind: folder / f"{name}.{kind}.arrayrecord" for kind in (TEXT, MOTION)}
     said = _Table()
+    times = _times(chunk)  # what is changed while it is read is read again
     with (
         storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
         glossed_by = job.how.glosses.split(" ")[0]
-        for found in glossed(chunk, job.glosses, glossed_by) if job.glosses else chunk:
+        named = [_named(found, job.how) for found in chunk]
+        for found in glossed(named, job.glosses, glossed_by) if job.glosses else named:
             text, motion = said.records(found, job)
+            said.sums.append(_sums(found))
             if text is not None:
                 write_text(text)
             if motion is not None:
@@ -281,9 +332,18 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
             storage.discard(path)
             continue
         written[path.name] = {"records": records[kind], "bytes": path.stat().st_size, "sha256": file_sum(path)}
-    whole = {"version": VERSION, "split": split, "items": key, "files": written, **said.json()}
+    depends = {"items": key, "times": times, "sums": _sum_of(said.sums)}
+    whole = {"version": VERSION, "split": split, **depends, "files": written, **said.json()}
     storage.write_file(table, storage.list_bytes(whole, f"{table}", "give --per-part a smaller number"))
     mirror.leave_there(files[MOTION])
+
+
+def _named(found: Found, how: How) -> Found:
+    """With the languages of the set where it names none."""
+    if isinstance(found, Left) or not (how.language or how.spoken):
+        return found
+    spoken = found.spoken or (how.spoken if found.text or found.prompt else "")
+    return replace(found, language=found.language or how.language, spoken=spoken)
 
 
 class _Table:
@@ -293,6 +353,7 @@ class _Table:
         self.kept: list[dict[str, Any]] = []
         self.left: list[dict[str, str]] = []
         self.mended: dict[str, list[str]] = {}
+        self.sums: list[list[str]] = []  # of each item's files
         self.words: dict[str, set[str]] = {}
         self.glosses: dict[str, Counter[str]] = {}
         self.made: dict[str, dict[str, Counter[str]]] = {}  # the same by who made them, once for a text's prompts
@@ -325,8 +386,8 @@ class _Table:
         item = taken.item
         self.kept.append(kept)
         for what in taken.mended:
-            both = f" ({taken.seconds:.2f}, {item.lasts:.2f})" if what == OTHER_TIMES else ""
-            self.mended.setdefault(what, []).append(item.name + both)
+            detail = f" ({taken.details[what]})" if what in taken.details else ""
+            self.mended.setdefault(what, []).append(item.name + detail)
         if item.language:
             said = item.prompt if item.prompt_by else item.text
             self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
@@ -372,11 +433,13 @@ def merge(out: Path, *, wait: bool) -> bool:
         mirror.bring(out, _is_large)  # the tables of all workers, which the whole set is put together from
     parts: dict[str, list[str]] = {split: [] for split in about["splits"]}
     listings: list[dict[str, dict[str, Any]]] = []
+    remarks: dict[str, None] = {}
     for worker in range(workers):
         try:
             done = read_json(_done_file(out, worker, workers), LISTS)
             listed = done["parts"]
             listings.append(done["listed"])
+            remarks |= dict.fromkeys(map(str, done.get("remarks", ())))
         except (FileNotFoundError, KeyError, ValueError):  # or it is of an older program, or damaged
             if wait:
                 raise SignerError(
@@ -395,6 +458,7 @@ def merge(out: Path, *, wait: bool) -> bool:
         return False
     mend = "divide the dataset into several sets"
     storage.write_file(out / "index.json", storage.list_bytes(index, f"{out}: index.json", mend))
+    report["remarks"] = [*remarks, *report["remarks"]]
     storage.write_file(out / "report.json", storage.to_json(report))
     summary.write_page(out, index, report)
     names = ["about.json", "index.json", "report.json", "report.html", summary.LEFT_OUT, summary.OTHERWISE]
