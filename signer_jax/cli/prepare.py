@@ -80,6 +80,11 @@ def add(commands: Any) -> None:
         "people's everywhere",
     )  # fmt: skip
     parser.add_argument(
+        "--glosses-for", choices=("lacking", "all"), default="lacking",
+        help="give them to texts without any (lacking), or to all in place of the dataset's own: further glosses for "
+        "what a run learns beside the set with people's",
+    )  # fmt: skip
+    parser.add_argument(
         "--language", metavar="CODE",
         help="the sign language (IANA code such as ase) of samples for which the dataset names none",
     )  # fmt: skip
@@ -115,6 +120,8 @@ def run(arguments: argparse.Namespace) -> None:
     by, _, taught = arguments.glosses.partition(":")
     if arguments.glosses not in ("none", "rules") and not (by == "slul" and taught):
         raise SignerError(f"--glosses {arguments.glosses}: give none, rules, or slul:RUN with a trained run's folder")
+    if arguments.glosses == "none" and arguments.glosses_for != "lacking":
+        raise SignerError(f"--glosses-for {arguments.glosses_for}: there are none to give; add --glosses slul:RUN")
     if (arguments.poses in ESTIMATORS) != bool(arguments.pose_weights):
         raise SignerError(
             f"--poses {arguments.poses}: needs --pose-weights, the folder of its files" if arguments.poses in ESTIMATORS
@@ -146,7 +153,7 @@ def run(arguments: argparse.Namespace) -> None:
     glosses, glosses_by = _of_run(taught) if taught else (glossing.by_rules if by == "rules" else None, by)
     how = How(
         arguments.fps, arguments.pose_fps, pose_size, size, arguments.poses, estimator.made_by if estimator else "",
-        arguments.video, arguments.prompts, glosses_by, language, spoken, arguments.clean,
+        arguments.video, arguments.prompts, glosses_by, arguments.glosses_for, language, spoken, arguments.clean,
     )  # fmt: skip
 
     def items(split: str) -> "Iterable[Found]":

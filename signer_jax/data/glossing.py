@@ -1,4 +1,4 @@
-"""Glosses for texts without any, made by a program: what nobody annotated, and told as `rules` or `slul` everywhere.
+"""Glosses by a program, of texts without any or of all: what nobody annotated, told as `rules` or `slul` everywhere.
 
 The rules are for English alone. A word becomes its base form in lower case, as WLASL writes its glosses; articles,
 forms of "be", "do" as an auxiliary, "to", "of" and the 's of an owner are left out. The order is the text's. This is no
@@ -81,12 +81,14 @@ def by_rules(texts: Sequence[str], language: str, spoken: str) -> list[tuple[str
     return [english(text) for text in texts] if spoken.split("-")[0].lower() == "en" else None
 
 
-def glossed(found: Sequence[Found], glosses: Glosses, by: str) -> list[Found]:
-    """The items; those with a text and without glosses have the ones that are made of it, where there are any."""
+def glossed(found: Sequence[Found], glosses: Glosses, by: str, every: bool = False) -> list[Found]:
+    """The items; those with a text and without glosses, or `every` one with a text, have the ones that are made of it,
+    where there are any.
+    """
     made = list(found)
     lacking: dict[tuple[str, str], list[tuple[int, Item]]] = {}
     for i, one in enumerate(found):
-        if isinstance(one, Item) and one.text and not one.glosses:
+        if isinstance(one, Item) and one.text and (every or not one.glosses):
             lacking.setdefault((one.language, one.spoken), []).append((i, one))
     for (language, spoken), items in lacking.items():
         for (i, one), its in zip(items, glosses([one.text for _, one in items], language, spoken) or (), strict=False):

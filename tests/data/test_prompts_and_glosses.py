@@ -75,6 +75,9 @@ def test_only_what_lacks_glosses_gets_some():
     made = glossing.glossed(items, glossing.by_rules, "rules")
     assert made[0].glosses == ("it", "rain") and made[0].glosses_by == "rules"
     assert made[1:] == items[1:]
+    all_of_them = glossing.glossed(items, glossing.by_rules, "rules", every=True)
+    assert all_of_them[2].glosses == ("it", "rain") and all_of_them[2].glosses_by == "rules"
+    assert [all_of_them[i] for i in (0, 1, 3, 4)] == [made[i] for i in (0, 1, 3, 4)]
 
 
 # ---- The command -----------------------------------------------------------------------------------------------------
@@ -186,6 +189,16 @@ def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
     made = dict(report["glosses_by"])
     assert made.pop("human") == 2 and set(made) <= {"slul", "none"} and made["none"] >= 1  # 早上好 has no such language
     assert re.fullmatch(rf"slul \({re.escape(str(tiny_run))}, parameters [0-9a-f]{{64}}\)", report["how"]["glosses"])
+    folder = tmp_path / "annotated"
+    folder.mkdir()
+    rows = (source / "samples.csv").read_text().replace("doors.,,", "doors.,DOOR,human")
+    (folder / "samples.csv").write_text(rows)
+    words = ["prepare", "folder", "--source", str(folder), "--out", str(tmp_path / "again")]
+    assert main([*words, "--glosses", f"slul:{tiny_run}", "--glosses-for", "all"]) == 0
+    report = json.loads((tmp_path / "again" / "report.json").read_text())
+    again = dict(report["glosses_by"])
+    assert again == made | {"human": 2}, "what the run says nothing for keeps its own"
+    assert report["how"]["glosses_for"] == "all"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +207,7 @@ def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
         (["--prompts", "9"], "--prompts 9: give 0 to 8, as many templates as there are"),
         (["--glosses", "slul"], "--glosses slul: give none, rules, or slul:RUN with a trained run's folder"),
         (["--glosses", "slul:/nowhere"], "/nowhere"),
+        (["--glosses-for", "all"], "--glosses-for all: there are none to give; add --glosses slul:RUN"),
     ],
 )
 def test_what_is_refused(words, said, source, tmp_path, capsys):

@@ -89,6 +89,7 @@ class How:
     video: str = "bytes"  # or none
     prompts: int = 0  # a training text, by templates
     glosses: str = "none"  # how those are made that the dataset lacks: rules, or slul with the run and its checksum
+    glosses_for: str = "lacking"  # which texts have those: lacking, or all, in place of the dataset's own
     language: str = ""  # IANA codes of the sign language and of the texts' of what names none
     spoken: str = ""
     clean: str = "all"  # or train, or none: of which splits poses are cleaned

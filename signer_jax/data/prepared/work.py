@@ -312,7 +312,8 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
     ):  # fmt: skip
         glossed_by = job.how.glosses.split(" ")[0]
         named = [_named(found, job.how) for found in chunk]
-        for found in glossed(named, job.glosses, glossed_by) if job.glosses else named:
+        every = job.how.glosses_for == "all"
+        for found in glossed(named, job.glosses, glossed_by, every) if job.glosses else named:
             text, motion = said.records(found, job)
             said.sums.append(_sums(found))
             if text is not None:
