@@ -182,7 +182,7 @@ class Slul:
     temperature: Annotated[float, number(1e-4, 1e6)]
     stop_anchor_gradient: bool
     contrastive_cross: bool
-    mean_over: Literal["texts", "tokens"]
+    over_tokens: Literal["mean", "sum"]
     label_smoothing: Annotated[float, number(0.0, 0.99)]
     z_loss: Annotated[float, number(0.0, 100.0)]
     search: Literal["shared", "standard"]

@@ -82,14 +82,14 @@ def contrastive(
 
 def linker_losses(
     output: LinkerOutput, target: Int[Array, "b g"], *, temperature: float, stop_anchor_gradient: bool,
-    label_smoothing: float, z_loss: float, mean_over: str = "texts",
+    label_smoothing: float, z_loss: float, over_tokens: str = "mean",
 ) -> dict[str, Float[Array, "b"]]:  # fmt: skip
     """The four losses of SLUL, each `[b]`; L_SLUL+SAGM is their weighted sum.
 
     "cross_entropy" and "kl" are means over the tokens up to eos, "sagm" over the masked tokens (0 where none was
     masked), "contrastive" is per example. `label_smoothing` and `z_loss` are of the first two (`likelihood`). Where
-    `mean_over` is "tokens" the first three, and "r_drop", are sums over these tokens in place of means, as in the
-    paper, divided by how many a text of the batch has on average: their means over the batch count each token alike.
+    `over_tokens` is "sum" the first three, and "r_drop", are sums over these tokens, as in the paper, where a long text
+    counts more.
 
     The gloss encoding pools the states that have a gloss token as their input, so never the start.
 
@@ -101,10 +101,7 @@ def linker_losses(
 
     def of_each(values: Float[Array, "b g"], counted: Bool[Array, "b g"]) -> Float[Array, "b"]:
         each = masked_mean(values, counted, axis=1)
-        if mean_over == "texts":
-            return each
-        tokens = counted.sum(1)
-        return each * tokens / jnp.maximum(tokens.mean(), 1e-6)
+        return each if over_tokens == "mean" else each * counted.sum(1)
 
     plain = likelihood(output.logits, target, label_smoothing, z_loss)
     if output.masked_logits is not None:

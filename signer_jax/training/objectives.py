@@ -55,7 +55,7 @@ def understand(
     )  # fmt: skip
     terms = linker_losses(
         output, batch["target"], temperature=c.temperature, stop_anchor_gradient=c.stop_anchor_gradient,
-        label_smoothing=c.label_smoothing, z_loss=c.z_loss, mean_over=c.mean_over,
+        label_smoothing=c.label_smoothing, z_loss=c.z_loss, over_tokens=c.over_tokens,
     )  # fmt: skip
     return output, terms
 

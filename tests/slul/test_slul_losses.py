@@ -177,19 +177,17 @@ def test_linker_losses_are_means_per_example(output):
     np.testing.assert_allclose(result["contrastive"], info_nce(h_x, h_g, 0.1, [[1, 2], [0, 2], [0, 1]]), rtol=1e-4)
 
 
-def test_every_token_may_weigh_alike(output):
+def test_losses_of_tokens_may_be_their_sums(output):
     output = output._replace(second_logits=draw(B, G, V, seed=5))
     options = {"temperature": 0.1, "stop_anchor_gradient": True, **PLAIN}
-    by_texts = losses.linker_losses(output, TARGET, **options)
-    by_tokens = losses.linker_losses(output, TARGET, **options, mean_over="tokens")
-    lengths = {name: np.array([4, 2, 3]) for name in ("cross_entropy", "kl", "r_drop")} | {"sagm": np.array([2, 0, 1])}
-    for name, count in lengths.items():
-        each = np.asarray(by_texts[name])
-        assert abs((each * count).sum() / count.sum() - each.mean()) > 1e-3, f"{name}: both means are one here"
-        np.testing.assert_allclose(by_tokens[name].mean(), (each * count).sum() / count.sum(), rtol=1e-5)
-    np.testing.assert_array_equal(by_tokens["contrastive"], by_texts["contrastive"])
-    nothing = output._replace(masked_positions=np.zeros((B, G), bool))
-    assert not np.any(losses.linker_losses(nothing, TARGET, **options, mean_over="tokens")["sagm"])
+    means = losses.linker_losses(output, TARGET, **options)
+    sums = losses.linker_losses(output, TARGET, **options, over_tokens="sum")
+    counts = {"cross_entropy": [4, 2, 3], "kl": [4, 2, 3], "r_drop": [4, 2, 3], "sagm": [2, 0, 1], "contrastive": 1}
+    for name, count in counts.items():
+        np.testing.assert_allclose(sums[name], np.asarray(means[name]) * count, rtol=1e-6)
+    assert means.keys() == counts.keys()
+    plain = nll(output.logits) + nll(output.second_logits)
+    np.testing.assert_allclose(sums["cross_entropy"], np.where(TARGET > 0, plain, 0).sum(1) / 2, rtol=1e-5)
 
 
 def test_linker_losses_in_bfloat16_are_float32(output):
