@@ -163,6 +163,7 @@ def test_every_path_of_every_command_is_among_those():
         "clean",
         "subset",
         "glosses",
+        "glosses_for",
         "prompts",
         "samples",
         "name",

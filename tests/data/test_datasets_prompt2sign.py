@@ -168,7 +168,8 @@ def test_another_folder_is_refused(tmp_path):
 def test_each_normalisation_is_prepared(tmp_path, form):
     """Of 2025's, shares of a picture, where somebody says how large that is."""
     make(tmp_path / "source" / "ASL_part", text=["one two"], skels=[skels(form, 30)], files=["a"])
-    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--pose-fps", "24", "--out"]
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--pose-fps", "24", "--clean", "none"]
+    words.append("--out")
     shares = form == "prompt2sign-2025"
     assert main([*words, str(tmp_path / "a")]) == (2 if shares else 0)
     assert main([*words, str(tmp_path / "b"), "--pose-size", "20x30"]) == 0
@@ -181,7 +182,7 @@ def test_each_normalisation_is_prepared(tmp_path, form):
 def test_a_part_has_its_own_rate_and_the_flag_overrules_it(tmp_path):
     for i, part in enumerate(("ASL_part", "GSL_part", "KSL_part")):
         make(tmp_path / "source" / part, text=["one two"], skels=[skels("progressive", 30 + i)], files=["a"])
-    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--out"]
+    words = ["prepare", "prompt2sign", "--source", str(tmp_path / "source"), "--clean", "none", "--out"]
     for out, more in (("own", []), ("all", ["--pose-fps", "30"])):
         assert main([*words, str(tmp_path / out), *more]) == 0
     own, every = (json.loads((tmp_path / out / "report.json").read_text()) for out in ("own", "all"))
