@@ -268,6 +268,19 @@ def test_of_workers_that_begin_at_once_and_differ_one_is_refused(made, tmp_path,
     assert work.about_of(out)["how"]["fps"] == 10
 
 
+def test_a_set_that_was_begun_before_there_were_more_choices_is_gone_on_with(made, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(made[1], out)
+    about = work.about_of(out)
+    for name in ("glosses_for", "language", "spoken", "clean"):
+        del about["how"][name]
+    (out / "about.json").write_text(json.dumps(about))
+    for name in ("index.json", "report.html"):
+        (out / name).unlink()
+    assert work.work(job(made[0], out))
+    assert "of all splits" in (out / "report.html").read_text()
+
+
 KILLED = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path

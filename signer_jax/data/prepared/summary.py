@@ -314,9 +314,10 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
         "poses cleaned": {"all": "of all splits", "train": "of train alone"}.get(how.get("clean", "all"), "none"),
         "frames a second": how["fps"] or "each sample's own", "poses": how["poses"], "video": how["video"],
         "size of the videos": f"{size[0]}x{size[1]} (height x width)" if size else "each sample's own",
-        **({"language of what names none": how["language"]} if how["language"] else {}),
-        **({"language of texts that name none": how["spoken"]} if how["spoken"] else {}),
-        "prompts a training text": how["prompts"], "glosses where there were none": how["glosses"],
+        **({"language of what names none": how["language"]} if how.get("language") else {}),
+        **({"language of texts that name none": how["spoken"]} if how.get("spoken") else {}),
+        "prompts a training text": how["prompts"],
+        "glosses of all texts" if how.get("glosses_for") == "all" else "glosses where there were none": how["glosses"],
         **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
            if how["pose_size"] else {}),
         **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),
