@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
     c.slul.stop_anchor_gradient = True  # the unmasked posterior of L_KL is a fixed anchor
     c.slul.contrastive_cross = False  # whether glosses are encoded with cross attention for L_con
     # Of a text's tokens each loss is the "mean", or the "sum" as in the paper, where a long text counts more; a sum's
-    # gradient is some ten times as large, and so must be the norm at which it is clipped (config.train.slul.clip)
+    # gradient is larger, and so must be the norm at which it is clipped (config.train.slul.clip)
     c.slul.over_tokens = "mean"
     c.slul.label_smoothing = 0.0  # of the cross entropies: probability of the target that all pieces share
     c.slul.z_loss = 0.0  # weight of log² Z beside them, as t5x has it (1e-4); 0 for none

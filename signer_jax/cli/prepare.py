@@ -163,18 +163,9 @@ def run(arguments: argparse.Namespace) -> None:
     for line in remarks:
         print(f"signer: {shown(line)}", file=sys.stderr)
     job = work.Job(
-        arguments.dataset,
-        source,
-        out,
-        how,
-        splits,
-        items,
-        arguments.per_part,
-        arguments.subset,
-        estimator,
-        glosses,
+        arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses,
         remarks,
-    )
+    )  # fmt: skip
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work
         work.claim(job, begun)

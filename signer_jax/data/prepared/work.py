@@ -139,10 +139,11 @@ def claim(job: Job, workers: int) -> None:
 
 
 def _by_name(about: Mapping[str, Any]) -> dict[str, Any]:
+    """With each value of `how` by a name of its own."""
     how = about.get("how")
-    return (
-        {**about, "how": None} | {f"how: {name}": value for name, value in how.items()} if isinstance(how, dict) else {}
-    )
+    if not isinstance(how, dict):
+        return {}
+    return {**about, "how": None} | {f"how: {name}": value for name, value in how.items()}
 
 
 def _holds_others(folder: Path, name: str) -> bool:

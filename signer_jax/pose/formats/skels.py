@@ -76,13 +76,8 @@ def read(path: str | Path, fps: float | None) -> Iterator[Clip]:
     if last is None:
         raise SignerError(f"{path}: holds no sequence; {_MEND}")
     if blank:
-        last = replace(
-            last,
-            lost=(
-                *last.lost,
-                f"{len(blank)} blank lines, the first line {blank[0]}: sequences without poses",
-            ),
-        )
+        empty = f"{len(blank)} blank lines, the first line {blank[0]}: sequences without poses"
+        last = replace(last, lost=(*last.lost, empty))
     yield last
 
 
