@@ -40,8 +40,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--shard", metavar="I/N",
-        help="be worker I (from 0) of N, each with every N-th sample; the last to finish puts the set together, and so "
-        "does the command without --shard",
+        help="be worker I (from 0) of N, each with a range of the samples; the last to finish puts the set together, "
+        "and so does the command without --shard",
     )  # fmt: skip
     parser.add_argument("--fps", type=float, default=0.0, help="bring all poses and videos to this rate (each its own)")
     parser.add_argument(
