@@ -11,8 +11,9 @@ copied anew, one that is no longer there goes. What is written goes there before
 folder's manifest last, so that neither ever holds half of something (`object_store`). Checkpoints alone are not
 mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
-What others made and a command only reads, weights or a corpus, is copied the same way (`copied`). A prepared set is a
-mirror too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
+What others made and a command only reads, weights or a corpus, is copied the same way (`copied`), but for videos and
+poses of a dataset that is prepared, which come when they are read (`arrive`, `stand_ins`). A prepared set is a mirror
+too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from signer_jax import stand_ins
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.machine_lock import held
 from signer_jax.object_store import (
@@ -134,10 +136,11 @@ def _made(url: str, stands_for: str) -> Path:
     return home
 
 
-def copied(path: str, what: str) -> Path:
+def copied(path: str, what: str, later: Callable[[str], bool] | None = None) -> Path:
     """What a user's string names and is only read: itself, or of a file or a folder in a bucket a copy here.
 
-    It is the bucket's as it is now. `what` begins the message. Raises `SignerError` where nothing is there.
+    It is the bucket's as it is now. Of the files that `later` names a stand-in comes, which `arrive` makes a copy.
+    `what` begins the message. Raises `SignerError` where nothing is there.
     """
     if not in_bucket(path):
         check_local(str(path), what)
@@ -150,8 +153,54 @@ def copied(path: str, what: str) -> Path:
         for file in sizes(place.path()) if place.path().is_dir() else ():
             if file.relative_to(place.path()).as_posix() not in wanted and not _coming(file):
                 _drop(file)
-        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
+        lacking = {name: about for name, about in wanted.items() if not _is_here(place, name, about)}
+        left = _left(place, lacking, later) if later else {}
+        _copy_all(place, {name: about for name, about in lacking.items() if name not in left}, dated=True)
+        if later:
+            for inside, about in wanted.items():  # of copies that an older program made
+                stand_ins.date(place.path(inside), tag_of(about))
     return place.path()
+
+
+def _left(
+    place: Place, files: Mapping[str, Mapping[str, Any]], later: Callable[[str], bool]
+) -> Mapping[str, Mapping[str, Any]]:  # fmt: skip
+    """Puts stand-ins for those of the files that may come later: which lie there by their own names."""
+    left = {
+        name: about for name, about in files.items()
+        if later(name) and not is_manifest(name) and named(place.url, about["name"]) == place.object(name)
+    }  # fmt: skip
+    for name, about in left.items():
+        place.note(name).unlink(missing_ok=True)
+        stand_ins.put(place.path(name), about["size"], tag_of(about))
+    if left:
+        much = sum(about["size"] for about in left.values()) / 1e9
+        print(f"signer: {place.object()}: {len(left)} files are copied when they are read, of {much:.2f} GB",
+              file=sys.stderr, flush=True)  # fmt: skip
+    return left
+
+
+def arrive(files: Iterable[Path]) -> None:
+    """Copies those files of a source that a stand-in is here of, each whole or not at all; for others nothing.
+
+    Raises `SignerError` where the bucket has another one by now, `Trouble` where it cannot be reached.
+    """
+    places = [(file, place) for file in files if (place := place_of(file)) is not None]
+    if lacking := [place for file, place in places if not _arrived(file, place)]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(_arrive, lacking))
+
+
+def _arrived(file: Path, place: Place) -> bool:
+    tag = _read(place.note())
+    return bool(tag) and file.is_file() and file.stat().st_mtime_ns == stand_ins.time_of(tag)
+
+
+def _arrive(place: Place) -> None:
+    about = _about(place, place.object())
+    if about is None or not stand_ins.is_of(place.path(), about["size"], tag_of(about)):
+        raise SignerError(f"{place.object()}: is another one by now, or gone; start again, which looks what is there")
+    _copy(place, "", about, dated=True)
 
 
 def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
@@ -176,6 +225,12 @@ def place_of(path: str | Path) -> Place | None:
             name = inside.as_posix() if inside.parts else ""
             return Place(folder.parent, (folder.parent / _BUCKET).read_text(encoding="utf-8"), name)
     return None
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder of the same bucket; False for what lies here."""
+    ours, theirs = place_of(path), place_of(folder)
+    return bool(ours and theirs and f"{ours.object()}/".startswith(f"{theirs.object()}/"))
 
 
 def shown(text: str) -> str:
@@ -262,8 +317,8 @@ def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]})
 
 
-def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Copies files, by their names in a place, some at a time; says so."""
+def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]], *, dated: bool = False) -> None:
+    """Copies files, by their names in a place, some at a time; says so. `dated` as of `_copy`."""
     if not files:
         return
     needed, free = sum(about["size"] for about in files.values()), shutil.disk_usage(place.home).free
@@ -274,7 +329,7 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         )
     print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda name: _copy(place, name, files[name]), files))
+        list(pool.map(lambda name: _copy(place, name, files[name], dated=dated), files))
 
 
 def bring(folder: Path, stays: Callable[[str], bool], wanted: Callable[[str], bool] = lambda _: True) -> dict[str, int]:
@@ -410,8 +465,8 @@ def _about(place: Place, name: str) -> dict[str, Any] | None:
             return None
 
 
-def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
-    """Copies the object that this is said of, in whatever folder it lies there."""
+def _copy(place: Place, inside: str, about: Mapping[str, Any], *, dated: bool = False) -> None:
+    """Copies the object that this is said of, in whatever folder it lies there; `dated`, with the time of its tag."""
     file, where = place.path(inside), named(place.url, about["name"])
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
@@ -425,6 +480,8 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
             partial.write_bytes(manifest)
             if inside == MANIFEST:
                 _replace(place.note(_NOTED_AT), at.encode())
+        if dated:
+            stand_ins.date(partial, tag_of(about))
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

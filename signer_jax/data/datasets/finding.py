@@ -67,6 +67,14 @@ def our_split(name: str) -> str:
     return _OTHER_NAMES.get(name.lower(), name.lower() if name.lower() in SPLITS else name)
 
 
+def is_media(name: str) -> bool:
+    """Whether a file of a dataset, by its place in the folder, is a video, a picture or a pose: what a listing asks the
+    name and the size of alone.
+    """
+    in_folder = (".json",) if "/" in name else ()  # poses of a frame; at the top WLASL's tables
+    return name.lower().endswith((*VIDEOS, *PICTURES, ".pose", ".npz", ".npy", *in_folder))
+
+
 def in_order(splits: Iterable[str]) -> list[str]:
     """train, dev, test, and others by their names."""
     return sorted(set(splits), key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))

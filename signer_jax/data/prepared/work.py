@@ -225,12 +225,20 @@ def _times(chunk: Sequence[Found]) -> str:
 
 def _sums(found: Found) -> list[str]:
     """SHA-256 of the files of an item."""
+    _arrive(found)
     sums = []
     for path in (found.video, found.pose) if isinstance(found, Item) else ():
         if path is not None:
             with suppress(FileNotFoundError):
                 sums.append(checksum(path))
     return sums
+
+
+def _arrive(found: Found) -> None:
+    """Fetches what an item is read of, where its dataset lies in a bucket."""
+    for path in (found.video, found.pose) if isinstance(found, Item) else ():
+        if path is not None and mirror.place_of(path) is not None:
+            mirror.arrive(_files(path))
 
 
 def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
@@ -287,6 +295,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         named = [_named(found, job.how) for found in chunk]
         every = job.how.glosses_for == "all"
         for found in glossed(named, job.glosses, glossed_by, every) if job.glosses else named:
+            _arrive(found)
             text, motion = said.records(found, job)
             said.sums.append(_sums(found))
             if text is not None:
