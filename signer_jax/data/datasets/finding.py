@@ -7,6 +7,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from signer_jax import outside
@@ -109,9 +110,14 @@ def inside(folder: Path, name: str) -> Path:
     if _ABROAD.search(name) or piled(name):
         raise Lacking("path out of the folder", one_line(name[:200]))
     forms = (name,) if name.isascii() else (name, composed(name), unicodedata.normalize("NFD", name))
-    form = next((form for form in forms if os.path.lexists(os.path.join(folder, form))), None)
-    if form is None:
+    for form in forms:
+        with suppress(OSError, ValueError):
+            there = os.lstat(os.path.join(folder, form))
+            break
+    else:
         return folder / name
+    if "/" not in form and not stat.S_ISLNK(there.st_mode):  # as nearly every one; what follows asks for each folder
+        return folder / form
     try:
         outside.check_inside(folder, (form,), "copy it here")
     except SignerError as error:

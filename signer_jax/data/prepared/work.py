@@ -38,7 +38,7 @@ from signer_jax.data.prepared.layout import (
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, take
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, is_coming, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
@@ -251,7 +251,7 @@ def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in sorted(path.iterdir()) if not is_coming(file)] if path.is_dir() else [path]
 
 
 def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
