@@ -29,7 +29,8 @@ from signer_jax.cli import (
     view,
 )  # fmt: skip
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.mirror import copied, path_of, set_of, shown
+from signer_jax.mirror import copied, path_of, set_of
+from signer_jax.mirror_places import shown
 from signer_jax.object_store import in_bucket, is_url
 from signer_jax.outside import check_local, code_of, line_of
 

@@ -12,7 +12,7 @@ from signer_jax import storage
 from signer_jax.cli.common import command, table
 from signer_jax.errors import SignerError, closest, one_line
 from signer_jax.json_files import LISTS, read_json
-from signer_jax.mirror import is_below, shown
+from signer_jax.mirror_places import is_below, shown
 
 if TYPE_CHECKING:
     from signer_jax.data.datasets.item import Found

@@ -26,7 +26,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, looking, reading, sharing, work
+from signer_jax.data.prepared import layout, looking, reading, sharing, taking, work
 from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -112,8 +112,11 @@ def test_a_set_has_its_datasets_order_however_many_make_it(made, tmp_path):
     assert in_order(tmp_path / "three") == in_order(one)
 
 
-def test_a_worker_reads_the_files_of_its_own_share_alone(tmp_path):
-    """The other's are no videos any more, and it does not see that."""
+def test_a_worker_reads_the_files_of_its_own_share_alone(tmp_path, monkeypatch):
+    """The other's are no videos any more, and it does not see that; a whole video is looked through once."""
+    looked: list[str] = []
+    facts = taking.video.facts
+    monkeypatch.setattr(taking.video, "facts", lambda path: looked.append(path.name) or facts(path))
     (tmp_path / "source").mkdir()
     films = [film(tmp_path / "source" / f"{name}.mp4", even(30)) for name in "ab"]
 
@@ -125,6 +128,7 @@ def test_a_worker_reads_the_files_of_its_own_share_alone(tmp_path):
     work.work(work.Job("own", tmp_path / "source", tmp_path / "out", How(), ("train",), items), 0, 2)
     table = layout.table_of(tmp_path / "out", "train-0000of0002-00000")
     assert [row["name"] for row in table["kept"]] == ["c0", "c1", "c2"] and not table["left"]
+    assert looked == ["a.mp4"]
 
 
 def test_a_set_that_was_begun_by_turns_is_gone_on_with_so(made, tmp_path):

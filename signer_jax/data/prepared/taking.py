@@ -224,7 +224,7 @@ def _shown(item: Item) -> _Shown:
     try:
         if path.is_dir():
             return _frames_folder(path, item.fps)
-        facts = video.facts(path)
+        facts = _facts(path)
     except SignerError as error:
         raise _left(_BAD_VIDEO, error) from None
     even = timing.constant_rate(facts.stamps, facts.fps)
@@ -242,6 +242,20 @@ def _frames_folder(path: Path, fps: float | None) -> _Shown:
         raise LeftOut(_NO_TELLING, f"{why}; name them by the frames' numbers") from None
     size = pictures.picture(found.files[0]).shape[:2]
     return _Shown(path, found.frames / fps, fps, not found.gaps, size, told=found.told, pictures=found.files)
+
+
+def _facts(path: Path) -> video.Facts:
+    """Those of a whole video are kept while its sentences are cut out of it, one after the other."""
+    try:
+        there = os.stat(path)
+    except OSError:
+        return video.facts(path)  # which says what is wrong
+    return _known_facts(path, there.st_size, there.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _known_facts(path: Path, size: int, changed: int) -> video.Facts:
+    return video.facts(path)
 
 
 @lru_cache(maxsize=4096)
