@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY
 from filmed import even, film, posed
+from PIL import Image
 
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google for credentials
 pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
@@ -527,6 +528,23 @@ def test_a_worker_fetches_what_its_share_reads(place, source, tmp_path, monkeypa
     assert {file.name: file.stat().st_mtime_ns for file in far} == before
     assert [file.name for file in (tmp_path / "third").glob("*/run/raw/*") if filled(file)] == ["samples.csv"]
     assert prepare(raw, f"{raw}/set") == 2 and "lies in --source" in capsys.readouterr().err
+
+
+def test_folders_of_pictures_are_fetched_by_who_takes_them(bucket, tmp_path):
+    for name in "ab":
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(np.full((48, 64, 3), 30 * i, np.uint8)).save(tmp_path / "source" / name / f"{i}.png")
+    (tmp_path / "source" / "samples.csv").write_text("name,video,text,fps\na,a,one,25\nb,b,two,25\n")
+    for file in (tmp_path / "source").rglob("*.*"):
+        where = f"gs://bucket/frames/{file.relative_to(tmp_path / 'source').as_posix()}"
+        object_store.store(SET).pipe_file(where, file.read_bytes())
+    assert prepare(tmp_path / "source", tmp_path / "near", "--shard", "1/2") == 0
+    assert prepare("gs://bucket/frames", tmp_path / "far", "--shard", "1/2") == 0
+    far, near = (layout.table_of(tmp_path / name, "train-0001of0002-00000") for name in ("far", "near"))
+    assert {**far, "times": ""} == {**near, "times": ""} and [row["name"] for row in far["kept"]] == ["b"]
+    fetched = {file.parent.name for file in (tmp_path / "cache").glob("*/run/frames/*/*.png") if filled(file)}
+    assert fetched == {"b"}
 
 
 def test_what_changed_in_the_bucket_is_not_taken_for_what_was_listed(place, source, tmp_path):
