@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         inside_one_another({"IN": arguments.input, "OUT": arguments.output})
     size = picture_size(arguments.size) if arguments.size else None
     _check_output(out, replace_it=arguments.force)
-    done = None if arguments.canonical else _copied(source, out, arguments.fps, size)
+    done = None if arguments.canonical else copied(source, out, arguments.fps, size)
     count, frames, said, dropped = done or _rewritten(source, out, arguments.fps, size)
     print(one_line(f"{out}: {count} {'sequence' if count == 1 else 'sequences'}, {frames} frames"))
     for remark, times in list(said.items())[:_SHOWN]:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 _Done: TypeAlias = tuple[int, int, dict[str, int], list[str]]
 
 
-def _copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done | None:
+def copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done | None:
     """From a kind to itself, and between OpenPose's two: whatever is in it; None of other pairs."""
     from signer_jax.pose.formats import clip as clips
     from signer_jax.pose.formats import dwpose, openpose_137, openpose_json, pose_file, skels, slrtp

@@ -104,7 +104,8 @@ def test_what_was_read_otherwise_is_told(folder, capsys):
     assert says(capsys, "own.npz", "c.npy")[1:] == ["dropped: nothing"]
     two = files.pose_bytes(0.2, people=2).replace(b"NOSE", b"KNEE")
     (folder / "two.pose").write_bytes(two)
-    lost = "1 of the file's 9 points, which the 128 joints lack; 2 people: the first was taken"
+    lost = "1 of the file's 9 points, which the 128 joints lack; the header's limbs and colours"
+    lost += "; 2 people: the first was taken"
     assert says(capsys, "two.pose", "d.pose", "--canonical")[1:] == [f"dropped: {lost}"]
     for target in ("d.npz", "d.json", "json", "each"):
         out = says(capsys, "two.pose", target)

@@ -326,6 +326,23 @@ def test_scores_above_one_stay_where_the_target_has_them(folder, capsys, source)
     assert (source == "a.pose") == (given.scores is None)
 
 
+def test_five_decimals_of_skels_are_five_in_dwposes_json(folder, capsys):
+    """Both have DWPose's points in shares of the picture."""
+    dropped = "texts; glosses; the frame rate of 25; the sequence's name"
+    assert says(capsys, "one.skels", "b.json", "--fps", "25") == dropped
+    values = np.array((folder / "one.skels").read_text().split(), np.float64).reshape(-1, 385)
+    for frame, line in zip(frames_in(folder / "b.json"), values, strict=True):
+        person = frame["person_0"]
+        body = line[:36].reshape(18, 2)
+        body[17] = -1  # not found, by its score
+        assert person["body_keypoints"] == body.tolist() and person["body_scores"] == line[36:54].tolist()
+        hands = [*person["left_hand_keypoints"], *person["right_hand_keypoints"]]
+        assert hands == line[54:138].reshape(42, 2).tolist()
+        assert person["left_hand_scores"] + person["right_hand_scores"] == line[138:180].tolist()
+        assert person["face_keypoints"] == line[180:316].reshape(68, 2).tolist()
+        assert person["face_scores"] == line[316:384].tolist()
+
+
 def test_digits_that_come_back_are_not_called_lost():
     rng = np.random.default_rng(0)
     six = [float(f"{v:.6g}") for v in rng.lognormal(0, 6, 2000)]

@@ -92,6 +92,17 @@ def test_several_people_nobody_and_files_that_are_missing(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("first", "of", "frames"), [
+    (0, 0, 5), (0, 9, 5), (1, 0, 5), (1, 5, 5), (1, 6, 6), (1, 4, 5), (2, 0, 7), (2, 7, 7),
+])  # fmt: skip
+def test_openposes_frames_that_are_numbered_from_1(tmp_path, first, of, frames):
+    """Without a video from 1 where that is the first number; beside one by how many frames it has."""
+    found = openpose_json.read(openpose_folder(tmp_path / "x", [[openpose_person()]] * 5, first=first), 25.0, of)
+    assert len(found.pose) == frames and not found.pose.confidence[: frames - 5].any()
+    from_one = [remark for remark in found.remarks if getattr(remark, "kind", "") == clips.COUNTED]
+    assert from_one == ([openpose_json.FROM_ONE] if first == 1 and frames == 5 else [])
+
+
 def test_one_of_two_people_is_followed(tmp_path):
     """Whoever is the more confident of a frame, which may change at each."""
     one, other = ([openpose_person(shift, sure) for sure in (0.8, 0.9)] for shift in (0, 500))

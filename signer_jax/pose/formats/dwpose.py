@@ -313,7 +313,7 @@ def _write_one(out: Path, data: bytes, kind: str) -> None:
 
 
 def _copy_frames(path: Path, out: Path, kind: str, lost: dict[str, None]) -> None:
-    value, from_json = _value(path), _kind_of(path.read_bytes()) == "json"
+    value = _held(path, kind, lost)
     frames = _frames(value)
     names = [f"{number:08d}" for number in range(1, len(frames) + 1)]
     if isinstance(value, dict) and not ("num_persons" in value or "bodies" in value):
@@ -324,8 +324,7 @@ def _copy_frames(path: Path, out: Path, kind: str, lost: dict[str, None]) -> Non
             lost["the frames' names"] = None
     with storage.new_folder(out, FOLDER) as partial:
         for name, frame in zip(names, frames, strict=True):
-            held = _of_kind(frame, kind, lost, from_json=from_json)
-            (partial / f"{name}.{kind}").write_bytes(_bytes(held, kind))
+            (partial / f"{name}.{kind}").write_bytes(_bytes(frame, kind))
 
 
 def _copy_folder(path: Path, out: Path, kind: str, lost: dict[str, None]) -> None:
@@ -338,8 +337,8 @@ def _copy_folder(path: Path, out: Path, kind: str, lost: dict[str, None]) -> Non
         return
     values = {}
     for number, placed in enumerate(clips.placed(path, files, _first(files)), start=_first(files)):
-        frame = {"num_persons": 0} if placed is None else _frames(_value(placed))[0]
-        values[f"{number:08d}"] = _of_kind(frame, kind, lost, from_json=files[0][1].suffix == ".json")
+        frame = {"num_persons": 0} if placed is None else _frames(_held(placed, kind, lost))[0]
+        values[f"{number:08d}"] = frame
     if any(not file.stem.isdecimal() for _, file in files):
         lost["the files' names"] = None
     several = values if kind == "npz" else [*values.values()]
@@ -348,23 +347,25 @@ def _copy_folder(path: Path, out: Path, kind: str, lost: dict[str, None]) -> Non
 
 def _copied(file: Path, kind: str, lost: dict[str, None]) -> bytes:
     """The bytes of a file that has been read, as one of this kind."""
-    data = file.read_bytes()
-    is_of = _kind_of(data)
-    if is_of == kind:
-        return data
-    return _bytes(_of_kind(_value(file), kind, lost, from_json=is_of == "json"), kind)
+    return file.read_bytes() if _kind_of(file) == kind else _bytes(_held(file, kind, lost), kind)
 
 
-def _kind_of(data: bytes) -> str:
-    """Which of the kinds the bytes are, whatever the file's ending."""
+def _kind_of(file: Path) -> str:
+    """Which of the kinds a file's bytes are, whatever its ending."""
+    with file.open("rb") as opened:
+        data = opened.read(8)
     return "npz" if data.startswith(b"PK") else "npy" if data.startswith(b"\x93NUMPY") else "json"
 
 
-def _of_kind(value: Any, kind: str, lost: dict[str, None], *, from_json: bool) -> Any:
-    """A value of any of the files as this kind of them holds it: lists of numbers in JSON, arrays of them else."""
+def _held(file: Path, kind: str, lost: dict[str, None]) -> Any:
+    """What a file holds as this kind holds it: lists of numbers in JSON, arrays of what JSON holds else.
+
+    What comes out of a pickle is left as it is, for its parts may be parts of others.
+    """
+    value = _value(file)
     if kind == "json":
         return _as_json(value, lost, [_MOST_VALUES])
-    return _as_arrays(value) if from_json else value
+    return _as_arrays(value) if _kind_of(file) == "json" else value
 
 
 def _as_json(value: Any, lost: dict[str, None], left: list[int]) -> Any:
@@ -402,8 +403,8 @@ def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
     """Writes one file of that kind, or, where the path's name is the kind, a folder with a file a frame; returns what
     of the clip it does not hold.
 
-    A single file of several frames is a list of them, an `.npz` has them by their numbers. `read` gives the same
-    float32 numbers back.
+    A single file of several frames is a list of them, an `.npz` has them by their numbers. Coordinates are
+    written as the shortest decimals that are the same float32: `read` gives the same float32 numbers back.
     """
     path = Path(path)
     found = clips.in_shares(clip, "DWPose").pose
@@ -426,7 +427,7 @@ def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
 def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, Any]:
     if not confidence.any():
         return {"num_persons": 0}
-    shown = np.where(confidence[:, None] > 0, xy, -1).astype(np.float64)
+    shown = _decimals(np.where(confidence[:, None] > 0, xy, -1))
     body = len(skeleton.BODY)
     person: dict[str, Any] = {
         "body_keypoints": shown[:body],
@@ -434,10 +435,15 @@ def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, An
     }
     for name, joints in _PARTS:
         where = [skeleton.INDEX[joint] for joint in joints]
-        person |= {f"{name}_keypoints": shown[where], f"{name}_scores": confidence[where].astype(np.float64)}
+        person |= {f"{name}_keypoints": shown[where], f"{name}_scores": _decimals(confidence[where])}
     if kind == "json":
         person = {name: values.tolist() for name, values in person.items()}
     return {"num_persons": 1, "person_0": person}
+
+
+def _decimals(values: np.ndarray) -> np.ndarray:
+    """Float32 as the shortest decimals that are the same in it: 0.52347, not 0.5234699845314026."""
+    return values.astype(np.float32).astype(str).astype(np.float64)
 
 
 def _bytes(value: Any, kind: str) -> bytes:
