@@ -35,7 +35,9 @@ _MOST_BYTES = 1 << 25  # of a file
 _MOST_MEMORY = 1 << 28
 _MOST_PEOPLE = 100
 _LONGEST = 1000  # letters of a field's name
-_MOST_VALUES = 1 << 22  # of a pickle as JSON
+# Of a pickle as JSON: numbers of arrays, letters, and other values, each as many times as it is named (a pickle has at
+# most a million steps).
+_MOST_VALUES, _VALUE = 1 << 23, 8
 _HIGHEST = 1e6  # of a score: not yet a confidence
 _ANY_RATE = 25.0  # where it makes no difference
 _PARTS = (
@@ -369,10 +371,10 @@ def _held(file: Path, kind: str, lost: dict[str, None]) -> Any:
 
 
 def _as_json(value: Any, lost: dict[str, None], left: list[int]) -> Any:
-    """`left` is how many values more there may be: a pickle may name one thing many times."""
-    left[0] -= value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, str) else 1
+    """`left` is how much more there may be: a pickle may name one thing many times."""
+    left[0] -= _VALUE + (value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, str) else 0)
     if left[0] < 0:
-        raise ValueError(f"it has more than {_MOST_VALUES} values")
+        raise ValueError("it has too many values, each as often as it is named")
     if isinstance(value, dict):
         held = {name: item for name, item in value.items() if not isinstance(item, bytes | bytearray)}
         lost |= {f"{name[:40]} (bytes, which JSON has none of)": None for name in value if name not in held}
