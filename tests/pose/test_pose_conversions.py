@@ -204,7 +204,7 @@ def test_what_json_has_no_place_for_is_told(folder, capsys):
 
 def test_openposes_json_is_copied_byte_by_byte(folder, capsys):
     (folder / "openpose" / "notes.txt").write_text("mine")
-    assert says(capsys, "openpose", "b") == "1 files that are no frames"
+    assert says(capsys, "openpose", "b") == "files that are no frames: 1"
     assert says(capsys, "b", "c", "--fps", "25") == "the frame rate of 25"
     for file in (folder / "openpose").glob("*_keypoints.json"):
         assert (folder / "c" / file.name).read_bytes() == file.read_bytes()
@@ -238,6 +238,32 @@ def test_openposes_json_to_pose_and_back_keeps_all_people_and_points(folder, cap
     says(capsys, "back", "again.pose", "--fps", "25")
     assert (folder / "again.pose").read_bytes() == (folder / "b.pose").read_bytes()
     assert "the 128 joints lack" in says(capsys, "six", "c.pose", "--fps", "25", "--canonical")
+
+
+def test_openposes_smaller_bodies_and_faces_have_their_places_in_a_pose(folder, capsys):
+    """COCO's 18 points and iBUG's 68, of frames that are numbered from 1."""
+    one = {
+        "pose_keypoints_2d": [v for i in range(18) for v in (i + 1.0, 100.0 + i, 0.5)],
+        "face_keypoints_2d": [v for i in range(68) for v in (i + 1.0, 200.0 + i, 0.75)],
+        "hand_left_keypoints_2d": [], "hand_right_keypoints_2d": [],
+    }  # fmt: skip
+    (folder / "coco").mkdir()
+    for number in (1, 2):
+        name = f"a_{number:012d}_keypoints.json"
+        (folder / "coco" / name).write_text(json.dumps({"people": [one]}))
+    assert main(["convert", "coco", "b.pose", "--fps", "25"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "b.pose: 1 sequence, 2 frames", "read: frames are numbered from 1: the first is that of number 1",
+        "dropped: nothing",
+    ]  # fmt: skip
+    body = PoseFile.read((folder / "b.pose").read_bytes()).body
+    xy, sure = np.asarray(body.data.data)[1, 0], np.asarray(body.confidence)[1, 0]
+    names = OpenPose_Components[0].points
+    # COCO's 8 is the right hip, where BODY_25 has the middle of the hips; 14 and 17 are the right eye and the left ear.
+    for place, point in ((7, "LWrist"), (8, "RHip"), (13, "LAnkle"), (14, "REye"), (17, "LEar")):
+        assert xy[names.index(point)].tolist() == [place + 1, 100 + place] and sure[names.index(point)] == 0.5
+    assert not sure[[names.index("MidHip"), names.index("LHeel")]].any()
+    assert xy[25 + 67].tolist() == [68, 267] and not sure[25 + 68 :].any()
 
 
 def test_skels_are_copied_byte_by_byte_with_what_lies_beside(folder, capsys):
@@ -282,7 +308,7 @@ THINGS = {
     "a.pkl": {
         "text": "texts", "gloss": "glosses", "speaker": "signers' names", "face": "the face",
         "fields": "fields beside those of the format (weather)", "digits": "digits that float32",
-        "name": "a name that is not the sentence's key",
+        "name": "a name that is not the sentence's key", "units": "place and scale of the file's own units",
     },
     "a.pose": {
         "people": "2 people: the first was taken", "points": "points, which the 128 joints lack",
@@ -291,8 +317,10 @@ THINGS = {
     },
 }  # fmt: skip
 HOLDS = {
-    "b.pose": {"openpose": {"people", "points", "hidden"}, "a.pose": {"people", "points", "hidden", "drawn", "depth",
-                                                                      "size"}},
+    "b.pose": {
+        "openpose": {"people", "points", "hidden"}, "a.pkl": {"units"},
+        "a.pose": {"people", "points", "hidden", "drawn", "depth", "size"},
+    },
     "b": {"openpose": set(THINGS["openpose"])},
     "b.npz": {"a.json": set(THINGS["a.json"])},
     "b.skels": {"one.skels": {"text", "gloss"}, "a.pkl": {"text", "gloss"}},

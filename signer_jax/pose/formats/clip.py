@@ -19,6 +19,7 @@ OWN = "the file's own units"
 FARTHEST = 1e6  # units of any kind
 _LOWEST, _HIGHEST = 1.0, 1000.0  # frames a second
 MOST_FRAMES = 1_000_000
+_NOT_MOVED = 1e-5  # units of a file's own
 _NAMED = 3  # joints that are lost: more are counted
 _MOST_GAP = 1000  # frames
 _SAME_PERSON = 0.3  # overlap of two boxes of one person, a frame apart
@@ -116,11 +117,19 @@ def not_in_float32(values: np.ndarray) -> int:
         values = values[values.astype(np.float32) != values]
     if not len(values):
         return 0
-    # Up to six digits always do: sieved first, for texts of numbers take long.
-    scale = 10.0 ** np.clip(5 - np.floor(np.log10(np.abs(values))), 0, 22)
+    # Texts of numbers take long: up to six digits always come back, more than nine never do.
+    size = np.abs(values)
+    power = 5 - np.floor(np.log10(size))
+
+    def has_digits(more: int) -> np.ndarray:
+        scale = 10.0 ** np.clip(power + more, 0, 22)
+        return np.rint(values * scale) / scale == values
+
+    plain = (size < 1e6) & (size > 1e-12)
+    six, nine = plain & has_digits(0), ~plain | has_digits(3)
+    unsure = values[nine & ~six]
     with np.errstate(over="ignore"):
-        values = values[(np.abs(values) >= 1e6) | (np.rint(values * scale) / scale != values)]
-        return int((values.astype(np.float32).astype(str).astype(np.float64) != values).sum())
+        return int((~nine).sum() + (unsure.astype(np.float32).astype(str).astype(np.float64) != unsure).sum())
 
 
 def rounded(count: int, total: int) -> list[str]:
@@ -253,7 +262,7 @@ def placed(path: Path, files: Sequence[tuple[int, Path]], first: int) -> Iterato
 def other_files(folder: Path, names: Iterable[str]) -> list[str]:
     """As `lost`, of a folder whose files of these names are its frames."""
     others = {entry.name for entry in folder.iterdir()} - {*names, MANIFEST} if folder.is_dir() else ()
-    return [f"{len(others)} files that are no frames"] if others else []
+    return [f"files that are no frames: {len(others)}"] if others else []
 
 
 def of_frames(
@@ -342,9 +351,18 @@ def words_lost(clip: Clip) -> list[str]:
     return [what for what, there in words.items() if there]
 
 
-def place_lost(clip: Clip) -> list[str]:
-    """As `lost`, of a target that measures from the signer's own body."""
-    return [] if clip.unit == OWN else ["where in the picture the signer stands, and how large"]
+def place_lost(clip: Clip, written: Pose) -> list[str]:
+    """As `lost`, of a target that measures from the signer's own body; `written` is the pose as that has it."""
+    if clip.unit != OWN:
+        return ["where in the picture the signer stands, and how large"]
+    axes = min(clip.pose.coordinates.shape[-1], written.coordinates.shape[-1])
+    moved = np.abs(clip.pose.coordinates[..., :axes] - written.coordinates[..., :axes])[clip.pose.confidence > 0]
+    return units_lost(clip) if (moved > _NOT_MOVED).any() else []
+
+
+def units_lost(clip: Clip) -> list[str]:
+    """As `lost`, of a target that measures in a picture."""
+    return ["place and scale of the file's own units"] if clip.unit == OWN else []
 
 
 def lost(clip: Clip, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:

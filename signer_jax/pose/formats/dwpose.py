@@ -423,7 +423,8 @@ def write(path: str | Path, clip: Clip, kind: str) -> list[str]:
     if not np.isin(body, (0, 1)).all():
         said.append("confidences of the body (what is seen stays told from what is not)")
     size = [] if clip.size is None else ["the picture's size"]
-    return [*said, *clips.words_lost(clip), f"the frame rate of {clip.pose.fps:g}", *size]
+    said += [*clips.units_lost(clip), *clips.words_lost(clip)]
+    return [*said, f"the frame rate of {clip.pose.fps:g}", *size]
 
 
 def _to_frame(xy: np.ndarray, confidence: np.ndarray, kind: str) -> dict[str, Any]:

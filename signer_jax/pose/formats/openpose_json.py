@@ -235,6 +235,7 @@ def write(path: str | Path, clip: Clip) -> list[str]:
     return [
         *clips.unread(clip, KIND),
         *clips.lost(clip, skeleton.JOINTS, depth=False, confidence=True),
+        *clips.units_lost(clip),
         *clips.words_lost(clip),
         f"the frame rate of {clip.pose.fps:g}",
         *([] if clip.size is None else ["the picture's size"]),

@@ -246,12 +246,13 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
             layout, _, swapped = clip.layout.partition(" ")
             ours = layout in (*_SCALES, V2025)
             layout = layout if ours else PROGRESSIVE
-            values = _values(clip, layout, ours=ours, swapped=bool(swapped) or not ours)
+            pose = clip.pose if ours else _from_the_neck(clips.scaled(clip, KIND))
+            values = _values(clip, pose, layout, ours=ours, swapped=bool(swapped) or not ours)
             file.write(_line(values, layout) + "\n")
             joints = skeleton.JOINTS if layout == V2025 else JOINTS
             lost = clips.lost(clip, joints, depth=layout != V2025, confidence=False)
             others = clips.words_lost(replace(clip, text="", gloss=""))
-            others += [*_place_lost(clip, layout), f"the frame rate of {clip.pose.fps:g}"]
+            others += [*_place_lost(clip, pose, layout), f"the frame rate of {clip.pose.fps:g}"]
             if not ours and (np.abs(values - np.round(values, _DECIMALS)) > _NO_DIFFERENCE).any():
                 others.append(f"digits behind the {_DECIMALS}th decimal")
             for ending, words in zip(_BESIDE, (clip.name, clip.text, clip.gloss), strict=True):
@@ -264,16 +265,15 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
     return len(beside[".files"]), list(said)
 
 
-def _place_lost(clip: Clip, layout: str) -> list[str]:
-    return clips.place_lost(clip) if layout != V2025 else [] if clip.size is None else ["the picture's size"]
+def _place_lost(clip: Clip, written: Pose, layout: str) -> list[str]:
+    return clips.place_lost(clip, written) if layout != V2025 else [] if clip.size is None else ["the picture's size"]
 
 
-def _values(clip: Clip, layout: str, *, ours: bool, swapped: bool) -> np.ndarray:
-    """A line's numbers `[t, …]` but for the counters."""
+def _values(clip: Clip, pose: Pose, layout: str, *, ours: bool, swapped: bool) -> np.ndarray:
+    """A line's numbers `[t, …]` but for the counters, of a clip, or of its pose in the line's units."""
     if layout == V2025:
         found = clips.in_shares(clip, KIND)
         return _shares(found.pose.coordinates[..., :2], found.sure)
-    pose = clip.pose if ours else _from_the_neck(clips.scaled(clip, KIND))
     places = _MIRRORED if swapped else _WHERE
     seen = pose.confidence[:, places, None] > 0
     xyz = np.zeros((len(pose), len(JOINTS), 3))

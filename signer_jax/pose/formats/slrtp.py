@@ -186,7 +186,7 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         held = (*JOINTS, "neck") if _neck_between(pose) else JOINTS
         lost = clips.lost(clip, held, depth=True, confidence=False)
         rate = [] if clip.pose.fps == FPS else [f"the frame rate of {clip.pose.fps:g} (the format's is {FPS:g})"]
-        said |= dict.fromkeys([*clips.unread(clip, KIND), *lost, *rate, *clips.place_lost(clip)])
+        said |= dict.fromkeys([*clips.unread(clip, KIND), *lost, *rate, *clips.place_lost(clip, pose)])
     _dump(path, sentences)
     return len(sentences), list(said)
 
