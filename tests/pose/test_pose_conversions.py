@@ -379,6 +379,7 @@ def test_digits_that_come_back_are_not_called_lost():
     values = rng.normal(size=500)
     expected = sum(float(str(np.float32(v))) != v for v in values)
     assert not_in_float32(values) == expected > 400
+    assert not_in_float32(np.array([0x7FA00000, 0x3F000000], "<u4").view("<f4")) == 0  # a NaN that signals
 
 
 # ---- Real samples ----------------------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def exact(value: Any, *shape: int) -> np.ndarray:
     if isinstance(value, np.ndarray):
         if value.shape != shape or value.dtype.kind not in "fiu":
             raise ValueError(f"{value.dtype} of shape {list(value.shape)} where numbers of shape {list(shape)} belong")
-        return value.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN that signals
+            return value.astype(np.float64)
     flat: list[float] = []
     _flatten(value, shape, flat)
     return np.array(flat, np.float64).reshape(shape)
@@ -111,8 +112,8 @@ def not_in_float32(values: np.ndarray) -> int:
     """How many of the numbers do not come back from float32: neither as they are, nor as its shortest decimals, which
     are what is written as text (so 648.937 does, and 0.5234704260965662 does not).
     """
-    values = np.asarray(values, np.float64).reshape(-1)
-    values = values[np.isfinite(values)]
+    values = np.reshape(values, -1)
+    values = values[np.isfinite(values)].astype(np.float64)
     with np.errstate(over="ignore"):
         values = values[values.astype(np.float32) != values]
     if not len(values):

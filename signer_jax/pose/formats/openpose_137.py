@@ -78,7 +78,7 @@ def from_pose(path: str | Path, out: str | Path, fps: float | None) -> tuple[int
         if file.names[0] != _NAMES[0]:
             return None
         values, confidence = pose_layout.everybody(file)
-    lost = [] if values.shape[-1] == 2 or not values[..., 2:].any() else ["depth"]
+    lost = [] if values.shape[-1] == 2 or not np.nan_to_num(values[..., 2:]).any() else ["depth"]
     if nothing := int((~np.isfinite(values)).sum() + (~np.isfinite(confidence)).sum()):
         lost.append(f"{nothing} values that are no numbers")
     if file.components != _described() and pose_layout.drawn(file):

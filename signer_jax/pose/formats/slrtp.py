@@ -137,7 +137,7 @@ def _clip(path: Path, key: str, entry: Any, fps: float) -> Clip:
     if entry.get("name", key) != key:
         others.append("a name that is not the sentence's key")
     others += clips.rounded(clips.not_in_float32(poses), poses.size)
-    beyond = clips.Beyond(KIND, FACE, face) if face.any() else None
+    beyond = clips.Beyond(KIND, FACE, face) if np.nan_to_num(face).any() else None
     return Clip(
         key, pose, clips.OWN, layout=LAYOUT, text=text, gloss=gloss, speaker=speaker, lost=tuple(others), beyond=beyond
     )
