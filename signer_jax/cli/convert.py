@@ -38,7 +38,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--fps", type=float, help="frames a second, where the format does not say them")
     parser.add_argument("--size", help="height and width of the picture in pixels, such as 720x1280")
     parser.add_argument(
-        "--canonical", action="store_true", help="of a .pose the 128 joints, where .pose to .pose keeps its own layout"
+        "--canonical",
+        action="store_true",
+        help="by way of the 128 joints, where OUT is of IN's kind (or both are OpenPose's) and would keep all of it",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that has OUT's name")
 
@@ -50,9 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
         inside_one_another({"IN": arguments.input, "OUT": arguments.output})
     size = picture_size(arguments.size) if arguments.size else None
     _check_output(out, replace_it=arguments.force)
-    whole = not source.is_dir() and source.suffix.lower() == out.suffix.lower() == ".pose" and not arguments.canonical
-    found = _copied if whole else _rewritten
-    count, frames, said, dropped = found(source, out, arguments.fps, size)
+    done = None if arguments.canonical else copied(source, out, arguments.fps, size)
+    count, frames, said, dropped = done or _rewritten(source, out, arguments.fps, size)
     print(one_line(f"{out}: {count} {'sequence' if count == 1 else 'sequences'}, {frames} frames"))
     for remark, times in list(said.items())[:_SHOWN]:
         print(one_line(f"read: {remark}" + (f" ({times} times)" if times > 1 else "")))
@@ -65,12 +66,33 @@ def run(arguments: argparse.Namespace) -> None:
 _Done: TypeAlias = tuple[int, int, dict[str, int], list[str]]
 
 
-def _copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done:
-    """From `.pose` to `.pose`, whatever its points are."""
-    from signer_jax.pose.formats import pose_file
+def copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done | None:
+    """From a kind to itself, and between OpenPose's two: whatever is in it; None of other pairs."""
+    from signer_jax.pose.formats import clip as clips
+    from signer_jax.pose.formats import dwpose, openpose_137, openpose_json, pose_file, skels, slrtp
 
-    frames, said, dropped = pose_file.copy(source, out, fps, size)
-    return 1, frames, dict.fromkeys(said, 1), dropped
+    of, to = kind_of(source), _written_as(out, many=is_many(source))
+    if ".pose" in (of, to) and {of, to} <= {".pose", openpose_json.KIND}:
+        whole = (
+            pose_file.copy(source, out, fps, size) if of == to
+            else openpose_137.to_pose(source, out, fps, size) if to == ".pose"
+            else openpose_137.from_pose(source, out, fps)
+        )  # fmt: skip
+        return whole and (1, whole[0], dict.fromkeys(whole[1], 1), whole[2])
+    if of != to:
+        return None
+    rate = None if fps is None else clips.rate(source, fps, of)
+    if of == skels.KIND:
+        count, frames, dropped = skels.copy(source, out)
+    elif of == slrtp.KIND:
+        count, frames, dropped = slrtp.copy(source, out)
+        rate = None if rate == slrtp.FPS else rate
+    elif of == openpose_json.KIND:
+        count, (frames, dropped) = 1, openpose_json.copy(source, out)
+    else:
+        count, (frames, dropped) = 1, dwpose.copy(source, out, out.suffix.lower().removeprefix(".") or out.name)
+    dropped += [] if rate is None else [f"the frame rate of {rate:g}"]
+    return count, frames, {}, dropped + ([] if size is None else ["the picture's size"])
 
 
 def _rewritten(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done:
@@ -126,48 +148,79 @@ def is_many(source: Path) -> bool:
     return not source.is_dir() and source.suffix.lower() in (".skels", *slrtp.ENDINGS)
 
 
-def read(source: Path, fps: float | None) -> Iterator["Clip"]:
-    """The clips of a file or a folder, by its ending. Raises `SignerError` for an unknown one."""
-    from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
+def kind_of(source: Path) -> str:
+    """Which format a file or a folder is of, by its ending: its module's `KIND`. Raises `SignerError` for none."""
+    from signer_jax.pose.formats import dwpose, openpose_json, skels, slrtp
 
     ending = source.suffix.lower()
     if source.is_dir():
         openpose = any(entry.name.endswith(openpose_json.ENDING) for entry in source.iterdir())
-        yield openpose_json.read(source, fps) if openpose else dwpose.read(source, fps)
-    elif source.name.endswith(openpose_json.ENDING):
-        yield openpose_json.read(source, fps)
-    elif ending in _dwpose_endings():
-        yield dwpose.read(source, fps)
-    elif ending == ".skels":
-        yield from skels.read(source, fps)
-    elif ending == ".pose":
-        yield pose_file.read_clip(source, fps)
-    elif ending in slrtp.ENDINGS:
-        yield from slrtp.read(source, fps)
-    else:
+        return openpose_json.KIND if openpose else dwpose.KIND
+    if source.name.endswith(openpose_json.ENDING):
+        return openpose_json.KIND
+    kinds = {".skels": skels.KIND, ".pose": ".pose"} | dict.fromkeys(slrtp.ENDINGS, slrtp.KIND)
+    kinds |= dict.fromkeys(_dwpose_endings(), dwpose.KIND)
+    if ending not in kinds:
         outside.plain_file(source, "give a file or a folder of poses")
         known = ", ".join((".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings()))
         raise SignerError(f"{source}: no poses are known by this ending; give one of {known}, or a folder of frames")
+    return kinds[ending]
+
+
+def _written_as(out: Path, *, many: bool) -> str:
+    """The kind in which an output of this name is written; none of a folder of several sequences."""
+    from signer_jax.pose.formats import dwpose, openpose_json, skels, slrtp
+
+    ending = out.suffix.lower()
+    if ending == ".skels":
+        return skels.KIND
+    if ending in slrtp.ENDINGS:
+        return slrtp.KIND
+    if many and not ending:
+        return ""
+    if ending == ".pose":
+        return ".pose"
+    kind = ending.removeprefix(".") or out.name
+    return dwpose.KIND if kind in dwpose.KINDS and not out.name.endswith(openpose_json.ENDING) else openpose_json.KIND
+
+
+def read(source: Path, fps: float | None) -> Iterator["Clip"]:
+    """The clips of a file or a folder, by its ending. Raises `SignerError` for an unknown one."""
+    from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
+
+    kind = kind_of(source)
+    if kind == openpose_json.KIND:
+        yield openpose_json.read(source, fps)
+    elif kind == dwpose.KIND:
+        yield dwpose.read(source, fps)
+    elif kind == skels.KIND:
+        yield from skels.read(source, fps)
+    elif kind == slrtp.KIND:
+        yield from slrtp.read(source, fps)
+    else:
+        yield pose_file.read_clip(source, fps)
 
 
 def write(out: Path, found: Iterator["Clip"], *, many: bool) -> tuple[int, list[str]]:
     """Writes clips by the output's ending; returns how many they are, and what of them is not there."""
     from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
 
-    ending = out.suffix.lower()
-    if ending == ".skels":
+    kind = _written_as(out, many=many)
+    if kind == skels.KIND:
         return skels.write(out, found)
-    if ending in slrtp.ENDINGS:
+    if kind == slrtp.KIND:
         return slrtp.write(out, found)
-    if many and not ending:
+    if not kind:
         return _write_each(out, found)
     clip = next(found)
     if many and next(found, None) is not None:
         raise SignerError(f"{out}: holds one sequence where the input has several; give a folder's name")
-    if ending == ".pose":
-        return 1, pose_file.write_clip(out, clip)
-    kind = ending.removeprefix(".") or out.name
-    return 1, dwpose.write(out, clip, kind) if kind in dwpose.KINDS else openpose_json.write(out, clip)
+    named = ["the sequence's name"] if many and clip.name != out.stem else []
+    if kind == ".pose":
+        return 1, pose_file.write_clip(out, clip) + named
+    if kind == dwpose.KIND:
+        return 1, dwpose.write(out, clip, out.suffix.lower().removeprefix(".") or out.name) + named
+    return 1, openpose_json.write(out, clip) + named
 
 
 def _write_each(out: Path, found: Iterator["Clip"]) -> tuple[int, list[str]]:
@@ -183,5 +236,6 @@ def _write_each(out: Path, found: Iterator["Clip"]) -> tuple[int, list[str]]:
             while name.lower() in names:
                 name, number = f"{stem}-{number}", number + 1
             names.add(name.lower())
-            dropped |= dict.fromkeys(pose_file.write_clip(partial / f"{name}.pose", clip))
+            said = pose_file.write_clip(partial / f"{name}.pose", clip)
+            dropped |= dict.fromkeys(said + ["names, as they stand"] * (name != clip.name))
     return len(names), list(dropped)

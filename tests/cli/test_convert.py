@@ -75,7 +75,7 @@ def test_there_and_back_is_the_same(folder, capsys):
 
 def test_several_sequences_go_to_a_folder(folder, capsys):
     out = says(capsys, "a.skels", "each", "--fps", "25")
-    assert out == ["each: 2 sequences, 8 frames", "dropped: texts; glosses"]
+    assert out == ["each: 2 sequences, 8 frames", "dropped: texts; glosses; names, as they stand"]
     assert sorted(path.name for path in (folder / "each").iterdir()) == ["a-2.pose", "a.pose", "manifest.json"]
     assert "b.pose: holds one sequence where the input has several" in fails(capsys, "a.skels", "b.pose", "--fps", "25")
     assert (
@@ -99,13 +99,13 @@ def test_texts_are_lost_where_there_is_no_place_for_them(folder, capsys):
 
 
 def test_what_was_read_otherwise_is_told(folder, capsys):
-    out = says(capsys, "own.npz", "b.npy", "--fps", "25")
-    assert out[1:] == [
-        "dropped: 1 of 1 frames show several people: one was followed; the frame rate of 25",
-    ]  # fmt: skip
+    out = says(capsys, "own.npz", "b.npy", "--fps", "25", "--canonical")
+    assert out[1].endswith("; 1 of 1 frames show several people: one was followed; the frame rate of 25")
+    assert says(capsys, "own.npz", "c.npy")[1:] == ["dropped: nothing"]
     two = files.pose_bytes(0.2, people=2).replace(b"NOSE", b"KNEE")
     (folder / "two.pose").write_bytes(two)
-    lost = "1 of the file's 9 points, which the 128 joints lack; 2 people: the first was taken"
+    lost = "1 of the file's 9 points, which the 128 joints lack; the header's limbs and colours"
+    lost += "; 2 people: the first was taken"
     assert says(capsys, "two.pose", "d.pose", "--canonical")[1:] == [f"dropped: {lost}"]
     for target in ("d.npz", "d.json", "json", "each"):
         out = says(capsys, "two.pose", target)
@@ -181,7 +181,8 @@ def test_real_layouts_come_back_whole(folder, capsys, name):
 @needs_data
 def test_all_137_points_go_from_pose_to_openposes_json(folder, capsys):
     given = Path(DATA) / "pose/openpose-137.pose"
-    assert says(capsys, str(given), "op")[1:] == ["dropped: the frame rate of 24; the picture's size"]
+    dropped = "dropped: the header's limbs and colours; the frame rate of 24; the picture's size"
+    assert says(capsys, str(given), "op")[1:] == [dropped]
     body = PoseFile.read(given.read_bytes()).body
     frames = [json.loads(file.read_text())["people"][0] for file in sorted((folder / "op").glob("*_keypoints.json"))]
     parts = ("pose", "face", "hand_left", "hand_right")
@@ -191,9 +192,14 @@ def test_all_137_points_go_from_pose_to_openposes_json(folder, capsys):
     np.testing.assert_array_equal(written[seen][:, :2], np.asarray(body.data.data, np.float32)[:, 0][seen])
     assert says(capsys, "op", "op2", "--fps", "24")[1:] == ["dropped: the frame rate of 24"]
     for file in sorted((folder / "op").glob("*_keypoints.json")):
-        assert json.loads((folder / "op2" / file.name.replace("openpose-137", "op")).read_text()) == json.loads(
-            file.read_text()
-        )
+        assert (folder / "op2" / file.name).read_bytes() == file.read_bytes()
+    assert says(capsys, "op", "back.pose", "--fps", "24", "--size", "1000x1000")[1:] == ["dropped: nothing"]
+    again = PoseFile.read((folder / "back.pose").read_bytes())
+    np.testing.assert_array_equal(again.body.data.data, body.data.data)
+    np.testing.assert_array_equal(again.body.confidence, body.confidence)
+    assert [(one.name, one.points) for one in again.header.components] == [
+        (one.name, one.points) for one in PoseFile.read(given.read_bytes()).header.components
+    ]
 
 
 @pytest.mark.parametrize("target", ["b.pose", "b.npz", "b.json", "b.skels", "b.pkl"])

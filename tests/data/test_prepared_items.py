@@ -12,6 +12,7 @@ from signer_jax.data import timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.prepared.pictures import GAPS, SPACED, TWINS, UNNUMBERED
 from signer_jax.data.prepared.taking import (
+    COUNTED,
     CUT,
     DISAGREE,
     FILLED,
@@ -309,6 +310,24 @@ def test_frames_that_lack_their_files_leave_the_others_at_their_times(tmp_path):
         seen = taken.pose.confidence[:, skeleton.INDEX["nose"]] > 0
         np.testing.assert_allclose(noses[seen], np.arange(first, first + 10)[seen], atol=1e-4)
         assert seen.sum() >= 7
+
+
+def test_frames_of_openpose_that_are_numbered_from_1_lie_at_their_videos(tmp_path):
+    """As many as the video's frames, from 1 on; one fewer, and it is the file of frame 0 that is missing."""
+    file = film(tmp_path / "a.mp4", even(20))
+    whole = openpose(tmp_path / "pose", 20)
+    for path in sorted(whole.iterdir(), reverse=True):
+        number = int(path.name.split("_")[1]) + 1
+        path.rename(whole / f"pose_{number:012d}_keypoints.json")
+    for gone, told, first in ((None, (COUNTED,), 0), (20, (HOLES,), 1)):
+        if gone is not None:
+            (whole / f"pose_{gone:012d}_keypoints.json").unlink()
+        taken = take(Item("a", "train", video=file, pose=whole), How())
+        assert taken.pose is not None and taken.mended == told and len(taken.pose) == 20
+        noses = taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
+        seen = taken.pose.confidence[:, skeleton.INDEX["nose"]] > 0
+        assert seen[first:].all() and seen.sum() == 20 - first
+        np.testing.assert_allclose(noses[seen], np.arange(20 - first), atol=1e-4)
 
 
 def test_a_pose_has_two_frames_more_or_fewer_at_most(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import struct
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from signer_jax.errors import SignerError
 from signer_jax.interop import clip, lora, state_dict, t5, wan, wan_vae
 from signer_jax.interop.prompts import load_tokenizer
 from signer_jax.pose import entries
-from signer_jax.pose.formats import pose_file
+from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
 from signer_jax.pose.prior import Prior
 from signer_jax.pose.sources import kinds
 from signer_jax.pose.sources.lexicon import read_lexicon
@@ -242,12 +243,22 @@ def _read_pose(folder: Path, changes: Changes) -> None:
     _whole(pose_file.read(folder / next(iter(changes))))
 
 
+_COPIES = {
+    openpose_json.KIND: ("a.pose", "a"), dwpose.KIND: ("a.npz", "json", "npy"), skels.KIND: ("a.skels",),
+    slrtp.KIND: ("a.gz",), ".pose": ("a.pose", "a"),
+}  # fmt: skip
+
+
 def _read_convertible(folder: Path, changes: Changes) -> None:
     name = next(iter(changes)).partition("/")[0]
     if not name.endswith(_BESIDE):
         for clip in convert.read(folder / name, 25.0):
             _whole(clip.pose)
             _plain((clip.name, clip.text, clip.gloss, clip.speaker, *clip.remarks, *clip.lost))
+        with tempfile.TemporaryDirectory() as place:
+            for out in _COPIES[convert.kind_of(folder / name)]:
+                _, _, said, dropped = convert.copied(folder / name, Path(place) / out, 25.0, None) or (0, 0, {}, [])
+                _plain([*said, *dropped])
 
 
 def _read_lexicon(folder: Path, changes: Changes) -> None:

@@ -92,6 +92,17 @@ def test_several_people_nobody_and_files_that_are_missing(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("first", "of", "frames"), [
+    (0, 0, 5), (0, 9, 5), (1, 0, 5), (1, 5, 5), (1, 6, 6), (1, 4, 5), (2, 0, 7), (2, 7, 7),
+])  # fmt: skip
+def test_openposes_frames_that_are_numbered_from_1(tmp_path, first, of, frames):
+    """Without a video from 1 where that is the first number; beside one by how many frames it has."""
+    found = openpose_json.read(openpose_folder(tmp_path / "x", [[openpose_person()]] * 5, first=first), 25.0, of)
+    assert len(found.pose) == frames and not found.pose.confidence[: frames - 5].any()
+    from_one = [remark for remark in found.remarks if getattr(remark, "kind", "") == clips.COUNTED]
+    assert from_one == ([openpose_json.FROM_ONE] if first == 1 and frames == 5 else [])
+
+
 def test_one_of_two_people_is_followed(tmp_path):
     """Whoever is the more confident of a frame, which may change at each."""
     one, other = ([openpose_person(shift, sure) for sure in (0.8, 0.9)] for shift in (0, 500))
@@ -140,7 +151,8 @@ def test_what_the_joints_lack_comes_back_in_openposes_json(tmp_path):
     folder = openpose_folder(tmp_path / "x", [[other, one], [one], [], [bare]])
     found = openpose_json.read(folder, 25.0)
     said = openpose_json.write(tmp_path / "y", found)
-    assert said == ["1 of 4 frames show several people: one was followed", "the frame rate of 25"]
+    several = "1 of 4 frames show several people: one was followed"
+    assert said == ["confidences of 2 points at x = y = 0", several, "the frame rate of 25"]
     frames = [json.loads(file.read_text())["people"] for file in sorted((tmp_path / "y").glob("x_*"))]
     one["pose_keypoints_2d"][3 * 8 : 3 * 9] = [0, 0, 0]
     parts = [f"{part}_keypoints_2d" for part in ("pose", "face", "hand_left", "hand_right")]
@@ -149,12 +161,15 @@ def test_what_the_joints_lack_comes_back_in_openposes_json(tmp_path):
     assert not frames[2] and frames[3][0]["face_keypoints_2d"][3 * 68 :] == [0] * 6
     for kind in ("npz", "json"):
         told = dwpose.write(tmp_path / f"z.{kind}", replace(found, size=(480, 640)), kind)
-        assert told[0] == openpose_json.LEFT_OUT and told[1] == said[0]
+        assert told[:3] == [openpose_json.LEFT_OUT, *said[:2]]
     one["pose_keypoints_3d"] = [1, 2, 3, 0.5]
     one["hand_left_keypoints_2d"][2::3] = [1.25] * 21
+    one |= {"person_id": [7], "gaze": 0.5, "nothing": []}
     found = openpose_json.read(openpose_folder(tmp_path / "deep", [[one]]), 25.0)
-    assert found.lost == ("points in space (*_keypoints_3d)", "by how much 21 confidences are above 1")
-    assert openpose_json.write(tmp_path / "deeper", found)[:2] == list(found.lost)
+    assert found.lost == ("fields beside those of the format (gaze, person_id, pose_keypoints_3d)",)
+    assert openpose_json.write(tmp_path / "deeper", found)[:1] == list(found.lost)
+    (file,) = (tmp_path / "deeper").glob("*_keypoints.json")
+    assert json.loads(file.read_text())["people"][0]["hand_left_keypoints_2d"] == one["hand_left_keypoints_2d"]
 
 
 @pytest.mark.parametrize(("name", "data", "says"), [
@@ -338,8 +353,8 @@ def skels_2025(frames: int) -> str:
 
 def test_version_2025_joints_scores_and_blank_lines(tmp_path):
     first, second = read_skels(tmp_path / "a.skels", f"{skels_2025(3)}\n\n{skels_2025(1)}\n \n")
-    assert first.lost == ("by how much 3 confidences are above 1",) and not first.remarks
-    assert second.lost == (first.lost[0].replace("3", "1"), "2 blank lines, the first line 2: sequences without poses")
+    assert not first.lost and not first.remarks and first.scores is not None and first.sure.max() == 1.5
+    assert second.lost == ("2 blank lines, the first line 2: sequences without poses",)
     pose = first.pose
     assert first.unit == clips.SHARES and second.name == "a-3" and len(pose) == 3
     assert pose.confidence[0, I["left_ear"]] == 0 and pose.confidence[0, I["right_ear"]] == 1

@@ -13,14 +13,17 @@ def says_rate(item: Item) -> bool:
     return item.fps is not None or (item.pose is not None and item.pose.suffix.lower() == ".pose")
 
 
-def read(item: Item, fps: float | None) -> Clip:
-    """The item's poses; `fps` for a format that does not say it. Raises `SignerError` as the format's reader."""
+def read(item: Item, fps: float | None, of: int = 0) -> Clip:
+    """The item's poses; `fps` for a format that does not say it, `of` frames of its video, 0 where it has none.
+
+    Raises `SignerError` as the format's reader.
+    """
     path = item.pose
     assert path is not None
     ending = path.suffix.lower()
     if path.is_dir():
         openpose = any(entry.name.endswith(openpose_json.ENDING) for entry in path.iterdir())
-        return openpose_json.read(path, fps) if openpose else dwpose.read(path, fps)
+        return openpose_json.read(path, fps, of) if openpose else dwpose.read(path, fps)
     if ending == ".pose":
         return pose_file.read_clip(path, item.fps)
     if ending == ".skels":

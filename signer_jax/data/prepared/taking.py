@@ -51,6 +51,7 @@ USUAL = "pose says no frame rate: the dataset's usual one is taken"
 SIZED = "pose is in shares of a picture of which nothing says the size: that of --pose-size is taken"
 SEVERAL = "several people in the pose or the video: one of them is followed"
 FIRST = "several people in the pose file: the first is taken"
+COUNTED = "frames of the pose are numbered from 1: number 1 is the first"
 HOLES = "frames of the pose are missing or show nobody: no joint is seen in them"
 FRAMES = "pose has one or two frames more or fewer than its video: frame for frame from the first"
 STRETCHED = "pose is of a picture of another shape than its video's: brought to the video's"
@@ -64,6 +65,7 @@ MOVED = "finger's joints off their hand for one frame: put between the frames ar
 # What a reader of poses remarks on -> how it is told here.
 _REMARKS = {
     clips.SEVERAL: SEVERAL, clips.FIRST: FIRST, clips.NOBODY: HOLES, clips.NO_FILE: HOLES, clips.OVERRULED: OVERRULED,
+    clips.COUNTED: COUNTED,
 }  # fmt: skip
 
 _LEAST_FRAMES = 4  # windows' third differences need them
@@ -156,7 +158,8 @@ def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Cl
     if not (poses.says_rate(item) or shown is not None or assumed):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
-        clip = poses.read(item, item.fps or (assumed if shown is None else shown.rate) or None)
+        of = 0 if shown is None else len(_frames_of_pose(shown, item.pose_seconds)[0])
+        clip = poses.read(item, item.fps or (assumed if shown is None else shown.rate) or None, of)
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
     if clip.unit != clips.SHARES:
@@ -415,17 +418,23 @@ def _overlap(start: float, end: float, times: np.ndarray, frame: float, mended: 
     return first if later else start, min(end, last)
 
 
+def _frames_of_pose(shown: _Shown, cut: tuple[float, float | None] | None) -> tuple[np.ndarray, float, float]:
+    """The times of the frames that a pose of this part of a video is of, when the part begins and how long it is."""
+    if cut is None:
+        return shown.stamps, 0.0, shown.end
+    origin, end = cut[0], shown.end if cut[1] is None else min(cut[1], shown.end)
+    return shown.stamps[(shown.stamps >= origin - 1e-4) & (shown.stamps < end - 1e-4)], origin, end - origin
+
+
 def _pose_times(
     pose: Pose, fps: float, shown: _Shown, cut: tuple[float, float | None] | None, mended: list[str]
 ) -> np.ndarray:
     """When each frame of a pose is shown in its video, in seconds after the video's first frame; `cut` is of when to
     when the pose is, None: of all of it.
     """
-    count, stamps, origin, seconds = len(pose), shown.stamps, 0.0, shown.end
+    count = len(pose)
+    stamps, origin, seconds = _frames_of_pose(shown, cut)
     # A frame for a frame, or the same time at another rate.
-    if cut is not None:
-        origin, end = cut[0], shown.end if cut[1] is None else min(cut[1], shown.end)
-        stamps, seconds = stamps[(stamps >= origin - 1e-4) & (stamps < end - 1e-4)], end - origin
     same_rate = abs(fps / shown.rate - 1) <= _SAME_RATE
     if len(stamps) and abs(count - len(stamps)) <= _SAME_COUNT:
         mended += [RATE] * (shown.even and not same_rate) + [FRAMES] * (count != len(stamps))

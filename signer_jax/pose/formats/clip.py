@@ -1,6 +1,6 @@
 """What a file of poses gives, whatever its format: named clips, in the units of the file; and how units meet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from signer_jax.errors import SignerError
+from signer_jax.object_store import MANIFEST
 from signer_jax.pose import skeleton
 from signer_jax.types import Pose
 
@@ -18,11 +19,12 @@ OWN = "the file's own units"
 FARTHEST = 1e6  # units of any kind
 _LOWEST, _HIGHEST = 1.0, 1000.0  # frames a second
 MOST_FRAMES = 1_000_000
+_NOT_MOVED = 1e-5  # units of a file's own
 _NAMED = 3  # joints that are lost: more are counted
 _MOST_GAP = 1000  # frames
 _SAME_PERSON = 0.3  # overlap of two boxes of one person, a frame apart
 # Kinds of remarks that other modules ask for.
-SEVERAL, FIRST, NOBODY, NO_FILE, OVERRULED = "several", "first", "nobody", "no file", "overruled"
+SEVERAL, FIRST, NOBODY, NO_FILE, OVERRULED, COUNTED = "several", "first", "nobody", "no file", "overruled", "counted"
 _PEOPLE = (SEVERAL, FIRST)  # of whom all but one are lost
 
 Person: TypeAlias = tuple[Float[np.ndarray, "j 2"], Float[np.ndarray, " j"]]  # on the 128 joints, with scores
@@ -57,6 +59,7 @@ class Clip:
     """One sequence. `layout` says which of the layouts that share an ending the file has; it is written so again.
 
     `remarks` say what was read otherwise than it stands in the file, `lost` what of the file is in none of this.
+    `scores` are the detector's, where one is above 1: the pose's confidence is at most that.
     """
 
     name: str
@@ -70,6 +73,12 @@ class Clip:
     remarks: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     beyond: Beyond | None = None
+    scores: Float[np.ndarray, "t j"] | None = None
+
+    @property
+    def sure(self) -> Float[np.ndarray, "t j"]:
+        """The confidences as they stand in the file."""
+        return self.pose.confidence if self.scores is None else self.scores
 
 
 def rate(path: Path, fps: float | None, kind: str) -> float:
@@ -82,20 +91,72 @@ def rate(path: Path, fps: float | None, kind: str) -> float:
 
 
 def numbers(value: Any, *shape: int) -> np.ndarray:
-    """A list of lists, or an array, as float32 of this shape. Raises `ValueError` for anything else.
+    """As `exact`, in float32; what that cannot hold is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return exact(value, *shape).astype(np.float32)
 
-    What float32 cannot hold is infinite.
-    """
+
+def exact(value: Any, *shape: int) -> np.ndarray:
+    """A list of lists, or an array, as float64 of this shape. Raises `ValueError` for anything else."""
     if isinstance(value, np.ndarray):
         if value.shape != shape or value.dtype.kind not in "fiu":
             raise ValueError(f"{value.dtype} of shape {list(value.shape)} where numbers of shape {list(shape)} belong")
-        found = value
-    else:
-        flat: list[float] = []
-        _flatten(value, shape, flat)
-        found = np.array(flat, np.float64).reshape(shape)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return found.astype(np.float32)
+        with np.errstate(invalid="ignore"):  # a NaN that signals
+            return value.astype(np.float64)
+    flat: list[float] = []
+    _flatten(value, shape, flat)
+    return np.array(flat, np.float64).reshape(shape)
+
+
+def not_in_float32(values: np.ndarray) -> int:
+    """How many of the numbers do not come back from float32: neither as they are, nor as its shortest decimals, which
+    are what is written as text (so 648.937 does, and 0.5234704260965662 does not).
+    """
+    values = np.reshape(values, -1)
+    values = values[np.isfinite(values)].astype(np.float64)
+    with np.errstate(over="ignore"):
+        values = values[values.astype(np.float32) != values]
+    if not len(values):
+        return 0
+    # Texts of numbers take long: up to six digits always come back, more than nine never do.
+    size = np.abs(values)
+    power = 5 - np.floor(np.log10(size))
+
+    def has_digits(more: int) -> np.ndarray:
+        scale = 10.0 ** np.clip(power + more, 0, 22)
+        return np.rint(values * scale) / scale == values
+
+    plain = (size < 1e6) & (size > 1e-12)
+    six, nine = plain & has_digits(0), ~plain | has_digits(3)
+    unsure = values[nine & ~six]
+    with np.errstate(over="ignore"):
+        return int((~nine).sum() + (unsure.astype(np.float32).astype(str).astype(np.float64) != unsure).sum())
+
+
+def rounded(count: int, total: int) -> list[str]:
+    """As `lost`, of numbers that float32 does not hold."""
+    return [f"digits that float32 has no room for, of {count} of {total} numbers"] if count else []
+
+
+def hidden(points: np.ndarray, scores: np.ndarray) -> tuple[int, int]:
+    """Of how many points `[… 2]` a reader keeps no place because they have no confidence, and of how many no confidence
+    because they have no place (x = y = 0).
+    """
+    nowhere = (points == 0).all(-1)
+    return int((~nowhere & ~(scores > 0)).sum()), int((nowhere & (scores > 0)).sum())
+
+
+def unseen(places: int, confidences: int) -> list[str]:
+    """As `lost`, of what `hidden` counts."""
+    said = [f"where {places} points of confidence 0 lie"] if places else []
+    return said + ([f"confidences of {confidences} points at x = y = 0"] if confidences else [])
+
+
+def fields(names: Iterable[str]) -> list[str]:
+    """As `lost`, of what a file has beside what is read of it."""
+    found = sorted({name[:40] for name in names})
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return [f"fields beside those of the format ({', '.join(found[:_NAMED])}{more})"] if found else []
 
 
 def _flatten(value: Any, shape: tuple[int, ...], flat: list[float]) -> None:
@@ -161,10 +222,9 @@ def clean(coordinates: np.ndarray, confidence: np.ndarray, most: float = 1) -> t
     return np.where(seen[..., None], coordinates, 0).astype(np.float32), confidence.astype(np.float32)
 
 
-def above_one(confidence: Float[np.ndarray, "t j"]) -> list[str]:
-    """As `lost`, of a detector's scores that are taken for confidences."""
-    count = int((confidence > 1).sum())
-    return [f"by how much {count} confidences are above 1"] if count else []
+def above_one(scores: Float[np.ndarray, "t j"]) -> Float[np.ndarray, "t j"] | None:
+    """A clip's `scores`."""
+    return scores if (scores > 1).any() else None
 
 
 def checked(where: str, pose: Pose) -> Pose:
@@ -200,9 +260,15 @@ def placed(path: Path, files: Sequence[tuple[int, Path]], first: int) -> Iterato
         expected = number + 1
 
 
+def other_files(folder: Path, names: Iterable[str]) -> list[str]:
+    """As `lost`, of a folder whose files of these names are its frames."""
+    others = {entry.name for entry in folder.iterdir()} - {*names, MANIFEST} if folder.is_dir() else ()
+    return [f"files that are no frames: {len(others)}"] if others else []
+
+
 def of_frames(
     path: Path, frames: Sequence[Person], people: Sequence[int], fps: float, unit: str,
-    lost: Sequence[str] = (), beyond: Beyond | None = None,
+    lost: Sequence[str] = (), beyond: Beyond | None = None, remarks: Sequence[str] = (),
 ) -> Clip:  # fmt: skip
     """A clip of what each frame shows; `people` are how many there were in each, of which one was followed, -1 where
     the frame has no file.
@@ -217,7 +283,10 @@ def of_frames(
     said = [Remark(kind, f"{count} of {len(frames)} frames {what}") for kind, (count, what) in counts.items() if count]
     pose = checked(str(path), Pose(coordinates, confidence, fps))
     name = path.stem if path.is_file() else path.name
-    return Clip(name, pose, unit, remarks=tuple(said), lost=(*lost, *above_one(scores)), beyond=beyond)
+    return Clip(
+        name, pose, unit, remarks=(*remarks, *said), lost=tuple(lost), beyond=beyond,
+        scores=above_one(np.where(confidence > 0, scores, 0)),
+    )  # fmt: skip
 
 
 # ---- Units -----------------------------------------------------------------------------------------------------------
@@ -283,14 +352,23 @@ def words_lost(clip: Clip) -> list[str]:
     return [what for what, there in words.items() if there]
 
 
-def place_lost(clip: Clip) -> list[str]:
-    """As `lost`, of a target that measures from the signer's own body."""
-    return [] if clip.unit == OWN else ["where in the picture the signer stands, and how large"]
+def place_lost(clip: Clip, written: Pose) -> list[str]:
+    """As `lost`, of a target that measures from the signer's own body; `written` is the pose as that has it."""
+    if clip.unit != OWN:
+        return ["where in the picture the signer stands, and how large"]
+    axes = min(clip.pose.coordinates.shape[-1], written.coordinates.shape[-1])
+    moved = np.abs(clip.pose.coordinates[..., :axes] - written.coordinates[..., :axes])[clip.pose.confidence > 0]
+    return units_lost(clip) if (moved > _NOT_MOVED).any() else []
 
 
-def lost(pose: Pose, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:
-    """What of a pose a target does not hold that has these joints: a few words each."""
-    said = []
+def units_lost(clip: Clip) -> list[str]:
+    """As `lost`, of a target that measures in a picture."""
+    return ["place and scale of the file's own units"] if clip.unit == OWN else []
+
+
+def lost(clip: Clip, joints: Sequence[str], *, depth: bool, confidence: bool) -> list[str]:
+    """What of a clip's pose a target does not hold that has these joints: a few words each."""
+    said, pose = [], clip.pose
     shown = {skeleton.JOINTS[joint] for joint in np.flatnonzero((pose.confidence > 0).any(0))}
     missing = shown - set(joints)
     parts = {
@@ -306,6 +384,6 @@ def lost(pose: Pose, joints: Sequence[str], *, depth: bool, confidence: bool) ->
             said += gone
     if not depth and pose.coordinates.shape[-1] > 2 and pose.coordinates[..., 2].any():
         said.append("depth")
-    if not confidence and not np.isin(pose.confidence, (0, 1)).all():
+    if not confidence and not np.isin(clip.sure, (0, 1)).all():
         said.append("confidences (what is seen stays told from what is not)")
     return said

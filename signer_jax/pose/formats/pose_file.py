@@ -8,6 +8,7 @@ mapped to the 68 iBUG points through their known correspondence (`MESH_OF_IBUG`)
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -106,16 +107,16 @@ def read_with_layout(path: str | Path) -> tuple[Pose, Bool[np.ndarray, " j"]]:
     """As `read`, and which of the 128 joints the file's layout has at all, seen or not."""
     path = outside.plain_file(path, "give a .pose file")
     with outside.reading(path, "cut it into shorter clips"):
-        return _read(path, path.read_bytes())[:2]
+        found = _read(path, path.read_bytes())
+        return found.pose, found.has
 
 
 def read_clip(path: str | Path, fps: float | None = None) -> Clip:
     """As `read`, with what the header says of the picture; `fps` takes the place of the file's rate, which is told."""
     path = outside.plain_file(path, "give a .pose file")
     with outside.reading(path, "cut it into shorter clips"):
-        data = path.read_bytes()
-        pose, _, unused = _read(path, data)
-        file = pose_layout.parse(data)
+        found = _read(path, path.read_bytes())
+    pose, file = found.pose, found.file
     said = [clips.Remark(clips.FIRST, f"{file.people} people: the first was taken")] if file.people > 1 else []
     if fps is not None and fps != pose.fps:
         said.append(_overruled(pose.fps, fps))
@@ -124,8 +125,8 @@ def read_clip(path: str | Path, fps: float | None = None) -> Clip:
     unit = clips.PIXELS if farthest > _NORMALISED and file.width and file.height else clips.OWN
     size = (file.height, file.width) if unit == clips.PIXELS else None
     beyond = _of_openpose(file) if unit == clips.PIXELS else None
-    lost = _lost(file, unused - (len(openpose_json.BEYOND) if beyond else 0))
-    return Clip(path.stem, pose, unit, size, remarks=tuple(said), lost=tuple(lost), beyond=beyond)
+    lost = _lost(found, len(openpose_json.BEYOND) if beyond else 0, sized=size is not None)
+    return Clip(path.stem, pose, unit, size, remarks=tuple(said), lost=tuple(lost), beyond=beyond, scores=found.scores)
 
 
 def _overruled(theirs: float, fps: float) -> clips.Remark:
@@ -133,13 +134,20 @@ def _overruled(theirs: float, fps: float) -> clips.Remark:
     return clips.Remark(clips.OVERRULED, instead)
 
 
-def _lost(file: pose_layout.Layout, unused: int) -> list[str]:
-    """What of a file the 128 joints have no place for."""
-    points = sum(len(names) for _, names in file.names)
+def _lost(found: "_Found", beside: int, *, sized: bool) -> list[str]:
+    """What of a file a clip has no place for; `beside` points are told by it."""
+    file, points = found.file, sum(len(names) for _, names in found.file.names)
+    unused = found.unused - beside
     said = [f"{unused} of the file's {points} points, which the 128 joints lack"] if unused else []
     if (more := file.values.shape[-1] - _DEPTH) > 0:
         said.append(f"{more} values a point beside x, y and z")
-    return said
+    said += clips.unseen(*found.hidden)
+    if file.components not in (_described("XYC"), _described("XYZC")) and pose_layout.drawn(file):
+        said.append("the header's limbs and colours")
+    if not sized and max(file.width, file.height) > _NORMALISED:
+        said.append(f"the header's picture of {file.height}x{file.width}")
+    said += [f"the header's depth of {file.depth}"] if file.depth else []
+    return said + (["the people's numbers"] if pose_layout.numbered(file) else [])
 
 
 def _of_openpose(file: pose_layout.Layout) -> clips.Beyond | None:
@@ -174,7 +182,7 @@ def copy(
             )
         values, confidence = pose_layout.everybody(file)
         seen = np.isfinite(values[..., :_DEPTH]).all(-1) & (confidence > 0)
-        _plausible(path, _shown(values, seen), file.names)
+        plausible(path, _shown(values, seen), file.names)
         rate = file.fps if fps is None else clips.rate(path, fps, ".pose")
         said += [_overruled(file.fps, rate)] if rate != file.fps else []
         height, width = (file.height, file.width) if size is None else size
@@ -186,8 +194,17 @@ def copy(
     return len(values), said, lost
 
 
-def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
-    """As `read_with_layout`, and how many of the file's points no joint is made of."""
+@dataclass(frozen=True)
+class _Found:
+    pose: Pose
+    has: Bool[np.ndarray, " j"]  # which joints the layout has
+    scores: np.ndarray | None  # as a clip's
+    unused: int  # how many of the file's points no joint is made of
+    hidden: tuple[int, int]  # as `clips.hidden`
+    file: pose_layout.Layout
+
+
+def _read(path: Path, data: bytes) -> _Found:
     file = _parsed(path, data)
     frames = len(file.values)
     if (ours := frames * _FRAME_BYTES) > max(_SMALL, _MOST_GROWTH * len(data)):
@@ -196,13 +213,15 @@ def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
         )
     values = file.values[..., :_DEPTH]  # [t, points, c]
     confidence = np.array(file.confidence, np.float32)
-    confidence[~np.isfinite(values).all(-1)] = 0
+    finite = np.isfinite(values).all(-1)
+    confidence[~finite] = 0
     canonical = file.names == _COMPONENTS
+    places, confidences = clips.hidden(values[..., :2][finite], confidence[finite])
     if not canonical:  # ours says what is missing by its confidence, and a normalised neck lies at the origin
         confidence[(values[..., :2] == 0).all(-1)] = 0
-    confidence = np.clip(np.nan_to_num(confidence), 0, 1)
+    confidence = np.clip(np.nan_to_num(confidence), 0, None)
     xyz = _shown(values, confidence)
-    _plausible(path, xyz, file.names)
+    plausible(path, xyz, file.names)
 
     if any(name == "POSE_LANDMARKS" for name, _ in file.names) and np.abs(xyz[..., 2]).max(initial=0) <= _MOST_WIDTHS:
         xyz[..., 2] *= file.width or 1
@@ -220,8 +239,10 @@ def _read(path: Path, data: bytes) -> tuple[Pose, Bool[np.ndarray, " j"], int]:
         raise SignerError(f"{path}: unknown pose layout [{found}]; convert it to {known}")
     coordinates, confidence, has = source.gather(names)
     _fill_head(coordinates, confidence, has, source)
+    pose = Pose(coordinates * (confidence[..., None] > 0), np.minimum(confidence, 1), file.fps)
     unused = len(source.where) - len(source.used)
-    return Pose(coordinates * (confidence[..., None] > 0), confidence, file.fps), has, unused
+    hidden = (places, 0 if canonical else confidences)
+    return _Found(pose, has, clips.above_one(confidence), unused, hidden, file)
 
 
 def _parsed(path: Path, data: bytes) -> pose_layout.Layout:
@@ -274,7 +295,8 @@ def write_clip(path: str | Path, clip: Clip) -> list[str]:
     returns what it does not hold.
     """
     found = clips.scaled(clip, ".pose")
-    write(path, found.pose, size=found.size[::-1] if found.size else None)
+    pose = Pose(found.pose.coordinates, found.sure, found.pose.fps)
+    write(path, pose, size=found.size[::-1] if found.size else None)
     return [*clips.unread(clip), *clips.words_lost(clip)]
 
 
@@ -335,7 +357,7 @@ def _landmark_names(component: str, count: int) -> list[str]:
     return list(_HOLISTIC_HAND) if "HAND" in component else [str(i) for i in range(count)]
 
 
-def _plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:
+def plausible(path: Path, xyz: np.ndarray, names: pose_layout.Names) -> None:
     """Raises `SignerError` for the first coordinate that no camera sees."""
     far = np.abs(xyz).max(-1, initial=0) > _FARTHEST
     if far.any():

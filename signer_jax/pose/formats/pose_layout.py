@@ -116,7 +116,7 @@ def everybody(file: Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbered(file: Layout) -> bool:
-    """Whether the people have numbers that tell them apart, which version 0.0 alone holds."""
+    """Whether the people have numbers, which version 0.0 alone holds; 0 and -1 alone say nothing."""
     if file.version:
         return False
     walk, found = _Walk(file.data, file.body), set()
@@ -125,7 +125,20 @@ def numbered(file: Layout) -> bool:
         for _ in range(walk.take("<H")[0]):
             found.add(walk.take("<h")[0])
             walk.skip(4 * points * (dims + 1), "a frame")
-    return len(found) > 1
+    return bool(found - {0, -1}) or len(found) > 1
+
+
+def drawn(file: Layout) -> bool:
+    """Whether the header says how the points are to be drawn: limbs, or colours."""
+    walk = _Walk(file.components)
+    for _ in range(walk.take("<H")[0]):
+        walk.text(), walk.text()
+        points, limbs, colours = walk.take("<HHH")
+        if limbs or colours:
+            return True
+        for _ in range(points):
+            walk.text()
+    return False
 
 
 def as_version_02(file: Layout, fps: float, width: int, height: int) -> bytes:

@@ -14,6 +14,7 @@ version 1's is left as it is.
 Beside `x.skels` lie `x.files`, `x.text` and `x.gloss`, a line a sequence. A blank line is a sequence without poses.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -49,6 +50,10 @@ _COUNTED = 1e-3  # how far a counter may be off: they have four or five decimals
 _UNIT = 0.01  # how far a shoulder width may be off 1 to be taken for it
 _LONGEST = 1 << 24  # bytes of a line: 12,000 frames of 151
 _MOST_NAMES = 1 << 25  # bytes of a file of names or texts
+_BESIDE = {".files": "names", ".text": "texts", ".gloss": "glosses"}
+_DECIMALS = 5
+_NO_DIFFERENCE = 1e-6  # of a value that was printed so, then float32
+_ANY_RATE = 25.0  # where it makes no difference
 _MEND = "download or extract it again"
 
 
@@ -59,7 +64,7 @@ def read(path: str | Path, fps: float | None) -> Iterator[Clip]:
     """
     path = outside.plain_file(path, "give a .skels file")
     rate = clips.rate(path, fps, ".skels")
-    columns = {ending: _lines_of(path.with_suffix(ending)) for ending in (".files", ".text", ".gloss")}
+    columns = {ending: _lines_of(path.with_suffix(ending)) for ending in _BESIDE}
     blank: list[int] = []
     last = None
     with outside.reading(path, "divide it"), path.open("rb") as file:
@@ -98,7 +103,7 @@ def read_line(path: str | Path, line: int, fps: float | None) -> Clip:
             raise SignerError(f"{path}: line {line + 1} has more than {_LONGEST >> 20} MB; divide it")
         if not values.strip():
             raise SignerError(f"{path}: line {line + 1} is blank; {_MEND}")
-        return _sequence(path, line + 1, values, rate, {".files": "", ".text": "", ".gloss": ""})
+        return _sequence(path, line + 1, values, rate, dict.fromkeys(_BESIDE, ""))
 
 
 @lru_cache(maxsize=8)
@@ -137,11 +142,10 @@ def _sequence(path: Path, number: int, line: bytes, fps: float, beside: dict[str
         frames = values.reshape(-1, size)
         for layout in layouts:
             if _counts(frames[:, -1], layout):
-                pose, unit, sides, lost = _pose(where, frames[:, :-1], layout, fps)
-                return Clip(
-                    beside[".files"] or f"{path.stem}-{number}", pose, unit, layout=layout + sides,
-                    text=beside[".text"], gloss=beside[".gloss"], lost=tuple(lost),
-                )  # fmt: skip
+                clip = _clip(where, frames[:, :-1], layout, fps)
+                return replace(
+                    clip, name=beside[".files"] or f"{path.stem}-{number}", text=beside[".text"], gloss=beside[".gloss"]
+                )
     raise SignerError(
         f"{where} has {len(values)} numbers, no frames of 151 or 385 with a counter at the end of each; {_MEND}"
     )
@@ -165,21 +169,23 @@ def _counter(frames: int, layout: str) -> np.ndarray:
     return (np.arange(frames) + (layout == V1)) / frames
 
 
-def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose, str, str, list[str]]:
-    """The pose, its unit, `_SWAPPED` where its sides have each other's names, and what of the line is lost."""
+def _clip(where: str, values: np.ndarray, layout: str, fps: float) -> Clip:
+    """The clip, without a name; its layout ends with `_SWAPPED` where its sides have each other's names."""
     frames = len(values)
     if layout == V2025:
-        with np.errstate(over="ignore", invalid="ignore"):
-            body, hands, face = np.split(values.astype(np.float32), [54, 180], axis=1)
+        body, hands, face = np.split(values, [54, 180], axis=1)
         parts = [
             [(b[:36].reshape(18, 2), b[36:]), (f[:136].reshape(68, 2), f[136:]),
              (h[:42].reshape(21, 2), h[84:105]), (h[42:84].reshape(21, 2), h[105:])]
             for b, h, f in zip(body, hands, face, strict=True)
         ]  # fmt: skip
-        people = [dwpose.person_of(part) for part in parts]
-        scores = np.stack([seen for _, seen in people])
-        pose = Pose(np.stack([xy for xy, _ in people]), np.minimum(scores, 1), fps)
-        return clips.checked(where, pose), clips.SHARES, "", clips.above_one(scores)
+        shown = [dwpose.shown_of(part) for part in parts]
+        scores = np.stack([one.person[1] for one in shown])
+        pose = Pose(np.stack([one.person[0] for one in shown]), np.minimum(scores, 1), fps)
+        return Clip(
+            "", clips.checked(where, pose), clips.SHARES, layout=layout, lost=tuple(dwpose.unread(shown)),
+            scores=clips.above_one(scores),
+        )  # fmt: skip
     xyz = values.reshape(frames, len(JOINTS), 3)
     missing = (xyz == (_MISSING if layout == V1 else 0)).all(-1)
     if layout == PROGRESSIVE:  # all 0 of a neck is its place, unless there is nobody
@@ -193,7 +199,35 @@ def _pose(where: str, values: np.ndarray, layout: str, fps: float) -> tuple[Pose
         coordinates[:, places] = xyz * _SCALES[layout] * [1, 1, _DEPTHS[layout]]
     confidence[:, places] = ~missing
     pose = Pose(*clips.clean(coordinates, confidence), fps)
-    return clips.checked(where, pose), clips.OWN, _SWAPPED if swapped else "", []
+    sides = _SWAPPED if swapped else ""
+    beyond = tuple(clips.rounded(clips.not_in_float32(values), values.size))
+    return Clip("", clips.checked(where, pose), clips.OWN, layout=layout + sides, lost=beyond)
+
+
+def copy(path: str | Path, out: str | Path) -> tuple[int, int, list[str]]:
+    """Writes the file's lines and those beside it as they are, byte by byte, blank ones too.
+
+    Returns how many sequences and frames there are, and what is lost. Raises `SignerError` as `read` and `write`.
+    """
+    path, out = Path(path), Path(out)
+    _check_beside(out)
+    lengths = [len(clip.pose) for clip in read(path, _ANY_RATE)]
+    with outside.reading(path, "divide it"), storage.new_file(out) as partial:
+        shutil.copyfile(path, partial)
+    for ending in _BESIDE:
+        theirs, ours = path.with_suffix(ending), out.with_suffix(ending)
+        if theirs.exists():
+            storage.write_file(ours, theirs.read_bytes())
+        elif ours.exists():  # of the file that was replaced
+            storage.write_file(ours, "\n" * len(lengths))
+    return len(lengths), sum(lengths), []
+
+
+def _check_beside(out: Path) -> None:
+    if theirs := [ending for ending in _BESIDE if not out.exists() and out.with_suffix(ending).exists()]:
+        raise SignerError(
+            f"{out}: {out.with_suffix(theirs[0]).name} stands there already and would be replaced; choose another name"
+        )
 
 
 def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
@@ -205,50 +239,54 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
     """
     path = Path(path)
     said: dict[str, None] = {}
-    beside: dict[str, list[str]] = {".files": [], ".text": [], ".gloss": []}
-    if theirs := [ending for ending in beside if not path.exists() and path.with_suffix(ending).exists()]:
-        raise SignerError(
-            f"{path}: {path.with_suffix(theirs[0]).name} stands there already and would be replaced; "
-            "choose another name"
-        )
+    beside: dict[str, list[str]] = {ending: [] for ending in _BESIDE}
+    _check_beside(path)
     with storage.new_file(path) as partial, partial.open("w", encoding="ascii") as file:
         for clip in found:
             layout, _, swapped = clip.layout.partition(" ")
             ours = layout in (*_SCALES, V2025)
             layout = layout if ours else PROGRESSIVE
-            file.write(_line(clip, layout, ours=ours, swapped=bool(swapped) or not ours) + "\n")
+            pose = clip.pose if ours else _from_the_neck(clips.scaled(clip, KIND))
+            values = _values(clip, pose, layout, ours=ours, swapped=bool(swapped) or not ours)
+            file.write(_line(values, layout) + "\n")
             joints = skeleton.JOINTS if layout == V2025 else JOINTS
-            lost = clips.lost(clip.pose, joints, depth=layout != V2025, confidence=False)
+            lost = clips.lost(clip, joints, depth=layout != V2025, confidence=False)
             others = clips.words_lost(replace(clip, text="", gloss=""))
-            others += [*_place_lost(clip, layout), f"the frame rate of {clip.pose.fps:g}"]
+            others += [*_place_lost(clip, pose, layout), f"the frame rate of {clip.pose.fps:g}"]
+            if not ours and (np.abs(values - np.round(values, _DECIMALS)) > _NO_DIFFERENCE).any():
+                others.append(f"digits behind the {_DECIMALS}th decimal")
+            for ending, words in zip(_BESIDE, (clip.name, clip.text, clip.gloss), strict=True):
+                beside[ending].append(line := " ".join(words.split()))
+                others += [f"white space in {_BESIDE[ending]}"] * (line != words)
             said |= dict.fromkeys([*clips.unread(clip), *lost, *others])
-            for ending, words in ((".files", clip.name), (".text", clip.text), (".gloss", clip.gloss)):
-                beside[ending].append(" ".join(words.split()))
     for ending, lines in beside.items():
         if any(lines) or path.with_suffix(ending).exists():
             storage.write_file(path.with_suffix(ending), "\n".join(lines) + "\n")
     return len(beside[".files"]), list(said)
 
 
-def _place_lost(clip: Clip, layout: str) -> list[str]:
-    return clips.place_lost(clip) if layout != V2025 else [] if clip.size is None else ["the picture's size"]
+def _place_lost(clip: Clip, written: Pose, layout: str) -> list[str]:
+    return clips.place_lost(clip, written) if layout != V2025 else [] if clip.size is None else ["the picture's size"]
 
 
-def _line(clip: Clip, layout: str, *, ours: bool, swapped: bool) -> str:
+def _values(clip: Clip, pose: Pose, layout: str, *, ours: bool, swapped: bool) -> np.ndarray:
+    """A line's numbers `[t, …]` but for the counters, of a clip, or of its pose in the line's units."""
     if layout == V2025:
-        values = _shares(clips.in_shares(clip, KIND).pose)
-    else:
-        pose = clip.pose if ours else _from_the_neck(clips.scaled(clip, KIND))
-        places = _MIRRORED if swapped else _WHERE
-        seen = pose.confidence[:, places, None] > 0
-        xyz = np.zeros((len(pose), len(JOINTS), 3))
-        xyz[..., : pose.coordinates.shape[-1]] = pose.coordinates[:, places]
-        if ours or xyz[..., 2].any():  # else -0 would be printed
-            xyz[..., 2] *= _DEPTHS[layout]
-        values = np.where(seen, xyz / _SCALES[layout], _MISSING if layout == V1 else 0).reshape(len(pose), -1)
+        found = clips.in_shares(clip, KIND)
+        return _shares(found.pose.coordinates[..., :2], found.sure)
+    places = _MIRRORED if swapped else _WHERE
+    seen = pose.confidence[:, places, None] > 0
+    xyz = np.zeros((len(pose), len(JOINTS), 3))
+    xyz[..., : pose.coordinates.shape[-1]] = pose.coordinates[:, places]
+    if ours or xyz[..., 2].any():  # else -0 would be printed
+        xyz[..., 2] *= _DEPTHS[layout]
+    return np.where(seen, xyz / _SCALES[layout], _MISSING if layout == V1 else 0).reshape(len(pose), -1)
+
+
+def _line(values: np.ndarray, layout: str) -> str:
     decimals = 4 if layout == PROGRESSIVE else 5
     counter = [f"{count:.{decimals}f}" for count in _counter(len(values), layout)]
-    frames = (" ".join(f"{value:.5f}" for value in frame) for frame in values.tolist())
+    frames = (" ".join(f"{value:.{_DECIMALS}f}" for value in frame) for frame in values.tolist())
     return " ".join(f"{frame} {count}" for frame, count in zip(frames, counter, strict=True))
 
 
@@ -266,13 +304,13 @@ def _from_the_neck(clip: Clip) -> Pose:
     return Pose(moved * (pose.confidence[..., None] > 0), pose.confidence, pose.fps)
 
 
-def _shares(pose: Pose) -> np.ndarray:
-    xy, seen = pose.coordinates[..., :2], pose.confidence > 0
+def _shares(xy: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    seen = scores > 0
     xy = np.where(seen[..., None], xy, -1)
     parts = {"body": skeleton.BODY, "hands": skeleton.LEFT_HAND + skeleton.RIGHT_HAND, "face": skeleton.FACE}
     values = []
     for part, joints in parts.items():
         where = [skeleton.INDEX[joint] for joint in joints]
-        scores = np.where(seen[:, where], np.arange(len(joints)), -1) if part == "body" else pose.confidence[:, where]
-        values += [xy[:, where].reshape(len(pose), -1), scores]
+        sure = np.where(seen[:, where], np.arange(len(joints)), -1) if part == "body" else scores[:, where]
+        values += [xy[:, where].reshape(len(xy), -1), sure]
     return np.concatenate(values, axis=1)

@@ -41,7 +41,7 @@ _NECK = skeleton.INDEX["neck"]
 _MOST_BYTES = 1 << 32  # PHOENIX14T's training split is 1.8 GB
 _MOST_GROWTH, _SMALL = 16, 1 << 26  # of what is gzipped or zipped
 _MOST_BUILT = 1 << 28  # beside the arrays' bytes
-_NAMED = 3  # fields that are lost
+_NO_DIFFERENCE = 1e-5  # shoulder widths
 _MEND = "download it again"
 FACE = "the face (its points lie around a centre of their own)"
 
@@ -51,8 +51,15 @@ def read(path: str | Path, fps: float | None = None) -> Iterator[Clip]:
 
     Raises `SignerError` for what is no such dictionary, or would run anything.
     """
-    path = outside.plain_file(path, "give an SLRTP dictionary")
+    path = Path(path)
     rate = FPS if fps is None else clips.rate(path, fps, KIND)
+    value = _sentences(path)
+    for name in list(value):
+        yield _clip(path, name, value.pop(name), rate)
+
+
+def _sentences(path: Path) -> dict:
+    outside.plain_file(path, "give an SLRTP dictionary")
     try:
         with outside.reading(path, "divide it"):
             value = _value(path)
@@ -60,8 +67,7 @@ def read(path: str | Path, fps: float | None = None) -> Iterator[Clip]:
         raise SignerError(f"{path}: no whole SLRTP dictionary ({error}); {_MEND}") from None
     if not isinstance(value, dict) or not value:
         raise SignerError(f"{path}: no SLRTP dictionary (no dict of sentences); give one, or another ending")
-    for name in list(value):
-        yield _clip(path, name, value.pop(name), rate)
+    return value
 
 
 def _value(path: Path) -> Any:
@@ -127,12 +133,34 @@ def _clip(path: Path, key: str, entry: Any, fps: float) -> Clip:
     words = {name: entry.get(name) for name in ("text", "gloss", "speaker")}
     text, gloss, speaker = (value if isinstance(value, str) else "" for value in words.values())
     others = [f"a {name} that is no text" for name, value in words.items() if not isinstance(value, str | None)]
-    if fields := sorted(str(name)[:40] for name in entry.keys() - {*words, "name", "poses_3d"}):
-        others.append(f"fields beside those of the format ({', '.join(fields[:_NAMED])})")
-    beyond = clips.Beyond(KIND, FACE, face) if face.any() else None
+    others += clips.fields(entry.keys() - {*words, "name", "poses_3d"})
+    if entry.get("name", key) != key:
+        others.append("a name that is not the sentence's key")
+    others += clips.rounded(clips.not_in_float32(poses), poses.size)
+    beyond = clips.Beyond(KIND, FACE, face) if np.nan_to_num(face).any() else None
     return Clip(
         key, pose, clips.OWN, layout=LAYOUT, text=text, gloss=gloss, speaker=speaker, lost=tuple(others), beyond=beyond
     )
+
+
+def copy(path: str | Path, out: str | Path) -> tuple[int, int, list[str]]:
+    """Writes the dictionary with all that is in it: every field, number and type of number as it is.
+
+    Returns how many sequences and frames there are, and what is lost. Raises `SignerError` as `read`.
+    """
+    path = Path(path)
+    value = _sentences(path)
+    lengths = [len(_clip(path, key, entry, FPS).pose) for key, entry in value.items()]
+    _dump(Path(out), value)
+    return len(lengths), sum(lengths), []
+
+
+def _neck_between(pose: Pose) -> bool:
+    """Whether the neck is the middle of the shoulders, wherever it is seen: then reading makes it anew."""
+    seen = pose.confidence > 0
+    shown = seen[:, _NECK] & seen[:, _SHOULDERS].all(1)
+    away = np.abs(pose.coordinates[:, _NECK] - pose.coordinates[:, _SHOULDERS].mean(1))[shown]
+    return bool((seen[:, _NECK] == shown).all() and (away <= _NO_DIFFERENCE).all())
 
 
 def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
@@ -155,13 +183,18 @@ def write(path: str | Path, found: Iterable[Clip]) -> tuple[int, list[str]]:
         sentences[clip.name] = {
             "name": clip.name, "text": clip.text, "gloss": clip.gloss, "poses_3d": points, "speaker": clip.speaker,
         }  # fmt: skip
-        lost = clips.lost(clip.pose, (*JOINTS, "neck"), depth=True, confidence=False)
+        held = (*JOINTS, "neck") if _neck_between(pose) else JOINTS
+        lost = clips.lost(clip, held, depth=True, confidence=False)
         rate = [] if clip.pose.fps == FPS else [f"the frame rate of {clip.pose.fps:g} (the format's is {FPS:g})"]
-        said |= dict.fromkeys([*clips.unread(clip, KIND), *lost, *rate, *clips.place_lost(clip)])
+        said |= dict.fromkeys([*clips.unread(clip, KIND), *lost, *rate, *clips.place_lost(clip, pose)])
+    _dump(path, sentences)
+    return len(sentences), list(said)
+
+
+def _dump(path: Path, sentences: dict) -> None:
     with storage.new_file(path) as partial, partial.open("wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
                 pickle.dump(sentences, packed, protocol=4)
         else:
             pickle.dump(sentences, file, protocol=4)
-    return len(sentences), list(said)
