@@ -40,8 +40,6 @@ def rows(file: Path, needs: Sequence[str], may_have: Sequence[str] = (), *, deli
     file = outside.plain_file(file, "give the folder that holds it")
     found = _cut(file, delimiter) if delimiter else csv_cells(file)
     header = _header(file, found)
-    if any(fault_of(name) == "no UTF-8" for name in header):
-        raise SignerError(f"{file}: its first line is no UTF-8 text; download it again")
     if len(header) == 1 and not {*header} & {*needs, *may_have}:
         own = delimiter or ","
         if other := next((cut for cut in _CUTS if cut != own and cut in header[0]), ""):
@@ -69,8 +67,10 @@ def columns(file: Path) -> list[str]:
 def _header(file: Path, found: Iterator[tuple[int, list[str] | str]]) -> list[str]:
     with outside.reading(file, "divide it"):
         _, header = next(found, (1, "it is empty"))
-    if isinstance(header, str):
-        raise SignerError(f"{file}: has no header ({header}); download it again")
+        if isinstance(header, str):
+            raise SignerError(f"{file}: has no header ({header}); download it again")
+        if any(fault_of(cell) == "no UTF-8" for cell in header):
+            raise SignerError(f"{file}: its first line is no UTF-8 text; download it again")
     return [cell.strip() for cell in header]
 
 
