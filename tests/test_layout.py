@@ -56,6 +56,19 @@ def test_nothing_reaches_back():
     assert not wrong
 
 
+def test_each_dataset_is_read_in_one_place():
+    """A corpus of a run is made of what `data/datasets` reads, and opens no table of its own."""
+    corpora = [file for file in modules() if file.parent == PACKAGE / "data" / "corpora"]
+    names = {file.stem: imported(file) for file in corpora}
+    assert {"signer_jax.data.datasets.phoenix14t"} <= names["phoenix14t"]
+    assert {"signer_jax.data.datasets.openvid"} <= names["openvid"]
+    assert {"signer_jax.data.datasets.how2sign"} <= names["how2sign_clips"]
+    for found in names.values():
+        assert not found & {"csv", "re", "signer_jax.data.tables"}
+    assert not any(name.startswith("signer_jax.data.corpora") for file in modules()
+                   if file.parent == PACKAGE / "data" / "datasets" for name in imported(file))  # fmt: skip
+
+
 def test_what_one_file_alone_knows():
     for name, only in KNOWN_BY.items():
         know = [file for file in modules() if any(one.partition(".")[0] == name for one in imported(file))]

@@ -291,9 +291,9 @@ def test_names_of_signers_of_latents(tmp_path):
 
 def test_names_of_clips(tmp_path, capsys):
     files.make_how2sign(tmp_path)
-    for file in tmp_path.rglob("abc_1*"):
-        file.rename(file.with_name(file.name.replace("abc", ZALGO)))
-    assert [name for name, _, _ in how2sign_clips.clips(tmp_path, "train")] == ["abc_2-8-rgb_front"]
+    for file in tmp_path.rglob("abcdefghijk_1*"):
+        file.rename(file.with_name(file.name.replace("abcdefghijk", ZALGO)))
+    assert [clip.name for clip in how2sign_clips.clips(tmp_path, "train")] == ["abcdefghijk_2-8-rgb_front"]
     assert not piled(capsys.readouterr().err)
 
 
@@ -357,14 +357,14 @@ def _of_phoenix(folder):
     from signer_jax.data.corpora import phoenix14t
 
     files.make_phoenix(folder)
-    return "signer_jax.data.corpora.phoenix14t._row", lambda: phoenix14t.samples(folder, "train")
+    return "signer_jax.data.tables.fault_of", lambda: phoenix14t.samples(folder, "train")
 
 
 def _of_openvid(folder):
     from signer_jax.data.corpora import openvid
 
     files.make_openvid(folder)
-    return "signer_jax.data.corpora.openvid._row", lambda: openvid.rows(folder)
+    return "signer_jax.data.tables.fault_of", lambda: openvid.names(folder)
 
 
 def _of_clips(folder):

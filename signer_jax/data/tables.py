@@ -5,6 +5,8 @@ without its header or a column is refused as a whole.
 """
 
 import csv
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -65,8 +67,10 @@ def columns(file: Path) -> list[str]:
 def _header(file: Path, found: Iterator[tuple[int, list[str] | str]]) -> list[str]:
     with outside.reading(file, "divide it"):
         _, header = next(found, (1, "it is empty"))
-    if isinstance(header, str):
-        raise SignerError(f"{file}: has no header ({header}); download it again")
+        if isinstance(header, str):
+            raise SignerError(f"{file}: has no header ({header}); download it again")
+        if any(fault_of(cell) == "no UTF-8" for cell in header):
+            raise SignerError(f"{file}: its first line is no UTF-8 text; download it again")
     return [cell.strip() for cell in header]
 
 
@@ -119,12 +123,12 @@ def csv_cells(file: Path) -> Iterator[tuple[int, list[str] | str]]:
                 yield reader.line_num, row
 
 
-def lines(file: Path) -> Iterator[str]:
-    """Each line, blank ones too, without its end: only a line feed ends one, as only that does in parallel files. Of a
-    line that is longer than any text its beginning comes, which `fault_of` refuses. What is no UTF-8 comes as lone
-    surrogates.
+def lines(file: Path, *, end: str | None = "\n") -> Iterator[str]:
+    """Each line, blank ones too, without its end: only a line feed ends one, as only that does in parallel files; with
+    None a carriage return does too. Of a line that is longer than any text its beginning comes, which `fault_of`
+    refuses. What is no UTF-8 comes as lone surrogates.
     """
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as opened:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=end) as opened:
         while line := opened.readline(_LONGEST_LINE):
             rest = line
             while not rest.endswith("\n") and (rest := opened.readline(_LONGEST_LINE)):
@@ -133,11 +137,27 @@ def lines(file: Path) -> Iterator[str]:
 
 
 def _cut(file: Path, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    for number, line in enumerate(lines(file), start=1):
+    for number, line in enumerate(lines(file, end=None), start=1):
         if len(line) >= _LONGEST_LINE - 1:
             yield number, f"it has more than {_LONGEST_LINE} characters"
         elif line.strip():
             yield number, line.split(delimiter)
+
+
+def check_end(file: Path, delimiter: str) -> None:
+    """Raises `SignerError` where a table breaks off: its last line lacks cells, and nothing ends it. How many rows were
+    behind it nobody can say; of tables whose releases have an end.
+    """
+    file, header, line, width = outside.plain_file(file, "give the folder that holds it"), 0, 1, 0
+    with outside.reading(file, "divide it"):
+        for number, cells in _cut(file, delimiter):
+            line, width = number, len(cells) if isinstance(cells, list) else sys.maxsize  # one that is too long
+            header = header or width
+        with file.open("rb") as opened:
+            opened.seek(max(opened.seek(0, os.SEEK_END) - 1, 0))
+            ended = opened.read(1) in (b"\n", b"\r")
+    if width < header and not ended:
+        raise SignerError(f"{file}: line {line}, the last, is cut short; download it again")
 
 
 def heads(file: Path, size: int) -> Iterator[bytes]:

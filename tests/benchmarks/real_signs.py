@@ -69,8 +69,9 @@ def noisy(pose: Pose, seed: int) -> Pose:
 
 def read(data: Path, split: str) -> list[Clip]:
     found = []
-    for i, (_, _, (_, file)) in enumerate(clips(data / "how2sign", split)):
-        truth = on_joints(normalised(pose_file.read(file)), JOINTS, 2)
+    for i, clip in enumerate(clips(data / "how2sign", split)):
+        assert clip.pose is not None
+        truth = on_joints(normalised(pose_file.read(clip.pose)), JOINTS, 2)
         found.append(Clip(truth, noisy(truth, hash_of(split) + i)))
     return found
 

@@ -44,7 +44,7 @@ def _centre(picture: np.ndarray) -> np.ndarray:
     return np.array([(x * light).sum(), (y * light).sum()]) / light.sum()
 
 
-def _names(numbers: range, signer: str = "_ab_c") -> list[str]:
+def _names(numbers: range, signer: str = "_ab_c_video") -> list[str]:
     return [f"{signer}_{i}-8-rgb_front" for i in numbers]
 
 
@@ -52,7 +52,7 @@ def test_pose_lands_on_the_pixels(tmp_path):
     _make(tmp_path, _names(range(1)))
     (sample,) = how2sign_clips.samples(tmp_path, "train", size=(52, 52))
     assert sample.video.shape == (FRAMES, 52, 52, 3) and sample.pose.coordinates.shape == (FRAMES, 128, 3)
-    assert (sample.signer, sample.language, sample.text, sample.glosses) == ("_ab_c", "ase", "", ())
+    assert (sample.signer, sample.language, sample.text, sample.glosses) == ("_ab_c_video", "ase", "", ())
     assert sample.pose.fps == 24
     places = skeleton.to_pixels(sample.pose.coordinates[:, skeleton.INDEX["right_wrist"], :2], 52)
     for picture, place in zip(sample.video, places, strict=True):
@@ -92,11 +92,21 @@ def test_area_weights_by_hand():
 
 
 def test_the_splits_go_by_the_clips_numbers(tmp_path):
-    _make(tmp_path, _names(range(7, 13)) + _names(range(4), "other"))
-    names = {split: [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
-    assert names["dev"] == ["_ab_c_11-8-rgb_front"]  # 7 8 (9) 10 [11] 12: numbers, not text
-    assert names["test"] == ["_ab_c_9-8-rgb_front", "other_2-8-rgb_front"]
+    _make(tmp_path, _names(range(7, 13)) + _names(range(4), "other_video"))
+    names = {split: [clip.name for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
+    assert names["dev"] == ["_ab_c_video_11-8-rgb_front"]  # 7 8 (9) 10 [11] 12: numbers, not text
+    assert names["test"] == ["_ab_c_video_9-8-rgb_front", "other_video_2-8-rgb_front"]
     assert len(set(names["train"])) == 7 and not set(names["train"]) & {*names["dev"], *names["test"]}
+
+
+def test_a_part_of_a_clip_is_of_its_video_and_tables_are_not_read(tmp_path):
+    names = [f"_ab_c_video_{part}-8-rgb_front" for part in ("0_1", "0_0", "10", "2")]
+    _make(tmp_path, names)
+    (tmp_path / "how2sign_realigned_train.csv").write_text("no table\n")
+    assert [clip.name for clip in how2sign_clips.clips(tmp_path, "test")] == [names[3]]  # 0_0 0_1 [2] 10
+    found = how2sign_clips.clips(tmp_path, "train")
+    assert [clip.name for clip in found] == [names[1], names[0], names[2]]
+    assert {clip.recording for clip in found} == {"_ab_c_video"}
 
 
 def test_faults_are_named_at_once(tmp_path):
@@ -106,9 +116,9 @@ def test_faults_are_named_at_once(tmp_path):
     with pytest.raises(SignerError, match="unknown split 'val'"):
         how2sign_clips.samples(tmp_path, "val", size=(16, 16))
     for pose in tmp_path.rglob("*.pose"):
-        pose.rename(pose.with_name("x" + pose.name))
+        pose.rename(pose.with_name(pose.name.replace("_ab_c", "_xy_z")))
     with pytest.raises(
-        SignerError, match=r"more than half of its 4 clips .*first: clip _ab_c_0-8-rgb_front lacks its po"
+        SignerError, match=r"more than half of its 4 clips .*first: clip _ab_c_video_0-8-rgb_front lacks its po"
     ):
         how2sign_clips.samples(tmp_path, "train", size=(16, 16))
 
@@ -116,7 +126,7 @@ def test_faults_are_named_at_once(tmp_path):
 def test_a_bad_clip_is_left_out_and_named(tmp_path, capsys):
     """And moves no other one to another split."""
     _make(tmp_path, _names(range(10)))
-    before = {split: [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
+    before = {split: [clip.name for clip in how2sign_clips.clips(tmp_path, split)] for split in how2sign_clips.SPLITS}
     poses = sorted(tmp_path.rglob("*.pose"))
     poses[0].unlink()  # the first of train
     poses[3].write_bytes(poses[3].read_bytes()[:-9])  # another one
@@ -128,7 +138,7 @@ def test_a_bad_clip_is_left_out_and_named(tmp_path, capsys):
     assert f"left out: clip {poses[0].stem} lacks its pose" in said[0] and "1 of 10 clips left out" in said[1]
     assert f"left out: {poses[3]}: not a whole .pose file" in said[2] and "1 of 5 clips left out" in said[3]
     for split in ("dev", "test"):
-        assert [clip[0] for clip in how2sign_clips.clips(tmp_path, split)] == before[split]
+        assert [clip.name for clip in how2sign_clips.clips(tmp_path, split)] == before[split]
 
 
 def test_no_more_frames_are_held_than_the_pose_has(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""OpenVid's table beside its videos, made here: what is read, at which size and rate, what is left out and told."""
+"""OpenVid's table beside its videos, made here: what a run reads, at which size and rate, what is left out and told."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from PIL import Image
 from signer_jax import configuration
 from signer_jax.data import records, video
 from signer_jax.data.corpora import openvid
+from signer_jax.data.datasets import openvid as dataset
+from signer_jax.data.datasets.item import Item
 from signer_jax.data.prepare import advice, prepare
 from signer_jax.data.windows import Limits, MotionWindows
 from signer_jax.errors import SignerError
@@ -49,9 +51,9 @@ def test_more_videos_than_a_corpus_can_list_are_refused_before_the_first_is_read
     make(tmp_path)
     read = []
     monkeypatch.setattr(openvid, "_fitted", lambda *args: read.append(args))
-    rows = [openvid.Row(f"{k:040}.mp4", "a thing") for k in range(600_000)]
-    monkeypatch.setattr(openvid, "rows", lambda source: rows)
-    with pytest.raises(SignerError, match="list of its 600000 videos is too long .*; divide the table") as error:
+    rows = (Item(f"{k:0200}.mp4", "train", "a thing") for k in range(160_000))
+    monkeypatch.setattr(dataset, "items", lambda source, split: rows)
+    with pytest.raises(SignerError, match="list of its 160000 videos is too long .*; divide the table") as error:
         samples(tmp_path)
     assert not read and "\n" not in str(error.value)
 
@@ -86,34 +88,38 @@ def test_every_row_and_file_that_is_not_read_is_told(tmp_path, capsys):
     (tmp_path / "video" / "b.mp4").write_bytes((tmp_path / "video" / "a0.mp4").read_bytes())
     (tmp_path / "outside.mp4").write_bytes((tmp_path / "video" / "a0.mp4").read_bytes())
     (tmp_path / "video" / "out.mp4").symlink_to(tmp_path / "outside.mp4")
-    assert [row.name for row in openvid.rows(tmp_path)] == [f"a{i}.mp4" for i in range(12)]
+    for spare in ("more.mp4", "most.mp4"):
+        (tmp_path / "video" / spare).write_bytes((tmp_path / "video" / "a0.mp4").read_bytes())
+    assert openvid.names(tmp_path) == [f"a{i}.mp4" for i in range(12)]
     said = capsys.readouterr().err
     assert all(line.startswith("signer: ") for line in said.splitlines())
-    assert "line 14 has the video '/etc/passwd', which is no plain name of a file in video/" in said
-    assert "line 18 names 'a0.mp4' a second time" in said and "10 of 23 rows left out" in said
+    assert "OpenVidHD.csv, line 14, /etc/passwd: path out of the folder" in said
+    assert "line 18, a0.mp4: named twice" in said and "10 of 23 rows left out" in said
     assert "1 of 23 rows name a video that is not in video/ (the first: gone.mp4)" in said
-    assert "2 files in video/ are in none of the rows that are read" in said
+    assert "2 files in video/ are in no row of the table (the first: more.mp4)" in said
 
 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (b"a.mp4,,1,1,1,1", "has no caption"),
-        (b"a.mp4,cut,1", "has 3 cells where the header has 6"),
-        (b"a.mp4,be\x07ll,1,1,1,1", "has a caption with a control character"),
-        (b"a.mp4,\xff,1,1,1,1", "has a caption that is no UTF-8"),
-        (b'a.mp4,"a"b,1,1,1,1', "is no csv"),
-        (b"dir/a.mp4,x,1,1,1,1", "no plain name"),
-        (b"out.mp4,x,1,1,1,1", "is a link out of its folder"),
+        (b"a.mp4,,1,1,1,1", ", a.mp4: no text"),
+        (b"a.mp4,cut,1", ": row cut short (3 cells where the header has 6)"),
+        (b"a.mp4,be\x07ll,1,1,1,1", ", a.mp4: control character (in caption)"),
+        (b"a.mp4,\xff,1,1,1,1", ", a.mp4: no UTF-8 (in caption)"),
+        (b'a.mp4,"a"b,1,1,1,1', ": unreadable row (is no csv"),
+        (b"dir/a.mp4,x,1,1,1,1", ", dir/a.mp4: path out of the folder"),
+        (b"out.mp4,x,1,1,1,1", ", out.mp4: path out of the folder ("),
+        (b"empty.mp4,x,1,1,1,1", ", empty.mp4: empty video file (empty.mp4)"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, capsys, row, why):
     make(tmp_path)
     (tmp_path / "video" / "out.mp4").symlink_to("/etc/hostname")
+    (tmp_path / "video" / "empty.mp4").touch()
     table = tmp_path / "OpenVidHD.csv"
     table.write_bytes(f"{HEADER}\n".encode() + row + b"\nb.mp4,good,1,1,1,1\n")
-    assert [one.name for one in openvid.rows(tmp_path)] == ["b.mp4"]
-    assert f"left out: line 2 {why}" in (said := capsys.readouterr().err) or why in said.splitlines()[0]
+    assert openvid.names(tmp_path) == ["b.mp4"]
+    assert f"left out: OpenVidHD.csv, line 2{why}" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_the_tables_places_and_faults(tmp_path):
@@ -132,7 +138,8 @@ def test_the_tables_places_and_faults(tmp_path):
     assert len(samples(tmp_path)) == 2
     table = tmp_path / "OpenVidHD.csv"
     for text, says in (
-        ("", "first line has no header"), ("name,caption\n", r"lacks the column 'video' \(it has name, caption\)"),
+        ("", r"has no header \(it is empty\); download it again"),
+        ("name,caption\n", r"lacks the column 'video' \(it has name, caption\)"),
         (HEADER + "\n", "holds no row"), (HEADER + "\nz.mp4,x,1,1,1,1\n", "none of its 1 rows names a video that is"),
         (HEADER + "\n" + "a.mp4,,1,1,1,1\n" * 3, "more than half of its 3 rows cannot be read"),
         (HEADER + '\na.mp4,"open', "more than half of its 1 rows .*unexpected end of data"),

@@ -1,4 +1,4 @@
-"""PHOENIX14T: both of its forms, and what is said when one is broken."""
+"""PHOENIX14T as a run's texts: both forms of its table, and what is said when one is broken."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from fuzz import memory
 
 from signer_jax.data.corpora import phoenix14t
+from signer_jax.data.datasets import phoenix14t as dataset
 from signer_jax.errors import SignerError
 
 DATA = os.environ.get("SIGNER_DATA")
@@ -34,58 +35,78 @@ def test_official_csv(tmp_path, place):
 
 
 def test_faults_are_named_at_once(tmp_path):
-    with pytest.raises(SignerError, match=r"has no phoenix14t\.dev\.tsv or PHOENIX"):
+    with pytest.raises(SignerError, match=r"PHOENIX-2014-T\.train\.corpus\.csv \(or dev, test\) and no phoenix14t\."):
+        phoenix14t.samples(tmp_path, "dev")
+    (tmp_path / "phoenix14t.train.tsv").write_text(TSV, encoding="utf-8")
+    with pytest.raises(SignerError, match="has no split 'dev'; it has train"):
         phoenix14t.samples(tmp_path, "dev")
     file = tmp_path / "phoenix14t.dev.tsv"
     file.write_text(TSV.replace("gloss", "glosses"), encoding="utf-8")
     with pytest.raises(SignerError, match="lacks the column 'gloss'"):
         phoenix14t.samples(tmp_path, "dev")
     file.write_text(TSV + "dev/a-2\tSigner01", encoding="utf-8")
-    with pytest.raises(SignerError, match="row 3, the last, is cut short"):
+    with pytest.raises(SignerError, match="line 3, the last, is cut short"):
         phoenix14t.samples(tmp_path, "dev")
     file.write_text(TSV.partition("\n")[0] + "\n", encoding="utf-8")
     with pytest.raises(SignerError, match="holds no row"):
         phoenix14t.samples(tmp_path, "dev")
     file.write_bytes(TSV.encode("utf-16"))
-    with pytest.raises(SignerError, match="no UTF-8"):
+    with pytest.raises(SignerError, match="its first line is no UTF-8 text; download it again"):
         phoenix14t.samples(tmp_path, "dev")
 
 
+GOOD = b"dev/b-%d\tSigner08\tDRUCK\ttiefer\t42\n"
 BAD = {
-    "is cut short (2 cells where the header has 5)": b"dev/a-2\tSigner01",
-    "has a '\\t' inside a cell (6 cells where the header has 5)": b"dev/a-2\tSigner01\tA\tein\tzwei\t9",
-    "has a cell of 200000 characters": b"a\tb\tC\t" + b"x" * 200_000 + b"\t9",
-    "is no UTF-8 (byte 0xff)": b"a\tb\tC\t\xff\t9",
-    "has a control character": b"a\tb\tC\ta\x1b[2J\t9",
+    ": row cut short (2 cells where the header has 5)": b"dev/a-2\tSigner01",
+    ": too many cells (6 cells where the header has 5)": b"dev/a-2\tSigner01\tA\tein\tzwei\t9",
+    ", a-2: too long a text (in text)": b"a-2\tb\tC\t" + b"x" * 200_000 + b"\t9",
+    ", a-2: no UTF-8 (in text)": b"a-2\tb\tC\t\xff\t9",
+    ", a-2: control character (in text)": b"a-2\tb\tC\ta\x1b[2J\t9",
+    ", a-2: no text": b"a-2\tb\tC\t \t9",
+    ", a-2: no glosses": b"a-2\tb\t\tein\t9",
+    ", dev/a-1: named twice": b"dev/a-1\tb\tC\tein\t9",
+    ", a-1: named twice": b"a-1\tb\tC\tein\t9",
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_row_is_left_out_and_named(tmp_path, capsys, what):
     file = tmp_path / "phoenix14t.dev.tsv"
-    good = TSV.encode().splitlines(keepends=True)[1]
-    file.write_bytes(TSV.encode() + BAD[what] + b"\n" + good)
+    file.write_bytes(TSV.encode() + BAD[what] + b"\n" + GOOD % 2)
     assert len(list(phoenix14t.samples(tmp_path, "dev"))) == 2
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"signer: {file}: left out: row 3 {what}") and last.endswith(": 1 of 3 rows left out")
+    assert first == f"signer: {tmp_path}: left out: {file.name}, line 3{what}"
+    assert last == f"signer: {tmp_path}: 1 of 3 rows left out"
 
 
 def test_a_corpus_of_bad_rows_is_refused(tmp_path, capsys):
     file = tmp_path / "phoenix14t.dev.tsv"
-    good = TSV.encode().splitlines(keepends=True)[1]
-    file.write_bytes(TSV.encode() + b"short\n" * 20 + good * 19)
+    good = [GOOD % k for k in range(2, 21)]
+    file.write_bytes(TSV.encode() + b"short\n" * 20 + b"".join(good))
     assert len(list(phoenix14t.samples(tmp_path, "dev"))) == 20
     assert len(capsys.readouterr().err.splitlines()) == 6  # five of them, and the count
-    file.write_bytes(TSV.encode() + b"short\n" * 20 + good * 18)
-    with pytest.raises(SignerError, match=r"more than half of its 39 rows .*first: row 3 is cut short"):
+    file.write_bytes(TSV.encode() + b"short\n" * 20 + b"".join(good[1:]))
+    with pytest.raises(SignerError, match=r"more than half of its 39 rows .*first: phoenix14t.dev.tsv, line 3: row c"):
         phoenix14t.samples(tmp_path, "dev")
 
 
 def test_the_test_split_is_there_where_its_file_is(tmp_path):
+    (tmp_path / "PHOENIX-2014-T.dev.corpus.csv").write_text(CSV, encoding="utf-8")
     assert phoenix14t.splits(tmp_path) == ("train", "dev")  # what is missing of these two is said by `samples`
     (tmp_path / "PHOENIX-2014-T.test.corpus.csv").write_text(CSV, encoding="utf-8")
     assert phoenix14t.splits(tmp_path) == ("train", "dev", "test")
     assert [sample.name for sample in phoenix14t.samples(tmp_path, "test")] == ["a-1"]
+
+
+def test_a_runs_texts_are_those_of_prepare_without_their_recordings(tmp_path):
+    """By the names that the table gives them, also those of which a release with frames has none."""
+    (tmp_path / "phoenix14t.dev.tsv").write_bytes(TSV.encode() + GOOD % 2)
+    (tmp_path / "features/fullFrame-210x260px/dev/a-1").mkdir(parents=True)
+    (tmp_path / "features/fullFrame-210x260px/dev/a-1/images0001.png").touch()
+    assert [sample.name for sample in phoenix14t.samples(tmp_path, "dev")] == ["dev/a-1", "dev/b-2"]
+    kept, left = dataset.items(tmp_path, "dev")
+    assert (kept.name, kept.text, kept.glosses) == ("a-1", 'tiefer "luftdruck .', ("DRUCK", "TIEF", "KOMMEN"))
+    assert (left.name, left.reason, left.where) == ("b-2", "no folder of frames", "phoenix14t.dev.tsv, line 3")
 
 
 @pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")
@@ -97,10 +118,13 @@ def test_real_files(split, count):
 
 
 def test_short_rows_take_little(tmp_path):
-    text = "name\tsigner\tgloss\ttext\n" + "a\tb\tc\td\n" * 400_000
-    (tmp_path / "phoenix14t.dev.tsv").write_text(text)
-    assert memory.grown(lambda: sum(1 for _ in phoenix14t.samples(tmp_path, "dev"))) < 40 << 20  # a list of rows: 250
-    assert sum(1 for _ in phoenix14t.samples(tmp_path, "dev")) == 400_000
+    with (tmp_path / "phoenix14t.dev.tsv").open("w") as file:
+        file.write("name\tsigner\tgloss\ttext\n")
+        file.writelines(f"{k}\tb\tc\td\n" for k in range(100_000))
+    counts = []
+    # Of a row its name is kept: each comes once. A list of rows takes 60 MB.
+    assert memory.grown(lambda: counts.append(sum(1 for _ in phoenix14t.samples(tmp_path, "dev")))) < 20 << 20
+    assert counts == [100_000]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -108,7 +132,7 @@ def test_rows_are_numbered_by_any_line_end(tmp_path, capsys, end):
     rows = ["name\tsigner\tgloss\ttext", "a\tb\tc\td", "", "x", "e\tf\tg\th"]
     (tmp_path / "phoenix14t.dev.tsv").write_bytes(end.join(rows).encode())
     assert [sample.name for sample in phoenix14t.samples(tmp_path, "dev")] == ["a", "e"]
-    assert "row 4 is cut short" in capsys.readouterr().err
+    assert "line 4: row cut short" in capsys.readouterr().err
 
 
 def test_a_table_lies_in_its_folder(tmp_path):

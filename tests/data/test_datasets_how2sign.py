@@ -63,6 +63,24 @@ def test_a_clip_is_whole_and_its_text_is_as_it_stands(tmp_path):
     assert one.came_from == "how2sign_realigned_val.csv, line 2"
 
 
+def test_clips_by_their_names_alone(tmp_path):
+    """Whatever tables and OpenPose's json say."""
+    table(tmp_path, row("ab_0-5-rgb_front"))
+    video = clip(tmp_path, "abcdefghijk_3-5-rgb_front")
+    openpose(tmp_path, "abcdefghijk_3-5-rgb_front")
+    clip(tmp_path, "abcdefghijk_4-5-rgb_front", content=b"")
+    pose = write(tmp_path / FRONT.format("val") / "features/holistic_pose/other.pose")
+    one, left, other = how2sign.clips(tmp_path, "dev")
+    assert (one.video, one.pose, one.text, one.recording) == (video, None, "", "abcdefghijk")
+    assert (left.name, left.reason) == ("abcdefghijk_4-5-rgb_front", "empty video file")
+    assert (other.name, other.video, other.pose, other.recording) == ("other", None, pose, "")
+    assert list(how2sign.clips(tmp_path, "train")) == []
+    names = [f"abcdefghijk{rest}" for rest in ("_3-5-rgb_front", "_0_12-5-rgb_side", "_7", "-5-rgb_front")] + ["x_1"]
+    assert [how2sign.clip_of(name) for name in names] == [(3,), (0, 12), (7,), (), ()]
+    with pytest.raises(SignerError, match="is no folder; give the one that holds the dataset"):
+        how2sign.clips(tmp_path / "none", "train")
+
+
 def test_a_whole_video_is_cut_by_the_aligned_times(tmp_path):
     table(tmp_path, row("ab_0-5-rgb_front"), row("ab_1-5-rgb_front", "3", "9000"), row("ab_2-5-rgb_front", "4", ""))
     whole = write(tmp_path / "video_level/val/rgb_front/raw_videos/ab-5-rgb_front.mp4")

@@ -58,6 +58,8 @@ def test_what_is_no_csv_is_a_row_with_a_fault(tmp_path):
         (b"name|sentence\na|b\n", r"lacks the column 'text' \(it has name, sentence\); download it again"),
         (b"name|text|text\na|b|c\n", "has the column 'text' twice"),
         (b"name|text\n\n", "holds no row"),
+        ("näme|text\na|b\n".encode("latin-1"), "its first line is no UTF-8 text; download it again"),
+        ("name|text\na|b\n".encode("utf-16"), "its first line is no UTF-8 text; download it again"),
     ],
 )
 def test_a_table_that_is_none_is_refused_before_its_first_row(tmp_path, content, says):
@@ -65,6 +67,22 @@ def test_a_table_that_is_none_is_refused_before_its_first_row(tmp_path, content,
     with pytest.raises(SignerError, match=says) as error:
         tables.rows(tmp_path / "table", ("name", "text"), delimiter="|")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_any_line_end_ends_a_line_that_is_cut(tmp_path, end):
+    found = rows(tmp_path, end.join([b"name|text", b"a|b", b"", b"x", b"c|d"]))
+    assert [(row.line, row.fault) for row in found] == [(2, ""), (4, "row cut short"), (5, "")]
+
+
+def test_a_table_that_breaks_off_is_refused_where_its_end_is_known(tmp_path):
+    file = tmp_path / "table"
+    for whole in (b"name|text\na|b", b"name|text\na|b\nc\n", b"name|text\na|b\nc\r", b"name|text\na|b|c", b"name|text"):
+        file.write_bytes(whole)
+        tables.check_end(file, "|")
+    file.write_bytes(b"name|text\na|b\n\nc")
+    with pytest.raises(SignerError, match=r"table: line 4, the last, is cut short; download it again"):
+        tables.check_end(file, "|")
 
 
 def test_a_table_may_have_any_of_its_columns_but_not_none(tmp_path):

@@ -79,6 +79,12 @@ def test_phoenix_as_a_table_of_tabs_with_faults(tmp_path):
     ]  # fmt: skip
 
 
+def test_phoenix_that_breaks_off(tmp_path):
+    write(tmp_path / "phoenix14t.dev.tsv", "name\tsigner\tgloss\ttext\ndev/a\tSigner01\tA\ta\ndev/b\tSign")
+    with pytest.raises(SignerError, match="line 3, the last, is cut short; download it again"):
+        phoenix14t.items(tmp_path, "dev")
+
+
 def test_phoenix_another_folder(tmp_path):
     with pytest.raises(
         SignerError, match="has no annotations/manual/PHOENIX-2014-T.train.corpus.csv .* give the folder"

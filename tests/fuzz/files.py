@@ -168,7 +168,7 @@ def make_how2sign(folder: Path) -> None:
     (clips / "raw_videos").mkdir(parents=True)
     (clips / "features" / "holistic_pose").mkdir(parents=True)
     for number in (1, 2):
-        name = f"abc_{number}-8-rgb_front"
+        name = f"abcdefghijk_{number}-8-rgb_front"
         video.write(clips / "raw_videos" / f"{name}.mp4", pictures(), 25.0)
         pose_file.write(clips / "features" / "holistic_pose" / f"{name}.pose", pose(centre=16))
 

@@ -216,10 +216,10 @@ def _text_harm(folder: Path, case: int, rng: Random) -> Changes:
 
 def _how2sign_harm(folder: Path, case: int, rng: Random) -> Changes:
     """One clip of two, which is left out, or both, which is refused."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("abc_1*") if path.is_file())
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("abcdefghijk_1*") if path.is_file())
     changes = any_of(*names)(folder, case, rng)
     if case % 3 == 0:
-        changes |= {name.replace("abc_1", "abc_2"): data for name, data in changes.items()}
+        changes |= {name.replace("abcdefghijk_1", "abcdefghijk_2"): data for name, data in changes.items()}
     return changes
 
 

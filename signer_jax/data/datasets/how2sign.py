@@ -44,15 +44,15 @@ _JSON = "sentence_level/{0}/rgb_front/features/openpose_output/json"
 _POSE = "sentence_level/{0}/rgb_front/features/holistic_pose"
 _SIGNER = re.compile(r".*-(\d{1,4})-rgb_(?:front|side)")
 # `ID-5-rgb_front`, and a sentence of it: `ID_3-5-rgb_front`, `ID_0_1-5-rgb_front`, `ID_3` in copies.
-_VIDEO = re.compile(r"(.{11})(?:(?:_\d+)*-\d+-rgb_(?:front|side)|(?:_\d+)+)")
+_VIDEO = re.compile(r"(.{11})(?:((?:_\d+)*)-\d+-rgb_(?:front|side)|((?:_\d+)+))")
 
 
 class _Folders:
     """Where a split's files are, those that are not there being None."""
 
-    def __init__(self, source: Path, split: str) -> None:
+    def __init__(self, source: Path, split: str, places: Sequence[str] = (_CLIPS, _WHOLE, _JSON, _POSE)) -> None:
         self.clips, self.whole, self.json, self.pose = (
-            folder if (folder := source / place.format(_THEIRS[split])).is_dir() else None
+            folder if place in places and (folder := source / place.format(_THEIRS[split])).is_dir() else None
             for place in (_CLIPS, _WHOLE, _JSON, _POSE)
         )
 
@@ -93,6 +93,13 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     rows = tables.rows(file, columns, delimiter="\t")
     folders = _Folders(folder, split)
     return _with_table(file, rows, columns, folders, split, _cut_times(folder, split) if folders.any() else {})
+
+
+def clips(source: str | Path, split: str) -> Iterator[Found]:
+    """The split's clips by their names, each with its video, its .pose file, or both, and no text: neither tables nor
+    OpenPose's json are looked at. Raises `SignerError`, before the first, where there is no such folder.
+    """
+    return _without_table(_Folders(finding.check_folder(source), split, (_CLIPS, _POSE)), split)
 
 
 def _table(source: Path, split: str, found: Sequence[tuple[str, str]] = _TABLES) -> tuple[Path, str] | None:
@@ -229,6 +236,12 @@ def video_of(name: str) -> str:
     """The video that a clip or a recording of this name is of, "" where the name does not tell."""
     match = _VIDEO.fullmatch(name)
     return match[1] if match else ""
+
+
+def clip_of(name: str) -> tuple[int, ...]:
+    """The numbers of a clip of this name in its video: (3,) of `ID_3-5-rgb_front`, (0, 1) of `ID_0_1-5-rgb_front`."""
+    match = _VIDEO.fullmatch(name)
+    return tuple(map(int, (match[2] or match[3] or "").split("_")[1:])) if match else ()
 
 
 def _signer(name: str) -> str:

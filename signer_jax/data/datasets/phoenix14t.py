@@ -6,18 +6,20 @@ under `PHOENIX-2014-T`:
   letters; start and end are -1, a row is a whole recording. Or the csv in the folder itself.
 - `features/fullFrame-210x260px/<split>/<name>/*.png`: the frames, 25 a second; or `<name>.mp4` there.
 Or `phoenix14t.<split>.tsv`: `name signer gloss text num_frames`, its names being `<split>/<name>`.
-A copy without that folder of frames is text and glosses. A name is a broadcast's with the sentence's number behind it
+A copy without that folder of frames is text and glosses. A run on texts reads `sentences`: the same rows, without
+their recordings (`data/corpora/phoenix14t.py`). A name is a broadcast's with the sentence's number behind it
 (`11August_2010_Wednesday_tagesschau-3`): sentences of one are in several splits.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
-from signer_jax.data.datasets.item import Found, Item
+from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.errors import SignerError
 
 LANGUAGE = "gsg"
@@ -47,16 +49,31 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split's table, in its order."""
+def sentences(source: str | Path, split: str) -> Iterator[Found]:
+    """The rows of the split's table, in its order, by the names that it gives them: a tsv's begin with the split. No
+    recording is looked for.
+
+    Raises `SignerError`, before the first, for another split, and where the table cannot be read, lacks a column or its
+    end.
+    """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
     found = _table(folder, split)
     assert found is not None
-    release, file, delimiter, columns = found
-    frames = release / _FRAMES.format(split)
+    _, file, delimiter, columns = found
     rows = tables.rows(file, columns, delimiter=delimiter)
-    return _items(file, rows, columns, frames if frames.is_dir() else None, split)
+    tables.check_end(file, delimiter)
+    return _sentences(file, rows, columns, split)
+
+
+def items(source: str | Path, split: str) -> Iterator[Found]:
+    """The rows of the split's table, in its order, with their recordings. Raises `SignerError` as `sentences`."""
+    found = sentences(source, split)
+    table = _table(Path(source), split)
+    assert table is not None
+    frames = table[0] / _FRAMES.format(split)
+    there = frames if frames.is_dir() else None
+    return (_recorded(one, there, split) for one in found)
 
 
 def _table(source: Path, split: str) -> tuple[Path, Path, str, tuple[str, ...]] | None:
@@ -67,9 +84,7 @@ def _table(source: Path, split: str) -> tuple[Path, Path, str, tuple[str, ...]] 
     return None
 
 
-def _items(
-    file: Path, rows: Iterator[tables.Row], columns: tuple[str, ...], frames: Path | None, split: str
-) -> Iterator[Found]:
+def _sentences(file: Path, rows: Iterator[tables.Row], columns: tuple[str, ...], split: str) -> Iterator[Found]:
     names = Names()
     for row in rows:
         if row.fault:
@@ -77,17 +92,31 @@ def _items(
             continue
         name, signer, glosses, text = (row.cells[column] for column in columns)
         try:
-            name = names.new(name.removeprefix(f"{split}/"))
+            names.new(_of_dataset(name, split))
             if not text:
                 raise Lacking("no text")
             if not glosses:
                 raise Lacking("no glosses")
-            video = None if frames is None else finding.recording_of(frames, name, (name, f"{name}/1"))
         except Lacking as lacking:
             yield finding.left(row, split, file, lacking, name)
             continue
         yield Item(
             name, split, text, language=LANGUAGE, spoken=SPOKEN, glosses=tuple(glosses.split()), glosses_by="human",
-            signer=signer, recording=_NUMBER.sub("", name), video=video, fps=FPS if video and video.is_dir() else None,
-            came_from=finding.place(file, row.line),
+            signer=signer, came_from=finding.place(file, row.line),
         )  # fmt: skip
+
+
+def _recorded(found: Found, frames: Path | None, split: str) -> Found:
+    name = _of_dataset(found.name, split)
+    if isinstance(found, Left):
+        return replace(found, name=name)
+    try:
+        video = None if frames is None else finding.recording_of(frames, name, (name, f"{name}/1"))
+    except Lacking as lacking:
+        return finding.lost(name, split, lacking, found.came_from)
+    fps = FPS if video and video.is_dir() else None
+    return replace(found, name=name, recording=_NUMBER.sub("", name), video=video, fps=fps)
+
+
+def _of_dataset(name: str, split: str) -> str:
+    return name.removeprefix(f"{split}/")
