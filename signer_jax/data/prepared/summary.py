@@ -15,6 +15,7 @@ from PIL import Image
 from signer_jax import report as html
 from signer_jax import storage
 from signer_jax.data import far_shards, framing
+from signer_jax.data.glossing import UNGLOSSED
 from signer_jax.data.prepared import layout, leakage
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.video import frames_of
@@ -31,6 +32,7 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
 _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
+_GLOSSES = {"lacking": "glosses where there were none", "all": "glosses of all texts, the dataset's own left out"}
 _TWICE = "same part of the same files as another sample of its split: kept twice"
 
 
@@ -160,7 +162,7 @@ def _gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
-        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values())),
+        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values()), mended.counts[UNGLOSSED]),
         "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
         "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
         "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items()))},
@@ -188,7 +190,7 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["signs"] += layout.is_sign(one)
 
 
-def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> list[str]:
+def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int, unglossed: int) -> list[str]:
     """What of the whole set a run will stumble over, in lines."""
     lines = []
     if lacks["language"] and about["dataset"] not in _UNSIGNED:
@@ -201,6 +203,9 @@ def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> 
             else "the run must know the language, which --language names where the dataset does not"
         )  # fmt: skip
         lines.append(f"{lacks['glosses']} of {texts} texts have no glosses, and --glosses {maker} made none; {of}")
+    if unglossed:
+        lines.append(f"{unglossed} of {texts} texts have glosses in the dataset, for which --glosses {maker} made "
+                     f"none: with --glosses-for all they stand without any ({OTHERWISE} names them)")  # fmt: skip
     return lines
 
 
@@ -317,7 +322,7 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
         **({"language of what names none": how["language"]} if how.get("language") else {}),
         **({"language of texts that name none": how["spoken"]} if how.get("spoken") else {}),
         "prompts a training text": how["prompts"],
-        "glosses of all texts" if how.get("glosses_for") == "all" else "glosses where there were none": how["glosses"],
+        _GLOSSES.get(how.get("glosses_for", ""), _GLOSSES["lacking"]): how["glosses"],
         **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
            if how["pose_size"] else {}),
         **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),

@@ -20,7 +20,7 @@ from signer_jax import mirror, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.glossing import Glosses, glossed
+from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
 from signer_jax.data.prepared import summary
 from signer_jax.data.prepared.layout import (
     KIND,
@@ -314,13 +314,16 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         glossed_by = job.how.glosses.split(" ")[0]
         named = [_named(found, job.how) for found in chunk]
         every = job.how.glosses_for == "all"
-        for found in glossed(named, job.glosses, glossed_by, every) if job.glosses else named:
+        given = glossed(named, job.glosses, glossed_by, every) if job.glosses else named
+        for own, found in zip(named, given, strict=True):
             text, motion = said.records(found, job)
             said.sums.append(_sums(found))
             if text is not None:
                 write_text(text)
             if motion is not None:
                 write_motion(motion)
+            if (text or motion) is not None and unglossed(own, found):
+                said.mended.setdefault(UNGLOSSED, []).append(found.name)
             if isinstance(found, Item) and split == "train" and (text or motion) is not None:
                 for one in prompts.of_item(found, job.how.prompts):  # of what is kept alone
                     text, _ = said.records(one, job)
