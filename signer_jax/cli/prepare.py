@@ -196,7 +196,7 @@ def _of_run(folder: str) -> "tuple[Glosses, str]":
 
 def _languages(language: str | None, spoken: str | None) -> tuple[str, str]:
     """The codes of the two, "" where they are not given."""
-    from signer_jax.language import iana_of
+    from signer_jax.data.language_codes import iana_of
 
     code = iana_of(language) if language else ""
     if language and not code:
