@@ -24,7 +24,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, looking, reading, work
+from signer_jax.data.prepared import layout, leakage, looking, reading, work
 from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -431,7 +431,30 @@ def test_what_nobody_says_of_two_splits_is_not_said_to_be_different(tmp_path):
     unsaid = Item("c", "dev", pose=files[2])
     assert items(named, other, (unsaid,)) == {sentence: (None, False), signer: (None, False), film: (None, False)}
     assert items(named, named, (unsaid,)) == {sentence: (1, True), signer: (1, True), film: (1, True)}
-    assert items({}, {})[film] == (0, False)  # the bytes of two files
+    assert items({}, {})[film] == (None, False)  # the bytes of two files, which may be of one recording
+    assert leakage.count_of({"shared": None, "no_file": True}) == "no file in common; recordings not known"
+
+
+def test_two_cuts_of_a_recording_are_known_where_somebody_names_it(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i in (0, 20):
+        posed(folder / f"rec7_{i}.pose", 8 + i)
+    words = ["prepare", "folder", "--source", str(folder), "--out"]
+
+    def film(name: str, *columns: str) -> dict:
+        rows = [f"pose,split{''.join(columns[:1])}", *(f"rec7_{i}.pose,{split}{''.join(columns[1:])}"
+                for i, split in ((0, "train"), (20, "test")))]  # fmt: skip
+        (folder / "samples.csv").write_text("\n".join(rows) + "\n")
+        assert main([*words, str(tmp_path / name)]) == 0
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        return next(row for row in report["leakage"] if row["what"] == "the same video")
+
+    unknown = film("unnamed")
+    assert unknown["shared"] is None and leakage.count_of(unknown) == "no file in common; recordings not known"
+    assert "no file in common; recordings not known" in (tmp_path / "unnamed/report.html").read_text()
+    named = film("named", ",recording", ",rec7")
+    assert (named["shared"], named["examples"]) == (1, ["rec7_0 / rec7_20"]) and "at_least" not in named
 
 
 def test_leaks_of_how2sign_are_found_with_a_table_and_without(tmp_path, capsys):

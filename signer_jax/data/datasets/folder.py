@@ -7,7 +7,8 @@ are, in any order:
   a file a frame.
 - `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
 - `language`, `spoken`: IANA codes, or what else people write for them (ASL, English); what is none is left out.
-- `signer`; `split` (train where it is empty; val is dev).
+- `signer`; `recording`: a name of what the video was cut out of, the same for all of one.
+- `split`: train where it is empty; val is dev.
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
 A column of another name is not read, and told (`remarks`).
@@ -30,8 +31,8 @@ from signer_jax.errors import SignerError, closest, one_line
 
 _TABLE = "samples.csv"
 _COLUMNS = (
-    "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
-    "end", "fps",
+    "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "recording",
+    "split", "start", "end", "fps",
 )  # fmt: skip
 _BY = ("human", "rules", "slul", "unknown")
 _POSES = (".pose",)
@@ -121,7 +122,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             continue
         yield Item(
             name, split, given("text", ""), given("prompt", ""), language, spoken, glosses, by, given("signer", ""),
-            video, pose,
+            video, pose, recording=given("recording", ""),
             seconds=seconds if seconds != (0.0, None) and (video or pose) else None,
             fps=fps if _says_no_rate(video or pose) else None, came_from=finding.place(file, row.line),
         )  # fmt: skip

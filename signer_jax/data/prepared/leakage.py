@@ -6,6 +6,7 @@ from itertools import combinations, permutations
 from typing import Any
 
 KINDS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
+FILES = {"video", "pose"}  # ways to know a recording by a file's bytes, which another cut of it has not
 _EXAMPLES = 3  # names of a leak between sets
 _OF_A_SET = 5
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\b")  # of a file, and maybe a line in it; else a dataset's name of a recording
@@ -28,6 +29,7 @@ def add_ways(ways: Ways, split: str, row: Mapping[str, Any]) -> None:
 def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]]:
     """What two splits of a set share. Where samples of one are not known, or in other ways than those of the other, a
     number is the least that it may be (`at_least`), and 0 says nothing: None, as where a split does not say it at all.
+    So it is of recordings that files' bytes alone tell: two cuts of one are two files (`no_file`: none is in both).
     """
     rows = []
     for kind, what in KINDS.items():
@@ -35,12 +37,16 @@ def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]
         for one, other in combinations(splits, 2):
             here, there = by_split.get(one, {}), by_split.get(other, {})
             shared = sorted(here.keys() & there.keys())
-            known = of_kind.get(one) == of_kind.get(other) and "" not in of_kind.get(one, set())
+            ways_of = of_kind.get(one, set()) | of_kind.get(other, set())
+            alike = of_kind.get(one) == of_kind.get(other) and "" not in ways_of
+            known = alike and not ways_of & FILES
+            none = bool(here and there and not shared)
             rows.append({
                 "what": what, "splits": [one, other],
-                "shared": len(shared) if here and there and (known or shared) else None,
+                "shared": len(shared) if shared or (none and known) else None,
                 "examples": [f"{here[value]} / {there[value]}" for value in shared[:_OF_A_SET]],
                 **({"at_least": True} if shared and not known else {}),
+                **({"no_file": True} if none and alike and not known else {}),
             })  # fmt: skip
     return rows
 
@@ -48,7 +54,7 @@ def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]
 def count_of(row: Mapping[str, Any]) -> str:
     """How many are shared, for people."""
     if row["shared"] is None:
-        return "not known"
+        return "no file in common; recordings not known" if row.get("no_file") else "not known"
     return f"at least {row['shared']}" if row.get("at_least") else str(row["shared"])
 
 
