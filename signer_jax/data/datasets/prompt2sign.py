@@ -11,7 +11,7 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
   there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name, beside
   the file or in a `<name>_results` of its split: that in the folder's name, or train. Clips of no line have no text.
 Poses say no rate. The German part is PHOENIX14T's, of 25 a second. The American is How2Sign's: 24 is the rate of the
-clips that were looked at, which are 31 of two recordings alone. Of other parts `--pose-fps` says it, and overrules both.
+clips that were looked at, 31 of two recordings alone. Of other parts `--pose-fps` says it, and overrules both.
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
