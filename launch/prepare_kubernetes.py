@@ -42,8 +42,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("name", help="of the Job: letters, digits and dashes, at most 40")
     parser.add_argument("dataset", help="as signer prepare names it, or encode")
-    parser.add_argument("source", help="a folder below --mount; of encode a config, as signer train has it")
-    parser.add_argument("out", help="a folder below --mount, or gs://BUCKET/FOLDER, or s3://…")
+    parser.add_argument(
+        "source",
+        help="a folder below --mount, or gs://BUCKET/FOLDER, or s3://…; of encode a config, as signer train has it",
+    )
+    parser.add_argument("out", help="the same")
     parser.add_argument("--workers", type=int, required=True, help="how many pods there are")
     parser.add_argument("--at-once", type=int, help="how many of them at a time (all)")
     parser.add_argument("--image", required=True, help="made with launch/Dockerfile.tpu or Dockerfile.gpu")
@@ -72,7 +75,7 @@ def job(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
         raise ValueError(f"{given.name}: give a name of at most 40 small letters, digits and dashes, a letter first")
     mount, encode = given.mount.rstrip("/"), given.dataset == "encode"
     for path in (given.out,) if encode else (given.source, given.out):
-        if path == given.out and re.match(BUCKETS, path):
+        if re.match(BUCKETS, path):
             continue
         if not mount.startswith("/") or not f"{path}/".startswith(f"{mount}/"):
             raise ValueError(f"{path}: lies not below {given.mount or '/'} (--mount), and would go with its pod")

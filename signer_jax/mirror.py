@@ -11,16 +11,15 @@ copied anew, one that is no longer there goes. What is written goes there before
 folder's manifest last, so that neither ever holds half of something (`object_store`). Checkpoints alone are not
 mirrored: Orbax reads and writes them in the bucket (`checkpoints`).
 
-What others made and a command only reads, weights or a corpus, is copied the same way (`copied`). A prepared set is a
-mirror too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
+What others made and a command only reads, weights or a corpus, is copied the same way (`copied`), but for videos and
+poses of a dataset that is prepared, which come when they are read (`arrive`, `stand_ins`). A prepared set is a mirror
+too, but for its poses and videos, which are read there (`bring`, `data/far_shards.py`).
 
 All functions do nothing, or the plain thing, for a path that lies in no mirror.
 """
 
-import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -28,18 +27,18 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from signer_jax import stand_ins
 from signer_jax.errors import SignerError, Trouble
 from signer_jax.machine_lock import held
+from signer_jax.mirror_places import RUN, Place, home_of, place_of, replace
 from signer_jax.object_store import (
     AT,
     HIDDEN,
     MANIFEST,
     as_json,
-    cache_folder,
     checked,
     in_bucket,
     is_manifest,
@@ -53,33 +52,13 @@ from signer_jax.object_store import (
     store,
     tag_of,
 )
-from signer_jax.outside import check_local, reason_of, told
+from signer_jax.outside import check_local
 
-_BUCKET, _RUN, _OBJECTS, _LOCK = ".signer_jax.bucket", "run", "objects", "lock"
+_LOCK = "lock"
 _NOTED_AT = f"{MANIFEST}/{AT}"  # the note that says the hidden folder here
 _AT_ONCE = 8  # files
 _OF_A_SET = frozenset((MANIFEST, "about.json"))
 _DAY = 86400.0  # seconds: a download that nothing was written to for so long is nobody's
-
-
-@dataclass(frozen=True)
-class Place:
-    """A path of a mirror."""
-
-    home: Path
-    url: str  # of the whole run
-    name: str  # of the path in it, "" for the run itself
-
-    def object(self, inside: str = "") -> str:
-        return "/".join(part for part in (self.url, self.name, inside) if part)
-
-    def path(self, inside: str = "") -> Path:
-        return self.home / _RUN / self.name / inside
-
-    def note(self, inside: str = "") -> Path:
-        """The file that says which object lies at the path."""
-        whole = "/".join(part for part in (self.name, inside) if part)
-        return self.home / _OBJECTS / hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
 def path_of(path: str | Path, what: str = "") -> Path:
@@ -103,7 +82,7 @@ def set_of(path: str | Path, what: str = "") -> Path:
 
 def _mirrored(url: str, of_these: frozenset[str] | None = None) -> Path:
     """`of_these`: the files to copy, where not all at the top are."""
-    run = _made(url, url) / _RUN
+    run = home_of(url, url) / RUN
     with reaching(url):
         try:
             entries = store(url).ls(url, detail=True)
@@ -119,39 +98,71 @@ def _mirrored(url: str, of_these: frozenset[str] | None = None) -> Path:
     return run
 
 
-def _made(url: str, stands_for: str) -> Path:
-    """A place in the cache for a URL, of which a part may stand for another."""
-    key = hashlib.sha256(f"{url} {stands_for}".encode()).hexdigest()[:16]
-    home = cache_folder() / f"{url.rpartition('/')[2][:40]}-{key}"
-    try:
-        (home / _RUN).mkdir(parents=True, exist_ok=True)
-        (home / _OBJECTS).mkdir(exist_ok=True)
-        _replace(home / _BUCKET, stands_for.encode())
-    except OSError as error:
-        raise told(
-            error, f"SIGNER_CACHE {home}: cannot be written ({reason_of(error)}); name another folder by SIGNER_CACHE"
-        ) from None
-    return home
-
-
-def copied(path: str, what: str) -> Path:
+def copied(path: str, what: str, later: Callable[[str], bool] | None = None) -> Path:
     """What a user's string names and is only read: itself, or of a file or a folder in a bucket a copy here.
 
-    It is the bucket's as it is now. `what` begins the message. Raises `SignerError` where nothing is there.
+    It is the bucket's as it is now. Of the files that `later` names a stand-in comes, which `arrive` makes a copy.
+    `what` begins the message. Raises `SignerError` where nothing is there.
     """
     if not in_bucket(path):
         check_local(str(path), what)
         return Path(path)
     url = checked(path, what)
     parent, _, name = url.rpartition("/")
-    place = Place(_made(url, parent), parent, name)
+    place = Place(home_of(url, parent), parent, name)
     with held(place.home / _LOCK):
         wanted = look(url, what)
         for file in sizes(place.path()) if place.path().is_dir() else ():
             if file.relative_to(place.path()).as_posix() not in wanted and not _coming(file):
                 _drop(file)
-        _copy_all(place, {name: about for name, about in wanted.items() if not _is_here(place, name, about)})
+        lacking = {name: about for name, about in wanted.items() if not _is_here(place, name, about)}
+        left = _left(place, lacking, later) if later else {}
+        _copy_all(place, {name: about for name, about in lacking.items() if name not in left}, dated=True)
+        if later:
+            for inside, about in wanted.items():  # of copies that an older program made
+                stand_ins.date(place.path(inside), tag_of(about))
     return place.path()
+
+
+def _left(
+    place: Place, files: Mapping[str, Mapping[str, Any]], later: Callable[[str], bool]
+) -> Mapping[str, Mapping[str, Any]]:  # fmt: skip
+    """Puts stand-ins for those of the files that may come later: which lie there by their own names."""
+    left = {
+        name: about for name, about in files.items()
+        if later(name) and not is_manifest(name) and named(place.url, about["name"]) == place.object(name)
+    }  # fmt: skip
+    for name, about in left.items():
+        place.note(name).unlink(missing_ok=True)
+        stand_ins.put(place.path(name), about["size"], tag_of(about))
+    if left:
+        much = sum(about["size"] for about in left.values()) / 1e9
+        print(f"signer: {place.object()}: {len(left)} files are copied when they are read, of {much:.2f} GB",
+              file=sys.stderr, flush=True)  # fmt: skip
+    return left
+
+
+def arrive(files: Iterable[Path]) -> None:
+    """Copies those files of a source that a stand-in is here of, each whole or not at all; for others nothing.
+
+    Raises `SignerError` where the bucket has another one by now, `Trouble` where it cannot be reached.
+    """
+    places = [(file, place) for file in files if (place := place_of(file)) is not None]
+    if lacking := [place for file, place in places if not _arrived(file, place)]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(_arrive, lacking))
+
+
+def _arrived(file: Path, place: Place) -> bool:
+    tag = _read(place.note())
+    return bool(tag) and file.is_file() and file.stat().st_mtime_ns == stand_ins.time_of(tag)
+
+
+def _arrive(place: Place) -> None:
+    about = _about(place, place.object())
+    if about is None or not stand_ins.is_of(place.path(), about["size"], tag_of(about)):
+        raise SignerError(f"{place.object()}: is another one by now, or gone; start again, which looks what is there")
+    _copy(place, "", about, dated=True)
 
 
 def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
@@ -163,29 +174,6 @@ def _is_here(place: Place, inside: str, about: Mapping[str, Any]) -> bool:
 def _coming(file: Path) -> bool:
     """Whether it is another process's download, as where a file system has no locks."""
     return file.name.endswith(".partial") and time.time() - file.stat().st_mtime < _DAY
-
-
-def place_of(path: str | Path) -> Place | None:
-    """Where in a mirror a path lies; None for any other, and for what is being made there."""
-    whole = Path(os.path.abspath(path))
-    for folder in (whole, *whole.parents):
-        if folder.name == _RUN and (folder.parent / _BUCKET).is_file():
-            inside = whole.relative_to(folder)
-            if any(part.endswith(".partial") for part in inside.parts):
-                return None
-            name = inside.as_posix() if inside.parts else ""
-            return Place(folder.parent, (folder.parent / _BUCKET).read_text(encoding="utf-8"), name)
-    return None
-
-
-def shown(text: str) -> str:
-    """A message with the bucket's URL in place of the mirror's path."""
-
-    def url(found: re.Match) -> str:
-        place = place_of(found[0])
-        return place.object() if place else found[0]
-
-    return re.sub(rf"{re.escape(str(cache_folder()))}/[^/\s]+/{_RUN}\b", url, text) if "/" in text else text
 
 
 def empty(folder: Path) -> bool:
@@ -262,8 +250,8 @@ def _fetch(place: Place, folder: Path, files: Mapping[str, int]) -> None:
     _copy_all(place, {name: about for name, about in found.items() if about and about["size"] == files[name]})
 
 
-def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Copies files, by their names in a place, some at a time; says so."""
+def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]], *, dated: bool = False) -> None:
+    """Copies files, by their names in a place, some at a time; says so. `dated` as of `_copy`."""
     if not files:
         return
     needed, free = sum(about["size"] for about in files.values()), shutil.disk_usage(place.home).free
@@ -274,7 +262,7 @@ def _copy_all(place: Place, files: Mapping[str, Mapping[str, Any]]) -> None:
         )
     print(f"signer: {place.object()}: copied to this machine ({needed / 1e9:.2f} GB)", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda name: _copy(place, name, files[name]), files))
+        list(pool.map(lambda name: _copy(place, name, files[name], dated=dated), files))
 
 
 def bring(folder: Path, stays: Callable[[str], bool], wanted: Callable[[str], bool] = lambda _: True) -> dict[str, int]:
@@ -335,7 +323,7 @@ def sending(partial: Path, path: Path) -> Iterator[None]:
     with held(place.home / _LOCK):  # another process would take it for another one than the bucket's, until the note
         yield
         for name, tag in tags.items():
-            _replace(place.note(name), tag.encode())
+            replace(place.note(name), tag.encode())
 
 
 def begin(file: Path, data: bytes) -> None:
@@ -360,7 +348,7 @@ def leave_there(file: Path) -> None:
 def send(file: Path) -> None:
     """A file of a mirror that grew, to the bucket. Raises `Trouble` where that cannot be reached."""
     if (place := place_of(file)) is not None and file.is_file():
-        _replace(place.note(), _send(file, place, "").encode())
+        replace(place.note(), _send(file, place, "").encode())
 
 
 def send_all(folder: Path) -> None:
@@ -410,8 +398,8 @@ def _about(place: Place, name: str) -> dict[str, Any] | None:
             return None
 
 
-def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
-    """Copies the object that this is said of, in whatever folder it lies there."""
+def _copy(place: Place, inside: str, about: Mapping[str, Any], *, dated: bool = False) -> None:
+    """Copies the object that this is said of, in whatever folder it lies there; `dated`, with the time of its tag."""
     file, where = place.path(inside), named(place.url, about["name"])
     partial = file.parent / f".{uuid.uuid4().hex}.partial"
     try:
@@ -424,11 +412,13 @@ def _copy(place: Place, inside: str, about: Mapping[str, Any]) -> None:
             manifest, at = parted(partial.read_bytes())
             partial.write_bytes(manifest)
             if inside == MANIFEST:
-                _replace(place.note(_NOTED_AT), at.encode())
+                replace(place.note(_NOTED_AT), at.encode())
+        if dated:
+            stand_ins.date(partial, tag_of(about))
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
-    _replace(place.note(inside), tag_of(about).encode())
+    replace(place.note(inside), tag_of(about).encode())
 
 
 def _send(file: Path, place: Place, inside: str) -> str:
@@ -487,12 +477,6 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
-
-
-def _replace(file: Path, data: bytes) -> None:
-    partial = file.with_name(f".{uuid.uuid4().hex}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, file)
 
 
 def _size(file: Path) -> int | None:

@@ -971,11 +971,12 @@ def test_a_pod_of_an_indexed_job_is_a_worker():
 
 
 def test_pods_prepare_into_a_bucket_and_encode_from_it():
-    into = (*PREPARED[:3], "s3://b/sets/own", *PREPARED[4:], "--service-account=reader", "--secret=keys")
+    into = (*PREPARED[:2], "gs://b/raw", "s3://b/sets/own", *PREPARED[4:], "--service-account=reader", "--secret=keys")
     spec = yaml.safe_load(launch("prepare_kubernetes.py", *into, "--dry-run").stdout)["spec"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["args"][4:6] == ["--out", "s3://b/sets/own"] and pod["serviceAccountName"] == "reader"
+    assert container["args"][2:6] == ["--source", "gs://b/raw", "--out", "s3://b/sets/own"]
+    assert pod["serviceAccountName"] == "reader"
     assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
     whole = jobset(*GPUS, "--bucket", "b")
     whole["spec"]["replicatedJobs"][0]["template"]["spec"] = spec
@@ -990,7 +991,7 @@ def test_pods_prepare_into_a_bucket_and_encode_from_it():
     ("words", "what"),
     [
         ((*PREPARED, "--workers", "0"), "at least 1"),
-        ((*PREPARED[:2], "gs://b/raw", *PREPARED[3:]), "would go with its pod"),
+        ((*PREPARED[:2], "az://b/raw", *PREPARED[3:]), "would go with its pod"),
         (("enc", "encode", "a.py", "/o", *PREPARED[4:]), "would go with its pod"),
         (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.data.source=/a,b"), "lies in the image"),
         (("enc", "encode", "a.py", "/mnt/data/o", *PREPARED[4:], "--config.vae.init=az://b/w"), "lies in the image"),

@@ -10,11 +10,11 @@ PACKAGE = Path(signer_jax.__file__).parent
 # Files and folders of the package, in the order in which they stand on each other.
 ROOMS = (
     "errors", "writing", "types", "arrays", "beside", "layout", "chips", "matmul", "dense", "masked", "progress",
-    "allocator", "json_files", "packed", "pickles", "renames", "outside", "machine_lock", "object_store", "mirror",
-    "bucket_lock", "storage", "presence", "distributed", "ranges", "report", "pose", "metrics", "slul", "slp_moe",
-    "renderer", "settings", "validation", "configuration", "workdir", "result", "interop", "model", "data",
-    "viewing", "language", "stations", "training", "planning", "back_translation", "opened", "pipeline", "export",
-    "evaluation", "baselines", "showcase", "samples", "scores", "reproduction", "cli",
+    "allocator", "json_files", "packed", "pickles", "renames", "outside", "machine_lock", "object_store", "stand_ins",
+    "mirror_places", "mirror", "bucket_lock", "storage", "presence", "distributed", "ranges", "report", "pose",
+    "metrics", "slul", "slp_moe", "renderer", "settings", "validation", "configuration", "workdir", "result",
+    "interop", "model", "data", "viewing", "language", "stations", "training", "planning", "back_translation",
+    "opened", "pipeline", "export", "evaluation", "baselines", "showcase", "samples", "scores", "reproduction", "cli",
 )  # fmt: skip
 # Module -> the one file that may import it. A config is loaded there, and is plain settings everywhere else.
 KNOWN_BY = {"ml_collections": "configuration.py", "orbax": "training/checkpoints.py"}

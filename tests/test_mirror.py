@@ -142,7 +142,7 @@ def test_a_folder_is_left_whole_while_its_note_is_written(by, bucket, tmp_path, 
         here = on_another_machine(monkeypatch, tmp_path)
         shutil.rmtree(here / "data")
         mirror.place_of(here / "data").note(storage.MANIFEST).unlink()
-    note, replace, others = mirror.place_of(here / "data").note(storage.MANIFEST), mirror._replace, []
+    note, replace, others = mirror.place_of(here / "data").note(storage.MANIFEST), mirror.replace, []
 
     def meanwhile(file: Path, data: bytes) -> None:
         if file == note and not others:
@@ -152,7 +152,7 @@ def test_a_folder_is_left_whole_while_its_note_is_written(by, bucket, tmp_path, 
             others[0].join(0.3)
         replace(file, data)
 
-    monkeypatch.setattr(mirror, "_replace", meanwhile)
+    monkeypatch.setattr(mirror, "replace", meanwhile)
     if by == "who reads":
         storage.recover(here / "data")
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from signer_jax.cli.common import command, say_overrides
 from signer_jax.errors import SignerError
-from signer_jax.mirror import shown
+from signer_jax.mirror_places import shown
 
 
 def add(commands: Any) -> None:

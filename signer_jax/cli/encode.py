@@ -7,7 +7,7 @@ from typing import Any
 from signer_jax import storage
 from signer_jax.cli.common import command, say_overrides, table
 from signer_jax.cli.prepare import shard_of
-from signer_jax.mirror import shown
+from signer_jax.mirror_places import shown
 
 
 def add(commands: Any) -> None:

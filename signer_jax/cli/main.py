@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from signer_jax import __version__
 from signer_jax.allocator import tune
@@ -29,7 +29,8 @@ from signer_jax.cli import (
     view,
 )  # fmt: skip
 from signer_jax.errors import RESTART, Preempted, SignerError
-from signer_jax.mirror import copied, path_of, set_of, shown
+from signer_jax.mirror import copied, path_of, set_of
+from signer_jax.mirror_places import shown
 from signer_jax.object_store import in_bucket, is_url
 from signer_jax.outside import check_local, code_of, line_of
 
@@ -142,9 +143,18 @@ def check_paths(arguments: argparse.Namespace) -> None:
             elif name in IN_BUCKETS and is_url(one):
                 setattr(arguments, name, str(path_of(one, said)))
             elif name in COPIED and in_bucket(one):
-                setattr(arguments, name, str(copied(one, said)))
+                setattr(arguments, name, str(copied(one, said, _later(arguments.command, name))))
             else:
                 check_local(one, said)
+
+
+def _later(command: str, name: str) -> Callable[[str], bool] | None:
+    """Which files of a source in a bucket a command fetches when it reads them; None: it wants all at once."""
+    if (command, name) != ("prepare", "source"):
+        return None
+    from signer_jax.data.datasets.finding import is_media
+
+    return is_media
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from signer_jax import storage
 from signer_jax.cli.common import command, table
 from signer_jax.errors import SignerError, closest, one_line
 from signer_jax.json_files import LISTS, read_json
-from signer_jax.mirror import shown
+from signer_jax.mirror_places import is_below, shown
 
 if TYPE_CHECKING:
     from signer_jax.data.datasets.item import Found
@@ -33,15 +33,15 @@ def add(commands: Any) -> None:
         "--config.data.source=sets/how2sign", run,
     )  # fmt: skip
     parser.add_argument("dataset", metavar="DATASET", help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--source", required=True, help="the dataset's folder")
+    parser.add_argument("--source", required=True, help="the dataset's folder, or gs://BUCKET/FOLDER, s3://…")
     parser.add_argument(
         "--out", required=True,
         help="the prepared set, a folder or gs://BUCKET/SET; what a killed start left there is gone on with",
     )  # fmt: skip
     parser.add_argument(
         "--shard", metavar="I/N",
-        help="be worker I (from 0) of N, each with every N-th sample; the last to finish puts the set together, and so "
-        "does the command without --shard",
+        help="be worker I (from 0) of N, each with a range of the samples; the last to finish puts the set together, "
+        "and so does the command without --shard",
     )  # fmt: skip
     parser.add_argument("--fps", type=float, default=0.0, help="bring all poses and videos to this rate (each its own)")
     parser.add_argument(
@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
     source, out = Path(arguments.source), Path(arguments.out)
     if not source.is_dir():
         raise SignerError(f"--source {source}: no such folder; give the dataset's")
-    if out.resolve().is_relative_to(source.resolve()):
+    if out.resolve().is_relative_to(source.resolve()) or is_below(out, source):
         raise SignerError(f"--out {out}: lies in --source; choose a place outside of it")
     storage.check_outside(out, f"--out {out}")
     if not taught:

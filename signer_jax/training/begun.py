@@ -26,6 +26,7 @@ from signer_jax import mirror, storage
 from signer_jax.data.shards import Shard, file_of, new_shard
 from signer_jax.distributed import first_does, first_tells, wait_for_all
 from signer_jax.errors import SignerError
+from signer_jax.mirror_places import shown
 from signer_jax.progress import progress
 
 FOLDER = "begun"
@@ -77,7 +78,7 @@ def made(directory: Path, work: Work) -> list[Path]:
         clear(directory, but=files)
         absent = not_whole(files, counts)
         if kept := sum(counts) - sum(counts[part] for part in absent):
-            where = mirror.shown(str(directory))
+            where = shown(str(directory))
             print(
                 f"signer: {where}: {kept} of {sum(counts)} records were made before a stop, and are kept",
                 file=sys.stderr,

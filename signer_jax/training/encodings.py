@@ -18,6 +18,7 @@ from signer_jax import mirror, storage
 from signer_jax.distributed import first_does
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json
+from signer_jax.mirror_places import shown
 from signer_jax.outside import plain_file
 from signer_jax.training import begun
 
@@ -75,7 +76,7 @@ def make(folder: Path, name: str, work: begun.Work, worker: int, workers: int) -
             storage.sweep(files[part])  # what a killed start left
         if len(absent) < len(mine):
             kept = len(mine) - len(absent)
-            where = mirror.shown(str(place))
+            where = shown(str(place))
             print(f"signer: {where}: {kept} of {len(mine)} parts were made before, and are kept", file=sys.stderr)
         return sorted(absent)
 

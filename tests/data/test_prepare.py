@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, leakage, looking, reading, work
+from signer_jax.data.prepared import layout, leakage, looking, reading, sharing, taking, work
 from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -94,6 +96,100 @@ def test_three_workers_make_the_records_of_one(made, tmp_path):
         work.work(job(folder, tmp_path / "three"), 0, 2)
 
 
+def in_order(out: Path) -> list[bytes]:
+    """The records of texts, then those of motions, in the index's order of the parts."""
+    parts = [name for names in layout.PreparedSet(out).index["parts"].values() for name in names]
+    files = [out / layout.PARTS / f"{name}.{kind}.arrayrecord" for kind in (layout.TEXT, layout.MOTION)
+             for name in parts]  # fmt: skip
+    shards = [Shard(file, bytes, "") for file in files if file.exists()]
+    return [shard[i] for shard in shards for i in range(len(shard))]
+
+
+def test_a_set_has_its_datasets_order_however_many_make_it(made, tmp_path):
+    folder, one = made
+    for worker in (2, 0, 1):
+        work.work(job(folder, tmp_path / "three"), worker, 3)
+    assert in_order(tmp_path / "three") == in_order(one)
+
+
+def test_a_worker_reads_the_files_of_its_own_share_alone(tmp_path, monkeypatch):
+    """The other's are no videos any more, and it does not see that; a whole video is looked through once."""
+    looked: list[str] = []
+    facts = taking.video.facts
+    monkeypatch.setattr(taking.video, "facts", lambda path: looked.append(path.name) or facts(path))
+    (tmp_path / "source").mkdir()
+    films = [film(tmp_path / "source" / f"{name}.mp4", even(30)) for name in "ab"]
+
+    def items(split: str):
+        for i in range(6):
+            yield Item(f"c{i}", split, video=films[i // 3], seconds=(i % 3 * 0.2, i % 3 * 0.2 + 0.2))
+
+    films[1].write_bytes(b"none")
+    work.work(work.Job("own", tmp_path / "source", tmp_path / "out", How(), ("train",), items), 0, 2)
+    table = layout.table_of(tmp_path / "out", "train-0000of0002-00000")
+    assert [row["name"] for row in table["kept"]] == ["c0", "c1", "c2"] and not table["left"]
+    assert looked == ["a.mp4"]
+
+
+def test_a_set_that_was_begun_by_turns_is_gone_on_with_so(made, tmp_path):
+    """As before there were ranges: a worker that is done keeps what it has, and nothing is lost or doubled."""
+    folder, one = made
+    out = tmp_path / "out"
+    work.claim(job(folder, out), 2)
+    about = json.loads((out / "about.json").read_text())
+    assert about.pop("shares") == "ranges"
+    (out / "about.json").write_text(json.dumps(about))
+    assert not work.work(job(folder, out), 0, 2)
+    before = written(out)
+    names = [row["name"] for i in range(2) for row in layout.table_of(out, f"train-0000of0002-{i:05d}")["kept"]]
+    assert names == ["c0", "c2", "c4"]  # and c6, which is cut short
+    assert work.work(job(folder, out), 1, 2) and all_records(out) == all_records(one)
+    assert not work.work(job(folder, tmp_path / "new"), 0, 2)
+    done = [json.loads((at / layout.PARTS / "done-0000of0002.json").read_text())["listed"]["train"]
+            for at in (out, tmp_path / "new")]  # fmt: skip
+    assert done[0]["items"] == done[1]["items"] and done[0] != done[1]  # an older program's worker is no part of it
+    assert before.items() <= written(out).items()
+
+
+def test_a_list_that_is_too_long_to_be_held_is_walked_to_the_shares_end(made, tmp_path, monkeypatch):
+    folder, one = made
+    monkeypatch.setattr(sharing, "_HELD", 3)
+    came: list[str] = []
+
+    def items(split: str):
+        for item in items_of(folder, split):
+            came.append(item.name)
+            yield item
+
+    ended = [work.work(replace(job(folder, tmp_path / "out"), items=items), worker, 3) for worker in range(3)]
+    assert ended == [False, False, True] and in_order(tmp_path / "out") == in_order(one)
+    whole, dev = [f"c{i}" for i in range(7)], ["t0", "t1", "t2"]
+    assert came == [*whole, *dev, *whole[:2], *whole, *dev, *whole[:4], *whole, *dev, *whole]
+
+    for lacks, line in (("c4", "'c5' is another item"), ("c6", "1 items are gone")):
+        listing = sharing.counted(items_of(folder, "train"), folder, sharing.RANGES, "")
+
+        def others(lacks: str = lacks):
+            return (item for item in items_of(folder, "train") if item.name != lacks)
+
+        own = partial(sharing.own, listing, others, folder)
+        assert [item.name for item in own(sharing.share(7, 0, 2, sharing.RANGES))] == ["c0", "c1", "c2"]
+        with pytest.raises(SignerError, match=f"^{folder}: changed while it was read, {line}; start again"):
+            list(own(sharing.share(7, 1, 2, sharing.RANGES)))
+
+
+def test_counting_says_so_where_it_takes_long(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.1)
+
+    def items(split: str):
+        for i in range(2):
+            time.sleep(0.6)
+            yield Item(f"c{i}", split, "see you")
+
+    work.work(work.Job("own", tmp_path, tmp_path.with_name(f"{tmp_path.name}-out"), How(), ("train",), items), 1, 2)
+    assert re.search(r"prepare 1/2: counting train: [12]item", capsys.readouterr().err)
+
+
 def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
     folder, _ = made
     work.work(job(folder, tmp_path / "out"), 1, 2)
@@ -104,7 +200,7 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
 
 
 def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
-    """A file that came between their starts moves every later one to another worker."""
+    """A file that came between their starts moves others to another worker."""
     (tmp_path / "source").mkdir()
     words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set"), "--shard"]
     for name in "bcde":

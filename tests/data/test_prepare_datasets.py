@@ -1,5 +1,6 @@
 """Every dataset from its own layout, in miniature, by `signer prepare` to what a run reads of it."""
 
+import importlib
 import json
 import pickle
 import shutil
@@ -10,9 +11,11 @@ import pytest
 from filmed import even, film, levels, openpose, posed
 from PIL import Image
 
+from signer_jax import stand_ins
 from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
-from signer_jax.data.prepared import layout, reading
+from signer_jax.data.datasets.finding import is_media
+from signer_jax.data.prepared import layout, reading, sharing
 from signer_jax.data.prepared.pictures import GAPS
 from signer_jax.data.prepared.taking import ASSUMED, CUT, HOLES, OTHER_TIMES, SEVERAL
 from signer_jax.data.records import Corpus
@@ -43,6 +46,24 @@ def noses(sample) -> np.ndarray:
     return sample.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + 24
 
 
+def listing(dataset: str, source: Path) -> list[bytes]:
+    reader = importlib.import_module(f"signer_jax.data.datasets.{dataset}")
+    return [sharing.told(found, source) for split in reader.splits(source) for found in reader.items(source, split)]
+
+
+def stood_in(source: Path) -> Path:
+    """The dataset as a worker lists it that lies in a bucket: of videos, pictures and poses there is no byte."""
+    copy = source.parent / "stood_in" / source.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(source, copy, symlinks=True)
+    media = [file for file in copy.rglob("*") if file.is_file() and is_media(file.relative_to(copy).as_posix())]
+    for file in media:
+        stand_ins.put(file, file.stat().st_size, "1")
+    assert media or all(file.suffix in (".tsv", ".txt", ".skels", ".text", ".files", ".gloss", ".en", ".asl", ".csv")
+                        for file in copy.rglob("*") if file.is_file())  # fmt: skip
+    return copy
+
+
 class Set:
     """A dataset that was prepared, and a run's corpus of it."""
 
@@ -55,6 +76,7 @@ class Set:
         self.otherwise = self.report["kept_otherwise"]
         assert all(count["items"] == count["kept"] + count["left_out"] for count in self.counts.values())
         assert sum(count["left_out"] for count in self.counts.values()) == len(self.report["left_out"])
+        assert listing(dataset, stood_in(source)) == listing(dataset, source)
 
     def corpus(self, fps: float = 25) -> Corpus:
         shutil.rmtree(self.out.parent / "data", ignore_errors=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY
 from filmed import even, film, posed
+from PIL import Image
 
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # which asks Google for credentials
 pytest.importorskip("gcsfs", reason="needs the [gcs] extra")
@@ -24,6 +25,7 @@ import s3_server
 from signer_jax import configuration, mirror, object_store, storage
 from signer_jax.cli.main import main
 from signer_jax.data import far_shards, shards
+from signer_jax.data.datasets import finding
 from signer_jax.data.prepared import layout, reading
 from signer_jax.errors import SignerError, Trouble
 
@@ -198,8 +200,11 @@ def test_a_worker_copies_its_own_share_and_the_last_one_the_rest(place, source, 
     for worker in (0, 1, 1, 2):  # the second is run twice, on two machines
         elsewhere(monkeypatch, tmp_path, machine := f"{worker}-{len(copies)}")
         asked = copies.setdefault(machine, [])
-        monkeypatch.setattr(mirror, "_copy", lambda of, name, about, asked=asked: (asked.append(name),
-                                                                                 real(of, name, about)))  # fmt: skip
+        monkeypatch.setattr(
+            mirror,
+            "_copy",
+            lambda of, name, *how, asked=asked, **more: (asked.append(name), real(of, name, *how, **more)),
+        )
         assert prepare(source, url, "--shard", f"{worker}/3") == 0
     first, second, again, last = (
         [Path(name).name for name in one if name.startswith("parts/")] for one in copies.values()
@@ -490,12 +495,91 @@ def test_what_is_no_set_is_refused_before_anything_is_copied_or_dropped(bucket, 
     assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
 
+def put_raw(source: Path, url: str) -> str:
+    """A dataset's files in a bucket."""
+    into = object_store.store(url)
+    for file in source.iterdir():
+        into.pipe_file(f"{url}/raw/{file.name}", file.read_bytes())
+    return f"{url}/raw"
+
+
+def test_a_worker_fetches_what_its_share_reads(place, source, tmp_path, monkeypatch, capsys):
+    raw = put_raw(source, place[0].replace("sets/own", "theirs"))
+    assert prepare(source, tmp_path / "near", "--shard", "0/2") == 0
+    assert prepare(source, tmp_path / "near", "--shard", "1/2") == 0
+    there = {file.name: file.read_bytes() for file in source.iterdir()}
+    for worker, own in ((0, "0123"), (1, "4567")):
+        elsewhere(monkeypatch, tmp_path, f"machine{worker}")
+        capsys.readouterr()
+        assert prepare(raw, tmp_path / "far", "--shard", f"{worker}/2") == 0
+        assert re.search(rf"{raw}: 16 files are copied when they are read, of 0\.\d\d GB", capsys.readouterr().err)
+        here = {file.name: file for file in (tmp_path / f"machine{worker}").glob("*/run/raw/*")}
+        assert here.keys() == there.keys()
+        whole = {name for name, file in here.items() if file.read_bytes() == there[name]}
+        assert whole == {"samples.csv", *(f"c{i}.{kind}" for i in own for kind in ("pose", "mp4"))}
+        assert all(filled(file) == 0 for name, file in here.items() if name not in whole)
+    far, near = ([*(tmp_path / name / layout.PARTS).glob("*.arrayrecord")] for name in ("far", "near"))
+    assert len(near) > 3
+    assert {file.name: file.read_bytes() for file in far} == {file.name: file.read_bytes() for file in near}
+    # ---- Again, on a third machine: the objects are the same, so nothing but the table is fetched --------------------
+    elsewhere(monkeypatch, tmp_path, "third")
+    before = {file.name: file.stat().st_mtime_ns for file in far}
+    assert prepare(raw, tmp_path / "far", "--shard", "0/2") == 0
+    assert {file.name: file.stat().st_mtime_ns for file in far} == before
+    assert [file.name for file in (tmp_path / "third").glob("*/run/raw/*") if filled(file)] == ["samples.csv"]
+    assert prepare(raw, f"{raw}/set") == 2 and "lies in --source" in capsys.readouterr().err
+
+
+def test_folders_of_pictures_are_fetched_by_who_takes_them(bucket, tmp_path):
+    for name in "ab":
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(np.full((48, 64, 3), 30 * i, np.uint8)).save(tmp_path / "source" / name / f"{i}.png")
+    (tmp_path / "source" / "samples.csv").write_text("name,video,text,fps\na,a,one,25\nb,b,two,25\n")
+    for file in (tmp_path / "source").rglob("*.*"):
+        where = f"gs://bucket/frames/{file.relative_to(tmp_path / 'source').as_posix()}"
+        object_store.store(SET).pipe_file(where, file.read_bytes())
+    assert prepare(tmp_path / "source", tmp_path / "near", "--shard", "1/2") == 0
+    assert prepare("gs://bucket/frames", tmp_path / "far", "--shard", "1/2") == 0
+    far, near = (layout.table_of(tmp_path / name, "train-0001of0002-00000") for name in ("far", "near"))
+    assert {**far, "times": ""} == {**near, "times": ""} and [row["name"] for row in far["kept"]] == ["b"]
+    fetched = {file.parent.name for file in (tmp_path / "cache").glob("*/run/frames/*/*.png") if filled(file)}
+    assert fetched == {"b"}
+
+
+def test_what_changed_in_the_bucket_is_not_taken_for_what_was_listed(place, source, tmp_path):
+    raw = put_raw(source, place[0].replace("sets/own", "theirs"))
+    into = object_store.store(raw)
+
+    def opened() -> Path:
+        return mirror.copied(raw, "--source", finding.is_media)
+
+    first, second = (opened() / name for name in ("c0.mp4", "c1.mp4"))
+    size = first.stat().st_size
+    into.pipe_file(f"{raw}/c0.mp4", b"x" * size)
+    into.rm_file(f"{raw}/c1.mp4")
+    for file in (first, second):
+        with pytest.raises(SignerError, match=f"^{raw}/{file.name}: is another one by now, or gone; start again"):
+            mirror.arrive([file])
+    opened()
+    assert not second.exists()
+    mirror.arrive([first, source / "c0.mp4"])
+    assert first.read_bytes() == b"x" * size
+    into.pipe_file(f"{raw}/c0.mp4", b"y" * size)  # of what is here already
+    opened()
+    assert filled(first) == 0
+    assert mirror.copied(raw, "config.data.source") == first.parent  # who wants all has all
+    assert first.read_bytes() == b"y" * size
+    assert (first.parent / "c2.pose").read_bytes() == (source / "c2.pose").read_bytes()
+    opened()
+    assert first.read_bytes() == b"y" * size  # and it stays
+
+
 def test_what_is_only_read_may_lie_in_either(place, source, tmp_path, monkeypatch, capsys):
     """A source, which is copied once, and what a config names: of a file of ours that was replaced the newer one."""
     url = place[0].replace("sets/own", "theirs")
     into = object_store.store(url)
-    for file in source.iterdir():
-        into.pipe_file(f"{url}/raw/{file.name}", file.read_bytes())
+    put_raw(source, url)
     assert prepare(f"{url}/raw", tmp_path / "far") == 0
     assert capsys.readouterr().err.count(f"{url}/raw: copied to this machine (0.00 GB)") == 1
     assert prepare(source, tmp_path / "near") == 0

@@ -7,6 +7,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from signer_jax import outside
@@ -67,6 +68,14 @@ def our_split(name: str) -> str:
     return _OTHER_NAMES.get(name.lower(), name.lower() if name.lower() in SPLITS else name)
 
 
+def is_media(name: str) -> bool:
+    """Whether a file of a dataset, by its place in the folder, is a video, a picture or a pose: what a listing asks the
+    name and the size of alone.
+    """
+    in_folder = (".json",) if "/" in name else ()  # poses of a frame; at the top WLASL's tables
+    return name.lower().endswith((*VIDEOS, *PICTURES, ".pose", ".npz", ".npy", *in_folder))
+
+
 def in_order(splits: Iterable[str]) -> list[str]:
     """train, dev, test, and others by their names."""
     return sorted(set(splits), key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
@@ -101,9 +110,14 @@ def inside(folder: Path, name: str) -> Path:
     if _ABROAD.search(name) or piled(name):
         raise Lacking("path out of the folder", one_line(name[:200]))
     forms = (name,) if name.isascii() else (name, composed(name), unicodedata.normalize("NFD", name))
-    form = next((form for form in forms if os.path.lexists(os.path.join(folder, form))), None)
-    if form is None:
+    for form in forms:
+        with suppress(OSError, ValueError):
+            there = os.lstat(os.path.join(folder, form))
+            break
+    else:
         return folder / name
+    if "/" not in form and not stat.S_ISLNK(there.st_mode):  # as nearly every one; what follows asks for each folder
+        return folder / form
     try:
         outside.check_inside(folder, (form,), "copy it here")
     except SignerError as error:

@@ -224,7 +224,7 @@ def _shown(item: Item) -> _Shown:
     try:
         if path.is_dir():
             return _frames_folder(path, item.fps)
-        facts = video.facts(path)
+        facts = _facts(path)
     except SignerError as error:
         raise _left(_BAD_VIDEO, error) from None
     even = timing.constant_rate(facts.stamps, facts.fps)
@@ -244,6 +244,20 @@ def _frames_folder(path: Path, fps: float | None) -> _Shown:
     return _Shown(path, found.frames / fps, fps, not found.gaps, size, told=found.told, pictures=found.files)
 
 
+def _facts(path: Path) -> video.Facts:
+    """Those of a whole video are kept while its sentences are cut out of it, one after the other."""
+    try:
+        there = os.stat(path)
+    except OSError:
+        return video.facts(path)  # which says what is wrong
+    return _known_facts(path, there.st_size, there.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _known_facts(path: Path, size: int, changed: int) -> video.Facts:
+    return video.facts(path)
+
+
 @lru_cache(maxsize=4096)
 def _hash(path: Path, size: int, changed: int) -> str:
     found = hashlib.sha256()
@@ -256,10 +270,16 @@ def _hash(path: Path, size: int, changed: int) -> str:
 def checksum(path: Path) -> str:
     """SHA-256 of a file; of a folder, of the names and checksums of the files in it."""
     if path.is_dir():
-        rows = (f"{file.name} {checksum(file)}\n" for file in sorted(path.iterdir()) if file.is_file())
+        files = (file for file in sorted(path.iterdir()) if file.is_file() and not is_coming(file))
+        rows = (f"{file.name} {checksum(file)}\n" for file in files)
         return hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
     there = os.stat(path)
     return _hash(path, there.st_size, there.st_mtime_ns)
+
+
+def is_coming(file: Path) -> bool:
+    """Whether it is another worker's download out of a bucket into the same folder."""
+    return file.name.startswith(".") and file.name.endswith(".partial")
 
 
 # ---- What is kept of them --------------------------------------------------------------------------------------------

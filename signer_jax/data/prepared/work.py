@@ -1,4 +1,4 @@
-"""`signer prepare`'s work: each worker takes every n-th item of a dataset and writes parts, the last one the index.
+"""`signer prepare`'s work: each worker takes its share of a dataset's items and writes parts, the last one the index.
 
 A part is whole or not there, and is made of the same items whoever makes it, so that a killed worker's next start keeps
 what is whole and makes the rest, to the same bytes. Memory holds one item's pose and video at a time.
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
-from signer_jax.data.prepared import summary
+from signer_jax.data.prepared import sharing, summary
 from signer_jax.data.prepared.layout import (
     KIND,
     MOTION,
@@ -33,12 +34,11 @@ from signer_jax.data.prepared.layout import (
     motion_record,
     origin_of,
     part_name,
-    relative,
     row,
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, take
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, is_coming, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
@@ -74,20 +74,23 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
 
     Raises `SignerError` where the folder holds another set, or something else.
     """
-    claim(job, workers)
+    shares = claim(job, workers).get("shares", sharing.TURNS)
+    what = f"prepare {worker}/{workers}" if workers > 1 else "prepare"
     own = f"-{worker:04d}of{workers:04d}"
     far = mirror.bring(job.out, _is_large, lambda name: own in name)
     # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
     storage.discard(_done_file(job.out, worker, workers))
     storage.discard(job.out / "index.json")
-    counts = [(split, sum(1 for _ in islice(job.items(split), worker, None, workers))) for split in job.splits]
+    listings = {
+        split: sharing.counted(job.items(split), job.source, shares, f"{what}: counting {split}")
+        for split in job.splits
+    }
+    places = {split: sharing.share(one.count, worker, workers, shares) for split, one in listings.items()}
     made: list[str] = []
-    listings: dict[str, _Listing] = {}
-    with progress((), f"prepare {worker}/{workers}" if workers > 1 else "prepare", total=sum(n for _, n in counts),
-                  unit="item") as bar:  # fmt: skip
-        for split, _ in counts:
-            listing = listings[split] = _Listing(job.items(split), job.source)
-            found = islice(listing, worker, None, workers)
+    total = sum(len(range(one.count)[places[split]]) for split, one in listings.items())
+    with progress((), what, total=total, unit="item") as bar:
+        for split, listing in listings.items():
+            found = sharing.own(listing, partial(job.items, split), job.source, places[split])
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
@@ -98,20 +101,20 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
                     _make(job, name, split, chunk, key, bar.update)
                 made.append(name)
                 part += 1
-            for _ in listing:  # what comes behind the worker's last
-                pass
     listed = {split: listing.json() for split, listing in listings.items()}
     done = {"version": VERSION, "parts": made, "listed": listed, "remarks": list(job.remarks)}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
     return merge(job.out, wait=False)
 
 
-def claim(job: Job, workers: int) -> None:
-    """Notes in the folder what is made in it. Raises `SignerError` where that is something else already."""
+def claim(job: Job, workers: int) -> dict[str, Any]:
+    """Notes in the folder what is made in it, and returns what is noted there. Raises `SignerError` where that is
+    something else already.
+    """
     about = {
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
         "source": str(job.source), "workers": workers, "per_part": job.per_part,
-        "subset": job.subset, "splits": list(job.splits),
+        "subset": job.subset, "splits": list(job.splits), "shares": sharing.RANGES,
         "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
     }  # fmt: skip
     if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
@@ -126,7 +129,8 @@ def claim(job: Job, workers: int) -> None:
         else:
             _begin(file, storage.to_json(about))
     there = about_of(job.out)
-    del about["source"]  # which another machine has elsewhere: the items say whether it is the same
+    # Another machine has the source elsewhere: the items say whether it is the same. A set is shared as it was begun.
+    del about["source"], about["shares"]
     usual = {f"how: {name}": value for name, value in asdict(How()).items()}  # of what an older program did not ask
     begun, asked = (_by_name(one) for one in (there, about))
     for name, value in asked.items():
@@ -136,6 +140,7 @@ def claim(job: Job, workers: int) -> None:
                 "another folder"
             )
     (job.out / PARTS).mkdir(parents=True, exist_ok=True)
+    return there
 
 
 def _by_name(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,46 +205,13 @@ def about_of(out: Path) -> dict[str, Any]:
         ) from None
 
 
-class _Listing:
-    """A split's items one after the other, and how many came and what they were: each worker's must be the same, else
-    every n-th of one list and every n-th of another are no whole one.
-    """
-
-    def __init__(self, items: Iterable[Found], source: Path) -> None:
-        self._items, self._source = iter(items), source
-        self._said = hashlib.sha256()
-        self._count = 0
-
-    def __iter__(self) -> Iterator[Found]:
-        return self
-
-    def __next__(self) -> Found:
-        found = next(self._items)
-        self._said.update(_told(found, self._source))
-        self._count += 1
-        return found
-
-    def json(self) -> dict[str, Any]:
-        return {"items": self._count, "sha256": self._said.hexdigest()}
-
-
-def _told(found: Found, source: Path) -> bytes:
-    """What the dataset says of an item, wherever its folder lies."""
-    if isinstance(found, Item):
-        video, pose = (path and Path(relative(path, source)) for path in (found.video, found.pose))
-        found = replace(found, video=video, pose=pose)
-    else:
-        found = replace(found, detail=found.detail.replace(f"{source}{os.sep}", ""))
-    return repr(found).encode("utf-8", "surrogateescape")
-
-
 def _key(chunk: Sequence[Found], source: Path) -> str:
     """Of what a part depends on: what the dataset says of its items, and their files' names and sizes, of a folder
     those of the files in it. So what was left out is looked at again where somebody mended it.
     """
     said = hashlib.sha256(str(VERSION).encode())
     for found in chunk:
-        said.update(_told(found, source))
+        said.update(sharing.told(found, source))
         for file, there in _files_of(found):
             said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
     return said.hexdigest()
@@ -253,12 +225,20 @@ def _times(chunk: Sequence[Found]) -> str:
 
 def _sums(found: Found) -> list[str]:
     """SHA-256 of the files of an item."""
+    _arrive(found)
     sums = []
     for path in (found.video, found.pose) if isinstance(found, Item) else ():
         if path is not None:
             with suppress(FileNotFoundError):
                 sums.append(checksum(path))
     return sums
+
+
+def _arrive(found: Found) -> None:
+    """Fetches what an item is read of, where its dataset lies in a bucket."""
+    for path in (found.video, found.pose) if isinstance(found, Item) else ():
+        if path is not None and mirror.place_of(path) is not None:
+            mirror.arrive(_files(path))
 
 
 def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
@@ -271,7 +251,7 @@ def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in sorted(path.iterdir()) if not is_coming(file)] if path.is_dir() else [path]
 
 
 def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
@@ -316,6 +296,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         every = job.how.glosses_for == "all"
         given = glossed(named, job.glosses, glossed_by, every) if job.glosses else named
         for own, found in zip(named, given, strict=True):
+            _arrive(found)
             text, motion = said.records(found, job)
             said.sums.append(_sums(found))
             if text is not None:
