@@ -199,6 +199,27 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
         layout.PreparedSet(tmp_path / "out")
 
 
+def test_the_estimate_is_of_what_takes_the_time(tmp_path, capsys):
+    """Rows that the dataset leaves out, and texts beside clips, pass at once."""
+    file = posed(tmp_path / "a.pose", 8)
+
+    def items(split: str):
+        yield from (Item(f"c{i}", split, pose=file) for i in range(3))
+        yield from (Left(f"l{i}", split, "no video file", "") for i in range(40))
+        yield from (Item(f"t{i}", split, "hello") for i in range(20))
+
+    own = work.Job("own", tmp_path, tmp_path / "set", How(), ("train",), items, 16)
+    assert work.work(own)
+    said = capsys.readouterr().err
+    assert " 3/3 [" in said and "/63 [" not in said and "clip" in said
+    assert work.work(own)  # all are kept
+    assert " 3/3 [" in capsys.readouterr().err
+    texts = replace(own, out=tmp_path / "texts", items=lambda split: [*items(split)][3:])
+    assert work.work(texts) and " 20/20 [" in capsys.readouterr().err
+    none = replace(own, out=tmp_path / "none", items=lambda split: [*items(split)][3:43])
+    assert work.work(none) and " 40/40 [" in capsys.readouterr().err
+
+
 def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
     """A file that came between their starts moves others to another worker."""
     (tmp_path / "source").mkdir()

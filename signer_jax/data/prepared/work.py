@@ -49,6 +49,7 @@ from signer_jax.writing import words_of
 
 _SPLIT = re.compile(r"\w+")
 PER_PART = 256  # items: what a kill costs at most
+_UNITS = ("item", "text", "clip")  # by `sharing.effort`
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,25 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     }
     places = {split: sharing.share(one.count, worker, workers, shares) for split, one in listings.items()}
     made: list[str] = []
-    total = sum(len(range(one.count)[places[split]]) for split, one in listings.items())
-    with progress((), what, total=total, unit="item") as bar:
+    # Of what takes the time alone: of rows without files a thousand pass while one video is decoded.
+    efforts = b"".join(one.efforts[places[split]] for split, one in listings.items())
+    most = max(efforts, default=0)
+    with progress((), what, total=efforts.count(most), unit=_UNITS[most]) as bar:
+
+        def tick(found: Found) -> None:
+            bar.update(int(sharing.effort(found) == most))
+
         for split, listing in listings.items():
             found = sharing.own(listing, partial(job.items, split), job.source, places[split])
             part = 0
             while chunk := list(islice(found, job.per_part)):
                 name = part_name(split, worker, workers, part)
                 if _whole(job.out, name, chunk, key := _key(chunk, job.source), far):
-                    bar.update(len(chunk))
-                    bar.initial += len(chunk)  # the estimate is of what is made
+                    kept = sum(sharing.effort(found) == most for found in chunk)
+                    bar.update(kept)
+                    bar.initial += kept  # the estimate is of what is made
                 else:
-                    _make(job, name, split, chunk, key, bar.update)
+                    _make(job, name, split, chunk, key, tick)
                 made.append(name)
                 part += 1
     listed = {split: listing.json() for split, listing in listings.items()}
@@ -279,7 +287,7 @@ def _sum_of(sums: Iterable[Sequence[str]]) -> str:
     return hashlib.sha256(repr(list(sums)).encode()).hexdigest()
 
 
-def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[int], Any]) -> None:
+def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None]) -> None:
     """Writes a part: its two files, then its table."""
     folder = job.out / PARTS
     table = folder / f"{name}.json"
@@ -310,7 +318,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                     text, _ = said.records(one, job)
                     if text is not None:
                         write_text(text)
-            tick(1)
+            tick(found)
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
     for kind, path in files.items():
