@@ -199,6 +199,42 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
         layout.PreparedSet(tmp_path / "out")
 
 
+def test_a_kill_costs_less_where_an_item_takes_long(tmp_path, monkeypatch):
+    texts = [Item(f"t{i}", "train", "hello") for i in range(70)]
+    own = work.Job("own", tmp_path, tmp_path / "set", How(size=(16, 16)), ("train",), lambda split: texts)
+    taken = iter(range(69))
+    take = work.take
+
+    def killed(*given):
+        if next(taken, None) is None:
+            raise KeyboardInterrupt
+        return take(*given)
+
+    monkeypatch.setattr(work, "take", killed)
+    with pytest.raises(KeyboardInterrupt):
+        work.work(own)
+    assert len(list((own.out / layout.PARTS).glob("*.json"))) == 69 // 32
+    monkeypatch.setattr(work, "take", take)
+    assert work.work(own) and contents(own.out)
+    many = replace(own, out=tmp_path / "many", how=How())
+    assert work.work(many) and len(list((many.out / layout.PARTS).glob("train*.json"))) == 1
+    assert work.usual_part(How(fps=25)) == work.usual_part(How(poses="dwpose", poses_by="dwpose (…)")) == 32
+    assert work.usual_part(How(size=(16, 16), video="none")) == 256
+
+
+def test_parts_are_as_large_as_they_were_begun_where_nobody_says_it(tmp_path, capsys):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "samples.csv").write_text("text\n" + "hello\n" * 7)
+    words = ["prepare", "folder", "--source", str(folder), "--out", str(tmp_path / "set"), "--size", "16x16"]
+    assert main([*words, "--per-part", "3"]) == 0
+    before = contents(tmp_path / "set")
+    assert sum(name.startswith("parts/train") and name.endswith(".json") for name in before) == 3
+    assert main(words) == 0 and contents(tmp_path / "set") == before
+    assert main([*words, "--per-part", "4"]) == 2
+    assert "was begun with per_part 3, not 4" in capsys.readouterr().err
+
+
 def test_the_estimate_is_of_what_takes_the_time(tmp_path, capsys):
     """Rows that the dataset leaves out, and texts beside clips, pass at once."""
     file = posed(tmp_path / "a.pose", 8)

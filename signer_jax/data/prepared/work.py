@@ -48,7 +48,9 @@ from signer_jax.progress import progress
 from signer_jax.writing import words_of
 
 _SPLIT = re.compile(r"\w+")
-PER_PART = 256  # items: what a kill costs at most
+# Items of a part, which a kill costs at most: of some that take seconds each fewer. A number, and no time, decides, so
+# that a set's bytes do not depend on how fast a machine is.
+PER_PART, PER_SLOW_PART = 256, 32
 _UNITS = ("item", "text", "clip")  # by `sharing.effort`
 
 
@@ -62,11 +64,17 @@ class Job:
     how: How
     splits: Sequence[str]
     items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
-    per_part: int = PER_PART
+    per_part: int | None = None  # None: as the set was begun, a new one by `usual_part`
     subset: int | None = None  # of a dataset that has some
     estimator: Estimator | None = None  # of poses that the dataset lacks
     glosses: Glosses | None = None  # for texts without any
     remarks: Sequence[str] = ()  # what is to be told of the source, in lines
+
+
+def usual_part(how: How) -> int:
+    """How many items a part has where nobody says it: fewer where poses are made, or all videos are encoded anew."""
+    encoded = how.video == "bytes" and (how.size is not None or how.fps > 0)
+    return PER_SLOW_PART if how.poses_by or encoded else PER_PART
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -75,7 +83,8 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
 
     Raises `SignerError` where the folder holds another set, or something else.
     """
-    shares = claim(job, workers).get("shares", sharing.TURNS)
+    begun = claim(job, workers)
+    shares = begun.get("shares", sharing.TURNS)
     what = f"prepare {worker}/{workers}" if workers > 1 else "prepare"
     own = f"-{worker:04d}of{workers:04d}"
     far = mirror.bring(job.out, _is_large, lambda name: own in name)
@@ -99,7 +108,7 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
         for split, listing in listings.items():
             found = sharing.own(listing, partial(job.items, split), job.source, places[split])
             part = 0
-            while chunk := list(islice(found, job.per_part)):
+            while chunk := list(islice(found, begun["per_part"])):
                 name = part_name(split, worker, workers, part)
                 if _whole(job.out, name, chunk, key := _key(chunk, job.source), far):
                     kept = sum(sharing.effort(found) == most for found in chunk)
@@ -121,7 +130,7 @@ def claim(job: Job, workers: int) -> dict[str, Any]:
     """
     about = {
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
-        "source": str(job.source), "workers": workers, "per_part": job.per_part,
+        "source": str(job.source), "workers": workers, "per_part": job.per_part or usual_part(job.how),
         "subset": job.subset, "splits": list(job.splits), "shares": sharing.RANGES,
         "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
     }  # fmt: skip
@@ -139,6 +148,8 @@ def claim(job: Job, workers: int) -> dict[str, Any]:
     there = about_of(job.out)
     # Another machine has the source elsewhere: the items say whether it is the same. A set is shared as it was begun.
     del about["source"], about["shares"]
+    if job.per_part is None and isinstance(there.get("per_part"), int):
+        about["per_part"] = there["per_part"]
     usual = {f"how: {name}": value for name, value in asdict(How()).items()}  # of what an older program did not ask
     begun, asked = (_by_name(one) for one in (there, about))
     for name, value in asked.items():
