@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = 1 << 20  # bytes of a config, a note: published ones have kilobytes
-MANIFEST = 1 << 23  # bytes of a manifest: a prepared set of a million samples has one of a megabyte
+MANIFEST = 1 << 23  # bytes of a manifest: a prepared set of a million samples has one of one to five
 LISTS = 1 << 26  # bytes of what lists clips, signs, words or pieces: UMT5's vocabulary has 17 million
 MOST_MEMORY = 1 << 28  # a corpus of 500,000 clips
 # Bytes that CPython 3.10 to 3.13 takes at most for an object, a list, a name with its value, and an item.

@@ -1,33 +1,13 @@
 """Which sign language a text is for, where nobody says so: the one whose training texts know its words."""
 
-import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+from signer_jax.data.language_codes import ALSO
 from signer_jax.data.short_forms import written_out
 from signer_jax.errors import SignerError
 from signer_jax.pose.spoken_languages import BESIDE, SPOKEN, spoken_of
 from signer_jax.writing import known_words, words_of
-
-# What people write for a sign language's IANA code: its usual short name, or the country that it is of.
-_ALSO = {
-    "asl": "ase", "us": "ase", "en-us": "ase", "bsl": "bfi", "gb": "bfi", "en-gb": "bfi",
-    "auslan": "asf", "en-au": "asf", "nzsl": "nzs", "en-nz": "nzs", "en-ie": "isg",
-    "dgs": "gsg", "de-de": "gsg", "dsgs": "sgg", "de-ch": "sgg", "\u00f6gs": "asq", "oegs": "asq", "de-at": "asq",
-    "lsf": "fsl", "fr-fr": "fsl", "lsfb": "sfb", "fr-be": "sfb", "fr-ch": "ssr", "lsq": "fcs", "fr-ca": "fcs",
-    "lse": "ssp", "es-es": "ssp", "lsm": "mfs", "es-mx": "mfs", "lsa": "aed", "es-ar": "aed",
-    "libras": "bzs", "pt-br": "bzs", "lgp": "psr", "pt-pt": "psr", "lis": "ise", "it-it": "ise", "it-ch": "slf",
-    "ngt": "dse", "nl-nl": "dse", "vgt": "vgt", "nl-be": "vgt",
-}  # fmt: skip
-
-
-def iana_of(language: str) -> str:
-    """The IANA code of the sign language that somebody wrote: the code, its usual name (asl) or the country (de-ch). ""
-    of what is none, as a spoken language is.
-    """
-    asked = language.strip().casefold().replace("_", "-")
-    code = _ALSO.get(asked, asked)
-    return code if re.fullmatch("[a-z]{3}", code) and code not in SPOKEN else ""
 
 
 def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
@@ -40,10 +20,10 @@ def code_of(language: str, known: dict[str, str]) -> tuple[str, str] | None:
     """
     asked = language.strip().casefold().replace("_", "-")
     codes = {code.casefold(): code for code in known}
-    for name in (asked, _ALSO.get(asked, "")):
+    for name in (asked, ALSO.get(asked, "")):
         if name in codes:
             return codes[name], ""
-    if asked in _ALSO:  # a country that has a sign language of its own never means another one
+    if asked in ALSO:  # a country that has a sign language of its own never means another one
         return None
     spoken = SPOKEN.get(asked.split("-")[0], asked)
     beside = sorted(code for code, name in known.items() if name and spoken_of(name) == spoken)

@@ -98,7 +98,11 @@ def add(commands: Any) -> None:
         help="of wlasl its first K glosses alone, which nslt_K.json lists: 100, 300, 1000 or 2000",
     )  # fmt: skip
     parser.add_argument(
-        "--per-part", type=int, default=256, metavar="N", help="samples a file, which a kill costs at most (256)"
+        "--per-part",
+        type=int,
+        metavar="N",
+        help="samples a file, which a kill costs at most (256; 32 where --poses makes some, or --size or --fps has "
+        "videos encoded anew)",
     )
 
 
@@ -111,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
     for flag, fps in {"--fps": arguments.fps, "--pose-fps": arguments.pose_fps}.items():
         if fps and not 1 <= fps <= 1000:
             raise SignerError(f"{flag} {fps:g}: is no frame rate; give 1 to 1000, or leave it out")
-    if not 1 <= arguments.per_part <= 100_000:
+    if arguments.per_part is not None and not 1 <= arguments.per_part <= 100_000:
         raise SignerError(f"--per-part {arguments.per_part}: give 1 to 100000")
     if arguments.subset is not None and arguments.dataset != "wlasl":
         raise SignerError(f"--subset {arguments.subset}: {arguments.dataset} has no subsets, wlasl alone; leave it out")
@@ -196,7 +200,7 @@ def _of_run(folder: str) -> "tuple[Glosses, str]":
 
 def _languages(language: str | None, spoken: str | None) -> tuple[str, str]:
     """The codes of the two, "" where they are not given."""
-    from signer_jax.language import iana_of
+    from signer_jax.data.language_codes import iana_of
 
     code = iana_of(language) if language else ""
     if language and not code:

@@ -15,6 +15,8 @@ from signer_jax.writing import words_of
 
 MACHINES = ("rules", "slul")  # values of `glosses_by` that no person stands behind
 MOST = 64  # glosses of a text
+# Of a text that has glosses in the dataset, in a set that has a program's alone.
+UNGLOSSED = "glosses of the dataset that the program has none in place of: left out"
 # Texts, their sign language and their spoken one -> the glosses of each; None where it has none for that language.
 Glosses = Callable[[Sequence[str], str, str], list[tuple[str, ...]] | None]
 
@@ -82,16 +84,24 @@ def by_rules(texts: Sequence[str], language: str, spoken: str) -> list[tuple[str
 
 
 def glossed(found: Sequence[Found], glosses: Glosses, by: str, every: bool = False) -> list[Found]:
-    """The items; those with a text and without glosses, or `every` one with a text, have the ones that are made of it,
-    where there are any.
+    """The items; those with a text and without glosses have the ones that are made of it, where there are any. With
+    `every` all with a text have these or none: a set that is to stand beside people's does not repeat theirs.
     """
-    made = list(found)
+    made = [
+        replace(one, glosses=None, glosses_by="") if every and isinstance(one, Item) and one.text else one
+        for one in found
+    ]
     lacking: dict[tuple[str, str], list[tuple[int, Item]]] = {}
-    for i, one in enumerate(found):
-        if isinstance(one, Item) and one.text and (every or not one.glosses):
+    for i, one in enumerate(made):
+        if isinstance(one, Item) and one.text and not one.glosses:
             lacking.setdefault((one.language, one.spoken), []).append((i, one))
     for (language, spoken), items in lacking.items():
         for (i, one), its in zip(items, glosses([one.text for _, one in items], language, spoken) or (), strict=False):
             if its:
                 made[i] = replace(one, glosses=its, glosses_by=by)
     return made
+
+
+def unglossed(own: Found, given: Found) -> bool:
+    """Whether what an item is given has none of the glosses that it had."""
+    return isinstance(own, Item) and isinstance(given, Item) and bool(own.glosses) and not given.glosses

@@ -127,6 +127,21 @@ def test_faults_of_a_table(tmp_path):
     ]
 
 
+def test_languages_of_a_table_are_codes_however_they_are_written(tmp_path):
+    rows = {
+        "ASL,EN": ("ase", "en"), "ase,English": ("ase", "en"), "asl,en_US": ("ase", "en-us"),
+        "de-ch,Deutsch": ("sgg", "de"), ",": ("", ""), "CSL,zh-Hans": ("csl", "zh-hans"),
+    }  # fmt: skip
+    bad = {"en,en": "language is no sign language", "deu,de": "language is no sign language",
+           "GSL,el": "language is no sign language", "American,en": "language is no sign language",
+           "ase,spoken English": "spoken is no language"}  # fmt: skip
+    write(tmp_path / "samples.csv", "\n".join(["text,language,spoken", *(f"x,{row}" for row in (*rows, *bad))]) + "\n")
+    items, left = found(folder, tmp_path)
+    assert [(one.language, one.spoken) for one in items] == list(rows.values())
+    assert [one.reason for one in left] == list(bad.values())
+    assert left[0].detail == "en: give its IANA code, such as ase or gsg" and left[0].where == "samples.csv, line 8"
+
+
 def test_without_a_table_what_is_there_is_paired_by_its_names(tmp_path):
     composed, parted = (unicodedata.normalize(form, "mäd.chen") for form in ("NFC", "NFD"))
     video, pose = write(tmp_path / f"videos/{composed}.MP4"), write(tmp_path / f"poses/{parted}.pose")

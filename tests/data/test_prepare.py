@@ -26,7 +26,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, looking, reading, sharing, taking, work
+from signer_jax.data.prepared import layout, leakage, looking, reading, sharing, taking, work
 from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -197,6 +197,63 @@ def test_the_set_is_not_put_together_before_all_are_done(made, tmp_path):
         work.merge(tmp_path / "out", wait=True)
     with pytest.raises(SignerError, match="no prepared set here"):
         layout.PreparedSet(tmp_path / "out")
+
+
+def test_a_kill_costs_less_where_an_item_takes_long(tmp_path, monkeypatch):
+    texts = [Item(f"t{i}", "train", "hello") for i in range(70)]
+    own = work.Job("own", tmp_path, tmp_path / "set", How(size=(16, 16)), ("train",), lambda split: texts)
+    taken = iter(range(69))
+    take = work.take
+
+    def killed(*given):
+        if next(taken, None) is None:
+            raise KeyboardInterrupt
+        return take(*given)
+
+    monkeypatch.setattr(work, "take", killed)
+    with pytest.raises(KeyboardInterrupt):
+        work.work(own)
+    assert len(list((own.out / layout.PARTS).glob("*.json"))) == 69 // 32
+    monkeypatch.setattr(work, "take", take)
+    assert work.work(own) and contents(own.out)
+    many = replace(own, out=tmp_path / "many", how=How())
+    assert work.work(many) and len(list((many.out / layout.PARTS).glob("train*.json"))) == 1
+    assert work.usual_part(How(fps=25)) == work.usual_part(How(poses="dwpose", poses_by="dwpose (…)")) == 32
+    assert work.usual_part(How(size=(16, 16), video="none")) == 256
+
+
+def test_parts_are_as_large_as_they_were_begun_where_nobody_says_it(tmp_path, capsys):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "samples.csv").write_text("text\n" + "hello\n" * 7)
+    words = ["prepare", "folder", "--source", str(folder), "--out", str(tmp_path / "set"), "--size", "16x16"]
+    assert main([*words, "--per-part", "3"]) == 0
+    before = contents(tmp_path / "set")
+    assert sum(name.startswith("parts/train") and name.endswith(".json") for name in before) == 3
+    assert main(words) == 0 and contents(tmp_path / "set") == before
+    assert main([*words, "--per-part", "4"]) == 2
+    assert "was begun with per_part 3, not 4" in capsys.readouterr().err
+
+
+def test_the_estimate_is_of_what_takes_the_time(tmp_path, capsys):
+    """Rows that the dataset leaves out, and texts beside clips, pass at once."""
+    file = posed(tmp_path / "a.pose", 8)
+
+    def items(split: str):
+        yield from (Item(f"c{i}", split, pose=file) for i in range(3))
+        yield from (Left(f"l{i}", split, "no video file", "") for i in range(40))
+        yield from (Item(f"t{i}", split, "hello") for i in range(20))
+
+    own = work.Job("own", tmp_path, tmp_path / "set", How(), ("train",), items, 16)
+    assert work.work(own)
+    said = capsys.readouterr().err
+    assert " 3/3 [" in said and "/63 [" not in said and "clip" in said
+    assert work.work(own)  # all are kept
+    assert " 3/3 [" in capsys.readouterr().err
+    texts = replace(own, out=tmp_path / "texts", items=lambda split: [*items(split)][3:])
+    assert work.work(texts) and " 20/20 [" in capsys.readouterr().err
+    none = replace(own, out=tmp_path / "none", items=lambda split: [*items(split)][3:43])
+    assert work.work(none) and " 40/40 [" in capsys.readouterr().err
 
 
 def test_workers_that_found_other_samples_make_no_set(tmp_path, capsys):
@@ -527,7 +584,30 @@ def test_what_nobody_says_of_two_splits_is_not_said_to_be_different(tmp_path):
     unsaid = Item("c", "dev", pose=files[2])
     assert items(named, other, (unsaid,)) == {sentence: (None, False), signer: (None, False), film: (None, False)}
     assert items(named, named, (unsaid,)) == {sentence: (1, True), signer: (1, True), film: (1, True)}
-    assert items({}, {})[film] == (0, False)  # the bytes of two files
+    assert items({}, {})[film] == (None, False)  # the bytes of two files, which may be of one recording
+    assert leakage.count_of({"shared": None, "no_file": True}) == "no file in common; recordings not known"
+
+
+def test_two_cuts_of_a_recording_are_known_where_somebody_names_it(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i in (0, 20):
+        posed(folder / f"rec7_{i}.pose", 8 + i)
+    words = ["prepare", "folder", "--source", str(folder), "--out"]
+
+    def film(name: str, *columns: str) -> dict:
+        rows = [f"pose,split{''.join(columns[:1])}", *(f"rec7_{i}.pose,{split}{''.join(columns[1:])}"
+                for i, split in ((0, "train"), (20, "test")))]  # fmt: skip
+        (folder / "samples.csv").write_text("\n".join(rows) + "\n")
+        assert main([*words, str(tmp_path / name)]) == 0
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        return next(row for row in report["leakage"] if row["what"] == "the same video")
+
+    unknown = film("unnamed")
+    assert unknown["shared"] is None and leakage.count_of(unknown) == "no file in common; recordings not known"
+    assert "no file in common; recordings not known" in (tmp_path / "unnamed/report.html").read_text()
+    named = film("named", ",recording", ",rec7")
+    assert (named["shared"], named["examples"]) == (1, ["rec7_0 / rec7_20"]) and "at_least" not in named
 
 
 def test_leaks_of_how2sign_are_found_with_a_table_and_without(tmp_path, capsys):

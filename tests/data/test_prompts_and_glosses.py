@@ -80,6 +80,20 @@ def test_only_what_lacks_glosses_gets_some():
     assert [all_of_them[i] for i in (0, 1, 3, 4)] == [made[i] for i in (0, 1, 3, 4)]
 
 
+def test_all_is_the_programs_glosses_or_none():
+    """A set beside the one with people's glosses repeats none of these."""
+    own = {"glosses": ("REGEN",), "glosses_by": "human"}
+    items = [
+        Item("a", "train", "Es regnet.", language="gsg", spoken="de", **own),
+        Item("b", "train", "the", language="ase", spoken="en", **own),
+        Item("c", "train", language="gsg", spoken="de", **own),  # a sign: no text to make glosses of
+    ]
+    made = glossing.glossed(items, glossing.by_rules, "rules", every=True)
+    assert [(one.glosses, one.glosses_by) for one in made] == [(None, ""), (None, ""), (("REGEN",), "human")]
+    assert [glossing.unglossed(*pair) for pair in zip(items, made, strict=True)] == [True, True, False]
+    assert glossing.glossed(items, glossing.by_rules, "rules") == items
+
+
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 
@@ -197,8 +211,23 @@ def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
     assert main([*words, "--glosses", f"slul:{tiny_run}", "--glosses-for", "all"]) == 0
     report = json.loads((tmp_path / "again" / "report.json").read_text())
     again = dict(report["glosses_by"])
-    assert again == made | {"human": 2}, "what the run says nothing for keeps its own"
+    assert set(again) <= {"slul", "none"} and sum(again.values()) == 7, "people's are not repeated"
     assert report["how"]["glosses_for"] == "all"
+
+
+def test_texts_for_which_no_program_has_glosses_stand_without_and_are_told(tmp_path, capsys):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    rows = ["text,gloss,glosses_by,language,spoken", "Es regnet.,REGEN,human,gsg,de", "Es schneit.,SCHNEE,human,gsg,de",
+            "It rains.,RAIN,human,ase,en"]  # fmt: skip
+    (folder / "samples.csv").write_text("\n".join(rows) + "\n")
+    words = ["prepare", "folder", "--source", str(folder), "--out", str(tmp_path / "set"), "--glosses", "rules"]
+    assert main([*words, "--glosses-for", "all"]) == 0
+    report = json.loads((tmp_path / "set/report.json").read_text())
+    assert report["glosses_by"] == {"rules": 1, "none": 2}
+    assert report["kept_otherwise"] == {glossing.UNGLOSSED: ["line 2", "line 3"]}
+    said = "2 of 3 texts have glosses in the dataset, for which --glosses rules made none"
+    assert said in capsys.readouterr().err and any(said in line for line in report["remarks"])
 
 
 @pytest.mark.parametrize(

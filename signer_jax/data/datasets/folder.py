@@ -6,7 +6,9 @@ are, in any order:
 - `video`, `pose`: paths within the folder. A video is a file or a folder of pictures; a pose is a file, or a folder of
   a file a frame.
 - `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
-- `language`, `spoken`: IANA codes; `signer`; `split` (train where it is empty; val is dev).
+- `language`, `spoken`: IANA codes, or what else people write for them (ASL, English); what is none is left out.
+- `signer`; `recording`: a name of what the video was cut out of, the same for all of one.
+- `split`: train where it is empty; val is dev.
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
 - `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
 A column of another name is not read, and told (`remarks`).
@@ -17,19 +19,20 @@ file of the split has that name. A name of several samples stands with its folde
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
 from signer_jax.data.datasets.item import Found, Item
+from signer_jax.data.language_codes import iana_of, spoken_code
 from signer_jax.errors import SignerError, closest, one_line
 
 _TABLE = "samples.csv"
 _COLUMNS = (
-    "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "split", "start",
-    "end", "fps",
+    "name", "video", "pose", "text", "prompt", "gloss", "glosses_by", "language", "spoken", "signer", "recording",
+    "split", "start", "end", "fps",
 )  # fmt: skip
 _BY = ("human", "rules", "slul", "unknown")
 _POSES = (".pose",)
@@ -110,14 +113,16 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             video = _place(folder, given("video"), finding.PICTURES, "video file")
             pose = _place(folder, given("pose"), _POSE_FRAMES, "pose file")
             fps = _rate(given("fps", ""))
+            language = _code(given("language", ""), iana_of, "language is no sign language", "ase or gsg")
+            spoken = _code(given("spoken", ""), spoken_code, "spoken is no language", "en or de")
             if not (video or pose or given("text")):
                 raise Lacking("no video, pose or text")
         except Lacking as lacking:
             yield finding.left(row, split, file, lacking, name)
             continue
         yield Item(
-            name, split, given("text", ""), given("prompt", ""), given("language", ""), given("spoken", ""), glosses,
-            by, given("signer", ""), video, pose,
+            name, split, given("text", ""), given("prompt", ""), language, spoken, glosses, by, given("signer", ""),
+            video, pose, recording=given("recording", ""),
             seconds=seconds if seconds != (0.0, None) and (video or pose) else None,
             fps=fps if _says_no_rate(video or pose) else None, came_from=finding.place(file, row.line),
         )  # fmt: skip
@@ -146,6 +151,13 @@ def _rate(text: str) -> float | None:
     if rate is not None and not 1 <= rate <= 1000:
         raise Lacking("fps is no frame rate", text[:40])
     return rate
+
+
+def _code(text: str, code_of: Callable[[str], str], fault: str, codes: str) -> str:
+    """The code of the language that a cell names, "" where it names none."""
+    if text and not (code := code_of(text)):
+        raise Lacking(fault, f"{text[:40]}: give its IANA code, such as {codes}")
+    return code if text else ""
 
 
 def _says_no_rate(path: Path | None) -> bool:

@@ -45,7 +45,7 @@ class Item:
     prompt_by: str = ""  # templates; "" of the dataset's own
 
     def __post_init__(self) -> None:
-        for name in ("name", "text", "prompt", "signer"):
+        for name in ("name", "text", "prompt", "signer", "recording"):
             object.__setattr__(self, name, composed(getattr(self, name)))
         if self.glosses is not None:
             object.__setattr__(self, "glosses", tuple(map(composed, self.glosses)))

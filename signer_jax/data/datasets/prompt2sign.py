@@ -10,8 +10,8 @@ Layout (https://github.com/SignLLM/Prompt2Sign, after https://github.com/BenSaun
   `npy` with a file a frame beside `<clip>/crop_original_video.mp4`, in the folder or in a `<name>_results` of it. Where
   there is no `.skels`, the lines' clips are those that `.files` or `processed_video_name_by_dwpose.txt` name, beside
   the file or in a `<name>_results` of its split: that in the folder's name, or train. Clips of no line have no text.
-Poses say no rate. The German part is PHOENIX14T's, of 25 a second, the American How2Sign's, whose clips have 24 (31 of
-31 that were looked at); of other parts `--pose-fps` says it, and overrules both.
+Poses say no rate. The German part is PHOENIX14T's, of 25 a second. The American is How2Sign's: 24 is the rate of the
+clips that were looked at, 31 of two recordings alone. Of other parts `--pose-fps` says it, and overrules both.
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
@@ -33,7 +33,7 @@ LANGUAGES = {
     "asl": ("ase", "en"), "gsl": ("gsg", "de"), "dgs": ("gsg", "de"), "dsgs": ("sgg", "de"), "lsf-ch": ("ssr", "fr"),
     "lis-ch": ("slf", "it"), "lsa": ("aed", "es"), "ksl": ("kvk", "ko"), "tsl": ("tsm", "tr"),
 }  # fmt: skip
-FPS = {"ase": 24.0, "gsg": 25.0}  # of a sign language's part
+FPS = {"ase": 24.0, "gsg": 25.0}  # of a sign language's part; ase as two recordings of it have
 _LISTS = (".text", ".skels", ".files", ".gloss")
 _STEM = re.compile(r"(?:(?P<set>[\w-]+?)[_.-])?(?P<split>train|dev|val|valid|validation|test)", re.IGNORECASE)
 _DONE = "processed_video_name_by_dwpose.txt"

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
+from signer_jax.data.prepared.compared import Compared
+
 KINDS = {"sentence": "the same sentence", "signer": "the same signer", "film": "the same video"}
+FILES = {"video", "pose"}  # ways to know a recording by a file's bytes, which another cut of it has not
 _EXAMPLES = 3  # names of a leak between sets
 _OF_A_SET = 5
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\b")  # of a file, and maybe a line in it; else a dataset's name of a recording
@@ -25,22 +28,26 @@ def add_ways(ways: Ways, split: str, row: Mapping[str, Any]) -> None:
         ways.setdefault(kind, {}).setdefault(split, set()).add(way)
 
 
-def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]]:
+def within(compared: Compared, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]]:
     """What two splits of a set share. Where samples of one are not known, or in other ways than those of the other, a
     number is the least that it may be (`at_least`), and 0 says nothing: None, as where a split does not say it at all.
+    So it is of recordings that files' bytes alone tell: two cuts of one are two files (`no_file`: none is in both).
     """
     rows = []
     for kind, what in KINDS.items():
-        of_kind, by_split = ways.get(kind, {}), seen.get(kind, {})
+        of_kind = ways.get(kind, {})
         for one, other in combinations(splits, 2):
-            here, there = by_split.get(one, {}), by_split.get(other, {})
-            shared = sorted(here.keys() & there.keys())
-            known = of_kind.get(one) == of_kind.get(other) and "" not in of_kind.get(one, set())
+            shared, pairs = compared.shared(kind, one, other, _OF_A_SET)
+            ways_of = of_kind.get(one, set()) | of_kind.get(other, set())
+            alike = of_kind.get(one) == of_kind.get(other) and "" not in ways_of
+            known = alike and not ways_of & FILES
+            none = not shared and compared.has(kind, one) and compared.has(kind, other)
             rows.append({
                 "what": what, "splits": [one, other],
-                "shared": len(shared) if here and there and (known or shared) else None,
-                "examples": [f"{here[value]} / {there[value]}" for value in shared[:_OF_A_SET]],
+                "shared": shared if shared or (none and known) else None,
+                "examples": [f"{here} / {there}" for here, there in pairs],
                 **({"at_least": True} if shared and not known else {}),
+                **({"no_file": True} if none and alike and not known else {}),
             })  # fmt: skip
     return rows
 
@@ -48,7 +55,7 @@ def within(seen: Seen, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]
 def count_of(row: Mapping[str, Any]) -> str:
     """How many are shared, for people."""
     if row["shared"] is None:
-        return "not known"
+        return "no file in common; recordings not known" if row.get("no_file") else "not known"
     return f"at least {row['shared']}" if row.get("at_least") else str(row["shared"])
 
 

@@ -33,6 +33,7 @@ class Listing:
     count: int
     sha256: str
     marks: "array[int]"  # of each item, by which it is known when it comes again
+    efforts: bytes  # of each item, see `effort`
     held: tuple[Found, ...] | None  # all of them, where they are few
 
     def json(self) -> dict[str, Any]:
@@ -42,15 +43,23 @@ class Listing:
 def counted(items: Iterable[Found], source: Path, shares: str, what: str) -> Listing:
     """Walks a split's items; says so, as `what`, where it takes long."""
     said = hashlib.sha256(b"" if shares == TURNS else shares.encode())  # programs that share otherwise find others
-    marks, held = array("Q"), list[Found]()
+    marks, efforts, held = array("Q"), bytearray(), list[Found]()
     for found in progress(items, what, delay=_PATIENCE, unit="item"):
         told_of = told(found, source)
         said.update(told_of)
         marks.append(_mark(told_of))
+        efforts.append(effort(found))
         if len(marks) <= _HELD:
             held.append(found)
     few = len(marks) <= _HELD
-    return Listing(len(marks), said.hexdigest(), marks, tuple(held) if few else None)
+    return Listing(len(marks), said.hexdigest(), marks, bytes(efforts), tuple(held) if few else None)
+
+
+def effort(found: Found) -> int:
+    """Where an item's time goes: 2 to its video or pose, 1 to its text, 0 nowhere, as it is left out."""
+    if not isinstance(found, Item):
+        return 0
+    return 1 if found.video is None and found.pose is None else 2
 
 
 def share(count: int, worker: int, workers: int, shares: str) -> slice:

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import math
+import sqlite3
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +18,9 @@ from PIL import Image
 from signer_jax import report as html
 from signer_jax import storage
 from signer_jax.data import far_shards, framing
+from signer_jax.data.glossing import UNGLOSSED
 from signer_jax.data.prepared import layout, leakage
+from signer_jax.data.prepared.compared import Compared
 from signer_jax.data.prepared.taking import FILTERS
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError
@@ -31,6 +36,9 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64)  # seconds, of the histogram
 _KINDS = (
     "items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
 )  # fmt: skip
+_GLOSSES = {"lacking": "glosses where there were none", "all": "glosses of all texts, the dataset's own left out"}
+_NAME, _PART = "name", "part"  # kinds of what samples are compared by, beside leakage's
+_MEDIA = {"pose": "frames", "video": "video_fps"}  # and what of a row says that there is one
 _TWICE = "same part of the same files as another sample of its split: kept twice"
 
 
@@ -41,9 +49,13 @@ def gathered(
 
     Raises `SignerError` where a split has two samples of one name.
     """
-    with _Rows(out / LEFT_OUT, ("split", "name", "reason", "where", "detail", "by")) as left, \
-            _Rows(out / OTHERWISE, ("what", "split", "name")) as mended:  # fmt: skip
-        return _gathered(out, about, parts, left, mended)
+    try:
+        with _Rows(out / LEFT_OUT, ("split", "name", "reason", "where", "detail", "by")) as left, \
+                _Rows(out / OTHERWISE, ("what", "split", "name")) as mended, \
+                Compared(mended.beside("compared.sqlite")) as compared:  # fmt: skip
+            return _gathered(out, about, parts, left, mended, compared)
+    except sqlite3.Error as error:
+        raise SignerError(f"{out}: cannot be written ({error}); check the place, its rights and its space") from None
 
 
 class _Rows:
@@ -57,11 +69,16 @@ class _Rows:
         self._path = path
 
     def __enter__(self) -> "_Rows":
-        partial = self._held.enter_context(storage.new_file(self._path))
-        file = self._held.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+        self._partial = self._held.enter_context(storage.new_file(self._path))
+        opened = self._partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        file = self._held.enter_context(opened)
         self._write = csv.writer(file, lineterminator="\n").writerow
         self._write(self.columns)
         return self
+
+    def beside(self, name: str) -> Path:
+        """Where a file may be written that goes when this one is done."""
+        return self._partial.with_name(name)
 
     def __exit__(self, *raised: Any) -> bool | None:
         return self._held.__exit__(*raised)
@@ -74,36 +91,29 @@ class _Rows:
 
 
 def _gathered(
-    out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]], left: _Rows, mended: _Rows
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    out: Path, about: Mapping[str, Any], parts: Mapping[str, Sequence[str]], left: _Rows, mended: _Rows,
+    compared: Compared,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     counts: dict[str, dict[str, int]] = {}
     files: dict[str, Any] = {}
     filtered: Counter[tuple[str, str]] = Counter()
-    lengths: dict[str, list[float]] = defaultdict(list)
     rates: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     by: Counter[str] = Counter()
     posed: Counter[str] = Counter()
     languages: set[str] = set()
     lacks: Counter[str] = Counter()  # texts without a language, or without glosses
-    # kind -> split -> value -> a name
-    seen: leakage.Seen = {kind: {} for kind in leakage.KINDS}
     ways: leakage.Ways = {}
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
-    named: set[str] = set()
-    twice: set[str] = set()  # in two splits
     for split, listed in parts.items():
         count = counts[split] = dict.fromkeys(
             ("items", "left_out", "kept", "texts", "glossed", "sentences", "poses", "videos", "posed_videos", "signs",
              "prompts"), 0,
         )  # fmt: skip
-        lacking: dict[str, list[str]] = {"pose": [], "video": []}
 
         def otherwise(what: str, name: str, split: str = split) -> None:
             mended.add(what, {"what": what, "split": split, "name": name})
 
-        here: set[str] = set()
-        files_of: dict[str, str] = {}  # a part of files -> the first sample of it
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             for one in table["left"]:
@@ -121,38 +131,34 @@ def _gathered(
             count["left_out"] += len(table["left"])
             for one in table["kept"]:
                 _count(count, one)
-                if (name := one["name"]) in here:
+                if compared.first(_NAME, split, name := one["name"], "") is not None:
                     raise SignerError(f"{out}: {split} has two samples named {name}; prepare it into another folder")
-                here.add(name)
                 languages.add(one["language"])
                 if one["prompt_by"]:
                     continue
-                if one["same"] and (first := files_of.setdefault(one["same"], name)) != name:
+                if one["same"] and (first := compared.first(_PART, split, one["same"], name)) is not None:
                     otherwise(_TWICE, f"{name} ({first})")
-                for what, there in (("pose", one["frames"]), ("video", one["video_fps"])):
-                    lacking[what] += [] if there else [one["name"]]
                 by[one["glosses_by"] or "none"] += 1
                 lacks["language"] += bool(one["sentence"]) and not one["language"]
                 lacks["glosses"] += bool(one["sentence"]) and not one["glosses"]
                 if one["frames"]:
                     posed[one["pose_by"] or "the dataset"] += 1
                 if one["seconds"]:
-                    lengths[split].append(one["seconds"])
+                    compared.lasts(split, one["seconds"])
                 if one["frames"]:
                     rates[f"pose {one['fps']:.6g}"] += 1
                 if one["video_fps"]:
                     rates[f"video {one['video_fps']:.6g}"] += 1
                     sizes[f"{one['width']}x{one['height']}"] += 1
                 leakage.add_ways(ways, split, one)
-                for kind, of in seen.items():
-                    if one[kind]:
-                        of.setdefault(split, {}).setdefault(one[kind], one["name"])
-        twice |= named & here
-        named |= here
-        for what, without in lacking.items():
-            if 0 < len(without) < count["kept"]:
-                for name in without:
-                    otherwise(f"no {what}, which others of its split have", name)
+                for kind in filter(one.get, leakage.KINDS):
+                    compared.first(kind, split, one[kind], name)
+        for what, there in _MEDIA.items():
+            for table in (layout.table_of(out, name) for name in listed if 0 < count[f"{what}s"] < count["kept"]):
+                for one in table["kept"]:
+                    if not one[there] and not one["prompt_by"]:
+                        otherwise(f"no {what}, which others of its split have", one["name"])
+    twice, first_twice = compared.in_several(_NAME, _KEPT)
     index = {
         "made_by": about["made_by"], "kind": about["kind"], "version": about["version"], "dataset": about["dataset"],
         "splits": counts, "parts": {split: list(listed) for split, listed in parts.items()}, "files": files,
@@ -160,15 +166,16 @@ def _gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
-        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values())),
+        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values()), mended.counts[UNGLOSSED]),
         "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
         "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
-        "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items()))},
-        "named_twice": sorted(twice),
-        "lengths": {split: _lengths(seconds) for split, seconds in lengths.items()},
+        "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items())),
+                    "named_twice": twice},
+        "named_twice": first_twice,
+        "lengths": {split: found for split in parts if (found := _lengths(compared, split))},
         "frame_rates": dict(rates.most_common()), "sizes": dict(sizes.most_common()),
         "glosses_by": dict(by), "poses_by": dict(posed),
-        "leakage": leakage.within(seen, ways, [split for split, count in counts.items() if count["kept"]]),
+        "leakage": leakage.within(compared, ways, [split for split, count in counts.items() if count["kept"]]),
         "gloss_coverage": {language: _coverage(of) for language, of in sorted(glosses.items()) if any(of.values())},
     }  # fmt: skip
     return index, report
@@ -188,7 +195,7 @@ def _count(count: dict[str, int], one: Mapping[str, Any]) -> None:
     count["signs"] += layout.is_sign(one)
 
 
-def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> list[str]:
+def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int, unglossed: int) -> list[str]:
     """What of the whole set a run will stumble over, in lines."""
     lines = []
     if lacks["language"] and about["dataset"] not in _UNSIGNED:
@@ -201,6 +208,9 @@ def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int) -> 
             else "the run must know the language, which --language names where the dataset does not"
         )  # fmt: skip
         lines.append(f"{lacks['glosses']} of {texts} texts have no glosses, and --glosses {maker} made none; {of}")
+    if unglossed:
+        lines.append(f"{unglossed} of {texts} texts have glosses in the dataset, for which --glosses {maker} made "
+                     f"none: with --glosses-for all they stand without any ({OTHERWISE} names them)")  # fmt: skip
     return lines
 
 
@@ -216,16 +226,25 @@ def _filters(counts: Mapping[str, Mapping[str, int]], reasons: Counter[tuple[str
     return rows
 
 
-def _lengths(seconds: Sequence[float]) -> dict[str, Any]:
-    values = np.array(seconds)
-    edges = (0.0, *_LENGTHS, np.inf)
-    counts, _ = np.histogram(values, edges)
+def _lengths(compared: Compared, split: str) -> dict[str, Any]:
+    """Of a split's samples, nothing where none has a length."""
+    if not (count := sum(times for _, times in compared.lengths(split))):
+        return {}
+    edges = (0.0, *_LENGTHS, math.inf)
+    bins = [0] * (len(edges) - 1)
+    middle, wanted = [], [(count - 1) // 2, count // 2]
+    shortest, length, passed, total = math.inf, 0, 0, 0
+    for length, times in compared.lengths(split):  # from the shortest on
+        shortest = min(shortest, length)
+        bins[bisect_right(edges, length / 1e6) - 1] += times
+        middle += [length / 1e6 for at in wanted if passed <= at < passed + times]
+        passed, total = passed + times, total + length * times
     return {
-        "count": len(values), "hours": float(values.sum()) / 3600, "shortest": float(values.min()),
-        "median": float(np.median(values)), "longest": float(values.max()),
+        "count": count, "hours": total / 3.6e9, "shortest": shortest / 1e6, "median": sum(middle) / 2,
+        "longest": length / 1e6,
         "histogram": {
-            f"{low:g} to {high:g} s" if np.isfinite(high) else f"{low:g} s and more": int(count)
-            for low, high, count in zip(edges, edges[1:], counts, strict=False)
+            f"{low:g} to {high:g} s" if math.isfinite(high) else f"{low:g} s and more": times
+            for low, high, times in zip(edges, edges[1:], bins, strict=False)
         },
     }  # fmt: skip
 
@@ -317,7 +336,7 @@ def _said(how: Mapping[str, Any]) -> dict[str, object]:
         **({"language of what names none": how["language"]} if how.get("language") else {}),
         **({"language of texts that name none": how["spoken"]} if how.get("spoken") else {}),
         "prompts a training text": how["prompts"],
-        "glosses of all texts" if how.get("glosses_for") == "all" else "glosses where there were none": how["glosses"],
+        _GLOSSES.get(how.get("glosses_for", ""), _GLOSSES["lacking"]): how["glosses"],
         **({"pictures of poses that are shares of one": "{}x{} (height x width), assumed".format(*how["pose_size"])}
            if how["pose_size"] else {}),
         **({"poses where there were none": how["poses_by"]} if how["poses_by"] else {}),
@@ -331,9 +350,10 @@ def samples(
     is of the two.
     """
     found = [(name, said["records"]) for name, said in sorted(index["files"].items()) if f".{layout.MOTION}." in name]
-    places = [(name, at) for name, count in found for at in range(count)] if sum(n for _, n in found) < 10**6 else []
-    for place in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
-        name, at = places[place]
+    ends = np.cumsum([count for _, count in found])
+    for place in np.linspace(0, ends[-1] - 1, min(most, int(ends[-1]))).round().astype(int) if found else ():
+        file = int(np.searchsorted(ends, place, side="right"))
+        name, at = found[file][0], int(place - ends[file] + found[file][1])
         said = index["files"][name]
         path = out / layout.PARTS / name
         motion = far_shards.opened(path, said["records"], layout.read_motion, layout.REMAKE, said["bytes"])[at]

@@ -21,7 +21,7 @@ from signer_jax import mirror, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.glossing import Glosses, glossed
+from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
 from signer_jax.data.prepared import sharing, summary
 from signer_jax.data.prepared.layout import (
     KIND,
@@ -48,7 +48,10 @@ from signer_jax.progress import progress
 from signer_jax.writing import words_of
 
 _SPLIT = re.compile(r"\w+")
-PER_PART = 256  # items: what a kill costs at most
+# Items of a part, which a kill costs at most: of some that take seconds each fewer. A number, and no time, decides, so
+# that a set's bytes do not depend on how fast a machine is.
+PER_PART, PER_SLOW_PART = 256, 32
+_UNITS = ("item", "text", "clip")  # by `sharing.effort`
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,17 @@ class Job:
     how: How
     splits: Sequence[str]
     items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
-    per_part: int = PER_PART
+    per_part: int | None = None  # None: as the set was begun, a new one by `usual_part`
     subset: int | None = None  # of a dataset that has some
     estimator: Estimator | None = None  # of poses that the dataset lacks
     glosses: Glosses | None = None  # for texts without any
     remarks: Sequence[str] = ()  # what is to be told of the source, in lines
+
+
+def usual_part(how: How) -> int:
+    """How many items a part has where nobody says it: fewer where poses are made, or all videos are encoded anew."""
+    encoded = how.video == "bytes" and (how.size is not None or how.fps > 0)
+    return PER_SLOW_PART if how.poses_by or encoded else PER_PART
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
@@ -74,7 +83,8 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
 
     Raises `SignerError` where the folder holds another set, or something else.
     """
-    shares = claim(job, workers).get("shares", sharing.TURNS)
+    begun = claim(job, workers)
+    shares = begun.get("shares", sharing.TURNS)
     what = f"prepare {worker}/{workers}" if workers > 1 else "prepare"
     own = f"-{worker:04d}of{workers:04d}"
     far = mirror.bring(job.out, _is_large, lambda name: own in name)
@@ -87,18 +97,25 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     }
     places = {split: sharing.share(one.count, worker, workers, shares) for split, one in listings.items()}
     made: list[str] = []
-    total = sum(len(range(one.count)[places[split]]) for split, one in listings.items())
-    with progress((), what, total=total, unit="item") as bar:
+    # Of what takes the time alone: of rows without files a thousand pass while one video is decoded.
+    efforts = b"".join(one.efforts[places[split]] for split, one in listings.items())
+    most = max(efforts, default=0)
+    with progress((), what, total=efforts.count(most), unit=_UNITS[most]) as bar:
+
+        def tick(found: Found) -> None:
+            bar.update(int(sharing.effort(found) == most))
+
         for split, listing in listings.items():
             found = sharing.own(listing, partial(job.items, split), job.source, places[split])
             part = 0
-            while chunk := list(islice(found, job.per_part)):
+            while chunk := list(islice(found, begun["per_part"])):
                 name = part_name(split, worker, workers, part)
                 if _whole(job.out, name, chunk, key := _key(chunk, job.source), far):
-                    bar.update(len(chunk))
-                    bar.initial += len(chunk)  # the estimate is of what is made
+                    kept = sum(sharing.effort(found) == most for found in chunk)
+                    bar.update(kept)
+                    bar.initial += kept  # the estimate is of what is made
                 else:
-                    _make(job, name, split, chunk, key, bar.update)
+                    _make(job, name, split, chunk, key, tick)
                 made.append(name)
                 part += 1
     listed = {split: listing.json() for split, listing in listings.items()}
@@ -113,7 +130,7 @@ def claim(job: Job, workers: int) -> dict[str, Any]:
     """
     about = {
         "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
-        "source": str(job.source), "workers": workers, "per_part": job.per_part,
+        "source": str(job.source), "workers": workers, "per_part": job.per_part or usual_part(job.how),
         "subset": job.subset, "splits": list(job.splits), "shares": sharing.RANGES,
         "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
     }  # fmt: skip
@@ -131,6 +148,8 @@ def claim(job: Job, workers: int) -> dict[str, Any]:
     there = about_of(job.out)
     # Another machine has the source elsewhere: the items say whether it is the same. A set is shared as it was begun.
     del about["source"], about["shares"]
+    if job.per_part is None and isinstance(there.get("per_part"), int):
+        about["per_part"] = there["per_part"]
     usual = {f"how: {name}": value for name, value in asdict(How()).items()}  # of what an older program did not ask
     begun, asked = (_by_name(one) for one in (there, about))
     for name, value in asked.items():
@@ -279,7 +298,7 @@ def _sum_of(sums: Iterable[Sequence[str]]) -> str:
     return hashlib.sha256(repr(list(sums)).encode()).hexdigest()
 
 
-def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[int], Any]) -> None:
+def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None]) -> None:
     """Writes a part: its two files, then its table."""
     folder = job.out / PARTS
     table = folder / f"{name}.json"
@@ -294,7 +313,8 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         glossed_by = job.how.glosses.split(" ")[0]
         named = [_named(found, job.how) for found in chunk]
         every = job.how.glosses_for == "all"
-        for found in glossed(named, job.glosses, glossed_by, every) if job.glosses else named:
+        given = glossed(named, job.glosses, glossed_by, every) if job.glosses else named
+        for own, found in zip(named, given, strict=True):
             _arrive(found)
             text, motion = said.records(found, job)
             said.sums.append(_sums(found))
@@ -302,12 +322,14 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                 write_text(text)
             if motion is not None:
                 write_motion(motion)
+            if (text or motion) is not None and unglossed(own, found):
+                said.mended.setdefault(UNGLOSSED, []).append(found.name)
             if isinstance(found, Item) and split == "train" and (text or motion) is not None:
                 for one in prompts.of_item(found, job.how.prompts):  # of what is kept alone
                     text, _ = said.records(one, job)
                     if text is not None:
                         write_text(text)
-            tick(1)
+            tick(found)
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
     for kind, path in files.items():
