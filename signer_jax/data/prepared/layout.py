@@ -17,7 +17,8 @@ from signer_jax import mirror, storage
 from signer_jax.data import far_shards, records
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.glossing import MACHINES
-from signer_jax.data.prepared.taking import Taken, checksum
+from signer_jax.data.prepared.checksums import checksum
+from signer_jax.data.prepared.taking import Taken
 from signer_jax.data.shards import BROKEN, Shard, pack, unpack
 from signer_jax.errors import SignerError, piled
 from signer_jax.json_files import LISTS, read_json

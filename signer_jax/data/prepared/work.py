@@ -23,6 +23,7 @@ from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
 from signer_jax.data.prepared import sharing, summary
+from signer_jax.data.prepared.checksums import checksum, is_coming
 from signer_jax.data.prepared.layout import (
     KIND,
     MOTION,
@@ -38,7 +39,7 @@ from signer_jax.data.prepared.layout import (
     table_of,
     text_record,
 )  # fmt: skip
-from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, checksum, is_coming, take
+from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
