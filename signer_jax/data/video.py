@@ -321,14 +321,18 @@ def _opened(path: str | Path) -> Iterator[tuple["InputContainer", "VideoStream"]
     with (
         outside.reading(path, "cut it into shorter clips"),
         path.open("rb") as file,
-        _held(path, file, os.fstat(file.fileno()).st_size) as opened,
+        _held(path, file, os.fstat(file.fileno()).st_size, threads=_THREADS) as opened,
     ):
         yield opened
 
 
 @contextmanager
-def _held(path: Path, file: BinaryIO, size: int) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """As `_opened`, of a file that is open."""
+def _held(
+    path: Path, file: BinaryIO, size: int, *, threads: int = 1
+) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """As `_opened`, of a file that is open. One thread decodes what is in memory: training reads several films at once,
+    and threads of each that wait for one another took twice as long.
+    """
     # An index may lead to a fragment that stands where `containers` looks for none; they are read one after the other.
     limits = {"max_pixels": str(_MOST_PIXELS), "fflags": "+ignidx"}
     kind = containers.check(path, file, size)
@@ -338,10 +342,10 @@ def _held(path: Path, file: BinaryIO, size: int) -> Iterator[tuple["InputContain
     except (av.FFmpegError, ValueError) as error:
         raise _damaged(path, outside.reason_of(error)) from None
     with container:
-        yield container, _stream(path, container, limits)
+        yield container, _stream(path, container, limits, threads)
 
 
-def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> "VideoStream":
+def _stream(path: Path, container: "InputContainer", limits: dict[str, str], threads: int) -> "VideoStream":
     if not container.streams.video:
         raise SignerError(f"{path}: holds no video stream; give a video file")
     stream = container.streams.video[0]
@@ -353,7 +357,7 @@ def _stream(path: Path, container: "InputContainer", limits: dict[str, str]) -> 
     if codec.width * codec.height > _MOST_PIXELS:
         raise SignerError(f"{path}: a frame has {codec.width}x{codec.height} pixels, more than 8K; resize it")
     codec.options = {"max_pixels": limits["max_pixels"]}
-    codec.thread_type, codec.thread_count = "AUTO", _THREADS if codec.width * codec.height <= _LARGE else 1
+    codec.thread_type, codec.thread_count = "AUTO", threads if codec.width * codec.height <= _LARGE else 1
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     size = container.size
     if end > size > 0:
