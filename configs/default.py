@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
     c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
     c.data.augment.copies = 1  # of each of the renderer's windows that are encoded: one as it is, the others changed
     # In training texts of the stage slul and in their glosses a word is replaced by another of its kind, with this
-    # probability, anew in every epoch, where both have it equally often. A kind is a string: "mai=MAI juni=JUNI"
+    # probability, anew in every epoch, where both have it equally often. A kind is a string: "gsg: mai=MAI juni=JUNI"
     c.data.exchange = ConfigDict()
     c.data.exchange.share = 0.0
     c.data.exchange.words = ()

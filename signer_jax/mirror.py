@@ -160,7 +160,7 @@ def _arrived(file: Path, place: Place) -> bool:
 
 def _arrive(place: Place) -> None:
     about = _about(place, place.object())
-    if about is None or not stand_ins.is_of(place.path(), about["size"], tag_of(about)):
+    if about is None or about["type"] != "file" or not stand_ins.is_of(place.path(), about["size"], tag_of(about)):
         raise SignerError(f"{place.object()}: is another one by now, or gone; start again, which looks what is there")
     _copy(place, "", about, dated=True)
 

@@ -27,7 +27,7 @@ _CODES = {name: code for code, name in SPOKEN.items() if len(code) == 2}
 
 def iana_of(language: str) -> str:
     """The IANA code of the sign language that somebody wrote: the code, its usual name (asl) or the country (de-ch). ""
-    of what is none, as a spoken language is.
+    of what is known to be none: a spoken language of `_NONE`, or no code.
     """
     asked = language.strip().casefold().replace("_", "-")
     code = ALSO.get(asked, asked)

@@ -1,5 +1,6 @@
 """Prompts by templates and glosses by programs: what they are made of, and that they are told from people's."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ from filmed import even, film
 from signer_jax.cli.main import main
 from signer_jax.data import glossing, prompts
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, reading
+from signer_jax.data.prepared import layout, reading, sharing, work
+from signer_jax.data.prepared.taking import How
 from signer_jax.errors import SignerError
 from signer_jax.evaluation.figures import Evaluation
 from signer_jax.evaluation.glosses import evaluate_glosses
@@ -213,6 +215,24 @@ def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
     again = dict(report["glosses_by"])
     assert set(again) <= {"slul", "none"} and sum(again.values()) == 7, "people's are not repeated"
     assert report["how"]["glosses_for"] == "all"
+
+
+def test_parts_that_were_made_by_other_rules_are_made_anew_and_no_others(tmp_path):
+    """As of a set that was begun before `--glosses-for all` left texts without, or with folders of poses that began at
+    frame 1.
+    """
+    text, frames = Item("a", "train", text="Es regnet.", language="gsg", glosses=("REGEN",)), tmp_path / "a_openpose"
+    frames.mkdir()
+    lacking, every = (
+        work.Job("folder", tmp_path, tmp_path / "out", How(glosses_for=which), ("train",), lambda _: ())
+        for which in ("lacking", "all")
+    )
+
+    def before(item: Item) -> str:
+        return hashlib.sha256(str(layout.VERSION).encode() + sharing.told(item, tmp_path)).hexdigest()
+
+    assert work._key([text], lacking) == before(text) != work._key([text], every)
+    assert work._key([posed := Item("b", "train", pose=frames)], lacking) != before(posed)
 
 
 def test_texts_for_which_no_program_has_glosses_stand_without_and_are_told(tmp_path, capsys):

@@ -535,6 +535,8 @@ def test_folders_of_pictures_are_fetched_by_who_takes_them(bucket, tmp_path):
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(6):
             Image.fromarray(np.full((48, 64, 3), 30 * i, np.uint8)).save(tmp_path / "source" / name / f"{i}.png")
+    (tmp_path / "source" / "b" / "@eaDir").mkdir()  # as a storage's thumbnails lie
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "source" / "b" / "@eaDir" / "0.png")
     (tmp_path / "source" / "samples.csv").write_text("name,video,text,fps\na,a,one,25\nb,b,two,25\n")
     for file in (tmp_path / "source").rglob("*.*"):
         where = f"gs://bucket/frames/{file.relative_to(tmp_path / 'source').as_posix()}"

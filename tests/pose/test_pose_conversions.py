@@ -211,8 +211,11 @@ def test_openposes_json_is_copied_byte_by_byte(folder, capsys):
     one = "a_000000000000_keypoints.json"
     assert says(capsys, f"openpose/{one}", "d_000000000003_keypoints.json") == "nothing"
     assert (folder / "d_000000000003_keypoints.json").read_bytes() == (folder / "openpose" / one).read_bytes()
-    assert main(["convert", "a.json", "e_keypoints.json", "--fps", "25", "--size", "480x640"]) == 2
-    assert "is named as one frame of OpenPose's JSON, which is a folder" in capsys.readouterr().err
+    says(capsys, "openpose", "all.pose", "--fps", "25")
+    for many in (["a.json", "--fps", "25", "--size", "480x640"], ["openpose"], ["all.pose"]):
+        assert main(["convert", many[0], "e_keypoints.json", *many[1:]]) == 2
+        assert "is named as one frame of OpenPose's JSON, which is a folder" in capsys.readouterr().err
+        assert not (folder / "e_keypoints.json").exists()
 
 
 def test_openposes_json_to_pose_and_back_keeps_all_people_and_points(folder, capsys):
@@ -222,6 +225,7 @@ def test_openposes_json_to_pose_and_back_keeps_all_people_and_points(folder, cap
     lost = says(capsys, "six", "b.pose", "--fps", "25")
     assert lost == "fields beside those of the format (part_candidates, person_id)"
     file = PoseFile.read((folder / "b.pose").read_bytes())
+    assert (file.header.dimensions.width, file.header.dimensions.height) == (1000, 1000), "which is taken for unsaid"
     assert file.body.data.shape == (5, 2, 137, 2) and float(np.asarray(file.body.confidence).max()) > 1
     ours, theirs = (next(iter(read(folder / name, 25.0))) for name in ("b.pose", "six"))
     np.testing.assert_array_equal(ours.pose.coordinates[..., :2], theirs.pose.coordinates)
@@ -271,6 +275,10 @@ def test_skels_are_copied_byte_by_byte_with_what_lies_beside(folder, capsys):
     assert says(capsys, "a.skels", "b.skels") == "nothing"
     for ending in (".skels", ".text", ".gloss", ".files"):
         assert (folder / f"b{ending}").read_bytes() == (folder / f"a{ending}").read_bytes()
+    (folder / "c.skels").write_bytes((folder / "a.skels").read_bytes())
+    assert says(capsys, "c.skels", "b.skels", "--force") == "nothing"
+    lines = (folder / "c.skels").read_bytes().count(b"\n")
+    assert (folder / "b.text").read_bytes() == b"\n" * lines, "of another file, and as many as there are lines"
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])

@@ -22,6 +22,7 @@ from signer_jax.errors import SignerError, Trouble, piled
 from signer_jax.pose import skeleton
 from signer_jax.pose.clean import cleaned
 from signer_jax.pose.formats import clip as clips
+from signer_jax.pose.formats import pose_file
 from signer_jax.pose.formats.clip import Clip
 from signer_jax.types import Pose
 
@@ -74,7 +75,6 @@ _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
 _MOST_BYTES = 1 << 28  # of a video file that is kept as it is
-_UNSAID = (1000, 1000)  # what pose_format's load_openpose writes into a .pose where nobody gives it a size
 
 
 @dataclass(frozen=True)
@@ -349,8 +349,8 @@ def _in_video(clip: Clip, shown: _Shown, mended: list[str]) -> Pose:
     """The pose in its video's pixels, where it was found in a picture of another size: each axis by its own factor, as
     the picture was.
     """
-    if clip.unit != clips.PIXELS or clip.size in (None, shown.size, _UNSAID):
-        mended += [UNSIZED] * (clip.unit == clips.PIXELS and clip.size == _UNSAID != shown.size)
+    if clip.unit != clips.PIXELS or clip.size in (None, shown.size, pose_file.UNSAID):
+        mended += [UNSIZED] * (clip.unit == clips.PIXELS and clip.size == pose_file.UNSAID != shown.size)
         return clip.pose
     assert clip.size is not None
     tall, wide = (there / here for there, here in zip(shown.size, clip.size, strict=True))

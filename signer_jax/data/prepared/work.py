@@ -111,7 +111,7 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             part = 0
             while chunk := list(islice(found, begun["per_part"])):
                 name = part_name(split, worker, workers, part)
-                if _whole(job.out, name, chunk, key := _key(chunk, job.source), far):
+                if _whole(job.out, name, chunk, key := _key(chunk, job), far):
                     kept = sum(sharing.effort(found) == most for found in chunk)
                     bar.update(kept)
                     bar.initial += kept  # the estimate is of what is made
@@ -225,13 +225,17 @@ def about_of(out: Path) -> dict[str, Any]:
         ) from None
 
 
-def _key(chunk: Sequence[Found], source: Path) -> str:
+def _key(chunk: Sequence[Found], job: Job) -> str:
     """Of what a part depends on: what the dataset says of its items, and their files' names and sizes, of a folder
-    those of the files in it. So what was left out is looked at again where somebody mended it.
+    those of the files in it. So what was left out is looked at again where somebody mended it; and so is what was made
+    by other rules before, of a program's glosses for all and of poses in folders.
     """
-    said = hashlib.sha256(str(VERSION).encode())
+    rules = f"{VERSION}" + " or none" * (job.how.glosses_for == "all")
+    said = hashlib.sha256(rules.encode())
     for found in chunk:
-        said.update(sharing.told(found, source))
+        said.update(sharing.told(found, job.source))
+        if isinstance(found, Item) and found.pose is not None and found.pose.is_dir():
+            said.update(b"counted from its first number")
         for file, there in _files_of(found):
             said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
     return said.hexdigest()
@@ -271,7 +275,9 @@ def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    return [file for file in sorted(path.iterdir()) if not is_coming(file)] if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.iterdir()) if file.is_file() and not is_coming(file)]
 
 
 def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
@@ -484,7 +490,7 @@ def _check_same(out: Path, listings: Sequence[dict[str, dict[str, Any]]]) -> Non
         for split, found in listed.items():
             if found != (first := listings[0][split]):
                 raise SignerError(
-                    f"{out}: the source changed between the workers' starts (worker 0 found {first['items']} samples "
-                    f"in {split}, worker {worker} {found['items']}, or others); run the same `signer prepare` of each "
-                    "worker again, which keeps what is whole"
+                    f"{out}: the source changed between the workers' starts, or another version of signer listed it "
+                    f"(worker 0 found {first['items']} samples in {split}, worker {worker} {found['items']}, or "
+                    "others); run the same `signer prepare` of each worker again, which keeps what is whole"
                 )

@@ -28,8 +28,8 @@ def to_pose(
 
     Whom `openpose_json.read` follows is its first person, whom readers of `.pose` take; the others come after, in the
     order of the frame's list. A body of COCO's 18 points is in BODY_25's places. `size` (height, width) is the
-    picture's, without it the farthest coordinate. Returns how many frames there are, what was read otherwise, and what
-    is lost. Raises `SignerError` as `openpose_json.read`.
+    picture's; without it the header says what readers take for unsaid. Returns how many frames there are, what was read
+    otherwise, and what is lost. Raises `SignerError` as `openpose_json.read`.
     """
     path = Path(path)
     clip = openpose_json.read(path, fps)
@@ -53,8 +53,7 @@ def to_pose(
     seen = np.isfinite(points).all(-1) & (points[..., 2] > 0)
     shown = np.where(seen[..., None], points[..., :2], 0)
     pose_file.plausible(path, shown, _NAMES)
-    farthest = np.ceil(shown.reshape(-1, 2).max(0, initial=1)).astype(int).tolist()
-    width, height = (min(side, 65535) for side in (farthest if size is None else size[::-1]))
+    height, width = pose_file.UNSAID if size is None else (min(side, 65535) for side in size)
     head = struct.pack("<fHHH", 0.2, width, height, 0) + _described()
     head += struct.pack("<fIH", clip.pose.fps, len(frames), most)
     storage.write_file(out, head + points[..., :2].astype("<f4").tobytes() + points[..., 2].astype("<f4").tobytes())
@@ -70,6 +69,7 @@ def from_pose(path: str | Path, out: str | Path, fps: float | None) -> tuple[int
     `pose_file.read_clip`.
     """
     path = Path(path)
+    openpose_json.check_name(Path(out))
     clip = pose_file.read_clip(path, fps)
     with outside.reading(path, "cut it into shorter clips"):
         file = pose_layout.parse(path.read_bytes())

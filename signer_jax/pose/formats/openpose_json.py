@@ -207,6 +207,8 @@ def copy(path: str | Path, out: str | Path) -> tuple[int, list[str]]:
     Returns how many frames there are, and what is lost. Raises `SignerError` as `read`.
     """
     path, out = Path(path), Path(out)
+    if path.is_dir():
+        check_name(out)
     files = frame_files(path)
     frames = len(read(path, _ANY_RATE).pose)
     if out.name.endswith(ENDING):
@@ -218,11 +220,16 @@ def copy(path: str | Path, out: str | Path) -> tuple[int, list[str]]:
     return frames, clips.other_files(path, [file.name for _, file in files])
 
 
+def check_name(out: Path) -> None:
+    """Raises `SignerError` where frames would be written under the name of one."""
+    if out.name.endswith(ENDING):
+        raise SignerError(f"{out}: is named as one frame of {KIND}, which is a folder; give a folder's name")
+
+
 def write(path: str | Path, clip: Clip) -> list[str]:
     """Writes the folder; returns what of the clip it does not hold. `read` gives the same float32 numbers back."""
     path = Path(path)
-    if path.name.endswith(ENDING):
-        raise SignerError(f"{path}: is named as one frame of {KIND}, which is a folder; give a folder's name")
+    check_name(path)
     found = clips.in_pixels(clip, KIND).pose
     ours = clip.beyond is not None and clip.beyond.kind == KIND
     beyond = clip.beyond.points if clip.beyond is not None and ours else np.zeros((len(found), len(BEYOND), 3))

@@ -28,6 +28,8 @@ from signer_jax.pose.formats.clip import Clip
 from signer_jax.pose.formats.foreign import recognise
 from signer_jax.types import Pose
 
+UNSAID = (1000, 1000)  # height and width in the header where nobody says them, as pose_format's load_openpose writes
+
 # MediaPipe face mesh index of each iBUG point; "right" (the signer's) is on the picture's left in both.
 MESH_OF_IBUG = (
     127, 234, 132, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 361, 454, 356,  # jaw 0-16

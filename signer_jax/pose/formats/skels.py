@@ -214,12 +214,14 @@ def copy(path: str | Path, out: str | Path) -> tuple[int, int, list[str]]:
     lengths = [len(clip.pose) for clip in read(path, _ANY_RATE)]
     with outside.reading(path, "divide it"), storage.new_file(out) as partial:
         shutil.copyfile(path, partial)
+        with partial.open("rb") as file:
+            lines = sum(1 for _ in file)
     for ending in _BESIDE:
         theirs, ours = path.with_suffix(ending), out.with_suffix(ending)
         if theirs.exists():
             storage.write_file(ours, theirs.read_bytes())
         elif ours.exists():  # of the file that was replaced
-            storage.write_file(ours, "\n" * len(lengths))
+            storage.write_file(ours, "\n" * lines)
     return len(lengths), sum(lengths), []
 
 
