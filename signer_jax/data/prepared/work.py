@@ -490,7 +490,7 @@ def _check_same(out: Path, listings: Sequence[dict[str, dict[str, Any]]]) -> Non
         for split, found in listed.items():
             if found != (first := listings[0][split]):
                 raise SignerError(
-                    f"{out}: the source changed between the workers' starts, or another version of signer listed it "
-                    f"(worker 0 found {first['items']} samples in {split}, worker {worker} {found['items']}, or "
-                    "others); run the same `signer prepare` of each worker again, which keeps what is whole"
+                    f"{out}: the source changed between the workers' starts (worker 0 found {first['items']} samples "
+                    f"in {split}, worker {worker} {found['items']}, or others), or they are of two versions of signer; "
+                    "run the same `signer prepare` of each worker again, which keeps what is whole"
                 )
