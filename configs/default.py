@@ -58,11 +58,6 @@ def get_config() -> ConfigDict:
     c.data.augment.shift = 0.0  # shoulder widths, each way
     c.data.augment.colour = 0.0  # of pictures: brightness, contrast and saturation, 1 - colour to 1 + colour times
     c.data.augment.copies = 1  # of each of the renderer's windows that are encoded: one as it is, the others changed
-    # In training texts of the stage slul and in their glosses a word is replaced by another of its kind, with this
-    # probability, anew in every epoch, where both have it equally often. A kind is a string: "gsg: mai=MAI juni=JUNI"
-    c.data.exchange = ConfigDict()
-    c.data.exchange.share = 0.0
-    c.data.exchange.words = ()
     # A language of n texts is drawn in proportion to n ** (1 / it) where SLUL alone trains: at 1 as it occurs, the more
     # alike the higher.
     c.data.language_temperature = 1.0

@@ -7,40 +7,6 @@ By cross entropy alone: the losses of masked glosses are `--config.loss.sagm=0.5
 
 from signer_jax.configuration import shipped
 
-_ONES = (
-    "ein=EINS", "zwei=ZWEI", "drei=DREI", "vier=VIER", "fünf=FUENF", "sechs=SECHS", "sieben=SIEBEN", "acht=ACHT",
-    "neun=NEUN",
-)  # fmt: skip
-_TEENS = (
-    "zehn=ZEHN", "elf=ELF", "zwölf=ZWOELF", "dreizehn=DREIZEHN", "vierzehn=VIERZEHN", "fünfzehn=FUENFZEHN",
-    "sechzehn=SECHSZEHN", "siebzehn=SIEBZEHN", "achtzehn=ACHTZEHN", "neunzehn=NEUNZEHN",
-)  # fmt: skip
-_TENS = ("zwanzig=ZWANZIG", "dreißig=DREISSIG")
-
-
-def _kinds():
-    """Words of the weather that may stand for one another, each with what signers make of it, a kind a string."""
-    ones, tens = ([entry.split("=") for entry in entries] for entries in (_ONES, _TENS))
-    above = [f"{one}und{ten}={sign}+{tens_sign}" for ten, tens_sign in tens for one, sign in ones][:-1]  # none has 39
-    dates = [entry.replace("=", "ten=") for entry in _TEENS[1:]]
-    dates += [entry.replace("=", "sten=") for entry in (*_TENS, *above[:10])]
-    return (
-        " ".join(("null=NULL", *_ONES[1:], *_TEENS, *_TENS, *above)),
-        "dritten=DRITTE vierten=VIERTE fünften=FUENFTE sechsten=SECHSTE siebten=SIEBTE achten=ACHTE neunten=NEUNTE "
-        "zehnten=ZEHNTE " + " ".join(dates),
-        " ".join(f"{word}hundert={sign}HUNDERT" for word, sign in ones[2:]),
-        "montag=MONTAG dienstag=DIENSTAG mittwoch=MITTWOCH donnerstag=DONNERSTAG freitag=FREITAG samstag=SAMSTAG "
-        "sonntag=SONNTAG",
-        "januar=JANUAR februar=FEBRUAR märz=MAERZ april=APRIL mai=MAI juni=JUNI juli=JULI august=AUGUST "
-        "september=SEPTEMBER oktober=OKTOBER november=NOVEMBER dezember=DEZEMBER",
-        "norden=NORD osten=OST süden=SUED westen=WEST nordosten=NORDOST nordwesten=NORDWEST südosten=SUEDOST "
-        "südwesten=SUEDWEST",
-        "nord=NORD ost=OST süd=SUED west=WEST nordost=NORDOST nordwest=NORDWEST südost=SUEDOST südwest=SUEDWEST",
-        "frankreich=FRANKREICH polen=POLEN england=ENGLAND schottland=SCHOTTLAND skandinavien=SKANDINAVIEN "
-        "spanien=SPANIEN italien=ITALIEN dänemark=DAENEMARK norwegen=NORWEGEN russland=RUSSLAND",
-        "bayern=BAYERN sachsen=SACHSEN thüringen=THUERINGEN niedersachsen=NIEDERSACHSEN",
-    )
-
 
 def get_config():
     c = shipped("default")
@@ -49,7 +15,6 @@ def get_config():
     c.data.max_source = 40
     c.data.max_target = 24
     c.data.text_buckets = ("16x9", "22x12", "30x16")
-    c.data.exchange.words = tuple(f"gsg: {kind}" for kind in _kinds())
     # Nearly every word of training is a piece, every gloss is one, and a rare compound is read in pieces.
     c.tokenizer.vocab_size = 4000
     c.tokenizer.whole_glosses = 1

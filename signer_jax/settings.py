@@ -127,14 +127,6 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """How often words of a kind are exchanged in a training text and its glosses (`data.exchange`); 0 is never."""
-
-    share: Share
-    words: Annotated[tuple[str, ...], each(range_of(str), most=1000)]
-
-
-@dataclass(frozen=True)
 class Data:
     corpus: Annotated[str, one_of(*CORPORA)]
     source: str
@@ -156,7 +148,6 @@ class Data:
     crop: Share
     enlarge: Positive
     augment: Augment
-    exchange: Exchange
     language_temperature: Annotated[float, number(1.0, 1e6)]
     read_threads: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]

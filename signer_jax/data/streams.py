@@ -24,7 +24,7 @@ from jaxtyping import Int
 from signer_jax.data import augmentation, lengths
 from signer_jax.data.buckets import Plan, Visits, fitted
 from signer_jax.data.records import Corpus, Records
-from signer_jax.data.windows import Change, Limits, MotionWindows, token_counts, tokens
+from signer_jax.data.windows import Limits, MotionWindows, token_counts, tokens
 from signer_jax.errors import SignerError
 from signer_jax.pose.skeleton import JOINTS
 from signer_jax.settings import Augment
@@ -185,26 +185,26 @@ def in_order(records: Records, at_once: int) -> grain.DatasetIterator:
 
 def text_batches(
     records: Records, tokenizer: Tokenizer, limits: Limits, reading: Reading, mixture: Mixture | None = None,
-    dropout: float = 0.0, change: Change | None = None,
+    dropout: float = 0.0,
 ) -> grain.DatasetIterator:  # fmt: skip
-    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`; `dropout` and `change` are `windows.tokens`'s."""
+    """`source [b, s]`, `target [b, g]`, `target_gloss [b, g]`; `dropout` is `Tokenizer.encode_source`'s."""
 
     def transform(sample: Sample, rng: np.random.Generator) -> dict:
-        return tokens(sample, tokenizer, limits, dropout, rng, change)
+        return tokens(sample, tokenizer, limits, dropout, rng)
 
     return iterate(records, transform, reading, "sentences", mixture)
 
 
 def bucketed_texts(
     records: Records, tokenizer: Tokenizer, limits: Limits, buckets: Sequence[lengths.Bucket], reading: Reading,
-    mixture: Mixture | None = None, dropout: float = 0.0, change: Change | None = None,
+    mixture: Mixture | None = None, dropout: float = 0.0,
 ) -> grain.DatasetIterator:  # fmt: skip
     """As `text_batches`, each batch as long as its bucket; the last one is as long as the limits."""
     order = alike(lengths.shortest(token_counts(records, tokenizer)[:, :2], buckets), reading, mixture)
 
     def transform(one: tuple[int, int], rng: np.random.Generator) -> dict:
         row, bucket = one
-        return tokens(records[row], tokenizer, replace(limits, **buckets[bucket]._asdict()), dropout, rng, change)
+        return tokens(records[row], tokenizer, replace(limits, **buckets[bucket]._asdict()), dropout, rng)
 
     return batched(grain.MapDataset.source(order).seed(reading.seed).random_map(transform), reading)
 

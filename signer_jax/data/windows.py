@@ -1,6 +1,6 @@
 """From a sample to the arrays that the models train on: tokens, and pose windows with the experts beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -12,8 +12,6 @@ from signer_jax.pose.skeleton import on_joints
 from signer_jax.slp_moe.retrieval import Experts, Retrieval, at_frames, chosen_candidates
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.types import Sample
-
-Change = Callable[[Sample, np.random.Generator], Sample]  # of an example, at random
 
 _DRAWS = 4  # of a text's pieces, until one is short enough
 EXPERTS = tuple(field.name for field in fields(Experts))
@@ -36,18 +34,13 @@ def pad(ids: Sequence[int], length: int) -> np.ndarray:
 
 
 def tokens(
-    sample: Sample, tokenizer: Tokenizer, limits: Limits, dropout: float = 0.0, rng: np.random.Generator | None = None,
-    change: Change | None = None,
-) -> dict[str, np.ndarray]:  # fmt: skip
+    sample: Sample, tokenizer: Tokenizer, limits: Limits, dropout: float = 0.0, rng: np.random.Generator | None = None
+) -> dict[str, np.ndarray]:
     """`source [s]` and `target [g]` int32, and `target_gloss [g]`: the gloss that each target token belongs to.
 
     `dropout`, `rng`: as in `Tokenizer.encode_source`, drawn again where the pieces are more than there is room for; a
-    text that has no other reading of that length is read whole. `change` is applied before, where what it gives fits
-    or the sample itself does not.
+    text that has no other reading of that length is read whole.
     """
-    if change is not None and rng is not None:
-        changed = change(sample, rng)
-        sample = changed if _fits(changed, tokenizer, limits) or not _fits(sample, tokenizer, limits) else sample
     source = tokenizer.encode_source(sample.text, sample.language) if sample.text else []
     if dropout and source and len(source) <= limits.source:
         draws = (tokenizer.encode_source(sample.text, sample.language, dropout, rng) for _ in range(_DRAWS))
@@ -55,11 +48,6 @@ def tokens(
     target, target_gloss = tokenizer.gloss_target(sample.glosses, limits.target)
     source = tokenizer.cut(source, limits.source)
     return {"source": pad(source, limits.source), "target": target, "target_gloss": target_gloss}
-
-
-def _fits(sample: Sample, tokenizer: Tokenizer, limits: Limits) -> bool:
-    source = tokenizer.encode_source(sample.text, sample.language)
-    return len(source) <= limits.source and len(tokenizer.encode_gloss(sample.glosses)) <= limits.target
 
 
 def token_counts(records: Records, tokenizer: Tokenizer) -> Int[np.ndarray, "n 3"]:

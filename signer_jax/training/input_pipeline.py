@@ -13,9 +13,9 @@ import numpy as np
 
 from signer_jax import mirror, storage
 from signer_jax import model as models
-from signer_jax.data import augmentation, buckets, exchange, lengths, streams
+from signer_jax.data import augmentation, buckets, lengths, streams
 from signer_jax.data.records import Corpus, Records
-from signer_jax.data.windows import Change, Limits, MotionWindows, token_counts, too_long
+from signer_jax.data.windows import Limits, MotionWindows, token_counts, too_long
 from signer_jax.distributed import first_makes
 from signer_jax.errors import SignerError
 from signer_jax.model import Model
@@ -23,7 +23,7 @@ from signer_jax.pose.prior import Prior
 from signer_jax.progress import progress
 from signer_jax.renderer.latents import LatentStore
 from signer_jax.renderer.vae_chunks import rows_at_once
-from signer_jax.settings import Data, Exchange, Settings
+from signer_jax.settings import Data, Settings
 from signer_jax.slp_moe.retrieval import Retrieval, prior_entries
 from signer_jax.slul.tokenizer import Tokenizer
 from signer_jax.storage import REMAKE, recover
@@ -93,11 +93,9 @@ def stage_batches(
             languages = [texts[i].language for i in range(len(texts))]
             mixed = streams.by_language(languages, settings.data.language_temperature, mixed)
         most, dropout = limits(settings.data), settings.tokenizer.dropout
-        change = text_change(settings.data.exchange)
         if settings.data.text_buckets:
-            sizes = text_buckets(settings.data)
-            return streams.bucketed_texts(texts, tokenizer, most, sizes, reading, mixed, dropout, change)
-        return streams.text_batches(texts, tokenizer, most, reading, mixed, dropout, change)
+            return streams.bucketed_texts(texts, tokenizer, most, text_buckets(settings.data), reading, mixed, dropout)
+        return streams.text_batches(texts, tokenizer, most, reading, mixed, dropout)
     mixed = mixture(settings.data, corpus, "motion")
     changed = settings.data.augment if augmentation.is_on(settings.data.augment) else None
     of_videos = part_of(mixed, streams.video_indices(corpus, "train"))
@@ -143,14 +141,6 @@ def stage_batches(
         beside=sources.beside(), referenced=most_references(model) is None,
         mixture=part_of(mixed, [motion for motion, _ in latent_cache.training_windows(corpus, c.window, c.stride)]),
     )  # fmt: skip
-
-
-def text_change(c: Exchange) -> Change | None:
-    """What happens to a training text and its glosses before they are read. Raises `SignerError`."""
-    kinds = exchange.kinds(c.words)
-    if c.share and not kinds:
-        raise SignerError(f"config.data.exchange.share {c.share:g}: config.data.exchange.words has none to exchange")
-    return (lambda sample, rng: exchange.exchanged(sample, kinds, c.share, rng)) if c.share else None
 
 
 def as_rendered(settings: Settings, corpus: Corpus) -> Corpus:

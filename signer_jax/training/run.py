@@ -306,7 +306,6 @@ def _check(settings: Settings) -> None:
         )
     check_stages(settings)
     input_pipeline.text_buckets(settings.data)  # refuses what is none
-    input_pipeline.text_change(settings.data.exchange)
     encoders.check(settings)
     mesh = mesh_of(settings)
     model, published = models.describe(settings, _known_pieces(settings, mesh.size))  # refuses what does not fit
