@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pose_format import Pose as PoseFile
-from pose_format.utils.openpose import OpenPose_Components
 
 from signer_jax import pickles
 from signer_jax.cli.convert import read
 from signer_jax.cli.main import main
 from signer_jax.pose.formats import dwpose, pose_file
 from signer_jax.pose.formats.clip import not_in_float32
+from signer_jax.pose.formats.openpose_137 import OpenPose_Components
 
 DATA = os.environ.get("SIGNER_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="SIGNER_DATA is unset: no real samples")

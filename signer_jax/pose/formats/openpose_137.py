@@ -2,13 +2,13 @@
 
 import json
 import struct
+import warnings
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
-from pose_format.utils.openpose import OpenPose_Components
 
 from signer_jax import outside, storage
 from signer_jax.errors import SignerError
@@ -18,6 +18,9 @@ from signer_jax.pose.formats.clip import Clip
 
 _FRAME_BYTES = 4 * 3 * openpose_json.POINTS  # of a person in a `.pose`
 _MOST_GROWTH, _SMALL = 16, 1 << 26  # a frame of many people makes as many places of every frame
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a backslash in a text of that module, once, when Python compiles it
+    from pose_format.utils.openpose import OpenPose_Components
 _NAMES = tuple((component.name, tuple(component.points)) for component in OpenPose_Components)
 
 
