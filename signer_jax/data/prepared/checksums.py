@@ -1,4 +1,4 @@
-"""SHA-256 of a dataset's files and folders, each read once while it stays as it is."""
+"""SHA-256 of a dataset's files and folders, what `checksum` reads once while it stays as it is."""
 
 import hashlib
 import os
@@ -6,13 +6,15 @@ from functools import lru_cache
 from pathlib import Path
 
 
-@lru_cache(maxsize=4096)
-def _hash(path: Path, size: int, changed: int) -> str:
-    found = hashlib.sha256()
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _kept_sum(path: Path, size: int, changed: int) -> str:
+    return file_sum(path)
 
 
 def checksum(path: Path) -> str:
@@ -22,7 +24,7 @@ def checksum(path: Path) -> str:
         rows = (f"{file.name} {checksum(file)}\n" for file in files)
         return hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
     there = os.stat(path)
-    return _hash(path, there.st_size, there.st_mtime_ns)
+    return _kept_sum(path, there.st_size, there.st_mtime_ns)
 
 
 def is_coming(file: Path) -> bool:

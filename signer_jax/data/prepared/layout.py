@@ -185,15 +185,6 @@ def table_of(directory: Path, name: str) -> dict[str, Any]:
         raise SignerError(f"{path}: is damaged ({reason}); {REMAKE}") from None
 
 
-def file_sum(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
 def stays(name: str) -> bool:
     """Whether a file of a set in a bucket is read there: poses and videos, which are large."""
     return name.endswith(f".{MOTION}.arrayrecord")

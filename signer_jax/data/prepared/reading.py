@@ -22,6 +22,7 @@ from signer_jax import mirror, storage
 from signer_jax.data import far_shards, framing, records, timing
 from signer_jax.data.glossing import MACHINES
 from signer_jax.data.prepared import layout, leakage, learned
+from signer_jax.data.prepared.checksums import file_sum
 from signer_jax.data.shards import BROKEN, Parts
 from signer_jax.data.video import nearest
 from signer_jax.errors import SignerError, one_line
@@ -177,7 +178,7 @@ def _folder(one: layout.PreparedSet) -> str:
 
 
 def _index_sum(directory: Path) -> str:
-    return layout.file_sum(directory / "index.json")
+    return file_sum(directory / "index.json")
 
 
 def _names(sets: Sequence[layout.PreparedSet]) -> list[str]:

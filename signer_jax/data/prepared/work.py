@@ -23,7 +23,7 @@ from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
 from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
 from signer_jax.data.prepared import sharing, summary
-from signer_jax.data.prepared.checksums import checksum, is_coming
+from signer_jax.data.prepared.checksums import checksum, file_sum, is_coming
 from signer_jax.data.prepared.layout import (
     KIND,
     MOTION,
@@ -31,7 +31,6 @@ from signer_jax.data.prepared.layout import (
     TEXT,
     VERSION,
     NotThere,
-    file_sum,
     motion_record,
     origin_of,
     part_name,
