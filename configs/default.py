@@ -62,6 +62,9 @@ def get_config() -> ConfigDict:
     # alike the higher.
     c.data.language_temperature = 1.0
     c.data.read_threads = 2  # Grain threads that prepare records beside the training step
+    # Processes that decode a prepared set's videos for these threads, of which there should be as many; 0 leaves it to
+    # the threads, which wait for each other between the frames of small videos.
+    c.data.decode_processes = 0
     c.data.prefetch = 8  # batches kept ready
 
     # -- SLUL: text -> gloss (paper 2.2) ----------------------------------------------------------------------------

@@ -150,6 +150,7 @@ class Data:
     augment: Augment
     language_temperature: Annotated[float, number(1.0, 1e6)]
     read_threads: Annotated[int, whole(0, 1024)]
+    decode_processes: Annotated[int, whole(0, 1024)]
     prefetch: Annotated[int, whole(1, 10**5)]
 
 

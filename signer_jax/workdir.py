@@ -45,11 +45,10 @@ LOCK = ".signer_jax.lock"
 # `accumulate` that is so of `pose` alone: the other stages draw noise, levels or masks for each part of a batch.
 FREE = (
     "mesh.", "evaluate.", "log_every", "checkpoint_every", "keep_checkpoints", "keep_best", "samples_every",
-    "data.read_threads", "data.prefetch", "data.source", "data.encoded", "renderer.steps", "renderer.solver",
-    "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype", "renderer.context_attention",
-    "slul.beams", "slul.length_penalty", "slul.search", "slul.unknown", "remat", "scan_unroll", "offload_optimizer",
-    "compiled", "allow_whole",
-    "train.pose.accumulate",
+    "data.read_threads", "data.decode_processes", "data.prefetch", "data.source", "data.encoded", "renderer.steps",
+    "renderer.solver", "renderer.overlap", "renderer.guidance", "renderer.temperature", "renderer.dtype",
+    "renderer.context_attention", "slul.beams", "slul.length_penalty", "slul.search", "slul.unknown", "remat",
+    "scan_unroll", "offload_optimizer", "compiled", "allow_whole", "train.pose.accumulate",
 )  # fmt: skip
 # Stages of folders that are no runs of the pipeline: their values are no other's.
 _APART = ("back_translation", "progressive")

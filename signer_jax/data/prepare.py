@@ -122,10 +122,10 @@ def prepare(data: Data, seed: int, directory: Path) -> records.Corpus:
     """
     check(data, directory)
     if _prepared(directory):
-        return reading.opened(directory)
+        return reading.opened(directory, data.decode_processes)
     if data.corpus == reading.NAME:
         reading.write(directory, data.source, fps=data.fps, size=data.size, glosses_by=data.glosses_by)
-        return reading.opened(directory)
+        return reading.opened(directory, data.decode_processes)
     splits, about = _READERS[data.corpus](data, seed, directory)
     return records.write(directory, splits, {"corpus": data.corpus, "size": data.size, **about})
 

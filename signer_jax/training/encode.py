@@ -65,7 +65,7 @@ def encode(settings: Settings, out: Path, worker: int = 0, workers: int = 1) -> 
         data = Path(folder) / "data"
         c = settings.data  # as `prepare` has it: a run's encodings are found by its corpus's hash
         reading.write(data, c.source, fps=c.fps, size=c.size, glosses_by=c.glosses_by)
-        corpus = input_pipeline.as_rendered(settings, reading.opened(data))
+        corpus = input_pipeline.as_rendered(settings, reading.opened(data, c.decode_processes))
         return [encodings.make(out, name, one, worker, workers) for name, one in works(settings, corpus)]
 
 

@@ -173,7 +173,8 @@ def _train(
             print(f"signer: {said}", file=sys.stderr)
         corpus = first_makes(
             "corpus", lambda: prepare_corpus(settings.data, settings.data.seed, workdir / "data"),
-            lambda: reading.opened(workdir / "data"), lambda: mirror.there(workdir / "data" / storage.MANIFEST),
+            lambda: reading.opened(workdir / "data", settings.data.decode_processes),
+            lambda: mirror.there(workdir / "data" / storage.MANIFEST),
         )  # fmt: skip
         tokenizer = first_makes(
             "tokenizer", lambda: input_pipeline.open_tokenizer(settings, workdir, corpus),

@@ -1,8 +1,10 @@
 """Examples a second into a training step, beside torch's DataLoader over the same files and the same decoding.
 
     python tests/benchmarks/data_loading.py [--seconds 10] [--runs 5] [--only texts poses waiting preparing …]
+        [--decode-processes 2]
 
-Two workers each: Grain's threads here, processes there, which read the same records with the same functions, whole
+Two workers each: Grain's threads here (which leave films to `config.data.decode_processes` where that is given),
+processes there, which read the same records with the same functions, whole
 shuffled, in the same batches; the step is one small jitted program that reads all of a batch. Both go through the few
 files that there are again and again in one epoch of EPOCH examples, longer than any measurement: torch's loader ends an
 epoch with empty queues, while ours has no end. Each measurement is a process of its own, ours and theirs in turn, after
@@ -71,14 +73,14 @@ def make(folder: Path) -> None:
             write(shards.pack({"motion": i, "start": 0, "latents": window}))
 
 
-def examples(kind: str, folder: Path) -> tuple[range, Callable]:
+def examples(kind: str, folder: Path, processes: int = 0) -> tuple[range, Callable]:
     """What both sides read: the numbers of an epoch's examples, and (one of them, a generator) -> the example."""
-    count, example = few(kind, folder)
+    count, example = few(kind, folder, processes)
     return range(EPOCH), lambda number, rng: example(number % count, rng)
 
 
-def few(kind: str, folder: Path) -> tuple[int, Callable]:
-    """How many there are in the files, and (one of them, a generator) -> the example."""
+def few(kind: str, folder: Path, processes: int) -> tuple[int, Callable]:
+    """How many there are in the files, and (one of them, a generator) -> the example; `processes` decode films."""
     import numpy as np
 
     from signer_jax import storage
@@ -94,7 +96,7 @@ def few(kind: str, folder: Path) -> tuple[int, Callable]:
     if kind in ("videos", "whole"):
         if not (folder / "run").exists():
             reading.write(folder / "run", str(folder / "set"), fps=FPS, size=(64, 64))
-        films = reading.opened(folder / "run").motions("train")
+        films = reading.opened(folder / "run", processes).motions("train")
 
         def clip(i: int, rng: np.random.Generator) -> dict:
             start = lambda count: int(rng.integers(0, max(count - LENGTH, 0) + 1))  # noqa: E731
@@ -120,10 +122,10 @@ def few(kind: str, folder: Path) -> tuple[int, Callable]:
 # ---- The two sides ---------------------------------------------------------------------------------------------------
 
 
-def ours(kind: str, folder: Path) -> Iterator[dict]:
+def ours(kind: str, folder: Path, processes: int) -> Iterator[dict]:
     from signer_jax.data import streams
 
-    source, transform = examples(kind, folder)
+    source, transform = examples(kind, folder, processes)
     return streams.iterate(source, transform, streams.Reading(BATCH, 0, WORKERS, 8), kind)
 
 
@@ -170,9 +172,9 @@ def processor_time() -> float:
     return sum(one.user + one.system for one in times)
 
 
-def loading(side: str, kind: str, folder: Path, seconds: float) -> tuple[float, float]:
+def loading(side: str, kind: str, folder: Path, seconds: float, processes: int) -> tuple[float, float]:
     """Examples a second into a step, and the microseconds of processor time that each takes."""
-    batches = (ours if side == "ours" else theirs)(kind, folder)
+    batches = ours(kind, folder, processes) if side == "ours" else theirs(kind, folder)
     batch = next(batches)
     import jax
     import jax.numpy as jnp
@@ -273,9 +275,10 @@ def preparing(side: str, folder: Path, resized: bool) -> float:
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 
-def measured(kind: str, side: str, folder: Path, seconds: float) -> list[float]:
+def measured(kind: str, side: str, folder: Path, seconds: float, processes: int) -> list[float]:
     """In a process of its own: what `loading` gives, or `preparing`."""
     command = [sys.executable, __file__, "--one", kind, side, str(folder), "--seconds", str(seconds)]
+    command += ["--decode-processes", str(processes)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith(ANSWER))
     return [float(value) for value in line.removeprefix(ANSWER).split()]
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[*LOADED, "waiting", *PREPARED])
+    parser.add_argument("--decode-processes", type=int, default=0, help="of ours, beside its two threads")
     parser.add_argument("--one", nargs=3, metavar=("KIND", "SIDE", "FOLDER"), help="measure in this process")
     given = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -295,8 +299,10 @@ def main() -> None:
             make(folder)
             return
         resized = kind == "resizing"
-        values = [preparing(side, folder, resized)] if kind in PREPARED else loading(side, kind, folder, given.seconds)
-        print(ANSWER, *values)
+        if kind in PREPARED:
+            print(ANSWER, preparing(side, folder, resized))
+        else:
+            print(ANSWER, *loading(side, kind, folder, given.seconds, given.decode_processes))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -308,7 +314,7 @@ def main() -> None:
             found: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
             for _ in range(given.runs):
                 for side, values in found.items():
-                    values.append(measured(kind, side, folder, given.seconds))
+                    values.append(measured(kind, side, folder, given.seconds, given.decode_processes))
             (us, *our_time), (them, *their_time) = (
                 [statistics.median(column) for column in zip(*values, strict=True)] for values in found.values()
             )

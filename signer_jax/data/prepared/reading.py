@@ -9,22 +9,21 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from signer_jax import mirror, storage
-from signer_jax.data import far_shards, framing, records, timing
+from signer_jax.data import far_shards, records, timing
 from signer_jax.data.glossing import MACHINES
-from signer_jax.data.prepared import layout, leakage, learned
+from signer_jax.data.prepared import films, layout, leakage, learned
 from signer_jax.data.prepared.checksums import file_sum
 from signer_jax.data.shards import BROKEN, Parts
-from signer_jax.data.video import nearest
 from signer_jax.errors import SignerError, one_line
 from signer_jax.types import Pose, Sample
 
@@ -72,10 +71,13 @@ def posed(source: str) -> bool:
     return any(one.counts.get("train", {}).get("poses", 0) > 0 for one in sets_of(source))
 
 
-def opened(directory: str | Path) -> records.Corpus:
-    """A run's corpus, wherever its samples lie. Raises `SignerError` as `Corpus`."""
+def opened(directory: str | Path, decode_processes: int = 0) -> records.Corpus:
+    """A run's corpus, wherever its samples lie; videos of sets are decoded by so many processes (`films.Decoders`).
+
+    Raises `SignerError` as `Corpus`.
+    """
     corpus = records.Corpus(directory)
-    return PreparedCorpus(directory) if corpus.about.get("corpus") == NAME else corpus
+    return PreparedCorpus(directory, decode_processes) if corpus.about.get("corpus") == NAME else corpus
 
 
 def write(directory: Path, source: str, *, fps: float, size: tuple[int, int], glosses_by: Sequence[str] = ()) -> None:
@@ -218,9 +220,10 @@ def _one_rate(sets: Sequence[layout.PreparedSet]) -> float:
 class PreparedCorpus(records.Corpus):
     """A run's corpus whose samples lie in prepared sets."""
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | Path, decode_processes: int = 0):
         """Raises `SignerError` as `Corpus`, and where a set is gone or is another than it was."""
         super().__init__(directory)
+        self._decoders = films.Decoders(decode_processes)
         self.sets, self._names = [], []
         for said in self.about["sets"]:
             one = layout.PreparedSet(mirror.set_of(said["folder"]))
@@ -288,14 +291,14 @@ class PreparedCorpus(records.Corpus):
         without = self.count(split, "video") and not known.posed
         return _Motions(
             self.directory, found, np.array(known.places, np.int64), self.about["fps"], self.size or (0, 0),
-            bool(without),
+            bool(without), self._decoders,
         )  # fmt: skip
 
     def signs(self, split: str) -> records.Records:
         every = self._parts(split, layout.MOTION, _motion)
         rows = (row for one in self.sets for row in _rows(one, split) if row["seconds"])
         chosen = np.flatnonzero([learned.is_sign(row, self._by) for row in rows])
-        return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False)
+        return _Motions(self.directory, every, chosen, self.about["fps"], self.size or (0, 0), False, self._decoders)
 
     def makers(self, split: str) -> list[str]:
         rows = (row for one in self.sets for row in _rows(one, split))
@@ -352,11 +355,12 @@ class _Motions(records.Records):
     """The motions of all parts at the run's frame rate; `filmed` decodes a video, `[i]` has none."""
 
     def __init__(
-        self, directory: Path, found: Parts, places: np.ndarray, fps: float, size: tuple[int, int], without: bool
-    ):
+        self, directory: Path, found: Parts, places: np.ndarray, fps: float, size: tuple[int, int], without: bool,
+        decoders: films.Decoders,
+    ):  # fmt: skip
         self._path, self._mend, self._sizes = directory, storage.REMAKE, ()
         self._found, self._places, self._fps, self._size = found, places, fps, size
-        self._unposed = fps if without else None
+        self._unposed, self._decoders = fps if without else None, decoders
 
     def __len__(self) -> int:
         return len(self._places)
@@ -380,7 +384,7 @@ class _Motions(records.Records):
         if motion.video is None:
             raise self._lacks(index, "video")
         wanted = timing.grid(0, motion.seconds, self._fps)
-        video = self._seen(index, motion, nearest(motion.sample.name, motion.video, wanted))
+        video = self._seen(index, motion, wanted, whole=True)
         return replace(self._sample(motion), video=video), video
 
     def _sample(self, motion: layout.Motion) -> Sample:
@@ -402,32 +406,16 @@ class _Motions(records.Records):
             raise self._lacks(index, "video")
         times = timing.grid(0, motion.seconds, self._fps)
         wanted = times[places_of(len(times))]
-        return self._seen(index, motion, _first(len(wanted), nearest(motion.sample.name, motion.video, wanted)))
+        return self._seen(index, motion, wanted)
 
     def _seen(
-        self, index: int, motion: layout.Motion, shown: Iterable[tuple[int, UInt8[np.ndarray, "y x 3"]]]
+        self, index: int, motion: layout.Motion, wanted: Float[np.ndarray, " t"], whole: bool = False
     ) -> UInt8[np.ndarray, "t h w 3"]:
-        """Stored frames, each with how many of the run's it stands for, as the run sees them."""
-        counts: list[int] = []
-
-        def stored() -> Iterator[UInt8[np.ndarray, "y x 3"]]:
-            for count, frame in shown:
-                counts.append(count)
-                yield frame
-
-        if motion.centre is not None:
-            seen = list(framing.around_signer(stored(), motion.centre, motion.scale, self._size))
-        else:
-            seen = list(framing.middle(stored(), self._size))
-        if not seen:
+        assert motion.video is not None
+        name = motion.sample.name
+        seen = self._decoders.frames(
+            films.Film(name, motion.video, wanted, whole, self._size, motion.centre, motion.scale)
+        )
+        if not len(seen):
             raise self._lacks(index, "frame")
-        return np.stack([frame for frame, count in zip(seen, counts, strict=True) for _ in range(count)])
-
-
-def _first(length: int, shown: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """Those that stand for so many; no more are asked for."""
-    for count, frame in shown:
-        yield count, frame
-        length -= count
-        if not length:
-            return
+        return seen
