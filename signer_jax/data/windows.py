@@ -61,9 +61,9 @@ def token_counts(records: Records, tokenizer: Tokenizer) -> Int[np.ndarray, "n 3
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def too_long(counts: Int[np.ndarray, "n 3"], limits: Limits) -> list[str]:
+def too_long(counts: Int[np.ndarray, "n 3"], limits: Limits, *, frames: bool) -> list[str]:
     """How many sentences (`token_counts`) are longer than what a model is given of them: a line each for texts, gloss
-    tokens and glosses; none where all fit.
+    tokens and, where it is given `frames`, glosses; none where all fit.
     """
     sides = {"source": counts[:, 0], "target": counts[:, 1]}
     signs = counts[:, 2]
@@ -75,7 +75,7 @@ def too_long(counts: Int[np.ndarray, "n 3"], limits: Limits) -> list[str]:
         for (side, lengths), limit in zip(sides.items(), (limits.source, limits.target), strict=True)
         if max(lengths, default=0) > limit
     ]
-    if max(signs, default=0) > limits.glosses:
+    if frames and max(signs, default=0) > limits.glosses:
         lines.append(
             f"{sum(signs > limits.glosses)} of {len(signs)} training gloss sequences have more than data.max_glosses = "
             f"{limits.glosses} glosses (the longest has {max(signs)}); frames of those beyond belong to no gloss"

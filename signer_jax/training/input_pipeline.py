@@ -243,7 +243,7 @@ def text_buckets(data: Data) -> tuple[lengths.Bucket, ...]:
 def told_of_texts(settings: Settings, corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
     """What is to be known of the training texts before training, in lines."""
     data, counts = settings.data, token_counts(corpus.texts("train"), tokenizer)
-    lines = too_long(counts, limits(data))
+    lines = too_long(counts, limits(data), frames=settings.stages != ("slul",))
     if data.text_buckets and "slul" in settings.stages and len(counts):
         sizes, sides = text_buckets(data), counts[:, :2]
         of, reading = lengths.shortest(sides, sizes), streams.Reading(settings.stage("slul").batch, settings.seed, 0, 1)

@@ -236,7 +236,7 @@ def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path
     corpus = records.write(tmp_path / "data", {"train": lambda: texts}, {"languages": {"ase": "English"}})
     longest = [len(tokenizer.encode_source(texts[1].text, "ase")), len(tokenizer.encode_gloss(texts[1].glosses))]
     counts = token_counts(corpus.texts("train"), tokenizer)
-    lines = too_long(counts, limits)
+    lines = too_long(counts, limits, frames=True)
     assert [line.split(" training")[0] for line in lines] == ["1 of 2"] * 3
     assert all(
         line.endswith(f"; what is longer is cut behind a whole {unit}")
@@ -245,7 +245,8 @@ def test_what_is_too_long_is_counted_and_cut_behind_a_word_with_its_end(tmp_path
     assert f"data.max_source = {source + 1} tokens (the longest has {longest[0]})" in lines[0]
     assert f"data.max_target = {target} tokens (the longest has {longest[1]})" in lines[1]
     assert "1 of 2" in lines[2] and "data.max_glosses = 4 glosses (the longest has 6)" in lines[2]
-    assert too_long(counts, Limits(99, 99, 6)) == [] == too_long(counts[:0], limits)
+    assert too_long(counts, limits, frames=False) == lines[:-1]
+    assert too_long(counts, Limits(99, 99, 6), frames=True) == [] == too_long(counts[:0], limits, frames=True)
     row, goal = (tokens(texts[1], tokenizer, limits)[side] for side in ("source", "target"))
     np.testing.assert_array_equal(goal, tokenizer.encode_gloss(("OLD", "HOUSE")))
     kept = [tokenizer.encode_source(" ".join(texts[1].text.split()[:n]), "ase") for n in range(1, 6)]
