@@ -18,7 +18,7 @@ _CORPORA = {
     "aslg_pc12": (10000, 2, (48, 40), ("20x17", "26x23", "32x28"), 4000),
     # Little more than the characters, which texts and glosses have in common.
     "csl_daily": (2420, 0, (52, 56), ("18x16", "24x22", "31x30"), 1077),
-    "all": (16000, 2, (48, 40), ("14x9", "20x14", "28x21"), 5596),
+    "all": (16000, 2, (52, 56), ("18x14", "24x22", "30x30"), 5596),
 }
 
 
@@ -33,6 +33,7 @@ def get_config(corpus="all"):
     c.slul.length_penalty = 1.0
     c.train.slul.select_every, c.train.slul.select_sentences = 330, 500
     if corpus == "all":
-        c.data.language_temperature = 2.0
+        c.data.language_temperature = 1e6  # as often as in a training of each
+        c.slul.encoder_layers = c.slul.decoder_layers = 3
         c.train.slul.steps, c.train.slul.select_every, c.train.slul.select_sentences = 9900, 990, 1500
     return c

@@ -49,6 +49,17 @@ def spaced(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(r" \g<0> ", text).split())
 
 
+# Unicode's blocks of ideographs.
+_HAN = "[\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\U00020000-\\U0003ffff]"
+_AROUND_HAN = re.compile(rf"(?={_HAN})|(?<={_HAN})(?=\S)")
+_BETWEEN = "\x1f"  # pieces are learned on either side of it, never across; it is in none
+
+
+def _han_apart(text: str) -> str:
+    """Each ideograph between marks, from the space in front of it too: one piece, the same in texts and in glosses."""
+    return _AROUND_HAN.sub(_BETWEEN, text)
+
+
 def proto_fields(model: bytes) -> set[int]:
     """The numbers of a SentencePiece model's fields (protobuf; all are messages). Raises `ValueError` if it is none.
 
@@ -145,7 +156,9 @@ class Tokenizer:
         """Trains a byte-pair vocabulary on `texts` (normalised here) and `glosses` (as they are); writes it to `path`.
 
         The same input gives the same bytes (one thread, no sampling). `vocab_size` is an upper limit: a small corpus
-        gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`. With `whole`, a gloss
+        gives fewer pieces. `languages` are IANA codes; each becomes the single piece `[code]`. An ideograph is a piece
+        of its own, as in BERT (Devlin et al. 2019): texts that are written without spaces and their glosses would else
+        be joined to different pieces. With `whole`, a gloss
         that occurs at least so often is one piece, if it has a capital, which no text has.
         Raises `SignerError` where there is no text, or `vocab_size` is too small for the corpus' characters.
         """
@@ -159,8 +172,8 @@ class Tokenizer:
             )
 
         def sentences() -> Iterator[str]:
-            yield from filter(None, (spaced(normalise(text)) for text in texts))
-            yield from filter(None, rows)
+            yield from filter(None, (_han_apart(spaced(normalise(text))) for text in texts))
+            yield from filter(None, map(_han_apart, rows))
 
         model = io.BytesIO()
         try:
@@ -181,6 +194,7 @@ class Tokenizer:
                 unk_id=UNKNOWN,
                 bos_id=-1,
                 unk_surface=_UNKNOWN_SURFACE,
+                pretokenization_delimiter=_BETWEEN,
                 user_defined_symbols=[
                     MASK,
                     *(f"[{code}]" for code in languages),

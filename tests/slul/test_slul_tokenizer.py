@@ -78,6 +78,21 @@ def test_frequent_glosses_are_one_piece(tmp_path):
             Tokenizer.train(texts, tmp_path / "none", size, LANGUAGES, glosses=[row] * 2, whole=2)
 
 
+def test_an_ideograph_is_a_piece_of_its_own(tmp_path):
+    texts = ["今天天气很好,我们去北京。", "我们今天去学校。", "Wir gehen heute"] * 20
+    glosses = [("今天", "天气", "好", "我们", "去", "北京2"), ("我们", "学校", "X天"), ("WIR", "HEUTE")] * 20
+    made = Tokenizer.train(texts, tmp_path / "a", 120, ("csl", "gsg"), glosses=glosses)
+    pieces = [made._pieces.id_to_piece(i) for i in range(made.vocab_size)]
+    ideographs = [piece for piece in pieces if any("一" <= letter <= "鿿" for letter in piece)]
+    assert sorted(ideographs) == sorted(set("今天天气很好我们去北京学校"))
+    assert {"▁gehen", "▁WIR", "▁heute"} <= set(pieces) and not any("\x1f" in piece for piece in pieces)
+    text, gloss = made.encode_source(texts[0], "csl"), made.encode_gloss(glosses[0])
+    both = {made._pieces.piece_to_id(letter) for letter in "今天气好我们去北京"}
+    assert both <= set(text) and both <= set(gloss)
+    for row in glosses[:3]:
+        assert made.decode_gloss(made.encode_gloss(row)) == row
+
+
 def test_a_text_is_read_in_other_pieces_by_chance(tokenizer, tmp_path):
     """Of the same text; without a chance in the pieces that SentencePiece makes."""
     text = "Das bedeutet viele Wolken 9.35 am Mittwoch und kräftiger Nieselregen?"
