@@ -243,15 +243,46 @@ def test_what_cleaning_changes_is_told_and_may_be_left(tmp_path):
         assert (np.abs(jump).max() > 0.5) != bool(told)
 
 
-def test_a_frame_that_cannot_be_read_is_told(tmp_path, monkeypatch):
-    file, between = film(tmp_path / "a.mp4", even(60)), video.between
+def holed(monkeypatch, lost) -> None:
+    """Videos of which the frames with these numbers cannot be read."""
+    between = video.between
 
-    def holed(*given):
-        return (one for i, one in enumerate(between(*given)) if i != 5)
+    def others(*given):
+        return (one for one in between(*given) if round(one[0] * 25) not in lost)
 
-    monkeypatch.setattr(video, "between", holed)
-    taken = take(Item("a", "train", video=file, seconds=(0.4, 2.4)), How())
-    assert taken.mended == (HELD,) and taken.video is not None and len(levels(taken.video)) == 50
+    monkeypatch.setattr(video, "between", others)
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown"),
+    [
+        ((), {}), ((4,), {4: 3}), ((5, 6, 7), {5: 4, 6: 4, 7: 8}), ((0, 1), {0: 2, 1: 2}),
+        ((139, 138), {139: 137, 138: 137}),
+    ],
+)  # fmt: skip
+def test_a_frame_that_cannot_be_read_is_told_and_the_nearest_is_in_its_place(tmp_path, monkeypatch, lost, shown):
+    file, pose = film(tmp_path / "a.mp4", even(150)), posed(tmp_path / "a.pose", 150)
+    holed(monkeypatch, [10 + i for i in lost])
+    taken = take(Item("a", "train", video=file, pose=pose, seconds=(0.4, 6.0)), How())
+    assert taken.mended == ((HELD,) if lost else ()) and taken.video is not None
+    wanted = [10 + shown.get(i, i) for i in range(140)]
+    np.testing.assert_allclose(levels(taken.video), np.minimum(6 * np.array(wanted), 255), atol=5)
+
+
+@pytest.mark.parametrize(
+    "lost", [range(60, 66), range(6), range(94, 100), range(7, 100, 16), [i for i in range(100) if i % 10]]
+)
+@pytest.mark.parametrize("how", [How(size=(48, 64)), How(fps=24)])
+def test_of_a_video_that_is_encoded_anew_few_frames_may_lack_wherever_they_lie(tmp_path, monkeypatch, lost, how):
+    file = film(tmp_path / "a.mp4", even(100))
+    holed(monkeypatch, lost)
+    with pytest.raises(LeftOut) as left:
+        take(Item("a", "train", video=file), how)
+    assert left.value.reason == "video is damaged or cut short"
+    assert f"{file}: " in left.value.detail and "frames can be read; download it again" in left.value.detail
+    holed(monkeypatch, range(100))
+    with pytest.raises(LeftOut, match="0 of its 1 frames"):
+        take(Item("a", "train", video=file, seconds=(0, 0.4)), replace(how, fps=2))
 
 
 def test_a_single_wrong_time_makes_no_video_without_end(tmp_path):

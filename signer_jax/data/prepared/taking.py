@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +70,7 @@ _REMARKS = {
 _LEAST_FRAMES = 4  # windows' third differences need them
 _MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
 _SAME_TIME = 0.1  # seconds, of a clip and its text
+_SAME_FRAME = 1e-3  # seconds
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
@@ -185,7 +185,7 @@ def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estim
 
     try:
         clip = estimator.estimate(item.name, frames(), shown.rate)
-        _check_all(len(times), len(inside))
+        _check_all(shown, len(times), len(inside))
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_VIDEO, error) from None
     # A frame that could not be read has the pose of the one beside it.
@@ -434,7 +434,7 @@ def _video(
         as_it_is = all_of_it and same_rate and shown.plain and not shown.turned and how.size is None
         if as_it_is and shown.path.stat().st_size <= _MOST_BYTES:
             seen = video.decodable(shown.path)
-            _check_all(seen, len(shown.stamps))
+            _check_all(shown, seen, len(shown.stamps))
             mended += [HELD] * (seen < len(shown.stamps))
             return shown.path.read_bytes(), shown.size, centre, scale
         frames = _at_rate(shown, start, end, fps, mended)
@@ -454,32 +454,32 @@ def _video(
     return data, (height + height % 2, width + width % 2), centre, scale
 
 
-def _check_all(seen: int, count: int) -> None:
-    if seen < count * (1 - _SAME_RATE) - 1:
-        raise SignerError(f"{seen} of its {count} frames can be read")
+def _check_all(shown: _Shown, seen: int, count: int) -> None:
+    if not seen or seen < count * (1 - _SAME_RATE) - 1:
+        raise SignerError(f"{shown.path}: {seen} of its {count} frames can be read; download it again")
 
 
 def _at_rate(
     shown: _Shown, start: float, end: float, fps: float, mended: list[str]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice."""
-    wanted = timing.grid(start, end, fps)
-    needed = timing.nearest(shown.stamps, wanted)
-    times = shown.stamps[needed]
-    first, last = float(times[0]), float(times[-1])
-    given, held, filled = 0, None, False
-    for time, frame in shown.between(first, last + 0.5 / shown.rate):
-        while given < len(times) and time > times[given] + 1e-3:  # one that could not be read: the one before it
-            yield frame if held is None else held
-            given, filled = given + 1, True
-        while given < len(times) and abs(time - times[given]) <= 1e-3:
+    """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice, and in the place of
+    one that cannot be read the nearest of the others. Raises `SignerError` where too many cannot.
+    """
+    wanted = shown.stamps[timing.nearest(shown.stamps, timing.grid(start, end, fps))]
+    came: list[float] = []
+
+    def found() -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+        for time, frame in shown.between(float(wanted[0]), float(wanted[-1]) + 0.5 / shown.rate):
+            came.append(time)
+            yield time, frame
+            if time > wanted[-1] - _SAME_FRAME:
+                return
+
+    for count, frame in timing.shown_at(found(), wanted):
+        for _ in range(count):
             yield frame
-            given += 1
-        held = frame
-        if given == len(times):
-            break
-    if len(times) - given > max(1, _SAME_RATE * len(times)) or held is None:
-        raise SignerError(f"{shown.path}: {given} of its {len(times)} frames can be read; download it again")
-    mended += [HELD] * (filled or given < len(times))
-    for _ in islice(times, len(times) - given):
-        yield held
+    needed = np.unique(wanted)
+    off = np.array(came)[timing.nearest(np.array(came), needed)] - needed if came else np.full(len(needed), np.inf)
+    seen = int((np.abs(off) <= _SAME_FRAME).sum())
+    _check_all(shown, seen, len(needed))
+    mended += [HELD] * (seen < len(needed))
