@@ -46,7 +46,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--fps", type=float, default=0.0, help="bring all poses and videos to this rate (each its own)")
     parser.add_argument(
         "--pose-fps", type=float, default=0.0, metavar="N",
-        help="the rate of poses of which nothing says one (OpenPose's JSON without a video), else left out",
+        help="the rate of poses that say none (OpenPose's JSON, DWPose's results); without it their video's, else left "
+        "out; poses that are as many as their video's frames have its times in any case",
     )  # fmt: skip
     parser.add_argument(
         "--pose-size", metavar="HxW",

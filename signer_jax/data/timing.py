@@ -1,5 +1,8 @@
 """Frames by their real times: which of a video's are shown when, and poses brought to other times."""
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import numpy as np
 from jaxtyping import Float
 
@@ -7,6 +10,8 @@ from signer_jax.types import Pose
 
 _EVEN = 0.25  # of a frame: what a constant rate's stamps are off by at most, which containers round
 _MOST_RATE = 120.0  # frames a second of what has no constant rate
+_TIE = 1e-9  # seconds that two distances are apart by rounding
+_Frame = TypeVar("_Frame")
 
 
 def constant_rate(stamps: Float[np.ndarray, " t"], fps: float) -> float:
@@ -52,7 +57,24 @@ def nearest(stamps: Float[np.ndarray, " t"], wanted: Float[np.ndarray, " n"]) ->
     after = np.clip(np.searchsorted(stamps, wanted), 1, max(len(stamps) - 1, 1))
     before = after - 1
     after = np.minimum(after, len(stamps) - 1)
-    return np.where(wanted - stamps[before] <= stamps[after] - wanted + 1e-9, before, after)
+    return np.where(wanted - stamps[before] <= stamps[after] - wanted + _TIE, before, after)
+
+
+def shown_at(frames: Iterable[tuple[float, _Frame]], wanted: Float[np.ndarray, " n"]) -> Iterator[tuple[int, _Frame]]:
+    """As `nearest`, of frames that come one by one with their times, both ascending: those that are nearest to one of
+    the wanted times or more, each with of how many. The last one stands for what lies behind it.
+    """
+    done = 0
+    before: tuple[float, _Frame] | None = None
+    for time, frame in frames:
+        end = done
+        while before and end < len(wanted) and wanted[end] - before[0] <= time - wanted[end] + _TIE:
+            end += 1
+        if before and end > done:
+            yield end - done, before[1]
+        done, before = end, (time, frame)
+    if before and done < len(wanted):
+        yield len(wanted) - done, before[1]
 
 
 def at_times(pose: Pose, stamps: Float[np.ndarray, " t"], wanted: Float[np.ndarray, " n"], fps: float) -> Pose:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import Float, UInt8
 
 from signer_jax import outside, storage
-from signer_jax.data import containers
+from signer_jax.data import containers, timing
 from signer_jax.errors import SignerError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ _USUAL = ("yuv420p", "yuvj420p")  # what every browser decodes
 _MOST_PIXELS = 7680 * 4320  # of a frame
 _MOST_RATE = 1000  # frames a second
 _SAME_TIME = 1e-4  # seconds
-_TIE = 1e-9  # seconds that two distances are apart by rounding, as in `timing.nearest`
+_Stamps = tuple[int | None, int | None]  # of a packet: when its frame is shown, and when it is decoded
+_FURTHER = 1.0  # seconds that a seek goes further back, twice as many the next time
 _THREADS, _LARGE = 4, 1920 * 1088  # each thread holds frames of its own, so that larger ones are read by one
 
 
@@ -72,17 +73,9 @@ def nearest(
     A frame that none of them names is decoded alone, and nothing is behind the last that is taken. Raises as `frames`.
     """
     with _held(Path(name), io.BytesIO(data), len(data)) as (container, stream):
-        upright, done = _converter(), 0
-        before: tuple[float, av.VideoFrame] | None = None
-        for time, frame in _decoded(name, container, stream):
-            end = done
-            while before and end < len(wanted) and wanted[end] - before[0] <= time - wanted[end] + _TIE:
-                end += 1
-            if before and end > done:
-                yield end - done, upright(before[1])
-            done, before = end, (time, frame)
-        if before and done < len(wanted):
-            yield len(wanted) - done, upright(before[1])
+        upright = _converter()
+        for count, frame in timing.shown_at(_decoded(name, container, stream), wanted):
+            yield count, upright(frame)
 
 
 def frames_of(name: str, data: bytes) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
@@ -109,47 +102,45 @@ def facts(path: str | Path) -> Facts:
         try:
             first = next((frame for frame in container.decode(stream) if isinstance(frame, av.VideoFrame)), None)
             container.seek(0)
-            stamps = [one.pts for one in container.demux(stream) if one.size and not one.is_discard]
+            packets = [(one.pts, one.dts) for one in container.demux(stream) if _holds(one)]
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _damaged(path, outside.reason_of(error)) from None
-        if first is None or not stamps:
+        if first is None or not packets:
             raise SignerError(f"{path}: holds no frame; download or convert it again")
+        times = _times(container, stream, packets, first)
         rate = float(stream.average_rate or 1)
-        known = [stamp for stamp in stamps if stamp is not None]
-        if len(known) == len(stamps) and stream.time_base:
-            times = np.sort(np.array(known, np.float64)) * float(stream.time_base)
-        else:  # an avi's packets have no times of their own
-            times = np.arange(len(stamps)) / rate
         upright = _converter()(first)
         plain = "mov" in container.format.name and stream.codec_context.name == "h264"
-        return Facts(times - times[0], rate, upright.shape[0], upright.shape[1], _turns(first) != 0, plain)
+        return Facts(times, rate, upright.shape[0], upright.shape[1], _turns(first) != 0, plain)
+
+
+def _times(
+    container: "InputContainer", stream: "VideoStream", packets: Sequence[_Stamps], first: "av.VideoFrame"
+) -> Float[np.ndarray, " t"]:
+    """When the frames of these packets are shown, in seconds after the first."""
+    unstamped = _unstamped(container, packets)
+    stamps = np.array([stamp for packet in packets if (stamp := packet[int(unstamped)]) is not None], np.float64)
+    begin = first.dts if unstamped else first.pts
+    # Packets before the first frame's are of frames that cannot be shown (`_decoded`); unstamped, they are a delay.
+    known = stamps if begin is None else stamps[stamps >= begin]
+    times = np.sort(known if len(known) else np.zeros(1)) * float(stream.time_base or 1)
+    if unstamped:
+        delay = len(packets) - len(times)
+        times = np.append(times, times[-1] + np.arange(1, delay + 1) / float(stream.average_rate or 1))
+    return times - times[0]
 
 
 def between(path: str | Path, start: float, end: float) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
-    """As `timed_frames`, those alone that are shown from `start` up to `end` (excluded); what lies before the key frame
-    of the first is not decoded.
+    """Of `timed_frames` those that are shown from `start` up to `end` (excluded), but for the check that all of the
+    file's frames came; what lies before the key frame of the first is not decoded where the file says when it is shown.
     """
     with _opened(path) as (container, stream):
-        base = float(stream.time_base or 1)
-        if stream.start_time is None or not stream.time_base:
-            origin = None
-        else:
-            origin = stream.start_time * base
-            if start > 0:
-                container.seek(int((origin + start) / base), stream=stream, backward=True)
         upright = _converter()
-        try:
-            for frame in container.decode(stream):
-                if not isinstance(frame, av.VideoFrame) or frame.time is None:
-                    continue
-                origin = frame.time if origin is None else origin
-                time = frame.time - origin
-                if time >= end - _SAME_TIME:
-                    break
-                if time >= start - _SAME_TIME:
-                    yield time, upright(frame)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise _damaged(path, outside.reason_of(error)) from None
+        for time, frame in _from(path, container, stream, start):
+            if time >= end - _SAME_TIME:
+                break
+            if time >= start - _SAME_TIME:
+                yield time, upright(frame)
 
 
 def _turns(frame: "av.VideoFrame") -> int:
@@ -182,30 +173,101 @@ def _timed(
 def _decoded(
     path: str | Path, container: "InputContainer", stream: "VideoStream"
 ) -> Iterator[tuple[float, "av.VideoFrame"]]:
-    start, shape, seen, first, interlaced = None, None, 0, None, False
-    stamps: list[int] = []  # of the frames to be shown
+    """Every frame, with its seconds after the first. Raises `SignerError` where one is lacking in an mp4."""
+    seen, origin, first, interlaced = 0, 0.0, None, False
+    packets: list[_Stamps] = []
+    for time, frame in _in_order(path, container, stream, packets):
+        if not seen:
+            origin, first = time, frame.pts
+        yield time - origin, frame
+        seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
+    # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
+    # cut at an open group of pictures leaves behind.
+    held = sum(shown is not None and (first is None or shown >= first) for shown, _ in packets)
+    if seen * (1 + interlaced) < held and "mov" in container.format.name:
+        raise _damaged(path, f"{seen} of its {held} frames can be read")
+
+
+def _from(
+    path: str | Path, container: "InputContainer", stream: "VideoStream", start: float
+) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    """As `_decoded`, from some frame on that is shown at `start` or before; nothing is checked at the end."""
+    packets: list[_Stamps] = []
+    found = _in_order(path, container, stream, packets)
+    origin, first = next(found, (0.0, None))
+    if first is None:
+        return
+    if start > 0 and not _unstamped(container, packets):
+        found = _sought(path, container, stream, origin + start)
+    else:
+        found = chain(((origin, first),), found)
+    for time, frame in found:
+        yield time - origin, frame
+
+
+def _sought(
+    path: str | Path, container: "InputContainer", stream: "VideoStream", start: float
+) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    """As `_in_order`, from a key frame on that is shown at `start` or before, or from the first frame on.
+
+    A seek may lead to a key frame that is shown later: it goes by when packets are decoded, and frames that are shown
+    before the key frame but decoded behind it need those before it, too (an open group of pictures).
+    """
+    back = 0.0
+    while start - back > 0:
+        try:
+            container.seek(int((start - back) / (stream.time_base or 1)), stream=stream, backward=True)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _damaged(path, outside.reason_of(error)) from None
+        found = _in_order(path, container, stream, [])
+        key = next((one for one in found if one[1].key_frame), None)
+        if key is not None and key[0] <= start + _SAME_TIME:
+            yield key
+            yield from found
+            return
+        back = 2 * back or _FURTHER
+    with _opened(path) as (container, stream):
+        yield from _in_order(path, container, stream, [])
+
+
+def _in_order(
+    path: str | Path, container: "InputContainer", stream: "VideoStream", packets: list[_Stamps]
+) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    """The frames from where the container stands, in the order and with the seconds at which it shows them; `packets`
+    gets those that they came from.
+    """
+    shape, time, seen = None, 0.0, 0
     try:
         for packet in container.demux(stream):
-            if packet.pts is not None and packet.size and not packet.is_discard:
-                stamps.append(packet.pts)
+            if _holds(packet):
+                packets.append((packet.pts, packet.dts))
             for frame in packet.decode():
                 if not isinstance(frame, av.VideoFrame):
                     continue
                 if shape not in (None, (frame.height, frame.width)):
                     raise SignerError(f"{path}: its frames change their size (frame {seen}); convert it to one size")
                 shape = (frame.height, frame.width)
-                time = seen / float(stream.average_rate or 1) if frame.time is None else frame.time
-                if start is None:
-                    start, first = time, frame.pts
-                yield time - start, frame
-                seen, interlaced = seen + 1, interlaced or frame.interlaced_frame
+                stamp = frame.dts if _unstamped(container, packets) else frame.pts
+                if stamp is not None and stream.time_base:
+                    time = float(stamp * stream.time_base)
+                elif seen:
+                    time += 1 / float(stream.average_rate or 1)
+                yield time, frame
+                seen += 1
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _damaged(path, outside.reason_of(error)) from None
-    # In mp4 each packet is a frame (or one of its two fields). Those before the first that can be shown are what a
-    # cut at an open group of pictures leaves behind.
-    held = sum(first is None or stamp >= first for stamp in stamps)
-    if seen * (1 + interlaced) < held and "mov" in container.format.name:
-        raise _damaged(path, f"{seen} of its {held} frames can be read")
+
+
+def _holds(packet: "av.Packet") -> bool:
+    """Whether there is a frame in it, or a part of one, that is to be shown."""
+    return packet.size > 0 and not packet.is_discard
+
+
+def _unstamped(container: "InputContainer", packets: Sequence[_Stamps]) -> bool:
+    """Whether a file with these packets does not say when its frames are shown, as an avi does not (FFmpeg guesses, and
+    wrongly): each then follows the one before it, as long after it as the packets do that complete the two.
+    """
+    return container.format.name == "avi" or (bool(packets) and packets[0][0] is None)
 
 
 def read(path: str | Path) -> tuple[UInt8[np.ndarray, "t h w 3"], float]:

@@ -127,6 +127,17 @@ def test_faults_of_a_table(tmp_path):
     ]
 
 
+def test_a_rate_is_of_what_says_none(tmp_path):
+    for name in ("a.mp4", "a.pose", "json/1.json", "frames/1.png"):
+        write(tmp_path / name)
+    has = {"a.mp4,": None, ",a.pose": None, "a.mp4,a.pose": None, ",json": 12.5, "a.mp4,json": 12.5,
+           "frames,": 12.5, "frames,json": 12.5, "frames,a.pose": 12.5}  # fmt: skip
+    rows = [f"{i},{row},12.5" for i, row in enumerate(has)]
+    write(tmp_path / "samples.csv", "\n".join(["name,video,pose,fps", *rows]))
+    items, left = found(folder, tmp_path)
+    assert [one.fps for one in items] == list(has.values()) and not left
+
+
 def test_languages_of_a_table_are_codes_however_they_are_written(tmp_path):
     rows = {
         "ASL,EN": ("ase", "en"), "ase,English": ("ase", "en"), "asl,en_US": ("ase", "en-us"),

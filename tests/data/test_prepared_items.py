@@ -12,6 +12,7 @@ from signer_jax.data import timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.prepared.pictures import GAPS, SPACED, TWINS, UNNUMBERED
 from signer_jax.data.prepared.taking import (
+    ASSUMED,
     COUNTED,
     CUT,
     DISAGREE,
@@ -243,15 +244,46 @@ def test_what_cleaning_changes_is_told_and_may_be_left(tmp_path):
         assert (np.abs(jump).max() > 0.5) != bool(told)
 
 
-def test_a_frame_that_cannot_be_read_is_told(tmp_path, monkeypatch):
-    file, between = film(tmp_path / "a.mp4", even(60)), video.between
+def holed(monkeypatch, lost) -> None:
+    """Videos of which the frames with these numbers cannot be read."""
+    between = video.between
 
-    def holed(*given):
-        return (one for i, one in enumerate(between(*given)) if i != 5)
+    def others(*given):
+        return (one for one in between(*given) if round(one[0] * 25) not in lost)
 
-    monkeypatch.setattr(video, "between", holed)
-    taken = take(Item("a", "train", video=file, seconds=(0.4, 2.4)), How())
-    assert taken.mended == (HELD,) and taken.video is not None and len(levels(taken.video)) == 50
+    monkeypatch.setattr(video, "between", others)
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown"),
+    [
+        ((), {}), ((4,), {4: 3}), ((5, 6, 7), {5: 4, 6: 4, 7: 8}), ((0, 1), {0: 2, 1: 2}),
+        ((139, 138), {139: 137, 138: 137}),
+    ],
+)  # fmt: skip
+def test_a_frame_that_cannot_be_read_is_told_and_the_nearest_is_in_its_place(tmp_path, monkeypatch, lost, shown):
+    file, pose = film(tmp_path / "a.mp4", even(150)), posed(tmp_path / "a.pose", 150)
+    holed(monkeypatch, [10 + i for i in lost])
+    taken = take(Item("a", "train", video=file, pose=pose, seconds=(0.4, 6.0)), How())
+    assert taken.mended == ((HELD,) if lost else ()) and taken.video is not None
+    wanted = [10 + shown.get(i, i) for i in range(140)]
+    np.testing.assert_allclose(levels(taken.video), np.minimum(6 * np.array(wanted), 255), atol=5)
+
+
+@pytest.mark.parametrize(
+    "lost", [range(60, 66), range(6), range(94, 100), range(7, 100, 16), [i for i in range(100) if i % 10]]
+)
+@pytest.mark.parametrize("how", [How(size=(48, 64)), How(fps=24)])
+def test_of_a_video_that_is_encoded_anew_few_frames_may_lack_wherever_they_lie(tmp_path, monkeypatch, lost, how):
+    file = film(tmp_path / "a.mp4", even(100))
+    holed(monkeypatch, lost)
+    with pytest.raises(LeftOut) as left:
+        take(Item("a", "train", video=file), how)
+    assert left.value.reason == "video is damaged or cut short"
+    assert f"{file}: " in left.value.detail and "frames can be read; download it again" in left.value.detail
+    holed(monkeypatch, range(100))
+    with pytest.raises(LeftOut, match="0 of its 1 frames"):
+        take(Item("a", "train", video=file, seconds=(0, 0.4)), replace(how, fps=2))
 
 
 def test_a_single_wrong_time_makes_no_video_without_end(tmp_path):
@@ -340,6 +372,55 @@ def test_a_pose_has_two_frames_more_or_fewer_at_most(tmp_path):
             take(Item("a", "train", video=file, pose=posed(tmp_path / f"{frames}.pose", frames)), How())
     half = take(Item("a", "train", video=file, pose=posed(tmp_path / "b.pose", 150, fps=12.49)), How(video="none"))
     assert half.mended == () and half.pose is not None and len(half.pose) == 300
+
+
+def test_a_pose_of_its_videos_rate_may_not_lack_three_frames_of_a_long_clip(tmp_path):
+    """They are .12 of 60 seconds, by which a pose of another rate may be off."""
+    file = film(tmp_path / "a.mp4", even(1500), size=(16, 16))
+    for frames in (1497, 1503):
+        with pytest.raises(LeftOut, match=DISAGREE):
+            take(Item("a", "train", video=file, pose=posed(tmp_path / f"{frames}.pose", frames)), How())
+    half = take(Item("a", "train", video=file, pose=posed(tmp_path / "b.pose", 749, fps=12.5)), How(video="none"))
+    assert half.pose is not None and len(half.pose) == 1498
+
+
+def _noses(taken) -> np.ndarray:
+    return taken.pose.coordinates[:, skeleton.INDEX["nose"], 1] * 12 + HEIGHT / 2
+
+
+def test_the_rate_of_poses_beside_a_video_can_be_given(tmp_path):
+    """Every second frame of the video has a pose."""
+    shown = Item("a", "train", video=film(tmp_path / "a.mp4", even(40)), pose=openpose(tmp_path / "half", 20))
+    frames = pictures(tmp_path / "frames", *[f"{i:04d}.png" for i in range(40)])
+    for item, how, told in (
+        (shown, How(pose_fps=12.5), (ASSUMED,)),
+        (replace(shown, fps=12.5), How(), ()),
+        (replace(shown, fps=12.5), How(pose_fps=25), ()),  # the row's own
+        (replace(shown, video=frames, fps=25), How(pose_fps=12.5), (ASSUMED,)),
+        (replace(shown, video=frames, fps=25, pose=posed(tmp_path / "a.pose", 20, fps=12.5)), How(), ()),
+    ):
+        taken = take(item, how)
+        assert taken.mended == told and taken.video_fps == 25 and len(levels(taken.video)) == 40
+        np.testing.assert_allclose(_noses(taken)[:39], np.arange(39) / 2, atol=1e-4)
+        part = take(replace(item, seconds=(0.4, 1.2)), how)
+        np.testing.assert_allclose(_noses(part), 5 + np.arange(20) / 2, atol=1e-4)
+    for item, how in ((shown, How()), (shown, How(pose_fps=24)), (replace(shown, video=frames, fps=25), How())):
+        with pytest.raises(LeftOut, match="give the pose's rate with --pose-fps") as left:
+            take(item, how)
+        assert left.value.reason == DISAGREE
+
+
+def test_poses_of_each_of_a_videos_frames_have_its_times_whatever_rate_is_given(tmp_path):
+    item = Item("a", "train", video=film(tmp_path / "a.mp4", even(20)), pose=openpose(tmp_path / "pose", 20))
+    for one, how, told in (
+        (item, How(), ()),
+        (item, How(pose_fps=25.2), ()),
+        (item, How(pose_fps=12.5), (RATE,)),
+        (replace(item, fps=50), How(), (RATE,)),
+    ):
+        taken = take(one, how)
+        assert taken.mended == told and taken.pose is not None and taken.pose.fps == 25
+        np.testing.assert_allclose(_noses(taken), np.arange(20), atol=1e-4)
 
 
 def test_frames_by_their_times_by_hand():

@@ -10,7 +10,8 @@ are, in any order:
 - `signer`; `recording`: a name of what the video was cut out of, the same for all of one.
 - `split`: train where it is empty; val is dev.
 - `start`, `end`: in seconds, of the video and the pose; an empty end is the end.
-- `fps`: frames a second of a folder of pictures, and of poses that do not say it; a video says its own.
+- `fps`: frames a second of a folder of pictures, else of poses that do not say it, beside a video or without; a video
+  says its own.
 A column of another name is not read, and told (`remarks`).
 Without a csv: all videos and .pose files at any depth; the first folder of a path is the split where it is named train,
 dev, val or test. A video and a pose of one name up to the ending are a pair in one folder, and in two where no other
@@ -124,7 +125,7 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             name, split, given("text", ""), given("prompt", ""), language, spoken, glosses, by, given("signer", ""),
             video, pose, recording=given("recording", ""),
             seconds=seconds if seconds != (0.0, None) and (video or pose) else None,
-            fps=fps if _says_no_rate(video or pose) else None, came_from=finding.place(file, row.line),
+            fps=fps if _says_no_rate(video) or _says_no_rate(pose) else None, came_from=finding.place(file, row.line),
         )  # fmt: skip
 
 

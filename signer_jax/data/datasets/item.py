@@ -39,7 +39,7 @@ class Item:
     frames: tuple[int, int | None] | None = None  # the same in frames, from 0, where the dataset counts these
     pose_seconds: Seconds | None = None  # of the video, which the pose was cut by; None: it is of the whole video
     lasts: float | None = None  # seconds of its text, where the files were cut by other times
-    fps: float | None = None  # as the dataset says; None: the files say it
+    fps: float | None = None  # of a folder of pictures, else of the pose, as the dataset says; None: the files say it
     usual_fps: float | None = None  # of the dataset's poses, where neither files nor --pose-fps say it
     came_from: str = ""  # file and row, for the record's provenance
     prompt_by: str = ""  # templates; "" of the dataset's own

@@ -9,14 +9,14 @@ _DWPOSE = tuple(f".{kind}" for kind in dwpose.KINDS)
 
 
 def says_rate(item: Item) -> bool:
-    """Whether the item's poses say their frame rate themselves, or the dataset does."""
-    return item.fps is not None or (item.pose is not None and item.pose.suffix.lower() == ".pose")
+    """Whether the item's poses say their frame rate themselves."""
+    return item.pose is not None and item.pose.suffix.lower() == ".pose"
 
 
 def read(item: Item, fps: float | None, of: int = 0) -> Clip:
     """The item's poses; `fps` for a format that does not say it, `of` frames of its video, 0 where it has none.
 
-    Raises `SignerError` as the format's reader.
+    Without a video the dataset's rate takes the place of a `.pose` file's. Raises `SignerError` as the format's reader.
     """
     path = item.pose
     assert path is not None
@@ -25,7 +25,7 @@ def read(item: Item, fps: float | None, of: int = 0) -> Clip:
         openpose = any(entry.name.endswith(openpose_json.ENDING) for entry in path.iterdir())
         return openpose_json.read(path, fps, of) if openpose else dwpose.read(path, fps)
     if ending == ".pose":
-        return pose_file.read_clip(path, item.fps)
+        return pose_file.read_clip(path, None if of else item.fps)
     if ending == ".skels":
         return skels.read_line(path, item.line or 0, fps)
     if path.name.endswith(openpose_json.ENDING):

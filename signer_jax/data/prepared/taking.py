@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ VARIABLE = "variable frame rate: brought to one by the frames' times"
 TURNED = "video says that it is to be turned: upright"
 HELD = "frames of the video cannot be read: the nearest is shown in their place"
 PADDED = "odd height or width: the last row or column is repeated"
-RATE = "pose names another frame rate than its video: the video's times are taken"
+RATE = "pose is said to have another frame rate than its video: the video's times are taken"
 OVERRULED = "pose names another frame rate than the dataset: the dataset's is taken"
 ASSUMED = "pose says no frame rate: that of --pose-fps is taken"
 USUAL = "pose says no frame rate: the dataset's usual one is taken"
@@ -71,6 +70,7 @@ _REMARKS = {
 _LEAST_FRAMES = 4  # windows' third differences need them
 _MOST_FRAMES = 200_000  # over two hours: a single time stamp may be days off
 _SAME_TIME = 0.1  # seconds, of a clip and its text
+_SAME_FRAME = 1e-3  # seconds
 _SAME_RATE = 0.02  # a share: 23.976 is written as 24
 _SAME_COUNT = 2  # frames that extractors lose at an end
 _SAME_LENGTH = 0.002  # a share: half of 23.976 is written as 12
@@ -153,12 +153,12 @@ def _left(reason: str, error: SignerError) -> Exception:
 
 
 def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Clip:
-    assumed = how.pose_fps or item.usual_fps
-    if not (poses.says_rate(item) or shown is not None or assumed):
+    fps, _ = _rate_of_pose(item, how, shown)
+    if not (poses.says_rate(item) or fps):
         raise LeftOut(_NO_RATE, f"{item.pose}: says none, nor do the dataset and a video; give it with --pose-fps")
     try:
         of = 0 if shown is None else len(_frames_of_pose(shown, item.pose_seconds)[0])
-        clip = poses.read(item, item.fps or (assumed if shown is None else shown.rate) or None, of)
+        clip = poses.read(item, fps, of)
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_POSE, error) from None
     if clip.unit != clips.SHARES:
@@ -170,6 +170,15 @@ def _pose(item: Item, how: How, shown: "_Shown | None", mended: list[str]) -> Cl
         )
     mended += [SIZED] * (shown is None and clip.size is None)
     return clips.scaled(replace(clip, size=size), "a prepared set")
+
+
+def _rate_of_pose(item: Item, how: How, shown: "_Shown | None") -> tuple[float | None, str]:
+    """The frame rate of poses whose file says none, and what is told of where it comes from."""
+    if item.fps and not (shown is not None and shown.pictures):  # which of a folder of pictures is that of these
+        return item.fps, ""
+    if how.pose_fps:
+        return how.pose_fps, ASSUMED
+    return (item.usual_fps, USUAL) if shown is None else (shown.rate, "")
 
 
 def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estimator: Estimator) -> Clip:
@@ -185,7 +194,7 @@ def _estimated(item: Item, shown: "_Shown", interval: tuple[float, float], estim
 
     try:
         clip = estimator.estimate(item.name, frames(), shown.rate)
-        _check_all(len(times), len(inside))
+        _check_all(shown, len(times), len(inside))
     except SignerError as error:
         raise _left(NOBODY if isinstance(error, clips.NobodySeen) else _BAD_VIDEO, error) from None
     # A frame that could not be read has the pose of the one beside it.
@@ -265,24 +274,24 @@ def _known_facts(path: Path, size: int, changed: int) -> video.Facts:
 
 def _cut(item: Item, how: How, clip: Clip | None, shown: _Shown | None, mended: list[str], *, keep: bool) -> Taken:
     pose = None if clip is None else clip.pose
+    rate_by = "" if poses.says_rate(item) else _rate_of_pose(item, how, shown)[1]
     if clip is not None:
         kinds = (remark.kind for remark in clip.remarks if isinstance(remark, clips.Remark))
         mended += dict.fromkeys(_REMARKS[kind] for kind in kinds)
-        mended += [ASSUMED if how.pose_fps else USUAL] * (shown is None and not poses.says_rate(item))
+        mended += [rate_by] * (shown is None and bool(rate_by))
         pose = clip.pose if shown is None else _in_video(clip, shown, mended)
-    pose_rate = 0.0 if pose is None else float(item.fps or pose.fps)
     if shown is not None:
         stamps, rate, whole = shown.stamps, shown.rate, shown.end
         mended += [*shown.told] + [VARIABLE] * (not shown.even and not shown.pictures) + [TURNED] * shown.turned
     else:
         assert pose is not None
-        stamps, rate = np.arange(len(pose)) / pose_rate, pose_rate
+        stamps, rate = np.arange(len(pose)) / pose.fps, float(pose.fps)
         whole = timing.total(stamps, rate)
     start, end = _interval(item, stamps, whole, rate, mended)
     if pose is not None:
         times = stamps
         if shown is not None:
-            times = _pose_times(pose, pose_rate, shown, item.pose_seconds, mended)
+            times = _pose_times(pose, item, shown, rate_by, mended)
         start, end = _overlap(start, end, times, 1 / rate, mended)
     if (end - start) * rate < _LEAST_FRAMES - 0.5:
         raise LeftOut(_SHORT, f"{max(end - start, 0):.2f} seconds, {max(end - start, 0) * rate:.1f} frames")
@@ -401,14 +410,12 @@ def _frames_of_pose(shown: _Shown, cut: tuple[float, float | None] | None) -> tu
     return shown.stamps[(shown.stamps >= origin - 1e-4) & (shown.stamps < end - 1e-4)], origin, end - origin
 
 
-def _pose_times(
-    pose: Pose, fps: float, shown: _Shown, cut: tuple[float, float | None] | None, mended: list[str]
-) -> np.ndarray:
-    """When each frame of a pose is shown in its video, in seconds after the video's first frame; `cut` is of when to
-    when the pose is, None: of all of it.
+def _pose_times(pose: Pose, item: Item, shown: _Shown, rate_by: str, mended: list[str]) -> np.ndarray:
+    """When each frame of an item's pose is shown in its video, in seconds after the video's first frame; `rate_by` is
+    what is told where the pose's rate is needed.
     """
-    count = len(pose)
-    stamps, origin, seconds = _frames_of_pose(shown, cut)
+    count, fps = len(pose), float(pose.fps)
+    stamps, origin, seconds = _frames_of_pose(shown, item.pose_seconds)
     # A frame for a frame, or the same time at another rate.
     same_rate = abs(fps / shown.rate - 1) <= _SAME_RATE
     if len(stamps) and abs(count - len(stamps)) <= _SAME_COUNT:
@@ -416,10 +423,12 @@ def _pose_times(
         beyond = stamps[-1] + np.arange(1, max(count - len(stamps), 0) + 1) / shown.rate
         return np.concatenate([stamps, beyond])[:count]
     if abs(count / fps - seconds) <= max(_SAME_COUNT / fps, _SAME_LENGTH * seconds) and not (shown.even and same_rate):
+        mended += [rate_by] * bool(rate_by)
         return origin + np.arange(count) / fps
+    mend = "" if poses.says_rate(item) else "; give the pose's rate with --pose-fps"
     raise LeftOut(
         DISAGREE, f"{count} frames of pose at {fps:g} a second ({count / fps:.2f} s) beside {len(stamps)} of video "
-        f"({seconds:.2f} s)",
+        f"({seconds:.2f} s){mend}",
     )  # fmt: skip
 
 
@@ -434,7 +443,7 @@ def _video(
         as_it_is = all_of_it and same_rate and shown.plain and not shown.turned and how.size is None
         if as_it_is and shown.path.stat().st_size <= _MOST_BYTES:
             seen = video.decodable(shown.path)
-            _check_all(seen, len(shown.stamps))
+            _check_all(shown, seen, len(shown.stamps))
             mended += [HELD] * (seen < len(shown.stamps))
             return shown.path.read_bytes(), shown.size, centre, scale
         frames = _at_rate(shown, start, end, fps, mended)
@@ -454,32 +463,32 @@ def _video(
     return data, (height + height % 2, width + width % 2), centre, scale
 
 
-def _check_all(seen: int, count: int) -> None:
-    if seen < count * (1 - _SAME_RATE) - 1:
-        raise SignerError(f"{seen} of its {count} frames can be read")
+def _check_all(shown: _Shown, seen: int, count: int) -> None:
+    if not seen or seen < count * (1 - _SAME_RATE) - 1:
+        raise SignerError(f"{shown.path}: {seen} of its {count} frames can be read; download it again")
 
 
 def _at_rate(
     shown: _Shown, start: float, end: float, fps: float, mended: list[str]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice."""
-    wanted = timing.grid(start, end, fps)
-    needed = timing.nearest(shown.stamps, wanted)
-    times = shown.stamps[needed]
-    first, last = float(times[0]), float(times[-1])
-    given, held, filled = 0, None, False
-    for time, frame in shown.between(first, last + 0.5 / shown.rate):
-        while given < len(times) and time > times[given] + 1e-3:  # one that could not be read: the one before it
-            yield frame if held is None else held
-            given, filled = given + 1, True
-        while given < len(times) and abs(time - times[given]) <= 1e-3:
+    """The frames of a stretch at a rate, by their times: a frame that is wanted twice comes twice, and in the place of
+    one that cannot be read the nearest of the others. Raises `SignerError` where too many cannot.
+    """
+    wanted = shown.stamps[timing.nearest(shown.stamps, timing.grid(start, end, fps))]
+    came: list[float] = []
+
+    def found() -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+        for time, frame in shown.between(float(wanted[0]), float(wanted[-1]) + 0.5 / shown.rate):
+            came.append(time)
+            yield time, frame
+            if time > wanted[-1] - _SAME_FRAME:
+                return
+
+    for count, frame in timing.shown_at(found(), wanted):
+        for _ in range(count):
             yield frame
-            given += 1
-        held = frame
-        if given == len(times):
-            break
-    if len(times) - given > max(1, _SAME_RATE * len(times)) or held is None:
-        raise SignerError(f"{shown.path}: {given} of its {len(times)} frames can be read; download it again")
-    mended += [HELD] * (filled or given < len(times))
-    for _ in islice(times, len(times) - given):
-        yield held
+    needed = np.unique(wanted)
+    off = np.array(came)[timing.nearest(np.array(came), needed)] - needed if came else np.full(len(needed), np.inf)
+    seen = int((np.abs(off) <= _SAME_FRAME).sum())
+    _check_all(shown, seen, len(needed))
+    mended += [HELD] * (seen < len(needed))
