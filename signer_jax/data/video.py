@@ -419,7 +419,9 @@ def _stream(path: Path, container: "InputContainer", limits: dict[str, str], thr
     if codec.width * codec.height > _MOST_PIXELS:
         raise SignerError(f"{path}: a frame has {codec.width}x{codec.height} pixels, more than 8K; resize it")
     codec.options = {"max_pixels": limits["max_pixels"]}
-    codec.thread_type, codec.thread_count = "AUTO", threads if codec.width * codec.height <= _LARGE else 1
+    # A damaged HEVC file can leave FFmpeg's frame threads waiting for each other for ever.
+    codec.thread_type = "SLICE" if codec.name == "hevc" else "AUTO"
+    codec.thread_count = threads if codec.width * codec.height <= _LARGE else 1
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     size = container.size
     if end > size > 0:

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -336,3 +338,11 @@ def test_what_a_segment_lists_is_not_held(tmp_path, kind):
     said = []
     assert memory.grown(lambda: said.append(_message(video.frame_rate, tmp_path / "a.mkv"))) < 60 << 20
     assert "is not read so; write it again" in said[0] and str(tmp_path) in said[0]
+
+
+def test_a_damaged_hevc_file_is_read_to_its_end():
+    # FFmpeg's frame threads wait for each other for ever in this one.
+    code = "import sys\nfrom signer_jax.data import video\nprint(sum(1 for _ in video.frames(sys.argv[1])))"
+    file = Path(__file__).with_name("damaged_hevc.mkv")
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) > 0
