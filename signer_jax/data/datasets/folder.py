@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -75,7 +76,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
 
 
 def _table(folder: Path) -> Path | None:
-    found = sorted(file.name for file in folder.glob("*.csv"))
+    found = [file.name for file in outside.entries(folder, "*.csv")]
     if _TABLE not in found and len(found) > 1:
         raise SignerError(f"{folder}: has several csv files ({', '.join(found)[:200]}); name yours {_TABLE}")
     return finding.first_there(folder, [_TABLE] if _TABLE in found else found)
@@ -138,7 +139,7 @@ def _place(folder: Path, name: str | None, frames: tuple[str, ...], what: str) -
     if not name:
         return None
     path = finding.inside(folder, name)
-    if os.path.isdir(path):
+    if outside.is_folder(path):
         return finding.folder_of(folder, (name,), frames, what.replace("file", "folder"))
     return finding.file_of(folder, (name,), what)
 
@@ -161,12 +162,16 @@ def _code(text: str, code_of: Callable[[str], str], fault: str, codes: str) -> s
 
 
 def _says_no_rate(path: Path | None) -> bool:
-    return path is not None and (path.is_dir() or path.suffix.lower() not in (*finding.VIDEOS, *_POSES))
+    return path is not None and (outside.is_folder(path) or path.suffix.lower() not in (*finding.VIDEOS, *_POSES))
+
+
+def _refuse(error: OSError) -> None:
+    raise outside.unlisted(error)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(split, name, path) of each video and pose. Links to folders are not followed, hidden ones are passed over."""
-    for where, below, files in os.walk(folder):
+    for where, below, files in os.walk(folder, onerror=_refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         first = Path(where).relative_to(folder).parts[:1]
         split = finding.our_split(first[0]) if first else ""

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -72,7 +73,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     table = _table(Path(source), split)
     assert table is not None
     frames = table[0] / _FRAMES.format(split)
-    there = frames if frames.is_dir() else None
+    there = frames if outside.is_folder(frames) else None
     return (_recorded(one, there, split) for one in found)
 
 
@@ -114,7 +115,7 @@ def _recorded(found: Found, frames: Path | None, split: str) -> Found:
         video = None if frames is None else finding.recording_of(frames, name, (name, f"{name}/1"))
     except Lacking as lacking:
         return finding.lost(name, split, lacking, found.came_from)
-    fps = FPS if video and video.is_dir() else None
+    fps = FPS if video and outside.is_folder(video) else None
     return replace(found, name=name, recording=_NUMBER.sub("", name), video=video, fps=fps)
 
 

@@ -15,13 +15,13 @@ clips that were looked at, 31 of two recordings alone. Of other parts `--pose-fp
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding, how2sign
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -91,7 +91,7 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
     heads = chain(tables.heads(skels, _HEAD), repeat(b"")) if skels else repeat(b"")
     language, spoken = _languages(lists.part or folder.name)
     has_clips = not skels and any(_clips(folder))
-    results = sorted(folder.glob("*_results"))
+    results = outside.entries(folder, "*_results")
     places = (file.parent, *(place for place in results if _split_of(place.name) == lists.split))
     lines = tables.parallel(list(texts.values()), length)
     for line, (cells, head) in enumerate(zip(lines, heads, strict=False), start=1):
@@ -178,9 +178,10 @@ def _media(clip: Path) -> dict:
 def _lists(folder: Path) -> list[_Lines]:
     """The files of each part and split whose lines belong together: a text, or poses, and what is beside them."""
     found: dict[tuple[Path, str], _Lines] = {}
+    places = [folder, *outside.entries(folder)]
     for ending in _LISTS:
-        for file in sorted((*folder.glob(f"*{ending}"), *folder.glob(f"*/*{ending}"))):
-            if file.is_file() and (match := _STEM.fullmatch(file.stem)):
+        for file in sorted(file for place in places for file in outside.entries(place, f"*{ending}")):
+            if outside.is_file(file) and (match := _STEM.fullmatch(file.stem)):
                 finding.first_there(folder, (str(file.relative_to(folder)),))
                 part = file.parent.name if file.parent != folder else ""
                 split = finding.our_split(match["split"].lower())
@@ -188,14 +189,18 @@ def _lists(folder: Path) -> list[_Lines]:
                 lists.files[ending] = file
     for (parent, _), lists in found.items():  # the tools of 2025 name the clips of their .skels in this file
         done = parent / _DONE
-        if ".files" not in lists.files and done.is_file():
+        if ".files" not in lists.files and outside.is_file(done):
             lists.files[".files"] = done
     return [lists for lists in found.values() if lists.files.keys() & {".text", ".skels"}]
 
 
 def _clips(folder: Path) -> Iterator[tuple[str, Path]]:
     """(split, folder) of each clip of the tools of 2025."""
-    for results in sorted((*folder.glob("*/results_dwpose"), *folder.glob("*/*/results_dwpose"))):
+    places = outside.entries(folder)
+    clips = (*places, *(clip for place in places for clip in outside.entries(place)))
+    for results in sorted(clip / "results_dwpose" for clip in clips):
+        if not outside.is_there(results):
+            continue
         clip = results.parent
         yield _split_of(clip.parent.name) if clip.parent != folder else "train", clip
 
@@ -211,7 +216,7 @@ def _clip_of(places: Sequence[Path], name: str) -> Path | None:
     for place in places if name else ():
         for one in (name, name.rpartition("/")[2]):
             clip = finding.inside(place, one)
-            if os.path.isdir(clip / "results_dwpose"):
+            if outside.is_folder(clip / "results_dwpose"):
                 return clip
     return None
 

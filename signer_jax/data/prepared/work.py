@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from signer_jax import mirror, storage
+from signer_jax import mirror, outside, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.estimators.opening import Estimator
@@ -40,7 +40,7 @@ from signer_jax.data.prepared.layout import (
 )  # fmt: skip
 from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
-from signer_jax.errors import SignerError
+from signer_jax.errors import SignerError, Trouble
 from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
 from signer_jax.object_store import reaching, store
 from signer_jax.outside import reason_of, told
@@ -233,7 +233,7 @@ def _key(chunk: Sequence[Found], job: Job) -> str:
     said = hashlib.sha256(rules.encode())
     for found in chunk:
         said.update(sharing.told(found, job.source))
-        if isinstance(found, Item) and found.pose is not None and found.pose.is_dir():
+        if isinstance(found, Item) and found.pose is not None and outside.is_folder(found.pose):
             said.update(b"counted from its first number")
         for file, there in _files_of(found):
             said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
@@ -274,9 +274,9 @@ def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    if not path.is_dir():
+    if not outside.is_folder(path):
         return [path]
-    return [file for file in sorted(path.iterdir()) if file.is_file() and not is_coming(file)]
+    return [file for file in sorted(path.iterdir()) if outside.is_file(file) and not is_coming(file)]
 
 
 def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
@@ -285,6 +285,8 @@ def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[
     """
     try:
         table = table_of(out, name)
+    except Trouble:  # nobody knows what is there
+        raise
     except SignerError:
         return False
     if table.get("items") != key:
