@@ -98,6 +98,11 @@ def add(commands: Any) -> None:
         help="of wlasl its first K glosses alone, which nslt_K.json lists: 100, 300, 1000 or 2000",
     )  # fmt: skip
     parser.add_argument(
+        "--forget", action="store_true",
+        help="take samples out of the set that the source no longer gives; else they stay, which ends with code 2, or "
+        "nothing is changed",
+    )  # fmt: skip
+    parser.add_argument(
         "--per-part",
         type=int,
         metavar="N",
@@ -168,7 +173,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"signer: {shown(line)}", file=sys.stderr)
     job = work.Job(
         arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses,
-        remarks,
+        remarks, arguments.forget,
     )  # fmt: skip
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work

@@ -42,6 +42,7 @@ class Job:
     estimator: Estimator | None = None  # of poses that the dataset lacks
     glosses: Glosses | None = None  # for texts without any
     remarks: Sequence[str] = ()  # what is to be told of the source, in lines
+    forget: bool = False  # takes out what the set has and the source no longer gives
 
 
 def usual_part(how: How) -> int:

@@ -6,6 +6,7 @@ what is whole and makes the rest, to the same bytes. Memory holds one item's pos
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from signer_jax import mirror, outside, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
 from signer_jax.data.glossing import UNGLOSSED, glossed, unglossed
-from signer_jax.data.prepared import sharing, summary
+from signer_jax.data.prepared import gone, sharing, summary
 from signer_jax.data.prepared.checksums import checksum, file_sum, is_coming
 from signer_jax.data.prepared.claim import Job, about_of, claim
 from signer_jax.data.prepared.layout import (
@@ -38,8 +39,9 @@ from signer_jax.data.prepared.layout import (
 )  # fmt: skip
 from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
-from signer_jax.errors import SignerError, Trouble
+from signer_jax.errors import SignerError, Trouble, one_line
 from signer_jax.json_files import LISTS, MANIFEST, read_json
+from signer_jax.mirror_places import shown
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
 
@@ -50,21 +52,24 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     """Makes the parts of one of several workers, keeps those that are whole, and puts the set together where all
     workers are done: whether this one did.
 
-    Raises `SignerError` where the folder holds another set, or something else.
+    Raises `SignerError` where the folder holds another set, or something else; where the set has samples that the
+    source no longer gives (`gone`), unless the job forgets them: before anything is changed if they cannot stay, else
+    when all the rest is done.
     """
     begun = claim(job, workers)
     shares = begun.get("shares", sharing.TURNS)
     what = f"prepare {worker}/{workers}" if workers > 1 else "prepare"
     own = f"-{worker:04d}of{workers:04d}"
     far = mirror.bring(job.out, _is_large, lambda name: own in name)
-    # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
-    storage.discard(_done_file(job.out, worker, workers))
-    storage.discard(job.out / "index.json")
     listings = {
         split: sharing.counted(job.items(split), job.source, shares, f"{what}: counting {split}")
         for split in job.splits
     }
     places = {split: sharing.share(one.count, worker, workers, shares) for split, one in listings.items()}
+    before, stay = _before(job, worker, workers, begun["per_part"], listings, places, far)
+    # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
+    storage.discard(_done_file(job.out, worker, workers))
+    storage.discard(job.out / "index.json")
     made: list[str] = []
     # Of what takes the time alone: of rows without files a thousand pass while one video is decoded.
     efforts = b"".join(one.efforts[places[split]] for split, one in listings.items())
@@ -79,18 +84,92 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             part = 0
             while chunk := list(islice(found, begun["per_part"])):
                 name = part_name(split, worker, workers, part)
-                if _whole(job.out, name, chunk, key := _key(chunk, job), far):
+                if name in stay or _whole(job.out, name, chunk, key := _key(chunk, job), far):
                     kept = sum(sharing.effort(found) == most for found in chunk)
                     bar.update(kept)
                     bar.initial += kept  # the estimate is of what is made
                 else:
-                    _make(job, name, split, chunk, key, tick)
+                    try:
+                        _make(job, name, split, chunk, key, tick, before[split])
+                    except _Fewer as fewer:
+                        stay[name] = _staying(job.out, name, fewer.lost, before[split], chunk, far)
                 made.append(name)
                 part += 1
+            _sweep(job.out, gone.parts_of(job.out, split, worker, workers, far).difference(made))
     listed = {split: listing.json() for split, listing in listings.items()}
-    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": list(job.remarks)}
+    remarks = list(job.remarks)
+    if lost := [one for name in made for one in stay.get(name, ())]:
+        remarks.append(
+            f"the set has {gone.told(lost)}: their parts stay as they were, without what else is new there; bring it "
+            "back, or add --forget to take them out"
+        )
+    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": remarks}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
-    return merge(job.out, wait=False)
+    whole = merge(job.out, wait=False)
+    if lost:
+        raise SignerError(f"{job.out}: {remarks[-1]}")
+    return whole
+
+
+def _before(
+    job: Job, worker: int, workers: int, per_part: int, listings: Mapping[str, sharing.Listing],
+    places: Mapping[str, slice], far: Mapping[str, int],
+) -> tuple[dict[str, gone.Before], dict[str, list[gone.Lost]]]:  # fmt: skip
+    """What the worker's parts of each split have, and which of them stay, as the source no longer gives all of it."""
+    try:
+        listed = set(read_json(_done_file(job.out, worker, workers), LISTS)["parts"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        listed = None  # of a pass that was not over all that there are
+    before: dict[str, gone.Before] = {}
+    stay: dict[str, list[gone.Lost]] = {}
+    for split, listing in listings.items():
+        parts = gone.parts_of(job.out, split, worker, workers)
+        there = before[split] = gone.Before(job.out, parts if listed is None else parts & listed, _maker(job.how))
+        lost = there.gone(listing.names, listing.gives)
+        if job.forget:
+            _say_forgotten(job.out, lost)
+            there.forget(lost)
+            continue
+        own = listing.names[places[split]]
+        for name in sorted({one.part for one in lost}):
+            at = int(name.rpartition("-")[2]) * per_part
+            if not (there.is_of(name, own[at : at + per_part]) and _intact(job.out, table_of(job.out, name), far)):
+                raise SignerError(
+                    f"{job.out}: nothing was changed, as the set has {gone.told(lost)}, which cannot stay beside what "
+                    "is new: the list is another one, or their part is damaged; bring it back, or add --forget to take "
+                    "them out"
+                )
+            stay[name] = [one for one in lost if one.part == name]
+    return before, stay
+
+
+def _say_forgotten(out: Path, lost: Sequence[gone.Lost]) -> None:
+    if lost:
+        print(one_line(shown(f"signer: {out}: forgets {gone.told(lost)}")), file=sys.stderr)
+
+
+def _staying(
+    out: Path, name: str, lost: list[gone.Lost], before: gone.Before, chunk: Sequence[Found], far: Mapping[str, int]
+) -> list[gone.Lost]:  # fmt: skip
+    """The samples for which a part stays that would have fewer. Raises `SignerError` where it cannot."""
+    if before.is_of(name, [gone.mark_of(found.name) for found in chunk]) and _intact(out, table_of(out, name), far):
+        return lost
+    raise SignerError(
+        f"{out}: the set has {gone.told(lost)}, which cannot stay beside what is new: the list is another one; bring "
+        "it back and run the same command, or add --forget to take them out"
+    )
+
+
+def _sweep(out: Path, beyond: Iterable[str]) -> None:
+    """Removes parts beyond the end of a list that has become shorter, whose samples are in others by now, or gone."""
+    for name in (names := sorted(beyond)):
+        for ending in ("json", f"{TEXT}.arrayrecord", f"{MOTION}.arrayrecord"):
+            storage.discard(out / PARTS / f"{name}.{ending}")
+    if names:
+        print(
+            one_line(shown(f"signer: {out}: removed beyond the end of the source's list: {', '.join(names)}")),
+            file=sys.stderr,
+        )
 
 
 def _key(chunk: Sequence[Found], job: Job) -> str:
@@ -162,6 +241,11 @@ def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[
         return False
     if table.get("times") != _times(chunk) and table.get("sums") != _sum_of(map(_sums, chunk)):
         return False
+    return _intact(out, table, far)
+
+
+def _intact(out: Path, table: Mapping[str, Any], far: Mapping[str, int]) -> bool:
+    """Whether a part has the bytes that were written."""
     for file, said in table["files"].items():
         path = out / PARTS / file
         if far.get(f"{PARTS}/{file}") == said["bytes"]:
@@ -175,11 +259,28 @@ def _sum_of(sums: Iterable[Sequence[str]]) -> str:
     return hashlib.sha256(repr(list(sums)).encode()).hexdigest()
 
 
-def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None]) -> None:
-    """Writes a part: its two files, then its table."""
+class _Fewer(Exception):
+    """A part would lack what the set has."""
+
+    def __init__(self, lost: list[gone.Lost]) -> None:
+        super().__init__()
+        self.lost = lost
+
+
+def _maker(how: How) -> str:
+    """By whom glosses are that a program makes."""
+    return how.glosses.partition(" ")[0]
+
+
+def _make(
+    job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None],
+    before: gone.Before,
+) -> None:  # fmt: skip
+    """Writes a part: its two files, then its table. Raises `_Fewer`, and leaves what is there, where it would have less
+    than was there `before`.
+    """
     folder = job.out / PARTS
     table = folder / f"{name}.json"
-    storage.discard(table)  # of other items, or damaged
     files = {kind: folder / f"{name}.{kind}.arrayrecord" for kind in (TEXT, MOTION)}
     said = _Table()
     times = _times(chunk)  # what is changed while it is read is read again
@@ -187,7 +288,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
-        glossed_by = job.how.glosses.split(" ")[0]
+        glossed_by = _maker(job.how)
         named = [_named(found, job.how) for found in chunk]
         every = job.how.glosses_for == "all"
         given = glossed(named, job.glosses, glossed_by, every) if job.glosses else named
@@ -207,6 +308,10 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                     if text is not None:
                         write_text(text)
             tick(found)
+        if (lost := before.fewer(name, said.kept, chunk)) and not job.forget:
+            raise _Fewer(lost)
+        _say_forgotten(job.out, lost)
+        storage.discard(table)  # of other items, or damaged
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
     for kind, path in files.items():
