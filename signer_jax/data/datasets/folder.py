@@ -67,12 +67,14 @@ def remarks(source: str | Path) -> list[str]:
     return [one_line(f"{file}: columns that are not read: {named}{more}; known: {', '.join(_COLUMNS)}")]
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split in the table's order; without a table what is found, by its names."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split in the table's order; without a table what is found, by its names. Without `media` a row is
+    its text and glosses, and what else it names is not looked for.
+    """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
     file = _table(folder)
-    return _of_table(folder, file, _rows(file), split) if file else _of_files(folder, split)
+    return _of_table(folder, file, _rows(file), split, media) if file else _of_files(folder, split)
 
 
 def _table(folder: Path) -> Path | None:
@@ -92,7 +94,7 @@ def _split(row: tables.Row) -> str:
     return split if not row.fault and _PLAIN.fullmatch(split) else "train"
 
 
-def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) -> Iterator[Found]:
+def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str, media: bool) -> Iterator[Found]:
     names = Names()
     for row in rows:
         if _split(row) != split:
@@ -111,8 +113,8 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             if by and by not in _BY:
                 raise Lacking("unknown glosses_by", by[:40])
             seconds = finding.seconds_of(given("start", ""), given("end", ""))
-            video = _place(folder, given("video"), finding.PICTURES, "video file")
-            pose = _place(folder, given("pose"), _POSE_FRAMES, "pose file")
+            video = _place(folder, given("video") if media else None, finding.PICTURES, "video file")
+            pose = _place(folder, given("pose") if media else None, _POSE_FRAMES, "pose file")
             fps = _rate(given("fps", ""))
             language = _code(given("language", ""), iana_of, "language is no sign language", "ase or gsg")
             spoken = _code(given("spoken", ""), spoken_code, "spoken is no language", "en or de")

@@ -82,8 +82,11 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split's table in its order, then what no row names; without a table the clips by their names."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split's table in its order, then what no row names; without a table the clips by their names.
+
+    Without `media` a row is its text, whatever files there are, and none is looked for.
+    """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
     found = _table(folder, split)
@@ -92,7 +95,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     file, times = found
     columns = ("VIDEO_NAME", "SENTENCE_NAME", f"START{times}", f"END{times}", "SENTENCE")
     rows = tables.rows(file, columns, delimiter="\t")
-    folders = _Folders(folder, split)
+    folders = _Folders(folder, split) if media else _Folders(folder, split, ())
     return _with_table(file, rows, columns, folders, split, _cut_times(folder, split) if folders.any() else {})
 
 

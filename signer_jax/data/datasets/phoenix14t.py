@@ -67,13 +67,15 @@ def sentences(source: str | Path, split: str) -> Iterator[Found]:
     return _sentences(file, rows, columns, split)
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split's table, in its order, with their recordings. Raises `SignerError` as `sentences`."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split's table, in its order, with their recordings; without `media` none is looked for. Raises
+    `SignerError` as `sentences`.
+    """
     found = sentences(source, split)
     table = _table(Path(source), split)
     assert table is not None
     frames = table[0] / _FRAMES.format(split)
-    there = frames if outside.is_folder(frames) else None
+    there = frames if media and outside.is_folder(frames) else None
     return (_recorded(one, there, split) for one in found)
 
 

@@ -63,8 +63,9 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The lines of the split, then the clips of which no line is.
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The lines of the split, then the clips of which no line is. Without `media` a line is its text, and no poses are
+    looked for; of a split without lines the clips come all the same.
 
     Raises `SignerError`, before the first, where files whose lines belong together have not as many.
     """
@@ -72,25 +73,28 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     finding.check_split(split, splits(folder), folder)
     found = [lists for lists in _lists(folder) if lists.split == split]
     lengths = [tables.check_parallel(list(lists.files.values())) for lists in found]
-    return _items(folder, found, lengths, split)
+    return _items(folder, found, lengths, split, media)
 
 
-def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str) -> Iterator[Found]:
+def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str, media: bool) -> Iterator[Found]:
     names, taken = Names(), set[Path]()
     for lists, length in zip(found, lengths, strict=True):
-        yield from _of_lines(folder, lists, length, names, taken)
+        yield from _of_lines(folder, lists, length, names, taken if media else None)
+    if found and not media:
+        return
     for theirs, clip in _clips(folder):
         if theirs == split and clip not in taken:
             yield _of_clip(folder, clip, split, names, bool(found))
 
 
-def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set[Path]) -> Iterator[Found]:
-    skels = lists.files.get(".skels")
+def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set[Path] | None) -> Iterator[Found]:
+    """The lines' samples with their poses; clips become `taken`, of which None says that texts alone are wanted."""
+    skels = lists.files.get(".skels") if taken is not None else None
     texts = {ending: file for ending, file in lists.files.items() if ending != ".skels"}
     file = next(iter(lists.files.values()))
     heads = chain(tables.heads(skels, _HEAD), repeat(b"")) if skels else repeat(b"")
     language, spoken = _languages(lists.part or folder.name)
-    has_clips = not skels and any(_clips(folder))
+    has_clips = taken is not None and not skels and any(_clips(folder))
     results = outside.entries(folder, "*_results")
     places = (file.parent, *(place for place in results if _split_of(place.name) == lists.split))
     lines = tables.parallel(list(texts.values()), length)
@@ -110,7 +114,7 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
                 if not head.strip():
                     raise Lacking("no poses", "a blank line")
                 media = {"pose": skels, "line": line - 1}
-            elif clip := _clip_of(places, row.cells.get(".files", "")):
+            elif taken is not None and (clip := _clip_of(places, row.cells.get(".files", ""))):
                 if clip in taken:
                     raise Lacking("clip of another line", one_line(str(clip.relative_to(folder))))
                 taken.add(clip)
