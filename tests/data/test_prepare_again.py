@@ -1,7 +1,10 @@
 """The same `signer prepare` again, where the source has lost files, or rows, since: what the set has stays."""
 
+import errno
 import hashlib
+import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from filmed import even, film, posed
 
 from signer_jax.cli.main import main
 from signer_jax.data.datasets.item import Found, Item, Left
-from signer_jax.data.prepared import gone, layout, work
+from signer_jax.data.prepared import gone, layout, taking, work
 from signer_jax.data.prepared.taking import How
 from signer_jax.errors import SignerError
 
@@ -129,6 +132,38 @@ def test_a_video_that_is_damaged_by_now_stays_as_it_was(source, capsys):
     assert "(c2), which cannot stay beside what is new" in capsys.readouterr().err
     assert prepare(source, "--forget") == 0 and kept(out) == ["c0", "c1", "c3"]
     assert "forgets 1 sample that the source no longer gives (c2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_breaks_off_in_a_video_leaves_it_in(number, source, monkeypatch, capsys):
+    """Whichever read of the file it is."""
+    out, reads, failed = source.parent / "set", 0, 0
+    assert prepare(source) == 0
+
+    class Disk(io.BufferedReader):
+        def read(self, *size):
+            nonlocal reads
+            reads += 1
+            if reads == failing:
+                raise OSError(number, os.strerror(number))
+            return super().read(*size)
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *mode, **named: (Disk(io.FileIO(self)) if self.name == "c1.mp4"
+                                                    else opened(self, *mode, **named)),
+    )  # fmt: skip
+    for failing in range(1, 100):
+        shutil.rmtree(out)
+        taking._known_facts.cache_clear()
+        reads = 0
+        code = prepare(source)
+        if reads < failing:
+            break
+        failed += code == 1
+        assert code == 1 or (code == 0 and "c1" in kept(out)), failing
+    assert code == 0 and failed > 2 and kept(out) == ["c0", "c1", "c2", "c3"]
+    assert f"c1.mp4: cannot be read ({os.strerror(number).lower()})" in capsys.readouterr().err.lower()
 
 
 def test_a_part_that_is_damaged_cannot_stay(source, capsys):

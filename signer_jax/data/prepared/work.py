@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
+
 from signer_jax import mirror, outside, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
@@ -333,6 +335,17 @@ def _named(found: Found, how: How) -> Found:
     return replace(found, language=found.language or how.language, spoken=spoken)
 
 
+def _check_lasting(item: Item, why: LeftOut) -> None:
+    """Raises `Trouble` where a disk or a network was in the way of a reader that took it for a damaged file. FFmpeg's
+    own errors, some of which have the same numbers, are of the file's bytes.
+    """
+    cause: BaseException | None = why
+    while cause is not None:
+        if isinstance(cause, OSError) and not isinstance(cause, av.FFmpegError):
+            outside.check_lasting(item.video or item.pose or item.came_from, cause)
+        cause = cause.__context__
+
+
 class _Table:
     """What becomes of the items of a part."""
 
@@ -358,6 +371,7 @@ class _Table:
             text = text_record(taken, job.dataset, origin) if kept["text"] else None
             motion = motion_record(taken, job.dataset, origin) if moves else None
         except LeftOut as why:
+            _check_lasting(found, why)
             self._leave(found.name, why.reason, found.came_from, why.detail, "taken")
             return None, None
         except TooLarge as why:
