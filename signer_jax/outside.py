@@ -3,10 +3,11 @@ may make a reader run into is one line.
 """
 
 import errno
+import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,61 @@ def passing(error: BaseException) -> bool:
 def told(error: OSError, message: str) -> SignerError:
     """The message as `Trouble` where the error is `passing`, as any mistake else."""
     return (Trouble if passing(error) else SignerError)(message)
+
+
+def check_lasting(path: str | Path, error: OSError) -> None:
+    """Raises `Trouble` where an error is `passing`: what is there cannot be told from what is not."""
+    if passing(error):
+        raise told(
+            error, f"{path}: cannot be read ({reason_of(error)}); check the disk or the network, and start again"
+        ) from None
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there. Raises `Trouble` where a disk or a network is in the way, which Python's own of this
+    name, from 3.14 on of paths too, take for no.
+    """
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a plain file is there. Raises `Trouble` as `is_folder`."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether anything is there. Raises `Trouble` as `is_folder`."""
+    return bool(_mode(path))
+
+
+def _mode(path: str | Path, look: Callable[[str | Path], os.stat_result] | None = None) -> int:
+    """0 of what is not there, or may not be looked at."""
+    try:
+        return (look or os.stat)(path).st_mode
+    except OSError as error:
+        check_lasting(path, error)
+    except ValueError:  # a null in its name
+        pass
+    return 0
+
+
+def unlisted(error: OSError) -> SignerError:
+    """What becomes of a folder that cannot be listed, as `os.walk` tells it: what is in it is not passed over."""
+    return told(error, f"{error.filename}: cannot be listed ({reason_of(error)}); check the disk and its rights")
+
+
+def entries(folder: str | Path, pattern: str = "*") -> list[Path]:
+    """What a folder holds whose names match, by name; nothing of what is no folder.
+
+    Raises `Trouble` as `is_folder`, and `SignerError` for what may not be listed: `Path.glob` gives nothing of these.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unlisted(error) from None
+    return [Path(folder, name) for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
 
 def check_local(path: str, name: str) -> None:
@@ -84,14 +140,24 @@ def check_inside(folder: str | Path, names: Iterable[str], mend: str) -> None:
     """Raises `SignerError` where one of these names in a folder of ours is a link that leads out of it.
 
     What a name is in a folder that somebody gave is theirs to say, where it leads is not: a link would have other files
-    read, or written over, than those of the folder. The folder's own path may be a link.
+    read, or written over, than those of the folder. The folder's own path may be a link. Raises `Trouble` where the
+    disk does not say where one leads.
     """
     folder = Path(folder)
-    home = os.path.realpath(folder)
+    home = _real(folder)
     for name in names:
         place = os.path.join(folder, name)
-        if os.path.lexists(place) and not _within(os.path.realpath(place), home):
+        if not _within(_real(place), home) and _mode(place, os.lstat):
             raise SignerError(f"{place}: is a link out of its folder; {mend}")
+
+
+def _real(path: str | Path) -> str:
+    """Without links. Raises `Trouble` as `is_folder`: what cannot be looked at would be taken for no link."""
+    try:
+        return os.path.realpath(path, strict=True)
+    except OSError as error:
+        check_lasting(path, error)
+        return os.path.realpath(path)
 
 
 def check_tree(folder: str | Path, mend: str) -> None:

@@ -1,6 +1,7 @@
 """A message is one line that a terminal shows as it is, whatever the data that it quotes."""
 
 import errno
+import os
 
 import pytest
 from fuzz import memory
@@ -70,3 +71,31 @@ def test_a_name_of_megabytes_is_compared_at_once():
     """Their comparison took 250 MB for 5."""
     assert memory.allocated(lambda: closest("ab" * 2_000_000, ["x" * 10] * 400)) < 20 << 20
     assert "'abc'" in closest("abd", ["abc"])
+
+
+def test_what_a_disk_does_not_say_today_is_not_taken_for_nothing(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").touch()
+    (tmp_path / "folder" / "out").symlink_to("/etc/hostname")
+    looks = {
+        "stat": (outside.is_folder, outside.is_file, outside.is_there), "listdir": (outside.entries,),
+        "lstat": (lambda folder: outside.check_inside(folder, ("out",), "copy it"),),
+    }  # fmt: skip
+    for number, what in ((errno.ESTALE, "stale file handle"), (errno.EIO, "input/output error")):
+        for name, asked in looks.items():
+
+            def fails(path, number=number, **_):
+                raise OSError(number, os.strerror(number), str(path))
+
+            for look in asked:
+                with monkeypatch.context() as patch:
+                    patch.setattr(os, name, fails)
+                    with pytest.raises(Trouble, match=rf"cannot be (read|listed) \({what}\); check the disk"):
+                        look(tmp_path / "folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Denied", str(path))))
+        with pytest.raises(SignerError, match=r"folder: cannot be listed \(denied\); check the disk and its rights"):
+            outside.entries(tmp_path / "folder")
+    assert [file.name for file in outside.entries(tmp_path / "folder", "*.txt")] == ["a.txt"]
+    assert not outside.entries(tmp_path / "none") and not outside.entries(tmp_path / "folder" / "a.txt")
+    assert outside.is_folder(tmp_path / "folder") and not outside.is_folder("a\0") and not outside.is_file(tmp_path)

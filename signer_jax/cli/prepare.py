@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ESTIMATORS = ("dwpose", "mediapipe")
 DATASETS = ("how2sign", "prompt2sign", "wlasl", "phoenix14t", "csl_daily", "aslg_pc12", "openvid", "folder")
+_OF_TEXTS = ("how2sign", "prompt2sign", "phoenix14t", "csl_daily", "folder")  # which are texts without their media, too
 _SHARD = re.compile(r"(\d{1,4})/(\d{1,4})")
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
@@ -93,10 +95,19 @@ def add(commands: Any) -> None:
         "--spoken", metavar="CODE",
         help="the language (IANA code such as en) of texts for which the dataset names none",
     )  # fmt: skip
-    parser.add_argument("--video", choices=("bytes", "none"), default="bytes", help="keep the encoded videos (bytes)")
+    parser.add_argument(
+        "--video", choices=("bytes", "none"), default="bytes",
+        help="keep the encoded videos (bytes); with --poses none, none takes a dataset's texts alone, and looks for no "
+        "other files",
+    )  # fmt: skip
     parser.add_argument(
         "--subset", type=int, metavar="K",
         help="of wlasl its first K glosses alone, which nslt_K.json lists: 100, 300, 1000 or 2000",
+    )  # fmt: skip
+    parser.add_argument(
+        "--forget", action="store_true",
+        help="take samples out of the set that the source no longer gives; else they stay, which ends with code 2, or "
+        "nothing is changed",
     )  # fmt: skip
     parser.add_argument(
         "--per-part",
@@ -161,15 +172,19 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.video, arguments.prompts, glosses_by, arguments.glosses_for, language, spoken, arguments.clean,
     )  # fmt: skip
 
+    texts_alone = how.video == how.poses == "none" and arguments.dataset in _OF_TEXTS
+    wanted = {"media": False} if texts_alone else {}
+
     def items(split: str) -> "Iterable[Found]":
-        return reader.items(source, split, **chosen)
+        found = reader.items(source, split, **chosen, **wanted)
+        return map(_without_media, found) if texts_alone else found
 
     remarks = reader.remarks(source) if hasattr(reader, "remarks") else []
     for line in remarks:
         print(f"signer: {shown(line)}", file=sys.stderr)
     job = work.Job(
         arguments.dataset, source, out, how, splits, items, arguments.per_part, arguments.subset, estimator, glosses,
-        remarks,
+        remarks, arguments.forget,
     )  # fmt: skip
     begun = (out / "about.json").exists() and work.about_of(out)["workers"]
     if arguments.shard is None and begun and begun > 1:  # its workers have done the work
@@ -179,6 +194,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"worker {worker} of {workers} is done; the set is put together when all are")
         return
     _say(out, remarks)
+
+
+def _without_media(found: "Found") -> "Found":
+    """Of what has no text either, a clip of no table, no file is read only to be told."""
+    from signer_jax.data.datasets.item import Left
+
+    return found if isinstance(found, Left) else replace(found, video=None, pose=None)
 
 
 def _of_run(folder: str) -> "tuple[Glosses, str]":

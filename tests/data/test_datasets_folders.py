@@ -4,6 +4,7 @@ import os
 import unicodedata
 from pathlib import Path
 
+import passing_faults
 import pytest
 
 from signer_jax.data.datasets import folder, openvid
@@ -181,6 +182,7 @@ def test_without_a_table_what_is_there_is_paired_by_its_names(tmp_path):
     }  # fmt: skip
     assert [one.name for one in found(folder, tmp_path, "dev")[0]] == ["b"]
     assert [one.pose for one in found(folder, tmp_path, "test")[0]] == [tmp_path / "test/deep/c.pose"]
+    passing_faults.check_each(lambda: [found(folder, tmp_path, split) for split in folder.splits(tmp_path)], tmp_path)
 
 
 def test_a_video_has_no_other_persons_pose(tmp_path):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import passing_faults
 import pytest
 
 from signer_jax.cli.main import main
@@ -154,6 +155,9 @@ def test_a_clip_is_of_its_own_split_and_of_one_line(tmp_path):
         ("y/0001", "clip of another line", "train_results/0001"), ("0002", "no poses", "")
     ]  # fmt: skip
     assert [(one.text, one.pose.parent.parent) for one in found(tmp_path, "dev")[0]] == [("d", dev)]
+    passing_faults.check_each(
+        lambda: [found(tmp_path, split) for split in prompt2sign.splits(tmp_path)], tmp_path
+    )  # also of two levels of folders
 
 
 def test_another_folder_is_refused(tmp_path):

@@ -26,7 +26,7 @@ from signer_jax.cli.main import main
 from signer_jax.cli.prepare import DATASETS
 from signer_jax.data import shards, streams, windows
 from signer_jax.data.datasets.item import Item, Left
-from signer_jax.data.prepared import layout, leakage, looking, reading, sharing, taking, work
+from signer_jax.data.prepared import claim, layout, leakage, looking, reading, sharing, taking, work
 from signer_jax.data.prepared.taking import ASSUMED, FILLED, HOLES, SEVERAL, How
 from signer_jax.data.shards import Shard
 from signer_jax.errors import SignerError
@@ -218,8 +218,8 @@ def test_a_kill_costs_less_where_an_item_takes_long(tmp_path, monkeypatch):
     assert work.work(own) and contents(own.out)
     many = replace(own, out=tmp_path / "many", how=How())
     assert work.work(many) and len(list((many.out / layout.PARTS).glob("train*.json"))) == 1
-    assert work.usual_part(How(fps=25)) == work.usual_part(How(poses="dwpose", poses_by="dwpose (…)")) == 32
-    assert work.usual_part(How(size=(16, 16), video="none")) == 256
+    assert claim.usual_part(How(fps=25)) == claim.usual_part(How(poses="dwpose", poses_by="dwpose (…)")) == 32
+    assert claim.usual_part(How(size=(16, 16), video="none")) == 256
 
 
 def test_parts_are_as_large_as_they_were_begun_where_nobody_says_it(tmp_path, capsys):
@@ -419,6 +419,20 @@ def test_of_workers_that_begin_at_once_and_differ_one_is_refused(made, tmp_path,
     with pytest.raises(SignerError, match=r"was begun with how: fps 10, not 0\.0; go on"):
         work.claim(job(made[0], out), 1)
     assert work.about_of(out)["how"]["fps"] == 10
+
+
+def test_a_run_that_makes_glosses_may_lie_elsewhere_and_be_no_other(made, tmp_path):
+    def own(glosses: str) -> work.Job:
+        return replace(job(made[0], tmp_path / "out"), how=How(glosses=glosses))
+
+    sums = ["0" * 64, "1" * 64]
+    first = f"slul (runs/a, parameters {sums[0]})"
+    claim.claim(own(first), 1)
+    for folder in ("runs/a/", "/mnt/b (copy, parameters 2)", "gs://bucket/a"):
+        assert claim.claim(own(f"slul ({folder}, parameters {sums[0]})"), 1)["how"]["glosses"] == first
+    for other in (f"slul (runs/a, parameters {sums[1]})", f"teacher (runs/a, parameters {sums[0]})", "rules"):
+        with pytest.raises(SignerError, match=r"was begun with how: glosses 'slul \(runs/a, parameters 0+\)', not '"):
+            claim.claim(own(other), 1)
 
 
 def test_a_set_that_was_begun_before_there_were_more_choices_is_gone_on_with(made, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import passing_faults
 import pytest
 from filmed import even, film, levels, openpose, posed
 from PIL import Image
@@ -77,6 +78,7 @@ class Set:
         assert all(count["items"] == count["kept"] + count["left_out"] for count in self.counts.values())
         assert sum(count["left_out"] for count in self.counts.values()) == len(self.report["left_out"])
         assert listing(dataset, stood_in(source)) == listing(dataset, source)
+        passing_faults.check_each(lambda: listing(dataset, source), source)
 
     def corpus(self, fps: float = 25) -> Corpus:
         shutil.rmtree(self.out.parent / "data", ignore_errors=True)

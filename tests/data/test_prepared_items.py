@@ -1,5 +1,6 @@
 """An item of a dataset as a prepared set keeps it: cut by real times, in one picture with its pose, or left out."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from signer_jax.data.prepared.taking import (
     LeftOut,
     take,
 )
+from signer_jax.errors import Trouble
 from signer_jax.pose import skeleton
 from signer_jax.pose.formats import pose_file
 from signer_jax.types import Pose
@@ -188,6 +190,17 @@ def pictures(folder: Path, *names: str) -> Path:
     for i, name in enumerate(names):
         Image.fromarray(np.full((HEIGHT, WIDTH, 3), 6 * i, np.uint8)).save(folder / name)
     return folder
+
+
+def test_a_picture_that_the_disk_does_not_give_leaves_nothing_out(tmp_path, monkeypatch):
+    item = Item("a", "train", video=pictures(tmp_path / "a", *(f"{i}.png" for i in range(8))), fps=25)
+
+    def fails(*_given, **_named):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Image, "open", fails)
+    with pytest.raises(Trouble, match=r"\.png: cannot be read \(stale file handle\)"):
+        take(item, How())
 
 
 def test_a_frame_in_two_formats_is_one_and_told(tmp_path):

@@ -205,6 +205,10 @@ def test_glosses_of_a_trained_run(tiny_run, source, tmp_path):
     made = dict(report["glosses_by"])
     assert made.pop("human") == 2 and set(made) <= {"slul", "none"} and made["none"] >= 1  # 早上好 has no such language
     assert re.fullmatch(rf"slul \({re.escape(str(tiny_run))}, parameters [0-9a-f]{{64}}\)", report["how"]["glosses"])
+    (tmp_path / "mounted").symlink_to(tiny_run)
+    for place in (f"{tiny_run}/", tmp_path / "mounted"):  # the same run
+        assert main([*words, "--glosses", f"slul:{place}"]) == 0
+    assert json.loads((tmp_path / "set" / "report.json").read_text()) == report
     folder = tmp_path / "annotated"
     folder.mkdir()
     rows = (source / "samples.csv").read_text().replace("doors.,,", "doors.,DOOR,human")

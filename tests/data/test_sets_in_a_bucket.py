@@ -530,6 +530,30 @@ def test_a_worker_fetches_what_its_share_reads(place, source, tmp_path, monkeypa
     assert prepare(raw, f"{raw}/set") == 2 and "lies in --source" in capsys.readouterr().err
 
 
+def test_what_the_sources_bucket_lost_stays_in_the_sets(place, source, tmp_path, monkeypatch, capsys):
+    """Another machine is at it, which has nothing here."""
+    url, objects = place
+    raw = put_raw(source, url.replace("sets/own", "theirs"))
+    assert prepare(raw, url) == 0
+    motions = {name: data for name, (data, _) in objects.items() if name.endswith(".motion.arrayrecord")}
+    object_store.store(url).rm_file(f"{raw}/c4.mp4")
+    elsewhere(monkeypatch, tmp_path)
+    capsys.readouterr()
+    assert prepare(raw, url) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"signer: {url}: the set has 1 sample that the source no longer gives (c4): their parts")
+    assert motions == {name: data for name, (data, _) in objects.items() if name.endswith(".motion.arrayrecord")}
+    assert len(corpus(tmp_path / "all", url).motions("train")) == 8
+    elsewhere(monkeypatch, tmp_path, "third")
+    assert prepare(raw, url, "--forget") == 0 and len(corpus(tmp_path / "less", url).motions("train")) == 7
+    table = object_store.store(url).cat_file(f"{raw}/samples.csv").decode().splitlines()
+    object_store.store(url).pipe_file(f"{raw}/samples.csv", "\n".join([*table[:4], table[-1]]).encode())
+    elsewhere(monkeypatch, tmp_path, "fourth")
+    assert prepare(raw, url) == 2 and "nothing was changed" in capsys.readouterr().err
+    assert prepare(raw, url, "--forget") == 0 and len(corpus(tmp_path / "few", url).motions("train")) == 3
+    assert [name.rpartition("/")[2][:5] for name in objects if name.endswith(".motion.arrayrecord")] == ["train"]
+
+
 def test_folders_of_pictures_are_fetched_by_who_takes_them(bucket, tmp_path):
     for name in "ab":
         (tmp_path / "source" / name).mkdir(parents=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -48,12 +49,14 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
 def _pairs(folder: Path) -> list[tuple[str, Path, Path]]:
     """(split, English, glosses) of each pair."""
     found = []
-    places = [f"{place}*.en{end}" for place in ("", "*/") for end in ("", ".txt")]
-    for english in sorted(file for place in places for file in folder.glob(place)):
+    places = [folder, *outside.entries(folder)]
+    for english in sorted(
+        file for place in places for end in (".en", ".en.txt") for file in outside.entries(place, f"*{end}")
+    ):
         match = _ENGLISH.fullmatch(english.name)
-        if match and english.is_file():
+        if match and outside.is_file(english):
             asl = english.with_name(f"{match[1]}.asl{match[2] or ''}")
-            if not asl.is_file():
+            if not outside.is_file(asl):
                 raise SignerError(f"{english}: has no {asl.name} beside it; download both again")
             named = _SPLIT.search(match[1])
             found.append((finding.our_split(named[1].lower()) if named else "train", english, asl))

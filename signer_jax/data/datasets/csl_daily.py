@@ -60,13 +60,14 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
     """The recordings of the split in the order of the file that notes them. Those of no split, or of one that is none,
-    come out of the first split as left out.
+    come out of the first split as left out. Without `media` they are texts and glosses, and no frames are looked for.
     """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
-    frames = next((folder / place for place in _FRAMES if (folder / place).is_dir()), None)
+    places = _FRAMES if media else ()
+    frames = next((folder / place for place in places if outside.is_folder(folder / place)), None)
     split_file = finding.first_there(folder, _SPLIT_FILES)
     noted = finding.first_there(folder, _TABLES + _PICKLES)
     if split_file and noted:
@@ -173,5 +174,5 @@ def _items(
         yield Item(
             name, split, text, language=LANGUAGE, spoken=SPOKEN, glosses=tuple(glosses.split()), glosses_by="human",
             signer=signer or (match[1] if match else ""), video=video,
-            fps=FPS if video and video.is_dir() else None, came_from=finding.place(file, row.line),
+            fps=FPS if video and outside.is_folder(video) else None, came_from=finding.place(file, row.line),
         )  # fmt: skip

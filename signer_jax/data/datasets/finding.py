@@ -7,13 +7,12 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from signer_jax import outside
 from signer_jax.data.datasets.item import Left, Seconds, composed
 from signer_jax.data.tables import Row
-from signer_jax.errors import SignerError, closest, one_line, piled
+from signer_jax.errors import SignerError, Trouble, closest, one_line, piled
 
 SPLITS = ("train", "dev", "test")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
@@ -89,7 +88,7 @@ def check_split(split: str, known: Sequence[str], source: Path) -> None:
 def check_folder(source: str | Path) -> Path:
     """The folder. Raises `SignerError` where there is none."""
     folder = Path(source)
-    if not folder.is_dir():
+    if not outside.is_folder(folder):
         raise SignerError(f"{folder}: is no folder; give the one that holds the dataset")
     return folder
 
@@ -97,29 +96,39 @@ def check_folder(source: str | Path) -> Path:
 def first_there(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of the places in the folder that is there, and in it."""
     for name in names:
-        if (folder / name).exists():
+        if outside.is_there(folder / name):
             outside.check_inside(folder, (name,), "give the folder that it leads to, or copy it here")
             return folder / name
     return None
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The place of what a table names in a folder, as the disk spells it. Raises `Lacking` where it leads out of it."""
+    """The place of what a table names in a folder, as the disk spells it.
+
+    Raises `Lacking` where it leads out of it. As all here that look at a disk it raises `Trouble` where that is in the
+    way: it would be as if a sample were not there.
+    """
     if not name:
         raise Lacking("no name")
     if _ABROAD.search(name) or piled(name):
         raise Lacking("path out of the folder", one_line(name[:200]))
     forms = (name,) if name.isascii() else (name, composed(name), unicodedata.normalize("NFD", name))
     for form in forms:
-        with suppress(OSError, ValueError):
-            there = os.lstat(os.path.join(folder, form))
+        try:
+            there = os.lstat(path := os.path.join(folder, form))
             break
+        except OSError as error:
+            outside.check_lasting(path, error)
+        except ValueError:
+            pass
     else:
         return folder / name
     if "/" not in form and not stat.S_ISLNK(there.st_mode):  # as nearly every one; what follows asks for each folder
         return folder / form
     try:
         outside.check_inside(folder, (form,), "copy it here")
+    except Trouble:
+        raise
     except SignerError as error:
         raise Lacking("path out of the folder", str(error)) from None
     return folder / form
@@ -135,6 +144,7 @@ def file_of(folder: Path, names: Iterable[str], what: str) -> Path:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
                 continue
+            outside.check_lasting(path, error)
             lacking = Lacking(f"unreadable {what}", f"{name}: {outside.reason_of(error)}")
             continue
         plain = stat.S_ISREG(status.st_mode)
@@ -149,10 +159,15 @@ def folder_of(folder: Path, names: Iterable[str], endings: Sequence[str], what: 
     lacking = Lacking(f"no {what}")
     for name in names:
         path = inside(folder, name)
-        if os.path.isdir(path):
-            if holds(path, endings):
-                return path
-            lacking = Lacking(f"empty {what}", name)
+        if outside.is_folder(path):
+            try:
+                if holds(path, endings):
+                    return path
+            except OSError as error:
+                outside.check_lasting(path, error)
+                lacking = Lacking(f"unreadable {what}", f"{name}: {outside.reason_of(error)}")
+            else:
+                lacking = Lacking(f"empty {what}", name)
     raise lacking
 
 
@@ -168,12 +183,11 @@ def recording_of(folder: Path, name: str, places: Iterable[str]) -> Path:
 
 
 def holds(folder: Path, endings: Sequence[str]) -> bool:
-    """Whether the folder has a file of one of the endings; it is not listed further than to the first."""
-    try:
-        with os.scandir(folder) as entries:
-            return any(entry.name.lower().endswith(tuple(endings)) for entry in entries)
-    except OSError:
-        return False
+    """Whether the folder has a file of one of the endings; it is not listed further than to the first. Raises `OSError`
+    where it cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        return any(entry.name.lower().endswith(tuple(endings)) for entry in entries)
 
 
 def seconds_of(start: str, end: str) -> Seconds:

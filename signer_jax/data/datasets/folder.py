@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -67,16 +68,18 @@ def remarks(source: str | Path) -> list[str]:
     return [one_line(f"{file}: columns that are not read: {named}{more}; known: {', '.join(_COLUMNS)}")]
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split in the table's order; without a table what is found, by its names."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split in the table's order; without a table what is found, by its names. Without `media` a row is
+    its text and glosses, and what else it names is not looked for.
+    """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
     file = _table(folder)
-    return _of_table(folder, file, _rows(file), split) if file else _of_files(folder, split)
+    return _of_table(folder, file, _rows(file), split, media) if file else _of_files(folder, split)
 
 
 def _table(folder: Path) -> Path | None:
-    found = sorted(file.name for file in folder.glob("*.csv"))
+    found = [file.name for file in outside.entries(folder, "*.csv")]
     if _TABLE not in found and len(found) > 1:
         raise SignerError(f"{folder}: has several csv files ({', '.join(found)[:200]}); name yours {_TABLE}")
     return finding.first_there(folder, [_TABLE] if _TABLE in found else found)
@@ -92,7 +95,7 @@ def _split(row: tables.Row) -> str:
     return split if not row.fault and _PLAIN.fullmatch(split) else "train"
 
 
-def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) -> Iterator[Found]:
+def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str, media: bool) -> Iterator[Found]:
     names = Names()
     for row in rows:
         if _split(row) != split:
@@ -111,8 +114,8 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str) 
             if by and by not in _BY:
                 raise Lacking("unknown glosses_by", by[:40])
             seconds = finding.seconds_of(given("start", ""), given("end", ""))
-            video = _place(folder, given("video"), finding.PICTURES, "video file")
-            pose = _place(folder, given("pose"), _POSE_FRAMES, "pose file")
+            video = _place(folder, given("video") if media else None, finding.PICTURES, "video file")
+            pose = _place(folder, given("pose") if media else None, _POSE_FRAMES, "pose file")
             fps = _rate(given("fps", ""))
             language = _code(given("language", ""), iana_of, "language is no sign language", "ase or gsg")
             spoken = _code(given("spoken", ""), spoken_code, "spoken is no language", "en or de")
@@ -139,7 +142,7 @@ def _place(folder: Path, name: str | None, frames: tuple[str, ...], what: str) -
     if not name:
         return None
     path = finding.inside(folder, name)
-    if os.path.isdir(path):
+    if outside.is_folder(path):
         return finding.folder_of(folder, (name,), frames, what.replace("file", "folder"))
     return finding.file_of(folder, (name,), what)
 
@@ -162,12 +165,16 @@ def _code(text: str, code_of: Callable[[str], str], fault: str, codes: str) -> s
 
 
 def _says_no_rate(path: Path | None) -> bool:
-    return path is not None and (path.is_dir() or path.suffix.lower() not in (*finding.VIDEOS, *_POSES))
+    return path is not None and (outside.is_folder(path) or path.suffix.lower() not in (*finding.VIDEOS, *_POSES))
+
+
+def _refuse(error: OSError) -> None:
+    raise outside.unlisted(error)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(split, name, path) of each video and pose. Links to folders are not followed, hidden ones are passed over."""
-    for where, below, files in os.walk(folder):
+    for where, below, files in os.walk(folder, onerror=_refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         first = Path(where).relative_to(folder).parts[:1]
         split = finding.our_split(first[0]) if first else ""

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -52,7 +53,7 @@ class _Folders:
 
     def __init__(self, source: Path, split: str, places: Sequence[str] = (_CLIPS, _WHOLE, _JSON, _POSE)) -> None:
         self.clips, self.whole, self.json, self.pose = (
-            folder if place in places and (folder := source / place.format(_THEIRS[split])).is_dir() else None
+            folder if place in places and outside.is_folder(folder := source / place.format(_THEIRS[split])) else None
             for place in (_CLIPS, _WHOLE, _JSON, _POSE)
         )
 
@@ -63,8 +64,8 @@ class _Folders:
         """What there is of each sentence, by its name: a clip or its poses, the first that there is."""
         found: dict[str, Path] = {}
         for folder, endings in ((self.clips, (*finding.VIDEOS, ".pose")), (self.pose, (".pose",)), (self.json, None)):
-            for path in sorted(folder.iterdir()) if folder else ():
-                if path.is_dir() if endings is None else path.suffix.lower() in endings:
+            for path in outside.entries(folder) if folder else ():
+                if outside.is_folder(path) if endings is None else path.suffix.lower() in endings:
                     name = path.name if endings is None else path.stem
                     found.setdefault(composed(name), path)
         return found
@@ -81,8 +82,11 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split's table in its order, then what no row names; without a table the clips by their names."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split's table in its order, then what no row names; without a table the clips by their names.
+
+    Without `media` a row is its text, whatever files there are, and none is looked for.
+    """
     folder = Path(source)
     finding.check_split(split, splits(folder), folder)
     found = _table(folder, split)
@@ -91,7 +95,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     file, times = found
     columns = ("VIDEO_NAME", "SENTENCE_NAME", f"START{times}", f"END{times}", "SENTENCE")
     rows = tables.rows(file, columns, delimiter="\t")
-    folders = _Folders(folder, split)
+    folders = _Folders(folder, split) if media else _Folders(folder, split, ())
     return _with_table(file, rows, columns, folders, split, _cut_times(folder, split) if folders.any() else {})
 
 

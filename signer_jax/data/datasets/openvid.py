@@ -38,7 +38,7 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
 
 def find_table(folder: Path) -> Path:
     mend = "give the folder that holds OpenVidHD.csv and video/"
-    there = [file for place in _PLACES for file in sorted((folder / place).glob("*.csv"))]
+    there = [file for place in _PLACES for file in outside.entries(folder / place, "*.csv")]
     known = [file for name in _KNOWN for file in there if file.name == name]
     if not known and len(there) > 1:
         raise SignerError(f"{folder}: has several tables ({', '.join(f.name for f in there)[:200]}); leave one of them")
@@ -46,7 +46,7 @@ def find_table(folder: Path) -> Path:
         raise SignerError(f"{folder}: has no csv; {mend}")
     table = (known or there)[0]
     outside.check_inside(folder, (str(table.relative_to(folder)),), mend)
-    if not (folder / VIDEOS).is_dir():
+    if not outside.is_folder(folder / VIDEOS):
         raise SignerError(f"{folder}: has no folder {VIDEOS}; extract the archives there")
     return outside.plain_file(table, mend)
 
@@ -72,6 +72,6 @@ def _items(file: Path, rows: Iterator[tables.Row], videos: Path, split: str) -> 
         yield Item(
             name, split, row.cells["caption"], spoken=SPOKEN, video=video, came_from=finding.place(file, row.line)
         )
-    for path in sorted(videos.iterdir()):
-        if path.is_file() and path.name not in names:
+    for path in outside.entries(videos):
+        if path.name not in names and outside.is_file(path):
             yield finding.lost(path.name, split, Lacking(SPARE), path.name)

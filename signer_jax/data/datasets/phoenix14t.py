@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -66,13 +67,15 @@ def sentences(source: str | Path, split: str) -> Iterator[Found]:
     return _sentences(file, rows, columns, split)
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The rows of the split's table, in its order, with their recordings. Raises `SignerError` as `sentences`."""
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The rows of the split's table, in its order, with their recordings; without `media` none is looked for. Raises
+    `SignerError` as `sentences`.
+    """
     found = sentences(source, split)
     table = _table(Path(source), split)
     assert table is not None
     frames = table[0] / _FRAMES.format(split)
-    there = frames if frames.is_dir() else None
+    there = frames if media and outside.is_folder(frames) else None
     return (_recorded(one, there, split) for one in found)
 
 
@@ -114,7 +117,7 @@ def _recorded(found: Found, frames: Path | None, split: str) -> Found:
         video = None if frames is None else finding.recording_of(frames, name, (name, f"{name}/1"))
     except Lacking as lacking:
         return finding.lost(name, split, lacking, found.came_from)
-    fps = FPS if video and video.is_dir() else None
+    fps = FPS if video and outside.is_folder(video) else None
     return replace(found, name=name, recording=_NUMBER.sub("", name), video=video, fps=fps)
 
 

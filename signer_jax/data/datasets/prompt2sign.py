@@ -15,13 +15,13 @@ clips that were looked at, 31 of two recordings alone. Of other parts `--pose-fp
 Glosses are those of PHOENIX14T's annotators in the German part; of others nobody says who made them.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
+from signer_jax import outside
 from signer_jax.data import tables
 from signer_jax.data.datasets import finding, how2sign
 from signer_jax.data.datasets.finding import Lacking, Names
@@ -63,8 +63,9 @@ def splits(source: str | Path) -> list[str]:
     return there
 
 
-def items(source: str | Path, split: str) -> Iterator[Found]:
-    """The lines of the split, then the clips of which no line is.
+def items(source: str | Path, split: str, *, media: bool = True) -> Iterator[Found]:
+    """The lines of the split, then the clips of which no line is. Without `media` a line is its text, and no poses are
+    looked for; of a split without lines the clips come all the same.
 
     Raises `SignerError`, before the first, where files whose lines belong together have not as many.
     """
@@ -72,26 +73,29 @@ def items(source: str | Path, split: str) -> Iterator[Found]:
     finding.check_split(split, splits(folder), folder)
     found = [lists for lists in _lists(folder) if lists.split == split]
     lengths = [tables.check_parallel(list(lists.files.values())) for lists in found]
-    return _items(folder, found, lengths, split)
+    return _items(folder, found, lengths, split, media)
 
 
-def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str) -> Iterator[Found]:
+def _items(folder: Path, found: list[_Lines], lengths: list[int], split: str, media: bool) -> Iterator[Found]:
     names, taken = Names(), set[Path]()
     for lists, length in zip(found, lengths, strict=True):
-        yield from _of_lines(folder, lists, length, names, taken)
+        yield from _of_lines(folder, lists, length, names, taken if media else None)
+    if found and not media:
+        return
     for theirs, clip in _clips(folder):
         if theirs == split and clip not in taken:
             yield _of_clip(folder, clip, split, names, bool(found))
 
 
-def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set[Path]) -> Iterator[Found]:
-    skels = lists.files.get(".skels")
+def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set[Path] | None) -> Iterator[Found]:
+    """The lines' samples with their poses; clips become `taken`, of which None says that texts alone are wanted."""
+    skels = lists.files.get(".skels") if taken is not None else None
     texts = {ending: file for ending, file in lists.files.items() if ending != ".skels"}
     file = next(iter(lists.files.values()))
     heads = chain(tables.heads(skels, _HEAD), repeat(b"")) if skels else repeat(b"")
     language, spoken = _languages(lists.part or folder.name)
-    has_clips = not skels and any(_clips(folder))
-    results = sorted(folder.glob("*_results"))
+    has_clips = taken is not None and not skels and any(_clips(folder))
+    results = outside.entries(folder, "*_results")
     places = (file.parent, *(place for place in results if _split_of(place.name) == lists.split))
     lines = tables.parallel(list(texts.values()), length)
     for line, (cells, head) in enumerate(zip(lines, heads, strict=False), start=1):
@@ -110,7 +114,7 @@ def _of_lines(folder: Path, lists: _Lines, length: int, names: Names, taken: set
                 if not head.strip():
                     raise Lacking("no poses", "a blank line")
                 media = {"pose": skels, "line": line - 1}
-            elif clip := _clip_of(places, row.cells.get(".files", "")):
+            elif taken is not None and (clip := _clip_of(places, row.cells.get(".files", ""))):
                 if clip in taken:
                     raise Lacking("clip of another line", one_line(str(clip.relative_to(folder))))
                 taken.add(clip)
@@ -178,9 +182,10 @@ def _media(clip: Path) -> dict:
 def _lists(folder: Path) -> list[_Lines]:
     """The files of each part and split whose lines belong together: a text, or poses, and what is beside them."""
     found: dict[tuple[Path, str], _Lines] = {}
+    places = [folder, *outside.entries(folder)]
     for ending in _LISTS:
-        for file in sorted((*folder.glob(f"*{ending}"), *folder.glob(f"*/*{ending}"))):
-            if file.is_file() and (match := _STEM.fullmatch(file.stem)):
+        for file in sorted(file for place in places for file in outside.entries(place, f"*{ending}")):
+            if outside.is_file(file) and (match := _STEM.fullmatch(file.stem)):
                 finding.first_there(folder, (str(file.relative_to(folder)),))
                 part = file.parent.name if file.parent != folder else ""
                 split = finding.our_split(match["split"].lower())
@@ -188,14 +193,18 @@ def _lists(folder: Path) -> list[_Lines]:
                 lists.files[ending] = file
     for (parent, _), lists in found.items():  # the tools of 2025 name the clips of their .skels in this file
         done = parent / _DONE
-        if ".files" not in lists.files and done.is_file():
+        if ".files" not in lists.files and outside.is_file(done):
             lists.files[".files"] = done
     return [lists for lists in found.values() if lists.files.keys() & {".text", ".skels"}]
 
 
 def _clips(folder: Path) -> Iterator[tuple[str, Path]]:
     """(split, folder) of each clip of the tools of 2025."""
-    for results in sorted((*folder.glob("*/results_dwpose"), *folder.glob("*/*/results_dwpose"))):
+    places = outside.entries(folder)
+    clips = (*places, *(clip for place in places for clip in outside.entries(place)))
+    for results in sorted(clip / "results_dwpose" for clip in clips):
+        if not outside.is_there(results):
+            continue
         clip = results.parent
         yield _split_of(clip.parent.name) if clip.parent != folder else "train", clip
 
@@ -211,7 +220,7 @@ def _clip_of(places: Sequence[Path], name: str) -> Path | None:
     for place in places if name else ():
         for one in (name, name.rpartition("/")[2]):
             clip = finding.inside(place, one)
-            if os.path.isdir(clip / "results_dwpose"):
+            if outside.is_folder(clip / "results_dwpose"):
                 return clip
     return None
 

@@ -54,7 +54,7 @@ def items(source: str | Path, split: str, *, subset: int | None = None) -> Itera
     """
     folder = Path(source)
     finding.check_split(split, splits(folder, subset=subset), folder)
-    cut, raw = (next((folder / p for p in places if (folder / p).is_dir()), None) for places in (_CUT, _RAW))
+    cut, raw = (next((folder / p for p in places if outside.is_folder(folder / p)), None) for places in (_CUT, _RAW))
     if not cut and not raw:
         raise SignerError(f"{folder}: has no folder videos; put the videos there, as WLASL's preprocess.py does")
     subsets = _subsets(folder)
@@ -179,12 +179,13 @@ def _frames(about: Mapping) -> tuple[int, int | None] | None:
 
 
 def _instances_file(folder: Path) -> Path | None:
-    named = sorted(file.name for file in folder.glob("WLASL_v*.json") if _JSON.fullmatch(file.name))
+    named = [file.name for file in outside.entries(folder, "WLASL_v*.json") if _JSON.fullmatch(file.name)]
     return finding.first_there(folder, named[::-1])
 
 
 def _subsets(folder: Path) -> dict[int, Path]:
-    found = {int(match[1]): file for file in folder.glob("nslt_*.json") if (match := _SUBSET.fullmatch(file.name))}
+    files = outside.entries(folder, "nslt_*.json")
+    found = {int(match[1]): file for file in files if (match := _SUBSET.fullmatch(file.name))}
     return {k: file for k, file in found.items() if finding.first_there(folder, (file.name,))}
 
 

@@ -5,6 +5,8 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from signer_jax import outside
+
 
 def file_sum(path: Path) -> str:
     """SHA-256 of a file's bytes."""
@@ -19,8 +21,8 @@ def _kept_sum(path: Path, size: int, changed: int) -> str:
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file; of a folder, of the names and checksums of the files in it."""
-    if path.is_dir():
-        files = (file for file in sorted(path.iterdir()) if file.is_file() and not is_coming(file))
+    if outside.is_folder(path):
+        files = (file for file in sorted(path.iterdir()) if outside.is_file(file) and not is_coming(file))
         rows = (f"{file.name} {checksum(file)}\n" for file in files)
         return hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
     there = os.stat(path)

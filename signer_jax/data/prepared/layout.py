@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from signer_jax import mirror, storage
+from signer_jax import mirror, outside, storage
 from signer_jax.data import far_shards, records
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.glossing import MACHINES
@@ -171,7 +171,9 @@ def part_name(split: str, worker: int, workers: int, part: int) -> str:
 
 
 def table_of(directory: Path, name: str) -> dict[str, Any]:
-    """A part's table. Raises `SignerError` where it is damaged, and `NotThere` where there is none."""
+    """A part's table. Raises `SignerError` where it is damaged, `Trouble` where the disk is in the way, and `NotThere`
+    where there is none.
+    """
     path = directory / PARTS / f"{name}.json"
     try:
         table = read_json(path, LISTS)
@@ -181,6 +183,8 @@ def table_of(directory: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise NotThere(f"{path}: is missing; {REMAKE}") from None
     except BROKEN as error:
+        if isinstance(error, OSError):
+            outside.check_lasting(path, error)
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SignerError(f"{path}: is damaged ({reason}); {REMAKE}") from None
 

@@ -99,4 +99,6 @@ def picture(file: Path) -> UInt8[np.ndarray, "h w 3"]:
                     raise SignerError(f"{file}: has more than {_MOST_PIXELS // 1_000_000} megapixels; resize it")
                 return np.asarray(opened.convert("RGB"))
         except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError) as error:
+            if outside.passing(error):  # the disk's, and not the picture's
+                raise
             raise SignerError(f"{file}: is a damaged picture ({outside.reason_of(error)}); extract it again") from None

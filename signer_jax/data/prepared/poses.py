@@ -1,5 +1,6 @@
 """An item's ready poses, whatever their format: the pose of the person that is taken, its unit, and what was said."""
 
+from signer_jax import outside
 from signer_jax.data.datasets.item import Item
 from signer_jax.errors import SignerError
 from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels
@@ -21,7 +22,7 @@ def read(item: Item, fps: float | None, of: int = 0) -> Clip:
     path = item.pose
     assert path is not None
     ending = path.suffix.lower()
-    if path.is_dir():
+    if outside.is_folder(path):
         openpose = any(entry.name.endswith(openpose_json.ENDING) for entry in path.iterdir())
         return openpose_json.read(path, fps, of) if openpose else dwpose.read(path, fps)
     if ending == ".pose":

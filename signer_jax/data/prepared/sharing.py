@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from signer_jax.data.datasets.item import Found, Item
+from signer_jax.data.prepared import gone
 from signer_jax.data.prepared.layout import relative
 from signer_jax.errors import SignerError
 from signer_jax.progress import progress
@@ -34,6 +35,8 @@ class Listing:
     sha256: str
     marks: "array[int]"  # of each item, by which it is known when it comes again
     efforts: bytes  # of each item, see `effort`
+    names: "array[int]"  # of each item, as `gone` knows them
+    gives: bytes  # of each item, see `gone.given`
     held: tuple[Found, ...] | None  # all of them, where they are few
 
     def json(self) -> dict[str, Any]:
@@ -43,16 +46,19 @@ class Listing:
 def counted(items: Iterable[Found], source: Path, shares: str, what: str) -> Listing:
     """Walks a split's items; says so, as `what`, where it takes long."""
     said = hashlib.sha256(b"" if shares == TURNS else shares.encode())  # programs that share otherwise find others
-    marks, efforts, held = array("Q"), bytearray(), list[Found]()
+    marks, names, efforts, gives, held = array("Q"), array("Q"), bytearray(), bytearray(), list[Found]()
     for found in progress(items, what, delay=_PATIENCE, unit="item"):
         told_of = told(found, source)
         said.update(told_of)
         marks.append(_mark(told_of))
+        names.append(gone.mark_of(found.name))
         efforts.append(effort(found))
+        gives.append(gone.given(found))
         if len(marks) <= _HELD:
             held.append(found)
     few = len(marks) <= _HELD
-    return Listing(len(marks), said.hexdigest(), marks, bytes(efforts), tuple(held) if few else None)
+    kept = tuple(held) if few else None
+    return Listing(len(marks), said.hexdigest(), marks, bytes(efforts), names, bytes(gives), kept)
 
 
 def effort(found: Found) -> int:

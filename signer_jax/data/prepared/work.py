@@ -6,24 +6,25 @@ what is whole and makes the rest, to the same bytes. Memory holds one item's pos
 
 import hashlib
 import os
-import re
-import time
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from signer_jax import mirror, storage
+import av
+
+from signer_jax import mirror, outside, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
-from signer_jax.data.estimators.opening import Estimator
-from signer_jax.data.glossing import UNGLOSSED, Glosses, glossed, unglossed
-from signer_jax.data.prepared import sharing, summary
+from signer_jax.data.glossing import UNGLOSSED, glossed, unglossed
+from signer_jax.data.prepared import gone, sharing, summary
 from signer_jax.data.prepared.checksums import checksum, file_sum, is_coming
+from signer_jax.data.prepared.claim import Job, about_of, claim
 from signer_jax.data.prepared.layout import (
     KIND,
     MOTION,
@@ -40,62 +41,37 @@ from signer_jax.data.prepared.layout import (
 )  # fmt: skip
 from signer_jax.data.prepared.taking import LARGE, How, LeftOut, Taken, take
 from signer_jax.data.shards import TooLarge, new_shard
-from signer_jax.errors import SignerError
-from signer_jax.json_files import CONFIG, LISTS, MANIFEST, read_json
-from signer_jax.object_store import reaching, store
-from signer_jax.outside import reason_of, told
+from signer_jax.errors import SignerError, Trouble, one_line
+from signer_jax.json_files import LISTS, MANIFEST, read_json
+from signer_jax.mirror_places import shown
 from signer_jax.progress import progress
 from signer_jax.writing import words_of
 
-_SPLIT = re.compile(r"\w+")
-# Items of a part, which a kill costs at most: of some that take seconds each fewer. A number, and no time, decides, so
-# that a set's bytes do not depend on how fast a machine is.
-PER_PART, PER_SLOW_PART = 256, 32
 _UNITS = ("item", "text", "clip")  # by `sharing.effort`
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is prepared, how and into which folder."""
-
-    dataset: str
-    source: Path
-    out: Path
-    how: How
-    splits: Sequence[str]
-    items: Callable[[str], Iterable[Found]]  # those of a split, in the same order each time
-    per_part: int | None = None  # None: as the set was begun, a new one by `usual_part`
-    subset: int | None = None  # of a dataset that has some
-    estimator: Estimator | None = None  # of poses that the dataset lacks
-    glosses: Glosses | None = None  # for texts without any
-    remarks: Sequence[str] = ()  # what is to be told of the source, in lines
-
-
-def usual_part(how: How) -> int:
-    """How many items a part has where nobody says it: fewer where poses are made, or all videos are encoded anew."""
-    encoded = how.video == "bytes" and (how.size is not None or how.fps > 0)
-    return PER_SLOW_PART if how.poses_by or encoded else PER_PART
 
 
 def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
     """Makes the parts of one of several workers, keeps those that are whole, and puts the set together where all
     workers are done: whether this one did.
 
-    Raises `SignerError` where the folder holds another set, or something else.
+    Raises `SignerError` where the folder holds another set, or something else; where the set has samples that the
+    source no longer gives (`gone`), unless the job forgets them: before anything is changed if they cannot stay, else
+    when all the rest is done.
     """
     begun = claim(job, workers)
     shares = begun.get("shares", sharing.TURNS)
     what = f"prepare {worker}/{workers}" if workers > 1 else "prepare"
     own = f"-{worker:04d}of{workers:04d}"
     far = mirror.bring(job.out, _is_large, lambda name: own in name)
-    # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
-    storage.discard(_done_file(job.out, worker, workers))
-    storage.discard(job.out / "index.json")
     listings = {
         split: sharing.counted(job.items(split), job.source, shares, f"{what}: counting {split}")
         for split in job.splits
     }
     places = {split: sharing.share(one.count, worker, workers, shares) for split, one in listings.items()}
+    before, stay = _before(job, worker, workers, begun["per_part"], listings, places, far)
+    # Until this pass is over nobody has a whole set; the worker's own file first, so that none puts it together now.
+    storage.discard(_done_file(job.out, worker, workers))
+    storage.discard(job.out / "index.json")
     made: list[str] = []
     # Of what takes the time alone: of rows without files a thousand pass while one video is decoded.
     efforts = b"".join(one.efforts[places[split]] for split, one in listings.items())
@@ -110,118 +86,92 @@ def work(job: Job, worker: int = 0, workers: int = 1) -> bool:
             part = 0
             while chunk := list(islice(found, begun["per_part"])):
                 name = part_name(split, worker, workers, part)
-                if _whole(job.out, name, chunk, key := _key(chunk, job), far):
+                if name in stay or _whole(job.out, name, chunk, key := _key(chunk, job), far):
                     kept = sum(sharing.effort(found) == most for found in chunk)
                     bar.update(kept)
                     bar.initial += kept  # the estimate is of what is made
                 else:
-                    _make(job, name, split, chunk, key, tick)
+                    try:
+                        _make(job, name, split, chunk, key, tick, before[split])
+                    except _Fewer as fewer:
+                        stay[name] = _staying(job.out, name, fewer.lost, before[split], chunk, far)
                 made.append(name)
                 part += 1
+            _sweep(job.out, gone.parts_of(job.out, split, worker, workers, far).difference(made))
     listed = {split: listing.json() for split, listing in listings.items()}
-    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": list(job.remarks)}
+    remarks = list(job.remarks)
+    if lost := [one for name in made for one in stay.get(name, ())]:
+        remarks.append(
+            f"the set has {gone.told(lost)}: their parts stay as they were, without what else is new there; bring it "
+            "back, or add --forget to take them out"
+        )
+    done = {"version": VERSION, "parts": made, "listed": listed, "remarks": remarks}
     storage.write_file(_done_file(job.out, worker, workers), storage.to_json(done))
-    return merge(job.out, wait=False)
+    whole = merge(job.out, wait=False)
+    if lost:
+        raise SignerError(f"{job.out}: {remarks[-1]}")
+    return whole
 
 
-def claim(job: Job, workers: int) -> dict[str, Any]:
-    """Notes in the folder what is made in it, and returns what is noted there. Raises `SignerError` where that is
-    something else already.
-    """
-    about = {
-        "made_by": storage.MADE_BY, "kind": KIND, "version": VERSION, "dataset": job.dataset,
-        "source": str(job.source), "workers": workers, "per_part": job.per_part or usual_part(job.how),
-        "subset": job.subset, "splits": list(job.splits), "shares": sharing.RANGES,
-        "how": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.how).items()},
-    }  # fmt: skip
-    if odd := [split for split in job.splits if not _SPLIT.fullmatch(split)]:
-        raise SignerError(f"{job.source}: a split is named {odd[0]!r}; rename it with letters, digits and _")
-    file = job.out / "about.json"
-    if not file.exists():
-        storage.check_is_folder(job.out, f"--out {job.out}")
-        if _holds_others(job.out, file.name):
-            mirror.fresh(file)
-            if not file.exists():  # another worker's, by now
-                raise SignerError(f"--out {job.out}: exists and is no {KIND}; choose another folder")
-        else:
-            _begin(file, storage.to_json(about))
-    there = about_of(job.out)
-    # Another machine has the source elsewhere: the items say whether it is the same. A set is shared as it was begun.
-    del about["source"], about["shares"]
-    if job.per_part is None and isinstance(there.get("per_part"), int):
-        about["per_part"] = there["per_part"]
-    usual = {f"how: {name}": value for name, value in asdict(How()).items()}  # of what an older program did not ask
-    begun, asked = (_by_name(one) for one in (there, about))
-    for name, value in asked.items():
-        if (was := begun.get(name, usual.get(name))) != value:
-            raise SignerError(
-                f"--out {job.out}: was begun with {name} {was!r}, not {value!r}; go on as it was begun, or choose "
-                "another folder"
-            )
-    (job.out / PARTS).mkdir(parents=True, exist_ok=True)
-    return there
-
-
-def _by_name(about: Mapping[str, Any]) -> dict[str, Any]:
-    """With each value of `how` by a name of its own."""
-    how = about.get("how")
-    if not isinstance(how, dict):
-        return {}
-    return {**about, "how": None} | {f"how: {name}": value for name, value in how.items()}
-
-
-def _holds_others(folder: Path, name: str) -> bool:
-    """Whether a folder, in the bucket where it is a mirror's, has anything but a file of this name."""
-    if (place := mirror.place_of(folder)) is None:
-        there = os.listdir(folder) if folder.exists() else []
-    else:
-        with reaching(place.object()):
-            try:
-                found = store(place.url).ls(place.object(), detail=False)
-            except FileNotFoundError:
-                found = []
-        there = [one.rstrip("/").rpartition("/")[2] for one in found]
-    return any(one != name and not one.startswith(".") for one in there)
-
-
-def _begin(file: Path, about: str) -> None:
-    """Writes the file where none is there: of workers that begin at once and differ, one's counts for all."""
-    if mirror.place_of(file) is not None:
-        mirror.begin(file, about.encode("utf-8", "backslashreplace"))
-        return
+def _before(
+    job: Job, worker: int, workers: int, per_part: int, listings: Mapping[str, sharing.Listing],
+    places: Mapping[str, slice], far: Mapping[str, int],
+) -> tuple[dict[str, gone.Before], dict[str, list[gone.Lost]]]:  # fmt: skip
+    """What the worker's parts of each split have, and which of them stay, as the source no longer gives all of it."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("xb") as opened:
-            try:
-                opened.write(about.encode("utf-8", "backslashreplace"))
-                opened.flush()
-                os.fsync(opened.fileno())
-            except BaseException:
-                file.unlink(missing_ok=True)
-                raise
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise told(
-            error, f"{file}: cannot be written ({reason_of(error)}); check the place, its rights and its space"
-        ) from None
+        listed = set(read_json(_done_file(job.out, worker, workers), LISTS)["parts"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        listed = None  # of a pass that was not over all that there are
+    before: dict[str, gone.Before] = {}
+    stay: dict[str, list[gone.Lost]] = {}
+    for split, listing in listings.items():
+        parts = gone.parts_of(job.out, split, worker, workers)
+        there = before[split] = gone.Before(job.out, parts if listed is None else parts & listed, _maker(job.how))
+        lost = there.gone(listing.names, listing.gives)
+        if job.forget:
+            _say_forgotten(job.out, lost)
+            there.forget(lost)
+            continue
+        own = listing.names[places[split]]
+        for name in sorted({one.part for one in lost}):
+            at = int(name.rpartition("-")[2]) * per_part
+            if not (there.is_of(name, own[at : at + per_part]) and _intact(job.out, table_of(job.out, name), far)):
+                raise SignerError(
+                    f"{job.out}: nothing was changed, as the set has {gone.told(lost)}, which cannot stay beside what "
+                    "is new: the list is another one, or their part is damaged; bring it back, or add --forget to take "
+                    "them out"
+                )
+            stay[name] = [one for one in lost if one.part == name]
+    return before, stay
 
 
-def about_of(out: Path) -> dict[str, Any]:
-    """What is made in a folder. Raises `SignerError` where that is no prepared set."""
-    try:
-        for _ in range(50):
-            if (out / "about.json").stat().st_size:
-                break
-            time.sleep(0.1)  # another worker is writing it
-        about = read_json(out / "about.json", CONFIG)
-        if about["made_by"] != storage.MADE_BY or about["kind"] != KIND:
-            raise ValueError("another program's")
-        return about
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise SignerError(
-            f"{out}: no {KIND} here (no about.json of signer_jax says so); choose another folder"
-        ) from None
+def _say_forgotten(out: Path, lost: Sequence[gone.Lost]) -> None:
+    if lost:
+        print(one_line(shown(f"signer: {out}: forgets {gone.told(lost)}")), file=sys.stderr)
+
+
+def _staying(
+    out: Path, name: str, lost: list[gone.Lost], before: gone.Before, chunk: Sequence[Found], far: Mapping[str, int]
+) -> list[gone.Lost]:  # fmt: skip
+    """The samples for which a part stays that would have fewer. Raises `SignerError` where it cannot."""
+    if before.is_of(name, [gone.mark_of(found.name) for found in chunk]) and _intact(out, table_of(out, name), far):
+        return lost
+    raise SignerError(
+        f"{out}: the set has {gone.told(lost)}, which cannot stay beside what is new: the list is another one; bring "
+        "it back and run the same command, or add --forget to take them out"
+    )
+
+
+def _sweep(out: Path, beyond: Iterable[str]) -> None:
+    """Removes parts beyond the end of a list that has become shorter, whose samples are in others by now, or gone."""
+    for name in (names := sorted(beyond)):
+        for ending in ("json", f"{TEXT}.arrayrecord", f"{MOTION}.arrayrecord"):
+            storage.discard(out / PARTS / f"{name}.{ending}")
+    if names:
+        print(
+            one_line(shown(f"signer: {out}: removed beyond the end of the source's list: {', '.join(names)}")),
+            file=sys.stderr,
+        )
 
 
 def _key(chunk: Sequence[Found], job: Job) -> str:
@@ -233,7 +183,7 @@ def _key(chunk: Sequence[Found], job: Job) -> str:
     said = hashlib.sha256(rules.encode())
     for found in chunk:
         said.update(sharing.told(found, job.source))
-        if isinstance(found, Item) and found.pose is not None and found.pose.is_dir():
+        if isinstance(found, Item) and found.pose is not None and outside.is_folder(found.pose):
             said.update(b"counted from its first number")
         for file, there in _files_of(found):
             said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
@@ -274,9 +224,9 @@ def _files_of(found: Found) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    if not path.is_dir():
+    if not outside.is_folder(path):
         return [path]
-    return [file for file in sorted(path.iterdir()) if file.is_file() and not is_coming(file)]
+    return [file for file in sorted(path.iterdir()) if outside.is_file(file) and not is_coming(file)]
 
 
 def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[str, int]) -> bool:
@@ -285,12 +235,19 @@ def _whole(out: Path, name: str, chunk: Sequence[Found], key: str, far: Mapping[
     """
     try:
         table = table_of(out, name)
+    except Trouble:  # nobody knows what is there
+        raise
     except SignerError:
         return False
     if table.get("items") != key:
         return False
     if table.get("times") != _times(chunk) and table.get("sums") != _sum_of(map(_sums, chunk)):
         return False
+    return _intact(out, table, far)
+
+
+def _intact(out: Path, table: Mapping[str, Any], far: Mapping[str, int]) -> bool:
+    """Whether a part has the bytes that were written."""
     for file, said in table["files"].items():
         path = out / PARTS / file
         if far.get(f"{PARTS}/{file}") == said["bytes"]:
@@ -304,11 +261,28 @@ def _sum_of(sums: Iterable[Sequence[str]]) -> str:
     return hashlib.sha256(repr(list(sums)).encode()).hexdigest()
 
 
-def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None]) -> None:
-    """Writes a part: its two files, then its table."""
+class _Fewer(Exception):
+    """A part would lack what the set has."""
+
+    def __init__(self, lost: list[gone.Lost]) -> None:
+        super().__init__()
+        self.lost = lost
+
+
+def _maker(how: How) -> str:
+    """By whom glosses are that a program makes."""
+    return how.glosses.partition(" ")[0]
+
+
+def _make(
+    job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tick: Callable[[Found], None],
+    before: gone.Before,
+) -> None:  # fmt: skip
+    """Writes a part: its two files, then its table. Raises `_Fewer`, and leaves what is there, where it would have less
+    than was there `before`.
+    """
     folder = job.out / PARTS
     table = folder / f"{name}.json"
-    storage.discard(table)  # of other items, or damaged
     files = {kind: folder / f"{name}.{kind}.arrayrecord" for kind in (TEXT, MOTION)}
     said = _Table()
     times = _times(chunk)  # what is changed while it is read is read again
@@ -316,7 +290,7 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
         storage.new_file(files[TEXT]) as texts, storage.new_file(files[MOTION]) as motions,
         new_shard(texts) as write_text, new_shard(motions) as write_motion,
     ):  # fmt: skip
-        glossed_by = job.how.glosses.split(" ")[0]
+        glossed_by = _maker(job.how)
         named = [_named(found, job.how) for found in chunk]
         every = job.how.glosses_for == "all"
         given = glossed(named, job.glosses, glossed_by, every) if job.glosses else named
@@ -336,6 +310,10 @@ def _make(job: Job, name: str, split: str, chunk: Sequence[Found], key: str, tic
                     if text is not None:
                         write_text(text)
             tick(found)
+        if (lost := before.fewer(name, said.kept, chunk)) and not job.forget:
+            raise _Fewer(lost)
+        _say_forgotten(job.out, lost)
+        storage.discard(table)  # of other items, or damaged
     records = {TEXT: sum(one["text"] for one in said.kept), MOTION: sum(one["seconds"] > 0 for one in said.kept)}
     written = {}
     for kind, path in files.items():
@@ -355,6 +333,17 @@ def _named(found: Found, how: How) -> Found:
         return found
     spoken = found.spoken or (how.spoken if found.text or found.prompt else "")
     return replace(found, language=found.language or how.language, spoken=spoken)
+
+
+def _check_lasting(item: Item, why: LeftOut) -> None:
+    """Raises `Trouble` where a disk or a network was in the way of a reader that took it for a damaged file. FFmpeg's
+    own errors, some of which have the same numbers, are of the file's bytes.
+    """
+    cause: BaseException | None = why
+    while cause is not None:
+        if isinstance(cause, OSError) and not isinstance(cause, av.FFmpegError):
+            outside.check_lasting(item.video or item.pose or item.came_from, cause)
+        cause = cause.__context__
 
 
 class _Table:
@@ -382,6 +371,7 @@ class _Table:
             text = text_record(taken, job.dataset, origin) if kept["text"] else None
             motion = motion_record(taken, job.dataset, origin) if moves else None
         except LeftOut as why:
+            _check_lasting(found, why)
             self._leave(found.name, why.reason, found.came_from, why.detail, "taken")
             return None, None
         except TooLarge as why:

@@ -75,7 +75,7 @@ def read(path: str | Path, fps: float | None) -> Clip:
     confidence 0. Raises `SignerError` for what is no whole frame, and without `fps`.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not outside.is_folder(path):
         found = frames_of(outside.plain_file(path, "give a file or a folder of DWPose results"))
         rate = clips.rate(path, fps, "DWPose's results")
         return _clip(path, found, rate)
@@ -294,7 +294,7 @@ def copy(path: str | Path, out: str | Path, kind: str) -> tuple[int, list[str]]:
     lost: dict[str, None] = {}
     try:
         with outside.reading(path, "divide it"):
-            if path.is_dir():
+            if outside.is_folder(path):
                 _copy_folder(path, out, kind, lost)
             elif out.name == kind:
                 _copy_frames(path, out, kind, lost)

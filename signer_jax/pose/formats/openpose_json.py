@@ -115,7 +115,7 @@ def first_number(files: Sequence[tuple[int, Path]], of: int) -> int:
 
 def frame_files(path: Path) -> list[tuple[int, Path]]:
     """The frames' numbers and files in order."""
-    if path.is_dir():
+    if outside.is_folder(path):
         names = [entry.name for entry in path.iterdir() if entry.name.endswith(ENDING)]
         if len(names) > clips.MOST_FRAMES:
             raise SignerError(f"{path}: has more than {clips.MOST_FRAMES} frames; divide it")
@@ -207,7 +207,7 @@ def copy(path: str | Path, out: str | Path) -> tuple[int, list[str]]:
     Returns how many frames there are, and what is lost. Raises `SignerError` as `read`.
     """
     path, out = Path(path), Path(out)
-    if path.is_dir():
+    if outside.is_folder(path):
         check_name(out)
     files = frame_files(path)
     frames = len(read(path, _ANY_RATE).pose)
