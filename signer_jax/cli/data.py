@@ -49,6 +49,6 @@ def run(arguments: argparse.Namespace) -> None:
         joints = f", {row['joints']} joints" if row["joints"] else ""
         print(one_line(f"kept otherwise: {row['what']}: {row['samples']} samples{joints}"))
     for row in found["shared"]:
-        touched = f", by {row['samples']}" if row["samples"] else ""
+        touched = f", in samples: {row['samples']}" if row["samples"] else ""
         print(one_line(f"shared by {' and '.join(row['splits'])}: {row['what']}: {row['shared']}{touched}"))
     print(one_line(f"{page}: its figures and samples"))
