@@ -360,8 +360,8 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
     cells = [[row["what"], " and ".join(row["splits"]), leakage.count_of(row), leakage.samples_of(row),
               ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
     if cells:
-        heads = ("what", "splits", "shared", "samples that have one", "examples")
-        tables.append(("Shared between splits", heads, cells, ""))
+        kinds_shared = ("what", "splits", "shared", "samples that have one", "examples")
+        tables.append(("Shared between splits", kinds_shared, cells, ""))
     html.write(
         out / "report.html", title=f"Prepared: {report['dataset']}", tables=tables,
         pictures=[(caption, _png(picture)) for caption, picture in samples(out, index)],

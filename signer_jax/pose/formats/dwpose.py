@@ -82,8 +82,8 @@ def read(path: str | Path, fps: float | None) -> Clip:
         return _clip(path, found, rate)
     files = frame_files(path)
     rate = clips.rate(path, fps, "DWPose's results")
-    found = _clip(path, map(_frame, clips.placed(path, files, _first(files))), rate)
-    return replace(found, name=_name(path) or found.name)
+    clip = _clip(path, map(_frame, clips.placed(path, files, _first(files))), rate)
+    return replace(clip, name=_name(path) or clip.name)
 
 
 def _name(folder: Path) -> str:
