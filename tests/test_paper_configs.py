@@ -1,7 +1,11 @@
-"""The paper's configs, each trained end to end on miniature prepared copies of the datasets that it names."""
+"""The paper's configs, each trained end to end on miniature prepared copies of the datasets that it names, by the
+commands of its docstring.
+"""
 
+import ast
 import json
 import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +46,22 @@ RENDERER = (
 )  # fmt: skip
 
 
+def commands(config: str, *name: str) -> list[list[str]]:
+    """The words of those commands in a config's docstring that begin so, `signer` aside."""
+    text = ast.get_docstring(ast.parse((ROOT / "configs" / f"{config}.py").read_text())) or ""
+    lines = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.startswith("signer ")]
+    return [words[1:] for words in lines if tuple(words[1 : 1 + len(name)]) == name]
+
+
+def prepared(config: str, dataset: str, source: Path, out: Path, **given: object) -> Path:
+    """A set as the docstring makes it, but of this source and with these values of flags that stand there."""
+    (words,) = commands(config, "prepare", dataset)
+    for flag, value in {"source": source, "out": out, **given}.items():
+        words[words.index(f"--{flag.replace('_', '-')}") + 1] = str(value)
+    assert main(words) == 0
+    return out
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
@@ -51,8 +71,8 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def signs(weights, tmp_path_factory) -> Path:
-    """WLASL in miniature: three videos of each of four glosses, by two signers, whose poses DWPose's graphs make."""
+def wlasl(tmp_path_factory) -> Path:
+    """WLASL in miniature: three videos of each of four glosses, by two signers."""
     source = tmp_path_factory.mktemp("wlasl") / "source"
     (source / "videos").mkdir(parents=True)
     entries = []
@@ -66,9 +86,14 @@ def signs(weights, tmp_path_factory) -> Path:
         instances.append({"video_id": f"9{i:04d}", "split": "train", "url": ""})  # missing, as most are
         entries.append({"gloss": gloss, "instances": instances})
     (source / "WLASL_v0.3.json").write_text(json.dumps(entries))
-    out = source.parent / "set"
-    words = ["--size", "32x32", "--poses", "dwpose", "--pose-weights", str(weights)]
-    assert main(["prepare", "wlasl", "--source", str(source), "--out", str(out), *words]) == 0
+    return source
+
+
+@pytest.fixture(scope="module")
+def signs(weights, wlasl) -> Path:
+    """The signs with their videos, and poses that DWPose's graphs make."""
+    out = wlasl.parent / "set"
+    prepared("paper_how2sign", "wlasl", wlasl, out, size="32x32", pose_weights=weights)
     counts = layout.PreparedSet(out).counts
     assert counts["train"] | {"left_out": 4, "signs": 8, "videos": 8} == counts["train"] and counts["dev"]["signs"] == 4
     return out
@@ -94,9 +119,7 @@ def how2sign(tmp_path_factory) -> Path:
             shown = np.broadcast_to(10 * np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 48, 64, 3))
             video.write(folder / "raw_videos" / f"{name}.mp4", shown, FPS)
             test_prepare.posed(folder / "features/holistic_pose" / f"{name}.pose", frames, FPS)
-    out = source.parent / "set"
-    words = ["--size", "32x32", "--glosses", "rules", "--prompts", "1"]
-    assert main(["prepare", "how2sign", "--source", str(source), "--out", str(out), *words]) == 0
+    out = prepared("paper_how2sign", "how2sign", source, source.parent / "set", size="32x32")
     report = json.loads((out / "report.json").read_text())
     assert report["glosses_by"] == {"rules": 6} and report["counts"]["train"]["left_out"] == 1
     return out
@@ -108,28 +131,31 @@ def prompt2sign(tmp_path_factory) -> Path:
     for split in ("train", "dev"):
         lines = [skels("progressive", 8 + 2 * i) for i in range(len(SENTENCES))]
         make(source / "ASL_part", split, text=list(SENTENCES), skels=lines, files=[f"{split}/{i}" for i in range(4)])
-    out = source.parent / "set"
-    words = ["--pose-fps", "24", "--glosses", "rules", "--prompts", "2"]
-    assert main(["prepare", "prompt2sign", "--source", str(source), "--out", str(out), *words]) == 0
-    return out
+    return prepared("paper_prompt2sign", "prompt2sign", source, source.parent / "set")
 
 
 def trained(config: str, workdir: Path, *sets: Path, values: tuple[str, ...]) -> dict:
-    words = ["train", "--config", str(ROOT / "configs" / f"{config}.py"), "--workdir", str(workdir),
-             f"--config.data.source={','.join(map(str, sets))}"]  # fmt: skip
-    assert main([*words, *(f"--config.{value}" for value in values)]) == 0
+    """Trained as the docstring says, on these sets in the place of its own, and without T5's weights and pieces."""
+    (words,) = commands(config, "train")
+    theirs = next(word for word in words if word.startswith("--config.data.source="))
+    assert len(theirs.split(",")) == len(sets)
+    words = [word for word in words if word != theirs and not word.startswith(("--config.slul", "--config.tokenizer"))]
+    words[words.index("--config") + 1] = str(ROOT / words[words.index("--config") + 1])
+    words[words.index("--workdir") + 1] = str(workdir)
+    source = f"--config.data.source={','.join(map(str, sets))}"
+    assert main([*words, source, *(f"--config.{value}" for value in values)]) == 0
     return json.loads((workdir / "result.json").read_text())
 
 
 def test_what_belongs_together_in_how2sign_stays_together(how2sign, tmp_path):
-    """At half the rate: a text and its prompt have its glosses, a clip shows its text, picture and pose one moment."""
+    """At half the rate: a text has its glosses, a clip shows its text, picture and pose one moment."""
     reading.write(tmp_path / "data", str(how2sign), fps=FPS / 2, size=(32, 32))
     corpus = reading.opened(tmp_path / "data")
     texts, motions = corpus.texts("train"), corpus.motions("train")
     for one in (texts[i] for i in range(len(texts))):
         sentence = SENTENCES[int(re.findall(r"train_(\d)", one.name)[0])]
         assert one.glosses == english(sentence) and sentence in one.text
-    assert len(texts) == 2 * len(motions) == 8
+    assert len(texts) == len(motions) == 4
     for sample, shown in (motions.filmed(i) for i in range(4)):
         number = SENTENCES.index(sample.text)
         frames = 2 * np.arange(7 + number)
@@ -139,7 +165,12 @@ def test_what_belongs_together_in_how2sign_stays_together(how2sign, tmp_path):
 
 def test_what_belongs_together_in_prompt2sign_stays_together(prompt2sign, tmp_path):
     reading.write(tmp_path / "data", str(prompt2sign), fps=FPS, size=(32, 32))
-    motions = reading.opened(tmp_path / "data").motions("train")
+    corpus = reading.opened(tmp_path / "data")
+    texts, motions = corpus.texts("train"), corpus.motions("train")
+    for one in (texts[i] for i in range(len(texts))):
+        sentence = SENTENCES[int(re.findall(r"train/(\d)", one.name)[0])]
+        assert one.glosses == english(sentence) and sentence in one.text
+    assert len(texts) == 3 * len(motions), "each with two prompts"
     for one in (motions[i] for i in range(len(motions))):
         assert one.pose is not None and len(one.pose) == 8 + 2 * SENTENCES.index(one.text)
         assert one.glosses == english(one.text)
@@ -173,6 +204,7 @@ def test_how2sign_trains_to_the_renderer(how2sign, signs, tmp_path):
 
 
 @pytest.mark.slow
-def test_prompt2sign_trains_to_poses(prompt2sign, signs, tmp_path):
+def test_prompt2sign_trains_to_poses(prompt2sign, wlasl, weights, tmp_path):
+    signs = prepared("paper_prompt2sign", "wlasl", wlasl, tmp_path / "signs", pose_weights=weights)
     result = trained("paper_prompt2sign", tmp_path / "run", prompt2sign, signs, values=TINY)
     assert "gloss/bleu4" in result["metrics"] and (tmp_path / "run" / "prior").is_dir()

@@ -32,8 +32,8 @@ def add(commands: Any) -> None:
     parser.add_argument("input", metavar="IN", help="a file by its ending, or a folder with a file a frame")
     parser.add_argument(
         "output", metavar="OUT",
-        help="a file by its ending; a folder's name: OpenPose's JSON, named json, npz or npy DWPose's frames; of a "
-        "file with several sequences a .pose of each",
+        help="a file by its ending; a folder's name (with a / behind it where it has a dot): OpenPose's JSON, named "
+        "json, npz or npy DWPose's frames; of a file with several sequences a .pose of each",
     )  # fmt: skip
     parser.add_argument("--fps", type=float, help="frames a second, where the format does not say them")
     parser.add_argument("--size", help="height and width of the picture in pixels, such as 720x1280")
@@ -48,12 +48,13 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     source, out = Path(arguments.input), Path(arguments.output)
     distinct({"IN": arguments.input}, {"OUT": arguments.output})
-    if source.is_dir() or not out.suffix:
+    folder = arguments.output.endswith(("/", os.sep))
+    if source.is_dir() or folder or not out.suffix:
         inside_one_another({"IN": arguments.input, "OUT": arguments.output})
     size = picture_size(arguments.size) if arguments.size else None
-    _check_output(out, replace_it=arguments.force)
-    done = None if arguments.canonical else copied(source, out, arguments.fps, size)
-    count, frames, said, dropped = done or _rewritten(source, out, arguments.fps, size)
+    _check_output(out, folder=folder, replace_it=arguments.force)
+    done = None if arguments.canonical else copied(source, out, arguments.fps, size, folder=folder)
+    count, frames, said, dropped = done or _rewritten(source, out, arguments.fps, size, folder=folder)
     print(one_line(f"{out}: {count} {'sequence' if count == 1 else 'sequences'}, {frames} frames"))
     for remark, times in list(said.items())[:_SHOWN]:
         print(one_line(f"read: {remark}" + (f" ({times} times)" if times > 1 else "")))
@@ -66,12 +67,16 @@ def run(arguments: argparse.Namespace) -> None:
 _Done: TypeAlias = tuple[int, int, dict[str, int], list[str]]
 
 
-def copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done | None:
-    """From a kind to itself, and between OpenPose's two: whatever is in it; None of other pairs."""
+def copied(
+    source: Path, out: Path, fps: float | None, size: tuple[int, int] | None, *, folder: bool = False
+) -> _Done | None:
+    """From a kind to itself, and between OpenPose's two: whatever is in it; None of other pairs. With `folder` the
+    output is one, whatever dots its name has.
+    """
     from signer_jax.pose.formats import clip as clips
     from signer_jax.pose.formats import dwpose, openpose_137, openpose_json, pose_file, skels, slrtp
 
-    of, to = kind_of(source), _written_as(out, many=is_many(source))
+    of, to = kind_of(source), _written_as(out, many=is_many(source), folder=folder)
     if ".pose" in (of, to) and {of, to} <= {".pose", openpose_json.KIND}:
         whole = (
             pose_file.copy(source, out, fps, size) if of == to
@@ -95,7 +100,7 @@ def copied(source: Path, out: Path, fps: float | None, size: tuple[int, int] | N
     return count, frames, {}, dropped + ([] if size is None else ["the picture's size"])
 
 
-def _rewritten(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None) -> _Done:
+def _rewritten(source: Path, out: Path, fps: float | None, size: tuple[int, int] | None, *, folder: bool) -> _Done:
     """By way of the 128 joints."""
     from signer_jax.pose.formats import clip as clips
 
@@ -112,7 +117,7 @@ def _rewritten(source: Path, out: Path, fps: float | None, size: tuple[int, int]
             frames += len(clip.pose)
             yield replace(clip, size=size or clip.size)
 
-    count, dropped = write(out, told(), many=is_many(source))
+    count, dropped = write(out, told(), many=is_many(source), folder=folder)
     return count, frames, said, dropped
 
 
@@ -123,16 +128,24 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _check_output(out: Path, *, replace_it: bool) -> None:
-    from signer_jax.pose.formats import slrtp
-
-    if out.suffix and not out.is_dir() and out.suffix not in (".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings()):
+def _check_output(out: Path, *, folder: bool, replace_it: bool) -> None:
+    named = out.suffix and not folder  # a file, unless that folder is there
+    if named and not out.is_dir() and out.suffix not in _endings():
         known = ", ".join((".pose", ".skels", ".pkl", ".json", ".npz", ".npy"))
-        raise SignerError(f"{out}: no poses are written as {out.suffix!r}; give one of {known}, or a folder's name")
-    if out.suffix == ".pt":
+        raise SignerError(
+            f"{out}: no poses are written as {out.suffix!r}; give one of {known}, or, of a folder, {out}/"
+        )
+    if named and out.suffix == ".pt":
         raise SignerError(f"{out}: .pt is torch's and only read; give a .pkl, which the challenge's code takes too")
     if os.path.lexists(out) and not out.is_dir() and not replace_it:
         raise SignerError(f"OUT {out}: is there already and would be replaced; give another name, or --force")
+
+
+def _endings() -> tuple[str, ...]:
+    """Of files that are written; of .pt in one line that they are not."""
+    from signer_jax.pose.formats import slrtp
+
+    return (".pose", ".skels", *slrtp.ENDINGS, *_dwpose_endings())
 
 
 def _dwpose_endings() -> tuple[str, ...]:
@@ -167,11 +180,13 @@ def kind_of(source: Path) -> str:
     return kinds[ending]
 
 
-def _written_as(out: Path, *, many: bool) -> str:
+def _written_as(out: Path, *, many: bool, folder: bool) -> str:
     """The kind in which an output of this name is written; none of a folder of several sequences."""
     from signer_jax.pose.formats import dwpose, openpose_json, skels, slrtp
 
     ending = out.suffix.lower()
+    if folder or ending not in _endings():
+        ending = ""
     if ending == ".skels":
         return skels.KIND
     if ending in slrtp.ENDINGS:
@@ -201,11 +216,13 @@ def read(source: Path, fps: float | None) -> Iterator["Clip"]:
         yield pose_file.read_clip(source, fps)
 
 
-def write(out: Path, found: Iterator["Clip"], *, many: bool) -> tuple[int, list[str]]:
-    """Writes clips by the output's ending; returns how many they are, and what of them is not there."""
+def write(out: Path, found: Iterator["Clip"], *, many: bool, folder: bool = False) -> tuple[int, list[str]]:
+    """Writes clips by the output's ending, with `folder` a folder; returns how many they are, and what of them is not
+    there.
+    """
     from signer_jax.pose.formats import dwpose, openpose_json, pose_file, skels, slrtp
 
-    kind = _written_as(out, many=many)
+    kind = _written_as(out, many=many, folder=folder)
     if kind == skels.KIND:
         return skels.write(out, found)
     if kind == slrtp.KIND:

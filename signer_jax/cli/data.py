@@ -45,4 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
     for name, each in found["histograms"].items():
         total = {label: sum(count[at] for count in each["counts"].values()) for at, label in enumerate(each["bins"])}
         print(one_line(f"{name}: {', '.join(f'{label} ({count})' for label, count in total.items() if count)}"))
+    for row in found["kept_otherwise"]:
+        joints = f", {row['joints']} joints" if row["joints"] else ""
+        print(one_line(f"kept otherwise: {row['what']}: {row['samples']} samples{joints}"))
+    for row in found["shared"]:
+        touched = f", in samples: {row['samples']}" if row["samples"] else ""
+        print(one_line(f"shared by {' and '.join(row['splits'])}: {row['what']}: {row['shared']}{touched}"))
     print(one_line(f"{page}: its figures and samples"))

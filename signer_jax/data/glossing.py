@@ -14,7 +14,6 @@ from signer_jax.data.short_forms import written_out
 from signer_jax.writing import words_of
 
 MACHINES = ("rules", "slul")  # values of `glosses_by` that no person stands behind
-MOST = 64  # glosses of a text
 # Of a text that has glosses in the dataset, in a set that has a program's alone.
 UNGLOSSED = "glosses of the dataset that the program has none in place of: left out"
 # Texts, their sign language and their spoken one -> the glosses of each; None where it has none for that language.
@@ -75,7 +74,7 @@ def base(word: str) -> str:
 def english(text: str) -> tuple[str, ...]:
     """The glosses of an English text."""
     written, _ = written_out(text, "english", frozenset())
-    return tuple(base(word.key) for word in words_of(written) if word.key not in _LEFT_OUT)[:MOST]
+    return tuple(base(word.key) for word in words_of(written) if word.key not in _LEFT_OUT)
 
 
 def by_rules(texts: Sequence[str], language: str, spoken: str) -> list[tuple[str, ...]] | None:

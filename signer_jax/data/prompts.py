@@ -1,11 +1,13 @@
-"""Prompts around a dataset's texts, by this project's templates: 'How do you sign "…"?' in six spoken languages."""
+"""Prompts for a dataset's texts: its own, and by this project's templates in six spoken languages ('How do you sign
+"…"?').
+"""
 
 from dataclasses import replace
 from random import Random
 
 from signer_jax.data.datasets.item import Item
 
-BY = "templates"
+OWN, BY = "dataset", "templates"  # who made a prompt
 # By the IANA code of the spoken language: questions, then requests. `{}` is the text in quotes.
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "en": (
@@ -41,12 +43,17 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 MOST = min(map(len, TEMPLATES.values()))
 
 
+def templates_of(spoken: str) -> tuple[str, ...]:
+    """Those in a spoken language, by its IANA code; none of one that has none."""
+    return TEMPLATES.get(spoken.split("-")[0].lower(), ())
+
+
 def prompts_of(text: str, spoken: str, name: str, count: int, seed: int = 0) -> list[str]:
     """`count` different prompts for a text, the same for the same name and seed; none in a language without templates.
 
     Its quotes are double ones, or single ones around a text that has double ones itself.
     """
-    templates = TEMPLATES.get(spoken.split("-")[0].lower(), ())
+    templates = templates_of(spoken)
     if not templates or not text.strip():
         return []
     quote = "'" if '"' in text else '"'
@@ -55,13 +62,17 @@ def prompts_of(text: str, spoken: str, name: str, count: int, seed: int = 0) -> 
 
 
 def of_item(item: Item, count: int) -> list[Item]:
-    """`count` samples that are prompts for the item's text, without its video and pose; none where it has a prompt."""
-    if item.prompt:
+    """Samples that are prompts for the item's text, without its video and pose: the dataset's own, where it has one,
+    and `count` by templates. None of an item without a text: it is its prompt.
+    """
+    if not item.text:
         return []
+    own = [("", item.prompt, OWN)] if item.prompt else []
+    made = [(f"{i}", prompt, BY) for i, prompt in enumerate(prompts_of(item.text, item.spoken, item.name, count), 1)]
     return [
         replace(
-            item, name=f"{item.name}~prompt{number}", prompt=prompt, prompt_by=BY, video=None, pose=None,
+            item, name=f"{item.name}~prompt{number}", prompt=prompt, prompt_by=by, video=None, pose=None,
             line=None, seconds=None, frames=None, pose_seconds=None, lasts=None, fps=None,
         )
-        for number, prompt in enumerate(prompts_of(item.text, item.spoken, item.name, count), start=1)
+        for number, prompt, by in own + made
     ]  # fmt: skip

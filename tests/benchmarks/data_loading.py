@@ -16,8 +16,9 @@ every frame and keep some, as a plain dataset does; of "videos" both read those 
 "waiting" is the train loop's own share: the demo's renderer on cached latents, of whose steps the time that it waits
 for a batch and puts it onto the devices. On a CPU its step takes most of a second, so this says nothing of a device
 whose step takes milliseconds. "preparing" and "resizing" are clips a second of processor time, of
-`signer prepare folder` by one worker, as they are and with `--size 64x64`, beside a plain loop with the same readers:
-it decodes every clip, resizes and encodes it where that is asked, and writes video and pose. Needs torch.
+`signer prepare folder` by one worker, as they are and with `--size 64x64`, beside a plain loop with the same readers.
+It reads and normalises the pose and writes both. Of a clip that stays as it is it decodes every frame, as `prepare`
+does to know that it can be, and makes no pictures of them; with a size it resizes and encodes them. Needs torch.
 """
 
 import argparse
@@ -264,8 +265,11 @@ def preparing(side: str, folder: Path, resized: bool) -> float:
         else:
             for i in range(CLIPS):
                 file = folder / "source" / f"{i}.mp4"
-                pictures, fps = video.read(file)
-                data = video.encoded(framing.middle(pictures, (64, 64)), fps) if resized else file.read_bytes()
+                if resized:  # these poses lie in no pixels, so that ours takes the middle, too
+                    data = video.encoded(framing.middle(video.frames(file), (64, 64)), video.frame_rate(file))
+                else:
+                    video.decodable(file)
+                    data = file.read_bytes()
                 pose, _, _ = skeleton.normalise(pose_file.read(file.with_suffix(".pose")))
                 (Path(out) / f"{i}.mp4").write_bytes(data)
                 np.savez(Path(out) / f"{i}.npz", coordinates=pose.coordinates, confidence=pose.confidence)

@@ -87,6 +87,38 @@ def test_several_sequences_go_to_a_folder(folder, capsys):
     assert pickle.loads((folder / "b.pkl").read_bytes()).keys() == {"one", "two"} and len(out) == 2
 
 
+def test_a_slash_says_that_a_name_with_a_dot_is_a_folders(folder, capsys):
+    for target in ("my.clip/", "my.pose/", "my.pt/"):
+        assert says(capsys, "a.json", target, *SIZE)[0].startswith(f"{target[:-1]}: 1 sequence, ")
+        assert sorted((folder / target).glob("*_keypoints.json"))
+    assert says(capsys, "a.skels", "my.clips/", "--fps", "25")[0] == "my.clips: 2 sequences, 8 frames"
+    again = says(capsys, "a.skels", "my.clips", "--fps", "25")  # it is there, and is a folder
+    assert again[0] == "my.clips: 2 sequences, 8 frames" and (folder / "my.clips/a-2.pose").is_file()
+    line = fails(capsys, "a.json", "other.clip", *SIZE)
+    assert line.startswith("other.clip: no poses are written as '.clip'") and line.endswith("of a folder, other.clip/")
+
+
+@pytest.mark.parametrize("kind", ["json", "npz", "npy"])
+def test_dwposes_clip_has_its_own_folders_name(folder, capsys, monkeypatch, kind):
+    """`CLIP/results_dwpose/npz`, as Prompt2Sign's tools name it, wherever one stands."""
+    (folder / "hello/results_dwpose").mkdir(parents=True)
+    says(capsys, "a.json", place := f"hello/results_dwpose/{kind}", *SIZE)
+    assert fails(capsys, place, "b.pose", "--fps", "25").startswith("hello: its coordinates are shares of the picture")
+    says(capsys, place, "b.pkl", *SIZE)
+    assert [*pickle.loads((folder / "b.pkl").read_bytes())] == ["hello"]
+    monkeypatch.chdir(folder / "hello/results_dwpose")
+    assert [clip.name for clip in read(Path(kind), 25.0)] == ["hello"]
+
+
+def test_sequences_of_skels_become_openposes_by_a_pose_of_each(folder, capsys):
+    """As docs/files.md says."""
+    says(capsys, "a.skels", "poses", "--fps", "25")
+    says(capsys, "poses/a.pose", "a-json", "--size", "480x640")
+    (found,) = poses(folder / "a-json")
+    middle = np.median(found.coordinates[found.confidence > 0], axis=0)  # of the signer, in the picture's pixels
+    assert len(found) == len(poses(folder / "a.skels")[0]) and (middle > 100).all() and (middle < (540, 380)).all()
+
+
 def test_names_out_of_a_file_stay_in_the_folder(folder, capsys):
     (folder / "a.files").write_text("../../evil\n../../EVIL\n")
     says(capsys, "a.skels", "each", "--fps", "25")

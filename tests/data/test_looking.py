@@ -87,6 +87,8 @@ def test_the_command_writes_a_page_and_its_figures(prepared, tmp_path, capsys):
     assert main([*words, "--samples", "4"]) == 0
     said = capsys.readouterr().out
     assert "seconds: 0 – 1 (8), 1 – 2 (1)" in said and "page.html: its figures and samples" in said
+    assert "kept otherwise: no pose, which others of its split have: 2 samples" in said
+    assert "shared by train and dev: the same signer: at least 2, in samples: 7 of train and 2 of dev" in said
     page = (tmp_path / "page.html").read_text()
     assert page.count("<video ") == 4 and "&lt;i&gt;long" in page and "<i>long" not in page and "no video file" in page
     assert not re.search(r"https?:|<script", page)

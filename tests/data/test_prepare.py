@@ -302,7 +302,7 @@ def test_a_report_has_the_first_of_each_kind_and_csvs_have_all(tmp_path):
         "detail": 'a "detail", or two', "by": "named",
     }  # fmt: skip
     assert "9980 more are in left_out.csv." in (out / "report.html").read_text()
-    assert ["no video file", 10_000, "b0"] in looking._left_out(layout.PreparedSet(out))[0][2]
+    assert ["no video file", 10_000, "b0"] in looking._left_out(looking.figures(layout.PreparedSet(out)))[0][2]
 
 
 def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):
@@ -313,9 +313,9 @@ def test_the_same_bytes_twice_in_a_split_are_told(tmp_path):
     rows = ["x,x.pose,,", "y,y.pose,,", "z,z.pose,0,0.24", "w,z.pose,0.24,"]
     (tmp_path / "source" / "samples.csv").write_text("\n".join(["name,pose,start,end", *rows]) + "\n")
     assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
-    assert json.loads((tmp_path / "set" / "report.json").read_text())["kept_otherwise"] == {
-        "same part of the same files as another sample of its split: kept twice": ["y (x)"]
-    }
+    report = json.loads((tmp_path / "set" / "report.json").read_text())
+    what = "same part of the same files as another sample of its split: kept twice"
+    assert report["kept_otherwise"] == {what: ["y"]} and report["details"] == {what: {"y": "x"}}
 
 
 def test_two_samples_of_a_split_have_no_name_in_common(tmp_path):
@@ -874,7 +874,8 @@ def test_what_cleaning_did_to_each_sample_is_in_the_csv(tmp_path):
     assert main([*words, str(tmp_path / "all")]) == 0 and main([*words, str(tmp_path / "none"), "--clean", "none"]) == 0
     texts = [(tmp_path / out / "kept_otherwise.csv").read_text() for out in ("all", "none")]
     rows = [list(csv.DictReader(text.splitlines())) for text in texts]
-    assert [(row["what"], row["name"]) for row in rows[0]] == [(FILLED, "a (42 of 1494)")] and rows[1] == []
+    assert [(row["what"], row["name"], row["detail"]) for row in rows[0]] == [(FILLED, "a", "42 of 1494")]
+    assert rows[1] == []
 
 
 def test_columns_that_are_not_read_are_told(tmp_path, capsys):
@@ -886,7 +887,7 @@ def test_columns_that_are_not_read_are_told(tmp_path, capsys):
     )
     assert told in capsys.readouterr().err
     report = json.loads((tmp_path / "set/report.json").read_text())
-    assert len(report["remarks"]) == 2 and told in report["remarks"][0]
+    assert len(report["remarks"]) == 3 and told in report["remarks"][0]
     assert "langauge" in (tmp_path / "set/report.html").read_text()
 
 

@@ -1,5 +1,6 @@
 """The report of a prepared set: its figures by hand, and that its memory does not grow with the set."""
 
+import csv
 import json
 import sqlite3
 import tracemalloc
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signer_jax.data.prepared import layout, summary
+from signer_jax.data.prepared import layout, leakage, summary
+from signer_jax.data.prepared.taking import CUT, MOVED, OTHER_TIMES
 from signer_jax.errors import SignerError
 
 ABOUT = {"made_by": "x", "kind": "k", "version": layout.VERSION, "dataset": "d", "source": "s",
@@ -73,21 +75,64 @@ def test_figures_of_rows_by_hand(tmp_path):
     dev[1] |= {"name": "clip 3", "film": train[7]["film"], "sentence": train[9]["sentence"]}
     dev[2] |= {"film": train[8]["film"], "frames": 9}
     train[5]["same"] = train[4]["same"]
-    train.append(row(4000, name="~prompt", prompt_by="templates"))
+    dev.append(row(1003, signer="b", sentence=train[9]["sentence"], seconds=0.0, video_fps=0.0))
+    train.append(row(4000, name="~prompt", prompt_by="templates", sentence=train[9]["sentence"]))
     report = gathered(tmp_path / "set", train=train, dev=dev)
     (lengths,) = report["lengths"].values()
     assert lengths["median"] == np.median(seconds) and lengths["hours"] == pytest.approx(seconds.sum() / 3600)
     assert (lengths["count"], lengths["shortest"], lengths["longest"]) == (501, seconds.min(), seconds.max())
     counts, _ = np.histogram(seconds, (0, 1, 2, 4, 8, 16, 32, 64, np.inf))
     assert list(lengths["histogram"].values()) == counts.tolist()
-    shared = {row["what"]: (row["shared"], row["examples"]) for row in report["leakage"]}
+    shared = {row["what"]: (row["shared"], row["samples"], row["examples"]) for row in report["leakage"]}
     assert shared == {
-        "the same sentence": (1, ["clip 9 / clip 3"]), "the same signer": (1, ["clip 0 / clip 1000"]),
-        "the same video": (2, ["clip 7 / clip 3", "clip 8 / clip 1002"]),
+        "the same sentence": (1, [1, 2], ["clip 9 / clip 3"]),
+        "the same signer": (1, [501, 3], ["clip 0 / clip 1000"]),
+        "the same video": (2, [2, 2], ["clip 7 / clip 3", "clip 8 / clip 1002"]),
     }  # fmt: skip
+    assert leakage.samples_of(report["leakage"][0]) == "1 of train and 2 of dev"
     assert report["named_twice"] == ["clip 3"] and report["counted"]["named_twice"] == 1
     assert report["kept_otherwise"] == {
-        summary._TWICE: ["clip 5 (clip 4)"], "no pose, which others of its split have": ["clip 1000", "clip 3"]
+        summary._TWICE: ["clip 5"], "no pose, which others of its split have": ["clip 1000", "clip 3"]
+    }  # fmt: skip
+    assert report["details"] == {summary._TWICE: {"clip 5": "clip 4"}}
+
+
+def test_what_is_kept_otherwise_has_names_details_and_sums(tmp_path):
+    """Also of parts of before, in which a detail stood behind its name."""
+    parts = written(tmp_path, train=[row(i, name=f"a ({i})") for i in range(3)])
+    (file,) = (tmp_path / layout.PARTS).iterdir()
+    table = json.loads(file.read_text())
+    moved = {"a (0)": "22 of 1300", "a (2)": "3 of 900"}
+    for mended in (
+        {MOVED: moved, OTHER_TIMES: {"a (1)": "4.50, 3.20"}, CUT: {"a (1)": ""}},
+        {MOVED: [f"{name} ({detail})" for name, detail in moved.items()], OTHER_TIMES: ["a (1) (4.50, 3.20)"],
+         CUT: ["a (1)"]},
+    ):  # fmt: skip
+        file.write_text(json.dumps(table | {"mended": mended}))
+        report = summary.gathered(tmp_path, ABOUT, parts)[1]
+        rows = list(csv.DictReader((tmp_path / summary.OTHERWISE).read_text().splitlines()))
+        assert {(one["what"], one["name"], one["detail"]) for one in rows} == {
+            (MOVED, "a (0)", "22 of 1300"), (MOVED, "a (2)", "3 of 900"), (OTHER_TIMES, "a (1)", "4.50, 3.20"),
+            (CUT, "a (1)", ""),
+        }  # fmt: skip
+        assert report["kept_otherwise"][MOVED] == ["a (0)", "a (2)"]
+        assert report["cleaned"] == {MOVED: {"joints": 25, "of": 2200}}
+        told = {one["what"]: (one["samples"], one["joints"], one["first"]) for one in summary.kept_otherwise(report)}
+        assert told[MOVED] == (2, "25 of 2200", ["a (0) (22 of 1300)", "a (2) (3 of 900)"])
+        assert told[CUT] == (1, "", ["a (1)"])
+
+
+def test_coverage_by_hand(tmp_path):
+    """Of each maker how many glosses there are, how many occur once, and which share of them training has seen."""
+    parts = written(tmp_path, train=[row(0)], dev=[row(1)])
+    made = {"train": {"human": {"DOG": 3, "CAT": 1, "SUN": 1}}, "dev": {"human": {"DOG": 1, "RAIN": 3}}}
+    for file in (tmp_path / layout.PARTS).iterdir():
+        table = json.loads(file.read_text())
+        file.write_text(json.dumps(table | {"glosses_by": {"ase": made[table["split"]]}}))
+    found = summary.gathered(tmp_path, ABOUT, parts)[1]["gloss_coverage"]["ase"]
+    assert found == {
+        "train": {"human": {"glosses": 5, "different": 3, "once": 2, "seen_in_training": 1}},
+        "dev": {"human": {"glosses": 4, "different": 2, "once": 1, "seen_in_training": 0.25}},
     }  # fmt: skip
 
 

@@ -43,7 +43,11 @@ def test_a_prompt_is_a_sample_without_what_is_filmed():
     item = Item("a", "train", "hello", "", "ase", "en", ("HELLO",), "human", video=Path("a.mp4"), seconds=(0, 1))
     asked = Item("b", "train", "hello", "how?", "ase", "en")
     found = prompts.of_item(item, 2)
-    assert [one.name for one in found] == ["a~prompt1", "a~prompt2"] and prompts.of_item(asked, 2) == []
+    assert [one.name for one in found] == ["a~prompt1", "a~prompt2"]
+    own, *others = prompts.of_item(asked, 2)
+    assert (own.name, own.text, own.prompt, own.prompt_by) == ("b~prompt", "hello", "how?", "dataset")
+    assert [one.name for one in others] == ["b~prompt1", "b~prompt2"] and prompts.of_item(asked, 0) == [own]
+    assert prompts.of_item(Item("c", "train", prompt="how?", spoken="en"), 2) == [], "it is its prompt itself"
     one = found[0]
     assert (one.text, one.prompt_by, one.glosses) == ("hello", "templates", ("HELLO",))
     assert one.video is None and one.seconds is None and '"hello"' in one.prompt and prompts.of_item(item, 0) == []
@@ -94,6 +98,11 @@ def test_all_is_the_programs_glosses_or_none():
     assert [(one.glosses, one.glosses_by) for one in made] == [(None, ""), (None, ""), (("REGEN",), "human")]
     assert [glossing.unglossed(*pair) for pair in zip(items, made, strict=True)] == [True, True, False]
     assert glossing.glossed(items, glossing.by_rules, "rules") == items
+
+
+def test_a_long_text_has_glosses_to_its_end():
+    numbers = [f"number{i}" for i in range(90)]
+    assert glossing.english(" ".join(numbers)) == tuple(numbers)
 
 
 # ---- The command -----------------------------------------------------------------------------------------------------
@@ -162,6 +171,67 @@ def test_a_run_learns_of_prompts_and_of_the_glosses_that_it_names(prepared, tmp_
     assert [sample.glosses_by for sample in texts("dev", "dev", "human", "unknown")] == ["human"]
     about = json.loads((tmp_path / "all" / "corpus.json").read_text())
     assert "sign" in about["words"]["ase"]  # of the prompts, which a run may be asked by
+
+
+def test_a_datasets_own_prompts_are_read_by_a_run(tmp_path, capsys):
+    """As samples beside their texts, in each split, with prompts by templates beside them; a row that has a prompt
+    alone is its prompt.
+    """
+    (tmp_path / "source").mkdir()
+    rows = ["name,split,text,prompt,gloss,glosses_by,language,spoken"]
+    rows += [f"{split}{i},{split},door {i},how is door {i} signed?,DOOR,human,ase,en" for split in ("train", "dev")
+             for i in range(2)]  # fmt: skip
+    rows += ["plain,train,The dog is old.,,DOG OLD,human,ase,en", "alone,train,,show me a cat,CAT,human,ase,en",
+             "tr0,train,kapı açık,,DOOR,human,tsm,tr", "none,train,text,,DOOR,human,ase,",
+             ",train,,,DOOR,human,ase,en"]  # fmt: skip
+    (tmp_path / "source/samples.csv").write_text("\n".join(rows) + "\n")
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]
+    assert main([*words, "--prompts", "1"]) == 0
+    made = layout.PreparedSet(tmp_path / "set")
+    train, dev = (made.counts[split] for split in ("train", "dev"))
+    assert (train["items"], train["left_out"], train["kept"], train["texts"], train["prompts"]) == (7, 1, 6, 6, 5)
+    assert (dev["kept"], dev["prompts"]) == (2, 2)
+    said = ("2 of 6 training texts have no prompts by templates: 1 in tr, without templates (en, de, zh, fr, es, it "
+            "have some); 1 in no language that is known: name it with --spoken")  # fmt: skip
+    assert said in capsys.readouterr().err and said in json.loads((tmp_path / "set/report.json").read_text())["remarks"]
+    reading.write(tmp_path / "run", str(made.directory), fps=0, size=(16, 16))
+    corpus = reading.opened(tmp_path / "run")
+    asked = {split: {one.name: one.text for one in (found[i] for i in range(len(found)))}
+             for split, found in ((split, corpus.texts(split)) for split in ("train", "dev"))}  # fmt: skip
+    assert asked["dev"] == {f"dev{i}{end}": text for i in range(2) for end, text in (
+        ("", f"door {i}"), ("~prompt", f"how is door {i} signed?"))}  # fmt: skip
+    assert {name for name in asked["train"] if not name.endswith("~prompt1")} == {
+        "train0", "train0~prompt", "train1", "train1~prompt", "plain", "alone", "tr0", "none"
+    }  # fmt: skip
+    assert {name for name in asked["train"] if name.endswith("1") and '"' in asked["train"][name]} == {
+        "train0~prompt1", "train1~prompt1", "plain~prompt1"
+    }  # fmt: skip
+    assert asked["train"]["alone"] == "show me a cat" and asked["train"]["train1~prompt"] == "how is door 1 signed?"
+    assert {"signed", "cat"} <= set(json.loads((tmp_path / "run/corpus.json").read_text())["words"]["ase"])
+
+
+def test_a_film_with_a_prompt_alone_says_its_prompt(tmp_path):
+    (tmp_path / "source").mkdir()
+    film(tmp_path / "source/v.mp4", even(12))
+    (tmp_path / "source/samples.csv").write_text("name,video,prompt,spoken\nv,v.mp4,a dog runs,en\n")
+    assert main(["prepare", "folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "set")]) == 0
+    reading.write(tmp_path / "run", str(tmp_path / "set"), fps=0, size=(16, 16))
+    corpus = reading.opened(tmp_path / "run")
+    assert corpus.motions("train")[0].text == "a dog runs" and list(corpus.captions("train")) == ["a dog runs"]
+
+
+def test_texts_without_glosses_are_told_where_none_were_asked_for(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    rows = "text,gloss,glosses_by,language,spoken\nIt rains.,,,ase,en\nIt snows.,SNOW,human,ase,en\n"
+    (tmp_path / "source/samples.csv").write_text(rows)
+    words = ["prepare", "folder", "--source", str(tmp_path / "source"), "--out"]
+    assert main([*words, str(tmp_path / "set"), "--prompts", "2"]) == 0
+    said = "1 of 2 texts have no glosses, so that no run learns glosses of them; --glosses rules or slul:RUN makes some"
+    assert said in capsys.readouterr().err
+    reading.write(tmp_path / "run", str(tmp_path / "set"), fps=0, size=(16, 16))
+    assert "no glosses are learned of 1 of 2 texts: 1 without glosses" in capsys.readouterr().err, "prompts aside"
+    assert main([*words, str(tmp_path / "rules"), "--glosses", "rules"]) == 0
+    assert "no glosses" not in capsys.readouterr().err
 
 
 def test_programs_glosses_mix_with_peoples_where_they_are_named_alone(prepared, tmp_path, capsys):
@@ -237,6 +307,12 @@ def test_parts_that_were_made_by_other_rules_are_made_anew_and_no_others(tmp_pat
 
     assert work._key([text], lacking) == before(text) != work._key([text], every)
     assert work._key([posed := Item("b", "train", pose=frames)], lacking) != before(posed)
+    asking = Item("c", "train", text="Es regnet.", prompt="Wie gebärdet man Regen?")
+    assert work._key([asking], lacking) != before(asking), "its prompt is a sample now"
+    ruled = work.Job("folder", tmp_path, tmp_path / "out", How(glosses="rules"), ("train",), lambda _: ())
+    long, short = (Item("d", "train", text=" ".join(f"n{i}" for i in range(count))) for count in (65, 64))
+    assert work._key([short], ruled) == before(short) and work._key([long], lacking) == before(long)
+    assert work._key([long], ruled) != before(long), "it had 64 glosses"
 
 
 def test_texts_for_which_no_program_has_glosses_stand_without_and_are_told(tmp_path, capsys):

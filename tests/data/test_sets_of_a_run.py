@@ -55,8 +55,9 @@ def test_what_splits_of_two_sets_share_is_said_and_kept(tmp_path, capsys):
     found = corpus(tmp_path / "run", one, two)
     lines = [line for line in capsys.readouterr().err.splitlines() if "of different sets" in line]
     assert [re.sub(".*: 'train' and", "'train' and", line) for line in lines] == [
-        f"'train' and 'dev' of different sets share {what}, 1 in all (one: x / two: z): what is measured there is not "
-        "all new" for what in ("the same sentence", "the same signer", "the same video")
+        f"'train' and 'dev' of different sets share {what}, 1 in all, which 1 of train and 1 of dev have (one: x / "
+        "two: z): what is measured there is not all new"
+        for what in ("the same sentence", "the same signer", "the same video")
     ]  # fmt: skip
     kept = found.about["leakage"]
     assert [(row["what"], row["splits"], row["shared"]) for row in kept] == [
@@ -101,6 +102,18 @@ def test_two_datasets_recordings_of_one_name_are_two():
         leakage.see(one, dataset, split, row)
     assert leakage.between(seen[:2], ["a", "b"]) == []
     assert [row["examples"] for row in leakage.between(seen, ["a", "b", "c"])] == [["a: x / c: x"]] * 2
+
+
+def test_samples_that_sets_share_are_counted_once_each():
+    seen: list[leakage.Seen] = [{}, {}, {}]
+    row = {"name": "x", "signer": "", "film": "", "prompt_by": ""}
+    for k, split, sentence in (
+        (0, "train", "a"), (0, "train", "a"), (0, "train", "b"), (1, "dev", "a"), (2, "dev", "a"), (2, "dev", "c"),
+        (2, "train", "a"),
+    ):  # fmt: skip
+        leakage.see(seen[k], "folder", split, row | {"sentence": sentence})
+    (found,) = leakage.between(seen, ["a", "b", "c"])
+    assert (found["splits"], found["shared"], found["samples"]) == (["train", "dev"], 1, [3, 2])
 
 
 # ---- Texts and glosses -----------------------------------------------------------------------------------------------

@@ -140,6 +140,9 @@ def test_batches_of_like_lengths_show_what_the_order_shows():
     for k in range(0, 72, 4):
         (bucket,) = {bucket for _, bucket in seen[k : k + 4]}
         assert bucket == max(of[row] for row, _ in seen[k : k + 4])
+    # Not from short to long: a group's batches come in random order.
+    groups = [[order[i][1] for i in range(k, k + 24, 4)] for k in range(0, 480, 24)]
+    assert sum(buckets == sorted(buckets) for buckets in groups) <= 2 and {0, 2} <= {*groups[0]}
     # Rows by hand: six batches, as many rooms of their buckets, and what is in them.
     room = sum(sum(sizes[bucket]) for _, bucket in seen[:24])
     assert lengths.padding(counts, sizes, order) == pytest.approx(1 - counts.sum() / room)

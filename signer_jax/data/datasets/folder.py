@@ -5,7 +5,8 @@ are, in any order:
 - `name`: of its own; without it the video's or pose's path, with its start where there is one.
 - `video`, `pose`: paths within the folder. A video is a file or a folder of pictures; a pose is a file, or a folder of
   a file a frame.
-- `text`, `prompt`, `gloss` (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
+- `text`, `prompt` (how somebody asks for it: a sample of its own beside its text's, or in the place of one), `gloss`
+  (glosses between spaces), `glosses_by` (human, rules, slul or unknown; without it unknown).
 - `language`, `spoken`: IANA codes, or what else people write for them (ASL, English); what is none is left out.
 - `signer`; `recording`: a name of what the video was cut out of, the same for all of one.
 - `split`: train where it is empty; val is dev.
@@ -119,8 +120,8 @@ def _of_table(folder: Path, file: Path, rows: Iterator[tables.Row], split: str, 
             fps = _rate(given("fps", ""))
             language = _code(given("language", ""), iana_of, "language is no sign language", "ase or gsg")
             spoken = _code(given("spoken", ""), spoken_code, "spoken is no language", "en or de")
-            if not (video or pose or given("text")):
-                raise Lacking("no video, pose or text")
+            if not (video or pose or given("text") or given("prompt")):
+                raise Lacking("no video, pose, text or prompt")
         except Lacking as lacking:
             yield finding.left(row, split, file, lacking, name)
             continue

@@ -42,7 +42,7 @@ class Item:
     fps: float | None = None  # of a folder of pictures, else of the pose, as the dataset says; None: the files say it
     usual_fps: float | None = None  # of the dataset's poses, where neither files nor --pose-fps say it
     came_from: str = ""  # file and row, for the record's provenance
-    prompt_by: str = ""  # templates; "" of the dataset's own
+    prompt_by: str = ""  # dataset or templates, where it is a prompt for another sample's text
 
     def __post_init__(self) -> None:
         for name in ("name", "text", "prompt", "signer", "recording"):

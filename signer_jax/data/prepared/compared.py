@@ -1,7 +1,7 @@
 """What the samples of a set are compared by, in a file: as many rows as there are samples, which no memory is to hold.
 
 Names, parts of files, sentences, signers, recordings and lengths, one row a value and split with the first sample that
-has it. The file is SQLite's, of one process, and goes when the report is written.
+has it and the number of those that do. The file is SQLite's, of one process, and goes when the report is written.
 """
 
 import sqlite3
@@ -10,7 +10,8 @@ from pathlib import Path
 
 _PAGES = -8192  # KiB of the file that are held
 _TABLES = (
-    "CREATE TABLE first (kind TEXT, split TEXT, value BLOB, name BLOB, PRIMARY KEY (kind, split, value)) WITHOUT ROWID",
+    "CREATE TABLE first (kind TEXT, split TEXT, value BLOB, name BLOB, times INTEGER, "
+    "PRIMARY KEY (kind, split, value)) WITHOUT ROWID",
     "CREATE TABLE length (split TEXT, micros INTEGER, times INTEGER, PRIMARY KEY (split, micros)) WITHOUT ROWID",
 )
 _BOTH = "first one JOIN first other ON other.kind = one.kind AND other.split = ? AND other.value = one.value"
@@ -35,22 +36,26 @@ class Compared:
     def first(self, kind: str, split: str, value: str, name: str) -> str | None:
         """The first sample of a split with this value, None where that is the one of this name, just now."""
         row = (kind, split, _bytes(value))
-        if self._file.execute("INSERT OR IGNORE INTO first VALUES (?, ?, ?, ?)", (*row, _bytes(name))).rowcount:
+        if self._file.execute("INSERT OR IGNORE INTO first VALUES (?, ?, ?, ?, 1)", (*row, _bytes(name))).rowcount:
             return None
-        words = "SELECT name FROM first WHERE kind = ? AND split = ? AND value = ?"
-        return _text(self._file.execute(words, row).fetchone()[0])
+        where = "WHERE kind = ? AND split = ? AND value = ?"
+        self._file.execute(f"UPDATE first SET times = times + 1 {where}", row)
+        return _text(self._file.execute(f"SELECT name FROM first {where}", row).fetchone()[0])
 
     def has(self, kind: str, split: str) -> bool:
         words = "SELECT 1 FROM first WHERE kind = ? AND split = ? LIMIT 1"
         return self._file.execute(words, (kind, split)).fetchone() is not None
 
-    def shared(self, kind: str, one: str, other: str, most: int) -> tuple[int, list[tuple[str, str]]]:
-        """How many values two splits have in common, and the samples of the first, in the values' order."""
+    def shared(self, kind: str, one: str, other: str, most: int) -> tuple[int, list[int], list[tuple[str, str]]]:
+        """How many values two splits have in common, how many samples of each split have one of these, and samples of
+        the first values, in their order.
+        """
         where = f"FROM {_BOTH} WHERE one.kind = ? AND one.split = ?"
         asked = (other, kind, one)
-        (count,) = self._file.execute(f"SELECT COUNT(*) {where}", asked).fetchone()
+        sums = "COUNT(*), TOTAL(one.times), TOTAL(other.times)"
+        count, *samples = map(int, self._file.execute(f"SELECT {sums} {where}", asked).fetchone())
         words = f"SELECT one.name, other.name {where} ORDER BY one.value LIMIT ?"
-        return count, [(_text(a), _text(b)) for a, b in self._file.execute(words, (*asked, most))]
+        return count, samples, [(_text(a), _text(b)) for a, b in self._file.execute(words, (*asked, most))]
 
     def in_several(self, kind: str, most: int) -> tuple[int, list[str]]:
         """How many values are in more than one split, and the first in their order."""

@@ -81,12 +81,23 @@ def relative(path: Path, source: Path) -> str:
     return place.encode("utf-8", "backslashreplace").decode()
 
 
+def asked(text: str, prompt: str, prompt_by: str) -> str:
+    """What a sample asks to be signed: its prompt where it is one, or has no text, else its text."""
+    return prompt if prompt and (prompt_by or not text) else text
+
+
+def _asked(tree: Mapping[str, Any]) -> str:
+    prompt = tree["prompt"]
+    if not isinstance(prompt, str) or piled(prompt):
+        raise ValueError("prompt is no text")
+    return asked(tree["text"], prompt, tree.get("prompt_by", ""))  # of sets of before there are others without
+
+
 def read_text(record: bytes) -> Sample:
-    """A text record's sample; its text is the prompt where templates made one of it. Raises one of `shards.BROKEN`."""
+    """A text record's sample, its text what is `asked`. Raises one of `shards.BROKEN`."""
     tree = unpack(record)
     sample = records.decode(record)
-    asked = tree["prompt"] if tree.get("prompt_by") else ""
-    return replace(sample, text=asked or sample.text, glosses_by=str(tree["glosses_by"]))
+    return replace(sample, text=_asked(tree), glosses_by=str(tree["glosses_by"]))
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ def read_motion(record: bytes) -> Motion:
         if not isinstance(text, str) or piled(text):
             raise ValueError(f"{name} is no text")
     joined = texts.pop("glosses")
+    texts["text"] = _asked(tree)
     by = tree["glosses_by"]
     sample = Sample(**texts, glosses=tuple(joined.split("\n")) if joined else (), glosses_by=str(by), pose=pose)
     return Motion(sample, seconds, video, tree.get("video_fps", 0.0), centre, tree.get("scale", 0.0))
@@ -134,13 +146,14 @@ def row(taken: Taken, origin: dict[str, str]) -> dict[str, Any]:
     tells, and `film_by` says which of these it is; `same` is the same for the same part of the same files.
     """
     item, pose = taken.item, taken.pose
+    text = item.text or item.prompt
     file = origin.get("video_sha256") or origin.get("pose_sha256", "")
     part = (origin.get("video_sha256"), origin.get("pose_sha256"), item.line, item.seconds, item.frames)
     return {
         "name": item.name, "language": item.language, "spoken": item.spoken, "signer": item.signer,
-        "text": bool(item.text or item.prompt or item.glosses), "glosses": len(item.glosses or ()),
-        "words": len(words_of(item.text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
-        "sentence": sentence_key(item.text),
+        "text": bool(text or item.glosses), "glosses": len(item.glosses or ()),
+        "words": len(words_of(text)), "glosses_by": item.glosses_by, "prompt_by": item.prompt_by,
+        "sentence": sentence_key(text),
         "film": item.recording or (file if item.line is None else ""), "film_by": _film_by(item, origin),
         "same": hashlib.sha256(repr(part).encode()).hexdigest()[:16] if file else "",
         "seconds": round(taken.seconds, 6), "frames": 0 if pose is None else len(pose), "pose_by": taken.pose_by,

@@ -13,7 +13,8 @@ _EXAMPLES = 3  # names of a leak between sets
 _OF_A_SET = 5
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\b")  # of a file, and maybe a line in it; else a dataset's name of a recording
 
-Seen = dict[str, dict[str, dict[str, str]]]  # of a set: kind -> split -> value -> the name of a sample
+# Of a set: kind -> split -> value -> the name of a sample, and how many have the value.
+Seen = dict[str, dict[str, dict[str, tuple[str, int]]]]
 Ways = dict[str, dict[str, set[str]]]  # of a set: kind -> split -> how its samples are known, "" of some that are not
 
 
@@ -29,15 +30,16 @@ def add_ways(ways: Ways, split: str, row: Mapping[str, Any]) -> None:
 
 
 def within(compared: Compared, ways: Ways, splits: Sequence[str]) -> list[dict[str, Any]]:
-    """What two splits of a set share. Where samples of one are not known, or in other ways than those of the other, a
-    number is the least that it may be (`at_least`), and 0 says nothing: None, as where a split does not say it at all.
-    So it is of recordings that files' bytes alone tell: two cuts of one are two files (`no_file`: none is in both).
+    """What two splits of a set share, and how many `samples` of each have something of it. Where samples of one are not
+    known, or in other ways than those of the other, numbers are the least that they may be (`at_least`), and 0 says
+    nothing: None, as where a split does not say it at all. So it is of recordings that files' bytes alone tell: two
+    cuts of one are two files (`no_file`: none is in both).
     """
     rows = []
     for kind, what in KINDS.items():
         of_kind = ways.get(kind, {})
         for one, other in combinations(splits, 2):
-            shared, pairs = compared.shared(kind, one, other, _OF_A_SET)
+            shared, samples, pairs = compared.shared(kind, one, other, _OF_A_SET)
             ways_of = of_kind.get(one, set()) | of_kind.get(other, set())
             alike = of_kind.get(one) == of_kind.get(other) and "" not in ways_of
             known = alike and not ways_of & FILES
@@ -45,6 +47,7 @@ def within(compared: Compared, ways: Ways, splits: Sequence[str]) -> list[dict[s
             rows.append({
                 "what": what, "splits": [one, other],
                 "shared": shared if shared or (none and known) else None,
+                "samples": samples if shared else None,
                 "examples": [f"{here} / {there}" for here, there in pairs],
                 **({"at_least": True} if shared and not known else {}),
                 **({"no_file": True} if none and alike and not known else {}),
@@ -59,6 +62,13 @@ def count_of(row: Mapping[str, Any]) -> str:
     return f"at least {row['shared']}" if row.get("at_least") else str(row["shared"])
 
 
+def samples_of(row: Mapping[str, Any]) -> str:
+    """How many samples of its two splits have something of what they share, for people."""
+    if not row.get("samples"):
+        return ""
+    return " and ".join(f"{count} of {split}" for count, split in zip(row["samples"], row["splits"], strict=True))
+
+
 def see(seen: Seen, dataset: str, split: str, row: Mapping[str, Any]) -> None:
     """Adds a table's row to what there is of its set. Signers and recordings of two datasets are two by any name."""
     if row["prompt_by"]:
@@ -68,7 +78,9 @@ def see(seen: Seen, dataset: str, split: str, row: Mapping[str, Any]) -> None:
         own["film"] = row["film"]
     for kind, value in {"sentence": row["sentence"], **own}.items():
         if value:
-            seen.setdefault(kind, {}).setdefault(split, {}).setdefault(value, row["name"])
+            of_split = seen.setdefault(kind, {}).setdefault(split, {})
+            name, times = of_split.get(value, (row["name"], 0))
+            of_split[value] = name, times + 1
 
 
 def between(seen: Sequence[Seen], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -78,20 +90,25 @@ def between(seen: Sequence[Seen], names: Sequence[str]) -> list[dict[str, Any]]:
     for kind, what in KINDS.items():
         for one, other in combinations(splits, 2):
             shared: dict[str, str] = {}
+            touched: tuple[dict, dict] = {}, {}  # of each split: set and value -> how many samples
             for a, b in permutations(range(len(seen)), 2):
                 left, right = seen[a].get(kind, {}).get(one, {}), seen[b].get(kind, {}).get(other, {})
                 for value in left.keys() & right.keys():
-                    shared.setdefault(value, f"{names[a]}: {left[value]} / {names[b]}: {right[value]}")
+                    (here, count), (there, theirs) = left[value], right[value]
+                    shared.setdefault(value, f"{names[a]}: {here} / {names[b]}: {there}")
+                    touched[0][a, value], touched[1][b, value] = count, theirs
             if shared:
                 examples = [shared[value] for value in sorted(shared)[:_EXAMPLES]]
-                rows.append({"what": what, "splits": [one, other], "shared": len(shared), "examples": examples})
+                samples = [sum(of.values()) for of in touched]
+                rows.append({"what": what, "splits": [one, other], "shared": len(shared), "samples": samples,
+                             "examples": examples})  # fmt: skip
     return rows
 
 
 def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What `between` found, in lines."""
     return [
-        f"{row['splits'][0]!r} and {row['splits'][1]!r} of different sets share {row['what']}, {row['shared']} in all "
-        f"({', '.join(row['examples'])}): what is measured there is not all new"
+        f"{row['splits'][0]!r} and {row['splits'][1]!r} of different sets share {row['what']}, {row['shared']} in all, "
+        f"which {samples_of(row)} have ({', '.join(row['examples'])}): what is measured there is not all new"
         for row in rows
     ]

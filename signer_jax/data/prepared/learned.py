@@ -37,10 +37,10 @@ def _lacks(row: Row, glosses_by: Sequence[str]) -> str:
 
 
 def untaught(rows: Iterable[Row], glosses_by: Sequence[str]) -> dict[str, int]:
-    """How many texts a run learns no glosses of, by reason; first how many `texts` there are."""
+    """How many texts a run learns no glosses of, by reason; first how many `texts` there are, their prompts aside."""
     found = Counter({"texts": 0})
     for row in rows:
-        if row["sentence"]:
+        if row["sentence"] and not row["prompt_by"]:
             found["texts"] += 1
             if lacks := _lacks(row, glosses_by):
                 found[lacks] += 1

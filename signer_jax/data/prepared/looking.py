@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from signer_jax import report as html
 from signer_jax.data import framing, timing, video
-from signer_jax.data.prepared import layout, summary
+from signer_jax.data.prepared import layout, leakage, summary
 from signer_jax.data.shards import BROKEN, Shard
 from signer_jax.errors import SignerError
 from signer_jax.json_files import LISTS, read_json
@@ -45,6 +45,7 @@ def figures(one: layout.PreparedSet) -> dict[str, Any]:
         "hours": {split: seconds[split] / 3600 for split in one.counts},
         **{f"by_{kind}": [{"split": split, kind: value, **count, "hours": count["seconds"] / 3600}
                           for (split, value), count in sorted(values.items())] for kind, values in groups.items()},
+        **_reported(one),
         "histograms": {name: _histogram(name, by_split) for name, by_split in bins.items() if by_split},
     }  # fmt: skip
 
@@ -121,7 +122,7 @@ def write_page(one: layout.PreparedSet, found: Mapping[str, Any], path: Path, mo
             cells = [[row["split"], row[kind], *(row[key] for key in keys)] for row in rows[:200]]
             note = f"{len(rows) - 200} more rows are in what --json writes." if len(rows) > 200 else ""
             tables.append((f"By {kind}", ("split", kind, *keys), cells, note))
-    tables += _left_out(one)
+    tables += _left_out(found)
     clips = list(samples(one, most)) if most else []
     if not clips and (texts := _texts(one)):
         tables.append(("Some texts", ("split", "language", "text", "glosses", "by"), texts, ""))
@@ -142,21 +143,30 @@ def _splits(one: layout.PreparedSet, found: Mapping[str, Any]) -> html.Table:
     return "Splits", ("split", *(kind.replace("_", " ") for kind in kinds), "hours"), rows, ""
 
 
-def _left_out(one: layout.PreparedSet) -> list[html.Table]:
+def _reported(one: layout.PreparedSet) -> dict[str, list[dict[str, Any]]]:
+    """What the set's report says of what was left out, of what was kept otherwise and of what its splits share."""
     try:
         report = read_json(one.directory / "report.json", LISTS)
-        counted = report["counted"]
         first = {row["reason"]: row["name"] for row in reversed(report["left_out"])}
-        mended = report["kept_otherwise"]
+        return {
+            "left_out": [{"why": reason, "samples": count, "first": first[reason]}
+                         for reason, count in Counter(report["counted"]["left_out"]).most_common()],
+            "kept_otherwise": [row | {"first": row["first"][0]} for row in summary.kept_otherwise(report)],
+            "shared": [{"what": row["what"], "splits": row["splits"], "shared": leakage.count_of(row),
+                        "samples": leakage.samples_of(row)} for row in report["leakage"]],
+        }  # fmt: skip
     except BROKEN as error:
         raise SignerError(f"{one.directory / 'report.json'}: is damaged ({error}); {layout.REMAKE}") from None
+
+
+def _left_out(found: Mapping[str, Any]) -> list[html.Table]:
     tables: list[html.Table] = []
-    if first:
-        rows = [[reason, count, first[reason]] for reason, count in Counter(counted["left_out"]).most_common()]
+    if left := found["left_out"]:
+        rows = [[*row.values()] for row in left]
         tables.append(("Left out", ("why", "samples", "the first"), rows, f"All of them are in {summary.LEFT_OUT}."))
-    if mended:
-        cells = [[what, counted["kept_otherwise"][what], names[0]] for what, names in mended.items()]
-        tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), cells, ""))
+    if mended := found["kept_otherwise"]:
+        cells = [[row[kind] for kind in ("what", "samples", "joints", "first")] for row in mended]
+        tables.append(("Kept otherwise than it came", ("what", "samples", "joints", "the first"), cells, ""))
     return tables
 
 

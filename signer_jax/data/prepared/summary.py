@@ -17,11 +17,11 @@ from PIL import Image
 
 from signer_jax import report as html
 from signer_jax import storage
-from signer_jax.data import far_shards, framing
+from signer_jax.data import far_shards, framing, prompts
 from signer_jax.data.glossing import UNGLOSSED
 from signer_jax.data.prepared import layout, leakage
 from signer_jax.data.prepared.compared import Compared
-from signer_jax.data.prepared.taking import FILTERS
+from signer_jax.data.prepared.taking import DROPPED, FILLED, FILTERS, MOVED, OTHER_TIMES
 from signer_jax.data.video import frames_of
 from signer_jax.errors import SignerError
 from signer_jax.pose.draw import draw
@@ -38,6 +38,7 @@ _KINDS = (
 )  # fmt: skip
 _GLOSSES = {"lacking": "glosses where there were none", "all": "glosses of all texts, the dataset's own left out"}
 _NAME, _PART = "name", "part"  # kinds of what samples are compared by, beside leakage's
+_JOINTS = (DROPPED, FILLED, MOVED)  # what is told with "N of M" joints
 _MEDIA = {"pose": "frames", "video": "video_fps"}  # and what of a row says that there is one
 _TWICE = "same part of the same files as another sample of its split: kept twice"
 
@@ -51,7 +52,7 @@ def gathered(
     """
     try:
         with _Rows(out / LEFT_OUT, ("split", "name", "reason", "where", "detail", "by")) as left, \
-                _Rows(out / OTHERWISE, ("what", "split", "name")) as mended, \
+                _Rows(out / OTHERWISE, ("what", "split", "name", "detail")) as mended, \
                 Compared(mended.beside("compared.sqlite")) as compared:  # fmt: skip
             return _gathered(out, about, parts, left, mended, compared)
     except sqlite3.Error as error:
@@ -103,6 +104,8 @@ def _gathered(
     posed: Counter[str] = Counter()
     languages: set[str] = set()
     lacks: Counter[str] = Counter()  # texts without a language, or without glosses
+    unasked: Counter[str] = Counter()  # training texts without a prompt by templates, by their spoken language
+    joints: dict[str, Counter[str]] = {}  # that cleaning moved, and that are seen in the same samples
     ways: leakage.Ways = {}
     glosses: dict[str, dict[str, dict[str, Counter[str]]]] = {}  # language -> split -> by whom
     for split, listed in parts.items():
@@ -111,17 +114,19 @@ def _gathered(
              "prompts"), 0,
         )  # fmt: skip
 
-        def otherwise(what: str, name: str, split: str = split) -> None:
-            mended.add(what, {"what": what, "split": split, "name": name})
+        def otherwise(what: str, name: str, detail: str = "", split: str = split) -> None:
+            mended.add(what, {"what": what, "split": split, "name": name, "detail": detail})
+            if what in _JOINTS:
+                moved, _, seen = detail.partition(" of ")
+                joints.setdefault(what, Counter()).update({"joints": int(moved), "of": int(seen)})
 
         for table in (layout.table_of(out, name) for name in listed):
             files |= table["files"]
             for one in table["left"]:
                 left.add(one["reason"], one | {"split": split})
                 filtered[one["by"], one["reason"]] += 1
-            for what, which in table["mended"].items():
-                for name in which:
-                    otherwise(what, name)
+            for what, name, detail in _mended(table):
+                otherwise(what, name, detail)
             for language, makers in table["glosses_by"].items():
                 for maker, known in makers.items():
                     of_split = glosses.setdefault(language, {}).setdefault(split, {})
@@ -137,10 +142,12 @@ def _gathered(
                 if one["prompt_by"]:
                     continue
                 if one["same"] and (first := compared.first(_PART, split, one["same"], name)) is not None:
-                    otherwise(_TWICE, f"{name} ({first})")
+                    otherwise(_TWICE, name, first)
                 by[one["glosses_by"] or "none"] += 1
                 lacks["language"] += bool(one["sentence"]) and not one["language"]
                 lacks["glosses"] += bool(one["sentence"]) and not one["glosses"]
+                if split == "train" and one["sentence"] and not prompts.templates_of(one["spoken"]):
+                    unasked[one["spoken"]] += 1
                 if one["frames"]:
                     posed[one["pose_by"] or "the dataset"] += 1
                 if one["seconds"]:
@@ -166,9 +173,15 @@ def _gathered(
     }  # fmt: skip
     report = {
         "dataset": about["dataset"], "source": about["source"], "how": about["how"], "counts": counts,
-        "remarks": _remarks(about, lacks, sum(count["texts"] for count in counts.values()), mended.counts[UNGLOSSED]),
+        "remarks": [
+            *_remarks(about, lacks, sum(count["texts"] for count in counts.values()), mended.counts[UNGLOSSED]),
+            *_unasked(about, unasked, counts.get("train", {}).get("texts", 0)),
+        ],
         "filters": _filters(counts, filtered), "left_out": [row for rows in left.first.values() for row in rows],
         "kept_otherwise": {what: [row["name"] for row in rows] for what, rows in sorted(mended.first.items())},
+        "details": {what: {row["name"]: row["detail"] for row in rows}
+                    for what, rows in sorted(mended.first.items()) if any(row["detail"] for row in rows)},
+        "cleaned": {what: dict(of) for what, of in sorted(joints.items())},
         "counted": {"left_out": dict(left.counts.most_common()), "kept_otherwise": dict(sorted(mended.counts.items())),
                     "named_twice": twice},
         "named_twice": first_twice,
@@ -202,6 +215,9 @@ def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int, ung
         lines.append(f"{lacks['language']} of {texts} texts have no language, so that no run learns glosses of them; "
                      "name it with --language")  # fmt: skip
     maker = about["how"]["glosses"].partition(" ")[0]
+    if lacks["glosses"] and maker == "none" and about["dataset"] not in _UNSIGNED:
+        lines.append(f"{lacks['glosses']} of {texts} texts have no glosses, so that no run learns glosses of them; "
+                     "--glosses rules or slul:RUN makes some")  # fmt: skip
     if lacks["glosses"] and maker != "none":
         of = (
             "rules are of English texts: name these with --spoken en where the dataset does not" if maker == "rules"
@@ -212,6 +228,31 @@ def _remarks(about: Mapping[str, Any], lacks: Mapping[str, int], texts: int, ung
         lines.append(f"{unglossed} of {texts} texts have glosses in the dataset, for which --glosses {maker} made "
                      f"none: with --glosses-for all they stand without any ({OTHERWISE} names them)")  # fmt: skip
     return lines
+
+
+def _unasked(about: Mapping[str, Any], unasked: Mapping[str, int], texts: int) -> list[str]:
+    """How many training texts have none of the prompts that `--prompts` asks for, and why; a line, or none."""
+    if not about["how"].get("prompts") or not unasked:
+        return []
+    in_others = [f"{count} in {spoken}" for spoken, count in sorted(unasked.items()) if spoken]
+    why = [f"{', '.join(in_others)}, without templates ({', '.join(prompts.TEMPLATES)} have some)"] if in_others else []
+    if nameless := unasked.get("", 0):
+        why.append(f"{nameless} in no language that is known: name it with --spoken")
+    return [f"{sum(unasked.values())} of {texts} training texts have no prompts by templates: {'; '.join(why)}"]
+
+
+def _mended(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What, name and detail of what a part kept otherwise. In sets of before a detail stands behind its name."""
+    for what, which in table["mended"].items():
+        if isinstance(which, dict):
+            yield from ((what, name, detail) for name, detail in which.items())
+            continue
+        for name in which:
+            if what in (*_JOINTS, OTHER_TIMES):
+                own, _, detail = name.removesuffix(")").rpartition(" (")
+                yield what, own, detail
+            else:
+                yield what, name, ""
 
 
 def _filters(counts: Mapping[str, Mapping[str, int]], reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -289,10 +330,10 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
         cells = [[one["name"], one["split"], one["where"], one["detail"]] for one in rows[:_SHOWN]]
         tables.append((f"Left out: {reason} ({count})", ("name", "split", "where", "what is wrong"), cells, note))
     if report["kept_otherwise"]:
-        otherwise = [[what, report["counted"]["kept_otherwise"][what], ", ".join(names[:_SHOWN])]
-                     for what, names in report["kept_otherwise"].items()]  # fmt: skip
         note = f"All of them are in {OTHERWISE}."
-        tables.append(("Kept otherwise than it came", ("what", "samples", "the first"), otherwise, note))
+        tables.append(("Kept otherwise than it came", ("what", "samples", "joints", "the first"),
+                       [[row["what"], row["samples"], row["joints"], ", ".join(row["first"][:_SHOWN])]
+                        for row in kept_otherwise(report)], note))  # fmt: skip
     if report["remarks"]:
         tables.append(("To be known", ("remark",), [[line] for line in report["remarks"]], ""))
     lengths = report["lengths"]
@@ -316,15 +357,30 @@ def write_page(out: Path, index: Mapping[str, Any], report: Mapping[str, Any]) -
                  for split, makers in of.items() for by, one in makers.items()]  # fmt: skip
         heads = ("language", "split", "by whom", "glosses", "different", "occur once", "share seen in training")
         tables.append(("Glosses covered", heads, cells, ""))
-    cells = [[row["what"], " and ".join(row["splits"]), leakage.count_of(row), ", ".join(row["examples"])]
-             for row in report["leakage"]]  # fmt: skip
+    cells = [[row["what"], " and ".join(row["splits"]), leakage.count_of(row), leakage.samples_of(row),
+              ", ".join(row["examples"])] for row in report["leakage"]]  # fmt: skip
     if cells:
-        tables.append(("Shared between splits", ("what", "splits", "shared", "examples"), cells, ""))
+        kinds_shared = ("what", "splits", "shared", "samples that have one", "examples")
+        tables.append(("Shared between splits", kinds_shared, cells, ""))
     html.write(
         out / "report.html", title=f"Prepared: {report['dataset']}", tables=tables,
         pictures=[(caption, _png(picture)) for caption, picture in samples(out, index)],
         facts={"dataset": report["dataset"], "source": report["source"], **_said(report["how"])},
     )  # fmt: skip
+
+
+def kept_otherwise(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For people: what was kept otherwise, of how many samples, how many joints that is, the `first` with details."""
+    details, cleaned = report.get("details", {}), report.get("cleaned", {})
+    rows = []
+    for what, names in report["kept_otherwise"].items():
+        of = details.get(what, {})
+        rows.append({
+            "what": what, "samples": report["counted"]["kept_otherwise"][what],
+            "joints": "{joints} of {of}".format(**cleaned[what]) if what in cleaned else "",
+            "first": [f"{name} ({of[name]})" if of.get(name) else name for name in names],
+        })  # fmt: skip
+    return rows
 
 
 def _said(how: Mapping[str, Any]) -> dict[str, object]:

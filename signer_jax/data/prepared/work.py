@@ -21,7 +21,7 @@ import av
 from signer_jax import mirror, outside, storage
 from signer_jax.data import prompts
 from signer_jax.data.datasets.item import Found, Item, Left
-from signer_jax.data.glossing import UNGLOSSED, glossed, unglossed
+from signer_jax.data.glossing import UNGLOSSED, english, glossed, unglossed
 from signer_jax.data.prepared import gone, sharing, summary
 from signer_jax.data.prepared.checksums import checksum, file_sum, is_coming
 from signer_jax.data.prepared.claim import Job, about_of, claim
@@ -32,6 +32,7 @@ from signer_jax.data.prepared.layout import (
     TEXT,
     VERSION,
     NotThere,
+    asked,
     motion_record,
     origin_of,
     part_name,
@@ -177,14 +178,19 @@ def _sweep(out: Path, beyond: Iterable[str]) -> None:
 def _key(chunk: Sequence[Found], job: Job) -> str:
     """Of what a part depends on: what the dataset says of its items, and their files' names and sizes, of a folder
     those of the files in it. So what was left out is looked at again where somebody mended it; and so is what was made
-    by other rules before, of a program's glosses for all and of poses in folders.
+    by other rules before, of a program's glosses for all, of poses in folders, of prompts and of long texts' glosses.
     """
+    by_rules = job.how.glosses == "rules"
     rules = f"{VERSION}" + " or none" * (job.how.glosses_for == "all")
     said = hashlib.sha256(rules.encode())
     for found in chunk:
         said.update(sharing.told(found, job.source))
         if isinstance(found, Item) and found.pose is not None and outside.is_folder(found.pose):
             said.update(b"counted from its first number")
+        if isinstance(found, Item) and found.text and found.prompt:
+            said.update(b"its own prompt is a sample")
+        if by_rules and isinstance(found, Item) and len(english(found.text)) > 64:
+            said.update(b"all glosses of a text")
         for file, there in _files_of(found):
             said.update(f"{file.name} {there.st_size}".encode("utf-8", "surrogateescape"))
     return said.hexdigest()
@@ -303,9 +309,9 @@ def _make(
             if motion is not None:
                 write_motion(motion)
             if (text or motion) is not None and unglossed(own, found):
-                said.mended.setdefault(UNGLOSSED, []).append(found.name)
-            if isinstance(found, Item) and split == "train" and (text or motion) is not None:
-                for one in prompts.of_item(found, job.how.prompts):  # of what is kept alone
+                said.mend(UNGLOSSED, found.name)
+            if isinstance(found, Item) and (text or motion) is not None:  # prompts of what is kept alone
+                for one in prompts.of_item(found, job.how.prompts if split == "train" else 0):
                     text, _ = said.records(one, job)
                     if text is not None:
                         write_text(text)
@@ -352,7 +358,7 @@ class _Table:
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
         self.left: list[dict[str, str]] = []
-        self.mended: dict[str, list[str]] = {}
+        self.mended: dict[str, dict[str, str]] = {}  # what -> name -> detail
         self.sums: list[list[str]] = []  # of each item's files
         self.words: dict[str, set[str]] = {}
         self.glosses: dict[str, Counter[str]] = {}
@@ -383,14 +389,16 @@ class _Table:
     def _leave(self, name: str, reason: str, where: str, detail: str, by: str) -> None:
         self.left.append({"name": name, "reason": reason, "where": where, "detail": detail[:500], "by": by})
 
+    def mend(self, what: str, name: str, detail: str = "") -> None:
+        self.mended.setdefault(what, {})[name] = detail
+
     def _keep(self, kept: dict[str, Any], taken: Taken) -> None:
         item = taken.item
         self.kept.append(kept)
         for what in taken.mended:
-            detail = f" ({taken.details[what]})" if what in taken.details else ""
-            self.mended.setdefault(what, []).append(item.name + detail)
+            self.mend(what, item.name, taken.details.get(what, ""))
         if item.language:
-            said = item.prompt if item.prompt_by else item.text
+            said = asked(item.text, item.prompt, item.prompt_by)
             self.words.setdefault(item.language, set()).update(word.key for word in words_of(said))
         if item.glosses and not item.prompt_by:
             made = self.made.setdefault(item.language, {})

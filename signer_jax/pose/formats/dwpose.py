@@ -30,6 +30,7 @@ from signer_jax.pose.formats.clip import Clip, Person
 KIND = "DWPose"
 KINDS = ("json", "npz", "npy")  # endings, and the names of folders
 FOLDER = "folder of DWPose results"
+_KIND_OF_FOLDER = (*KINDS, "results_dwpose")  # names that say what is in a folder, and not of which clip
 _FRAME = re.compile(r"(?:.*\D)?(\d{1,12})\.(json|npz|npy)")
 _MOST_BYTES = 1 << 25  # of a file
 _MOST_MEMORY = 1 << 28
@@ -81,7 +82,16 @@ def read(path: str | Path, fps: float | None) -> Clip:
         return _clip(path, found, rate)
     files = frame_files(path)
     rate = clips.rate(path, fps, "DWPose's results")
-    return _clip(path, map(_frame, clips.placed(path, files, _first(files))), rate)
+    clip = _clip(path, map(_frame, clips.placed(path, files, _first(files))), rate)
+    return replace(clip, name=_name(path) or clip.name)
+
+
+def _name(folder: Path) -> str:
+    """The clip's, of its frames' folder: Prompt2Sign's tools name that by its kind, `CLIP/results_dwpose/npz`."""
+    there = folder.absolute()
+    while there.name in _KIND_OF_FOLDER:
+        there = there.parent
+    return there.name
 
 
 def frame_files(path: Path) -> list[tuple[int, Path]]:
