@@ -6,8 +6,7 @@ signer train --config text_to_gloss:csl_daily --workdir runs/csl_daily --config.
 signer train --config text_to_gloss:all --workdir runs/three \\
     --config.data.source=sets/phoenix14t,sets/aslg_pc12,sets/csl_daily
 
-PHOENIX14T alone is `configs/phoenix14t.py`, which these are diffs on. `docs/training.md` has the figures of those that
-were trained; nobody has trained `all` yet.
+PHOENIX14T alone is `configs/phoenix14t.py`, which these are diffs on. `docs/training.md` has the figures.
 """
 
 from signer_jax.configuration import shipped
