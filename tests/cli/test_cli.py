@@ -187,6 +187,7 @@ def test_every_path_of_every_command_is_among_those():
         "seeds",
         "canonical",
         "force",
+        "forget",
     }
     found = set()
     for command in arguments_of(parser()):

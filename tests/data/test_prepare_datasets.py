@@ -118,8 +118,9 @@ def test_how2sign_sentence_level(tmp_path):
     }  # fmt: skip
     assert made.otherwise == {
         HOLES: ["v_0-5-rgb_front"], SEVERAL: ["v_0-5-rgb_front"],
-        OTHER_TIMES: [f"v_{i}-5-rgb_front (0.48, 1.00)" for i in range(2)],
+        OTHER_TIMES: [f"v_{i}-5-rgb_front" for i in range(2)],
     }  # fmt: skip
+    assert made.report["details"][OTHER_TIMES] == {f"v_{i}-5-rgb_front": "0.48, 1.00" for i in range(2)}
     corpus = made.corpus()
     found = motions(corpus, "dev")
     assert {name: (one.text, one.signer, len(one.pose)) for name, one in found.items()} == {
@@ -137,7 +138,8 @@ def test_how2sign_clips_are_cut_to_their_texts(tmp_path):
     filmed(front / "raw_videos/v_0-5-rgb_front.mp4", 20)
     openpose(front / "features/openpose_output/json/v_0-5-rgb_front", 20)
     made = Set("how2sign", source)
-    assert made.otherwise == {OTHER_TIMES: ["v_0-5-rgb_front (0.60, 0.80)"]}
+    assert made.otherwise == {OTHER_TIMES: ["v_0-5-rgb_front"]}
+    assert made.report["details"] == {OTHER_TIMES: {"v_0-5-rgb_front": "0.60, 0.80"}}
     (one,) = motions(made.corpus(), "train").values()
     np.testing.assert_allclose(noses(one), np.arange(5, 20), atol=1e-3)
 
@@ -203,8 +205,9 @@ def test_wlasl(tmp_path):
     made = Set("wlasl", source)
     assert [made.kinds(split) for split in ("train", "dev", "test")] == [(0, 2, 0, 2), (0, 1, 0, 1), (0, 1, 0, 1)]
     assert made.left == {"2": "no video file"} and made.otherwise == {
-        CUT: ["3"], "same part of the same files as another sample of its split: kept twice": ["4 (1)"],  # other urls
+        CUT: ["3"], "same part of the same files as another sample of its split: kept twice": ["4"],
     }  # fmt: skip
+    assert list(made.report["details"].values()) == [{"4": "1"}]  # other urls
     shared = {(row["what"], *row["splits"]): row["examples"] for row in made.report["leakage"]}
     assert shared["the same video", "train", "test"] == ["4 / 5"] and shared["the same video", "train", "dev"] == [
         "1 / 3"  # of which the test made two copies
