@@ -249,7 +249,13 @@ def waiting(folder: Path, steps: int = 30) -> None:
 
 
 def preparing(side: str, folder: Path, resized: bool) -> float:
-    """Clips a second of processor time, all threads together."""
+    """Clips a second of processor time, all threads together, of a second pass: the first one imports what it needs."""
+    prepared(side, folder, resized)
+    return prepared(side, folder, resized)
+
+
+def prepared(side: str, folder: Path, resized: bool) -> float:
+    """As `preparing`, of one pass."""
     import numpy as np
 
     from signer_jax.cli.main import main as command
