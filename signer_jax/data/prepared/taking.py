@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from signer_jax import outside
 from signer_jax.data import framing, timing, video
 from signer_jax.data.datasets.item import Item
 from signer_jax.data.estimators.opening import Estimator
@@ -233,7 +234,7 @@ def _shown(item: Item) -> _Shown:
     path = item.video
     assert path is not None
     try:
-        if path.is_dir():
+        if outside.is_folder(path):
             return _frames_folder(path, item.fps)
         facts = _facts(path)
     except SignerError as error:
